@@ -1,0 +1,96 @@
+"""N processes that compute what one would.
+
+The rule: an objective scores its own rows against the gathered candidates and returns the mean over its own rows; the gather passes
+gradients back (its backward sums over processes), and averaging parameter gradients over processes then gives exactly the gradient of one
+process on the whole batch. Without a process group everything here is the identity.
+"""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_active() -> bool:
+    """True inside a process group of more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    return dist.get_rank() if is_active() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if is_active() else 1
+
+
+def is_main() -> bool:
+    """True in the one process that prints and writes."""
+    return rank() == 0
+
+
+def start(device: torch.device) -> None:
+    """Join the process group that torchrun describes in the environment, if it does."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    if is_active():
+        dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate over processes; the backward sums every process's gradient for a row and returns the own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        parts = [torch.empty_like(tensor) for _ in range(world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        ctx.rows = len(tensor)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        dist.all_reduce(total)
+        return total[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+def gather(tensor: Tensor) -> Tensor:
+    """All processes' rows in rank order, differentiable.
+
+    Args:
+        tensor: (batch, ...), the same shape on every process.
+
+    Returns:
+        (candidates, ...), candidates = batch * processes.
+    """
+    if not is_active():
+        return tensor
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return _Gather.apply(tensor)  # pyright: ignore[reportReturnType]
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def own_rows(batch: int, *, device: torch.device | None = None) -> Tensor:
+    """(batch,) positions of this process's rows among the gathered candidates."""
+    return torch.arange(batch, device=device) + rank() * batch
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over processes, without gradient."""
+    if not is_active():
+        return tensor
+    tensor = tensor.detach().clone()
+    dist.all_reduce(tensor)
+    return tensor / world_size()

@@ -1,0 +1,130 @@
+"""The run directory: the only hand-over between verbs.
+
+Layout: `recipe.yaml`, `metrics.jsonl`, `metrics.json`, `environment.json`, `checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`.
+Files appear whole or not at all; `metrics.jsonl` only grows, and is cut back to the checkpoint when a run resumes.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frugalclip.core.errors import ModelError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives 600, which would make shared runs unreadable
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; refuses NaN, which is not JSON."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or say which file is at fault."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is not JSON ({error}); restore it, or run the verb again that wrote it.") from error
+
+
+class RunDirectory:
+    """Reads and writes the files of one run."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    recipe = property(lambda self: self.path / "recipe.yaml")
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    summary = property(lambda self: self.path / "metrics.json")
+    environment = property(lambda self: self.path / "environment.json")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    report = property(lambda self: self.path / "report.html")
+    card = property(lambda self: self.path / "MODEL_CARD.md")
+
+    def is_run(self) -> bool:
+        """True when something was trained here."""
+        return self.recipe.is_file()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of `metrics.jsonl`, oldest first; a last line cut short by a crash is left out."""
+        if not self.metrics.is_file():
+            return
+        with self.metrics.open(encoding="utf-8") as file:
+            for line in file:
+                with contextlib.suppress(json.JSONDecodeError):
+                    yield json.loads(line)
+
+    def cut_rows(self, *, after_step: int) -> None:
+        """Drop rows of steps that the checkpoint has not seen, so that a resumed run writes each step once."""
+        kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows() if row["step"] <= after_step]
+        write_atomically(self.metrics, "".join(kept))
+
+    def steps_saved(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        names = [p.name.removeprefix("step-") for p in self.checkpoints.glob("step-*") if (p / "state.json").is_file()]
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"step-{step}"
+
+    def last_checkpoint(self) -> Path | None:
+        steps = self.steps_saved()
+        return self.checkpoint(steps[-1]) if steps else None
+
+
+def environment() -> dict[str, Any]:
+    """What a number may depend on besides the recipe: versions, machine, threads, commit."""
+    names = ["frugalclip", "torch", "numpy", "pillow", "pyarrow", "tokenizers", "safetensors"]
+    versions = {name: metadata.version(name) for name in names if _is_installed(name)}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "versions": versions,
+        "device": device,
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _is_installed(name: str) -> bool:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version(name))
+    return False
+
+
+def _commit() -> str | None:
+    """Commit of this source tree, or None when installed from a wheel."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return None
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5).stdout.strip() or None
+    return None

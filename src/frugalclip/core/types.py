@@ -1,0 +1,112 @@
+"""The words and shapes of the project, and the records that pass between its parts.
+
+Legend of the axes named in docstrings:
+    batch       samples of one process in one step          candidates  samples of all processes in one step
+    dim         width of the joint embedding                 width       width of one tower
+    length      tokens of a sequence                         height      pixels down; `width` of pictures is said as such
+    kept        tokens left after dropping                   patches     image tokens, without [CLS]
+    pairs       unordered pairs of rows                      classes     names that compete in zero-shot
+    prototypes  cluster centres                              facets      texts that describe one picture
+    vocab       entries of a token vocabulary                prompts     texts that describe one class
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a tower gives for one view of a batch."""
+
+    tokens: Tensor | None  # (batch, length, width), only where asked for
+    pooled: Tensor  # (batch, width)
+    embedding: Tensor  # (batch, dim), not normalised
+    attention: Tensor | None = None  # (batch, patches) [CLS] attention, mean over layers and heads, only where asked for
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Padded token ids of one text view."""
+
+    ids: Tensor  # (batch, length) int64, padded on the right
+    lengths: Tensor  # (batch,) int64, tokens up to and including the end token
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How a derived view differs from its source: image tokens kept, or text tokens replaced.
+
+    A selection is named by its derived view, such as `main@kept` or `caption@masked`.
+    """
+
+    keep: Tensor | None = None  # (batch, kept) int64 indices of patches
+    ids: Tensor | None = None  # (batch, length) int64 token ids after replacement
+    labels: Tensor | None = None  # (batch, length) int64, -100 where nothing is to be predicted
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's samples of one process, as the loader gives them."""
+
+    rows: Tensor  # (batch,) int64 rows of the data set
+    images: dict[str, Tensor]  # view -> (batch, 3, height, width) float32, normalised
+    texts: dict[str, Tokens]  # text view -> token ids
+    boxes: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch, 4) top, left, height, width in source pixels
+    fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes; equal values have equal codes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an objective reads. The step encodes the union of all needs once.
+
+    A derived view is written `source@name`; the objective that makes the selection gives it in `prepare`.
+    """
+
+    images: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    tokens: frozenset[str] = frozenset()  # views, image or text, whose token outputs are read too
+    teachers: frozenset[str] = frozenset()  # "ema" or names in the recipe
+    fields: frozenset[str] = frozenset()  # manifest fields such as id, caption, label
+    episode: bool = False
+
+    def __or__(self, other: "Needs") -> "Needs":
+        return Needs(
+            images=self.images | other.images,
+            texts=self.texts | other.texts,
+            tokens=self.tokens | other.tokens,
+            teachers=self.teachers | other.teachers,
+            fields=self.fields | other.fields,
+            episode=self.episode or other.episode,
+        )
+
+
+@dataclass(frozen=True)
+class Views:
+    """Everything an objective may look at, in the space of one encoder."""
+
+    images: dict[str, Encoded]
+    texts: dict[str, Encoded]
+    scale: Tensor  # () exp of the model's learned logit scale
+    targets: dict[str, "Views"] = field(default_factory=dict)  # teacher -> its views
+    fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes
+    selections: dict[str, Selection] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dims:
+    """Sizes an objective may need to build its heads."""
+
+    image_width: int
+    text_width: int
+    embedding: int
+    vocabulary: int
+    context: int
+    patch_grid: tuple[int, int]  # (rows, columns)
+    batch: int  # samples of one step over all processes

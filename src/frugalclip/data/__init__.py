@@ -1,0 +1,1 @@
+"""Floor 1: data sets: manifests, sources, tokens, views and the loader."""

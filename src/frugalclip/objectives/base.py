@@ -1,0 +1,96 @@
+"""What an objective is: it declares what it needs and scores features.
+
+An objective never sees a tower or an image. It is one file named like its key in the recipe, with a `Config`, a pure loss and a thin final
+class. A dotted path in a recipe (`kind: my_package.my_file`) reaches a user's own file by the same door: the module's one `Objective` subclass.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.types import Batch, Dims, Needs, Selection, Views
+
+__all__ = ["Batch", "Dims", "Needs", "Objective", "ObjectiveConfig", "Outcome", "Selection", "Views", "find_objective", "known_objectives"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an objective returns: its loss and what is worth writing down."""
+
+    loss: Tensor  # ()
+    logs: dict[str, Tensor] = field(default_factory=dict)  # name -> (), detached
+
+
+class ObjectiveConfig(Settings):
+    """Base of every objective's settings; the keys of `objectives.<name>` in a recipe."""
+
+    weight: float = Field(1.0, ge=0, description="multiplies the loss; 0 leaves the objective out altogether")
+    kind: str | None = Field(None, description="file of the objective when the key is not its name; a dotted path for your own")
+
+
+class Objective(nn.Module):
+    """One supervision signal. Abstract: every subclass is final."""
+
+    Config: ClassVar[type[ObjectiveConfig]]
+
+    def __init__(self, config: Any, dims: Dims) -> None:
+        super().__init__()
+        self.config = config
+        self.dims = dims
+
+    def needs(self) -> Needs:
+        """The views, token outputs, teachers and fields that `forward` reads. Depends on the configuration."""
+        raise NotImplementedError(f"{type(self).__name__} must define needs()")
+
+    def forward(self, views: Views) -> Outcome:
+        """Score the features of one step."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward()")
+
+    def begin_episode(self, features: Iterable[Views]) -> None:
+        """Look at a whole episode's features before training on it."""
+
+    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+        """Make the derived views that this objective owns, from the batch and the teachers' view of it."""
+        return {}
+
+    def after_step(self, views: Views) -> None:
+        """Update state that is not trained by gradient: queues, moving averages."""
+
+
+def known_objectives() -> list[str]:
+    """Names of the objectives that come with the package."""
+    package = importlib.import_module("frugalclip.objectives")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base")
+
+
+def find_objective(kind: str) -> type[Objective]:
+    """The objective class in the file `kind`.
+
+    Args:
+        kind: a name in `frugalclip/objectives`, or the dotted path of a module of the user's own.
+
+    Raises:
+        RecipeError: when there is no such file, or it does not hold exactly one objective.
+    """
+    own = "." not in kind
+    if own and kind not in known_objectives():
+        raise RecipeError(
+            f"objectives.{kind} is not an objective; {known_names(kind, known_objectives())} For one of your own set kind: package.module."
+        )
+    path = f"frugalclip.objectives.{kind}" if own else kind
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise RecipeError(f"objective '{kind}' does not import ({error}); put its folder on PYTHONPATH or install its package.") from error
+    found = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Objective) and c.__module__ == module.__name__]
+    if len(found) != 1:
+        raise RecipeError(f"{path} holds {len(found)} objectives, expected one class that derives from Objective.")
+    return found[0]

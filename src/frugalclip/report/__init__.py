@@ -1,0 +1,1 @@
+"""Floor 4: one self-contained HTML page for a run."""

@@ -1,0 +1,1 @@
+"""Floor 4: the step, the trainer, the optimiser and the checkpoints."""
