@@ -1,0 +1,98 @@
+"""Numerical routines that several parts share and that must give the optimum, not an approximation of it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from frugalclip.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class SoftmaxRegression:
+    """A fitted linear classifier."""
+
+    weight: Tensor  # (classes, width) float64
+    bias: Tensor  # (classes,) float64, mean zero: the softmax defines it up to a constant
+    objective: float  # C * sum of cross-entropies + half the squared norm of the weight
+    gradient: float  # largest entry of the gradient left over, of the objective divided by C * samples
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(samples, classes) float64 for features (samples, width)."""
+        return features.double() @ self.weight.T + self.bias
+
+
+def softmax_regression(features: Tensor, labels: Tensor, *, strength: float, classes: int | None = None, steps: int = 5000) -> SoftmaxRegression:
+    """L2-regularised softmax regression by L-BFGS in float64, to its optimum.
+
+    Minimises `C * sum CE + 0.5 * ||W||^2` with C = `strength`; the bias is free. The linear probe of CLIP (arXiv 2103.00020, A.3) and the
+    objective that scikit-learn's LogisticRegression states.
+
+    Args:
+        features: (samples, width).
+        labels: (samples,) int64 in [0, classes).
+        strength: C; larger means less regularisation.
+        classes: default the largest label plus one.
+        steps: L-BFGS steps at most; the gradient that is left is returned, so that a caller can tell.
+
+    Raises:
+        DataError: no samples, labels outside the classes, or features that are not finite.
+    """
+    classes = int(labels.max()) + 1 if classes is None and len(labels) else classes
+    if not len(labels) or classes is None:
+        raise DataError("the probe got no training samples; choose rows with a label, such as --where split=train.")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise DataError(f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {classes - 1}; number the classes anew.")
+    x = features.detach().double()
+    if not torch.isfinite(x).all():
+        raise DataError("the features of the probe hold NaN or infinity; look at the model's metrics.jsonl for the first bad loss.")
+    return _fit(x, labels, classes, strength, steps)
+
+
+def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int) -> SoftmaxRegression:
+    samples = strength * len(x)  # the objective is divided by this, so that one gradient tolerance suits every C
+    shrink = min(1.0, samples**0.5)  # the weights are fitted in this unit: at a tiny C they would be far stiffer than the bias
+    parameters = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, device=x.device, requires_grad=True)
+    design = torch.cat([shrink * x, torch.ones_like(x[:, :1])], dim=1)  # (samples, width + 1)
+    solver = torch.optim.LBFGS(
+        [parameters], max_iter=steps, max_eval=3 * steps, history_size=30, tolerance_grad=1e-11, tolerance_change=0.0, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> Tensor:
+        loss = torch.nn.functional.cross_entropy(design @ parameters.T, labels, reduction="sum")
+        return (strength * loss + 0.5 * (shrink * parameters[:, :-1]).square().sum()) / samples
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        value = objective()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        solver.step(closure)  # pyright: ignore[reportArgumentType]  (torch types the closure's result as float)
+        value = closure()
+    assert parameters.grad is not None
+    weight, bias = shrink * parameters.detach()[:, :-1], parameters.detach()[:, -1].clone()
+    return SoftmaxRegression(weight, bias - bias.mean(), float(value.detach()) * samples, float(parameters.grad.abs().max()))
+
+
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row; of equal ones the first come first, on every machine and number of threads.
+
+    Args:
+        scores: (rows, columns) without NaN.
+        k: at most the number of columns.
+
+    Returns:
+        (values, columns), each (rows, k), best first.
+    """
+    k = min(k, scores.shape[1])
+    values, columns = torch.topk(scores, k, dim=1)
+    last = values[:, -1:]
+    inside = (scores > last).sum(1, keepdim=True)  # (rows, 1) places not in doubt
+    tied = scores == last
+    wanted = (scores > last) | (tied & (tied.cumsum(1) <= k - inside))  # exactly k in each row
+    columns = wanted.nonzero()[:, 1].reshape(-1, k)  # ascending columns
+    values = scores.gather(1, columns)
+    order = torch.sort(values, dim=1, descending=True, stable=True).indices
+    return values.gather(1, order), columns.gather(1, order)
