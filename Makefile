@@ -1,0 +1,60 @@
+# make demo: a model from real pairs. make test: what has to hold before a change is taken. Needs Python 3.11 or newer and a package index.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help demo test test-slow test-e2e bench frozen lint format install
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       train on the shipped pairs, evaluate, write runs/demo/report.html"
+	@echo "make test       lint, types and the suite"
+	@echo "make test-slow  tests marked slow        make test-e2e   tests marked e2e"
+	@echo "make bench      every file in benchmarks/  make frozen     pretrained parts that run offline"
+	@echo "make lint       ruff and pyright alone   make format     let ruff mend what it can"
+
+install: $(STAMP)
+
+# The stamp makes every later call quick. A half-made environment (no working pip) is made anew.
+$(STAMP): requirements-dev.txt pyproject.toml
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  for python in "$$PYTHON" python3.11 python3.12 python3.13 python3 python; do \
+	    if [ -n "$$python" ] && "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then echo "No Python 3.11 or newer with venv was found; install one, or run make PYTHON=/path/to/python." >&2; exit 1; fi; \
+	  echo "Making $(VENV) with $$($$found --version)"; \
+	  rm -rf $(VENV) && "$$found" -m venv $(VENV); \
+	fi
+	@echo "Installing requirements-dev.txt into $(VENV) (the first time takes some minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(BIN)/frugalclip demo --out runs/demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: lint
+	$(PYTEST) -n 2
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow --timeout 1200
+
+test-e2e: $(STAMP)
+	$(PYTEST) -m e2e --timeout 1200
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+frozen: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-frozen.txt
+	@$(BIN)/frugalclip doctor
