@@ -1,0 +1,238 @@
+"""Tables and the words around figures: what a metric is called, what it is compared with, and what may be said about it.
+
+Reads evaluation results as `frugalclip evaluate --json` writes them; percentages stay percentages.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from frugalclip.report.formats import Html, cell, escape, is_finite, number, percent, plural, shorten, span, times
+from frugalclip.report.plots import Bar, interval_strip
+
+TASKS = {
+    "zeroshot": "Zero-shot naming",
+    "retrieval": "Retrieval",
+    "probe": "Linear probe",
+    "fewshot": "Few-shot probe",
+    "knn": "Nearest neighbours",
+}
+_METRICS = {
+    "mean_per_class": "Mean over classes",
+    "accuracy": "Accuracy",
+    "accuracy_in_batch": "Accuracy in the batch",
+    "median_rank": "Median rank",
+    "mean_rank": "Mean rank",
+}
+_DIRECTIONS = {"i2t": "Picture → text", "t2i": "Text → picture"}
+_PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class")
+_ACRONYMS = {"knn": "k-NN", "clip": "CLIP", "nn": "NN"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; figures are set right and in tabular numerals."""
+
+    title: str
+    figures: bool = False
+    note: str = ""  # shown small below the title
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: str, sortable: bool = False) -> Html:
+    """A table whose first column names the rows, in a frame that scrolls sideways on a narrow screen.
+
+    Args:
+        columns: titles, in order.
+        rows: cells; `Html` is put in as it is, anything else is escaped.
+        caption: what the table holds; read out, and shown above it.
+        sortable: let the reader sort by a click on a title (with script only).
+    """
+    heads = "".join(
+        f'<th scope="col"{_figures(c)}>{escape(c.title)}{f"<small>{escape(c.note)}</small>" if c.note else ""}</th>' for c in columns
+    )
+    body = "".join(f"<tr>{''.join(_cell(column, value, first=i == 0) for i, (column, value) in enumerate(zip(columns, row, strict=True)))}</tr>" for row in rows)
+    kind = ' class="sortable"' if sortable else ""
+    inner = f"<table{kind}><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return Html(f'<div class="frame" tabindex="0" role="region" aria-label="{escape(caption)}">{inner}</div>')
+
+
+def _figures(column: Column) -> str:
+    return ' class="figures"' if column.figures else ""
+
+
+def _cell(column: Column, value: Any, *, first: bool) -> str:
+    if first:
+        return f'<th scope="row" dir="auto">{cell(value)}</th>'
+    direction = "" if column.figures else ' dir="auto"'
+    return f"<td{_figures(column)}{direction}>{cell(value)}</td>"
+
+
+def definitions(pairs: Sequence[tuple[str, Any]], *, kind: str = "facts") -> Html:
+    """Names with their values, as a definition list; pairs whose value is None or empty are left out."""
+    shown = [(name, value) for name, value in pairs if value not in (None, "", [], {})]
+    items = "".join(f'<div><dt>{escape(name)}</dt><dd dir="auto">{cell(value)}</dd></div>' for name, value in shown)
+    return Html(f'<dl class="{kind}">{items}</dl>' if items else "")
+
+
+def words(name: str) -> str:
+    """An identifier as words: `pixel_nearest_neighbour` becomes `pixel nearest neighbour`."""
+    return " ".join(_ACRONYMS.get(part, part) for part in str(name).replace("_", " ").replace("/", " / ").split())
+
+
+def task_name(task: Any) -> str:
+    """`zeroshot` as `Zero-shot naming`; an unknown task as it was written."""
+    return TASKS.get(str(task), words(str(task)))
+
+
+def metric_name(metric: str) -> str:
+    """`t2i_r5` as `Text → picture, recall at 5`."""
+    direction, _, rest = metric.partition("_r")
+    if direction in _DIRECTIONS and rest.isdigit():
+        return f"{_DIRECTIONS[direction]}, recall at {rest}"
+    if direction in _DIRECTIONS or metric[:3] in _DIRECTIONS:
+        return f"{_DIRECTIONS[metric[:3]]}, {words(metric[3:].strip('_'))}"
+    if metric.startswith("top") and metric[3:].isdigit():
+        return f"Top-{metric[3:]} accuracy"
+    return _METRICS.get(metric, words(metric)[:1].upper() + words(metric)[1:])
+
+
+def in_percent(metric: str) -> bool:
+    """False for the metrics that count places and distances, which have no percent sign."""
+    return not any(part in metric.lower() for part in ("rank", "loss", "seconds", "count", "nats"))
+
+
+def figure(metric: str, value: Any) -> str:
+    """A metric's value with its unit."""
+    return percent(value) if in_percent(metric) else number(value)
+
+
+def primary_metric(result: Mapping[str, Any]) -> str | None:
+    """The metric that speaks for an evaluation: top-1, else text to picture at 1, else the first with a value."""
+    values = {name: value for name, value in _mapping(result.get("metrics")).items() if is_finite(value)}
+    return next((name for name in _PRIMARY if name in values), next(iter(values), None))
+
+
+def floors_of(result: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """The floors of one metric, by name; `floors` may be written by floor or by metric."""
+    found: dict[str, float] = {}
+    for name, content in _mapping(result.get("floors")).items():
+        if isinstance(content, Mapping):
+            inner = {metric: content.get(metric)} if metric in content else {}
+            values = content if name == metric else {name: inner.get(metric, _mapping(content.get("metrics")).get(metric))}
+        else:
+            values = {name: content} if name not in _mapping(result.get("metrics")) else {"floor": content} if name == metric else {}
+            values = values if name in _mapping(result.get("metrics")) or metric == primary_metric(result) else {}
+        found.update({str(k): float(v) for k, v in values.items() if is_finite(v)})
+    return found
+
+
+def interval_of(result: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    """The interval of one metric, or None where there is none."""
+    pair = _mapping(result.get("interval")).get(metric)
+    return (float(pair[0]), float(pair[1])) if span(pair) else None
+
+
+def chance_of(result: Mapping[str, Any], metric: str) -> float | None:
+    """What guessing scores in one metric, or None where it is not known."""
+    value = _mapping(result.get("chance")).get(metric)
+    return float(value) if is_finite(value) else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def subject(result: Mapping[str, Any], *, limit: int = 120) -> str:
+    """What an evaluation looked at: data, condition and pool."""
+    where, pool = result.get("where"), result.get("pool")
+    parts = [result.get("data"), f"where {where}" if where else None, f"pool: {plain(pool)}" if pool else None]
+    return shorten(" · ".join(plain(p) for p in parts if p), limit)
+
+
+def plain(value: Any, *, most: int = 3) -> str:
+    """Lists and mappings in one line: the first few, and how many more."""
+    if isinstance(value, Mapping):
+        value = [f"{key} {plain(content)}" for key, content in value.items()]
+    if isinstance(value, (list, tuple)):
+        head = " · ".join(plain(v) for v in value[:most])
+        return head + (f" and {len(value) - most:,} more" if len(value) > most else "")
+    return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
+def bars(result: Mapping[str, Any], metric: str, *, name: str) -> list[Bar]:
+    """The model, then its floors from the strongest down, then chance."""
+    value = result["metrics"][metric]
+    floors = sorted(floors_of(result, metric).items(), key=lambda item: -item[1])
+    chance = chance_of(result, metric)
+    rows = [Bar(name, float(value), "model", interval_of(result, metric))]
+    rows += [Bar(words(floor), level, "floor") for floor, level in floors]
+    return rows + ([Bar("chance", chance, "chance")] if chance is not None else [])
+
+
+def verdict(result: Mapping[str, Any], metric: str) -> list[str]:
+    """What may be said of a figure against chance and the strongest floor, in sentences; never more than its interval allows."""
+    value, interval = float(result["metrics"][metric]), interval_of(result, metric)
+    chance, floors = chance_of(result, metric), floors_of(result, metric)
+    sentences = []
+    if chance:
+        beaten = interval is None or interval[0] > chance
+        ratio = f"{times(value / chance)} chance ({percent(chance)})"
+        sentences.append(f"{ratio}." if beaten else f"{ratio}, but chance lies inside the interval: not distinguishable from guessing.")
+    if floors:
+        name, level = max(floors.items(), key=lambda item: item[1])
+        against = f"the strongest floor, {words(name)} ({percent(level)}, no training)"
+        if interval is None:
+            sentences.append(f"{_points(abs(value - level))} {'above' if value >= level else 'below'} {against}; no interval was computed.")
+        elif interval[0] <= level <= interval[1]:
+            sentences.append(f"Not distinguishable from {against}: it lies inside the interval.")
+        else:
+            sentences.append(f"{_points(abs(value - level))} {'above' if value > level else 'below'} {against}, which lies outside the interval.")
+    elif "floors" in result:
+        sentences.append("No floor was computed for this figure; evaluate with --floors to get one.")
+    return sentences
+
+
+def _points(difference: float) -> str:
+    return f"{difference:.1f} points"
+
+
+def evaluation_table(result: Mapping[str, Any]) -> Html:
+    """All metrics of one evaluation: value with interval, the same on a scale, chance, and every floor."""
+    metrics = _mapping(result.get("metrics"))
+    floor_names = list(dict.fromkeys(name for metric in metrics for name in floors_of(result, metric)))
+    columns = [Column("Metric"), Column("This model", figures=True, note="95 % interval"), Column("0 to 100 %")]
+    columns += [Column("Chance", figures=True)] + [Column(words(name).capitalize(), figures=True, note="floor") for name in floor_names]
+    rows = []
+    for metric, value in metrics.items():
+        interval, floors, chance = interval_of(result, metric), floors_of(result, metric), chance_of(result, metric)
+        reach = f"<small>{escape(span(interval))}</small>" if interval else ""
+        row: list[Any] = [metric_name(metric), Html(f"<b>{escape(figure(metric, value))}</b>{reach}"), _strip(metric, value, interval, floors, chance)]
+        row += [None if chance is None else figure(metric, chance)] + [None if n not in floors else figure(metric, floors[n]) for n in floor_names]
+        rows.append(row)
+    return table(columns, rows, caption=f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}")
+
+
+def _strip(metric: str, value: Any, interval: tuple[float, float] | None, floors: Mapping[str, float], chance: float | None) -> Html | None:
+    if not in_percent(metric) or not is_finite(value):
+        return None
+    marks = [*floors.values(), *([chance] if chance is not None else [])]
+    label = f"{metric_name(metric)}: {percent(value)} on a scale from 0 to 100 %"
+    return interval_strip(float(value), interval=interval, floors=marks, maximum=100.0, label=label)
+
+
+def evaluation_notes(result: Mapping[str, Any]) -> Html:
+    """How the figures of an evaluation came about: everything they depend on besides the model."""
+    samples = result.get("samples")
+    return definitions(
+        [
+            ("samples", plural(samples, "sample") if isinstance(samples, int) else plain(samples) if samples is not None else None),
+            ("condition", result.get("where")),
+            ("pool", plain(result["pool"]) if result.get("pool") else None),
+            ("prompts", shorten(plain(result["prompts"]), 240) if result.get("prompts") else None),
+            ("pictures", shorten(plain(result["preprocess"], most=8), 240) if result.get("preprocess") else None),
+            ("ties", result.get("tie_rule")),
+            ("split hash", result.get("split_hash")),
+            ("model", result.get("model")),
+        ],
+        kind="notes",
+    )
