@@ -1,0 +1,366 @@
+"""Texts to token ids: CLIP's vocabulary, one trained on the user's captions, or any `tokenizers` file.
+
+Source: CLIP's byte-pair encoding as open_clip reads it (arXiv 2103.00020); merges file and its notice in `vocabulary/`. Captions that are
+too long keep the end token as their last id: SLIP's copy cuts it off, and its text feature is then read at the start token.
+The Rust backend only ever sees words; start, end, padding and truncation are done here, so that every vocabulary behaves alike.
+"""
+
+import functools
+import gzip
+import hashlib
+import html
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+import ftfy
+import numpy as np
+import tokenizers
+import torch
+from pydantic import Field
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+from frugalclip.core.config import Settings, validated
+from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.records import read_json, write_atomically, write_json
+from frugalclip.core.types import Tokens
+
+START, END, PAD, MASK = "<start_of_text>", "<end_of_text>", "<pad>", "<mask>"
+_WORD_END = "</w>"
+_CHUNK = 4096  # texts handed to the backend at once: its encodings are large, and one chunk keeps every thread busy
+# CLIP's pattern is case-blind, which for text in lower case only matters for the long s; [sſ] says so without the multi-letter foldings
+# (ß = ss) that the backend's own case-blind mode would add. Letters assigned after Unicode 15 count as symbols here.
+_CLIP_WORDS = r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+# Marks and joiners belong to the word (CLIP's pattern cuts every Indic word at its vowel signs), and 's only counts at the end of a word.
+_CAPTION_WORDS = r"'(?:s|t|re|ve|m|ll|d)(?!\p{L})|\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*|\p{N}|[^\s\p{L}\p{N}]+"
+_LONGEST_TOKEN = 48  # bytes; scripts without spaces would otherwise get whole captions as tokens
+
+
+class TokenizerSettings(Settings):
+    """What a tokenizer does around its backend; stored beside `tokenizer.json`."""
+
+    kind: Literal["captions", "clip", "file"]
+    context: int = Field(ge=3, description="longest sequence in tokens, start and end included")
+    start: int
+    end: int
+    pad: int
+    mask: int
+    clean: bool = Field(description="repair encodings, unescape HTML, collapse whitespace, lower case, as CLIP does")
+
+
+class TokenizerConfig(Settings):
+    """The `tokenizer` section of a recipe."""
+
+    kind: Literal["captions", "clip", "file"] = Field("captions", description="captions: trained on your captions; clip; file: a tokenizers JSON")
+    path: str | None = Field(None, description="the JSON file, for kind: file")
+    vocabulary: int = Field(4096, ge=600, description="largest number of tokens, for kind: captions")
+    context: int | None = Field(None, ge=3, description="longest sequence in tokens; 32 for captions, otherwise 77")
+
+
+def clean_text(text: str) -> str:
+    """CLIP's cleaning: ftfy, HTML unescaped twice, whitespace collapsed, lower case."""
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # otherwise there is nothing to mend, and mending is slow
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+def _without_lone_surrogates(text: str) -> str:
+    """Text that the backend accepts; half a surrogate pair, as broken JSON leaves it, would stop the run."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Many texts' token ids, end to end."""
+
+    ids: np.ndarray  # (tokens,) int32
+    offsets: np.ndarray  # (texts + 1,) int64
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def tokens(self, texts: np.ndarray, *, pad: int, length: int | None = None) -> Tokens:
+        """Some texts as a padded batch.
+
+        Args:
+            texts: (batch,) positions in the table.
+            pad: id to fill with.
+            length: columns of the result; by default the longest of these texts.
+        """
+        starts = self.offsets[texts]
+        lengths = self.offsets[np.asarray(texts) + 1] - starts
+        columns = np.arange(max(length or 0, int(lengths.max(initial=0))))
+        is_text = columns < lengths[:, None]  # (batch, length)
+        places = np.where(is_text, starts[:, None] + columns, 0)
+        ids = np.where(is_text, self.ids[places] if len(self.ids) else pad, pad)
+        return Tokens(torch.from_numpy(ids.astype(np.int64)), torch.from_numpy(lengths.astype(np.int64)))
+
+
+class Tokenizer:
+    """A vocabulary with its cleaning, special ids and context. Build one with the functions below.
+
+    Args:
+        backend: splits cleaned text into ids; adds no special tokens itself.
+        settings: special ids, context, cleaning.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
+        self.backend = backend
+        self.settings = settings
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # a caption that contains '<mask>' means those letters
+        self.vocabulary = 1 + max(backend.get_vocab().values())  # rows of a token embedding; files may leave gaps in their ids
+
+    start = property(lambda self: self.settings.start)
+    end = property(lambda self: self.settings.end)
+    pad = property(lambda self: self.settings.pad)
+    mask = property(lambda self: self.settings.mask)
+    context = property(lambda self: self.settings.context)
+
+    def encode(self, texts: Sequence[str], *, context: int | None = None, pad_to: int | None = None) -> Tokens:
+        """Token ids with start and end.
+
+        Args:
+            texts: any strings; an empty one gives start and end.
+            context: longest sequence; by default the tokenizer's own. Longer texts keep the end token as their last id.
+            pad_to: columns of the result; by default the longest text of this call.
+
+        Returns:
+            ids (batch, length) int64 padded on the right, lengths (batch,) int64.
+        """
+        if isinstance(texts, str):
+            raise DataError("encode() takes a list of texts, found one string; write encode([text]).")
+        table = self.table(texts, context=context)
+        return table.tokens(np.arange(len(table)), pad=self.pad, length=pad_to)
+
+    def table(self, texts: Iterable[str], *, context: int | None = None) -> TokenTable:
+        """The same ids without padding, for texts that are read many times."""
+        limit = (context or self.context) - 2
+        if limit < 1:
+            raise DataError(f"context={context} leaves no room between the start and the end token; set context=3 or more.")
+        parts: list[int] = []
+        lengths: list[int] = [0]
+        for words in self._words(texts):
+            words = words[:limit]
+            parts.append(self.start)
+            parts.extend(words)
+            parts.append(self.end)
+            lengths.append(len(words) + 2)
+        return TokenTable(np.array(parts, dtype=np.int32), np.cumsum(lengths, dtype=np.int64))
+
+    def truncated(self, texts: Iterable[str], *, context: int | None = None) -> int:
+        """How many of the texts do not fit the context."""
+        limit = (context or self.context) - 2
+        return sum(len(words) > limit for words in self._words(texts))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of a sequence of ids, up to the end token; special tokens are left out."""
+        text = list(takewhile(lambda i: i != self.end, map(int, ids)))
+        special = {self.start, self.mask} | ({self.pad} if self.settings.kind != "clip" else set())  # CLIP pads with id 0, which is '!'
+        return self.backend.decode([i for i in text if i not in special], skip_special_tokens=False).strip()
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` (the `tokenizers` format) and `tokenizer_config.json` (ours)."""
+        write_atomically(Path(folder) / "tokenizer.json", self.backend.to_str())
+        write_json(Path(folder) / "tokenizer_config.json", self.settings.model_dump(mode="json"))
+
+    @staticmethod
+    def read(folder: Path) -> "Tokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: naming the file that is missing or damaged.
+        """
+        config = Path(folder) / "tokenizer_config.json"
+        if not config.is_file():
+            raise ModelError(f"{folder} has no tokenizer_config.json; give a folder that 'frugalclip train' wrote.")
+        settings = validated(TokenizerSettings, read_json(config), where=str(config), error=ModelError)
+        return Tokenizer(_read_backend(Path(folder) / "tokenizer.json", error=ModelError), settings)
+
+    def fingerprint(self) -> str:
+        """16 hex digits over vocabulary, rules and settings."""
+        content = self.backend.to_str() + self.settings.model_dump_json()
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    def _words(self, texts: Iterable[str]) -> Iterator[list[int]]:
+        remaining = iter(texts)
+        while chunk := list(islice(remaining, _CHUNK)):
+            prepare = clean_text if self.settings.clean else _without_lone_surrogates
+            chunk = [prepare(text) for text in chunk]
+            encodings = self.backend.encode_batch_fast(chunk, add_special_tokens=False)
+            for text, encoding in zip(chunk, encodings, strict=True):
+                has_special = self.settings.kind == "clip" and (START in text or END in text)
+                yield self._with_specials(text) if has_special else encoding.ids
+
+    def _with_specials(self, text: str) -> list[int]:
+        """CLIP reads its own special strings in a caption as special tokens, but only where the word pattern meets them."""
+        splitter = _word_splitter(_CLIP_WORDS)
+        ids: list[int] = []
+        for word, _ in splitter.pre_tokenize_str(text):
+            ids += {START: [self.start], END: [self.end]}.get(word) or self.backend.encode(word, add_special_tokens=False).ids
+        return ids
+
+
+def clip_tokenizer(context: int = 77) -> Tokenizer:
+    """CLIP's vocabulary: ids equal open_clip's for every text; the mask token comes after CLIP's 49,408.
+
+    Source: OpenAI CLIP, open_clip `tokenizer.py` (ids are checked against it).
+    """
+    backend = _byte_level([_pair(line) for line in _clip_merges()], _CLIP_WORDS, specials=(START, END, MASK))
+    ids = backend.get_vocab()
+    settings = TokenizerSettings(kind="clip", context=context, start=ids[START], end=ids[END], pad=0, mask=ids[MASK], clean=True)
+    return Tokenizer(backend, settings)
+
+
+def train_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, context: int = 32) -> Tokenizer:
+    """A byte-level vocabulary trained on captions of any language; nothing is unknown to it.
+
+    The result depends on the captions and how often each occurs, not on their order, the machine or the number of threads.
+
+    Args:
+        captions: the texts that training will read.
+        vocabulary: largest number of tokens, special ones included; fewer when no pair of tokens is left that occurs twice.
+        context: longest sequence in tokens.
+
+    Raises:
+        DataError: when there is no caption, or `vocabulary` cannot hold the 512 byte tokens and the special ones.
+    """
+    specials = (START, END, PAD, MASK)
+    room = vocabulary - 512 - len(specials)
+    if room < 1:
+        raise DataError(f"a vocabulary of {vocabulary} cannot hold the 512 byte tokens; set vocabulary=1024 or more.")
+    words = _count_words(captions)
+    if not words:
+        raise DataError("no caption holds any text, so there is nothing to train a vocabulary on; check the caption column or language.")
+    backend = _byte_level(_train_merges(words, limit=room), _CAPTION_WORDS, specials=specials)
+    ids = backend.get_vocab()
+    settings = TokenizerSettings(kind="captions", context=context, start=ids[START], end=ids[END], pad=ids[PAD], mask=ids[MASK], clean=True)
+    return Tokenizer(backend, settings)
+
+
+_KNOWN_SPECIALS = {  # names by which published tokenizer files call them
+    "start": (START, "<|startoftext|>", "<|im_start|>", "<s>", "<bos>", "[CLS]", "<|begin_of_text|>", "<|endoftext|>"),
+    "end": (END, "<|endoftext|>", "<|im_end|>", "</s>", "<eos>", "[SEP]", "<|end_of_text|>"),
+    "pad": (PAD, "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>"),
+    "mask": (MASK, "[MASK]", "<|mask|>"),
+}
+
+
+def file_tokenizer(path: Path | str, *, context: int = 77) -> Tokenizer:
+    """Any Hugging Face `tokenizers` JSON. Special tokens it lacks are appended; its own normaliser does the cleaning.
+
+    Raises:
+        DataError: when the file is missing or is not such a JSON.
+    """
+    backend = _read_backend(Path(path), error=DataError)
+    found: dict[str, int] = {}
+    for name, default in zip(("start", "end", "pad", "mask"), (START, END, PAD, MASK), strict=True):
+        known = next((word for word in _KNOWN_SPECIALS[name] if backend.token_to_id(word) is not None), None)
+        if known is None:
+            backend.add_special_tokens([default])
+        identity = backend.token_to_id(known or default)
+        assert identity is not None
+        found[name] = identity
+    return Tokenizer(backend, TokenizerSettings(kind="file", context=context, clean=False, **found))
+
+
+def build_tokenizer(config: TokenizerConfig, captions: Iterable[str]) -> Tokenizer:
+    """The tokenizer that a recipe asks for.
+
+    Args:
+        config: the `tokenizer` section.
+        captions: read only for `kind: captions`.
+
+    Raises:
+        DataError: when the file or the captions cannot be used.
+    """
+    if config.kind == "clip":
+        return clip_tokenizer(config.context or 77)
+    if config.kind == "file":
+        if config.path is None:
+            raise DataError("tokenizer.kind is file but tokenizer.path is not given; add tokenizer.path=FILE.json.")
+        return file_tokenizer(config.path, context=config.context or 77)
+    return train_tokenizer(captions, vocabulary=config.vocabulary, context=config.context or 32)
+
+
+@functools.lru_cache(maxsize=1)
+def _clip_merges() -> list[str]:
+    file = resources.files("frugalclip.data") / "vocabulary" / "clip_merges.txt.gz"
+    return gzip.decompress(file.read_bytes()).decode("utf-8").splitlines()
+
+
+def _pair(line: str) -> tuple[str, str]:
+    first, second = line.split(" ")
+    return first, second
+
+
+def _byte_symbols() -> list[str]:
+    """The 256 printable stand-ins for bytes, in CLIP's order: those that stand for themselves, then the shifted ones."""
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _byte_level(merges: list[tuple[str, str]], words: str, *, specials: Sequence[str]) -> tokenizers.Tokenizer:
+    """Byte-level BPE whose tokens at the end of a word carry `</w>`: bytes, end bytes, merges in order, special tokens.
+
+    Special tokens are vocabulary entries that no merge can reach, so no caption can produce them.
+    """
+    symbols = _byte_symbols()
+    entries = [*symbols, *(symbol + _WORD_END for symbol in symbols), *(first + second for first, second in merges), *specials]
+    vocabulary = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END))
+    backend.pre_tokenizer = pre_tokenizers.Sequence([_word_splitter(words), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(_WORD_END, " ")])
+    return backend
+
+
+def _word_splitter(words: str) -> Any:
+    return pre_tokenizers.Split(Regex(words), behavior="removed", invert=True)
+
+
+def _count_words(captions: Iterable[str]) -> Counter[str]:
+    """Words of the captions as byte symbols, with their counts."""
+    splitter = pre_tokenizers.Sequence([_word_splitter(_CAPTION_WORDS), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    words: Counter[str] = Counter()
+    for caption, count in Counter(map(clean_text, captions)).items():
+        for word, _ in splitter.pre_tokenize_str(caption):
+            words[word] += count
+    return words
+
+
+def _train_merges(words: Counter[str], *, limit: int) -> list[tuple[str, str]]:
+    """Byte pair merges in the order learned.
+
+    The trainer numbers symbols with an end-of-word suffix in the order of a hash map, which breaks ties differently in every process. A word's
+    last byte is therefore given a symbol of its own here (`chr(0x4E00 + byte)`), and the suffix is put back afterwards.
+    """
+    symbols = _byte_symbols()
+    last = {symbol: chr(0x4E00 + i) for i, symbol in enumerate(symbols)}
+    back = {mark: symbol + _WORD_END for symbol, mark in last.items()}
+    trainer = trainers.BpeTrainer(
+        vocab_size=512 + limit,
+        min_frequency=2,  # a pair seen once teaches nothing
+        show_progress=False,
+        initial_alphabet=[*symbols, *back],
+        max_token_length=_LONGEST_TOKEN,
+    )
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.train_from_iterator((" ".join([word[:-1] + last[word[-1]]] * count) for word, count in sorted(words.items())), trainer)
+    pairs = json.loads(backend.to_str())["model"]["merges"]
+    restore: Callable[[str], str] = lambda text: "".join(back.get(symbol, symbol) for symbol in text)  # noqa: E731
+    return [(restore(first), restore(second)) for first, second in pairs]
+
+
+def _read_backend(path: Path, *, error: type[Exception]) -> tokenizers.Tokenizer:
+    if not path.is_file():
+        raise error(f"{path} does not exist, expected a tokenizers JSON file; check the path.")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as fault:  # the backend raises bare Exception
+        raise error(f"{path} is not a tokenizers JSON file ({fault}); save one with tokenizer.save().") from fault
