@@ -7,7 +7,7 @@ because another platform's torch brings other packages.
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def main() -> None:
     (ROOT / "requirements-dev.txt").write_text("\n".join(lines))
 
 
-def pins(names: set[str]) -> list[str]:
+def pins(names: Iterable[str]) -> list[str]:
     """`name==version` lines, sorted; a local version tag such as +cpu is dropped, since the index does not know it."""
     return [f"{name}=={distribution(name).version.split('+')[0]}" for name in sorted(names)]
 

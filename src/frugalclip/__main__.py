@@ -1,6 +1,8 @@
 """`python -m frugalclip` is the command `frugalclip`."""
 
+import sys
+
 from frugalclip.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

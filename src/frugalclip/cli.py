@@ -1,0 +1,254 @@
+"""The command line: names, options and one-sentence errors. A verb is imported when it is called, so `--help` loads no torch.
+
+Exit codes: 0 done, 1 a fault of ours (with its traceback), 2 what was given cannot be used, 130 interrupted.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from frugalclip import __version__
+from frugalclip.core.errors import FrugalclipError, known_names
+
+
+class UsageError(FrugalclipError):
+    """A command line that cannot be understood."""
+
+
+class Verbs(TyperGroup):
+    """A group that shows its help when called bare and answers an unknown verb with the nearest known one."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            raise UsageError(f"'{args[0]}' is not a verb of {ctx.command_path}; {known_names(args[0], self.commands, limit=30)}")
+        return super().resolve_command(ctx, args)
+
+
+_ORDER = ["demo", "doctor", "data", "plan", "train", "evaluate", "embed"]  # of the help: the order in which a newcomer meets them
+_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich", "cls": Verbs}
+app = typer.Typer(help="Vision-language pre-training for people who do not have 400 million pairs.", **_SETTINGS)
+data = typer.Typer(help="Look at a data set before training on it, and write its manifest.", **_SETTINGS)
+app.add_typer(data, name="data")
+
+_PATHS = "[dim]PATH:[/] the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a manifest."
+_MODELS = "[dim]MODEL:[/] a run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR, timm:NAME@FILE."
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A name such as clip, or the path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Replace settings of the recipe, such as data=my/ or objectives.contrastive.weight=0.5.",
+        show_default=False,
+    ),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, or a foreign model such as open_clip:ARCH@FILE.")]
+DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
+DataPaths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Data sets, read one after the other.")]
+Where = Annotated[
+    str | None, typer.Option(metavar="W", help="Rows to keep, such as split=train,is_flag=false (also a|b and !=).", show_default=False)
+]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.", show_default=False)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"frugalclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Read by `main`, which takes --debug out wherever it stands; declared here for the help."""
+
+
+@app.command()
+def demo(out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run.")] = "runs/demo") -> None:
+    """Train on the shipped pairs, evaluate, write a report: under 3 minutes on two cores."""
+    from frugalclip.verbs import demo as verb
+
+    verb.show(verb.demo(out=out))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, what is missing and the command that mends it."""
+    from frugalclip.verbs import doctor as verb
+
+    verb.show(verb.doctor())
+
+
+@app.command(epilog=_PATHS)
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    *,
+    out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run; made if it is not there.")],
+    resume: Annotated[bool, typer.Option("--resume", metavar="", help="Go on from the last checkpoint in RUN.")] = False,
+) -> None:
+    """Train a model by a recipe."""
+    from frugalclip.verbs import train as verb
+
+    verb.show(verb.train(recipe, overrides or (), out=out, resume=resume))
+
+
+@app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    probe: Annotated[bool, typer.Option("--probe", metavar="", help="Also time a real step on this machine.")] = False,
+    json: Json = None,
+) -> None:
+    """Say what a recipe costs before it runs: passes, parameters, memory, time. Needs no data."""
+    from frugalclip.verbs import plan as verb
+
+    verb.show(verb.plan(recipe, overrides or (), probe=probe, json=json))
+
+
+@app.command(epilog=f"{_MODELS}\n\n{_PATHS}")
+def evaluate(
+    model: Model,
+    *,
+    data: Annotated[str, typer.Option(metavar="PATH", help="The data set to evaluate on.")],
+    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, fewshot or knn.")],
+    where: Where = None,
+    label_field: Annotated[str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)] = None,
+    classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,
+    prompts: Annotated[str | None, typer.Option(metavar="SET", help="A prompt set, or a file with one {} a line.", show_default=False)] = None,
+    language: Annotated[str | None, typer.Option(metavar="L", help="Language of the captions, such as de.", show_default=False)] = None,
+    floors: Annotated[bool, typer.Option("--floors", metavar="", help="Also compute what pixels alone reach.")] = False,
+    json: Json = None,
+) -> None:
+    """Measure a model on a data set, with chance, intervals and floors."""
+    from frugalclip.verbs import evaluate as verb
+
+    options = {"where": where, "label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "floors": floors}
+    verb.show(verb.evaluate(model, data=data, task=task, json=json, **options))
+
+
+@app.command(epilog=f"{_MODELS}\n\n{_PATHS}")
+def embed(
+    model: Model,
+    path: DataPath,
+    *,
+    out: Annotated[str, typer.Option(metavar="STORE", help="Folder of the vectors.")],
+    where: Where = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 256,
+) -> None:
+    """Store the vectors of a data set; goes on where it stopped."""
+    from frugalclip.verbs import embed as verb
+
+    verb.show(verb.embed(model, path, out=out, where=where, batch=batch))
+
+
+@data.command(epilog=_PATHS)
+def check(
+    paths: DataPaths,
+    full: Annotated[bool, typer.Option("--full", metavar="", help="Decode every picture, not a sample of them.")] = False,
+) -> None:
+    """Say what a data set is recognised as, show pairs, and list what is wrong with it."""
+    from frugalclip.verbs import data as verb
+
+    verb.show_check(verb.check(paths, full=full))
+
+
+@data.command(epilog=_PATHS)
+def stats(paths: DataPaths) -> None:
+    """Count captions, words, sizes and fields."""
+    from frugalclip.verbs import data as verb
+
+    verb.show_stats(verb.stats(paths))
+
+
+@data.command(epilog=_PATHS)
+def manifest(
+    paths: DataPaths,
+    *,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Parquet file to write.")],
+    where: Where = None,
+) -> None:
+    """Write the manifest of data sets: where every picture is, its captions and fields. Copies no picture."""
+    from frugalclip.verbs import data as verb
+
+    verb.show_manifest(verb.manifest(paths, out=out, where=where))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words after the program's name; by default those of the process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Exception: whatever is not the user's to mend, or anything with --debug or FRUGALCLIP_DEBUG=1.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]  # so that it may be added at the end of a line that failed
+    warnings.showwarning = _show_warning
+    try:
+        code = app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        code = 130
+    except Exception as error:
+        if debug or (sentence := _sentence(error)) is None:
+            raise
+        typer.echo(sentence, err=True)
+        return 2
+    if code == 130:
+        typer.echo("frugalclip: interrupted; nothing but the unsaved part is lost.", err=True)
+    return code
+
+
+def _sentence(error: Exception) -> str | None:
+    """What a user can act on, or None where the fault is ours."""
+    if isinstance(error, FrugalclipError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, typer.Abort):
+        return "frugalclip stopped: the input ended before it was complete."
+    if hasattr(error, "format_message"):  # typer's own, whose class moved between its versions
+        return _usage(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"OSError: {error.strerror}{f': {error.filename}' if error.filename else ''}; --debug shows where."
+    return None
+
+
+def _usage(error: Any) -> str:
+    """A sentence for a command line that does not parse."""
+    context = getattr(error, "ctx", None)
+    place = context.command_path if context else "frugalclip"
+    option = getattr(error, "option_name", None)
+    if option is None or not hasattr(error, "possibilities"):
+        return f"UsageError: {error.format_message().rstrip('.')}; see '{place} --help'."
+    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")] if context else []
+    takes_settings = context is not None and any(parameter.name == "overrides" for parameter in context.command.params)
+    name = option.lstrip("-").partition("=")[0]
+    settings = f" Settings of the recipe are written without dashes: {name}=VALUE." if takes_settings else ""
+    return f"UsageError: {place} has no option {option}; {known_names(option, [*known, '--help'])}{settings}"
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+    """Our own warnings are for users and take one line; others keep their place in the code."""
+    ours = str(Path(__file__).parent) in filename
+    text = f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)
