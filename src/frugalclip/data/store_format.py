@@ -1,0 +1,176 @@
+"""The files of an embedding store: what `store.json` says, and the chunk files, seen through memory maps.
+
+The format stands in `docs/formats-store.md`; `store.py` reads a store and `store_writer.py` writes one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from frugalclip.core.config import Settings, validated
+from frugalclip.core.errors import DataError
+from frugalclip.core.records import read_json
+
+Kind = Literal["image", "text"]
+StoreDtype = Literal["float16", "float32", "int8"]
+KINDS: tuple[Kind, ...] = ("image", "text")
+FORMAT, VERSION = "frugalclip.store", 1
+_NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64, "U64": np.uint64}
+
+
+class Encoder(Settings):
+    """What made the vectors. All but the description goes into the names of the chunks."""
+
+    model: str = Field(description="fingerprint of the weights")
+    description: dict[str, Any] = Field(default_factory=dict, description="for people; not compared")
+    preprocess: dict[str, Any] | None = Field(None, description="settings of the picture path; None when no picture was read")
+    tokenizer: str | None = Field(None, description="fingerprint; None when no text was read")
+    normalize: bool = Field(True, description="vectors have length 1 before they are rounded")
+    centring: str | None = Field(None, description="hash of the means subtracted before normalising")
+    settings: dict[str, Any] = Field(default_factory=dict, description="whatever else changes a vector: layer, prompts, views")
+
+    def identity(self) -> dict[str, Any]:
+        """What must agree for two vectors to be comparable."""
+        return self.model_dump(mode="json", exclude={"description"})
+
+
+class Origin(Settings):
+    """The data set a store was made from."""
+
+    name: str = Field(description="as the user wrote it")
+    where: str | None = None
+    fingerprint: str = Field(description="of the manifest: ids, captions, places of the pictures")
+    rows: int = Field(ge=0)
+
+
+class CosineError(Settings):
+    """1 - cosine between the stored vectors and the float32 vectors of the model, measured on every vector while writing."""
+
+    mean: float = 0.0
+    max: float = 0.0
+
+
+class KindSummary(Settings):
+    """One kind of vector over the whole store."""
+
+    shape: tuple[int, ...] = Field(description="of one vector: (dim,), or (facets, dim) when an item has several")
+    vectors: int
+    rows_without: int = Field(description="rows that have no vector of this kind")
+    error: CosineError
+
+
+class ChunkEntry(Settings):
+    """A chunk file: its name is the hash of what went in, its payload the hash of what came out."""
+
+    name: str
+    rows: int
+    payload: str
+
+
+class Head(Settings):
+    """The content of `store.json`."""
+
+    format: Literal["frugalclip.store"] = FORMAT
+    version: Literal[1] = VERSION
+    complete: bool = False
+    encoder: Encoder
+    kinds: tuple[Kind, ...]
+    dtype: StoreDtype
+    chunk_rows: int = Field(gt=0)
+    origin: Origin
+    summary: dict[Kind, KindSummary] = Field(default_factory=dict)
+    missing: dict[str, int] = Field(default_factory=dict, description="pictures without a vector, counted by cause")
+    files: dict[str, str] = Field(default_factory=dict, description="ids, index, means -> file name, which ends in its hash")
+    chunks: tuple[ChunkEntry, ...] = ()
+
+
+def digest(*parts: bytes, size: int = 16) -> bytes:
+    """A hash of byte strings in which the borders between them count."""
+    state = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+    return state.digest()
+
+
+def canonical(content: Any) -> bytes:
+    """JSON that is the same for equal content on every machine."""
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def texts_digest(texts: Sequence[str]) -> bytes:
+    """(16 bytes) the hash kept of a row's texts, by which a store notices that captions changed."""
+    return digest(*(text.encode() for text in texts))
+
+
+def id_hashes(ids: Sequence[str]) -> np.ndarray:
+    """(rows,) uint64 hashes by which the index is sorted."""
+    return np.frombuffer(b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids), dtype="<u8")
+
+
+def payload_hash(tensors: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> str:
+    """Hash of a chunk's content: names, types, shapes, bytes and notes."""
+    parts = [canonical(dict(notes))]
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        parts += [f"{name} {array.dtype.str} {array.shape}".encode(), array.tobytes()]
+    return digest(*parts).hex()
+
+
+class MappedTensors:
+    """A safetensors file seen through one memory map.
+
+    Raises:
+        DataError: when the file is absent, cut short or not ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header: dict[str, Any] = json.loads(file.read(length))
+            self.notes: dict[str, Any] = json.loads(header.pop("__metadata__")["frugalclip"])
+            expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
+        except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
+            raise DataError(f"{path} cannot be read ({error}); delete it and run the same 'frugalclip embed' again.") from error
+        if path.stat().st_size != expected:
+            raise DataError(f"{path} has {path.stat().st_size:,} bytes, expected {expected:,}; delete it and run the same 'frugalclip embed' again.")
+        data = np.memmap(path, np.uint8, "r", offset=8 + length).view(np.ndarray)
+        self.tensors = {name: self._tensor(data, entry) for name, entry in header.items()}
+
+    @staticmethod
+    def _tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+        start, stop = entry["data_offsets"]
+        return data[start:stop].view(_NUMPY_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+    def is_intact(self) -> bool:
+        """True when the content still has the hash noted in the file."""
+        notes = {key: value for key, value in self.notes.items() if key != "payload"}
+        return payload_hash(self.tensors, notes) == self.notes["payload"]
+
+
+def read_head(path: Path) -> Head:
+    """The head of a store, finished or not.
+
+    Raises:
+        DataError: when there is none, or it was written by a later version.
+    """
+    file = path / "store.json"
+    if not file.is_file():
+        raise DataError(f"{path} is not an embedding store (no store.json); make one with 'frugalclip embed MODEL PATH --out {path}'.")
+    content = read_json(file)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{file} does not describe an embedding store; give the folder that 'frugalclip embed' wrote.")
+    if content.get("version") != VERSION:
+        raise DataError(f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; upgrade it or embed again.")
+    return validated(Head, content, where=str(file), error=DataError)
+
+
+def chunk_path(store: Path, name: str) -> Path:
+    """Where a chunk lies."""
+    return store / "chunks" / f"{name}.safetensors"
