@@ -14,7 +14,7 @@ _CELLS = 4_000_000  # numbers held at a time
 
 
 def group_codes(values: np.ndarray | None, samples: int) -> np.ndarray:
-    """Number the groups 0, 1, 2, …
+    """Number the groups from 0.
 
     Args:
         values: (samples,) anything comparable, equal within a group; None puts every sample in a group of its own.
@@ -56,8 +56,8 @@ def mean_of_classes(values: np.ndarray, classes: np.ndarray, groups: np.ndarray)
     shape = (int(classes.max(initial=-1)) + 1, int(groups.max(initial=-1)) + 1)
     places = torch.from_numpy(np.stack([classes, groups]))
     # sparse, because classes x groups can be far more than there are samples
-    sums = torch.sparse_coo_tensor(places, torch.from_numpy(np.asarray(values, np.float64)), shape).coalesce()
-    sizes = torch.sparse_coo_tensor(places, torch.ones(len(classes), dtype=torch.float64), shape).coalesce()
+    sums = torch.sparse_coo_tensor(places, torch.from_numpy(np.asarray(values, np.float64)), shape, check_invariants=True).coalesce()
+    sizes = torch.sparse_coo_tensor(places, torch.ones(len(classes), dtype=torch.float64), shape, check_invariants=True).coalesce()
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         columns = torch.from_numpy(counts[:, : shape[1]].T.copy())  # (groups, draws)

@@ -1,0 +1,165 @@
+"""Put a model to a test on a data set, and write beside the number everything it depends on."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frugalclip.core.errors import DataError
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.classes import row_names
+from frugalclip.evaluation.floors import NEAR_DUPLICATE, VOTERS, PixelNeighbours, pixel_neighbours, thumbnails
+from frugalclip.evaluation.ranking import TIE_RULE
+from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
+from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Encoder(Protocol):
+    """What an evaluation asks of a model; `frugalclip.load` gives one."""
+
+    fingerprint: str
+    preprocess: Any
+
+    def encode_text(self, texts: list[str], /) -> Tensor: ...
+
+    def image_features(self, manifest: Manifest, /) -> Any: ...
+
+
+def evaluate_zeroshot(
+    model: Encoder,
+    manifest: Manifest,
+    everything: Manifest | None = None,
+    *,
+    where: str | None = None,
+    label_field: str | None = None,
+    classes: "Path | str | list[str] | None" = None,
+    prompts: "str | Path" = "plain",
+    language: str | None = None,
+    group: str | None = None,
+    training: Manifest | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Name the pictures of a data set.
+
+    Args:
+        model: encodes pictures and texts.
+        manifest: the rows to judge.
+        everything: the data set they were chosen from; default the rows themselves.
+        where: the condition that chose them, to be stored.
+        label_field: see `zeroshot_task`, as `classes`, `prompts`, `language` and `group`.
+        classes: class file or lines.
+        prompts: prompt set or file.
+        language: language of the names.
+        group: field of the bootstrap.
+        training: what the model was trained on; given, the pixel floor is measured too.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
+
+    Returns:
+        The result described in `docs/formats.md`: what `evaluate --json` writes.
+    """
+    task = zeroshot_task(manifest, everything, label_field=label_field, classes=classes, prompts=prompts, language=language, group=group)
+    images, kept, faults = _image_features(model, manifest, task.rows)
+    result = task.result(images, encode_texts(model, task.texts), kept=kept, draws=draws, seed=seed)
+    result["left_out"] = {**task.about["left_out"], **faults}
+    floors = {}
+    if training is not None:
+        names, _ = row_names(training, label_field=label_field if label_field in training.field_names else None, language=language)
+        floors = _floors(manifest.take(task.rows[kept]), training, names, lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s))
+    return _with_provenance("zeroshot", result, floors, model, manifest, where)
+
+
+def evaluate_retrieval(
+    model: Encoder,
+    manifest: Manifest,
+    *,
+    where: str | None = None,
+    language: str | None = None,
+    group: str | None = None,
+    training: Manifest | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Find captions by picture and pictures by caption; arguments and result as `evaluate_zeroshot`."""
+    task = retrieval_task(manifest, language=language, group=group)
+    images, kept, faults = _image_features(model, manifest, task.rows)
+    task = task.only(kept) if faults else task
+    result = task.result(images, encode_texts(model, task.texts), draws=draws, seed=seed)
+    result["left_out"] = {**task.about["left_out"], **faults}
+    floors = {}
+    if training is not None:
+        names = training.captions(language=language if language in training.languages else None)
+        floors = _floors(manifest.take(task.rows), training, names, lambda n, p, s: _retrieval_floor(task, n, p, s))
+    return _with_provenance("retrieval", result, floors, model, manifest, where)
+
+
+@torch.no_grad()
+def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tensor:
+    """(texts, dim) features on the CPU, `batch` texts at a time."""
+    return torch.cat([model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)])
+
+
+def _image_features(model: Encoder, manifest: Manifest, rows: np.ndarray) -> tuple[Tensor, np.ndarray, dict[str, int]]:
+    """Features (kept, dim) of those rows whose picture can be read, their places among the rows, and a count for each cause of a loss."""
+    found = model.image_features(manifest.take(rows))
+    kept = np.asarray(found.rows)
+    if not len(kept):
+        raise DataError(f"no picture of {manifest.name} could be read; run 'frugalclip data check {manifest.name}'.")
+    causes = [str(fault[1]) for fault in found.faults]
+    return found.features.float().cpu(), kept, {cause: causes.count(cause) for cause in sorted(set(causes))}
+
+
+def _floors(chosen: Manifest, training: Manifest, names: list[list[str]], measure: Any) -> dict[str, Any]:
+    """`pixel_nn_1`, `pixel_nn_10` with the metrics, and `overlap`: judged pictures that are (almost) in the training data."""
+    neighbours = pixel_neighbours(training, names)
+    if not neighbours.names:
+        return {}
+    pixels, readable = thumbnails(chosen)
+    places, differences = neighbours.nearest(pixels)
+    found: dict[str, Any] = {f"pixel_nn_{k}": measure(neighbours, places[:, :k], readable) for k in VOTERS}
+    return found | {
+        "about": {
+            "training": training.name,
+            "training_hash": training.fingerprint(),
+            "training_rows": len(neighbours.names),
+            "training_rows_named": neighbours.of,
+            "near_duplicates": int((differences < NEAR_DUPLICATE).sum()),
+        }
+    }
+
+
+def _zeroshot_floor(task: ZeroshotTask, neighbours: PixelNeighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
+    return task.floor(neighbours.scores(places, task.synonyms), readable)
+
+
+def _retrieval_floor(task: RetrievalTask, neighbours: PixelNeighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
+    task = task if len(readable) == len(task.rows) else task.only(readable)
+    scores = neighbours.scores(places, [[text] for text in task.texts])
+    matrix = torch.cat([scores(rows) for rows in torch.arange(len(places)).split(1024)])  # (images, texts)
+    return task.metrics_of_scores(lambda rows: matrix[rows], lambda rows: matrix.T[rows])
+
+
+def _with_provenance(
+    name: str, result: dict[str, Any], floors: dict[str, Any], model: Encoder, manifest: Manifest, where: str | None
+) -> dict[str, Any]:
+    about = floors.pop("about", None)
+    return {
+        "task": name,
+        **{part: result.pop(part) for part in ("metrics", "interval", "chance")},
+        "floors": floors,
+        **({"floors_about": about} if about else {}),
+        "samples": result.pop("samples"),
+        "split_hash": manifest.fingerprint(),
+        "prompts": result.pop("prompts"),
+        "preprocess": model.preprocess.model_dump(mode="json"),
+        "tie_rule": TIE_RULE,
+        "model": model.fingerprint,
+        "data": manifest.name,
+        "where": where,
+        **result,
+    }

@@ -1,0 +1,227 @@
+"""Find captions by picture and pictures by caption.
+
+A picture may have several captions and a caption several pictures: equal captions are one query, and every picture that bears it is right.
+Judging row i only against row i (as open_clip's validation does) counts those right answers as wrong.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frugalclip.core.errors import DataError
+from frugalclip.core.numerics import top_k
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.classes import key
+from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
+from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, median_of
+from frugalclip.functional import unit
+
+DEPTHS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """Everything about a retrieval test that does not depend on the model."""
+
+    texts: list[str]  # (texts,) distinct captions
+    rows: np.ndarray  # (images,) int64 rows of the manifest that take part
+    ids: list[str]  # (images,)
+    pairs: Tensor  # (pairs, 2) int64 image, text: every pair that is right
+    image_groups: np.ndarray  # (images,) int64 what the bootstrap draws
+    text_groups: np.ndarray  # (texts,) int64; a caption goes with the first picture that bears it
+    about: dict[str, Any]
+
+    def positives(self) -> tuple[Tensor, Tensor]:
+        """(images, most) right texts and (texts, most) right images, -1 for none."""
+        texts: list[list[int]] = [[] for _ in self.rows]
+        images: list[list[int]] = [[] for _ in self.texts]
+        for image, text in self.pairs.tolist():
+            texts[image].append(text)
+            images[text].append(image)
+        return padded(texts), padded(images)
+
+    def metrics(self, image_features: Tensor, text_features: Tensor) -> dict[str, float]:
+        """i2t_r1, i2t_r5, i2t_r10, t2i_… in percent, and the median ranks.
+
+        Args:
+            image_features: (images, dim) features of `rows`, any length.
+            text_features: (texts, dim) features of `texts`, any length.
+        """
+        images, texts = unit(image_features), unit(text_features)
+        return self.metrics_of_scores(cosine_scores(images, texts), cosine_scores(texts, images))
+
+    def metrics_of_scores(self, by_image: Scores, by_text: Scores) -> dict[str, float]:
+        """The same from scores: `by_image` gives (rows, texts), `by_text` gives (rows, images)."""
+        of_images, of_texts = self.positives()
+        return _metrics({"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)})
+
+    def chance(self) -> dict[str, float]:
+        """What guessing gives, exactly; the median rank is the median over queries of the expected rank."""
+        of_images, of_texts = self.positives()
+        return _metrics({"i2t": chance_ranks(of_images, len(self.texts)), "t2i": chance_ranks(of_texts, len(self.rows))})
+
+    def only(self, images: np.ndarray) -> "RetrievalTask":
+        """The same test with some of its pictures; captions that lose all their pictures go too."""
+        image_place = np.full(len(self.rows), -1)
+        image_place[images] = np.arange(len(images))
+        pairs = self.pairs.numpy()[image_place[self.pairs[:, 0].numpy()] >= 0]
+        texts = np.unique(pairs[:, 1])
+        text_place = np.full(len(self.texts), -1)
+        text_place[texts] = np.arange(len(texts))
+        groups = group_codes(np.concatenate([self.image_groups[images], self.text_groups[texts]]), len(images) + len(texts))
+        return RetrievalTask(
+            texts=[self.texts[i] for i in texts],
+            rows=self.rows[images],
+            ids=[self.ids[i] for i in images],
+            pairs=torch.from_numpy(np.stack([image_place[pairs[:, 0]], text_place[pairs[:, 1]]], axis=1)),
+            image_groups=groups[: len(images)],
+            text_groups=groups[len(images) :],
+            about=self.about,
+        )
+
+    def result(self, image_features: Tensor, text_features: Tensor, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+        """Metrics with intervals, chance and examples.
+
+        Args:
+            image_features: (images, dim).
+            text_features: (texts, dim).
+            draws: bootstrap draws; 0 leaves intervals out.
+            seed: of the bootstrap and of the choice of examples.
+        """
+        images, texts = unit(image_features), unit(text_features)
+        by_image, by_text = cosine_scores(images, texts), cosine_scores(texts, images)
+        of_images, of_texts = self.positives()
+        ranks = {"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)}
+        number = int(max(self.image_groups.max(initial=-1), self.text_groups.max(initial=-1))) + 1
+        statistics = _statistics(ranks, {"i2t": self.image_groups, "t2i": self.text_groups}) if draws else {}
+        return {
+            "metrics": _metrics(ranks),
+            "interval": {
+                name: [_percent(name, low), _percent(name, high)]
+                for name, (low, high) in intervals(statistics, groups=number, draws=draws, seed=seed).items()
+            },
+            "chance": self.chance(),
+            "samples": len(self.rows),
+            **self.about,
+            "texts": len(self.texts),
+            "pairs": len(self.pairs),
+            "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": number},
+            "examples": {
+                "t2i": self._found_images(by_text, of_texts, ranks["t2i"], seed=seed),
+                "i2t": self._found_texts(by_image, of_images, ranks["i2t"], seed=seed),
+            },
+        }
+
+    def _found_images(self, by_text: Scores, positives: Tensor, ranks: Ranks, *, seed: int) -> list[dict[str, Any]]:
+        chosen = _chosen(ranks, seed)
+        scores, places = top_k(by_text(chosen).cpu(), 5)
+        return [
+            {
+                "text": self.texts[query],
+                "right": [self._image(i) for i in positives[query].tolist() if i >= 0][:5],
+                "rank": float(ranks.expected()[query]),
+                "found": [
+                    {**self._image(i), "score": score, "is_right": i in positives[query].tolist()}
+                    for i, score in zip(places[n].tolist(), scores[n].tolist(), strict=True)
+                ],
+            }
+            for n, query in enumerate(chosen.tolist())
+        ]
+
+    def _found_texts(self, by_image: Scores, positives: Tensor, ranks: Ranks, *, seed: int) -> list[dict[str, Any]]:
+        chosen = _chosen(ranks, seed)
+        scores, places = top_k(by_image(chosen).cpu(), 5)
+        return [
+            {
+                **self._image(query),
+                "right": [self.texts[i] for i in positives[query].tolist() if i >= 0],
+                "rank": float(ranks.expected()[query]),
+                "found": [
+                    {"text": self.texts[i], "score": score, "is_right": i in positives[query].tolist()}
+                    for i, score in zip(places[n].tolist(), scores[n].tolist(), strict=True)
+                ],
+            }
+            for n, query in enumerate(chosen.tolist())
+        ]
+
+    def _image(self, place: int) -> dict[str, Any]:
+        return {"id": self.ids[place], "row": int(self.rows[place])}
+
+
+def retrieval_task(manifest: Manifest, *, language: str | None = None, group: str | None = None) -> RetrievalTask:
+    """Read pictures and captions of a data set.
+
+    Args:
+        manifest: the rows to judge, all against all.
+        language: captions of this language only; rows without it take no part.
+        group: field whose equal values are drawn together by the bootstrap; default a picture and its captions.
+
+    Raises:
+        DataError: unknown field, or no row with a caption.
+    """
+    captions = manifest.captions(language=language)
+    rows = np.array([i for i, texts in enumerate(captions) if any(text.strip() for text in texts)], dtype=np.int64)
+    if not len(rows):
+        wanted = f" in {language}" if language else ""
+        raise DataError(f"none of the {len(manifest)} rows of {manifest.name} has a caption{wanted}; see 'frugalclip data stats {manifest.name}'.")
+    place: dict[str, int] = {}
+    texts: list[str] = []
+    pairs: list[tuple[int, int]] = []
+    for image, row in enumerate(rows):
+        for text in dict.fromkeys(key(text) for text in captions[row] if text.strip()):
+            if text not in place:
+                place[text] = len(texts)
+                texts.append(next(t for t in captions[row] if key(t) == text))
+            pairs.append((image, place[text]))
+    right = torch.tensor(pairs, dtype=torch.int64)
+    image_groups = group_codes(manifest.codes(group)[rows] if group else None, len(rows))
+    first = np.full(len(texts), len(rows), dtype=np.int64)
+    np.minimum.at(first, right[:, 1].numpy(), right[:, 0].numpy())
+    ids = manifest.ids
+    about = {
+        "prompts": {"set": "plain", "templates": ["{}"]},
+        "pool": f"all {len(texts)} distinct captions and all {len(rows)} pictures of the rows",
+        "left_out": {"without a caption" + (f" in {language}" if language else ""): len(manifest) - len(rows)},
+        "interval_over": group or "pictures, with their captions",
+    }
+    return RetrievalTask(texts, rows, [ids[i] for i in rows], right, image_groups, image_groups[first], about)
+
+
+def retrieval_metrics(image_features: Tensor, text_features: Tensor, pairs: Tensor) -> dict[str, float]:
+    """Recall both ways.
+
+    Args:
+        image_features: (images, dim), any length.
+        text_features: (texts, dim), any length.
+        pairs: (pairs, 2) int64 image and text that belong together; every image and every text occurs.
+
+    Returns:
+        i2t_r1, i2t_r5, i2t_r10, t2i_r1, … in percent, and i2t_median_rank, t2i_median_rank counted from 1.
+    """
+    alone = np.arange(len(image_features)), np.zeros(len(text_features), np.int64)
+    task = RetrievalTask([""] * len(text_features), alone[0], [""] * len(image_features), pairs, *alone, {})
+    return task.metrics(image_features, text_features)
+
+
+def _percent(name: str, value: float) -> float:
+    return value if name.endswith("median_rank") else 100 * value
+
+
+def _metrics(ranks: dict[str, Ranks]) -> dict[str, float]:
+    metrics = {f"{way}_r{k}": 100 * float(rank.hits(k).mean()) for way, rank in ranks.items() for k in DEPTHS}
+    return metrics | {f"{way}_median_rank": float(rank.expected().median()) for way, rank in ranks.items()}
+
+
+def _statistics(ranks: dict[str, Ranks], groups: dict[str, np.ndarray]) -> dict[str, Statistic]:
+    statistics = {f"{way}_r{k}": mean_of(rank.hits(k).numpy(), groups[way]) for way, rank in ranks.items() for k in DEPTHS}
+    return statistics | {f"{way}_median_rank": median_of(rank.expected().numpy(), groups[way]) for way, rank in ranks.items()}
+
+
+def _chosen(ranks: Ranks, seed: int, *, random: int = 8, worst: int = 4) -> Tensor:
+    """Queries to show: some drawn at random, so that they are typical, then the worst of the rest."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(ranks)))
+    drawn, rest = order[:random].sort().values, order[random:]
+    return torch.cat([drawn, rest[torch.sort(ranks.expected()[rest], descending=True, stable=True).indices[:worst]]])
