@@ -19,10 +19,12 @@ def is_active() -> bool:
 
 
 def rank() -> int:
+    """Number of this process, 0 alone."""
     return dist.get_rank() if is_active() else 0
 
 
 def world_size() -> int:
+    """How many processes train together, 1 alone."""
     return dist.get_world_size() if is_active() else 1
 
 
@@ -38,11 +40,13 @@ def start(device: torch.device) -> None:
 
 
 def stop() -> None:
+    """Leave the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def barrier() -> None:
+    """Wait until every process is here."""
     if is_active():
         dist.barrier()
 
@@ -88,7 +92,7 @@ def own_rows(batch: int, *, device: torch.device | None = None) -> Tensor:
 
 
 def mean_over_processes(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over processes, without gradient."""
+    """The mean over processes of a tensor such as () or (batch, dim), of the same shape on all; without gradient."""
     if not is_active():
         return tensor
     tensor = tensor.detach().clone()
