@@ -1,0 +1,237 @@
+"""Models as users hold them: pictures and texts in, unit vectors out.
+
+`load` reads a run directory or a checkpoint of this project. A checkpoint carries its architecture, tokenizer and preprocessing, so nothing
+has to be said twice and nothing can silently disagree with the weights.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from frugalclip.core.errors import ModelError
+from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.data.views import Preprocess
+from frugalclip.functional import unit
+from frugalclip.towers.dual import DualEncoder
+
+FORMAT = 1
+ModelInput = Image.Image | Sequence[Image.Image] | Tensor
+
+
+@dataclass(frozen=True)
+class ManifestFeatures:
+    """Embeddings of the pictures of a data set that decode."""
+
+    features: Tensor  # (kept, dim) unit rows, float32
+    rows: np.ndarray  # (kept,) int64 rows of the manifest
+    faults: list[tuple[int, str]] = field(default_factory=list)  # (row, cause) of those that do not decode
+
+
+class Model:
+    """A dual encoder with its tokenizer and preprocessing."""
+
+    def __init__(
+        self,
+        network: DualEncoder,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        *,
+        training_data: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.network = network.to(self.device)
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        self.training_data = training_data
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint embedding."""
+        return self.network.config.dim
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Architecture, tokenizer and preprocessing as JSON: what `model.json` holds."""
+        return {
+            "format": FORMAT,
+            "kind": "dual_encoder",
+            "architecture": self.network.architecture(),
+            "preprocess": self.preprocess.model_dump(mode="json"),
+            "tokenizer": self.tokenizer.fingerprint(),
+            "training_data": self.training_data,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over weights, architecture, tokenizer and preprocessing; equal fingerprints give equal embeddings."""
+        content = {k: v for k, v in self.description.items() if k != "training_data"}
+        digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+        return digest.hexdigest()
+
+    @torch.inference_mode()
+    def encode_image(self, images: ModelInput, *, normalize: bool = True) -> Tensor:
+        """Embed pictures.
+
+        Args:
+            images: a PIL picture, a list of them, or (batch, 3, height, width of the picture) / (3, height, width) already preprocessed.
+            normalize: scale the vectors to length one.
+
+        Returns:
+            (batch, dim) float32 on the CPU; one picture gives a batch of one.
+        """
+        pixels = self._pixels(images)
+        was_training = self.network.training
+        self.network.eval()
+        embedding = self.network.image(pixels.to(self.device)).embedding.float()
+        self.network.train(was_training)
+        return (unit(embedding) if normalize else embedding).cpu()
+
+    @torch.inference_mode()
+    def encode_text(self, texts: str | Sequence[str], *, normalize: bool = True, batch: int = 1024) -> Tensor:
+        """Embed texts.
+
+        Args:
+            texts: one or several; longer ones than the context are cut, keeping the end token.
+            normalize: scale the vectors to length one.
+            batch: texts encoded at a time.
+
+        Returns:
+            (batch, dim) float32 on the CPU; one text gives a batch of one.
+        """
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        if not listed:
+            return torch.zeros(0, self.dim)
+        was_training = self.network.training
+        self.network.eval()
+        parts = []
+        for start in range(0, len(listed), batch):
+            tokens = self.tokenizer.encode(listed[start : start + batch])
+            if self.device.type != "cpu":
+                tokens = type(tokens)(tokens.ids.to(self.device), tokens.lengths.to(self.device))
+            parts.append(self.network.text(tokens).embedding.float())
+        self.network.train(was_training)
+        embedding = torch.cat(parts)
+        return (unit(embedding) if normalize else embedding).cpu()
+
+    def image_features(self, manifest: Manifest, *, batch: int = 256) -> ManifestFeatures:
+        """Embed every picture of a data set that decodes.
+
+        Returns:
+            Unit vectors, the rows they belong to, and what was left out with its cause.
+        """
+        kept: list[int] = []
+        faults: list[tuple[int, str]] = []
+        parts: list[Tensor] = []
+        for rows, images in readable_images(manifest, batch=batch, faults=faults):
+            kept.extend(rows)
+            parts.append(self.encode_image(self.preprocess(images)))
+        features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
+        return ManifestFeatures(features, np.asarray(kept, dtype=np.int64), faults)
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors`, `model.json` and the tokenizer's files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        write_atomically(folder / "model.safetensors", save(weights))
+        self.tokenizer.save(folder)
+        write_json(folder / "model.json", self.description | {"fingerprint": self.fingerprint})
+
+    @classmethod
+    def read(cls, folder: Path, *, device: str | torch.device = "cpu") -> "Model":
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: for a missing file, another format, or weights that do not fit the architecture.
+        """
+        if not (folder / "model.json").is_file():
+            raise ModelError(f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip wrote.")
+        content = read_json(folder / "model.json")
+        if content.get("format") != FORMAT:
+            raise ModelError(f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip.")
+        tokenizer = Tokenizer.read(folder)
+        if tokenizer.fingerprint() != content["tokenizer"]:
+            raise ModelError(f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files.")
+        network = DualEncoder.build(content["architecture"])
+        try:
+            network.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise ModelError(f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another checkpoint.") from error
+        preprocess = Preprocess.model_validate(content["preprocess"])
+        return cls(network.eval(), tokenizer, preprocess, training_data=content.get("training_data"), device=device)
+
+    def _pixels(self, images: ModelInput) -> Tensor:
+        if isinstance(images, Tensor):
+            pixels = images[None] if images.ndim == 3 else images
+            if pixels.ndim != 4 or pixels.shape[1] != 3:
+                raise ModelError(
+                    f"encode_image got a tensor of shape {tuple(images.shape)}, expected (batch, 3, height, width); see model.preprocess."
+                )
+            return pixels.float()
+        listed = [images] if isinstance(images, Image.Image) else list(images)
+        if not listed:
+            return torch.zeros(0, 3, self.preprocess.size, self.preprocess.size)
+        return self.preprocess(listed)
+
+
+def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """Batches of (rows, pictures) of a data set; rows that do not decode are appended to `faults` with their cause."""
+    reader = ImageReader(manifest)
+    rows: list[int] = []
+    images: list[Image.Image] = []
+    for row in range(len(manifest)):
+        try:
+            images.append(reader.image(row))
+            rows.append(row)
+        except BadImage as error:
+            faults.append((row, error.cause))
+        if len(rows) == batch:
+            yield rows, images
+            rows, images = [], []
+    if rows:
+        yield rows, images
+
+
+def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """Load a model.
+
+    Args:
+        source: a run directory (its last checkpoint) or a checkpoint folder.
+        device: where it computes.
+
+    Returns:
+        The model, ready to encode.
+
+    Raises:
+        ModelError: saying what was found and what was expected.
+    """
+    path = Path(source)
+    if not path.exists():
+        scheme = str(source).partition(":")[0]
+        hint = f" '{scheme}:' is not a reader of this version." if ":" in str(source) else ""
+        raise ModelError(f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo.")
+    if (path / "model.json").is_file():
+        return Model.read(path, device=device)
+    run = RunDirectory(path)
+    last = run.last_checkpoint()
+    if last is None:
+        what = "a run without a finished checkpoint; go on with 'frugalclip train ... --resume'" if run.is_run() else "neither a run nor a checkpoint"
+        raise ModelError(f"{source} is {what}.")
+    return Model.read(last, device=device)

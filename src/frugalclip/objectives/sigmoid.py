@@ -1,0 +1,52 @@
+"""Judge every picture-caption pair of the batch as match or no match.
+
+Source: SigLIP, arXiv 2303.15343, eq. 1 and algorithm 1; sum over pairs divided by the rows, scale 10 and bias -10 at the start.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from frugalclip.core.distributed import gather, own_rows
+from frugalclip.functional import same_rows, sigmoid_loss, unit
+from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+
+
+class Config(ObjectiveConfig):
+    bias: float | Literal["batch"] = Field(
+        -10.0, description="initial logit bias; 'batch' starts at the log-odds of a match, -ln(batch - 1); paper: -10"
+    )
+    positives: str | None = Field(None, description="rows that agree in this field are not negatives of each other: id, caption, label, …")
+    same: Literal["drop", "positive"] = Field("drop", description="such pairs are left out (drop) or count as matches (positive)")
+    image: str = Field("main", description="image view")
+    text: str = Field("caption", description="text view")
+
+
+class Sigmoid(Objective):
+    Config = Config
+
+    def __init__(self, config: Config, dims: Dims) -> None:
+        super().__init__(config, dims)
+        self.config = config
+        start = -math.log(max(dims.batch - 1, 1)) if config.bias == "batch" else float(config.bias)
+        self.bias = nn.Parameter(torch.tensor(start))
+
+    def needs(self) -> Needs:
+        c = self.config
+        return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset({c.positives} if c.positives else ()))
+
+    def forward(self, views: Views) -> Outcome:
+        images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
+        candidates = gather(texts)  # (candidates, dim)
+        own = own_rows(len(images), device=images.device)
+        same = None
+        if self.config.positives:
+            codes = views.fields[self.config.positives]
+            same = same_rows(codes, gather(codes), own)
+        loss = sigmoid_loss(
+            images, texts, views.scale, self.bias, text_candidates=candidates, own=own, same=same, same_is_positive=self.config.same == "positive"
+        )
+        return Outcome(loss, {"bias": self.bias.detach()})

@@ -1,0 +1,209 @@
+"""Transformer blocks for every tower: pre-norm attention and feed-forward, with gates, irregular sizes and a readable [CLS] attention.
+
+Source: ViT, arXiv 2010.11929, section 3.1; gates as in TinyCLIP, arXiv 2309.12314, section 3.2 (they multiply head outputs, neurons and the
+residual channels; normalisation then runs over the open channels only). Sizes may differ from layer to layer, so that a pruned tower is an
+ordinary tower.
+
+Speed on a CPU: in bfloat16 the fused attention kernel loses to two batched products and a softmax at the lengths of small towers, backward
+most of all, so `attend` takes the plain route there; in float32 and on a GPU the fused kernel is as fast or faster. Both are exact.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Activation = Literal["gelu", "quick_gelu"]
+PLAIN_ROUTE_LENGTH = 160  # tokens; above it the (length, length) scores cost more memory traffic than they save
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Multipliers that switch parts of a tower off; None leaves a kind open. Zero removes, one keeps."""
+
+    hidden: Tensor | None = None  # (width,) residual channels, shared by all layers
+    heads: tuple[Tensor, ...] | None = None  # a layer: (heads,)
+    neurons: tuple[Tensor, ...] | None = None  # a layer: (neurons,)
+    layers: Tensor | None = None  # (depth, 2) attention and feed-forward branch of each layer
+
+
+@dataclass(frozen=True)
+class LayerGates:
+    """One layer's share of `Gates`."""
+
+    hidden: Tensor | None = None  # (width,)
+    heads: Tensor | None = None  # (heads,)
+    neurons: Tensor | None = None  # (neurons,)
+    attention: Tensor | None = None  # ()
+    feed_forward: Tensor | None = None  # ()
+
+
+def layer_gates(gates: Gates | None, layer: int) -> LayerGates:
+    """The gates of one layer."""
+    if gates is None:
+        return LayerGates()
+    return LayerGates(
+        hidden=gates.hidden,
+        heads=gates.heads[layer] if gates.heads is not None else None,
+        neurons=gates.neurons[layer] if gates.neurons is not None else None,
+        attention=gates.layers[layer, 0] if gates.layers is not None else None,
+        feed_forward=gates.layers[layer, 1] if gates.layers is not None else None,
+    )
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
+    """Softmax attention by the fastest exact route for the device, type and length.
+
+    Args:
+        q: (batch, heads, length, head_dim).
+        k: likewise.
+        v: likewise.
+        mask: broadcastable to (batch, heads, length, length), added to the scores; None attends everywhere.
+
+    Returns:
+        (batch, heads, length, head_dim).
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.shape[-2] <= PLAIN_ROUTE_LENGTH:
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (batch, heads, length, length)
+        return torch.softmax(scores if mask is None else scores + mask.to(scores.dtype), dim=-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
+
+
+def first_token_attention(q: Tensor, k: Tensor) -> Tensor:
+    """Attention of the first token to all later ones, mean over heads (A-CLIP, arXiv 2212.08653, section 3.1).
+
+    Args:
+        q: (batch, heads, length, head_dim).
+        k: likewise.
+
+    Returns:
+        (batch, length - 1) float32; rows sum to one less the first token's attention to itself. Memory grows with length, not its square.
+    """
+    scores = (q[:, :, :1].float() * q.shape[-1] ** -0.5) @ k.float().transpose(-2, -1)  # (batch, heads, 1, length)
+    return torch.softmax(scores, dim=-1)[:, :, 0, 1:].mean(dim=1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose inner width is heads * head_dim, which need not equal the tower's width."""
+
+    def __init__(self, width: int, *, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, head_dim
+        self.qkv = nn.Linear(width, 3 * heads * head_dim)
+        self.out = nn.Linear(heads * head_dim, width)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None, head_gates: Tensor | None, with_attention: bool) -> tuple[Tensor, Tensor | None]:
+        """(batch, length, width) to the same; with the first token's attention (batch, length - 1) where asked for."""
+        batch, length, _ = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, length, head_dim)
+        mixed = attend(q, k, v, mask=mask)
+        if head_gates is not None:
+            mixed = mixed * head_gates[None, :, None, None].to(mixed.dtype)
+        out = self.out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
+        return out, first_token_attention(q, k) if with_attention else None
+
+
+class FeedForward(nn.Module):
+    """Two linear maps around an activation."""
+
+    def __init__(self, width: int, *, neurons: int, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+        self.enter = nn.Linear(width, neurons)
+        self.leave = nn.Linear(neurons, width)
+
+    def forward(self, x: Tensor, *, neuron_gates: Tensor | None) -> Tensor:
+        """(batch, length, width) to the same."""
+        hidden = self.enter(x)  # (batch, length, neurons)
+        hidden = F.gelu(hidden) if self.activation == "gelu" else hidden * torch.sigmoid(1.702 * hidden)
+        return self.leave(hidden if neuron_gates is None else hidden * neuron_gates.to(hidden.dtype))
+
+
+class Norm(nn.LayerNorm):
+    """Layer normalisation that can leave closed channels out of its statistics."""
+
+    def forward(self, input: Tensor, hidden_gates: Tensor | None = None) -> Tensor:
+        """(..., width) to the same; with gates (width,), mean and variance over the channels whose gate is not zero."""
+        if hidden_gates is None:
+            return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        is_open = (hidden_gates != 0).float()  # (width,)
+        number = is_open.sum().clamp(min=1)
+        x = input.float()
+        mean = (x * is_open).sum(dim=-1, keepdim=True) / number
+        centred = (x - mean) * is_open
+        variance = centred.square().sum(dim=-1, keepdim=True) / number
+        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open).to(input.dtype)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer layer."""
+
+    def __init__(self, width: int, *, heads: int, head_dim: int, neurons: int, activation: Activation) -> None:
+        super().__init__()
+        self.norm_attention = Norm(width)
+        self.attention = Attention(width, heads=heads, head_dim=head_dim)
+        self.norm_feed_forward = Norm(width)
+        self.feed_forward = FeedForward(width, neurons=neurons, activation=activation)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None, gates: LayerGates, with_attention: bool) -> tuple[Tensor, Tensor | None]:
+        """(batch, length, width) to the same, with the first token's attention where asked for."""
+        mixed, attention = self.attention(self.norm_attention(x, gates.hidden), mask=mask, head_gates=gates.heads, with_attention=with_attention)
+        x = x + _gated(mixed, gates.hidden, gates.attention)
+        grown = self.feed_forward(self.norm_feed_forward(x, gates.hidden), neuron_gates=gates.neurons)
+        return x + _gated(grown, gates.hidden, gates.feed_forward), attention
+
+
+def _gated(x: Tensor, *gates: Tensor | None) -> Tensor:
+    for gate in gates:
+        x = x if gate is None else x * gate.to(x.dtype)
+    return x
+
+
+class Transformer(nn.Module):
+    """A stack of blocks of one width; heads and neurons may differ by layer."""
+
+    def __init__(self, width: int, *, heads: tuple[int, ...], head_dim: int, neurons: tuple[int, ...], activation: Activation) -> None:
+        super().__init__()
+        assert len(heads) == len(neurons), "one number of heads and of neurons for each layer"
+        self.width, self.depth = width, len(heads)
+        self.blocks = nn.ModuleList(
+            Block(width, heads=h, head_dim=head_dim, neurons=n, activation=activation) for h, n in zip(heads, neurons, strict=True)
+        )
+
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None = None, gates: Gates | None = None, with_attention: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run all layers.
+
+        Args:
+            x: (batch, length, width).
+            mask: broadcastable to (batch, heads, length, length), added to the attention scores.
+            gates: multipliers of heads, neurons, channels and layers.
+            with_attention: also return the first token's attention.
+
+        Returns:
+            (batch, length, width) and, where asked for, (batch, length - 1) attention averaged over layers and heads.
+        """
+        total: Tensor | None = None
+        for layer, block in enumerate(self.blocks):
+            x, attention = block(x, mask=mask, gates=layer_gates(gates, layer), with_attention=with_attention)
+            if attention is not None:
+                total = attention if total is None else total + attention
+        return x, None if total is None else total / self.depth
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Initialise as CLIP does: attention in width^-0.5, outputs width^-0.5 * (2 depth)^-0.5, feed-forward in (2 width)^-0.5."""
+        width, depth = self.width, max(self.depth, 1)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            for layer, deviation in (
+                (block.attention.qkv, width**-0.5),
+                (block.attention.out, width**-0.5 * (2 * depth) ** -0.5),
+                (block.feed_forward.enter, (2 * width) ** -0.5),
+                (block.feed_forward.leave, width**-0.5 * (2 * depth) ** -0.5),
+            ):
+                nn.init.normal_(layer.weight, std=deviation, generator=generator)
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,142 @@
+"""Text transformer, causal or bidirectional, that does not compute padding.
+
+Source: CLIP, arXiv 2103.00020, section 2.4 (causal, read at the end token); SigLIP, arXiv 2303.15343 (not causal). Captions are encoded in
+groups of like length, each cut to its longest: exact, since no token may look at padding, and most of a padded batch is padding.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor, nn
+
+from frugalclip.core.config import Settings, shorthand
+from frugalclip.core.types import Encoded, Tokens
+from frugalclip.towers.blocks import Activation, Gates, Norm, Transformer
+from frugalclip.towers.heads import Lookup
+from frugalclip.towers.vit import fill_sizes
+
+SIZES: dict[str, tuple[int, int]] = {  # name: (width, depth)
+    "nano": (128, 2),
+    "micro": (192, 4),
+    "tiny": (256, 6),
+    "small": (384, 12),
+    "base": (512, 12),
+    "large": (768, 12),
+}
+
+
+class TextConfig(Settings):
+    """Settings of a text tower; a plain word is the name of a size."""
+
+    kind: Literal["transformer"] = "transformer"
+    size: str | None = Field(None, description="named width and depth: " + ", ".join(SIZES))
+    width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
+    depth: int = Field(0, ge=0, description="layers; 0: from size")
+    head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
+    heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
+    neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
+    attention: Literal["causal", "bidirectional"] = Field("causal", description="CLIP: causal; SigLIP: bidirectional")
+    pool: Literal["end", "mean"] = Field("end", description="read at the end token, or the mean over tokens")
+    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights")
+    project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
+    length_groups: int = Field(4, ge=1, description="captions of a batch are encoded in this many groups of like length")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        return fill_sizes(values, sizes=SIZES, default="tiny")
+
+
+TextTowerConfig = Annotated[TextConfig, BeforeValidator(shorthand("size"))]
+
+
+def length_groups(lengths: Tensor, groups: int) -> list[Tensor]:
+    """Rows in groups of like length, at most `groups` of nearly equal size, shortest first.
+
+    Args:
+        lengths: (batch,) tokens of each caption.
+        groups: how many at most.
+
+    Returns:
+        (rows,) int64 tensors that together hold each row once.
+    """
+    order = torch.argsort(lengths, stable=True)
+    return [part for part in order.tensor_split(max(1, min(groups, len(lengths)))) if len(part)]
+
+
+class TextTransformer(nn.Module):
+    """Text tower."""
+
+    def __init__(self, config: TextConfig, *, vocabulary: int, context: int, dim: int) -> None:
+        super().__init__()
+        self.config, self.context = config, context
+        self.lookup = Lookup(vocabulary, config.width)
+        self.positions = nn.Parameter(torch.empty(1, context, config.width))
+        self.layers = Transformer(config.width, heads=config.heads, head_dim=config.head_dim, neurons=config.neurons, activation=config.activation)
+        self.norm_after = Norm(config.width)
+        self.project = nn.Linear(config.width, dim, bias=config.project_bias)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights (CLIP; SLIP `models.py`)."""
+        self.lookup.reset(generator, deviation=0.02)
+        nn.init.normal_(self.positions, std=0.01, generator=generator)
+        self.layers.reset(generator)
+        nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
+        if self.project.bias is not None:
+            nn.init.zeros_(self.project.bias)
+
+    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> Encoded:
+        """Encode captions.
+
+        Args:
+            texts: ids (batch, length) with length at most the context, lengths (batch,).
+            with_tokens: also return token outputs.
+            gates: multipliers of heads, neurons, channels and layers.
+
+        Returns:
+            Encoded; tokens are (batch, length, width) after the last normalisation, zero at padding.
+        """
+        longest = int(texts.lengths.max()) if texts.lengths.device.type == "cpu" else texts.ids.shape[1]  # no wait for the device
+        if texts.lengths.device.type != "cpu" or self.config.length_groups == 1 or len(texts) == 1:
+            return self._encode(texts.ids[:, :longest], texts.lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
+        groups = length_groups(texts.lengths, self.config.length_groups)
+        parts = []
+        for rows in groups:
+            lengths = texts.lengths[rows]
+            ids = texts.ids[rows, : int(lengths[-1])]
+            parts.append(self._encode(ids, lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1]))
+        back = torch.argsort(torch.cat(groups))  # undoes the grouping
+        tokens = torch.cat([p.tokens for p in parts if p.tokens is not None])[back] if with_tokens else None
+        return Encoded(tokens, torch.cat([p.pooled for p in parts])[back], torch.cat([p.embedding for p in parts])[back])
+
+    def _encode(self, ids: Tensor, lengths: Tensor, *, with_tokens: bool, gates: Gates | None, pad_to: int) -> Encoded:
+        batch, length = ids.shape
+        x = self.lookup(ids) + self.positions[:, :length]
+        x = x.to(self._compute_type(x))
+        hidden = None if gates is None else gates.hidden
+        x = x if hidden is None else x * hidden.to(x.dtype)
+        is_real = torch.arange(length, device=ids.device)[None, :] < lengths[:, None]  # (batch, length)
+        x, _ = self.layers(x, mask=self._mask(is_real, x.dtype), gates=gates)
+        if self.config.pool == "end" and not with_tokens:
+            pooled = self.norm_after(x[torch.arange(batch, device=ids.device), lengths - 1], hidden)
+            return Encoded(None, pooled, self.project(pooled))
+        tokens = self.norm_after(x, hidden) * is_real[:, :, None]
+        if self.config.pool == "end":
+            pooled = tokens[torch.arange(batch, device=ids.device), lengths - 1]
+        else:
+            pooled = tokens.sum(dim=1) / lengths[:, None].to(tokens.dtype)
+        padded = nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None
+        return Encoded(padded, pooled, self.project(pooled))
+
+    @staticmethod
+    def _compute_type(x: Tensor) -> torch.dtype:
+        kind = x.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+    def _mask(self, is_real: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Additive attention mask; a causal tower read at the end token never sees padding, so it needs none for it."""
+        batch, length = is_real.shape
+        if self.config.attention == "causal":
+            return torch.full((length, length), float("-inf"), dtype=dtype, device=is_real.device).triu(1)
+        return torch.zeros(batch, 1, 1, length, dtype=dtype, device=is_real.device).masked_fill_(~is_real[:, None, None, :], float("-inf"))

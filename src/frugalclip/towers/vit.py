@@ -1,0 +1,189 @@
+"""Vision transformer: pictures to one vector, with dropped tokens, token outputs and [CLS] attention.
+
+Source: ViT, arXiv 2010.11929; CLIP's form (`pre_norm`, no patch bias) and timm's form (patch bias, no `pre_norm`) are both available, since
+their weights are not interchangeable. Token dropping gathers the kept patches after the position embedding (FLIP, arXiv 2212.00794, section
+3; A-CLIP, arXiv 2212.08653, section 3.2).
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor, nn
+
+from frugalclip.core.config import Settings, shorthand
+from frugalclip.core.types import Encoded
+from frugalclip.towers.blocks import Activation, Gates, Norm, Transformer
+from frugalclip.towers.heads import AttentionPool
+
+SIZES: dict[str, tuple[int, int]] = {  # name: (width, depth); heads are 64 wide as in CLIP, 32 below width 384
+    "nano": (128, 4),
+    "micro": (192, 6),
+    "tiny": (192, 12),
+    "small": (384, 12),
+    "base": (768, 12),
+    "large": (1024, 24),
+}
+
+
+class VitConfig(Settings):
+    """Settings of an image tower; a plain word is the name of a size."""
+
+    kind: Literal["vit"] = "vit"
+    size: str | None = Field(None, description="named width and depth: " + ", ".join(SIZES))
+    width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
+    depth: int = Field(0, ge=0, description="layers; 0: from size")
+    head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
+    heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
+    neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
+    patch: int = Field(16, gt=0, description="side of a patch in pixels")
+    resolution: int = Field(224, gt=0, description="side of the picture in pixels")
+    pool: Literal["cls", "mean", "attention"] = Field("cls", description="what the vector is read from; SigLIP: attention (MAP)")
+    pre_norm: bool = Field(True, description="normalise before the first layer, as CLIP does and timm does not")
+    patch_bias: bool = Field(False, description="bias of the patch embedding; timm has one, CLIP does not")
+    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights")
+    freeze_patch: bool = Field(False, description="leave the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section 4)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        return fill_sizes(values, sizes=SIZES, default="tiny")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "VitConfig":
+        if self.resolution % self.patch:
+            raise ValueError(f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        side = self.resolution // self.patch
+        return side, side
+
+
+def fill_sizes(values: object, *, sizes: dict[str, tuple[int, int]], default: str) -> object:
+    """Derive width, depth, heads and neurons from a named size; what is given stays.
+
+    Raises:
+        ValueError: for a size that is not known, or a width that heads do not divide.
+    """
+    if not isinstance(values, dict):
+        return values
+    filled = dict(values)
+    given = filled.get("size")
+    if given is not None and given not in sizes:
+        raise ValueError(f"size '{given}' is not known; expected one of {', '.join(sizes)}")
+    width, depth = sizes[given or default]
+    width, depth = int(filled.get("width") or width), int(filled.get("depth") or depth)
+    head_dim = int(filled.get("head_dim") or (64 if width >= 384 else 32))
+    if not filled.get("heads") and width % head_dim:
+        raise ValueError(f"width {width} is not a multiple of head_dim {head_dim}; set head_dim or heads")
+    filled |= {"width": width, "depth": depth, "head_dim": head_dim}
+    for key, each in (("heads", width // head_dim), ("neurons", 4 * width)):
+        layers = tuple(filled.get(key) or (each,) * depth)
+        if len(layers) != depth:
+            raise ValueError(f"{key} names {len(layers)} layers, expected depth {depth}")
+        filled[key] = layers
+    return filled
+
+
+ImageTowerConfig = Annotated[VitConfig, BeforeValidator(shorthand("size"))]
+
+
+class Vit(nn.Module):
+    """Image tower."""
+
+    def __init__(self, config: VitConfig, *, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        width, patches = config.width, config.grid[0] * config.grid[1]
+        self.patch = nn.Linear(3 * config.patch**2, width, bias=config.patch_bias)  # a convolution of stride = kernel, as one product
+        self.has_cls = config.pool == "cls"
+        self.cls = nn.Parameter(torch.empty(1, 1, width)) if self.has_cls else None
+        self.positions = nn.Parameter(torch.empty(1, patches + self.has_cls, width))
+        self.norm_before = Norm(width) if config.pre_norm else None
+        self.layers = Transformer(width, heads=config.heads, head_dim=config.head_dim, neurons=config.neurons, activation=config.activation)
+        self.norm_after = Norm(width)
+        self.pool = AttentionPool(width, heads=config.heads[0]) if config.pool == "attention" else None
+        self.project = nn.Linear(width, dim, bias=False)
+        self.patch.requires_grad_(not config.freeze_patch)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights (SLIP `models.py`, CLIP)."""
+        width = self.config.width
+        nn.init.normal_(self.patch.weight, std=(3 * self.config.patch**2) ** -0.5, generator=generator)
+        if self.patch.bias is not None:
+            nn.init.zeros_(self.patch.bias)
+        if self.cls is not None:
+            nn.init.normal_(self.cls, std=width**-0.5, generator=generator)
+        nn.init.normal_(self.positions, std=width**-0.5, generator=generator)
+        self.layers.reset(generator)
+        if self.pool is not None:
+            self.pool.reset(generator)
+        nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        keep: Tensor | None = None,
+        with_tokens: bool = False,
+        with_attention: bool = False,
+        gates: Gates | None = None,
+    ) -> Encoded:
+        """Encode pictures.
+
+        Args:
+            images: (batch, 3, height, width of the picture), normalised; sides are multiples of the patch. Another size than the tower's
+                own interpolates the position embedding.
+            keep: (batch, kept) int64 patches to keep, in any order; None keeps all.
+            with_tokens: also return token outputs.
+            with_attention: also return the [CLS] attention; needs `pool: cls`.
+            gates: multipliers of heads, neurons, channels and layers.
+
+        Returns:
+            Encoded; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
+        """
+        assert not with_attention or self.has_cls, "only a tower with pool: cls has a [CLS] token to read attention from"
+        x, grid = self._patches(images)
+        positions = self._positions(grid)
+        x = x + positions[:, self.has_cls :].to(x.dtype)
+        if keep is not None:
+            x = torch.gather(x, 1, keep[:, :, None].expand(-1, -1, x.shape[2]))  # (batch, kept, width)
+        if self.cls is not None:
+            first = (self.cls + positions[:, :1]).to(x.dtype).expand(len(x), -1, -1)
+            x = torch.cat([first, x], dim=1)
+        hidden = None if gates is None else gates.hidden
+        x = x if hidden is None else x * hidden.to(x.dtype)
+        x = x if self.norm_before is None else self.norm_before(x, hidden)
+        x, attention = self.layers(x, gates=gates, with_attention=with_attention)
+        return self._read(x, attention, with_tokens=with_tokens, hidden=hidden)
+
+    def _patches(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        side = self.config.patch
+        batch, channels, height, width = images.shape
+        rows, columns = height // side, width // side
+        pieces = images.view(batch, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+        return self.patch(pieces.reshape(batch, rows * columns, channels * side * side)), (rows, columns)
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """(1, [1 +] patches, width) position embedding, resampled where the picture has another size than the tower was made for."""
+        if grid == self.config.grid:
+            return self.positions
+        own_rows, own_columns = self.config.grid
+        first, rest = self.positions[:, : self.has_cls], self.positions[:, self.has_cls :]
+        plane = rest.view(1, own_rows, own_columns, -1).permute(0, 3, 1, 2)  # (1, width, rows, columns)
+        plane = nn.functional.interpolate(plane.float(), size=grid, mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat([first, plane.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+
+    def _read(self, x: Tensor, attention: Tensor | None, *, with_tokens: bool, hidden: Tensor | None) -> Encoded:
+        if self.has_cls and not with_tokens:
+            pooled = self.norm_after(x[:, 0], hidden)  # normalising one token is enough
+            return Encoded(tokens=None, pooled=pooled, embedding=self.project(pooled), attention=attention)
+        tokens = self.norm_after(x, hidden)
+        if self.has_cls:
+            pooled = tokens[:, 0]
+        else:
+            pooled = tokens.mean(dim=1) if self.pool is None else self.pool(tokens)
+        return Encoded(tokens=tokens if with_tokens else None, pooled=pooled, embedding=self.project(pooled), attention=attention)

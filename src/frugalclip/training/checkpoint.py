@@ -1,0 +1,126 @@
+"""Checkpoints: everything a run needs to go on as if it had not stopped, in safetensors and JSON only.
+
+A checkpoint is a folder that appears whole or not at all. `model.*` and the tokenizer's files make it a model that `load` reads; the rest is
+for resuming: objectives, optimiser moments, random states and counters.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from frugalclip.core.errors import ModelError
+from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.models import Model
+
+FORMAT = 1
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimiser state as named tensors: `<parameter>/<entry>`."""
+    tensors: dict[str, Tensor] = {}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for entry, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{name}/{entry}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    return tensors
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; the groups are made anew from the recipe.
+
+    Raises:
+        ModelError: when the state belongs to other parameters.
+    """
+    entries: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, entry = key.rpartition("/")
+        entries.setdefault(name, {})[entry] = value
+    named = {name: p for group in optimizer.param_groups for name, p in zip(group["names"], group["params"], strict=True)}
+    if unknown := sorted(entries.keys() - named.keys()):
+        raise ModelError(f"the checkpoint's optimiser knows '{unknown[0]}', which this recipe does not train; resume with the run's own recipe.")
+    for name, state in entries.items():
+        parameter = named[name]
+        # step counters stay on the CPU, moments go where the parameter is
+        optimizer.state[parameter] = {k: (v.clone() if v.ndim == 0 else v.to(parameter.device, copy=True)) for k, v in state.items()}
+
+
+def random_state() -> dict[str, Tensor]:
+    """The states of the sequential generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def save_checkpoint(
+    run: RunDirectory, step: int, *, model: Model, objectives: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
+) -> Path:
+    """Write `checkpoints/step-N` and remove all but the newest `keep`.
+
+    Args:
+        run: the run directory.
+        step: steps done.
+        model: what `load` shall find.
+        objectives: module whose parameters and buffers (queues, heads, moving averages) are saved.
+        optimizer: its moments are saved by parameter name.
+        state: counters, as JSON.
+        keep: complete checkpoints to leave, at least 1.
+
+    Returns:
+        The new folder.
+    """
+    target = run.checkpoint(step)
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    model.save(building)
+    for name, tensors in (
+        ("objectives", {k: v.detach().cpu().contiguous() for k, v in objectives.state_dict().items()}),
+        ("optimizer", optimizer_tensors(optimizer)),
+        ("random", random_state()),
+    ):
+        write_atomically(building / f"{name}.safetensors", save(tensors))
+    write_json(building / "state.json", {"format": FORMAT, "step": step, **state})
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(building, target)
+    for old in run.steps_saved()[:-keep]:
+        shutil.rmtree(run.checkpoint(old), ignore_errors=True)
+    for stale in run.checkpoints.glob(".step-*.building"):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(stale)
+    return target
+
+
+def restore_checkpoint(folder: Path, *, network: nn.Module, objectives: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a run back to where the checkpoint was written.
+
+    Returns:
+        The counters that `save_checkpoint` was given.
+
+    Raises:
+        ModelError: for a checkpoint that is damaged or of another recipe.
+    """
+    state = read_json(folder / "state.json")
+    if state.get("format") != FORMAT:
+        raise ModelError(f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it.")
+    try:
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
+        restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        restore_random(load_file(folder / "random.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one before.") from error
+    return state

@@ -1,0 +1,135 @@
+"""What goes wrong in contrastive training, seen early and said in plain words.
+
+Pains met again and again in public issue threads: a loss that stays at ln(batch), a scale at its clamp, features that collapse, a batch full
+of equal captions, a NaN without an address.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from frugalclip.core.types import Views
+from frugalclip.functional import unit
+
+
+@torch.no_grad()
+def feature_monitors(views: Views) -> dict[str, float]:
+    """Spread and gap of one batch's embeddings.
+
+    Args:
+        views: of one step.
+
+    Returns:
+        For each modality the mean cosine between different rows (1 is collapse), and the distance of the modality means, `gap`.
+    """
+    monitors: dict[str, float] = {}
+    means: dict[str, Tensor] = {}
+    for kind, encoded in (("image", views.images), ("text", views.texts)):
+        if not encoded:
+            continue
+        rows = unit(next(iter(encoded.values())).embedding)  # (batch, dim)
+        means[kind] = rows.mean(dim=0)
+        number = len(rows)
+        off_diagonal = (rows.sum(dim=0).square().sum() - number) / max(number * (number - 1), 1)
+        monitors[f"{kind}_similarity"] = float(off_diagonal)
+    if len(means) == 2:
+        monitors["gap"] = float((means["image"] - means["text"]).norm())
+    return monitors
+
+
+class Advisor:
+    """Turns the rows of a run into advice, each sentence once."""
+
+    def __init__(self, *, steps: int, scale_min: float, scale_max: float, window: int = 50) -> None:
+        self.steps, self.scale_min, self.scale_max = steps, scale_min, scale_max
+        self.recent: deque[Mapping[str, float]] = deque(maxlen=window)
+        self.given: set[str] = set()
+
+    def look(self, row: Mapping[str, float]) -> list[str]:
+        """Advice that the newest row gives reason for, empty most of the time.
+
+        Args:
+            row: step, loss, scale, objective logs and, at evaluation points, feature monitors.
+        """
+        self.recent.append(row)
+        found = [sentence for key, sentence in self._all(row) if key not in self.given and not self.given.add(key)]
+        return found
+
+    def _all(self, row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+        share = row["step"] / max(self.steps, 1)
+        recent = list(self.recent)
+        full = len(recent) == self.recent.maxlen
+        for name in {key.rpartition("/")[0] for key in row if key.endswith("/chance")}:
+            gaps = [r[f"{name}/chance"] - r[f"{name}/loss"] for r in recent if f"{name}/chance" in r]
+            if full and share > 0.1 and sum(gaps) / len(gaps) < 0.05:
+                chance = row[f"{name}/chance"]
+                yield (
+                    f"{name}/flat",
+                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: nothing is learned yet. Check that pictures and "
+                    "captions belong together ('frugalclip data check PATH'), then try optimizer.lr ten times smaller.",
+                )
+        if full and share > 0.2:
+            scales = [r["scale"] for r in recent]
+            if min(scales) >= 0.999 * self.scale_max:
+                yield (
+                    "scale/max",
+                    f"The scale has reached its limit {self.scale_max:g}: the model memorises. Stronger views, more data or fewer epochs help.",
+                )
+            if max(scales) <= 1.001 * self.scale_min and self.scale_min < self.scale_max:
+                yield (
+                    "scale/min",
+                    f"The scale has fallen to its limit {self.scale_min:g}: the features say nothing yet. A smaller optimizer.lr usually helps.",
+                )
+        for kind in ("image", "text"):
+            if row.get(f"{kind}_similarity", 0.0) > 0.98 and share > 0.1:
+                yield (
+                    f"{kind}/collapse",
+                    f"All {kind} embeddings point the same way (mean cosine {row[f'{kind}_similarity']:.3f}): a collapse. Lower optimizer.lr.",
+                )
+        for key, value in row.items():
+            if key.endswith("/same_share") and value > 0.2:
+                yield (
+                    key,
+                    f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are left. A larger batch or more varied data helps.",
+                )
+
+
+@contextmanager
+def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
+    """Record the first submodule whose output is not finite, in order of execution.
+
+    Yields:
+        A mapping that afterwards holds `module` and `rows` (positions in the batch) if there was one.
+    """
+    found: dict[str, str] = {}
+
+    def watch(name: str):  # noqa: ANN202  (a hook)
+        def hook(_: nn.Module, __: object, output: object) -> None:
+            tensors = [t for t in _tensors(output) if t.is_floating_point()]
+            bad = [t for t in tensors if not bool(torch.isfinite(t).all())]
+            if bad and not found:
+                found["module"] = name
+                if bad[0].ndim > 1:
+                    rows = (~torch.isfinite(bad[0])).flatten(1).any(dim=1).nonzero().flatten().tolist()
+                    found["rows"] = ", ".join(map(str, rows[:8]))
+
+        return hook
+
+    handles = [child.register_forward_hook(watch(name)) for name, child in module.named_modules() if name]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _tensors(output: object) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, tuple | list):
+        return [t for item in output for t in _tensors(item)]
+    return [t for t in vars(output).values() if isinstance(t, Tensor)] if hasattr(output, "__dict__") else []

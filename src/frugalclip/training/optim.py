@@ -1,0 +1,139 @@
+"""Schedules, parameter groups and the optimiser.
+
+Sources: warm-up and cosine as in SLIP `utils.py: cosine_scheduler` (arXiv 2112.12750), also A-CLIP's momentum schedule; weight decay as in
+open_clip: never on parameters with one axis or none (gains, biases, scales), nor on class tokens and position tables.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch import nn
+
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import RecipeError
+
+NO_DECAY = re.compile(r"(^|\.)(cls|positions|query|log_scale)$")
+
+
+class GroupConfig(Settings):
+    """Other settings for the parameters whose name matches."""
+
+    match: str = Field(description="regular expression searched in the name, such as ^network\\.image\\. or ^objectives\\.")
+    lr: float = Field(1.0, ge=0, description="multiplies the learning rate; 0 freezes")
+    weight_decay: float | None = Field(None, ge=0, description="replaces the weight decay; null keeps it")
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"'{value}' is not a regular expression ({error})") from None
+        return value
+
+
+class OptimizerConfig(Settings):
+    """The `optimizer` section of a recipe: AdamW."""
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.2, ge=0, description="CLIP: 0.2, SLIP: 0.1")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="CLIP ViT: 0.9 and 0.98, SigLIP: 0.9 and 0.95")
+    eps: float = Field(1e-6, gt=0, description="CLIP ViT: 1e-6")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm over all parameters; null: no limit")
+    groups: tuple[GroupConfig, ...] = Field((), description="the first match wins")
+
+
+class ScheduleConfig(Settings):
+    """The `schedule` section of a recipe: warm-up, then decay."""
+
+    kind: Literal["cosine", "linear", "constant"] = Field("cosine", description="shape after the warm-up")
+    warmup: float = Field(0.1, ge=0, description="below 1: share of the run; from 1: steps; CLIP: 2000")
+    start: float = Field(0.0, ge=0, description="first learning rate as a share of the peak")
+    final: float = Field(0.0, ge=0, description="last learning rate as a share of the peak")
+
+    def warmup_steps(self, steps: int) -> int:
+        """Steps of warm-up in a run of so many steps."""
+        return min(steps, round(self.warmup * steps) if self.warmup < 1 else round(self.warmup))
+
+
+def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int = 0, start: float = 0.0) -> NDArray[np.float64]:
+    """Linear warm-up that includes both ends, then a cosine evaluated at k / length, so the last value lies slightly above `final`.
+
+    Args:
+        base: value at the end of the warm-up.
+        final: value the cosine goes towards.
+        steps: values in all.
+        warmup_steps: values of the warm-up.
+        start: first value of the warm-up.
+
+    Returns:
+        (steps,) float64.
+    """
+    rise = np.linspace(start, base, warmup_steps)
+    k = np.arange(steps - warmup_steps)
+    fall = final + 0.5 * (base - final) * (1 + np.cos(np.pi * k / max(len(k), 1)))
+    return np.concatenate([rise, fall])
+
+
+def learning_rates(config: ScheduleConfig, *, peak: float, steps: int) -> NDArray[np.float64]:
+    """(steps,) learning rate of each step, set before the step."""
+    warmup = config.warmup_steps(steps)
+    start, final = config.start * peak, config.final * peak
+    if config.kind == "cosine":
+        # a warm-up from zero would waste its first step, so it begins one notch up
+        return cosine_schedule(peak, final, steps=steps, warmup_steps=warmup, start=start or peak / max(warmup, 1))
+    rise = np.linspace(start or peak / max(warmup, 1), peak, warmup)
+    rest = steps - warmup
+    fall = np.full(rest, peak) if config.kind == "constant" else peak + (final - peak) * np.arange(rest) / max(rest, 1)
+    return np.concatenate([rise, fall])
+
+
+def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Parameters by (learning-rate factor, weight decay), in the order of their names.
+
+    Args:
+        parameters: (name, parameter); those that need no gradient are left out.
+        config: the `optimizer` section.
+
+    Returns:
+        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `weight_decay`.
+
+    Raises:
+        RecipeError: when a group matches nothing, since it would silently have no effect.
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    matched: set[str] = set()
+    for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
+        own = next((g for g in config.groups if re.search(g.match, name)), None)
+        if own is not None:
+            matched.add(own.match)
+        decay = config.weight_decay if own is None or own.weight_decay is None else own.weight_decay
+        if parameter.ndim < 2 or NO_DECAY.search(name):
+            decay = 0.0
+        factor = 1.0 if own is None else own.lr
+        group = groups.setdefault((factor, decay), {"params": [], "names": [], "lr_factor": factor, "weight_decay": decay})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    for group in config.groups:
+        if group.match not in matched:
+            raise RecipeError(f"optimizer.groups: '{group.match}' matches no trained parameter; 'frugalclip plan RECIPE' lists their names.")
+    return list(groups.values())
+
+
+def build_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over the groups; one fused kernel a step."""
+    groups = parameter_groups(parameters, config)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's learning rate to `lr` times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]

@@ -1,0 +1,212 @@
+"""What a recipe will cost, before anything runs: passes, parameters, memory, arithmetic.
+
+Counts are analytic, from the shapes of the towers: a matrix product of (a, b) with (b, c) is 2abc operations, and training is three times a
+forward pass (its backward needs two products for each one). `probe` runs real steps on random pictures and captions and measures.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from frugalclip.core.random import generator
+from frugalclip.core.types import Batch, Needs, Tokens
+from frugalclip.data.sources import open_data
+from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.text import TextConfig
+from frugalclip.towers.vit import VitConfig
+from frugalclip.training.optim import build_optimizer, set_learning_rate
+from frugalclip.training.recipe import Recipe
+from frugalclip.training.step import Step, build_objectives, check_views, source_view, union_of_needs
+from frugalclip.training.trainer import pick_device, pick_precision
+from frugalclip.training.validation import divide
+
+CLIP_VOCABULARY = 49408 + 2  # padding and mask tokens stand after CLIP's own
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+UNKNOWN = "unknown: data not given"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of a tower in a step."""
+
+    view: str
+    tower: str
+    tokens: int  # a sample
+    gflops: float  # forward, a sample
+    has_gradient: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe will do; `None` where only the data can tell."""
+
+    recipe: str
+    description: str
+    run_here: bool
+    passes: list[Pass]
+    parameters: dict[str, int]
+    batch: int
+    steps: int | None
+    samples: int | None
+    rows: int | None
+    precision: str
+    gflops_per_sample: float  # forward and backward of every pass
+    memory_gb: dict[str, float]
+    exaflops: float | None
+    probe: dict[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON; unknown values say why."""
+        content = asdict(self)
+        return {key: (UNKNOWN if value is None and key in ("steps", "samples", "rows", "exaflops") else value) for key, value in content.items()}
+
+
+def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
+    """Count what a recipe will cost.
+
+    Args:
+        recipe: validated recipe; its data is opened only if it names some.
+        probe: also run a few steps on random input and measure time and memory.
+    """
+    rows = len(divide(open_data(recipe.data.path, columns=recipe.data.columns or None), recipe.data).train) if recipe.data.path else None
+    device = pick_device(recipe.device)
+    precision = pick_precision(recipe.precision, device)
+    step = _step(recipe, meta=not probe)
+    passes = _passes(recipe, step.needs)
+    steps = recipe.total_steps(rows)
+    operations = sum(p.gflops * (3 if p.has_gradient else 1) for p in passes)
+    samples = None if steps is None else steps * recipe.batch
+    return Plan(
+        recipe=recipe.name,
+        description=recipe.description,
+        run_here=recipe.run_here,
+        passes=passes,
+        parameters=_parameters(step),
+        batch=recipe.batch,
+        steps=steps,
+        samples=samples,
+        rows=rows,
+        precision=precision,
+        gflops_per_sample=operations,
+        memory_gb=_memory(recipe, step, passes, precision),
+        exaflops=None if samples is None else samples * operations * 1e-9,
+        probe=_probe(recipe, step, device) if probe else None,
+    )
+
+
+def _vocabulary(recipe: Recipe) -> int:
+    """Rows of the token embedding; for a vocabulary trained on captions the most there can be."""
+    return CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
+
+
+def _context(recipe: Recipe) -> int:
+    return recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
+
+
+def _step(recipe: Recipe, *, meta: bool) -> Step:
+    """The training computation; on the meta device it has shapes but no memory."""
+    with torch.device("meta" if meta else "cpu"):
+        network = DualEncoder(recipe.model, vocabulary=_vocabulary(recipe), context=_context(recipe), seed=None if meta else recipe.seed)
+        objectives = build_objectives(recipe.objectives, network.dims(batch=recipe.batch), seed=recipe.seed)
+        check_views(union_of_needs(objectives.values()), images=recipe.views, texts=recipe.texts)
+        return Step(network, objectives)
+
+
+def _parameters(step: Step) -> dict[str, int]:
+    text = step.network.text
+    counts = {
+        "image": sum(p.numel() for p in step.network.image.parameters()),
+        "text": sum(p.numel() for p in text.parameters()) - text.lookup.weight.numel(),
+        "token embedding": text.lookup.weight.numel(),
+        "heads of objectives": sum(p.numel() for p in step.objectives.parameters()),
+    }
+    return counts | {"all": sum(counts.values()) + step.network.log_scale.numel()}
+
+
+def transformer_gflops(config: VitConfig | TextConfig, *, tokens: int) -> float:
+    """Forward arithmetic of a tower's layers for one sequence, in 10^9 operations.
+
+    Args:
+        config: width, heads and neurons of each layer.
+        tokens: length of the sequence.
+    """
+    total = 0
+    for heads, neurons in zip(config.heads, config.neurons, strict=True):
+        inner = heads * config.head_dim
+        total += 2 * tokens * config.width * (4 * inner + 2 * neurons)  # projections and feed-forward
+        total += 4 * tokens * tokens * inner  # scores and mixture
+    return total * 1e-9
+
+
+def _passes(recipe: Recipe, needs: Needs) -> list[Pass]:
+    image, text = recipe.model.image, recipe.model.text
+    patches = image.grid[0] * image.grid[1]
+    entry = 2 * patches * 3 * image.patch**2 * image.width * 1e-9
+    passes = []
+    for view in sorted(needs.images):
+        tokens = patches + (image.pool == "cls")
+        passes.append(Pass(view, "image", tokens, transformer_gflops(image, tokens=tokens) + entry))
+    for view in sorted(needs.texts):
+        tokens = _context(recipe)  # the most; captions are cut to the longest of their group
+        passes.append(Pass(view, "text", tokens, transformer_gflops(text, tokens=tokens)))
+    return passes
+
+
+def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> dict[str, float]:
+    """Gigabytes on one device that takes the whole batch."""
+    trained = sum(p.numel() for p in step.parameters() if p.requires_grad)
+    activations = 0.0
+    for each in passes:
+        config = recipe.model.image if each.tower == "image" else recipe.model.text
+        for heads, neurons in zip(config.heads, config.neurons, strict=True):
+            inner = heads * config.head_dim
+            a_token = 4 * config.width + 5 * inner + 2 * neurons + 2 * heads * each.tokens  # what backward keeps
+            activations += a_token * each.tokens * recipe.batch * BYTES[precision]
+    logits = 2 * 3 * recipe.batch**2 * 4  # two directions: scores, probabilities and their gradient
+    parts = {"weights, gradients and AdamW": 16 * trained, "activations": activations, "logits": logits}
+    return {name: value * 1e-9 for name, value in parts.items()} | {"all": sum(parts.values()) * 1e-9}
+
+
+def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) -> dict[str, float]:
+    """Seconds a step and peak memory of real steps on random input."""
+    step = step.to(device)
+    step.precision = pick_precision(recipe.precision, device)
+    batch = _random_batch(recipe, step.needs, vocabulary=step.network.vocabulary)
+    optimizer = build_optimizer(step.named_parameters(), recipe.optimizer)
+    set_learning_rate(optimizer, recipe.optimizer.lr)
+    before = _peak_gb(device)
+    seconds = []
+    for _ in range(steps + 1):
+        begun = time.perf_counter()
+        step(batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begun)
+    median = statistics.median(seconds[1:])  # the first one allocates
+    return {"seconds_per_step": median, "samples_per_second": recipe.batch / median, "peak_memory_gb": _peak_gb(device) - before}
+
+
+def _peak_gb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) * 1e-9
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * (1e-9 if sys.platform == "darwin" else 1e-6)
+
+
+def _random_batch(recipe: Recipe, needs: Needs, *, vocabulary: int) -> Batch:
+    """Noise pictures, and captions of random length with a mean of 13 tokens, as in COCO."""
+    draw = generator(recipe.seed, "probe")
+    side, context = recipe.model.image.resolution, _context(recipe)
+    images = {source_view(v): torch.randn(recipe.batch, 3, side, side, generator=draw) for v in sorted(needs.images)}
+    lengths = (13 + 4 * torch.randn(recipe.batch, generator=draw)).round().clamp(3, context).long()
+    ids = torch.randint(0, vocabulary, (recipe.batch, context), generator=draw)
+    rows = torch.arange(recipe.batch)
+    texts = {source_view(v): Tokens(ids, lengths) for v in sorted(needs.texts)}
+    return Batch(rows=rows, images=images, texts=texts, fields=dict.fromkeys(needs.fields, rows))

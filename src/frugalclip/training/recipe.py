@@ -1,0 +1,191 @@
+"""Recipes: what a run is, as one typed, mergeable, replayable record.
+
+A recipe is a YAML file found by name in `frugalclip/recipes` or by path. It may extend one other; mappings merge by name, null removes.
+`key=value` overrides merge last. The resolved recipe, written into the run, replays it.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from frugalclip.core.config import Settings, dump_yaml, merge, parse_overrides, read_yaml, shorthand, validated
+from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.data.loader import TextConfig
+from frugalclip.data.tokens import TokenizerConfig
+from frugalclip.data.views import Preprocess, ViewConfig
+from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
+from frugalclip.towers.dual import ModelConfig
+from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
+
+
+class DataConfig(Settings):
+    """The `data` section; a plain word is the path."""
+
+    path: str | None = Field(None, description="sample, a folder, CSV, TSV, JSONL, Parquet, tars or a manifest")
+    where: str | None = Field(None, description="rows to train on, such as split=train,is_flag=false")
+    validation: str = Field("auto", description="rows that watch the run: auto, none, or a condition such as split=val")
+    columns: dict[str, str] = Field(default_factory=dict, description="names of the image and caption columns where they are not recognised")
+    workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
+    cache_bytes: int = Field(2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory")
+
+
+DataSection = Annotated[DataConfig, BeforeValidator(shorthand("path"))]
+
+
+class EvaluationConfig(Settings):
+    """The `evaluation` section: how the run is watched."""
+
+    points: int = Field(20, ge=1, description="evaluations over the run, evenly spaced; the last is at its end")
+    rows: int = Field(2000, ge=10, description="validation rows used at each point, at most")
+    label_field: str | None = Field(None, description="field that names the classes; null: label, else the caption")
+
+
+class CheckpointConfig(Settings):
+    """The `checkpoints` section."""
+
+    every: int | None = Field(None, ge=1, description="steps between checkpoints; null: at every evaluation point")
+    keep: int = Field(2, ge=1, description="newest checkpoints to keep")
+
+
+class Recipe(Settings):
+    """Everything a run depends on besides its data."""
+
+    name: str = Field("", description="name of the file, filled in")
+    description: str = Field("", description="one sentence")
+    source: str = Field("", description="paper, section and code the settings come from")
+    run_here: bool = Field(True, description="false marks published settings that were planned but not run by this project")
+    data: DataSection = Field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    preprocess: Preprocess = Field(default_factory=Preprocess)
+    views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
+    texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
+    objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
+    batch: int = Field(256, ge=2, description="samples of one step over all processes")
+    epochs: float | None = Field(None, gt=0, description="length of the run; give one of epochs, samples, steps")
+    samples: int | None = Field(None, gt=0, description="length of the run in samples seen")
+    steps: int | None = Field(None, gt=0, description="length of the run in steps")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where the processor computes it, else fp32")
+    device: str = Field("auto", description="auto: a GPU if there is one")
+    seed: int = Field(0, ge=0, description="every random stream derives from it")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        given = [name for name in ("epochs", "samples", "steps") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"the length of the run is given {len(given)} times ({', '.join(given) or 'not at all'}); set one of epochs, samples, steps"
+            )
+        if not any(o.weight > 0 for o in self.objectives.values()):
+            raise ValueError(f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}")
+        return self
+
+    def total_steps(self, rows: int | None) -> int | None:
+        """Steps of the run, or None where the length is in epochs and the data is not known."""
+        if self.steps is not None:
+            return self.steps
+        if self.samples is not None:
+            return max(1, round(self.samples / self.batch))
+        assert self.epochs is not None
+        return None if rows is None else max(1, round(self.epochs * (rows // self.batch)))
+
+    def to_yaml(self) -> str:
+        """The resolved recipe; reading it back gives an equal one."""
+        return dump_yaml(self.model_dump(mode="json", exclude={"model": {"image": {"size"}, "text": {"size"}}}))
+
+
+SHORTHANDS = {("data",): "path", ("model", "image"): "size", ("model", "text"): "size"}  # a plain word there sets this key
+
+
+def _expand(content: dict[str, Any]) -> dict[str, Any]:
+    """Write shorthands out before merging, so that a plain word replaces one key and not the section around it."""
+    content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
+    for (*path, last), key in SHORTHANDS.items():
+        place: Any = content
+        for part in path:
+            place = place.get(part) if isinstance(place, dict) else None
+        if isinstance(place, dict) and isinstance(place.get(last), str):
+            place[last] = {key: place[last]}
+    return content
+
+
+def known_recipes() -> list[str]:
+    """Names of the recipes inside the package."""
+    folder = resources.files("frugalclip") / "recipes"
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+
+
+def _locate(name: str) -> Path:
+    if name in known_recipes():
+        return Path(str(resources.files("frugalclip") / "recipes" / f"{name}.yaml"))
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise RecipeError(f"there is no recipe file {name}; expected a path to a YAML file or a name. Known: {', '.join(known_recipes())}.")
+    raise RecipeError(f"'{name}' is not a recipe; {known_names(name, known_recipes(), limit=40)} Or give the path of a YAML file.")
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The mappings of a recipe with its one level of `extends` merged.
+
+    Raises:
+        RecipeError: when it is not found, not YAML, or extends something that extends again.
+    """
+    path = _locate(name)
+    content = _expand(read_yaml(path))
+    base_name = content.pop("extends", None)
+    content.setdefault("name", path.stem)
+    if base_name is None:
+        return content
+    beside = path.parent / f"{base_name}.yaml"
+    base = _expand(read_yaml(beside if beside.is_file() else _locate(str(base_name))))
+    if "extends" in base:
+        raise RecipeError(f"{path} extends {base_name}, which extends {base['extends']} itself; one level is allowed, so extend {base['extends']}.")
+    return merge(base, content)
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, merge, override and validate a recipe.
+
+    Args:
+        name: a name in the package, or a path.
+        overrides: `key=value` pairs.
+
+    Raises:
+        RecipeError: one sentence naming the first fault and the nearest known name.
+    """
+    over = _expand(parse_overrides(overrides))
+    content = read_recipe(name)
+    if any(over.get(length) is not None for length in ("epochs", "samples", "steps")):  # a new length replaces the old one, whatever its unit
+        content = {k: v for k, v in content.items() if k not in ("epochs", "samples", "steps")}
+    return validate_recipe(merge(content, over))
+
+
+def validate_recipe(content: dict[str, Any]) -> Recipe:
+    """Validate merged mappings; each objective by the settings of its own file."""
+    objectives = content.get("objectives") or {}
+    if not isinstance(objectives, dict):
+        raise RecipeError(f"objectives is a {type(objectives).__name__}; expected a mapping such as objectives: {{contrastive: {{weight: 1}}}}.")
+    known = set(Recipe.model_fields)
+    if unknown := [key for key in content if key not in known]:
+        raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
+    configs = {name: _objective_config(str(name), settings) for name, settings in objectives.items()}
+    return validated(Recipe, {**content, "objectives": configs}, where="")
+
+
+def _objective_config(name: str, settings: Any) -> ObjectiveConfig:
+    settings = {} if settings is None else settings
+    if isinstance(settings, int | float) and not isinstance(settings, bool):
+        settings = {"weight": settings}
+    if not isinstance(settings, dict):
+        raise RecipeError(f"objectives.{name} is {settings!r}; expected settings such as {{weight: 1}}.")
+    objective = find_objective(str(settings.get("kind") or name))
+    return validated(objective.Config, settings, where=f"objectives.{name}")

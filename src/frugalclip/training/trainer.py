@@ -1,0 +1,359 @@
+"""The training loop.
+
+`Trainer` puts a recipe's parts together; `run` is the loop: evaluate, save, stop?, step, record. Everything random is a function of (seed,
+step) or stands in the checkpoint, so a run that was stopped, or killed, goes on exactly as if it had not been.
+"""
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from frugalclip.core import distributed
+from frugalclip.core.errors import DataError, RecipeError, TrainingError
+from frugalclip.core.random import stream_seed
+from frugalclip.core.records import RunDirectory, environment, write_atomically, write_json
+from frugalclip.core.types import Batch
+from frugalclip.data.loader import Loader
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.tokens import Tokenizer, build_tokenizer
+from frugalclip.models import Model
+from frugalclip.towers.dual import DualEncoder
+from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
+from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
+from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
+from frugalclip.training.recipe import Recipe
+from frugalclip.training.step import Precision, Step, StepResult, build_objectives, check_views, source_view, to_device
+from frugalclip.training.validation import Watch, divide
+
+
+class Listener(Protocol):
+    """Whoever wants to see a run happen."""
+
+    def started(self, trainer: "Trainer") -> None: ...
+    def row(self, row: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """A listener that does not listen."""
+
+    def started(self, trainer: "Trainer") -> None:
+        """Nothing."""
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run left behind."""
+
+    run: Path
+    model: Model
+    is_finished: bool
+    steps: int
+    samples_seen: int
+    seconds: float
+    validation: Manifest | None
+    training: Manifest
+    notes: list[str] = field(default_factory=list)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU if there is one."""
+    if name != "auto":
+        try:
+            return torch.device(name)
+        except RuntimeError as error:
+            raise RecipeError(f"device is '{name}'; expected auto, cpu, cuda or cuda:N.") from error
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """`auto` is bfloat16 where the processor multiplies it in hardware, otherwise float32."""
+    if name != "auto":
+        if name == "fp16" and device.type == "cpu":
+            raise RecipeError("precision is fp16, which a CPU does not compute; set precision=bf16 or precision=fp32.")
+        return name  # pyright: ignore[reportReturnType]
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return "bf16" if capable else "fp32"
+
+
+class Trainer:
+    """The parts of one run."""
+
+    def __init__(self, recipe: Recipe, everything: Manifest, run: RunDirectory) -> None:
+        self.recipe, self.run_directory = recipe, run
+        self.device = pick_device(recipe.device)
+        distributed.start(self.device)
+        if recipe.batch % distributed.world_size():
+            raise RecipeError(f"batch {recipe.batch} is not a multiple of the {distributed.world_size()} processes; set batch to one.")
+        self.precision = pick_precision(recipe.precision, self.device)
+        torch.manual_seed(stream_seed(recipe.seed, "sequential"))
+        parts = divide(everything, recipe.data)
+        self.training, self.validation, self.notes = parts.train, parts.validation, parts.notes
+        if not len(self.training):
+            raise DataError(f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'.")
+        self.tokenizer = self._tokenizer()
+        self.network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed).to(
+            self.device
+        )
+        objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch), seed=recipe.seed)
+        self.step_module = Step(self.network, objectives, precision=self.precision).to(self.device)
+        self.loader = self._loader()
+        steps = recipe.total_steps(self.loader.steps_per_epoch * recipe.batch)
+        assert steps is not None, "the data is known here"
+        self.steps = steps
+        self.optimizer = build_optimizer(self.step_module.named_parameters(), recipe.optimizer)
+        self.rates = learning_rates(recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps)
+        data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": self._where()}
+        self.model = Model(
+            self.network,
+            self.tokenizer,
+            recipe.preprocess.model_copy(update={"size": recipe.model.image.resolution}),
+            training_data=data,
+            device=self.device,
+        )
+        self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None and distributed.is_main() else None
+        self.advisor = Advisor(steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max)
+        self.step, self.seconds = 0, 0.0
+
+    def _where(self) -> str | None:
+        data = self.recipe.data
+        implied = data.where is None and any("split=train" in note for note in self.notes)
+        return "split=train" if implied else data.where
+
+    def _tokenizer(self) -> Tokenizer:
+        captions = [text for texts in self.training.captions() for text in texts]
+        for config in self.recipe.texts.values():
+            captions.extend(text for name in config.fields for value in self.training.field(name) for text in _words(value))
+        return build_tokenizer(self.recipe.tokenizer, captions)
+
+    def _loader(self) -> Loader:
+        recipe, needs = self.recipe, self.step_module.needs
+        check_views(needs, images=recipe.views, texts=recipe.texts)
+        images = {source_view(name) for name in needs.images}
+        texts = {source_view(name) for name in needs.texts}
+        return Loader(
+            self.training,
+            tokenizer=self.tokenizer,
+            views={name: view for name, view in recipe.views.items() if name in images},
+            texts={name: text for name, text in recipe.texts.items() if name in texts},
+            fields=sorted(needs.fields),
+            batch=recipe.batch // distributed.world_size(),
+            size=recipe.model.image.resolution,
+            seed=recipe.seed,
+            rank=distributed.rank(),
+            world=distributed.world_size(),
+            mean=recipe.preprocess.mean,
+            std=recipe.preprocess.std,
+            workers=recipe.data.workers,
+            cache=recipe.data.cache_bytes,
+        )
+
+    def parameters(self) -> int:
+        """Trained parameters of the model, without the objectives' heads."""
+        return sum(p.numel() for p in self.network.parameters())
+
+
+def _words(value: Any) -> list[str]:
+    if value is None:
+        return []
+    return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the step under way ends and a checkpoint is written."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals can only be caught there
+        return
+
+    def ask(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt  # asked twice: at once
+        stop.set()
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume: bool = False, listener: Listener | None = None) -> TrainingResult:
+    """Train a recipe on a data set into a run directory.
+
+    Args:
+        recipe: validated recipe.
+        everything: the data set before `data.where`.
+        run: where the run is recorded; without `resume` it must not hold one.
+        resume: go on from the last checkpoint, bit for bit on a CPU.
+        listener: sees rows and notes as they come.
+
+    Raises:
+        TrainingError: when the loss is not finite; the last checkpoint is intact.
+    """
+    listener = listener if listener is not None and distributed.is_main() else Silent()
+    trainer = Trainer(recipe, everything, run)
+    _begin(trainer, resume=resume, listener=listener)
+    module: nn.Module = trainer.step_module
+    if distributed.is_active():
+        module = DistributedDataParallel(module)
+    scaler = torch.amp.GradScaler(enabled=trainer.precision == "fp16")
+    listener.started(trainer)
+    points = evaluation_points(trainer.steps, recipe.evaluation.points)
+    every = recipe.checkpoints.every
+    batches = trainer.loader.batches(trainer.step)
+    with _stop_signals() as stop:
+        clock = time.monotonic() - trainer.seconds
+        while trainer.step < trainer.steps and not stop.is_set():
+            batch = to_device(next(batches), trainer.device)
+            rate = float(trainer.rates[trainer.step])
+            result = _update(trainer, module, batch, rate=rate, scaler=scaler)
+            trainer.step += 1
+            is_point = trainer.step in points
+            row = _row(trainer, result, rate=rate, with_monitors=is_point)
+            trainer.seconds = time.monotonic() - clock
+            row["seconds"] = round(trainer.seconds, 3)
+            if is_point and trainer.watch is not None:
+                row["evaluation"] = trainer.watch.measure(trainer.model)
+            if advice := trainer.advisor.look(row):
+                row["advice"] = advice
+            _record(trainer, row, listener=listener)
+            if (trainer.step % every == 0) if every else is_point:
+                _save(trainer)
+        if trainer.step < trainer.steps:
+            _save(trainer)
+            listener.note(
+                f"stopped after step {trainer.step:,} of {trainer.steps:,}; go on with: frugalclip train {recipe.name} --out {run.path} --resume"
+            )
+    if trainer.step not in run.steps_saved():
+        _save(trainer)
+    return TrainingResult(
+        run=run.path,
+        model=trainer.model,
+        is_finished=trainer.step >= trainer.steps,
+        steps=trainer.step,
+        samples_seen=trainer.step * recipe.batch,
+        seconds=trainer.seconds,
+        validation=trainer.validation,
+        training=trainer.training,
+        notes=trainer.notes,
+    )
+
+
+def evaluation_points(steps: int, points: int) -> set[int]:
+    """Steps after which the run is evaluated: `points` of them, evenly spaced, the last at the end; all where the run is shorter."""
+    return {max(1, round(steps * (i + 1) / points)) for i in range(points)}
+
+
+def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
+    """Write the record of a new run, or put an old one back to its last checkpoint."""
+    run = trainer.run_directory
+    last = run.last_checkpoint()
+    if resume and last is not None:
+        state = restore_checkpoint(last, network=trainer.network, objectives=trainer.step_module.objectives, optimizer=trainer.optimizer)
+        if state["data"] != trainer.training.fingerprint():
+            raise DataError(f"the data of {run.path} has changed since step {state['step']:,}; train into a new --out, or restore the data.")
+        trainer.step, trainer.seconds = state["step"], state["seconds"]
+        trainer.advisor.given |= set(state["advice_given"])
+    if distributed.is_main():
+        if trainer.step == 0:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(run.recipe, trainer.recipe.to_yaml())
+            write_json(run.environment, environment() | {"precision": trainer.precision, "processes": distributed.world_size()})
+        run.cut_rows(after_step=trainer.step)
+        for recent in list(run.rows())[-(trainer.advisor.recent.maxlen or 1) :]:
+            trainer.advisor.recent.append(recent)  # so that advice comes when it would have come
+    distributed.barrier()
+    for note in trainer.notes:
+        listener.note(note)
+
+
+def _update(trainer: Trainer, module: nn.Module, batch: Batch, *, rate: float, scaler: torch.amp.GradScaler) -> StepResult:
+    """One optimiser step."""
+    set_learning_rate(trainer.optimizer, rate)
+    trainer.step_module.train()
+    result: StepResult = module(batch)
+    if not math.isfinite(float(result.loss.detach())):
+        raise TrainingError(_explain_bad_loss(trainer, batch, result))
+    scaler.scale(result.loss).backward()
+    if trainer.recipe.optimizer.clip is not None:
+        scaler.unscale_(trainer.optimizer)
+        nn.utils.clip_grad_norm_(trainer.step_module.parameters(), trainer.recipe.optimizer.clip)
+    scaler.step(trainer.optimizer)
+    scaler.update()
+    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.step_module.after_step(result.views)
+    return result
+
+
+def _row(trainer: Trainer, result: StepResult, *, rate: float, with_monitors: bool) -> dict[str, Any]:
+    values: dict[str, Tensor] = {"loss": result.loss.detach(), "scale": result.views.scale.detach(), **result.logs}
+    names = list(values)
+    numbers = distributed.mean_over_processes(torch.stack([values[name].float().to(trainer.device) for name in names])).tolist()
+    row: dict[str, Any] = {"step": trainer.step, "samples_seen": trainer.step * trainer.recipe.batch, "lr": rate}
+    row |= dict(zip(names, numbers, strict=True))
+    return row | (feature_monitors(result.views) if with_monitors else {})
+
+
+def _record(trainer: Trainer, row: dict[str, Any], *, listener: Listener) -> None:
+    if distributed.is_main():
+        with trainer.run_directory.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    listener.row(row)
+
+
+def _save(trainer: Trainer) -> None:
+    if distributed.is_main():
+        save_checkpoint(
+            trainer.run_directory,
+            trainer.step,
+            model=trainer.model,
+            objectives=trainer.step_module.objectives,
+            optimizer=trainer.optimizer,
+            state={
+                "seconds": trainer.seconds,
+                "samples_seen": trainer.step * trainer.recipe.batch,
+                "data": trainer.training.fingerprint(),
+                "advice_given": sorted(trainer.advisor.given),
+            },
+            keep=trainer.recipe.checkpoints.keep,
+        )
+    distributed.barrier()
+
+
+def _explain_bad_loss(trainer: Trainer, batch: Batch, result: StepResult) -> str:
+    """Where the first value that is not finite came from: a weight, or a module's output with the samples it happened on."""
+    run, step = trainer.run_directory.path, trainer.step + 1
+    remedy = f"the last checkpoint in {run} is intact; lower optimizer.lr, set optimizer.clip=1 or precision=fp32, and train into a new --out."
+    bad = [name for name, p in trainer.step_module.named_parameters() if not bool(torch.isfinite(p).all())]
+    if bad:
+        return f"the loss of step {step:,} is {float(result.loss.detach())}: the weight {bad[0]} is not finite since the step before; {remedy}"
+    with torch.no_grad(), first_bad_output(trainer.step_module) as found:
+        trainer.step_module(batch)
+    ids = trainer.training.ids
+    # a text tower works in groups of like length, so only image modules tell rows of the batch
+    rows = [int(r) for r in found.get("rows", "").split(", ") if r] if ".image" in found.get("module", "") else []
+    samples = ", ".join(ids[int(batch.rows[r])] for r in rows) or ", ".join(ids[int(r)] for r in batch.rows[:8].tolist()) + ", … (the batch)"
+    where = found.get("module", "an objective's arithmetic")
+    return f"the loss of step {step:,} is {float(result.loss.detach())}: the first value that is not finite came out of {where}, on samples {samples}; {remedy}"

@@ -1,0 +1,65 @@
+"""`frugalclip plan`: what a recipe will cost, before anything runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from frugalclip.core.records import write_json
+from frugalclip.training.planning import UNKNOWN, Plan, plan_recipe
+from frugalclip.training.recipe import load_recipe
+
+GPU_RATE = 150e12  # operations a second: an A100-class GPU at about half of its bfloat16 peak; an assumption, printed as one
+
+
+def plan(recipe: str, overrides: Sequence[str] = (), *, probe: bool = False, json: str | Path | None = None) -> Plan:
+    """Count passes, parameters, memory and arithmetic of a recipe; needs no data.
+
+    Args:
+        recipe: name or path.
+        overrides: `key=value` pairs.
+        probe: also run a few real steps on random input.
+        json: file to write the plan to.
+
+    Raises:
+        RecipeError: when the recipe does not describe a run.
+    """
+    planned = plan_recipe(load_recipe(recipe, overrides), probe=probe)
+    if json is not None:
+        write_json(Path(json), planned.to_json())
+    return planned
+
+
+def show(plan: Plan) -> None:
+    """Print a plan."""
+    console = Console()
+    console.print(f"[bold]{plan.recipe}[/]: {plan.description}" + ("" if plan.run_here else "  [yellow]not run here[/]"), highlight=False)
+    passes = Table("tower", "view", "tokens", "GFLOP forward, a sample", title="passes of a step")
+    for each in plan.passes:
+        passes.add_row(each.tower, each.view, str(each.tokens), f"{each.gflops:.3f}")
+    console.print(passes)
+    cost = Table("what", "how much", show_header=False, title="a run")
+    for name, number in plan.parameters.items():
+        cost.add_row(f"parameters: {name}", f"{number:,}")
+    for name, gigabytes in plan.memory_gb.items():
+        cost.add_row(f"memory at batch {plan.batch:,}: {name}", f"{gigabytes:.2f} GB (estimate)")
+    cost.add_row("arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}")
+    cost.add_row("training rows", _number(plan.rows))
+    cost.add_row("steps", _number(plan.steps))
+    cost.add_row("samples seen", _number(plan.samples))
+    if plan.exaflops is None:
+        cost.add_row("arithmetic, the run", UNKNOWN)
+    else:
+        hours = plan.exaflops * 1e18 / GPU_RATE / 3600
+        cost.add_row("arithmetic, the run", f"{plan.exaflops:.3g} EFLOP: {hours:.3g} GPU hours if one sustains {GPU_RATE / 1e12:.0f} TFLOP/s")
+    if plan.probe:
+        cost.add_row("measured here", f"{plan.probe['seconds_per_step']:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples a second")
+        cost.add_row("measured here: memory above start", f"{plan.probe['peak_memory_gb']:.2f} GB")
+        if plan.steps is not None:
+            cost.add_row("the run on this machine", f"{plan.steps * plan.probe['seconds_per_step'] / 3600:.2f} hours, without evaluation")
+    console.print(cost)
+
+
+def _number(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value:,}"

@@ -1,0 +1,175 @@
+"""`frugalclip train`: from a recipe and a data set to a run directory."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from frugalclip.core import distributed
+from frugalclip.core.config import read_yaml
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.records import RunDirectory, write_json
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.sources import open_data
+from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.report.gallery import build_gallery
+from frugalclip.report.run import write_run_report
+from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
+from frugalclip.training.trainer import Trainer, TrainingResult, train_run
+
+WATCHED = ("zeroshot/top1", "retrieval/t2i_r1")  # figures shown while the run goes on
+
+
+class ConsoleListener:
+    """Live progress on a terminal, a line at each evaluation point elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress: Progress | None = None
+        self.live: Live | None = None
+        self.begun = time.monotonic()
+        self.first_step = 0
+
+    def started(self, trainer: Trainer) -> None:
+        """Say what runs, then show a bar where there is a terminal."""
+        words = f"{trainer.parameters() / 1e6:.1f}M parameters, {len(trainer.training):,} pairs, {trainer.steps:,} steps of {trainer.recipe.batch}"
+        self.console.print(f"[bold]{trainer.recipe.name}[/]: {words}, {trainer.precision} on {trainer.device}")
+        self.begun, self.first_step = time.monotonic(), trainer.step
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.progress = Progress(*columns, console=self.console)
+            self.progress.add_task("training", total=trainer.steps, completed=trainer.step)
+            self.progress.start()
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Move the bar; print evaluation points and advice."""
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=row["step"], description=f"loss {row['loss']:.3f}")
+        if "evaluation" in row:
+            figures = ", ".join(f"{name} {row['evaluation'][name]:.1f} %" for name in WATCHED if name in row["evaluation"])
+            self.console.print(f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {figures}", highlight=False)
+        for sentence in row.get("advice", []):
+            self.console.print(f"[yellow]advice:[/] {sentence}", highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print a remark of the trainer."""
+        self.console.print(f"[dim]{text}[/]", highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.progress is not None:
+            self.progress.stop()
+
+
+def train(recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume: bool = False) -> TrainingResult:
+    """Train a recipe and write a run directory.
+
+    Args:
+        recipe: name of a recipe or path of one.
+        overrides: `key=value` pairs, such as `data=my_folder` or `batch=512`.
+        out: the run directory; empty or new, unless `resume`.
+        resume: go on from the last checkpoint of `out`.
+
+    Returns:
+        The trained model, with where and how it was made.
+
+    Raises:
+        RecipeError, DataError, TrainingError: one sentence each, with the next command.
+    """
+    run = RunDirectory(out)
+    resolved = _resolve(recipe, overrides, run=run, resume=resume)
+    if resolved.data.path is None:
+        raise RecipeError(f"recipe '{resolved.name}' names no data; add data=PATH, or data=sample for the pairs that ship with the package.")
+    listener = ConsoleListener(Console())
+    everything = open_data(resolved.data.path, columns=resolved.data.columns or None)
+    try:
+        result = train_run(resolved, everything, run, resume=resume, listener=listener)
+    finally:
+        listener.close()
+    if result.is_finished and distributed.is_main():
+        finish(run, result, validation_evaluations(result, resolved))
+    return result
+
+
+def validation_evaluations(result: TrainingResult, recipe: Recipe) -> list[dict[str, Any]]:
+    """Zero-shot and retrieval on the rows that watched the run; empty where nothing did."""
+    if result.validation is None:
+        return []
+    watched = {"data": recipe.data.path, "where": "the run's validation rows"}
+    return [
+        evaluate_zeroshot(result.model, result.validation, label_field=recipe.evaluation.label_field) | watched,
+        evaluate_retrieval(result.model, result.validation) | watched,
+    ]
+
+
+def finish(run: RunDirectory, result: TrainingResult, evaluations: list[dict[str, Any]], *, shown: Manifest | None = None) -> None:
+    """Write `metrics.json` and the report of a finished run.
+
+    Args:
+        run: the run directory.
+        result: of the training.
+        evaluations: the primary one first.
+        shown: rows of the first evaluation, for the report's pictures; by default the validation rows.
+    """
+    training = {
+        "steps": result.steps,
+        "samples_seen": result.samples_seen,
+        "seconds": round(result.seconds, 3),
+        "parameters": sum(p.numel() for p in result.model.network.parameters()),
+        "samples_per_second": round(result.samples_seen / max(result.seconds, 1e-9), 1),
+        "training_rows": len(result.training),
+        "notes": result.notes,
+    }
+    write_json(run.summary, {"evaluations": evaluations, "training": training})
+    pictures = shown if shown is not None else result.validation
+    gallery = build_gallery(result.model, pictures, evaluation=evaluations[0]) if pictures is not None and evaluations else None
+    write_run_report(run, gallery=gallery)
+
+
+def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: bool) -> Recipe:
+    """The recipe to run: as given for a new run, as recorded for one that goes on."""
+    given = load_recipe(name, overrides)
+    if not run.is_run():
+        if run.path.is_dir() and any(run.path.iterdir()):
+            raise RecipeError(f"--out {run.path} is not empty and holds no run; choose a new folder.")
+        if run.path.is_file():
+            raise RecipeError(f"--out {run.path} is a file; choose a folder.")
+        return given
+    if not resume:
+        raise RecipeError(f"--out {run.path} already holds a run; add --resume to go on with it, or choose another folder.")
+    recorded = validate_recipe(read_yaml(run.recipe))
+    old, new = recorded.model_dump(mode="json"), given.model_dump(mode="json")
+    changed = [key for key in old if old[key] != new[key]]
+    if changed and overrides:
+        raise RecipeError(f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder.")
+    if given.name != recorded.name:
+        raise RecipeError(
+            f"--out {run.path} is a run of '{recorded.name}', not of '{given.name}'; write frugalclip train {recorded.name} --out {run.path} --resume."
+        )
+    return recorded
+
+
+def show(result: TrainingResult) -> None:
+    """Print the end of a run: what was reached and what to do next."""
+    console = Console()
+    if not result.is_finished:
+        return
+    rows = [row for row in RunDirectory(result.run).rows() if "evaluation" in row]
+    if rows:
+        table = Table("figure", "first point", "last point", "best (at step)", title="rows that watched the run, percent")
+        for name in rows[-1]["evaluation"]:
+            if name.endswith(("top1", "top5", "_r1", "_r5")):
+                best = max(rows, key=lambda r: r["evaluation"].get(name, 0.0))
+                values = [f"{r['evaluation'][name]:.1f}" for r in (rows[0], rows[-1])]
+                table.add_row(name, *values, f"{best['evaluation'][name]:.1f} ({best['step']:,})")
+        console.print(table)
+    speed = result.samples_seen / max(result.seconds, 1e-9)
+    console.print(
+        f"{result.samples_seen:,} samples in {result.seconds:.0f} s ({speed:.0f} a second).  Report: {result.run}/report.html", highlight=False
+    )
+    console.print(f"Next: frugalclip evaluate {result.run} --data PATH --task zeroshot", highlight=False)
