@@ -1,0 +1,68 @@
+"""Schedules and parameter groups."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frugalclip.core.errors import RecipeError
+from frugalclip.training.optim import (
+    OptimizerConfig,
+    ScheduleConfig,
+    build_optimizer,
+    cosine_schedule,
+    learning_rates,
+    parameter_groups,
+    set_learning_rate,
+)
+
+
+def test_the_cosine_ends_just_above_its_goal():
+    values = cosine_schedule(1.0, 0.1, steps=30, warmup_steps=10, start=0.0)
+    assert len(values) == 30
+    assert values[0] == 0 and values[9] == 1.0 and values[10] == 1.0
+    assert 0.1 < values[-1] < 0.11 and (np.diff(values[10:]) < 0).all()
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_every_step_has_a_positive_rate(kind: str, steps: int):
+    rates = learning_rates(ScheduleConfig(kind=kind, warmup=0.2), peak=1e-3, steps=steps)
+    assert len(rates) == steps and (rates > 0).all() and rates.max() <= 1e-3
+
+
+def test_a_warm_up_of_one_or_more_counts_steps():
+    assert ScheduleConfig(warmup=0.1).warmup_steps(200) == 20
+    assert ScheduleConfig(warmup=50).warmup_steps(200) == 50
+    assert ScheduleConfig(warmup=500).warmup_steps(200) == 200
+
+
+class Toy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.positions = nn.Parameter(torch.ones(1, 2, 3))
+        self.log_scale = nn.Parameter(torch.tensor(1.0))
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+
+
+def test_gains_biases_scales_and_positions_do_not_decay():
+    groups = parameter_groups(Toy().named_parameters(), OptimizerConfig(weight_decay=0.2))
+    decayed = {name: g["weight_decay"] for g in groups for name in g["names"]}
+    assert decayed == {"linear.weight": 0.2, "linear.bias": 0.0, "positions": 0.0, "log_scale": 0.0}
+
+
+def test_groups_by_name_scale_the_rate_and_the_first_match_wins():
+    config = OptimizerConfig(groups=({"match": "^linear", "lr": 0.1}, {"match": "weight", "lr": 5}))  # pyright: ignore
+    with pytest.raises(RecipeError, match="'weight' matches no"):
+        parameter_groups(Toy().named_parameters(), config)
+    config = OptimizerConfig(groups=({"match": "^linear", "lr": 0.1, "weight_decay": 0.5},))  # pyright: ignore
+    optimizer = build_optimizer(Toy().named_parameters(), config)
+    set_learning_rate(optimizer, 2.0)
+    rates = {name: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for name in g["names"]}
+    assert rates["linear.weight"] == (0.2, 0.5) and rates["linear.bias"] == (0.2, 0.0) and rates["log_scale"] == (2.0, 0.0)
+
+
+def test_a_pattern_that_is_not_one_is_refused():
+    with pytest.raises(ValueError, match="regular expression"):
+        OptimizerConfig(groups=({"match": "("},))  # pyright: ignore
