@@ -1,0 +1,352 @@
+"""Bytes to pixels, safely: one place that opens images.
+
+Every picture comes out as RGB on white, upright by its EXIF tag, first frame only. Whatever cannot be decoded raises `BadImage` with a short
+cause (a reason of the ledger), and the number of pixels is known before any is decoded.
+"""
+
+import importlib
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from frugalclip.core.errors import DataError
+from frugalclip.data.manifest import Manifest
+
+if TYPE_CHECKING:  # looking at data does not wait two seconds for torch
+    from torch import Tensor
+
+MAX_PIXELS = 64_000_000  # 8000 x 8000: below Pillow's own warning, above any photo worth training on undivided
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
+UNREADABLE_EXTENSIONS = (".svg", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".eps", ".ai", ".raw", ".cr2", ".nef", ".dng", ".ico")
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # no EPS (runs Ghostscript), no exotic parsers
+_PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Avif")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+Bytes = bytes  # for the class that has a method of this name
+
+
+class BadImage(DataError):
+    """An image that cannot be decoded; `cause` is a reason of the ledger."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+
+    def __reduce__(self) -> tuple[Any, ...]:  # so that it crosses process borders
+        return type(self), (self.cause, str(self))
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats this Pillow can read, of those we let it try."""
+    for plugin in _PLUGINS:
+        try:
+            importlib.import_module(f"PIL.{plugin}ImagePlugin")
+        except ImportError:
+            continue
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read the header: format and size are known, no pixel is decoded.
+
+    Raises:
+        BadImage: when the bytes are not an image of a readable format, or it has too many pixels.
+    """
+    if not data:
+        raise BadImage("empty-file", "the image file has no bytes; copy it again or delete it.")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadImage("too-many-pixels", f"the image is larger than {max_pixels:,} pixels ({error}); make it smaller.") from None
+    except Exception as error:  # parsers raise anything on hostile bytes: struct.error, ValueError, SyntaxError, OverflowError
+        cause, what = _not_an_image(data)
+        raise BadImage(cause, f"{what} ({type(error).__name__}); expected JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.") from None
+    if image.width * image.height > max_pixels:
+        raise BadImage(
+            "too-many-pixels", f"the image is {image.width:,} x {image.height:,}, expected at most {max_pixels:,} pixels; make it smaller."
+        )
+    if not image.width or not image.height:
+        raise BadImage("broken-image", f"the image is {image.width} x {image.height} pixels; copy it again or delete it.")
+    return image
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
+    """An encoded image as upright RGB on white.
+
+    Args:
+        data: a whole encoded file.
+        max_pixels: height times width that is refused before decoding.
+        at_least: when given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as both sides keep this many pixels. Faster.
+
+    Raises:
+        BadImage: with `.cause`, a reason of the ledger.
+    """
+    return _decoded(open_image(data, max_pixels=max_pixels), at_least)
+
+
+def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]  (None keeps the mode)
+    try:
+        image.load()
+    except Exception as error:  # decoders raise anything on hostile bytes
+        text = str(error)
+        truncated = "truncated" in text.lower() or isinstance(error, EOFError) or "not enough" in text.lower()
+        cause, what = ("truncated", "the image ends early") if truncated else ("broken-image", "the image cannot be decoded")
+        raise BadImage(cause, f"{what} ({type(error).__name__}: {text or 'no detail'}); copy it again or delete it.") from None
+    orientation = _orientation(image)
+    try:
+        picture = _rgb_on_white(image)
+        return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+    except Exception as error:
+        raise BadImage("broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG.") from None
+
+
+def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) of the upright picture, from the header alone.
+
+    Raises:
+        BadImage: as `open_image`.
+    """
+    return _upright_size(open_image(data, max_pixels=max_pixels))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return (image.width, image.height) if 5 <= _orientation(image) <= 8 else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a broken EXIF block says nothing about the picture
+        return 1
+
+
+def _rgb_on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy() if image.__class__ is not Image.Image else image
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    """Grey values of 16 bit, 32 bit or float as uint8; Pillow's own conversion clips instead of scaling."""
+    is_float = values.dtype.kind == "f"
+    values = np.nan_to_num(values.astype(np.float64))
+    top = float(values.max(initial=0))
+    full = 1.0 if is_float and top <= 1 else 255.0 if is_float and top <= 255 else max(65535.0, top)
+    return np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)
+
+
+def _not_an_image(data: bytes) -> tuple[str, str]:
+    """Cause and words for bytes that no decoder takes."""
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in data[:4096].lower():
+        return "svg", "the bytes are an SVG drawing"
+    if head.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "web-page", "the bytes are a web page"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"heim"):
+        return "heic", "the bytes are a HEIC photo"
+    if data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n" or data[:4] in (b"GIF8", b"RIFF") or data[:2] == b"BM":
+        return "broken-image", "the image's header is damaged"
+    return "not-an-image", "the bytes are not an image"
+
+
+class _Handle:
+    """An open file that closes when its last user lets go of it."""
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
+class ImageReader:
+    """Random access to the encoded images of a manifest.
+
+    Files open when first needed and reads give their position, so that a reader may be used after a fork and by several threads; a pickled
+    reader travels without its open files.
+    """
+
+    open_files = 64
+    cached_bytes = 256 * 2**20  # of Parquet row groups, which can only be read whole
+
+    def __init__(self, manifest: Manifest) -> None:
+        image: Any = manifest.table["image"].combine_chunks()
+        self.root = manifest.root.absolute()
+        self._paths: pa.Array = image.field("path")
+        self._columns: pa.Array = image.field("column")
+        self._offsets, self._lengths, self._rows = (_numbers(image.field(name)) for name in ("offset", "length", "row"))
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getstate__(self) -> dict[str, Any]:
+        hidden = ("_handles", "_groups", "_tables", "_process", "_lock")
+        return {key: value for key, value in self.__dict__.items() if key not in hidden}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._handles: OrderedDict[str, _Handle] = OrderedDict()
+        self._tables: dict[str, tuple[pq.ParquetFile, np.ndarray]] = {}
+        self._groups: OrderedDict[tuple[str, str, int], pa.Array] = OrderedDict()
+        self._lock = threading.Lock()  # a Parquet file's reader serves one thread at a time
+        self._process = os.getpid()
+
+    def path(self, row: int) -> Path:
+        """The file that holds the image."""
+        return self.root / self._paths[row].as_py()
+
+    def bytes(self, row: int) -> Bytes:
+        """The encoded image.
+
+        Raises:
+            BadImage: when the file is gone, may not be read, or ends before the image does.
+        """
+        if self._process != os.getpid():  # Parquet readers hold threads that a fork does not copy
+            self._forget()
+        path = os.path.join(self.root, self._paths[row].as_py())
+        try:
+            if self._rows[row] >= 0:
+                with self._lock:
+                    return self._from_parquet(path, self._columns[row].as_py(), int(self._rows[row]))
+            if self._offsets[row] >= 0:
+                return self._from_range(path, int(self._offsets[row]), int(self._lengths[row]))
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            raise BadImage("missing-file", f"{path} is gone; run 'frugalclip data check' again.") from None
+        except IsADirectoryError:
+            raise BadImage("not-a-file", f"{path} is a folder, expected an image file.") from None
+        except PermissionError:
+            raise BadImage("no-permission", f"{path} may not be read; check its permissions.") from None
+        except (OSError, pa.ArrowException) as error:
+            raise BadImage("broken-shard", f"{path} cannot be read ({error}); copy it again.") from None
+
+    def image(self, row: int, *, at_least: int | None = None) -> Image.Image:
+        """The decoded image, upright RGB on white.
+
+        Raises:
+            BadImage: as `bytes` and `decode`.
+        """
+        return decode(self.bytes(row), at_least=at_least)
+
+    def _from_range(self, path: str, offset: int, length: int) -> Bytes:
+        handle = self._handles.get(path)
+        if handle is None:
+            handle = self._handles[path] = _Handle(path)
+            while len(self._handles) > self.open_files:
+                self._handles.popitem(last=False)
+        data = os.pread(handle.number, length, offset)  # gives the position, so that forks and threads do not disturb each other
+        if len(data) < length:
+            raise BadImage("truncated-shard", f"{path} ends inside an image; copy it again, or run 'frugalclip data check' to leave the rest out.")
+        return data
+
+    def _from_parquet(self, path: str, column: str, row: int) -> Bytes:
+        if path not in self._tables:
+            file = pq.ParquetFile(path)
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            self._tables[path] = file, np.concatenate([[0], np.cumsum(counts)])
+        file, starts = self._tables[path]
+        group = int(np.searchsorted(starts, row, side="right")) - 1
+        values = self._groups.get((path, column, group))
+        if values is None:
+            values = _binary(file.read_row_group(group, columns=[column], use_threads=False), column)
+            self._groups[path, column, group] = values
+            while len(self._groups) > 1 and sum(part.nbytes for part in self._groups.values()) > self.cached_bytes:
+                self._groups.popitem(last=False)
+        data = values[row - int(starts[group])].as_py()
+        if data is None:
+            raise BadImage("empty-file", f"row {row:,} of {path} holds no image in the column '{column}'.")
+        return data
+
+
+def _binary(table: pa.Table, column: str) -> pa.Array:
+    """A column of bytes by dotted name, such as `image.bytes`, as one array."""
+    first, *rest = column.split(".")
+    values: Any = table[first].combine_chunks()
+    for part in rest:
+        values = values.field(part)
+    return values.cast(pa.large_binary())
+
+
+def _numbers(values: pa.Array) -> np.ndarray:
+    return values.fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A small data set in memory; rows that failed are black and have size 0 x 0."""
+
+    pixels: "Tensor"  # (samples, 3, size, size) uint8, each picture squashed to a square
+    sizes: "Tensor"  # (samples, 2) int64 height and width of the original
+    faults: list[tuple[int, str]]  # (row, cause)
+
+
+def decode_all(manifest: Manifest, size: int, workers: int | None = None, *, progress: Callable[[int], None] | None = None) -> Decoded:
+    """Decode every image of a manifest to one square size.
+
+    Args:
+        manifest: the data set.
+        size: pixels of a side; pictures are squashed by Pillow's antialiased bicubic filter.
+        workers: threads, Pillow lets others run while it decodes; None gives one for each core, at most 8.
+        progress: called with the number of images finished since the last call.
+    """
+    import torch
+
+    pixels = np.zeros((len(manifest), 3, size, size), dtype=np.uint8)
+    sizes = np.zeros((len(manifest), 2), dtype=np.int64)
+    reader = ImageReader(manifest)
+
+    def one(row: int) -> str | None:
+        try:
+            image = open_image(reader.bytes(row))
+            sizes[row] = _upright_size(image)
+            picture = _decoded(image, 2 * size)
+            pixels[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+            return None
+        except BadImage as error:
+            sizes[row] = 0
+            return error.cause
+
+    causes: list[str | None] = []
+    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
+        for start in range(0, len(manifest), 1024):  # in turns, so that reads stay near each other and a stop is quick
+            rows = range(start, min(start + 1024, len(manifest)))
+            causes += pool.map(one, rows)
+            if progress:
+                progress(len(rows))
+    faults = [(row, cause) for row, cause in enumerate(causes) if cause]
+    return Decoded(torch.from_numpy(pixels), torch.from_numpy(sizes), faults)

@@ -1,0 +1,130 @@
+"""What happened to every sample, and why.
+
+A reader starts a ledger, records each sample it drops or merges, and closes it with the samples kept. The sum is checked: what was seen is
+what was kept, merged or dropped. Written as Parquet: `id, status, reason, detail`, one row a sample (`docs/formats.md`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frugalclip.core.errors import DataError
+
+VERSION = b"1"
+_VERSION_KEY = b"frugalclip.ledger"
+
+KEPT, MERGED, DROPPED = "kept", "merged", "dropped"
+
+REASONS: dict[str, str] = {  # code -> plain words, as `data check` prints them
+    "no-image": "no image belongs to the caption",
+    "no-caption": "the caption is missing or empty",
+    "missing-file": "the image file does not exist",
+    "not-a-file": "the image's path is a folder or another thing that is not a file",
+    "outside-folder": "the path leaves the data folder; write an absolute path if that is meant",
+    "is-url": "the image is a web address; download it first, for example with img2dataset",
+    "not-utf8": "the text is not UTF-8; convert the file, for example with: iconv -f latin1 -t utf-8",
+    "wrong-columns": "the row has more or fewer cells than the header",
+    "not-json": "the line is not a JSON object",
+    "unsupported-format": "the image format cannot be read; convert it to JPEG, PNG or WebP",
+    "duplicate-key": "the key was already used",
+    "duplicate-id": "the id was already used",
+    "truncated-shard": "the tar ends before the file does; copy the tar again",
+    "broken-shard": "the tar's own structure is damaged here; copy the tar again",
+    "symlink-loop": "the folder is a link to a folder that was already read",
+    "no-permission": "it may not be read; check the permissions",
+    "empty-file": "the image file has no bytes",
+    "truncated": "the image ends early; copy it again",
+    "not-an-image": "the bytes are not an image",
+    "too-many-pixels": "the image has more pixels than is safe to decode",
+    "web-page": "the bytes are a web page, usually an error page saved by a downloader",
+    "svg": "the bytes are an SVG drawing; render it to PNG first",
+    "heic": "the bytes are a HEIC photo; convert it to JPEG first",
+    "broken-image": "the image cannot be decoded",
+    "same-image": "the row shares its image with an earlier row; its captions were added there",
+}
+
+
+class Fault(NamedTuple):
+    """One sample that is not in the manifest, or is part of another one."""
+
+    id: str
+    reason: str  # a key of REASONS
+    detail: str = ""
+    status: str = DROPPED
+
+
+@dataclass
+class Ledger:
+    """Faults in the order they were met, beside the number of samples kept."""
+
+    faults: list[Fault] = field(default_factory=list)
+
+    def drop(self, id: str, reason: str, detail: str = "") -> None:
+        assert reason in REASONS, reason
+        self.faults.append(Fault(id, reason, detail))
+
+    def merge(self, id: str, reason: str, detail: str = "") -> None:
+        assert reason in REASONS, reason
+        self.faults.append(Fault(id, reason, detail, MERGED))
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        self.faults.extend(faults)
+
+    @property
+    def dropped(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.status == DROPPED]
+
+    @property
+    def merged(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault.status == MERGED]
+
+    def counts(self) -> dict[str, int]:
+        """Reason -> dropped samples, the most frequent first, equal counts by name."""
+        counts = Counter(fault.reason for fault in self.dropped)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def table(self, kept: Sequence[str]) -> pa.Table:
+        """One row a sample: the kept ones in their order, then the faults in theirs."""
+        rows = len(kept)
+        columns = {
+            "id": [*kept, *(fault.id for fault in self.faults)],
+            "status": [KEPT] * rows + [fault.status for fault in self.faults],
+            "reason": [None] * rows + [fault.reason for fault in self.faults],
+            "detail": [None] * rows + [fault.detail for fault in self.faults],
+        }
+        schema = pa.schema([(name, pa.string()) for name in columns], metadata={_VERSION_KEY: VERSION})
+        return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}, schema=schema)
+
+    def write(self, path: Path, *, kept: Sequence[str], seen: int | None = None) -> None:
+        """Write the ledger as Parquet.
+
+        Args:
+            path: the file.
+            kept: ids of the manifest that goes with it.
+            seen: samples the reader met; checked against the sum where given.
+        """
+        total = len(kept) + len(self.faults)
+        assert seen is None or seen == total, f"{seen} samples were seen but {total} have a fate"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.table(kept), path, compression="zstd")
+
+
+def read_ledger(path: Path) -> pa.Table:
+    """The table `id, status, reason, detail` of a ledger.
+
+    Raises:
+        DataError: when the file is not a ledger of this version.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} is not a ledger ({error}); expected a Parquet file that a frugalclip verb wrote.") from error
+    found = (table.schema.metadata or {}).get(_VERSION_KEY)
+    if found != VERSION:
+        raise DataError(f"{path} is a ledger of version {found.decode() if found else 'none'}, expected {VERSION.decode()}; write it again.")
+    return table

@@ -1,0 +1,193 @@
+"""Any data set as one manifest: what a path is, and who reads it.
+
+`open_data` is the door for everything that only wants samples; `read_source` also says what was recognised, dropped and why.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frugalclip.core.errors import DataError, known_names
+from frugalclip.data import shards
+from frugalclip.data.folders import folder_manifest, shards_manifest
+from frugalclip.data.images import EXTENSIONS
+from frugalclip.data.ledger import Ledger
+from frugalclip.data.manifest import Manifest, concatenate, is_manifest
+from frugalclip.data.sample import sample_manifest
+from frugalclip.data.tables import parquet_manifest, table_manifest
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+_TABLE_NAMES = ("metadata", "captions", "annotations", "labels", "data", "index")
+
+
+@dataclass
+class Source:
+    """A data set with what was learned while reading it."""
+
+    manifest: Manifest
+    kind: str  # in plain words
+    ledger: Ledger = field(default_factory=Ledger)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def seen(self) -> int:
+        """Samples met: kept, merged or dropped."""
+        return len(self.manifest) + len(self.ledger.faults)
+
+
+def open_data(path: str | Path, *, where: str | None = None, columns: Mapping[str, str] | None = None) -> Manifest:
+    """Open a data set of any supported form.
+
+    Args:
+        path: the word `sample`; a folder (images with .txt beside them, class folders, one table, Parquet files or tars); a CSV, TSV, JSON
+            lines or Parquet file; WebDataset tars, with braces and globs; a manifest.
+        where: a condition over fields, see `Manifest.where`.
+        columns: for tables, names of the columns `image`, `caption` (several with commas between) and `id` where they are not recognised.
+
+    Raises:
+        DataError: when nothing is there, it is not understood, or no sample is left.
+    """
+    return read_source(path, columns=columns).manifest.where(where)
+
+
+def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Source:
+    """As `open_data`, with the kind that was recognised, the ledger of what was dropped, and remarks."""
+    text = str(path)
+    if text == "sample" and isinstance(path, str):
+        return Source(sample_manifest(), "the sample that comes with frugalclip")
+    if "://" in text or text.startswith("pipe:"):
+        raise DataError(f"{text} is not on this machine; download it first, then give the folder or files.")
+    if shards.has_pattern(text):
+        return _read_files(shards.expand(text), text, columns)
+    place = Path(text).expanduser()
+    if place.is_dir():
+        return _read_folder(place, columns)
+    if not place.exists():
+        raise DataError(_missing(place))
+    return _read_files([place], text, columns)
+
+
+def _missing(place: Path) -> str:
+    if place.is_symlink():
+        return f"{place} is a link to {os.readlink(place)}, which does not exist; mend the link or give another path."
+    parent = place.parent
+    try:
+        known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")] if parent.is_dir() else []
+    except OSError:
+        known = []
+    there = known_names(place.name, known) if known else f"{parent} {'is empty' if parent.is_dir() else 'does not exist either'}."
+    return f"{place} does not exist; {there} Give a folder, a table, tars, or the word sample."
+
+
+def _read_files(paths: Sequence[Path], name: str, columns: Mapping[str, str] | None) -> Source:
+    """Files given by name: one table, or tars, or Parquet files."""
+    if not paths:
+        raise DataError(f"{name} matches no file; check the pattern with: ls {name}")
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
+        raise DataError(f"{missing[0]} does not exist{more}, expected all that {name} stands for; correct the pattern.")
+    folders = [path for path in paths if path.is_dir()]
+    if folders:
+        raise DataError(f"{name} matches the folder {folders[0]}, expected files; give the folder alone, or end the pattern with *.tar.")
+    kinds = {_kind(path) for path in paths}
+    if len(kinds) > 1:
+        raise DataError(
+            f"{name} matches files of several kinds ({', '.join(sorted(kinds))}); give them apart to: frugalclip data manifest --out FILE"
+        )
+    kind = kinds.pop()
+    if kind == "tar":
+        return _read_shards(paths, name)
+    sources = [_read_parquet(path, columns) if kind == "parquet" else _read_table(path, columns) for path in paths]
+    return sources[0] if len(sources) == 1 else _together(sources, name)
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in (".tar", ".tgz") or ".tar." in path.name.lower():
+        return "tar"
+    if suffix in (".parquet", ".pq"):
+        return "parquet"
+    if suffix in TABLES:
+        return "table"
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head[:4] == b"PAR1":
+        return "parquet"
+    if head[257:262] == b"ustar":
+        return "tar"
+    if suffix in EXTENSIONS:
+        raise DataError(f"{path} is one image, expected a data set; give the folder it lies in.")
+    if suffix in (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z"):
+        raise DataError(f"{path} is compressed; unpack it first, then give the folder or file inside.")
+    if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path} is of an unknown kind, expected .csv, .tsv, .jsonl, .parquet, .tar or a folder; convert it to one of these.")
+    return "table"
+
+
+def _read_shards(paths: Sequence[Path], name: str) -> Source:
+    ledger, notes = Ledger(), list[str]()
+    manifest = shards_manifest(paths, name=name, ledger=ledger, notes=notes)
+    return Source(manifest, f"WebDataset tars ({len(paths):,})" if len(paths) > 1 else "a WebDataset tar", ledger, notes)
+
+
+def _read_table(path: Path, columns: Mapping[str, str] | None) -> Source:
+    ledger, notes = Ledger(), list[str]()
+    manifest = table_manifest(path, columns=columns, ledger=ledger, notes=notes)
+    words = {".csv": "a CSV table", ".tsv": "a TSV table", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "a JSON list"}
+    return Source(manifest, words.get(path.suffix.lower(), "a table"), ledger, notes)
+
+
+def _read_parquet(path: Path, columns: Mapping[str, str] | None) -> Source:
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
+    if is_manifest(schema):
+        return Source(Manifest.read(path), "a manifest")
+    ledger, notes = Ledger(), list[str]()
+    return Source(parquet_manifest(path, columns=columns, ledger=ledger, notes=notes), "a Parquet table", ledger, notes)
+
+
+def _together(sources: Sequence[Source], name: str) -> Source:
+    manifest = concatenate([source.manifest for source in sources], name=name)
+    ledger = Ledger([fault for source in sources for fault in source.ledger.faults])
+    notes = list(dict.fromkeys(note for source in sources for note in source.notes))
+    return Source(manifest, f"{len(sources):,} files, each {sources[0].kind}", ledger, notes)
+
+
+def _read_folder(folder: Path, columns: Mapping[str, str] | None) -> Source:
+    """A folder is what it holds at its top: shards, Parquet files, one table, or else images."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+    except OSError as error:
+        raise DataError(f"{folder} may not be read ({error.strerror}); check its permissions.") from None
+    by_kind = {kind: [folder / n for n in names if n.lower().endswith(ends)] for kind, ends in _KINDS.items()}
+    if by_kind["arrow"] and (folder / "dataset_info.json").is_file():
+        raise DataError(f"{folder} is a saved Hugging Face dataset; write it as Parquet with: dataset.to_parquet('{folder.name}.parquet')")
+    images = any(name.lower().endswith(EXTENSIONS) for name in names)
+    if by_kind["tar"] and not images:
+        return _read_shards(by_kind["tar"], str(folder))
+    if by_kind["parquet"] and not images:
+        return _named(_read_files(by_kind["parquet"], str(folder), columns), folder)
+    tables = by_kind["table"]
+    preferred = [path for stem in _TABLE_NAMES for path in tables if path.stem.lower() == stem]
+    if preferred or (len(tables) == 1 and not any(name.lower().endswith(".txt") for name in names)):
+        return _named(_read_table((preferred or tables)[0], columns), folder)
+    if len(tables) > 1 and not images:
+        raise DataError(f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); give the one meant, such as {tables[0]}.")
+    ledger, notes = Ledger(), list[str]()
+    manifest, kind = folder_manifest(folder, ledger=ledger, notes=notes)
+    return Source(manifest, kind, ledger, notes)
+
+
+_KINDS = {"tar": (".tar", ".tar.gz", ".tgz"), "parquet": (".parquet", ".pq"), "table": (".csv", ".tsv", ".jsonl", ".ndjson"), "arrow": (".arrow",)}
+
+
+def _named(source: Source, folder: Path) -> Source:
+    manifest = source.manifest
+    return Source(Manifest(manifest.table, manifest.root, str(folder)), f"a folder with {source.kind}", source.ledger, source.notes)
