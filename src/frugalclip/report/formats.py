@@ -6,7 +6,8 @@ Every string that a user could have written passes through `escape`, or travels 
 import html
 import math
 import unicodedata
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 NBSP = "\N{NO-BREAK SPACE}"
 MISSING = "\N{EM DASH}"
@@ -72,7 +73,7 @@ def fit(text: str, size: float, width: float) -> str:
     return shorten(line, limit) if limit else line
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> TypeGuard[float]:
     """True for a number that is neither NaN nor infinite; False for anything else, None and booleans included."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -104,11 +105,14 @@ def percent(value: Any, *, unit: bool = True) -> str:
     return text + (f"{NBSP}%" if unit else "")
 
 
-def span(interval: Any) -> str | None:
-    """`28.0 to 40.6` of a [low, high] in percent, or None when it is not one."""
-    if not isinstance(interval, (list, tuple)) or len(interval) != 2 or not all(is_finite(v) for v in interval):
-        return None
-    return f"{percent(interval[0], unit=False)} to {percent(interval[1], unit=False)}"
+def is_interval(value: Any) -> TypeGuard[Sequence[float]]:
+    """True for two finite numbers."""
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(is_finite(v) for v in value)
+
+
+def span(interval: Sequence[float], *, in_percent: bool = True) -> str:
+    """`28.0 to 40.6` of [low, high]; in percent with one decimal, else as plain numbers."""
+    return " to ".join(percent(v, unit=False) if in_percent else number(v) for v in interval)
 
 
 def times(value: float) -> str:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from frugalclip.report.formats import Html, escape, exponent_mark, fit, is_finite, number, percent, short_count, text_width
@@ -89,7 +90,7 @@ def tick_labels(ticks: Sequence[float]) -> tuple[list[str], str]:
         labels: `0, 20k, 40k` or `0, 2, 4`.
         mark: empty, or `×10⁻⁴` where the labels are multiples of it.
     """
-    largest, step = max(abs(t) for t in ticks), min(b - a for a, b in zip(ticks, ticks[1:], strict=False))
+    largest, step = max(abs(t) for t in ticks), min(b - a for a, b in pairwise(ticks))
     if 0 < largest < 0.01:
         power = math.floor(math.log10(largest))
         return [_plain(t / 10.0**power, step / 10.0**power) for t in ticks], exponent_mark(power)
@@ -349,7 +350,9 @@ def _hover(series: Sequence[Series], drawn: Sequence[Sequence[tuple[float, float
         {"name": s.name, "colour": i % COLOURS, "points": [[round(x(a), 1), round(y(b), 1), short_count(a), number(b)] for a, b in points]}
         for i, (s, points) in enumerate(zip(series, drawn, strict=True))
     ]
-    return json.dumps({"x": x_label, "box": [round(x.start, 1), round(y.end, 1), round(x.end, 1), round(y.start, 1)], "lines": lines}, ensure_ascii=False)
+    return json.dumps(
+        {"x": x_label, "box": [round(x.start, 1), round(y.end, 1), round(x.end, 1), round(y.start, 1)], "lines": lines}, ensure_ascii=False
+    )
 
 
 def bar_comparison(bars: Sequence[Bar], *, title: str, axis_label: str, width: int = 620) -> Html:
@@ -382,7 +385,9 @@ def bar_comparison(bars: Sequence[Bar], *, title: str, axis_label: str, width: i
         parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15:.1f}" text-anchor="{anchor}">{escape(label)}</text>')
     name = escape(fit(axis_label, _SIZE, width - left))
     parts.append(f'<text class="axis-name" x="{left:.1f}" y="{bottom + 34:.1f}">{name}</text>')
-    words = "; ".join(f"{b.label} {percent(b.value)}" + (f", interval {b.interval[0]:.1f} to {b.interval[1]:.1f}" if b.interval else "") for b in shown)
+    words = "; ".join(
+        f"{b.label} {percent(b.value)}" + (f", interval {b.interval[0]:.1f} to {b.interval[1]:.1f}" if b.interval else "") for b in shown
+    )
     return _svg("bars", width, bottom + 40, parts, label=f"{title}: {words}")
 
 
@@ -402,7 +407,9 @@ def _bar(bar: Bar, x: _Scale, *, top: float, stacked: bool) -> str:
     return "".join(parts)
 
 
-def interval_strip(value: float, *, interval: tuple[float, float] | None, floors: Sequence[float], maximum: float, label: str, width: int = 150) -> Html:
+def interval_strip(
+    value: float, *, interval: tuple[float, float] | None, floors: Sequence[float], maximum: float, label: str, width: int = 150
+) -> Html:
     """A value with its interval on a thin scale from 0 to `maximum`, and the floors as grey strokes; for a table's row."""
     x = _Scale(0.0, max(maximum, 1e-9), 5.0, width - 5.0)
     place = lambda v: x(min(max(v, 0.0), x.high))  # noqa: E731

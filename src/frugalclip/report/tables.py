@@ -3,11 +3,12 @@
 Reads evaluation results as `frugalclip evaluate --json` writes them; percentages stay percentages.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from frugalclip.report.formats import Html, cell, escape, is_finite, number, percent, plural, shorten, span, times
+from frugalclip.report.formats import NBSP, Html, cell, escape, is_finite, is_interval, number, percent, shorten, span, times
 from frugalclip.report.plots import Bar, interval_strip
 
 TASKS = {
@@ -17,16 +18,11 @@ TASKS = {
     "fewshot": "Few-shot probe",
     "knn": "Nearest neighbours",
 }
-_METRICS = {
-    "mean_per_class": "Mean over classes",
-    "accuracy": "Accuracy",
-    "accuracy_in_batch": "Accuracy in the batch",
-    "median_rank": "Median rank",
-    "mean_rank": "Mean rank",
-}
+_METRICS = {"mean_per_class": "Mean over classes"}
+_POOLS = {"generalised_": "all names"}  # prefix of a metric -> what it ranks among
 _DIRECTIONS = {"i2t": "Picture → text", "t2i": "Text → picture"}
 _PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class")
-_ACRONYMS = {"knn": "k-NN", "clip": "CLIP", "nn": "NN"}
+_NEIGHBOURS = re.compile(r"(.+)_nn_(\d+)")
 
 
 @dataclass(frozen=True)
@@ -47,10 +43,10 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: 
         caption: what the table holds; read out, and shown above it.
         sortable: let the reader sort by a click on a title (with script only).
     """
-    heads = "".join(
-        f'<th scope="col"{_figures(c)}>{escape(c.title)}{f"<small>{escape(c.note)}</small>" if c.note else ""}</th>' for c in columns
+    heads = "".join(f'<th scope="col"{_figures(c)}>{escape(c.title)}{f"<small>{escape(c.note)}</small>" if c.note else ""}</th>' for c in columns)
+    body = "".join(
+        f"<tr>{''.join(_cell(column, value, first=i == 0) for i, (column, value) in enumerate(zip(columns, row, strict=True)))}</tr>" for row in rows
     )
-    body = "".join(f"<tr>{''.join(_cell(column, value, first=i == 0) for i, (column, value) in enumerate(zip(columns, row, strict=True)))}</tr>" for row in rows)
     kind = ' class="sortable"' if sortable else ""
     inner = f"<table{kind}><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     return Html(f'<div class="frame" tabindex="0" role="region" aria-label="{escape(caption)}">{inner}</div>')
@@ -75,8 +71,11 @@ def definitions(pairs: Sequence[tuple[str, Any]], *, kind: str = "facts") -> Htm
 
 
 def words(name: str) -> str:
-    """An identifier as words: `pixel_nearest_neighbour` becomes `pixel nearest neighbour`."""
-    return " ".join(_ACRONYMS.get(part, part) for part in str(name).replace("_", " ").replace("/", " / ").split())
+    """An identifier as words: `pixel_nn_1` becomes `pixel nearest neighbour`, `pixel_nn_10` `10 pixel nearest neighbours`."""
+    if found := _NEIGHBOURS.fullmatch(str(name)):
+        kind, count = words(found[1]), int(found[2])
+        return f"{kind} nearest neighbour" if count == 1 else f"{count} {kind} nearest neighbours"
+    return " ".join(str(name).replace("_", " ").replace("/", " / ").split())
 
 
 def task_name(task: Any) -> str:
@@ -85,12 +84,14 @@ def task_name(task: Any) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """`t2i_r5` as `Text → picture, recall at 5`."""
-    direction, _, rest = metric.partition("_r")
-    if direction in _DIRECTIONS and rest.isdigit():
-        return f"{_DIRECTIONS[direction]}, recall at {rest}"
-    if direction in _DIRECTIONS or metric[:3] in _DIRECTIONS:
-        return f"{_DIRECTIONS[metric[:3]]}, {words(metric[3:].strip('_'))}"
+    """`t2i_r5` as `Text → picture, recall at 5`; `generalised_top1` as `Top-1 accuracy, all names`."""
+    for prefix, pool in _POOLS.items():
+        if metric.startswith(prefix):
+            return f"{metric_name(metric.removeprefix(prefix))}, {pool}"
+    direction, _, rest = metric.partition("_")
+    if direction in _DIRECTIONS and rest:
+        depth = rest.removeprefix("r")
+        return f"{_DIRECTIONS[direction]}, {f'recall at {depth}' if depth.isdigit() else words(rest)}"
     if metric.startswith("top") and metric[3:].isdigit():
         return f"Top-{metric[3:]} accuracy"
     return _METRICS.get(metric, words(metric)[:1].upper() + words(metric)[1:])
@@ -113,23 +114,15 @@ def primary_metric(result: Mapping[str, Any]) -> str | None:
 
 
 def floors_of(result: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """The floors of one metric, by name; `floors` may be written by floor or by metric."""
-    found: dict[str, float] = {}
-    for name, content in _mapping(result.get("floors")).items():
-        if isinstance(content, Mapping):
-            inner = {metric: content.get(metric)} if metric in content else {}
-            values = content if name == metric else {name: inner.get(metric, _mapping(content.get("metrics")).get(metric))}
-        else:
-            values = {name: content} if name not in _mapping(result.get("metrics")) else {"floor": content} if name == metric else {}
-            values = values if name in _mapping(result.get("metrics")) or metric == primary_metric(result) else {}
-        found.update({str(k): float(v) for k, v in values.items() if is_finite(v)})
-    return found
+    """The floors of one metric: floor name -> value in the metric's unit."""
+    floors = _mapping(result.get("floors"))
+    return {str(name): float(content[metric]) for name, content in floors.items() if is_finite(_mapping(content).get(metric))}
 
 
 def interval_of(result: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
     """The interval of one metric, or None where there is none."""
     pair = _mapping(result.get("interval")).get(metric)
-    return (float(pair[0]), float(pair[1])) if span(pair) else None
+    return (float(pair[0]), float(pair[1])) if is_interval(pair) else None
 
 
 def chance_of(result: Mapping[str, Any], metric: str) -> float | None:
@@ -143,16 +136,16 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def subject(result: Mapping[str, Any], *, limit: int = 120) -> str:
-    """What an evaluation looked at: data, condition and pool."""
-    where, pool = result.get("where"), result.get("pool")
-    parts = [result.get("data"), f"where {where}" if where else None, f"pool: {plain(pool)}" if pool else None]
-    return shorten(" · ".join(plain(p) for p in parts if p), limit)
+    """What an evaluation looked at: data and condition."""
+    where = result.get("where")
+    parts = [result.get("data"), f"where {where}" if where else None]
+    return shorten(", ".join(plain(p) for p in parts if p), limit)
 
 
 def plain(value: Any, *, most: int = 3) -> str:
     """Lists and mappings in one line: the first few, and how many more."""
     if isinstance(value, Mapping):
-        value = [f"{key} {plain(content)}" for key, content in value.items()]
+        value = [f"{words(key)}: {plain(content)}" for key, content in value.items()]
     if isinstance(value, (list, tuple)):
         head = " · ".join(plain(v) for v in value[:most])
         return head + (f" and {len(value) - most:,} more" if len(value) > most else "")
@@ -200,13 +193,17 @@ def evaluation_table(result: Mapping[str, Any]) -> Html:
     """All metrics of one evaluation: value with interval, the same on a scale, chance, and every floor."""
     metrics = _mapping(result.get("metrics"))
     floor_names = list(dict.fromkeys(name for metric in metrics for name in floors_of(result, metric)))
-    columns = [Column("Metric"), Column("This model", figures=True, note="95 % interval"), Column("0 to 100 %")]
+    columns = [Column("Metric"), Column("This model", figures=True, note=level(result)), Column("0 to 100 %")]
     columns += [Column("Chance", figures=True)] + [Column(words(name).capitalize(), figures=True, note="floor") for name in floor_names]
     rows = []
     for metric, value in metrics.items():
         interval, floors, chance = interval_of(result, metric), floors_of(result, metric), chance_of(result, metric)
-        reach = f"<small>{escape(span(interval))}</small>" if interval else ""
-        row: list[Any] = [metric_name(metric), Html(f"<b>{escape(figure(metric, value))}</b>{reach}"), _strip(metric, value, interval, floors, chance)]
+        reach = f"<small>{escape(span(interval, in_percent=in_percent(metric)))}</small>" if interval else ""
+        row: list[Any] = [
+            metric_name(metric),
+            Html(f"<b>{escape(figure(metric, value))}</b>{reach}"),
+            _strip(metric, value, interval, floors, chance),
+        ]
         row += [None if chance is None else figure(metric, chance)] + [None if n not in floors else figure(metric, floors[n]) for n in floor_names]
         rows.append(row)
     return table(columns, rows, caption=f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}")
@@ -220,18 +217,34 @@ def _strip(metric: str, value: Any, interval: tuple[float, float] | None, floors
     return interval_strip(float(value), interval=interval, floors=marks, maximum=100.0, label=label)
 
 
+def level(result: Mapping[str, Any]) -> str:
+    """`95 % interval`, or whatever level the bootstrap had."""
+    return f"{number(_mapping(result.get('bootstrap')).get('level', 95))}{NBSP}% interval"
+
+
 def evaluation_notes(result: Mapping[str, Any]) -> Html:
     """How the figures of an evaluation came about: everything they depend on besides the model."""
-    samples = result.get("samples")
+    prompts, floors, bootstrap = (_mapping(result.get(name)) for name in ("prompts", "floors_about", "bootstrap"))
+    lost = {reason: count for reason, count in _mapping(result.get("left_out")).items() if count}
+    templates = prompts.get("templates") or result.get("prompts")
     return definitions(
         [
-            ("samples", plural(samples, "sample") if isinstance(samples, int) else plain(samples) if samples is not None else None),
+            ("samples judged", result.get("samples")),
+            ("left out", plain(lost) if lost else None),
+            ("data", result.get("data")),
             ("condition", result.get("where")),
-            ("pool", plain(result["pool"]) if result.get("pool") else None),
-            ("prompts", shorten(plain(result["prompts"]), 240) if result.get("prompts") else None),
-            ("pictures", shorten(plain(result["preprocess"], most=8), 240) if result.get("preprocess") else None),
-            ("ties", result.get("tie_rule")),
             ("split hash", result.get("split_hash")),
+            ("pool", result.get("pool")),
+            ("classes", plain(result["classes"]) if result.get("classes") else None),
+            ("names from", result.get("names")),
+            ("prompts", shorten((f"{prompts['set']}: " if prompts.get("set") else "") + plain(templates), 240) if templates else None),
+            (
+                "interval",
+                f"bootstrap, {number(bootstrap['draws'])} draws over {result.get('interval_over', 'samples')}" if bootstrap.get("draws") else None,
+            ),
+            ("ties", result.get("tie_rule")),
+            ("pictures prepared by", shorten(plain(result["preprocess"], most=8), 240) if result.get("preprocess") else None),
+            ("floors from", plain(floors, most=8) if floors else None),
             ("model", result.get("model")),
         ],
         kind="notes",

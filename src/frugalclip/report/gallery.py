@@ -1,0 +1,358 @@
+"""Pictures for a report, chosen by chance and not by taste.
+
+Queries are drawn by seed from all rows, so what is shown is what a reader would have met; only the best and worst classes are chosen by their
+figures, and among equal figures by seed. The page says so. Thumbnails travel inside the page as WebP, at most 96 px wide.
+"""
+
+import base64
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, features
+from torch import Tensor
+
+from frugalclip.core.numerics import top_k
+from frugalclip.core.random import stream_seed
+from frugalclip.data.images import BadImage, ImageReader, size_of
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.classes import key, row_names
+from frugalclip.evaluation.prompts import fill
+from frugalclip.evaluation.ranking import cosine_scores, rank_positives
+from frugalclip.evaluation.retrieval import retrieval_task
+from frugalclip.functional import class_weights
+from frugalclip.report.formats import shorten
+
+SIDE = 96  # px of a thumbnail's longer side
+LONGEST = 400  # characters of a caption that travel into the page
+_SOURCE = re.compile(r"field (?P<field>.+?)(?:, names from .*)?|first caption(?: in (?P<language>\S+?))?(?:, names from .*)?")
+
+
+class Features(Protocol):
+    """Embeddings of the readable pictures of a data set."""
+
+    @property
+    def features(self) -> Tensor: ...  # (kept, dim) unit rows
+
+    @property
+    def rows(self) -> np.ndarray: ...  # (kept,) int64
+
+
+class Encoder(Protocol):
+    """What a gallery asks of a model; `frugalclip.load` gives one."""
+
+    def encode_text(self, texts: list[str], /) -> Tensor: ...
+
+    def image_features(self, manifest: Manifest, /) -> Features: ...
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail that needs no file."""
+
+    uri: str  # data:image/webp;base64,…
+    text: str  # its caption, also read out instead of the picture
+    width: int  # px
+    height: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """One answer to a query: a picture, or a name."""
+
+    score: float  # cosine
+    is_right: bool
+    text: str
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A query with its first answers."""
+
+    text: str  # the query's words, or the picture's right name
+    found: tuple[Found, ...]  # best first
+    rank: float  # expected place of the first right answer, from 1
+    candidates: int  # how many competed
+    picture: Picture | None = None  # where the query is a picture
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """How a class fared."""
+
+    name: str
+    top1: float  # percent
+    samples: int
+    mistaken_for: str | None = None
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Everything in a report that is not a number."""
+
+    text_to_pictures: tuple[Example, ...] = ()
+    picture_to_names: tuple[Example, ...] = ()
+    best: tuple[ClassResult, ...] = ()
+    worst: tuple[ClassResult, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)  # figures of the training data, by name
+    pairs: tuple[Picture, ...] = ()  # training pairs, drawn by chance
+    note: str = ""  # how the examples were chosen
+
+
+def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Picture:
+    """A picture small enough to travel inside a page; never enlarged.
+
+    Args:
+        image: RGB.
+        text: its caption.
+        side: px of the longer side, at most.
+    """
+    small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer, kind = io.BytesIO(), "webp" if features.check("webp") else "png"
+    small.save(buffer, kind.upper(), **({"quality": 82, "method": 4} if kind == "webp" else {"optimize": True}))
+    uri = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(uri, shorten(text, LONGEST), *small.size)
+
+
+def build_gallery(
+    model: Encoder,
+    manifest: Manifest,
+    *,
+    evaluation: Mapping[str, Any],
+    training: Manifest | None = None,
+    rows: int = 6,
+    pool: int = 2000,
+    seed: int = 0,
+) -> Gallery:
+    """Choose examples by seed and let the model answer them.
+
+    Args:
+        model: encodes pictures and texts.
+        manifest: the rows that were judged.
+        evaluation: the result of judging them: its prompts, names and `per_class` are used.
+        training: what the model was trained on, for the data summary and its eight pairs; default none.
+        rows: examples of each kind, and classes on each side.
+        pool: pictures that compete at most; more are thinned by seed, and the note says so.
+        seed: of every choice.
+    """
+    random = np.random.default_rng(stream_seed(seed, "report/gallery"))
+    chosen = np.sort(random.permutation(len(manifest))[:pool])
+    sample = manifest.take(chosen)
+    encoded = model.image_features(sample)
+    sample, images = sample.take(encoded.rows), encoded.features.float().cpu()
+    thinned = f" out of {len(manifest):,}" if len(chosen) < len(manifest) else ""
+    note = f"Drawn at random (seed {seed}) from the {len(sample):,} pictures{thinned} that were judged; nothing was picked by hand."
+    data, pairs = summarize(training, seed=seed) if training is not None else ({}, ())
+    if not len(sample) or not bool(images.isfinite().all()):
+        fault = "The model gives embeddings that are not finite" if len(sample) else "No picture of the judged rows could be read"
+        return Gallery(data=data, pairs=pairs, note=f"{fault}, so there are no examples.")
+    album = _Album(sample)
+    best, worst = extremes(evaluation, count=rows, seed=seed)
+    names = _names(sample, evaluation)
+    return Gallery(
+        text_to_pictures=_text_to_pictures(model, sample, images, album, rows=rows, random=random),
+        picture_to_names=_picture_to_names(model, images, names, evaluation, album, rows=rows, random=random),
+        best=tuple(album.illustrated(c, names) for c in best),
+        worst=tuple(album.illustrated(c, names) for c in worst),
+        data=data,
+        pairs=pairs,
+        note=note,
+    )
+
+
+class _Album:
+    """Thumbnails of a manifest's rows, each made once."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.reader = ImageReader(manifest)
+        self.captions = [texts[0] if texts else name for texts, name in zip(manifest.captions(), manifest.ids, strict=True)]
+        self.made: dict[int, Picture | None] = {}
+
+    def picture(self, row: int) -> Picture | None:
+        """None where the file has become unreadable."""
+        if row not in self.made:
+            try:
+                self.made[row] = thumbnail(self.reader.image(row, at_least=2 * SIDE), self.captions[row])
+            except BadImage:
+                self.made[row] = None
+        return self.made[row]
+
+    def illustrated(self, result: ClassResult, names: Sequence[list[str]], *, most: int = 4) -> ClassResult:
+        """The class with its first pictures, in the order of the data."""
+        rows = [row for row, own in enumerate(names) if key(result.name) in {key(name) for name in own}]
+        pictures = [picture for row in rows[:most] if (picture := self.picture(row))]
+        return ClassResult(result.name, result.top1, result.samples, result.mistaken_for, tuple(pictures))
+
+
+def _names(manifest: Manifest, evaluation: Mapping[str, Any]) -> list[list[str]]:
+    """What each row is called, found as the evaluation found it."""
+    source = _SOURCE.fullmatch(str(evaluation.get("names") or ""))
+    label_field, language = (source["field"], source["language"]) if source else (None, None)
+    label_field = label_field if label_field in manifest.field_names else None
+    language = language if language in manifest.languages else None
+    return row_names(manifest, label_field=label_field, language=language)[0]
+
+
+def _text_to_pictures(
+    model: Encoder, manifest: Manifest, images: Tensor, album: _Album, *, rows: int, random: np.random.Generator
+) -> tuple[Example, ...]:
+    if not any(text.strip() for texts in manifest.captions() for text in texts):
+        return ()
+    task = retrieval_task(manifest)
+    images = images[torch.from_numpy(task.rows)]  # (images, dim)
+    queries = np.sort(random.permutation(len(task.texts))[:rows])
+    texts = model.encode_text([task.texts[i] for i in queries]).float().cpu()  # (queries, dim)
+    positives = task.positives()[1][torch.from_numpy(queries)]  # (queries, most) images
+    ranks = rank_positives(cosine_scores(texts, images), positives).expected()
+    scores, places = _shuffled_top(texts @ images.T, random)
+    examples = []
+    for n, query in enumerate(queries):
+        right = set(positives[n].tolist())
+        found = [
+            Found(score, place in right, album.captions[row], album.picture(row))
+            for score, place in zip(scores[n].tolist(), places[n].tolist(), strict=True)
+            for row in [int(task.rows[place])]
+        ]
+        examples.append(Example(shorten(task.texts[query], LONGEST), tuple(found), float(ranks[n]), len(images)))
+    return tuple(examples)
+
+
+def _picture_to_names(
+    model: Encoder,
+    images: Tensor,
+    names: Sequence[list[str]],
+    evaluation: Mapping[str, Any],
+    album: _Album,
+    *,
+    rows: int,
+    random: np.random.Generator,
+) -> tuple[Example, ...]:
+    pool = {key(name): name for own in reversed(names) for name in reversed(own)}
+    judged = [entry["name"] for entry in _classes(evaluation)]
+    if judged and any(key(name) in pool for name in judged):  # the names that competed in the evaluation, also those whose pictures were thinned out
+        pool = {key(name): name for name in judged}
+    place = {name: i for i, name in enumerate(sorted(pool))}
+    shown = [row for row in random.permutation(len(names)) if any(key(name) in place for name in names[row])][:rows]
+    if not shown:
+        return ()
+    listed = [pool[name] for name in place]
+    filled = [fill(_templates(evaluation), name) for name in listed]
+    owners = torch.tensor([i for i, texts in enumerate(filled) for _ in texts])
+    prompts = [text for texts in filled for text in texts]
+    encoded = torch.cat([model.encode_text(prompts[i : i + 512]).float().cpu() for i in range(0, len(prompts), 512)])  # (prompts, dim)
+    classes = class_weights(encoded, owners, count=len(listed))  # (classes, dim)
+    queries = images[torch.tensor(shown)]  # (queries, dim)
+    right = [sorted({place[key(name)] for name in names[row] if key(name) in place}) for row in shown]
+    most = max(len(r) for r in right)
+    positives = torch.tensor([r + [-1] * (most - len(r)) for r in right])
+    ranks = rank_positives(cosine_scores(queries, classes), positives).expected()
+    scores, places = _shuffled_top(queries @ classes.T, random)
+    return tuple(
+        Example(
+            text=shorten(" / ".join(listed[i] for i in right[n]), LONGEST),
+            found=tuple(Found(s, p in right[n], shorten(listed[p], LONGEST)) for s, p in zip(scores[n].tolist(), places[n].tolist(), strict=True)),
+            rank=float(ranks[n]),
+            candidates=len(listed),
+            picture=album.picture(int(row)),
+        )
+        for n, row in enumerate(shown)
+    )
+
+
+def _templates(evaluation: Mapping[str, Any]) -> list[str]:
+    prompts = evaluation.get("prompts")
+    templates = prompts.get("templates") if isinstance(prompts, Mapping) else prompts
+    found = [text for text in templates if isinstance(text, str) and "{}" in text] if isinstance(templates, (list, tuple)) else []
+    return found or ["{}"]
+
+
+def _shuffled_top(scores: Tensor, random: np.random.Generator, *, count: int = 5) -> tuple[Tensor, Tensor]:
+    """The best candidates of each row; equal scores in an order drawn by chance, so that a collapsed model shows no order of files.
+
+    Returns:
+        (queries, count) scores and (queries, count) int64 places.
+    """
+    order = torch.from_numpy(random.permutation(scores.shape[1]))
+    best, places = top_k(scores[:, order], count)
+    return best, order[places]
+
+
+def _classes(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    entries = evaluation.get("per_class")
+    return [e for e in entries if isinstance(e, Mapping) and "name" in e and "top1" in e] if isinstance(entries, (list, tuple)) else []
+
+
+def extremes(evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0) -> tuple[list[ClassResult], list[ClassResult]]:
+    """The best and the worst classes of an evaluation; among equal figures, chance decides.
+
+    Args:
+        evaluation: a result with `per_class`; without one, nothing is found.
+        count: classes on each side at most; no class is on both.
+        seed: of the choice among equals.
+
+    Returns:
+        best, from the best down; worst, from the worst up.
+    """
+    entries = _classes(evaluation)
+    order = np.random.default_rng(stream_seed(seed, "report/classes")).permutation(len(entries))
+    ranked = sorted((entries[i] for i in order), key=lambda e: (-float(e["top1"]), -int(e.get("samples", 0))))
+    results = [ClassResult(str(e["name"]), float(e["top1"]), int(e.get("samples", 0)), e.get("mistaken_for")) for e in ranked]
+    count = min(count, len(results) // 2)
+    worst = sorted(results[count:], key=lambda r: (r.top1, -r.samples))[:count]
+    return results[:count], worst
+
+
+def summarize(manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: int = 200) -> tuple[dict[str, Any], tuple[Picture, ...]]:
+    """What a data set is made of, and pairs drawn by chance.
+
+    Args:
+        manifest: the training data.
+        seed: of the draw.
+        pairs: pictures with their captions.
+        looked_at: pictures whose size is read.
+
+    Returns:
+        Figures by name, in reading order, and the pairs.
+    """
+    texts = [text for own in manifest.captions() for text in own]
+    lengths = sorted(len(text.split()) for text in texts) or [0]
+    repeated, times = Counter(key(text) for text in texts).most_common(1)[0] if texts else ("", 0)
+    distinct = len({key(text) for text in texts})
+    order = np.random.default_rng(stream_seed(seed, "report/pairs")).permutation(len(manifest))
+    album = _Album(manifest)
+    shown = [picture for row in order[: 4 * pairs].tolist() if (picture := album.picture(row))][:pairs]
+    summary = {
+        "data": manifest.name,
+        "pairs": f"{len(manifest):,}",
+        "captions": f"{len(texts):,}, of them {distinct:,} distinct",
+        "most repeated caption": f"“{shorten(repeated, 60)}”, {times:,} times" if times > 1 else "none is repeated",
+        "words in a caption": f"{lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}",
+        "picture sizes": _sizes(album.reader, order[:looked_at].tolist()),
+        "languages": f"{len(manifest.languages)}" if manifest.languages else None,
+        "fields": shorten(", ".join(manifest.field_names), 160) or None,
+        "split hash": manifest.fingerprint(),
+    }
+    return {name: value for name, value in summary.items() if value is not None}, tuple(shown)
+
+
+def _sizes(reader: ImageReader, rows: Sequence[int]) -> str | None:
+    sizes: list[tuple[int, int]] = []  # (height, width)
+    for row in rows:
+        try:
+            sizes.append(size_of(reader.bytes(row)))
+        except BadImage:
+            continue
+    if not sizes:
+        return None
+    low, high = tuple(min(s[i] for s in sizes) for i in (0, 1)), tuple(max(s[i] for s in sizes) for i in (0, 1))
+    if low == high:
+        return f"all {low[1]} × {low[0]} px ({len(sizes):,} looked at)"
+    return f"{low[1]} to {high[1]} px wide, {low[0]} to {high[0]} px high ({len(sizes):,} looked at)"

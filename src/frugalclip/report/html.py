@@ -1,0 +1,154 @@
+"""The page and its parts: layout only, no knowledge of runs.
+
+One file that needs no network: style, script and pictures are inside, and a content security policy lets nothing else load or run, so that
+markup which slipped through could do nothing. Text that users wrote is escaped where it enters, in `formats.escape`.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+from frugalclip.report.formats import Html, escape, number, percent, plural
+from frugalclip.report.gallery import ClassResult, Example, Picture
+
+WIDE, NARROW = 548, 350  # px of a chart on a screen of two columns, and on a phone
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that the reader can jump to."""
+
+    anchor: str
+    title: str
+    body: str  # markup
+    intro: str = ""  # plain text below the title
+
+
+def document(title: str, *, head: str, sections: Sequence[Section]) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text, for the window.
+        head: markup above the sections.
+        sections: in order; each gets a place in the list of contents.
+    """
+    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    links = "".join(f'<li><a href="#{escape(s.anchor)}">{escape(s.title)}</a></li>' for s in sections)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title><style>\n{style}</style></head>\n'
+        f'<body><a class="skip" href="#content">Skip to the sections</a><header class="top">{head}'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main id="content">{"".join(map(_section, sections))}</main>\n'
+        f"<footer>Written by frugalclip from the files of the run. This page needs no network.</footer>\n<script>{script}</script></body></html>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return resources.files("frugalclip.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _section(section: Section) -> str:
+    intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
+    anchor = escape(section.anchor)
+    title = f'<h2 id="{anchor}-title">{escape(section.title)}</h2>'
+    return f'\n<section id="{anchor}" aria-labelledby="{anchor}-title">{title}{intro}{section.body}</section>'
+
+
+def at_both_widths(draw: Callable[[int], str], *, wide: int = WIDE, narrow: int = NARROW) -> Html:
+    """A drawing for the desk and one for the phone, of which the style sheet shows one: text keeps its size on both."""
+    return Html(f'<div class="wide">{draw(wide)}</div><div class="narrow">{draw(narrow)}</div>')
+
+
+def chart(title: str, draw: Callable[[int], str], *, note: str = "") -> Html:
+    """A chart with its title, and plain text below it."""
+    below = f'<p class="foot">{escape(note)}</p>' if note else ""
+    return Html(f"<figure><figcaption>{escape(title)}</figcaption>{at_both_widths(draw)}{below}</figure>")
+
+
+def folded(summary: str, body: str) -> Html:
+    """Markup behind a line that opens it."""
+    return Html(f"<details><summary>{escape(summary)}</summary>{body}</details>")
+
+
+def command(line: str, *, label: str) -> Html:
+    """A command to copy, with what it does."""
+    return Html(f'<p class="label">{escape(label)}</p><div class="command"><pre><code>{escape(line)}</code></pre></div>')
+
+
+def source(text: str) -> Html:
+    """Text as it stands in a file."""
+    return Html(f'<pre tabindex="0"><code>{escape(text)}</code></pre>')
+
+
+def tile(picture: Picture | None, *, missing: str = "") -> Html:
+    """A thumbnail on white; pictures come as RGB on white, and a dark page must not change them."""
+    if picture is None:
+        return Html(f'<div class="tile"><small>{escape(missing or "not readable")}</small></div>')
+    size = f'width="{picture.width}" height="{picture.height}"'
+    return Html(f'<div class="tile"><img src="{escape(picture.uri)}" alt="{escape(picture.text)}" {size} loading="lazy" decoding="async"></div>')
+
+
+def pair_grid(pairs: Sequence[Picture]) -> Html:
+    """Pictures with their captions below."""
+    items = "".join(f'<li>{tile(p)}<p class="clamp" dir="auto" title="{escape(p.text)}">{escape(p.text)}</p></li>' for p in pairs)
+    return Html(f'<ul class="pairs">{items}</ul>')
+
+
+def found_pictures(examples: Sequence[Example]) -> Html:
+    """Each query in words, and the pictures that came first, right ones framed and ticked."""
+    return Html(f'<div class="examples">{"".join(map(_found_pictures, examples))}</div>')
+
+
+def _found_pictures(example: Example) -> str:
+    answers = "".join(
+        f'<li class="{"right" if f.is_right else "wrong"}">{tile(f.picture, missing=f.text)}<div class="mark-row">'
+        f"<span>{f.score:.3f}</span>{_mark(f.is_right)}</div></li>"
+        for f in example.found
+    )
+    title = f'<p class="query"><b class="clamp" dir="auto" title="{escape(example.text)}">{escape(example.text)}</b>{_rank(example)}</p>'
+    return f'<div>{title}<ol class="answers">{answers}</ol></div>'
+
+
+def found_names(examples: Sequence[Example]) -> Html:
+    """Each picture, and the names that came first, the right one ticked."""
+    return Html(f'<div class="examples">{"".join(map(_found_names, examples))}</div>')
+
+
+def _found_names(example: Example) -> str:
+    answers = "".join(
+        f'<li class="{"right" if f.is_right else "wrong"}">{_mark(f.is_right)}<span class="clamp" dir="auto">{escape(f.text)}</span>'
+        f"<span>{f.score:.3f}</span></li>"
+        for f in example.found
+    )
+    title = f'<p class="query"><b class="clamp" dir="auto" title="{escape(example.text)}">{escape(example.text)}</b>{_rank(example)}</p>'
+    return f'<div class="naming">{tile(example.picture)}<div>{title}<ol>{answers}</ol></div></div>'
+
+
+def _mark(is_right: bool) -> str:
+    sign, word = ("✓", "right") if is_right else ("✗", "wrong")
+    return f'<span class="verdict-mark" role="img" aria-label="{word}">{sign}</span>'
+
+
+def _rank(example: Example) -> str:
+    place = number(round(example.rank)) if abs(example.rank - round(example.rank)) < 1e-6 else f"{example.rank:.1f} on average"
+    return f' <span class="rank">right one at place {escape(place)} of {example.candidates:,}</span>'
+
+
+def class_columns(best: Sequence[ClassResult], worst: Sequence[ClassResult]) -> Html:
+    """The best classes beside the worst, with pictures where there are any."""
+    return Html(f'<div class="classes">{_class_list("Best", best)}{_class_list("Worst", worst)}</div>')
+
+
+def _class_list(title: str, classes: Sequence[ClassResult]) -> str:
+    return f"<div><h3>{escape(title)}</h3><ol>{''.join(map(_class, classes))}</ol></div>"
+
+
+def _class(result: ClassResult) -> str:
+    pictures = f'<div class="strip-row">{"".join(map(tile, result.pictures))}</div>' if result.pictures else ""
+    mistaken = f", most often taken for “{escape(result.mistaken_for)}”" if result.mistaken_for else ""
+    note = f"{escape(percent(result.top1))} of {escape(plural(result.samples, 'picture'))} named right{mistaken}"
+    return f'<li><div><b class="clamp" dir="auto">{escape(result.name)}</b><small dir="auto">{note}</small></div>{pictures}</li>'
