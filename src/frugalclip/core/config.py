@@ -16,8 +16,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from frugalclip.core.errors import RecipeError, known_names
 
+if typing.TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
 
-class Settings(BaseModel):
+    @typing.dataclass_transform(kw_only_default=True, field_specifiers=())
+    class _Checked(ModelMetaclass):
+        """Tells type checkers that `Field(1.0, gt=0)` gives a default, which they otherwise see only in `Field(default=1.0)`."""
+else:
+    _Checked = type(BaseModel)
+
+
+class Settings(BaseModel, metaclass=_Checked):
     """Base of every configuration: frozen, unknown keys refused, options documented beside the code that reads them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, validate_default=True, protected_namespaces=())
@@ -30,7 +39,11 @@ class _Yaml(yaml.SafeLoader):
     """YAML 1.2's core rules: `1e-5` is a number, `no` and `on` are words, and a key given twice is an error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own table, narrowed)
-        first: [(tag, pattern) for tag, pattern in pairs if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")]
+        first: [
+            (tag, pattern)
+            for tag, pattern in pairs
+            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+        ]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
