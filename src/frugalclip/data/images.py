@@ -129,10 +129,11 @@ def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     Raises:
         BadImage: as `open_image`.
     """
-    return _upright_size(open_image(data, max_pixels=max_pixels))
+    return upright_size(open_image(data, max_pixels=max_pixels))
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an opened image after its EXIF rotation."""
     return (image.width, image.height) if 5 <= _orientation(image) <= 8 else (image.height, image.width)
 
 
@@ -333,7 +334,7 @@ def decode_all(manifest: Manifest, size: int, workers: int | None = None, *, pro
     def one(row: int) -> str | None:
         try:
             image = open_image(reader.bytes(row))
-            sizes[row] = _upright_size(image)
+            sizes[row] = upright_size(image)
             picture = _decoded(image, 2 * size)
             pixels[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
             return None

@@ -45,6 +45,7 @@ REASONS: dict[str, str] = {  # code -> plain words, as `data check` prints them
     "svg": "the bytes are an SVG drawing; render it to PNG first",
     "heic": "the bytes are a HEIC photo; convert it to JPEG first",
     "broken-image": "the image cannot be decoded",
+    "filtered": "the condition given leaves it out",
     "same-image": "the row shares its image with an earlier row; its captions were added there",
 }
 

@@ -1,0 +1,284 @@
+"""`frugalclip data check|stats|manifest`: look at a data set before training on it.
+
+Reading is done by `data/`; here it is put in order and said in plain words.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from frugalclip.core.errors import DataError
+from frugalclip.data.facts import CaptionFacts, FieldFacts, ImageFacts, Spread, caption_facts, field_facts, image_facts, sampled_rows
+from frugalclip.data.ledger import REASONS, Fault, Ledger
+from frugalclip.data.manifest import Manifest, concatenate
+from frugalclip.data.sources import Source, read_source
+
+DECODED = 1_000  # pictures that `check` decodes unless asked for all
+EXAMPLES = 8
+_FAULTS_SHOWN = 3  # of each cause
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair as it will be trained on."""
+
+    id: str
+    size: tuple[int, int] | None  # height, width; None when the picture cannot be read
+    caption: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `data check` found in one data set."""
+
+    path: str
+    source: Source
+    captions: CaptionFacts
+    fields: list[FieldFacts]
+    images: ImageFacts
+    examples: list[Example]
+    next_command: str
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.source.ledger.dropped and not self.images.faults
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What `data stats` counted in all data sets together."""
+
+    manifest: Manifest
+    captions: CaptionFacts
+    fields: list[FieldFacts]
+    images: ImageFacts
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `data manifest` wrote."""
+
+    path: Path
+    ledger_path: Path
+    samples: int
+    ledger: Ledger
+    fingerprint: str
+
+
+def check(paths: Sequence[str | Path] | str | Path, *, full: bool = False, columns: Mapping[str, str] | None = None) -> list[Check]:
+    """Say what data sets are recognised as and what is wrong with them.
+
+    Args:
+        paths: one data set or several, as `open_data` takes them.
+        full: decode every picture, not a random thousand.
+        columns: names of the columns `image`, `caption` and `id` where they are not recognised.
+
+    Raises:
+        DataError: when a path holds no data set.
+    """
+    every = _as_list(paths)
+    return [_check_one(path, full, columns, _next_command(every)) for path in every]
+
+
+def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, next_command: str) -> Check:
+    source = read_source(path, columns=columns)
+    manifest = source.manifest
+    rows = list(range(len(manifest))) if full else sampled_rows(len(manifest), DECODED)
+    images = _images(manifest, rows, decoded=True)
+    shown = [rows[position] for position in sampled_rows(len(rows), EXAMPLES, seed=1)]
+    captions = manifest.take(shown).captions()
+    examples = [Example(manifest.ids[row], images.sizes.get(row), " | ".join(texts)) for row, texts in zip(shown, captions, strict=True)]
+    return Check(str(path), source, caption_facts(manifest), field_facts(manifest, shown=3), images, examples, next_command)
+
+
+def stats(paths: Sequence[str | Path] | str | Path, *, columns: Mapping[str, str] | None = None) -> Stats:
+    """Count what is in data sets, read as one: sizes, lengths, copies, languages, values. Reads every picture once.
+
+    Raises:
+        DataError: when a path holds no data set.
+    """
+    combined = concatenate([read_source(path, columns=columns).manifest for path in _as_list(paths)])
+    images = _images(combined, range(len(combined)), decoded=False)
+    return Stats(combined, caption_facts(combined), field_facts(combined), images)
+
+
+def manifest(
+    paths: Sequence[str | Path] | str | Path, *, out: str | Path, where: str | None = None, columns: Mapping[str, str] | None = None
+) -> Written:
+    """Write one manifest of data sets, and beside it the ledger of what was left out. Copies no picture.
+
+    Args:
+        paths: data sets, put one behind the other; ids that clash get their data set's name as prefix.
+        out: the Parquet file; the ledger is written as NAME.ledger.parquet beside it.
+        where: a condition over fields.
+        columns: as for `check`.
+
+    Raises:
+        DataError: when a path holds no data set, or `out` is a folder.
+    """
+    target = Path(out)
+    if target.is_dir():
+        raise DataError(f"{target} is a folder, expected a file; write --out {target / 'manifest.parquet'}")
+    target = target if target.suffix else target.with_suffix(".parquet")
+    sources = [read_source(path, columns=columns) for path in _as_list(paths)]
+    every = concatenate([source.manifest for source in sources])
+    combined = every.where(where)
+    ledger = Ledger([fault for source in sources for fault in source.ledger.faults])
+    kept = set(combined.ids)
+    ledger.extend(Fault(id, "filtered", where or "") for id in every.ids if id not in kept)
+    ledger_path = target.with_name(f"{target.stem}.ledger.parquet")
+    combined.write(target)
+    ledger.write(ledger_path, kept=combined.ids, seen=sum(source.seen for source in sources))
+    return Written(target, ledger_path, len(combined), ledger, combined.fingerprint())
+
+
+def _as_list(paths: Sequence[str | Path] | str | Path) -> list[str | Path]:
+    every = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not every:
+        raise DataError("no data set was given, expected one or more paths; try: frugalclip data check sample")
+    return every
+
+
+def _next_command(paths: Sequence[str | Path]) -> str:
+    if len(paths) == 1:
+        return f"frugalclip train clip data={shlex.quote(str(paths[0]))} --out runs/first"
+    return f"frugalclip data manifest {' '.join(shlex.quote(str(path)) for path in paths)} --out all.parquet"
+
+
+def _images(manifest: Manifest, rows: Sequence[int], *, decoded: bool) -> ImageFacts:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading pictures", total=len(rows))
+        return image_facts(manifest, rows, decoded=decoded, progress=lambda done: progress.advance(task, done))
+
+
+def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
+    """Print what `check` found."""
+    console = console or Console()
+    for one in checks:
+        _show_one(one, console)
+    console.print(f"\nNext: [bold]{escape(checks[-1].next_command)}[/]", soft_wrap=True)
+
+
+def _show_one(one: Check, console: Console) -> None:
+    source, images = one.source, one.images
+    console.print(f"[bold]{escape(one.path)}[/] is {escape(source.kind)}: [bold]{len(source.manifest):,}[/] samples.", soft_wrap=True)
+    for note in source.notes:
+        console.print(f"  {escape(note)}", soft_wrap=True)
+    dropped = source.ledger.dropped
+    if dropped:
+        console.print(f"[yellow]{len(dropped):,} of {source.seen:,} left out[/]:")
+        _show_faults(dropped, console)
+    _show_decoding(one, console)
+    pairs = Table("id", "height x width", "caption", title=f"{len(one.examples)} pairs, drawn at random", title_justify="left", expand=True)
+    for example in one.examples:
+        size = f"{example.size[0]} x {example.size[1]}" if example.size else "[red]unreadable[/]"
+        pairs.add_row(escape(_short(example.id, 40)), size, escape(_short(example.caption, 200)))
+    console.print(pairs)
+    _show_captions(one.captions, console)
+    if images.heights and images.widths:
+        console.print(f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; {_counts(images.formats)}.")
+    _show_fields(one.fields, console)
+
+
+def _show_faults(faults: Sequence[Fault], console: Console) -> None:
+    ledger = Ledger(list(faults))
+    for reason, count in ledger.counts().items():
+        console.print(f"  {count:>7,}  [bold]{reason}[/]: {escape(REASONS[reason])}", soft_wrap=True)
+        for fault in [fault for fault in faults if fault.reason == reason][:_FAULTS_SHOWN]:
+            console.print(f"           [dim]{escape(_short(f'{fault.id}: {fault.detail}', 140))}[/]", soft_wrap=True)
+
+
+def _show_decoding(one: Check, console: Console) -> None:
+    images, samples = one.images, len(one.source.manifest)
+    what = f"all {samples:,} pictures" if images.rows == samples else f"{images.rows:,} of {samples:,} pictures, drawn at random (--full reads all)"
+    if not images.faults:
+        console.print(f"Decoded {what}: [green]every one is good[/].")
+        return
+    share = f", about {100 * len(images.faults) / images.rows:.1f} %" if images.rows < samples else ""
+    console.print(f"Decoded {what}: [red]{len(images.faults):,} cannot be used{share}[/]; training leaves them out.")
+    _show_faults(images.faults, console)
+
+
+def _show_captions(facts: CaptionFacts, console: Console) -> None:
+    console.print(f"Captions: {facts.captions:,}, {_spread(facts.per_sample)} a sample, {_spread(facts.words)} words, {facts.distinct:,} distinct.")
+    if facts.shared:
+        text, count = facts.most_shared[0]
+        console.print(
+            f"  {facts.shared:,} samples share a caption with another one; {count:,} of them: '{escape(_short(text, 60))}'. "
+            "Training treats equal captions as positives where the recipe says so.",
+            soft_wrap=True,
+        )
+    if facts.languages:
+        console.print(f"  Languages: {_counts(facts.languages, limit=12)}.")
+    elif len(facts.scripts) > 1:
+        console.print(f"  Scripts: {_counts(facts.scripts)}.")
+
+
+def _show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
+    if not fields:
+        console.print("Fields: none beside the captions.")
+        return
+    table = Table("field", "type", "empty", "distinct", "frequent values", title="Fields, for where and --label-field", title_justify="left")
+    for facts in fields:
+        values = ", ".join(f"{_short(value, 30)} ({count:,})" for value, count in facts.values)
+        table.add_row(escape(facts.name), facts.type, f"{facts.nulls:,}", f"{facts.distinct:,}", escape(values))
+    console.print(table)
+
+
+def show_stats(result: Stats, console: Console | None = None) -> None:
+    """Print what `stats` counted."""
+    console = console or Console()
+    images, samples = result.images, len(result.manifest)
+    console.print(f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, fingerprint {result.manifest.fingerprint()}.", soft_wrap=True)
+    table = Table("", "least", "5 %", "middle", "95 %", "most", title="Sizes and lengths", title_justify="left")
+    lines = {"height, pixels": images.heights, "width, pixels": images.widths, "bytes a picture": images.bytes}
+    lines |= {"captions a sample": result.captions.per_sample, "words a caption": result.captions.words, "characters": result.captions.characters}
+    for name, spread in lines.items():
+        if spread:
+            table.add_row(name, *(f"{value:,.0f}" for value in (spread.least, spread.low, spread.middle, spread.high, spread.most)))
+    console.print(table)
+    console.print(f"Formats: {_counts(images.formats) or 'none'}.")
+    if images.faults:
+        console.print(f"[red]{len(images.faults):,} pictures cannot be read[/]:")
+        _show_faults(images.faults, console)
+    copies = ", ".join(f"{escape(name)} ({count:,} times)" for name, count in images.most_copied)
+    console.print(f"Copies: {images.copies or 0:,} pictures have the bytes of an earlier one{f'; most: {copies}' if copies else ''}.")
+    shared = ", ".join(f"'{escape(_short(text, 40))}' ({count:,})" for text, count in result.captions.most_shared)
+    console.print(f"Equal captions: {result.captions.shared:,} samples share one{f'; most: {shared}' if shared else ''}.")
+    if result.captions.languages:
+        console.print(f"Languages (samples): {_counts(result.captions.languages, limit=80)}.")
+    console.print(f"Scripts (captions): {_counts(result.captions.scripts)}.")
+    _show_fields(result.fields, console)
+
+
+def show_manifest(result: Written, console: Console | None = None) -> None:
+    """Print what `manifest` wrote."""
+    console = console or Console()
+    console.print(f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, fingerprint {result.fingerprint}.", soft_wrap=True)
+    faults = f"{len(result.ledger.dropped):,} left out, {len(result.ledger.merged):,} joined to another"
+    console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({faults}).", soft_wrap=True)
+    _show_faults(result.ledger.dropped, console)
+    console.print(f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out runs/first[/]", soft_wrap=True)
+
+
+def _spread(spread: Spread) -> str:
+    if spread.least == spread.most:
+        return f"{spread.most:,.0f}"
+    return f"{spread.least:,.0f} to {spread.most:,.0f} (middle {spread.middle:,.0f})"
+
+
+def _counts(counts: Mapping[str, int], limit: int = 8) -> str:
+    listed = [f"{escape(name)} {count:,}" for name, count in list(counts.items())[:limit]]
+    return ", ".join(listed) + (f" and {len(counts) - limit} more" if len(counts) > limit else "")
+
+
+def _short(text: str, limit: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
