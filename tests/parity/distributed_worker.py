@@ -10,9 +10,8 @@ import torch
 import torch.distributed as dist
 
 from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.objectives import contrastive, sigmoid
 from frugalclip.objectives.base import Objective
-from frugalclip.objectives.contrastive import Contrastive
-from frugalclip.objectives.sigmoid import Sigmoid
 
 SIGMOID_BIAS = -10.0  # of the arrays; not among them
 
@@ -36,8 +35,8 @@ def main(path: str, meeting: str, rank: int, processes: int, out: str) -> None:
     batch, dim = a["image_embed"].shape[1:]
     dims = Dims(image_width=dim, text_width=dim, embedding=dim, vocabulary=8, context=8, patch_grid=(1, 1), batch=batch * processes)
     objectives: dict[str, Objective] = {
-        "contrastive": Contrastive(Contrastive.Config(), dims),
-        "sigmoid": Sigmoid(Sigmoid.Config(bias=SIGMOID_BIAS), dims),
+        "contrastive": contrastive.Contrastive(contrastive.Config(), dims),
+        "sigmoid": sigmoid.Sigmoid(sigmoid.Config(bias=SIGMOID_BIAS), dims),
     }
     found = {name: gradients(objective, a["image_embed"][rank], a["text_embed"][rank], a["logit_scale"]) for name, objective in objectives.items()}
     np.savez(out, allow_pickle=False, **{f"{name}__{part}": value for name, parts in found.items() for part, value in parts.items()})

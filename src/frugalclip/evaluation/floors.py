@@ -161,7 +161,7 @@ def thumbnails(manifest: Manifest, *, workers: int | None = None) -> tuple[Tenso
     return decoded.pixels[torch.from_numpy(kept)].flatten(1).float(), kept
 
 
-def pixel_neighbours(training: Manifest, names: Sequence[Sequence[str]], *, workers: int | None = None) -> PixelNeighbours:
+def pixel_neighbours(training: Manifest, names: Sequence[list[str]], *, workers: int | None = None) -> PixelNeighbours:
     """Thumbnails of the training pictures that have a name.
 
     Args:
@@ -173,4 +173,4 @@ def pixel_neighbours(training: Manifest, names: Sequence[Sequence[str]], *, work
     step = max(1, math.ceil(len(named) / MOST_ROWS))
     chosen = np.array(named[::step], dtype=np.int64)
     pixels, kept = thumbnails(training.take(chosen), workers=workers)
-    return PixelNeighbours(pixels, [list(names[row]) for row in chosen[kept]], len(named))
+    return PixelNeighbours(pixels, [names[row] for row in chosen[kept].tolist()], len(named))

@@ -1,6 +1,8 @@
 """Put a model to a test on a data set, and write beside the number everything it depends on."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,14 +16,13 @@ from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 class Encoder(Protocol):
     """What an evaluation asks of a model; `frugalclip.load` gives one."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
+
     preprocess: Any
 
     def encode_text(self, texts: list[str], /) -> Tensor: ...
@@ -36,8 +37,8 @@ def evaluate_zeroshot(
     *,
     where: str | None = None,
     label_field: str | None = None,
-    classes: "Path | str | list[str] | None" = None,
-    prompts: "str | Path" = "plain",
+    classes: Path | str | Sequence[str] | None = None,
+    prompts: str | Path = "plain",
     language: str | None = None,
     group: str | None = None,
     training: Manifest | None = None,
@@ -64,14 +65,14 @@ def evaluate_zeroshot(
         The result described in `docs/formats.md`: what `evaluate --json` writes.
     """
     task = zeroshot_task(manifest, everything, label_field=label_field, classes=classes, prompts=prompts, language=language, group=group)
-    images, kept, faults = _image_features(model, manifest, task.rows)
+    images, kept, faults = image_features(model, manifest, task.rows)
     result = task.result(images, encode_texts(model, task.texts), kept=kept, draws=draws, seed=seed)
     result["left_out"] = {**task.about["left_out"], **faults}
     floors = {}
     if training is not None:
         names, _ = row_names(training, label_field=label_field if label_field in training.field_names else None, language=language)
         floors = _floors(manifest.take(task.rows[kept]), training, names, lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s))
-    return _with_provenance("zeroshot", result, floors, model, manifest, where)
+    return with_provenance("zeroshot", result, floors, model, manifest, where)
 
 
 def evaluate_retrieval(
@@ -87,7 +88,7 @@ def evaluate_retrieval(
 ) -> dict[str, Any]:
     """Find captions by picture and pictures by caption; arguments and result as `evaluate_zeroshot`."""
     task = retrieval_task(manifest, language=language, group=group)
-    images, kept, faults = _image_features(model, manifest, task.rows)
+    images, kept, faults = image_features(model, manifest, task.rows)
     task = task.only(kept) if faults else task
     result = task.result(images, encode_texts(model, task.texts), draws=draws, seed=seed)
     result["left_out"] = {**task.about["left_out"], **faults}
@@ -95,7 +96,7 @@ def evaluate_retrieval(
     if training is not None:
         names = training.captions(language=language if language in training.languages else None)
         floors = _floors(manifest.take(task.rows), training, names, lambda n, p, s: _retrieval_floor(task, n, p, s))
-    return _with_provenance("retrieval", result, floors, model, manifest, where)
+    return with_provenance("retrieval", result, floors, model, manifest, where)
 
 
 @torch.no_grad()
@@ -104,8 +105,17 @@ def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tenso
     return torch.cat([model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)])
 
 
-def _image_features(model: Encoder, manifest: Manifest, rows: np.ndarray) -> tuple[Tensor, np.ndarray, dict[str, int]]:
-    """Features (kept, dim) of those rows whose picture can be read, their places among the rows, and a count for each cause of a loss."""
+def image_features(model: Encoder, manifest: Manifest, rows: np.ndarray) -> tuple[Tensor, np.ndarray, dict[str, int]]:
+    """Encode the pictures of some rows.
+
+    Args:
+        model: encodes pictures.
+        manifest: the data set.
+        rows: (samples,) int64 rows of it.
+
+    Returns:
+        (kept, dim) features of those whose picture can be read, (kept,) their places among `rows`, and a count for each cause of a loss.
+    """
     found = model.image_features(manifest.take(rows))
     kept = np.asarray(found.rows)
     if not len(kept):
@@ -144,14 +154,17 @@ def _retrieval_floor(task: RetrievalTask, neighbours: PixelNeighbours, places: T
     return task.metrics_of_scores(lambda rows: matrix[rows], lambda rows: matrix.T[rows])
 
 
-def _with_provenance(
+def with_provenance(
     name: str, result: dict[str, Any], floors: dict[str, Any], model: Encoder, manifest: Manifest, where: str | None
 ) -> dict[str, Any]:
+    """A result with everything that its numbers depend on, in the order of `docs/formats.md`."""
     about = floors.pop("about", None)
     return {
         "task": name,
-        **{part: result.pop(part) for part in ("metrics", "interval", "chance")},
-        "floors": floors,
+        "metrics": _rounded(result.pop("metrics")),
+        "interval": _rounded(result.pop("interval")),
+        "chance": _rounded(result.pop("chance")),
+        "floors": _rounded(floors),
         **({"floors_about": about} if about else {}),
         "samples": result.pop("samples"),
         "split_hash": manifest.fingerprint(),
@@ -163,3 +176,10 @@ def _with_provenance(
         "where": where,
         **result,
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Figures to a millionth: what is behind that depends on the order of sums."""
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return [_rounded(inner) for inner in value] if isinstance(value, list) else round(value, 6)

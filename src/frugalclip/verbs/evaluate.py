@@ -1,0 +1,172 @@
+"""`frugalclip evaluate`: a model on a data set, with chance, intervals and floors in the same row."""
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.records import write_json
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.sources import open_data
+from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
+from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.models import Model, load
+
+
+@dataclass(frozen=True)
+class Task:
+    """A test that can be asked for by name."""
+
+    run: Callable[..., dict[str, Any]]
+    options: frozenset[str]  # of the verb's options, those that have an effect
+
+
+TASKS = {
+    "zeroshot": Task(evaluate_zeroshot, frozenset({"label_field", "classes", "prompts", "language", "floors"})),
+    "retrieval": Task(evaluate_retrieval, frozenset({"language", "floors"})),
+    "probe": Task(evaluate_probe, frozenset({"label_field", "language"})),
+    "knn": Task(evaluate_knn, frozenset({"label_field", "language"})),
+}
+
+
+def evaluate(
+    model: str | Path | Model,
+    *,
+    data: str | Path | Manifest,
+    task: str = "zeroshot",
+    where: str | None = None,
+    label_field: str | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+    prompts: str | Path | None = None,
+    language: str | None = None,
+    floors: bool = False,
+    floors_data: str | Path | Manifest | None = None,
+    group: str | None = None,
+    json: str | Path | None = None,
+) -> dict[str, Any]:
+    """Measure a model on a data set.
+
+    Args:
+        model: a run directory, a checkpoint, or a loaded model.
+        data: the data set, as `train` reads it.
+        task: zeroshot, retrieval, probe or knn.
+        where: rows to judge, such as `split=test,is_flag=false`; zero-shot's generalised pool keeps the names of all rows.
+        label_field: field that names the class or classes of a row; default `label`, else the first caption.
+        classes: file with the competing names, one a line, synonyms after `|`; or a list of such lines.
+        prompts: a prompt set, or a file with one prompt a line; default `plain`.
+        language: captions of this language.
+        floors: also measure what copying from the training pictures reaches.
+        floors_data: the training pictures, where the model does not know them or they have moved.
+        group: field whose equal values the bootstrap draws together, such as `family`; default every row alone.
+        json: file to write the result to.
+
+    Returns:
+        The result described in `docs/formats.md`; every figure in percent but the median ranks.
+
+    Raises:
+        DataError, ModelError: one sentence with the next command.
+    """
+    if task not in TASKS:
+        raise DataError(f"'{task}' is not a task; {known_names(task, TASKS)}")
+    options = {"label_field": label_field, "classes": classes, "prompts": prompts, "language": language}
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in sorted({*given, *(["floors"] if floors else [])} - TASKS[task].options):
+        warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
+    loaded = model if isinstance(model, Model) else load(model)
+    everything = data if isinstance(data, Manifest) else open_data(data)
+    known: dict[str, Any] = {name: value for name, value in given.items() if name in TASKS[task].options}
+    if task != "retrieval":
+        known["everything"] = everything
+    if floors and "floors" in TASKS[task].options:
+        known["training"] = _training_data(loaded, floors_data)
+    result = TASKS[task].run(loaded, everything.where(where), where=where, group=group, **known)
+    result["model_path"] = None if isinstance(model, Model) else str(model)
+    if json is not None:
+        write_json(Path(json), result)
+    return result
+
+
+def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:
+    """The pictures that the floors copy from."""
+    if isinstance(given, Manifest):
+        return given
+    recorded = model.training_data or {}
+    path = given or recorded.get("path")
+    if path is None:
+        raise DataError("--floors needs the training pictures and this model does not say where they are; call evaluate(..., floors_data=PATH).")
+    try:
+        everything = open_data(path, columns=recorded.get("columns") or None) if given is None else open_data(path)
+        return everything.where(recorded.get("where") if given is None else None)
+    except DataError as error:
+        place = f" from {os.getcwd()}" if given is None and path != "sample" else ""
+        raise DataError(f"--floors needs the training pictures, and {path} cannot be read{place}: {error}") from error
+
+
+_NAMES = {
+    "top1": "top 1",
+    "top5": "top 5",
+    "mean_per_class": "mean per class",
+    "r1": "recall@1",
+    "r5": "recall@5",
+    "r10": "recall@10",
+    "median_rank": "median rank",
+}
+_SIDES = {"i2t": "caption by picture", "t2i": "picture by caption", "generalised": "all names"}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result: each figure beside its interval, chance and floors, then what it depends on."""
+    console = Console()
+    floors = list(result["floors"])
+    table = Table(title=f"{result['task']}: {result['samples']:,} samples, percent", title_justify="left")
+    for heading in ("", "value", "95 % interval", "chance", *(_words(name) for name in floors)):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, value in result["metrics"].items():
+        low_high = result["interval"].get(name)
+        interval = f"{low_high[0]:.1f} to {low_high[1]:.1f}" if low_high else ""
+        others = [result["chance"].get(name), *(result["floors"][floor].get(name) for floor in floors)]
+        table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, *("" if other is None else f"{other:.2f}" for other in others))
+    console.print(table)
+    for line in _remarks(result):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def metric_name(name: str) -> str:
+    """A metric's name in words: `generalised_top1` is `top 1, all names`."""
+    side, _, rest = name.partition("_")
+    return f"{_NAMES.get(rest, rest)}, {_SIDES[side]}" if side in _SIDES else _NAMES.get(name, name)
+
+
+def _words(floor: str) -> str:
+    name, _, k = floor.rpartition("_")
+    return f"pixel nearest {k}" if name == "pixel_nn" else floor.replace("_", " ")
+
+
+def _remarks(result: dict[str, Any]) -> list[str]:
+    lost = ", ".join(f"{count:,} {why}" for why, count in result.get("left_out", {}).items() if count)
+    lines = [
+        f"Data {result['data']}"
+        + (f" where {result['where']}" if result["where"] else "")
+        + f", split {result['split_hash']}, model {result['model']}."
+    ]
+    if "classes" in result:
+        names = result["classes"]
+        pools = f"{names['restricted']:,} compete among the rows, {names['generalised']:,} in all"
+        lines.append(f"Names: {pools}; from {result['names']}; prompts {result['prompts']['set']}.")
+    lines.append(f"Intervals: bootstrap over {result['interval_over']}." + (f" Left out: {lost}." if lost else ""))
+    about = result.get("floors_about")
+    if about and about["near_duplicates"]:
+        lines.append(f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]")
+    examples = result.get("examples", {})
+    for side in ("best", "worst"):
+        if examples.get(side):
+            lines.append(
+                f"{side.capitalize()} classes: " + ", ".join(f"{e['name']} ({e['top1']:.0f} % of {e['samples']})" for e in examples[side][:5]) + "."
+            )
+    return lines
