@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -71,9 +71,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _program(
-    version: Annotated[
-        bool, typer.Option("--version", metavar="", is_eager=True, callback=_print_version, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", metavar="", is_eager=True, callback=_print_version, help="Print the version.")] = False,
     debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     """Read by `main`, which takes --debug out wherever it stands; declared here for the help."""
@@ -127,20 +125,36 @@ def evaluate(
     model: Model,
     *,
     data: Annotated[str, typer.Option(metavar="PATH", help="The data set to evaluate on.")],
-    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, fewshot or knn.")],
+    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe or knn.")] = "zeroshot",
     where: Where = None,
     label_field: Annotated[str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)] = None,
     classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,
     prompts: Annotated[str | None, typer.Option(metavar="SET", help="A prompt set, or a file with one {} a line.", show_default=False)] = None,
     language: Annotated[str | None, typer.Option(metavar="L", help="Language of the captions, such as de.", show_default=False)] = None,
     floors: Annotated[bool, typer.Option("--floors", metavar="", help="Also compute what pixels alone reach.")] = False,
+    floors_data: Annotated[str | None, typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False)] = None,
+    group: Annotated[str | None, typer.Option(metavar="F", help="Field whose equal values intervals draw together.", show_default=False)] = None,
     json: Json = None,
 ) -> None:
     """Measure a model on a data set, with chance, intervals and floors."""
     from frugalclip.verbs import evaluate as verb
 
-    options = {"where": where, "label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "floors": floors}
-    verb.show(verb.evaluate(model, data=data, task=task, json=json, **options))
+    verb.show(
+        verb.evaluate(
+            model,
+            data=data,
+            task=task,
+            where=where,
+            label_field=label_field,
+            classes=classes,
+            prompts=prompts,
+            language=language,
+            floors=floors,
+            floors_data=floors_data,
+            group=group,
+            json=json,
+        )
+    )
 
 
 @app.command(epilog=f"{_MODELS}\n\n{_PATHS}")
@@ -150,12 +164,15 @@ def embed(
     *,
     out: Annotated[str, typer.Option(metavar="STORE", help="Folder of the vectors.")],
     where: Where = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures encoded at once.")] = 256,
+    what: Annotated[Literal["both", "images", "texts"], typer.Option(help="What to encode; both means those that the data has.")] = "both",
+    dtype: Annotated[Literal["float16", "float32", "int8"], typer.Option(help="Numbers on disk.")] = "float16",
+    centre: Annotated[bool, typer.Option("--centre", metavar="", help="Subtract the mean vector first.")] = False,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")] = 256,
 ) -> None:
     """Store the vectors of a data set; goes on where it stopped."""
     from frugalclip.verbs import embed as verb
 
-    verb.show(verb.embed(model, path, out=out, where=where, batch=batch))
+    verb.show(verb.embed(model, path, out=out, where=where, what=what, dtype=dtype, centre=centre, batch=batch))
 
 
 @data.command(epilog=_PATHS)
