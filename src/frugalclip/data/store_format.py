@@ -61,6 +61,7 @@ class KindSummary(Settings):
     shape: tuple[int, ...] = Field(description="of one vector: (dim,), or (facets, dim) when an item has several")
     vectors: int
     rows_without: int = Field(description="rows that have no vector of this kind")
+    truncated: int = Field(0, description="texts that were longer than the model reads, so that their end has no part in the vector")
     error: CosineError
 
 

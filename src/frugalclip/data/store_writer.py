@@ -7,7 +7,7 @@ was killed or from a smaller version of the data set; and batches never cross a 
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,7 @@ class Part:
     values: np.ndarray  # (vectors, dim) or (vectors, facets, dim) float32, row after row
     counts: np.ndarray  # (rows,) int64 vectors of each row; 0 where there is none
     causes: dict[int, str] = field(default_factory=dict)  # row of the chunk -> why it has no vector
+    truncated: int = 0  # texts that were longer than the model reads
 
 
 class VectorSource(Protocol):
@@ -120,7 +121,7 @@ def cosine_errors(values: np.ndarray, stored: np.ndarray) -> np.ndarray:
     return ((first - second) ** 2).sum(-1) / 2
 
 
-def means_digest(means: dict[Kind, np.ndarray]) -> str:
+def means_digest(means: Mapping[Kind, np.ndarray]) -> str:
     """The name of the means in `Encoder.centring`."""
     return payload_hash({str(kind): np.asarray(mean, np.float32) for kind, mean in means.items()}, {})
 
@@ -134,7 +135,7 @@ def write_store(
     origin: Origin,
     dtype: StoreDtype = "float16",
     chunk_rows: int | None = None,
-    means: dict[Kind, np.ndarray] | None = None,
+    means: Mapping[Kind, np.ndarray] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write a store, or go on with one.
@@ -249,7 +250,7 @@ def _chunk_name(head: Head, keys: Sequence[RowKey]) -> str:
 class _Run:
     """One pass over the chunks. What it remembers of a chunk is compact: ten million rows must fit in memory."""
 
-    def __init__(self, path: Path, head: Head, source: VectorSource, means: dict[Kind, np.ndarray]) -> None:
+    def __init__(self, path: Path, head: Head, source: VectorSource, means: Mapping[Kind, np.ndarray]) -> None:
         self.path, self.head, self.source, self.means = path, head, source, means
         self.tables: list[pa.Table] = []
         self.entries: list[ChunkEntry] = []
@@ -303,7 +304,7 @@ class _Run:
     def _compute(self, name: str, start: int, stop: int) -> MappedTensors:
         parts = self.source.encode(start, stop)
         tensors: dict[str, np.ndarray] = {}
-        notes: dict[str, Any] = {"errors": {}, "causes": {}}
+        notes: dict[str, Any] = {"errors": {}, "truncated": {}, "causes": {}}
         for kind in self.head.kinds:
             part = parts[kind]
             assert (len(part.counts), len(part.values)) == (stop - start, part.counts.sum()), f"{kind}: counts and vectors disagree"
@@ -314,6 +315,7 @@ class _Run:
             tensors |= {f"{kind}.values": stored, f"{kind}.counts": part.counts.astype(np.int64)}
             tensors |= {f"{kind}.scales": scales} if scales is not None else {}
             notes["errors"][kind] = [float(errors.sum()), float(errors.max(initial=0.0)), errors.size]
+            notes["truncated"][kind] = part.truncated
             notes["causes"] |= {str(row): cause for row, cause in sorted(part.causes.items())}
         notes["payload"] = payload_hash(tensors, notes)
         # one metadata key: the library writes several in any order, and then equal chunks would not have equal bytes
@@ -371,6 +373,7 @@ class _Totals:
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     vectors: int = 0
     rows_without: int = 0
+    truncated: int = 0
     error_sum: float = 0.0
     error_max: float = 0.0
     errors: int = 0
@@ -383,13 +386,15 @@ class _Totals:
             raise ModelError(f"the {kind} vectors have the shapes {sorted(self.shapes)}; a store holds one, so embed with one model.")
         self.vectors += len(values)
         self.rows_without += int((counts == 0).sum())
+        self.truncated += chunk.notes["truncated"][kind]
         self.error_sum, self.error_max, self.errors = self.error_sum + error_sum, max(self.error_max, error_max), self.errors + errors
 
     def summary(self, kind: Kind) -> KindSummary:
         if not self.vectors:
             raise DataError(f"not one {kind} of this data could be embedded; look at it with 'frugalclip data check PATH'.")
         error = CosineError(mean=self.error_sum / max(self.errors, 1), max=self.error_max)
-        return KindSummary(shape=next(iter(self.shapes)), vectors=self.vectors, rows_without=self.rows_without, error=error)
+        shape = next(iter(self.shapes))
+        return KindSummary(shape=shape, vectors=self.vectors, rows_without=self.rows_without, truncated=self.truncated, error=error)
 
 
 def _id_table(keys: Sequence[RowKey], chunk: MappedTensors, kinds: Sequence[Kind]) -> pa.Table:

@@ -1,0 +1,85 @@
+"""`frugalclip embed`: the vectors of a data set on disk, for search, probes and training on frozen features."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from frugalclip.data.ledger import REASONS
+from frugalclip.data.sources import open_data
+from frugalclip.data.store_format import Kind, StoreDtype
+from frugalclip.embedding import Embedded, What, embed_manifest
+from frugalclip.models import load
+
+_PLURAL: dict[Kind, str] = {"image": "pictures", "text": "captions"}
+
+
+def embed(
+    model: str | Path,
+    path: str | Path,
+    *,
+    out: str | Path,
+    where: str | None = None,
+    what: What = "both",
+    dtype: StoreDtype = "float16",
+    batch: int = 256,
+    centre: bool = False,
+) -> Embedded:
+    """Store the vectors of a data set; started again it goes on where it stopped, and does only what a grown data set added.
+
+    Args:
+        model: a run directory or a checkpoint.
+        path: a data set.
+        out: folder of the store.
+        where: rows to keep, such as `split=train`.
+        what: `images`, `texts`, or `both`: those that the data has.
+        dtype: float16, float32, or int8 with one scale a vector; the error is measured.
+        batch: pictures or texts encoded at once.
+        centre: subtract the mean vector first, for states that all point one way.
+
+    Raises:
+        DataError: when the folder holds vectors of another model or of other data, saying what differs.
+    """
+    manifest = open_data(path, where=where)
+    encoder = load(model, device="cuda" if torch.cuda.is_available() else "cpu")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"embedding {manifest.name}", total=len(manifest))
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return embed_manifest(
+            encoder, manifest, out, what=what, dtype=dtype, batch=batch, centre=centre, where=where, progress=progress
+        )  # fmt: skip
+
+
+def show(result: Embedded) -> None:
+    """Print what is in the store, how exact it is, what is missing and how to read it."""
+    console, store, head = Console(), result.store, result.store.head
+    console.print(Text(f"{store.path}: {len(store):,} rows of {head.origin.name}", style="bold"), soft_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("", "vectors", "shape", "stored as", "cosine error", "at most", "rows without"):
+        table.add_column(name, justify="left" if name in ("", "stored as") else "right")
+    for kind, summary in head.summary.items():
+        shape = " x ".join(map(str, summary.shape))
+        error = (f"{summary.error.mean:.1e}", f"{summary.error.max:.1e}") if head.dtype != "float32" else ("exact", "exact")
+        table.add_row(_PLURAL[kind], f"{summary.vectors:,}", shape, head.dtype, *error, f"{summary.rows_without:,}")
+    console.print(table)
+    for line in _remarks(result):
+        console.print(Text(line), soft_wrap=True)
+
+
+def _remarks(result: Embedded) -> list[str]:
+    store, summary = result.store, result.store.head.summary
+    lines = [f"pictures without a vector: {count:,} ({REASONS.get(cause, cause)})" for cause, count in store.head.missing.items()]
+    lines += [f"{_PLURAL[kind]}: none in this data, so none are stored" for kind in result.absent]
+    if "text" in summary and summary["text"].truncated:
+        lines.append(f"captions longer than the model reads, so that their end was cut: {summary['text'].truncated:,}")
+    size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
+    lines.append(f"chunks computed: {result.computed:,}, reused: {result.reused:,}; {size / 1e6:,.1f} MB, {result.seconds:,.1f} s")
+    lines.append(f"read it: from frugalclip.data.store import Store; Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])")
+    return lines

@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frugalclip.cli import main
+from frugalclip.core.errors import DataError, ModelError
+from frugalclip.data.manifest import image_places, make_manifest
+from frugalclip.data.store import Store
+from frugalclip.data.tokens import train_tokenizer
+from frugalclip.data.views import Preprocess
+from frugalclip.models import Model, load
+from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.verbs.embed import embed, show
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    tokenizer = train_tokenizer(["a red thing", "a blue thing"], vocabulary=1024, context=20)
+    towers = {"image": {"width": 32, "depth": 1, "patch": 8, "resolution": 16}, "text": {"width": 32, "depth": 1}}
+    network = DualEncoder(ModelConfig.model_validate({**towers, "dim": 16}), vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=3)
+    Model(network, tokenizer, Preprocess(size=16)).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = tmp_path / "my"
+    data.mkdir()
+    for i, colour in enumerate(("red", "blue", "green", "white", "black")):
+        Image.new("RGB", (20, 30), colour).save(data / f"{i}.png")
+        (data / f"{i}.txt").write_text(f"a {colour} thing" + (" that is described at great length in many unknown words" if i == 4 else ""))
+    return data
+
+
+def test_embeds_a_folder_and_says_what_is_in_the_store(checkpoint, folder, tmp_path, capsys):
+    result = embed(checkpoint, folder, out=tmp_path / "store", dtype="int8", batch=2)
+    show(result)
+    out = capsys.readouterr().out
+    error = result.store.head.summary["image"].error
+    assert 0 < error.mean <= error.max
+    row = next(line.split() for line in out.splitlines() if line.startswith("pictures "))
+    assert row == ["pictures", "5", "16", "int8", f"{error.mean:.1e}", f"{error.max:.1e}", "0"]
+    assert "captions longer than the model reads, so that their end was cut: 1\n" in out
+    assert "chunks computed: 1, reused: 0" in out
+    store = Store.open(tmp_path / "store")
+    images = [Image.open(folder / f"{i}.png") for i in range(5)]
+    expected = load(checkpoint).encode_image(images).numpy()
+    order = [store.row_of(id) for id in sorted(store.ids)]
+    np.testing.assert_allclose(store.vectors("image", order), expected, atol=0.01)
+
+
+def test_started_again_it_reuses_what_is_there(checkpoint, folder, tmp_path, capsys):
+    embed(checkpoint, folder, out=tmp_path / "store")
+    show(embed(checkpoint, folder, out=tmp_path / "store"))
+    assert "chunks computed: 0, reused: 1" in capsys.readouterr().out
+
+
+def test_broken_pictures_are_printed(checkpoint, folder, tmp_path, capsys):
+    (folder / "2.png").write_bytes((folder / "0.png").read_bytes()[:-30])
+    show(embed(checkpoint, folder, out=tmp_path / "store"))
+    assert "pictures without a vector: 1 (the image ends early; copy it again)" in capsys.readouterr().out
+
+
+def test_data_without_captions_gives_pictures_only_and_says_so(checkpoint, folder, tmp_path, capsys):
+    places = image_places([f"{i}.png" for i in range(3)])
+    options = {"fields": {"label": ["cat", "dog", "cat"]}, "root": folder, "name": "bare"}
+    make_manifest(ids=["a", "b", "c"], images=places, captions=[[], [], []], **options).write(folder / "bare.parquet")
+    result = embed(checkpoint, folder / "bare.parquet", out=tmp_path / "store", where="label=cat")
+    show(result)
+    assert "captions: none in this data, so none are stored" in capsys.readouterr().out
+    assert result.store.head.origin.where == "label=cat"
+    assert (result.store.ids, result.store.head.kinds) == (["a", "c"], ("image",))
+
+
+def test_the_command_line_writes_the_same_store(checkpoint, folder, tmp_path, capsys):
+    assert main(["embed", str(checkpoint), str(folder), "--out", str(tmp_path / "a")]) == 0
+    embed(checkpoint, folder, out=tmp_path / "b")
+    first, second = (json.loads((tmp_path / name / "store.json").read_text()) for name in "ab")
+    assert first == second
+
+
+def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path, capsys):
+    embed(checkpoint, folder, out=tmp_path / "store")
+    with pytest.raises(DataError, match="written with dtype float16, now asked for is dtype float32; give another folder, such as --out"):
+        embed(checkpoint, folder, out=tmp_path / "store", dtype="float32")
+    with pytest.raises(ModelError, match="there is no model at nowhere"):
+        embed("nowhere", folder, out=tmp_path / "other")
+    assert main(["embed", str(checkpoint), str(folder), "--out", str(folder)]) == 2
+    assert "is there and is not a store; give an empty or new folder with --out" in capsys.readouterr().err
