@@ -8,6 +8,7 @@ import importlib
 import io
 import os
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,36 @@ class BadImage(DataError):
         return type(self), (self.cause, str(self))
 
 
+class _Quiet:
+    """Silences Pillow's warnings about files that are odd but readable; what cannot be read raises.
+
+    `warnings.catch_warnings` alone may restore another thread's filters, so threads that overlap share one.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users = threading.Lock(), 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._filters.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_quiet.__init__)  # a lock that another thread held would stay held
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """The formats this Pillow can read, of those we let it try."""
@@ -76,8 +107,9 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise BadImage("empty-file", "the image file has no bytes; copy it again or delete it.")
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with _quiet:
+            image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError as error:
         raise BadImage("too-many-pixels", f"the image is larger than {max_pixels:,} pixels ({error}); make it smaller.") from None
     except Exception as error:  # parsers raise anything on hostile bytes: struct.error, ValueError, SyntaxError, OverflowError
         cause, what = _not_an_image(data)
@@ -109,7 +141,8 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
     if at_least is not None:
         image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]  (None keeps the mode)
     try:
-        image.load()
+        with _quiet:
+            image.load()
     except Exception as error:  # decoders raise anything on hostile bytes
         text = str(error)
         truncated = "truncated" in text.lower() or isinstance(error, EOFError) or "not enough" in text.lower()
@@ -117,7 +150,8 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
         raise BadImage(cause, f"{what} ({type(error).__name__}: {text or 'no detail'}); copy it again or delete it.") from None
     orientation = _orientation(image)
     try:
-        picture = _rgb_on_white(image)
+        with _quiet:
+            picture = _rgb_on_white(image)
         return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
     except Exception as error:
         raise BadImage("broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG.") from None
@@ -139,7 +173,8 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        with _quiet:
+            return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block says nothing about the picture
         return 1
 
