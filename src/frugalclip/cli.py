@@ -56,7 +56,7 @@ Overrides = Annotated[
 ]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, or a foreign model such as open_clip:ARCH@FILE.")]
 DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
-DataPaths = Annotated[list[str], typer.Argument(metavar="PATH...", help="Data sets, read one after the other.")]
+DataPaths = Annotated[list[str], typer.Argument(metavar="PATH", help="Data sets; data.columns.image=NAME and the like name columns, as for train.")]
 Where = Annotated[
     str | None, typer.Option(metavar="W", help="Rows to keep, such as split=train,is_flag=false (also a|b and !=).", show_default=False)
 ]
@@ -183,7 +183,8 @@ def check(
     """Say what a data set is recognised as, show pairs, and list what is wrong with it."""
     from frugalclip.verbs import data as verb
 
-    verb.show_check(verb.check(paths, full=full))
+    places, columns = _places_and_columns(paths)
+    verb.show_check(verb.check(places, full=full, columns=columns))
 
 
 @data.command(epilog=_PATHS)
@@ -191,7 +192,8 @@ def stats(paths: DataPaths) -> None:
     """Count captions, words, sizes and fields."""
     from frugalclip.verbs import data as verb
 
-    verb.show_stats(verb.stats(paths))
+    places, columns = _places_and_columns(paths)
+    verb.show_stats(verb.stats(places, columns=columns))
 
 
 @data.command(epilog=_PATHS)
@@ -204,7 +206,18 @@ def manifest(
     """Write the manifest of data sets: where every picture is, its captions and fields. Copies no picture."""
     from frugalclip.verbs import data as verb
 
-    verb.show_manifest(verb.manifest(paths, out=out, where=where))
+    places, columns = _places_and_columns(paths)
+    verb.show_manifest(verb.manifest(places, out=out, where=where, columns=columns))
+
+
+def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:
+    """Data sets, and the columns named among them in the words that a recipe uses, so that what `check` accepts `train` does too."""
+    start = "data.columns."
+    columns = dict(word.removeprefix(start).split("=", 1) for word in words if word.startswith(start) and "=" in word)
+    places = [word for word in words if not (word.startswith(start) and "=" in word)]
+    if not places:
+        raise UsageError("there are columns but no data set; name its path first, such as pairs.csv data.columns.image=photo.")
+    return places, columns or None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -256,7 +269,7 @@ def _usage(error: Any) -> str:
     place = context.command_path if context else "frugalclip"
     option = getattr(error, "option_name", None)
     if option is None or not hasattr(error, "possibilities"):
-        return f"UsageError: {error.format_message().rstrip('.')}; see '{place} --help'."
+        return f"UsageError: {error.format_message().replace('Value error, ', '').rstrip('.')}; see '{place} --help'."
     known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")] if context else []
     takes_settings = context is not None and any(parameter.name == "overrides" for parameter in context.command.params)
     name = option.lstrip("-").partition("=")[0]

@@ -1,0 +1,157 @@
+"""The command line as a user meets it: exit codes, one sentence on stderr, did-you-mean, lazy verbs."""
+
+import sys
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from frugalclip import __version__, cli
+from frugalclip.core.errors import DataError
+
+Verb = Callable[..., list[Any]]
+
+
+@pytest.fixture(autouse=True)
+def _restore_warnings(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.delenv("FRUGALCLIP_DEBUG", raising=False)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Verb:
+    """Puts a recorder, or something that raises, in the place of a verb; gives the calls."""
+
+    def put(verb: str, *names: str, raises: BaseException | None = None) -> list[Any]:
+        calls: list[Any] = []
+
+        def recorder(name: str) -> Callable[..., str]:
+            def record(*arguments: Any, **options: Any) -> str:
+                calls.append((name, arguments, options))
+                if raises:
+                    raise raises
+                return f"result of {name}"
+
+            return record
+
+        module = types.ModuleType(f"frugalclip.verbs.{verb}")
+        for name in names or (verb, "show"):
+            setattr(module, name, recorder(name))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(sys.modules["frugalclip.verbs"], verb, module, raising=False)
+        return calls
+
+    import frugalclip.verbs  # noqa: F401  (so that the attribute has a place)
+
+    return put
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+    assert cli.main([]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f" {verb} ") for verb in ("demo", "doctor", "data", "plan", "train", "evaluate", "embed")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tarin clip", ["'tarin' is not a verb of frugalclip", "did you mean 'train'?"]),
+        ("no-such-verb --help", ["'no-such-verb' is not a verb", "Known: data, demo, doctor"]),
+        ("data chekc x", ["'chekc' is not a verb of frugalclip data", "did you mean 'check'?"]),
+        ("embed m p --uot x", ["frugalclip embed has no option --uot", "did you mean '--out'?"]),
+        ("train clip --data my", ["has no option --data", "without dashes: data=VALUE"]),
+        ("train clip --objectives.contrastive.weight=2", ["without dashes: objectives.contrastive.weight=VALUE"]),
+        ("train clip", ["Missing option '--out'", "frugalclip train --help"]),
+        ("embed m p --out s --batch zero", ["'--batch'", "integer", "frugalclip embed --help"]),
+        ("embed m p --out s --what picutres", ["'picutres' is not one of 'both', 'images', 'texts'"]),
+        ("data check data.columns.image=photo", ["no data set"]),
+    ],
+)
+def test_a_line_that_cannot_be_understood_gives_one_sentence(line: str, said: list[str], capsys: pytest.CaptureFixture[str]):
+    assert cli.main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("UsageError: ")
+    for words in said:
+        assert words in err
+
+
+def test_overrides_may_stand_between_options(stand_in: Verb):
+    calls = stand_in("train")
+    assert cli.main(["train", "clip", "data=my", "--out", "runs/x", "a.b=[1, 2]", "--resume", "c=1e-5"]) == 0
+    assert calls[0] == ("train", ("clip", ["data=my", "a.b=[1, 2]", "c=1e-5"]), {"out": "runs/x", "resume": True})
+    assert calls[1] == ("show", ("result of train",), {})
+
+
+def test_flags_reach_the_verbs(stand_in: Verb):
+    plan, evaluate, data = stand_in("plan"), stand_in("evaluate"), stand_in("data", "check", "show_check", "manifest", "show_manifest")
+    assert cli.main(["plan", "clip", "--probe", "x=1"]) == 0
+    assert plan[0][1:] == (("clip", ["x=1"]), {"probe": True, "json": None})
+    assert cli.main(["evaluate", "runs/x", "--data", "d", "--task", "knn", "--label-field", "label", "--where", "split=val", "--floors"]) == 0
+    _, arguments, options = evaluate[0]
+    assert arguments == ("runs/x",)
+    assert {key: options[key] for key in ("data", "task", "label_field", "where", "floors")} == {
+        "data": "d",
+        "task": "knn",
+        "label_field": "label",
+        "where": "split=val",
+        "floors": True,
+    }
+    assert cli.main(["data", "check", "a.csv", "data.columns.image=photo", "b", "--full"]) == 0
+    assert data[0] == ("check", (["a.csv", "b"],), {"full": True, "columns": {"image": "photo"}})
+    assert cli.main(["data", "manifest", "a", "--out", "m.parquet"]) == 0
+    assert data[2] == ("manifest", (["a"],), {"out": "m.parquet", "where": None, "columns": None})
+
+
+def test_what_the_user_can_mend_is_one_line_without_a_traceback(stand_in: Verb, capsys: pytest.CaptureFixture[str]):
+    stand_in("doctor", raises=DataError("my/ has no pictures; give a folder that has."))
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "DataError: my/ has no pictures; give a folder that has.\n"
+
+
+@pytest.mark.parametrize("line", [["--debug", "doctor"], ["doctor", "--debug"]])
+def test_debug_shows_the_traceback_wherever_it_stands(line: list[str], stand_in: Verb):
+    stand_in("doctor", raises=DataError("no pictures"))
+    with pytest.raises(DataError):
+        cli.main(line)
+
+
+def test_the_environment_can_ask_for_the_traceback(stand_in: Verb, monkeypatch: pytest.MonkeyPatch):
+    stand_in("doctor", raises=DataError("no pictures"))
+    monkeypatch.setenv("FRUGALCLIP_DEBUG", "0")
+    assert cli.main(["doctor"]) == 2
+    monkeypatch.setenv("FRUGALCLIP_DEBUG", "1")
+    with pytest.raises(DataError):
+        cli.main(["doctor"])
+
+
+def test_our_own_faults_keep_their_traceback(stand_in: Verb):
+    stand_in("doctor", raises=ValueError("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main(["doctor"])
+
+
+def test_a_full_disk_is_a_sentence(stand_in: Verb, capsys: pytest.CaptureFixture[str]):
+    stand_in("doctor", raises=OSError(28, "No space left on device", "runs/x"))
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "OSError: No space left on device: runs/x; --debug shows where.\n"
+
+
+def test_an_interrupt_ends_with_130(stand_in: Verb, capsys: pytest.CaptureFixture[str]):
+    stand_in("doctor", raises=KeyboardInterrupt())
+    assert cli.main(["doctor"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_our_warnings_take_one_line_and_foreign_ones_keep_their_place(capsys: pytest.CaptureFixture[str]):
+    cli._show_warning(UserWarning("--floors has no effect"), UserWarning, cli.__file__, 3)
+    cli._show_warning(UserWarning("old"), UserWarning, "/elsewhere/torch/x.py", 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "warning: --floors has no effect"
+    assert "torch/x.py:3" in lines[1]
