@@ -465,3 +465,15 @@ def test_killed_while_a_file_is_written_leaves_no_half_chunk(tmp_path, monkeypat
     write(tmp_path / "s", again)
     assert again.encoded == [(4, 8), (8, 10)]
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+def test_the_format_page_names_every_key(tmp_path):
+    store = write(
+        tmp_path / "s", Numbers(8), dtype="int8", encoder=encoder(centring=means_digest({"text": np.ones(1)})), means={"text": np.ones(1)}
+    ).store
+    page = (Path(__file__).parents[2] / "docs" / "formats-store.md").read_text(encoding="utf-8")
+    chunk = MappedTensors(chunk_path(store.path, store.head.chunks[0].name))
+    content = json.loads((store.path / "store.json").read_text())
+    names = {*content, *content["encoder"], *content["origin"], *content["summary"]["text"], *content["files"], *content["chunks"][0]}
+    names |= {*chunk.notes, *store.table.column_names, *(name.replace("text.", "K.").replace("image.", "K.") for name in chunk.tensors)}
+    assert {name for name in names if f"`{name}`" not in page} == set()
