@@ -22,13 +22,15 @@ class Html(str):
 
 
 def escape(value: Any) -> Html:
-    """Text as markup: `<`, `>`, `&` and both quotes become references, control characters and lone surrogates a replacement mark."""
+    """Text as markup: `<`, `>`, `&` and both quotes become references, what cannot be printed a replacement mark."""
     text = "".join("\N{REPLACEMENT CHARACTER}" if _is_unprintable(c) else c for c in str(value))
     return Html(html.escape(text, quote=True))
 
 
 def _is_unprintable(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r"
+    """True for control characters, lone surrogates and overrides of direction."""
+    turns_text = character in "\u202d\u202e"  # overrides of direction, which would turn what stands beside them too
+    return turns_text or (unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r")
 
 
 def cell(value: Any) -> Html:
@@ -117,7 +119,7 @@ def span(interval: Sequence[float], *, in_percent: bool = True) -> str:
 
 def times(value: float) -> str:
     """A ratio as `6.1 ×`."""
-    return f"{value:,.1f}{NBSP}×" if value < 100 else f"{value:,.0f}{NBSP}×"
+    return f"{value:,.1f}{NBSP}×" if value < 99.95 else f"{value:,.0f}{NBSP}×"
 
 
 def short_count(value: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from frugalclip.report.formats import Html, escape, number, percent, plural
+from frugalclip.report.formats import Html, escape, number, percent, plural, shorten
 from frugalclip.report.gallery import ClassResult, Example, Picture
 
 WIDE, NARROW = 548, 350  # px of a chart on a screen of two columns, and on a phone
@@ -149,6 +149,9 @@ def _class_list(title: str, classes: Sequence[ClassResult]) -> str:
 
 def _class(result: ClassResult) -> str:
     pictures = f'<div class="strip-row">{"".join(map(tile, result.pictures))}</div>' if result.pictures else ""
-    mistaken = f", most often taken for “{escape(result.mistaken_for)}”" if result.mistaken_for else ""
-    note = f"{escape(percent(result.top1))} of {escape(plural(result.samples, 'picture'))} named right{mistaken}"
-    return f'<li><div><b class="clamp" dir="auto">{escape(result.name)}</b><small dir="auto">{note}</small></div>{pictures}</li>'
+    right = result.top1 * result.samples / 100
+    share = number(round(right)) if abs(right - round(right)) < 0.01 else percent(result.top1)  # ties count in part
+    often = "most often taken for" if result.samples > 1 else "taken for"
+    mistaken = f", {often} “{escape(shorten(result.mistaken_for, 60))}”" if result.mistaken_for else ""
+    note = f"{escape(share)} of {escape(plural(result.samples, 'picture'))} named right{mistaken}"
+    return f'<li><div><b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b><small dir="auto">{note}</small></div>{pictures}</li>'

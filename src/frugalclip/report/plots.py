@@ -21,7 +21,7 @@ _DIVISORS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a chart; a value that is not finite breaks it."""
+    """One line of a chart; a value that is not finite breaks it and is marked on the axis."""
 
     name: str
     points: Sequence[tuple[float, float]]  # (x, y), x ascending
@@ -162,16 +162,19 @@ def line_chart(
     if not values:
         return _nothing_to_draw(title, width=width, height=height)
     values += [r.value for r in references if is_finite(r.value)] + ([0.0] if from_zero else [])
+    lowest, highest = min(values), max(values)
+    if 0 < highest - lowest < 0.02 * abs(highest):  # do not blow a hair's breadth up to the whole height
+        lowest, highest = lowest - 0.01 * abs(highest), highest + 0.01 * abs(highest)
     wide = width >= 460
     ends = [f"{s.name} {number(p[-1][1])}" if len(series) > 1 else number(p[-1][1]) for s, p in zip(series, drawn, strict=True) if p]
     margin = min(max(text_width(e, _SIZE) for e in ends) + 14, width * 0.34) if wide or len(series) == 1 else 12.0
     legend = [] if wide and not any(s.band for s in series) else _legend_rows(series, width)
     top = 26.0 + _LINE * len(legend)
-    y_ticks = nice_ticks(min(values), max(values), count=max(2, int((height - top) // 45)))
+    y_ticks = nice_ticks(lowest, highest, count=max(2, int((height - top) // 45)))
     labels, mark = tick_labels(y_ticks)
     left = max(text_width(label, _SIZE) for label in labels) + 10
     y = _Scale(y_ticks[0], y_ticks[-1], height - 40.0, top, y_ticks)
-    x = _x_scale([x for points in drawn for x, _ in points], start=left, end=width - margin, counts=counts)
+    x = _x_scale([x for s in series for x, _ in s.points if is_finite(x)], start=left, end=width - margin, counts=counts)
     parts = [
         f'<text class="axis-name" x="0" y="12">{escape(fit(y_label + (f" ({mark})" if mark else ""), _SIZE, width))}</text>',
         *_legend(legend),
@@ -179,6 +182,7 @@ def line_chart(
         *(_reference(r, x, y) for r in references if is_finite(r.value)),
         *(_band(s, i, x, y) for i, s in enumerate(series) if s.band),
         *(_line(s, i, x, y) for i, s in enumerate(series)),
+        *_missing(series, x, y),
         *(_end_labels(series, drawn, x, y, margin=margin) if wide or len(series) == 1 else []),
     ]
     summary = f"{title}. {x_label} against {y_label}. " + "; ".join(_in_words(s, p) for s, p in zip(series, drawn, strict=True))
@@ -206,10 +210,8 @@ def _in_words(series: Series, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> _Scale:
-    low, high = min(xs), max(xs)
-    ticks = nice_ticks(low, high, count=max(2, int((end - start) // 80)), least_step=1.0 if counts else 0.0)
-    if high <= low:
-        return _Scale(ticks[0], ticks[-1], start, end, ticks)
+    low, high = (min(xs), max(xs)) if min(xs) < max(xs) else (0.0, max(xs) or 1.0)
+    ticks = nice_ticks(low, high, count=max(2, int((end - start) // 64)), least_step=1.0 if counts else 0.0)
     low = 0.0 if 0 < low < high * 0.2 else low  # the first point of a run lies near nothing seen; an axis from 0 reads better
     return _Scale(low, high, start, end, [t for t in ticks if low <= t <= high])
 
@@ -274,13 +276,20 @@ def _line(series: Series, index: int, x: _Scale, y: _Scale) -> str:
     return "".join(shapes)
 
 
+def _missing(series: Sequence[Series], x: _Scale, y: _Scale) -> list[str]:
+    """Strokes on the axis where a value is not finite, so that a gap is not taken for a pause."""
+    places = {round(x(a), 1) for s in series for a, b in s.points if is_finite(a) and not is_finite(b)}
+    path = "".join(f"M{at:.1f} {y.start:.1f}v-8" for at in sorted(places))
+    return [f'<path class="missing" d="{path}"><title>not a finite number</title></path>'] if path else []
+
+
 def _path(places: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
 
 
 def _mark(index: int, at_x: float, at_y: float, *, title: str = "") -> str:
     """A circle, square, diamond or triangle: series differ by shape as well as by colour."""
-    tip, kind, r = (f"<title>{escape(title)}</title>" if title else ""), f'class="mark s{index % COLOURS}"', 3.5
+    tip, kind, r = (f"<title>{escape(title)}</title>" if title else ""), f'class="mark s{index % COLOURS}"', 3.2
     if index % 4 == 0:
         return f'<circle {kind} cx="{at_x:.1f}" cy="{at_y:.1f}" r="{r}">{tip}</circle>'
     corners = {
@@ -399,7 +408,8 @@ def _bar(bar: Bar, x: _Scale, *, top: float, stacked: bool) -> str:
     if bar.interval:
         low, high = x(max(bar.interval[0], 0.0)), x(bar.interval[1])
         reach = max(reach, high)
-        parts.append(f'<path class="whisker" d="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 5:.1f}v10M{high:.1f} {middle - 5:.1f}v10"/>')
+        shape = f'd="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 5:.1f}v10M{high:.1f} {middle - 5:.1f}v10"'
+        parts.append(f'<path class="whisker halo" {shape}/><path class="whisker" {shape}/>')
     label = fit(bar.label, _SIZE + 1, x.end if stacked else x.start - 12)
     place = f'x="0" y="{top - 5:.1f}"' if stacked else f'x="{x.start - 10:.1f}" y="{middle + 4.5:.1f}" text-anchor="end"'
     parts.append(f'<text class="bar-name {bar.role}" {place}>{escape(label)}</text>')
@@ -408,7 +418,7 @@ def _bar(bar: Bar, x: _Scale, *, top: float, stacked: bool) -> str:
 
 
 def interval_strip(
-    value: float, *, interval: tuple[float, float] | None, floors: Sequence[float], maximum: float, label: str, width: int = 150
+    value: float, *, interval: tuple[float, float] | None, floors: Sequence[float], maximum: float, label: str, width: int = 190
 ) -> Html:
     """A value with its interval on a thin scale from 0 to `maximum`, and the floors as grey strokes; for a table's row."""
     x = _Scale(0.0, max(maximum, 1e-9), 5.0, width - 5.0)

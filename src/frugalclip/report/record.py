@@ -72,7 +72,7 @@ class RunRecord:
 
     def cut_short(self) -> str | None:
         """How far a run came that did not reach its end, in words; None when it did, or when nothing says otherwise."""
-        done, planned = self.last.get("step"), self.planned_steps()
+        done, planned = self.training.get("steps", self.last.get("step")), self.planned_steps()
         if planned and is_finite(done) and done < planned:
             return f"step {number(done)} of {number(planned)}"
         if not self.training:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.records import RunDirectory, write_atomically
-from frugalclip.report.formats import Html, duration, escape, is_finite, number, percent, plural, short_count, span
+from frugalclip.report.formats import NBSP, Html, duration, escape, is_finite, number, percent, plural, short_count, shorten, span
 from frugalclip.report.gallery import Gallery, extremes
 from frugalclip.report.html import (
     Section,
@@ -48,6 +48,7 @@ from frugalclip.report.tables import (
 _SEEN = "samples seen"
 _CHARTED = ("loss", "lr", "scale")  # columns with a chart of their own; the others are folded away
 _WATCHED = 5  # lines in the chart of evaluation points
+_ORDER = ("top1", "t2i_r1", "i2t_r1", "mean_per_class", "top5", "t2i_r5", "i2t_r5")  # which metrics get these lines
 _LISTED = 500  # classes in the whole table at most
 
 
@@ -79,7 +80,6 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _retrieval(gallery),
         _naming(gallery),
         _repeat(record),
-        _environment(record),
     ]
     return document(f"{record.name}: run report", head=_head(record), sections=[s for s in sections if s])
 
@@ -98,32 +98,46 @@ def _head(record: RunRecord) -> Html:
 def _headline(record: RunRecord) -> str:
     result = next((e for e in record.evaluations if primary_metric(e)), None)
     if result is None:
-        return f'<div class="headline"><div><h2>No result yet</h2><p class="subject">{escape(_why_no_result(record))}</p></div></div>'
+        return f'<div class="headline"><div><h2>No result yet</h2>{_why_no_result(record)}</div></div>'
     metric = primary_metric(result) or ""
     interval = interval_of(result, metric)
-    reach = (
-        f"{level(result)} {span(interval, in_percent=in_percent(metric))}{' %' if in_percent(metric) else ''}"
-        if interval
-        else "No interval was computed"
-    )
-    samples = f", {plural(result['samples'], 'sample')}" if isinstance(result.get("samples"), int) else ""
+    unit = f"{NBSP}%" if in_percent(metric) else ""
+    reach = f"{level(result)} {span(interval, in_percent=in_percent(metric))}{unit}" if interval else "No interval was computed"
+    title = f"{task_name(result.get('task'))}, {_inside(metric_name(metric))}"
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result, metric))
     text = (
-        f'<h2>{escape(task_name(result.get("task")))}: {escape(metric_name(metric))}</h2><p class="subject" dir="auto">{escape(subject(result) + samples)}</p>'
+        f'<h2>{escape(title)}</h2><p class="subject" dir="auto">{escape(_judged(result))}</p>'
         f'<p class="big">{escape(figure(metric, result["metrics"][metric]))}</p><p class="reach">{escape(reach)}</p><ul class="verdict">{said}</ul>'
     )
     if not in_percent(metric):
         return f'<div class="headline"><div>{text}</div></div>'
     rows = bars(result, metric, name="this model")
-    title = f"{task_name(result.get('task'))}, {metric_name(metric)}"
     drawing = at_both_widths(lambda width: bar_comparison(rows, title=title, axis_label=f"{metric_name(metric)} (%)", width=width), wide=600)
     return f'<div class="headline"><div>{text}</div><div>{drawing}</div></div>'
 
 
+def _inside(name: str) -> str:
+    """A name as it stands inside a sentence."""
+    return name[:1].lower() + name[1:]
+
+
+def _judged(result: Mapping[str, Any]) -> str:
+    """On what a figure was measured, and among how many."""
+    samples, classes = result.get("samples"), result.get("classes")
+    names = classes.get("restricted") if isinstance(classes, Mapping) else None
+    parts = [
+        subject(result),
+        plural(samples, "picture") if isinstance(samples, int) else "",
+        f"{names:,} names to choose from" if isinstance(names, int) else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
 def _why_no_result(record: RunRecord) -> str:
-    if record.cut_short():
-        return f"The run stopped at {record.cut_short()}, before its evaluation. Go on with: {_resume(record)}"
-    return f"metrics.json holds no evaluation. Make one with: frugalclip evaluate {shlex.quote(record.path)} --data PATH --task zeroshot"
+    if cut := record.cut_short():
+        return command(_resume(record), label=f"The run stopped at {cut}, before its evaluation. Go on with:")
+    line = f"frugalclip evaluate {shlex.quote(record.path)} --data PATH --task zeroshot"
+    return command(line, label="The run is finished, but metrics.json holds no evaluation. Make one with:")
 
 
 def _resume(record: RunRecord) -> str:
@@ -137,6 +151,8 @@ def _tiles(record: RunRecord) -> Html:
     rate = training.get("samples_per_second")
     rate = seen / seconds if rate is None and is_finite(seen) and is_finite(seconds) and seconds > 0 else rate
     parameters = training.get("parameters")
+    if isinstance(parameters, Mapping):  # by tower
+        parameters = parameters.get("total", sum(v for v in parameters.values() if is_finite(v)))
     return definitions(
         [
             ("samples seen", short_count(seen) if seen is not None else None),
@@ -144,7 +160,7 @@ def _tiles(record: RunRecord) -> Html:
             ("samples a step", number(record.batch) if record.batch else None),
             ("training time", duration(seconds) if seconds is not None else None),
             ("samples a second", number(round(rate)) if is_finite(rate) and rate >= 10 else number(rate) if rate is not None else None),
-            ("parameters", plain(parameters) if isinstance(parameters, Mapping) else short_count(parameters) if parameters is not None else None),
+            ("parameters", short_count(parameters) if parameters is not None else None),
         ],
         kind="tiles",
     )
@@ -168,7 +184,11 @@ def _advice(record: RunRecord) -> Section | None:
 def _data(record: RunRecord, gallery: Gallery) -> Section:
     data = record.recipe.get("data")
     data = data if isinstance(data, Mapping) else {"path": data} if data else {}
-    known: dict[str, Any] = {"data": data.get("path"), "condition": data.get("where"), **{words(k): plain(v) for k, v in gallery.data.items()}}
+    known: dict[str, Any] = {
+        "data": data.get("path"),
+        "condition": data.get("where"),
+        **{words(k): shorten(plain(v), 240) for k, v in gallery.data.items()},
+    }
     seen, pairs = record.last.get("samples_seen"), gallery.data.get("pairs")
     count = int(str(pairs).replace(",", "")) if str(pairs).replace(",", "").isdigit() else 0
     known |= {"passes over the data": f"{seen / count:.1f}"} if is_finite(seen) and count else {}
@@ -196,7 +216,8 @@ def _curves(record: RunRecord) -> Section:
     if not shown:
         return Section("curves", "How training went", "<p>metrics.jsonl holds no row: the run ended before its first step.</p>")
     body = f'<div class="charts">{"".join(shown)}</div>'
-    others = [c for key in columns if key not in _CHARTED and (c := _column_chart(record, key, title=words(key).replace(" / ", ": ")))]
+    left = [key for key in columns if key not in _CHARTED and not key.endswith("/chance")]  # chance is a line in the chart of its loss
+    others = [c for key in left if (c := _column_chart(record, key, title=words(key).replace(" / ", ": ")))]
     if others:
         body += folded(f"{plural(len(others), 'more curve')}: logs of the objectives", f'<div class="charts">{"".join(others)}</div>')
     if points := record.points():
@@ -215,10 +236,11 @@ def _loss_chart(record: RunRecord) -> Html | None:
     tail = [v for v in losses[-max(1, len(losses) // 20) :] if is_finite(v)]
     if tail and guess is not None:
         end = sum(tail) / len(tail)
-        batch = f"ln({number(record.batch)} candidates)" if record.batch and abs(guess - math.log(record.batch)) < 0.02 else "the loss of guessing"
-        notes.append(
-            f"Over the last {plural(len(tail), 'step')} the loss is {end:.2f} nats, {abs(end - guess):.2f} {'below' if end < guess else 'above'} {batch}."
-        )
+        is_log = record.batch and abs(guess - math.log(record.batch)) < 0.02
+        guessing = f"ln({number(record.batch)}), the loss of guessing" if is_log else "the loss of guessing"
+        against = f"{abs(end - guess):.2f} {'below' if end < guess else 'above'} {guessing}"
+        when = f"Over the last {plural(len(tail), 'step')}" if len(tail) > 1 else "At the last step"
+        notes.append(f"{when} the loss is {end:.2f} nats, {against}.")
     draw = partial(_draw, [series], title="Training loss", y_label="loss (nats)", references=references)
     return chart("Training loss", draw, note=" ".join(notes))
 
@@ -232,13 +254,16 @@ def _column_chart(record: RunRecord, key: str, *, title: str, y_label: str = "")
     if not seen:
         return None
     series, _ = thin(seen, values, name=y_label or words(key))
-    return chart(title, partial(_draw, [Series(series.name, series.points)], title=title, y_label=y_label or words(key)))
+    chance = [v for v in record.series(key.removesuffix("loss") + "chance")[1] if is_finite(v)] if key.endswith("/loss") else []
+    references = [Reference(chance[-1], f"guessing: {chance[-1]:.2f}")] if chance else []
+    return chart(title, partial(_draw, [Series(series.name, series.points)], title=title, y_label=y_label or words(key), references=references))
 
 
 def _evaluation_charts(record: RunRecord) -> list[Html]:
     points = record.points()
     names = list(dict.fromkeys(name for row in points for name, value in row["evaluation"].items() if isinstance(value, (int, float))))
-    shares = sorted((n for n in names if in_percent(n)), key=_importance)
+    order = {metric: place for place, metric in enumerate(_ORDER)}
+    shares = sorted((n for n in names if in_percent(n)), key=lambda n: order.get(n.rpartition("/")[2], len(order)))
     if not shares:
         return []
     first, rest = shares[:_WATCHED], shares[_WATCHED:]
@@ -248,17 +273,11 @@ def _evaluation_charts(record: RunRecord) -> list[Html]:
     return [chart("Evaluation during training", draw, note=note)]
 
 
-def _importance(name: str) -> tuple[int, int]:
-    metric = name.rpartition("/")[2]
-    order = ("top1", "t2i_r1", "i2t_r1", "mean_per_class", "top5", "t2i_r5", "i2t_r5")
-    return (order.index(metric) if metric in order else len(order), 0)
-
-
 def _short_metric(name: str) -> str:
     """`retrieval/t2i_r1` as `text → picture R@1`, for the end of a line."""
     task, _, metric = name.rpartition("/")
-    text = metric_name(metric).replace(", recall at ", " R@").replace(" accuracy", "")
-    return text[:1].lower() + text[1:] if task in ("zeroshot", "retrieval", "") else f"{words(task)} {text[:1].lower()}{text[1:]}"
+    text = _inside(metric_name(metric).replace(", recall at ", " R@").replace(" accuracy", ""))
+    return text if task in ("zeroshot", "retrieval", "") else f"{words(task)} {text}"
 
 
 def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
@@ -271,10 +290,10 @@ def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
     return table(columns, rows, caption="Evaluation points", sortable=True)
 
 
-def _evaluations(record: RunRecord) -> Section:
+def _evaluations(record: RunRecord) -> Section | None:
     shown = [e for e in record.evaluations if isinstance(e.get("metrics"), Mapping) and e["metrics"]]
     if not shown:
-        return Section("evaluations", "Evaluations", f"<p>{escape(_why_no_result(record))}</p>")
+        return None  # the head of the page says so, and what to do
     parts = (f'<div class="evaluation">{evaluation_table(e)}{folded("What these figures depend on", evaluation_notes(e))}</div>' for e in shown)
     intro = (
         "Chance is what guessing scores. A floor needs no training of ours; a model that does not pass it has learned nothing that counts. "
@@ -297,7 +316,7 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
         "Where several are equal, those shown were drawn by seed."
     )
     columns = [Column("Class"), Column("Top-1", figures=True), Column("Pictures", figures=True), Column("Most often taken for")]
-    rows = [[e.get("name"), percent(e["top1"]), e.get("samples"), e.get("mistaken_for")] for e in entries[:_LISTED]]
+    rows = [[shorten(e.get("name"), 120), percent(e["top1"]), e.get("samples"), shorten(e.get("mistaken_for") or "", 120)] for e in entries[:_LISTED]]
     cut = f" (first {_LISTED:,} of {len(entries):,})" if len(entries) > _LISTED else ""
     whole = folded(f"All classes as a table{cut}", table(columns, rows, caption="Every class, best first", sortable=True))
     return Section("classes", "Best and worst classes", class_columns(best, worst) + whole, intro)
@@ -331,13 +350,13 @@ def _repeat(record: RunRecord) -> Section:
         body += command(str(record.environment["command"]), label="As it was started:")
     if record.environment.get("commit"):
         body += command(f"git checkout {shlex.quote(str(record.environment['commit']))}", label="The code it ran with:")
+    body += f"<h3>Environment</h3>{_environment(record)}"
     return Section("repeat", "Repeat it", body + folded("The resolved recipe, recipe.yaml", source(record.recipe_text)))
 
 
-def _environment(record: RunRecord) -> Section:
+def _environment(record: RunRecord) -> str:
     content = {k: v for k, v in record.environment.items() if k not in ("command", "commit", "versions")}
     versions = record.environment.get("versions")
     pairs = [(words(name), plain(value)) for name, value in content.items() if value is not None]
     pairs += [(str(name), str(value)) for name, value in versions.items()] if isinstance(versions, Mapping) else []
-    body = definitions(pairs) or "<p>environment.json is missing, so the figures cannot be tied to a machine and versions.</p>"
-    return Section("environment", "Environment", body)
+    return definitions(pairs) or "<p>environment.json is missing, so the figures cannot be tied to a machine and versions.</p>"

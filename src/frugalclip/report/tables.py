@@ -32,9 +32,10 @@ class Column:
     title: str
     figures: bool = False
     note: str = ""  # shown small below the title
+    kind: str = ""  # class of its cells, for the style sheet
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: str, sortable: bool = False) -> Html:
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: str, sortable: bool = False, stacked: bool = False) -> Html:
     """A table whose first column names the rows, in a frame that scrolls sideways on a narrow screen.
 
     Args:
@@ -42,25 +43,34 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: 
         rows: cells; `Html` is put in as it is, anything else is escaped.
         caption: what the table holds; read out, and shown above it.
         sortable: let the reader sort by a click on a title (with script only).
+        stacked: on a phone, the first cell of a row stands above the others.
     """
-    heads = "".join(f'<th scope="col"{_figures(c)}>{escape(c.title)}{f"<small>{escape(c.note)}</small>" if c.note else ""}</th>' for c in columns)
-    body = "".join(
-        f"<tr>{''.join(_cell(column, value, first=i == 0) for i, (column, value) in enumerate(zip(columns, row, strict=True)))}</tr>" for row in rows
+    heads = "".join(map(_head, columns))
+    body = "".join(f'<tr role="row">{"".join(map(_cell, columns, row, [True] + [False] * len(row)))}</tr>' for row in rows)
+    kinds = " ".join(k for k, given in (("sortable", sortable), ("stacked", stacked)) if given)
+    shown = sum(not column.kind for column in columns[1:])
+    inner = (  # roles are said although tables have them: a browser may drop them where the style sheet stacks cells
+        f'<table role="table" class="{kinds}" style="--columns: {shown}"><caption>{escape(caption)}</caption>'
+        f'<thead role="rowgroup"><tr role="row">{heads}</tr></thead><tbody role="rowgroup">{body}</tbody></table>'
     )
-    kind = ' class="sortable"' if sortable else ""
-    inner = f"<table{kind}><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     return Html(f'<div class="frame" tabindex="0" role="region" aria-label="{escape(caption)}">{inner}</div>')
 
 
-def _figures(column: Column) -> str:
-    return ' class="figures"' if column.figures else ""
+def _kinds(column: Column) -> str:
+    kinds = " ".join(k for k in ("figures" if column.figures else "", column.kind) if k)
+    return f' class="{kinds}"' if kinds else ""
 
 
-def _cell(column: Column, value: Any, *, first: bool) -> str:
-    if first:
-        return f'<th scope="row" dir="auto">{cell(value)}</th>'
+def _head(column: Column) -> str:
+    note = f"<small>{escape(column.note)}</small>" if column.note else ""
+    return f'<th scope="col" role="columnheader"{_kinds(column)}>{escape(column.title)}{note}</th>'
+
+
+def _cell(column: Column, value: Any, is_first: bool) -> str:
+    if is_first:
+        return f'<th scope="row" role="rowheader" dir="auto"{_kinds(column)}>{cell(value)}</th>'
     direction = "" if column.figures else ' dir="auto"'
-    return f"<td{_figures(column)}{direction}>{cell(value)}</td>"
+    return f'<td role="cell"{_kinds(column)}{direction}>{cell(value)}</td>'
 
 
 def definitions(pairs: Sequence[tuple[str, Any]], *, kind: str = "facts") -> Html:
@@ -193,7 +203,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Html:
     """All metrics of one evaluation: value with interval, the same on a scale, chance, and every floor."""
     metrics = _mapping(result.get("metrics"))
     floor_names = list(dict.fromkeys(name for metric in metrics for name in floors_of(result, metric)))
-    columns = [Column("Metric"), Column("This model", figures=True, note=level(result)), Column("0 to 100 %")]
+    columns = [Column("Metric"), Column("This model", figures=True, note=level(result)), Column("0 to 100 %", kind="strip-column")]
     columns += [Column("Chance", figures=True)] + [Column(words(name).capitalize(), figures=True, note="floor") for name in floor_names]
     rows = []
     for metric, value in metrics.items():
@@ -206,12 +216,12 @@ def evaluation_table(result: Mapping[str, Any]) -> Html:
         ]
         row += [None if chance is None else figure(metric, chance)] + [None if n not in floors else figure(metric, floors[n]) for n in floor_names]
         rows.append(row)
-    return table(columns, rows, caption=f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}")
+    return table(columns, rows, caption=f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}", stacked=True)
 
 
-def _strip(metric: str, value: Any, interval: tuple[float, float] | None, floors: Mapping[str, float], chance: float | None) -> Html | None:
+def _strip(metric: str, value: Any, interval: tuple[float, float] | None, floors: Mapping[str, float], chance: float | None) -> Html:
     if not in_percent(metric) or not is_finite(value):
-        return None
+        return Html("")
     marks = [*floors.values(), *([chance] if chance is not None else [])]
     label = f"{metric_name(metric)}: {percent(value)} on a scale from 0 to 100 %"
     return interval_strip(float(value), interval=interval, floors=marks, maximum=100.0, label=label)
