@@ -1,0 +1,167 @@
+"""Which text of a sample a text view reads, and its tokens.
+
+The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each distinct text is tokenised once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import DataError
+from frugalclip.core.random import uniform
+from frugalclip.core.types import Tokens
+from frugalclip.data.manifest import Manifest, value_code
+from frugalclip.data.tokens import Tokenizer
+
+_KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
+_SOURCE, _PICK, _DRAWS = 0, 1, 2  # which draw of a row decides what; later choices go behind, so that they do not move these
+
+
+class TextConfig(Settings):
+    """What one text view reads: the keys of `texts.<name>` in a recipe."""
+
+    pick: Literal["random", "first"] = Field("random", description="which of a sample's captions: another one each epoch, or always the first")
+    language: str | None = Field(None, description="a language of captions_by_language; samples without one are left out")
+    fields: list[str] = Field(default_factory=list, description="fields whose value may stand in for a caption, such as keywords")
+    field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """Texts of every row, as positions in the pool."""
+
+    texts: np.ndarray  # (texts of all rows,) int64
+    offsets: np.ndarray  # (samples + 1,) int64
+
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+
+class TextPool:
+    """Distinct texts, numbered as they come."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def choices(self, texts: Iterable[Iterable[str]]) -> _Choices:
+        """Number the texts of every row; blank ones are left out."""
+        numbers, lengths = [], [0]
+        for row in texts:
+            kept = [self._numbers.setdefault(text, len(self._numbers)) for text in row if text and not text.isspace()]
+            numbers.extend(kept)
+            lengths.append(len(kept))
+        return _Choices(np.array(numbers, dtype=np.int64), np.cumsum(lengths, dtype=np.int64))
+
+    def texts(self) -> list[str]:
+        return list(self._numbers)
+
+
+class TextViews:
+    """The text views of a data set.
+
+    Args:
+        manifest: the data set.
+        configs: view -> what it reads.
+        tokenizer: makes the ids.
+        seed: of the run.
+
+    Raises:
+        DataError: for an unknown field or language.
+    """
+
+    def __init__(self, manifest: Manifest, configs: Mapping[str, TextConfig], *, tokenizer: Tokenizer, seed: int) -> None:
+        pool = TextPool()
+        self.tokenizer = tokenizer
+        self._views = {name: _TextView(manifest, config, pool, name=name, seed=seed) for name, config in configs.items()}
+        self._texts = pool.texts()
+        self._table = tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
+        self._codes: np.ndarray | None = None
+        self.has_text = np.ones(len(manifest), dtype=bool)  # (samples,) False where some view finds nothing to read
+        for view in self._views.values():
+            self.has_text &= view.counts > 0
+
+    def draw(self, rows: np.ndarray, *, epoch: int) -> dict[str, np.ndarray]:
+        """Choose the text of every view.
+
+        Args:
+            rows: (batch,) rows of the data set, each with a text in every view.
+            epoch: passes over the data so far.
+
+        Returns:
+            view -> (batch,) numbers of texts.
+        """
+        return {name: view.draw(rows, epoch) for name, view in self._views.items()}
+
+    def tokens(self, drawn: np.ndarray) -> Tokens:
+        """Ids of drawn texts, padded to the longest: (batch, length)."""
+        if self._table is None:
+            return self.tokenizer.encode([self._texts[i] for i in drawn])
+        return self._table.tokens(drawn, pad=self.tokenizer.pad)
+
+    def texts(self, drawn: np.ndarray) -> list[str]:
+        """Drawn texts as they stand in the data."""
+        return [self._texts[i] for i in drawn]
+
+    def codes(self, drawn: np.ndarray) -> np.ndarray:
+        """(batch,) int64, equal exactly for equal texts."""
+        if self._codes is None:
+            self._codes = np.array([value_code(text) for text in self._texts], dtype=np.int64)
+        return self._codes[drawn]
+
+
+class _TextView:
+    """One text view: the captions and field texts each row may show."""
+
+    def __init__(self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int) -> None:
+        self.config, self.stream, self.seed = config, f"text/{name}", seed
+        self.captions = pool.choices(manifest.captions(language=config.language))
+        self.fields = pool.choices(_field_texts(manifest, config.fields))
+        every = np.arange(len(manifest))
+        self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
+
+    def draw(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+        draws = uniform(self.seed, self.stream, counters, _DRAWS)
+        captions, fields = self.captions.counts(rows), self.fields.counts(rows)
+        is_field = (fields > 0) & ((draws[:, _SOURCE] < self.config.field_probability) | (captions == 0))
+        caption_pick = draws[:, _PICK] if self.config.pick == "random" else 0.0
+        result = np.empty(len(rows), dtype=np.int64)
+        result[~is_field] = _picked(self.captions, rows, caption_pick * captions)[~is_field]
+        result[is_field] = _picked(self.fields, rows, draws[:, _PICK] * fields)[is_field]
+        return result
+
+
+def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(batch,) the text at `place` of each row; anything for a row that has none."""
+    places = choices.offsets[rows] + place.astype(np.int64)
+    return choices.texts[np.minimum(places, len(choices.texts) - 1)] if len(choices.texts) else np.zeros(len(rows), dtype=np.int64)
+
+
+def _field_texts(manifest: Manifest, names: Sequence[str]) -> list[list[str]]:
+    """For every row, one text for each field that has a value there; lists are joined by commas."""
+    columns = [manifest.field(name) for name in names]
+    return [[_joined(column[row]) for column in columns] for row in range(len(manifest))]
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value if item is not None)
+    if isinstance(value, dict):
+        raise DataError("texts.fields names a field that holds mappings, expected text or lists; for captions by language set texts.NAME.language.")
+    return "" if value is None else str(value)
+
+
+def texts_of(manifest: Manifest, configs: Iterable[TextConfig]) -> Iterable[str]:
+    """Every text that these views may read, as often as it occurs: what a vocabulary is trained on."""
+    for config in configs:
+        for row in manifest.captions(language=config.language):
+            yield from row
+        for row in _field_texts(manifest, config.fields):
+            yield from filter(None, row)
