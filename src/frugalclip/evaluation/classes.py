@@ -102,7 +102,8 @@ def collect_classes(
         found = next((row[0] for row in names if row), None)
         if found is None:
             raise DataError(f"none of the {len(selected)} rows of {selected.name} has a name ({source}); choose another --label-field.")
-        raise DataError(f"'{found}' ({source}) is not in the class list; {known_names(found, [s[0] for s in synonyms])}")
+        origin, tail = source.partition(",")[0], known_names(found, [s[0] for s in synonyms])
+        raise DataError(f"'{found}', what a row is called by its {origin}, is not in the class list; {tail}")
     return Classes([texts[0] for texts in synonyms], synonyms, labels, source)
 
 

@@ -25,9 +25,13 @@ class Encoder(Protocol):
 
     preprocess: Any
 
-    def encode_text(self, texts: list[str], /) -> Tensor: ...
+    def encode_text(self, texts: list[str], /) -> Tensor:
+        """(texts, dim) features, of any length."""
+        ...
 
-    def image_features(self, manifest: Manifest, /) -> Any: ...
+    def image_features(self, manifest: Manifest, /) -> Any:
+        """A record of `features` (kept, dim), `rows` (kept,) of the manifest, and `faults`: (row, cause) of each that is lost."""
+        ...
 
 
 def evaluate_zeroshot(

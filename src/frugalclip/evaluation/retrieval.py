@@ -71,14 +71,15 @@ class RetrievalTask:
         texts = np.unique(pairs[:, 1])
         text_place = np.full(len(self.texts), -1)
         text_place[texts] = np.arange(len(texts))
-        groups = group_codes(np.concatenate([self.image_groups[images], self.text_groups[texts]]), len(images) + len(texts))
+        kept = np.stack([image_place[pairs[:, 0]], text_place[pairs[:, 1]]], axis=1)
+        groups = group_codes(self.image_groups[images], len(images))
         return RetrievalTask(
             texts=[self.texts[i] for i in texts],
             rows=self.rows[images],
             ids=[self.ids[i] for i in images],
-            pairs=torch.from_numpy(np.stack([image_place[pairs[:, 0]], text_place[pairs[:, 1]]], axis=1)),
-            image_groups=groups[: len(images)],
-            text_groups=groups[len(images) :],
+            pairs=torch.from_numpy(kept),
+            image_groups=groups,
+            text_groups=groups[_first_image(kept, len(texts))],
             about=self.about,
         )
 
@@ -178,8 +179,6 @@ def retrieval_task(manifest: Manifest, *, language: str | None = None, group: st
             pairs.append((image, place[text]))
     right = torch.tensor(pairs, dtype=torch.int64)
     image_groups = group_codes(manifest.codes(group)[rows] if group else None, len(rows))
-    first = np.full(len(texts), len(rows), dtype=np.int64)
-    np.minimum.at(first, right[:, 1].numpy(), right[:, 0].numpy())
     ids = manifest.ids
     about = {
         "prompts": {"set": "plain", "templates": ["{}"]},
@@ -187,7 +186,7 @@ def retrieval_task(manifest: Manifest, *, language: str | None = None, group: st
         "left_out": {"without a caption" + (f" in {language}" if language else ""): len(manifest) - len(rows)},
         "interval_over": group or "pictures, with their captions",
     }
-    return RetrievalTask(texts, rows, [ids[i] for i in rows], right, image_groups, image_groups[first], about)
+    return RetrievalTask(texts, rows, [ids[i] for i in rows], right, image_groups, image_groups[_first_image(right.numpy(), len(texts))], about)
 
 
 def retrieval_metrics(image_features: Tensor, text_features: Tensor, pairs: Tensor) -> dict[str, float]:
@@ -204,6 +203,13 @@ def retrieval_metrics(image_features: Tensor, text_features: Tensor, pairs: Tens
     alone = np.arange(len(image_features)), np.zeros(len(text_features), np.int64)
     task = RetrievalTask([""] * len(text_features), alone[0], [""] * len(image_features), pairs, *alone, {})
     return task.metrics(image_features, text_features)
+
+
+def _first_image(pairs: np.ndarray, texts: int) -> np.ndarray:
+    """(texts,) the first picture that bears each caption, from (pairs, 2) image and text."""
+    first = np.full(texts, np.iinfo(np.int64).max)
+    np.minimum.at(first, pairs[:, 1], pairs[:, 0])
+    return first
 
 
 def _percent(name: str, value: float) -> float:

@@ -51,7 +51,15 @@ class ZeroshotTask:
         return cosine_scores(unit(image_features), self.class_features(text_features))
 
     def metrics(self, image_features: Tensor, text_features: Tensor) -> dict[str, float]:
-        """top1, top5, mean_per_class and the same with `generalised_`, in percent; cheap enough for every evaluation point of a run."""
+        """Accuracies, cheap enough for every evaluation point of a run.
+
+        Args:
+            image_features: (samples, dim) features of `rows`, any length.
+            text_features: (prompts, dim) features of `texts`, any length.
+
+        Returns:
+            top1, top5, mean_per_class and the same with `generalised_`, in percent.
+        """
         return {
             name: 100 * float(value) for name, value in _pool_metrics(self._ranks(self.scores(image_features, text_features)), self.labels).items()
         }
@@ -186,7 +194,16 @@ def zeroshot_metrics(image_features: Tensor, class_features: Tensor, labels: Ten
 
 
 def pool_ranks(scores: Scores, labels: Tensor, *, classes: int) -> dict[str, Ranks]:
-    """Ranks on the restricted and the generalised pool, by the prefix of their metrics."""
+    """Ranks on the restricted and the generalised pool.
+
+    Args:
+        scores: gives (rows, classes).
+        labels: (samples, most) int64 right classes, -1 for none.
+        classes: how many there are in the generalised pool.
+
+    Returns:
+        prefix of the metrics -> ranks.
+    """
     found = {}
     for prefix, pool in _pools(labels, classes).items():
         place = torch.full((classes,), -1, dtype=torch.int64)
