@@ -1,6 +1,7 @@
 """`frugalclip embed`: the vectors of a data set on disk, for search, probes and training on frozen features."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -52,9 +53,8 @@ def embed(
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return embed_manifest(
-            encoder, manifest, out, what=what, dtype=dtype, batch=batch, centre=centre, where=where, progress=progress
-        )  # fmt: skip
+        options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
+        return embed_manifest(encoder, manifest, out, what=what, progress=progress, **options)
 
 
 def show(result: Embedded) -> None:
