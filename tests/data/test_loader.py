@@ -12,6 +12,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.types import Batch
 from frugalclip.data.loader import Loader, TextConfig, epoch_order
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
+from frugalclip.data.texts import texts_of
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.data.views import PRESETS, ViewConfig
 
@@ -242,6 +243,19 @@ def test_text_views_choose_by_their_own_rule(folder):
     assert {"photo 3", "a cat"} <= read["any"]
     assert "key , 3" in read["mixed"]
     assert "a cat" in read["mixed"]
+
+
+def test_texts_may_be_tokenised_ahead_or_when_drawn(folder, monkeypatch):
+    manifest = manifest_of(folder)
+    ahead = take(loader_of(manifest).batches(), 3)
+    monkeypatch.setattr("frugalclip.data.texts._KEPT_TEXTS", 0)
+    for first, second in zip(ahead, take(loader_of(manifest).batches(), 3), strict=True):
+        assert_same(first, second)
+
+
+def test_a_vocabulary_is_trained_on_every_text_a_view_may_read(folder):
+    texts = list(texts_of(manifest_of(folder, count=4, without_text=(2,)), [TextConfig(fields=["keywords"])]))
+    assert sorted(texts) == ["a cat", "a green", "a red", "key, 1", "key, 3", "photo 0", "photo 1", "photo 3"]
 
 
 def test_equal_texts_have_equal_codes(folder):

@@ -1,4 +1,5 @@
 import colorsys
+import io
 import json
 import math
 
@@ -12,6 +13,7 @@ from PIL import Image
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.random import uniform
+from frugalclip.data.images import decode
 from frugalclip.data.views import (
     PRESETS,
     Preprocess,
@@ -276,10 +278,14 @@ def test_preprocess_takes_any_mode_and_shape_and_comes_back_from_json():
         preprocess(["x.png"])  # pyright: ignore[reportArgumentType]
 
 
-def test_preprocess_turns_photos_upright():
+def test_preprocess_turns_photos_upright_once():
     image = Image.new("RGB", (8, 8), "white")
     image.paste((255, 0, 0), (0, 0, 8, 4))
-    image.getexif()[0x0112] = 3
-    turned = Preprocess(size=8, **IDENTITY)(image)
-    assert turned[0, 1, 0, 0] == 1  # red was on top, upside down it is below
-    assert turned[0, 1, 7, 0] == 0
+    exif = image.getexif()
+    exif[0x0112] = 3
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=exif)
+    for picture in (Image.open(buffer), decode(buffer.getvalue())):
+        turned = Preprocess(size=8, **IDENTITY)(picture)
+        assert turned[0, 1, 0, 0] == 1  # red was on top; upside down it is below
+        assert turned[0, 1, 7, 0] == 0

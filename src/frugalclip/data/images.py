@@ -148,13 +148,27 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
         truncated = "truncated" in text.lower() or isinstance(error, EOFError) or "not enough" in text.lower()
         cause, what = ("truncated", "the image ends early") if truncated else ("broken-image", "the image cannot be decoded")
         raise BadImage(cause, f"{what} ({type(error).__name__}: {text or 'no detail'}); copy it again or delete it.") from None
+    return upright_rgb(image)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """RGB on white, turned upright by its EXIF tag; metadata stays behind, so that nothing turns the picture twice.
+
+    Raises:
+        BadImage: when its mode cannot be made RGB.
+    """
     orientation = _orientation(image)
     try:
         with _quiet:
             picture = _rgb_on_white(image)
-        return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+        if orientation in _UPRIGHT:
+            picture = picture.transpose(_UPRIGHT[orientation])
+        elif picture is image:
+            picture = image.copy()
     except Exception as error:
         raise BadImage("broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG.") from None
+    picture.info = {}
+    return picture
 
 
 def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

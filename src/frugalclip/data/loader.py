@@ -10,6 +10,7 @@ are made in this process, so that the number of workers changes nothing in a bat
 
 import contextlib
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ class _Decoding(Dataset[_Decoded]):
 
     def _squashed(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
         data = self.reader.bytes(row)
-        picture = decode(data, at_least=2 * self.side)  # the reduction that `decode_all` allows too
+        picture = decode(data, at_least=2 * self.side)  # the same reduction as `decode_all`
         square = picture.resize((self.side, self.side), Image.Resampling.BICUBIC)
         return np.asarray(square).transpose(2, 0, 1), size_of(data)
 
@@ -248,6 +249,7 @@ def _worked(dataset: _Decoding, places: Iterator[tuple[int, int]], *, workers: i
         prefetch_factor=4,
         persistent_workers=True,
         collate_fn=_unchanged,
+        worker_init_fn=_leave_signals,
     )
     with _quiet_fork():
         iterator = iter(loader)
@@ -257,6 +259,12 @@ def _worked(dataset: _Decoding, places: Iterator[tuple[int, int]], *, workers: i
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(f"a decoding process died ({str(error).splitlines()[0]}); set data.workers to fewer, or to 0.") from error
+
+
+def _leave_signals(_: int) -> None:
+    """Ctrl-C reaches every process of the terminal: the trainer decides when to stop, and needs its batches until then."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _unchanged(sample: Any) -> Any:

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.random import uniform
+from frugalclip.data.images import upright_rgb
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI CLIP
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -356,7 +357,9 @@ class Preprocess(Settings):
 
     def resized(self, image: Image.Image) -> Image.Image:
         """RGB of size x size, before normalisation."""
-        image = on_white(image)
+        if not isinstance(image, Image.Image):
+            raise DataError(f"expected a PIL image, found {type(image).__name__}; open files with PIL.Image.open.")
+        image = upright_rgb(image)
         filter_name = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
         box = (0, 0, *image.size) if self.resize == "squash" else centre_box(image.size, self.size)
         return image.resize((self.size, self.size), filter_name, box=box)
@@ -388,14 +391,3 @@ def centre_box(shape: tuple[int, int], size: int) -> tuple[float, float, float, 
         box.append((offset * side / resized, (offset + size) * side / resized))
     (left, right), (top, bottom) = box
     return left, top, min(right, width), min(bottom, height)
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """Upright RGB, with white where the picture is transparent: what training saw of the same file."""
-    if not isinstance(image, Image.Image):
-        raise DataError(f"expected a PIL image, found {type(image).__name__}; open files with PIL.Image.open.")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
