@@ -23,6 +23,14 @@ def of_array(array: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def outcome(data: bytes) -> str:
+    """The mode of the decoded picture, or the cause why there is none."""
+    try:
+        return decode(data).mode
+    except BadImage as error:
+        return error.cause
+
+
 def pixel(data: bytes) -> tuple[int, ...]:
     picture = decode(data)
     assert picture.mode == "RGB"
@@ -144,10 +152,7 @@ def test_random_damage_never_escapes():
         damaged = bytearray(data)
         for place in generator.integers(0, len(data), 6):
             damaged[place] = generator.integers(256)
-        try:
-            assert decode(bytes(damaged)).mode == "RGB"
-        except BadImage as error:
-            assert error.cause in REASONS
+        assert outcome(bytes(damaged)) in ("RGB", *REASONS)
 
 
 def test_the_size_is_known_before_pixels_are(make: SimpleNamespace):
@@ -164,7 +169,7 @@ def test_a_jpeg_may_be_decoded_smaller_but_not_too_small(make: SimpleNamespace):
 
 
 def test_bad_image_crosses_process_borders():
-    error = pickle.loads(pickle.dumps(BadImage("svg", "a drawing.")))
+    error = pickle.loads(pickle.dumps(BadImage("svg", "a drawing.")))  # noqa: S301
     assert (error.cause, str(error)) == ("svg", "a drawing.")
 
 

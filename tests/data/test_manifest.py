@@ -88,7 +88,8 @@ def test_a_wrong_condition_says_what_exists(condition: str, words: list[str]):
 def test_codes_are_equal_exactly_where_values_are():
     codes = manifest(fields={"split": ["x", "y", "x", "x"]}).codes("split")
     assert codes.dtype == np.int64
-    assert (codes[0] == codes[2] == codes[3]) and codes[0] != codes[1]
+    assert codes[0] == codes[2] == codes[3]
+    assert codes[0] != codes[1]
     assert manifest().codes("captions")[0] == manifest().codes("captions")[2]
     assert len(set(manifest().codes("captions").tolist())) == 3
 

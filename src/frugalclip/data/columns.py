@@ -28,6 +28,7 @@ CAPTION_NAMES = (
 )
 ID_NAMES = ("id", "key", "uid", "sampleid", "imageid")
 LABEL_NAMES = frozenset({"label", "labelname", "classname", "class", "category"})
+TEXT_NAMES = frozenset(CAPTION_NAMES) - LABEL_NAMES - {"name"}
 _NUMBERED = re.compile(r"(caption|text|title|sentence|description|alt|alttext|comment|prompt)s?(\d+)")
 _LANGUAGE = re.compile(r"(?:caption|text|title)s?[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
@@ -242,9 +243,10 @@ def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def column_of(values: list[Any], name: str) -> pa.Array:
     """JSON values of one key as an array; objects stay objects only where they may be captions."""
-    keeps_objects = _plain(name) in CAPTION_NAMES
-    if not keeps_objects:
+    if _plain(name) not in TEXT_NAMES:
         values = [as_text(value) if _has_objects(value) else value for value in values]
+    elif any(_has_objects(value) and isinstance(value, list) for value in values):  # records such as {"raw": "a dog", "tokens": [...]}
+        values = [None if value is None else texts_in(value) for value in values]
     if any(isinstance(value, list) for value in values):  # one caption or several: a list either way
         values = [value if value is None or isinstance(value, list) else [value] for value in values]
     try:

@@ -311,17 +311,20 @@ def shards_manifest(paths: Sequence[Path], *, name: str, ledger: Ledger, notes: 
 def _add_shard(path: Path, place: str, result: Gathered, ledger: Ledger) -> None:
     index = shards.index(path)
     groups: dict[str, dict[str, shards.Member]] = {}
+    outside: dict[str, str] = {}
     for member in index.members:
         key, extension = shards.split_name(member.name)
         if not os.path.basename(key) or "__MACOSX" in key:
             continue
         if key.startswith("/") or ".." in key.split("/"):
-            ledger.drop(f"{path.name}/{_printable(member.name)}", "outside-folder", "a name in the tar")
+            outside.setdefault(f"{path.name}/{_printable(key)}", _printable(member.name))
         elif extension in groups.setdefault(key, {}):
             if extension in EXTENSIONS:
                 ledger.drop(f"{path.name}/{_printable(key)}", "duplicate-key", f"{_printable(member.name)} occurs again at byte {member.offset:,}")
         else:
             groups[key][extension] = member
+    for key, name in outside.items():
+        ledger.drop(key, "outside-folder", f"{name} in the tar")
     with path.open("rb") as file:
         for key, group in groups.items():
             _add_sample(file, _printable(key), group, place, path, result, ledger, last=index.fault is not None and key == next(reversed(groups)))

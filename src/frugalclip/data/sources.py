@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data import shards
-from frugalclip.data.folders import folder_manifest, shards_manifest
+from frugalclip.data.folders import SPLITS, folder_manifest, shards_manifest
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
@@ -102,13 +103,23 @@ def _read_files(paths: Sequence[Path], name: str, columns: Mapping[str, str] | N
     kind = kinds.pop()
     if kind == "tar":
         return _read_shards(paths, name)
-    sources = [_read_parquet(path, columns) if kind == "parquet" else _read_table(path, columns) for path in paths]
+    sources = [_with_split(_read_parquet(path, columns), path) if kind == "parquet" else _read_table(path, columns) for path in paths]
     return sources[0] if len(sources) == 1 else _together(sources, name)
+
+
+def _with_split(source: Source, path: Path) -> Source:
+    """Hugging Face names files `train-00000-of-00012.parquet`: the beginning is a field that the table lacks."""
+    found = re.fullmatch(r"(\w+)-\d+-of-\d+", path.stem)
+    manifest = source.manifest
+    if not found or found[1].lower() not in SPLITS or "split" in manifest.table.column_names:
+        return source
+    table = manifest.table.append_column("split", pa.repeat(pa.scalar(found[1]), len(manifest)))
+    return Source(Manifest(table, manifest.root, manifest.name), source.kind, source.ledger, source.notes)
 
 
 def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in (".tar", ".tgz") or ".tar." in path.name.lower():
+    if path.name.lower().endswith(_TARS):
         return "tar"
     if suffix in (".parquet", ".pq"):
         return "parquet"
@@ -185,7 +196,8 @@ def _read_folder(folder: Path, columns: Mapping[str, str] | None) -> Source:
     return Source(manifest, kind, ledger, notes)
 
 
-_KINDS = {"tar": (".tar", ".tar.gz", ".tgz"), "parquet": (".parquet", ".pq"), "table": (".csv", ".tsv", ".jsonl", ".ndjson"), "arrow": (".arrow",)}
+_TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_KINDS = {"tar": _TARS, "parquet": (".parquet", ".pq"), "table": (".csv", ".tsv", ".jsonl", ".ndjson"), "arrow": (".arrow",)}
 
 
 def _named(source: Source, folder: Path) -> Source:
