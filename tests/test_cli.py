@@ -4,6 +4,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,6 +13,14 @@ from frugalclip import __version__, cli
 from frugalclip.core.errors import DataError
 
 Verb = Callable[..., list[Any]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stand-in gives back."""
+
+    verb: str
+    is_finished: bool = True
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +36,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Verb:
     def put(verb: str, *names: str, raises: BaseException | None = None) -> list[Any]:
         calls: list[Any] = []
 
-        def recorder(name: str) -> Callable[..., str]:
-            def record(*arguments: Any, **options: Any) -> str:
+        def recorder(name: str) -> Callable[..., Result]:
+            def record(*arguments: Any, **options: Any) -> Result:
                 calls.append((name, arguments, options))
                 if raises:
                     raise raises
-                return f"result of {name}"
+                return Result(name)
 
             return record
 
@@ -86,7 +95,7 @@ def test_overrides_may_stand_between_options(stand_in: Verb):
     calls = stand_in("train")
     assert cli.main(["train", "clip", "data=my", "--out", "runs/x", "a.b=[1, 2]", "--resume", "c=1e-5"]) == 0
     assert calls[0] == ("train", ("clip", ["data=my", "a.b=[1, 2]", "c=1e-5"]), {"out": "runs/x", "resume": True})
-    assert calls[1] == ("show", ("result of train",), {})
+    assert calls[1] == ("show", (Result("train"),), {})
 
 
 def test_flags_reach_the_verbs(stand_in: Verb):
@@ -147,6 +156,15 @@ def test_an_interrupt_ends_with_130(stand_in: Verb, capsys: pytest.CaptureFixtur
     stand_in("doctor", raises=KeyboardInterrupt())
     assert cli.main(["doctor"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_and_saved_ends_with_130_and_says_no_more(
+    stand_in: Verb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    stand_in("train")
+    monkeypatch.setattr(sys.modules["frugalclip.verbs.train"], "train", lambda *a, **k: Result("train", is_finished=False))
+    assert cli.main(["train", "clip", "--out", "runs/x"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 def test_our_warnings_take_one_line_and_foreign_ones_keep_their_place(capsys: pytest.CaptureFixture[str]):

@@ -16,6 +16,8 @@ from typer.core import TyperGroup
 from frugalclip import __version__
 from frugalclip.core.errors import FrugalclipError, known_names
 
+INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
+
 
 class UsageError(FrugalclipError):
     """A command line that cannot be understood."""
@@ -34,6 +36,13 @@ class Verbs(TyperGroup):
         if args and args[0] not in self.commands:
             raise UsageError(f"'{args[0]}' is not a verb of {ctx.command_path}; {known_names(args[0], self.commands, limit=30)}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("frugalclip: interrupted; what was not saved yet is lost.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 _ORDER = ["demo", "doctor", "data", "plan", "train", "evaluate", "embed"]  # of the help: the order in which a newcomer meets them
@@ -104,7 +113,10 @@ def train(
     """Train a model by a recipe."""
     from frugalclip.verbs import train as verb
 
-    verb.show(verb.train(recipe, overrides or (), out=out, resume=resume))
+    result = verb.train(recipe, overrides or (), out=out, resume=resume)
+    verb.show(result)
+    if not result.is_finished:  # stopped by Ctrl-C, saved, and said so; a script must not go on as if it were done
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
@@ -237,17 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]  # so that it may be added at the end of a line that failed
     warnings.showwarning = _show_warning
     try:
-        code = app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        code = 130
+        return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
     except Exception as error:
         if debug or (sentence := _sentence(error)) is None:
             raise
         typer.echo(sentence, err=True)
         return 2
-    if code == 130:
-        typer.echo("frugalclip: interrupted; nothing but the unsaved part is lost.", err=True)
-    return code
 
 
 def _sentence(error: Exception) -> str | None:
@@ -271,10 +278,11 @@ def _usage(error: Any) -> str:
     if option is None or not hasattr(error, "possibilities"):
         return f"UsageError: {error.format_message().replace('Value error, ', '').rstrip('.')}; see '{place} --help'."
     known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")] if context else []
+    known = [name for name in known if name != "--help"]
     takes_settings = context is not None and any(parameter.name == "overrides" for parameter in context.command.params)
     name = option.lstrip("-").partition("=")[0]
     settings = f" Settings of the recipe are written without dashes: {name}=VALUE." if takes_settings else ""
-    return f"UsageError: {place} has no option {option}; {known_names(option, [*known, '--help'])}{settings}"
+    return f"UsageError: {place} has no option {option}; {known_names(option, known)}{settings}"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
