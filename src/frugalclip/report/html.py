@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from frugalclip.report.formats import Html, escape, number, percent, plural, shorten
-from frugalclip.report.gallery import ClassResult, Example, Picture
+from frugalclip.report.gallery import LONGEST, ClassResult, Example, Picture
 
 WIDE, NARROW = 548, 350  # px of a chart on a screen of two columns, and on a phone
 
@@ -89,12 +89,16 @@ def tile(picture: Picture | None, *, missing: str = "") -> Html:
     if picture is None:
         return Html(f'<div class="tile"><small>{escape(missing or "not readable")}</small></div>')
     size = f'width="{picture.width}" height="{picture.height}"'
-    return Html(f'<div class="tile"><img src="{escape(picture.uri)}" alt="{escape(picture.text)}" {size} loading="lazy" decoding="async"></div>')
+    return Html(f'<div class="tile"><img src="{escape(picture.uri)}" alt="{_caption(picture.text)}" {size} loading="lazy" decoding="async"></div>')
+
+
+def _caption(text: str) -> Html:
+    return escape(shorten(text, LONGEST))
 
 
 def pair_grid(pairs: Sequence[Picture]) -> Html:
     """Pictures with their captions below."""
-    items = "".join(f'<li>{tile(p)}<p class="clamp" dir="auto" title="{escape(p.text)}">{escape(p.text)}</p></li>' for p in pairs)
+    items = "".join(f'<li>{tile(p)}<p class="clamp" dir="auto" title="{_caption(p.text)}">{_caption(p.text)}</p></li>' for p in pairs)
     return Html(f'<ul class="pairs">{items}</ul>')
 
 
@@ -109,7 +113,7 @@ def _found_pictures(example: Example) -> str:
         f"<span>{f.score:.3f}</span>{_mark(f.is_right)}</div></li>"
         for f in example.found
     )
-    title = f'<p class="query"><b class="clamp" dir="auto" title="{escape(example.text)}">{escape(example.text)}</b>{_rank(example)}</p>'
+    title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
     return f'<div>{title}<ol class="answers">{answers}</ol></div>'
 
 
@@ -120,11 +124,11 @@ def found_names(examples: Sequence[Example]) -> Html:
 
 def _found_names(example: Example) -> str:
     answers = "".join(
-        f'<li class="{"right" if f.is_right else "wrong"}">{_mark(f.is_right)}<span class="clamp" dir="auto">{escape(f.text)}</span>'
+        f'<li class="{"right" if f.is_right else "wrong"}">{_mark(f.is_right)}<span class="clamp" dir="auto">{_caption(f.text)}</span>'
         f"<span>{f.score:.3f}</span></li>"
         for f in example.found
     )
-    title = f'<p class="query"><b class="clamp" dir="auto" title="{escape(example.text)}">{escape(example.text)}</b>{_rank(example)}</p>'
+    title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
     return f'<div class="naming">{tile(example.picture)}<div>{title}<ol>{answers}</ol></div></div>'
 
 

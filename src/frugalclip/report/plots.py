@@ -210,7 +210,9 @@ def _in_words(series: Series, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> _Scale:
-    low, high = (min(xs), max(xs)) if min(xs) < max(xs) else (0.0, max(xs) or 1.0)
+    low, high = min(xs), max(xs)
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0 if low else 1.0)
     ticks = nice_ticks(low, high, count=max(2, int((end - start) // 64)), least_step=1.0 if counts else 0.0)
     low = 0.0 if 0 < low < high * 0.2 else low  # the first point of a run lies near nothing seen; an axis from 0 reads better
     return _Scale(low, high, start, end, [t for t in ticks if low <= t <= high])

@@ -98,7 +98,7 @@ def _head(record: RunRecord) -> Html:
 def _headline(record: RunRecord) -> str:
     result = next((e for e in record.evaluations if primary_metric(e)), None)
     if result is None:
-        return f'<div class="headline"><div><h2>No result yet</h2>{_why_no_result(record)}</div></div>'
+        return f'<div class="headline plain"><div><h2>No result yet</h2>{_why_no_result(record)}</div></div>'
     metric = primary_metric(result) or ""
     interval = interval_of(result, metric)
     unit = f"{NBSP}%" if in_percent(metric) else ""
@@ -110,7 +110,7 @@ def _headline(record: RunRecord) -> str:
         f'<p class="big">{escape(figure(metric, result["metrics"][metric]))}</p><p class="reach">{escape(reach)}</p><ul class="verdict">{said}</ul>'
     )
     if not in_percent(metric):
-        return f'<div class="headline"><div>{text}</div></div>'
+        return f'<div class="headline plain"><div>{text}</div></div>'
     rows = bars(result, metric, name="this model")
     drawing = at_both_widths(lambda width: bar_comparison(rows, title=title, axis_label=f"{metric_name(metric)} (%)", width=width), wide=600)
     return f'<div class="headline"><div>{text}</div><div>{drawing}</div></div>'
@@ -238,7 +238,9 @@ def _loss_chart(record: RunRecord) -> Html | None:
         end = sum(tail) / len(tail)
         is_log = record.batch and abs(guess - math.log(record.batch)) < 0.02
         guessing = f"ln({number(record.batch)}), the loss of guessing" if is_log else "the loss of guessing"
-        against = f"{abs(end - guess):.2f} {'below' if end < guess else 'above'} {guessing}"
+        against = (
+            f"{abs(end - guess):.2f} {'below' if end < guess else 'above'} {guessing}" if abs(end - guess) >= 0.005 else f"no better than {guessing}"
+        )
         when = f"Over the last {plural(len(tail), 'step')}" if len(tail) > 1 else "At the last step"
         notes.append(f"{when} the loss is {end:.2f} nats, {against}.")
     draw = partial(_draw, [series], title="Training loss", y_label="loss (nats)", references=references)

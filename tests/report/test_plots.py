@@ -1,0 +1,192 @@
+import json
+import math
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frugalclip.report.plots import Bar, Reference, Series, bar_comparison, interval_strip, line_chart, nice_ticks, thin, tick_labels
+
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+def parsed(svg: str) -> ElementTree.Element:
+    """The drawing, which has to be well-formed XML to be anything in a page."""
+    return ElementTree.fromstring(svg)
+
+
+def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    return [e for e in root.iter() if name in (e.get("class") or "").split()]
+
+
+def corners(element: ElementTree.Element) -> list[tuple[float, float]]:
+    return [tuple(map(float, pair.split(","))) for pair in (element.get("points") or "").split()]  # pyright: ignore[reportReturnType]
+
+
+def hover(root: ElementTree.Element) -> dict:
+    return json.loads(root.get("data-hover") or "{}")
+
+
+@given(finite, st.floats(1e-6, 1e6), st.integers(2, 8))
+def test_ticks_cover_the_values_in_round_even_steps(low, extent, count):
+    high = low + extent
+    ticks = nice_ticks(low, high, count=count)
+    steps = [b - a for a, b in pairwise(ticks)]
+    slack = 1e-6 * max(abs(low), abs(high), extent)
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
+    assert max(steps) == pytest.approx(min(steps), rel=1e-3, abs=1e-9)
+    assert len(ticks) <= count + 3
+    mantissa = steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-6)
+    assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-3
+
+
+def test_tick_labels_share_a_unit():
+    assert tick_labels([0, 50_000, 100_000]) == (["0", "50k", "100k"], "")
+    assert tick_labels([0, 0.0005, 0.001]) == (["0.0", "0.5", "1.0"], "×10⁻³")
+    assert tick_labels([-0.5, 0, 0.5]) == (["−0.5", "0.0", "0.5"], "")
+
+
+@given(st.lists(st.tuples(finite, st.one_of(finite, st.just(math.nan))), min_size=1, max_size=30), st.sampled_from([350, 548]), st.booleans())
+def test_everything_drawn_lies_inside_the_axes(points, width, from_zero):
+    points = sorted(points, key=lambda p: p[0])
+    root = parsed(line_chart([Series("a", points)], x_label="samples", y_label="loss", title="t", width=width, from_zero=from_zero, counts=False))
+    if all(math.isnan(y) for _, y in points):
+        assert "no finite value" in ElementTree.tostring(root, encoding="unicode")
+        return
+    left, top, right, bottom = hover(root)["box"]
+    height = float((root.get("viewBox") or "").split()[3])
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+    places = [p for line in of_class(root, "line") if line.get("points") for p in corners(line)]
+    assert places
+    for x, y in [*places, *((p[0], p[1]) for line in hover(root)["lines"] for p in line["points"])]:
+        assert left - 0.11 <= x <= right + 0.11
+        assert top - 0.11 <= y <= bottom + 0.11
+
+
+def test_larger_values_stand_higher_and_later_ones_further_right():
+    root = parsed(line_chart([Series("a", [(0, 1.0), (10, 3.0), (20, 2.0)])], x_label="x", y_label="y", title="t"))
+    (x0, y0), (x1, y1), (x2, y2) = corners(of_class(root, "line")[0])
+    assert x0 < x1 < x2
+    assert y1 < y2 < y0
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.11)
+    assert (y0 - y1) == pytest.approx(2 * (y0 - y2), abs=0.3)
+
+
+def test_a_missing_value_breaks_the_line_and_is_marked_on_the_axis():
+    points = [(float(i), math.nan if i in (3, 9) else 1.0 + i) for i in range(10)]
+    root = parsed(line_chart([Series("a", points)], x_label="x", y_label="y", title="t"))
+    lines = [corners(e) for e in of_class(root, "line")]
+    assert [len(line) for line in lines] == [3, 5]
+    (missing,) = of_class(root, "missing")
+    assert (missing.get("d") or "").count("M") == 2
+    assert hover(root)["box"][2] > lines[-1][-1][0]  # the axis goes on to where the value is missing
+
+
+def test_a_flat_line_and_a_single_point_have_an_axis():
+    for points in ([(5.0, 2.0)], [(1.0, 2.0), (2.0, 2.0)], [(0.0, 0.0)]):
+        root = parsed(line_chart([Series("a", points)], x_label="x", y_label="y", title="t"))
+        assert len(of_class(root, "tick")) >= 4
+        assert of_class(root, "mark")
+
+
+def test_noise_below_a_hundredth_does_not_fill_the_chart():
+    points = [(float(i), 4.158 + 1e-4 * (i % 2)) for i in range(10)]
+    root = parsed(line_chart([Series("a", points)], x_label="x", y_label="y", title="t"))
+    heights = [y for _, y in corners(of_class(root, "line")[0])]
+    assert max(heights) - min(heights) < 5
+
+
+def test_a_reference_is_drawn_at_its_value_and_stretches_the_axis():
+    root = parsed(line_chart([Series("a", [(0, 1.0), (1, 2.0)])], x_label="x", y_label="y", title="t", references=[Reference(5.5, "guessing")]))
+    (line,) = of_class(root, "reference")
+    box = hover(root)["box"]
+    assert box[1] <= float(line.get("y1") or -1) < min(y for _, y in corners(of_class(root, "line")[0]))
+    assert of_class(root, "reference-name")[0].text == "guessing"
+
+
+def test_names_of_lines_that_end_together_do_not_overlap_and_stay_in_the_drawing():
+    series = [Series(f"metric {i}", [(0, 0.0), (1, 10.0 + 0.01 * i)]) for i in range(6)]
+    root = parsed(line_chart(series, x_label="x", y_label="y", title="t", width=548, height=300))
+    places = sorted(float(e.get("y") or 0) for e in of_class(root, "end"))
+    assert len(places) == 6
+    assert min(b - a for a, b in pairwise(places)) >= 14.9
+    assert places[0] > 0
+    assert places[-1] <= 300
+
+
+def test_a_narrow_chart_has_a_legend_instead_of_names_at_the_ends():
+    series = [Series(f"metric {i}", [(0, 0.0), (1, float(i))]) for i in range(6)]
+    narrow = parsed(line_chart(series, x_label="x", y_label="y", title="t", width=350))
+    assert [e.text for e in of_class(narrow, "legend")] == [s.name for s in series]
+    assert not of_class(narrow, "end")
+    rows = {float(e.get("y") or 0) for e in of_class(narrow, "legend")}
+    assert len(rows) > 1
+    assert max(rows) < hover(narrow)["box"][1]
+
+
+def test_series_differ_by_mark_as_well_as_by_colour():
+    series = [Series(f"m{i}", [(0, float(i))], marks=True) for i in range(4)]
+    marks = of_class(parsed(line_chart(series, x_label="x", y_label="y", title="t")), "mark")
+    shapes = {(e.tag.rpartition("}")[2], len(corners(e)), e.get("class")) for e in marks}
+    assert len({s[:2] for s in shapes}) >= 3
+    assert len({s[2] for s in shapes}) == 4
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>', "a & b", "קטע"])
+def test_labels_are_escaped_and_said(text):
+    chart = line_chart([Series(text, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 1.0)])], x_label=text, y_label=text, title=text)
+    drawn = bar_comparison([Bar(text, 3.0, "model", (1.0, 5.0))], title=text, axis_label=text)
+    strip = interval_strip(3.0, interval=None, floors=[], maximum=100, label=text)
+    for svg in (chart, drawn, strip):
+        assert "<script" not in svg
+        assert "<img" not in svg
+        root = parsed(svg)
+        assert root.get("role") == "img"
+        assert text in (root.get("aria-label") or "")
+
+
+def test_thinning_keeps_the_mean_and_the_extremes():
+    ys = [math.sin(i) for i in range(1000)]
+    series, group = thin(list(range(1000)), ys, name="a", buckets=100)
+    assert group == 10
+    assert sum(y for _, y in series.points) / 100 == pytest.approx(sum(ys) / 1000)
+    assert min(low for low, _ in series.band) == min(ys)
+    assert max(high for _, high in series.band) == max(ys)
+    assert all(low <= y <= high for (_, y), (low, high) in zip(series.points, series.band, strict=True))
+    assert [x for x, _ in series.points] == sorted(x for x, _ in series.points)
+
+
+def test_thinning_leaves_a_short_series_and_holes_alone():
+    series, group = thin([1, 2], [3.0, math.nan], name="a", buckets=10)
+    assert group == 1
+    assert not series.band
+    holes, _ = thin(list(range(20)), [math.nan] * 10 + [1.0] * 10, name="a", buckets=2)
+    assert math.isnan(holes.points[0][1])
+    assert holes.points[1][1] == 1.0
+
+
+@pytest.mark.parametrize("width", [350, 620])
+def test_bars_begin_at_zero_and_are_as_long_as_their_values(width):
+    bars = [Bar("model", 40.0, "model", (30.0, 55.0)), Bar("floor", 20.0), Bar("chance", 0.5, "chance")]
+    root = parsed(bar_comparison(bars, title="t", axis_label="top-1 (%)", width=width))
+    rects = [e for e in root.iter() if e.tag.endswith("rect")]
+    starts, lengths = {e.get("x") for e in rects}, [float(e.get("width") or 0) for e in rects]
+    assert len(starts) == 1
+    assert lengths[0] == pytest.approx(2 * lengths[1], abs=0.2)
+    assert lengths[2] == pytest.approx(lengths[0] / 80, abs=0.6)
+    whisker = of_class(root, "whisker")[0].get("d") or ""
+    low, high = map(float, re.findall(r"M([\d.]+) [\d.]+v", whisker))
+    start = float(rects[0].get("x") or 0)
+    assert (low - start) / lengths[0] == pytest.approx(30 / 40, abs=0.01)
+    assert (high - start) / lengths[0] == pytest.approx(55 / 40, abs=0.01)
+    for text in of_class(root, "bar-value"):
+        assert float(text.get("x") or 0) <= width - 20
+
+
+def test_bars_without_a_value_say_so():
+    assert "no finite value" in bar_comparison([Bar("a", math.nan)], title="t", axis_label="x")
