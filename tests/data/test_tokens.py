@@ -46,6 +46,7 @@ def test_clip_ids_for_texts_that_the_peer_gets_right():
 @example("a<end_of_text>b <START_OF_TEXT> !<end_of_text> <ſtart_of_text> '<end_of_text>'")
 @example("'ſ 'S we're I'LL o'clock 'same")
 @example("&#xD800; \ud800 x\x00\x07\u2028y")
+@example("a\u0345\u0345b !\u0345")
 @example("İstanbul ﬆ ẞ Ǆ")
 @settings(max_examples=400, deadline=None)
 def test_clip_ids_equal_the_peers_for_any_text(text):

@@ -33,9 +33,10 @@ from frugalclip.core.types import Tokens
 START, END, PAD, MASK = "<start_of_text>", "<end_of_text>", "<pad>", "<mask>"
 _WORD_END = "</w>"
 _CHUNK = 4096  # texts handed to the backend at once: its encodings are large, and one chunk keeps every thread busy
-# CLIP's pattern is case-blind, which for text in lower case only matters for the long s; [sſ] says so without the multi-letter foldings
-# (ß = ss) that the backend's own case-blind mode would add. Letters assigned after Unicode 15 count as symbols here.
-_CLIP_WORDS = r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+# CLIP's pattern is case-blind, which for text in lower case matters for two characters only: the long s, and U+0345, a mark whose capital is a
+# letter, so that nothing matches it. Saying so avoids the multi-letter foldings (ß = ss) of the backend's own case-blind mode. Letters assigned
+# after Unicode 15 count as symbols here.
+_CLIP_WORDS = r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 # Marks and joiners belong to the word (CLIP's pattern cuts every Indic word at its vowel signs), and 's only counts at the end of a word.
 _CAPTION_WORDS = r"'(?:s|t|re|ve|m|ll|d)(?!\p{L})|\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*|\p{N}|[^\s\p{L}\p{N}]+"
 _LONGEST_TOKEN = 48  # bytes; scripts without spaces would otherwise get whole captions as tokens
