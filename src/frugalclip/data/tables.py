@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -413,7 +413,7 @@ def _ids(table: pa.Table, roles: Roles, paths: Sequence[str | None] | None) -> l
     if paths is None:
         width = len(str(max(table.num_rows - 1, 0)))
         return [str(row).zfill(width) for row in range(table.num_rows)]
-    return [str(PurePosixPath(path.lstrip("/")).with_suffix("")) if path and path != "." else "" for path in paths]
+    return [os.path.splitext(path.lstrip("/"))[0] if path and path != "." else "" for path in paths]
 
 
 def _distinct(ids: list[str]) -> list[str]:
