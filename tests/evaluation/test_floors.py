@@ -3,7 +3,9 @@ import math
 import pytest
 import torch
 
+from frugalclip.data.sources import open_data
 from frugalclip.evaluation.floors import PixelNeighbours, WordSimilarity, pixel_neighbours, thumbnails
+from frugalclip.evaluation.zeroshot import zeroshot_task
 
 
 def cosine_by_loops(a: str, b: str, corpus: list[str]) -> float:
@@ -57,6 +59,21 @@ def test_more_voters_average_and_distances_equal_the_direct_ones():
     scores = neighbours.scores(places, [["cat"], ["dog"]])(torch.arange(9))
     cats = (places % 2 == 1).float().mean(1)
     assert torch.allclose(scores, torch.stack([cats, 1 - cats], dim=1))
+
+
+def test_copying_names_seen_concepts_of_an_unseen_style_as_often_as_is_known():
+    emoji = open_data("sample", where="split=train,style=noto|twemoji|openmoji")
+    training = emoji.where("style!=twemoji")
+    neighbours = pixel_neighbours(training, training.captions())
+    found = {}
+    for condition in ("style=twemoji,is_flag=true", "style=twemoji,is_flag=false"):
+        chosen = emoji.where(condition)
+        task = zeroshot_task(chosen, emoji)
+        places, _ = neighbours.nearest(thumbnails(chosen)[0], k=1)
+        found[condition] = task.floor(neighbours.scores(places, task.synonyms))["generalised_top1"], len(chosen)
+    (flags, number), (others, rest) = found.values()
+    assert flags == pytest.approx(88, abs=1)  # the figures that every quality table of this project is read against
+    assert (flags * number + others * rest) / (number + rest) == pytest.approx(38, abs=1)
 
 
 def test_training_pictures_are_thinned_evenly_and_counted(squares, monkeypatch):

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from frugalclip.core.errors import DataError
-from frugalclip.evaluation.probes import choose_strength, evaluate_knn, evaluate_probe, knn_votes
+from frugalclip.core.numerics import softmax_regression
+from frugalclip.core.random import uniform
+from frugalclip.evaluation.probes import HELD_OUT, choose_strength, evaluate_knn, evaluate_probe, knn_votes
 
 
 @pytest.mark.parametrize("evaluate", [evaluate_probe, evaluate_knn])
@@ -31,9 +34,18 @@ def test_votes_equal_their_formula_written_as_loops():
         assert votes[row].tolist() == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_strength_is_large_for_clean_features_and_small_for_noise():
+def test_no_strength_of_the_coarse_grid_is_better_on_the_held_out_rows():
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(120) % 2
-    clean = torch.nn.functional.one_hot(labels).float() * 0.01 + torch.randn(120, 2, generator=generator) * 0.001
-    noisy = torch.cat([clean * 100 + torch.randn(120, 2, generator=generator), torch.randn(120, 60, generator=generator)], dim=1)
-    assert choose_strength(noisy, labels, classes=2) < 1 < 10 * choose_strength(clean, labels, classes=2)
+    labels = torch.arange(80) % 2
+    features = torch.randn(80, 30, generator=generator)
+    features[:, 0] += 2 * labels
+    is_out = torch.from_numpy(uniform(0, "probe", np.arange(80), 1)[:, 0] < HELD_OUT)
+
+    def accuracy(strength: float) -> float:
+        fit = softmax_regression(features[~is_out], labels[~is_out], strength=strength)
+        return float((fit.logits(features[is_out]).argmax(1) == labels[is_out]).double().mean())
+
+    grid = [accuracy(10.0**power) for power in (-6, -4, -2, 0, 2, 4)]
+    assert len(set(grid)) > 1  # it matters
+    assert accuracy(choose_strength(features, labels, classes=2)) >= max(grid)
+    assert choose_strength(features[:1], labels[:1], classes=2) == 1  # nothing to hold out

@@ -12,14 +12,29 @@ def counts_of(*draws: list[int]) -> np.ndarray:
 
 def test_statistics_equal_their_formulas_written_as_loops():
     values, groups, classes = np.array([1.0, 0.0, 3.0, 5.0, 4.0]), np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 2])
-    draws = [[0, 0, 1], [1, 1, 1], [2, 0, 2], [0, 1, 2]]
-    for draw in draws:
+    sizes = [2, 2, 1]
+    for draw in ([0, 0, 1], [1, 1, 1], [2, 0, 2], [0, 1, 2]):
         samples = [i for g in draw for i in range(5) if groups[i] == g]
-        means = [np.mean([values[i] for i in samples if classes[i] == c]) for c in range(3) if any(classes[i] == c for i in samples)]
+        weights = [1 / sizes[classes[i]] for i in samples]
         counts = counts_of(draw, [2, 2, 2])[:1]
         assert mean_of(values, groups)(counts) == pytest.approx([values[samples].mean()])
-        assert mean_of_classes(values, classes, groups)(counts) == pytest.approx([np.mean(means)])
+        assert mean_of_classes(values, classes, groups)(counts) == pytest.approx([np.average(values[samples], weights=weights)])
         assert median_of(values, groups)(counts) == pytest.approx([np.sort(values[samples])[(len(samples) - 1) // 2]])
+    everything = counts_of([0, 1, 2])
+    assert mean_of_classes(values, classes, groups)(everything) == pytest.approx([np.mean([3, 1.5, 4])])
+
+
+def test_classes_of_one_sample_have_the_interval_of_their_samples():
+    hits = (np.random.default_rng(0).random(200) < 0.2).astype(float)
+    alone = np.arange(200)
+    found = intervals({"samples": mean_of(hits, alone), "classes": mean_of_classes(hits, alone, alone)}, groups=200)
+    assert found["classes"] == pytest.approx(found["samples"])
+
+
+def test_a_statistic_whose_samples_no_draw_holds_is_left_out_of_it():
+    only_first = mean_of(np.array([2.0]), np.array([0]))  # queries of one group, drawn together with those of another
+    assert np.isnan(only_first(counts_of([1, 1])))
+    assert intervals({"m": only_first}, groups=2, draws=50)["m"] == [2, 2]
 
 
 def test_the_interval_of_a_mean_is_the_normal_one_for_many_samples():

@@ -22,7 +22,9 @@ class SoftmaxRegression:
         return features.double() @ self.weight.T + self.bias
 
 
-def softmax_regression(features: Tensor, labels: Tensor, *, strength: float, classes: int | None = None, steps: int = 5000) -> SoftmaxRegression:
+def softmax_regression(
+    features: Tensor, labels: Tensor, *, strength: float, classes: int | None = None, steps: int = 5000, tolerance: float = 1e-11
+) -> SoftmaxRegression:
     """L2-regularised softmax regression by L-BFGS in float64, to its optimum.
 
     Minimises `C * sum CE + 0.5 * ||W||^2` with C = `strength`; the bias is free. The linear probe of CLIP (arXiv 2103.00020, A.3) and the
@@ -34,6 +36,7 @@ def softmax_regression(features: Tensor, labels: Tensor, *, strength: float, cla
         strength: C; larger means less regularisation.
         classes: default the largest label plus one.
         steps: L-BFGS steps at most; the gradient that is left is returned, so that a caller can tell.
+        tolerance: largest entry of the gradient, of the objective divided by C * samples, at which to stop.
 
     Raises:
         DataError: no samples, labels outside the classes, or features that are not finite.
@@ -46,16 +49,22 @@ def softmax_regression(features: Tensor, labels: Tensor, *, strength: float, cla
     x = features.detach().double()
     if not torch.isfinite(x).all():
         raise DataError("the features of the probe hold NaN or infinity; look at the model's metrics.jsonl for the first bad loss.")
-    return _fit(x, labels, classes, strength, steps)
+    return _fit(x, labels, classes, strength, steps, tolerance)
 
 
-def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int) -> SoftmaxRegression:
+def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, tolerance: float) -> SoftmaxRegression:
     samples = strength * len(x)  # the objective is divided by this, so that one gradient tolerance suits every C
     shrink = min(1.0, samples**0.5)  # the weights are fitted in this unit: at a tiny C they would be far stiffer than the bias
     parameters = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, device=x.device, requires_grad=True)
     design = torch.cat([shrink * x, torch.ones_like(x[:, :1])], dim=1)  # (samples, width + 1)
     solver = torch.optim.LBFGS(
-        [parameters], max_iter=steps, max_eval=3 * steps, history_size=30, tolerance_grad=1e-11, tolerance_change=0.0, line_search_fn="strong_wolfe"
+        [parameters],
+        max_iter=steps,
+        max_eval=3 * steps,
+        history_size=30,
+        tolerance_grad=tolerance,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
     )
 
     def objective() -> Tensor:

@@ -7,7 +7,6 @@ concept in three drawing styles, or captions of one picture, are not independent
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import torch
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # (draws, groups) counts -> (draws,) values
 _CELLS = 4_000_000  # numbers held at a time
@@ -29,43 +28,37 @@ def group_codes(values: np.ndarray | None, samples: int) -> np.ndarray:
     return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def mean_of(values: np.ndarray, groups: np.ndarray) -> Statistic:
+def mean_of(values: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> Statistic:
     """The mean over samples.
 
     Args:
         values: (samples,) such as hits.
         groups: (samples,) int64 group of each.
+        weights: (samples,) how much each counts; default all the same.
     """
+    weights = np.ones(len(values)) if weights is None else weights
     size = int(groups.max(initial=-1)) + 1
-    sums, sizes = np.bincount(groups, weights=values, minlength=size), np.bincount(groups, minlength=size)
+    sums, sizes = np.bincount(groups, weights=weights * values, minlength=size), np.bincount(groups, weights=weights, minlength=size)
 
     def statistic(counts: np.ndarray) -> np.ndarray:
-        return _ratio(counts[:, :size] @ sums, counts[:, :size] @ sizes.astype(np.float64))
+        above, below = counts[:, :size] @ sums, counts[:, :size] @ sizes
+        return np.divide(above, below, out=np.full(len(counts), np.nan), where=below > 0)
 
     return statistic
 
 
 def mean_of_classes(values: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> Statistic:
-    """The mean over classes of each class's mean; a class that a draw misses is left out of that draw.
+    """The mean over classes of each class's mean: a mean over samples that count 1 / size of their class.
+
+    The weights stay what they are in every draw. Dividing by the class's size in the draw instead would make each class of one sample either
+    present once or absent, and its interval a quarter too narrow.
 
     Args:
         values: (pairs,) such as hits, one for each (sample, class) pair.
-        classes: (pairs,) int64.
+        classes: (pairs,) int64, each from 0 on occurs.
         groups: (pairs,) int64.
     """
-    shape = (int(classes.max(initial=-1)) + 1, int(groups.max(initial=-1)) + 1)
-    places = torch.from_numpy(np.stack([classes, groups]))
-    # sparse, because classes x groups can be far more than there are samples
-    sums = torch.sparse_coo_tensor(places, torch.from_numpy(np.asarray(values, np.float64)), shape, check_invariants=True).coalesce()
-    sizes = torch.sparse_coo_tensor(places, torch.ones(len(classes), dtype=torch.float64), shape, check_invariants=True).coalesce()
-
-    def statistic(counts: np.ndarray) -> np.ndarray:
-        columns = torch.from_numpy(counts[:, : shape[1]].T.copy())  # (groups, draws)
-        means = _ratio(torch.sparse.mm(sums, columns).numpy(), torch.sparse.mm(sizes, columns).numpy())  # (classes, draws)
-        present = ~np.isnan(means)
-        return _ratio(np.where(present, means, 0).sum(0), present.sum(0).astype(np.float64))
-
-    return statistic
+    return mean_of(values, groups, weights=1 / np.bincount(classes)[classes])
 
 
 def median_of(values: np.ndarray, groups: np.ndarray) -> Statistic:
@@ -117,7 +110,3 @@ def _draws(groups: int, draws: int, seed: int) -> Iterator[np.ndarray]:
         number = min(at_once, draws - start)
         picked = random.integers(0, groups, size=(number, groups)) + np.arange(number)[:, None] * groups
         yield np.bincount(picked.reshape(-1), minlength=number * groups).reshape(number, groups).astype(np.float64)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)

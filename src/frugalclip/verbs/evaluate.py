@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -78,7 +79,7 @@ def evaluate(
     given = {name: value for name, value in options.items() if value is not None}
     for name in sorted({*given, *(["floors"] if floors else [])} - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
-    loaded = model if isinstance(model, Model) else load(model)
+    loaded = load(model) if isinstance(model, (str, Path)) else model
     everything = data if isinstance(data, Manifest) else open_data(data)
     known: dict[str, Any] = {name: value for name, value in given.items() if name in TASKS[task].options}
     if task != "retrieval":
@@ -86,7 +87,7 @@ def evaluate(
     if floors and "floors" in TASKS[task].options:
         known["training"] = _training_data(loaded, floors_data)
     result = TASKS[task].run(loaded, everything.where(where), where=where, group=group, **known)
-    result["model_path"] = None if isinstance(model, Model) else str(model)
+    result["model_path"] = str(model) if isinstance(model, (str, Path)) else None
     if json is not None:
         write_json(Path(json), result)
     return result
@@ -108,28 +109,26 @@ def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifes
         raise DataError(f"--floors needs the training pictures, and {path} cannot be read{place}: {error}") from error
 
 
-_NAMES = {
-    "top1": "top 1",
-    "top5": "top 5",
-    "mean_per_class": "mean per class",
-    "r1": "recall@1",
-    "r5": "recall@5",
-    "r10": "recall@10",
-    "median_rank": "median rank",
-}
-_SIDES = {"i2t": "caption by picture", "t2i": "picture by caption", "generalised": "all names"}
+_NAMES = {"top1": "top 1", "top5": "top 5", "mean_per_class": "mean per class", "r1": "recall@1", "r5": "recall@5", "r10": "recall@10"}
+_SIDES = {"i2t": "image→text", "t2i": "text→image", "generalised": "all names"}
 
 
 def show(result: dict[str, Any]) -> None:
     """Print a result: each figure beside its interval, chance and floors, then what it depends on."""
     console = Console()
     floors = list(result["floors"])
-    table = Table(title=f"{result['task']}: {result['samples']:,} samples, percent", title_justify="left")
-    for heading in ("", "value", "95 % interval", "chance", *(_words(name) for name in floors)):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = Table(
+        title=f"{result['task']}: {result['samples']:,} samples, percent",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for heading in ("", "value", "95 % between", "chance", *(_words(name) for name in floors)):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for name, value in result["metrics"].items():
         low_high = result["interval"].get(name)
-        interval = f"{low_high[0]:.1f} to {low_high[1]:.1f}" if low_high else ""
+        interval = f"{low_high[0]:.1f} – {low_high[1]:.1f}" if low_high else ""
         others = [result["chance"].get(name), *(result["floors"][floor].get(name) for floor in floors)]
         table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, *("" if other is None else f"{other:.2f}" for other in others))
     console.print(table)
@@ -140,12 +139,13 @@ def show(result: dict[str, Any]) -> None:
 def metric_name(name: str) -> str:
     """A metric's name in words: `generalised_top1` is `top 1, all names`."""
     side, _, rest = name.partition("_")
-    return f"{_NAMES.get(rest, rest)}, {_SIDES[side]}" if side in _SIDES else _NAMES.get(name, name)
+    words = _NAMES.get(rest if side in _SIDES else name, (rest if side in _SIDES else name).replace("_", " "))
+    return f"{words}, {_SIDES[side]}" if side in _SIDES else words
 
 
 def _words(floor: str) -> str:
     name, _, k = floor.rpartition("_")
-    return f"pixel nearest {k}" if name == "pixel_nn" else floor.replace("_", " ")
+    return f"pixel\n{k}-NN" if name == "pixel_nn" else floor.replace("_", " ")
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
@@ -165,8 +165,9 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         lines.append(f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]")
     examples = result.get("examples", {})
     for side in ("best", "worst"):
-        if examples.get(side):
+        several = [e for e in examples.get(side, ()) if e["samples"] > 1]  # one sample says nothing about a class
+        if several:
             lines.append(
-                f"{side.capitalize()} classes: " + ", ".join(f"{e['name']} ({e['top1']:.0f} % of {e['samples']})" for e in examples[side][:5]) + "."
+                f"{side.capitalize()} classes: " + ", ".join(f"{e['name']} ({e['top1']:.0f} % of {e['samples']})" for e in several[:5]) + "."
             )
     return lines
