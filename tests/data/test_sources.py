@@ -436,6 +436,30 @@ def test_parquet_with_paths(tmp_path: Path, make: SimpleNamespace):
     assert reasons(source) == [("in/c", "missing-file")]
 
 
+def test_parquet_of_other_writers(tmp_path: Path, make: SimpleNamespace):
+    """Large strings, categories and large lists, as other libraries write them; a column without any value."""
+    table = pa.table(
+        {
+            "image": pa.array([make.encoded(), make.encoded()], pa.large_binary()),
+            "caption": pa.array([["a dog", "dog"], ["sea"]], pa.large_list(pa.large_string())),
+            "kind": pa.array(["x", "y"]).dictionary_encode(),
+            "word": pa.array(["p", None], pa.large_string()),
+            "none": pa.nulls(2),
+            "box": [{"left": 1}, None],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    manifest = open_data(tmp_path / "t.parquet")
+    assert manifest.captions() == [["a dog", "dog"], ["sea"]]
+    assert manifest.where("kind=y").ids == manifest.where("word=null").ids == ["1"]
+    assert len(manifest.where("none=null")) == 2
+    assert manifest.field("box") == [{"left": 1}, None]
+    assert len(set(manifest.codes("kind").tolist())) == 2
+    manifest.write(tmp_path / "m.parquet")
+    assert open_data(tmp_path / "m.parquet").table.to_pylist() == manifest.table.to_pylist()
+    opened(manifest)
+
+
 def test_damaged_parquet_is_one_sentence(tmp_path: Path, make: SimpleNamespace):
     pq.write_table(pa.table({"image": [make.encoded()] * 50, "text": ["x"] * 50}), tmp_path / "t.parquet")
     data = (tmp_path / "t.parquet").read_bytes()

@@ -111,8 +111,6 @@ def _mask(table: pa.Table, clause: Clause, name: str) -> np.ndarray:
 def _converted(word: str, kind: pa.DataType, field: str) -> Any:
     """A word of the condition as a value of the field's type."""
     try:
-        if pa.types.is_dictionary(kind):
-            return _converted(word, kind.value_type, field)
         if pa.types.is_boolean(kind):
             return {"true": True, "false": False}[word.lower()]
         if pa.types.is_integer(kind):

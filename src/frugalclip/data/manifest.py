@@ -207,7 +207,7 @@ def make_manifest(
         columns["weight"] = _array(weights, pa.float64())
     for field_name, values in (fields or {}).items():
         columns[f"{field_name}_" if field_name in columns or field_name in RESERVED else field_name] = values
-    table = pa.table(columns).replace_schema_metadata({VERSION_KEY: VERSION})
+    table = plain_types(pa.table(columns)).replace_schema_metadata({VERSION_KEY: VERSION})
     return Manifest(table, root, name)
 
 
@@ -239,7 +239,7 @@ def concatenate(manifests: Sequence[Manifest], *, name: str | None = None) -> Ma
 
 def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
     """Rows of all tables under the union of their columns; types widen where they can, else both sides become text."""
-    tables = [_usual_lists(table.replace_schema_metadata(None)) for table in tables]
+    tables = [plain_types(table.replace_schema_metadata(None)) for table in tables]
     names = list(dict.fromkeys(name for table in tables for name in table.column_names))
     for column in names:
         types = {table.schema.field(column).type for table in tables if column in table.column_names} - {pa.null()}
@@ -249,6 +249,24 @@ def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
         if len(types) > 1 and not all(_is_number(t) for t in types):
             tables = [_as_text(table, column) for table in tables]
     return pa.concat_tables(tables, promote_options="permissive").select(names)
+
+
+def plain_types(table: pa.Table) -> pa.Table:
+    """The same values in the types this library makes: other writers use large strings, categories, and lists whose items are named otherwise."""
+    for position, column in enumerate(table.schema):
+        if (kind := _plain_type(column.type)) != column.type or pa.types.is_nested(kind):
+            table = table.set_column(position, column.name, table[column.name].cast(kind))
+    return table
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_map(kind):
+        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    return pa.string() if pa.types.is_large_string(kind) else kind
 
 
 def with_root(manifest: Manifest, root: Path) -> Manifest:
@@ -321,23 +339,6 @@ def _prefixed(table: pa.Table, prefix: str) -> pa.Table:
     return table.set_column(table.column_names.index("id"), "id", ids)
 
 
-def _usual_lists(table: pa.Table) -> pa.Table:
-    """List and map types as this library makes them: files differ in how they name the items, which Arrow takes for another type."""
-    for position, column in enumerate(table.schema):
-        kind = _usual(column.type)
-        if pa.types.is_nested(kind):
-            table = table.set_column(position, column.name, table[column.name].cast(kind))
-    return table
-
-
-def _usual(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_map(kind):
-        return pa.map_(_usual(kind.key_type), _usual(kind.item_type))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_usual(kind.value_type))
-    return kind
-
-
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
@@ -382,6 +383,7 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
         table = table.set_column(table.column_names.index("image"), "image", pa.StructArray.from_arrays(children, fields=list(IMAGE)))
         for name, kind in (("id", pa.string()), ("captions", CAPTIONS)):
             table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+        table = plain_types(table)
     except (pa.ArrowException, AttributeError) as error:
         raise DataError(f"{path} is a manifest with a column of the wrong type ({_first_line(error)}); docs/formats.md has the schema.") from error
     ids = table["id"]

@@ -26,7 +26,7 @@ from frugalclip.data import columns as roles_of
 from frugalclip.data.columns import Roles, captions_of, choose, holds_bytes, rows_to_table, typed
 from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, concatenate_tables, image_places, make_manifest
+from frugalclip.data.manifest import Manifest, concatenate_tables, image_places, make_manifest, plain_types
 
 SEPARATORS = (",", "\t", ";", "|")
 _CHUNK = 50_000  # rows turned into Arrow at a time
@@ -207,10 +207,10 @@ def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: L
     """
     try:
         file = pq.ParquetFile(path)
-        roles = choose(file.read_row_group(0) if _is_small(file) else _first_rows(file), columns, where=str(path))
+        roles = choose(plain_types(file.read_row_group(0) if _is_small(file) else _first_rows(file)), columns, where=str(path))
         inside = holds_bytes(file.schema_arrow.field(roles.image).type)
         names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
-        table = _named_labels(file.read(columns=names), file.schema_arrow)
+        table = _named_labels(plain_types(file.read(columns=names)), file.schema_arrow)
         raw = Raw(table, np.arange(1, file.metadata.num_rows + 1))
         if inside is None:
             return _assemble(raw, roles, path, ledger, notes)
