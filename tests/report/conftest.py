@@ -63,7 +63,12 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
     """Writes a run directory; a part that is None is not written."""
 
     def make(
-        *, rows: list[dict[str, Any]] | None, evaluations: list[dict[str, Any]] | None, name: str = "first", recipe: str | None = None
+        *,
+        rows: list[dict[str, Any]] | None,
+        evaluations: list[dict[str, Any]] | None,
+        name: str = "first",
+        recipe: str | None = None,
+        training: dict[str, Any] | None = None,
     ) -> RunDirectory:
         run = RunDirectory(tmp_path / name)
         run.path.mkdir()
@@ -71,9 +76,8 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
         if rows is not None:
             run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
         if evaluations is not None:
-            write_json(
-                run.summary, {"evaluations": evaluations, "training": {"steps": 40, "samples_seen": 1280, "seconds": 4.0, "parameters": 1_500_000}}
-            )
+            figures = {"steps": 40, "samples_seen": 1280, "seconds": 4.0, "parameters": 1_500_000}
+            write_json(run.summary, {"evaluations": evaluations, "training": figures | (training or {})})
         write_json(run.environment, {"python": "3.11", "versions": {"torch": "2.6"}, "command": "frugalclip train clip --out first"})
         return run
 

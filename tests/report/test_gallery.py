@@ -120,7 +120,7 @@ def test_extremes_never_share_a_class_and_ties_are_drawn(evaluation):
 
 def test_a_summary_counts_what_is_there(colours):
     summary, pairs = summarize(colours, pairs=3)
-    assert summary["pairs"] == "6"
+    assert summary["pairs"] == 6
     assert summary["captions"] == "6, of them 6 distinct"
     assert summary["picture sizes"].startswith("all 160 × 120 px")
     assert summary["split hash"] == colours.fingerprint()

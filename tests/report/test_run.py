@@ -65,7 +65,7 @@ def gallery_of(texts: list[str]) -> Gallery:
     found = tuple(Found(0.5, i == 0, text, picture) for i, (text, picture) in enumerate(zip(texts, pictures, strict=True)))
     examples = tuple(Example(text, found, 1.5, 6, picture) for text, picture in zip(texts, pictures, strict=True))
     classes = tuple(ClassResult(text, 50.0, 2, text, tuple(pictures)) for text in texts)
-    return Gallery(examples, examples, classes, classes, {text: text for text in texts} | {"pairs": "6"}, tuple(pictures), texts[0])
+    return Gallery(examples, examples, classes, classes, {text: text for text in texts} | {"pairs": 6}, tuple(pictures), texts[0])
 
 
 def test_the_figure_stands_first_beside_interval_chance_and_floors(make_run, rows, evaluation):
@@ -266,3 +266,10 @@ def test_text_and_lines_have_contrast(mode):
         for ground in ("page", "panel"):
             bright, dark = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
             assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"{name} on {ground}"
+
+
+def test_what_it_was_trained_on_is_said(make_run, rows, evaluation):
+    training = {"training_rows": 640, "notes": ["32 rows are <set> aside by caption"]}
+    text = report(make_run(rows=rows, evaluations=[evaluation], training=training)).text
+    for part in ("colours/", "pairs 640", "passes over the data 2.0", "32 rows are <set> aside by caption."):
+        assert part in text

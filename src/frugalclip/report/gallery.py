@@ -331,7 +331,7 @@ def summarize(manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: i
     shown = [picture for row in order[: 4 * pairs].tolist() if (picture := album.picture(row))][:pairs]
     summary = {
         "data": manifest.name,
-        "pairs": f"{len(manifest):,}",
+        "pairs": len(manifest),
         "captions": f"{len(texts):,}, of them {distinct:,} distinct",
         "most repeated caption": f"“{shorten(repeated, 60)}”, {times:,} times" if times > 1 else "none is repeated",
         "words in a caption": f"{lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}",

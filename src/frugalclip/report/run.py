@@ -189,11 +189,14 @@ def _data(record: RunRecord, gallery: Gallery) -> Section:
         "condition": data.get("where"),
         **{words(k): shorten(plain(v), 240) for k, v in gallery.data.items()},
     }
-    seen, pairs = record.last.get("samples_seen"), gallery.data.get("pairs")
-    count = int(str(pairs).replace(",", "")) if str(pairs).replace(",", "").isdigit() else 0
-    known |= {"passes over the data": f"{seen / count:.1f}"} if is_finite(seen) and count else {}
+    seen, count = record.last.get("samples_seen"), record.training.get("training_rows")
+    known |= {"pairs": known.get("pairs") or count}
+    known |= {"passes over the data": f"{seen / count:.1f}"} if is_finite(seen) and is_finite(count) and count > 0 else {}
     known |= {"objectives": plain(_objectives(record), most=8)}
     body = definitions(list(known.items()))
+    notes = record.training.get("notes")
+    if isinstance(notes, list) and notes:
+        body += f'<p class="foot" dir="auto">{escape(shorten("; ".join(map(str, notes)), 600))}.</p>'
     if gallery.pairs:
         body += f"<h3>{plural(len(gallery.pairs), 'pair')}, drawn at random</h3>{pair_grid(gallery.pairs)}"
     return Section("data", "What it was trained on", body or "<p>The recipe names no data.</p>")
