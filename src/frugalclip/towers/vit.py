@@ -182,8 +182,8 @@ class Vit(nn.Module):
             pooled = self.norm_after(x[:, 0], hidden)  # normalising one token is enough
             return Encoded(tokens=None, pooled=pooled, embedding=self.project(pooled), attention=attention)
         tokens = self.norm_after(x, hidden)
-        if self.has_cls:
-            pooled = tokens[:, 0]
-        else:
-            pooled = tokens.mean(dim=1) if self.pool is None else self.pool(tokens)
+        pooled = tokens[:, 0] if self.has_cls else self._pooled(tokens)
         return Encoded(tokens=tokens if with_tokens else None, pooled=pooled, embedding=self.project(pooled), attention=attention)
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(dim=1) if self.pool is None else self.pool(tokens)

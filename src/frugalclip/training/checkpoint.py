@@ -60,6 +60,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def restore_random(states: dict[str, Tensor]) -> None:
+    """Put back what `random_state` gave, each state (bytes,) uint8."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

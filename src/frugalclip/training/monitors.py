@@ -6,7 +6,7 @@ of equal captions, a NaN without an address.
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -56,8 +56,9 @@ class Advisor:
             row: step, loss, scale, objective logs and, at evaluation points, feature monitors.
         """
         self.recent.append(row)
-        found = [sentence for key, sentence in self._all(row) if key not in self.given and not self.given.add(key)]
-        return found
+        found = {key: sentence for key, sentence in self._all(row) if key not in self.given}
+        self.given |= found.keys()
+        return list(found.values())
 
     def _all(self, row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         share = row["step"] / max(self.steps, 1)
@@ -69,8 +70,8 @@ class Advisor:
                 chance = row[f"{name}/chance"]
                 yield (
                     f"{name}/flat",
-                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: nothing is learned yet. Check that pictures and "
-                    "captions belong together ('frugalclip data check PATH'), then try optimizer.lr ten times smaller.",
+                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: nothing is learned yet. "
+                    "Check that pictures and captions belong together ('frugalclip data check PATH'), then try optimizer.lr ten times smaller.",
                 )
         if full and share > 0.2:
             scales = [r["scale"] for r in recent]
@@ -94,7 +95,7 @@ class Advisor:
             if key.endswith("/same_share") and value > 0.2:
                 yield (
                     key,
-                    f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are left. A larger batch or more varied data helps.",
+                    f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are left. More varied data helps.",
                 )
 
 
@@ -107,7 +108,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
     """
     found: dict[str, str] = {}
 
-    def watch(name: str):  # noqa: ANN202  (a hook)
+    def watch(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: object, output: object) -> None:
             tensors = [t for t in _tensors(output) if t.is_floating_point()]
             bad = [t for t in tensors if not bool(torch.isfinite(t).all())]

@@ -25,7 +25,7 @@ from frugalclip.training.step import Step, build_objectives, check_views, source
 from frugalclip.training.trainer import pick_device, pick_precision
 from frugalclip.training.validation import divide
 
-CLIP_VOCABULARY = 49408 + 2  # padding and mask tokens stand after CLIP's own
+CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 UNKNOWN = "unknown: data not given"
 

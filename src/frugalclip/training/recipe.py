@@ -18,6 +18,7 @@ from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.data.views import Preprocess, ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.towers.dual import ModelConfig
+from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 
 
@@ -60,7 +61,7 @@ class Recipe(Settings):
     data: DataSection = Field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
-    preprocess: Preprocess = Field(default_factory=Preprocess)
+    preprocess: Preprocess = Field(description="how pictures enter; its size is the resolution of the image tower")
     views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
@@ -83,6 +84,10 @@ class Recipe(Settings):
             raise ValueError(
                 f"the length of the run is given {len(given)} times ({', '.join(given) or 'not at all'}); set one of epochs, samples, steps"
             )
+        if self.preprocess.size != self.model.image.resolution:
+            raise ValueError(
+                f"preprocess.size {self.preprocess.size} is not model.image.resolution {self.model.image.resolution}; leave preprocess.size out"
+            )
         if not any(o.weight > 0 for o in self.objectives.values()):
             raise ValueError(f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}")
         return self
@@ -98,7 +103,7 @@ class Recipe(Settings):
 
     def to_yaml(self) -> str:
         """The resolved recipe; reading it back gives an equal one."""
-        return dump_yaml(self.model_dump(mode="json", exclude={"model": {"image": {"size"}, "text": {"size"}}}))
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 SHORTHANDS = {("data",): "path", ("model", "image"): "size", ("model", "text"): "size"}  # a plain word there sets this key
@@ -111,8 +116,8 @@ def _expand(content: dict[str, Any]) -> dict[str, Any]:
         place: Any = content
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
-        if isinstance(place, dict) and isinstance(place.get(last), str):
-            place[last] = {key: place[last]}
+        if isinstance(place, dict) and isinstance(place.get(last), str | int | float):  # a folder may be called 2024
+            place[last] = {key: str(place[last])}
     return content
 
 
@@ -178,7 +183,17 @@ def validate_recipe(content: dict[str, Any]) -> Recipe:
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
     configs = {name: _objective_config(str(name), settings) for name, settings in objectives.items()}
-    return validated(Recipe, {**content, "objectives": configs}, where="")
+    return validated(Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where="")
+
+
+def _preprocess(content: dict[str, Any]) -> Any:
+    """The `preprocess` section with the size of the image tower, which is written once."""
+    model, given = content.get("model") or {}, content.get("preprocess") or {}
+    image = model.get("image") if isinstance(model, dict) else None
+    resolution = image.get("resolution") if isinstance(image, dict) else None
+    if not isinstance(given, dict) or "size" in given:
+        return given
+    return {**given, "size": VitConfig.model_fields["resolution"].default if resolution is None else resolution}
 
 
 def _objective_config(name: str, settings: Any) -> ObjectiveConfig:

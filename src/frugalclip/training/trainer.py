@@ -26,6 +26,7 @@ from frugalclip.core.records import RunDirectory, environment, write_atomically,
 from frugalclip.core.types import Batch
 from frugalclip.data.loader import Loader
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.texts import texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
@@ -126,7 +127,7 @@ class Trainer:
         self.model = Model(
             self.network,
             self.tokenizer,
-            recipe.preprocess.model_copy(update={"size": recipe.model.image.resolution}),
+            recipe.preprocess,
             training_data=data,
             device=self.device,
         )
@@ -140,10 +141,7 @@ class Trainer:
         return "split=train" if implied else data.where
 
     def _tokenizer(self) -> Tokenizer:
-        captions = [text for texts in self.training.captions() for text in texts]
-        for config in self.recipe.texts.values():
-            captions.extend(text for name in config.fields for value in self.training.field(name) for text in _words(value))
-        return build_tokenizer(self.recipe.tokenizer, captions)
+        return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))
 
     def _loader(self) -> Loader:
         recipe, needs = self.recipe, self.step_module.needs
@@ -165,17 +163,12 @@ class Trainer:
             std=recipe.preprocess.std,
             workers=recipe.data.workers,
             cache=recipe.data.cache_bytes,
+            device=self.device if self.device.type != "cpu" else None,
         )
 
     def parameters(self) -> int:
         """Trained parameters of the model, without the objectives' heads."""
         return sum(p.numel() for p in self.network.parameters())
-
-
-def _words(value: Any) -> list[str]:
-    if value is None:
-        return []
-    return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 @contextmanager
@@ -356,4 +349,5 @@ def _explain_bad_loss(trainer: Trainer, batch: Batch, result: StepResult) -> str
     rows = [int(r) for r in found.get("rows", "").split(", ") if r] if ".image" in found.get("module", "") else []
     samples = ", ".join(ids[int(batch.rows[r])] for r in rows) or ", ".join(ids[int(r)] for r in batch.rows[:8].tolist()) + ", … (the batch)"
     where = found.get("module", "an objective's arithmetic")
-    return f"the loss of step {step:,} is {float(result.loss.detach())}: the first value that is not finite came out of {where}, on samples {samples}; {remedy}"
+    value = float(result.loss.detach())
+    return f"the loss of step {step:,} is {value}: the first value that is not finite came out of {where}, on samples {samples}; {remedy}"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from frugalclip.core import distributed
 from frugalclip.core.config import read_yaml
@@ -54,11 +55,11 @@ class ConsoleListener:
             figures = ", ".join(f"{name} {row['evaluation'][name]:.1f} %" for name in WATCHED if name in row["evaluation"])
             self.console.print(f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {figures}", highlight=False)
         for sentence in row.get("advice", []):
-            self.console.print(f"[yellow]advice:[/] {sentence}", highlight=False)
+            self.console.print(f"[yellow]advice:[/] {sentence}", highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a remark of the trainer."""
-        self.console.print(f"[dim]{text}[/]", highlight=False)
+        self.console.print(Text(text, style="dim"), soft_wrap=True)  # it may hold a command, which a line break would spoil
 
     def close(self) -> None:
         """Take the bar away."""
@@ -149,7 +150,7 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
         raise RecipeError(f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder.")
     if given.name != recorded.name:
         raise RecipeError(
-            f"--out {run.path} is a run of '{recorded.name}', not of '{given.name}'; write frugalclip train {recorded.name} --out {run.path} --resume."
+            f"--out {run.path} is a run of '{recorded.name}', not of '{given.name}'; run frugalclip train {recorded.name} --out {run.path} --resume."
         )
     return recorded
 
@@ -172,4 +173,4 @@ def show(result: TrainingResult) -> None:
     console.print(
         f"{result.samples_seen:,} samples in {result.seconds:.0f} s ({speed:.0f} a second).  Report: {result.run}/report.html", highlight=False
     )
-    console.print(f"Next: frugalclip evaluate {result.run} --data PATH --task zeroshot", highlight=False)
+    console.print(f"Next: frugalclip evaluate {result.run} --data PATH --task zeroshot", highlight=False, soft_wrap=True)

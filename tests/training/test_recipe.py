@@ -1,0 +1,114 @@
+"""Recipes: merging, overrides, conversion by type, and sentences for everything that is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from frugalclip.core.config import parse_yaml
+from frugalclip.core.errors import RecipeError
+from frugalclip.training.planning import plan_recipe
+from frugalclip.training.recipe import known_recipes, load_recipe, validate_recipe
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_every_recipe_loads_and_can_be_planned_without_data(name: str):
+    overrides = ["data.path=null"] if name == "demo" else []
+    planned = plan_recipe(load_recipe(name, overrides))
+    assert planned.passes and planned.parameters["all"] > 0
+
+
+@pytest.mark.parametrize("name", known_recipes())
+def test_a_resolved_recipe_reads_back_as_itself(name: str):
+    recipe = load_recipe(name)
+    again = validate_recipe(parse_yaml(recipe.to_yaml(), where="test"))
+    assert again.model_dump(mode="json") == recipe.model_dump(mode="json")
+
+
+def test_numbers_are_read_by_the_type_of_the_field():
+    recipe = load_recipe("clip", ["optimizer.lr=1e-5", "data=2024", "batch=64", "epochs=2.5", "views.main={preset: clip, flip: .5}"])
+    assert recipe.optimizer.lr == 1e-5 and recipe.data.path == "2024" and recipe.epochs == 2.5 and recipe.views["main"].flip == 0.5
+
+
+def test_a_plain_word_sets_the_path_and_keeps_the_section():
+    assert load_recipe("demo", ["data=other"]).data.where == load_recipe("demo").data.where
+    small = load_recipe("clip", ["model.image=small"]).model.image
+    assert small.width == 384 and small.resolution == load_recipe("clip").model.image.resolution
+
+
+def test_null_removes_and_a_new_length_replaces_the_old():
+    recipe = load_recipe("clip", ["objectives.contrastive=null", "objectives.sigmoid.weight=1", "steps=7"])
+    assert list(recipe.objectives) == ["sigmoid"] and recipe.epochs is None and recipe.total_steps(None) == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["objectives.contrastive.wieght=1"], "objectives.contrastive.wieght is not a setting; did you mean 'weight'?"),
+        (["objectives.contrastiv.weight=1"], "objectives.contrastiv is not an objective; did you mean 'contrastive'?"),
+        (["optimiser.lr=1"], "optimiser is not a setting; did you mean 'optimizer'?"),
+        (["optimizer.lrr=1"], "optimizer.lrr is not a setting; did you mean 'lr'?"),
+        (["optimizer.lr=fast"], "optimizer.lr is 'fast'; expected a valid number"),
+        (["model.image.pathc=4"], "model.image.pathc is not a setting; did you mean 'patch'?"),
+        (["model.image.size=tinny"], "size 'tinny' is not known"),
+        (["batch"], "'batch' is not an override"),
+        (["views.main=clipp"], "clip"),
+        (["texts.caption.pik=first"], "did you mean 'pick'?"),
+        (["epochs=1", "steps=2"], "given 2 times"),
+        (["objectives.contrastive.weight=0"], "no objective has a weight"),
+        (["objectives.contrastive.smoothing=0.1"], "exclude each other"),
+        (["model.image.resolution=60"], "not a multiple of patch"),
+        (["objectives.contrastive=[1"], "is not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], said: str):
+    with pytest.raises(RecipeError) as error:
+        load_recipe("clip", overrides)
+    assert said in str(error.value)
+
+
+def test_a_view_that_is_not_in_the_recipe_is_named():
+    with pytest.raises(RecipeError, match=r"views\.mian is read by an objective but not in the recipe; did you mean 'main'"):
+        plan_recipe(load_recipe("clip", ["objectives.contrastive.image=mian"]))
+
+
+def test_one_level_of_extends(tmp_path: Path):
+    (tmp_path / "child.yaml").write_text("extends: clip\nbatch: 32\nobjectives:\n  contrastive: {smoothing: 0, positives: id}\n")
+    child = load_recipe(str(tmp_path / "child.yaml"))
+    assert child.batch == 32 and child.name == "child" and child.objectives["contrastive"].positives == "id"  # pyright: ignore
+    (tmp_path / "grandchild.yaml").write_text("extends: child\n")
+    with pytest.raises(RecipeError, match="one level is allowed"):
+        load_recipe(str(tmp_path / "grandchild.yaml"))
+
+
+@pytest.mark.parametrize(("name", "said"), [("clpi", "did you mean 'clip'"), ("no/such.yaml", "there is no recipe file")])
+def test_an_unknown_recipe_says_which_there_are(name: str, said: str):
+    with pytest.raises(RecipeError, match=said):
+        load_recipe(name)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path):
+    (tmp_path / "twice.yaml").write_text("batch: 2\nbatch: 3\n")
+    with pytest.raises(RecipeError, match="'batch' is given twice"):
+        load_recipe(str(tmp_path / "twice.yaml"))
+
+
+def test_the_plan_counts_parameters_exactly_and_arithmetic_closely(recipe_file: Callable[..., str]):
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from frugalclip.core.types import Tokens
+    from frugalclip.towers.dual import DualEncoder
+
+    recipe = load_recipe("clip")
+    planned = plan_recipe(recipe)
+    network = DualEncoder(recipe.model, vocabulary=4096, context=32)
+    assert planned.parameters["all"] == sum(p.numel() for p in network.parameters())
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused CPU kernel is not counted
+        network.image(torch.zeros(1, 3, 64, 64))
+        network.text(Tokens(torch.ones(1, 32, dtype=torch.int64), torch.tensor([32])))
+    forward = sum(p.gflops for p in planned.passes)
+    assert forward == pytest.approx(counter.get_total_flops() * 1e-9, rel=0.02)
+    assert planned.gflops_per_sample == pytest.approx(3 * forward)
+    assert planned.to_json()["steps"] == "unknown: data not given"
