@@ -125,3 +125,16 @@ def test_a_summary_counts_what_is_there(colours):
     assert summary["picture sizes"].startswith("all 160 × 120 px")
     assert summary["split hash"] == colours.fingerprint()
     assert len(pairs) == 3
+
+
+def test_a_class_never_named_right_is_not_called_one_of_the_best(evaluation):
+    for entry in evaluation["per_class"]:
+        entry["top1"] = 0.0
+    best, worst = extremes(evaluation, count=2)
+    assert best == []
+    assert len(worst) == 2
+    for entry in evaluation["per_class"]:
+        entry["top1"] = 100.0
+    best, worst = extremes(evaluation, count=2)
+    assert len(best) == 2
+    assert worst == []

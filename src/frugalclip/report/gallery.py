@@ -37,18 +37,26 @@ class Features(Protocol):
     """Embeddings of the readable pictures of a data set."""
 
     @property
-    def features(self) -> Tensor: ...  # (kept, dim) unit rows
+    def features(self) -> Tensor:
+        """(kept, dim) unit rows."""
+        ...
 
     @property
-    def rows(self) -> np.ndarray: ...  # (kept,) int64
+    def rows(self) -> np.ndarray:
+        """(kept,) int64 rows of the data set."""
+        ...
 
 
 class Encoder(Protocol):
     """What a gallery asks of a model; `frugalclip.load` gives one."""
 
-    def encode_text(self, texts: list[str], /) -> Tensor: ...
+    def encode_text(self, texts: list[str], /) -> Tensor:
+        """(batch, dim) unit vectors."""
+        ...
 
-    def image_features(self, manifest: Manifest, /) -> Features: ...
+    def image_features(self, manifest: Manifest, /) -> Features:
+        """The readable pictures."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -299,7 +307,7 @@ def extremes(evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0) ->
         seed: of the choice among equals.
 
     Returns:
-        best, from the best down; worst, from the worst up.
+        best, from the best down, none that was never named right; worst, from the worst up, none that was always named right.
     """
     entries = _classes(evaluation)
     order = np.random.default_rng(stream_seed(seed, "report/classes")).permutation(len(entries))
@@ -307,7 +315,7 @@ def extremes(evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0) ->
     results = [ClassResult(str(e["name"]), float(e["top1"]), int(e.get("samples", 0)), e.get("mistaken_for")) for e in ranked]
     count = min(count, len(results) // 2)
     worst = sorted(results[count:], key=lambda r: (r.top1, -r.samples))[:count]
-    return results[:count], worst
+    return [r for r in results[:count] if r.top1 > 0], [r for r in worst if r.top1 < 100]
 
 
 def summarize(manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: int = 200) -> tuple[dict[str, Any], tuple[Picture, ...]]:

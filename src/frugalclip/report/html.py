@@ -110,7 +110,7 @@ def found_pictures(examples: Sequence[Example]) -> Html:
 def _found_pictures(example: Example) -> str:
     answers = "".join(
         f'<li class="{"right" if f.is_right else "wrong"}">{tile(f.picture, missing=f.text)}<div class="mark-row">'
-        f"<span>{f.score:.3f}</span>{_mark(f.is_right)}</div></li>"
+        f"<span>{_cosine(f.score)}</span>{_mark(f.is_right)}</div></li>"
         for f in example.found
     )
     title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
@@ -125,11 +125,15 @@ def found_names(examples: Sequence[Example]) -> Html:
 def _found_names(example: Example) -> str:
     answers = "".join(
         f'<li class="{"right" if f.is_right else "wrong"}">{_mark(f.is_right)}<span class="clamp" dir="auto">{_caption(f.text)}</span>'
-        f"<span>{f.score:.3f}</span></li>"
+        f"<span>{_cosine(f.score)}</span></li>"
         for f in example.found
     )
     title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
     return f'<div class="naming">{tile(example.picture)}<div>{title}<ol>{answers}</ol></div></div>'
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _mark(is_right: bool) -> str:
@@ -144,11 +148,13 @@ def _rank(example: Example) -> str:
 
 def class_columns(best: Sequence[ClassResult], worst: Sequence[ClassResult]) -> Html:
     """The best classes beside the worst, with pictures where there are any."""
-    return Html(f'<div class="classes">{_class_list("Best", best)}{_class_list("Worst", worst)}</div>')
+    lists = _class_list("Best", best, none="No class was ever named right.") + _class_list("Worst", worst, none="No class was ever named wrong.")
+    return Html(f'<div class="classes">{lists}</div>')
 
 
-def _class_list(title: str, classes: Sequence[ClassResult]) -> str:
-    return f"<div><h3>{escape(title)}</h3><ol>{''.join(map(_class, classes))}</ol></div>"
+def _class_list(title: str, classes: Sequence[ClassResult], *, none: str) -> str:
+    body = f"<ol>{''.join(map(_class, classes))}</ol>" if classes else f"<p>{escape(none)}</p>"
+    return f"<div><h3>{escape(title)}</h3>{body}</div>"
 
 
 def _class(result: ClassResult) -> str:

@@ -313,7 +313,7 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
         return None
     best, worst = (list(gallery.best), list(gallery.worst)) if gallery.best or gallery.worst else extremes(result)
     entries = [e for e in result["per_class"] if isinstance(e, Mapping) and is_finite(e.get("top1"))]
-    if not entries or not worst:
+    if not entries or not (best or worst):
         return None
     full, none = sum(e["top1"] == 100 for e in entries), sum(e["top1"] == 0 for e in entries)
     intro = (

@@ -148,7 +148,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def subject(result: Mapping[str, Any], *, limit: int = 120) -> str:
     """What an evaluation looked at: data and condition."""
     where = result.get("where")
-    parts = [result.get("data"), f"where {where}" if where else None]
+    parts = [result.get("data"), f"where {where}" if where and "=" in str(where) else where]
     return shorten(", ".join(plain(p) for p in parts if p), limit)
 
 
