@@ -45,6 +45,12 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pairs.jsonl"
 
 
+@pytest.fixture(scope="session")
+def small_recipe() -> dict[str, Any]:
+    """The recipe as mappings, without its data."""
+    return RECIPE
+
+
 @pytest.fixture
 def recipe_file(tmp_path: Path, squares: Path) -> Callable[..., str]:
     """Write the small recipe, with changes, and give its path."""

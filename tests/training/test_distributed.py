@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
-from tests.training.conftest import RECIPE
 from torch.nn.parallel import DistributedDataParallel
 
 from frugalclip.core.records import RunDirectory
@@ -45,35 +44,35 @@ def part(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.rows[rows], {k: v[rows] for k, v in batch.images.items()}, texts, fields={k: v[rows] for k, v in batch.fields.items()})
 
 
-def gradients(case: str, batch: Batch, *, wrapped: bool) -> dict[str, torch.Tensor]:
-    recipe = validate_recipe(RECIPE | {"objectives": CASES[case]})
-    network = DualEncoder(ModelConfig.model_validate(RECIPE["model"]), vocabulary=100, context=8)
+def gradients(small: dict[str, Any], case: str, batch: Batch, *, wrapped: bool) -> dict[str, torch.Tensor]:
+    recipe = validate_recipe(small | {"objectives": CASES[case]})
+    network = DualEncoder(ModelConfig.model_validate(small["model"]), vocabulary=100, context=8)
     step = Step(network, build_objectives(recipe.objectives, network.dims(batch=16), seed=0)).double()
     module = DistributedDataParallel(step) if wrapped else step
     module(batch).loss.backward()
     return {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
 
 
-def process(rank: int, folder: str) -> None:
+def process(rank: int, folder: str, small: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for case in CASES:
-        found = gradients(case, part(whole_batch(), slice(8 * rank, 8 * rank + 8)), wrapped=True)
+        found = gradients(small, case, part(whole_batch(), slice(8 * rank, 8 * rank + 8)), wrapped=True)
         if rank == 0:
             save_file(found, f"{folder}/{case}.safetensors")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def of_two_processes(tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any]) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    mp.spawn(process, args=(str(folder),), nprocs=2)  # pyright: ignore
+    mp.spawn(process, args=(str(folder), small_recipe), nprocs=2)  # pyright: ignore
     return folder
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_give_the_gradients_of_one(case: str, of_two_processes: Path):
-    two, one = load_file(of_two_processes / f"{case}.safetensors"), gradients(case, whole_batch(), wrapped=False)
+def test_two_processes_give_the_gradients_of_one(case: str, of_two_processes: Path, small_recipe: dict[str, Any]):
+    two, one = load_file(of_two_processes / f"{case}.safetensors"), gradients(small_recipe, case, whole_batch(), wrapped=False)
     assert two.keys() == one.keys() and len(one) > 20
     for name in one:
         # attention keys have no influence through their bias: both gradients are rounding there, so the floor is absolute
