@@ -27,8 +27,8 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	  rm -rf $(VENV) && "$$found" -m venv $(VENV); \
 	fi
 	@echo "Installing requirements-dev.txt into $(VENV) (the first time takes some minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -56,5 +56,5 @@ bench: $(STAMP)
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
 frozen: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-frozen.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-frozen.txt
 	@$(BIN)/frugalclip doctor

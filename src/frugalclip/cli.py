@@ -91,7 +91,10 @@ def demo(out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run
     """Train on the shipped pairs, evaluate, write a report: under 3 minutes on two cores."""
     from frugalclip.verbs import demo as verb
 
-    verb.show(verb.demo(out=out))
+    result = verb.demo(out=out)
+    verb.show(result)
+    if not result.evaluations:  # stopped by Ctrl-C; another call goes on
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command()
