@@ -46,13 +46,13 @@ class Verbs(TyperGroup):
 
 
 _ORDER = ["demo", "doctor", "data", "plan", "train", "evaluate", "embed"]  # of the help: the order in which a newcomer meets them
-_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": "rich", "cls": Verbs}
+_MARKUP = "rich" if sys.stdout.isatty() else None  # boxes for people; plain lines, and half the start-up time, for pipes
+_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": _MARKUP, "cls": Verbs}
 app = typer.Typer(help="Vision-language pre-training for people who do not have 400 million pairs.", **_SETTINGS)
-data = typer.Typer(help="Look at a data set before training on it, and write its manifest.", **_SETTINGS)
+data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTINGS)
 app.add_typer(data, name="data")
 
-_PATHS = "[dim]PATH:[/] the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a manifest."
-_MODELS = "[dim]MODEL:[/] a run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR, timm:NAME@FILE."
+_PATHS = "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a manifest."
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A name such as clip, or the path of a YAML file.")]
 Overrides = Annotated[
@@ -63,7 +63,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, or a foreign model such as open_clip:ARCH@FILE.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, or one of its checkpoints.")]
 DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
 DataPaths = Annotated[list[str], typer.Argument(metavar="PATH", help="Data sets; data.columns.image=NAME and the like name columns, as for train.")]
 Where = Annotated[
@@ -88,7 +88,7 @@ def _program(
 
 @app.command()
 def demo(out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run.")] = "runs/demo") -> None:
-    """Train on the shipped pairs, evaluate, write a report: under 3 minutes on two cores."""
+    """Train on the shipped pairs, evaluate, write a report."""
     from frugalclip.verbs import demo as verb
 
     result = verb.demo(out=out)
@@ -99,7 +99,7 @@ def demo(out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run
 
 @app.command()
 def doctor() -> None:
-    """Show versions, devices, what is missing and the command that mends it."""
+    """Say what is missing here, and the command that mends it."""
     from frugalclip.verbs import doctor as verb
 
     verb.show(verb.doctor())
@@ -129,13 +129,16 @@ def plan(
     probe: Annotated[bool, typer.Option("--probe", metavar="", help="Also time a real step on this machine.")] = False,
     json: Json = None,
 ) -> None:
-    """Say what a recipe costs before it runs: passes, parameters, memory, time. Needs no data."""
+    """Say what a recipe costs, before it runs.
+
+    Passes, parameters, memory and arithmetic; needs no data.
+    """
     from frugalclip.verbs import plan as verb
 
     verb.show(verb.plan(recipe, overrides or (), probe=probe, json=json))
 
 
-@app.command(epilog=f"{_MODELS}\n\n{_PATHS}")
+@app.command(epilog=_PATHS)
 def evaluate(
     model: Model,
     *,
@@ -151,7 +154,7 @@ def evaluate(
     group: Annotated[str | None, typer.Option(metavar="F", help="Field whose equal values intervals draw together.", show_default=False)] = None,
     json: Json = None,
 ) -> None:
-    """Measure a model on a data set, with chance, intervals and floors."""
+    """Measure a model, with chance, intervals and floors."""
     from frugalclip.verbs import evaluate as verb
 
     verb.show(
@@ -172,7 +175,7 @@ def evaluate(
     )
 
 
-@app.command(epilog=f"{_MODELS}\n\n{_PATHS}")
+@app.command(epilog=_PATHS)
 def embed(
     model: Model,
     path: DataPath,
@@ -184,7 +187,10 @@ def embed(
     centre: Annotated[bool, typer.Option("--centre", metavar="", help="Subtract the mean vector first.")] = False,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")] = 256,
 ) -> None:
-    """Store the vectors of a data set; goes on where it stopped."""
+    """Store the vectors of a data set.
+
+    Called again it goes on where it stopped, and adds what a grown data set added.
+    """
     from frugalclip.verbs import embed as verb
 
     verb.show(verb.embed(model, path, out=out, where=where, what=what, dtype=dtype, centre=centre, batch=batch))
@@ -195,7 +201,7 @@ def check(
     paths: DataPaths,
     full: Annotated[bool, typer.Option("--full", metavar="", help="Decode every picture, not a sample of them.")] = False,
 ) -> None:
-    """Say what a data set is recognised as, show pairs, and list what is wrong with it."""
+    """Say what a data set is, and what is wrong with it."""
     from frugalclip.verbs import data as verb
 
     places, columns = _places_and_columns(paths)
@@ -218,7 +224,10 @@ def manifest(
     out: Annotated[str, typer.Option(metavar="FILE", help="Parquet file to write.")],
     where: Where = None,
 ) -> None:
-    """Write the manifest of data sets: where every picture is, its captions and fields. Copies no picture."""
+    """Write where pictures are, with captions and fields.
+
+    Copies no picture; the ledger beside it says what was left out, and why.
+    """
     from frugalclip.verbs import data as verb
 
     places, columns = _places_and_columns(paths)
