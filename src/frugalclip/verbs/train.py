@@ -128,7 +128,9 @@ def finish(run: RunDirectory, result: TrainingResult, evaluations: list[dict[str
     }
     write_json(run.summary, {"evaluations": evaluations, "training": training})
     pictures = shown if shown is not None else result.validation
-    gallery = build_gallery(result.model, pictures, evaluation=evaluations[0]) if pictures is not None and evaluations else None
+    gallery = (
+        build_gallery(result.model, pictures, evaluation=evaluations[0], training=result.training) if pictures is not None and evaluations else None
+    )
     write_run_report(run, gallery=gallery)
 
 
