@@ -43,14 +43,15 @@ def same_rows(codes: Tensor, candidate_codes: Tensor, own: Tensor) -> Tensor:
     """Candidates that are further positives of a row: equal code, and not the row's own partner.
 
     Args:
-        codes: (batch,) int64 of the rows.
-        candidate_codes: (candidates,) int64.
+        codes: (batch,) or (batch, fields) int64 of the rows; agreeing in one field is enough.
+        candidate_codes: (candidates,) or (candidates, fields) int64.
         own: (batch,) int64 place of each row among the candidates.
 
     Returns:
         (batch, candidates) bool.
     """
-    same = codes[:, None] == candidate_codes[None, :]  # (batch, candidates)
+    equal = codes[:, None] == candidate_codes[None, :]  # (batch, candidates [, fields])
+    same = equal if codes.ndim == 1 else equal.any(dim=2)  # (batch, candidates)
     same[torch.arange(len(own), device=own.device), own] = False
     return same
 

@@ -75,7 +75,7 @@ def test_a_view_that_is_not_in_the_recipe_is_named():
 def test_one_level_of_extends(tmp_path: Path):
     (tmp_path / "child.yaml").write_text("extends: clip\nbatch: 32\nobjectives:\n  contrastive: {smoothing: 0, positives: id}\n")
     child = load_recipe(str(tmp_path / "child.yaml"))
-    assert child.batch == 32 and child.name == "child" and child.objectives["contrastive"].positives == "id"  # pyright: ignore
+    assert child.batch == 32 and child.name == "child" and child.objectives["contrastive"].positives == ("id",)  # pyright: ignore
     (tmp_path / "grandchild.yaml").write_text("extends: child\n")
     with pytest.raises(RecipeError, match="one level is allowed"):
         load_recipe(str(tmp_path / "grandchild.yaml"))

@@ -9,16 +9,20 @@ import inspect
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.types import Batch, Dims, Needs, Selection, Views
 
-__all__ = ["Batch", "Dims", "Needs", "Objective", "ObjectiveConfig", "Outcome", "Selection", "Views", "find_objective", "known_objectives"]
+__all__ = ["Batch", "Dims", "Fields", "Needs", "Objective", "ObjectiveConfig", "Outcome", "Selection", "Views", "find_objective", "known_objectives"]
+
+
+# One field or several; a plain word in a recipe is a list of one.
+Fields = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else () if value is None else value)]
 
 
 @dataclass(frozen=True)

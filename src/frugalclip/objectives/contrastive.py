@@ -13,15 +13,13 @@ from torch import Tensor
 
 from frugalclip.core.distributed import gather, own_rows
 from frugalclip.functional import SamePolicy, info_nce_loss, same_rows, unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views
 
 
 class Config(ObjectiveConfig):
     smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all candidates; ALIGN: 0.1")
     reduction: Literal["mean", "sum"] = Field("mean", description="of the two directions; CLIP: mean, ALIGN: sum")
-    positives: str | None = Field(
-        None, description="rows that agree in this field are positives of each other: id, caption, label, …; null: only the pair"
-    )
+    positives: Fields = Field((), description="rows that agree in one of these fields are positives of each other: id, caption, label, …")
     same: SamePolicy = Field("drop", description="other positives leave the denominator (drop) or share the target (outside, inside)")
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")
@@ -29,7 +27,7 @@ class Config(ObjectiveConfig):
     @model_validator(mode="after")
     def _exclusive(self) -> Self:
         if self.smoothing and self.positives:
-            raise ValueError("smoothing and positives exclude each other; set smoothing: 0 or positives: null")
+            raise ValueError("smoothing and positives exclude each other; set smoothing: 0 or positives: []")
         return self
 
 
@@ -42,7 +40,7 @@ class Contrastive(Objective):
 
     def needs(self) -> Needs:
         c = self.config
-        return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset({c.positives} if c.positives else ()))
+        return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset(c.positives))
 
     def forward(self, views: Views) -> Outcome:
         images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
@@ -67,9 +65,9 @@ class Contrastive(Objective):
         return Outcome(loss / 2 if self.config.reduction == "mean" else loss, logs)
 
     def _same(self, views: Views, own: Tensor) -> Tensor | None:
-        if self.config.positives is None:
+        if not self.config.positives:
             return None
-        codes = views.fields[self.config.positives]
+        codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1)  # (batch, fields)
         return same_rows(codes, gather(codes), own)
 
     @staticmethod

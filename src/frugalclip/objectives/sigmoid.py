@@ -12,14 +12,14 @@ from torch import nn
 
 from frugalclip.core.distributed import gather, own_rows
 from frugalclip.functional import same_rows, sigmoid_loss, unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views
 
 
 class Config(ObjectiveConfig):
     bias: float | Literal["batch"] = Field(
         -10.0, description="initial logit bias; 'batch' starts at the log-odds of a match, -ln(batch - 1); paper: -10"
     )
-    positives: str | None = Field(None, description="rows that agree in this field are not negatives of each other: id, caption, label, …")
+    positives: Fields = Field((), description="rows that agree in one of these fields are not negatives of each other: id, caption, label, …")
     same: Literal["drop", "positive"] = Field("drop", description="such pairs are left out (drop) or count as matches (positive)")
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")
@@ -36,7 +36,7 @@ class Sigmoid(Objective):
 
     def needs(self) -> Needs:
         c = self.config
-        return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset({c.positives} if c.positives else ()))
+        return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset(c.positives))
 
     def forward(self, views: Views) -> Outcome:
         images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
@@ -44,7 +44,7 @@ class Sigmoid(Objective):
         own = own_rows(len(images), device=images.device)
         same = None
         if self.config.positives:
-            codes = views.fields[self.config.positives]
+            codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1)  # (batch, fields)
             same = same_rows(codes, gather(codes), own)
         loss = sigmoid_loss(
             images, texts, views.scale, self.bias, text_candidates=candidates, own=own, same=same, same_is_positive=self.config.same == "positive"
