@@ -1,0 +1,91 @@
+"""Models as users hold them: what goes in, what comes out, and what a damaged checkpoint says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from frugalclip.core.errors import ModelError
+from frugalclip.data.sources import open_data
+from frugalclip.data.tokens import train_tokenizer
+from frugalclip.data.views import Preprocess
+from frugalclip.models import Model, load
+from frugalclip.towers.dual import DualEncoder, ModelConfig
+
+
+@pytest.fixture
+def model() -> Model:
+    tokenizer = train_tokenizer(["a red square", "a blue circle"], vocabulary=600, context=8)
+    image = {"width": 32, "depth": 1, "head_dim": 16, "patch": 8, "resolution": 16}
+    config = ModelConfig.model_validate({"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12})
+    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=8)
+    return Model(network.eval(), tokenizer, Preprocess(size=16), training_data={"path": "sample", "where": None})
+
+
+def picture(colour: str, size: tuple[int, int] = (30, 20)) -> Image.Image:
+    return Image.new("RGB", size, colour)
+
+
+def test_one_or_many_in_a_batch_of_unit_vectors_out(model: Model):
+    one, many = model.encode_image(picture("red")), model.encode_image([picture("red"), picture("blue", (5, 90))])
+    assert one.shape == (1, 12) and many.shape == (2, 12)
+    torch.testing.assert_close(many[0], one[0])
+    torch.testing.assert_close(many.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(model.encode_image(model.preprocess([picture("red")])), one)
+    assert model.encode_text("a red square").shape == (1, 12)
+    raw = model.encode_text(["a red square", "red"], normalize=False)
+    torch.testing.assert_close(torch.nn.functional.normalize(raw, dim=1), model.encode_text(["a red square", "red"]))
+    assert model.encode_text([]).shape == (0, 12) and model.encode_image([]).shape == (0, 12)
+
+
+def test_a_text_does_not_depend_on_its_batch(model: Model):
+    texts = ["red", "a red square", "a blue circle and a red square and more", ""]
+    together = model.encode_text(texts)
+    for i, text in enumerate(texts):
+        torch.testing.assert_close(model.encode_text(text)[0], together[i])
+
+
+def test_saving_and_reading_keeps_everything(model: Model, tmp_path: Path):
+    model.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert again.fingerprint == model.fingerprint and again.training_data == {"path": "sample", "where": None}
+    assert torch.equal(again.encode_text("a red square"), model.encode_text("a red square"))
+    assert {p.suffix for p in (tmp_path / "m").iterdir()} == {".safetensors", ".json"}
+    with torch.no_grad():
+        again.network.log_scale.add_(0.1)
+    assert again.fingerprint != model.fingerprint
+
+
+def test_features_of_a_data_set_leave_out_what_does_not_decode(model: Model, tmp_path: Path):
+    for i, colour in enumerate(("red", "green", "blue")):
+        picture(colour).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(colour)
+    data = open_data(tmp_path)
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
+    found = model.image_features(data, batch=2)
+    assert found.rows.tolist() == [0, 2] and [row for row, _ in found.faults] == [1]
+    torch.testing.assert_close(found.features[1], model.encode_image(picture("blue"))[0])
+
+
+def test_what_is_not_a_model_says_what_was_expected(model: Model, tmp_path: Path):
+    with pytest.raises(ModelError, match="there is no model at"):
+        load(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="neither a run nor a checkpoint"):
+        load(tmp_path)
+    with pytest.raises(ModelError, match="'openclip:' is not a reader"):
+        load("openclip:ViT-B-32")
+    model.save(tmp_path / "m")
+    weights = tmp_path / "m" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"does not fit model\.json"):
+        load(tmp_path / "m")
+    weights.write_bytes(whole)
+    content = json.loads((tmp_path / "m" / "model.json").read_text())
+    (tmp_path / "m" / "model.json").write_text(json.dumps(content | {"format": 99}))
+    with pytest.raises(ModelError, match="has format 99"):
+        load(tmp_path / "m")
+    with pytest.raises(ModelError, match="expected \\(batch, 3, height, width\\)"):
+        model.encode_image(torch.zeros(4, 4))

@@ -1,0 +1,56 @@
+"""Advice comes when there is reason for it, once, and not otherwise."""
+
+import math
+
+import pytest
+import torch
+
+from frugalclip.core.types import Encoded, Views
+from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
+
+
+def run(advisor: Advisor, *, loss: float, scale: float = 20.0, steps: int = 300) -> list[str]:
+    said = []
+    for step in range(1, steps + 1):
+        said += advisor.look({"step": step, "scale": scale, "contrastive/loss": loss, "contrastive/chance": math.log(256)})
+    return said
+
+
+def test_a_loss_at_chance_is_said_once_and_a_falling_one_is_not():
+    said = run(Advisor(steps=300, scale_min=1, scale_max=100), loss=math.log(256) - 0.01)
+    assert len(said) == 1 and "ln(256) = 5.55" in said[0] and "frugalclip data check" in said[0]
+    assert run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0) == []
+
+
+@pytest.mark.parametrize(("scale", "said"), [(100.0, "reached its limit 100"), (1.0, "fallen to its limit 1")])
+def test_a_scale_at_its_clamp_is_said(scale: float, said: str):
+    found = run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0, scale=scale)
+    assert len(found) == 1 and said in found[0]
+
+
+def test_collapse_and_false_negatives_are_said():
+    advisor = Advisor(steps=10, scale_min=1, scale_max=100)
+    found = advisor.look({"step": 9, "scale": 5.0, "image_similarity": 0.99, "contrastive/same_share": 0.4})
+    assert len(found) == 2 and "collapse" in found[0] and "40% of the pairs" in found[1]
+
+
+def test_monitors_of_known_features():
+    def views(images: torch.Tensor, texts: torch.Tensor) -> Views:
+        return Views({"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, torch.tensor(1.0))
+
+    apart = feature_monitors(views(torch.eye(4), -torch.eye(4)))
+    assert apart["image_similarity"] == pytest.approx(0, abs=1e-6) and apart["gap"] == pytest.approx(1.0)
+    collapsed = feature_monitors(views(torch.ones(4, 3), torch.eye(4)[:, :3] + 1))
+    assert collapsed["image_similarity"] == pytest.approx(1.0)
+
+
+def test_the_first_bad_output_is_the_earliest_module():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2))
+    x = torch.zeros(3, 2)
+    x[1] = float("nan")
+    with first_bad_output(model) as found:
+        model(x)
+    assert found == {"module": "0", "rows": "1"}
+    with first_bad_output(model) as found:
+        model(torch.zeros(3, 2))
+    assert found == {}
