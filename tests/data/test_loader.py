@@ -227,6 +227,7 @@ def test_text_views_choose_by_their_own_rule(folder):
         "any": TextConfig(),
         "words": TextConfig(fields=["keywords", "label"], field_probability=1),
         "mixed": TextConfig(fields=["keywords"], field_probability=0.5),
+        "single": TextConfig(fields=["keywords"], field_probability=1, lists="each"),
     }
     loader = loader_of(manifest, texts=texts, views={"main": PRESETS["none"]})
     read: dict[str, set[str]] = {name: set() for name in texts}
@@ -243,6 +244,8 @@ def test_text_views_choose_by_their_own_rule(folder):
     assert {"photo 3", "a cat"} <= read["any"]
     assert "key , 3" in read["mixed"]
     assert "a cat" in read["mixed"]
+    assert {"key", "3"} <= read["single"]
+    assert not any("," in text for text in read["single"])
 
 
 def test_texts_may_be_tokenised_ahead_or_when_drawn(folder, monkeypatch):

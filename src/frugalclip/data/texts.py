@@ -3,7 +3,7 @@
 The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each distinct text is tokenised once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ class TextConfig(Settings):
     pick: Literal["random", "first"] = Field("random", description="which of a sample's captions: another one each epoch, or always the first")
     language: str | None = Field(None, description="a language of captions_by_language; samples without one are left out")
     fields: list[str] = Field(default_factory=list, description="fields whose value may stand in for a caption, such as keywords")
+    lists: Literal["joined", "each"] = Field("joined", description="a field that holds a list is one text, or each of its items is one")
     field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
 
 
@@ -122,7 +123,7 @@ class _TextView:
     def __init__(self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int) -> None:
         self.config, self.stream, self.seed = config, f"text/{name}", seed
         self.captions = pool.choices(manifest.captions(language=config.language))
-        self.fields = pool.choices(_field_texts(manifest, config.fields))
+        self.fields = pool.choices(_field_texts(manifest, config))
         every = np.arange(len(manifest))
         self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
 
@@ -144,18 +145,19 @@ def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarra
     return choices.texts[np.minimum(places, len(choices.texts) - 1)] if len(choices.texts) else np.zeros(len(rows), dtype=np.int64)
 
 
-def _field_texts(manifest: Manifest, names: Sequence[str]) -> list[list[str]]:
-    """For every row, one text for each field that has a value there; lists are joined by commas."""
-    columns = [manifest.field(name) for name in names]
-    return [[_joined(column[row]) for column in columns] for row in range(len(manifest))]
+def _field_texts(manifest: Manifest, config: TextConfig) -> list[list[str]]:
+    """For every row, the texts of the fields that have a value there; lists are joined by commas, or taken apart."""
+    columns = [manifest.field(name) for name in config.fields]
+    return [[text for column in columns for text in _texts(column[row], config.lists)] for row in range(len(manifest))]
 
 
-def _joined(value: Any) -> str:
+def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
     if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value if item is not None)
+        items = [str(item) for item in value if item is not None]
+        return items if lists == "each" else [", ".join(items)]
     if isinstance(value, dict):
         raise DataError("texts.fields names a field that holds mappings, expected text or lists; for captions by language set texts.NAME.language.")
-    return "" if value is None else str(value)
+    return [] if value is None else [str(value)]
 
 
 def texts_of(manifest: Manifest, configs: Iterable[TextConfig]) -> Iterable[str]:
@@ -163,5 +165,5 @@ def texts_of(manifest: Manifest, configs: Iterable[TextConfig]) -> Iterable[str]
     for config in configs:
         for row in manifest.captions(language=config.language):
             yield from row
-        for row in _field_texts(manifest, config.fields):
+        for row in _field_texts(manifest, config):
             yield from filter(None, row)

@@ -22,8 +22,8 @@ from frugalclip.training.trainer import TrainingResult, train_run
 from frugalclip.verbs import evaluate as evaluating
 from frugalclip.verbs.train import ConsoleListener, finish
 
-UNSEEN = "style=openmoji,split=test,is_flag=false"
-SEEN = "style=openmoji,split=train,is_flag=false"
+UNSEEN = "style=twemoji,split=test,is_flag=false"
+SEEN = "style=twemoji,split=train,is_flag=false"
 LABEL, FAMILY = "name", "family"
 
 
