@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one sentence on stderr, did-you-mean, lazy verbs."""
 
+import os
 import sys
 import types
 import warnings
@@ -27,6 +28,7 @@ class Result:
 def _restore_warnings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.delenv("FRUGALCLIP_DEBUG", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", os.environ.get("OMP_WAIT_POLICY", "PASSIVE"))  # main sets it for good
 
 
 @pytest.fixture
@@ -165,6 +167,15 @@ def test_a_run_that_was_stopped_and_saved_ends_with_130_and_says_no_more(
     monkeypatch.setattr(sys.modules["frugalclip.verbs.train"], "train", lambda *a, **k: Result("train", is_finished=False))
     assert cli.main(["train", "clip", "--out", "runs/x"]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, found: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    assert cli.main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == found
 
 
 def test_our_warnings_take_one_line_and_foreign_ones_keep_their_place(capsys: pytest.CaptureFixture[str]):
