@@ -28,7 +28,7 @@ class Result:
 def _restore_warnings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     monkeypatch.delenv("FRUGALCLIP_DEBUG", raising=False)
-    monkeypatch.setenv("OMP_WAIT_POLICY", os.environ.get("OMP_WAIT_POLICY", "PASSIVE"))  # main sets it for good
+    monkeypatch.setenv("GOMP_SPINCOUNT", os.environ.get("GOMP_SPINCOUNT", "3000"))  # main sets it for good
 
 
 @pytest.fixture
@@ -169,13 +169,14 @@ def test_a_run_that_was_stopped_and_saved_ends_with_130_and_says_no_more(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(given: str | None, found: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+@pytest.mark.parametrize(("given", "found"), [({}, "3000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(given: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     assert cli.main(["--version"]) == 0
-    assert os.environ["OMP_WAIT_POLICY"] == found
+    assert os.environ.get("GOMP_SPINCOUNT") == found
 
 
 def test_our_warnings_take_one_line_and_foreign_ones_keep_their_place(capsys: pytest.CaptureFixture[str]):

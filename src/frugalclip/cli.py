@@ -260,8 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]  # so that it may be added at the end of a line that failed
     warnings.showwarning = _show_warning
-    # Threads that wait for each other sleep: on a busy machine they would burn the time of the one they wait for (docs/log.md has figures).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded, which is after this
+    # Threads that wait for each other spin briefly, then sleep: spinning long burns the time of the thread they wait for on a busy machine,
+    # sleeping at once costs a quarter of the speed on a quiet one (docs/log.md has figures). Read when torch is loaded, which is after this.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
     except Exception as error:

@@ -81,5 +81,9 @@ def show(result: DemoResult) -> None:
     for found in result.evaluations:
         evaluating.show(found)
     if result.evaluations:
-        console.print(f"{result.seconds:.0f} s in all.  Open {result.run}/report.html", highlight=False)
-        console.print("Your own pictures: frugalclip data check FOLDER, then frugalclip train clip data=FOLDER --out runs/first", highlight=False)
+        console.print(f"{result.seconds:.0f} s in all.  Open {result.run}/report.html", highlight=False, soft_wrap=True)
+        console.print(
+            "Your own pictures: frugalclip data check FOLDER, then frugalclip train clip data=FOLDER --out runs/first",
+            highlight=False,
+            soft_wrap=True,
+        )
