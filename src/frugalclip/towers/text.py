@@ -7,16 +7,16 @@ groups of like length, each cut to its longest: exact, since no token may look a
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from frugalclip.core.config import Settings, shorthand
+from frugalclip.core.config import shorthand
 from frugalclip.core.types import Encoded, Tokens
-from frugalclip.towers.blocks import Activation, Gates, Norm, Transformer
+from frugalclip.towers.blocks import Gates, Norm
 from frugalclip.towers.heads import Lookup
-from frugalclip.towers.vit import fill_sizes
+from frugalclip.towers.sizes import TransformerConfig
 
-SIZES: dict[str, tuple[int, int]] = {  # name: (width, depth)
+SIZES = {  # name: (width, depth)
     "nano": (128, 2),
     "micro": (192, 4),
     "tiny": (256, 6),
@@ -26,26 +26,15 @@ SIZES: dict[str, tuple[int, int]] = {  # name: (width, depth)
 }
 
 
-class TextConfig(Settings):
+class TextConfig(TransformerConfig):
     """Settings of a text tower; a plain word is the name of a size."""
 
+    SIZES = SIZES
     kind: Literal["transformer"] = "transformer"
-    size: str | None = Field(None, description="named width and depth: " + ", ".join(SIZES))
-    width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
-    depth: int = Field(0, ge=0, description="layers; 0: from size")
-    head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
-    heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
-    neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
     attention: Literal["causal", "bidirectional"] = Field("causal", description="CLIP: causal; SigLIP: bidirectional")
     pool: Literal["end", "mean"] = Field("end", description="read at the end token, or the mean over tokens")
-    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights")
     project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
     length_groups: int = Field(4, ge=1, description="captions of a batch are encoded in this many groups of like length")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, values: object) -> object:
-        return fill_sizes(values, sizes=SIZES, default="tiny")
 
 
 TextTowerConfig = Annotated[TextConfig, BeforeValidator(shorthand("size"))]
@@ -73,7 +62,7 @@ class TextTransformer(nn.Module):
         self.config, self.context = config, context
         self.lookup = Lookup(vocabulary, config.width)
         self.positions = nn.Parameter(torch.empty(1, context, config.width))
-        self.layers = Transformer(config.width, heads=config.heads, head_dim=config.head_dim, neurons=config.neurons, activation=config.activation)
+        self.layers = config.build_layers()
         self.norm_after = Norm(config.width)
         self.project = nn.Linear(config.width, dim, bias=config.project_bias)
 

@@ -11,12 +11,13 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from frugalclip.core.config import Settings, shorthand
+from frugalclip.core.config import shorthand
 from frugalclip.core.types import Encoded
-from frugalclip.towers.blocks import Activation, Gates, Norm, Transformer
+from frugalclip.towers.blocks import Gates, Norm
 from frugalclip.towers.heads import AttentionPool
+from frugalclip.towers.sizes import TransformerConfig
 
-SIZES: dict[str, tuple[int, int]] = {  # name: (width, depth); heads are 64 wide as in CLIP, 32 below width 384
+SIZES = {  # name: (width, depth); heads are 64 wide as in CLIP, 32 below width 384
     "nano": (128, 4),
     "micro": (192, 6),
     "tiny": (192, 12),
@@ -26,28 +27,17 @@ SIZES: dict[str, tuple[int, int]] = {  # name: (width, depth); heads are 64 wide
 }
 
 
-class VitConfig(Settings):
+class VitConfig(TransformerConfig):
     """Settings of an image tower; a plain word is the name of a size."""
 
+    SIZES = SIZES
     kind: Literal["vit"] = "vit"
-    size: str | None = Field(None, description="named width and depth: " + ", ".join(SIZES))
-    width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
-    depth: int = Field(0, ge=0, description="layers; 0: from size")
-    head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
-    heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
-    neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
     patch: int = Field(16, gt=0, description="side of a patch in pixels")
     resolution: int = Field(224, gt=0, description="side of the picture in pixels")
     pool: Literal["cls", "mean", "attention"] = Field("cls", description="what the vector is read from; SigLIP: attention (MAP)")
     pre_norm: bool = Field(True, description="normalise before the first layer, as CLIP does and timm does not")
     patch_bias: bool = Field(False, description="bias of the patch embedding; timm has one, CLIP does not")
-    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights")
     freeze_patch: bool = Field(False, description="leave the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section 4)")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, values: object) -> object:
-        return fill_sizes(values, sizes=SIZES, default="tiny")
 
     @model_validator(mode="after")
     def _fits(self) -> "VitConfig":
@@ -60,32 +50,6 @@ class VitConfig(Settings):
         """(rows, columns) of patches."""
         side = self.resolution // self.patch
         return side, side
-
-
-def fill_sizes(values: object, *, sizes: dict[str, tuple[int, int]], default: str) -> object:
-    """Derive width, depth, heads and neurons from a named size; what is given stays.
-
-    Raises:
-        ValueError: for a size that is not known, or a width that heads do not divide.
-    """
-    if not isinstance(values, dict):
-        return values
-    filled = dict(values)
-    given = filled.get("size")
-    if given is not None and given not in sizes:
-        raise ValueError(f"size '{given}' is not known; expected one of {', '.join(sizes)}")
-    width, depth = sizes[given or default]
-    width, depth = int(filled.get("width") or width), int(filled.get("depth") or depth)
-    head_dim = int(filled.get("head_dim") or (64 if width >= 384 else 32))
-    if not filled.get("heads") and width % head_dim:
-        raise ValueError(f"width {width} is not a multiple of head_dim {head_dim}; set head_dim or heads")
-    filled |= {"width": width, "depth": depth, "head_dim": head_dim}
-    for key, each in (("heads", width // head_dim), ("neurons", 4 * width)):
-        layers = tuple(filled.get(key) or (each,) * depth)
-        if len(layers) != depth:
-            raise ValueError(f"{key} names {len(layers)} layers, expected depth {depth}")
-        filled[key] = layers
-    return filled
 
 
 ImageTowerConfig = Annotated[VitConfig, BeforeValidator(shorthand("size"))]
@@ -103,7 +67,7 @@ class Vit(nn.Module):
         self.cls = nn.Parameter(torch.empty(1, 1, width)) if self.has_cls else None
         self.positions = nn.Parameter(torch.empty(1, patches + self.has_cls, width))
         self.norm_before = Norm(width) if config.pre_norm else None
-        self.layers = Transformer(width, heads=config.heads, head_dim=config.head_dim, neurons=config.neurons, activation=config.activation)
+        self.layers = config.build_layers()
         self.norm_after = Norm(width)
         self.pool = AttentionPool(width, heads=config.heads[0]) if config.pool == "attention" else None
         self.project = nn.Linear(width, dim, bias=False)

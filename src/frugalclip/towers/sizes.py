@@ -1,0 +1,52 @@
+"""Sizes of a transformer, shared by the towers: a name gives width and depth, and every layer may have its own heads and neurons."""
+
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from frugalclip.core.config import Settings
+from frugalclip.towers.blocks import Activation, Transformer
+
+
+class TransformerConfig(Settings):
+    """Base of a tower's settings. Width, depth, heads and neurons are filled in, so that a pruned tower is written like any other."""
+
+    SIZES: ClassVar[dict[str, tuple[int, int]]] = {}  # name: (width, depth)
+
+    size: str | None = Field(None, description="named width and depth: nano, micro, tiny, small, base, large")
+    width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
+    depth: int = Field(0, ge=0, description="layers; 0: from size")
+    head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
+    heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
+    neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
+    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        """Derive what is not given from the size; what is given stays."""
+        if not isinstance(values, dict):
+            return values
+        given = values.get("size")
+        if given is not None and given not in cls.SIZES:
+            raise ValueError(f"size '{given}' is not known; expected one of {', '.join(cls.SIZES)}")
+        width, depth = cls.SIZES[given or "tiny"]
+        return {**values, "width": values.get("width") or width, "depth": values.get("depth") or depth}
+
+    @model_validator(mode="after")
+    def _derive(self) -> Self:
+        head_dim = self.head_dim or (64 if self.width >= 384 else 32)
+        if not self.heads and self.width % head_dim:
+            raise ValueError(f"width {self.width} is not a multiple of head_dim {head_dim}; set head_dim or heads")
+        heads = self.heads or (self.width // head_dim,) * self.depth
+        neurons = self.neurons or (4 * self.width,) * self.depth
+        for name, layers in (("heads", heads), ("neurons", neurons)):
+            if len(layers) != self.depth:
+                raise ValueError(f"{name} names {len(layers)} layers, expected depth {self.depth}")
+        for name, value in (("head_dim", head_dim), ("heads", heads), ("neurons", neurons)):
+            object.__setattr__(self, name, value)  # frozen for everybody else
+        return self
+
+    def build_layers(self) -> Transformer:
+        """The stack of blocks of these sizes."""
+        return Transformer(self.width, heads=self.heads, head_dim=self.head_dim, neurons=self.neurons, activation=self.activation)
