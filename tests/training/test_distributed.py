@@ -70,6 +70,7 @@ def of_two_processes(tmp_path_factory: pytest.TempPathFactory, small_recipe: dic
     return folder
 
 
+@pytest.mark.timeout(300)  # the first one waits for two processes that load torch
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_give_the_gradients_of_one(case: str, of_two_processes: Path, small_recipe: dict[str, Any]):
     two, one = load_file(of_two_processes / f"{case}.safetensors"), gradients(small_recipe, case, whole_batch(), wrapped=False)
@@ -79,6 +80,7 @@ def test_two_processes_give_the_gradients_of_one(case: str, of_two_processes: Pa
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.timeout(300)
 def test_a_run_of_two_processes_is_the_run_of_one(recipe_file: Callable[..., str], tmp_path: Path):
     recipe, env = recipe_file(), os.environ | {"OMP_NUM_THREADS": "1"}
     arguments = ["-m", "frugalclip", "train", recipe, "--out"]

@@ -85,6 +85,7 @@ def test_resuming_equals_not_having_stopped(recipe_file: Callable[..., str], tmp
     assert_same_run(whole, go(recipe, tmp_path / "cut", resume=True))
 
 
+@pytest.mark.timeout(300)  # three processes that load torch, on a machine that may be busy
 def test_kill_9_at_a_random_step_then_resume_equals_an_uninterrupted_run(recipe_file: Callable[..., str], tmp_path: Path):
     recipe = recipe_file(steps=120, evaluation={"points": 24})
     command = [sys.executable, "-m", "frugalclip", "train", recipe, "--out", str(tmp_path / "cut")]
