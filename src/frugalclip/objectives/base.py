@@ -7,6 +7,7 @@ class. A dotted path in a recipe (`kind: my_package.my_file`) reaches a user's o
 import importlib
 import inspect
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -40,7 +41,7 @@ class ObjectiveConfig(Settings):
     kind: str | None = Field(None, description="file of the objective when the key is not its name; a dotted path for your own")
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """One supervision signal. Abstract: every subclass is final."""
 
     Config: ClassVar[type[ObjectiveConfig]]
@@ -50,13 +51,13 @@ class Objective(nn.Module):
         self.config = config
         self.dims = dims
 
+    @abstractmethod
     def needs(self) -> Needs:
         """The views, token outputs, teachers and fields that `forward` reads. Depends on the configuration."""
-        raise NotImplementedError(f"{type(self).__name__} must define needs()")
 
+    @abstractmethod
     def forward(self, views: Views) -> Outcome:
         """Score the features of one step."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward()")
 
     def begin_episode(self, features: Iterable[Views]) -> None:
         """Look at a whole episode's features before training on it."""
@@ -97,4 +98,6 @@ def find_objective(kind: str) -> type[Objective]:
     found = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Objective) and c.__module__ == module.__name__]
     if len(found) != 1:
         raise RecipeError(f"{path} holds {len(found)} objectives, expected one class that derives from Objective.")
+    if missing := sorted(getattr(found[0], "__abstractmethods__", ())):
+        raise RecipeError(f"{path}.{found[0].__name__} has no {missing[0]}(); every objective defines needs() and forward().")
     return found[0]
