@@ -25,7 +25,7 @@ from frugalclip.training.optim import OptimizerConfig, build_optimizer, set_lear
 from frugalclip.training.step import Precision, Step
 
 WIDTH, IMAGE_DEPTH, TEXT_DEPTH, PATCH, HEAD, VOCABULARY, CONTEXT = 192, 6, 4, 8, 32, 8192, 32
-GOALS = {"ours bf16": ("peer fp32", 1.7), "ours bf16 ": ("peer bf16", 1.3), "ours bf16, length groups": ("peer fp32", 2.3)}
+GOALS = [("ours bf16", "peer fp32", 1.7), ("ours bf16", "peer bf16", 1.3), ("ours bf16, length groups", "peer fp32", 2.3)]
 
 
 def inputs(batch: int, px: int) -> Batch:
@@ -133,9 +133,9 @@ def main() -> None:
     print(f"peer {sum(p.numel() for p in peer(chosen.px).parameters()):,}")
     difference = gradient_difference(chosen.px, batch)
     print(f"gradients with length groups against without, float32: largest relative difference {difference:.1e} (goal 1e-5)")
-    for name, (other, goal) in GOALS.items():
-        reached = median[other] / median[name.strip()]
-        print(f"goal: {name.strip()} at least {goal} x {other}: {reached:.2f} {'reached' if reached >= goal else 'NOT reached'}")
+    for name, other, goal in GOALS:
+        reached = median[other] / median[name]
+        print(f"goal: {name} at least {goal} x {other}: {reached:.2f} {'reached' if reached >= goal else 'NOT reached'}")
     if chosen.json:
         record = {"px": chosen.px, "batch": chosen.batch, "seconds": median, "all_seconds": seconds, "gradient_difference": difference}
         write_json(chosen.json, record | {"environment": environment()})

@@ -230,3 +230,12 @@ def test_evaluation_points():
     assert evaluation_points(100, 4) == {25, 50, 75, 100}
     assert evaluation_points(3, 20) == {1, 2, 3}
     assert len(evaluation_points(1000, 20)) == 20
+
+
+def test_the_checkpoint_says_which_rows_were_trained_on_even_where_the_data_implied_it(
+    recipe_file: Callable[..., str], tmp_path: Path, squares: Path
+):
+    go(recipe_file(), tmp_path / "implied", "steps=1")
+    assert load(tmp_path / "implied").training_data == {"path": str(squares), "columns": {}, "where": "split=train"}
+    go(recipe_file(), tmp_path / "written", "steps=1", "data.where=split=train,id!=s001")
+    assert load(tmp_path / "written").training_data["where"] == "split=train,id!=s001"

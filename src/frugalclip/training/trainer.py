@@ -123,7 +123,7 @@ class Trainer:
         self.steps = steps
         self.optimizer = build_optimizer(self.step_module.named_parameters(), recipe.optimizer)
         self.rates = learning_rates(recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps)
-        data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": self._where()}
+        data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
         self.model = Model(
             self.network,
             self.tokenizer,
@@ -134,11 +134,6 @@ class Trainer:
         self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None and distributed.is_main() else None
         self.advisor = Advisor(steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max)
         self.step, self.seconds = 0, 0.0
-
-    def _where(self) -> str | None:
-        data = self.recipe.data
-        implied = data.where is None and any("split=train" in note for note in self.notes)
-        return "split=train" if implied else data.where
 
     def _tokenizer(self) -> Tokenizer:
         return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))

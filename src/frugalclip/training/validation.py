@@ -29,6 +29,7 @@ class Parts:
 
     train: Manifest
     validation: Manifest | None
+    where: str | None  # the condition that gives the training rows, implied or as written
     notes: list[str]  # how it was divided, for the reader
 
 
@@ -52,9 +53,9 @@ def divide(everything: Manifest, config: DataConfig) -> Parts:
         notes.append("trains on split=train, as the data says")
     train = everything.where(where)
     if validation == "none":
-        return Parts(train, None, notes)
+        return Parts(train, None, where, notes)
     if validation != "auto":
-        return Parts(train, _apart(everything.where(validation), train, validation), notes)
+        return Parts(train, _apart(everything.where(validation), train, validation), where, notes)
     named = [name for name in VALIDATION_NAMES if name in splits]
     clauses = [clause.strip() for clause in (where or "").split(",")]
     if named and "split=train" in clauses:
@@ -66,8 +67,8 @@ def divide(everything: Manifest, config: DataConfig) -> Parts:
             condition = f"split={named[0]}"
             watched = everything.where(condition)
         notes.append(f"{len(watched):,} rows with {condition} watch the run")
-        return Parts(train, watched, notes)
-    return _hold_out(train, notes)
+        return Parts(train, watched, where, notes)
+    return _hold_out(train, where, notes)
 
 
 def _apart(watched: Manifest, train: Manifest, condition: str) -> Manifest:
@@ -79,16 +80,16 @@ def _apart(watched: Manifest, train: Manifest, condition: str) -> Manifest:
     return watched
 
 
-def _hold_out(train: Manifest, notes: list[str]) -> Parts:
+def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> Parts:
     if len(train) < LEAST_ROWS:
-        return Parts(train, None, [*notes, f"{len(train)} rows are too few to set some aside; nothing watches the run"])
+        return Parts(train, None, where, [*notes, f"{len(train)} rows are too few to set some aside; nothing watches the run"])
     codes = train.codes("captions").view(np.uint64)
     is_out = uniform(0, "held-out", codes, 1)[:, 0] < HELD_OUT
     if not is_out.any() or is_out.all():
-        return Parts(train, None, [*notes, "the captions are too few to set some aside; nothing watches the run"])
+        return Parts(train, None, where, [*notes, "the captions are too few to set some aside; nothing watches the run"])
     rows = np.arange(len(train))
     notes = [*notes, f"{int(is_out.sum()):,} of {len(train):,} rows are set aside by caption to watch the run"]
-    return Parts(train.take(rows[~is_out]), train.take(rows[is_out]), notes)
+    return Parts(train.take(rows[~is_out]), train.take(rows[is_out]), where, notes)
 
 
 class Watch:

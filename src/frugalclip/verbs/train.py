@@ -1,12 +1,10 @@
 """`frugalclip train`: from a recipe and a data set to a run directory."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -32,15 +30,11 @@ class ConsoleListener:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress: Progress | None = None
-        self.live: Live | None = None
-        self.begun = time.monotonic()
-        self.first_step = 0
 
     def started(self, trainer: Trainer) -> None:
         """Say what runs, then show a bar where there is a terminal."""
         words = f"{trainer.parameters() / 1e6:.1f}M parameters, {len(trainer.training):,} pairs, {trainer.steps:,} steps of {trainer.recipe.batch}"
         self.console.print(f"[bold]{trainer.recipe.name}[/]: {words}, {trainer.precision} on {trainer.device}")
-        self.begun, self.first_step = time.monotonic(), trainer.step
         if self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.progress = Progress(*columns, console=self.console)
