@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frugalclip.functional import class_weights, info_nce_loss, same_rows, sigmoid_loss, unit
+from frugalclip.functional import class_weights, info_nce_loss, same_rows, sigmoid_loss, tiled_info_nce_loss, tiled_sigmoid_loss, unit
 
 
 def unit_rows(rows: int, dim: int, seed: int = 0) -> Tensor:
@@ -107,3 +107,59 @@ def test_class_weights_normalise_before_and_after_the_mean():
     features = torch.tensor([[10.0, 0], [0, 1], [3, 4]])
     weights = class_weights(features, torch.tensor([0, 0, 1]), count=2)
     torch.testing.assert_close(weights, torch.tensor([[2**-0.5, 2**-0.5], [0.6, 0.8]]))
+
+
+POLICIES = [("drop", 0.0, False), ("drop", 0.0, True), ("drop", 0.1, False), ("outside", 0.0, True), ("inside", 0.0, True)]
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one process", "own rows among candidates"])
+@pytest.mark.parametrize(("policy", "smoothing", "several"), POLICIES)
+def test_tiles_give_the_loss_and_gradients_of_the_whole_matrix(policy: str, smoothing: float, several: bool, alone: bool):
+    codes = torch.randint(0, 5, (11, 2), generator=torch.Generator().manual_seed(1)) if several else None
+    images, texts = unit_rows(11, 4).requires_grad_(), unit_rows(11, 4, seed=1).requires_grad_()
+    scale = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)
+    own = torch.arange(11) if alone else torch.arange(3, 8)
+    rows = (images, texts) if alone else (images[3:8], texts[3:8])
+    candidates = {} if alone else {"image_candidates": images, "text_candidates": texts, "own": own}
+    same = None if codes is None else same_rows(codes[own], codes, own)
+    whole = sum(info_nce_loss(*rows, scale, **candidates, same=same, policy=policy, smoothing=smoothing))
+    given = {} if codes is None else {"codes": codes[own], "candidate_codes": codes}
+    tiled = tiled_info_nce_loss(*rows, scale, **candidates, **given, policy=policy, smoothing=smoothing, tile=4)
+    assert tiled.loss.item() == pytest.approx(whole.item(), abs=1e-12)
+    for direct, in_tiles in zip(
+        torch.autograd.grad(whole, [images, texts, scale]), torch.autograd.grad(3 * tiled.loss, [images, texts, scale]), strict=True
+    ):
+        torch.testing.assert_close(3 * direct, in_tiles, rtol=0, atol=1e-12)
+    assert tiled.hits.tolist() == ((rows[0] @ texts.T).argmax(dim=1) == own).tolist()
+    assert tiled.same.item() == pytest.approx(0 if same is None else same.double().mean().item())
+
+
+@pytest.mark.parametrize("as_match", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_sigmoid_in_tiles_is_sigmoid(several: bool, as_match: bool):
+    codes = torch.tensor([0, 1, 0, 2, 1, 3, 4]) if several else None
+    same = None if codes is None else same_rows(codes, codes, torch.arange(7))
+    leaves = [unit_rows(7, 4).requires_grad_(), unit_rows(7, 4, seed=1).requires_grad_()]
+    leaves += [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (9.0, -3.0)]
+    whole = sigmoid_loss(*leaves, same=same, same_is_positive=as_match)
+    tiled = tiled_sigmoid_loss(*leaves, codes=codes, same_is_positive=as_match, tile=3)
+    assert tiled.item() == pytest.approx(whole.item(), abs=1e-12)
+    for direct, in_tiles in zip(torch.autograd.grad(whole, leaves), torch.autograd.grad(tiled, leaves), strict=True):
+        torch.testing.assert_close(direct, in_tiles, rtol=0, atol=1e-8)  # torch's softplus is linear past 20
+
+
+def test_tiles_survive_the_largest_scale_and_opposite_vectors():
+    images, texts = -unit_rows(6, 3).float(), unit_rows(6, 3).float()  # every pair at cosine -1
+    scale = torch.tensor(100.0)
+    for left, right in ((images, texts), (texts, texts), (texts[:1].expand(6, 3), -texts[:1].expand(6, 3))):
+        left, right = left.clone().requires_grad_(), right.clone().requires_grad_()
+        whole = sum(info_nce_loss(left.double(), right.double(), scale.double()))
+        tiled = tiled_info_nce_loss(left, right, scale, tile=2).loss
+        assert tiled.item() == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
+        for direct, in_tiles in zip(torch.autograd.grad(whole, [left, right]), torch.autograd.grad(tiled, [left, right]), strict=True):
+            torch.testing.assert_close(direct, in_tiles, rtol=1e-5, atol=1e-5)
+
+
+def test_equal_logits_are_no_hit():
+    same = unit_rows(1, 4).expand(6, 4)
+    assert not tiled_info_nce_loss(same, same, SCALE, tile=2).hits.any(), "a collapsed model knows nothing"

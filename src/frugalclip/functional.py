@@ -4,13 +4,16 @@ Functions take the rows a process owns and the candidates of all processes; `own
 process the two are the same. Every loss is a mean over its own rows, so averaging over processes gives the loss of the whole batch.
 """
 
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 SamePolicy = Literal["drop", "outside", "inside"]
+TILE = 2**22  # logits held at a time; more than this and the losses go through the matrix in tiles
 
 
 def unit(x: Tensor) -> Tensor:
@@ -162,6 +165,308 @@ def sigmoid_loss(
     if same is not None and not same_is_positive:
         each = each.masked_fill(same, 0.0)
     return each.sum() / len(images)
+
+
+class Contrast(NamedTuple):
+    """A contrastive loss, and counts that would need the logits again."""
+
+    loss: Tensor  # () both directions added
+    hits: Tensor  # (batch,) bool: the picture's own caption has the highest logit
+    same: Tensor  # () share of further positives among all pairs
+
+
+def needs_tiles(batch: int, candidates: int) -> bool:
+    """Whether a matrix of (batch, candidates) logits is too large to be held."""
+    return batch * candidates > TILE
+
+
+def tiled_info_nce_loss(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    *,
+    image_candidates: Tensor | None = None,
+    text_candidates: Tensor | None = None,
+    own: Tensor | None = None,
+    codes: Tensor | None = None,
+    candidate_codes: Tensor | None = None,
+    policy: SamePolicy = "drop",
+    smoothing: float = 0.0,
+    tile: int | None = None,
+) -> Contrast:
+    """The sum of both directions of `info_nce_loss` with memory that grows with the batch, not with its square.
+
+    A tile is a block of rows against all candidates. Its logits are computed, turned into their own gradient and forgotten, so the backward
+    pass only scales what is stored: (batch + candidates) x dim numbers. On one process both directions share each block, which is computed
+    twice: once for the columns' sums, once for the gradient. Not differentiable twice.
+
+    Args:
+        images: (batch, dim) unit vectors; with `texts`, `scale`, the candidates, `own`, `policy`, `smoothing` as in `info_nce_loss`.
+        texts: (batch, dim) unit vectors.
+        scale: () multiplies cosines.
+        image_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
+        text_candidates: likewise.
+        own: (batch,) int64 place of the own rows among the candidates.
+        codes: (batch,) or (batch, fields) int64; rows that agree in one are further positives, see `same_rows`.
+        candidate_codes: likewise for the candidates; default `codes`.
+        policy: what becomes of further positives.
+        smoothing: share of the target spread over all candidates.
+        tile: rows of a block; default as many as keep a block at `TILE` logits.
+
+    Returns:
+        The loss over both directions, whose own partner ranked first, and how many further positives there are.
+    """
+    whole = text_candidates is None and image_candidates is None
+    own = torch.arange(len(images), device=images.device) if own is None else own
+    candidate_codes = codes if candidate_codes is None else candidate_codes
+    text_candidates = texts if text_candidates is None else text_candidates
+    image_candidates = images if image_candidates is None else image_candidates
+    tile = max(1, TILE // len(text_candidates)) if tile is None else tile
+    plan = _Tiles(own, codes, candidate_codes, policy, smoothing, tile, both=whole)
+    loss, hits, same = _TiledInfoNCE.apply(images, text_candidates, scale, plan)  # pyright: ignore[reportGeneralTypeIssues]
+    if not whole:
+        loss = loss + _TiledInfoNCE.apply(texts, image_candidates, scale, plan)[0]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
+    return Contrast(loss, hits, same)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """How a matrix of logits is gone through, and what its targets are."""
+
+    own: Tensor  # (batch,)
+    codes: Tensor | None
+    candidate_codes: Tensor | None
+    policy: SamePolicy
+    smoothing: float
+    rows: int
+    both: bool  # the columns are judged too: rows and columns are the same samples
+
+    def blocks(self, batch: int) -> Iterator[slice]:
+        return (slice(start, min(start + self.rows, batch)) for start in range(0, batch, self.rows))
+
+    def same(self, block: slice) -> Tensor | None:
+        """(rows, candidates) bool of a block's further positives."""
+        if self.codes is None or self.candidate_codes is None:
+            return None
+        return same_rows(self.codes[block], self.candidate_codes, self.own[block])
+
+
+@dataclass
+class _Sums:
+    """What a row (or a column) adds up to; own partners are kept apart, which keeps losses near zero precise."""
+
+    others: Tensor  # (rows,) sum of exponentials without the partner's
+    positives: Tensor | None  # (rows,) of the further positives: the part of `others` (inside), or the sum of logits (outside)
+    count: Tensor | None  # (rows,) further positives
+
+    def __add__(self, more: "_Sums") -> "_Sums":
+        if self.positives is None or self.count is None or more.positives is None or more.count is None:
+            return _Sums(self.others + more.others, None, None)
+        return _Sums(self.others + more.others, self.positives + more.positives, self.count + more.count)
+
+    def loss(self, own: Tensor, *, policy: SamePolicy) -> Tensor:
+        """(rows,) losses, before smoothing; `own` (rows,) is the partner's exponential."""
+        if self.positives is None or self.count is None:
+            return torch.log1p(self.others / own)
+        if policy == "inside":
+            return ((self.others + own) / (self.positives + own)).log() + (self.count + 1).log()
+        return (self.others + own).log() - (self.positives + own.log()) / (self.count + 1)
+
+    def target(self, own: Tensor, *, policy: SamePolicy) -> Tensor:
+        """(rows,) what a further positive's probability is taken off by: a factor of its exponential (inside), or a share (outside)."""
+        assert self.positives is not None and self.count is not None, "asked for several positives only"
+        return 1 / (self.positives + own) if policy == "inside" else 1 / (self.count + 1)
+
+
+class _TiledInfoNCE(torch.autograd.Function):
+    """Row losses (and column losses) of `scale * rows @ columns.T`, with the gradient made in the forward pass.
+
+    Exponentials are taken against one shift for all, so that one block of them serves rows and columns. Between the largest and the smallest
+    logit lie at most two scales, which float32 holds up to a scale of 80; where a sum comes out too small above that, float64 computes it.
+    """
+
+    HEADROOM = 75.0  # exp(75) times 10^5 candidates is still a float32
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, scale: Tensor, plan: _Tiles) -> tuple[Tensor, Tensor, Tensor]:
+        found = _TiledPass(rows, columns, scale, plan)
+        if not found.is_safe:
+            found = _TiledPass(rows.double(), columns.double(), scale.double(), plan)
+        kinds = (rows.dtype, columns.dtype, scale.dtype)
+        ctx.save_for_backward(*(g.to(kind) for g, kind in zip((found.row_gradient, found.column_gradient, found.scale_gradient), kinds, strict=True)))
+        ctx.mark_non_differentiable(found.hits, found.same)
+        return found.loss.to(scale.dtype), found.hits, found.same
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, columns, scale = ctx.saved_tensors
+        return rows * gradients[0], columns * gradients[0], scale * gradients[0], None
+
+
+class _TiledPass:
+    """One way through the matrix."""
+
+    def __init__(self, rows: Tensor, columns: Tensor, scale: Tensor, plan: _Tiles) -> None:
+        self.rows, self.columns, self.plan = rows, columns, plan
+        self.scaled, self.shift = rows * scale, -(scale.detach() - _TiledInfoNCE.HEADROOM)
+        batch, candidates = len(rows), len(columns)
+        self.row_gradient, self.column_gradient = torch.empty_like(rows), torch.zeros_like(columns)
+        self.hits = torch.empty(batch, dtype=torch.bool, device=rows.device)
+        self.same = torch.zeros((), device=rows.device)
+        self.own = torch.empty(batch, dtype=rows.dtype, device=rows.device)  # exponentials of the partners
+        loss, smallest = rows.new_zeros(()), rows.new_full((), float("inf"))
+        sums: list[_Sums] = []
+        by_column: _Sums | None = None
+        for block in plan.blocks(batch):
+            exponentials, same = self._block(block)
+            self.hits[block] = exponentials.amax(dim=1) < self.own[block]
+            sums.append(self._sums(exponentials, same, dim=1))
+            loss = loss + sums[-1].loss(self.own[block], policy=plan.policy).sum()
+            smallest = torch.minimum(smallest, (sums[-1].others + self.own[block]).min())
+            if same is not None:
+                self.same += same.sum()
+            if plan.both:
+                found = self._sums(exponentials, same, dim=0)
+                by_column = found if by_column is None else by_column + found
+            else:
+                self._differentiate(block, exponentials, same, sums[-1], None)
+        if by_column is not None:
+            loss = loss + by_column.loss(self.own, policy=plan.policy).sum()
+            smallest = torch.minimum(smallest, (by_column.others + self.own).min())
+            for number, block in enumerate(plan.blocks(batch)):
+                self._differentiate(block, *self._block(block), sums[number], by_column)
+        if plan.smoothing:
+            loss = loss + self._smooth(scale)
+        self.scale_gradient = (self.row_gradient * rows).sum() / batch
+        self.row_gradient *= scale / batch
+        self.column_gradient *= scale / batch
+        self.loss, self.same = loss / batch, self.same / (batch * candidates)
+        self.is_safe = rows.dtype == torch.float64 or (bool(smallest > 1e-30) and bool(torch.isfinite(loss)))
+
+    def _block(self, block: slice) -> tuple[Tensor, Tensor | None]:
+        """(tile, candidates) exponentials with 0 at the partner, which goes to `own`, and the further positives; left out ones are 0 too."""
+        exponentials = torch.addmm(self.shift, self.scaled[block], self.columns.T).exp_()
+        places = torch.arange(len(exponentials), device=exponentials.device), self.plan.own[block]
+        self.own[block] = exponentials[places]
+        exponentials[places] = 0
+        same = self.plan.same(block)
+        if same is not None and self.plan.policy == "drop":
+            exponentials.masked_fill_(same, 0)
+        return exponentials, same
+
+    def _sums(self, exponentials: Tensor, same: Tensor | None, *, dim: int) -> _Sums:
+        if same is None or self.plan.policy == "drop":
+            return _Sums(exponentials.sum(dim=dim), None, None)
+        of_positives = (exponentials if self.plan.policy == "inside" else exponentials.log()).masked_fill(~same, 0)
+        return _Sums(exponentials.sum(dim=dim), of_positives.sum(dim=dim), same.sum(dim=dim).to(exponentials.dtype))
+
+    def _differentiate(self, block: slice, exponentials: Tensor, same: Tensor | None, by_row: _Sums, by_column: _Sums | None) -> None:
+        """Turn a block of exponentials into the gradient at its logits, and multiply that out."""
+        own, policy = self.own[block], self.plan.policy
+        weight = (1 / (by_row.others + own))[:, None]  # (tile, 1)
+        at_own = -by_row.others / (by_row.others + own)  # (tile,) probability of the partner less 1
+        target = by_row.target(own, policy=policy)[:, None] if by_row.count is not None else None
+        if by_column is not None:
+            total = by_column.others + self.own
+            weight = weight + 1 / total  # (tile, candidates)
+            at_own = at_own - (by_column.others / total)[block]
+            target = target + by_column.target(self.own, policy=policy) if target is not None else None
+        if target is not None and same is not None:
+            partner = own[:, None] if policy == "inside" else torch.ones_like(own[:, None])
+            places = self.plan.own[block][:, None]
+            at_own = (own[:, None] * weight.expand_as(exponentials).gather(1, places) - partner * target.expand_as(exponentials).gather(1, places))[
+                :, 0
+            ]
+            if policy == "inside":
+                weight = weight - target * same
+        gradient = exponentials.mul_(weight)
+        if target is not None and same is not None and policy == "outside":
+            gradient -= target * same
+        gradient[torch.arange(len(own), device=own.device), self.plan.own[block]] = at_own
+        self.row_gradient[block] = gradient @ self.columns
+        self.column_gradient.addmm_(gradient.T, self.rows[block])
+
+    def _smooth(self, scale: Tensor) -> Tensor:
+        """Move a share of the target from the partners to all candidates, in closed form; returns what the loss grows by."""
+        share, partners = self.plan.smoothing, self.columns[self.plan.own]  # (batch, dim)
+        times = 2 if self.plan.both else 1
+        mean_column, sum_row = self.columns.mean(dim=0), self.rows.sum(dim=0)  # (dim,) both
+        grown = times * share * scale * ((self.rows * partners).sum() - (self.rows @ mean_column).sum())
+        self.row_gradient += times * share * (partners - mean_column)
+        self.column_gradient.index_add_(0, self.plan.own, times * share * self.rows)
+        self.column_gradient -= times * share * sum_row / len(self.columns)
+        return grown
+
+
+def tiled_sigmoid_loss(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    text_candidates: Tensor | None = None,
+    own: Tensor | None = None,
+    codes: Tensor | None = None,
+    candidate_codes: Tensor | None = None,
+    same_is_positive: bool = False,
+    tile: int | None = None,
+) -> Tensor:
+    """`sigmoid_loss` in tiles, as `tiled_info_nce_loss`; every pair stands alone, so one pass over the blocks is enough.
+
+    Args:
+        images: (batch, dim) unit vectors; the other arguments as in `sigmoid_loss` and `tiled_info_nce_loss`.
+        texts: (batch, dim) unit vectors.
+        scale: () multiplies cosines.
+        bias: () added to the logits.
+        text_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
+        own: (batch,) int64 place of the own rows among the candidates.
+        codes: (batch,) or (batch, fields) int64.
+        candidate_codes: likewise for the candidates; default `codes`.
+        same_is_positive: further positives count as matches; otherwise they are left out.
+        tile: rows of a block.
+
+    Returns:
+        () in nats.
+    """
+    own = torch.arange(len(images), device=images.device) if own is None else own
+    text_candidates = texts if text_candidates is None else text_candidates
+    tile = max(1, TILE // len(text_candidates)) if tile is None else tile
+    plan = _Tiles(own, codes, codes if candidate_codes is None else candidate_codes, "drop", 0.0, tile, both=False)
+    return _TiledSigmoid.apply(images, text_candidates, scale, bias, plan, same_is_positive)  # pyright: ignore[reportReturnType]
+
+
+class _TiledSigmoid(torch.autograd.Function):
+    """Pairwise losses of `scale * rows @ columns.T + bias`, with the gradient made in the forward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, scale: Tensor, bias: Tensor, plan: _Tiles, same_is_positive: bool) -> Tensor:
+        row_gradient, column_gradient = torch.empty_like(rows), torch.zeros_like(columns)
+        scale_gradient, bias_gradient, loss = torch.zeros_like(scale), torch.zeros_like(bias), torch.zeros_like(scale)
+        for block in plan.blocks(len(rows)):
+            signed = ((rows[block] * scale) @ columns.T).add_(bias)  # (tile, candidates)
+            sign, same = torch.full_like(signed, -1.0), plan.same(block)
+            sign[torch.arange(len(signed), device=rows.device), plan.own[block]] = 1.0
+            if same is not None and same_is_positive:
+                sign.masked_fill_(same, 1.0)
+            signed *= sign
+            each, gradient = F.softplus(-signed), torch.sigmoid(-signed).mul_(sign).neg_()  # (tile, candidates) both
+            if same is not None and not same_is_positive:
+                each.masked_fill_(same, 0.0)
+                gradient.masked_fill_(same, 0.0)
+            loss = loss + each.sum()
+            bias_gradient = bias_gradient + gradient.sum()
+            row_gradient[block] = gradient @ columns
+            column_gradient.addmm_(gradient.T, rows[block])
+            scale_gradient = scale_gradient + (row_gradient[block] * rows[block]).sum()
+        batch, factor = len(rows), scale / len(rows)
+        ctx.save_for_backward(row_gradient.mul_(factor), column_gradient.mul_(factor), scale_gradient / batch, bias_gradient / batch)
+        return loss / batch
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (*(saved * gradients[0] for saved in ctx.saved_tensors), None, None)
 
 
 def class_weights(prompt_features: Tensor, classes: Tensor, *, count: int) -> Tensor:

@@ -75,3 +75,15 @@ def test_a_wrong_setting_says_what_to_set():
         validated(Config, {"smoothing": 0.1, "positives": "id"}, where="objectives.contrastive")
     with pytest.raises(RecipeError, match=r"objectives\.contrastive\.same is 'dorp'; expected 'drop', 'outside' or 'inside'"):
         validated(Config, {"same": "dorp"}, where="objectives.contrastive")
+
+
+@pytest.mark.parametrize("policy", ["drop", "inside"])
+def test_a_large_batch_goes_through_in_tiles_and_says_the_same(policy: str, monkeypatch: pytest.MonkeyPatch):
+    objective = Contrastive(Config.model_validate({"positives": "caption", "same": policy}), DIMS)
+    given = views(codes=[1, 2, 3, 1, 4, 5])
+    whole = objective(given)
+    monkeypatch.setattr("frugalclip.functional.TILE", 14)
+    tiled = objective(given)
+    assert tiled.loss.grad_fn is not None and "Tiled" in str(tiled.loss.grad_fn.next_functions)
+    assert tiled.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
+    assert {k: v.item() for k, v in tiled.logs.items()} == pytest.approx({k: v.item() for k, v in whole.logs.items()})

@@ -11,8 +11,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from frugalclip.core.distributed import gather, own_rows
-from frugalclip.functional import SamePolicy, info_nce_loss, same_rows, unit
+from frugalclip.core.distributed import gather, own_rows, world_size
+from frugalclip.functional import Contrast, SamePolicy, info_nce_loss, needs_tiles, same_rows, tiled_info_nce_loss, unit
 from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views
 
 
@@ -44,13 +44,22 @@ class Contrastive(Objective):
 
     def forward(self, views: Views) -> Outcome:
         images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
+        codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1) if self.config.positives else None  # (batch, fields)
+        tiled = needs_tiles(len(images), len(images) * world_size())
+        total, hits, same = (self._tiled if tiled else self._plain)(images, texts, views.scale, codes)
+        logs = {"chance": torch.tensor(float(len(images) * world_size())).log(), "accuracy": hits.float().mean()}
+        if codes is not None:
+            logs["same_share"] = same
+        return Outcome(total / 2 if self.config.reduction == "mean" else total, logs)
+
+    def _plain(self, images: Tensor, texts: Tensor, scale: Tensor, codes: Tensor | None) -> Contrast:
         image_candidates, text_candidates = gather(images), gather(texts)  # (candidates, dim)
         own = own_rows(len(images), device=images.device)
-        same = self._same(views, own)
+        same = None if codes is None else same_rows(codes, gather(codes), own)
         directions = info_nce_loss(
             images,
             texts,
-            views.scale,
+            scale,
             image_candidates=image_candidates,
             text_candidates=text_candidates,
             own=own,
@@ -58,19 +67,21 @@ class Contrastive(Objective):
             policy=self.config.same,
             smoothing=self.config.smoothing,
         )
-        loss = sum(directions, torch.zeros_like(directions[0]))
-        logs = {"chance": torch.tensor(float(len(text_candidates))).log(), "accuracy": self._accuracy(images, text_candidates, own)}
-        if same is not None:
-            logs["same_share"] = same.float().mean()
-        return Outcome(loss / 2 if self.config.reduction == "mean" else loss, logs)
+        with torch.no_grad():
+            hits = (images @ text_candidates.T).max(dim=1).indices == own
+        return Contrast(directions[0] + directions[1], hits, torch.zeros(()) if same is None else same.float().mean())
 
-    def _same(self, views: Views, own: Tensor) -> Tensor | None:
-        if not self.config.positives:
-            return None
-        codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1)  # (batch, fields)
-        return same_rows(codes, gather(codes), own)
-
-    @staticmethod
-    @torch.no_grad()
-    def _accuracy(images: Tensor, texts: Tensor, own: Tensor) -> Tensor:
-        return ((images @ texts.T).max(dim=1).indices == own).float().mean()
+    def _tiled(self, images: Tensor, texts: Tensor, scale: Tensor, codes: Tensor | None) -> Contrast:
+        alone = world_size() == 1  # then rows and candidates are the same, and one pass serves both directions
+        return tiled_info_nce_loss(
+            images,
+            texts,
+            scale,
+            image_candidates=None if alone else gather(images),
+            text_candidates=None if alone else gather(texts),
+            own=own_rows(len(images), device=images.device),
+            codes=codes,
+            candidate_codes=None if codes is None else gather(codes),
+            policy=self.config.same,
+            smoothing=self.config.smoothing,
+        )

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from frugalclip.core.distributed import gather, own_rows
-from frugalclip.functional import same_rows, sigmoid_loss, unit
+from frugalclip.functional import needs_tiles, same_rows, sigmoid_loss, tiled_sigmoid_loss, unit
 from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views
 
 
@@ -40,13 +40,23 @@ class Sigmoid(Objective):
 
     def forward(self, views: Views) -> Outcome:
         images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
-        candidates = gather(texts)  # (candidates, dim)
-        own = own_rows(len(images), device=images.device)
-        same = None
-        if self.config.positives:
-            codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1)  # (batch, fields)
-            same = same_rows(codes, gather(codes), own)
-        loss = sigmoid_loss(
-            images, texts, views.scale, self.bias, text_candidates=candidates, own=own, same=same, same_is_positive=self.config.same == "positive"
-        )
+        candidates, own = gather(texts), own_rows(len(images), device=images.device)  # (candidates, dim), (batch,)
+        codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1) if self.config.positives else None  # (batch, fields)
+        candidate_codes = None if codes is None else gather(codes)
+        as_match = self.config.same == "positive"
+        if needs_tiles(len(images), len(candidates)):
+            loss = tiled_sigmoid_loss(
+                images,
+                texts,
+                views.scale,
+                self.bias,
+                text_candidates=candidates,
+                own=own,
+                codes=codes,
+                candidate_codes=candidate_codes,
+                same_is_positive=as_match,
+            )
+        else:
+            same = None if codes is None or candidate_codes is None else same_rows(codes, candidate_codes, own)
+            loss = sigmoid_loss(images, texts, views.scale, self.bias, text_candidates=candidates, own=own, same=same, same_is_positive=as_match)
         return Outcome(loss, {"bias": self.bias.detach()})
