@@ -122,7 +122,7 @@ def test_the_first_frame_of_an_animation():
         (b"<!DOCTYPE html><html>404</html>", "web-page"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "heic"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 8, "broken-image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported-format"),
         (png(25_000, 25_000), "too-many-pixels"),
         (png(9_000, 8_000), "too-many-pixels"),
         (png(64, 64), "truncated"),

@@ -4,9 +4,11 @@ Every picture comes out as RGB on white, upright by its EXIF tag, first frame on
 cause (a reason of the ledger), and the number of pixels is known before any is decoded.
 """
 
+import errno
 import importlib
 import io
 import os
+import stat
 import threading
 import warnings
 from collections import OrderedDict
@@ -29,6 +31,8 @@ if TYPE_CHECKING:  # looking at data does not wait two seconds for torch
     from torch import Tensor
 
 MAX_PIXELS = 64_000_000  # 8000 x 8000: below Pillow's own warning, above any photo worth training on undivided
+MAX_BYTES = 2**29  # of one encoded picture: MAX_PIXELS of four 16-bit channels, not compressed at all
+_MAX_SCANNED = 16 * MAX_PIXELS  # pixels times scans of a JPEG; each scan is a pass over the picture, and a few bytes can ask for thousands
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
 UNREADABLE_EXTENSIONS = (".svg", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".eps", ".ai", ".raw", ".cr2", ".nef", ".dng", ".ico")
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # no EPS (runs Ghostscript), no exotic parsers
@@ -118,9 +122,17 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise BadImage(
             "too-many-pixels", f"the image is {image.width:,} x {image.height:,}, expected at most {max_pixels:,} pixels; make it smaller."
         )
+    if (scans := _scans(image, data)) * image.width * image.height > _MAX_SCANNED:
+        raise BadImage("too-much-work", f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans; save it again.")
     if not image.width or not image.height:
         raise BadImage("broken-image", f"the image is {image.width} x {image.height} pixels; copy it again or delete it.")
     return image
+
+
+def _scans(image: Image.Image, data: bytes) -> int:
+    """Passes over the pixels that a JPEG asks for: its start-of-scan marks, which cannot occur inside coded data."""
+    is_jpeg = image.format in ("JPEG", "MPO") or (image.format == "TIFF" and "jpeg" in str(image.info.get("compression")))
+    return data.count(b"\xff\xda") if is_jpeg else 1
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
@@ -138,10 +150,10 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
 
 
 def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
-    if at_least is not None:
-        image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]  (None keeps the mode)
     try:
         with _quiet:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]  (None keeps the mode)
             image.load()
     except Exception as error:  # decoders raise anything on hostile bytes
         text = str(error)
@@ -207,11 +219,34 @@ def _rgb_on_white(image: Image.Image) -> Image.Image:
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
     """Grey values of 16 bit, 32 bit or float as uint8; Pillow's own conversion clips instead of scaling."""
+    if values.dtype.itemsize == 2 and values.dtype.kind == "u":  # a table: whole pictures of 64-bit numbers would need 8 bytes a pixel, several times
+        return np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)[values]
     is_float = values.dtype.kind == "f"
-    values = np.nan_to_num(values.astype(np.float64))
-    top = float(values.max(initial=0))
+    top = float(np.nanmax(values, initial=0, where=np.isfinite(values)))
     full = 1.0 if is_float and top <= 1 else 255.0 if is_float and top <= 255 else max(65535.0, top)
-    return np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)
+    result = np.empty(values.shape, dtype=np.uint8)
+    for row, line in enumerate(values):
+        numbers = np.nan_to_num(line.astype(np.float64), posinf=full, neginf=0)
+        result[row] = np.clip(np.rint(numbers * (255.0 / full)), 0, 255)
+    return result
+
+
+_FOREIGN = {  # first bytes of files that are often found under an image's name
+    b"%PDF": "a PDF document",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"8BPS": "a Photoshop file",
+    b"\0\0\1\0": "an icon",
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
+    b"\xff\x4f\xff\x51": "a JPEG 2000 picture",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x1aE\xdf\xa3": "a video",
+    b"qoif": "a QOI picture",
+}
+_DAMAGED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 def _not_an_image(data: bytes) -> tuple[str, str]:
@@ -221,18 +256,29 @@ def _not_an_image(data: bytes) -> tuple[str, str]:
         return "svg", "the bytes are an SVG drawing"
     if head.startswith((b"<!doctype html", b"<html", b"<head")):
         return "web-page", "the bytes are a web page"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"heim"):
-        return "heic", "the bytes are a HEIC photo"
-    if data[:3] == b"\xff\xd8\xff" or data[:8] == b"\x89PNG\r\n\x1a\n" or data[:4] in (b"GIF8", b"RIFF") or data[:2] == b"BM":
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        if brand in (b"heic", b"heix", b"hevc", b"mif1", b"heim"):
+            return "heic", "the bytes are a HEIC photo"
+        return ("broken-image", "the AVIF picture is damaged") if brand in (b"avif", b"avis") else ("unsupported-format", "the bytes are a video")
+    if found := next((what for magic, what in _FOREIGN.items() if data.startswith(magic)), None):
+        return "unsupported-format", f"the bytes are {found}"
+    if data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        return "truncated", "the image ends early"
+    if data.startswith(_DAMAGED):
         return "broken-image", "the image's header is damaged"
     return "not-an-image", "the bytes are not an image"
 
 
 class _Handle:
-    """An open file that closes when its last user lets go of it."""
+    """An open regular file that closes when its last user lets go of it; a pipe or device, which might never answer, is not opened."""
 
     def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        status = os.fstat(self.number)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImage("not-a-file", f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe or device'}, expected an image file.")
+        self.size = status.st_size
 
     def __del__(self) -> None:
         if hasattr(self, "number"):
@@ -287,23 +333,22 @@ class ImageReader:
         """
         if self._process != os.getpid():  # Parquet readers hold threads that a fork does not copy
             self._forget()
-        path = os.path.join(self.root, self._paths[row].as_py())
+        path = os.path.join(self.root, self._paths[row].as_py() or "")
         try:
             if self._rows[row] >= 0:
                 with self._lock:
                     return self._from_parquet(path, self._columns[row].as_py(), int(self._rows[row]))
             if self._offsets[row] >= 0:
                 return self._from_range(path, int(self._offsets[row]), int(self._lengths[row]))
-            with open(path, "rb") as file:
-                return file.read()
+            return self._whole(path)
+        except BadImage:
+            raise
         except FileNotFoundError:
             raise BadImage("missing-file", f"{path} is gone; run 'frugalclip data check' again.") from None
-        except IsADirectoryError:
-            raise BadImage("not-a-file", f"{path} is a folder, expected an image file.") from None
         except PermissionError:
             raise BadImage("no-permission", f"{path} may not be read; check its permissions.") from None
-        except (OSError, pa.ArrowException) as error:
-            raise BadImage("broken-shard", f"{path} cannot be read ({error}); copy it again.") from None
+        except (OSError, pa.ArrowException, ValueError, LookupError) as error:  # a place that is not in the file
+            raise _unreadable(path, error) from None
 
     def image(self, row: int, *, at_least: int | None = None) -> Image.Image:
         """The decoded image, upright RGB on white.
@@ -313,19 +358,27 @@ class ImageReader:
         """
         return decode(self.bytes(row), at_least=at_least)
 
+    def _whole(self, path: str) -> Bytes:
+        handle = _Handle(path)
+        _refuse_large(path, handle.size)
+        with os.fdopen(os.dup(handle.number), "rb", buffering=0) as file:
+            return file.read()
+
     def _from_range(self, path: str, offset: int, length: int) -> Bytes:
         handle = self._handles.get(path)
         if handle is None:
             handle = self._handles[path] = _Handle(path)
             while len(self._handles) > self.open_files:
                 self._handles.popitem(last=False)
+        _refuse_large(path, length)
         data = os.pread(handle.number, length, offset)  # gives the position, so that forks and threads do not disturb each other
         if len(data) < length:
-            raise BadImage("truncated-shard", f"{path} ends inside an image; copy it again, or run 'frugalclip data check' to leave the rest out.")
+            raise BadImage("truncated-shard", f"{path} ends inside an image; copy it again, or run 'frugalclip data verify' with --repair.")
         return data
 
     def _from_parquet(self, path: str, column: str, row: int) -> Bytes:
         if path not in self._tables:
+            _Handle(path)  # refuses a pipe, which would never answer
             file = pq.ParquetFile(path)
             counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             self._tables[path] = file, np.concatenate([[0], np.cumsum(counts)])
@@ -341,6 +394,23 @@ class ImageReader:
         if data is None:
             raise BadImage("empty-file", f"row {row:,} of {path} holds no image in the column '{column}'.")
         return data
+
+
+def _refuse_large(path: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise BadImage("too-many-bytes", f"{path} has {size:,} bytes, expected at most {MAX_BYTES:,} for one image; leave it out.")
+
+
+def _unreadable(path: str, error: Exception) -> BadImage:
+    """The cause of a read that failed for none of the common reasons."""
+    number = getattr(error, "errno", None)
+    if number == errno.ELOOP:
+        return BadImage("missing-file", f"{path} is a link that leads back to itself; remove it.")
+    if number in (errno.ENAMETOOLONG, errno.EINVAL) or (isinstance(error, ValueError) and "null" in str(error)):
+        return BadImage("not-a-path", f"{path[:200]!r} cannot be a file's name ({error}); correct the path.")
+    if number in (errno.ENOTDIR, errno.ENXIO):
+        return BadImage("missing-file" if number == errno.ENOTDIR else "not-a-file", f"{path} is not a file ({error}); correct the path.")
+    return BadImage("broken-shard", f"{path} cannot be read ({error}); copy it again.")
 
 
 def _binary(table: pa.Table, column: str) -> pa.Array:
