@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.parquet_images import ParquetImages
 
 if TYPE_CHECKING:  # looking at data does not wait two seconds for torch
     from torch import Tensor
@@ -293,7 +293,7 @@ class ImageReader:
     """
 
     open_files = 64
-    cached_bytes = 256 * 2**20  # of Parquet row groups, which can only be read whole
+    cached_bytes = 256 * 2**20  # of Parquet row groups, in memory; more are unpacked to disk
 
     def __init__(self, manifest: Manifest) -> None:
         image: Any = manifest.table["image"].combine_chunks()
@@ -307,7 +307,7 @@ class ImageReader:
         return len(self._paths)
 
     def __getstate__(self) -> dict[str, Any]:
-        hidden = ("_handles", "_groups", "_tables", "_process", "_lock")
+        hidden = ("_handles", "_parquet", "_seen_parquet", "_process", "_lock")
         return {key: value for key, value in self.__dict__.items() if key not in hidden}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -316,8 +316,8 @@ class ImageReader:
 
     def _forget(self) -> None:
         self._handles: OrderedDict[str, _Handle] = OrderedDict()
-        self._tables: dict[str, tuple[pq.ParquetFile, np.ndarray]] = {}
-        self._groups: OrderedDict[tuple[str, str, int], pa.Array] = OrderedDict()
+        self._parquet = ParquetImages(memory_bytes=self.cached_bytes, open_files=self.open_files)
+        self._seen_parquet: set[str] = set()
         self._lock = threading.Lock()  # a Parquet file's reader serves one thread at a time
         self._process = os.getpid()
 
@@ -377,20 +377,10 @@ class ImageReader:
         return data
 
     def _from_parquet(self, path: str, column: str, row: int) -> Bytes:
-        if path not in self._tables:
+        if path not in self._seen_parquet:
             _Handle(path)  # refuses a pipe, which would never answer
-            file = pq.ParquetFile(path)
-            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            self._tables[path] = file, np.concatenate([[0], np.cumsum(counts)])
-        file, starts = self._tables[path]
-        group = int(np.searchsorted(starts, row, side="right")) - 1
-        values = self._groups.get((path, column, group))
-        if values is None:
-            values = _binary(file.read_row_group(group, columns=[column], use_threads=False), column)
-            self._groups[path, column, group] = values
-            while len(self._groups) > 1 and sum(part.nbytes for part in self._groups.values()) > self.cached_bytes:
-                self._groups.popitem(last=False)
-        data = values[row - int(starts[group])].as_py()
+            self._seen_parquet.add(path)
+        data = self._parquet.value(path, column, row)
         if data is None:
             raise BadImage("empty-file", f"row {row:,} of {path} holds no image in the column '{column}'.")
         return data
@@ -411,15 +401,6 @@ def _unreadable(path: str, error: Exception) -> BadImage:
     if number in (errno.ENOTDIR, errno.ENXIO):
         return BadImage("missing-file" if number == errno.ENOTDIR else "not-a-file", f"{path} is not a file ({error}); correct the path.")
     return BadImage("broken-shard", f"{path} cannot be read ({error}); copy it again.")
-
-
-def _binary(table: pa.Table, column: str) -> pa.Array:
-    """A column of bytes by dotted name, such as `image.bytes`, as one array."""
-    first, *rest = column.split(".")
-    values: Any = table[first].combine_chunks()
-    for part in rest:
-        values = values.field(part)
-    return values.cast(pa.large_binary())
 
 
 def _numbers(values: pa.Array) -> np.ndarray:

@@ -1,0 +1,182 @@
+"""Encoded images out of Parquet files, in any order.
+
+A Parquet column can only be read a row group at a time: for pictures of 20 kB in groups of 1,000, one random read costs 20 MB. So groups are
+kept: in memory up to a limit, and past it on disk, unpacked, as Arrow files that are mapped instead of read. Every group is decoded once,
+whoever needs it: worker processes and later runs find what another one has unpacked. A folder that no run has used for a month is deleted by
+the next run that makes one. Where the disk is full or may not be written, the least recently used group in memory gives way instead.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FOLDER_VARIABLE = "FRUGALCLIP_CACHE"
+_UNUSED_DAYS = 30
+_SPARE_BYTES = 2**30  # of the disk, never taken
+
+
+def cache_folder() -> Path:
+    """Where unpacked groups lie: `$FRUGALCLIP_CACHE`, else `frugalclip` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    if given := os.environ.get(FOLDER_VARIABLE):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "frugalclip"
+
+
+class ParquetImages:
+    """Values of binary columns by file, column and row. Serves one thread at a time, and one process: make another one after a fork.
+
+    Args:
+        memory_bytes: groups are kept in memory until they need so many, from then on they are unpacked to disk.
+        open_files: Parquet files, and unpacked groups, that are open at once.
+    """
+
+    def __init__(self, *, memory_bytes: int = 256 * 2**20, open_files: int = 64) -> None:
+        self.memory_bytes, self.open_files = memory_bytes, open_files
+        self._files: OrderedDict[str, tuple[pq.ParquetFile, np.ndarray]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, str, int], pa.Array] = OrderedDict()
+        self._mapped: OrderedDict[tuple[str, str, int], pa.Array] = OrderedDict()
+        self._held_bytes = 0
+        self._folders: dict[tuple[str, str], Path | None] = {}  # None: nothing can be unpacked
+
+    def value(self, path: str, column: str, row: int) -> bytes | None:
+        """One value, or None where it is null.
+
+        Args:
+            path: of the Parquet file.
+            column: dotted name of a column of bytes, such as `image.bytes`.
+            row: of the file.
+
+        Raises:
+            OSError, pyarrow.ArrowException: when the file cannot be read.
+        """
+        file, starts = self._file(path)
+        if not 0 <= row < starts[-1]:
+            raise pa.lib.ArrowIndexError(f"it has {starts[-1]:,} rows, and row {row:,} was asked for")
+        group = int(np.searchsorted(starts, row, side="right")) - 1
+        return self._values(file, (path, column, group))[row - int(starts[group])].as_py()
+
+    def _file(self, path: str) -> tuple[pq.ParquetFile, np.ndarray]:
+        """An open file, and the first row of each of its groups."""
+        found = self._files.get(path)
+        if found is None:
+            file = pq.ParquetFile(path)
+            counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            found = self._files[path] = file, np.concatenate([[0], np.cumsum(counts)])
+            _shorten(self._files, self.open_files)
+        self._files.move_to_end(path)
+        return found
+
+    def _values(self, file: pq.ParquetFile, key: tuple[str, str, int]) -> pa.Array:
+        for kept in (self._held, self._mapped):
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]
+        path, column, group = key
+        size = _column_bytes(file, column, group)
+        place = self._place(path, column, group) if self._held_bytes + size > self.memory_bytes else None
+        values = _map(place) if place else None
+        if values is None:
+            values = _binary(file.read_row_group(group, columns=[column], use_threads=False), column)
+            if place and _unpack(values, place):
+                values = _map(place) or values
+            else:
+                return self._hold(key, values)
+        self._mapped[key] = values
+        _shorten(self._mapped, 8 * self.open_files)
+        return values
+
+    def _hold(self, key: tuple[str, str, int], values: pa.Array) -> pa.Array:
+        self._held[key] = values
+        self._held_bytes += values.nbytes
+        while len(self._held) > 1 and self._held_bytes > self.memory_bytes:
+            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        return values
+
+    def _place(self, path: str, column: str, group: int) -> Path | None:
+        """Where a group is unpacked to, or None where nothing can be."""
+        if (path, column) not in self._folders:
+            self._folders[path, column] = _folder_of(path, column)
+        folder = self._folders[path, column]
+        return folder / f"{group}.arrow" if folder else None
+
+
+def _shorten(kept: OrderedDict[Any, Any], limit: int) -> None:
+    while len(kept) > limit:
+        kept.popitem(last=False)
+
+
+def _column_bytes(file: pq.ParquetFile, column: str, group: int) -> int:
+    names = [file.schema.column(i).path for i in range(len(file.schema))]
+    return file.metadata.row_group(group).column(names.index(column)).total_uncompressed_size if column in names else 0
+
+
+def _binary(table: pa.Table, column: str) -> pa.Array:
+    """A column of bytes by dotted name as one array."""
+    first, *rest = column.split(".")
+    if first not in table.column_names:
+        raise pa.lib.ArrowKeyError(f"it has no column '{column}'")
+    values: Any = table[first].combine_chunks()
+    for part in rest:
+        values = values.field(part)
+    return values.cast(pa.large_binary())
+
+
+def _folder_of(path: str, column: str) -> Path | None:
+    """The folder for one column of one file as it is now: a file that is written again gets another one."""
+    status = os.stat(path)
+    identity = f"{os.path.realpath(path)}\0{column}\0{status.st_size}\0{status.st_mtime_ns}"
+    folder = cache_folder() / "parquet" / hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    try:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _delete_unused(folder.parent)
+        os.utime(folder)  # says when it was last used
+    except OSError:
+        return None
+    return folder
+
+
+def _delete_unused(parent: Path) -> None:
+    oldest = time.time() - _UNUSED_DAYS * 24 * 3600
+    with contextlib.suppress(OSError):
+        for folder in parent.iterdir():
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(values: pa.Array, place: Path) -> bool:
+    """Write a group to disk, whole or not at all; False where that cannot be."""
+    try:
+        if shutil.disk_usage(place.parent).free < values.nbytes + _SPARE_BYTES:
+            return False
+        handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    except OSError:
+        return False
+    batch = pa.record_batch([values], names=["values"])
+    try:
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+            writer.write_batch(batch)
+        os.replace(temporary, place)
+        return True
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        return False
+
+
+def _map(place: Path) -> pa.Array | None:
+    """An unpacked group without reading it, or None where it is not there or damaged."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(place))).get_batch(0).column(0)
+    except (OSError, pa.ArrowException):
+        return None
