@@ -6,10 +6,11 @@ has to be said twice and nothing can silently disagree with the weights.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,14 +29,15 @@ from frugalclip.functional import unit
 from frugalclip.towers.dual import DualEncoder
 
 FORMAT = 1
+Layer = Literal["embedding", "pooled"]
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor
 
 
 @dataclass(frozen=True)
 class ManifestFeatures:
-    """Embeddings of the pictures of a data set that decode."""
+    """Features of the pictures of a data set that decode."""
 
-    features: Tensor  # (kept, dim) unit rows, float32
+    features: Tensor  # (kept, dim) float32; embeddings are unit rows
     rows: np.ndarray  # (kept,) int64 rows of the manifest
     faults: list[tuple[int, str]] = field(default_factory=list)  # (row, cause) of those that do not decode
 
@@ -130,20 +132,34 @@ class Model:
         embedding = torch.cat(parts)
         return (unit(embedding) if normalize else embedding).cpu()
 
-    def image_features(self, manifest: Manifest, *, batch: int = 256) -> ManifestFeatures:
-        """Embed every picture of a data set that decodes.
+    def image_features(self, manifest: Manifest, *, batch: int = 256, layer: Layer = "embedding") -> ManifestFeatures:
+        """Encode every picture of a data set that decodes.
+
+        Args:
+            manifest: the data set.
+            batch: pictures encoded at a time; twice as many are in memory, at the size that the tower sees.
+            layer: `embedding` gives unit vectors of the joint space; `pooled` what the projection reads, at the length it has there.
 
         Returns:
-            Unit vectors, the rows they belong to, and what was left out with its cause.
+            Features, the rows they belong to, and what was left out with its cause.
         """
         kept: list[int] = []
         faults: list[tuple[int, str]] = []
         parts: list[Tensor] = []
-        for rows, images in readable_images(manifest, batch=batch, faults=faults):
+        for rows, pixels in prepared_images(manifest, self.preprocess, batch=batch, faults=faults):
             kept.extend(rows)
-            parts.append(self.encode_image(self.preprocess(images)))
+            parts.append(self.encode_image(pixels) if layer == "embedding" else self._pooled(pixels))
         features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
         return ManifestFeatures(features, np.asarray(kept, dtype=np.int64), faults)
+
+    @torch.inference_mode()
+    def _pooled(self, pixels: Tensor) -> Tensor:
+        """(batch, width) output of the image tower before its projection, on the CPU."""
+        was_training = self.network.training
+        self.network.eval()
+        pooled = self.network.image(pixels.to(self.device)).pooled.float()
+        self.network.train(was_training)
+        return pooled.cpu()
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`, `model.json` and the tokenizer's files."""
@@ -207,6 +223,47 @@ def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, s
             rows, images = [], []
     if rows:
         yield rows, images
+
+
+def prepared_images(
+    manifest: Manifest, prepare: Callable[[Image.Image], Tensor], *, batch: int, faults: list[tuple[int, str]], workers: int = 2
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of (rows, pixels) ready for a tower; a picture leaves memory as soon as it is prepared, and the next batch is on its way.
+
+    Args:
+        manifest: the data set.
+        prepare: a picture to (1, 3, height, width), such as a model's preprocessing.
+        batch: pictures of a batch.
+        faults: rows that do not decode are appended, with their cause.
+        workers: threads that decode.
+
+    Yields:
+        (batch,) rows and (batch, 3, height, width) pixels.
+    """
+    reader = ImageReader(manifest)
+
+    def one(row: int) -> Tensor | str:
+        try:
+            return prepare(reader.image(row))
+        except BadImage as error:
+            return error.cause
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        ahead: list[tuple[int, list[Future[Tensor | str]]]] = []
+        for start in range(0, len(manifest), batch):
+            ahead.append((start, [pool.submit(one, row) for row in range(start, min(start + batch, len(manifest)))]))
+            if len(ahead) > 1:
+                yield from _collected(*ahead.pop(0), faults=faults)
+        for start, futures in ahead:
+            yield from _collected(start, futures, faults=faults)
+
+
+def _collected(start: int, futures: Sequence[Future[Tensor | str]], *, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], Tensor]]:
+    done = [(start + i, future.result()) for i, future in enumerate(futures)]
+    faults += [(row, found) for row, found in done if isinstance(found, str)]
+    pictures = [(row, found) for row, found in done if isinstance(found, Tensor)]
+    if pictures:
+        yield [row for row, _ in pictures], torch.cat([found for _, found in pictures])
 
 
 def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:

@@ -15,6 +15,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classes import key
+from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, median_of
 from frugalclip.functional import unit
@@ -83,6 +84,23 @@ class RetrievalTask:
             about=self.about,
         )
 
+    @property
+    def group_count(self) -> int:
+        """How many groups the bootstrap draws from."""
+        return int(max(self.image_groups.max(initial=-1), self.text_groups.max(initial=-1))) + 1
+
+    def statistics(self, image_features: Tensor, text_features: Tensor) -> dict[str, Statistic]:
+        """The metrics as functions of how often each group was drawn: recalls in shares of one, median ranks as they are.
+
+        Args:
+            image_features: (images, dim) features of `rows`, any length.
+            text_features: (texts, dim) features of `texts`, any length.
+        """
+        images, texts = unit(image_features), unit(text_features)
+        of_images, of_texts = self.positives()
+        ranks = {"i2t": rank_positives(cosine_scores(images, texts), of_images), "t2i": rank_positives(cosine_scores(texts, images), of_texts)}
+        return _statistics(ranks, {"i2t": self.image_groups, "t2i": self.text_groups})
+
     def result(self, image_features: Tensor, text_features: Tensor, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
         """Metrics with intervals, chance and examples.
 
@@ -96,20 +114,19 @@ class RetrievalTask:
         by_image, by_text = cosine_scores(images, texts), cosine_scores(texts, images)
         of_images, of_texts = self.positives()
         ranks = {"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)}
-        number = int(max(self.image_groups.max(initial=-1), self.text_groups.max(initial=-1))) + 1
         statistics = _statistics(ranks, {"i2t": self.image_groups, "t2i": self.text_groups}) if draws else {}
         return {
             "metrics": _metrics(ranks),
             "interval": {
                 name: [_percent(name, low), _percent(name, high)]
-                for name, (low, high) in intervals(statistics, groups=number, draws=draws, seed=seed).items()
+                for name, (low, high) in intervals(statistics, groups=self.group_count, draws=draws, seed=seed).items()
             },
             "chance": self.chance(),
             "samples": len(self.rows),
             **self.about,
             "texts": len(self.texts),
             "pairs": len(self.pairs),
-            "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": number},
+            "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": self.group_count},
             "examples": {
                 "t2i": self._found_images(by_text, of_texts, ranks["t2i"], seed=seed),
                 "i2t": self._found_texts(by_image, of_images, ranks["i2t"], seed=seed),
@@ -158,7 +175,7 @@ def retrieval_task(manifest: Manifest, *, language: str | None = None, group: st
     Args:
         manifest: the rows to judge, all against all.
         language: captions of this language only; rows without it take no part.
-        group: field whose equal values are drawn together by the bootstrap; default a picture and its captions.
+        group: field whose equal values are drawn together by the bootstrap; default see `groups.find_groups`, else a picture and its captions.
 
     Raises:
         DataError: unknown field, or no row with a caption.
@@ -178,13 +195,15 @@ def retrieval_task(manifest: Manifest, *, language: str | None = None, group: st
                 texts.append(next(t for t in captions[row] if key(t) == text))
             pairs.append((image, place[text]))
     right = torch.tensor(pairs, dtype=torch.int64)
-    image_groups = group_codes(manifest.codes(group)[rows] if group else None, len(rows))
+    groups = find_groups(manifest, group)
+    image_groups = group_codes(groups.codes[rows] if groups.over else None, len(rows))
     ids = manifest.ids
     about = {
         "prompts": {"set": "plain", "templates": ["{}"]},
         "pool": f"all {len(texts)} distinct captions and all {len(rows)} pictures of the rows",
         "left_out": {"without a caption" + (f" in {language}" if language else ""): len(manifest) - len(rows)},
-        "interval_over": group or "pictures, with their captions",
+        "interval_over": groups.over or "pictures, with their captions",
+        "interval_groups": groups.origin,
     }
     return RetrievalTask(texts, rows, [ids[i] for i in rows], right, image_groups, image_groups[_first_image(right.numpy(), len(texts))], about)
 

@@ -92,14 +92,42 @@ def intervals(statistics: Mapping[str, Statistic], *, groups: int, draws: int = 
     Returns:
         name -> [low, high].
     """
-    if groups == 0:
-        return {}
+    return {name: percentiles(values, level=level) for name, values in bootstrap(statistics, groups=groups, draws=draws, seed=seed).items()}
+
+
+def bootstrap(statistics: Mapping[str, Statistic], *, groups: int, draws: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
+    """The values of several statistics on the same draws; equal seeds give equal draws, so that differences may be taken draw by draw.
+
+    Args:
+        statistics: as for `intervals`.
+        groups: how many groups are drawn from.
+        draws: how often.
+        seed: of the draws.
+
+    Returns:
+        name -> (draws,); empty where there are no groups.
+    """
     found: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
-    for counts in _draws(groups, draws, seed):
+    for counts in _draws(groups, draws, seed) if groups else ():
         for name, statistic in statistics.items():
             found[name].append(statistic(counts))
+    return {name: np.concatenate(parts) for name, parts in found.items() if parts}
+
+
+def percentiles(values: np.ndarray, *, level: float = 0.95) -> list[float]:
+    """The middle `level` of bootstrap values, as [low, high].
+
+    Args:
+        values: (draws,), NaN where a draw had none of the samples.
+        level: share of the draws inside.
+    """
     tail = (1 - level) / 2
-    return {name: [float(q) for q in np.nanquantile(np.concatenate(parts), [tail, 1 - tail])] for name, parts in found.items()}
+    return [float(quantile) for quantile in np.nanquantile(values, [tail, 1 - tail])]
+
+
+def on_the_sample(statistic: Statistic, *, groups: int) -> float:
+    """A statistic on the samples as they are: every group once."""
+    return float(statistic(np.ones((1, groups)))[0])
 
 
 def _draws(groups: int, draws: int, seed: int) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classes import collect_classes
+from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.prompts import fill, find_prompts
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, mean_of_classes
@@ -67,6 +68,20 @@ class ZeroshotTask:
     def _ranks(self, scores: Scores) -> dict[str, Ranks]:
         return pool_ranks(scores, self.labels, classes=len(self.names))
 
+    @property
+    def group_count(self) -> int:
+        """How many groups the bootstrap draws from."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    def statistics(self, image_features: Tensor, text_features: Tensor) -> dict[str, Statistic]:
+        """The metrics as functions of how often each group was drawn, in shares of one.
+
+        Args:
+            image_features: (samples, dim) features of `rows`, any length.
+            text_features: (prompts, dim) features of `texts`, any length.
+        """
+        return _statistics(self._ranks(self.scores(image_features, text_features)), self.labels, self.groups)
+
     def floor(self, scores: Scores, kept: np.ndarray | None = None) -> dict[str, float]:
         """The metrics of scores that no model of ours made.
 
@@ -98,7 +113,7 @@ class ZeroshotTask:
         scores = task.scores(image_features, text_features)
         ranks = task._ranks(scores)
         statistics = _statistics(ranks, task.labels, task.groups) if draws else {}
-        found = intervals(statistics, groups=int(task.groups.max(initial=-1)) + 1, draws=draws, seed=seed)
+        found = intervals(statistics, groups=task.group_count, draws=draws, seed=seed)
         pool = _pools(task.labels, len(task.names))[""]
         best = _predicted(scores, pool, len(task.rows))  # (samples,) classes
         table = _class_table(task, ranks[""].hits(1), best)
@@ -109,7 +124,7 @@ class ZeroshotTask:
             "samples": len(task.rows),
             **task.about,
             "classes": {"restricted": len(pool), "generalised": len(task.names)},
-            "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": int(task.groups.max(initial=-1)) + 1},
+            "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": task.group_count},
             "per_class": table,
             "examples": _examples(task, table, best),
         }
@@ -140,7 +155,7 @@ def zeroshot_task(
         classes: class file, or a list of its lines; see `classes.read_classes`.
         prompts: prompt set or file, see `prompts.find_prompts`.
         language: names are the captions of this language; rows without it take no part.
-        group: field whose equal values are drawn together by the bootstrap; default every row alone.
+        group: field whose equal values are drawn together by the bootstrap; default see `groups.find_groups`.
 
     Raises:
         DataError: unknown field, prompt set or class file, or no row with a name.
@@ -153,7 +168,7 @@ def zeroshot_task(
         texts += filled
         owners += [i] * len(filled)
     rows = np.array([i for i, labels in enumerate(found.labels) if labels], dtype=np.int64)
-    ids = manifest.ids
+    ids, groups = manifest.ids, find_groups(manifest, group)
     about = {
         "prompts": {"set": str(prompts), "templates": sentences},
         "pool": "restricted: names among the rows; generalised_: all names of the data set"
@@ -161,7 +176,8 @@ def zeroshot_task(
         else "restricted: names among the rows; generalised_: the class list",
         "names": found.source,
         "left_out": {"without a name of the list" if classes else "without a name": len(manifest) - len(rows)},
-        "interval_over": group or "samples",
+        "interval_over": groups.over or "samples",
+        "interval_groups": groups.origin,
     }
     return ZeroshotTask(
         names=found.names,
@@ -171,7 +187,7 @@ def zeroshot_task(
         rows=rows,
         ids=[ids[i] for i in rows],
         labels=padded([found.labels[i] for i in rows]),
-        groups=group_codes(manifest.codes(group)[rows] if group else None, len(rows)),
+        groups=group_codes(groups.codes[rows] if groups.over else None, len(rows)),
         about=about,
     )
 

@@ -1,0 +1,48 @@
+"""What stands or falls together: rows that the bootstrap draws as one and that no division of the data may tear apart.
+
+One concept in three drawing styles is one piece of evidence, not three. Data that knows such groups says so in a field; `family` (a concept
+without gender, hair or direction) and `component` (near duplicates) are found without being asked for.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from frugalclip.data.manifest import Manifest
+
+FIELDS = ("family", "component")
+LEAST = 10  # groups; a bootstrap over fewer says little, so they are only used when asked for
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of some rows."""
+
+    codes: np.ndarray  # (rows,) int64, equal within a group, the same on every machine and in every data set
+    over: str | None  # the field or fields in words; None: every row alone
+    origin: Literal["found in the data", "as asked", "none"]
+
+
+def find_groups(manifest: Manifest, group: str | None = None) -> Groups:
+    """The groups of a data set's rows.
+
+    Args:
+        manifest: the rows.
+        group: a field whose equal values are one group; `id` puts every row alone. Default: `family`, for rows without one `component`,
+            where the rows have at least ten groups of these; else every row alone.
+
+    Raises:
+        DataError: when there is no such field.
+    """
+    if group is not None:
+        return Groups(manifest.codes(group), group, "as asked")
+    codes, fields = manifest.codes("id"), []
+    for name in reversed([name for name in FIELDS if name in manifest.field_names]):  # the first field is applied last, so it wins
+        known = np.array([value is not None for value in manifest.field(name)], dtype=bool)
+        if known.any():
+            codes = np.where(known, manifest.codes(name), codes)
+            fields.insert(0, name)
+    if not fields or len(np.unique(codes)) < LEAST:
+        return Groups(manifest.codes("id"), None, "none")
+    return Groups(codes, ", else ".join(fields), "found in the data")
