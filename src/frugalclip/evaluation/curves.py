@@ -1,0 +1,134 @@
+"""Curves of runs, read at equal samples and at equal seconds, and how many pairs or seconds an arm saves.
+
+Nothing is extrapolated: outside the measured range a factor is censored, `> 8` or `< 1`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from frugalclip.evaluation.paired import LEVEL, Block, Pigeonhole
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The watched figure of one run."""
+
+    samples: np.ndarray  # (points,) samples seen, ascending
+    seconds: np.ndarray  # (points,) ascending
+    values: np.ndarray  # (points,) percent
+
+    def at(self, axis: str, places: np.ndarray | float) -> np.ndarray:
+        """Values at places on an axis, `samples` or `seconds`, between points on straight lines; NaN outside them."""
+        return np.asarray(np.interp(places, getattr(self, axis), self.values, left=math.nan, right=math.nan))
+
+    def area(self, axis: str, low: float, high: float) -> float:
+        """The mean height between two places on an axis: the area under the curve, normalised; NaN where it is not measured throughout."""
+        if high <= low:
+            return float(self.at(axis, high))
+        xs = getattr(self, axis)
+        places = np.unique(np.concatenate([[low, high], xs[(xs > low) & (xs < high)]]))
+        heights = self.at(axis, places)
+        return float(((heights[1:] + heights[:-1]) / 2 * np.diff(places)).sum() / (high - low))
+
+    def reaches(self, target: float) -> float | None:
+        """Seconds at which the curve first stands at `target`, on straight lines between points; None where it never does."""
+        above = np.flatnonzero(self.values >= target)
+        if not len(above):
+            return None
+        i = int(above[0])
+        if i == 0:
+            return float(self.seconds[0])
+        low, high = self.values[i - 1], self.values[i]
+        return float(self.seconds[i - 1] + (target - low) / (high - low) * (self.seconds[i] - self.seconds[i - 1]))
+
+
+@dataclass(frozen=True)
+class Censored:
+    """A factor, or the bound behind which it lies."""
+
+    value: float
+    bound: str = ""  # "", ">" or "<"
+
+    def __str__(self) -> str:
+        number = f"{self.value:.2f}" if self.value < 9.95 else f"{self.value:.0f}"
+        return f"{self.bound} {number}".strip() + " ×"
+
+    def as_json(self) -> dict[str, float | str]:
+        """`{"value": 2.1, "bound": ""}`."""
+        return {"value": round(self.value, 4), "bound": self.bound}
+
+
+def isotonic(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The nearest sequence that never falls (pool adjacent violators): more data is taken not to hurt, noise is averaged away."""
+    pools: list[list[float]] = []  # mean, count
+    for value in values:
+        pools.append([float(value), 1.0])
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (a, n), (b, m) = pools[-2:]
+            pools[-2:] = [[(a * n + b * m) / (n + m), n + m]]
+    return np.concatenate([np.full(int(n), mean) for mean, n in pools])
+
+
+def pairs_saved(pairs: Sequence[float], values: Sequence[float] | np.ndarray, target: float) -> float:
+    """How many times fewer pairs than all of them reach a figure.
+
+    Args:
+        pairs: (fractions,) ascending, the last is all pairs.
+        values: (fractions,) figures; made monotone first.
+        target: the figure to reach.
+
+    Returns:
+        all pairs / pairs needed, by straight lines over the logarithm of pairs; `inf` where the smallest fraction already reaches the target,
+        0 where all pairs do not.
+    """
+    curve = isotonic(values)
+    if curve[-1] < target - 1e-9:
+        return 0.0
+    if curve[0] >= target - 1e-9:
+        return math.inf if len(curve) > 1 else 1.0
+    i = int(np.flatnonzero(curve >= target - 1e-9)[0])
+    logs = np.log(np.asarray(pairs, np.float64))
+    needed = logs[i - 1] + (target - curve[i - 1]) / (curve[i] - curve[i - 1]) * (logs[i] - logs[i - 1])
+    return float(np.exp(logs[-1] - needed))
+
+
+def censor(factor: float, *, most: float) -> Censored:
+    """A factor of `pairs_saved` with `inf` as `> most` and 0 as `< 1`."""
+    return Censored(most, ">") if math.isinf(factor) else Censored(1.0, "<") if factor == 0 else Censored(factor)
+
+
+def saved_with_interval(
+    arm: Mapping[float, Sequence[Block]],
+    reference: Sequence[Block],
+    pairs: Mapping[float, float],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[Censored, tuple[Censored, Censored] | None]:
+    """The pairs-saved factor of an arm against the reference on all pairs, with a 95 % pigeonhole bootstrap interval.
+
+    Args:
+        arm: fraction -> outcomes, a rotation each, of the same runs and families throughout.
+        reference: outcomes of the reference on all pairs.
+        pairs: fraction -> how many pairs that is.
+        draws: of the bootstrap; runs and families are drawn once for every fraction and for the reference together.
+        seed: of the bootstrap.
+
+    Returns:
+        The factor and its interval, None with a single run.
+    """
+    fractions = sorted(arm)
+    numbers, most = [pairs[f] for f in fractions], pairs[fractions[-1]] / pairs[fractions[0]]
+    means = [float(np.mean([b.means().mean() for b in arm[f]])) for f in fractions]
+    factor = censor(pairs_saved(numbers, means, float(np.mean([b.means().mean() for b in reference]))), most=most)
+    if max(len(b.seeds) for b in reference) < 2:
+        return factor, None
+    holes = Pigeonhole(reference, draws=draws, seed=seed)
+    drawn = np.stack([holes.means(arm[f]) for f in fractions], axis=1)  # (draws, fractions)
+    targets = holes.means(reference)
+    factors = np.array([pairs_saved(numbers, row, target) for row, target in zip(drawn, targets, strict=True) if np.isfinite(row).all()])
+    low, high = np.quantile(factors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")  # nearest: between 2 and > 8 there is nothing
+    return factor, (censor(float(low), most=most), censor(float(high), most=most))
