@@ -124,10 +124,11 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, make: SimpleNamesp
             ("loop", "symlink-loop"),
             ("again", "symlink-loop"),
             ("gone.png", "missing-file"),
+            ("folder.jpg", "not-a-file"),
         ]
     )
-    assert source.notes == ["other files are not read: 1 .doc"]
-    assert source.seen == 1 + 9
+    assert source.notes == ["other files are not read: 1 .doc", "hidden files and folders are not read: 3"]
+    assert source.seen == 1 + 10
 
 
 def test_a_linked_folder_is_read_once(tmp_path: Path, make: SimpleNamespace):
@@ -338,7 +339,7 @@ def test_paths_may_start_elsewhere_and_it_is_said(tmp_path: Path, make: SimpleNa
         ("colour,size\nred,3\n", "no column that looks like an image file .found: colour, size"),
         ("image,price\na.png,3\n", "no column that looks like a caption .found: image, price"),
         ("url,caption\nhttp://x.org/a.png,x\nhttp://x.org/b.png,y\n", "holds web addresses in 'url'.*download them first"),
-        ('image,caption\na.png,"open\n' + "x" * 5_000_000, "line 2: a quote opens and is not closed"),
+        ('image,caption\na.png,"open\n' + "x" * 5_000_000, r"no usable row \(1 open-quote, 1 wrong-columns\)"),
     ],
 )
 def test_tables_that_cannot_be_used_say_what_was_expected(tmp_path: Path, make: SimpleNamespace, content: str, words: str):

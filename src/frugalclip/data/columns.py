@@ -48,7 +48,12 @@ class Roles:
     def consumed(self) -> set[str]:
         """Columns that are not fields; a caption that doubles as a label stays one."""
         kept = {name for name in self.captions if _plain(name) in LABEL_NAMES}
-        return {self.image, *self.captions, *(column for _, column in self.languages)} - kept | ({self.id} if self.id else set())
+        return self.columns - kept | ({self.id} if self.id else set())
+
+    @property
+    def columns(self) -> set[str]:
+        """Columns that a sample is made of."""
+        return {self.image, *self.captions, *(column for _, column in self.languages)}
 
 
 def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str) -> Roles:
@@ -87,6 +92,11 @@ def holds_bytes(kind: pa.DataType) -> str | None:
     if pa.types.is_struct(kind) and any(child.name == "bytes" and holds_bytes(child.type) == "" for child in kind):
         return ".bytes"
     return None
+
+
+def is_image_name(name: str) -> bool:
+    """True for a column whose name says that it holds images."""
+    return _plain(name) in IMAGE_NAMES
 
 
 def _plain(name: str) -> str:

@@ -1,6 +1,6 @@
-"""Folders of images and tar shards as manifests: samples made of a picture and the small files beside it.
+"""Folders of images as manifests: samples made of a picture and the small files beside it.
 
-Both share one rule: files of one key belong together (`a.jpg`, `a.txt`, `a.json`, `a.cls`); text gives captions, one a line; JSON gives
+Tars share the rule: files of one key belong together (`a.jpg`, `a.txt`, `a.json`, `a.cls`); text gives captions, one a line; JSON gives
 fields, and captions by language where it has them.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.errors import DataError
-from frugalclip.data import shards
+from frugalclip.data.captions import decoded, mended, readable, readable_by_language
 from frugalclip.data.columns import CAPTION_NAMES, column_of, languages_in, texts_in, training_captions
 from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
@@ -22,7 +22,7 @@ from frugalclip.data.manifest import Manifest, image_places, make_manifest
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 _GENERIC = ("images", "image", "img", "imgs", "photos", "pictures", "pics", "data", "dataset", "jpg", "png", "jpegs", "files", "input", "raw")
 _NOT_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "classes", "classnames", "labels", "attribution", "credits")
-_LARGEST_TEXT = 2**20
+LARGEST_TEXT = 2**20
 
 
 @dataclass
@@ -65,28 +65,63 @@ class Beside:
     by_language: dict[str, list[str]] = field(default_factory=dict)
     fields: dict[str, Any] = field(default_factory=dict)
     fault: tuple[str, str] | None = None  # reason and detail
+    mended: str | None = None  # how a text that is not UTF-8 was read
 
 
-def read_beside(read: Callable[[str], bytes | None]) -> Beside:
+class TooLong(Exception):
+    """A text that is too long to be a caption."""
+
+
+def read_beside(read: Callable[[str], bytes | None], *, mend: bool = False) -> Beside:
     """Captions and fields of one sample.
 
     Args:
         read: gives the bytes of the file with an extension such as `.txt`, or None where there is none.
+        mend: read texts in another encoding than UTF-8 where there is one sensible way.
     """
     result = Beside()
+
+    def content(extension: str) -> str | None:
+        data = read(extension)
+        return None if data is None else _content(data, extension, result, mend)
+
     try:
-        text, record, label = read(".txt"), read(".json"), read(".cls")
-        if text is not None:
-            result.captions = [line.strip() for line in text.decode("utf-8-sig").splitlines() if line.strip()]
+        lines, record, label = content(".txt"), content(".json"), content(".cls")
+        if lines is not None:
+            result.captions = [line.strip() for line in lines.splitlines() if line.strip()]
         if record is not None:
-            _read_record(json.loads(record.decode("utf-8-sig")), result)
+            _read_record(json.loads(record), result)
         if label is not None:
-            _read_label(label.decode("utf-8-sig").strip(), result)
-    except UnicodeDecodeError as error:
-        result.fault = "not-utf8", f"{error.reason} at byte {error.start}"
+            _read_label(label.strip(), result)
+    except UnicodeError as error:
+        result.fault = "not-utf8", f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+    except TooLong as error:
+        result.fault = "caption-too-long", str(error)
     except (ValueError, RecursionError) as error:
         result.fault = "not-json", str(error)
+    result.captions, cause = readable(result.captions)
+    result.by_language = readable_by_language(result.by_language)
+    if cause and not result.captions:
+        result.fault = result.fault or (cause, "the text beside the image")
     return result
+
+
+def _content(data: bytes, extension: str, result: Beside, mend: bool) -> str:
+    """Text of a file beside an image."""
+    try:
+        content = decoded(data)
+        if "\0" not in content or not mend:
+            return content
+        error = None
+    except UnicodeDecodeError as caught:
+        error = caught
+    found = mended(data) if mend else None
+    if found is None:
+        if error is not None:
+            raise error
+        return decoded(data)
+    result.mended = f"{extension} read as {found[1]}"
+    return found[0]
 
 
 def _read_record(record: Any, result: Beside) -> None:
@@ -118,6 +153,8 @@ class _Scan:
     images: list[str] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
     others: dict[str, int] = field(default_factory=dict)  # extension -> files
+    like_images: list[str] = field(default_factory=list)  # folders with an image's name
+    hidden: int = 0
 
 
 def scan(root: Path, ledger: Ledger) -> _Scan:
@@ -137,20 +174,38 @@ def scan(root: Path, ledger: Ledger) -> _Scan:
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            if not _is_utf8(path):
+                found.hidden += 1
+            elif not _is_utf8(path):
                 ledger.drop(path.encode("utf-8", "replace").decode(), "not-utf8", "the file's name")
-            elif entry.is_dir():
+            elif (kind := _kind_of(entry)) == "folder":
                 if (identity := _identity(Path(entry.path))) in seen:
                     ledger.drop(path, "symlink-loop", os.path.realpath(entry.path))
                 else:
                     seen.add(identity)
                     inner.append(path)
+                    found.like_images += [path] if path.lower().endswith(EXTENSIONS) else []
             else:
-                _sort_file(path, entry, found, ledger)
+                _sort_file(path, kind, found, ledger)
         waiting += reversed(inner)
     found.images.sort()
+    for path in found.like_images:
+        if not any(image.startswith(f"{path}/") for image in found.images):
+            ledger.drop(path, "not-a-file", "a folder with an image's name")
     return found
+
+
+def _kind_of(entry: os.DirEntry[str]) -> str:
+    """`folder`, `file`, or the reason why an entry is neither. A link that leads to itself cannot even be asked."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+        return "not-a-file" if os.path.exists(entry.path) else "missing-file"
+    except PermissionError:
+        return "no-permission"
+    except OSError:
+        return "symlink-loop"
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -166,13 +221,13 @@ def _is_utf8(text: str) -> bool:
         return False
 
 
-def _sort_file(path: str, entry: os.DirEntry[str], found: _Scan, ledger: Ledger) -> None:
+def _sort_file(path: str, kind: str, found: _Scan, ledger: Ledger) -> None:
     extension = os.path.splitext(path)[1].lower()
-    if extension in EXTENSIONS:
-        if entry.is_file():
-            found.images.append(path)
-        else:
-            ledger.drop(path, "missing-file" if entry.is_symlink() else "not-a-file", os.path.realpath(entry.path))
+    if kind != "file" and (extension in (*EXTENSIONS, ".txt", ".json") or kind == "symlink-loop"):
+        words = {"missing-file": "the link leads nowhere", "not-a-file": "a pipe or device", "symlink-loop": "the link leads back to itself"}
+        ledger.drop(path, kind, words.get(kind, ""))
+    elif extension in EXTENSIONS:
+        found.images.append(path)
     elif extension in (".txt", ".json"):
         found.texts.add(path)
     else:
@@ -181,7 +236,7 @@ def _sort_file(path: str, entry: os.DirEntry[str], found: _Scan, ledger: Ledger)
             ledger.drop(path, "unsupported-format", f"a {extension} file")
 
 
-def folder_manifest(root: Path, *, ledger: Ledger, notes: list[str]) -> tuple[Manifest, str]:
+def folder_manifest(root: Path, *, ledger: Ledger, notes: list[str], mend: bool = False) -> tuple[Manifest, str]:
     """A folder of images with text beside them, of class folders, or of both.
 
     Returns:
@@ -193,7 +248,7 @@ def folder_manifest(root: Path, *, ledger: Ledger, notes: list[str]) -> tuple[Ma
     found = scan(root, ledger)
     if not found.images:
         raise DataError(_no_images(root, found))
-    beside = {path: _read_files(root, path, found.texts) for path in found.images}
+    beside = {path: _read_files(root, path, found.texts, mend) for path in found.images}
     from_folders = _class_folders(found.images, beside)
     result = Gathered()
     names = _stems(found.images)
@@ -208,21 +263,25 @@ def folder_manifest(root: Path, *, ledger: Ledger, notes: list[str]) -> tuple[Ma
             ledger.drop(names[path], "no-caption", f"expected {os.path.splitext(path)[0]}.txt")
         else:
             counted["text" if sample.captions else "folder"] += 1
+            if sample.mended:
+                ledger.remark(names[path], "repaired", sample.mended)
             result.add(names[path], path, sample.captions or [label or ""], sample.by_language, fields)
     _orphans(found, ledger)
     if not result.ids:
+        more = f" ({ledger.in_words()})" if ledger.counts().keys() - {"no-caption"} else ""
         raise DataError(
-            f"{root} has {len(found.images):,} images and no caption; expected NAME.txt beside NAME.jpg, a folder for each class, "
+            f"{root} has {len(found.images):,} images and no caption{more}; expected NAME.txt beside NAME.jpg, a folder for each class, "
             "or a table (captions.csv with columns image,caption) in the folder."
         )
     layout = "a folder of images with text beside them" if counted["text"] else "class folders"
     layout += " and class folders" if counted["text"] and counted["folder"] else ""
     ignored = [f"{count:,} {extension}" for extension, count in sorted(found.others.items()) if extension not in UNREADABLE_EXTENSIONS]
     notes += [f"other files are not read: {', '.join(ignored)}"] if ignored else []
+    notes += [f"hidden files and folders are not read: {found.hidden:,}"] if found.hidden else []
     return result.manifest(root=root, name=str(root)), layout
 
 
-def _read_files(root: Path, path: str, texts: set[str]) -> Beside:
+def _read_files(root: Path, path: str, texts: set[str], mend: bool) -> Beside:
     stem = os.path.splitext(path)[0]
 
     def read(extension: str) -> bytes | None:
@@ -230,13 +289,13 @@ def _read_files(root: Path, path: str, texts: set[str]) -> Beside:
         if name is None:
             return None
         with (root / name).open("rb") as file:
-            data = file.read(_LARGEST_TEXT + 1)
-        if len(data) > _LARGEST_TEXT:
-            raise ValueError(f"{name} is larger than {_LARGEST_TEXT:,} bytes")
+            data = file.read(LARGEST_TEXT + 1)
+        if len(data) > LARGEST_TEXT:
+            raise TooLong(f"{name} is larger than {LARGEST_TEXT:,} bytes")
         return data
 
     try:
-        return read_beside(read)
+        return read_beside(read, mend=mend)
     except OSError as error:
         return Beside(fault=("no-permission", error.strerror or str(error)))
 
@@ -282,87 +341,3 @@ def _no_images(root: Path, found: _Scan) -> str:
     listed = ", ".join(f"{count:,} {extension}" for extension, count in sorted(kinds.items(), key=lambda item: -item[1])[:8])
     expected = f"expected {', '.join(EXTENSIONS[:7])}, tar shards, or one table (.csv, .tsv, .jsonl, .parquet)"
     return f"{root} holds no image (found: {listed or 'nothing'}; {expected}); give the folder that holds them."
-
-
-def shards_manifest(paths: Sequence[Path], *, name: str, ledger: Ledger, notes: list[str]) -> Manifest:
-    """WebDataset tars as one manifest with byte ranges; keys that occur in several shards get the shard's name as prefix.
-
-    Raises:
-        DataError: when a tar is compressed, is no tar, or no sample is found.
-    """
-    root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
-    result = Gathered()
-    origins: list[str] = []
-    for path in paths:
-        before = len(result.ids)
-        _add_shard(path, path.absolute().relative_to(root).as_posix(), result, ledger)
-        origins += [path.stem] * (len(result.ids) - before)
-    if not result.ids:
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in ledger.counts().items())
-        raise DataError(f"{name} holds no sample ({counts or 'no file'}); expected KEY.jpg with KEY.txt or KEY.json in {len(paths):,} tars.")
-    if len(set(result.ids)) < len(result.ids):
-        notes.append("keys occur in several shards: ids are SHARD/KEY")
-        result.ids = [f"{origin}/{key}" for origin, key in zip(origins, result.ids, strict=True)]
-    if len(set(result.ids)) < len(result.ids):
-        raise DataError(f"{name} names the same shard twice or two shards of one name; give each tar once, with a name of its own.")
-    return result.manifest(root=root, name=name)
-
-
-def _add_shard(path: Path, place: str, result: Gathered, ledger: Ledger) -> None:
-    index = shards.index(path)
-    groups: dict[str, dict[str, shards.Member]] = {}
-    outside: dict[str, str] = {}
-    for member in index.members:
-        key, extension = shards.split_name(member.name)
-        if not os.path.basename(key) or "__MACOSX" in key:
-            continue
-        if key.startswith("/") or ".." in key.split("/"):
-            outside.setdefault(f"{path.name}/{_printable(key)}", _printable(member.name))
-        elif extension in groups.setdefault(key, {}):
-            if extension in EXTENSIONS:
-                ledger.drop(f"{path.name}/{_printable(key)}", "duplicate-key", f"{_printable(member.name)} occurs again at byte {member.offset:,}")
-        else:
-            groups[key][extension] = member
-    for key, name in outside.items():
-        ledger.drop(key, "outside-folder", f"{name} in the tar")
-    with path.open("rb") as file:
-        for key, group in groups.items():
-            _add_sample(file, _printable(key), group, place, path, result, ledger, last=index.fault is not None and key == next(reversed(groups)))
-    if index.fault:
-        ledger.drop(path.name, index.fault, index.detail)
-
-
-def _add_sample(
-    file: Any, key: str, group: dict[str, shards.Member], place: str, path: Path, result: Gathered, ledger: Ledger, *, last: bool
-) -> None:
-    image = next((extension for extension in group if extension in EXTENSIONS), None) or next((e for e in group if e.endswith(EXTENSIONS)), None)
-    name = f"{path.name}/{key}"
-    if image is None:
-        if {".txt", ".json", ".cls"} & group.keys() and not last:
-            unreadable = next((e for e in group if e.endswith(UNREADABLE_EXTENSIONS)), None)
-            ledger.drop(name, "unsupported-format" if unreadable else "no-image", f"found {', '.join(group)}")
-        return
-
-    def read(extension: str) -> bytes | None:
-        member = group.get(extension)
-        if member is None:
-            return None
-        if member.length > _LARGEST_TEXT:
-            raise ValueError(f"{member.name} is larger than {_LARGEST_TEXT:,} bytes")
-        file.seek(member.offset)
-        return file.read(member.length)
-
-    sample = read_beside(read)
-    if sample.fault:
-        ledger.drop(name, *sample.fault)
-    elif not sample.captions:
-        if not last:  # the last key of a damaged tar is part of that damage
-            ledger.drop(name, "no-caption", f"found {', '.join(group)}")
-    else:
-        result.add(key, place, sample.captions, sample.by_language, sample.fields)
-        result.offsets.append(group[image].offset)
-        result.lengths.append(group[image].length)
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -4,6 +4,7 @@ A reader starts a ledger, records each sample it drops or merges, and closes it 
 what was kept, merged or dropped. Written as Parquet: `id, status, reason, detail`, one row a sample (`docs/formats.md`).
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ REASONS: dict[str, str] = {  # code -> plain words, as `data check` prints them
     "not-text": "the caption holds NUL bytes: it is binary, or UTF-16 without its mark",
     "caption-too-long": "the caption is longer than any caption: probably a whole file landed there",
     "wrong-columns": "the row has more or fewer cells than the header",
+    "open-quote": "a quote opens in the row and is not closed; close it, or write it twice inside a quoted cell",
     "not-json": "the line is not a JSON object",
     "unsupported-format": "the image format cannot be read; convert it to JPEG, PNG or WebP",
     "duplicate-key": "the key was already used",
@@ -52,6 +54,8 @@ REASONS: dict[str, str] = {  # code -> plain words, as `data check` prints them
     "broken-image": "the image cannot be decoded",
     "not-a-shard": "the file is not a tar",
     "no-text": "no text view of the recipe finds a text in it",
+    "repaired": "kept: its caption was not UTF-8, and there was one sensible way to read it",
+    "watched": "kept: it watches the run and is not trained on",
     "filtered": "the condition given leaves it out",
     "same-image": "the row shares its image with an earlier row; its captions were added there",
 }
@@ -66,11 +70,15 @@ class Fault(NamedTuple):
     status: str = DROPPED
 
 
+NO_DAMAGE = frozenset({"filtered", "no-text", "symlink-loop"})  # left out because of what was asked for, or read elsewhere: not bad data
+
+
 @dataclass
 class Ledger:
     """Faults in the order they were met, beside the number of samples kept."""
 
     faults: list[Fault] = field(default_factory=list)
+    remarks: dict[str, tuple[str, str]] = field(default_factory=dict)  # id of a kept sample -> reason, detail
 
     def drop(self, id: str, reason: str, detail: str = "") -> None:
         assert reason in REASONS, reason
@@ -80,12 +88,27 @@ class Ledger:
         assert reason in REASONS, reason
         self.faults.append(Fault(id, reason, detail, MERGED))
 
+    def remark(self, id: str, reason: str, detail: str = "") -> None:
+        """Say something of a sample that is kept."""
+        assert reason in REASONS, reason
+        self.remarks[id] = reason, detail
+
+    def renamed(self, old: Sequence[str], new: Sequence[str]) -> "Ledger":
+        """The same ledger after samples that are kept got other ids."""
+        names = dict(zip(old, new, strict=True)) if self.remarks else {}
+        return Ledger(self.faults, {names.get(id, id): remark for id, remark in self.remarks.items()})
+
     def extend(self, faults: Iterable[Fault]) -> None:
         self.faults.extend(faults)
 
     @property
     def dropped(self) -> list[Fault]:
         return [fault for fault in self.faults if fault.status == DROPPED]
+
+    @property
+    def bad(self) -> list[Fault]:
+        """Those dropped because something is wrong with them, not because a condition leaves them out."""
+        return [fault for fault in self.faults if fault.status == DROPPED and fault.reason not in NO_DAMAGE]
 
     @property
     def merged(self) -> list[Fault]:
@@ -96,14 +119,19 @@ class Ledger:
         counts = Counter(fault.reason for fault in self.dropped)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
+    def in_words(self) -> str:
+        """Counts of what was dropped, such as `3 truncated, 1 no-caption`; empty where nothing was."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.counts().items())
+
     def table(self, kept: Sequence[str]) -> pa.Table:
         """One row a sample: the kept ones in their order, then the faults in theirs."""
         rows = len(kept)
+        remarks = [self.remarks.get(id, (None, None)) for id in kept] if self.remarks else [(None, None)] * rows
         columns = {
             "id": [*kept, *(fault.id for fault in self.faults)],
             "status": [KEPT] * rows + [fault.status for fault in self.faults],
-            "reason": [None] * rows + [fault.reason for fault in self.faults],
-            "detail": [None] * rows + [fault.detail for fault in self.faults],
+            "reason": [reason for reason, _ in remarks] + [fault.reason for fault in self.faults],
+            "detail": [detail for _, detail in remarks] + [fault.detail for fault in self.faults],
         }
         schema = pa.schema([(name, pa.string()) for name in columns], metadata={_VERSION_KEY: VERSION})
         return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}, schema=schema)
@@ -119,7 +147,18 @@ class Ledger:
         total = len(kept) + len(self.faults)
         assert seen is None or seen == total, f"{seen} samples were seen but {total} have a fate"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.table(kept), path, compression="zstd")
+        temporary = path.with_name(f".{path.name}.part")
+        pq.write_table(self.table(kept), temporary, compression="zstd")
+        os.replace(temporary, path)
+
+
+def together(ledgers: Iterable[Ledger]) -> Ledger:
+    """What several ledgers say, one behind the other."""
+    result = Ledger()
+    for ledger in ledgers:
+        result.faults += ledger.faults
+        result.remarks |= ledger.remarks
+    return result
 
 
 def read_ledger(path: Path) -> pa.Table:

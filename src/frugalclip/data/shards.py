@@ -16,7 +16,9 @@ from typing import NamedTuple
 from frugalclip.core.errors import DataError
 
 _BLOCK = 512
+_LARGEST_HEADER = 2**20  # bytes of a long name or of pax records
 _REGULAR = (b"0", b"\0", b"7")
+_BODILESS = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders, pipes
 _COMPRESSIONS = {
     b"\x1f\x8b": ("gzip", "gunzip -k"),
     b"BZh": ("bzip2", "bunzip2 -k"),
@@ -39,6 +41,7 @@ class ShardIndex:
 
     path: Path
     members: list[Member] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)  # names that hold no bytes of their own: links, devices, files with holes
     fault: str | None = None  # a reason of the ledger
     detail: str = ""
 
@@ -119,7 +122,8 @@ def index(path: Path) -> ShardIndex:
 
 def _walk(data: mmap.mmap, size: int, result: ShardIndex) -> None:
     """Fill the result with the members of the mapped file."""
-    position, long_name, long_size = 0, None, None
+    position, extra = 0, _Extra()
+    by_name: dict[str, Member] = {}
     while position + _BLOCK <= size:
         header = data[position : position + _BLOCK]
         if not header[0] and not any(header):
@@ -128,24 +132,62 @@ def _walk(data: mmap.mmap, size: int, result: ShardIndex) -> None:
             result.fault, result.detail = "broken-shard", f"no file header at byte {position:,} of {size:,}, after {len(result.members):,} files"
             return
         kind, start = header[156:157], position + _BLOCK
-        length = long_size if long_size is not None and kind in _REGULAR else _number(header[124:136])
+        name = extra.name or _name(header)
+        length = extra.size if extra.size is not None and kind in _REGULAR else _number(header[124:136])
+        if kind == b"S":
+            start = _behind_sparse_map(data, header, start)
+        if kind in _BODILESS:
+            length = 0  # some writers state the size of what a link points to
         if length is None or length < 0 or start + length > size:
-            name = long_name or _name(header)
             result.fault, result.detail = "truncated-shard", f"the tar ends inside {name}, after {len(result.members):,} whole files"
             return
-        if kind == b"L":
-            long_name = _text(data[start : start + length])
-        elif kind == b"x":
-            records = _pax(data[start : start + length])
-            long_name = records.get("path", long_name)
-            long_size = int(records["size"]) if records.get("size", "").isdigit() else long_size
+        if kind in (b"L", b"x"):
+            extra.read(kind, data[start : start + min(length, _LARGEST_HEADER)])
         else:
-            if kind in _REGULAR:
-                result.members.append(Member(long_name or _name(header), start, length))
-            long_name = long_size = None
+            _sort_member(kind, name, Member(name, start, length), extra, header, by_name, result)
+            extra = _Extra()
         position = start + -(-length // _BLOCK) * _BLOCK
     if position != size or not result.members:  # without an end mark a tar may still be whole
         result.fault, result.detail = "truncated-shard", f"the tar ends inside a file header, after {len(result.members):,} whole files"
+
+
+@dataclass
+class _Extra:
+    """What headers before a member say of it."""
+
+    name: str | None = None
+    size: int | None = None
+    is_sparse: bool = False
+
+    def read(self, kind: bytes, content: bytes) -> None:
+        if kind == b"L":
+            self.name = _text(content)
+            return
+        records = _pax(content)
+        self.name = records.get("path", self.name)
+        digits = records.get("size", "")
+        self.size = int(digits) if digits.isdecimal() and len(digits) < 20 else self.size
+        self.is_sparse |= any(key.startswith("GNU.sparse.") for key in records)
+
+
+def _sort_member(kind: bytes, name: str, member: Member, extra: _Extra, header: bytes, by_name: dict[str, Member], result: ShardIndex) -> None:
+    """A file is a member; a hard link is the file it names, since its bytes are in the tar; what else holds no bytes is listed apart."""
+    if kind in _REGULAR and not extra.is_sparse:
+        by_name[name] = member
+        result.members.append(member)
+    elif kind == b"1" and (target := by_name.get(_text(header[157:257]))):
+        result.members.append(Member(name, target.offset, target.length))
+    elif kind not in (b"5", b"g", b"K"):
+        result.links.append(name)
+
+
+def _behind_sparse_map(data: mmap.mmap, header: bytes, start: int) -> int:
+    """Where the bytes of a file with holes begin: behind the blocks that go on listing its holes."""
+    is_extended = header[482] != 0
+    while is_extended and start + _BLOCK <= len(data):
+        is_extended = data[start + 504] != 0
+        start += _BLOCK
+    return start
 
 
 def _checksum_holds(header: bytes) -> bool:
@@ -164,10 +206,7 @@ def _number(text: bytes) -> int | None:
     if text[0] == 0x80:
         return int.from_bytes(text[1:], "big")
     digits = text.split(b"\0", 1)[0].strip()
-    try:
-        return int(digits or b"0", 8)
-    except ValueError:
-        return None
+    return int(digits or b"0", 8) if re.fullmatch(rb"[0-7]*", digits) else None
 
 
 def _text(raw: bytes) -> str:

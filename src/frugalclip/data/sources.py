@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data import shards
-from frugalclip.data.folders import SPLITS, folder_manifest, shards_manifest
+from frugalclip.data.folders import SPLITS, folder_manifest
 from frugalclip.data.images import EXTENSIONS
-from frugalclip.data.ledger import Ledger
+from frugalclip.data.ledger import Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
 from frugalclip.data.sample import sample_manifest
 from frugalclip.data.tables import parquet_manifest, table_manifest
+from frugalclip.data.webdataset import shards_manifest
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 _TABLE_NAMES = ("metadata", "captions", "annotations", "labels", "data", "index")
@@ -55,21 +57,48 @@ def open_data(path: str | Path, *, where: str | None = None, columns: Mapping[st
     return read_source(path, columns=columns).manifest.where(where)
 
 
-def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None) -> Source:
-    """As `open_data`, with the kind that was recognised, the ledger of what was dropped, and remarks."""
+def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, mend: bool = False) -> Source:
+    """As `open_data`, with the kind that was recognised, the ledger of what was dropped, and remarks.
+
+    Args:
+        path: as for `open_data`.
+        columns: as for `open_data`.
+        mend: read captions that are not UTF-8 where there is one sensible way; the ledger says which.
+
+    Raises:
+        DataError: as `open_data`.
+    """
+    reading = _Reading(columns, mend)
     text = str(path)
+    if not _is_text(text):
+        raise DataError(f"the path {text!r} is not UTF-8; rename the file or folder, for example with convmv.")
     if text == "sample" and isinstance(path, str):
         return Source(sample_manifest(), "the sample that comes with frugalclip")
     if "://" in text or text.startswith("pipe:"):
         raise DataError(f"{text} is not on this machine; download it first, then give the folder or files.")
     if shards.has_pattern(text):
-        return _read_files(shards.expand(text), text, columns)
+        return _read_files(shards.expand(text), text, reading)
     place = Path(text).expanduser()
-    if place.is_dir():
-        return _read_folder(place, columns)
-    if not place.exists():
+    if os.path.isdir(place):  # unlike Path's own, these answer whatever the name is
+        return _read_folder(place, reading)
+    if not os.path.exists(place):
         raise DataError(_missing(place))
-    return _read_files([place], text, columns)
+    return _read_files([place], text, reading)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a source is read: the caller's choices."""
+
+    columns: Mapping[str, str] | None
+    mend: bool
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return "\0" not in text and text.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _missing(place: Path) -> str:
@@ -84,17 +113,20 @@ def _missing(place: Path) -> str:
     return f"{place} does not exist; {there} Give a folder, a table, tars, or the word sample."
 
 
-def _read_files(paths: Sequence[Path], name: str, columns: Mapping[str, str] | None) -> Source:
+def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     """Files given by name: one table, or tars, or Parquet files."""
     if not paths:
         raise DataError(f"{name} matches no file; check the pattern with: ls {name}")
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]} does not exist{more}, expected all that {name} stands for; correct the pattern.")
     folders = [path for path in paths if path.is_dir()]
     if folders:
         raise DataError(f"{name} matches the folder {folders[0]}, expected files; give the folder alone, or end the pattern with *.tar.")
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} is a pipe or device, expected a file; copy what it gives into one first.")
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
         raise DataError(
@@ -102,8 +134,8 @@ def _read_files(paths: Sequence[Path], name: str, columns: Mapping[str, str] | N
         )
     kind = kinds.pop()
     if kind == "tar":
-        return _read_shards(paths, name)
-    sources = [_with_split(_read_parquet(path, columns), path) if kind == "parquet" else _read_table(path, columns) for path in paths]
+        return _read_shards(paths, name, reading)
+    sources = [_with_split(_read_parquet(path, reading), path) if kind == "parquet" else _read_table(path, reading) for path in paths]
     return sources[0] if len(sources) == 1 else _together(sources, name)
 
 
@@ -140,20 +172,20 @@ def _kind(path: Path) -> str:
     return "table"
 
 
-def _read_shards(paths: Sequence[Path], name: str) -> Source:
+def _read_shards(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     ledger, notes = Ledger(), list[str]()
-    manifest = shards_manifest(paths, name=name, ledger=ledger, notes=notes)
+    manifest = shards_manifest(paths, name=name, ledger=ledger, notes=notes, mend=reading.mend)
     return Source(manifest, f"WebDataset tars ({len(paths):,})" if len(paths) > 1 else "a WebDataset tar", ledger, notes)
 
 
-def _read_table(path: Path, columns: Mapping[str, str] | None) -> Source:
+def _read_table(path: Path, reading: _Reading) -> Source:
     ledger, notes = Ledger(), list[str]()
-    manifest = table_manifest(path, columns=columns, ledger=ledger, notes=notes)
+    manifest = table_manifest(path, columns=reading.columns, ledger=ledger, notes=notes, mend=reading.mend)
     words = {".csv": "a CSV table", ".tsv": "a TSV table", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "a JSON list"}
     return Source(manifest, words.get(path.suffix.lower(), "a table"), ledger, notes)
 
 
-def _read_parquet(path: Path, columns: Mapping[str, str] | None) -> Source:
+def _read_parquet(path: Path, reading: _Reading) -> Source:
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
@@ -161,20 +193,22 @@ def _read_parquet(path: Path, columns: Mapping[str, str] | None) -> Source:
     if is_manifest(schema):
         return Source(Manifest.read(path), "a manifest")
     ledger, notes = Ledger(), list[str]()
-    return Source(parquet_manifest(path, columns=columns, ledger=ledger, notes=notes), "a Parquet table", ledger, notes)
+    return Source(parquet_manifest(path, columns=reading.columns, ledger=ledger, notes=notes), "a Parquet table", ledger, notes)
 
 
 def _together(sources: Sequence[Source], name: str) -> Source:
     manifest = concatenate([source.manifest for source in sources], name=name)
-    ledger = Ledger([fault for source in sources for fault in source.ledger.faults])
+    ends = np.cumsum([len(source.manifest) for source in sources])
+    ids = [manifest.ids[end - len(source.manifest) : end] for source, end in zip(sources, ends, strict=True)]
+    ledger = together([source.ledger.renamed(source.manifest.ids, new) for source, new in zip(sources, ids, strict=True)])
     notes = list(dict.fromkeys(note for source in sources for note in source.notes))
     return Source(manifest, f"{len(sources):,} files, each {sources[0].kind}", ledger, notes)
 
 
-def _read_folder(folder: Path, columns: Mapping[str, str] | None) -> Source:
+def _read_folder(folder: Path, reading: _Reading) -> Source:
     """A folder is what it holds at its top: shards, Parquet files, one table, or else images."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file())
+        names = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry.name) and os.path.isfile(entry) and _is_text(entry.name))
     except OSError as error:
         raise DataError(f"{folder} may not be read ({error.strerror}); check its permissions.") from None
     by_kind = {kind: [folder / n for n in names if n.lower().endswith(ends)] for kind, ends in _KINDS.items()}
@@ -182,20 +216,26 @@ def _read_folder(folder: Path, columns: Mapping[str, str] | None) -> Source:
         raise DataError(f"{folder} is a saved Hugging Face dataset; write it as Parquet with: dataset.to_parquet('{folder.name}.parquet')")
     images = any(name.lower().endswith(EXTENSIONS) for name in names)
     if by_kind["tar"] and not images:
-        return _read_shards(by_kind["tar"], str(folder))
+        return _read_shards(by_kind["tar"], str(folder), reading)
     if by_kind["parquet"] and not images:
-        return _named(_read_files(by_kind["parquet"], str(folder), columns), folder)
+        return _named(_read_files(by_kind["parquet"], str(folder), reading), folder)
     tables = by_kind["table"]
     preferred = [path for stem in _TABLE_NAMES for path in tables if path.stem.lower() == stem]
     if preferred or (len(tables) == 1 and not any(name.lower().endswith(".txt") for name in names)):
-        return _named(_read_table((preferred or tables)[0], columns), folder)
+        return _named(_read_table((preferred or tables)[0], reading), folder)
     if len(tables) > 1 and not images:
         raise DataError(f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); give the one meant, such as {tables[0]}.")
     ledger, notes = Ledger(), list[str]()
-    manifest, kind = folder_manifest(folder, ledger=ledger, notes=notes)
+    manifest, kind = folder_manifest(folder, ledger=ledger, notes=notes, mend=reading.mend)
     return Source(manifest, kind, ledger, notes)
 
 
+def _is_ours(name: str) -> bool:
+    """Hidden, or written by `data verify` and `data manifest` beside what they read."""
+    return name.startswith(".") or name.endswith((LEDGER, CLEAN))
+
+
+LEDGER, CLEAN = ".ledger.parquet", ".clean.parquet"  # how the names of ledgers and of mended manifests end
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _KINDS = {"tar": _TARS, "parquet": (".parquet", ".pq"), "table": (".csv", ".tsv", ".jsonl", ".ndjson"), "arrow": (".arrow",)}
 

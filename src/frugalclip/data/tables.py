@@ -1,19 +1,13 @@
 """CSV, TSV, JSON lines and Parquet as manifests.
 
-A file becomes a raw table (`read_csv`, `read_json`, or Parquet's own) and `assemble` makes samples of its rows. Rows that cannot be read are
+A file becomes a raw table (by `rows`, or Parquet's own) and `assemble` makes samples of its rows. Rows that cannot be read are
 in the ledger with their line; nothing is checked row by row in Python that Arrow or one directory listing can do for all.
 """
 
-import codecs
-import csv
-import io
-import itertools
 import json
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,178 +16,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
-from frugalclip.data import columns as roles_of
-from frugalclip.data.columns import Roles, captions_of, choose, holds_bytes, rows_to_table, typed
-from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
+from frugalclip.data.captions import read_all, readable_by_language
+from frugalclip.data.columns import Roles, captions_of, choose, holds_bytes, typed
+from frugalclip.data.images import UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, concatenate_tables, image_places, make_manifest, plain_types
+from frugalclip.data.manifest import Manifest, image_places, make_manifest, plain_types
+from frugalclip.data.rows import Raw, read_csv, read_json, shown
 
-SEPARATORS = (",", "\t", ";", "|")
-_CHUNK = 50_000  # rows turned into Arrow at a time
 _LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
-_FIELD_LIMIT = 4 * 2**20
+_LONGEST_PATH = 4095  # bytes, of Linux
 
 
-@dataclass
-class Raw:
-    """Rows as they stand in a file, and the line each began on."""
-
-    table: pa.Table
-    lines: np.ndarray  # (rows,) int64, from 1
-
-
-def read_csv(path: Path, ledger: Ledger, notes: list[str]) -> Raw:
-    """Rows of a CSV or TSV file, every value as text.
-
-    The separator is the one that divides the first lines most evenly; a first line that already names an image is taken as data.
-
-    Raises:
-        DataError: when the file is empty or a quote is never closed.
-    """
-    encoding = _encoding(path)
-    with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-        head = file.read(2**16)
-    if not head.strip():
-        raise DataError(f"{path} is empty, expected a header such as image,caption and one row a sample.")
-    separator = _separator(head, path.suffix.lower())
-    first = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator))
-    header = None if any(cell.strip().lower().endswith(EXTENSIONS) for cell in first) else _unique([cell.strip() for cell in first])
-    notes.append(f"separator {'TAB' if separator == chr(9) else repr(separator)}" + ("" if header else ", no header: columns are numbered"))
-    names = header or [f"column_{number}" for number in range(1, len(first) + 1)]
-    tables: list[pa.Table] = []
-    lines: list[int] = []
-    with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-        limit = csv.field_size_limit(_FIELD_LIMIT)
-        try:
-            rows = _csv_rows(file, separator, names, header is not None, path, ledger)
-            while chunk := list(itertools.islice(rows, _CHUNK)):
-                lines += [line for line, _ in chunk]
-                tables.append(_text_table(names, [row for _, row in chunk]))
-        finally:
-            csv.field_size_limit(limit)
-    table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in names})
-    return Raw(table, np.array(lines, dtype=np.int64))
-
-
-def _csv_rows(file: Any, separator: str, names: list[str], has_header: bool, path: Path, ledger: Ledger) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(file, delimiter=separator)
-    line = 1
-    try:
-        for number, row in enumerate(reader):
-            here, line = line, reader.line_num + 1
-            if (number == 0 and has_header) or not row or (len(row) == 1 and not row[0].strip()):
-                continue
-            if len(row) != len(names):
-                ledger.drop(f"line {here}", "wrong-columns", f"{len(row)} cells, the header has {len(names)}: {_shown(separator.join(row))}")
-            elif not _is_utf8(row):
-                ledger.drop(f"line {here}", "not-utf8", _shown(separator.join(row).encode("utf-8", "replace").decode()))
-            else:
-                yield here, row
-    except csv.Error as error:
-        raise DataError(f"{path} line {line}: a quote opens and is not closed ({error}); close it, or write it twice inside a quoted cell.") from None
-
-
-def _is_utf8(row: list[str]) -> bool:
-    try:
-        "".join(row).encode()
-        return True
-    except UnicodeEncodeError:
-        return False
-
-
-def _text_table(names: list[str], rows: list[list[str]]) -> pa.Table:
-    cells = zip(*rows, strict=True)
-    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(names, cells, strict=True)})
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
-def _separator(head: str, suffix: str) -> str:
-    """The separator whose rows agree best with the first one; known column names, then the suffix, decide between equals."""
-    known = {*roles_of.IMAGE_NAMES, *roles_of.CAPTION_NAMES}
-    whole = head if len(head) < 2**16 else head[: head.rfind("\n") + 1] or head
-
-    def score(separator: str) -> tuple[float, ...]:
-        rows = [row for row in itertools.islice(csv.reader(io.StringIO(whole, newline=""), delimiter=separator), 100) if row]
-        if not rows or len(rows[0]) < 2:
-            return 0.0, 0.0, 0.0
-        recognised = sum(re.sub(r"[\s_.\-]", "", cell).lower() in known or cell.strip().lower().endswith(EXTENSIONS) for cell in rows[0])
-        return recognised, sum(len(row) == len(rows[0]) for row in rows) / len(rows), separator == "\t" and suffix == ".tsv"
-
-    return max(SEPARATORS, key=score)
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Header cells as column names: empty ones numbered, repeated ones told apart."""
-    seen: Counter[str] = Counter()
-    result: list[str] = []
-    for number, name in enumerate(names, start=1):
-        name = name or f"column_{number}"
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return result
-
-
-def read_json(path: Path, ledger: Ledger) -> Raw:
-    """Rows of a JSON lines file, or of one JSON list of objects.
-
-    Raises:
-        DataError: when the file is empty, or holds one JSON value that is not a list of objects.
-    """
-    encoding = _encoding(path)
-    tables: list[pa.Table] = []
-    lines: list[int] = []
-    with path.open(encoding=encoding, errors="surrogateescape", newline="\n") as file:
-        is_list = file.read(1) == "["
-    rows = _json_list(path, encoding) if is_list else _json_lines(path, encoding, ledger)
-    while chunk := list(itertools.islice(rows, _CHUNK)):
-        lines += [line for line, _ in chunk]
-        tables.append(rows_to_table([row for _, row in chunk]))
-    if not tables:
-        raise DataError(f'{path} holds no JSON object, expected lines such as {{"image": "a.jpg", "caption": "a dog"}}.')
-    return Raw(concatenate_tables(tables), np.array(lines, dtype=np.int64))
-
-
-def _json_lines(path: Path, encoding: str, ledger: Ledger) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding=encoding, errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                json.dumps(row, ensure_ascii=False).encode()  # escapes such as \ud800 are valid JSON and no text
-            except UnicodeEncodeError:
-                ledger.drop(f"line {number}", "not-utf8", _shown(line.encode("utf-8", "replace").decode()))
-            except (ValueError, RecursionError) as error:
-                ledger.drop(f"line {number}", "not-json", f"{error}: {_shown(line.encode('utf-8', 'replace').decode())}")
-            else:
-                if isinstance(row, dict):
-                    yield number, row
-                else:
-                    ledger.drop(f"line {number}", "not-json", f"a {type(row).__name__}, expected an object: {_shown(line)}")
-
-
-def _json_list(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        content = json.loads(path.read_text(encoding=encoding))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}); expected a list of objects, or one object a line.") from None
-    if not all(isinstance(row, dict) for row in content):
-        raise DataError(f'{path} is a list of other things than objects, expected [{{"image": "a.jpg", "caption": "a dog"}}, ...].')
-    yield from enumerate(content, start=1)
-
-
-def table_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
+def table_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str], mend: bool = False) -> Manifest:
     """A CSV, TSV or JSON file as a manifest; faults go to the ledger, remarks to the notes.
 
     Raises:
         DataError: when columns are not recognised, or no row is a sample.
     """
-    raw = read_json(path, ledger) if path.suffix.lower() in (".jsonl", ".ndjson", ".json") else read_csv(path, ledger, notes)
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
+    raw = read_json(path, ledger, mend=mend) if is_json else read_csv(path, ledger, notes, mend=mend)
     if not raw.table.num_rows:
         raise DataError(f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption and one row a sample.")
     return _assemble(raw, choose(raw.table, columns, where=str(path)), path, ledger, notes)
@@ -210,17 +51,61 @@ def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: L
         roles = choose(plain_types(file.read_row_group(0) if _is_small(file) else _first_rows(file)), columns, where=str(path))
         inside = holds_bytes(file.schema_arrow.field(roles.image).type)
         names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
-        table = _named_labels(plain_types(file.read(columns=names)), file.schema_arrow)
-        raw = Raw(table, np.arange(1, file.metadata.num_rows + 1))
+        table, broken = _valid_text(_named_labels(plain_types(file.read(columns=names)), file.schema_arrow))
+        raw = Raw(
+            table, np.arange(1, file.metadata.num_rows + 1), {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]}
+        )
         if inside is None:
             return _assemble(raw, roles, path, ledger, notes)
         places, held = _inside(file, path, roles.image + inside, ledger)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
-    captions, by_language = captions_of(raw.table, roles)
+    captions, by_language = _captions(raw, roles)
     ids = _ids(raw.table, roles, None)
-    keep = _keep(ids, captions, held, ledger)
-    return _finish(raw, roles, path, places, ids, captions, by_language, keep, ledger, path.parent)
+    keep = _keep(ids, captions, held, raw.causes, ledger)
+    return _finish(raw, roles, path, places, ids, captions, by_language, keep, ledger, path.parent, notes)
+
+
+def _valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
+    """The table with text that is text, and column -> rows where it was not; Arrow believes what a file says of itself."""
+    broken: dict[str, list[int]] = {}
+    for position, name in enumerate(table.column_names):
+        column = table.column(position)
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            values = column.cast(_binary_like(column.type)).to_pylist()
+            rows = [row for row, value in enumerate(values) if not _is_text(value)]
+            broken[name] = rows
+            table = table.set_column(position, name, pa.array([None if not _is_text(value) else _as_text(value) for value in values], column.type))
+    return table, broken
+
+
+def _binary_like(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_binary_like(kind.value_type))
+    return pa.binary() if pa.types.is_string(kind) else kind
+
+
+def _is_text(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_text, value))
+    try:
+        return not isinstance(value, bytes) or value.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _as_text(value: Any) -> Any:
+    return [_as_text(item) for item in value] if isinstance(value, list) else value.decode() if isinstance(value, bytes) else value
+
+
+def _captions(raw: Raw, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
+    """Captions that can be read, of every row and by language; why a row has none is added to the causes of its rows."""
+    captions, by_language = captions_of(raw.table, roles)
+    captions, causes = read_all(captions)
+    raw.causes.update({row: cause for row, cause in causes.items() if not captions[row] and row not in raw.causes})
+    return captions, by_language and [readable_by_language(languages) for languages in by_language]
 
 
 def _is_small(file: pq.ParquetFile) -> bool:
@@ -271,21 +156,22 @@ def _named_labels(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def _assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str]) -> Manifest:
     """Samples of rows that name image files."""
-    captions, by_language = captions_of(raw.table, roles)
+    captions, by_language = _captions(raw, roles)
     paths = [_clean(value) for value in raw.table[roles.image].to_pylist()]
     base = _base(paths, file, notes)
     reasons = path_faults(paths, base)
     ids = _ids(raw.table, roles, paths)
     keep = np.zeros(len(paths), dtype=bool)
     first: dict[str, int] = {}
+    joined: dict[int, dict[str, None]] = {}  # an image's captions as keys: one image may have very many
     merged = 0
     for row, (path, reason) in enumerate(zip(paths, reasons, strict=True)):
-        if reason is None and not captions[row]:
-            reason = "no-caption"
+        if not captions[row] or row in raw.causes:
+            reason = reason or raw.causes.get(row, "no-caption")
         if reason is not None:
-            ledger.drop(ids[row] or f"line {raw.lines[row]}", reason, f"line {raw.lines[row]}: {_shown(path or '')}")
+            ledger.drop(shown(ids[row]) or f"line {raw.lines[row]}", reason, f"line {raw.lines[row]}: {shown(path or '')}")
         elif (earlier := first.setdefault(path or "", row)) != row:
-            captions[earlier] += [text for text in captions[row] if text not in captions[earlier]]
+            joined.setdefault(earlier, dict.fromkeys(captions[earlier])).update(dict.fromkeys(captions[row]))
             if by_language:
                 for language, texts in by_language[row].items():
                     by_language[earlier][language] = list(dict.fromkeys([*by_language[earlier].get(language, []), *texts]))
@@ -293,6 +179,8 @@ def _assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[st
             merged += 1
         else:
             keep[row] = True
+    for row, texts in joined.items():
+        captions[row] = list(texts)
     if merged:
         notes.append(f"rows that share their image with an earlier row: {merged:,}; their captions are joined, other columns are the first row's")
     if not keep.any():
@@ -300,7 +188,7 @@ def _assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[st
         found = f"{file} has {len(paths):,} rows and none is a sample{_faults_in_words(ledger)}"
         raise DataError(f"{found}; images were looked for in '{roles.image}'{tried}; see the paths with: head {file}")
     places = image_places([path or "" for path in paths])
-    return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base)
+    return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base, notes)
 
 
 def _finish(
@@ -314,15 +202,22 @@ def _finish(
     keep: np.ndarray,
     ledger: Ledger,
     base: Path,
+    notes: list[str],
 ) -> Manifest:
     if not keep.any():
         raise DataError(f"{file} has {len(ids):,} rows and none is a sample{_faults_in_words(ledger)}; see frugalclip data check {file}.")
     rows = np.flatnonzero(keep)
     table = raw.table.take(pa.array(rows))
     fields = {name: typed(table[name]) for name in table.column_names if name not in roles.consumed}
+    final = _distinct([ids[row] for row in rows])
+    if len({ids[row] for row in rows}) < len(rows):
+        notes.append("ids occur more than once: they got a number, as in ID#1, ID#2")
+    for row, name in zip(rows, final, strict=True):
+        if ledger.remarks and (remark := ledger.remarks.pop(f"line {raw.lines[row]}", None)):
+            ledger.remark(name, *remark)
     weights = fields.pop("weight") if "weight" in fields and _is_number(fields["weight"].type) else None
     return make_manifest(
-        ids=_distinct([ids[row] for row in rows]),
+        ids=final,
         images=places.take(pa.array(rows)),
         captions=[captions[row] for row in rows],
         captions_by_language=[list(by_language[row].items()) for row in rows] if by_language else None,
@@ -337,10 +232,10 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def _keep(ids: list[str], captions: list[list[str]], held: np.ndarray, ledger: Ledger) -> np.ndarray:
+def _keep(ids: list[str], captions: list[list[str]], held: np.ndarray, causes: dict[int, str], ledger: Ledger) -> np.ndarray:
     keep = np.ones(len(ids), dtype=bool)
     for row, name in enumerate(ids):
-        reason = "no-image" if not held[row] else "no-caption" if not captions[row] else None
+        reason = "no-image" if not held[row] else causes.get(row, "no-caption") if not captions[row] or row in causes else None
         if reason:
             ledger.drop(name, reason, f"row {row + 1}")
             keep[row] = False
@@ -349,23 +244,23 @@ def _keep(ids: list[str], captions: list[list[str]], held: np.ndarray, ledger: L
 
 def _clean(value: Any) -> str | None:
     """A path as written in a table, with forward slashes and without `./`."""
-    text = value.strip() if isinstance(value, str) else None
-    if not text:
+    path = value.strip() if isinstance(value, str) else None
+    if not path:
         return None
-    if "\\" in text and "/" not in text:
-        text = text.replace("\\", "/")  # written on Windows
-    return text if "://" in text else os.path.normpath(text)
+    if "\\" in path and "/" not in path:
+        path = path.replace("\\", "/")  # written on Windows
+    return path if "://" in path or "\0" in path else os.path.normpath(path)  # which cuts at a NUL in some versions of Python
 
 
 def _base(paths: Sequence[str | None], file: Path, notes: list[str]) -> Path:
     """The folder the paths start from: the file's own, else one of its folders or the current folder, whichever holds the first ones."""
     probes = [path for path in paths if path and not os.path.isabs(path) and "://" not in path and not path.startswith("..")][:50]
     own = file.parent
-    if not probes or any((own / path).exists() for path in probes):
+    if not probes or any(os.path.exists(own / path) for path in probes):  # Path.exists raises for names that are too long
         return own
     folders = sorted(entry for entry in own.iterdir() if entry.is_dir() and not entry.name.startswith("."))[:50]
     for folder in [*folders, Path.cwd()]:
-        if any((folder / path).exists() for path in probes):
+        if any(os.path.exists(folder / path) for path in probes):
             notes.append(f"image paths start from {folder}, not from {own}")
             return folder
     return own
@@ -380,6 +275,8 @@ def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
             reasons[row] = "no-image"
         elif "://" in path:
             reasons[row] = "is-url"
+        elif "\0" in path or len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in path.split("/")):
+            reasons[row] = "not-a-path"
         elif path.split("/", 1)[0] == "..":
             reasons[row] = "outside-folder"
         elif path.lower().endswith(UNREADABLE_EXTENSIONS):
@@ -392,16 +289,23 @@ def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
             path = paths[row] or ""
             there = os.path.basename(path) in present if present is not None else os.path.isfile(base / path)
             if not there:
-                reasons[row] = "not-a-file" if os.path.isdir(base / path) else "missing-file"
+                reasons[row] = "not-a-file" if os.path.exists(base / path) else "missing-file"
     return reasons
 
 
 def _files(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return {entry.name for entry in entries if _is_file(entry)}
     except OSError:
         return set()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself, or into a folder that may not be read
+        return False
 
 
 def _ids(table: pa.Table, roles: Roles, paths: Sequence[str | None] | None) -> list[str]:
@@ -434,10 +338,4 @@ def _distinct(ids: list[str]) -> list[str]:
 
 
 def _faults_in_words(ledger: Ledger) -> str:
-    counts = ledger.counts()
-    return " (" + ", ".join(f"{count:,} {reason}" for reason, count in counts.items()) + ")" if counts else ""
-
-
-def _shown(text: str, limit: int = 120) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return f" ({ledger.in_words()})" if ledger.dropped else ""
