@@ -220,6 +220,31 @@ def test_leaving_a_row_out_keeps_the_order_of_the_others():
     assert order.tolist() != rows.tolist()
 
 
+@pytest.mark.parametrize("cache", [2**31, 0])
+def test_weights_decide_how_often_a_row_is_drawn(folder, cache):
+    manifest = manifest_of(folder, broken=(3,))
+    weights = np.array([0.0, 6.0, *[0.5] * 21])
+    whole = loader_of(manifest, batch=6, cache=cache, weights=weights)
+    assert 0 not in whole.rows
+    stream = take(whole.batches(), 9)
+    drawn = np.bincount(np.concatenate([batch.rows.numpy() for batch in stream]), minlength=23)
+    assert drawn[0] == drawn[3] == 0
+    assert drawn[1] == drawn.max() > 15  # of 54: more than a third of the weight is its
+    crops = {tuple(box) for batch in stream for row, box in zip(batch.rows.tolist(), batch.boxes["main"].tolist(), strict=True) if row == 1}
+    assert len(crops) > 10  # of three epochs: the same picture twice in an epoch is cropped twice
+    for one, other in zip(stream[4:], loader_of(manifest, batch=6, cache=cache, weights=weights).batches(4), strict=False):
+        assert_same(one, other)  # going on equals not having stopped
+    parts = [take(loader_of(manifest, batch=3, rank=rank, world=2, cache=cache, weights=weights).batches(), 4) for rank in (0, 1)]
+    for one, first, second in zip(stream, *parts, strict=False):
+        assert torch.equal(one.rows, torch.cat([first.rows, second.rows]))
+
+
+def test_equal_weights_change_nothing(folder):
+    manifest = manifest_of(folder)
+    for plain, weighted in zip(take(loader_of(manifest).batches(), 8), loader_of(manifest, weights=np.full(23, 0.3)).batches(), strict=False):
+        assert_same(plain, weighted)
+
+
 def test_text_views_choose_by_their_own_rule(folder):
     manifest = manifest_of(folder)
     texts = {

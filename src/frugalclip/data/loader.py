@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step, rank, processes).
 
-Global batch k of epoch e is `order_e[k * B * W : (k + 1) * B * W]` for B samples on each of W processes; a process takes its slice. So every
+Global batch k of epoch e is `order_e[k * B * W : (k + 1) * B * W]` (`sampling`) for B samples on each of W processes; a process takes its slice. So every
 process has the same number of steps, N processes see what one would, and going on after a stop is asking for a later step. What an epoch
 leaves over is dropped; it is another remainder each epoch.
 
@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.random import uniform
 from frugalclip.core.types import Batch, Tokens
 from frugalclip.data.images import BadImage, ImageReader, decode, decode_all, size_of
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.sampling import TURN, Order, epoch_order
 from frugalclip.data.texts import TextConfig, TextViews
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import CLIP_MEAN, CLIP_STD, ViewConfig, make_view, source_size
@@ -35,23 +35,6 @@ __all__ = ["Loader", "TextConfig", "epoch_order"]
 
 _PROBED = 64  # pictures whose header is read to see how large the originals are
 NO_TEXT = "no-caption"  # cause of a sample in which a text view finds nothing
-
-
-def epoch_order(rows: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """The rows in the order of one epoch.
-
-    Each row has its own random number, so that leaving a row out does not reorder the others.
-
-    Args:
-        rows: (usable,) rows that take part.
-        seed: of the run.
-        epoch: passes over the data so far.
-
-    Returns:
-        (usable,) the same rows, shuffled.
-    """
-    counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
-    return rows[np.argsort(uniform(seed, "order", counters, 1)[:, 0], kind="stable")]
 
 
 class Loader:
@@ -70,6 +53,7 @@ class Loader:
         batch: samples of one step of this process.
         size: pixels on a side of a view, unless the view has its own.
         seed: of the run.
+        weights: (samples,) how often to draw each, see `sampling.sampling_weights`; 0 is never, None is each once an epoch.
         rank: of this process.
         world: number of processes.
         mean: of the normalisation.
@@ -94,6 +78,7 @@ class Loader:
         batch: int,
         size: int,
         seed: int,
+        weights: np.ndarray | None = None,
         rank: int = 0,
         world: int = 1,
         mean: Sequence[float] = CLIP_MEAN,
@@ -113,12 +98,12 @@ class Loader:
         self.source_side = _source_side(manifest, views.values(), size=size)
         self.is_cached = not views or len(manifest) * 3 * self.source_side**2 <= cache
         self._pictures = self._decode_once(manifest, progress) if self.is_cached else None
-        self.rows = np.flatnonzero(self._is_usable)  # (usable,)
+        self.rows = np.flatnonzero(self._is_usable if weights is None else self._is_usable & (weights > 0))  # (usable,)
         self.steps_per_epoch = len(self.rows) // (batch * world)
         if not self.steps_per_epoch:
             raise _too_few(manifest, len(self.rows), self.faults, step=batch * world, world=world)
         self._reader = None if self.is_cached else ImageReader(manifest)
-        self._order: tuple[int, np.ndarray] = (-1, self.rows)
+        self._order = Order(self.rows, weights, seed=seed)
 
     def batches(self, start_step: int = 0) -> Iterator[Batch]:
         """Endless batches of this process, from a step on; the same batch for the same step, however it was reached."""
@@ -135,14 +120,13 @@ class Loader:
         self._is_usable[[row for row, _ in decoded.faults]] = False
         return _Pictures(decoded.pixels, decoded.sizes)
 
-    def _cached(self, step: int) -> tuple[int, np.ndarray, "_Pictures"]:
+    def _cached(self, step: int) -> tuple[np.ndarray, np.ndarray, "_Pictures"]:
         assert self._pictures is not None
         epoch, start = self._place(step)
-        if self._order[0] != epoch:
-            self._order = epoch, epoch_order(self.rows, seed=self.seed, epoch=epoch)
-        rows = self._order[1][start : start + self.batch]
+        drawn = self._order.epoch(epoch)
+        rows, turns = drawn.rows[start : start + self.batch], drawn.turns[start : start + self.batch]
         places = torch.from_numpy(rows)
-        return epoch, rows, _Pictures(self._pictures.pixels.index_select(0, places), self._pictures.sizes.index_select(0, places))
+        return epoch + TURN * turns, rows, _Pictures(self._pictures.pixels.index_select(0, places), self._pictures.sizes.index_select(0, places))
 
     def _place(self, step: int) -> tuple[int, int]:
         """(epoch, position in its order) of the first sample of this process."""
@@ -151,13 +135,13 @@ class Loader:
 
     def _decoded_batches(self, start_step: int) -> Iterator[Batch]:
         assert self._reader is not None
-        dataset = _Decoding(self._reader, self.rows, seed=self.seed, side=self.source_side, batch=self.batch, stride=self.batch * self.world)
+        dataset = _Decoding(self._reader, self._order, side=self.source_side, batch=self.batch, stride=self.batch * self.world)
         places = (self._place(step) for step in _steps_from(start_step))
         for epoch, rows, pictures, faults in _worked(dataset, places, workers=self.workers) if self.workers else map(dataset.__getitem__, places):
             self.faults.extend(sorted(set(faults) - set(self.faults)))
             yield self._batch(epoch, rows, pictures)
 
-    def _batch(self, epoch: int, rows: np.ndarray, pictures: "_Pictures") -> Batch:
+    def _batch(self, epoch: np.ndarray, rows: np.ndarray, pictures: "_Pictures") -> Batch:
         pixels = self._placed(pictures.pixels)
         images: dict[str, Tensor] = {}
         boxes: dict[str, Tensor] = {}
@@ -192,36 +176,33 @@ class _Pictures:
     sizes: Tensor  # (samples, 2) int64 height and width of the original
 
 
-_Decoded = tuple[int, np.ndarray, _Pictures, list[tuple[int, str]]]
+_Decoded = tuple[np.ndarray, np.ndarray, _Pictures, list[tuple[int, str]]]
 
 
 class _Decoding(Dataset[_Decoded]):
     """Decodes one batch at a place (epoch, position); travels to worker processes."""
 
-    def __init__(self, reader: ImageReader, rows: np.ndarray, *, seed: int, side: int, batch: int, stride: int) -> None:
-        self.reader, self.rows, self.seed, self.side, self.batch, self.stride = reader, rows, seed, side, batch, stride
-        self.order: tuple[int, np.ndarray] = (-1, rows)
+    def __init__(self, reader: ImageReader, order: Order, *, side: int, batch: int, stride: int) -> None:
+        self.reader, self.order, self.side, self.batch, self.stride = reader, order, side, batch, stride
 
     def __getitem__(self, place: tuple[int, int]) -> _Decoded:
         epoch, start = place
-        if self.order[0] != epoch:
-            self.order = epoch, epoch_order(self.rows, seed=self.seed, epoch=epoch)
+        drawn = self.order.epoch(epoch)
+        places = np.empty(self.batch, dtype=np.int64)
         pixels = np.empty((self.batch, 3, self.side, self.side), dtype=np.uint8)
         sizes = np.empty((self.batch, 2), dtype=np.int64)
-        rows = np.empty(self.batch, dtype=np.int64)
         faults: list[tuple[int, str]] = []
         for i in range(self.batch):
-            rows[i], pixels[i], sizes[i] = self._good(start + i, faults)
-        return epoch, rows, _Pictures(torch.from_numpy(pixels), torch.from_numpy(sizes)), faults
+            places[i], pixels[i], sizes[i] = self._good(drawn.rows, start + i, faults)
+        return epoch + TURN * drawn.turns[places], drawn.rows[places], _Pictures(torch.from_numpy(pixels), torch.from_numpy(sizes)), faults
 
-    def _good(self, position: int, faults: list[tuple[int, str]]) -> tuple[int, np.ndarray, tuple[int, int]]:
-        """The sample at a position of the order, or the first that decodes from the same place of the next global batch on."""
-        order = self.order[1]
+    def _good(self, order: np.ndarray, position: int, faults: list[tuple[int, str]]) -> tuple[int, np.ndarray, tuple[int, int]]:
+        """The place in an order, and the picture there; or the first that decodes from the same place of the next global batch on."""
         later = range(position + self.stride, position + self.stride + len(order))
         for place in (position, *later):
             row = int(order[place % len(order)])
             try:
-                return row, *self._squashed(row)
+                return place % len(order), *self._squashed(row)
             except BadImage as error:
                 faults.append((row, error.cause))
         raise DataError(f"none of the {len(order):,} images decodes (the first: {faults[0][1]}); run 'frugalclip data check' on the data.")

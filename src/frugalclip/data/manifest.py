@@ -6,6 +6,7 @@ Every other column is a field. Nothing here opens an image. Schema and version: 
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,31 @@ class Manifest:
             raise DataError(f"{self.name} has no field '{name}'; {known_names(name, known, limit=40)}")
         return self.table[name]
 
+    def weights(self, name: str = "weight") -> np.ndarray:
+        """How often to draw each sample, relative to the others.
+
+        Args:
+            name: any column that holds numbers. In the column `weight` a null counts as 1, elsewhere it is refused.
+
+        Returns:
+            (samples,) float64, finite and at least 0.
+
+        Raises:
+            DataError: when there is no such column, or a value is not a weight; names the first one.
+        """
+        column = self._column(name)
+        if not (_is_number(column.type) or pa.types.is_null(column.type)):
+            raise DataError(f"'{name}' of {self.name} holds {column.type}, expected numbers; name another field with data.weights=FIELD, or none.")
+        column = column.cast(pa.float64())
+        values = pc.fill_null(column, 1.0 if name == "weight" else math.nan).to_numpy()
+        if len(wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))):
+            value = "null" if column[wrong[0]].as_py() is None else f"{values[wrong[0]]:g}"
+            raise DataError(
+                f"'{name}' of {self.name} cannot weigh its samples: {self.ids[wrong[0]]} has {value}, expected a finite number of at least 0 "
+                f"({len(wrong):,} are not); correct them, or set data.weights=none."
+            )
+        return values
+
     def codes(self, name: str) -> np.ndarray:
         """Numbers that are equal exactly where the values of a field are, on every machine and in every data set.
 
@@ -160,8 +186,14 @@ class Manifest:
         return digest.hexdigest()
 
     def write(self, path: Path | str) -> None:
-        """Write the manifest; image paths become relative to its folder where they lie beneath it, else absolute."""
+        """Write the manifest; image paths become relative to its folder where they lie beneath it, else absolute.
+
+        Raises:
+            DataError: when a weight is negative or not finite.
+        """
         path = Path(path)
+        if "weight" in self.table.column_names:
+            self.weights()
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = path.parent.resolve()
         temporary = path.with_name(f".{path.name}.part")
@@ -180,7 +212,10 @@ class Manifest:
             table = pq.ParquetFile(path).read()
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{path} is not a manifest ({_first_line(error)}); write one with: frugalclip data manifest PATH --out FILE") from error
-        return Manifest(_checked(table, path), path.parent, str(path))
+        manifest = Manifest(_checked(table, path), path.parent, str(path))
+        if "weight" in manifest.table.column_names:
+            manifest.weights()
+        return manifest
 
 
 def is_manifest(schema: pa.Schema) -> bool:
@@ -346,7 +381,10 @@ def _is_number(kind: pa.DataType) -> bool:
 def _as_text(table: pa.Table, column: str) -> pa.Table:
     if column not in table.column_names or pa.types.is_string(table.schema.field(column).type):
         return table
-    values = [_text(value) for value in table[column].to_pylist()]
+    values = [
+        _text(dict(value) if isinstance(value, list) and pa.types.is_map(table.schema.field(column).type) else value)
+        for value in table[column].to_pylist()
+    ]
     return table.set_column(table.column_names.index(column), column, pa.array(values, pa.string()))
 
 

@@ -88,12 +88,12 @@ class TextViews:
         for view in self._views.values():
             self.has_text &= view.counts > 0
 
-    def draw(self, rows: np.ndarray, *, epoch: int) -> dict[str, np.ndarray]:
+    def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray) -> dict[str, np.ndarray]:
         """Choose the text of every view.
 
         Args:
             rows: (batch,) rows of the data set, each with a text in every view.
-            epoch: passes over the data so far.
+            epoch: passes over the data so far, one number or (batch,).
 
         Returns:
             view -> (batch,) numbers of texts.
@@ -127,7 +127,7 @@ class _TextView:
         every = np.arange(len(manifest))
         self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
 
-    def draw(self, rows: np.ndarray, epoch: int) -> np.ndarray:
+    def draw(self, rows: np.ndarray, epoch: int | np.ndarray) -> np.ndarray:
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
         draws = uniform(self.seed, self.stream, counters, _DRAWS)
         captions, fields = self.captions.counts(rows), self.fields.counts(rows)

@@ -153,7 +153,7 @@ def make_view(
     *,
     size: int,
     rows: Tensor | np.ndarray,
-    epoch: int,
+    epoch: int | np.ndarray,
     seed: int,
     name: str,
     mean: Sequence[float] = CLIP_MEAN,
@@ -167,7 +167,7 @@ def make_view(
         config: what to do.
         size: pixels on a side of the result, unless `config.size` says otherwise.
         rows: (batch,) rows of the data set: with `epoch`, `seed` and `name` they decide every random choice.
-        epoch: passes over the data so far.
+        epoch: passes over the data so far, one number or (batch,).
         seed: of the run.
         name: of the view; another name gives independent choices.
         mean: of the normalisation, in [0, 1].
