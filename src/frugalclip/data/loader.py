@@ -1,8 +1,8 @@
 """Batches as a pure function of (seed, step, rank, processes).
 
-Global batch k of epoch e is `order_e[k * B * W : (k + 1) * B * W]` (`sampling`) for B samples on each of W processes; a process takes its slice. So every
-process has the same number of steps, N processes see what one would, and going on after a stop is asking for a later step. What an epoch
-leaves over is dropped; it is another remainder each epoch.
+Global batch k of epoch e is `draws_e[k * B * W : (k + 1) * B * W]` for B samples on each of W processes; a process takes its slice. Which
+rows an epoch draws, and how often where they have weights, is in `sampling`. So every process has the same number of steps, N processes see
+what one would, and going on after a stop is asking for a later step. What an epoch leaves over is dropped; it is another remainder each epoch.
 
 Small sets are decoded once, into memory. Larger ones are decoded as they come, by worker processes if asked: workers only decode, the views
 are made in this process, so that the number of workers changes nothing in a batch.

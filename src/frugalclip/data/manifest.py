@@ -381,10 +381,10 @@ def _is_number(kind: pa.DataType) -> bool:
 def _as_text(table: pa.Table, column: str) -> pa.Table:
     if column not in table.column_names or pa.types.is_string(table.schema.field(column).type):
         return table
-    values = [
-        _text(dict(value) if isinstance(value, list) and pa.types.is_map(table.schema.field(column).type) else value)
-        for value in table[column].to_pylist()
-    ]
+    values = table[column].to_pylist()
+    if pa.types.is_map(table.schema.field(column).type):
+        values = [None if value is None else dict(value) for value in values]
+    values = [_text(value) for value in values]
     return table.set_column(table.column_names.index(column), column, pa.array(values, pa.string()))
 
 
