@@ -29,6 +29,7 @@ class DataConfig(Settings):
     where: str | None = Field(None, description="rows to train on, such as split=train,is_flag=false")
     validation: str = Field("auto", description="rows that watch the run: auto, none, or a condition such as split=val")
     columns: dict[str, str] = Field(default_factory=dict, description="names of the image and caption columns where they are not recognised")
+    weights: str = Field("auto", description="how often to draw a row: auto (the column weight, if any), none, or a field that holds numbers")
     workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
     cache_bytes: int = Field(2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory")
 

@@ -27,6 +27,7 @@ from frugalclip.core.types import Batch
 from frugalclip.data.loader import Loader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.texts import texts_of
+from frugalclip.data.sampling import sampling_weights
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
@@ -152,6 +153,7 @@ class Trainer:
             batch=recipe.batch // distributed.world_size(),
             size=recipe.model.image.resolution,
             seed=recipe.seed,
+            weights=sampling_weights(self.training, recipe.data.weights),
             rank=distributed.rank(),
             world=distributed.world_size(),
             mean=recipe.preprocess.mean,
