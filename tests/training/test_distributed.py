@@ -1,8 +1,11 @@
 """Two processes over gloo give the gradients of one, for every objective; and the run is the same."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
+from frugalclip.core.config import dump_yaml
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch, Tokens
 from frugalclip.towers.dual import DualEncoder, ModelConfig
@@ -28,6 +32,9 @@ CASES: dict[str, dict[str, Any]] = {
     "siglip": {"sigmoid": {"bias": -5, "positives": "caption"}},
     "sum": {"contrastive": {"positives": "caption", "weight": 0.3}, "sigmoid": {"weight": 0.7}},
 }
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def whole_batch() -> Batch:
@@ -80,16 +87,75 @@ def test_two_processes_give_the_gradients_of_one(case: str, of_two_processes: Pa
         torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.timeout(300)
-def test_a_run_of_two_processes_is_the_run_of_one(recipe_file: Callable[..., str], tmp_path: Path):
-    recipe, env = recipe_file(), os.environ | {"OMP_NUM_THREADS": "1"}
-    arguments = ["-m", "frugalclip", "train", recipe, "--out"]
-    subprocess.run([sys.executable, *arguments, str(tmp_path / "one")], env=env, check=True, capture_output=True)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments, str(tmp_path / "two")]
-    subprocess.run(launch, env=env, check=True, capture_output=True)
-    one, two = RunDirectory(tmp_path / "one"), RunDirectory(tmp_path / "two")
-    losses = [[row["loss"] for row in run.rows()] for run in (one, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and len(losses[0]) == 12
-    first, second = (load_file(run.checkpoint(12) / "model.safetensors") for run in (one, two))
-    worst = max(float((first[n] - second[n]).norm() / first[n].norm().clamp(min=1e-6)) for n in first if first[n].ndim > 1)
-    assert worst < 1e-3, "float32 rounding, amplified by AdamW's division, is all that may differ"
+def launch(processes: int, recipe: str, out: Path, *more: str) -> list[str]:
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return [sys.executable, *start, "-m", "frugalclip", "train", recipe, *more, "--out", str(out)]
+
+
+def finished(processes: int, recipe: str, out: Path, *more: str) -> RunDirectory:
+    done = subprocess.run(launch(processes, recipe, out, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return RunDirectory(out)
+
+
+def difference(one: RunDirectory, other: RunDirectory, step: int) -> float:
+    """The largest relative difference of any weight tensor."""
+    first, second = (load_file(run.checkpoint(step) / "model.safetensors") for run in (one, other))
+    return max(float((first[name].double() - second[name].double()).norm() / first[name].double().norm().clamp(min=1e-9)) for name in first)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any], squares: Path) -> dict[int, RunDirectory]:
+    """The same run on one, two and four processes, the last one with a gradient cache besides."""
+    folder = tmp_path_factory.mktemp("runs")
+    recipe = folder / "small.yaml"
+    checkpoints = {"every": 10, "keep": 2}
+    recipe.write_text(dump_yaml(small_recipe | {"data": {"path": str(squares)}, "steps": 20, "checkpoints": checkpoints}))
+    more = {4: ["micro_batch=3"]}
+    return {n: finished(n, str(recipe), folder / str(n), *more.get(n, [])) for n in (1, 2, 4)}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: dict[int, RunDirectory]):
+    one, several = list(runs[1].rows()), list(runs[processes].rows())
+    assert len(one) == 20 and [row["loss"] for row in several] == pytest.approx([row["loss"] for row in one], rel=1e-4)
+    assert difference(runs[1], runs[processes], 20) < 1e-5
+    watched = [[row["evaluation"] for row in rows if "evaluation" in row] for rows in (one, several)]
+    assert len(watched[0]) == 3 and watched[1] == watched[0], "each process encodes its share of the rows that watch"
+
+
+@pytest.mark.timeout(400)
+def test_a_checkpoint_of_four_processes_goes_on_with_one(runs: dict[int, RunDirectory], tmp_path: Path):
+    shutil.copytree(runs[4].path, tmp_path / "run")
+    moved = RunDirectory(tmp_path / "run")
+    shutil.rmtree(moved.checkpoint(20))
+    resumed = finished(1, str(moved.recipe), moved.path, "--resume")
+    assert difference(runs[1], resumed, 20) < 1e-5
+    assert [row["step"] for row in resumed.rows()] == list(range(1, 21))
+
+
+@pytest.mark.timeout(400)
+def test_a_dying_process_ends_the_job_with_a_sentence(recipe_file: Callable[..., str], tmp_path: Path):
+    recipe = recipe_file(steps=100_000, evaluation={"points": 2}, checkpoints={"every": 5})
+    job = subprocess.Popen(launch(2, recipe, tmp_path / "run"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        until = time.monotonic() + 200
+        while RunDirectory(tmp_path / "run").last_checkpoint() is None:
+            assert time.monotonic() < until and job.poll() is None
+            time.sleep(0.2)
+        os.kill(worker_of(job.pid, rank=1), signal.SIGKILL)
+        said, _ = job.communicate(timeout=90)
+    finally:
+        job.kill()
+    assert job.returncode != 0
+    assert "TrainingError: process 0 of 2 lost another one in step" in said and "with --resume" in said, said
+
+
+def worker_of(launcher: int, *, rank: int) -> int:
+    """The process of a rank among the children of a launcher."""
+    for folder in Path("/proc").iterdir():
+        is_child = folder.name.isdigit() and f"PPid:\t{launcher}\n" in (folder / "status").read_text()
+        if is_child and f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+            return int(folder.name)
+    raise AssertionError("no such rank")

@@ -37,7 +37,7 @@ def weights(run: RunDirectory) -> dict[str, torch.Tensor]:
 
 
 def rows(run: RunDirectory) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.rows()]
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in run.rows()]
 
 
 def assert_same_run(first: RunDirectory, second: RunDirectory) -> None:

@@ -6,6 +6,7 @@ process on the whole batch. Without a process group everything here is the ident
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -98,3 +99,52 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().clone()
     dist.all_reduce(tensor)
     return tensor / world_size()
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace each gradient by its mean over processes; one without a gradient counts as zero.
+
+    Args:
+        parameters: the same on every process, in the same order.
+    """
+    if not is_active():
+        return
+    by_kind: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            by_kind.setdefault(parameter.dtype, []).append(parameter.grad)
+    for gradients in by_kind.values():
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= world_size()
+        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def any_of(is_true: bool, *, device: torch.device) -> bool:
+    """True on every process as soon as it is true on one."""
+    if not is_active():
+        return is_true
+    flag = torch.tensor(float(is_true), device=device)
+    dist.all_reduce(flag)
+    return bool(flag > 0)
+
+
+def share_of_rows(rows: int) -> range:
+    """The rows of a list that this process works on: contiguous, in rank order, together all of them."""
+    return range(rows * rank() // world_size(), rows * (rank() + 1) // world_size())
+
+
+def all_parts(part: Any) -> list[Any]:
+    """What every process has, in rank order, for anything that can be pickled; tensors on the CPU."""
+    if not is_active():
+        return [part]
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error means that another process went away in the middle of a collective operation."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "onnection closed", "onnection reset"))

@@ -53,10 +53,18 @@ def softmax_regression(
 
 
 def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, tolerance: float) -> SoftmaxRegression:
-    samples = strength * len(x)  # the objective is divided by this, so that one gradient tolerance suits every C
-    shrink = min(1.0, samples**0.5)  # the weights are fitted in this unit: at a tiny C they would be far stiffer than the bias
-    parameters = torch.zeros(classes, x.shape[1] + 1, dtype=torch.float64, device=x.device, requires_grad=True)
-    design = torch.cat([shrink * x, torch.ones_like(x[:, :1])], dim=1)  # (samples, width + 1)
+    """The same optimum in coordinates in which every direction is about equally steep, so that L-BFGS needs tens of steps and not thousands.
+
+    Weights W are sought as V P^T on centred features: P turns to the principal axes of the features and scales each by what the loss and the
+    penalty together weigh there. The bias is free, so centring changes nothing; nor does leaving out directions in which no feature points.
+    """
+    samples, mean = len(x), x.mean(dim=0)
+    axes, spread = _principal_axes(x - mean)  # (width, rank), (rank,)
+    reach = (strength * samples / (1 + strength * spread / classes)).sqrt()  # (rank,); the loss curves by about spread / classes
+    turn = axes * reach  # (width, rank)
+    design = torch.cat([(x - mean) @ turn, torch.ones_like(x[:, :1])], dim=1)  # (samples, rank + 1)
+    penalty = 0.5 * reach.square() / (strength * samples)  # (rank,) of V
+    parameters = torch.zeros(classes, design.shape[1], dtype=torch.float64, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS(
         [parameters],
         max_iter=steps,
@@ -67,22 +75,29 @@ def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, t
         line_search_fn="strong_wolfe",
     )
 
-    def objective() -> Tensor:
-        loss = torch.nn.functional.cross_entropy(design @ parameters.T, labels, reduction="sum")
-        return (strength * loss + 0.5 * (shrink * parameters[:, :-1]).square().sum()) / samples
-
-    def closure() -> Tensor:
+    def closure() -> Tensor:  # the objective divided by C * samples, so that one tolerance suits every C
         solver.zero_grad()
-        value = objective()
+        value = torch.nn.functional.cross_entropy(design @ parameters.T, labels) + (penalty * parameters[:, :-1].square()).sum()
         value.backward()
         return value
 
     with torch.enable_grad():
         solver.step(closure)  # pyright: ignore[reportArgumentType]  (torch types the closure's result as float)
-        value = closure()
-    assert parameters.grad is not None
-    weight, bias = shrink * parameters.detach()[:, :-1], parameters.detach()[:, -1].clone()
-    return SoftmaxRegression(weight, bias - bias.mean(), float(value.detach()) * samples, float(parameters.grad.abs().max()))
+        value = float(closure().detach())
+    weight = parameters.detach()[:, :-1] @ turn.T  # (classes, width)
+    bias = parameters.detach()[:, -1] - weight @ mean
+    wrong = torch.softmax(x @ weight.T + bias, dim=1) - torch.nn.functional.one_hot(labels, classes)  # (samples, classes)
+    gradient = max(float((wrong.T @ x / samples + weight / (strength * samples)).abs().max()), float(wrong.mean(dim=0).abs().max()))
+    return SoftmaxRegression(weight, bias - bias.mean(), value * strength * samples, gradient)
+
+
+def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(width, rank) orthonormal axes that span the rows of x (samples, width), and (rank,) the sum of squares along each."""
+    if len(x) < x.shape[1]:
+        _, values, axes = torch.linalg.svd(x, full_matrices=False)
+        return axes.T, values.square()
+    values, axes = torch.linalg.eigh(x.T @ x)
+    return axes, values.clamp(min=0)
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

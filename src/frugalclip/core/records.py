@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -128,3 +129,24 @@ def _commit() -> str | None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5).stdout.strip() or None
     return None
+
+
+class Stopwatch:
+    """Seconds spent in training steps: evaluations and checkpoints do not count.
+
+    `cpu_seconds` is the time of all threads of this process, which other work on the machine changes little.
+    """
+
+    def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
+        self.seconds, self.cpu_seconds = seconds, cpu_seconds
+
+    def __enter__(self) -> None:
+        self._begun = time.monotonic(), time.process_time()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self._begun[0]
+        self.cpu_seconds += time.process_time() - self._begun[1]
+
+    def reading(self) -> dict[str, float]:
+        """Both, to a millisecond, as a row holds them."""
+        return {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 3)}

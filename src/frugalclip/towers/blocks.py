@@ -86,18 +86,25 @@ def first_token_attention(q: Tensor, k: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention whose inner width is heads * head_dim, which need not equal the tower's width."""
+    """Multi-head self-attention whose inner width is heads * head_dim, which need not equal the tower's width.
+
+    The keys' third of the bias is left out: it adds the same number to all scores of a query, which softmax does not see. Its gradient would be
+    rounding that AdamW scales up to full steps, so that no two orders of summation (processes, parts of a batch) would give the same weights.
+    """
+
+    bias_acts: Tensor
 
     def __init__(self, width: int, *, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, head_dim
         self.qkv = nn.Linear(width, 3 * heads * head_dim)
         self.out = nn.Linear(heads * head_dim, width)
+        self.register_buffer("bias_acts", torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(heads * head_dim), persistent=False)
 
     def forward(self, x: Tensor, *, mask: Tensor | None, head_gates: Tensor | None, with_attention: bool) -> tuple[Tensor, Tensor | None]:
         """(batch, length, width) to the same; with the first token's attention (batch, length - 1) where asked for."""
         batch, length, _ = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, self.head_dim)
+        qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(batch, length, 3, self.heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, length, head_dim)
         mixed = attend(q, k, v, mask=mask)
         if head_gates is not None:

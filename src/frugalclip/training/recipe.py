@@ -67,6 +67,9 @@ class Recipe(Settings):
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
     batch: int = Field(256, ge=2, description="samples of one step over all processes")
+    micro_batch: int | None = Field(
+        None, ge=1, description="rows that a tower encodes at a time, of each process; the gradient stays that of the whole batch. null: all at once"
+    )
     epochs: float | None = Field(None, gt=0, description="length of the run; give one of epochs, samples, steps")
     samples: int | None = Field(None, gt=0, description="length of the run in samples seen")
     steps: int | None = Field(None, gt=0, description="length of the run in steps")

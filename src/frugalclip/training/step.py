@@ -6,7 +6,7 @@ Objectives see features only, so what is encoded, in which precision and on how 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objectiv
 from frugalclip.towers.dual import DualEncoder
 
 Precision = Literal["fp32", "bf16", "fp16"]
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -89,25 +90,47 @@ class Step(nn.Module):
         Returns:
             The weighted loss, what the objectives logged, and the features.
         """
-        selections = self._selections(batch)
-        views = self.encode(batch, selections)
-        total = torch.zeros((), device=batch.rows.device)
+        selections = self.selections(batch)
+        return self.score(self.encode(batch, selections))
+
+    def score(self, views: Views) -> StepResult:
+        """Let every objective look at the features, and add up."""
+        total = torch.zeros((), device=views.scale.device)
         logs: dict[str, Tensor] = {}
         for name, objective in self._named():
             outcome = objective(views)
-            total = total + objective.config.weight * outcome.loss.float()
+            total = total + objective.config.weight * (outcome.loss if outcome.loss.dtype == torch.float64 else outcome.loss.float())
             logs[f"{name}/loss"] = outcome.loss.detach()
             logs.update({f"{name}/{key}": value.detach() for key, value in outcome.logs.items()})
         return StepResult(total, logs, views)
 
     def encode(self, batch: Batch, selections: Mapping[str, Selection]) -> Views:
         """Run the towers over the union of needs, each (view, selection) once."""
-        needs = self.needs
-        device = batch.rows.device.type
-        with torch.autocast(device, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32"):
-            images = {name: self._image(batch, name, selections, with_tokens=name in needs.tokens) for name in sorted(needs.images)}
-            texts = {name: self._text(batch, name, selections, with_tokens=name in needs.tokens) for name in sorted(needs.texts)}
+        images = {name: self.encode_image(batch, selections, name) for name in sorted(self.needs.images)}
+        texts = {name: self.encode_text(batch, selections, name) for name in sorted(self.needs.texts)}
+        return self.views(batch, selections, images=images, texts=texts)
+
+    def views(self, batch: Batch, selections: Mapping[str, Selection], *, images: dict[str, Encoded], texts: dict[str, Encoded]) -> Views:
+        """What objectives look at, from encoded views."""
         return Views(images=images, texts=texts, scale=self.network.scale(), fields=batch.fields, selections=dict(selections))
+
+    def encode_image(self, batch: Batch, selections: Mapping[str, Selection], name: str, *, rows: Tensor | None = None) -> Encoded:
+        """One image view of a batch, or of some of its rows, in the step's precision."""
+        keep = selections[name].keep if "@" in name else None
+        pixels = batch.images[source_view(name)]
+        with self._autocast(pixels.device):
+            return self.network.image(_rows_of(pixels, rows), keep=_rows_of(keep, rows), with_tokens=name in self.needs.tokens)
+
+    def encode_text(self, batch: Batch, selections: Mapping[str, Selection], name: str, *, rows: Tensor | None = None) -> Encoded:
+        """One text view of a batch, or of some of its rows, in the step's precision."""
+        texts = batch.texts[source_view(name)]
+        ids = selections[name].ids if "@" in name else None
+        texts = Tokens(ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows))
+        with self._autocast(texts.ids.device):
+            return self.network.text(texts, with_tokens=name in self.needs.tokens)
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32")
 
     def after_step(self, views: Views) -> None:
         """Clamp the scale, then let objectives update what gradients do not train."""
@@ -118,7 +141,8 @@ class Step(nn.Module):
     def _named(self) -> list[tuple[str, Objective]]:
         return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
 
-    def _selections(self, batch: Batch) -> dict[str, Selection]:
+    def selections(self, batch: Batch) -> dict[str, Selection]:
+        """What the objectives keep or mask for the derived views of a batch."""
         selections: dict[str, Selection] = {}
         for _, objective in self._named():
             selections.update(objective.prepare(batch, {}))
@@ -127,15 +151,9 @@ class Step(nn.Module):
             raise RecipeError(f"{missing[0]} is read, but no objective makes it; add the objective whose 'prepare' gives {missing[0]}.")
         return selections
 
-    def _image(self, batch: Batch, name: str, selections: Mapping[str, Selection], *, with_tokens: bool) -> Encoded:
-        keep = selections[name].keep if "@" in name else None
-        return self.network.image(batch.images[source_view(name)], keep=keep, with_tokens=with_tokens)
 
-    def _text(self, batch: Batch, name: str, selections: Mapping[str, Selection], *, with_tokens: bool) -> Encoded:
-        texts = batch.texts[source_view(name)]
-        if "@" in name and selections[name].ids is not None:
-            texts = Tokens(ids=cast(Tensor, selections[name].ids), lengths=texts.lengths)
-        return self.network.text(texts, with_tokens=with_tokens)
+def _rows_of(tensor: MaybeTensor, rows: Tensor | None) -> MaybeTensor:
+    return tensor if tensor is None or rows is None else tensor[rows]  # pyright: ignore[reportReturnType]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -8,7 +8,6 @@ import json
 import math
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,21 +16,21 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from frugalclip.core import distributed
-from frugalclip.core.errors import DataError, RecipeError, TrainingError
+from frugalclip.core.errors import DataError, FrugalclipError, RecipeError, TrainingError
 from frugalclip.core.random import stream_seed
-from frugalclip.core.records import RunDirectory, environment, write_atomically, write_json
+from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
 from frugalclip.core.types import Batch
 from frugalclip.data.loader import Loader
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.texts import texts_of
 from frugalclip.data.sampling import sampling_weights
+from frugalclip.data.texts import texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
+from frugalclip.training.engine import Engine, build_engine
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
 from frugalclip.training.recipe import Recipe
@@ -132,9 +131,10 @@ class Trainer:
             training_data=data,
             device=self.device,
         )
-        self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None and distributed.is_main() else None
+        self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
+        self.engine: Engine = build_engine(self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch)
         self.advisor = Advisor(steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.stopwatch = 0, Stopwatch()
 
     def _tokenizer(self) -> Tokenizer:
         return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))
@@ -189,6 +189,23 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _lost_peers_explained(trainer: Trainer) -> Iterator[None]:
+    """Name the process that is left behind when another one dies, instead of the backend's own words."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not distributed.is_active() or isinstance(error, FrugalclipError) or not distributed.is_lost_peer(error):
+            raise
+        last = trainer.run_directory.last_checkpoint()
+        where = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
+        cause = str(error).splitlines()[0]
+        raise TrainingError(
+            f"process {distributed.rank()} of {distributed.world_size()} lost another one in step {trainer.step + 1:,} ({cause}); see that one's own "
+            f"message above. {where[0].upper()}{where[1:]}; start the same command again with --resume."
+        ) from error
+
+
 def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume: bool = False, listener: Listener | None = None) -> TrainingResult:
     """Train a recipe on a data set into a run directory.
 
@@ -205,25 +222,21 @@ def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume
     listener = listener if listener is not None and distributed.is_main() else Silent()
     trainer = Trainer(recipe, everything, run)
     _begin(trainer, resume=resume, listener=listener)
-    module: nn.Module = trainer.step_module
-    if distributed.is_active():
-        module = DistributedDataParallel(module)
     scaler = torch.amp.GradScaler(enabled=trainer.precision == "fp16")
     listener.started(trainer)
     points = evaluation_points(trainer.steps, recipe.evaluation.points)
     every = recipe.checkpoints.every
     batches = trainer.loader.batches(trainer.step)
-    with _stop_signals() as stop:
-        clock = time.monotonic() - trainer.seconds
-        while trainer.step < trainer.steps and not stop.is_set():
-            batch = to_device(next(batches), trainer.device)
-            rate = float(trainer.rates[trainer.step])
-            result = _update(trainer, module, batch, rate=rate, scaler=scaler)
-            trainer.step += 1
-            is_point = trainer.step in points
-            row = _row(trainer, result, rate=rate, with_monitors=is_point)
-            trainer.seconds = time.monotonic() - clock
-            row["seconds"] = round(trainer.seconds, 3)
+    with _stop_signals() as stop, _lost_peers_explained(trainer):
+        while trainer.step < trainer.steps and not distributed.any_of(stop.is_set(), device=trainer.device):
+            with trainer.stopwatch:
+                batch = to_device(next(batches), trainer.device)
+                rate = float(trainer.rates[trainer.step])
+                result = _update(trainer, batch, rate=rate, scaler=scaler)
+                trainer.step += 1
+                is_point = trainer.step in points
+                row = _row(trainer, result, rate=rate, with_monitors=is_point)
+            row |= trainer.stopwatch.reading()
             if is_point and trainer.watch is not None:
                 row["evaluation"] = trainer.watch.measure(trainer.model)
             if advice := trainer.advisor.look(row):
@@ -236,15 +249,15 @@ def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume
             listener.note(
                 f"stopped after step {trainer.step:,} of {trainer.steps:,}; go on with: frugalclip train {recipe.name} --out {run.path} --resume"
             )
-    if trainer.step not in run.steps_saved():
-        _save(trainer)
+        if trainer.step not in run.steps_saved():
+            _save(trainer)
     return TrainingResult(
         run=run.path,
         model=trainer.model,
         is_finished=trainer.step >= trainer.steps,
         steps=trainer.step,
         samples_seen=trainer.step * recipe.batch,
-        seconds=trainer.seconds,
+        seconds=trainer.stopwatch.seconds,
         validation=trainer.validation,
         training=trainer.training,
         notes=trainer.notes,
@@ -264,7 +277,8 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
         state = restore_checkpoint(last, network=trainer.network, objectives=trainer.step_module.objectives, optimizer=trainer.optimizer)
         if state["data"] != trainer.training.fingerprint():
             raise DataError(f"the data of {run.path} has changed since step {state['step']:,}; train into a new --out, or restore the data.")
-        trainer.step, trainer.seconds = state["step"], state["seconds"]
+        trainer.step = state["step"]
+        trainer.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
         trainer.advisor.given |= set(state["advice_given"])
     if distributed.is_main():
         if trainer.step == 0:
@@ -279,14 +293,14 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
         listener.note(note)
 
 
-def _update(trainer: Trainer, module: nn.Module, batch: Batch, *, rate: float, scaler: torch.amp.GradScaler) -> StepResult:
+def _update(trainer: Trainer, batch: Batch, *, rate: float, scaler: torch.amp.GradScaler) -> StepResult:
     """One optimiser step."""
     set_learning_rate(trainer.optimizer, rate)
     trainer.step_module.train()
-    result: StepResult = module(batch)
+    result = trainer.engine(batch)
     if not math.isfinite(float(result.loss.detach())):
         raise TrainingError(_explain_bad_loss(trainer, batch, result))
-    scaler.scale(result.loss).backward()
+    trainer.engine.backward(scaler.scale(result.loss))
     if trainer.recipe.optimizer.clip is not None:
         scaler.unscale_(trainer.optimizer)
         nn.utils.clip_grad_norm_(trainer.step_module.parameters(), trainer.recipe.optimizer.clip)
@@ -322,7 +336,8 @@ def _save(trainer: Trainer) -> None:
             objectives=trainer.step_module.objectives,
             optimizer=trainer.optimizer,
             state={
-                "seconds": trainer.seconds,
+                "seconds": trainer.stopwatch.seconds,
+                "cpu_seconds": trainer.stopwatch.cpu_seconds,
                 "samples_seen": trainer.step * trainer.recipe.batch,
                 "data": trainer.training.fingerprint(),
                 "advice_given": sorted(trainer.advisor.given),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frugalclip.core import distributed
 from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
@@ -93,28 +94,32 @@ def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> Parts:
 
 
 class Watch:
-    """Scores a model on the validation rows; pictures are decoded and preprocessed once."""
+    """Scores a model on the validation rows; pictures are decoded and preprocessed once, each process a share of them."""
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, model: Model) -> None:
         number = min(len(manifest), config.rows)
         order = np.argsort(uniform(0, "watch", np.arange(len(manifest)), 1)[:, 0], kind="stable")
         chosen = manifest.take(np.sort(order[:number]))
+        share = distributed.share_of_rows(len(chosen))
         faults: list[tuple[int, str]] = []
         rows: list[int] = []
         pixels: list[Tensor] = []
-        for part, images in readable_images(chosen, batch=256, faults=faults):
-            rows.extend(part)
+        for part, images in readable_images(chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults):
+            rows.extend(row + share.start for row in part)
             pixels.append(model.preprocess(images))
-        self.manifest = chosen.take(np.asarray(rows, dtype=np.int64)) if faults else chosen
-        self.pixels = torch.cat(pixels) if pixels else torch.zeros(0)
+        kept = [row for part in distributed.all_parts(rows) for row in part]
+        self.manifest = chosen.take(np.asarray(kept, dtype=np.int64)) if len(kept) < len(chosen) else chosen
+        self.pixels = torch.cat(pixels) if pixels else torch.zeros(0, 3, model.preprocess.size, model.preprocess.size)
         self.retrieval: RetrievalTask = retrieval_task(self.manifest)
         self.zeroshot: ZeroshotTask = zeroshot_task(self.manifest, label_field=config.label_field)
 
     def measure(self, model: Model, *, batch: int = 256) -> dict[str, float]:
-        """Retrieval and zero-shot figures in percent, `<task>/<metric>`."""
-        images = torch.cat([model.encode_image(part) for part in self.pixels.split(batch)])
+        """Retrieval and zero-shot figures in percent, `<task>/<metric>`; the same on every process."""
+        images = torch.cat(distributed.all_parts(torch.cat([model.encode_image(part) for part in self.pixels.split(batch)])))
         figures: dict[str, float] = {}
         for name, task in (("zeroshot", self.zeroshot), ("retrieval", self.retrieval)):
-            found = task.metrics(images[torch.as_tensor(task.rows)], model.encode_text(task.texts))
+            share = distributed.share_of_rows(len(task.texts))
+            texts = torch.cat(distributed.all_parts(model.encode_text(task.texts[share.start : share.stop])))
+            found = task.metrics(images[torch.as_tensor(task.rows)], texts)
             figures |= {f"{name}/{key}": round(value, 4) for key, value in found.items()}
         return figures
