@@ -6,15 +6,18 @@ name, then by content, and the rest become fields with the narrowest type that l
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.images import EXTENSIONS
+from frugalclip.data.languages import ISO_639_1, NO_LANGUAGES, from_json, is_code, languages_in, texts_in, training_captions
+from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
@@ -30,7 +33,18 @@ ID_NAMES = ("id", "key", "uid", "sampleid", "imageid")
 LABEL_NAMES = frozenset({"label", "labelname", "classname", "class", "category"})
 TEXT_NAMES = frozenset(CAPTION_NAMES) - LABEL_NAMES - {"name"}
 _NUMBERED = re.compile(r"(caption|text|title|sentence|description|alt|alttext|comment|prompt)s?(\d+)")
-_LANGUAGE = re.compile(r"(?:caption|text|title)s?[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)")
+BY_LANGUAGE_NAMES = (
+    "captionsbylanguage",
+    "captionbylanguage",
+    "textsbylanguage",
+    "textbylanguage",
+    "translations",
+    "translation",
+    "multilingualcaptions",
+)
+CODE_NAMES = ("language", "lang", "languagecode", "langcode", "locale")
+_STEMS = ("caption", "text", "sentence", "description", "alt", "alttext", "title", "prompt", "comment", "name", "label")  # the first that is there
+_LANGUAGE = re.compile(rf"(?i:({'|'.join(_STEMS)})s?)[ _.-]([a-z]{{2,3}}(?:[-_][A-Za-z]{{2,4}})?)")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
 _PROBED = 200  # rows looked at when content decides
 
@@ -43,26 +57,34 @@ class Roles:
     captions: tuple[str, ...]
     languages: tuple[tuple[str, str], ...] = ()  # (language, column), such as ("de", "caption_de")
     id: str | None = None
+    by_language: str | None = None  # a column of {language: captions} beside the captions
+    code: str | None = None  # a column that names the language of the row's caption; it stays a field
+    labels: tuple[str, ...] = ()  # captions that are names of classes
 
     @property
     def consumed(self) -> set[str]:
         """Columns that are not fields; a caption that doubles as a label stays one."""
-        kept = {name for name in self.captions if _plain(name) in LABEL_NAMES}
+        kept = {name for name in self.captions if self.is_label(name)}
         return self.columns - kept | ({self.id} if self.id else set())
 
     @property
     def columns(self) -> set[str]:
         """Columns that a sample is made of."""
-        return {self.image, *self.captions, *(column for _, column in self.languages)}
+        return {self.image, *self.captions, *(column for _, column in self.languages)} | ({self.by_language} if self.by_language else set())
+
+    def is_label(self, name: str) -> bool:
+        """Whether a caption column holds names of classes: underscores in it are spaces."""
+        return _plain(name) in LABEL_NAMES or name in self.labels
 
 
-def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str) -> Roles:
+def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str, labels: Sequence[str] = ()) -> Roles:
     """Recognise the columns of a table.
 
     Args:
         table: the rows, or their beginning.
         given: what the user said: keys `image`, `caption` (several names with commas between) and `id`.
         where: the file, for messages.
+        labels: columns known to be names of classes, which caption a table that has nothing better.
 
     Raises:
         DataError: when a column is not there, or none looks right; lists what was found.
@@ -77,12 +99,86 @@ def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str) -> R
         if wanted is not None and wanted not in names:
             raise DataError(f"columns.{key}: {where} has no column '{wanted}'; {known_names(wanted, names, limit=40)}")
     image = given.get("image") or _image_column(table, where)
-    languages = tuple((found[1], name) for name in names if (found := _LANGUAGE.fullmatch(name)) and _is_texts(table.schema.field(name).type))
-    if captions is None:
-        captions = _caption_columns(table, image, bool(languages), where)
+    languages = _language_columns(table)
     by_name = {_plain(name): name for name in reversed(names) if name != image}
+    by_language = next((by_name[n] for n in BY_LANGUAGE_NAMES if n in by_name and _may_hold_languages(table.schema.field(by_name[n]).type)), None)
+    if captions is None:
+        captions = _caption_columns(table, image, bool(languages) or by_language is not None, [n for n in labels if n != image], where)
     identity = given.get("id") or next((by_name[name] for name in ID_NAMES if name in by_name), None)
-    return Roles(image, captions, languages, identity)
+    code = None if languages or by_language else next((by_name[name] for name in CODE_NAMES if name in by_name), None)
+    if code is not None and not (pa.types.is_string(table.schema.field(code).type) and _share(table[code], is_code) > 0.8):
+        code = None
+    return Roles(image, captions, languages, identity, by_language, code, tuple(labels))
+
+
+def _language_columns(table: pa.Table) -> tuple[tuple[str, str], ...]:
+    """Columns such as `caption_de`, of the first stem that has any; `caption_id` is Indonesian only where it holds words."""
+    found: dict[str, dict[str, str]] = {}
+    for name in table.column_names:
+        if (match := _LANGUAGE.fullmatch(name)) and _is_texts(table.schema.field(name).type):
+            found.setdefault(_plain(match[1]), {})[match[2]] = name
+    for stem in _STEMS:
+        codes = {code: name for code, name in found.get(stem, {}).items() if re.split("[-_]", code)[0] in ISO_639_1}
+        if "id" in codes and (len(codes) == 1 or _share(table[codes["id"]], lambda text: not re.search(r"\d|_", text)) < 0.8):
+            del codes["id"]
+        if codes:
+            rare = {code: name for code, name in found[stem].items() if code not in codes and len(re.split("[-_]", code)[0]) == 3}
+            return tuple({**codes, **{code: name for code, name in rare.items() if code not in NO_LANGUAGES}}.items())
+    return ()
+
+
+def _may_hold_languages(kind: pa.DataType) -> bool:
+    return pa.types.is_map(kind) or pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_string(kind)
+
+
+def features_of(schema: pa.Schema) -> dict[str, Any]:
+    """What Hugging Face's `datasets` wrote about each column into a schema; empty where it did not."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _class_names(feature: Any) -> list[str]:
+    """Names of a class label, or of a list of them; empty for anything else."""
+    if isinstance(feature, list) and feature:
+        return _class_names(feature[0])
+    if not isinstance(feature, dict):
+        return []
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else _class_names(feature.get("feature"))
+
+
+def label_names(features: Mapping[str, Any]) -> list[str]:
+    """Columns that hold class labels."""
+    return [name for name, feature in features.items() if _class_names(feature)]
+
+
+def named_labels(table: pa.Table, features: Mapping[str, Any]) -> pa.Table:
+    """Hugging Face keeps class labels as numbers and their names in the schema: give the names; a number without one, such as -1, is null."""
+    for name, feature in features.items():
+        known = _class_names(feature)
+        if known and name in table.column_names:
+            column = table[name]
+            named = [_named(chunk, pa.array(known, pa.string())) for chunk in column.chunks]
+            if all(chunk is not None for chunk in named):
+                kind = pa.list_(pa.string()) if pa.types.is_list(column.type) else pa.string()
+                table = table.set_column(table.column_names.index(name), name, pa.chunked_array(named, kind))
+    return table
+
+
+def _named(values: pa.Array, names: pa.Array) -> pa.Array | None:
+    if pa.types.is_list(values.type):
+        flat = _named(pc.list_flatten(values), names)
+        if flat is None:
+            return None
+        ends = np.cumsum([0, *pc.fill_null(pc.list_value_length(values), 0).to_pylist()])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat, mask=values.is_null())
+    if not pa.types.is_integer(values.type):
+        return None
+    is_known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(names)))
+    return names.take(pc.if_else(is_known, values, None))
 
 
 def holds_bytes(kind: pa.DataType) -> str | None:
@@ -127,7 +223,7 @@ def _image_column(table: pa.Table, where: str) -> str:
     )
 
 
-def _caption_columns(table: pa.Table, image: str, has_languages: bool, where: str) -> tuple[str, ...]:
+def _caption_columns(table: pa.Table, image: str, has_languages: bool, labels: Sequence[str], where: str) -> tuple[str, ...]:
     candidates = [name for name in table.column_names if name != image and _is_captions(table.schema.field(name).type)]
     numbered = [(found[1], int(found[2]), name) for name in candidates if (found := _NUMBERED.fullmatch(_plain(name)))]
     by_name = {_plain(name): name for name in reversed(candidates)}
@@ -138,6 +234,8 @@ def _caption_columns(table: pa.Table, image: str, has_languages: bool, where: st
             return plain + several
         if name == "captions" and has_languages:
             return ()
+        if labels and name == "description":  # titles and the like are better than classes, other names are not
+            return (labels[0],)
     texts = [name for name in candidates if pa.types.is_string(table.schema.field(name).type) and _plain(name) not in ID_NAMES]
     wordy = {name: _share(table[name], lambda text: " " in text.strip() and not _URL.match(text)) for name in texts}
     best = sorted((name for name in texts if wordy[name] > 0.5), key=lambda name: -_mean_length(table[name]))
@@ -170,60 +268,33 @@ def _is_captions(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_map(kind) or (pa.types.is_struct(kind) and any(_is_captions(child.type) for child in kind))
 
 
-def texts_in(value: Any) -> list[str]:
-    """Captions in a value of any shape: text, a list, or records such as `{"raw": "a dog"}`; trimmed, empty ones left out."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [value.strip()] if value.strip() else []
-    if isinstance(value, Mapping):
-        inner = next((value[key] for key in ("raw", "caption", "text", "sentence", "value") if value.get(key)), None)
-        return texts_in(inner)
-    if isinstance(value, Iterable) and not isinstance(value, bytes):
-        return [text for item in value for text in texts_in(item)]
-    return []
-
-
-def languages_in(value: Any) -> dict[str, list[str]]:
-    """`{language: captions}` of a mapping such as `{"en": "dog", "de": "Hund"}`; empty for anything else."""
-    if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-        value = dict(value)  # Arrow gives maps as pairs
-    if not isinstance(value, Mapping):
-        return {}
-    found = {str(key): texts_in(text) for key, text in value.items() if isinstance(key, str) and re.fullmatch(r"[a-z]{2,3}([-_]\w+)*", key)}
-    records = {"raw", "text", "caption", "sentence", "value"}
-    return {key: texts for key, texts in found.items() if texts} if not records & set(value) else {}
-
-
-def training_captions(by_language: Mapping[str, Sequence[str]]) -> list[str]:
-    """What training reads of captions in many languages: English, else the first language in the order of codes."""
-    if not by_language:
-        return []
-    return list(by_language["en"] if "en" in by_language else by_language[min(by_language)])
-
-
 def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
     """Captions of every row, and by language where the table has languages."""
     captions: list[list[str]] = [[] for _ in range(table.num_rows)]
     by_language: list[dict[str, list[str]]] = [{} for _ in range(table.num_rows)]
     for name in roles.captions:
-        is_label = _plain(name) in LABEL_NAMES
+        is_label = roles.is_label(name)
         for row, value in enumerate(table[name].to_pylist()):
+            value = from_json(value.strip()) if isinstance(value, str) else value
             if isinstance(value, str):
-                text = value.replace("_", " ").strip() if is_label else value.strip()
-                if text:
-                    captions[row].append(text)
+                captions[row] += texts_in(value.replace("_", " ") if is_label else value)
             elif languages := languages_in(value):
                 by_language[row].update(languages)
-                captions[row] += training_captions(languages)
             else:
-                captions[row] += texts_in(value)
+                captions[row] += [text.replace("_", " ") for text in texts_in(value)] if is_label else texts_in(value)
     for language, name in roles.languages:
         for row, value in enumerate(table[name].to_pylist()):
-            if texts := texts_in(value):
+            if texts := texts_in(from_json(value.strip()) if isinstance(value, str) else value):
                 by_language[row][language] = texts
-    if roles.languages:
-        captions = [own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)]
+    for name in (roles.by_language, roles.code):
+        for row, value in enumerate(table[name].to_pylist() if name else ()):
+            if name == roles.code:
+                by_language[row].update(
+                    {value.strip().replace("_", "-"): captions[row]} if value and captions[row] and is_code(value.strip()) else {}
+                )
+            else:
+                by_language[row].update(languages_in(from_json(value.strip()) if isinstance(value, str) else value))
+    captions = [own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)]
     return captions, by_language if any(by_language) else None
 
 
@@ -253,6 +324,12 @@ def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def column_of(values: list[Any], name: str) -> pa.Array:
     """JSON values of one key as an array; objects stay objects only where they may be captions."""
+    if _plain(name) in TEXT_NAMES or _plain(name) in BY_LANGUAGE_NAMES:
+        languages = [languages_in(value) if isinstance(value, (dict, list)) else {} for value in values]
+        if any(languages) and all(found or not value for found, value in zip(languages, values, strict=True)):
+            return pa.array([list(found.items()) if found else None for found in languages], CAPTIONS_BY_LANGUAGE)
+        if any(languages):  # some rows have languages, some have none: `captions_of` reads each
+            return pa.array([as_text(value) for value in values], pa.string())
     if _plain(name) not in TEXT_NAMES:
         values = [as_text(value) if _has_objects(value) else value for value in values]
     elif any(_has_objects(value) and isinstance(value, list) for value in values):  # records such as {"raw": "a dog", "tokens": [...]}

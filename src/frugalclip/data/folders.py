@@ -14,7 +14,8 @@ from typing import Any
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.captions import decoded, mended, readable, readable_by_language
-from frugalclip.data.columns import CAPTION_NAMES, column_of, languages_in, texts_in, training_captions
+from frugalclip.data.columns import CAPTION_NAMES, column_of
+from frugalclip.data.languages import languages_in, texts_in, training_captions
 from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest

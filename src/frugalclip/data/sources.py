@@ -19,8 +19,9 @@ from frugalclip.data.folders import SPLITS, folder_manifest
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
+from frugalclip.data.parquet_tables import parquet_manifest
 from frugalclip.data.sample import sample_manifest
-from frugalclip.data.tables import parquet_manifest, table_manifest
+from frugalclip.data.tables import table_manifest
 from frugalclip.data.webdataset import shards_manifest
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")

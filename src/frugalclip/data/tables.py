@@ -1,10 +1,9 @@
-"""CSV, TSV, JSON lines and Parquet as manifests.
+"""CSV, TSV and JSON lines as manifests, and what every table-like source shares.
 
-A file becomes a raw table (by `rows`, or Parquet's own) and `assemble` makes samples of its rows. Rows that cannot be read are
+A file becomes a raw table (by `rows`, `parquet_tables` or `huggingface`) and `assemble` makes samples of its rows. Rows that cannot be read are
 in the ledger with their line; nothing is checked row by row in Python that Arrow or one directory listing can do for all.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.captions import read_all, readable_by_language
-from frugalclip.data.columns import Roles, captions_of, choose, holds_bytes, typed
+from frugalclip.data.columns import Roles, captions_of, choose, typed
 from frugalclip.data.images import UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, image_places, make_manifest, plain_types
+from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.rows import Raw, read_csv, read_json, shown
 
 _LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
@@ -37,67 +35,7 @@ def table_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Led
     raw = read_json(path, ledger, mend=mend) if is_json else read_csv(path, ledger, notes, mend=mend)
     if not raw.table.num_rows:
         raise DataError(f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption and one row a sample.")
-    return _assemble(raw, choose(raw.table, columns, where=str(path)), path, ledger, notes)
-
-
-def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
-    """A Parquet file, with images inside or as paths, as a manifest; image bytes are not read.
-
-    Raises:
-        DataError: when the file is damaged, columns are not recognised, or no row is a sample.
-    """
-    try:
-        file = pq.ParquetFile(path)
-        roles = choose(plain_types(file.read_row_group(0) if _is_small(file) else _first_rows(file)), columns, where=str(path))
-        inside = holds_bytes(file.schema_arrow.field(roles.image).type)
-        names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
-        table, broken = _valid_text(_named_labels(plain_types(file.read(columns=names)), file.schema_arrow))
-        raw = Raw(
-            table, np.arange(1, file.metadata.num_rows + 1), {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]}
-        )
-        if inside is None:
-            return _assemble(raw, roles, path, ledger, notes)
-        places, held = _inside(file, path, roles.image + inside, ledger)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
-    captions, by_language = _captions(raw, roles)
-    ids = _ids(raw.table, roles, None)
-    keep = _keep(ids, captions, held, raw.causes, ledger)
-    return _finish(raw, roles, path, places, ids, captions, by_language, keep, ledger, path.parent, notes)
-
-
-def _valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
-    """The table with text that is text, and column -> rows where it was not; Arrow believes what a file says of itself."""
-    broken: dict[str, list[int]] = {}
-    for position, name in enumerate(table.column_names):
-        column = table.column(position)
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid:
-            values = column.cast(_binary_like(column.type)).to_pylist()
-            rows = [row for row, value in enumerate(values) if not _is_text(value)]
-            broken[name] = rows
-            table = table.set_column(position, name, pa.array([None if not _is_text(value) else _as_text(value) for value in values], column.type))
-    return table, broken
-
-
-def _binary_like(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_list(kind):
-        return pa.list_(_binary_like(kind.value_type))
-    return pa.binary() if pa.types.is_string(kind) else kind
-
-
-def _is_text(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_text, value))
-    try:
-        return not isinstance(value, bytes) or value.decode() is not None
-    except UnicodeDecodeError:
-        return False
-
-
-def _as_text(value: Any) -> Any:
-    return [_as_text(item) for item in value] if isinstance(value, list) else value.decode() if isinstance(value, bytes) else value
+    return assemble(raw, choose(raw.table, columns, where=str(path)), path, ledger, notes)
 
 
 def _captions(raw: Raw, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
@@ -108,54 +46,19 @@ def _captions(raw: Raw, roles: Roles) -> tuple[list[list[str]], list[dict[str, l
     return captions, by_language and [readable_by_language(languages) for languages in by_language]
 
 
-def _is_small(file: pq.ParquetFile) -> bool:
-    return file.num_row_groups == 1 and file.metadata.row_group(0).total_byte_size < 2**20
+def assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str]) -> Manifest:
+    """Samples of rows that name image files.
 
+    Args:
+        raw: the rows.
+        roles: which column is what.
+        file: where the rows come from; relative paths start from its folder.
+        ledger: gets the rows left out.
+        notes: gets remarks.
 
-def _first_rows(file: pq.ParquetFile) -> pa.Table:
-    """The first rows, with columns of bytes left empty: their type is enough."""
-    schema = file.schema_arrow
-    light = [field.name for field in schema if holds_bytes(field.type) is None]
-    batch = next(file.iter_batches(batch_size=256, columns=light), None) if light else None
-    rows = batch.num_rows if batch is not None else 0
-    values = {name: batch.column(name) for name in light} if batch is not None else {}
-    return pa.table([values.get(field.name, pa.nulls(rows, field.type)) for field in schema], schema=schema)
-
-
-def _inside(file: pq.ParquetFile, path: Path, column: str, ledger: Ledger) -> tuple[pa.StructArray, np.ndarray]:
-    """Places of images inside a Parquet file, and which rows hold one; only row groups that may lack some are read."""
-    rows = file.metadata.num_rows
-    held = np.ones(rows, dtype=bool)
-    leaf = file.schema_arrow.names and [file.schema.column(i).path for i in range(len(file.schema))].index(column)
-    start = 0
-    for group in range(file.num_row_groups):
-        chunk = file.metadata.row_group(group).column(leaf)
-        count = file.metadata.row_group(group).num_rows
-        if chunk.statistics is None or not chunk.statistics.has_null_count or chunk.statistics.null_count:
-            values: Any = file.read_row_group(group, columns=[column]).column(0).combine_chunks()
-            for part in column.split(".")[1:]:
-                values = values.field(part)
-            held[start : start + count] = values.is_valid().to_numpy(zero_copy_only=False)
-        start += count
-    return image_places([path.name] * rows, rows=np.arange(rows), column=column), held
-
-
-def _named_labels(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Hugging Face keeps class labels as numbers and their names in the schema: give the names."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    except (ValueError, AttributeError):
-        return table
-    for name, feature in features.items():
-        labels = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
-        if labels and name in table.column_names and pa.types.is_integer(table.schema.field(name).type):
-            values = [labels[value] if value is not None and 0 <= value < len(labels) else None for value in table[name].to_pylist()]
-            table = table.set_column(table.column_names.index(name), name, pa.array(values, pa.string()))
-    return table
-
-
-def _assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str]) -> Manifest:
-    """Samples of rows that name image files."""
+    Raises:
+        DataError: when no row is a sample.
+    """
     captions, by_language = _captions(raw, roles)
     paths = [_clean(value) for value in raw.table[roles.image].to_pylist()]
     base = _base(paths, file, notes)
@@ -189,6 +92,53 @@ def _assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[st
         raise DataError(f"{found}; images were looked for in '{roles.image}'{tried}; see the paths with: head {file}")
     places = image_places([path or "" for path in paths])
     return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base, notes)
+
+
+def inside_manifest(
+    raw: Raw, roles: Roles, file: Path, places: pa.StructArray, reasons: Sequence[str | None], ledger: Ledger, notes: list[str]
+) -> Manifest:
+    """Samples of rows whose images lie inside a file.
+
+    Args:
+        raw: the rows without their images.
+        roles: which column is what.
+        file: where the rows come from; relative paths start from its folder.
+        places: (rows,) the `image` column.
+        reasons: (rows,) why a row has no image, or None.
+        ledger: gets the rows left out.
+        notes: gets remarks.
+
+    Raises:
+        DataError: when no row is a sample.
+    """
+    captions, by_language = _captions(raw, roles)
+    ids = _ids(raw.table, roles, None)
+    keep = _keep(ids, captions, reasons, raw.causes, ledger)
+    return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, file.parent, notes)
+
+
+def with_paths(places: pa.StructArray, held: np.ndarray, paths: Sequence[str | None], folder: Path) -> tuple[pa.StructArray, list[str | None]]:
+    """Places of which some are files instead.
+
+    Args:
+        places: (rows,) the `image` column.
+        held: (rows,) whether the bytes are there.
+        paths: (rows,) for the other rows the image's file, where it has one.
+        folder: where relative paths start.
+
+    Returns:
+        (rows,) the `image` column, and for each row why it has no image, or None.
+    """
+    reasons: list[str | None] = [None] * len(held)
+    lacking = np.flatnonzero(~held)
+    if not len(lacking):
+        return places, reasons
+    files = [_clean(paths[int(row)]) for row in lacking]
+    for row, reason in zip(lacking, path_faults(files, folder), strict=True):
+        reasons[row] = reason
+    rows = np.where(held, np.arange(len(held)), len(places) + np.cumsum(~held) - 1)
+    both: Any = pa.concat_arrays([places, image_places([file or "" for file in files])])
+    return both.take(pa.array(rows)), reasons
 
 
 def _finish(
@@ -232,10 +182,10 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def _keep(ids: list[str], captions: list[list[str]], held: np.ndarray, causes: dict[int, str], ledger: Ledger) -> np.ndarray:
+def _keep(ids: list[str], captions: list[list[str]], reasons: Sequence[str | None], causes: dict[int, str], ledger: Ledger) -> np.ndarray:
     keep = np.ones(len(ids), dtype=bool)
     for row, name in enumerate(ids):
-        reason = "no-image" if not held[row] else causes.get(row, "no-caption") if not captions[row] or row in causes else None
+        reason = reasons[row] or (causes.get(row, "no-caption") if not captions[row] or row in causes else None)
         if reason:
             ledger.drop(name, reason, f"row {row + 1}")
             keep[row] = False

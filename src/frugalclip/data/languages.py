@@ -1,0 +1,99 @@
+"""Captions in several languages: how data sets write them down, and what counts as a language.
+
+Codes are those of ISO 639-1, two letters, with a region or script behind them as in `pt-BR` or `zh-Hans`; three letters (ISO 639-3) are taken
+where they are keys. Whatever the form, the result is `{code: [caption, ...]}`.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+RECORDS = ("raw", "caption", "text", "sentence", "value")  # keys of a record such as {"raw": "a dog"}
+NO_LANGUAGES = frozenset(
+    {"raw", "url", "txt", "src", "tag", "len", "num", "new", "old", "alt", "key", "set", "uid", "ids", "max", "min", "sum", "idx", "map"}
+)
+_CODE = re.compile(r"[a-z]{2,3}([-_]\w+)*")
+_TWO_LETTERS = """
+aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo
+fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg
+li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se
+sg sh si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+"""
+ISO_639_1 = frozenset(_TWO_LETTERS.split())
+
+
+def is_code(text: str) -> bool:
+    """Whether a word is the code of a language, such as `en` or `pt-BR`."""
+    return bool(re.fullmatch(r"[A-Za-z]{2}([-_]\w{2,4})*", text)) and text[:2].lower() in ISO_639_1
+
+
+def texts_in(value: Any) -> list[str]:
+    """Captions in a value of any shape: text, a list, or records such as `{"raw": "a dog"}`; trimmed, empty ones left out."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value.strip()] if value.strip() else []
+    if isinstance(value, Mapping):
+        inner = next((value[key] for key in RECORDS if value.get(key)), None)
+        return texts_in(inner)
+    if isinstance(value, Iterable) and not isinstance(value, bytes):
+        return [text for item in value for text in texts_in(item)]
+    return []
+
+
+def languages_in(value: Any) -> dict[str, list[str]]:
+    """Captions by language, in any of the ways they are written down.
+
+    Args:
+        value: `{"en": "dog", "de": ["Hund", "Köter"]}`, the pairs that Arrow makes of a map, `{"language": ["en", "de"], "translation": [...]}`
+            as Hugging Face's translations, or records such as `[{"language": "en", "text": "dog"}]`.
+
+    Returns:
+        `{language: captions}`, without empty ones; empty for anything else.
+    """
+    if isinstance(value, list) and value:
+        if all(isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str) for item in value):
+            value = dict(value)
+        elif all(isinstance(item, Mapping) for item in value):
+            return _joined((str(item.get("language") or item.get("lang") or ""), _without_code(item)) for item in value)
+    if not isinstance(value, Mapping):
+        return {}
+    if isinstance(value.get("language"), list) and isinstance(value.get("translation"), list):
+        return _joined(zip(value["language"], value["translation"], strict=False))
+    if isinstance(value.get("language"), str):
+        return _joined([(value["language"], _without_code(value))])
+    if any(key in value for key in RECORDS) or NO_LANGUAGES & value.keys():
+        return {}
+    return _joined(value.items())
+
+
+def _without_code(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in ("language", "lang")}
+
+
+def _joined(pairs: Iterable[tuple[Any, Any]]) -> dict[str, list[str]]:
+    """Texts of pairs of a language and its captions, where the language is a code."""
+    found: dict[str, list[str]] = {}
+    for code, texts in pairs:
+        if isinstance(code, str) and _CODE.fullmatch(code) and (kept := texts_in(texts)):
+            found.setdefault(code, []).extend(kept)
+    return found
+
+
+def from_json(text: str) -> Any:
+    """What a caption that is written as JSON holds, such as a cell `{"en": "a dog"}`; the text itself where it is not."""
+    if text[:1] not in "{[" or text[-1:] not in "}]":
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if languages_in(value) or (isinstance(value, list) and all(isinstance(item, str) for item in value)) else text
+
+
+def training_captions(by_language: Mapping[str, Sequence[str]]) -> list[str]:
+    """What training reads of captions in many languages: English, else the first language in the order of codes."""
+    if not by_language:
+        return []
+    return list(by_language["en"] if "en" in by_language else by_language[min(by_language)])
