@@ -16,7 +16,7 @@ import pyarrow.compute
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.images import EXTENSIONS
-from frugalclip.data.languages import ISO_639_1, NO_LANGUAGES, from_json, is_code, languages_in, texts_in, training_captions
+from frugalclip.data.languages import ISO_639_1, NO_LANGUAGES, STEMS, from_json, is_code, languages_in, stem_and_code, texts_in, training_captions
 from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
@@ -43,8 +43,6 @@ BY_LANGUAGE_NAMES = (
     "multilingualcaptions",
 )
 CODE_NAMES = ("language", "lang", "languagecode", "langcode", "locale")
-_STEMS = ("caption", "text", "sentence", "description", "alt", "alttext", "title", "prompt", "comment", "name", "label")  # the first that is there
-_LANGUAGE = re.compile(rf"(?i:({'|'.join(_STEMS)})s?)[ _.-]([a-z]{{2,3}}(?:[-_][A-Za-z]{{2,4}})?)")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
 _PROBED = 200  # rows looked at when content decides
 
@@ -115,9 +113,9 @@ def _language_columns(table: pa.Table) -> tuple[tuple[str, str], ...]:
     """Columns such as `caption_de`, of the first stem that has any; `caption_id` is Indonesian only where it holds words."""
     found: dict[str, dict[str, str]] = {}
     for name in table.column_names:
-        if (match := _LANGUAGE.fullmatch(name)) and _is_texts(table.schema.field(name).type):
-            found.setdefault(_plain(match[1]), {})[match[2]] = name
-    for stem in _STEMS:
+        if (named := stem_and_code(name)) and _is_texts(table.schema.field(name).type):
+            found.setdefault(named[0], {})[named[1]] = name
+    for stem in STEMS:
         codes = {code: name for code, name in found.get(stem, {}).items() if re.split("[-_]", code)[0] in ISO_639_1}
         if "id" in codes and (len(codes) == 1 or _share(table[codes["id"]], lambda text: not re.search(r"\d|_", text)) < 0.8):
             del codes["id"]

@@ -15,14 +15,15 @@ from typing import Any
 from frugalclip.core.errors import DataError
 from frugalclip.data.captions import decoded, mended, readable, readable_by_language
 from frugalclip.data.columns import CAPTION_NAMES, column_of
-from frugalclip.data.languages import languages_in, texts_in, training_captions
 from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
+from frugalclip.data.languages import is_code, languages_beside, texts_in, training_captions
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, image_places, make_manifest
+from frugalclip.data.manifest import Manifest, image_places, is_number, make_manifest
 
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 _GENERIC = ("images", "image", "img", "imgs", "photos", "pictures", "pics", "data", "dataset", "jpg", "png", "jpegs", "files", "input", "raw")
 _NOT_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "classes", "classnames", "labels", "attribution", "credits")
+ID_KEY = "__id__"  # in the JSON of a sample whose id cannot be the name of a file
 LARGEST_TEXT = 2**20
 
 
@@ -39,7 +40,7 @@ class Gathered:
     fields: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, id: str, path: str, captions: list[str], by_language: dict[str, list[str]], fields: dict[str, Any]) -> None:
-        self.ids.append(id)
+        self.ids.append(str(fields.pop(ID_KEY, id)))
         self.paths.append(path)
         self.captions.append(captions)
         self.by_language.append(by_language)
@@ -47,12 +48,14 @@ class Gathered:
 
     def manifest(self, *, root: Path, name: str) -> Manifest:
         names = list(dict.fromkeys(key for row in self.fields for key in row))
+        fields = {key: column_of([row.get(key) for row in self.fields], key) for key in names}
         return make_manifest(
             ids=self.ids,
             images=image_places(self.paths, offsets=self.offsets or None, lengths=self.lengths or None),
             captions=self.captions,
             captions_by_language=[list(row.items()) for row in self.by_language] if any(self.by_language) else None,
-            fields={key: column_of([row.get(key) for row in self.fields], key) for key in names},
+            weights=fields.pop("weight") if "weight" in fields and is_number(fields["weight"].type) else None,
+            fields=fields,
             root=root,
             name=name,
         )
@@ -129,15 +132,23 @@ def _read_record(record: Any, result: Beside) -> None:
     if not isinstance(record, dict):
         raise ValueError(f"the JSON beside is a {type(record).__name__}, expected an object")
     json.dumps(record, ensure_ascii=False).encode()  # lone surrogates are valid JSON and no text
-    for key in ("captions", "caption"):
-        if languages := languages_in(record.get(key)):
-            result.by_language = languages
-            result.captions = result.captions or training_captions(languages)
-            record = {name: value for name, value in record.items() if name != key}
-    if not result.captions:
+    result.by_language, taken = languages_beside(record)
+    record = {name: value for name, value in record.items() if name not in taken}
+    if isinstance(every := record.get("captions"), list) and _says_the_same(result.captions, listed := texts_in(every)):
+        result.captions = listed
+        record = {name: value for name, value in record.items() if name != "captions"}
+    elif not result.captions and not result.by_language:
         named = next((key for key in CAPTION_NAMES[:10] if texts_in(record.get(key))), None)
         result.captions = texts_in(record[named]) if named else []
+        if isinstance(code := record.get("language"), str) and is_code(code) and result.captions:
+            result.by_language = {code: list(result.captions)}
+    result.captions = result.captions or training_captions(result.by_language)
     result.fields = {key: value for key, value in record.items() if key not in ("caption", "captions")}
+
+
+def _says_the_same(lines: list[str], listed: list[str]) -> bool:
+    """Whether a list of captions holds all that the .txt says, by line or, where a caption has several lines, as a whole."""
+    return set(lines) <= set(listed) or lines in ([line.strip() for line in text.splitlines() if line.strip()] for text in listed)
 
 
 def _read_label(label: str, result: Beside) -> None:

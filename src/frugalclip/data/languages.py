@@ -13,6 +13,10 @@ RECORDS = ("raw", "caption", "text", "sentence", "value")  # keys of a record su
 NO_LANGUAGES = frozenset(
     {"raw", "url", "txt", "src", "tag", "len", "num", "new", "old", "alt", "key", "set", "uid", "ids", "max", "min", "sum", "idx", "map"}
 )
+STEMS = ("caption", "text", "sentence", "description", "alttext", "alt", "title", "prompt", "comment", "name", "label")  # the first that is there
+_NAME = re.compile(
+    r"(?i:(caption|text|sentence|description|alt_?text|alt|title|prompt|comment|name|label)s?)[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)"
+)
 _CODE = re.compile(r"[a-z]{2,3}([-_]\w+)*")
 _TWO_LETTERS = """
 aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo
@@ -26,6 +30,28 @@ ISO_639_1 = frozenset(_TWO_LETTERS.split())
 def is_code(text: str) -> bool:
     """Whether a word is the code of a language, such as `en` or `pt-BR`."""
     return bool(re.fullmatch(r"[A-Za-z]{2}([-_]\w{2,4})*", text)) and text[:2].lower() in ISO_639_1
+
+
+def stem_and_code(name: str) -> tuple[str, str] | None:
+    """`("caption", "de")` of a name such as `caption_de`, the stem without its plural; None for names of other things."""
+    found = _NAME.fullmatch(name)
+    return (found[1].lower().replace("_", ""), found[2]) if found else None
+
+
+def languages_beside(record: Mapping[str, Any]) -> tuple[dict[str, list[str]], set[str]]:
+    """Captions by language of one JSON object, and the keys that they were taken from.
+
+    They stand in a mapping (`captions`, `captions_by_language`), or in keys such as `caption_de`.
+    """
+    for key in ("captions_by_language", "captions", "caption", "translations", "translation"):
+        if found := languages_in(record.get(key)):
+            return found, {key}
+    stems: dict[str, dict[str, str]] = {}
+    for key in record:
+        if (named := stem_and_code(key)) and re.split("[-_]", named[1])[0] in ISO_639_1 - {"id"} and texts_in(record[key]):
+            stems.setdefault(named[0], {})[named[1]] = key
+    keys = next((stems[stem] for stem in STEMS if stem in stems), {})
+    return {code: texts_in(record[key]) for code, key in keys.items()}, set(keys.values())
 
 
 def texts_in(value: Any) -> list[str]:

@@ -135,7 +135,7 @@ class Manifest:
             DataError: when there is no such column, or a value is not a weight; names the first one.
         """
         column = self._column(name)
-        if not (_is_number(column.type) or pa.types.is_null(column.type)):
+        if not (is_number(column.type) or pa.types.is_null(column.type)):
             raise DataError(f"'{name}' of {self.name} holds {column.type}, expected numbers; name another field with data.weights=FIELD, or none.")
         column = column.cast(pa.float64())
         values = pc.fill_null(column, 1.0 if name == "weight" else math.nan).to_numpy()
@@ -281,7 +281,7 @@ def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
         if any(pa.types.is_list(t) for t in types):
             tables = [_as_lists(table, column) for table in tables]
             types = {pa.list_(t) if not pa.types.is_list(t) else t for t in types}
-        if len(types) > 1 and not all(_is_number(t) for t in types):
+        if len(types) > 1 and not all(is_number(t) for t in types):
             tables = [_as_text(table, column) for table in tables]
     return pa.concat_tables(tables, promote_options="permissive").select(names)
 
@@ -374,7 +374,8 @@ def _prefixed(table: pa.Table, prefix: str) -> pa.Table:
     return table.set_column(table.column_names.index("id"), "id", ids)
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column holds whole numbers or floats."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
