@@ -497,13 +497,6 @@ def test_wrong_paths_say_what_to_do(tmp_path: Path, make: SimpleNamespace, monke
         open_data(name)
 
 
-def test_a_saved_hugging_face_dataset_gets_the_command(tmp_path: Path, make: SimpleNamespace):
-    make.put(tmp_path / "data-00000-of-00001.arrow", b"x")
-    make.put(tmp_path / "dataset_info.json", "{}")
-    with pytest.raises(DataError, match="to_parquet"):
-        open_data(tmp_path)
-
-
 def test_the_same_data_in_every_form_is_the_same(tmp_path: Path, make: SimpleNamespace):
     """Folder, CSV, JSON lines, Parquet and tar of one data set agree in captions, fields and pixels."""
     make.pictures(tmp_path / "f", "a.png", "b.png", "c.png")

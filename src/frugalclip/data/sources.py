@@ -4,9 +4,8 @@
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data import shards
-from frugalclip.data.folders import SPLITS, folder_manifest
+from frugalclip.data.folders import folder_manifest
+from frugalclip.data.huggingface import arrow_manifest, hub_files, is_saved_dataset, saved_manifest, split_of, with_split
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
@@ -136,18 +136,18 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     kind = kinds.pop()
     if kind == "tar":
         return _read_shards(paths, name, reading)
+    if kind == "arrow":
+        ledger, notes = Ledger(), list[str]()
+        manifest = arrow_manifest(paths, name=name, columns=reading.columns, ledger=ledger, notes=notes)
+        return Source(manifest, "an Arrow file" if len(paths) == 1 else f"{len(paths):,} Arrow files", ledger, notes)
     sources = [_with_split(_read_parquet(path, reading), path) if kind == "parquet" else _read_table(path, reading) for path in paths]
     return sources[0] if len(sources) == 1 else _together(sources, name)
 
 
 def _with_split(source: Source, path: Path) -> Source:
     """Hugging Face names files `train-00000-of-00012.parquet`: the beginning is a field that the table lacks."""
-    found = re.fullmatch(r"(\w+)-\d+-of-\d+", path.stem)
-    manifest = source.manifest
-    if not found or found[1].lower() not in SPLITS or "split" in manifest.table.column_names:
-        return source
-    table = manifest.table.append_column("split", pa.repeat(pa.scalar(found[1]), len(manifest)))
-    return Source(Manifest(table, manifest.root, manifest.name), source.kind, source.ledger, source.notes)
+    split = split_of(path)
+    return replace(source, manifest=with_split(source.manifest, split)) if split else source
 
 
 def _kind(path: Path) -> str:
@@ -156,6 +156,8 @@ def _kind(path: Path) -> str:
         return "tar"
     if suffix in (".parquet", ".pq"):
         return "parquet"
+    if suffix == ".arrow":
+        return "arrow"
     if suffix in TABLES:
         return "table"
     with path.open("rb") as file:
@@ -213,8 +215,9 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
     except OSError as error:
         raise DataError(f"{folder} may not be read ({error.strerror}); check its permissions.") from None
     by_kind = {kind: [folder / n for n in names if n.lower().endswith(ends)] for kind, ends in _KINDS.items()}
-    if by_kind["arrow"] and (folder / "dataset_info.json").is_file():
-        raise DataError(f"{folder} is a saved Hugging Face dataset; write it as Parquet with: dataset.to_parquet('{folder.name}.parquet')")
+    if is_saved_dataset(folder):
+        ledger, notes = Ledger(), list[str]()
+        return Source(saved_manifest(folder, columns=reading.columns, ledger=ledger, notes=notes), "a saved Hugging Face dataset", ledger, notes)
     images = any(name.lower().endswith(EXTENSIONS) for name in names)
     if by_kind["tar"] and not images:
         return _read_shards(by_kind["tar"], str(folder), reading)
@@ -226,9 +229,21 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
         return _named(_read_table((preferred or tables)[0], reading), folder)
     if len(tables) > 1 and not images:
         raise DataError(f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); give the one meant, such as {tables[0]}.")
+    if not (images or tables) and (files := hub_files(folder)):
+        return _read_hub(files, folder, reading)
     ledger, notes = Ledger(), list[str]()
     manifest, kind = folder_manifest(folder, ledger=ledger, notes=notes, mend=reading.mend)
     return Source(manifest, kind, ledger, notes)
+
+
+def _read_hub(files: Sequence[tuple[Path, str | None]], folder: Path, reading: _Reading) -> Source:
+    """Parquet files in folders, as the Hugging Face hub keeps them."""
+    sources: list[Source] = []
+    for path, split in files:
+        source = _read_parquet(path, reading)
+        sources.append(replace(source, manifest=with_split(source.manifest, split) if split else source.manifest))
+    joined = sources[0] if len(sources) == 1 else _together(sources, str(folder))
+    return _named(joined, folder)
 
 
 def _is_ours(name: str) -> bool:
