@@ -64,7 +64,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
     assert __version__ in capsys.readouterr().out
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
-    places = [shown.index(f" {verb} ") for verb in ("demo", "doctor", "data", "plan", "train", "evaluate", "embed")]
+    places = [shown.index(f" {verb} ") for verb in ("demo", "doctor", "data", "plan", "train", "compare", "evaluate", "embed")]
     assert places == sorted(places)
 
 
@@ -72,7 +72,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
     ("line", "said"),
     [
         ("tarin clip", ["'tarin' is not a verb of frugalclip", "did you mean 'train'?"]),
-        ("no-such-verb --help", ["'no-such-verb' is not a verb", "Known: data, demo, doctor"]),
+        ("no-such-verb --help", ["'no-such-verb' is not a verb", "Known: compare, data, demo"]),
         ("data chekc x", ["'chekc' is not a verb of frugalclip data", "did you mean 'check'?"]),
         ("embed m p --uot x", ["frugalclip embed has no option --uot", "did you mean '--out'?"]),
         ("train clip --data my", ["has no option --data", "without dashes: data=VALUE"]),
@@ -118,6 +118,19 @@ def test_flags_reach_the_verbs(stand_in: Verb):
     assert data[0] == ("check", (["a.csv", "b"],), {"full": True, "columns": {"image": "photo"}})
     assert cli.main(["data", "manifest", "a", "--out", "m.parquet"]) == 0
     assert data[2] == ("manifest", (["a"],), {"out": "m.parquet", "where": None, "columns": None})
+
+
+def test_a_comparison_takes_arms_and_overrides_and_a_stopped_one_ends_with_130(stand_in: Verb, monkeypatch: pytest.MonkeyPatch):
+    calls = stand_in("compare")
+    monkeypatch.setattr(sys.modules["frugalclip.verbs.compare"], "compare", lambda *a, **k: calls.append((a, k)) or {"is_stopped": "6" in str(k)})
+    line = ["compare", "clip", "b:siglip", "batch=64", "--out", "runs/c", "--fractions", "1/4,1", "--rotate", "style", "--seeds"]
+    assert cli.main([*line, "5"]) == 0
+    assert calls[0][0] == (["clip", "b:siglip", "batch=64"],)
+    assert {k: v for k, v in calls[0][1].items() if v} == {
+        "out": "runs/c", "seeds": 5, "fractions": "1/4,1", "rotate": "style", "jobs": 1, "clock": "auto",
+    }  # fmt: skip
+    assert calls[1][0] == "show"
+    assert cli.main([*line, "6"]) == 130
 
 
 def test_what_the_user_can_mend_is_one_line_without_a_traceback(stand_in: Verb, capsys: pytest.CaptureFixture[str]):

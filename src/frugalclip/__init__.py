@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from frugalclip.models import load
+    from frugalclip.verbs.compare import compare
     from frugalclip.verbs.demo import demo
     from frugalclip.verbs.doctor import doctor
     from frugalclip.verbs.embed import embed
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from frugalclip.verbs.train import train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "demo", "doctor", "embed", "evaluate", "load", "plan", "train"]
+__all__ = ["__version__", "compare", "demo", "doctor", "embed", "evaluate", "load", "plan", "train"]
 
 _HOMES = {"load": "frugalclip.models"}  # a name that is not here lives in the verb of its name
 

@@ -45,7 +45,7 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-_ORDER = ["demo", "doctor", "data", "plan", "train", "evaluate", "embed"]  # of the help: the order in which a newcomer meets them
+_ORDER = ["demo", "doctor", "data", "plan", "train", "compare", "evaluate", "embed"]  # of the help: the order in which a newcomer meets them
 _MARKUP = "rich" if sys.stdout.isatty() else None  # boxes for people; plain lines, and half the start-up time, for pipes
 _SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": _MARKUP, "cls": Verbs}
 app = typer.Typer(help="Vision-language pre-training for people who do not have 400 million pairs.", **_SETTINGS)
@@ -119,6 +119,57 @@ def train(
     result = verb.train(recipe, overrides or (), out=out, resume=resume)
     verb.show(result)
     if not result.is_finished:  # stopped by Ctrl-C, saved, and said so; a script must not go on as if it were done
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog=_PATHS)
+def compare(
+    arms: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...",
+            help="Two recipes or more, NAME:RECIPE to name one, an arm file with a command; KEY=VALUE replaces a setting of every recipe.",
+        ),
+    ],
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the comparison; called again it goes on.")],
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Runs of every arm: 3 to screen, 6 to claim.")] = 3,
+    samples: Annotated[int | None, typer.Option(min=1, metavar="N", help="Samples that every run sees.", show_default=False)] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, metavar="S", help="Or its seconds; speeds are measured.", show_default=False)] = None,
+    fractions: Annotated[str | None, typer.Option(metavar="F", help="Parts of the pairs, such as 1/8,1/4,1.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="The data set.", show_default=False)] = None,
+    protocol: Annotated[str | None, typer.Option(metavar="FILE", help="What trains, what is judged.", show_default=False)] = None,
+    rotate: Annotated[str | None, typer.Option(metavar="FIELD", help="Leave each of its values out in turn.", show_default=False)] = None,
+    on: Annotated[str | None, typer.Option(metavar="PART", help="Part to judge on, such as validation.", show_default=False)] = None,
+    reference: Annotated[str | None, typer.Option(metavar="ARM", help="Arm to compare with; default the first.", show_default=False)] = None,
+    jobs: Annotated[int, typer.Option(min=1, metavar="J", help="Trials at a time.")] = 1,
+    clock: Annotated[Literal["auto", "cpu", "wall"], typer.Option(help="What seconds are.")] = "auto",
+    independent_seeds: Annotated[bool, typer.Option("--independent-seeds", metavar="", help="Randomness of its own for each arm.")] = False,
+) -> None:
+    """Say which recipe is better, with seeds and intervals.
+
+    Trains every arm several times, tests the paired differences, and writes a report.
+    """
+    from frugalclip.verbs import compare as verb
+
+    result = verb.compare(
+        arms,
+        out=out,
+        seeds=seeds,
+        samples=samples,
+        seconds=seconds,
+        fractions=fractions,
+        data=data,
+        protocol=protocol,
+        rotate=rotate,
+        on=on,
+        reference=reference,
+        jobs=jobs,
+        clock=clock,
+        independent_seeds=independent_seeds,
+    )
+    verb.show(result)
+    if result["is_stopped"]:  # by Ctrl-C; what is finished was compared, and another call goes on
         raise typer.Exit(INTERRUPTED)
 
 

@@ -33,9 +33,13 @@ class Curve:
         heights = self.at(axis, places)
         return float(((heights[1:] + heights[:-1]) / 2 * np.diff(places)).sum() / (high - low))
 
+    def monotone(self) -> "Curve":
+        """The nearest curve that never falls: a lucky point is averaged with its neighbours, where a running maximum would keep it."""
+        return Curve(self.samples, self.seconds, isotonic(self.values))
+
     def reaches(self, target: float) -> float | None:
         """Seconds at which the curve first stands at `target`, on straight lines between points; None where it never does."""
-        above = np.flatnonzero(self.values >= target)
+        above = np.flatnonzero(self.values >= target - 1e-9)
         if not len(above):
             return None
         i = int(above[0])

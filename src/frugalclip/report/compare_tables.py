@@ -1,0 +1,274 @@
+"""The tables of a comparison, as rows of words: the page and the terminal show the same ones.
+
+Reads the content of `compare.json` and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from frugalclip.report.formats import MISSING, duration, is_finite, is_interval, number, percent, short_count, span
+from frugalclip.report.tables import metric_name, words
+
+Row = list[Any]
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table before it is drawn; the first cell of a row names it, and a cell may hold two lines."""
+
+    caption: str
+    columns: list[str]
+    rows: list[Row]
+    foot: str = ""
+
+
+def points(value: Any, *, unit: str = "") -> str:
+    """A difference with its sign: `+4.1`."""
+    return f"{value:+.1f}{unit}".replace("-", MINUS) if is_finite(value) else MISSING
+
+
+def point_span(interval: Any) -> str:
+    """`+2.0 to +6.2` of a difference, or nothing."""
+    return " to ".join(points(v) for v in interval) if is_interval(interval) else ""
+
+
+def p_value(p: Any) -> str:
+    """`0.031`, `< 0.001`."""
+    return MISSING if not is_finite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def two(first: str, second: str) -> str:
+    """A figure with what is known about it on the line below."""
+    return f"{first}\n{second}" if second else first
+
+
+def arm_names(result: Mapping[str, Any]) -> list[str]:
+    """The arms, the reference first."""
+    names = [arm["name"] for arm in result["arms"]]
+    return sorted(names, key=lambda name: name != result["reference"])
+
+
+def primary_name(result: Mapping[str, Any]) -> str:
+    """The primary figure in words: `unseen, top-1 accuracy`."""
+    figure = result["figures"][result["primary"]]
+    return f"{result['primary']}, {figure_name(figure)}"
+
+
+def figure_name(figure: Mapping[str, Any]) -> str:
+    """A figure's metric in words, with its pool."""
+    name = metric_name(figure["metric"])
+    return name[:1].lower() + name[1:] + (", all names" if figure.get("pool") == "all" else "")
+
+
+def verdict_table(result: Mapping[str, Any]) -> Figures:
+    """Every arm on the primary figure: value, difference, p and verdict, then chance and floors."""
+    figure, tests = result["figures"][result["primary"]], {test["arm"]: test for test in result["tests"]}
+    rows = []
+    for name in arm_names(result):
+        own, test = figure["arms"][name], tests.get(name)
+        value = (
+            two(percent(own["value"]), span(own["interval"]) if is_interval(own["interval"]) else "")
+            if is_finite(own["value"])
+            else "no finished trial"
+        )
+        if test is None:
+            rows.append([name, value, "reference", "", "", own["runs"]])
+            continue
+        difference = two(points(test["value"]), point_span(test["interval"]))
+        rows.append([name, value, difference, p_value(test["p_holm"]), test["verdict"], own["runs"]])
+    rows += [[words(name), percent(value), "", "", "no training", ""] for name, value in _levels(figure)]
+    columns = ["Arm", "Value", f"Difference to {result['reference']}", "p (Holm)", "Verdict", "Runs"]
+    return Figures(f"{primary_name(result)}: percent, 95 % intervals", columns, rows, _how(result))
+
+
+def _how(result: Mapping[str, Any]) -> str:
+    test = next(iter(result["tests"]), None)
+    if test is None or not test["runs"]:
+        return ""
+    rotations = f" in {test['rotations']} rotations" if test["rotations"] > 1 else ""
+    kind = "independent" if result["independent_seeds"] else "paired"
+    return (
+        f"{test['runs']} {kind} runs{rotations}, {test['families']:,} families of samples. "
+        "Intervals and p count both runs and families as drawn at random; p is Holm's over the arms, and a verdict needs it below 0.05."
+    )
+
+
+def _levels(figure: Mapping[str, Any]) -> list[tuple[str, float]]:
+    floors = sorted(figure.get("floors", {}).items(), key=lambda item: -item[1])
+    return [*floors, *([("chance", figure["chance"])] if is_finite(figure.get("chance")) else [])]
+
+
+def figures_table(result: Mapping[str, Any]) -> Figures:
+    """Every arm on every figure; differences of the secondary ones are described, not tested."""
+    names = list(result["figures"])
+    rows = []
+    for arm in arm_names(result):
+        row: Row = [arm]
+        for name in names:
+            own = result["figures"][name]["arms"][arm]
+            gap = own["difference"]
+            low_high = point_span(gap["interval"]) if gap else ""
+            row.append(two(percent(own["value"]), f"{points(gap['value'])} ({low_high})" if low_high else points(gap["value"]) if gap else ""))
+        rows.append(row)
+    levels = list(dict.fromkeys(level for name in names for level, _ in _levels(result["figures"][name])))
+    rows += [[words(level), *(percent(dict(_levels(result["figures"][name])).get(level)) for name in names)] for level in levels]
+    foot = "Below each value its difference to the reference with a 95 % interval. Only the primary figure, the first verdict table, is tested."
+    return Figures("All figures, percent", ["Arm", *names], rows, foot)
+
+
+def rotation_table(result: Mapping[str, Any]) -> Figures | None:
+    """The primary figure by rotation, where there are several."""
+    rotations = result["rotations"]
+    if len(rotations) < 2:
+        return None
+    figure = result["figures"][result["primary"]]
+    rows = [[arm, *(percent(figure["arms"][arm]["by_rotation"].get(r)) for r in rotations)] for arm in arm_names(result)]
+    return Figures(f"{primary_name(result)}, by what was left out", ["Arm", *rotations], rows)
+
+
+def curve_table(result: Mapping[str, Any]) -> Figures | None:
+    """The watched figure at equal samples and at equal seconds, read from the same runs."""
+    curves = result["curves"]
+    if "equal_samples" not in curves:
+        return None
+    rows = []
+    for arm in arm_names(result):
+        own = curves["arms"][arm]
+        row: Row = [arm]
+        for axis in ("samples", "seconds"):
+            at = own[f"at_equal_{axis}"]
+            row.append(two(percent(at["value"]), _gap(at["difference"])))
+        area = own["area_samples"]
+        row.append(two(percent(area["value"]), _gap(area["difference"])))
+        row.append(two(_share(own["points_above_samples"]), f"{_share(own['points_above_seconds'])} over seconds") if own["reach"] else "")
+        row.append(reach_words(own["reach"]) if own["reach"] else "reference")
+        rows.append(row)
+    at = f"At {short_count(curves['equal_samples'])} samples", f"At {duration(curves['equal_seconds'])}"
+    columns = ["Arm", *at, "Area under the curve", "Points above the reference", "Time to the reference's end"]
+    kind = "processor seconds" if curves["clock"] == "cpu" else "wall seconds"
+    foot = (
+        f"{metric_name(curves['figure'].partition('/')[2])} on the rows that watch; seconds are {kind}. "
+        "Both columns read the same runs: a slower arm has not ended its learning-rate schedule at equal seconds, which counts against it; "
+        "--seconds gives every arm a whole schedule of that length."
+    )
+    return Figures(f"{curves['figure']} during training, percent", columns, rows, foot)
+
+
+def _gap(difference: Mapping[str, Any] | None) -> str:
+    if not difference or not is_finite(difference["value"]):
+        return ""
+    low_high = point_span(difference["interval"])
+    return f"{points(difference['value'])} ({low_high})" if low_high else points(difference["value"])
+
+
+def _share(value: Any) -> str:
+    return f"{value:.0f} %" if is_finite(value) else MISSING
+
+
+def reach_words(reach: Mapping[str, Any]) -> str:
+    """How much sooner an arm stands where the reference ends: `3.1 × sooner (2.2 to 4.4)`, `never reached`, `reached in 4 of 6 runs`."""
+    if not reach["runs"]:
+        return MISSING
+    if not reach["reached"]:
+        return "never reached"
+    if reach["times_sooner"] is None:
+        return f"reached in {reach['reached']} of {reach['runs']} runs"
+    factor = reach["times_sooner"]
+    said = f"{factor:.2f} × sooner" if factor >= 1 else f"{1 / factor:.2f} × later"
+    interval = reach["interval"]
+    if not is_interval(interval):
+        return said
+    low, high = interval if factor >= 1 else (1 / interval[1], 1 / interval[0])
+    return two(said, f"{low:.2f} to {high:.2f}")
+
+
+def saved_table(result: Mapping[str, Any]) -> Figures | None:
+    """How many times fewer pairs an arm needs, and the figure on every fraction."""
+    saved = result.get("pairs_saved")
+    if not saved:
+        return None
+    columns = ["Arm", "Pairs saved", *(f"{number(f)} of the pairs" for f in result["fractions"])]
+    rows = []
+    for arm in arm_names(result):
+        own = saved["arms"][arm]
+        if own is None:
+            rows.append([arm, "no finished run on every fraction", *("" for _ in result["fractions"])])
+            continue
+        interval = " to ".join(bound_words(b) for b in own["interval"]) if own["interval"] else "one seed: no interval"
+        values = [two(percent(f["value"]), f"{number(round(f['pairs']))} pairs") for f in own["fractions"]]
+        rows.append([arm, two(bound_words(own["factor"]), interval), *values])
+    foot = (
+        f"How many times fewer pairs than all reach what {saved['reference']} reaches on all of them ({saved['figure']}), with a 95 % interval; "
+        "> and < mean that it lies outside the fractions that were measured, and nothing is extrapolated. Every fraction sees equally many samples."
+    )
+    return Figures(f"Pairs saved against {saved['reference']}", columns, rows, foot)
+
+
+def bound_words(bound: Mapping[str, Any]) -> str:
+    """`2.10 ×`, `> 8.00 ×`."""
+    return f"{bound['bound']} {bound['value']:.2f} ×".strip()
+
+
+def cost_table(result: Mapping[str, Any]) -> Figures:
+    """What the arms cost, on average over their runs."""
+    columns = ["Arm", "Parameters", "Samples seen", "Seconds", "CPU seconds", "Samples/s", "Peak memory", "Points", "Runs"]
+    rows = []
+    for arm in arm_names(result):
+        cost = result["costs"][arm]
+        memory = cost.get("peak_memory_bytes")
+        rows.append(
+            [
+                arm,
+                short_count(cost["parameters"]),
+                short_count(cost["samples_seen"]),
+                *(f"{cost[key]:,.1f}" if is_finite(cost[key]) else MISSING for key in ("seconds", "cpu_seconds")),
+                number(round(cost["samples_per_second"])) if is_finite(cost["samples_per_second"]) else MISSING,
+                f"{memory / 2**20:,.0f} MiB" if is_finite(memory) else MISSING,
+                number(cost["evaluations"]),
+                cost["trials"],
+            ]
+        )
+    return Figures("Cost of a run", columns, rows)
+
+
+def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """The answer and the tables on a terminal."""
+    console = console or Console()
+    console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
+    tables = (verdict_table(result), figures_table(result), rotation_table(result), curve_table(result), saved_table(result), cost_table(result))
+    for one in tables:
+        if one is not None:
+            console.print(_rich(one))
+            if one.foot:
+                console.print(Text(one.foot, style="dim"), soft_wrap=True)
+    failed = [trial for trial in result["trials"] if trial["status"] == "failed"]
+    for trial in failed[:5]:
+        console.print(Text(f"failed: {trial['folder']}: {trial['message']}", style="red"), soft_wrap=True)
+    for note in result["notes"]:
+        console.print(Text(note, style="yellow"), soft_wrap=True)
+
+
+def _rich(figures: Figures) -> Table:
+    table = Table(title=figures.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(figures.columns):
+        is_words = place == 0 or column == "Verdict"
+        least = len("distinguishable") if column == "Verdict" else None
+        table.add_column(column, justify="left" if is_words else "right", min_width=least, overflow="fold")
+    for row in figures.rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    return table
+
+
+def unfinished(trials: Sequence[Mapping[str, Any]]) -> str:
+    """`3 of 36 trials failed, 5 have not run`, or nothing."""
+    failed, waiting = (sum(t["status"] == status for t in trials) for status in ("failed", "not run"))
+    parts = [f"{failed:,} of {len(trials):,} trials failed"] if failed else []
+    parts += [f"{waiting:,} of {len(trials):,} have not run"] if waiting else []
+    return ", ".join(parts)
