@@ -194,7 +194,7 @@ def evaluate(
     model: Model,
     *,
     data: Annotated[str, typer.Option(metavar="PATH", help="The data set to evaluate on.")],
-    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe or knn.")] = "zeroshot",
+    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, knn or fewshot.")] = "zeroshot",
     where: Where = None,
     label_field: Annotated[str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)] = None,
     classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,
@@ -203,6 +203,7 @@ def evaluate(
     floors: Annotated[bool, typer.Option("--floors", metavar="", help="Also compute what pixels alone reach.")] = False,
     floors_data: Annotated[str | None, typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(metavar="F", help="Field whose equal values intervals draw together.", show_default=False)] = None,
+    features: Annotated[str | None, typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False)] = None,
     json: Json = None,
 ) -> None:
     """Measure a model, with chance, intervals and floors."""
@@ -221,6 +222,7 @@ def evaluate(
             floors=floors,
             floors_data=floors_data,
             group=group,
+            features=features,  # pyright: ignore[reportArgumentType]  (the verb names the known ones)
             json=json,
         )
     )

@@ -54,3 +54,23 @@ def test_top_k_takes_the_first_of_equals(rows, k):
         expected = sorted(range(6), key=lambda j: (-row[j], j))[:k]
         assert column == expected
         assert value == [row[j] for j in expected]
+
+
+def test_features_that_all_point_one_way_are_fitted_too():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(200) % 4
+    features = torch.randn(200, 16, generator=generator, dtype=torch.float64) * torch.logspace(0, -3, 16, dtype=torch.float64)
+    features[:, 9] += 0.01 * labels
+    plain = softmax_regression(features, labels, strength=1e3)
+    moved = softmax_regression(features + 50, labels, strength=1e3, steps=200, tolerance=1e-9)  # the bias takes up the shift
+    assert moved.gradient < 1e-6
+    assert moved.objective == pytest.approx(plain.objective, rel=1e-7)
+    assert torch.allclose(moved.weight, plain.weight, atol=1e-3)
+
+
+def test_more_features_than_samples_are_fitted_on_what_the_samples_span():
+    x, y = problem()
+    wide = torch.cat([x, torch.zeros(len(x), 2 * len(x))], dim=1)
+    fit, narrow = softmax_regression(wide, y, strength=2.0), softmax_regression(x, y, strength=2.0)
+    assert fit.objective == pytest.approx(narrow.objective, rel=1e-9)
+    assert torch.allclose(fit.weight[:, : x.shape[1]], narrow.weight, atol=1e-6)

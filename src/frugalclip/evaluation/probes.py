@@ -1,7 +1,8 @@
-"""Classify with labels: a linear probe and nearest neighbours on frozen features.
+"""Judge frozen features by classes: a linear probe, nearest neighbours, and a probe that saw few examples of each class.
 
-Source: CLIP, arXiv 2103.00020, A.3: logistic regression by L-BFGS, its strength chosen on held-out rows by a coarse-to-fine search, then fitted
-on all training rows. The features here are the joint embedding (the paper reads the layer before the projection); the result says so.
+What is learned from, tuned on and judged is decided in `labelled`, how is decided in `classifiers`; here a classifier's answers become a
+result. CLIP's linear probe reads the tower's output before the projection (`layer="pooled"`); the default is the joint embedding, since that
+is what search and zero-shot naming use. The result says which.
 """
 
 from dataclasses import dataclass
@@ -11,184 +12,189 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.errors import DataError
-from frugalclip.core.numerics import SoftmaxRegression, softmax_regression, top_k
-from frugalclip.core.random import uniform
+from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import key, row_names
-from frugalclip.evaluation.protocol import Encoder, image_features, with_provenance
+from frugalclip.evaluation.classifiers import Classifier, classify, linear_probe, neighbours
+from frugalclip.evaluation.groups import find_groups
+from frugalclip.evaluation.labelled import Labelled, labelled_rows
+from frugalclip.evaluation.protocol import Encoder, Layer, image_features, with_provenance
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, mean_of_classes
 
-TRAINING = "split=train"  # rows that the probe may learn from
-HELD_OUT = 0.2  # of the training rows, to choose the strength
-NEIGHBOURS = 20
+CLASSIFIERS: dict[str, Classifier] = {"probe": linear_probe, "knn": neighbours}
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Features of rows that have one of the classes."""
+class LabelledFeatures:
+    """Labelled rows of a data set and what a model sees in their pictures."""
 
-    features: Tensor  # (samples, dim)
-    labels: Tensor  # (samples,) int64
-    manifest: Manifest  # the samples' rows
+    features: Tensor  # (rows, width)
+    labelled: Labelled
     left_out: dict[str, int]
 
 
-def choose_strength(features: Tensor, labels: Tensor, *, classes: int, seed: int = 0) -> float:
-    """C of the linear probe by accuracy on held-out rows: seven powers of ten, then half the step around the best, twice.
+def read_features(model: Encoder, everything: Manifest, labelled: Labelled, *, layer: Layer) -> LabelledFeatures:
+    """Encode the pictures of labelled rows, once for all parts.
 
     Args:
-        features: (samples, dim).
-        labels: (samples,) int64.
-        classes: how many there are.
-        seed: of the held-out rows.
+        model: encodes pictures.
+        everything: the data set that `labelled.rows` count.
+        labelled: rows, classes and parts.
+        layer: the joint embedding, or the tower's output.
+
+    Raises:
+        DataError: when no picture is left to learn from or to judge.
     """
-    is_out = torch.from_numpy(uniform(seed, "probe", np.arange(len(labels)), 1)[:, 0] < HELD_OUT)
-    if not is_out.any() or is_out.all():
-        return 1.0
-
-    def accuracy(power: float) -> float:
-        # only the order of the accuracies matters here, not the last digit of a fit
-        fit = softmax_regression(features[~is_out], labels[~is_out], strength=10**power, classes=classes, steps=200, tolerance=1e-5)
-        return float((fit.logits(features[is_out]).argmax(1) == labels[is_out]).double().mean())
-
-    found = {power: accuracy(power) for power in (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)}
-    for step in (1.0, 0.5):
-        best = max(found, key=lambda power: (found[power], -power))  # of equals the more regularised
-        found |= {power: accuracy(power) for power in (best - step, best + step) if power not in found}
-    return 10 ** max(found, key=lambda power: (found[power], -power))
+    features, kept, faults = image_features(model, everything, labelled.rows, layer=layer)
+    return LabelledFeatures(features, labelled.only(kept) if faults else labelled, {**labelled.left_out, **faults})
 
 
-def knn_votes(features: Tensor, training: Tensor, labels: Tensor, *, classes: int, k: int = NEIGHBOURS, temperature: float = 0.07) -> Tensor:
-    """Votes of the nearest training rows, weighted by exp(cosine / temperature) (Wu et al. 2018, arXiv 1805.01978, section 3.4).
+def evaluate_classifier(
+    task: str,
+    model: Encoder,
+    manifest: Manifest,
+    everything: Manifest,
+    *,
+    where: str | None = None,
+    label_field: str | None = None,
+    language: str | None = None,
+    group: str | None = None,
+    layer: Layer = "embedding",
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a classifier on frozen features and judge it.
 
     Args:
-        features: (samples, dim) unit vectors.
-        training: (training, dim) unit vectors.
-        labels: (training,) int64.
-        classes: how many there are.
-        k: neighbours.
-        temperature: divides cosines.
+        task: `probe` or `knn`.
+        model: encodes pictures.
+        manifest: the rows to judge, or to divide where they hold training rows; see `labelled.labelled_rows`.
+        everything: the data set they come from.
+        where: the condition that chose them, to be stored.
+        label_field: field that names the class of a row; see `classes.row_names`.
+        language: captions of this language are the names.
+        group: field of the bootstrap; default see `groups.find_groups`.
+        layer: which features.
+        draws: bootstrap draws.
+        seed: of the bootstrap and of divisions by seed.
 
     Returns:
-        (samples, classes).
+        The result described in `docs/formats.md`.
     """
-    votes = []
-    for part in features.split(1024):
-        cosines, places = top_k(part @ training.T, k)
-        weights = ((cosines - 1) / temperature).exp()  # at most 1, so that nothing overflows
-        votes.append(torch.zeros(len(part), classes, dtype=weights.dtype).scatter_add_(1, labels[places], weights))
-    return torch.cat(votes)
-
-
-def evaluate_probe(
-    model: Encoder,
-    manifest: Manifest,
-    everything: Manifest,
-    *,
-    where: str | None = None,
-    label_field: str | None = None,
-    language: str | None = None,
-    group: str | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Fit a linear classifier on `split=train` of the data set and judge the given rows; arguments as `evaluate_zeroshot`."""
-    training, judged, names = _labelled(model, manifest, everything, label_field=label_field, language=language)
-    strength = choose_strength(training.features, training.labels, classes=len(names), seed=seed)
-    fit: SoftmaxRegression = softmax_regression(training.features, training.labels, strength=strength, classes=len(names))
-    about = {"probe": {"features": "embedding", "strength": strength, "gradient": fit.gradient, "training_samples": len(training.labels)}}
-    return _result("probe", fit.logits(judged.features), judged, names, about, model, manifest, where, group, draws, seed)
-
-
-def evaluate_knn(
-    model: Encoder,
-    manifest: Manifest,
-    everything: Manifest,
-    *,
-    where: str | None = None,
-    label_field: str | None = None,
-    language: str | None = None,
-    group: str | None = None,
-    draws: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Let the nearest rows of `split=train` of the data set vote; arguments as `evaluate_zeroshot`."""
-    training, judged, names = _labelled(model, manifest, everything, label_field=label_field, language=language)
-    k = min(NEIGHBOURS, len(training.labels))
-    votes = knn_votes(judged.features, training.features, training.labels, classes=len(names), k=k)
-    about = {"knn": {"features": "embedding", "neighbours": k, "temperature": 0.07, "training_samples": len(training.labels)}}
-    return _result("knn", votes, judged, names, about, model, manifest, where, group, draws, seed)
-
-
-def _labelled(
-    model: Encoder, manifest: Manifest, everything: Manifest, *, label_field: str | None, language: str | None
-) -> tuple[Labelled, Labelled, list[str]]:
-    """Training rows, judged rows, and the class names that occur in training."""
-    if "split" not in everything.field_names:
-        raise DataError(f"{everything.name} has no field 'split', so the probe does not know what to learn from; add one with train and test.")
-    judged = set(manifest.ids)
-    training = everything.where(TRAINING)
-    training = training.take([row for row, name in enumerate(training.ids) if name not in judged])
-    if not len(training):
-        raise DataError(f"every {TRAINING} row of {everything.name} is judged too; choose others with --where split=test.")
-    names = sorted({key(row[0]) for row in row_names(training, label_field=label_field, language=language)[0] if row})
-    place = {name: i for i, name in enumerate(names)}
-    parts = [_read(model, part, place, label_field, language) for part in (training, manifest)]
-    if not len(parts[1].labels):
-        raise DataError(f"none of the {len(manifest)} rows has a class that occurs in {TRAINING}; choose a --label-field such as category.")
-    return parts[0], parts[1], names
-
-
-def _read(model: Encoder, manifest: Manifest, place: dict[str, int], label_field: str | None, language: str | None) -> Labelled:
-    names, _ = row_names(manifest, label_field=label_field, language=language)
-    rows = np.array([row for row, texts in enumerate(names) if texts and key(texts[0]) in place], dtype=np.int64)
-    if not len(rows):
-        return Labelled(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64), manifest.take(rows), {})
-    features, kept, faults = image_features(model, manifest, rows)
-    labels = torch.tensor([place[key(names[row][0])] for row in rows[kept]], dtype=torch.int64)
-    return Labelled(features, labels, manifest.take(rows[kept]), {"without a class of the training rows": len(manifest) - len(rows), **faults})
-
-
-def _result(
-    task: str,
-    scores: Tensor,
-    judged: Labelled,
-    names: list[str],
-    about: dict[str, Any],
-    model: Encoder,
-    manifest: Manifest,
-    where: str | None,
-    group: str | None,
-    draws: int,
-    seed: int,
-) -> dict[str, Any]:
-    best = top_k(scores, 5)[1]  # (samples, at most 5)
-    right = (best == judged.labels[:, None]).double()
-    first, five = right[:, 0].numpy(), right.sum(1).numpy()
-    groups = group_codes(judged.manifest.codes(group) if group else None, len(first))
-    present, dense = judged.labels.unique(return_inverse=True)
-    per_class = torch.bincount(dense, weights=right[:, 0]) / torch.bincount(dense)
-    statistics: dict[str, Statistic] = {
-        "top1": mean_of(first, groups),
-        "top5": mean_of(five, groups),
-        "mean_per_class": mean_of_classes(first, dense.numpy(), groups),
+    labelled = labelled_rows(manifest, everything, label_field=label_field, language=language, group=group, seed=seed)
+    found = read_features(model, everything, labelled, layer=layer)
+    scores, settings = classify(CLASSIFIERS[task], found.features, found.labelled)
+    judged = everything.take(found.labelled.rows[found.labelled.judged])
+    outcome = Outcome.of(scores, found.labelled, judged, group=group)
+    result = outcome.result(draws=draws, seed=seed) | {
+        "left_out": found.left_out,
+        "parts": found.labelled.sizes(),
+        task: {"features": layer, **settings[0]},
     }
-    number = int(groups.max(initial=-1)) + 1
-    found = intervals(statistics, groups=number, draws=draws, seed=seed) if draws else {}
-    result = {
-        "metrics": {"top1": 100 * float(first.mean()), "top5": 100 * float(five.mean()), "mean_per_class": 100 * float(per_class.mean())},
-        "interval": {name: [100 * low, 100 * high] for name, (low, high) in found.items()},
-        "chance": {"top1": 100 / len(names), "top5": 100 * min(5, len(names)) / len(names), "mean_per_class": 100 / len(names)},
-        "samples": len(first),
-        "prompts": None,
-        "left_out": judged.left_out,
-        "interval_over": group or "samples",
-        "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": number},
-        "per_class": sorted(
-            ({"name": names[int(c)], "samples": int((dense == i).sum()), "top1": 100 * float(per_class[i])} for i, c in enumerate(present)),
-            key=lambda entry: (-entry["top1"], entry["name"]),
-        ),
-        **about,
-    }
-    return with_provenance(task, result, {}, model, manifest, where)
+    return with_provenance(task, result, {}, model, _judged_rows(manifest, labelled), joined(where, labelled.judged_where))
+
+
+def evaluate_probe(model: Encoder, manifest: Manifest, everything: Manifest, **options: Any) -> dict[str, Any]:
+    """A linear probe; arguments and result as `evaluate_classifier`."""
+    return evaluate_classifier("probe", model, manifest, everything, **options)
+
+
+def evaluate_knn(model: Encoder, manifest: Manifest, everything: Manifest, **options: Any) -> dict[str, Any]:
+    """Nearest neighbours; arguments and result as `evaluate_classifier`."""
+    return evaluate_classifier("knn", model, manifest, everything, **options)
+
+
+def joined(where: str | None, more: str | None) -> str | None:
+    """Two conditions as one."""
+    return ",".join(part for part in (where, more) if part) or None
+
+
+def _judged_rows(manifest: Manifest, labelled: Labelled) -> Manifest:
+    """The rows that the division left to be judged, with those that have no class to learn."""
+    return manifest.where(labelled.judged_where)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A classifier's answers for judged rows."""
+
+    names: list[str]  # (classes,)
+    labels: Tensor  # (judged,) int64
+    right: Tensor  # (judged, at most 5) float64, 1 where the class at that place of the ranking is right
+    groups: np.ndarray  # (judged,) int64
+    over: str  # what the groups are, in words
+    origin: str  # how they were found
+
+    @classmethod
+    def of(cls, scores: Tensor, labelled: Labelled, judged: Manifest, *, group: str | None = None) -> "Outcome":
+        """From scores.
+
+        Args:
+            scores: (judged, classes).
+            labelled: the classes.
+            judged: the judged rows, in the same order.
+            group: field of the bootstrap.
+        """
+        labels = labelled.labels[torch.from_numpy(labelled.judged)]
+        right = (top_k(scores, 5)[1] == labels[:, None]).double()
+        groups = find_groups(judged, group)
+        codes = group_codes(groups.codes if groups.over else None, len(judged))
+        return cls(labelled.names, labels, right, codes, groups.over or "samples", groups.origin)
+
+    @property
+    def group_count(self) -> int:
+        """How many groups the bootstrap draws from."""
+        return int(self.groups.max(initial=-1)) + 1
+
+    def per_class(self) -> Tensor:
+        """(present classes,) share named right, classes ascending."""
+        _, dense = self.labels.unique(return_inverse=True)
+        return torch.bincount(dense, weights=self.right[:, 0]) / torch.bincount(dense)
+
+    def metrics(self) -> dict[str, float]:
+        """top1, top5 and mean_per_class, in percent."""
+        values = {"top1": self.right[:, 0].mean(), "top5": self.right.sum(1).mean(), "mean_per_class": self.per_class().mean()}
+        return {name: 100 * float(value) for name, value in values.items()}
+
+    def chance(self) -> dict[str, float]:
+        """What guessing gives, in percent."""
+        classes = len(self.names)
+        return {"top1": 100 / classes, "top5": 100 * min(5, classes) / classes, "mean_per_class": 100 / classes}
+
+    def statistics(self, groups: np.ndarray | None = None) -> dict[str, Statistic]:
+        """The metrics as functions of how often each group was drawn, in shares of one.
+
+        Args:
+            groups: (judged,) int64 other groups than its own, such as those of a whole pack.
+        """
+        groups = self.groups if groups is None else groups
+        first, dense = self.right[:, 0].numpy(), self.labels.unique(return_inverse=True)[1].numpy()
+        return {
+            "top1": mean_of(first, groups),
+            "top5": mean_of(self.right.sum(1).numpy(), groups),
+            "mean_per_class": mean_of_classes(first, dense, groups),
+        }
+
+    def result(self, *, draws: int, seed: int) -> dict[str, Any]:
+        """Metrics with intervals, chance and a table of classes.
+
+        Args:
+            draws: bootstrap draws; 0 leaves intervals out.
+            seed: of the bootstrap.
+        """
+        found = intervals(self.statistics(), groups=self.group_count, draws=draws, seed=seed) if draws else {}
+        present, sizes = self.labels.unique(return_counts=True)
+        table = [
+            {"name": self.names[int(number)], "samples": int(size), "top1": 100 * float(share)}
+            for number, size, share in zip(present, sizes, self.per_class(), strict=True)
+        ]
+        return {
+            "metrics": self.metrics(),
+            "interval": {name: [100 * low, 100 * high] for name, (low, high) in found.items()},
+            "chance": self.chance(),
+            "samples": len(self.labels),
+            "prompts": None,
+            "interval_over": self.over,
+            "interval_groups": self.origin,
+            "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": self.group_count},
+            "per_class": sorted(table, key=lambda entry: (-entry["top1"], entry["name"])),
+        }

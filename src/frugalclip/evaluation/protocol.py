@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from frugalclip.evaluation.floors import NEAR_DUPLICATE, VOTERS, PixelNeighbours
 from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
+
+Layer = Literal["embedding", "pooled"]
 
 
 class Encoder(Protocol):
@@ -29,7 +31,7 @@ class Encoder(Protocol):
         """(texts, dim) features, of any length."""
         ...
 
-    def image_features(self, manifest: Manifest, /) -> Any:
+    def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> Any:
         """A record of `features` (kept, dim), `rows` (kept,) of the manifest, and `faults`: (row, cause) of each that is lost."""
         ...
 
@@ -109,18 +111,20 @@ def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tenso
     return torch.cat([model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)])
 
 
-def image_features(model: Encoder, manifest: Manifest, rows: np.ndarray) -> tuple[Tensor, np.ndarray, dict[str, int]]:
+def image_features(model: Encoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding") -> tuple[Tensor, np.ndarray, dict[str, int]]:
     """Encode the pictures of some rows.
 
     Args:
         model: encodes pictures.
         manifest: the data set.
         rows: (samples,) int64 rows of it.
+        layer: the joint embedding, or the tower's output before its projection.
 
     Returns:
         (kept, dim) features of those whose picture can be read, (kept,) their places among `rows`, and a count for each cause of a loss.
     """
-    found = model.image_features(manifest.take(rows))
+    chosen = manifest.take(rows)
+    found = model.image_features(chosen) if layer == "embedding" else model.image_features(chosen, layer=layer)
     kept = np.asarray(found.rows)
     if not len(kept):
         raise DataError(f"no picture of {manifest.name} could be read; run 'frugalclip data check {manifest.name}'.")

@@ -61,6 +61,29 @@ def mean_of_classes(values: np.ndarray, classes: np.ndarray, groups: np.ndarray)
     return mean_of(values, groups, weights=1 / np.bincount(classes)[classes])
 
 
+def mean_over_draws(values: np.ndarray, groups: np.ndarray, weights: np.ndarray, *, seed: int) -> Statistic:
+    """The mean over samples and over repeated experiments on them; each bootstrap draw draws both, groups of samples and experiments.
+
+    Args:
+        values: (experiments, samples) such as the hits of probes that learned from other examples.
+        groups: (samples,) int64 group of each.
+        weights: (samples,) how much each counts.
+        seed: of drawing the experiments; on counts of one, no experiment is drawn twice.
+    """
+    experiments, size = len(values), int(groups.max(initial=-1)) + 1
+    sums = np.stack([np.bincount(groups, weights=weights * row, minlength=size) for row in values], axis=1)  # (groups, experiments)
+    sizes = np.bincount(groups, weights=weights, minlength=size)
+    random = np.random.default_rng(seed)
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        drawn = random.multinomial(experiments, np.full(experiments, 1 / experiments), size=len(counts)) / experiments
+        shares = np.full_like(drawn, 1 / experiments) if (counts == 1).all() else drawn  # (draws, experiments)
+        above, below = ((counts[:, :size] @ sums) * shares).sum(1), counts[:, :size] @ sizes
+        return np.divide(above, below, out=np.full(len(counts), np.nan), where=below > 0)
+
+    return statistic
+
+
 def median_of(values: np.ndarray, groups: np.ndarray) -> Statistic:
     """The median over samples (the lower one of an even number).
 

@@ -22,6 +22,7 @@ _METRICS = {"mean_per_class": "Mean over classes"}
 _POOLS = {"generalised_": "all names"}  # prefix of a metric -> what it ranks among
 _DIRECTIONS = {"i2t": "Picture → text", "t2i": "Text → picture"}
 _PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class")
+_SHOTS = re.compile(r"(\d+)shot_(.+)")
 _NEIGHBOURS = re.compile(r"(.+)_nn_(\d+)")
 
 
@@ -98,6 +99,8 @@ def metric_name(metric: str) -> str:
     for prefix, pool in _POOLS.items():
         if metric.startswith(prefix):
             return f"{metric_name(metric.removeprefix(prefix))}, {pool}"
+    if found := _SHOTS.fullmatch(metric):
+        return f"{metric_name(found[2])}, {found[1]} shot{'' if found[1] == '1' else 's'}"
     direction, _, rest = metric.partition("_")
     if direction in _DIRECTIONS and rest:
         depth = rest.removeprefix("r")

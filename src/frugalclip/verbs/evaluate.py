@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich import box
 from rich.console import Console
@@ -15,8 +15,9 @@ from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data
+from frugalclip.evaluation.fewshot import evaluate_fewshot
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
-from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.protocol import Layer, evaluate_retrieval, evaluate_zeroshot
 from frugalclip.models import Model, load
 
 
@@ -31,8 +32,9 @@ class Task:
 TASKS = {
     "zeroshot": Task(evaluate_zeroshot, frozenset({"label_field", "classes", "prompts", "language", "floors"})),
     "retrieval": Task(evaluate_retrieval, frozenset({"language", "floors"})),
-    "probe": Task(evaluate_probe, frozenset({"label_field", "language"})),
-    "knn": Task(evaluate_knn, frozenset({"label_field", "language"})),
+    "probe": Task(evaluate_probe, frozenset({"label_field", "language", "features"})),
+    "knn": Task(evaluate_knn, frozenset({"label_field", "language", "features"})),
+    "fewshot": Task(evaluate_fewshot, frozenset({"label_field", "language", "features"})),
 }
 
 
@@ -49,6 +51,7 @@ def evaluate(
     floors: bool = False,
     floors_data: str | Path | Manifest | None = None,
     group: str | None = None,
+    features: Layer | None = None,
     json: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a data set.
@@ -56,7 +59,7 @@ def evaluate(
     Args:
         model: a run directory, a checkpoint, or a loaded model.
         data: the data set, as `train` reads it.
-        task: zeroshot, retrieval, probe or knn.
+        task: zeroshot, retrieval, probe, knn or fewshot.
         where: rows to judge, such as `split=test,is_flag=false`; zero-shot's generalised pool keeps the names of all rows.
         label_field: field that names the class or classes of a row; default `label`, else the first caption.
         classes: file with the competing names, one a line, synonyms after `|`; or a list of such lines.
@@ -64,7 +67,8 @@ def evaluate(
         language: captions of this language.
         floors: also measure what copying from the training pictures reaches.
         floors_data: the training pictures, where the model does not know them or they have moved.
-        group: field whose equal values the bootstrap draws together, such as `family`; default every row alone.
+        group: field whose equal values the bootstrap draws together; default `family` or `component` where the data has them; `id` draws rows.
+        features: what probe, knn and fewshot read: `embedding` (the joint space, default) or `pooled` (the tower before its projection, as CLIP).
         json: file to write the result to.
 
     Returns:
@@ -75,13 +79,17 @@ def evaluate(
     """
     if task not in TASKS:
         raise DataError(f"'{task}' is not a task; {known_names(task, TASKS)}")
-    options = {"label_field": label_field, "classes": classes, "prompts": prompts, "language": language}
+    if features is not None and features not in get_args(Layer):
+        raise DataError(f"--features {features} is not understood; {known_names(features, get_args(Layer))}")
+    options = {"label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "features": features}
     given = {name: value for name, value in options.items() if value is not None}
     for name in sorted({*given, *(["floors"] if floors else [])} - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
     loaded = load(model) if isinstance(model, (str, Path)) else model
     everything = data if isinstance(data, Manifest) else open_data(data)
     known: dict[str, Any] = {name: value for name, value in given.items() if name in TASKS[task].options}
+    if "features" in known:
+        known["layer"] = known.pop("features")
     if task != "retrieval":
         known["everything"] = everything
     if floors and "floors" in TASKS[task].options:
@@ -139,8 +147,23 @@ def show(result: dict[str, Any]) -> None:
 def metric_name(name: str) -> str:
     """A metric's name in words: `generalised_top1` is `top 1, all names`."""
     side, _, rest = name.partition("_")
+    if side.removesuffix("shot").isdigit():
+        return f"{metric_name(rest)}, {side.removesuffix('shot')} shot{'' if side == '1shot' else 's'}"
     words = _NAMES.get(rest if side in _SIDES else name, (rest if side in _SIDES else name).replace("_", " "))
     return f"{words}, {_SIDES[side]}" if side in _SIDES else words
+
+
+def _learning(result: dict[str, Any]) -> list[str]:
+    """What a classifier learned from, in sentences."""
+    parts, lines = result.get("parts"), []
+    if parts:
+        counts = f"{parts['train']:,} rows to learn from, {parts['validation']:,} to tune on, {parts['test']:,} to judge"
+        lines.append(f"Parts: {counts}; by {parts['rule']}.")
+    for one in result.get("fewshot", {}).get("curve", ()):
+        if one["classes_with_fewer"]:
+            fewest = ", ".join(f"{name} {count}" for name, count in list(one["fewest"].items())[:3])
+            lines.append(f"{one['shots']} shots: {one['classes_with_fewer']} of {one['classes']} classes have fewer and gave all ({fewest}, …).")
+    return lines
 
 
 def _words(floor: str) -> str:
@@ -159,7 +182,9 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         names = result["classes"]
         pools = f"{names['restricted']:,} compete among the rows, {names['generalised']:,} in all"
         lines.append(f"Names: {pools}; from {result['names']}; prompts {result['prompts']['set']}.")
-    lines.append(f"Intervals: bootstrap over {result['interval_over']}." + (f" Left out: {lost}." if lost else ""))
+    found = " (found in the data; --group id draws rows singly)" if result.get("interval_groups") == "found in the data" else ""
+    lines.append(f"Intervals: bootstrap over {result['interval_over']}{found}." + (f" Left out: {lost}." if lost else ""))
+    lines += _learning(result)
     about = result.get("floors_about")
     if about and about["near_duplicates"]:
         lines.append(f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]")
