@@ -4,16 +4,21 @@
 pairs, into a folder, a table, a Parquet file or a tar, and say what each sample must come to.
 """
 
+import csv
 import gzip
 import io
+import json
 import os
 import struct
+import tarfile
 import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 
@@ -238,3 +243,301 @@ def png_with(before: bytes) -> bytes:
 def make_pipe(path: Path) -> None:
     """A named pipe that nobody writes to: opening it the plain way waits for ever."""
     os.mkfifo(path)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """Bytes that stand where a caption should, in a file beside an image; `text` is the same inside a table, None where that cannot be."""
+
+    name: str
+    data: bytes | None
+    cause: str | None = None
+    text: str | None = None
+
+
+def captions() -> tuple[Caption, ...]:
+    """Every kind of caption, bad ones first."""
+    return (
+        Caption("missing", None, "no-caption"),
+        Caption("empty", b"", "no-caption", ""),
+        Caption("blank", b" \n\t \r\n", "no-caption", " \t "),
+        Caption("invisible", "\u200b\u2060\u00ad".encode(), "no-caption", "\u200b\u2060\u00ad"),
+        Caption("only-a-mark", b"\xef\xbb\xbf", "no-caption", "\ufeff"),
+        Caption("one-megabyte", b"word " * 200_000, "caption-too-long", "word " * 200_000),
+        Caption("beyond-a-megabyte", b"word " * 250_000, "caption-too-long"),
+        Caption("latin-1", "ein Bär im Café".encode("latin-1"), "not-utf8"),
+        Caption("cut-inside-a-character", "ein Bär".encode()[:6], "not-utf8"),
+        Caption("zero-inside", b"a\0dog", "not-text", "a\0dog"),
+        Caption("wide-without-mark", "a red bird".encode("utf-16-le"), "not-text", "a\0 \0r\0e\0d\0"),
+        Caption("half-of-wide", b"\xff\xfea", "not-utf8"),
+        Caption("wide", "a red bird".encode("utf-16"), None, "a red bird"),
+        Caption("with-mark", b"\xef\xbb\xbfa red bird", None, "\ufeffa red bird"),
+        Caption("markup", b"[bold]<b>$(rm -rf /)</b>%s{}", None, "[bold]<b>$(rm -rf /)</b>%s{}"),
+        Caption("pictographs", "🐶🏽‍🦰".encode(), None, "🐶🏽‍🦰"),
+        Caption("right-to-left", "\u202eكلب".encode(), None, "\u202eكلب"),
+        Caption("long", b"word " * 2_000, None, "word " * 2_000),
+    )
+
+
+GOOD = 12  # good pairs among the rest
+Expected = dict[str, str | None]  # id, or the name of a fault in the ledger -> cause; None is kept
+
+
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _good(number: int) -> bytes:
+    return saved(noise(seed=number), "PNG")
+
+
+def images_into(root: Path) -> dict[str, tuple[str, str | None]]:
+    """Write every picture, and paths that are no picture; gives id -> (path, cause), where the cause of bytes is found on decoding."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for number in range(GOOD):
+        _put(root / f"good-{number:02}.png", _good(number))
+        found[f"good-{number:02}"] = f"good-{number:02}.png", None
+    for kind in pictures():
+        _put(root / f"{kind.name}{kind.extension}", kind.data)
+        found[kind.name] = f"{kind.name}{kind.extension}", kind.cause
+    return found
+
+
+def paths_into(root: Path) -> dict[str, tuple[str, str]]:
+    """Things with an image's name that are none; gives id -> (path, cause), which is known without decoding."""
+    outside = root.parent / "outside.png"
+    _put(outside, _good(0))
+    make_pipe(root / "pipe.png")
+    (root / "folder.png").mkdir()
+    (root / "dangling.png").symlink_to("nowhere.png")
+    (root / "circle.png").symlink_to("circle.png")
+    (root / "device.png").symlink_to("/dev/zero")
+    return {
+        "pipe": ("pipe.png", "not-a-file"),
+        "folder": ("folder.png", "not-a-file"),
+        "dangling": ("dangling.png", "missing-file"),
+        "circle": ("circle.png", "missing-file"),
+        "device": ("device.png", "not-a-file"),
+        "gone": ("gone.png", "missing-file"),
+        "../outside": ("../outside.png", "outside-folder"),
+        "../../../etc/passwd": ("../../../etc/passwd", "outside-folder"),
+        "etc/shadow-not-there": ("/etc/shadow-not-there.png", "missing-file"),
+        "http://x.org/a": ("http://x.org/a.png", "is-url"),
+        "zero\ufffdinside": ("zero\0inside.png", "not-a-path"),
+        "n" * 117 + "...": ("n" * 300 + ".png", "not-a-path"),
+        "m/" * 58 + "m...": ("m/" * 3000 + "m.png", "not-a-path"),
+        "drawing": ("drawing.svg", "unsupported-format"),
+        "photo": ("photo.heic", "unsupported-format"),
+    }
+
+
+def folder_into(root: Path) -> Expected:
+    """A folder of pictures with text beside them."""
+    expected: Expected = {}
+    for name, (path, cause) in images_into(root).items():
+        _put((root / path).with_suffix(".txt"), f"a caption of {name}".encode())
+        expected[name] = cause
+    for kind in captions():
+        _put(root / f"caption-{kind.name}.png", _good(0))
+        if kind.data is not None:
+            _put(root / f"caption-{kind.name}.txt", kind.data)
+        expected[f"caption-{kind.name}"] = kind.cause
+    for name, record in {"broken": b'{"caption": "a', "list": b"[1]", "deep": b"[" * 100_000, "latin": b'{"caption": "caf\xe9"}'}.items():
+        _put(root / f"record-{name}.png", _good(0))
+        _put(root / f"record-{name}.json", record)
+        expected[f"record-{name}"] = "not-utf8" if name == "latin" else "not-json"
+    for path, cause in paths_into(root).values():
+        if cause in ("not-a-file", "missing-file") and os.path.lexists(root / path):
+            expected[path] = "symlink-loop" if path == "circle.png" else cause
+    (root / "loop").symlink_to(root)
+    make_pipe(root / "pipe-beside.txt")
+    _put(root / "alone.txt", b"no image")
+    _put(root / "drawing.svg", b"<svg/>")
+    _put(root / "linked/inside.txt", b"a picture through a link that leaves the folder")
+    (root / "linked/inside.png").symlink_to(root.parent / "outside.png")
+    with open(os.fsencode(root) + b"/not-\xff-text.png", "wb") as file:
+        file.write(_good(0))
+    for hidden in (".hidden.png", "__MACOSX/._good.png", "Thumbs.db", "._good-00.png"):
+        _put(root / hidden, b"x")
+    return expected | {
+        "loop": "symlink-loop",
+        "pipe-beside.txt": "not-a-file",
+        "alone.txt": "no-image",
+        "drawing.svg": "unsupported-format",
+        "not-\ufffd-text.png".replace("\ufffd", "?"): "not-utf8",
+        "linked/inside": None,
+    }
+
+
+def table_rows(root: Path) -> tuple[list[dict[str, str]], Expected]:
+    """Rows with `image` and `caption` for every picture, path and caption that a table can hold."""
+    rows: list[dict[str, str]] = []
+    expected: Expected = {}
+    for name, (path, cause) in images_into(root).items():
+        rows.append({"image": path, "caption": f"a caption of {name}"})
+        expected[name] = cause
+    for name, (path, cause) in paths_into(root).items():
+        rows.append({"image": path, "caption": "a path that is no picture"})
+        expected[name] = cause
+    for kind in captions():
+        if kind.text is not None:
+            _put(root / f"caption-{kind.name}.png", _good(0))
+            rows.append({"image": f"caption-{kind.name}.png", "caption": kind.text})
+            expected[f"caption-{kind.name}"] = kind.cause
+    return rows, expected
+
+
+def csv_into(root: Path) -> tuple[Path, Expected]:
+    """A table with a mark at its beginning, semicolons, and every kind of row."""
+    rows, expected = table_rows(root)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, ["image", "caption"], delimiter=";")
+    writer.writeheader()
+    writer.writerows(rows)
+    for name in ("two", "lines", "before", "open", "behind"):
+        _put(root / f"{name}.png", _good(1))
+    tail = [
+        *["two.png;too;many", "lonely", "", 'lines.png;"two\nlines"', "before.png;a row before", 'open.png;"a quote that opens'],
+        *["behind.png;a row behind", ";no image", "lines.png;a second caption of the same image"],
+    ]
+    text = ("\ufeff" + stream.getvalue()).encode() + "\n".join(tail).encode() + b"\nbefore.png;caf\xe9 \xff\n"
+    (root / "pairs.csv").write_bytes(text)
+    first = stream.getvalue().count("\n")  # lines before the tail, of which one row has two lines
+    return root / "pairs.csv", expected | {
+        f"line {first + 1}": "wrong-columns",
+        f"line {first + 2}": "wrong-columns",
+        f"line {first + 7}": "open-quote",
+        f"line {first + 9}": "no-image",
+        f"line {first + 11}": "not-utf8",
+        "lines": None,
+        "before": None,
+        "behind": None,
+    }
+
+
+def jsonl_into(root: Path) -> tuple[Path, Expected]:
+    """Objects a line, with lines that are none."""
+    rows, expected = table_rows(root)
+    good = [json.dumps(row, ensure_ascii=False).encode() for row in rows]
+    for name in ("listed", "odd", "surrogate"):
+        _put(root / f"{name}.png", _good(2))
+    bad = {
+        b'{"image": "good-00.png", "caption": "cut': "not-json",
+        b"[1, 2]": "not-json",
+        b'"text"': "not-json",
+        b"null": "not-json",
+        b"[" * 5000: "not-json",
+        b'{"image": "good-00.png", "caption": ' + b"9" * 5000 + b"}": "not-json",
+        b'{"image": "good-00.png", "caption": "caf\xe9"}': "not-utf8",
+        b'{"image": "surrogate.png", "caption": "\\ud800"}': "not-utf8",
+    }
+    odd = [
+        b'{"image": ["listed.png"], "caption": "one path in a list"}',
+        b'{"image": "odd.png", "caption": ["two", "captions"], "extra": {"deep": [1]}}',
+        b'{"image": {"path": "odd.png"}, "caption": "a path in a record"}',
+        b'{"caption": "no image"}',
+        b'{"image": null, "caption": "no image"}',
+        b'{"image": 7, "caption": "a number"}',
+    ]
+    (root / "pairs.jsonl").write_bytes(b"\n".join([*good, *bad, b"", *odd]) + b"\n")
+    behind = len(good) + len(bad) + 1
+    faults = {f"line {len(good) + number}": cause for number, cause in enumerate(bad.values(), start=1)}
+    extra: Expected = {
+        "listed": None,
+        "odd": None,
+        '{"path": "odd': "missing-file",
+        f"line {behind + 4}": "no-image",
+        f"line {behind + 5}": "no-image",
+        "7": "missing-file",
+    }
+    return root / "pairs.jsonl", expected | faults | extra
+
+
+def parquet_paths_into(root: Path) -> tuple[Path, Expected]:
+    """A Parquet file that names image files."""
+    rows, expected = table_rows(root)
+    columns = {name: [row[name].encode() for row in rows] for name in ("image", "caption")}
+    _put(root / "spoiled.png", _good(1))
+    columns["image"] += [b"spoiled.png", None]
+    columns["caption"] += [b"caf\xe9", b"no image"]
+    as_bytes = {name: pa.array(values, pa.binary()) for name, values in columns.items()}
+    table = pa.table({name: pa.Array.from_buffers(pa.string(), len(values), values.buffers()) for name, values in as_bytes.items()})
+    pq.write_table(table, root / "pairs.parquet")
+    return root / "pairs.parquet", expected | {"spoiled": "not-utf8", f"line {len(rows) + 2}": "no-image"}
+
+
+def parquet_bytes_into(root: Path) -> tuple[Path, Expected]:
+    """A Parquet file that holds images, in several row groups."""
+    rows: list[tuple[str, bytes | None, str | None, str | None]] = [(f"good-{n:02}", _good(n), "a good pair", None) for n in range(GOOD)]
+    rows += [(kind.name, kind.data, f"a caption of {kind.name}", kind.cause) for kind in pictures()]
+    rows += [(f"caption-{kind.name}", _good(0), kind.text, kind.cause) for kind in captions() if kind.text is not None or kind.data is None]
+    rows += [("null-image", None, "no image", "no-image")]
+    names, images, texts, causes = zip(*rows, strict=True)
+    root.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"id": names, "image": pa.array(images, pa.binary()), "caption": texts}), root / "held.parquet", row_group_size=20)
+    return root / "held.parquet", dict(zip(names, causes, strict=True))
+
+
+def tar_into(path: Path, *, cut: bool = True) -> Expected:
+    """A tar of every picture and caption, links, repeated and escaping names; `cut` ends it inside its last sample."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    expected: Expected = {}
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as file:
+
+        def add(name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname, member.size = kind, target, len(data)
+            file.addfile(member, io.BytesIO(data))
+
+        def pair(key: str, image: bytes, text: bytes | None = b"a caption", extension: str = ".png") -> None:
+            add(key + extension, image)
+            if text is not None:
+                add(f"{key}.txt", text)
+
+        for number in range(GOOD):
+            pair(f"good-{number:02}", _good(number))
+            expected[f"good-{number:02}"] = None
+        for kind in pictures():
+            pair(kind.name, kind.data, extension=kind.extension)
+            expected[kind.name] = kind.cause
+        for kind in captions():
+            pair(f"caption-{kind.name}", _good(0), kind.data)
+            expected[f"caption-{kind.name}"] = kind.cause
+        pair("good-00", _good(1))  # the key again
+        pair("../escape", _good(1))
+        pair("/absolute", _good(1))
+        pair("n" * 150, _good(1))
+        add("soft.png", kind=tarfile.SYMTYPE, target="good-00.png")
+        add("device.png", kind=tarfile.CHRTYPE)
+        add("hard.png", kind=tarfile.LNKTYPE, target="good-01.png")
+        add("hard.txt", b"a picture that is a hard link")
+        add("alone.txt", b"no image")
+        add("record.png", _good(1))
+        add("record.json", b"{")
+        add("vector.svg", b"<svg/>")
+        add("vector.txt", b"a drawing")
+        add("__MACOSX/._good-00.png", b"x")
+        pair("last", hostile_tail())
+    expected |= {
+        f"{path.name}/good-00": "duplicate-key",
+        "../escape": "outside-folder",
+        "/absolute": "outside-folder",
+        "n" * 150: None,
+        "soft.png": "not-a-file",
+        "device.png": "not-a-file",
+        "hard": None,
+        "alone": "no-image",
+        "record": "not-json",
+        "vector": "unsupported-format",
+    }
+    if not cut:
+        return expected | {"last": None}
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"last.png") + 512 + 700])
+    return expected | {path.name: "truncated-shard"}
+
+
+def hostile_tail() -> bytes:
+    """The last picture of a tar, large enough to be cut inside."""
+    return saved(noise(64, 64), "PNG")

@@ -173,7 +173,7 @@ def test_broken_pictures_are_found_when_cached_and_take_no_part(folder):
     manifest = manifest_of(folder, broken=(3, 11), without_text=(5,))
     loader = loader_of(manifest)
     assert [row for row, _ in loader.faults] == [3, 5, 11]
-    assert dict(loader.faults)[5] == "no-caption"
+    assert dict(loader.faults)[5] == "no-text"
     assert dict(loader.faults)[3] == "broken-image"
     rows = {row for batch in take(loader.batches(), 25) for row in batch.rows.tolist()}
     assert rows == set(range(23)) - {3, 5, 11}

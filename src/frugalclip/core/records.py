@@ -1,6 +1,6 @@
 """The run directory: the only hand-over between verbs.
 
-Layout: `recipe.yaml`, `metrics.jsonl`, `metrics.json`, `environment.json`, `checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`.
+Layout: `recipe.yaml`, `metrics.jsonl`, `metrics.json`, `environment.json`, `ledger.parquet`, `checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`.
 Files appear whole or not at all; `metrics.jsonl` only grows, and is cut back to the checkpoint when a run resumes.
 """
 
@@ -65,6 +65,7 @@ class RunDirectory:
     environment = property(lambda self: self.path / "environment.json")
     checkpoints = property(lambda self: self.path / "checkpoints")
     report = property(lambda self: self.path / "report.html")
+    ledger = property(lambda self: self.path / "ledger.parquet")
     card = property(lambda self: self.path / "MODEL_CARD.md")
 
     def is_run(self) -> bool:

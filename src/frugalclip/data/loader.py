@@ -34,7 +34,7 @@ from frugalclip.data.views import CLIP_MEAN, CLIP_STD, ViewConfig, make_view, so
 __all__ = ["Loader", "TextConfig", "epoch_order"]
 
 _PROBED = 64  # pictures whose header is read to see how large the originals are
-NO_TEXT = "no-caption"  # cause of a sample in which a text view finds nothing
+NO_TEXT = "no-text"  # cause of a sample in which a text view finds nothing
 
 
 class Loader:

@@ -32,6 +32,7 @@ class DataConfig(Settings):
     weights: str = Field("auto", description="how often to draw a row: auto (the column weight, if any), none, or a field that holds numbers")
     workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
     cache_bytes: int = Field(2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory")
+    max_bad: float = Field(0.01, ge=0, le=1, description="share of bad samples that a run puts up with; beyond it, it stops and names them")
 
 
 DataSection = Annotated[DataConfig, BeforeValidator(shorthand("path"))]

@@ -8,7 +8,7 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from frugalclip.core.errors import DataError, FrugalclipError, RecipeError, Trai
 from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
 from frugalclip.core.types import Batch
+from frugalclip.data.ledger import Ledger
 from frugalclip.data.loader import Loader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import sampling_weights
@@ -29,6 +30,7 @@ from frugalclip.data.texts import texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.training.budget import Budget, Rows
 from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
 from frugalclip.training.engine import Engine, build_engine
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
@@ -72,6 +74,7 @@ class TrainingResult:
     validation: Manifest | None
     training: Manifest
     notes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)  # cause -> samples that could not be used
 
 
 def pick_device(name: str) -> torch.device:
@@ -99,7 +102,9 @@ def pick_precision(name: str, device: torch.device) -> Precision:
 class Trainer:
     """The parts of one run."""
 
-    def __init__(self, recipe: Recipe, everything: Manifest, run: RunDirectory) -> None:
+    def __init__(
+        self, recipe: Recipe, everything: Manifest, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()
+    ) -> None:
         self.recipe, self.run_directory = recipe, run
         self.device = pick_device(recipe.device)
         distributed.start(self.device)
@@ -111,6 +116,9 @@ class Trainer:
         self.training, self.validation, self.notes = parts.train, parts.validation, parts.notes
         if not len(self.training):
             raise DataError(f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'.")
+        self.budget = Budget(recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command)
+        self._counted = 0  # of the loader's faults
+        self.budget.enforce()  # what reading found needs no decoding
         self.tokenizer = self._tokenizer()
         self.network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed).to(
             self.device
@@ -133,6 +141,10 @@ class Trainer:
         )
         self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
         self.engine: Engine = build_engine(self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch)
+        if self.watch is not None:
+            self.budget.meet(self.watch.faults)
+        self.count_bad()
+        self.budget.enforce()
         self.advisor = Advisor(steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max)
         self.step, self.stopwatch = 0, Stopwatch()
 
@@ -162,6 +174,12 @@ class Trainer:
             cache=recipe.data.cache_bytes,
             device=self.device if self.device.type != "cpu" else None,
         )
+
+    def count_bad(self) -> bool:
+        """Count what this process has met so far; True when some of it is new."""
+        new = self.loader.faults[self._counted :]
+        self._counted += len(new)
+        return self.budget.meet((self.training.ids[row], cause) for row, cause in new)
 
     def parameters(self) -> int:
         """Trained parameters of the model, without the objectives' heads."""
@@ -206,7 +224,16 @@ def _lost_peers_explained(trainer: Trainer) -> Iterator[None]:
         ) from error
 
 
-def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume: bool = False, listener: Listener | None = None) -> TrainingResult:
+def train_run(
+    recipe: Recipe,
+    everything: Manifest,
+    run: RunDirectory,
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+    read: Ledger | None = None,
+    command: Sequence[str] = (),
+) -> TrainingResult:
     """Train a recipe on a data set into a run directory.
 
     Args:
@@ -215,12 +242,15 @@ def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume
         run: where the run is recorded; without `resume` it must not hold one.
         resume: go on from the last checkpoint, bit for bit on a CPU.
         listener: sees rows and notes as they come.
+        read: what was left out while the data set was read; it counts against `data.max_bad`, and the run's ledger names it.
+        command: words that started the run, for messages.
 
     Raises:
+        DataError: when more of the data is bad than `data.max_bad` allows.
         TrainingError: when the loss is not finite; the last checkpoint is intact.
     """
     listener = listener if listener is not None and distributed.is_main() else Silent()
-    trainer = Trainer(recipe, everything, run)
+    trainer = Trainer(recipe, everything, run, read=read, command=command)
     _begin(trainer, resume=resume, listener=listener)
     scaler = torch.amp.GradScaler(enabled=trainer.precision == "fp16")
     listener.started(trainer)
@@ -244,6 +274,7 @@ def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume
             _record(trainer, row, listener=listener)
             if (trainer.step % every == 0) if every else is_point:
                 _save(trainer)
+            _watch_budget(trainer, is_point=is_point)
         if trainer.step < trainer.steps:
             _save(trainer)
             listener.note(
@@ -261,7 +292,18 @@ def train_run(recipe: Recipe, everything: Manifest, run: RunDirectory, *, resume
         validation=trainer.validation,
         training=trainer.training,
         notes=trainer.notes,
+        left_out=trainer.budget.counts(),
     )
+
+
+def _watch_budget(trainer: Trainer, *, is_point: bool) -> None:
+    """Count pictures that failed on the way, and stop where they are too many."""
+    if not trainer.count_bad() or (distributed.is_active() and not is_point):
+        return
+    if trainer.budget.is_exceeded:
+        _save(trainer)
+    trainer.budget.enforce(step=trainer.step)
+    trainer.budget.write()
 
 
 def evaluation_points(steps: int, points: int) -> set[int]:
@@ -280,17 +322,20 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
         trainer.step = state["step"]
         trainer.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
         trainer.advisor.given |= set(state["advice_given"])
+        trainer.budget.restore()
     if distributed.is_main():
         if trainer.step == 0:
             run.path.mkdir(parents=True, exist_ok=True)
             write_atomically(run.recipe, trainer.recipe.to_yaml())
             write_json(run.environment, environment() | {"precision": trainer.precision, "processes": distributed.world_size()})
         run.cut_rows(after_step=trainer.step)
+        trainer.budget.write()
         for recent in list(run.rows())[-(trainer.advisor.recent.maxlen or 1) :]:
             trainer.advisor.recent.append(recent)  # so that advice comes when it would have come
     distributed.barrier()
-    for note in trainer.notes:
-        listener.note(note)
+    for note in [*trainer.notes, trainer.budget.in_words()]:
+        if note:
+            listener.note(note)
 
 
 def _update(trainer: Trainer, batch: Batch, *, rate: float, scaler: torch.amp.GradScaler) -> StepResult:

@@ -12,9 +12,9 @@ from rich.text import Text
 from frugalclip.core import distributed
 from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.records import RunDirectory, write_json
+from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
+from frugalclip.data.sources import read_source
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
 from frugalclip.report.gallery import build_gallery
 from frugalclip.report.run import write_run_report
@@ -81,9 +81,10 @@ def train(recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume
     if resolved.data.path is None:
         raise RecipeError(f"recipe '{resolved.name}' names no data; add data=PATH, or data=sample for the pairs that ship with the package.")
     listener = ConsoleListener(Console())
-    everything = open_data(resolved.data.path, columns=resolved.data.columns or None)
+    source = read_source(resolved.data.path, columns=resolved.data.columns or None)
+    command = ("frugalclip", "train", recipe, *overrides)
     try:
-        result = train_run(resolved, everything, run, resume=resume, listener=listener)
+        result = train_run(resolved, source.manifest, run, resume=resume, listener=listener, read=source.ledger, command=command)
     finally:
         listener.close()
     if result.is_finished and distributed.is_main():
@@ -119,6 +120,7 @@ def finish(run: RunDirectory, result: TrainingResult, evaluations: list[dict[str
         "samples_per_second": round(result.samples_seen / max(result.seconds, 1e-9), 1),
         "training_rows": len(result.training),
         "notes": result.notes,
+        "left_out": result.left_out,
     }
     write_json(run.summary, {"evaluations": evaluations, "training": training})
     pictures = shown if shown is not None else result.validation
@@ -132,7 +134,7 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
     """The recipe to run: as given for a new run, as recorded for one that goes on."""
     given = load_recipe(name, overrides)
     if not run.is_run():
-        if run.path.is_dir() and any(run.path.iterdir()):
+        if run.path.is_dir() and any(path != run.ledger for path in run.path.iterdir()):  # a run that bad data stopped leaves its ledger
             raise RecipeError(f"--out {run.path} is not empty and holds no run; choose a new folder.")
         if run.path.is_file():
             raise RecipeError(f"--out {run.path} is a file; choose a folder.")
@@ -140,9 +142,12 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
     if not resume:
         raise RecipeError(f"--out {run.path} already holds a run; add --resume to go on with it, or choose another folder.")
     recorded = validate_recipe(read_yaml(run.recipe))
+    if any(word.startswith("data.max_bad=") for word in overrides):  # how much bad data is put up with changes no number: it may change on the way
+        recorded = recorded.model_copy(update={"data": recorded.data.model_copy(update={"max_bad": given.data.max_bad})})
+        write_atomically(run.recipe, recorded.to_yaml())
     old, new = recorded.model_dump(mode="json"), given.model_dump(mode="json")
     changed = [key for key in old if old[key] != new[key]]
-    if changed and overrides:
+    if changed and set(overrides) - {word for word in overrides if word.startswith("data.max_bad=")}:
         raise RecipeError(f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder.")
     if given.name != recorded.name:
         raise RecipeError(

@@ -1,0 +1,155 @@
+"""How much bad data a run puts up with, and the ledger that says of every sample what became of it.
+
+A sample is bad when something is wrong with it, found on reading (no caption, a missing file) or on decoding (a broken picture); rows that a
+condition leaves out are not. The share is what is lost on reading plus what is lost of the rows that this run uses; beyond `data.max_bad` the
+run stops. Fewer than `LEAST` bad samples never stop one: of 20 samples a single one would be 5 %. With `data.max_bad=0` any one does.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from frugalclip.core import distributed
+from frugalclip.core.errors import DataError
+from frugalclip.core.records import RunDirectory
+from frugalclip.data.ledger import DROPPED, NO_DAMAGE, REASONS, Fault, Ledger, read_ledger
+from frugalclip.data.manifest import Manifest
+from frugalclip.training.recipe import DataConfig
+
+LEAST = 3
+_NAMED = 3  # examples of each cause
+_STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares that are suggested
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a data set and which of them a run uses."""
+
+    everything: Manifest
+    training: Manifest
+    validation: Manifest | None
+
+    def used(self) -> int:
+        """Rows that are trained on or watch the run."""
+        return len(self.training) + (len(self.validation) if self.validation is not None else 0)
+
+
+class Budget:
+    """Bad samples of one run, counted against `data.max_bad`.
+
+    Args:
+        config: the recipe's section `data`.
+        rows: what the run uses.
+        run: where the ledger is written.
+        read: what was left out while the data set was read; None where it came as a manifest.
+        command: words that start the run, without `--out`, for the message.
+    """
+
+    def __init__(self, config: DataConfig, rows: Rows, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()) -> None:
+        self.config, self.rows, self.run, self.command = config, rows, run, tuple(command)
+        self.read = read or Ledger()
+        self.found: dict[str, Fault] = {}  # id -> fault of a row that is used, found since
+        self._is_written = False
+
+    @property
+    def path(self) -> Path:
+        """Where the run's ledger lies."""
+        return self.run.ledger
+
+    @property
+    def bad(self) -> list[Fault]:
+        """Every bad sample so far, those of reading first."""
+        return self.read.bad + [fault for fault in self.found.values() if fault.reason not in NO_DAMAGE]
+
+    @property
+    def share(self) -> float:
+        """Bad samples as a fraction, from 0 to 1: of those read, plus of those used."""
+        seen = len(self.rows.everything) + len(self.read.faults)
+        found = len(self.bad) - len(self.read.bad)
+        return min(len(self.read.bad) / max(seen, 1) + found / max(self.rows.used(), 1), 1.0)
+
+    @property
+    def is_exceeded(self) -> bool:
+        least = LEAST if self.config.max_bad > 0 else 1
+        return len(self.bad) >= least and self.share > self.config.max_bad
+
+    def meet(self, faults: Iterable[tuple[str, str]]) -> bool:
+        """Take note of samples that cannot be used; the same one may be met often.
+
+        Args:
+            faults: (id, cause) of each.
+
+        Returns:
+            True when some were not known yet.
+        """
+        new = {id: Fault(id, cause) for id, cause in faults if id not in self.found}
+        self.found |= new
+        self._is_written = self._is_written and not new
+        return bool(new)
+
+    def restore(self) -> None:
+        """Take up what an earlier part of the run had met."""
+        if self.path.is_file():
+            rows = read_ledger(self.path).to_pylist()
+            used = {*self.rows.training.ids, *(self.rows.validation.ids if self.rows.validation is not None else ())}
+            dropped = [row for row in rows if row["status"] == DROPPED and row["reason"] != "filtered" and row["id"] in used]
+            self.meet((row["id"], row["reason"]) for row in dropped)
+
+    def enforce(self, *, step: int = 0) -> None:
+        """Stop a run whose data is worse than it puts up with.
+
+        Args:
+            step: steps taken; their checkpoint is taken to be saved.
+
+        Raises:
+            DataError: with counts and examples of each cause, the place of the ledger, and the commands that go on.
+        """
+        if self.is_exceeded:
+            self.write()
+            raise DataError(self._message(step))
+
+    def write(self) -> None:
+        """Write the run's ledger, on one process, where anything is new."""
+        if self._is_written or not distributed.is_main():
+            return
+        training, watched = self.rows.training.ids, self.rows.validation.ids if self.rows.validation is not None else []
+        kept = [id for id in [*training, *watched] if id not in self.found]
+        used = {*training, *watched}
+        ledger = Ledger([*self.read.faults, *self.found.values()], dict(self.read.remarks))
+        ledger.extend(Fault(id, "filtered", "data.where, or set aside") for id in self.rows.everything.ids if id not in used)
+        for id in watched:
+            ledger.remark(id, "watched")
+        ledger.write(self.path, kept=kept, seen=len(self.rows.everything) + len(self.read.faults))
+        self._is_written = True
+
+    def counts(self) -> dict[str, int]:
+        """Cause -> bad samples."""
+        return Ledger(self.bad).counts()
+
+    def in_words(self) -> str | None:
+        """One line for the log of a run that goes on, or None where nothing is bad."""
+        if not self.bad:
+            return None
+        counts = Ledger(self.bad).in_words()
+        return f"{len(self.bad):,} samples cannot be used ({counts}); every one is named in {self.path}"
+
+    def _message(self, step: int) -> str:
+        ledger, when = Ledger(self.bad), f" after step {step:,}" if step else ""
+        lines = [f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_bad allows {100 * self.config.max_bad:g} %:"]
+        for cause, count in ledger.counts().items():
+            named = [fault.id for fault in ledger.faults if fault.reason == cause][:_NAMED]
+            lines.append(f"  {count:>7,}  {cause}: {REASONS[cause]} ({', '.join(named)}{', …' if count > len(named) else ''})")
+        lines.append(f"Every one is named in {self.path}.")
+        if self.config.path and self.config.path != "sample":
+            lines.append(f"See all of them, and mend what can be mended: frugalclip data verify {shlex.quote(self.config.path)} --repair")
+        return "\n".join([*lines, f"Go on without them: {self._command(step)}"])
+
+    def _command(self, step: int) -> str:
+        """The same command with a share that is enough; more than enough in the middle of a run, which has not met every sample yet."""
+        wanted = 2 * self.share if step else self.share
+        setting = f"data.max_bad={next((share for share in _STEPS if share >= wanted), 1.0):g}"
+        words = [word for word in self.command if not word.startswith("data.max_bad=")]
+        if not words:
+            return f"set {setting}"
+        return shlex.join([*words, setting, "--out", str(self.run.path)]) + (" --resume" if step else "")
