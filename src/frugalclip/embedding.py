@@ -8,7 +8,7 @@ vectors get length one, taken over an evenly spaced sample, and kept in the stor
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -58,6 +58,7 @@ class Embedded:
     reused: int  # chunks
     seconds: float
     absent: tuple[Kind, ...] = ()  # asked for, but the data has none
+    unread: Mapping[str, int] = field(default_factory=dict)  # cause -> samples that were left out before, while the data set was read
 
 
 class ManifestVectors:

@@ -1,5 +1,6 @@
 """`frugalclip embed`: the vectors of a data set on disk, for search, probes and training on frozen features."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frugalclip.data.ledger import REASONS
-from frugalclip.data.sources import open_data
+from frugalclip.data.sources import read_source
 from frugalclip.data.store_format import Kind, StoreDtype
 from frugalclip.embedding import Embedded, What, embed_manifest
 from frugalclip.models import load
@@ -44,7 +45,8 @@ def embed(
     Raises:
         DataError: when the folder holds vectors of another model or of other data, saying what differs.
     """
-    manifest = open_data(path, where=where)
+    source = read_source(path)
+    manifest = source.manifest.where(where)
     encoder = load(model, device="cuda" if torch.cuda.is_available() else "cpu")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
@@ -54,7 +56,8 @@ def embed(
             bar.update(task, completed=done, total=total)
 
         options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
-        return embed_manifest(encoder, manifest, out, what=what, progress=progress, **options)
+        result = embed_manifest(encoder, manifest, out, what=what, progress=progress, **options)
+    return replace(result, unread=source.ledger.counts())
 
 
 def show(result: Embedded) -> None:
@@ -76,6 +79,7 @@ def show(result: Embedded) -> None:
 def _remarks(result: Embedded) -> list[str]:
     store, summary = result.store, result.store.head.summary
     lines = [f"pictures without a vector: {count:,} ({REASONS.get(cause, cause)})" for cause, count in store.head.missing.items()]
+    lines += [f"samples left out while reading: {count:,} ({REASONS.get(cause, cause)})" for cause, count in result.unread.items()]
     lines += [f"{_PLURAL[kind]}: none in this data, so none are stored" for kind in result.absent]
     if "text" in summary and summary["text"].truncated:
         lines.append(f"captions longer than the model reads, so that their end was cut: {summary['text'].truncated:,}")

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from rich.table import Table
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import write_json
+from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
+from frugalclip.data.sources import open_data, read_source
 from frugalclip.evaluation.fewshot import evaluate_fewshot
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
 from frugalclip.evaluation.protocol import Layer, evaluate_retrieval, evaluate_zeroshot
@@ -86,7 +88,7 @@ def evaluate(
     for name in sorted({*given, *(["floors"] if floors else [])} - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
     loaded = load(model) if isinstance(model, (str, Path)) else model
-    everything = data if isinstance(data, Manifest) else open_data(data)
+    everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
     known: dict[str, Any] = {name: value for name, value in given.items() if name in TASKS[task].options}
     if "features" in known:
         known["layer"] = known.pop("features")
@@ -95,10 +97,18 @@ def evaluate(
     if floors and "floors" in TASKS[task].options:
         known["training"] = _training_data(loaded, floors_data)
     result = TASKS[task].run(loaded, everything.where(where), where=where, group=group, **known)
+    if unread.faults:  # beside what a condition or a broken picture leaves out
+        result["left_out"] = dict(sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter()))
     result["model_path"] = str(model) if isinstance(model, (str, Path)) else None
     if json is not None:
         write_json(Path(json), result)
     return result
+
+
+def _read(path: str | Path) -> tuple[Manifest, Ledger]:
+    """A data set, and what was left out while reading it."""
+    source = read_source(path)
+    return source.manifest, source.ledger
 
 
 def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:
