@@ -200,7 +200,8 @@ def evaluate(
     classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,
     prompts: Annotated[str | None, typer.Option(metavar="SET", help="A prompt set, or a file with one {} a line.", show_default=False)] = None,
     language: Annotated[str | None, typer.Option(metavar="L", help="Language of the captions, such as de.", show_default=False)] = None,
-    floors: Annotated[bool, typer.Option("--floors", metavar="", help="Also compute what pixels alone reach.")] = False,
+    floors: Annotated[bool, typer.Option("--floors", metavar="", help="Also compute what copying from the training pictures reaches.")] = False,
+    floors_model: Annotated[str | None, typer.Option(metavar="MODEL", help="Frozen encoder for the feature floor.", show_default=False)] = None,
     floors_data: Annotated[str | None, typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(metavar="F", help="Field whose equal values intervals draw together.", show_default=False)] = None,
     features: Annotated[str | None, typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False)] = None,
@@ -220,6 +221,7 @@ def evaluate(
             prompts=prompts,
             language=language,
             floors=floors,
+            floors_model=floors_model,
             floors_data=floors_data,
             group=group,
             features=features,  # pyright: ignore[reportArgumentType]  (the verb names the known ones)
@@ -285,6 +287,30 @@ def manifest(
 
     places, columns = _places_and_columns(paths)
     verb.show_manifest(verb.manifest(places, out=out, where=where, columns=columns))
+
+
+@data.command(epilog=_PATHS)
+def convert(
+    paths: DataPaths,
+    *,
+    to: Annotated[Literal["tar", "parquet"], typer.Option(help="WebDataset tars, or Parquet shards that Hugging Face's datasets opens too.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the shards; called again, it goes on there.")],
+    where: Where = None,
+    size: Annotated[int | None, typer.Option(min=1, metavar="N", help="Shrink to N pixels on the shorter side.", show_default=False)] = None,
+    format: Annotated[Literal["keep", "jpeg", "webp", "png"], typer.Option(help="Of the pictures.")] = "keep",
+    samples_per_shard: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of one shard, at most.")] = 5000,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default the cores, at most 8.", show_default=False)] = None,
+    shuffle: Annotated[int | None, typer.Option(min=0, metavar="SEED", help="Put samples in a random order.", show_default=False)] = None,
+) -> None:
+    """Write pictures, captions and fields as shards.
+
+    A broken picture is left out, and the ledger says why.
+    """
+    from frugalclip.verbs import data_convert as verb
+
+    places, columns = _places_and_columns(paths)
+    options = {"size": size, "format": format, "samples_per_shard": samples_per_shard, "workers": workers, "shuffle": shuffle}
+    verb.show_convert(verb.convert(places, to=to, out=out, where=where, columns=columns, **options))
 
 
 def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:

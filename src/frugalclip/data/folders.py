@@ -16,7 +16,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.captions import decoded, mended, readable, readable_by_language
 from frugalclip.data.columns import CAPTION_NAMES, column_of
 from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
-from frugalclip.data.languages import is_code, languages_beside, texts_in, training_captions
+from frugalclip.data.languages import is_code, languages_beside, languages_in, texts_in, training_captions
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, is_number, make_manifest
 
@@ -132,6 +132,11 @@ def _read_record(record: Any, result: Beside) -> None:
     if not isinstance(record, dict):
         raise ValueError(f"the JSON beside is a {type(record).__name__}, expected an object")
     json.dumps(record, ensure_ascii=False).encode()  # lone surrogates are valid JSON and no text
+    if ID_KEY in record:  # written by `data convert`: keys are what they are called
+        result.captions = texts_in(record.get("captions"))
+        result.by_language = languages_in(record.get("captions_by_language"))
+        result.fields = {key: value for key, value in record.items() if key not in ("captions", "captions_by_language")}
+        return
     result.by_language, taken = languages_beside(record)
     record = {name: value for name, value in record.items() if name not in taken}
     if isinstance(every := record.get("captions"), list) and _says_the_same(result.captions, listed := texts_in(every)):

@@ -26,6 +26,7 @@ pc: Any = pyarrow.compute  # its functions are made at import, out of sight of t
 
 VERSION = b"1"
 VERSION_KEY = b"frugalclip.manifest"
+SHARD_KEY = b"frugalclip.shard"  # in the schema of a Parquet file that `data convert` wrote
 RESERVED = ("id", "image", "captions", "captions_by_language", "weight")
 
 IMAGE = pa.struct(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from frugalclip.core.errors import DataError
 from frugalclip.data.columns import choose, features_of, holds_bytes, label_names, named_labels
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, image_places, plain_types
+from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest, plain_types
 from frugalclip.data.rows import Raw
 from frugalclip.data.tables import assemble, inside_manifest, with_paths
 
@@ -24,6 +24,8 @@ def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: L
     """
     try:
         file = pq.ParquetFile(path)
+        if SHARD_KEY in (file.schema_arrow.metadata or {}):
+            return _converted(file, path, ledger)
         features = features_of(file.schema_arrow)
         first, _ = valid_text(plain_types(file.read_row_group(0) if _is_small(file) else _first_rows(file)))
         roles = choose(named_labels(first, features), columns, where=str(path), labels=label_names(features))
@@ -39,6 +41,29 @@ def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: L
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
     return inside_manifest(raw, roles, path, places, reasons, ledger, notes)
+
+
+def _converted(file: pq.ParquetFile, path: Path, ledger: Ledger) -> Manifest:
+    """A shard of `data convert`, whose columns are what they are called."""
+    names = [name for name in file.schema_arrow.names if name != "image"]
+    table = plain_types(file.read(columns=names))
+    places, reasons = _inside(file, path, "image.bytes")
+    for id, reason in zip(table["id"].to_pylist(), reasons, strict=True):
+        if reason:
+            ledger.drop(id, reason, path.name)
+    rows = pa.array([row for row, reason in enumerate(reasons) if not reason], pa.int64())
+    table = table.take(rows)
+    languages = table["captions_by_language"].to_pylist() if "captions_by_language" in names else None
+    return make_manifest(
+        ids=table["id"],
+        images=places.take(rows),
+        captions=table["captions"],
+        captions_by_language=languages and [[(code, texts) for code, texts in (value or {}).items() if texts] for value in languages],
+        weights=table["weight"] if "weight" in names else None,
+        fields={name: table[name] for name in names if name not in ("id", "captions", "captions_by_language", "weight")},
+        root=path.parent,
+        name=str(path),
+    )
 
 
 def valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
