@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from frugalclip.data.sources import open_data
-from frugalclip.evaluation.floors import PixelNeighbours, WordSimilarity, pixel_neighbours, thumbnails
+from frugalclip.evaluation.floors import Neighbours, WordSimilarity, pixel_neighbours, thumbnails
 from frugalclip.evaluation.zeroshot import zeroshot_task
 
 
@@ -51,7 +51,7 @@ def test_more_voters_average_and_distances_equal_the_direct_ones():
     generator = torch.Generator().manual_seed(0)
     training = torch.randint(0, 256, (40, 768), generator=generator).float()
     queries = torch.randint(0, 256, (9, 768), generator=generator).float()
-    neighbours = PixelNeighbours(training, [["cat"] if i % 2 else ["dog"] for i in range(40)], 40)
+    neighbours = Neighbours(training, [["cat"] if i % 2 else ["dog"] for i in range(40)], 40)
     places, differences = neighbours.nearest(queries, k=4, chunk=4)
     direct = (queries[:, None].double() - training[None].double()).square().sum(2)
     assert places.tolist() == direct.argsort(dim=1, stable=True)[:, :4].tolist()

@@ -56,12 +56,20 @@ def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
 
 def test_floors_stand_in_the_same_row(folder, capsys):
     result = evaluate(make_model(folder), data=folder, where="split=test", floors=True)
-    assert result["floors"]["pixel_nn_1"]["top1"] == 100
+    assert result["floors"]["pixel_nn_1"]["top1"] == result["floors"]["feature_nn_1"]["top1"] == 100
+    assert result["floors_about"]["features"].startswith("shape and colour")
     assert result["floors_about"]["training_rows"] == 4
     show(result)
     row = next(line for line in capsys.readouterr().out.splitlines() if "top 1 " in line)
     assert "33.33" in row
-    assert "100.00" in row
+    assert row.count("100.0/") == 2
+
+
+def test_any_model_can_be_the_frozen_encoder_of_the_feature_floor(folder, tmp_path):
+    make_model().save(tmp_path / "other")
+    result = evaluate(make_model(folder), data=folder, where="split=test", floors_model=tmp_path / "other")
+    assert "frozen encoder" in result["floors_about"]["features"]
+    assert result["floors"]["feature_nn_1"]["top1"] == 100  # equal pictures have equal features
 
 
 def test_the_classes_come_from_the_label_field_and_a_caption_can_be_asked_for(folder):

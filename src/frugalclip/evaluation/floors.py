@@ -1,13 +1,14 @@
 """What a method must beat before it has learned anything: copying the most similar training picture's words.
 
-The pixel floor squashes every picture to 16x16 RGB, finds the nearest training pictures by Euclidean distance, and lets their captions vote for
-the candidate whose words are most alike. For a name seen in training this is copying a label; for an unseen name it is a guess by shared words.
+A floor finds the nearest training pictures and lets their captions vote for the candidate whose words are most alike. For a name seen in
+training this is copying a label; for an unseen name it is a guess by shared words. Floors differ in how pictures are looked at: squashed to
+16x16 RGB (pixel), by shape and colour (see `descriptors`), or by a frozen encoder's features.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from frugalclip.evaluation.ranking import Scores
 SIDE = 16  # pixels of a thumbnail
 VOTERS = (1, 10)
 MOST_ROWS = 100_000  # training pictures looked at; more are thinned evenly, and the number is reported
+MOST_DESCRIBED = 20_000  # by shape and colour or a frozen encoder, which is slower
 ALMOST_EQUAL = 0.999  # the most that texts with the same words in another order may score
 NEAR_DUPLICATE = 4.0  # mean absolute difference of thumbnails, of 255
 
@@ -99,32 +101,35 @@ def _best(similarity: Tensor, entries: Sequence[Sequence[str]], texts: list[str]
     return result.scatter_reduce_(0, owners[:, None].expand(-1, result.shape[1]), similarity[sources], "amax")
 
 
-@dataclass(frozen=True)
-class PixelNeighbours:
-    """Thumbnails of training pictures and what they are called."""
+Look = Callable[[Manifest], tuple[Tensor, np.ndarray]]  # pictures -> (kept, width) numbers whose distances mean something, and the rows kept
 
-    thumbnails: Tensor  # (training, 768) float32, 0 to 255
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Training pictures as they are looked at, and what they are called."""
+
+    features: Tensor  # (training, width) float32
     names: list[list[str]]  # (training,) texts of each
     of: int  # training pictures before thinning
 
-    def nearest(self, thumbnails: Tensor, *, k: int = max(VOTERS), chunk: int = 256) -> tuple[Tensor, Tensor]:
-        """The training pictures nearest to each picture.
+    def nearest(self, features: Tensor, *, k: int = max(VOTERS), chunk: int = 256) -> tuple[Tensor, Tensor]:
+        """The training pictures nearest to each picture, by Euclidean distance.
 
         Args:
-            thumbnails: (pictures, 768).
+            features: (pictures, width).
             k: how many, nearest first; of equally near ones the first in the training data.
             chunk: pictures at a time.
 
         Returns:
-            (pictures, k) int64 places, and (pictures,) mean absolute difference to the nearest, of 255.
+            (pictures, k) int64 places, and (pictures,) mean absolute difference of the numbers of a picture and its nearest.
         """
-        lengths = self.thumbnails.square().sum(1)  # (training,)
+        lengths = self.features.square().sum(1)  # (training,)
         parts = []
-        for part in thumbnails.split(chunk):
-            distances = lengths - 2 * part @ self.thumbnails.T  # (chunk, training) squared, up to a constant of the row; whole numbers, so exact
+        for part in features.split(chunk):
+            distances = lengths - 2 * part @ self.features.T  # (chunk, training) squared, up to a constant of the row; exact for thumbnails
             parts.append(top_k(-distances, k)[1])
         places = torch.cat(parts) if parts else torch.zeros(0, min(k, len(self.names)), dtype=torch.int64)
-        return places, (thumbnails - self.thumbnails[places[:, 0]]).abs().mean(1)
+        return places, (features - self.features[places[:, 0]]).abs().mean(1)
 
     def scores(self, places: Tensor, candidates: Sequence[Sequence[str]]) -> Scores:
         """Votes of the neighbours for candidates: the mean similarity of their words.
@@ -161,7 +166,23 @@ def thumbnails(manifest: Manifest, *, workers: int | None = None) -> tuple[Tenso
     return decoded.pixels[torch.from_numpy(kept)].flatten(1).float(), kept
 
 
-def pixel_neighbours(training: Manifest, names: Sequence[list[str]], *, workers: int | None = None) -> PixelNeighbours:
+def find_neighbours(training: Manifest, names: Sequence[list[str]], look: Look, *, most: int) -> Neighbours:
+    """The training pictures that have a name, looked at.
+
+    Args:
+        training: what the model was trained on.
+        names: (rows,) texts of each row; rows without any are left out.
+        look: how pictures become numbers.
+        most: pictures at most; more are thinned evenly.
+    """
+    named = [row for row, texts in enumerate(names) if texts]
+    step = max(1, math.ceil(len(named) / most))
+    chosen = np.array(named[::step], dtype=np.int64)
+    features, kept = look(training.take(chosen))
+    return Neighbours(features, [names[row] for row in chosen[kept].tolist()], len(named))
+
+
+def pixel_neighbours(training: Manifest, names: Sequence[list[str]], *, workers: int | None = None) -> Neighbours:
     """Thumbnails of the training pictures that have a name.
 
     Args:
@@ -169,8 +190,4 @@ def pixel_neighbours(training: Manifest, names: Sequence[list[str]], *, workers:
         names: (rows,) texts of each row; rows without any are left out.
         workers: threads that decode.
     """
-    named = [row for row, texts in enumerate(names) if texts]
-    step = max(1, math.ceil(len(named) / MOST_ROWS))
-    chosen = np.array(named[::step], dtype=np.int64)
-    pixels, kept = thumbnails(training.take(chosen), workers=workers)
-    return PixelNeighbours(pixels, [names[row] for row in chosen[kept].tolist()], len(named))
+    return find_neighbours(training, names, lambda manifest: thumbnails(manifest, workers=workers), most=MOST_ROWS)

@@ -11,10 +11,12 @@ from torch import Tensor
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.floors import NEAR_DUPLICATE, VOTERS, PixelNeighbours, pixel_neighbours, thumbnails
+from frugalclip.evaluation.descriptors import descriptors
+from frugalclip.evaluation.floors import MOST_DESCRIBED, MOST_ROWS, NEAR_DUPLICATE, VOTERS, Look, Neighbours, find_neighbours, thumbnails
 from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
+from frugalclip.functional import unit
 
 Layer = Literal["embedding", "pooled"]
 
@@ -48,6 +50,7 @@ def evaluate_zeroshot(
     language: str | None = None,
     group: str | None = None,
     training: Manifest | None = None,
+    reference: Encoder | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -63,7 +66,8 @@ def evaluate_zeroshot(
         prompts: prompt set or file.
         language: language of the names.
         group: field of the bootstrap.
-        training: what the model was trained on; given, the pixel floor is measured too.
+        training: what the model was trained on; given, the floors are measured too.
+        reference: frozen encoder of the feature floor; default shapes and colours, see `descriptors`.
         draws: bootstrap draws.
         seed: of the bootstrap.
 
@@ -77,7 +81,7 @@ def evaluate_zeroshot(
     floors = {}
     if training is not None:
         names, _ = row_names(training, label_field=label_field if label_field in training.field_names else None, language=language)
-        floors = _floors(manifest.take(task.rows[kept]), training, names, lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s))
+        floors = _floors(manifest.take(task.rows[kept]), training, names, reference, lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s))
     return with_provenance("zeroshot", result, floors, model, manifest, where)
 
 
@@ -89,6 +93,7 @@ def evaluate_retrieval(
     language: str | None = None,
     group: str | None = None,
     training: Manifest | None = None,
+    reference: Encoder | None = None,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -101,7 +106,7 @@ def evaluate_retrieval(
     floors = {}
     if training is not None:
         names = training.captions(language=language if language in training.languages else None)
-        floors = _floors(manifest.take(task.rows), training, names, lambda n, p, s: _retrieval_floor(task, n, p, s))
+        floors = _floors(manifest.take(task.rows), training, names, reference, lambda n, p, s: _retrieval_floor(task, n, p, s))
     return with_provenance("retrieval", result, floors, model, manifest, where)
 
 
@@ -132,30 +137,46 @@ def image_features(model: Encoder, manifest: Manifest, rows: np.ndarray, *, laye
     return found.features.float().cpu(), kept, {cause: causes.count(cause) for cause in sorted(set(causes))}
 
 
-def _floors(chosen: Manifest, training: Manifest, names: list[list[str]], measure: Any) -> dict[str, Any]:
-    """`pixel_nn_1`, `pixel_nn_10` with the metrics, and `overlap`: judged pictures that are (almost) in the training data."""
-    neighbours = pixel_neighbours(training, names)
-    if not neighbours.names:
+def looks(reference: Encoder | None = None) -> dict[str, Look]:
+    """How the floors look at pictures: `pixel`, and `feature` by a frozen encoder or else by shape and colour."""
+
+    def encoded(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
+        assert reference is not None
+        features, kept, _ = image_features(reference, manifest, np.arange(len(manifest)))
+        return unit(features), kept
+
+    return {"pixel": thumbnails, "feature": descriptors if reference is None else encoded}
+
+
+def looked_at_by(reference: Encoder | None) -> str:
+    """What the feature floor sees, in words."""
+    return "shape and colour: oriented gradients and a colour histogram" if reference is None else f"frozen encoder {reference.fingerprint}"
+
+
+def _floors(chosen: Manifest, training: Manifest, names: list[list[str]], reference: Encoder | None, measure: Any) -> dict[str, Any]:
+    """`pixel_nn_1`, `feature_nn_10` and so on with the metrics; `about`: the training pictures, and how many judged ones are nearly among them."""
+    if not any(names):
         return {}
-    pixels, readable = thumbnails(chosen)
-    places, differences = neighbours.nearest(pixels)
-    found: dict[str, Any] = {f"pixel_nn_{k}": measure(neighbours, places[:, :k], readable) for k in VOTERS}
-    return found | {
-        "about": {
-            "training": training.name,
-            "training_hash": training.fingerprint(),
-            "training_rows": len(neighbours.names),
-            "training_rows_named": neighbours.of,
-            "near_duplicates": int((differences < NEAR_DUPLICATE).sum()),
-        }
-    }
+    found: dict[str, Any] = {}
+    about: dict[str, Any] = {"training": training.name, "training_hash": training.fingerprint()}
+    for kind, look in looks(reference).items():
+        neighbours = find_neighbours(training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED)
+        features, readable = look(chosen)
+        places, differences = neighbours.nearest(features)
+        found |= {f"{kind}_nn_{k}": measure(neighbours, places[:, :k], readable) for k in VOTERS}
+        if kind == "pixel":
+            about |= {"training_rows": len(neighbours.names), "training_rows_named": neighbours.of}
+            about["near_duplicates"] = int((differences < NEAR_DUPLICATE).sum())
+        else:
+            about |= {"features": looked_at_by(reference), "feature_rows": len(neighbours.names)}
+    return found | {"about": about}
 
 
-def _zeroshot_floor(task: ZeroshotTask, neighbours: PixelNeighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
+def _zeroshot_floor(task: ZeroshotTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
     return task.floor(neighbours.scores(places, task.synonyms), readable)
 
 
-def _retrieval_floor(task: RetrievalTask, neighbours: PixelNeighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
+def _retrieval_floor(task: RetrievalTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
     task = task if len(readable) == len(task.rows) else task.only(readable)
     scores = neighbours.scores(places, [[text] for text in task.texts])
     matrix = torch.cat([scores(rows) for rows in torch.arange(len(places)).split(1024)])  # (images, texts)

@@ -52,6 +52,7 @@ def evaluate(
     language: str | None = None,
     floors: bool = False,
     floors_data: str | Path | Manifest | None = None,
+    floors_model: str | Path | Model | None = None,
     group: str | None = None,
     features: Layer | None = None,
     json: str | Path | None = None,
@@ -68,6 +69,7 @@ def evaluate(
         prompts: a prompt set, or a file with one prompt a line; default `plain`.
         language: captions of this language.
         floors: also measure what copying from the training pictures reaches.
+        floors_model: frozen encoder for the feature floor, a MODEL as `model`; default oriented gradients and colours. Asks for floors too.
         floors_data: the training pictures, where the model does not know them or they have moved.
         group: field whose equal values the bootstrap draws together; default `family` or `component` where the data has them; `id` draws rows.
         features: what probe, knn and fewshot read: `embedding` (the joint space, default) or `pooled` (the tower before its projection, as CLIP).
@@ -83,11 +85,12 @@ def evaluate(
         raise DataError(f"'{task}' is not a task; {known_names(task, TASKS)}")
     if features is not None and features not in get_args(Layer):
         raise DataError(f"--features {features} is not understood; {known_names(features, get_args(Layer))}")
+    floors = floors or floors_model is not None
     options = {"label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "features": features}
     given = {name: value for name, value in options.items() if value is not None}
     for name in sorted({*given, *(["floors"] if floors else [])} - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
-    loaded = load(model) if isinstance(model, (str, Path)) else model
+    loaded = _loaded(model)
     everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
     known: dict[str, Any] = {name: value for name, value in given.items() if name in TASKS[task].options}
     if "features" in known:
@@ -96,6 +99,7 @@ def evaluate(
         known["everything"] = everything
     if floors and "floors" in TASKS[task].options:
         known["training"] = _training_data(loaded, floors_data)
+        known["reference"] = None if floors_model is None else _loaded(floors_model)
     result = TASKS[task].run(loaded, everything.where(where), where=where, group=group, **known)
     if unread.faults:  # beside what a condition or a broken picture leaves out
         result["left_out"] = dict(sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter()))
@@ -109,6 +113,10 @@ def _read(path: str | Path) -> tuple[Manifest, Ledger]:
     """A data set, and what was left out while reading it."""
     source = read_source(path)
     return source.manifest, source.ledger
+
+
+def _loaded(model: str | Path | Model) -> Model:
+    return load(model) if isinstance(model, (str, Path)) else model
 
 
 def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:
@@ -127,14 +135,14 @@ def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifes
         raise DataError(f"--floors needs the training pictures, and {path} cannot be read{place}: {error}") from error
 
 
-_NAMES = {"top1": "top 1", "top5": "top 5", "mean_per_class": "mean per class", "r1": "recall@1", "r5": "recall@5", "r10": "recall@10"}
+_NAMES = {"top1": "top 1", "top5": "top 5", "mean_per_class": "class mean", "r1": "recall@1", "r5": "recall@5", "r10": "recall@10"}
 _SIDES = {"i2t": "image→text", "t2i": "text→image", "generalised": "all names"}
 
 
 def show(result: dict[str, Any]) -> None:
     """Print a result: each figure beside its interval, chance and floors, then what it depends on."""
     console = Console()
-    floors = list(result["floors"])
+    floors = _grouped(result["floors"])
     table = Table(
         title=f"{result['task']}: {result['samples']:,} samples, percent",
         title_justify="left",
@@ -142,13 +150,14 @@ def show(result: dict[str, Any]) -> None:
         pad_edge=False,
         collapse_padding=True,
     )
-    for heading in ("", "value", "95 % between", "chance", *(_words(name) for name in floors)):
+    for heading in ("", "value", "95 % between", "chance", *(f"{kind}\n{'/'.join(names)}" for kind, names in floors.items())):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for name, value in result["metrics"].items():
         low_high = result["interval"].get(name)
         interval = f"{low_high[0]:.1f} – {low_high[1]:.1f}" if low_high else ""
-        others = [result["chance"].get(name), *(result["floors"][floor].get(name) for floor in floors)]
-        table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, *("" if other is None else f"{other:.2f}" for other in others))
+        chance = result["chance"].get(name)
+        others = ["/".join(_figure(result["floors"][floor].get(name)) for floor in names.values()) for names in floors.values()]
+        table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, "" if chance is None else f"{chance:.2f}", *others)
     console.print(table)
     for line in _remarks(result):
         console.print(line, highlight=False, soft_wrap=True)
@@ -176,9 +185,17 @@ def _learning(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _words(floor: str) -> str:
-    name, _, k = floor.rpartition("_")
-    return f"pixel\n{k}-NN" if name == "pixel_nn" else floor.replace("_", " ")
+def _grouped(floors: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Floors that differ in their number of voters share a column: `pixel_nn_1` and `pixel_nn_10` are `pixel NN`, `1` and `10`."""
+    grouped: dict[str, dict[str, str]] = {}
+    for floor in floors:
+        kind, _, voters = floor.rpartition("_nn_")
+        grouped.setdefault(f"{kind} NN" if kind else floor.replace("_", " "), {})[voters] = floor
+    return grouped
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
