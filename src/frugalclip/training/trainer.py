@@ -297,8 +297,16 @@ def train_run(
 
 
 def _watch_budget(trainer: Trainer, *, is_point: bool) -> None:
-    """Count pictures that failed on the way, and stop where they are too many."""
-    if not trainer.count_bad() or (distributed.is_active() and not is_point):
+    """Count pictures that failed on the way, and stop where they are too many; processes compare notes at evaluation points."""
+    if distributed.is_active():
+        if not is_point:
+            return
+        ids = trainer.training.ids
+        own = [(ids[row], cause) for row, cause in trainer.loader.faults]
+        is_new = trainer.budget.meet(fault for part in distributed.all_parts(own) for fault in part)
+    else:
+        is_new = trainer.count_bad()
+    if not is_new:
         return
     if trainer.budget.is_exceeded:
         _save(trainer)

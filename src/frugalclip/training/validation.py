@@ -107,7 +107,8 @@ class Watch:
         for part, images in readable_images(chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults):
             rows.extend(row + share.start for row in part)
             pixels.append(model.preprocess(images))
-        self.faults = [(chosen.ids[row], cause) for row, cause in faults]  # (id, cause)
+        lost = [(chosen.ids[row + share.start], cause) for row, cause in faults]
+        self.faults = [fault for part in distributed.all_parts(lost) for fault in part]  # (id, cause)
         kept = [row for part in distributed.all_parts(rows) for row in part]
         self.manifest = chosen.take(np.asarray(kept, dtype=np.int64)) if len(kept) < len(chosen) else chosen
         self.pixels = torch.cat(pixels) if pixels else torch.zeros(0, 3, model.preprocess.size, model.preprocess.size)
