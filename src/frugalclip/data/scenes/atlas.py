@@ -1,0 +1,84 @@
+"""Cut-outs at the sizes that scenes use, kept in memory once made."""
+
+from collections import OrderedDict
+
+import numpy as np
+from PIL import Image
+
+from frugalclip.data.scenes.colours import PALETTE, tint_matrix
+
+_KEPT_BYTES = 384 * 2**20
+_PROFILE = 16  # pixels at which an object is compared with backgrounds
+_STANDS_OUT = 75.0  # distance of two colours in RGB, 0 to 441, that anyone sees
+
+
+class Atlas:
+    """Scaled cut-outs.
+
+    Args:
+        pixels: (height, width, 4) uint8 each, colours multiplied by opacity.
+    """
+
+    def __init__(self, pixels: list[np.ndarray]) -> None:
+        self._pixels = pixels
+        self._scaled: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._bytes = 0
+        self._profiles: dict[tuple[int, str | None], np.ndarray] = {}
+
+    def shape(self, cutout: int, side: int) -> tuple[int, int]:
+        """(height, width) of a cut-out whose longer side has so many pixels."""
+        height, width = self._pixels[cutout].shape[:2]
+        longer = max(height, width)
+        return max(1, round(height * side / longer)), max(1, round(width * side / longer))
+
+    def layer(self, cutout: int, side: int, *, mirrored: bool = False, colour: str | None = None) -> np.ndarray:
+        """(height, width, 4) uint8, colours multiplied by opacity.
+
+        Args:
+            cutout: which one.
+            side: pixels of the longer side.
+            mirrored: left and right exchanged.
+            colour: to paint it in.
+        """
+        layer = self._scale(cutout, side)
+        layer = layer[:, ::-1] if mirrored else layer
+        return layer if colour is None else painted(layer, colour)
+
+    def standing_out(self, cutout: int, colour: str | None) -> np.ndarray:
+        """(palette,) share of the object that anyone can tell from a background of that colour."""
+        if (cutout, colour) not in self._profiles:
+            layer = self.layer(cutout, _PROFILE, colour=colour).reshape(-1, 4).astype(np.float32)
+            weight = layer[:, 3]
+            own = layer[:, :3] * (255.0 / np.maximum(weight, 1.0))[:, None]
+            distance = np.linalg.norm(own[:, None] - np.array(list(PALETTE.values()), dtype=np.float32), axis=-1)  # (pixels, palette)
+            self._profiles[cutout, colour] = (weight[:, None] * (distance > _STANDS_OUT)).sum(axis=0) / max(float(weight.sum()), 1.0)
+        return self._profiles[cutout, colour]
+
+    def _scale(self, cutout: int, side: int) -> np.ndarray:
+        found = self._scaled.get((cutout, side))
+        if found is not None:
+            return found
+        source = self._pixels[cutout]
+        height, width = self.shape(cutout, side)
+        image = Image.frombuffer("RGBa", (source.shape[1], source.shape[0]), source.tobytes(), "raw", "RGBa", 0, 1)
+        made = np.frombuffer(image.resize((width, height), Image.Resampling.BICUBIC).tobytes(), dtype=np.uint8).reshape(height, width, 4)
+        made = np.concatenate([np.minimum(made[..., :3], made[..., 3:]), made[..., 3:]], axis=-1)  # the filter may overshoot
+        self._scaled[cutout, side] = made
+        self._bytes += made.nbytes
+        while self._bytes > _KEPT_BYTES:
+            self._bytes -= self._scaled.popitem(last=False)[1].nbytes
+        return made
+
+
+def painted(layer: np.ndarray, colour: str) -> np.ndarray:
+    """A layer in one named colour.
+
+    Args:
+        layer: (height, width, 4) uint8, colours multiplied by opacity.
+        colour: one of `TINTS`.
+
+    Returns:
+        (height, width, 4) uint8; opacity as before.
+    """
+    colours = np.minimum(layer[..., :3].astype(np.float32) @ tint_matrix(colour), layer[..., 3:])
+    return np.concatenate([colours.astype(np.uint8), layer[..., 3:]], axis=-1)

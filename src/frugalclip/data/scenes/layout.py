@@ -1,0 +1,176 @@
+"""Where everything is: which objects a scene has, how large, of what colour, in what place, on what background.
+
+A layout is a function of (seed, number of the scene) and the cut-outs; nothing is painted here.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from frugalclip.data.scenes.atlas import Atlas
+from frugalclip.data.scenes.colours import PALETTE, TINTS
+from frugalclip.data.scenes.cutouts import Pool
+from frugalclip.data.scenes.draws import Draws
+from frugalclip.data.scenes.english import COLOUR_WORDS
+from frugalclip.data.scenes.plan import SIZES, ScenePlan
+
+SIDES = {"tiny": (0.14, 0.16), "small": (0.22, 0.27), "medium": (0.34, 0.4), "large": (0.5, 0.58)}  # longer side, as a share of the canvas
+_ROOM = 0.6  # share of the canvas that boxes may take together, so that they can be told apart
+_TRIES = 16
+_APART, _TOUCHING = 0.02, (0.08, 0.35)  # overlap of two boxes, as a share of the smaller one
+_VISIBLE = 0.4  # share of an object's pixels that must stand out from the background
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One object in its place; in a layout the later ones stand in front."""
+
+    cutout: int  # position among the cut-outs
+    size: str  # tiny, small, medium or large
+    side: int  # pixels of the longer side
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+    colour: str | None  # painted in this colour
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is behind the objects."""
+
+    kind: str  # plain, gradient, speckled, striped or split
+    colours: tuple[str, ...]  # of the palette; one or two
+    direction: str  # vertical, horizontal or diagonal: the way in which it changes
+    shade: int = 0  # added to every channel
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A scene before it is painted."""
+
+    number: int
+    split: str
+    style: str | None  # None where objects are of several styles, or of none
+    background: Background
+    objects: tuple[Placed, ...]
+
+
+def lay_out(plan: ScenePlan, pool: Pool, atlas: Atlas, *, split: str, number: int) -> Layout:
+    """The layout of one scene.
+
+    Args:
+        plan: what is asked for.
+        pool: objects by split, style and frequency.
+        atlas: their shapes.
+        split: of the scene.
+        number: of the scene.
+    """
+    draws = Draws(plan.seed, "layout", number)
+    styles = pool.styles(split)
+    is_mixed = draws.chance(plan.mixed_styles)
+    style = None if is_mixed or not styles else draws.choice(styles)
+    chosen = _choose(plan, pool, draws, split, style)
+    sized = _sizes(plan, draws, len(chosen))
+    placed = _place(plan, atlas, draws, [(cutout, colour, *size) for (cutout, colour), size in zip(chosen, sized, strict=True)])
+    background = _background(plan, atlas, draws, placed)
+    found = {pool.cutouts.items[one.cutout].style for one in placed}
+    return Layout(number, split, found.pop() if len(found) == 1 else None, background, tuple(placed))
+
+
+def nudged(layout: Layout, plan: ScenePlan, *, number: int) -> Layout:
+    """The same scene with every object moved by a few pixels and another shade behind: a near duplicate.
+
+    Args:
+        layout: the scene it is made from.
+        plan: seed and canvas.
+        number: of the copy.
+    """
+    draws = Draws(plan.seed, "nudge", number)
+    most = max(1, plan.canvas // 48)
+
+    def moved(place: int, length: int) -> int:
+        return int(np.clip(place + draws.integer(-most, most), 0, plan.canvas - length))
+
+    objects = tuple(replace(one, top=moved(one.top, one.height), left=moved(one.left, one.width)) for one in layout.objects)
+    background = replace(layout.background, shade=draws.choice((-9, -6, -3, 3, 6, 9)))
+    return replace(layout, number=number, objects=objects, background=background)
+
+
+def _choose(plan: ScenePlan, pool: Pool, draws: Draws, split: str, style: str | None) -> list[tuple[int, str | None]]:
+    """(cut-out, colour) of every object; one concept always looks the same within a scene, so that `two cats` can be said."""
+    by_concept: dict[str, tuple[int, str | None]] = {}
+    chosen: list[tuple[int, str | None]] = []
+    for _ in range(draws.integer(*plan.objects)):
+        if chosen and draws.chance(plan.repeat):
+            chosen.append(chosen[-1])
+            continue
+        source = "train" if split != "train" and draws.chance(plan.splits.shared) else split
+        cutout = pool.draw(draws, source, style if pool.has(source, style) else None)
+        item = pool.cutouts.items[cutout]
+        colour = draws.choice(list(TINTS)) if draws.chance(plan.tint) else None
+        if COLOUR_WORDS & set(item.name.lower().replace("-", " ").split()):
+            colour = None  # a green red heart
+        chosen.append(by_concept.setdefault(item.concept, (cutout, colour)))
+    return chosen
+
+
+def _sizes(plan: ScenePlan, draws: Draws, count: int) -> list[tuple[str, int]]:
+    """(size, pixels of the longer side), made smaller where all of them would not find room."""
+    left, result = _ROOM, list[tuple[str, int]]()
+    for behind in range(count, 0, -1):
+        size = draws.weighted(plan.sizes)
+        share = draws.choice(SIDES[size])
+        allowed = [name for name in SIZES if plan.sizes.get(name, 0) > 0]
+        while share**2 > left / (1 + 0.3 * (behind - 1)) and allowed.index(size) > 0:
+            size = allowed[allowed.index(size) - 1]
+            share = SIDES[size][0]
+        left -= share**2
+        result.append((size, max(4, round(share * plan.canvas))))
+    return result
+
+
+def _place(plan: ScenePlan, atlas: Atlas, draws: Draws, wanted: list[tuple[int, str | None, str, int]]) -> list[Placed]:
+    """Find a place for every object, the largest first; who stands in front is drawn afterwards."""
+    placed: list[Placed] = []
+    boxes = np.zeros((len(wanted), 4))  # top, left, bottom, right
+    for cutout, colour, size, side in sorted(wanted, key=lambda one: -one[3]):
+        height, width = atlas.shape(cutout, side)
+        may_touch, mirrored = draws.chance(plan.overlap), draws.chance(plan.mirror)
+        room = np.array([plan.canvas - height + 1, plan.canvas - width + 1])
+        places = (draws.numbers(2 * _TRIES).reshape(_TRIES, 2) * room).astype(np.int64)  # (tries, 2) top and left
+        overlaps = _overlaps(places, height, width, boxes[: len(placed)])  # (tries,)
+        low, high = _TOUCHING if may_touch else (0.0, _APART)
+        fitting = np.flatnonzero((overlaps >= low) & (overlaps <= high))
+        best = int(fitting[0]) if len(fitting) else int(overlaps.argmin())
+        if overlaps[best] > _TOUCHING[1] and len(placed) >= plan.objects[0]:
+            continue  # there is no room for it
+        top, left = places[best].tolist()
+        boxes[len(placed)] = top, left, top + height, left + width
+        placed.append(Placed(cutout, size, side, top, left, height, width, mirrored, colour))
+    return draws.shuffled(placed)
+
+
+def _overlaps(places: np.ndarray, height: int, width: int, boxes: np.ndarray) -> np.ndarray:
+    """(tries,) the largest share of the smaller of two boxes that they have in common, over the boxes there are."""
+    if not len(boxes):
+        return np.zeros(len(places))
+    top, left = places[:, :1], places[:, 1:]
+    common_height = np.minimum(top + height, boxes[:, 2]) - np.maximum(top, boxes[:, 0])  # (tries, boxes)
+    common_width = np.minimum(left + width, boxes[:, 3]) - np.maximum(left, boxes[:, 1])
+    smaller = np.minimum(height * width, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    return (np.clip(common_height, 0, None) * np.clip(common_width, 0, None) / smaller).max(axis=1)
+
+
+def _background(plan: ScenePlan, atlas: Atlas, draws: Draws, placed: list[Placed]) -> Background:
+    """A background on which every object can be seen."""
+    kind = draws.weighted(plan.backgrounds)
+    direction = draws.choice(("vertical", "horizontal", "diagonal") if kind in ("gradient", "striped") else ("vertical", "horizontal"))
+    standing_out = np.min([atlas.standing_out(one.cutout, one.colour) for one in placed], axis=0)  # (palette,)
+    names = list(PALETTE)
+    usable = [names[i] for i in np.flatnonzero(standing_out >= _VISIBLE)]
+    if len(usable) < 2:
+        usable = [names[i] for i in np.argsort(-standing_out, kind="stable")[:2]]
+    first, second = draws.shuffled(usable)[:2]
+    return Background(kind, (first, second) if kind in ("gradient", "striped", "split") else (first,), direction)
