@@ -279,6 +279,8 @@ def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
     names = list(dict.fromkeys(name for table in tables for name in table.column_names))
     for column in names:
         types = {table.schema.field(column).type for table in tables if column in table.column_names} - {pa.null()}
+        if len(types) > 1 and any(pa.types.is_map(t) for t in types):  # captions by language beside plain ones: as JSON each stays what it is
+            tables, types = [_as_text(table, column) for table in tables], {pa.string()}
         if any(pa.types.is_list(t) for t in types):
             tables = [_as_lists(table, column) for table in tables]
             types = {pa.list_(t) if not pa.types.is_list(t) else t for t in types}
