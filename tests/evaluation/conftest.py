@@ -35,6 +35,9 @@ class ColourModel:
         found = [max((name for name in values if name in text.lower()), key=len, default=None) for text in texts]
         return torch.tensor([values[name] if name else (128, 129, 127) for name in found]).float() - 128
 
+    def encode_image(self, images, /) -> Tensor:
+        return torch.stack([torch.from_numpy(np.asarray(image, np.float32)).mean((0, 1)) - 128 for image in images])
+
     def image_features(self, manifest: Manifest, /) -> ManifestFeatures:
         faults: list[tuple[int, str]] = []
         rows, features = [], []

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from frugalclip.evaluation.curves import Censored, Curve, censor, isotonic, pairs_saved, saved_with_interval
+from frugalclip.evaluation.curves import Censored, Curve, censor, isotonic, pairs_saved, saved_with_interval, times_sooner
 from frugalclip.evaluation.paired import Block
 
 
@@ -43,6 +43,35 @@ def test_pairs_saved_on_a_logarithm_and_censored_outside():
     assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 9), most=8)) == "> 8.00 ×"
     assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 41), most=8)) == "< 1.00 ×"
     assert Censored(2.104, "").as_json() == {"value": 2.104, "bound": ""}
+
+
+def test_noise_alone_is_not_sooner():
+    """Flat noisy curves: the first point above the end comes early by luck; one rule for both, on monotone means, says neither is sooner."""
+    random, factors, naive = np.random.default_rng(1), [], []
+    places = np.arange(1.0, 11.0)
+    for _ in range(60):
+        own, reference = ({("", s): Curve(places, places, 50 + places / 10 + random.normal(0, 3, 10)) for s in range(3)} for _ in range(2))
+        found = times_sooner(own, reference, draws=2)
+        if found.factor:
+            factors.append(math.log(found.factor))
+            naive += [math.log(10 / (own[k].reaches(c.values[-1]) or 10)) for k, c in reference.items()]
+    assert len(factors) > 20
+    assert abs(np.mean(factors)) < 0.5 < 1 < np.mean(naive)
+
+
+def test_a_faster_arm_is_sooner_by_its_factor():
+    random, places = np.random.default_rng(2), np.arange(1.0, 21.0)
+    rising = lambda: 50 * places / 20 + random.normal(0, 1, 20)  # noqa: E731
+    reference = {(r, s): Curve(100 * places, 6 * places, rising()) for r in "ab" for s in range(3)}
+    own = {key: Curve(100 * places, 2 * places, 1.25 * rising()) for key in reference}  # three times as fast, and 4/5 of the way suffice
+    found = times_sooner(own, reference)
+    assert found.factor == pytest.approx(3 * 1.25, rel=0.05)
+    assert found.interval[0] < 3.75 < found.interval[1] < 4.5
+    assert (found.seconds, found.reference_seconds) == (pytest.approx(32, rel=0.05), pytest.approx(120, rel=0.05))
+    low = {key: Curve(c.samples, c.seconds, c.values / 3) for key, c in own.items()}
+    assert (times_sooner(low, reference).factor, times_sooner(low, reference).interval) == (0, (0, 0))
+    assert times_sooner({("a", 0): own["a", 0]}, reference).interval is None
+    assert times_sooner({}, reference) is None
 
 
 def outcomes(random, chance, runs=4, families=400):

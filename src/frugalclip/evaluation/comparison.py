@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from frugalclip.evaluation.curves import Curve, saved_with_interval
+from frugalclip.evaluation.curves import Curve, Runs, saved_with_interval, times_sooner
 from frugalclip.evaluation.paired import Block, Estimate, estimate, holm, over_runs, paired, verdict
 
 Clock = Literal["cpu", "wall"]
@@ -189,9 +189,6 @@ def _curves(by_arm: Mapping[str, Sequence[Trial]], plan: Plan, *, clock: Clock) 
     return result
 
 
-Runs = Mapping[tuple[str, int], Curve]
-
-
 def _mean_curve(curves: Sequence[Curve], axis: str) -> dict[str, Any]:
     low, high = max(getattr(c, axis)[0] for c in curves), min(getattr(c, axis)[-1] for c in curves)
     places = np.linspace(low, high, GRID) if high > low else np.array([high])
@@ -225,30 +222,19 @@ def _share_above(own: Runs, reference: Runs, axis: str, low: float, high: float)
 
 
 def _reach(own: Runs, reference: Runs) -> dict[str, Any]:
-    """How much sooner an arm stands where the reference ends: the reference's seconds to that height / the arm's.
-
-    The height is the mean end of the reference's runs in the rotation. All curves are made monotone first, and the reference's time is read by the
-    same rule as the arm's (its whole time where a run stays below), so that neither noise nor a plateau counts for the arm. Ratios are averaged
-    as logarithms; an arm that gets there in some runs only has a count and no ratio.
-    """
-    arm, standard = ({key: c.monotone() for key, c in runs.items()} for runs in (own, reference))
-    keys = [key for key in arm if key in standard]
-    times: dict[tuple[str, int], tuple[float, float]] = {}
-    for key in keys:
-        target = float(np.mean([c.values[-1] for (rotation, _), c in standard.items() if rotation == key[0]]))
-        seconds, whole = arm[key].reaches(target), standard[key]
-        if seconds is not None:
-            times[key] = (max(seconds, 1e-9), whole.reaches(target) or float(whole.seconds[-1]))
-    factors = {key: math.log(theirs / ours) for key, (ours, theirs) in times.items()}
-    result: dict[str, Any] = {"runs": len(keys), "reached": len(factors), "times_sooner": None, "interval": None}
-    means = np.mean(list(times.values()), axis=0) if times else (math.nan, math.nan)
-    result |= {"seconds": _rounded(float(means[0])), "reference_seconds": _rounded(float(means[1]))}
-    result["reference_whole_seconds"] = _rounded(float(np.mean([standard[key].seconds[-1] for key in keys]))) if keys else None
-    if keys and len(factors) == len(keys):
-        found = over_runs(_grouped(factors))
-        result["times_sooner"] = _rounded(math.exp(found.value))
-        result["interval"] = _pair([math.exp(v) for v in found.interval] if found.interval else None)
-    return result
+    """How much sooner an arm stands where the reference ends; see `curves.times_sooner`."""
+    keys = [key for key in own if key in reference]
+    found = times_sooner({k: own[k] for k in keys}, {k: reference[k] for k in keys})
+    if found is None:
+        return {"runs": 0, "times_sooner": None, "interval": None, "seconds": None, "reference_seconds": None, "reference_whole_seconds": None}
+    return {
+        "runs": len(keys),
+        "times_sooner": _rounded(found.factor) if found.factor else None,  # null: never reached
+        "interval": [_rounded(v) if v else None for v in found.interval] if found.interval else None,  # a null bound: never reached
+        "seconds": _rounded(found.seconds),
+        "reference_seconds": _rounded(found.reference_seconds),
+        "reference_whole_seconds": _rounded(float(np.mean([reference[key].seconds[-1] for key in keys]))),
+    }
 
 
 def _cost(runs: Sequence[Trial]) -> dict[str, Any]:

@@ -49,6 +49,76 @@ class Curve:
         return float(self.seconds[i - 1] + (target - low) / (high - low) * (self.seconds[i] - self.seconds[i - 1]))
 
 
+Runs = Mapping[tuple[str, int], Curve]  # (rotation, seed) -> curve
+
+
+@dataclass(frozen=True)
+class Reached:
+    """When an arm stands where the reference ends."""
+
+    factor: float  # the reference's seconds / the arm's; 0 where the arm never gets there
+    interval: tuple[float, float] | None  # 95 % by bootstrap over runs; None with a single one
+    seconds: float  # the arm's; NaN where it never gets there
+    reference_seconds: float
+
+
+def times_sooner(arm: Runs, reference: Runs, *, draws: int = 500, seed: int = 0) -> Reached | None:
+    """How much sooner an arm stands at the height at which the reference ends.
+
+    Curves are averaged over runs and made monotone, and both times are read by the same rule, so that neither a lucky point nor a plateau of the
+    reference counts for the arm: of two flat noisy curves neither is sooner.
+
+    Args:
+        arm: curves of its runs.
+        reference: curves of the same rotations and seeds.
+        draws: of the bootstrap, which draws runs within rotations, the same for both.
+        seed: of the bootstrap.
+
+    Returns:
+        The factor with its interval, or None where there are no runs.
+    """
+    keys = [key for key in arm if key in reference]
+    if not keys:
+        return None
+    ours, theirs = _on_one_grid([arm[k] for k in keys]), _on_one_grid([reference[k] for k in keys])
+
+    def read(weights: np.ndarray) -> tuple[float, float]:
+        mine, standard = (Curve(*(rows.T @ weights / weights.sum() for rows in three)).monotone() for three in (ours, theirs))
+        target = float(standard.values[-1])
+        return mine.reaches(target) or math.nan, standard.reaches(target) or math.nan
+
+    mine, standard = read(np.ones(len(keys)))
+    weights = _run_weights(keys, draws=draws, seed=seed)
+    if weights is None:
+        return Reached(_factor(mine, standard), None, mine, standard)
+    drawn = [_factor(*read(row)) for row in weights]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return Reached(_factor(mine, standard), (float(low), float(high)), mine, standard)
+
+
+def _factor(mine: float, standard: float) -> float:
+    return 0.0 if math.isnan(mine) else standard / max(mine, 1e-9)
+
+
+def _on_one_grid(curves: Sequence[Curve], places: int = 41) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(runs, places) samples, seconds and values at the same shares of what all runs have seen."""
+    grid = np.linspace(max(c.samples[0] for c in curves), min(c.samples[-1] for c in curves), places)
+    seconds = np.stack([np.interp(grid, c.samples, c.seconds) for c in curves])
+    return np.tile(grid, (len(curves), 1)), seconds, np.stack([c.at("samples", grid) for c in curves])
+
+
+def _run_weights(keys: Sequence[tuple[str, int]], *, draws: int, seed: int) -> np.ndarray | None:
+    """(draws, runs) how much each run counts, drawn within its rotation and stretched as in `Pigeonhole`; None where no rotation has two."""
+    random = np.random.default_rng(seed)
+    weights = np.ones((draws, len(keys)))
+    for rotation in dict.fromkeys(r for r, _ in keys):
+        own = [i for i, (r, _) in enumerate(keys) if r == rotation]
+        if len(own) > 1:
+            drawn = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=draws)
+            weights[:, own] = 1 + math.sqrt(len(own) / (len(own) - 1)) * (drawn - 1)
+    return weights if len(keys) > len({r for r, _ in keys}) else None
+
+
 @dataclass(frozen=True)
 class Censored:
     """A factor, or the bound behind which it lies."""

@@ -15,6 +15,7 @@ from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.floors import MOST_DESCRIBED, MOST_ROWS, NEAR_DUPLICATE, VOTERS, Look, Neighbours, find_neighbours, thumbnails
 from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
+from frugalclip.evaluation.robustness import altered_features, robustness
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
 from frugalclip.functional import unit
 
@@ -31,6 +32,10 @@ class Encoder(Protocol):
 
     def encode_text(self, texts: list[str], /) -> Tensor:
         """(texts, dim) features, of any length."""
+        ...
+
+    def encode_image(self, images: list[Any], /) -> Tensor:
+        """(batch, dim) features of pictures."""
         ...
 
     def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> Any:
@@ -51,6 +56,7 @@ def evaluate_zeroshot(
     group: str | None = None,
     training: Manifest | None = None,
     reference: Encoder | None = None,
+    with_robustness: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -68,6 +74,7 @@ def evaluate_zeroshot(
         group: field of the bootstrap.
         training: what the model was trained on; given, the floors are measured too.
         reference: frozen encoder of the feature floor; default shapes and colours, see `descriptors`.
+        with_robustness: also judge altered copies of the pictures, see `robustness`.
         draws: bootstrap draws.
         seed: of the bootstrap.
 
@@ -76,8 +83,12 @@ def evaluate_zeroshot(
     """
     task = zeroshot_task(manifest, everything, label_field=label_field, classes=classes, prompts=prompts, language=language, group=group)
     images, kept, faults = image_features(model, manifest, task.rows)
-    result = task.result(images, encode_texts(model, task.texts), kept=kept, draws=draws, seed=seed)
+    texts = encode_texts(model, task.texts)
+    result = task.result(images, texts, kept=kept, draws=draws, seed=seed)
     result["left_out"] = {**task.about["left_out"], **faults}
+    if with_robustness:
+        readable = task if len(kept) == len(task.rows) else task.only(kept)
+        result["robustness"] = _robustness(readable, model, manifest, images, texts, draws=draws, seed=seed)
     floors = {}
     if training is not None:
         names, _ = row_names(training, label_field=label_field if label_field in training.field_names else None, language=language)
@@ -94,6 +105,7 @@ def evaluate_retrieval(
     group: str | None = None,
     training: Manifest | None = None,
     reference: Encoder | None = None,
+    with_robustness: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -101,13 +113,30 @@ def evaluate_retrieval(
     task = retrieval_task(manifest, language=language, group=group)
     images, kept, faults = image_features(model, manifest, task.rows)
     task = task.only(kept) if faults else task
-    result = task.result(images, encode_texts(model, task.texts), draws=draws, seed=seed)
+    texts = encode_texts(model, task.texts)
+    result = task.result(images, texts, draws=draws, seed=seed)
     result["left_out"] = {**task.about["left_out"], **faults}
+    if with_robustness:
+        result["robustness"] = _robustness(task, model, manifest, images, texts, draws=draws, seed=seed)
     floors = {}
     if training is not None:
         names = training.captions(language=language if language in training.languages else None)
         floors = _floors(manifest.take(task.rows), training, names, reference, lambda n, p, s: _retrieval_floor(task, n, p, s))
     return with_provenance("retrieval", result, floors, model, manifest, where)
+
+
+def _robustness(
+    task: ZeroshotTask | RetrievalTask, model: Encoder, manifest: Manifest, images: Tensor, texts: Tensor, *, draws: int, seed: int
+) -> dict[str, Any]:
+    altered = altered_features(model, manifest.take(task.rows))
+    return robustness(
+        task.statistics(images, texts),
+        {name: task.statistics(features, texts) for name, features in altered.items()},
+        groups=task.group_count,
+        percent=lambda metric, value: value if metric.endswith("median_rank") else 100 * value,
+        draws=draws,
+        seed=seed,
+    )
 
 
 @torch.no_grad()
@@ -187,6 +216,23 @@ def with_provenance(
     name: str, result: dict[str, Any], floors: dict[str, Any], model: Encoder, manifest: Manifest, where: str | None
 ) -> dict[str, Any]:
     """A result with everything that its numbers depend on, in the order of `docs/formats.md`."""
+    return stated(name, result, floors, model, data=manifest.name, split_hash=manifest.fingerprint(), where=where)
+
+
+def stated(
+    name: str, result: dict[str, Any], floors: dict[str, Any], model: Encoder, *, data: str, split_hash: str, where: str | None
+) -> dict[str, Any]:
+    """As `with_provenance`, for rows that are no single manifest.
+
+    Args:
+        name: of the task.
+        result: metrics, interval, chance, samples, prompts and whatever else belongs to the task.
+        floors: name -> metrics, and `about`.
+        model: what was judged.
+        data: what it was judged on, in words.
+        split_hash: fingerprint of exactly these rows.
+        where: the condition that chose them.
+    """
     about = floors.pop("about", None)
     return {
         "task": name,
@@ -196,12 +242,12 @@ def with_provenance(
         "floors": _rounded(floors),
         **({"floors_about": about} if about else {}),
         "samples": result.pop("samples"),
-        "split_hash": manifest.fingerprint(),
+        "split_hash": split_hash,
         "prompts": result.pop("prompts"),
         "preprocess": model.preprocess.model_dump(mode="json"),
         "tie_rule": TIE_RULE,
         "model": model.fingerprint,
-        "data": manifest.name,
+        "data": data,
         "where": where,
         **result,
     }

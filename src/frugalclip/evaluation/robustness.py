@@ -1,0 +1,141 @@
+"""The same pictures, altered: how much of a figure hangs on colour, side, sharpness, wholeness or clean pixels.
+
+Alterations are made on the decoded picture, before the model's own preprocessing, so that any model can be judged; their strength follows the
+picture's size. They are a function of the picture's id alone. Differences are taken against the unaltered pictures, and their intervals are
+paired: both figures are computed on the same bootstrap draws.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from torch import Tensor
+
+from frugalclip.core.random import uniform
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.statistics import Statistic, bootstrap, on_the_sample, percentiles
+from frugalclip.models import readable_images
+
+Alteration = Callable[[Image.Image, int], Image.Image]  # an RGB picture and a number that is its own
+_BATCH = 32  # decoded pictures in memory
+
+
+class EncodesPictures(Protocol):
+    """What is asked of a model."""
+
+    def encode_image(self, images: list[Image.Image], /) -> Tensor:
+        """(batch, dim) features."""
+        ...
+
+
+def _hue(image: Image.Image, number: int) -> Image.Image:
+    bands = list(image.convert("HSV").split())
+    bands[0] = bands[0].point(lambda value: (value + 85) % 256)  # a third of the circle
+    return Image.merge("HSV", bands).convert("RGB")
+
+
+def _mirrored(image: Image.Image, number: int) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def _blurred(image: Image.Image, number: int) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(0.04 * min(image.size)))
+
+
+def _occluded(image: Image.Image, number: int) -> Image.Image:
+    across, down = uniform(0, "robustness/occluded", np.array([number]), 2)[0]
+    side = max(1, round(0.4 * min(image.size)))
+    result = image.copy()
+    result.paste(
+        (128, 128, 128), (left := int(across * (image.width - side + 1)), top := int(down * (image.height - side + 1)), left + side, top + side)
+    )
+    return result
+
+
+def _noisy(image: Image.Image, number: int) -> Image.Image:
+    pixels = np.asarray(image, dtype=np.float32)
+    noise = np.random.default_rng([0, number]).standard_normal(pixels.shape, dtype=np.float32)
+    return Image.fromarray(np.clip(np.rint(pixels + 0.12 * 255 * noise), 0, 255).astype(np.uint8))
+
+
+def _compressed(image: Image.Image, number: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=10)
+    with Image.open(buffer) as compressed:
+        return compressed.convert("RGB")
+
+
+def _grayscale(image: Image.Image, number: int) -> Image.Image:
+    return image.convert("L").convert("RGB")
+
+
+ALTERATIONS: dict[str, tuple[str, Alteration]] = {
+    "hue": ("hue turned by a third of the circle", _hue),
+    "grayscale": ("without colour", _grayscale),
+    "mirrored": ("left and right exchanged", _mirrored),
+    "blurred": ("Gaussian blur, standard deviation 4 % of the shorter side", _blurred),
+    "occluded": ("a grey square of 40 % of the shorter side, its place by the picture's id", _occluded),
+    "noisy": ("Gaussian noise, standard deviation 12 % of full scale", _noisy),
+    "compressed": ("JPEG of quality 10", _compressed),
+}
+
+
+def altered_features(model: EncodesPictures, manifest: Manifest) -> dict[str, Tensor]:
+    """Features of every alteration of every picture; each picture is decoded once.
+
+    Args:
+        model: encodes pictures.
+        manifest: rows whose pictures can be read.
+
+    Returns:
+        alteration -> (rows, dim).
+    """
+    numbers = manifest.codes("id").view(np.uint64)
+    parts: dict[str, list[Tensor]] = {name: [] for name in ALTERATIONS}
+    faults: list[tuple[int, str]] = []
+    for rows, images in readable_images(manifest, batch=_BATCH, faults=faults):
+        for name, (_, alter) in ALTERATIONS.items():
+            parts[name].append(model.encode_image([alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]).float().cpu())
+    assert not faults, "the caller gives rows that were read before"
+    return {name: torch.cat(found) for name, found in parts.items()}
+
+
+def robustness(
+    clean: Mapping[str, Statistic],
+    altered: Mapping[str, Mapping[str, Statistic]],
+    *,
+    groups: int,
+    percent: Callable[[str, float], float],
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Figures on altered pictures beside those on the unaltered ones.
+
+    Args:
+        clean: metric -> statistic on the pictures as they are.
+        altered: alteration -> the same on altered pictures.
+        groups: how many groups are drawn from.
+        percent: (metric, value) -> the value in the unit of the result.
+        draws: bootstrap draws; 0 leaves intervals out.
+        seed: of the draws.
+
+    Returns:
+        alteration -> `about`, `metrics`, `difference` (altered minus unaltered) and the `interval` of the difference.
+    """
+    before = {name: on_the_sample(statistic, groups=groups) for name, statistic in clean.items()}
+    reference = bootstrap(clean, groups=groups, draws=draws, seed=seed) if draws else {}
+    found = {}
+    for kind, statistics in altered.items():
+        after = {name: on_the_sample(statistic, groups=groups) for name, statistic in statistics.items()}
+        drawn = bootstrap(statistics, groups=groups, draws=draws, seed=seed) if draws else {}
+        spread = {name: percentiles(drawn[name] - reference[name]) for name in drawn}
+        found[kind] = {
+            "about": ALTERATIONS[kind][0],
+            "metrics": {name: round(percent(name, value), 6) for name, value in after.items()},
+            "difference": {name: round(percent(name, after[name]) - percent(name, before[name]), 6) for name in after},
+            "interval": {name: [round(percent(name, limit), 6) for limit in limits] for name, limits in spread.items()},
+        }
+    return found
