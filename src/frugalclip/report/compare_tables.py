@@ -173,20 +173,18 @@ def _share(value: Any) -> str:
 
 
 def reach_words(reach: Mapping[str, Any]) -> str:
-    """How much sooner an arm stands where the reference ends: `3.1 × sooner (2.2 to 4.4)`, `never reached`, `reached in 4 of 6 runs`."""
+    """How much sooner an arm stands where the reference ends: `3.10 × sooner` over `2.20 × sooner to 4.40 × sooner`, or `never reached`."""
     if not reach["runs"]:
         return MISSING
-    if not reach["reached"]:
-        return "never reached"
-    if reach["times_sooner"] is None:
-        return f"reached in {reach['reached']} of {reach['runs']} runs"
-    factor = reach["times_sooner"]
-    said = f"{factor:.2f} × sooner" if factor >= 1 else f"{1 / factor:.2f} × later"
     interval = reach["interval"]
-    if not is_interval(interval):
-        return said
-    low, high = interval if factor >= 1 else (1 / interval[1], 1 / interval[0])
-    return two(said, f"{low:.2f} to {high:.2f}")
+    bounds = " to ".join(_sooner(v) for v in interval) if interval else ""
+    return two(_sooner(reach["times_sooner"]), bounds if interval != [None, None] else "")
+
+
+def _sooner(factor: Any) -> str:
+    if not is_finite(factor):
+        return "never reached"
+    return f"{factor:.2f} × sooner" if factor >= 1 else f"{1 / factor:.2f} × later"
 
 
 def saved_table(result: Mapping[str, Any]) -> Figures | None:

@@ -35,11 +35,15 @@ class Arm:
     settings: dict[str, Any] | None = None
     description: str = ""
 
+    def settings_of_recipe(self) -> dict[str, Any] | None:
+        """The recipe without settings that are at their defaults, so that a setting added tomorrow does not make today's trials another job."""
+        return None if self.recipe is None else self.recipe.model_dump(mode="json", exclude_defaults=True)
+
     def content(self) -> dict[str, Any]:
         """What the arm does, without what it is called."""
         if self.recipe is None:
             return {"command": list(self.command or ()), "settings": self.settings or {}}
-        return {key: value for key, value in self.recipe.model_dump(mode="json").items() if key not in _TITLES}
+        return {key: value for key, value in (self.settings_of_recipe() or {}).items() if key not in _TITLES}
 
     def line(self) -> list[str]:
         """The program and its arguments, before the path of the job."""

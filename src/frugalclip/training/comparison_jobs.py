@@ -125,7 +125,7 @@ def plan_trials(
                     )
                     job = Job(
                         arm=arm.name,
-                        recipe=arm.recipe.model_dump(mode="json") if arm.recipe else None,
+                        recipe=arm.settings_of_recipe(),
                         command=list(arm.command) if arm.command else None,
                         settings=arm.settings or {},
                         seed=trial_seed(seed, number, arm.name if independent else None, base=arm.recipe.seed if arm.recipe else 0),

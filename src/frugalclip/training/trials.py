@@ -46,7 +46,7 @@ class Job(Settings):
 
     frugalclip_job: Literal[1] = Field(1, description="version of this schema")
     arm: str = Field(description="name of the arm")
-    recipe: dict[str, Any] | None = Field(None, description="resolved recipe, or null for an arm with a command")
+    recipe: dict[str, Any] | None = Field(None, description="recipe with all that is not default, or null for an arm with a command")
     command: list[str] | None = Field(None, description="how an arm that is not ours is started; the path of the job is appended")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of an arm with a command, handed on as they are")
     seed: int = Field(ge=0, description="every random stream of the trial derives from it")
