@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCHMARKS := step gradient_cache tiled_loss decoding
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help demo test test-slow test-e2e bench frozen lint format install
@@ -11,7 +12,7 @@ help:
 	@echo "make demo       train on the shipped pairs, evaluate, write runs/demo/report.html"
 	@echo "make test       lint, types and the suite"
 	@echo "make test-slow  tests marked slow        make test-e2e   tests marked e2e"
-	@echo "make bench      every file in benchmarks/  make frozen     pretrained parts that run offline"
+	@echo "make bench      speed against peers      make frozen     pretrained parts that run offline"
 	@echo "make lint       ruff and pyright alone   make format     let ruff mend what it can"
 
 install: $(STAMP)
@@ -53,7 +54,7 @@ test-e2e: $(STAMP)
 	$(PYTEST) -m e2e --timeout 1200
 
 bench: $(STAMP)
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done; $(BIN)/python benchmarks/page.py
 
 frozen: $(STAMP)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-frozen.txt

@@ -24,6 +24,7 @@ import pyarrow as pa
 from PIL import Image
 
 from frugalclip.core.errors import DataError
+from frugalclip.data.jpeg import fast_jpeg
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import ParquetImages
 
@@ -146,7 +147,19 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
     Raises:
         BadImage: with `.cause`, a reason of the ledger.
     """
-    return _decoded(open_image(data, max_pixels=max_pixels), at_least)
+    return _picture(data, at_least=at_least, max_pixels=max_pixels)[0]
+
+
+def _picture(data: bytes, *, at_least: int | None, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, tuple[int, int]]:
+    """The decoded picture, and (height, width) of the whole one, upright."""
+    if (found := fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)) is not None:
+        pixels, (height, width), orientation = found
+        picture = Image.fromarray(pixels)
+        turned = picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+        return turned, (width, height) if 5 <= orientation <= 8 else (height, width)
+    image = open_image(data, max_pixels=max_pixels)
+    size = upright_size(image)
+    return _decoded(image, at_least), size
 
 
 def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
@@ -433,9 +446,7 @@ def decode_all(manifest: Manifest, size: int, workers: int | None = None, *, pro
 
     def one(row: int) -> str | None:
         try:
-            image = open_image(reader.bytes(row))
-            sizes[row] = upright_size(image)
-            picture = _decoded(image, 2 * size)
+            picture, sizes[row] = _picture(reader.bytes(row), at_least=2 * size)
             pixels[row] = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
             return None
         except BadImage as error:
