@@ -8,8 +8,9 @@ from PIL import Image
 from frugalclip.data.scenes.colours import PALETTE, tint_matrix
 
 _KEPT_BYTES = 384 * 2**20
-_PROFILE = 16  # pixels at which an object is compared with backgrounds
+_PROFILE = 10  # pixels at which an object is compared with backgrounds
 _STANDS_OUT = 75.0  # distance of two colours in RGB, 0 to 441, that anyone sees
+_COLOURS = np.array(list(PALETTE.values()), dtype=np.float32)  # (palette, 3)
 
 
 class Atlas:
@@ -20,14 +21,15 @@ class Atlas:
     """
 
     def __init__(self, pixels: list[np.ndarray]) -> None:
-        self._pixels = pixels
+        self._shapes = [one.shape[:2] for one in pixels]
+        self._images = [Image.frombuffer("RGBa", one.shape[1::-1], one.tobytes(), "raw", "RGBa", 0, 1) for one in pixels]
         self._scaled: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._bytes = 0
         self._profiles: dict[tuple[int, str | None], np.ndarray] = {}
 
     def shape(self, cutout: int, side: int) -> tuple[int, int]:
         """(height, width) of a cut-out whose longer side has so many pixels."""
-        height, width = self._pixels[cutout].shape[:2]
+        height, width = self._shapes[cutout]
         longer = max(height, width)
         return max(1, round(height * side / longer)), max(1, round(width * side / longer))
 
@@ -50,19 +52,17 @@ class Atlas:
             layer = self.layer(cutout, _PROFILE, colour=colour).reshape(-1, 4).astype(np.float32)
             weight = layer[:, 3]
             own = layer[:, :3] * (255.0 / np.maximum(weight, 1.0))[:, None]
-            distance = np.linalg.norm(own[:, None] - np.array(list(PALETTE.values()), dtype=np.float32), axis=-1)  # (pixels, palette)
-            self._profiles[cutout, colour] = (weight[:, None] * (distance > _STANDS_OUT)).sum(axis=0) / max(float(weight.sum()), 1.0)
+            square = (own**2).sum(axis=1)[:, None] - 2 * own @ _COLOURS.T + (_COLOURS**2).sum(axis=1)  # (pixels, palette) distance squared
+            self._profiles[cutout, colour] = weight @ (square > _STANDS_OUT**2) / max(float(weight.sum()), 1.0)
         return self._profiles[cutout, colour]
 
     def _scale(self, cutout: int, side: int) -> np.ndarray:
         found = self._scaled.get((cutout, side))
         if found is not None:
             return found
-        source = self._pixels[cutout]
         height, width = self.shape(cutout, side)
-        image = Image.frombuffer("RGBa", (source.shape[1], source.shape[0]), source.tobytes(), "raw", "RGBa", 0, 1)
-        made = np.frombuffer(image.resize((width, height), Image.Resampling.BICUBIC).tobytes(), dtype=np.uint8).reshape(height, width, 4)
-        made = np.concatenate([np.minimum(made[..., :3], made[..., 3:]), made[..., 3:]], axis=-1)  # the filter may overshoot
+        made = np.array(self._images[cutout].resize((width, height), Image.Resampling.BICUBIC))
+        np.minimum(made[..., :3], made[..., 3:], out=made[..., :3])  # the filter may overshoot
         self._scaled[cutout, side] = made
         self._bytes += made.nbytes
         while self._bytes > _KEPT_BYTES:

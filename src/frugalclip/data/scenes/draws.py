@@ -7,7 +7,7 @@ import numpy as np
 
 from frugalclip.core.random import uniform
 
-_BLOCK = 128
+_BLOCK = 192  # what most scenes need for one purpose
 Item = TypeVar("Item")
 
 

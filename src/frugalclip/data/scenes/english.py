@@ -7,6 +7,7 @@ A name such as `man with white cane` or `glasses` becomes a noun phrase that can
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from frugalclip.core.config import read_yaml
@@ -140,7 +141,12 @@ def plural(word: str) -> str:
 
 def article(phrase: str) -> str:
     """`a` or `an`, by the sound that a phrase begins with."""
-    first = re.split(r"[\s-]", phrase.strip(" \"'“"), maxsplit=1)[0]
+    return _article_before(phrase.split(maxsplit=1)[0])
+
+
+@lru_cache(maxsize=4096)
+def _article_before(word: str) -> str:
+    first = word.strip("\"'“”").split("-")[0]
     lower = first.lower()
     if re.match(r"(?:8|11$|18$|80|sos$)", lower):
         return "an"

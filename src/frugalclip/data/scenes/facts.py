@@ -97,7 +97,7 @@ def renamed(facts: Facts, thing: int, name: str) -> Facts:
 def region_of(top: float, left: float, *, height: float, width: float, canvas: int) -> tuple[str, str]:
     """(row, column) of a box by its centre: top, middle or bottom; left, middle or right."""
     down, right = (top + height / 2) / canvas, (left + width / 2) / canvas
-    return ROWS[int(np.searchsorted(_BANDS, down))], COLUMNS[int(np.searchsorted(_BANDS, right))]
+    return ROWS[(down > _BANDS[0]) + (down > _BANDS[1])], COLUMNS[(right > _BANDS[0]) + (right > _BANDS[1])]
 
 
 def _thing(layout: Layout, members: Sequence[int], cutouts: Cutouts, canvas: int) -> Thing:

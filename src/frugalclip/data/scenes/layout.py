@@ -14,7 +14,7 @@ from frugalclip.data.scenes.draws import Draws
 from frugalclip.data.scenes.english import COLOUR_WORDS
 from frugalclip.data.scenes.plan import SIZES, ScenePlan
 
-SIDES = {"tiny": (0.14, 0.16), "small": (0.22, 0.27), "medium": (0.34, 0.4), "large": (0.5, 0.58)}  # longer side, as a share of the canvas
+SIDES = {"tiny": (0.15,), "small": (0.22, 0.27), "medium": (0.34, 0.4), "large": (0.55,)}  # longer side, as a share of the canvas
 _ROOM = 0.6  # share of the canvas that boxes may take together, so that they can be told apart
 _TRIES = 16
 _APART, _TOUCHING = 0.02, (0.08, 0.35)  # overlap of two boxes, as a share of the smaller one
@@ -135,11 +135,12 @@ def _place(plan: ScenePlan, atlas: Atlas, draws: Draws, wanted: list[tuple[int, 
     """Find a place for every object, the largest first; who stands in front is drawn afterwards."""
     placed: list[Placed] = []
     boxes = np.zeros((len(wanted), 4))  # top, left, bottom, right
-    for cutout, colour, size, side in sorted(wanted, key=lambda one: -one[3]):
+    tries = draws.numbers(2 * _TRIES * len(wanted)).reshape(len(wanted), _TRIES, 2)
+    for numbers, (cutout, colour, size, side) in zip(tries, sorted(wanted, key=lambda one: -one[3]), strict=True):
         height, width = atlas.shape(cutout, side)
         may_touch, mirrored = draws.chance(plan.overlap), draws.chance(plan.mirror)
         room = np.array([plan.canvas - height + 1, plan.canvas - width + 1])
-        places = (draws.numbers(2 * _TRIES).reshape(_TRIES, 2) * room).astype(np.int64)  # (tries, 2) top and left
+        places = (numbers * room).astype(np.int64)  # (tries, 2) top and left
         overlaps = _overlaps(places, height, width, boxes[: len(placed)])  # (tries,)
         low, high = _TOUCHING if may_touch else (0.0, _APART)
         fitting = np.flatnonzero((overlaps >= low) & (overlaps <= high))
@@ -160,7 +161,7 @@ def _overlaps(places: np.ndarray, height: int, width: int, boxes: np.ndarray) ->
     common_height = np.minimum(top + height, boxes[:, 2]) - np.maximum(top, boxes[:, 0])  # (tries, boxes)
     common_width = np.minimum(left + width, boxes[:, 3]) - np.maximum(left, boxes[:, 1])
     smaller = np.minimum(height * width, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    return (np.clip(common_height, 0, None) * np.clip(common_width, 0, None) / smaller).max(axis=1)
+    return (np.maximum(common_height, 0) * np.maximum(common_width, 0) / smaller).max(axis=1)
 
 
 def _background(plan: ScenePlan, atlas: Atlas, draws: Draws, placed: list[Placed]) -> Background:
