@@ -1,6 +1,6 @@
 """The command line: names, options and one-sentence errors. A verb is imported when it is called, so `--help` loads no torch.
 
-Exit codes: 0 done, 1 a fault of ours (with its traceback), 2 what was given cannot be used, 130 interrupted.
+Exit codes: 0 done, 1 a fault of ours (with its traceback), 2 what was given cannot be used, 3 bad data was found, 130 interrupted.
 """
 
 import os
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from frugalclip import __version__
 from frugalclip.core.errors import FrugalclipError, known_names
 
+BAD_DATA = 3  # `data verify` found something: a script must not go on as if it had not
 INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
 
 
@@ -261,6 +262,26 @@ def check(
 
     places, columns = _places_and_columns(paths)
     verb.show_check(verb.check(places, full=full, columns=columns))
+
+
+@data.command(epilog=_PATHS)
+def verify(
+    paths: DataPaths,
+    *,
+    repair: Annotated[bool, typer.Option("--repair", metavar="", help="Mend what can be mended, and write a manifest of what is good.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The manifest; by default beside the data.", show_default=False)] = None,
+) -> None:
+    """Read and decode everything, and name what is bad.
+
+    Writes a ledger of every sample's fate, and changes no original. Exit code 3 where something is bad and was not repaired.
+    """
+    from frugalclip.verbs import data_verify as verb
+
+    places, columns = _places_and_columns(paths)
+    result = verb.verify(places, repair=repair, out=out, columns=columns)
+    verb.show(result)
+    if not (result.is_clean or repair):
+        raise typer.Exit(BAD_DATA)
 
 
 @data.command(epilog=_PATHS)

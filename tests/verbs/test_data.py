@@ -63,7 +63,7 @@ def test_check_counts_and_explains(messy: Path):
         "3 words, 8 distinct",
         "height 6, width 8 to 17",
         "Fields: none",
-        f"Next: frugalclip train clip data='{messy}' --out runs/first",
+        f"Next: frugalclip data verify '{messy}' --repair",
     ):
         assert words in text, (words, text)
 

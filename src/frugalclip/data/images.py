@@ -152,7 +152,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
 
 def _picture(data: bytes, *, at_least: int | None, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, tuple[int, int]]:
     """The decoded picture, and (height, width) of the whole one, upright."""
-    if (found := fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)) is not None:
+    with _quiet:
+        found = fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)
+    if found is not None:
         pixels, (height, width), orientation = found
         picture = Image.fromarray(pixels)
         turned = picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture

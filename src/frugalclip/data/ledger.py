@@ -52,7 +52,7 @@ REASONS: dict[str, str] = {  # code -> plain words, as `data check` prints them
     "svg": "the bytes are an SVG drawing; render it to PNG first",
     "heic": "the bytes are a HEIC photo; convert it to JPEG first",
     "broken-image": "the image cannot be decoded",
-    "not-a-shard": "the file is not a tar",
+    "not-a-shard": "the file is not a tar, or no Parquet file that can be read; copy it again",
     "no-text": "no text view of the recipe finds a text in it",
     "repaired": "kept: its caption was not UTF-8, and there was one sensible way to read it",
     "watched": "kept: it watches the run and is not trained on",
@@ -70,6 +70,8 @@ class Fault(NamedTuple):
     status: str = DROPPED
 
 
+MAX_BAD = 0.01  # share of bad samples that a run puts up with unless told otherwise
+LEAST_BAD = 3  # fewer never stop a run: of 20 samples a single one is 5 %
 NO_DAMAGE = frozenset({"filtered", "no-text", "symlink-loop"})  # left out because of what was asked for, or read elsewhere: not bad data
 
 

@@ -87,6 +87,21 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     return _read_files([place], text, reading)
 
 
+def read_sources(paths: Sequence[str | Path], *, columns: Mapping[str, str] | None = None, mend: bool = False) -> Source:
+    """Several data sets as one, put one behind the other; ids that clash get their data set's name as prefix.
+
+    Args:
+        paths: one or more, each as for `read_source`.
+        columns: as for `read_source`.
+        mend: as for `read_source`.
+
+    Raises:
+        DataError: as `open_data`.
+    """
+    sources = [read_source(path, columns=columns, mend=mend) for path in paths]
+    return sources[0] if len(sources) == 1 else _together(sources, " + ".join(map(str, paths)))
+
+
 @dataclass(frozen=True)
 class _Reading:
     """How a source is read: the caller's choices."""
@@ -103,15 +118,15 @@ def _is_text(text: str) -> bool:
 
 
 def _missing(place: Path) -> str:
-    if place.is_symlink():
+    if os.path.islink(place):
         return f"{place} is a link to {os.readlink(place)}, which does not exist; mend the link or give another path."
     parent = place.parent
     try:
-        known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")] if parent.is_dir() else []
+        known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")] if os.path.isdir(parent) else []
     except OSError:
         known = []
-    there = known_names(place.name, known) if known else f"{parent} {'is empty' if parent.is_dir() else 'does not exist either'}."
-    return f"{place} does not exist; {there} Give a folder, a table, tars, or the word sample."
+    there = known_names(place.name, known) if known else f"{parent} {'is empty' if os.path.isdir(parent) else 'does not exist either'}."
+    return f"{str(place)[:500]} does not exist; {there} Give a folder, a table, tars, or the word sample."
 
 
 def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
@@ -140,8 +155,26 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
         ledger, notes = Ledger(), list[str]()
         manifest = arrow_manifest(paths, name=name, columns=reading.columns, ledger=ledger, notes=notes)
         return Source(manifest, "an Arrow file" if len(paths) == 1 else f"{len(paths):,} Arrow files", ledger, notes)
-    sources = [_with_split(_read_parquet(path, reading), path) if kind == "parquet" else _read_table(path, reading) for path in paths]
+    if kind == "parquet":
+        return _read_several(paths, name, reading)
+    sources = [_read_table(path, reading) for path in paths]
     return sources[0] if len(sources) == 1 else _together(sources, name)
+
+
+def _read_several(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
+    """Parquet files; among several one that cannot be read is a fault like any other, as it is among tars."""
+    sources: list[Source] = []
+    refused = Ledger()
+    for path in paths:
+        try:
+            sources.append(_with_split(_read_parquet(path, reading), path))
+        except DataError as error:
+            if path == paths[-1] and not sources:
+                raise
+            refused.drop(path.name, "not-a-shard", str(error))
+    joined = sources[0] if len(sources) == 1 else _together(sources, name)
+    joined.ledger.extend(refused.faults)
+    return joined
 
 
 def _with_split(source: Source, path: Path) -> Source:
@@ -205,7 +238,9 @@ def _together(sources: Sequence[Source], name: str) -> Source:
     ids = [manifest.ids[end - len(source.manifest) : end] for source, end in zip(sources, ends, strict=True)]
     ledger = together([source.ledger.renamed(source.manifest.ids, new) for source, new in zip(sources, ids, strict=True)])
     notes = list(dict.fromkeys(note for source in sources for note in source.notes))
-    return Source(manifest, f"{len(sources):,} files, each {sources[0].kind}", ledger, notes)
+    kinds = list(dict.fromkeys(source.kind for source in sources))
+    kind = f"{len(sources):,} files, each {kinds[0]}" if len(kinds) == 1 else f"{len(sources):,} data sets ({', '.join(kinds)})"
+    return Source(manifest, kind, ledger, notes)
 
 
 def _read_folder(folder: Path, reading: _Reading) -> Source:

@@ -22,7 +22,7 @@ from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.rows import Raw, read_csv, read_json, shown
 
 _LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
-_LONGEST_PATH = 4095  # bytes, of Linux
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, of Linux
 
 
 def table_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str], mend: bool = False) -> Manifest:
@@ -225,7 +225,7 @@ def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
             reasons[row] = "no-image"
         elif "://" in path:
             reasons[row] = "is-url"
-        elif "\0" in path or len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in path.split("/")):
+        elif "\0" in path or (len(path) > 60 and _is_too_long(path)):  # a character has at most four bytes
             reasons[row] = "not-a-path"
         elif path.split("/", 1)[0] == "..":
             reasons[row] = "outside-folder"
@@ -241,6 +241,10 @@ def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
             if not there:
                 reasons[row] = "not-a-file" if os.path.exists(base / path) else "missing-file"
     return reasons
+
+
+def _is_too_long(path: str) -> bool:
+    return len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.split("/"))
 
 
 def _files(folder: Path) -> set[str]:

@@ -2,7 +2,7 @@
 
 A sample is bad when something is wrong with it, found on reading (no caption, a missing file) or on decoding (a broken picture); rows that a
 condition leaves out are not. The share is what is lost on reading plus what is lost of the rows that this run uses; beyond `data.max_bad` the
-run stops. Fewer than `LEAST` bad samples never stop one: of 20 samples a single one would be 5 %. With `data.max_bad=0` any one does.
+run stops. Fewer than `LEAST_BAD` bad samples never stop one: of 20 samples a single one would be 5 %. With `data.max_bad=0` any one does.
 """
 
 import shlex
@@ -13,11 +13,10 @@ from pathlib import Path
 from frugalclip.core import distributed
 from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.ledger import DROPPED, NO_DAMAGE, REASONS, Fault, Ledger, read_ledger
+from frugalclip.data.ledger import DROPPED, LEAST_BAD, NO_DAMAGE, REASONS, Fault, Ledger, read_ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.training.recipe import DataConfig
 
-LEAST = 3
 _NAMED = 3  # examples of each cause
 _STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares that are suggested
 
@@ -71,7 +70,7 @@ class Budget:
 
     @property
     def is_exceeded(self) -> bool:
-        least = LEAST if self.config.max_bad > 0 else 1
+        least = LEAST_BAD if self.config.max_bad > 0 else 1
         return len(self.bad) >= least and self.share > self.config.max_bad
 
     def meet(self, faults: Iterable[tuple[str, str]]) -> bool:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from frugalclip.core.config import Settings, dump_yaml, merge, parse_overrides, read_yaml, shorthand, validated
 from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.data.ledger import MAX_BAD
 from frugalclip.data.loader import TextConfig
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.data.views import Preprocess, ViewConfig
@@ -32,7 +33,7 @@ class DataConfig(Settings):
     weights: str = Field("auto", description="how often to draw a row: auto (the column weight, if any), none, or a field that holds numbers")
     workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
     cache_bytes: int = Field(2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory")
-    max_bad: float = Field(0.01, ge=0, le=1, description="share of bad samples that a run puts up with; beyond it, it stops and names them")
+    max_bad: float = Field(MAX_BAD, ge=0, le=1, description="share of bad samples that a run puts up with; beyond it, it stops and names them")
 
 
 DataSection = Annotated[DataConfig, BeforeValidator(shorthand("path"))]

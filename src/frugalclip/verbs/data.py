@@ -5,7 +5,7 @@ Reading is done by `data/`; here it is put in order and said in plain words.
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.facts import CaptionFacts, FieldFacts, ImageFacts, Spread, caption_facts, field_facts, image_facts, sampled_rows
-from frugalclip.data.ledger import REASONS, Fault, Ledger
+from frugalclip.data.ledger import LEAST_BAD, MAX_BAD, REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.sources import Source, read_source
 
@@ -48,6 +48,17 @@ class Check:
     @property
     def is_clean(self) -> bool:
         return not self.source.ledger.dropped and not self.images.faults
+
+    @property
+    def bad_share(self) -> float:
+        """Samples that training cannot use, as a fraction of those met; pictures that were not decoded are taken to be like those that were."""
+        seen, rows = max(self.source.seen, 1), max(self.images.rows, 1)
+        return min(len(self.source.ledger.bad) / seen + len(self.images.faults) / rows, 1.0)
+
+    @property
+    def is_too_bad(self) -> bool:
+        """True when `train` would stop, unless told to put up with more."""
+        return self.bad_share > MAX_BAD and len(self.source.ledger.bad) + len(self.images.faults) >= LEAST_BAD
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,11 @@ def check(paths: Sequence[str | Path] | str | Path, *, full: bool = False, colum
         DataError: when a path holds no data set.
     """
     every = _as_list(paths)
-    return [_check_one(path, full, columns, _next_command(every)) for path in every]
+    checks = [_check_one(path, full, columns, _next_command(every)) for path in every]
+    if not any(one.is_too_bad for one in checks):
+        return checks
+    command = f"frugalclip data verify {' '.join(shlex.quote(str(path)) for path in every)} --repair"
+    return [replace(one, next_command=command) for one in checks]
 
 
 def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, next_command: str) -> Check:
@@ -129,7 +144,7 @@ def manifest(
     sources = [read_source(path, columns=columns) for path in _as_list(paths)]
     every = concatenate([source.manifest for source in sources])
     combined = every.where(where)
-    ledger = Ledger([fault for source in sources for fault in source.ledger.faults])
+    ledger = together(source.ledger for source in sources)
     kept = set(combined.ids)
     ledger.extend(Fault(id, "filtered", where or "") for id in every.ids if id not in kept)
     ledger_path = target.with_name(f"{target.stem}.ledger.parquet")
@@ -176,6 +191,9 @@ def _show_one(one: Check, console: Console) -> None:
         console.print(f"[yellow]{len(dropped):,} of {source.seen:,} left out[/]:")
         _show_faults(dropped, console)
     _show_decoding(one, console)
+    if one.is_too_bad:
+        words = f"{100 * one.bad_share:.2g} % is bad, and training stops beyond {100 * MAX_BAD:g} % (data.max_bad); verify names all of it and mends"
+        console.print(f"[yellow]{words}.[/]", soft_wrap=True)
     pairs = Table("id", "height x width", "caption", title=f"{len(one.examples)} pairs, drawn at random", title_justify="left", expand=True)
     for example in one.examples:
         size = f"{example.size[0]} x {example.size[1]}" if example.size else "[red]unreadable[/]"

@@ -1,0 +1,184 @@
+"""`frugalclip data verify`: read and decode everything, name whatever is bad, and write a manifest of what is good.
+
+Originals are never touched: what is mended (captions in another encoding, tars that end early) is mended in the manifest.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from frugalclip.core.errors import DataError
+from frugalclip.data.decoding import decoding_faults
+from frugalclip.data.ledger import REASONS, Fault, Ledger, read_ledger
+from frugalclip.data.manifest import Manifest, is_manifest
+from frugalclip.data.shards import has_pattern
+from frugalclip.data.sources import CLEAN, LEDGER, read_sources
+
+_EXAMPLES = 3  # of each cause
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `data verify` found and wrote."""
+
+    paths: tuple[str, ...]
+    kind: str
+    samples: int  # that are good
+    seen: int
+    ledger: Ledger
+    ledger_path: Path
+    manifest_path: Path | None  # with `repair`
+
+    @property
+    def is_clean(self) -> bool:
+        """True when nothing is bad; what a condition or a link leaves out is not."""
+        return not self.ledger.bad
+
+
+def verify(
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    repair: bool = False,
+    out: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    workers: int | None = None,
+) -> Verified:
+    """Read and decode every sample of data sets, and write a ledger of each one's fate.
+
+    Args:
+        paths: data sets, as `open_data` takes them.
+        repair: mend what can be mended, and write a manifest of all good samples; no original is changed and no picture copied.
+        out: the manifest; the ledger lies beside it as NAME.ledger.parquet. By default both lie beside the data.
+        columns: names of the columns `image`, `caption` and `id` where they are not recognised.
+        workers: decoding processes.
+
+    Raises:
+        DataError: when a path holds no data set, or `out` would overwrite something that is not ours.
+    """
+    every = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not every:
+        raise DataError("no data set was given, expected one or more paths; try: frugalclip data verify sample")
+    source = read_sources(every, columns=columns, mend=repair)
+    manifest_path, ledger_path = _targets(every, out)
+    manifest = source.manifest
+    ledger = Ledger(list(source.ledger.faults), dict(source.ledger.remarks))
+    ids = manifest.ids
+    ledger.extend(Fault(ids[row], cause, detail) for row, cause, detail in _decoded(manifest, workers))
+    lost = {fault.id for fault in ledger.faults[len(source.ledger.faults) :]}
+    good = manifest.take([row for row, id in enumerate(ids) if id not in lost])
+    try:
+        ledger.write(ledger_path, kept=good.ids, seen=source.seen)
+        if repair and len(good):
+            good.write(manifest_path)
+    except OSError as error:
+        raise DataError(f"{ledger_path.parent} cannot be written to ({error.strerror}); name another place with --out FILE.") from None
+    if repair and not len(good):
+        raise DataError(f"none of {source.seen:,} samples is good ({ledger.in_words()}); every one is named in {ledger_path}.")
+    return Verified(tuple(map(str, every)), source.kind, len(good), source.seen, ledger, ledger_path, manifest_path if repair else None)
+
+
+def _decoded(manifest: Manifest, workers: int | None) -> list[tuple[int, str, str]]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("decoding", total=len(manifest))
+        return decoding_faults(manifest, workers=workers, progress=lambda done: bar.advance(task, done))
+
+
+def _targets(paths: Sequence[str | Path], out: str | Path | None) -> tuple[Path, Path]:
+    """Where manifest and ledger go, refused where something else lies there."""
+    if out is not None:
+        target = Path(out)
+        if target.is_dir():
+            raise DataError(f"{target} is a folder, expected a file; write --out {target / 'clean.parquet'}")
+        target = target if target.suffix else target.with_suffix(".parquet")
+        manifest, ledger = target, target.with_name(f"{target.stem}{LEDGER}")
+    else:
+        base = _beside(paths)
+        manifest, ledger = base.with_name(base.name + CLEAN), base.with_name(base.name + LEDGER)
+    given = {Path(path).expanduser().resolve() for path in paths if path != "sample"}
+    for path, is_ours in ((manifest, _is_manifest), (ledger, _is_ledger)):
+        if path.resolve() in given or (path.exists() and not is_ours(path)):
+            raise DataError(f"{path} is there already and would be overwritten; name another place with --out FILE.")
+    return manifest, ledger
+
+
+def _beside(paths: Sequence[str | Path]) -> Path:
+    """The data set's own name, beside it; `data` in the current folder where there are several."""
+    if len(paths) > 1 or paths[0] == "sample":
+        return Path("data" if len(paths) > 1 else "sample").absolute()
+    text = str(paths[0])
+    if has_pattern(text):
+        parts = Path(text).expanduser().parts
+        first = next(i for i, part in enumerate(parts) if has_pattern(part))
+        return Path(*parts[:first]).absolute() / "shards"
+    place = Path(text).expanduser().resolve()
+    return place if place.is_dir() else place.with_suffix("")
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        return is_manifest(pq.read_schema(path))
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _is_ledger(path: Path) -> bool:
+    try:
+        return read_ledger(path) is not None
+    except DataError:
+        return False
+
+
+def show(result: Verified, console: Console | None = None) -> None:
+    """Print causes, counts and examples, what was written, and the next command."""
+    console, ledger = console or Console(), result.ledger
+    merged, dropped = len(ledger.merged), len(ledger.dropped)
+    name = " ".join(result.paths)
+    console.print(f"[bold]{escape(name)}[/] is {escape(result.kind)}: every sample read and decoded.", soft_wrap=True)
+    parts = f"{result.samples:,} good + {merged:,} joined to another + {dropped:,} left out"
+    console.print(f"{result.seen:,} samples = {parts}.", soft_wrap=True)
+    if ledger.faults:
+        console.print(_causes(ledger))
+    repaired = [id for id, (reason, _) in ledger.remarks.items() if reason == "repaired"]
+    if repaired:
+        console.print(f"Mended: {len(repaired):,} captions that were not UTF-8, such as {escape(', '.join(repaired[:_EXAMPLES]))}.", soft_wrap=True)
+    console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample.", soft_wrap=True)
+    if result.manifest_path is not None:
+        console.print(
+            f"Wrote {escape(str(result.manifest_path))}: the good ones, with no picture copied. The originals are as they were.", soft_wrap=True
+        )
+    console.print(f"\nNext: [bold]{escape(_next(result))}[/]", soft_wrap=True)
+
+
+def _causes(ledger: Ledger) -> Table:
+    table = Table("cause", "samples", "what it means", "such as", box=None, padding=(0, 2, 0, 0))
+    table.columns[1].justify = "right"
+    counts = {**ledger.counts()}
+    for fault in ledger.merged:
+        counts[fault.reason] = counts.get(fault.reason, 0) + 1
+    examples: dict[str, list[str]] = {}
+    for fault in ledger.faults:
+        if len(named := examples.setdefault(fault.reason, [])) < _EXAMPLES:
+            named.append(fault.id if len(fault.id) <= 40 else fault.id[:39] + "…")
+    for reason, count in counts.items():
+        table.add_row(f"[bold]{reason}[/]", f"{count:,}", escape(REASONS[reason]), escape(", ".join(examples[reason])))
+    return table
+
+
+def _next(result: Verified) -> str:
+    if result.manifest_path is not None:
+        return f"frugalclip train clip data={shlex.quote(str(result.manifest_path))} --out runs/first"
+    quoted = " ".join(map(shlex.quote, result.paths))
+    if not result.is_clean:
+        return f"frugalclip data verify {quoted} --repair"
+    several = f"frugalclip data manifest {quoted} --out all.parquet"
+    return f"frugalclip train clip data={quoted} --out runs/first" if len(result.paths) == 1 else several

@@ -1,0 +1,81 @@
+"""Training, evaluating and embedding on every kind of bad input end well, and say what they left out."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from frugalclip.core.config import dump_yaml
+from frugalclip.core.errors import DataError
+from frugalclip.data.ledger import read_ledger
+from frugalclip.data.sources import read_source
+from frugalclip.verbs.data import check
+from frugalclip.verbs.embed import embed
+from frugalclip.verbs.evaluate import evaluate
+from frugalclip.verbs.train import train
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+hostile = _load(Path(__file__).parents[1] / "data" / "hostile.py")
+ROUTES: dict[str, Callable[[Path], Path]] = {
+    "folder": lambda root: hostile.folder_into(root) and root,
+    "csv": lambda root: hostile.csv_into(root)[0],
+    "jsonl": lambda root: hostile.jsonl_into(root)[0],
+    "parquet-paths": lambda root: hostile.parquet_paths_into(root)[0],
+    "parquet-bytes": lambda root: hostile.parquet_bytes_into(root)[0],
+    "tar": lambda root: hostile.tar_into(root.with_suffix(".tar")) and root.with_suffix(".tar"),
+}
+RECIPE = {
+    "tokenizer": {"kind": "captions", "vocabulary": 600, "context": 8},
+    "model": {
+        "image": {"width": 16, "depth": 1, "head_dim": 16, "patch": 8, "resolution": 16},
+        "text": {"width": 16, "depth": 1, "head_dim": 16},
+        "dim": 8,
+    },
+    "objectives": {"contrastive": 1},
+    "batch": 8,
+    "steps": 2,
+    "precision": "fp32",
+    "evaluation": {"points": 1},
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_data_set_full_of_bad_input_is_checked_trained_on_judged_and_embedded(route: str, tmp_path: Path):
+    path = ROUTES[route](tmp_path / "in" / "data")
+    seen = read_source(path).seen
+    (found,) = check(path, full=True)
+    (tmp_path / "tiny.yaml").write_text(dump_yaml(RECIPE | {"data": {"path": str(path)}}))
+    with pytest.raises(DataError, match=r"samples are bad, .* and data.max_bad allows 1 %"):
+        train(str(tmp_path / "tiny.yaml"), out=tmp_path / "run")
+    assert train(str(tmp_path / "tiny.yaml"), ["data.max_bad=1"], out=tmp_path / "run").is_finished
+
+    fates = read_ledger(tmp_path / "run/ledger.parquet").to_pylist()
+    assert len(fates) == seen
+    bad = {(row["id"], row["reason"]) for row in fates if row["status"] == "dropped"}
+    assert bad == {(fault.id, fault.reason) for fault in [*found.source.ledger.dropped, *found.images.faults]}
+    assert len(bad) >= 40
+
+    result = evaluate(tmp_path / "run", data=path, task="retrieval", json=tmp_path / "result.json")
+    counted = {reason: sum(row["reason"] == reason and row["status"] != "kept" for row in fates) for _, reason in bad}
+    written = json.loads((tmp_path / "result.json").read_text())["left_out"]
+    assert {reason: count for reason, count in written.items() if reason in counted} == counted
+    assert result["samples"] + sum(counted.values()) + len(found.source.ledger.merged) == seen
+
+    stored = embed(tmp_path / "run", path, out=tmp_path / "store", what="images")
+    assert stored.unread == found.source.ledger.counts()
+    assert np.isfinite(stored.store.vectors("image", np.flatnonzero(~stored.store.missing("image")))).all()
+    assert stored.store.missing("image").sum() == len(found.images.faults)
