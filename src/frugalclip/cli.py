@@ -194,8 +194,8 @@ def plan(
 def evaluate(
     model: Model,
     *,
-    data: Annotated[str, typer.Option(metavar="PATH", help="The data set to evaluate on.")],
-    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, knn or fewshot.")] = "zeroshot",
+    data: Annotated[str | None, typer.Option(metavar="PATH", help="The data set; for a suite the folder of its packs.", show_default=False)] = None,
+    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, knn, fewshot or suite.")] = "zeroshot",
     where: Where = None,
     label_field: Annotated[str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)] = None,
     classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,
@@ -206,6 +206,8 @@ def evaluate(
     floors_data: Annotated[str | None, typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False)] = None,
     group: Annotated[str | None, typer.Option(metavar="F", help="Field whose equal values intervals draw together.", show_default=False)] = None,
     features: Annotated[str | None, typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False)] = None,
+    robustness: Annotated[bool, typer.Option("--robustness", metavar="", help="Also judge altered copies of the pictures.")] = False,
+    suite: Annotated[str | None, typer.Option(metavar="NAME", help="A suite, one test of it, or a YAML file.", show_default=False)] = None,
     json: Json = None,
 ) -> None:
     """Measure a model, with chance, intervals and floors."""
@@ -225,6 +227,8 @@ def evaluate(
             floors_model=floors_model,
             floors_data=floors_data,
             group=group,
+            robustness=robustness,
+            suite=suite,
             features=features,  # pyright: ignore[reportArgumentType]  (the verb names the known ones)
             json=json,
         )

@@ -8,12 +8,12 @@ from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import FOLDS, divide, labelled_rows
 
 
-def table(tmp_path, *, rows=60, family=3, **fields):
+def table(tmp_path, *, rows=60, **fields):
     """Rows of three classes in families of a few; no picture is ever opened."""
     names = [f"r{i}" for i in range(rows)]
     columns = {
-        "label": pa.array([("cat", "dog", "owl")[(i // family) % 3] for i in range(rows)]),
-        "family": pa.array([f"f{i // family}" for i in range(rows)]),
+        "label": pa.array([("cat", "dog", "owl")[(i // 3) % 3] for i in range(rows)]),
+        "family": pa.array([f"f{i // 3}" for i in range(rows)]),
         **{name: pa.array(values) for name, values in fields.items()},
     }
     return make_manifest(ids=names, images=image_places(names), captions=[[n] for n in names], fields=columns, root=tmp_path, name="table")
@@ -96,7 +96,12 @@ def test_classes_that_cannot_be_learned_are_counted_and_lost_rows_leave_their_pa
 def test_groups_are_found_where_the_data_has_them(tmp_path):
     everything = table(tmp_path, component=[f"c{i // 2}" for i in range(60)])
     found = find_groups(everything)
-    assert (found.over, found.origin, len(set(found.codes.tolist()))) == ("family, else component", "found in the data", 20)
+    assert (found.over, found.origin, len(set(found.codes.tolist()))) == ("family", "found in the data", 20)  # no row is without one
+    mixed = table(
+        tmp_path, family=[f"f{i // 3}" if i < 30 else None for i in range(60)], component=[f"c{i // 2}" if i < 40 else None for i in range(60)]
+    )
+    assert find_groups(mixed).over == "family, else component"
+    assert len(set(find_groups(mixed).codes.tolist())) == 10 + 5 + 20  # families, components of rows without one, rows alone
     assert find_groups(everything, "label").over == "label"
     assert len(set(find_groups(everything, "label").codes.tolist())) == 3
     few = everything.take(range(27))  # nine families say little about a spread

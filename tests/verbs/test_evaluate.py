@@ -6,10 +6,12 @@ import pytest
 from PIL import Image
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.sources import open_data
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.models import Model
+from frugalclip.report.run import write_run_report
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.evaluate import TASKS, evaluate, metric_name, show
 
@@ -38,7 +40,7 @@ def make_model(folder=None) -> Model:
     return Model(network, tokenizer, Preprocess(size=16), training_data=data)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "suite"])
 def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
     make_model(folder).save(tmp_path / "model")
     result = evaluate(tmp_path / "model", data=folder, task=task, where="split=test", json=tmp_path / "out" / "result.json")
@@ -89,6 +91,10 @@ def test_what_is_misspelt_or_missing_is_named(folder, tmp_path):
         evaluate(model, data=folder, prompts="photos")
     with pytest.raises(DataError, match="no field 'labl'; did you mean 'label'"):
         evaluate(model, data=folder, label_field="labl")
+    with pytest.raises(DataError, match="--features pool is not understood; did you mean 'pooled'"):
+        evaluate(model, data=folder, task="probe", features="pool")
+    with pytest.raises(DataError, match="--task knn needs a data set; add --data PATH"):
+        evaluate(model, task="knn")
     with pytest.raises(DataError, match="this model does not say where they are"):
         evaluate(model, data=folder, floors=True)
     with pytest.raises(DataError, match=r"--floors needs the training pictures, and .*absent"):
@@ -100,3 +106,70 @@ def test_options_without_effect_warn(folder):
         evaluate(make_model(), data=folder, task="retrieval", classes=["red"])
     with pytest.warns(UserWarning, match="--floors has no effect on --task knn"):
         evaluate(make_model(), data=folder, task="knn", where="split=test", floors=True)
+    with pytest.warns(UserWarning, match="--robustness has no effect on --task probe"):
+        evaluate(make_model(), data=folder, task="probe", where="split=test", robustness=True)
+
+
+def test_altered_copies_are_shown_beside_the_pictures_as_they_are(folder, capsys):
+    result = evaluate(make_model(folder), data=folder, where="split=test", robustness=True)
+    show(result)
+    printed = capsys.readouterr().out
+    for name, found in result["robustness"].items():
+        assert re.search(rf"{name}\W+{found['metrics']['top1']:.1f}\W+\{found['difference']['top1']:+.1f}", printed), name
+
+
+SUITE = """
+packs:
+  mine: {file: my}
+  other: {file: other.tar}
+tasks:
+  colour: {about: which colour, pack: mine, label: {field: label}, least_learned: 1}
+  elsewhere: {about: not here, pack: other, label: {field: label}}
+"""
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """A run directory with a checkpoint and a report."""
+    place = RunDirectory(tmp_path / "run")
+    make_model(folder).save(place.checkpoint(1))
+    write_json(place.checkpoint(1) / "state.json", {})
+    place.recipe.write_text("name: tiny", encoding="utf-8")
+    write_json(place.summary, {"evaluations": [evaluate(place.path, data=folder, where="split=test")], "training": {"steps": 1}})
+    write_run_report(place)
+    (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
+    return place
+
+
+def test_a_suite_is_shown_and_joins_the_report_of_its_run(run, tmp_path, capsys, monkeypatch):
+    before = run.report.read_text(encoding="utf-8")
+    monkeypatch.setenv("FRUGALCLIP_PACKS", str(tmp_path))
+    evaluate(run.path, task="suite", suite=str(tmp_path / "suite.yaml"))
+    # the second takes the place of the first
+    result = evaluate(run.path, task="suite", suite=str(tmp_path / "suite.yaml"), json=tmp_path / "suite.json")
+    assert result.keys() >= CONTRACT
+    assert json.loads((tmp_path / "suite.json").read_text(encoding="utf-8")) == result
+    show(result)
+    printed = capsys.readouterr().out
+    assert re.search(rf"colour\W+4\W+{result['metrics']['colour']:.1f}", printed)
+    assert "mean of 1" in printed
+    assert "elsewhere did not run: pack other.tar is missing" in printed
+    evaluations = read_json(run.summary)["evaluations"]
+    assert [e["task"] for e in evaluations] == ["zeroshot", "suite"]
+    page = run.report.read_text(encoding="utf-8")
+    assert "which colour" in page and "which colour" not in before
+    assert "elsewhere did not run" in page
+    first, last = page.find("<section"), page.find('id="evaluations"')
+    assert page[:first] == before[:first] and page[first:last] == before[first:last]
+    assert page.count("</section>") == before.count("</section>")
+    assert page.endswith(before[before.find('id="repeat"') :])
+
+
+def test_packs_are_looked_for_where_the_user_says(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("FRUGALCLIP_PACKS", raising=False)
+    suite = str(tmp_path / "suite.yaml")
+    with pytest.raises(DataError, match="set FRUGALCLIP_PACKS or give --data FOLDER"):
+        evaluate(run.path, task="suite", suite=suite)
+    assert evaluate(run.path, task="suite", suite=suite, data=tmp_path)["metrics"].keys() == {"colour", "mean"}
+    with pytest.warns(UserWarning, match="--where has no effect on --task suite"):
+        evaluate(run.path, task="suite", suite=suite, data=tmp_path, where="split=test")

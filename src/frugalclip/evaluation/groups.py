@@ -37,12 +37,15 @@ def find_groups(manifest: Manifest, group: str | None = None) -> Groups:
     """
     if group is not None:
         return Groups(manifest.codes(group), group, "as asked")
-    codes, fields = manifest.codes("id"), []
-    for name in reversed([name for name in FIELDS if name in manifest.field_names]):  # the first field is applied last, so it wins
-        known = np.array([value is not None for value in manifest.field(name)], dtype=bool)
+    codes, fields = np.zeros(len(manifest), dtype=np.int64), []
+    open_rows = np.ones(len(manifest), dtype=bool)  # without a value so far
+    for name in [name for name in FIELDS if name in manifest.field_names]:
+        known = open_rows & np.array([value is not None for value in manifest.field(name)], dtype=bool)
         if known.any():
-            codes = np.where(known, manifest.codes(name), codes)
-            fields.insert(0, name)
+            codes, open_rows = np.where(known, manifest.codes(name), codes), open_rows & ~known
+            fields.append(name)
+    if open_rows.any():
+        codes = np.where(open_rows, manifest.codes("id"), codes)
     if not fields or len(np.unique(codes)) < LEAST:
         return Groups(manifest.codes("id"), None, "none")
     return Groups(codes, ", else ".join(fields), "found in the data")

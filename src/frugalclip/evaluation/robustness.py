@@ -33,7 +33,7 @@ class EncodesPictures(Protocol):
 
 def _hue(image: Image.Image, number: int) -> Image.Image:
     bands = list(image.convert("HSV").split())
-    bands[0] = bands[0].point(lambda value: (value + 85) % 256)  # a third of the circle
+    bands[0] = bands[0].point([(value + 85) % 256 for value in range(256)])  # a third of the circle
     return Image.merge("HSV", bands).convert("RGB")
 
 

@@ -90,7 +90,7 @@ def _run_pack(
     found = {name: look(pictures) for name, look in seen.items()}  # pictures are looked at once for all tests of the pack
     kept = np.array(sorted(set.intersection(*(set(places.tolist()) for _, places in found.values()))), dtype=np.int64)
     features = {name: values[torch.from_numpy(np.searchsorted(places, kept))] for name, (values, places) in found.items()}
-    trained_on = _trained_on(model, pack)
+    trained_on, codes = _trained_on(model, pack), _judged_groups(pack)
     results = {}
     for name, labelled in pack.tasks.items():
         say(f"{name}: {len(labelled.judged):,} pictures to judge")
@@ -99,8 +99,16 @@ def _run_pack(
         outcome = _judge({kind: values[places] for kind, values in features.items()}, own, pack.data)
         lost = {"unreadable": len(labelled.rows) - len(own.rows)}
         about = {"about": suite.tasks[name].about, "pack": pack.name, "where": suite.tasks[name].where}
-        results[name] = _test_result(outcome, own, pack, about, lost, trained_on, draws=draws, seed=seed)
+        results[name] = _test_result(outcome, own, codes, about, lost, trained_on, draws=draws, seed=seed)
     return results
+
+
+def _judged_groups(pack: Pack) -> np.ndarray:
+    """(rows of the pack,) number of each judged row's group, -1 for the others: the tests of a pack share their bootstrap draws."""
+    rows = np.unique(np.concatenate([one.rows[one.judged] for one in pack.tasks.values()]))
+    codes = np.full(len(pack.data), -1)
+    codes[rows] = group_codes(find_groups(pack.data).codes[rows], len(rows))
+    return codes
 
 
 def _readable(labelled: Labelled, rows: np.ndarray) -> Labelled:
@@ -136,12 +144,18 @@ def _listed(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _test_result(
-    judged: _Judged, labelled: Labelled, pack: Pack, about: dict[str, Any], lost: dict[str, int], trained_on: set[str], *, draws: int, seed: int
+    judged: _Judged,
+    labelled: Labelled,
+    codes: np.ndarray,
+    about: dict[str, Any],
+    lost: dict[str, int],
+    trained_on: set[str],
+    *,
+    draws: int,
+    seed: int,
 ) -> TestResult:
-    groups = find_groups(pack.data)
-    codes = group_codes(groups.codes, len(pack.data))[labelled.rows[labelled.judged]]  # numbered over the pack: its tests share their draws
-    count = int(group_codes(groups.codes, len(pack.data)).max()) + 1
-    drawn = bootstrap({METRIC: judged.probe.statistics(codes)[METRIC]}, groups=count, draws=draws, seed=seed)[METRIC] if draws else np.zeros(0)
+    own, count = codes[labelled.rows[labelled.judged]], int(codes.max()) + 1
+    drawn = bootstrap({METRIC: judged.probe.statistics(own)[METRIC]}, groups=count, draws=draws, seed=seed)[METRIC] if draws else np.zeros(0)
     entry = {
         **about,
         "classes": len(labelled.names),
@@ -167,8 +181,7 @@ def _trained_on(model: Encoder, pack: Pack) -> set[str]:
     """Ids of the pack's rows that the model was trained on, as far as it says where its training data is."""
     recorded = getattr(model, "training_data", None) or {}
     path = recorded.get("path")
-    same = path == pack.source or (path not in (None, "sample") and pack.source != "sample" and Path(path).resolve() == Path(pack.source).resolve())
-    if not same:
+    if path is None or (path != pack.source and ("sample" in (path, pack.source) or Path(path).resolve() != Path(pack.source).resolve())):
         return set()
     try:
         return set(open_data(path).where(recorded.get("where")).ids)

@@ -42,7 +42,7 @@ def document(title: str, *, head: str, sections: Sequence[Section]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title><style>\n{style}</style></head>\n'
         f'<body><a class="skip" href="#content">Skip to the sections</a><header class="top">{head}'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main id="content">{"".join(map(_section, sections))}</main>\n'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main id="content">{"".join(map(rendered, sections))}</main>\n'
         f"<footer>Written by frugalclip from the files of the run. This page needs no network.</footer>\n<script>{script}</script></body></html>\n"
     )
 
@@ -51,7 +51,8 @@ def _asset(name: str) -> str:
     return resources.files("frugalclip.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _section(section: Section) -> str:
+def rendered(section: Section) -> str:
+    """A section as it stands in a page; `</section>` ends it and occurs nowhere inside."""
     intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
     anchor = escape(section.anchor)
     title = f'<h2 id="{anchor}-title">{escape(section.title)}</h2>'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.records import RunDirectory, write_atomically
+from frugalclip.report.evaluations import evaluation_block
 from frugalclip.report.formats import NBSP, Html, duration, escape, is_finite, number, percent, plural, short_count, shorten, span
 from frugalclip.report.gallery import Gallery, extremes
 from frugalclip.report.html import (
@@ -21,6 +22,7 @@ from frugalclip.report.html import (
     found_names,
     found_pictures,
     pair_grid,
+    rendered,
     source,
 )
 from frugalclip.report.plots import Reference, Series, bar_comparison, line_chart, thin
@@ -29,8 +31,6 @@ from frugalclip.report.tables import (
     Column,
     bars,
     definitions,
-    evaluation_notes,
-    evaluation_table,
     figure,
     in_percent,
     interval_of,
@@ -66,6 +66,25 @@ def write_run_report(run: RunDirectory, *, gallery: Gallery | None = None) -> Pa
         ModelError: when the directory holds no run.
     """
     write_atomically(run.report, run_page(read_run(run), gallery or Gallery()).encode("utf-8", "replace"))
+    return run.report
+
+
+def refresh_evaluations(run: RunDirectory) -> Path:
+    """Bring the evaluations of a report up to date with `metrics.json`; its pictures, which need the model and the data, stay as they are.
+
+    Args:
+        run: a directory as `write_run_report` takes it; without a report that has evaluations, a whole one without pictures is written.
+
+    Raises:
+        ModelError: when the directory holds no run.
+    """
+    section = _evaluations(read_run(run))
+    page = run.report.read_text(encoding="utf-8") if run.report.is_file() else ""
+    start = page.find('\n<section id="evaluations"')
+    end = page.find("</section>", start)
+    if section is None or min(start, end) < 0:
+        return write_run_report(run)
+    write_atomically(run.report, page[:start] + rendered(section) + page[end + len("</section>") :])
     return run.report
 
 
@@ -299,7 +318,7 @@ def _evaluations(record: RunRecord) -> Section | None:
     shown = [e for e in record.evaluations if isinstance(e.get("metrics"), Mapping) and e["metrics"]]
     if not shown:
         return None  # the head of the page says so, and what to do
-    parts = (f'<div class="evaluation">{evaluation_table(e)}{folded("What these figures depend on", evaluation_notes(e))}</div>' for e in shown)
+    parts = map(evaluation_block, shown)
     intro = (
         "Chance is what guessing scores. A floor needs no training of ours; a model that does not pass it has learned nothing that counts. "
         "On the scale, the dot is the model, the bar its interval, grey strokes are chance and floors."

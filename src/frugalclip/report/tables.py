@@ -17,11 +17,12 @@ TASKS = {
     "probe": "Linear probe",
     "fewshot": "Few-shot probe",
     "knn": "Nearest neighbours",
+    "suite": "Suite of probes",
 }
 _METRICS = {"mean_per_class": "Mean over classes"}
 _POOLS = {"generalised_": "all names"}  # prefix of a metric -> what it ranks among
 _DIRECTIONS = {"i2t": "Picture → text", "t2i": "Text → picture"}
-_PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class")
+_PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class", "mean")
 _SHOTS = re.compile(r"(\d+)shot_(.+)")
 _NEIGHBOURS = re.compile(r"(.+)_nn_(\d+)")
 

@@ -13,14 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from frugalclip.core.errors import DataError, known_names
-from frugalclip.core.records import write_json
+from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data, read_source
 from frugalclip.evaluation.fewshot import evaluate_fewshot
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
 from frugalclip.evaluation.protocol import Layer, evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.suite import ENVIRONMENT
+from frugalclip.evaluation.suite_run import MEAN, evaluate_suite
 from frugalclip.models import Model, load
+from frugalclip.report.run import refresh_evaluations
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,22 @@ class Task:
     options: frozenset[str]  # of the verb's options, those that have an effect
 
 
+_DATA = frozenset({"where", "group", "language"})
+_LABELS = _DATA | {"label_field", "features"}
 TASKS = {
-    "zeroshot": Task(evaluate_zeroshot, frozenset({"label_field", "classes", "prompts", "language", "floors"})),
-    "retrieval": Task(evaluate_retrieval, frozenset({"language", "floors"})),
-    "probe": Task(evaluate_probe, frozenset({"label_field", "language", "features"})),
-    "knn": Task(evaluate_knn, frozenset({"label_field", "language", "features"})),
-    "fewshot": Task(evaluate_fewshot, frozenset({"label_field", "language", "features"})),
+    "zeroshot": Task(evaluate_zeroshot, _DATA | {"label_field", "classes", "prompts", "floors", "robustness"}),
+    "retrieval": Task(evaluate_retrieval, _DATA | {"floors", "robustness"}),
+    "probe": Task(evaluate_probe, _LABELS),
+    "knn": Task(evaluate_knn, _LABELS),
+    "fewshot": Task(evaluate_fewshot, _LABELS),
+    "suite": Task(evaluate_suite, frozenset({"features", "suite"})),  # has its own data and always its floors
 }
 
 
 def evaluate(
     model: str | Path | Model,
     *,
-    data: str | Path | Manifest,
+    data: str | Path | Manifest | None = None,
     task: str = "zeroshot",
     where: str | None = None,
     label_field: str | None = None,
@@ -55,14 +61,16 @@ def evaluate(
     floors_model: str | Path | Model | None = None,
     group: str | None = None,
     features: Layer | None = None,
+    robustness: bool = False,
+    suite: str | None = None,
     json: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a data set.
 
     Args:
         model: a run directory, a checkpoint, or a loaded model.
-        data: the data set, as `train` reads it.
-        task: zeroshot, retrieval, probe, knn or fewshot.
+        data: the data set, as `train` reads it; for a suite the folder of its packs, by default what FRUGALCLIP_PACKS names.
+        task: zeroshot, retrieval, probe, knn, fewshot or suite.
         where: rows to judge, such as `split=test,is_flag=false`; zero-shot's generalised pool keeps the names of all rows.
         label_field: field that names the class or classes of a row; default `label`, else the first caption.
         classes: file with the competing names, one a line, synonyms after `|`; or a list of such lines.
@@ -73,6 +81,8 @@ def evaluate(
         floors_data: the training pictures, where the model does not know them or they have moved.
         group: field whose equal values the bootstrap draws together; default `family` or `component` where the data has them; `id` draws rows.
         features: what probe, knn and fewshot read: `embedding` (the joint space, default) or `pooled` (the tower before its projection, as CLIP).
+        robustness: also judge altered copies of the pictures: other hues, mirrored, blurred, occluded, noisy, compressed, grey.
+        suite: which suite, a single test of one, or a YAML file that defines one; default all eleven tests.
         json: file to write the result to.
 
     Returns:
@@ -85,28 +95,76 @@ def evaluate(
         raise DataError(f"'{task}' is not a task; {known_names(task, TASKS)}")
     if features is not None and features not in get_args(Layer):
         raise DataError(f"--features {features} is not understood; {known_names(features, get_args(Layer))}")
-    floors = floors or floors_model is not None
-    options = {"label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "features": features}
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in sorted({*given, *(["floors"] if floors else [])} - TASKS[task].options):
+    texts = {"where": where, "label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "group": group}
+    given: dict[str, Any] = {name: value for name, value in (texts | {"features": features, "suite": suite}).items() if value is not None}
+    given |= {
+        name: True for name, asked in (("floors", floors or (floors_model is not None and task != "suite")), ("robustness", robustness)) if asked
+    }
+    for name in sorted(given.keys() - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
-    loaded = _loaded(model)
-    everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
-    known: dict[str, Any] = {name: value for name, value in given.items() if name in TASKS[task].options}
-    if "features" in known:
-        known["layer"] = known.pop("features")
-    if task != "retrieval":
-        known["everything"] = everything
-    if floors and "floors" in TASKS[task].options:
-        known["training"] = _training_data(loaded, floors_data)
-        known["reference"] = None if floors_model is None else _loaded(floors_model)
-    result = TASKS[task].run(loaded, everything.where(where), where=where, group=group, **known)
-    if unread.faults:  # beside what a condition or a broken picture leaves out
-        result["left_out"] = dict(sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter()))
+    known = {_ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options}
+    loaded, reference = _loaded(model), None if floors_model is None else _loaded(floors_model)
+    if task == "suite":
+        result = evaluate_suite(loaded, folder=_packs(data), reference=reference, progress=_say, **known)
+    else:
+        if known.pop("floors", False):
+            known |= {"training": _training_data(loaded, floors_data), "reference": reference}
+        result = _on_data(task, loaded, data, known)
     result["model_path"] = str(model) if isinstance(model, (str, Path)) else None
     if json is not None:
         write_json(Path(json), result)
+    if task == "suite" and result["model_path"] is not None:
+        _record(RunDirectory(result["model_path"]), result)
     return result
+
+
+_ARGUMENTS = {"features": "layer", "robustness": "with_robustness"}  # options whose name says less inside
+
+
+def _on_data(task: str, model: Model, data: str | Path | Manifest | None, known: dict[str, Any]) -> dict[str, Any]:
+    """A test on the rows of one data set."""
+    if data is None:
+        raise DataError(f"--task {task} needs a data set; add --data PATH, or --data sample for the pictures that come with the package.")
+    everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
+    if task != "retrieval":
+        known["everything"] = everything
+    result = TASKS[task].run(model, everything.where(known.get("where")), **known)
+    if unread.faults:  # beside what a condition or a broken picture leaves out
+        result["left_out"] = dict(sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter()))
+    return result
+
+
+def _packs(data: str | Path | Manifest | None) -> Path | None:
+    """The folder of packs, as given or as the environment says; `sample` asks for what needs none."""
+    if isinstance(data, Manifest):
+        raise DataError("a suite reads its own packs; give their folder as data, or leave it out.")
+    named = data or os.environ.get(ENVIRONMENT)
+    return None if not named or str(named) == "sample" else Path(named).expanduser()
+
+
+def _say(text: str) -> None:
+    """A passing word on a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        console.print(f"[dim]{text}[/]", highlight=False)
+
+
+def _record(run: RunDirectory, result: dict[str, Any]) -> None:
+    """Put a suite's result into the run's metrics and report, in the place of an older one of the same suite and features."""
+    if not run.is_run():
+        return
+    summary = read_json(run.summary) if run.summary.is_file() else {"evaluations": [], "training": {}}
+    others = [e for e in summary.get("evaluations", []) if not (e.get("task") == "suite" and _kind(e) == _kind(result))]
+    try:
+        write_json(run.summary, summary | {"evaluations": [*others, result]})
+        refresh_evaluations(run)
+    except OSError as error:
+        warnings.warn(f"{run.path} cannot be written ({error.strerror}), so the result is not in its report; --json FILE keeps it.", stacklevel=3)
+
+
+def _kind(result: dict[str, Any]) -> tuple[Any, Any]:
+    suite = result.get("suite") or {}
+    return suite.get("name"), suite.get("features")
 
 
 def _read(path: str | Path) -> tuple[Manifest, Ledger]:
@@ -142,25 +200,62 @@ _SIDES = {"i2t": "image→text", "t2i": "text→image", "generalised": "all name
 def show(result: dict[str, Any]) -> None:
     """Print a result: each figure beside its interval, chance and floors, then what it depends on."""
     console = Console()
-    floors = _grouped(result["floors"])
-    table = Table(
-        title=f"{result['task']}: {result['samples']:,} samples, percent",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for heading in ("", "value", "95 % between", "chance", *(f"{kind}\n{'/'.join(names)}" for kind, names in floors.items())):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for name, value in result["metrics"].items():
-        low_high = result["interval"].get(name)
-        interval = f"{low_high[0]:.1f} – {low_high[1]:.1f}" if low_high else ""
-        chance = result["chance"].get(name)
-        others = ["/".join(_figure(result["floors"][floor].get(name)) for floor in names.values()) for names in floors.values()]
-        table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, "" if chance is None else f"{chance:.2f}", *others)
-    console.print(table)
+    console.print(_suite_table(result) if result["task"] == "suite" else _metric_table(result))
+    if result.get("robustness"):
+        console.print(_robustness_table(result))
     for line in _remarks(result):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    """A table that fits 80 columns: the first column is words, the others are figures."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    return table
+
+
+def _interval(low_high: Sequence[float] | None) -> str:
+    return f"{low_high[0]:.1f} – {low_high[1]:.1f}" if low_high else ""
+
+
+def _metric_table(result: dict[str, Any]) -> Table:
+    floors = _grouped(result["floors"])
+    heads = [f"{kind}\n{'/'.join(names)}" for kind, names in floors.items()]
+    table = _table(f"{result['task']}: {result['samples']:,} samples, percent", ["", "value", "95 % between", "chance", *heads])
+    for name, value in result["metrics"].items():
+        chance = result["chance"].get(name)
+        others = ["/".join(_figure(result["floors"][floor].get(name)) for floor in names.values()) for names in floors.values()]
+        interval = _interval(result["interval"].get(name))
+        table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, "" if chance is None else f"{chance:.2f}", *others)
+    return table
+
+
+def _suite_table(result: dict[str, Any]) -> Table:
+    """A row a test: the probe with its interval, nearest neighbours, chance and floors."""
+    suite, floors = result["suite"], _grouped(result["floors"])
+    title = f"suite {suite['name']}: linear probes on the {suite['features']}, mean over classes in percent"
+    table = _table(title, ["", "judged", "probe", "95 % between", "k-NN", "chance", *(kind.replace(" ", "\n") for kind in floors)])
+    for name, value in result["metrics"].items():
+        if name == MEAN:
+            table.add_section()
+        judged = result["tests"].get(name, result)["samples"]
+        others = ["/".join(_figure(result["floors"][floor].get(name)) for floor in names.values()) for names in floors.values()]
+        words = f"mean of {suite['mean_of']}" if name == MEAN else name
+        interval = _interval(result["interval"].get(name))
+        table.add_row(words, f"{judged:,}", f"[bold]{value:.1f}[/]", interval, f"{result['knn'][name]:.1f}", f"{result['chance'][name]:.1f}", *others)
+    return table
+
+
+def _robustness_table(result: dict[str, Any]) -> Table:
+    """A row an alteration: the primary metric and what it lost."""
+    primary = next(iter(result["metrics"]))
+    table = _table(f"the same pictures altered: {metric_name(primary)}", ["", "value", "difference", "95 % between"])
+    table.add_row("as they are", f"[bold]{result['metrics'][primary]:.1f}[/]", "", "")
+    for name, found in result["robustness"].items():
+        interval = _interval(found["interval"].get(primary))
+        table.add_row(name, f"[bold]{found['metrics'][primary]:.1f}[/]", f"{found['difference'][primary]:+.1f}", interval)
+    return table
 
 
 def metric_name(name: str) -> str:
@@ -205,6 +300,12 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         + (f" where {result['where']}" if result["where"] else "")
         + f", split {result['split_hash']}, model {result['model']}."
     ]
+    for name, why in result.get("missing", {}).items():
+        lines.append(f"[yellow]{name} did not run: {why}.[/]")
+    seen = {name: test["trained_on"] for name, test in result.get("tests", {}).items() if test["trained_on"]}
+    if seen:
+        listed = ", ".join(f"{name} {count:,}" for name, count in seen.items())
+        lines.append(f"[yellow]Judged pictures that the model was trained on: {listed}.[/]")
     if "classes" in result:
         names = result["classes"]
         pools = f"{names['restricted']:,} compete among the rows, {names['generalised']:,} in all"
@@ -213,7 +314,7 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     lines.append(f"Intervals: bootstrap over {result['interval_over']}{found}." + (f" Left out: {lost}." if lost else ""))
     lines += _learning(result)
     about = result.get("floors_about")
-    if about and about["near_duplicates"]:
+    if about and about.get("near_duplicates"):
         lines.append(f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]")
     examples = result.get("examples", {})
     for side in ("best", "worst"):
