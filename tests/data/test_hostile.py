@@ -16,17 +16,20 @@ from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from . import hostile
 
 
+def named(error: BadImage) -> str:
+    """The cause of a refusal, which is one that the ledger knows, in a sentence."""
+    assert error.cause in REASONS
+    assert str(error).endswith(".")
+    return error.cause
+
+
 def outcome(data: bytes) -> str | None:
     """None for a good picture, else the cause why there is none."""
     fault: BadImage | None = None
     try:
         picture = decode(data)
     except BadImage as error:
-        fault = error
-    if fault:
-        assert fault.cause in REASONS
-        assert str(fault).endswith(".")
-        return fault.cause
+        return named(error)
     assert picture.mode == "RGB"
     assert picture.info == {}
     return None
@@ -140,8 +143,7 @@ def test_paths_of_a_manifest_cannot_hang_or_crash_a_reader(tmp_path: Path):
             ImageReader(manifest).image(row)
             causes.append(None)
         except BadImage as error:
-            assert error.cause in REASONS
-            causes.append(error.cause)
+            causes.append(named(error))
     expected = [
         None,
         "not-a-file",
