@@ -2,26 +2,23 @@
 
 Both models have the same widths, depths, patches, vocabulary and parameters, and see the same pictures and captions (COCO-like lengths, mean
 13 of 32 tokens). Arms run in turn in one process; the figure is the median CPU time of a step on one thread, so other work on the machine
-changes it little. Run: python benchmarks/step.py [--px 32|64] [--json FILE]
+changes it little. Run: python benchmarks/step.py [--px 32|64]
 """
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import open_clip
 import torch
+from _common import gemm_rate, in_turn, medians, options, record
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
-from frugalclip.core.records import environment, write_json
 from frugalclip.core.types import Batch, Tokens
 from frugalclip.objectives.contrastive import Config, Contrastive
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
+from frugalclip.training.planning import transformer_gflops
 from frugalclip.training.step import Precision, Step
 
 WIDTH, IMAGE_DEPTH, TEXT_DEPTH, PATCH, HEAD, VOCABULARY, CONTEXT = 192, 6, 4, 8, 32, 8192, 32
@@ -101,14 +98,18 @@ def gradient_difference(px: int, batch: Batch) -> float:
     return max(float((a - b).norm() / torch.maximum(a.norm(), 1e-3 * whole)) for a, b in zip(*gradients, strict=True))
 
 
+def share_of_limit(px: int, batch: Batch, seconds: float, limit: float) -> float:
+    """Arithmetic of our padded step, as `frugalclip plan` counts it, over what matrix products alone reach in that time."""
+    step = ours(px, len(batch), precision="fp32", groups=1)
+    image, text = step.network.image.config, step.network.text.config
+    patches = (px // PATCH) ** 2
+    forward = transformer_gflops(image, tokens=patches + 1) + transformer_gflops(text, tokens=CONTEXT) + 2e-9 * patches * 3 * PATCH**2 * WIDTH
+    return 3e9 * forward * len(batch) / seconds / limit
+
+
 def main() -> None:
     """Measure and print."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--px", type=int, default=32)
-    options.add_argument("--batch", type=int, default=128)
-    options.add_argument("--repeats", type=int, default=7)
-    options.add_argument("--json", type=Path)
-    chosen = options.parse_args()
+    chosen = options(__doc__ or "", "step-32px", px=32, batch=128, repeats=7)
     torch.set_num_threads(1)
     batch = inputs(chosen.batch, chosen.px)
     arms = {
@@ -119,26 +120,22 @@ def main() -> None:
         "ours fp32, length groups": our_arm(chosen.px, batch, precision="fp32", groups=4, padded=False),
         "ours bf16, length groups": our_arm(chosen.px, batch, precision="bf16", groups=4, padded=False),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(chosen.repeats + 1):
-        for name, run in arms.items():
-            begun = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - begun)
-    median = {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first one allocates
+    seconds = in_turn(arms, repeats=chosen.repeats)
+    median = medians(seconds)
     for name, value in median.items():
         ratios = ", ".join(f"{median[other] / value:.2f} x {other}" for other in ("peer fp32", "peer bf16"))
         print(f"{name:26} {chosen.batch / value:7.0f} samples/s  {ratios}")
-    print(f"parameters: ours {sum(p.numel() for p in ours(chosen.px, 2, precision='fp32', groups=1).parameters()):,}, ", end="")
-    print(f"peer {sum(p.numel() for p in peer(chosen.px).parameters()):,}")
+    limits = {"fp32": gemm_rate(torch.float32), "bf16": gemm_rate(torch.bfloat16)}
+    shares = {kind: share_of_limit(chosen.px, batch, median[f"ours {kind}"], limit) for kind, limit in limits.items()}
+    print(", ".join(f"ours {kind} does {share:.0%} of the products that the machine could" for kind, share in shares.items()))
+    parameters = {"ours": ours(chosen.px, 2, precision="fp32", groups=1), "peer": peer(chosen.px)}
+    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in parameters.items()}
+    print(f"parameters: ours {counts['ours']:,}, peer {counts['peer']:,}")
     difference = gradient_difference(chosen.px, batch)
-    print(f"gradients with length groups against without, float32: largest relative difference {difference:.1e} (goal 1e-5)")
-    for name, other, goal in GOALS:
-        reached = median[other] / median[name]
-        print(f"goal: {name} at least {goal} x {other}: {reached:.2f} {'reached' if reached >= goal else 'NOT reached'}")
-    if chosen.json:
-        record = {"px": chosen.px, "batch": chosen.batch, "seconds": median, "all_seconds": seconds, "gradient_difference": difference}
-        write_json(chosen.json, record | {"environment": environment()})
+    goals = [(f"{name}, speed over {other}", median[other] / median[name], goal, "at least") for name, other, goal in GOALS]
+    goals.append(("largest relative difference of a float32 gradient with length groups", difference, 1e-5, "at most"))
+    content = {"px": chosen.px, "batch": chosen.batch, "seconds": median, "all_seconds": seconds, "gradient_difference": difference}
+    record(chosen.json, content | {"limits": limits, "share_of_limit": shares, "parameters": counts}, goals)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def environment() -> dict[str, Any]:
     """What a number may depend on besides the recipe: versions, machine, threads, commit."""
     names = ["frugalclip", "torch", "numpy", "pillow", "pyarrow", "tokenizers", "safetensors"]
     versions = {name: metadata.version(name) for name in names if _is_installed(name)}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -114,6 +114,15 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "command": " ".join(sys.argv),
     }
+
+
+def _processor() -> str:
+    """The processor's own name, which `platform` does not know on Linux."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _is_installed(name: str) -> bool:
