@@ -25,7 +25,6 @@ def named(error: BadImage) -> str:
 
 def outcome(data: bytes) -> str | None:
     """None for a good picture, else the cause why there is none."""
-    fault: BadImage | None = None
     try:
         picture = decode(data)
     except BadImage as error:
