@@ -24,7 +24,7 @@ from frugalclip.report.html import Section, at_both_widths, chart, command, docu
 from frugalclip.report.plots import Bar, Reference, Series, bar_comparison, line_chart
 from frugalclip.report.tables import Column, definitions, plain, table, words
 
-BANDS = 3  # arms up to which the chart also shows the lowest and highest run
+BANDS = 2  # arms up to which the chart also shows the lowest and highest run
 
 
 def write_comparison_report(path: Path, result: Mapping[str, Any]) -> Path:
@@ -73,22 +73,22 @@ def _bars(result: Mapping[str, Any]) -> str:
     return f'<div class="headline plain"><div><h2>{escape(title[:1].upper() + title[1:])}</h2>{about}{drawing}</div></div>'
 
 
-def _table(figures: Figures) -> Html:
-    """A table of the page; the second line of a cell is small."""
+def _table(figures: Figures, *, stacked: bool = False) -> Html:
+    """A table of the page; the second line of a cell is small. Wide ones scroll sideways on a phone."""
     columns = [Column(title, figures=place > 0 and title != "Verdict") for place, title in enumerate(figures.columns)]
     rows = [[row[0], *map(_cell, row[1:])] for row in figures.rows]
     foot = f'<p class="foot">{escape(figures.foot)}</p>' if figures.foot else ""
-    return Html(table(columns, rows, caption=figures.caption, stacked=True) + foot)
+    return Html(table(columns, rows, caption=figures.caption, stacked=stacked) + foot)
 
 
 def _cell(value: Any) -> Any:
     first, newline, second = str(value).partition("\n")
-    return Html(f"<b>{escape(first)}</b><small>{escape(second)}</small>") if newline else Html(escape(first))
+    return Html(f"{escape(first)}<small>{escape(second)}</small>") if newline else Html(escape(first))
 
 
 def _verdicts(result: Mapping[str, Any]) -> Section:
     notes = "".join(f'<li dir="auto">{escape(note)}</li>' for note in result["notes"])
-    body = _table(verdict_table(result)) + (f'<ul class="advice">{notes}</ul>' if notes else "")
+    body = _table(verdict_table(result), stacked=True) + (f'<ul class="advice apart">{notes}</ul>' if notes else "")
     return Section(
         "verdicts", "Verdicts", body, "Arms that lose keep their row. A floor needs no training; an arm below it has learned nothing that counts."
     )
@@ -98,7 +98,9 @@ def _figures(result: Mapping[str, Any]) -> Section:
     described = [(name, f["description"]) for name, f in result["figures"].items()]
     by_rotation = rotation_table(result)
     body = (
-        _table(figures_table(result)) + definitions(described, kind="notes") + (f"<h3>By rotation</h3>{_table(by_rotation)}" if by_rotation else "")
+        _table(figures_table(result))
+        + definitions(described, kind="notes")
+        + (f'<div class="apart">{_table(by_rotation)}</div>' if by_rotation else "")
     )
     return Section("figures", "All figures", body)
 
@@ -116,7 +118,7 @@ def _curves(result: Mapping[str, Any]) -> Section | None:
         )
         for axis, label in (("samples", "samples seen"), ("seconds", seconds))
     ]
-    return Section("curves", "During training", f'<div class="charts">{"".join(charts)}</div>{_table(found)}')
+    return Section("curves", "During training", f'<div class="charts">{"".join(charts)}</div><div class="apart">{_table(found)}</div>')
 
 
 def _has_bands(result: Mapping[str, Any]) -> bool:
@@ -161,7 +163,7 @@ def _saved(result: Mapping[str, Any]) -> Section | None:
         references=references,
         from_zero=True,
     )
-    return Section("pairs", "Pairs saved", f"{chart('By number of pairs', draw)}{_table(found)}")
+    return Section("pairs", "Pairs saved", f'{chart("By number of pairs", draw)}<div class="apart">{_table(found)}</div>')
 
 
 def _costs(result: Mapping[str, Any]) -> Section:

@@ -5,6 +5,7 @@ Reads the content of `compare.json` and nothing else.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from rich import box
@@ -31,7 +32,7 @@ class Figures:
 
 def points(value: Any, *, unit: str = "") -> str:
     """A difference with its sign: `+4.1`."""
-    return f"{value:+.1f}{unit}".replace("-", MINUS) if is_finite(value) else MISSING
+    return f"{round(value, 1) + 0.0:+.1f}{unit}".replace("-", MINUS) if is_finite(value) else MISSING  # + 0.0: no minus before a zero
 
 
 def point_span(interval: Any) -> str:
@@ -40,8 +41,8 @@ def point_span(interval: Any) -> str:
 
 
 def p_value(p: Any) -> str:
-    """`0.031`, `< 0.001`."""
-    return MISSING if not is_finite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """`= 0.031`, `< 0.001`."""
+    return MISSING if not is_finite(p) else "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def two(first: str, second: str) -> str:
@@ -79,12 +80,13 @@ def verdict_table(result: Mapping[str, Any]) -> Figures:
             else "no finished trial"
         )
         if test is None:
-            rows.append([name, value, "reference", "", "", own["runs"]])
+            rows.append([name, value, "reference", ""])
             continue
         difference = two(points(test["value"]), point_span(test["interval"]))
-        rows.append([name, value, difference, p_value(test["p_holm"]), test["verdict"], own["runs"]])
-    rows += [[words(name), percent(value), "", "", "no training", ""] for name, value in _levels(figure)]
-    columns = ["Arm", "Value", f"Difference to {result['reference']}", "p (Holm)", "Verdict", "Runs"]
+        said = two(test["verdict"], f"p {p_value(test['p_holm'])}" if is_finite(test["p_holm"]) else "")
+        rows.append([name, value, difference, said])
+    rows += [[words(name), percent(value), "", "no training"] for name, value in _levels(figure)]
+    columns = ["Arm", "Value", f"Difference to {result['reference']}", "Verdict"]
     return Figures(f"{primary_name(result)}: percent, 95 % intervals", columns, rows, _how(result))
 
 
@@ -119,8 +121,8 @@ def figures_table(result: Mapping[str, Any]) -> Figures:
         rows.append(row)
     levels = list(dict.fromkeys(level for name in names for level, _ in _levels(result["figures"][name])))
     rows += [[words(level), *(percent(dict(_levels(result["figures"][name])).get(level)) for name in names)] for level in levels]
-    foot = "Below each value its difference to the reference with a 95 % interval. Only the primary figure, the first verdict table, is tested."
-    return Figures("All figures, percent", ["Arm", *names], rows, foot)
+    foot = f"Below each value its difference to {result['reference']} with a 95 % interval. Only the primary figure, {result['primary']}, is tested."
+    return Figures("Percent", ["Arm", *names], rows, foot)
 
 
 def rotation_table(result: Mapping[str, Any]) -> Figures | None:
@@ -192,7 +194,7 @@ def saved_table(result: Mapping[str, Any]) -> Figures | None:
     saved = result.get("pairs_saved")
     if not saved:
         return None
-    columns = ["Arm", "Pairs saved", *(f"{number(f)} of the pairs" for f in result["fractions"])]
+    columns = ["Arm", "Pairs saved", *(_share_of_pairs(f) for f in result["fractions"])]
     rows = []
     for arm in arm_names(result):
         own = saved["arms"][arm]
@@ -207,6 +209,10 @@ def saved_table(result: Mapping[str, Any]) -> Figures | None:
         "> and < mean that it lies outside the fractions that were measured, and nothing is extrapolated. Every fraction sees equally many samples."
     )
     return Figures(f"Pairs saved against {saved['reference']}", columns, rows, foot)
+
+
+def _share_of_pairs(fraction: float) -> str:
+    return "All pairs" if fraction == 1 else f"{Fraction(fraction).limit_denominator(1000)} of the pairs"
 
 
 def bound_words(bound: Mapping[str, Any]) -> str:
@@ -239,6 +245,7 @@ def cost_table(result: Mapping[str, Any]) -> Figures:
 def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
     """The answer and the tables on a terminal."""
     console = console or Console()
+    console = console if console.is_terminal else Console(width=max(console.width, 132), file=console.file)  # a file has room for a row
     console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
     tables = (verdict_table(result), figures_table(result), rotation_table(result), curve_table(result), saved_table(result), cost_table(result))
     for one in tables:

@@ -4,6 +4,8 @@ Every trial is a process and a run directory of its own, and is kept: calling th
 arms add to what is there, and all that is said can be computed anew from the trials.
 """
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from frugalclip.evaluation.comparison import Clock, Plan, Trial, available_clock
 from frugalclip.evaluation.figures import Figure
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison
+from frugalclip.report.tables import words
 from frugalclip.training.arms import Arm, equal_arms, read_arms
 from frugalclip.training.comparison_jobs import Planned, Samples, calibration, failures, own_samples, plan_trials, slug, write
 from frugalclip.training.protocols import Division, ProtocolConfig, divisions, fill_environment, read_protocol
@@ -183,7 +186,10 @@ def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Cloc
     """Samples a second of every arm, from a short trial each that is kept, so that going on later gives the same lengths."""
     path = out / "rates.json"
     known: dict[str, float] = read_json(path) if path.is_file() else {}
-    for one in {p.arm.name: p for p in reversed(first)}.values():
+    one_each: dict[str, Planned] = {}
+    for one in first:
+        one_each.setdefault(one.arm.name, one)
+    for one in one_each.values():
         key = f"{one.arm.name} {slug(clock)}"
         if key not in known:
             batch = one.arm.recipe.batch if one.arm.recipe else 0
@@ -195,7 +201,7 @@ def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Cloc
             known[key] = _rate(short.folder, clock)
             write_json(path, known)
         console.print(f"{one.arm.name}: {known[key]:,.0f} samples a second ({clock} clock)", highlight=False)
-    return {one.arm.name: known[f"{one.arm.name} {slug(clock)}"] for one in first}
+    return {name: known[f"{name} {slug(clock)}"] for name in one_each}
 
 
 def _rate(folder: Path, clock: Clock) -> float:
@@ -294,10 +300,10 @@ def _result(
         "arms": [_arm(arm) for arm in dict.fromkeys(one.arm.name for one in planned) for arm in [next(o.arm for o in planned if o.arm.name == arm)]],
         **summary,
         "trials": [_entry(one, records.get(one), failures(planned, out), out) for one in planned],
-        "notes": notes + _notes(plan, clock, used, records),
+        "notes": notes + _notes(plan, clock, used, records) + _below_floors(summary["figures"][plan.primary], plan),
         "protocol": protocol.model_dump(mode="json"),
         "data": {"path": protocol.data, "rows": len(everything), "hash": everything.fingerprint()},
-        "environment": environment(),
+        "environment": environment() | {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])},  # the same on every machine
     }
 
 
@@ -334,6 +340,18 @@ def _notes(plan: Plan, wanted: Clock, used: Clock, records: dict[Planned, dict[s
     if len(commits) > 1:
         notes.append("The trials were made by several versions of the code; delete the older ones and compare again for what is claimed.")
     return notes
+
+
+def _below_floors(figure: dict[str, Any], plan: Plan) -> list[str]:
+    """Said where no arm does better than something that needs no training, since such arms rank nothing."""
+    levels = {**figure["floors"], "chance": figure["chance"]}
+    name, level = max(((n, v) for n, v in levels.items() if v is not None), key=lambda item: item[1], default=("", 0.0))
+    values = [arm["value"] for arm in figure["arms"].values() if arm["value"] is not None]
+    if not values or max(values) > level:
+        return []
+    return [
+        f"No arm passes {words(name)} ({level:.1f} %) on {plan.primary}, which needs no training: these arms have learned too little to be ranked."
+    ]
 
 
 def show(result: dict[str, Any]) -> None:
