@@ -8,7 +8,7 @@ rotations (each rotation has runs of its own), families are crossed with both, r
 the spread over families holds the residual once and so does the spread over runs, so it is taken off once (moments of a two-way layout,
 Searle, Casella & McCulloch 1992, chapter 4). It is referred to Student's t with Satterthwaite's degrees of freedom, so that three runs are
 paid for as three. The pigeonhole bootstrap (Owen 2007, arXiv 0711.1634), which draws runs and families independently, stands beside it: it
-counts the residual three times, is therefore wider, and is what shaped statistics (`PairsSaved`) use. docs/decisions/0008 has the simulation.
+counts the residual three times, is therefore wider, and is what shaped statistics (`PairsSaved`) use. docs/decisions/0007 has the simulation.
 """
 
 import math
