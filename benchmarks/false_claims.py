@@ -1,0 +1,75 @@
+"""Claim: `frugalclip compare` calls a difference that is none a win at most about once in twenty, and finds one that is there.
+
+Two arms toss coins: families of samples have abilities that both share and a liking for one arm, runs have luck of their own. Without a
+difference every verdict is false; with one of 0.6 logits (about ten points) it should be found. `python benchmarks/false_claims.py` prints the
+table of docs/decisions/0007 and writes results/benchmarks/false-claims.json; about a minute.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from frugalclip.core.records import environment, write_json
+from frugalclip.evaluation.paired import Block, paired
+
+RESULT = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "false-claims.json"
+# seeds, rotations, families, liking of families and luck of runs (standard deviations of the logit)
+SETTINGS = [
+    (2, 1, 180, 1.0, 0.3),
+    (3, 1, 60, 0.0, 0.0),
+    (3, 1, 180, 0.0, 0.3),
+    (3, 1, 180, 1.0, 0.3),
+    (6, 1, 180, 0.3, 0.1),
+    (6, 1, 180, 1.0, 0.3),
+    (3, 3, 180, 0.3, 0.1),
+    (3, 3, 180, 1.0, 0.3),
+    (6, 3, 180, 0.0, 0.0),
+    (6, 3, 180, 1.0, 0.3),
+]
+NULLS, BOOTSTRAPS, EFFECTS = 1000, 200, 200  # comparisons without a difference, those of them with a bootstrap, and those with one
+EFFECT = 0.6  # logits
+
+
+def arms(random: np.random.Generator, seeds: int, rotations: int, families: int, liking: float, luck: float, effect: float) -> list[dict[str, Block]]:
+    """Outcomes of two arms: rotation -> hits of every run and family, one sample a family."""
+    names = np.array([f"f{i:03}" for i in range(families)])
+    ability, likes = random.normal(0, 1.5, families), random.normal(0, liking, families)
+    found: list[dict[str, Block]] = [{}, {}]
+    for rotation in range(rotations):
+        here = likes + random.normal(0, liking / 2, families)
+        for arm, side in zip(found, (0.5, -0.5), strict=True):
+            logits = ability - 0.6 + random.normal(0, luck, seeds)[:, None] + side * (effect + here)
+            hits = random.random((seeds, families)) < 1 / (1 + np.exp(-logits))
+            arm[str(rotation)] = Block(hits.astype(np.float64), names, np.ones(families), names, tuple(range(seeds)))
+    return found
+
+
+def measure(setting: tuple[int, int, int, float, float]) -> dict[str, float]:
+    """Shares of false claims and of differences that were found."""
+    random = np.random.default_rng(1)
+    false = sum((paired(*arms(random, *setting, 0.0)).p or 0) < 0.05 for _ in range(NULLS - BOOTSTRAPS))
+    outside = 0
+    for _ in range(BOOTSTRAPS):
+        one = paired(*arms(random, *setting, 0.0), draws=400)
+        assert one.p is not None and one.pigeonhole is not None
+        false += one.p < 0.05
+        outside += not one.pigeonhole[0] <= 0 <= one.pigeonhole[1]
+    found = sum((paired(*arms(random, *setting, EFFECT)).p or 0) < 0.05 for _ in range(EFFECTS))
+    return {"false_claims": false / NULLS, "pigeonhole": outside / BOOTSTRAPS, "found": found / EFFECTS}
+
+
+def main() -> None:
+    """Print the table and write the record."""
+    rows = []
+    print("| seeds x rotations, families | family, run | false claims | pigeonhole | found |\n|---|---|---|---|---|")
+    for setting in SETTINGS:
+        seeds, rotations, families, liking, luck = setting
+        row = measure(setting)
+        rows.append({"seeds": seeds, "rotations": rotations, "families": families, "family": liking, "run": luck, **row})
+        shares = f"{row['false_claims']:.3f} | {row['pigeonhole']:.3f} | {row['found']:.2f}"
+        print(f"| {seeds} x {rotations}, {families} | {liking:g}, {luck:g} | {shares} |", flush=True)
+    write_json(RESULT, {"claim": "false claims at 0.05, and differences found", "effect_logits": EFFECT, "rows": rows, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()
