@@ -289,12 +289,16 @@ def verify(
 
 
 @data.command(epilog=_PATHS)
-def stats(paths: DataPaths) -> None:
-    """Count captions, words, sizes and fields."""
-    from frugalclip.verbs import data as verb
+def stats(
+    paths: DataPaths,
+    full: Annotated[bool, typer.Option("--full", metavar="", help="Read every picture and caption of a large data set.")] = False,
+    json: Json = None,
+) -> None:
+    """Count captions, tokens, sizes, copies, languages and fields."""
+    from frugalclip.verbs import data_stats as verb
 
     places, columns = _places_and_columns(paths)
-    verb.show_stats(verb.stats(places, columns=columns))
+    verb.show_stats(verb.stats(places, full=full, columns=columns, json=json))
 
 
 @data.command(epilog=_PATHS)

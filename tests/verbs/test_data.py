@@ -110,26 +110,6 @@ def test_check_names_columns(tmp_path: Path):
     assert "integer" in printed(verb.show_check, [check])
 
 
-def test_stats_count_copies_captions_and_values(tmp_path: Path):
-    folder = fill(tmp_path / "d", 6)
-    for number in (4, 5):
-        (folder / f"{number}.png").write_bytes((folder / "1.png").read_bytes())
-        (folder / f"{number}.txt").write_text("чёрное сердце")
-    (folder / "t.csv").write_text("image,caption,kind\n" + "".join(f"{n}.png,{(folder / f'{n}.txt').read_text()},{'ab'[n % 2]}\n" for n in range(6)))
-    stats = verb.stats([folder / "t.csv"])
-    assert stats.images.copies == 2
-    assert stats.images.most_copied == [("1", 3)]
-    assert stats.captions.shared == 2
-    assert stats.captions.most_shared == [("чёрное сердце", 2)]
-    assert stats.captions.scripts == {"Latin": 4, "Cyrillic": 2}
-    assert stats.fields[0].values == [("a", 3), ("b", 3)]
-    assert stats.images.widths is not None
-    assert (stats.images.widths.least, stats.images.widths.most) == (8, 11)
-    text = printed(verb.show_stats, stats)
-    for words in ("6 samples, fingerprint", "2 pictures have the bytes of an earlier one; most: 1 (3 times)", "Cyrillic 2", "PNG 6", "a (3), b (3)"):
-        assert words in text, (words, text)
-
-
 def test_manifest_concatenates_and_keeps_the_ledger(messy: Path, tmp_path: Path):
     other = fill(tmp_path / "other", 3)
     written = verb.manifest([messy, other], out=tmp_path / "out/all.parquet", where=None)

@@ -141,7 +141,7 @@ class ImageFacts:
     formats: dict[str, int]
     faults: list[Fault]
     sizes: dict[int, tuple[int, int]]  # row -> height, width of the upright picture
-    copies: int | None  # rows whose bytes an earlier row has; None when not every row was read
+    copies: int  # rows whose bytes an earlier row has, of those that were looked at
     most_copied: list[tuple[str, int]]  # id of the first, rows
 
 
@@ -190,7 +190,7 @@ def image_facts(
         formats=_sorted(Counter(result[2] for result in good.values())),
         faults=[result for result in found if isinstance(result, Fault)],
         sizes={row: result[0] for row, result in good.items()},
-        copies=len(good) - len(digests) if len(rows) == len(manifest) else None,
+        copies=len(good) - len(digests),
         most_copied=[(manifest.ids[group[0]], len(group)) for group in copied[:5]],
     )
 

@@ -1,4 +1,4 @@
-"""`frugalclip data check|stats|manifest`: look at a data set before training on it.
+"""`frugalclip data check|manifest`: look at a data set before training on it.
 
 Reading is done by `data/`; here it is put in order and said in plain words.
 """
@@ -62,16 +62,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Stats:
-    """What `data stats` counted in all data sets together."""
-
-    manifest: Manifest
-    captions: CaptionFacts
-    fields: list[FieldFacts]
-    images: ImageFacts
-
-
-@dataclass(frozen=True)
 class Written:
     """What `data manifest` wrote."""
 
@@ -110,17 +100,6 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
     captions = manifest.take(shown).captions()
     examples = [Example(manifest.ids[row], images.sizes.get(row), " | ".join(texts)) for row, texts in zip(shown, captions, strict=True)]
     return Check(str(path), source, caption_facts(manifest), field_facts(manifest, shown=3), images, examples, next_command)
-
-
-def stats(paths: Sequence[str | Path] | str | Path, *, columns: Mapping[str, str] | None = None) -> Stats:
-    """Count what is in data sets, read as one: sizes, lengths, copies, languages, values. Reads every picture once.
-
-    Raises:
-        DataError: when a path holds no data set.
-    """
-    combined = concatenate([read_source(path, columns=columns).manifest for path in _as_list(paths)])
-    images = _images(combined, range(len(combined)), decoded=False)
-    return Stats(combined, caption_facts(combined), field_facts(combined), images)
 
 
 def manifest(
@@ -189,7 +168,7 @@ def _show_one(one: Check, console: Console) -> None:
     dropped = source.ledger.dropped
     if dropped:
         console.print(f"[yellow]{len(dropped):,} of {source.seen:,} left out[/]:")
-        _show_faults(dropped, console)
+        show_faults(dropped, console)
     _show_decoding(one, console)
     if one.is_too_bad:
         words = f"{100 * one.bad_share:.2g} % is bad, and training stops beyond {100 * MAX_BAD:g} % (data.max_bad); verify names all of it and mends"
@@ -197,20 +176,21 @@ def _show_one(one: Check, console: Console) -> None:
     pairs = Table("id", "height x width", "caption", title=f"{len(one.examples)} pairs, drawn at random", title_justify="left", expand=True)
     for example in one.examples:
         size = f"{example.size[0]} x {example.size[1]}" if example.size else "[red]unreadable[/]"
-        pairs.add_row(escape(_short(example.id, 40)), size, escape(_short(example.caption, 200)))
+        pairs.add_row(escape(short(example.id, 40)), size, escape(short(example.caption, 200)))
     console.print(pairs)
     _show_captions(one.captions, console)
     if images.heights and images.widths:
-        console.print(f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; {_counts(images.formats)}.")
-    _show_fields(one.fields, console)
+        console.print(f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; {counts(images.formats)}.")
+    show_fields(one.fields, console)
 
 
-def _show_faults(faults: Sequence[Fault], console: Console) -> None:
+def show_faults(faults: Sequence[Fault], console: Console) -> None:
+    """Print how often each reason occurs, with its first cases."""
     ledger = Ledger(list(faults))
     for reason, count in ledger.counts().items():
         console.print(f"  {count:>7,}  [bold]{reason}[/]: {escape(REASONS[reason])}", soft_wrap=True)
         for fault in [fault for fault in faults if fault.reason == reason][:_FAULTS_SHOWN]:
-            console.print(f"           [dim]{escape(_short(f'{fault.id}: {fault.detail}', 140))}[/]", soft_wrap=True)
+            console.print(f"           [dim]{escape(short(f'{fault.id}: {fault.detail}', 140))}[/]", soft_wrap=True)
 
 
 def _show_decoding(one: Check, console: Console) -> None:
@@ -221,7 +201,7 @@ def _show_decoding(one: Check, console: Console) -> None:
         return
     share = f", about {100 * len(images.faults) / images.rows:.1f} %" if images.rows < samples else ""
     console.print(f"Decoded {what}: [red]{len(images.faults):,} cannot be used{share}[/]; training leaves them out.")
-    _show_faults(images.faults, console)
+    show_faults(images.faults, console)
 
 
 def _show_captions(facts: CaptionFacts, console: Console) -> None:
@@ -229,51 +209,26 @@ def _show_captions(facts: CaptionFacts, console: Console) -> None:
     if facts.shared:
         text, count = facts.most_shared[0]
         console.print(
-            f"  {facts.shared:,} samples share a caption with another one; {count:,} of them: '{escape(_short(text, 60))}'. "
+            f"  {facts.shared:,} samples share a caption with another one; {count:,} of them: '{escape(short(text, 60))}'. "
             "Training treats equal captions as positives where the recipe says so.",
             soft_wrap=True,
         )
     if facts.languages:
-        console.print(f"  Languages: {_counts(facts.languages, limit=12)}.")
+        console.print(f"  Languages: {counts(facts.languages, limit=12)}.")
     elif len(facts.scripts) > 1:
-        console.print(f"  Scripts: {_counts(facts.scripts)}.")
+        console.print(f"  Scripts: {counts(facts.scripts)}.")
 
 
-def _show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
+def show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
+    """Print a table of fields."""
     if not fields:
         console.print("Fields: none beside the captions.")
         return
     table = Table("field", "type", "empty", "distinct", "frequent values", title="Fields, for where and --label-field", title_justify="left")
     for facts in fields:
-        values = ", ".join(f"{_short(value, 30)} ({count:,})" for value, count in facts.values)
+        values = ", ".join(f"{short(value, 30)} ({count:,})" for value, count in facts.values)
         table.add_row(escape(facts.name), facts.type, f"{facts.nulls:,}", f"{facts.distinct:,}", escape(values))
     console.print(table)
-
-
-def show_stats(result: Stats, console: Console | None = None) -> None:
-    """Print what `stats` counted."""
-    console = console or Console()
-    images, samples = result.images, len(result.manifest)
-    console.print(f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, fingerprint {result.manifest.fingerprint()}.", soft_wrap=True)
-    table = Table("", "least", "5 %", "middle", "95 %", "most", title="Sizes and lengths", title_justify="left")
-    lines = {"height, pixels": images.heights, "width, pixels": images.widths, "bytes a picture": images.bytes}
-    lines |= {"captions a sample": result.captions.per_sample, "words a caption": result.captions.words, "characters": result.captions.characters}
-    for name, spread in lines.items():
-        if spread:
-            table.add_row(name, *(f"{value:,.0f}" for value in (spread.least, spread.low, spread.middle, spread.high, spread.most)))
-    console.print(table)
-    console.print(f"Formats: {_counts(images.formats) or 'none'}.")
-    if images.faults:
-        console.print(f"[red]{len(images.faults):,} pictures cannot be read[/]:")
-        _show_faults(images.faults, console)
-    copies = ", ".join(f"{escape(name)} ({count:,} times)" for name, count in images.most_copied)
-    console.print(f"Copies: {images.copies or 0:,} pictures have the bytes of an earlier one{f'; most: {copies}' if copies else ''}.")
-    shared = ", ".join(f"'{escape(_short(text, 40))}' ({count:,})" for text, count in result.captions.most_shared)
-    console.print(f"Equal captions: {result.captions.shared:,} samples share one{f'; most: {shared}' if shared else ''}.")
-    if result.captions.languages:
-        console.print(f"Languages (samples): {_counts(result.captions.languages, limit=80)}.")
-    console.print(f"Scripts (captions): {_counts(result.captions.scripts)}.")
-    _show_fields(result.fields, console)
 
 
 def show_manifest(result: Written, console: Console | None = None) -> None:
@@ -282,7 +237,7 @@ def show_manifest(result: Written, console: Console | None = None) -> None:
     console.print(f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, fingerprint {result.fingerprint}.", soft_wrap=True)
     faults = f"{len(result.ledger.dropped):,} left out, {len(result.ledger.merged):,} joined to another"
     console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({faults}).", soft_wrap=True)
-    _show_faults(result.ledger.dropped, console)
+    show_faults(result.ledger.dropped, console)
     console.print(f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out runs/first[/]", soft_wrap=True)
 
 
@@ -292,11 +247,13 @@ def _spread(spread: Spread) -> str:
     return f"{spread.least:,.0f} to {spread.most:,.0f} (middle {spread.middle:,.0f})"
 
 
-def _counts(counts: Mapping[str, int], limit: int = 8) -> str:
-    listed = [f"{escape(name)} {count:,}" for name, count in list(counts.items())[:limit]]
-    return ", ".join(listed) + (f" and {len(counts) - limit} more" if len(counts) > limit else "")
+def counts(of: Mapping[str, int], limit: int = 8) -> str:
+    """Names with their counts, such as `PNG 6, JPEG 2 and 3 more`."""
+    listed = [f"{escape(name)} {count:,}" for name, count in list(of.items())[:limit]]
+    return ", ".join(listed) + (f" and {len(of) - limit} more" if len(of) > limit else "")
 
 
-def _short(text: str, limit: int) -> str:
+def short(text: str, limit: int) -> str:
+    """A text on one line, cut to so many characters."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
