@@ -310,7 +310,8 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         names = result["classes"]
         pools = f"{names['restricted']:,} compete among the rows, {names['generalised']:,} in all"
         lines.append(f"Names: {pools}; from {result['names']}; prompts {result['prompts']['set']}.")
-    found = " (found in the data; --group id draws rows singly)" if result.get("interval_groups") == "found in the data" else ""
+    hint = "" if result["task"] == "suite" else "; --group id draws rows singly"
+    found = f" (found in the data{hint})" if result.get("interval_groups") == "found in the data" else ""
     lines.append(f"Intervals: bootstrap over {result['interval_over']}{found}." + (f" Left out: {lost}." if lost else ""))
     lines += _learning(result)
     about = result.get("floors_about")
