@@ -53,7 +53,7 @@ app = typer.Typer(help="Vision-language pre-training for people who do not have 
 data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTINGS)
 app.add_typer(data, name="data")
 
-_PATHS = "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a manifest."
+_PATHS = "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a saved Hugging Face dataset, a manifest."
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A name such as clip, or the path of a YAML file.")]
 Overrides = Annotated[

@@ -26,7 +26,7 @@ from PIL import Image
 from frugalclip.core.errors import DataError
 from frugalclip.data.jpeg import fast_jpeg
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.parquet_images import ParquetImages
+from frugalclip.data.parquet_images import MEMORY_BYTES, ParquetImages
 
 if TYPE_CHECKING:  # looking at data does not wait two seconds for torch
     from torch import Tensor
@@ -308,7 +308,7 @@ class ImageReader:
     """
 
     open_files = 64
-    cached_bytes = 256 * 2**20  # of Parquet row groups, in memory; more are unpacked to disk
+    cached_bytes = MEMORY_BYTES  # of Parquet row groups; more are unpacked to disk
 
     def __init__(self, manifest: Manifest) -> None:
         image: Any = manifest.table["image"].combine_chunks()

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FOLDER_VARIABLE = "FRUGALCLIP_CACHE"
+MEMORY_BYTES = 256 * 2**20  # of groups that a reader keeps in memory
 _UNUSED_DAYS = 30
 _SPARE_BYTES = 2**30  # of the disk, never taken
 
@@ -40,7 +41,7 @@ class ParquetImages:
         open_files: Parquet files, and unpacked groups, that are open at once.
     """
 
-    def __init__(self, *, memory_bytes: int = 256 * 2**20, open_files: int = 64) -> None:
+    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, open_files: int = 64) -> None:
         self.memory_bytes, self.open_files = memory_bytes, open_files
         self._files: OrderedDict[str, tuple[pq.ParquetFile, np.ndarray]] = OrderedDict()
         self._held: OrderedDict[tuple[str, str, int], pa.Array] = OrderedDict()

@@ -12,6 +12,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.columns import choose, features_of, holds_bytes, label_names, named_labels
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest, plain_types
+from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder
 from frugalclip.data.rows import Raw
 from frugalclip.data.tables import assemble, inside_manifest, with_paths
 
@@ -38,6 +39,8 @@ def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: L
         if inside is None:
             return assemble(raw, roles, path, ledger, notes)
         places, reasons = _inside(file, path, roles.image + inside)
+        if path.stat().st_size > MEMORY_BYTES:
+            notes.append(f"pictures lie in Parquet: read in random order, they are unpacked once into {cache_folder()} (${FOLDER_VARIABLE})")
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
     return inside_manifest(raw, roles, path, places, reasons, ledger, notes)

@@ -48,7 +48,7 @@ def open_data(path: str | Path, *, where: str | None = None, columns: Mapping[st
 
     Args:
         path: the word `sample`; a folder (images with .txt beside them, class folders, one table, Parquet files or tars); a CSV, TSV, JSON
-            lines or Parquet file; WebDataset tars, with braces and globs; a manifest.
+            lines or Parquet file; WebDataset tars, with braces and globs; a saved Hugging Face dataset; a manifest.
         where: a condition over fields, see `Manifest.where`.
         columns: for tables, names of the columns `image`, `caption` (several with commas between) and `id` where they are not recognised.
 

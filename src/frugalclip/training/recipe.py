@@ -26,7 +26,7 @@ from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 class DataConfig(Settings):
     """The `data` section; a plain word is the path."""
 
-    path: str | None = Field(None, description="sample, a folder, CSV, TSV, JSONL, Parquet, tars or a manifest")
+    path: str | None = Field(None, description="sample, a folder, CSV, TSV, JSONL, Parquet, tars, a saved Hugging Face dataset or a manifest")
     where: str | None = Field(None, description="rows to train on, such as split=train,is_flag=false")
     validation: str = Field("auto", description="rows that watch the run: auto, none, or a condition such as split=val")
     columns: dict[str, str] = Field(default_factory=dict, description="names of the image and caption columns where they are not recognised")
