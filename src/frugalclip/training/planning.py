@@ -16,9 +16,11 @@ import torch
 from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
+from frugalclip.functional import TILE, needs_tiles
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
+from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import Step, build_objectives, check_views, source_view, union_of_needs
@@ -79,7 +81,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     step = _step(recipe, meta=not probe)
     passes = _passes(recipe, step.needs)
     steps = recipe.total_steps(rows)
-    operations = sum(p.gflops * (3 if p.has_gradient else 1) for p in passes)
+    operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
     samples = None if steps is None else steps * recipe.batch
     return Plan(
         recipe=recipe.name,
@@ -157,8 +159,15 @@ def _passes(recipe: Recipe, needs: Needs) -> list[Pass]:
     return passes
 
 
+def _encoded_again(recipe: Recipe) -> float:
+    """Share of the forward passes that the gradient cache repeats: all parts but one (of the pictures; counted for the texts too)."""
+    micro_batch = recipe.micro_batch or recipe.batch
+    return max(0.0, 1 - micro_batch / recipe.batch)
+
+
 def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> dict[str, float]:
-    """Gigabytes on one device that takes the whole batch."""
+    """Gigabytes on one device that takes the whole batch, in parts of `micro_batch` where the recipe has one."""
+    rows = min(recipe.batch, recipe.micro_batch or recipe.batch)
     trained = sum(p.numel() for p in step.parameters() if p.requires_grad)
     activations = 0.0
     for each in passes:
@@ -166,8 +175,9 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
         for heads, neurons in zip(config.heads, config.neurons, strict=True):
             inner = heads * config.head_dim
             a_token = 4 * config.width + 5 * inner + 2 * neurons + 2 * heads * each.tokens  # what backward keeps
-            activations += a_token * each.tokens * recipe.batch * BYTES[precision]
-    logits = 2 * 3 * recipe.batch**2 * 4  # two directions: scores, probabilities and their gradient
+            activations += a_token * each.tokens * rows * BYTES[precision]
+    held = TILE if needs_tiles(recipe.batch, recipe.batch) else recipe.batch**2
+    logits = 2 * 3 * held * 4  # two directions: scores, probabilities and their gradient
     parts = {"weights, gradients and AdamW": 16 * trained, "activations": activations, "logits": logits}
     return {name: value * 1e-9 for name, value in parts.items()} | {"all": sum(parts.values()) * 1e-9}
 
@@ -177,13 +187,14 @@ def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) 
     step = step.to(device)
     step.precision = pick_precision(recipe.precision, device)
     batch = _random_batch(recipe, step.needs, vocabulary=step.network.vocabulary)
+    engine = build_engine(step, batch=recipe.batch, micro_batch=recipe.micro_batch)
     optimizer = build_optimizer(step.named_parameters(), recipe.optimizer)
     set_learning_rate(optimizer, recipe.optimizer.lr)
     before = _peak_gb(device)
     seconds = []
     for _ in range(steps + 1):
         begun = time.perf_counter()
-        step(batch).loss.backward()
+        engine.backward(engine(batch).loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
