@@ -29,7 +29,6 @@ def suite_table(result: Mapping[str, Any]) -> Html:
     columns = [Column("Test"), Column("Linear probe", figures=True, note=level(result)), Column("0 to 100 %", kind="strip-column")]
     columns += [Column("Neighbours", figures=True), Column("Chance", figures=True)]
     columns += [Column(words(name).capitalize(), figures=True, note="floor") for name in floors]
-    columns += [Column("Classes", figures=True), Column("Judged", figures=True), Column("Trained on", figures=True, note="of the judged")]
     rows = [_suite_row(result, name, value, tests.get(name), floors) for name, value in result["metrics"].items()]
     caption = f"Suite {suite.get('name', '')}: linear probes on the {suite.get('features', 'features')}, mean over classes"
     return table(columns, rows, caption=caption, stacked=True)
@@ -38,16 +37,22 @@ def suite_table(result: Mapping[str, Any]) -> Html:
 def _suite_row(result: Mapping[str, Any], name: str, value: float, test: Mapping[str, Any] | None, floors: Sequence[str]) -> list[Any]:
     interval, found, chance = interval_of(result, name), floors_of(result, name), chance_of(result, name)
     reach = f"<small>{escape(span(interval))}</small>" if interval else ""
-    about = f"<small>{escape(shorten(test.get('about', ''), 160))}</small>" if test else ""
+    about = f"<small>{escape(_described(test))}</small>" if test else ""
     title = words(name).capitalize() if test else f"Mean of {len(result['tests'])} tests"
     marks = [*found.values(), *([chance] if chance is not None else [])]
     strip = interval_strip(
         float(value), interval=interval, floors=marks, maximum=100.0, label=f"{title}: {percent(value)} on a scale from 0 to 100 %"
     )
     knn = (result.get("knn") or {}).get(name)
-    counts = [test.get("classes"), test.get("samples"), test.get("trained_on")] if test else ["", number(result.get("samples")), ""]
     shares = [None if x is None else percent(x) for x in (knn, chance, *(found.get(floor) for floor in floors))]
-    return [Html(f"{escape(title)}{about}"), Html(f"<b>{escape(percent(value))}</b>{reach}"), strip, *shares, *counts]
+    return [Html(f"{escape(title)}{about}"), Html(f"<b>{escape(percent(value))}</b>{reach}"), strip, *shares]
+
+
+def _described(test: Mapping[str, Any]) -> str:
+    """The question of a test, and how many classes and pictures it has."""
+    trained = f", {number(test['trained_on'])} of them trained on" if test.get("trained_on") else ""
+    question = shorten(test.get("about", ""), 160).rstrip(".")
+    return f"{question}. {number(test.get('classes'))} classes, {number(test.get('samples'))} pictures judged{trained}."
 
 
 def _missing(result: Mapping[str, Any]) -> str:
