@@ -149,7 +149,7 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(recipe, protocol
     assert unseen["chance"] == pytest.approx(25)
     assert unseen["arms"]["peer"]["value"] == pytest.approx(25)  # all the same to it: chance, exactly
     assert result["figures"]["all"]["arms"]["peer"]["value"] == pytest.approx(100 / 16)
-    assert set(unseen["floors"]) == {"pixel_nn_1", "pixel_nn_10"}
+    assert set(unseen["floors"]) == {f"{kind}_nn_{k}" for kind in ("pixel", "feature") for k in (1, 10)}
     assert result["curves"]["clock"] == "cpu" if result["costs"]["ours"]["cpu_seconds"] else "wall"
     assert result["pairs_saved"]["arms"]["ours"]["fractions"][1]["pairs"] == 36
     show(result)

@@ -3,6 +3,7 @@
 A figure is a task on fixed rows with a fixed pool and one metric that speaks for it. Everything that does not depend on the model is made once.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -15,8 +16,8 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import known_names
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.floors import VOTERS, pixel_neighbours, thumbnails
-from frugalclip.evaluation.protocol import Encoder, encode_texts, image_features
+from frugalclip.evaluation.floors import MOST_DESCRIBED, MOST_ROWS, VOTERS, Neighbours, find_neighbours
+from frugalclip.evaluation.protocol import Encoder, encode_texts, image_features, looks
 from frugalclip.evaluation.ranking import Ranks, cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import DEPTHS, RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, pool_ranks, zeroshot_task
@@ -159,30 +160,39 @@ class Figure:
         assert task is not None
         return task.chance()[self.name]
 
-    def floors(self, training: Manifest) -> dict[str, float]:
-        """What copying from the training pictures gives: `pixel_nn_1`, `pixel_nn_10`, in percent; empty where training rows have no names."""
-        if self._zeroshot is not None:
-            label = self.config.label_field if self.config.label_field in training.field_names else None
-            names, rows = row_names(training, label_field=label)[0], self._zeroshot.rows
+    def neighbours(self, training: Manifest) -> dict[str, Neighbours]:
+        """Training pictures, by pixels and by features, with the words that could be copied; the same for figures of one task and label field."""
+        if self._zeroshot is None:
+            names = training.captions()
         else:
-            assert self._retrieval is not None
-            names, rows = training.captions(), self._retrieval.rows
-        neighbours = pixel_neighbours(training, names)
-        if not neighbours.names:
+            label = self.config.label_field if self.config.label_field in training.field_names else None
+            names = row_names(training, label_field=label)[0]
+        if not any(names):
             return {}
-        pixels, readable = thumbnails(self.manifest.take(rows))
-        places, _ = neighbours.nearest(pixels)
-        found = {}
-        for k in VOTERS:
-            if self._zeroshot is not None:
-                measured = self._zeroshot.floor(neighbours.scores(places[:, :k], self._zeroshot.synonyms), readable)
-            else:
-                measured = _retrieval_floor(self._retrieval.only(readable), neighbours, places[:, :k])  # pyright: ignore[reportOptionalMemberAccess]
-            found[f"pixel_nn_{k}"] = measured[self.name]
+        return {kind: find_neighbours(training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED) for kind, look in looks().items()}
+
+    def floors(self, neighbours: Mapping[str, Neighbours]) -> dict[str, float]:
+        """What copying from the nearest training pictures gives, in percent: `pixel_nn_1`, `pixel_nn_10`, `feature_nn_1`, `feature_nn_10`.
+
+        Args:
+            neighbours: what `neighbours` gave.
+        """
+        task = self._zeroshot or self._retrieval
+        assert task is not None
+        judged, found = self.manifest.take(task.rows), dict[str, float]()
+        for kind, look in looks().items() if neighbours else ():
+            features, readable = look(judged)
+            places, _ = neighbours[kind].nearest(features)
+            for k in VOTERS:
+                if self._zeroshot is not None:
+                    measured = self._zeroshot.floor(neighbours[kind].scores(places[:, :k], self._zeroshot.synonyms), readable)
+                else:
+                    measured = _retrieval_floor(self._retrieval.only(readable), neighbours[kind], places[:, :k])  # pyright: ignore[reportOptionalMemberAccess]
+                found[f"{kind}_nn_{k}"] = measured[self.name]
         return found
 
 
-def _retrieval_floor(task: RetrievalTask, neighbours: Any, places: Tensor) -> dict[str, float]:
+def _retrieval_floor(task: RetrievalTask, neighbours: Neighbours, places: Tensor) -> dict[str, float]:
     scores = neighbours.scores(places, [[text] for text in task.texts])
     matrix = torch.cat([scores(rows) for rows in torch.arange(len(places)).split(1024)])  # (images, texts)
     return task.metrics_of_scores(lambda rows: matrix[rows], lambda rows: matrix.T[rows])

@@ -21,6 +21,7 @@ from frugalclip.data.sources import open_data
 from frugalclip.data.subsets import parse_fractions
 from frugalclip.evaluation.comparison import Clock, Plan, Trial, available_clock, summarise
 from frugalclip.evaluation.figures import Figure
+from frugalclip.evaluation.floors import Neighbours
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison
 from frugalclip.report.tables import words
@@ -97,6 +98,7 @@ def compare(
         lengths = {key: max(1, round(seconds * rates[key[0]])) for key in lengths}
     planned = plan_trials(place, **common, seeds=seeds, fractions=shares, samples=lengths)
     write_atomically(place / "protocol.yaml", dump_yaml(settings.model_dump(mode="json")))
+    console.print("Measuring what copying from the nearest training pictures reaches …", highlight=False)
     floors = _floors(parts, everything, settings, place)
     is_stopped = not _train(planned, place, jobs=jobs, console=console, primary=settings.primary)
     notes = list(parts[0].notes)
@@ -247,18 +249,22 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
 
 
 def _floors(parts: Sequence[Division], everything: Manifest, protocol: ProtocolConfig, out: Path) -> dict[str, Any]:
-    """Chance and pixel floors of every figure and rotation; they depend on the data alone, so they are measured once."""
+    """Chance and floors of every figure and rotation; they depend on the data alone, so they are measured once."""
     path = out / "data" / "floors.json"
     known: dict[str, Any] = read_json(path) if path.is_file() else {}
     found: dict[str, Any] = {}
-    for name, config in protocol.figures.items():
-        for part in parts:
+    for part in parts:
+        copied: dict[tuple[str, str | None], dict[str, Neighbours]] = {}  # figures of one task copy from the same pictures, decoded once
+        for name, config in protocol.figures.items():
             key = (
                 f"{part.train.fingerprint()} {part.judged[name].fingerprint()} {config.model_dump_json(exclude={'where', 'primary', 'description'})}"
             )
             if key not in known:
                 figure = Figure(config, part.judged[name], everything if config.pool == "all" else None)
-                known[key] = {"chance": round(figure.chance(), 6), "floors": {k: round(v, 6) for k, v in figure.floors(part.train).items()}}
+                kind = (config.task, config.label_field)
+                copied[kind] = copied[kind] if kind in copied else figure.neighbours(part.train)
+                floors = figure.floors(copied[kind])
+                known[key] = {"chance": round(figure.chance(), 6), "floors": {k: round(v, 6) for k, v in floors.items()}}
             found.setdefault(name, {})[part.rotation or ""] = known[key]
     write_json(path, known)
     return found
@@ -283,12 +289,12 @@ def _result(
     summary = summarise(trials, plan, clock=used)
     for name, figure in summary["figures"].items():
         config = protocol.figures[name]
-        mean = {key: _mean([entry["floors"].get(key) for entry in floors[name].values()]) for key in ("pixel_nn_1", "pixel_nn_10")}
+        mean = {key: _mean([entry["floors"].get(key) for entry in floors[name].values()]) for key in next(iter(floors[name].values()))["floors"]}
         about = {"description": config.description, "task": config.task, "metric": config.metric, "pool": config.pool, "where": config.where}
         summary["figures"][name] = {
             **about,
             "chance": _mean([entry["chance"] for entry in floors[name].values()]),
-            "floors": {key: value for key, value in mean.items() if value is not None},
+            "floors": mean,
             **figure,
         }
     return {
