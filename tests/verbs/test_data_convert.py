@@ -86,7 +86,7 @@ def pictures(manifest: Manifest) -> dict[str, bytes]:
 def test_what_is_written_is_read_back(pairs: Manifest, path: Path, tmp_path: Path, to: str):
     result = verb.convert(path, to=to, out=tmp_path / "out", samples_per_shard=3)
     assert (result.samples, result.shards) == (7, 4)
-    names = [item.name for item in sorted((tmp_path / "out").iterdir()) if not item.name.startswith(".") and item.name != verb.LEDGER]
+    names = [item.name for item in sorted((tmp_path / "out").iterdir()) if not item.name.startswith(".")]
     assert names == (
         ["test-00000.tar", "train-00000.tar", "train-00001.tar", "train-00002.tar"]
         if to == "tar"
@@ -101,7 +101,7 @@ def test_what_is_written_is_read_back(pairs: Manifest, path: Path, tmp_path: Pat
     assert again.weights()[again.ids.index("../d")] == 0
     if to == "parquet":
         assert {f.name: f.type for f in again.table.schema} == {f.name: f.type for f in before.table.schema}
-    fates = read_ledger(tmp_path / "out" / verb.LEDGER).to_pylist()
+    fates = read_ledger(tmp_path / "out.ledger.parquet").to_pylist()
     assert [(fate["id"], fate["reason"]) for fate in fates if fate["status"] == "dropped"] == [("f%2E", "not-an-image")]
     assert sorted(fate["id"] for fate in fates if fate["status"] == "kept") == sorted(again.ids)
 
@@ -184,7 +184,7 @@ def test_a_stopped_conversion_goes_on_shard_by_shard(path: Path, tmp_path: Path,
     assert (result.done_before, result.shards) == (2, 5)
     for item in whole.glob("*.tar"):
         assert (out / item.name).read_bytes() == item.read_bytes()
-    assert read_ledger(out / verb.LEDGER).to_pylist() == read_ledger(whole / verb.LEDGER).to_pylist()
+    assert read_ledger(tmp_path / "out.ledger.parquet").to_pylist() == read_ledger(tmp_path / "whole.ledger.parquet").to_pylist()
     (out / "train-00001.tar").write_bytes(b"cut")
     assert verb.convert(path, to="tar", out=out, samples_per_shard=2).done_before == 4
     assert (out / "train-00001.tar").read_bytes() == (whole / "train-00001.tar").read_bytes()

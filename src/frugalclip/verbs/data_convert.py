@@ -31,7 +31,6 @@ from frugalclip.data.ledger import REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.sources import read_source
 
-LEDGER = "convert.ledger.parquet"
 _RECORDS = ".convert"
 _VERSION = 1
 _AHEAD = 8  # pictures that each worker may be ahead of the writer
@@ -75,7 +74,7 @@ def convert(
     shuffle: int | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Converted:
-    """Write data sets as shards; what was left out, and why, goes to `OUT/convert.ledger.parquet`.
+    """Write data sets as shards; what was left out, and why, goes to `OUT.ledger.parquet` beside it.
 
     Args:
         paths: data sets, put one behind the other; ids that clash get their data set's name as prefix.
@@ -116,7 +115,8 @@ def convert(
     if not written:
         raise DataError(f"none of the {len(manifest):,} pictures of {manifest.name} can be used; see why with: frugalclip data check {manifest.name}")
     ledger.extend(faults.values())
-    ledger.write(folder / LEDGER, kept=written, seen=sum(source.seen for source in sources))
+    ledger_path = folder.resolve().with_name(f"{folder.resolve().name}.ledger.parquet")  # beside: the folder holds nothing but shards
+    ledger.write(ledger_path, kept=written, seen=sum(source.seen for source in sources))
     left = unwritten_fields(manifest) if to == "tar" else []
     return Converted(
         out=folder,
@@ -128,7 +128,7 @@ def convert(
         bytes_written=sum(record["bytes_written"] for record in records),
         seconds=seconds,
         ledger=ledger,
-        ledger_path=folder / LEDGER,
+        ledger_path=ledger_path,
         notes=[f"fields of bytes are not written into tars: {', '.join(left)}"] if left else [],
     )
 
