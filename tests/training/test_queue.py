@@ -65,3 +65,4 @@ def test_an_interrupt_lets_a_trial_save_and_starts_no_other(tmp_path):
     assert (tmp_path / "waits" / "saved").exists()
     assert not (tmp_path / "later" / TRIAL).exists()
     assert "goes on when the comparison does" in ended[0].message
+    assert ended[0].is_stopped and not ended[0].is_finished

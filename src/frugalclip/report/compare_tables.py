@@ -115,9 +115,7 @@ def figures_table(result: Mapping[str, Any]) -> Figures:
         row: Row = [arm]
         for name in names:
             own = result["figures"][name]["arms"][arm]
-            gap = own["difference"]
-            low_high = point_span(gap["interval"]) if gap else ""
-            row.append(two(percent(own["value"]), f"{points(gap['value'])} ({low_high})" if low_high else points(gap["value"]) if gap else ""))
+            row.append(two(percent(own["value"]), _gap(own["difference"])))
         rows.append(row)
     levels = list(dict.fromkeys(level for name in names for level, _ in _levels(result["figures"][name])))
     rows += [[words(level), *(percent(dict(_levels(result["figures"][name])).get(level)) for name in names)] for level in levels]

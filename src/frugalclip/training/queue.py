@@ -37,6 +37,11 @@ class Ended:
     def is_finished(self) -> bool:
         return self.code == 0 and (self.task.folder / TRIAL).is_file()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Asked to end, which is no failure: it goes on when it is run again."""
+        return self.code in (INTERRUPTED, -signal.SIGTERM)
+
 
 def cores() -> int:
     """Processor cores that this process may use."""

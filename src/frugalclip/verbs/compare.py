@@ -239,8 +239,9 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
                 markup=False,
             )
         else:
-            failed[str(trial.folder.relative_to(out))] = one.message
-            write_json(out / "failures.json", failed)
+            if not one.is_stopped:
+                failed[str(trial.folder.relative_to(out))] = one.message
+                write_json(out / "failures.json", failed)
             console.print(f"{name} did not finish: {one.message}", highlight=False, markup=False, soft_wrap=True)
 
     finished = run_tasks([write(one) for one in missing], jobs=jobs, threads=threads, ended=ended)
