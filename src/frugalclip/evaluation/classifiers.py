@@ -47,7 +47,9 @@ class Scored:
 class Classifier(Protocol):
     """Learns from `train`, chooses its settings on `validation`, learns again from both, and scores `features` (samples, width)."""
 
-    def __call__(self, train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored: ...
+    def __call__(self, train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+        """Score `features` (samples, width); an empty `validation` leaves the settings at their defaults."""
+        ...
 
 
 def linear_probe(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:

@@ -146,7 +146,7 @@ class Outcome:
         return int(self.groups.max(initial=-1)) + 1
 
     def per_class(self) -> Tensor:
-        """(present classes,) share named right, classes ascending."""
+        """(classes,) of those that occur: share named right, classes ascending."""
         _, dense = self.labels.unique(return_inverse=True)
         return torch.bincount(dense, weights=self.right[:, 0]) / torch.bincount(dense)
 

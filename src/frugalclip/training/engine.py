@@ -15,7 +15,9 @@ class Engine(Protocol):
     """Turns a batch into a loss and gradients, the same on every process."""
 
     def __call__(self, batch: Batch) -> StepResult: ...
-    def backward(self, loss: Tensor) -> None: ...
+    def backward(self, loss: Tensor) -> None:
+        """Fill the gradients from the loss (), possibly multiplied."""
+        ...
 
 
 class Direct:
@@ -29,7 +31,7 @@ class Direct:
         return self.module(batch)
 
     def backward(self, loss: Tensor) -> None:
-        """Fill the gradients."""
+        """Fill the gradients from the loss ()."""
         loss.backward()
 
 

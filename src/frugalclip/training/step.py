@@ -115,14 +115,14 @@ class Step(nn.Module):
         return Views(images=images, texts=texts, scale=self.network.scale(), fields=batch.fields, selections=dict(selections))
 
     def encode_image(self, batch: Batch, selections: Mapping[str, Selection], name: str, *, rows: Tensor | None = None) -> Encoded:
-        """One image view of a batch, or of some of its rows, in the step's precision."""
+        """One image view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         keep = selections[name].keep if "@" in name else None
         pixels = batch.images[source_view(name)]
         with self._autocast(pixels.device):
             return self.network.image(_rows_of(pixels, rows), keep=_rows_of(keep, rows), with_tokens=name in self.needs.tokens)
 
     def encode_text(self, batch: Batch, selections: Mapping[str, Selection], name: str, *, rows: Tensor | None = None) -> Encoded:
-        """One text view of a batch, or of some of its rows, in the step's precision."""
+        """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         texts = batch.texts[source_view(name)]
         ids = selections[name].ids if "@" in name else None
         texts = Tokens(ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows))

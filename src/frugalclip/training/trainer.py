@@ -102,9 +102,7 @@ def pick_precision(name: str, device: torch.device) -> Precision:
 class Trainer:
     """The parts of one run."""
 
-    def __init__(
-        self, recipe: Recipe, everything: Manifest, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, recipe: Recipe, everything: Manifest, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()) -> None:
         self.recipe, self.run_directory = recipe, run
         self.device = pick_device(recipe.device)
         distributed.start(self.device)
