@@ -105,7 +105,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace each gradient by its mean over processes; one without a gradient counts as zero.
 
     Args:
-        parameters: tensors of any shape (...), the same on every process, in the same order.
+        parameters: the same on every process, in the same order; of any shape, such as (width, dim).
     """
     if not is_active():
         return
