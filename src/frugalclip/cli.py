@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a fault of ours (with its traceback), 2 what was given can
 """
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -340,6 +341,26 @@ def convert(
     places, columns = _places_and_columns(paths)
     options = {"size": size, "format": format, "samples_per_shard": samples_per_shard, "workers": workers, "shuffle": shuffle}
     verb.show_convert(verb.convert(places, to=to, out=out, where=where, columns=columns, **options))
+
+
+@data.command(epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; docs/scenes.md has them all.")
+def compose(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH... [KEY=VALUE...]", help="Data sets of single objects on white; settings of the plan.")],
+    *,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the scenes; called again, it goes on there.")],
+    scenes: Annotated[int, typer.Option(min=1, metavar="N", help="How many; more may be added later.")] = 50_000,
+    plan: Annotated[Path | None, typer.Option(metavar="PLAN.yaml", help="What the scenes are like.", show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; by default the cores, at most 16.", show_default=False)] = None,
+) -> None:
+    """Compose scenes from cut-outs, with captions and known truth."""
+    from frugalclip.verbs import data_compose as verb
+
+    words, columns = _places_and_columns(paths)
+    settings = [word for word in words if re.match(r"\w+(\.\w+)*=", word) and not os.path.exists(word)]
+    places = [word for word in words if word not in settings]
+    if not places:
+        raise UsageError("there are settings but no data set; name one first, such as the word sample.")
+    verb.show(verb.compose(places, settings, out=out, scenes=scenes, plan=plan, workers=workers, columns=columns))
 
 
 def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:

@@ -104,7 +104,7 @@ class FieldFacts:
     name: str
     type: str
     nulls: int
-    distinct: int
+    distinct: int | None  # None of what cannot be compared: records, lists of lists, bytes
     values: list[tuple[str, int]]  # most frequent first; of a list field the items
 
 
@@ -114,6 +114,9 @@ def field_facts(manifest: Manifest, *, shown: int = 5) -> list[FieldFacts]:
     for name in manifest.field_names:
         column = manifest.table[name]
         values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        if pa.types.is_nested(values.type) or pa.types.is_binary(values.type):
+            result.append(FieldFacts(name, _type_in_words(str(column.type)), column.null_count, None, []))
+            continue
         found = values.drop_null().value_counts()
         counts = Counter(dict(zip(map(_shown, found.field("values").to_pylist()), found.field("counts").to_pylist(), strict=True)))
         frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:shown]
@@ -126,8 +129,8 @@ def _shown(value: Any) -> str:
 
 
 def _type_in_words(kind: str) -> str:
-    words = {"int64": "integer", "double": "number", "bool": "true/false", "string": "text", "null": "empty"}
-    return "list" if kind.startswith("list") else words.get(kind, kind)
+    words = {"int64": "integer", "double": "number", "bool": "true/false", "string": "text", "null": "empty", "binary": "bytes"}
+    return kind.partition("<")[0] if "<" in kind else words.get(kind, kind)
 
 
 @dataclass(frozen=True)

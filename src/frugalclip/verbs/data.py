@@ -227,7 +227,7 @@ def show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
     table = Table("field", "type", "empty", "distinct", "frequent values", title="Fields, for where and --label-field", title_justify="left")
     for facts in fields:
         values = ", ".join(f"{short(value, 30)} ({count:,})" for value, count in facts.values)
-        table.add_row(escape(facts.name), facts.type, f"{facts.nulls:,}", f"{facts.distinct:,}", escape(values))
+        table.add_row(escape(facts.name), facts.type, f"{facts.nulls:,}", "" if facts.distinct is None else f"{facts.distinct:,}", escape(values))
     console.print(table)
 
 

@@ -34,7 +34,7 @@ class Atlas:
         return max(1, round(height * side / longer)), max(1, round(width * side / longer))
 
     def layer(self, cutout: int, side: int, *, mirrored: bool = False, colour: str | None = None) -> np.ndarray:
-        """(height, width, 4) uint8, colours multiplied by opacity.
+        """(height, width, 4) uint16 of 0 to 255, colours multiplied by opacity.
 
         Args:
             cutout: which one.
@@ -61,7 +61,7 @@ class Atlas:
         if found is not None:
             return found
         height, width = self.shape(cutout, side)
-        made = np.array(self._images[cutout].resize((width, height), Image.Resampling.BICUBIC))
+        made = np.array(self._images[cutout].resize((width, height), Image.Resampling.BICUBIC)).astype(np.uint16)  # as painting reckons
         np.minimum(made[..., :3], made[..., 3:], out=made[..., :3])  # the filter may overshoot
         self._scaled[cutout, side] = made
         self._bytes += made.nbytes
@@ -74,11 +74,11 @@ def painted(layer: np.ndarray, colour: str) -> np.ndarray:
     """A layer in one named colour.
 
     Args:
-        layer: (height, width, 4) uint8, colours multiplied by opacity.
+        layer: (height, width, 4) uint16, colours multiplied by opacity.
         colour: one of `TINTS`.
 
     Returns:
-        (height, width, 4) uint8; opacity as before.
+        (height, width, 4) uint16; opacity as before.
     """
     colours = np.minimum(layer[..., :3].astype(np.float32) @ tint_matrix(colour), layer[..., 3:])
-    return np.concatenate([colours.astype(np.uint8), layer[..., 3:]], axis=-1)
+    return np.concatenate([colours.astype(np.uint16), layer[..., 3:]], axis=-1)

@@ -191,6 +191,8 @@ class Narrator:
             text = f"there {self._be(order[0])} {text}"
         elif form == 3 and self.facts.style and kind != "place":
             text = f"{text} in the {self.facts.style} style"
+        if text.count(" ") < 2:  # 'two cats' is shorter than anyone's caption
+            text = f"{self.draws.choice(_PICTURES)} {text}"
         return Caption("short", text, self.mentioned())
 
     def medium(self) -> Caption:
@@ -305,13 +307,16 @@ class Narrator:
 
     def _all_extras(self) -> list[Callable[[], str | None]]:
         """Sentences that may be added, in a drawn order; each gives None as long as it speaks of something not introduced."""
-        extras: list[Callable[[], str | None]] = [lambda one=one: self._relation(one) for one in _once(self.facts.relations, self.draws)]
+        relations = _fresh_first(self.facts.relations, self.draws)
+        some, rest = relations[: len(self.facts.things)], relations[len(self.facts.things) :]
+        extras: list[Callable[[], str | None]] = [lambda one=one: self._relation(one) for one in some]
         extras += [lambda i=i: self._attributes(i) for i in range(len(self.facts.things))]
         extras += [lambda i=i, edge=edge: self._edge(i, edge) for i, edge in self.facts.near_edges]
         extras += [lambda i=i, words=words: self._span(i, words) for i, words in self.facts.spans]
         extras += [self._ground, self._style]
         late = [lambda region=region: self._nothing(region) for region in self.facts.empty]
-        return [*self.draws.shuffled(extras), *self.draws.shuffled(late)[:3]]  # what is not there comes last
+        late = self.draws.shuffled(late)[:3] + [lambda one=one: self._relation(one) for one in rest]
+        return [*self.draws.shuffled(extras), *late]  # what is not there, and more comparisons, come last
 
     def _relation(self, relation: Relation) -> str | None:
         if not {relation.first, relation.second} <= self.introduced:
@@ -360,12 +365,16 @@ def _bare(phrase: str) -> str:
     if words[0] == "background":
         rest = " ".join(words[1:])
         return rest.removeprefix("that is ") if rest.startswith("that is ") else f"one {rest}"
-    return " ".join(words[:-1]) if words[-1] == "background" else phrase
+    return " ".join(word for word in words if word != "background") if "background" in words else phrase
 
 
-def _once(relations: Sequence[Relation], draws: Draws) -> list[Relation]:
-    """One relation for every pair of things, so that two sentences do not say the same thing from both sides."""
-    found: dict[tuple[int, int], Relation] = {}
+def _fresh_first(relations: Sequence[Relation], draws: Draws) -> list[Relation]:
+    """A drawn order in which what compares two things anew comes first, so that few sentences in a row are about one pair."""
+    met: set[frozenset[int]] = set()
+    fresh: list[Relation] = []
+    again: list[Relation] = []
     for one in draws.shuffled(relations):
-        found.setdefault((min(one.first, one.second), max(one.first, one.second)), one)
-    return list(found.values())
+        pair = frozenset((one.first, one.second))
+        (again if pair in met else fresh).append(one)
+        met.add(pair)
+    return fresh + again

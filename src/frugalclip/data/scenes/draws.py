@@ -1,6 +1,7 @@
 """A row of uniform numbers for one scene and purpose: sequential to use, yet a function of (seed, purpose, scene) alone."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -8,7 +9,22 @@ import numpy as np
 from frugalclip.core.random import uniform
 
 _BLOCK = 192  # what most scenes need for one purpose
+_NEIGHBOURS = 64  # scenes whose first block is drawn at once, since whoever asks for one usually goes on to the next
 Item = TypeVar("Item")
+
+
+def block(seed: int, purpose: str, scene: int, number: int, count: int) -> np.ndarray:
+    """(count,) float64 in [0, 1): one of the blocks of numbers that a scene has for a purpose."""
+    if number:
+        return uniform(seed, f"scenes/{purpose}", np.array([[scene, number]]), count)[0]
+    return _first_blocks(seed, purpose, scene // _NEIGHBOURS, count)[scene % _NEIGHBOURS]
+
+
+@lru_cache(maxsize=32)
+def _first_blocks(seed: int, purpose: str, group: int, count: int) -> np.ndarray:
+    """(neighbours, count) the first block of each scene of a group; one call costs as much as a few scenes' would."""
+    scenes = np.arange(group * _NEIGHBOURS, (group + 1) * _NEIGHBOURS)
+    return uniform(seed, f"scenes/{purpose}", np.stack([scenes, np.zeros_like(scenes)], axis=1), count)
 
 
 class Draws:
@@ -22,15 +38,9 @@ class Draws:
     def number(self) -> float:
         """Evenly in [0, 1)."""
         if not self._numbers:
-            counters = np.array([[self._scene, self._block]])
-            self._numbers = uniform(self._seed, f"scenes/{self._purpose}", counters, _BLOCK)[0].tolist()[::-1]
+            self._numbers = block(self._seed, self._purpose, self._scene, self._block, _BLOCK).tolist()[::-1]
             self._block += 1
         return self._numbers.pop()
-
-    def numbers(self, count: int) -> np.ndarray:
-        """(count,) float64, evenly in [0, 1); a block of its own, for draws that are many."""
-        self._block += 1
-        return uniform(self._seed, f"scenes/{self._purpose}/many", np.array([[self._scene, self._block]]), count)[0]
 
     def integer(self, low: int, high: int) -> int:
         """A whole number, both ends included."""

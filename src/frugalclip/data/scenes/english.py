@@ -154,7 +154,7 @@ def _article_before(word: str) -> str:
         return "an" if lower[0] in "aefhilmnorsx" else "a"
     if re.match(r"(?:hour|honest|heir|honou?r)", lower):
         return "an"
-    if re.match(r"(?:uni(?!n)|use|usu|uti|eu|ewe|ukulele|one|once|ou?ija|ufo)", lower):
+    if re.match(r"(?:uni(?![nmd])|use|usu|uti|u\.|eu|ewe|ukulele|one|once|ou?ija|ufo)", lower):
         return "a"
     return "an" if lower[:1] in tuple("aeiouéáó") else "a"
 

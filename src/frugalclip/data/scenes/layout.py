@@ -10,9 +10,9 @@ import numpy as np
 from frugalclip.data.scenes.atlas import Atlas
 from frugalclip.data.scenes.colours import PALETTE, TINTS
 from frugalclip.data.scenes.cutouts import Pool
-from frugalclip.data.scenes.draws import Draws
+from frugalclip.data.scenes.draws import Draws, block
 from frugalclip.data.scenes.english import COLOUR_WORDS
-from frugalclip.data.scenes.plan import SIZES, ScenePlan
+from frugalclip.data.scenes.plan import MOST_OBJECTS, SIZES, ScenePlan
 
 SIDES = {"tiny": (0.15,), "small": (0.22, 0.27), "medium": (0.34, 0.4), "large": (0.55,)}  # longer side, as a share of the canvas
 _ROOM = 0.6  # share of the canvas that boxes may take together, so that they can be told apart
@@ -73,7 +73,8 @@ def lay_out(plan: ScenePlan, pool: Pool, atlas: Atlas, *, split: str, number: in
     style = None if is_mixed or not styles else draws.choice(styles)
     chosen = _choose(plan, pool, draws, split, style)
     sized = _sizes(plan, draws, len(chosen))
-    placed = _place(plan, atlas, draws, [(cutout, colour, *size) for (cutout, colour), size in zip(chosen, sized, strict=True)])
+    tries = block(plan.seed, "places", number, 0, 2 * _TRIES * MOST_OBJECTS).reshape(MOST_OBJECTS, _TRIES, 2)
+    placed = _place(plan, atlas, draws, tries, [(cutout, colour, *size) for (cutout, colour), size in zip(chosen, sized, strict=True)])
     background = _background(plan, atlas, draws, placed)
     found = {pool.cutouts.items[one.cutout].style for one in placed}
     return Layout(number, split, found.pop() if len(found) == 1 else None, background, tuple(placed))
@@ -131,16 +132,15 @@ def _sizes(plan: ScenePlan, draws: Draws, count: int) -> list[tuple[str, int]]:
     return result
 
 
-def _place(plan: ScenePlan, atlas: Atlas, draws: Draws, wanted: list[tuple[int, str | None, str, int]]) -> list[Placed]:
+def _place(plan: ScenePlan, atlas: Atlas, draws: Draws, tries: np.ndarray, wanted: list[tuple[int, str | None, str, int]]) -> list[Placed]:
     """Find a place for every object, the largest first; who stands in front is drawn afterwards."""
     placed: list[Placed] = []
     boxes = np.zeros((len(wanted), 4))  # top, left, bottom, right
-    tries = draws.numbers(2 * _TRIES * len(wanted)).reshape(len(wanted), _TRIES, 2)
-    for numbers, (cutout, colour, size, side) in zip(tries, sorted(wanted, key=lambda one: -one[3]), strict=True):
+    for tried, (cutout, colour, size, side) in zip(tries, sorted(wanted, key=lambda one: -one[3]), strict=False):
         height, width = atlas.shape(cutout, side)
         may_touch, mirrored = draws.chance(plan.overlap), draws.chance(plan.mirror)
         room = np.array([plan.canvas - height + 1, plan.canvas - width + 1])
-        places = (numbers * room).astype(np.int64)  # (tries, 2) top and left
+        places = (tried * room).astype(np.int64)  # (tries, 2) top and left
         overlaps = _overlaps(places, height, width, boxes[: len(placed)])  # (tries,)
         low, high = _TOUCHING if may_touch else (0.0, _APART)
         fitting = np.flatnonzero((overlaps >= low) & (overlaps <= high))

@@ -9,7 +9,7 @@ from frugalclip.core.config import Settings, shorthand
 LEVELS = ("short", "medium", "long")
 SIZES = ("tiny", "small", "medium", "large")
 BACKGROUNDS = ("plain", "gradient", "speckled", "striped", "split")
-SPLITS = ("train", "val", "test")
+MOST_OBJECTS = 8
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -106,7 +106,7 @@ class PlantedConfig(Settings):
     def _leave_room(self) -> Self:
         if sum(self.rates.values()) > 1:
             raise ValueError(
-                f"the shares of planted faults add up to {sum(self.rates.values()):g}, expected 1 at most; a scene has one fault at most"
+                f"the shares of planted faults add up to {sum(self.rates.values()):g}, expected at most 1; a scene has one fault at most"
             )
         return self
 
@@ -140,8 +140,8 @@ class ScenePlan(Settings):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         fewest, most = self.objects
-        if not 1 <= fewest <= most <= 8:
-            raise ValueError("objects takes the fewest and the most, between 1 and 8, such as [2, 6]")
+        if not 1 <= fewest <= most <= MOST_OBJECTS:
+            raise ValueError(f"objects takes the fewest and the most, between 1 and {MOST_OBJECTS}, such as [2, 6]")
         for name, known in (("sizes", SIZES), ("backgrounds", BACKGROUNDS)):
             if unknown := [word for word in getattr(self, name) if word not in known]:
                 raise ValueError(f"{name} has no '{unknown[0]}'; known: {', '.join(known)}")

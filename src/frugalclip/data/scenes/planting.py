@@ -17,7 +17,7 @@ COPIES = ("duplicate", "near-duplicate", "leak")
 
 @dataclass(frozen=True)
 class Assignment:
-    """One row a scene."""
+    """One row a scene, for whole blocks: captions may come from a scene that is not made itself."""
 
     splits: np.ndarray  # (scenes,) names
     planted: np.ndarray  # (scenes,) names of faults, empty for none
@@ -29,7 +29,7 @@ def assign(plan: ScenePlan, scenes: int) -> Assignment:
 
     Args:
         plan: shares and rates.
-        scenes: how many.
+        scenes: how many are wanted at least.
     """
     whole = -(-scenes // BLOCK) * BLOCK  # exchanges need whole blocks, whatever part of the last one is asked for
     numbers = np.arange(whole)
@@ -46,7 +46,7 @@ def assign(plan: ScenePlan, scenes: int) -> Assignment:
         _exchange(sources, start + np.flatnonzero(planted[start : start + BLOCK] == "swapped"), Draws(plan.seed, "exchange", start))
     needs_source = np.isin(planted, [*COPIES, "swapped"])
     planted[needs_source & (sources < 0)] = ""  # nothing to copy came before, or nobody to exchange with
-    return Assignment(splits[:scenes], planted[:scenes], sources[:scenes])
+    return Assignment(splits, planted, sources)
 
 
 def _drawn(places: np.ndarray, weights: dict[str, float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -29,12 +30,12 @@ class Painted:
 
 def paint(layout: Layout, plan: ScenePlan, atlas: Atlas) -> Painted:
     """Put every object on the background, from back to front."""
-    canvas = _paint_background(layout.background, plan, layout.number).astype(np.uint16)
+    canvas = _paint_background(layout.background, plan, layout.number).copy()
     labels = np.zeros((plan.canvas, plan.canvas), dtype=np.uint8)
     count = len(layout.objects)
     areas, hidden = np.zeros(count), np.zeros((count, count))
     for place, one in enumerate(layout.objects):
-        layer = atlas.layer(one.cutout, one.side, mirrored=one.mirrored, colour=one.colour)
+        layer = atlas.layer(one.cutout, one.side, mirrored=one.mirrored, colour=one.colour)  # uint16, as the canvas
         box = np.s_[one.top : one.top + one.height, one.left : one.left + one.width]
         part = canvas[box]
         part *= 255 - layer[..., 3:]
@@ -64,15 +65,21 @@ def encode(pixels: np.ndarray, plan: ScenePlan) -> bytes:
 
 
 def _paint_background(background: Background, plan: ScenePlan, number: int) -> np.ndarray:
-    """(canvas, canvas, 3) uint8."""
-    side = plan.canvas
+    """(canvas, canvas, 3) uint16, not to be written to."""
+    if background.kind != "speckled":
+        return _plain_background(background, plan.canvas)
+    grains = -(-plan.canvas // 2)
+    noise = uniform(plan.seed, "scenes/speckle", np.array([number]), grains * grains).reshape(grains, grains)
+    grain = ((noise - 0.5) * _SPECKLE).astype(np.float32).repeat(2, 0).repeat(2, 1)[: plan.canvas, : plan.canvas, None]
+    return _clipped(rgb(background.colours[0]) + background.shade + grain)
+
+
+@lru_cache(maxsize=1024)
+def _plain_background(background: Background, side: int) -> np.ndarray:
+    """(side, side, 3) uint16 of what needs no noise; there are some thousand of them, and many scenes."""
     first, last = (rgb(name) + background.shade for name in (background.colours[0], background.colours[-1]))
     if background.kind == "plain":
-        return _bytes(np.broadcast_to(first, (side, side, 3)))
-    if background.kind == "speckled":
-        grains = -(-side // 2)
-        noise = uniform(plan.seed, "scenes/speckle", np.array([number]), grains * grains).reshape(grains, grains)
-        return _bytes(first + ((noise - 0.5) * _SPECKLE).astype(np.float32).repeat(2, 0).repeat(2, 1)[:side, :side, None])
+        return _clipped(np.broadcast_to(first, (side, side, 3)))
     along = (np.arange(side, dtype=np.float32) + 0.5) / side  # 0 to 1
     down, right = along[:, None], along[None, :]
     place = {"vertical": down, "horizontal": right, "diagonal": (down + right) / 2}[background.direction]
@@ -81,8 +88,8 @@ def _paint_background(background: Background, plan: ScenePlan, number: int) -> n
     elif background.kind == "striped":
         place = (np.floor(place * _STRIPES) % 2).astype(np.float32)
     place = np.broadcast_to(place, (side, side))[..., None]
-    return _bytes(first + place * (last - first))
+    return _clipped(first + place * (last - first))
 
 
-def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.clip(values, 0, 255).astype(np.uint8)
+def _clipped(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, 0, 255).astype(np.uint16)
