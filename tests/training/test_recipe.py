@@ -112,3 +112,8 @@ def test_the_plan_counts_parameters_exactly_and_arithmetic_closely(recipe_file: 
     assert forward == pytest.approx(counter.get_total_flops() * 1e-9, rel=0.02)
     assert planned.gflops_per_sample == pytest.approx(3 * forward)
     assert planned.to_json()["steps"] == "unknown: data not given"
+
+
+def test_a_file_may_extend_the_recipe_of_its_own_name(tmp_path: Path):
+    (tmp_path / "clip.yaml").write_text("extends: clip\nbatch: 48\n")
+    assert load_recipe(str(tmp_path / "clip.yaml")).batch == 48

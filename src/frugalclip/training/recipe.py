@@ -157,7 +157,8 @@ def read_recipe(name: str) -> dict[str, Any]:
     if base_name is None:
         return content
     beside = path.parent / f"{base_name}.yaml"
-    base = _expand(read_yaml(beside if beside.is_file() else _locate(str(base_name))))
+    is_other = beside.is_file() and beside.resolve() != path.resolve()  # clip.yaml of one's own may extend the package's clip
+    base = _expand(read_yaml(beside if is_other else _locate(str(base_name))))
     if "extends" in base:
         raise RecipeError(f"{path} extends {base_name}, which extends {base['extends']} itself; one level is allowed, so extend {base['extends']}.")
     return merge(base, content)

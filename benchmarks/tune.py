@@ -1,0 +1,72 @@
+"""Tune the arms of the emoji comparison on validation concepts: four settings each, the same number of trials for ours and for open_clip.
+
+Every setting is trained once on each rotation (`frugalclip compare --on validation --seeds 1`); the one with the best mean of the primary figure,
+top 5 breaking ties, is written to results/tuning.json and belongs into benchmarks/arms/. Test concepts are not looked at.
+Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 24000] [--jobs 2]
+"""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import yaml
+from _common import options
+
+from frugalclip.core.config import read_yaml
+from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.training.recipe import load_recipe
+from frugalclip.verbs.compare import compare
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "runs" / "tuning"
+CROPS = [[0.6, 1], [0.9, 1]]
+GRIDS: dict[str, dict[str, list[Any]]] = {  # arm: setting: values
+    "plain": {"optimizer.lr": [1.5e-3, 3e-3], "views.main.crop_scale": CROPS},
+    "siglip": {"optimizer.lr": [1.5e-3, 3e-3], "objectives.sigmoid.bias": [-10, "batch"]},
+    "keywords": {"optimizer.lr": [1.5e-3, 3e-3], "texts.caption.field_probability": [0.3, 0.6]},
+    "open_clip": {"lr": [5e-4, 1.5e-3], "crop_scale": CROPS},
+}
+
+
+def variants(arm: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """The settings to try: name -> (content of the arm file, what was set)."""
+    found = {}
+    for number, values in enumerate(itertools.product(*GRIDS[arm].values())):
+        chosen = dict(zip(GRIDS[arm], values, strict=True))
+        content = read_yaml(HERE / "arms" / f"{arm}.yaml")
+        if "command" in content:
+            content["settings"] |= chosen
+        else:
+            recipe = load_recipe(str(HERE / "arms" / f"{arm}.yaml"), [f"{key}={value}" for key, value in chosen.items()])
+            content = yaml.safe_load(recipe.to_yaml())
+        found[f"{arm}-{number}"] = content, chosen
+    return found
+
+
+def main() -> None:
+    """Run the trials that are missing and write what they say."""
+    chosen = options(__doc__ or "", "../tuning", samples=24_000, jobs=2)
+    everything = {name: found for arm in GRIDS for name, found in variants(arm).items()}
+    files = []
+    for name, (content, _) in everything.items():
+        path = OUT / "arms" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content | {"name": name}, sort_keys=False))
+        files.append(str(path))
+    protocol = HERE / "protocols" / "emoji.yaml"
+    compare(files, out=OUT / "compare", seeds=1, samples=chosen.samples, protocol=protocol, on="validation", jobs=chosen.jobs)
+    found: dict[str, Any] = {}
+    for name, (_, what) in everything.items():
+        trials = [read_json(path) for path in sorted((OUT / "compare" / "trials" / name).rglob("trial.json"))]
+        unseen = [trial["figures"]["unseen"]["metrics"] for trial in trials]
+        found[name] = {"settings": what, "trials": len(trials)} | {
+            key: sum(metrics[key] for metrics in unseen) / len(unseen) for key in ("top1", "top5") if unseen
+        }
+        print(name, found[name])
+    best = {arm: max((n for n in found if n.rsplit("-", 1)[0] == arm), key=lambda n: (found[n]["top1"], found[n]["top5"])) for arm in GRIDS}
+    print("best:", best)
+    write_json(chosen.json, {"samples": chosen.samples, "best": best, "arms": found, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()
