@@ -1,6 +1,7 @@
 import io
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.scenes.captions import CONTEXT
 from frugalclip.data.scenes.colours import PALETTE, TINTS
-from frugalclip.data.scenes.composing import compose_shard
+from frugalclip.data.scenes.composing import Composer, Scene, compose_shard
 from frugalclip.data.scenes.english import noun
 from frugalclip.data.scenes.layout import lay_out
 from frugalclip.data.scenes.plan import ScenePlan
@@ -97,7 +98,7 @@ def shares(rows: list[dict[str, Any]], name: str) -> dict[Any, float]:
 
 def test_settings_of_objects(parts: Manifest):
     def some(**settings: Any) -> list[dict[str, Any]]:
-        return scene_parts.rows(parts, 60, splits=ONE_SPLIT, captions={"long": 0}, **settings)
+        return scene_parts.rows(parts, 30, splits=ONE_SPLIT, captions={"long": 0, "medium": 0}, canvas=64, **settings)
 
     assert shares(some(tint=0), "colour") == {None: 1}
     assert set(shares(some(tint=1), "colour")) - {None} == set(TINTS)
@@ -139,8 +140,8 @@ def test_a_near_duplicate_is_nearly_the_same_picture(parts: Manifest):
 
 def test_planted_faults_are_what_they_say(parts: Manifest):
     faults = {"swapped": 0.15, "duplicates": 0.1, "leaks": 0.1, "dropped_words": 0.15, "dropped_share": 0.4, "wrong_object": 0.15}
-    made = scene_parts.scenes(parts, 400, planted=faults, captions={"long": 0})
-    clean = {one.row["id"]: one for one in scene_parts.scenes(parts, 1100, captions={"long": 0})}
+    made = scene_parts.scenes(parts, 250, planted=faults, captions={"long": 0}, canvas=48)
+    clean = Clean(scene_parts.composer(parts, count=1024, captions={"long": 0}, canvas=48))
     by_kind: dict[str, list] = {}
     for one in made:
         by_kind.setdefault(one.row["planted"], []).append(one)
@@ -167,6 +168,17 @@ def test_planted_faults_are_what_they_say(parts: Manifest):
         assert noun(wrong).many.split()[-1] in text or noun(wrong).one.split()[-1] in text or noun(wrong).rest in text
         there = {place for place, item in enumerate(one.row["objects"]) if item["name"] == right}
         assert not there & {place for places in one.row["mentions"] for place in places}
+
+
+class Clean(dict):
+    """Scenes without faults by id, made when asked for."""
+
+    def __init__(self, composer: Composer) -> None:
+        self.composer = composer
+
+    def __missing__(self, id: str) -> Scene:
+        self[id] = self.composer.scene(int(id.removeprefix("scene-")))
+        return self[id]
 
 
 def pairs(clean: dict, one: Any) -> list[tuple[str, str]]:
@@ -350,12 +362,17 @@ def test_a_wrong_plan_says_what_to_set(content: dict, words: str):
         validated(ScenePlan, content, where="")
 
 
-def test_every_setting_is_described():
-    def undescribed(settings: Any) -> list[str]:
-        fields = settings.model_fields
-        nested = [one.annotation for one in fields.values() if hasattr(one.annotation, "model_fields")]
-        return [name for name, one in fields.items() if not one.description and not hasattr(one.annotation, "model_fields")] + [
-            name for inner in nested for name in undescribed(inner)
-        ]
+def settings_of(settings: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted name -> description."""
+    found: dict[str, str] = {}
+    for name, one in settings.model_fields.items():
+        inner = hasattr(one.annotation, "model_fields")
+        found |= settings_of(one.annotation, f"{prefix}{name}.") if inner else {f"{prefix}{name}": one.description}
+    return found
 
-    assert undescribed(ScenePlan) == []
+
+def test_every_setting_is_described_and_in_the_docs():
+    docs = (Path(__file__).resolve().parents[2] / "docs" / "scenes.md").read_text(encoding="utf-8")
+    for name, description in settings_of(ScenePlan).items():
+        assert description, name
+        assert re.search(rf"^\| `{re.escape(name)}` \|.*\| {re.escape(description)} \|$", docs, re.M), name

@@ -169,7 +169,8 @@ def test_a_picture_that_cannot_be_cut_out_is_left_out(parts: Manifest, tmp_path:
 
 def test_frequencies(parts: Manifest):
     def counts(**settings) -> dict[str, int]:
-        plan, cutouts = scene_parts.chosen(parts, **settings)
+        plan = ScenePlan.model_validate(settings)
+        cutouts = choose_cutouts(parts, plan)
         pool, draws = Pool(cutouts, plan), Draws(0, "test", 0)
         names = [cutouts.items[pool.draw(draws, "train", None)].name for _ in range(4000)]
         return {name: names.count(name) for name in names}

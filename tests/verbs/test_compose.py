@@ -15,7 +15,6 @@ from frugalclip.data.scenes.truth import regions
 from frugalclip.data.sources import open_data
 from frugalclip.verbs import data as data_verb
 from frugalclip.verbs import data_compose as verb
-from frugalclip.verbs import data_stats
 
 from ..data import scene_parts
 
@@ -43,17 +42,19 @@ def test_the_result_is_an_ordinary_data_set(composed: verb.Composed):
     reader = ImageReader(manifest)
     assert all(reader.image(row).size == (96, 96) for row in range(30))
     assert set(open_data(composed.path, where="split=train").field("split")) == {"train"}
-    concept = manifest.field("concepts")[0][0]
-    assert all(concept in found for found in open_data(composed.path, where=f"concepts={concept}").field("concepts"))
+    name = manifest.field("names")[0][0]
+    assert all(name in found for found in open_data(composed.path, where=f'names="{name}"').field("names"))
     assert regions(manifest, 3).shape == (len(manifest.field("objects")[3]), 96, 96)
 
 
-def test_check_and_stats_read_it(composed: verb.Composed):
+def test_check_reads_it(composed: verb.Composed):
     (found,) = data_verb.check([str(composed.path)])
     assert found.is_clean
     console = Console(file=io.StringIO(), width=160)
     data_verb.show_check([found], console)
-    data_stats.show_stats(data_stats.stats([str(composed.path)]), console)
+    distinct = {one.name: one.distinct for one in found.fields}
+    assert distinct["objects"] is distinct["mentions"] is distinct["mask"] is None
+    assert distinct["scene"] == 30
 
 
 def test_the_truth_adds_up(composed: verb.Composed):
@@ -68,7 +69,7 @@ def test_the_truth_adds_up(composed: verb.Composed):
     by_id = dict(zip(manifest.ids, manifest.captions(), strict=True))
     assert all(by_id[one["id"]] == by_id[one["from"]] for one in planted)
     assert pq.read_table(truth / "cutouts.parquet").num_rows == composed.cutouts == 2 * len(scene_parts.NAMES)
-    assert (truth / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert (truth / "sheet.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
 def test_calling_again_goes_on_and_adds_without_changing(composed: verb.Composed, parts: Path, tmp_path: Path):

@@ -236,7 +236,7 @@ def _finished(
     truth = folder / "truth"
     truth.mkdir(exist_ok=True)
     _write_truth(truth, table, plan, chosen, cutouts)
-    _write_sheet(truth / "sheet.png", manifest)
+    _write_sheet(truth / "sheet.jpg", manifest)
     return Composed(
         path=folder,
         scenes=len(manifest),
@@ -291,7 +291,7 @@ def _write_sheet(path: Path, manifest: Manifest) -> None:
     rows = range(min(_SHOWN, len(manifest)))
     reader = ImageReader(manifest)
     buffer = io.BytesIO()
-    contact_sheet([reader.image(row) for row in rows], manifest.take(rows).captions()).save(buffer, "PNG")
+    contact_sheet([reader.image(row) for row in rows], manifest.take(rows).captions()).save(buffer, "JPEG", quality=88, subsampling=0)
     write_atomically(path, buffer.getvalue())
 
 
@@ -314,8 +314,8 @@ def show(result: Composed, console: Console | None = None) -> None:
     if result.key_words:
         table.add_row("key word after token 77", f"{result.key_words:,}")
     console.print(table)
-    console.print(f"Fingerprint {result.fingerprint}; truth/sheet.png shows {min(_SHOWN, result.scenes)} scenes with their captions.")
-    command = f"frugalclip train clip data={shlex.quote(str(result.path))} data.where=split=train --out runs/scenes"
+    console.print(f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {min(_SHOWN, result.scenes)} scenes with their captions.")
+    command = f"frugalclip train clip data.path={shlex.quote(str(result.path))} data.where=split=train --out runs/scenes"
     console.print(f"\nNext: [bold]{escape(command)}[/]", soft_wrap=True)
 
 

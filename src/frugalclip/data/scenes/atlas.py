@@ -9,7 +9,7 @@ from frugalclip.data.scenes.colours import PALETTE, tint_matrix
 
 _KEPT_BYTES = 384 * 2**20
 _PROFILE = 10  # pixels at which an object is compared with backgrounds
-_STANDS_OUT = 75.0  # distance of two colours in RGB, 0 to 441, that anyone sees
+_STANDS_OUT = 105.0  # distance of two colours in RGB, 0 to 441, that anyone sees
 _COLOURS = np.array(list(PALETTE.values()), dtype=np.float32)  # (palette, 3)
 
 

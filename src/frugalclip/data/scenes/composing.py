@@ -138,6 +138,7 @@ class Composer:
             "levels": [one.level for one in told.captions],
             "mentions": [list(one.mentions) for one in told.captions],
             "concepts": list(dict.fromkeys(one["concept"] for one in objects)),
+            "names": list(dict.fromkeys(one["name"] for one in objects)),
             "style": layout.style,
             "objects": objects,
             "background": layout.background.kind,

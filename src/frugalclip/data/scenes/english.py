@@ -75,7 +75,8 @@ def clean_name(text: str) -> str | None:
     text = re.sub(r"^(?:an?|the)\s+(?!button)", "", text.rstrip(" .,;!"), flags=re.IGNORECASE)
     words = text.split()
     letters = sum(character.isalpha() for character in text)
-    if not 1 <= len(words) <= 8 or letters < 0.6 * len(text.replace(" ", "")) or re.search(r"[#_@<>|/\\=;]", text):
+    is_prose = re.search(r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?] [A-Z]", text)
+    if is_prose or not 1 <= len(words) <= 8 or letters < 0.6 * len(text.replace(" ", "")) or re.search(r"[#_@<>|/\\=;]", text):
         return None
     return text
 

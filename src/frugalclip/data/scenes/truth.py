@@ -34,7 +34,8 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("levels", pa.list_(pa.string())),  # of the captions: short, medium, long
         ("mentions", pa.list_(pa.list_(pa.int64()))),  # for every caption the objects that it speaks of, truly
-        ("concepts", pa.list_(pa.string())),
+        ("concepts", pa.list_(pa.string())),  # of the objects, each once
+        ("names", pa.list_(pa.string())),  # of the concepts
         ("style", pa.string()),
         ("objects", pa.list_(OBJECT)),  # from back to front
         ("background", pa.string()),
