@@ -1,4 +1,5 @@
 import io
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_frequencies(parts: Manifest):
         cutouts = choose_cutouts(parts, plan)
         pool, draws = Pool(cutouts, plan), Draws(0, "test", 0)
         names = [cutouts.items[pool.draw(draws, "train", None)].name for _ in range(4000)]
-        return {name: names.count(name) for name in names}
+        return Counter(names)
 
     one_split = {"scenes": {"train": 1}, "cutouts": {"train": 1}}
     uniform = counts(splits=one_split)

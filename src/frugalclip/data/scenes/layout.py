@@ -135,33 +135,32 @@ def _sizes(plan: ScenePlan, draws: Draws, count: int) -> list[tuple[str, int]]:
 def _place(plan: ScenePlan, atlas: Atlas, draws: Draws, tries: np.ndarray, wanted: list[tuple[int, str | None, str, int]]) -> list[Placed]:
     """Find a place for every object, the largest first; who stands in front is drawn afterwards."""
     placed: list[Placed] = []
-    boxes = np.zeros((len(wanted), 4))  # top, left, bottom, right
     for tried, (cutout, colour, size, side) in zip(tries, sorted(wanted, key=lambda one: -one[3]), strict=False):
         height, width = atlas.shape(cutout, side)
         may_touch, mirrored = draws.chance(plan.overlap), draws.chance(plan.mirror)
-        room = np.array([plan.canvas - height + 1, plan.canvas - width + 1])
-        places = (tried * room).astype(np.int64)  # (tries, 2) top and left
-        overlaps = _overlaps(places, height, width, boxes[: len(placed)])  # (tries,)
-        low, high = _TOUCHING if may_touch else (0.0, _APART)
-        fitting = np.flatnonzero((overlaps >= low) & (overlaps <= high))
-        best = int(fitting[0]) if len(fitting) else int(overlaps.argmin())
-        if overlaps[best] > _TOUCHING[1] and len(placed) >= plan.objects[0]:
+        low, high = _TOUCHING if may_touch and placed else (0.0, _APART)
+        least, best = 2.0, (0, 0)
+        for down, right in tried.tolist():
+            place = int(down * (plan.canvas - height + 1)), int(right * (plan.canvas - width + 1))
+            overlap = max((_overlap(one, *place, height, width) for one in placed), default=0.0)
+            if low <= overlap <= high:
+                least, best = overlap, place
+                break
+            if overlap < least:
+                least, best = overlap, place
+        if least > _TOUCHING[1] and len(placed) >= plan.objects[0]:
             continue  # there is no room for it
-        top, left = places[best].tolist()
-        boxes[len(placed)] = top, left, top + height, left + width
-        placed.append(Placed(cutout, size, side, top, left, height, width, mirrored, colour))
+        placed.append(Placed(cutout, size, side, *best, height, width, mirrored, colour))
     return draws.shuffled(placed)
 
 
-def _overlaps(places: np.ndarray, height: int, width: int, boxes: np.ndarray) -> np.ndarray:
-    """(tries,) the largest share of the smaller of two boxes that they have in common, over the boxes there are."""
-    if not len(boxes):
-        return np.zeros(len(places))
-    top, left = places[:, :1], places[:, 1:]
-    common_height = np.minimum(top + height, boxes[:, 2]) - np.maximum(top, boxes[:, 0])  # (tries, boxes)
-    common_width = np.minimum(left + width, boxes[:, 3]) - np.maximum(left, boxes[:, 1])
-    smaller = np.minimum(height * width, (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    return (np.maximum(common_height, 0) * np.maximum(common_width, 0) / smaller).max(axis=1)
+def _overlap(one: Placed, top: int, left: int, height: int, width: int) -> float:
+    """The share of the smaller of two boxes that they have in common."""
+    common_height = min(one.top + one.height, top + height) - max(one.top, top)
+    common_width = min(one.left + one.width, left + width) - max(one.left, left)
+    if common_height <= 0 or common_width <= 0:
+        return 0.0
+    return common_height * common_width / min(one.height * one.width, height * width)
 
 
 def _background(plan: ScenePlan, atlas: Atlas, draws: Draws, placed: list[Placed]) -> Background:

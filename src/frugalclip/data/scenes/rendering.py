@@ -35,18 +35,18 @@ def paint(layout: Layout, plan: ScenePlan, atlas: Atlas) -> Painted:
     count = len(layout.objects)
     areas, hidden = np.zeros(count), np.zeros((count, count))
     for place, one in enumerate(layout.objects):
-        layer = atlas.layer(one.cutout, one.side, mirrored=one.mirrored, colour=one.colour)  # uint16, as the canvas
+        layer = atlas.layer(one.cutout, one.side, mirrored=one.mirrored, colour=one.colour)
         box = np.s_[one.top : one.top + one.height, one.left : one.left + one.width]
         part = canvas[box]
-        part *= 255 - layer[..., 3:]
+        part *= layer.through
         part += 127
         part //= 255
-        part += layer[..., :3]
-        solid = layer[..., 3] >= 128
-        areas[place] = max(1, np.count_nonzero(solid))
+        part += layer.colours
+        areas[place] = max(1, np.count_nonzero(layer.solid))
         behind = labels[box]
-        hidden[:place, place] = np.bincount(behind[solid], minlength=count + 1)[1 : place + 1]
-        behind[solid] = place + 1
+        if behind.any():
+            hidden[:place, place] = np.bincount(behind[layer.solid], minlength=count + 1)[1 : place + 1]
+        behind[layer.solid] = place + 1
     visible = np.bincount(labels.ravel(), minlength=count + 1)[1:] / areas
     return Painted(np.minimum(canvas, 255).astype(np.uint8), labels, visible, hidden / areas[:, None])
 
