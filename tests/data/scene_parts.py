@@ -17,7 +17,7 @@ from frugalclip.data.sources import open_data
 
 NAMES = (
     *("cat", "dog", "horse", "apple", "bus", "clock", "umbrella", "tree", "hammer", "fish", "glasses", "no entry", "man with white cane", "bread"),
-    *("ear of corn", "skis", "unicorn", "leaf", "mouse", "person surfing", "house", "drum", "kite", "anchor", "box", "knife", "scarf", "piano"),
+    *("ear of corn", "skis", "unicorn", "leaf", "mouse", "person surfing", "house", "drum", "kite", "anchor", "box", "knife", "scarf", "left arrow"),
 )
 STYLES = ("flat", "line")
 

@@ -102,7 +102,8 @@ def test_settings_of_objects(parts: Manifest):
 
     assert shares(some(tint=0), "colour") == {None: 1}
     assert set(shares(some(tint=1), "colour")) - {None} == set(TINTS)
-    assert shares(some(mirror=1), "mirrored") == {True: 1}
+    sided = {one["name"]: one["mirrored"] for row in some(mirror=1) for one in row["objects"]}
+    assert sided == {name: name != "left arrow" for name in sided} and "left arrow" in sided  # mirrored it would be a right arrow
     assert shares(some(mirror=0), "mirrored") == {False: 1}
     assert shares(some(sizes={"tiny": 1}), "size") == {"tiny": 1}
     assert min(one["visible"] for row in some(overlap=0, objects=[2, 2]) for one in row["objects"]) > 0.9

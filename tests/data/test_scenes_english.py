@@ -68,7 +68,9 @@ def test_captions_that_name_one_thing_become_names():
     assert clean_name("Mrs. Claus") == "Mrs. Claus"
 
 
-@pytest.mark.parametrize("text", ["", "A wheel! Put it there", "BlueMan#101", "12_34", "2004 08 25", "a sentence which goes on and on about far too many things"])
+@pytest.mark.parametrize(
+    "text", ["", "A wheel! Put it there", "BlueMan#101", "12_34", "2004 08 25", "a sentence which goes on and on about far too many things"]
+)
 def test_captions_that_name_nothing_do_not(text: str):
     assert clean_name(text) is None
 

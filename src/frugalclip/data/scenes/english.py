@@ -20,7 +20,7 @@ _UNCHANGED, _NOT_MEN, _SINGULAR_S = (frozenset(_WORDS[name]) for name in ("uncha
 _PAIRS, _GROUPS, _BUNCHES = (frozenset(_WORDS[name]) for name in ("pairs", "groups", "bunches"))
 _PROPER, _SIGNS = (frozenset(_WORDS[name]) for name in ("proper", "signs"))
 _MARKERS, _LAST, _PEOPLE = (frozenset(_WORDS[name]) for name in ("markers", "last", "people"))
-COLOUR_WORDS: frozenset[str] = frozenset(_WORDS["colours"])
+COLOUR_WORDS, SIDE_WORDS = (frozenset(_WORDS[name]) for name in ("colours", "sides"))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from frugalclip.data.scenes.atlas import Atlas
 from frugalclip.data.scenes.colours import PALETTE, TINTS
 from frugalclip.data.scenes.cutouts import Pool
 from frugalclip.data.scenes.draws import Draws, block
-from frugalclip.data.scenes.english import COLOUR_WORDS
+from frugalclip.data.scenes.english import COLOUR_WORDS, SIDE_WORDS
 from frugalclip.data.scenes.plan import MOST_OBJECTS, SIZES, ScenePlan
 
 SIDES = {"tiny": (0.15,), "small": (0.22, 0.27), "medium": (0.34, 0.4), "large": (0.55,)}  # longer side, as a share of the canvas
@@ -75,6 +75,7 @@ def lay_out(plan: ScenePlan, pool: Pool, atlas: Atlas, *, split: str, number: in
     sized = _sizes(plan, draws, len(chosen))
     tries = block(plan.seed, "places", number, 0, 2 * _TRIES * MOST_OBJECTS).reshape(MOST_OBJECTS, _TRIES, 2)
     placed = _place(plan, atlas, draws, tries, [(cutout, colour, *size) for (cutout, colour), size in zip(chosen, sized, strict=True)])
+    placed = [replace(one, mirrored=one.mirrored and not _has_sides(pool.cutouts.items[one.cutout].name)) for one in placed]
     background = _background(plan, atlas, draws, placed)
     found = {pool.cutouts.items[one.cutout].style for one in placed}
     return Layout(number, split, found.pop() if len(found) == 1 else None, background, tuple(placed))
@@ -115,6 +116,11 @@ def _choose(plan: ScenePlan, pool: Pool, draws: Draws, split: str, style: str | 
             colour = None  # a green red heart
         chosen.append(by_concept.setdefault(item.concept, (cutout, colour)))
     return chosen
+
+
+def _has_sides(name: str) -> bool:
+    """Whether a name would be wrong of the mirrored picture, such as a left arrow's."""
+    return not SIDE_WORDS.isdisjoint(name.lower().split())
 
 
 def _sizes(plan: ScenePlan, draws: Draws, count: int) -> list[tuple[str, int]]:
