@@ -58,6 +58,19 @@ def gemm_rate(kind: torch.dtype, *, size: int = 2048, repeats: int = 5) -> float
     return 2 * size**3 / min(times)
 
 
+def peak_growth(run: Callable[[], object]) -> int:
+    """Bytes by which the resident memory of this process grows at most while something runs (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is resident now
+    before = _resident("VmHWM")
+    run()
+    return _resident("VmHWM") - before
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
 def record(path: Path, content: Mapping[str, Any], goals: list[tuple[str, float, float, str]]) -> None:
     """Print goals and write the record.
 

@@ -1,8 +1,8 @@
 """Claim: a 256-pixel JPEG becomes a training picture at least 2.5 times as fast as with plain Pillow.
 
-The way compared is that of training: encoded bytes to a (3, 64, 64) uint8 array, squashed with Pillow's antialiased bicubic filter. The peer
-opens, converts to RGB and resizes with Pillow. Ours decodes at the smallest size that is still twice the target: through simplejpeg where it is
-installed, else through Pillow's own draft mode (the fallback, measured too). Pictures are smooth shapes with photo-like grain.
+The way compared is that of training: encoded bytes to a (3, 64, 64) uint8 array, squashed by an antialiased bicubic filter. The peer opens,
+converts to RGB and resizes with Pillow. Ours decodes at the smallest size that is still twice the target: through simplejpeg where it is
+installed, else through Pillow's own draft mode (the fallback, measured too), and resizes with torch. Pictures are smooth shapes with grain.
 Run: python benchmarks/decoding.py [--side 256] [--size 64]
 """
 
@@ -14,7 +14,7 @@ from _common import in_turn, medians, options, record
 from PIL import Image
 
 from frugalclip.data import images, jpeg
-from frugalclip.data.images import decode
+from frugalclip.data.images import decode, decode_squashed
 
 
 def photo(side: int, draw: np.random.Generator) -> bytes:
@@ -40,7 +40,7 @@ def main() -> None:
 
     def ours() -> None:
         for file in files:
-            squashed(decode(file, at_least=2 * chosen.size), chosen.size)
+            decode_squashed(file, chosen.size)
 
     def fallback() -> None:
         images.fast_jpeg = lambda *_, **__: None  # as if simplejpeg were not installed

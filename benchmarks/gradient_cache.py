@@ -5,12 +5,11 @@ it here. Memory is the growth of the peak in a process of its own. Run: python b
 """
 
 import json
-import resource
 import subprocess
 import sys
 
 import torch
-from _common import in_turn, medians, options, record
+from _common import in_turn, medians, options, peak_growth, record
 
 from frugalclip.core.types import Batch, Tokens
 from frugalclip.objectives.contrastive import Config, Contrastive
@@ -46,9 +45,8 @@ def peak(parts: int, batch: int) -> None:
     _, warm = build(8, 1, "bf16")
     warm.backward(warm(inputs(8)).loss)
     _, engine = build(batch, parts, "bf16")
-    given, before = inputs(batch), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    engine.backward(engine(given).loss)
-    print(json.dumps(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)))
+    given = inputs(batch)
+    print(json.dumps(peak_growth(lambda: engine.backward(engine(given).loss))))
 
 
 def difference(batch: int, parts: int) -> float:

@@ -6,7 +6,6 @@ Run: python benchmarks/tiled_loss.py [--rows 8192] [--dim 512]
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from _common import gemm_rate, options, record, relative
+from _common import gemm_rate, options, peak_growth, record, relative
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -60,9 +59,9 @@ def measure(arm: str, rows: int, dim: int) -> None:
     torch.set_num_threads(1)
     given = leaves(rows, dim)
     ARMS[arm](*leaves(64, dim)).backward()
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    ARMS[arm](*given).backward()
-    print(json.dumps({"seconds": time.process_time() - begun, "bytes": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)}))
+    begun = time.process_time()
+    growth = peak_growth(lambda: ARMS[arm](*given).backward())
+    print(json.dumps({"seconds": time.process_time() - begun, "bytes": growth}))
 
 
 def main() -> None:

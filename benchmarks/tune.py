@@ -2,7 +2,7 @@
 
 Every setting is trained once on each rotation (`frugalclip compare --on validation --seeds 1`); the one with the best mean of the primary figure,
 top 5 breaking ties, is written to results/tuning.json and belongs into benchmarks/arms/. Test concepts are not looked at.
-Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 24000] [--jobs 2]
+Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 12000] [--jobs 2]
 """
 
 import itertools
@@ -45,7 +45,7 @@ def variants(arm: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
 
 def main() -> None:
     """Run the trials that are missing and write what they say."""
-    chosen = options(__doc__ or "", "../tuning", samples=24_000, jobs=2)
+    chosen = options(__doc__ or "", "../tuning", samples=12_000, jobs=2)
     everything = {name: found for arm in GRIDS for name, found in variants(arm).items()}
     files = []
     for name, (content, _) in everything.items():

@@ -75,3 +75,14 @@ def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch):
     data = encoded(picture())
     assert jpeg.fast_jpeg(data, **LIMITS) is None
     assert decode(data).size == (56, 40)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 56), (7, 3), (1, 90), (300, 280)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_squashed_picture_is_pillows_to_within_two(kind: str, height: int, width: int):
+    file = io.BytesIO()
+    picture(height=height, width=width).save(file, kind)
+    pixels, whole = images.decode_squashed(file.getvalue(), 16)
+    expected = np.asarray(decode(file.getvalue(), at_least=32).resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert pixels.shape == (3, 16, 16) and pixels.dtype == np.uint8 and whole == (height, width)
+    assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 2

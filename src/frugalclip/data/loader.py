@@ -18,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.types import Batch, Tokens
-from frugalclip.data.images import BadImage, ImageReader, decode, decode_all, size_of
+from frugalclip.data.images import BadImage, ImageReader, decode_all, decode_squashed, size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import TURN, Order, epoch_order
 from frugalclip.data.texts import TextConfig, TextViews
@@ -202,16 +201,10 @@ class _Decoding(Dataset[_Decoded]):
         for place in (position, *later):
             row = int(order[place % len(order)])
             try:
-                return place % len(order), *self._squashed(row)
+                return place % len(order), *decode_squashed(self.reader.bytes(row), self.side)
             except BadImage as error:
                 faults.append((row, error.cause))
         raise DataError(f"none of the {len(order):,} images decodes (the first: {faults[0][1]}); run 'frugalclip data check' on the data.")
-
-    def _squashed(self, row: int) -> tuple[np.ndarray, tuple[int, int]]:
-        data = self.reader.bytes(row)
-        picture = decode(data, at_least=2 * self.side)  # the same reduction as `decode_all`
-        square = picture.resize((self.side, self.side), Image.Resampling.BICUBIC)
-        return np.asarray(square).transpose(2, 0, 1), size_of(data)
 
 
 def _steps_from(step: int) -> Iterator[int]:
