@@ -246,4 +246,5 @@ def test_decode_all_is_pillows_bicubic_with_antialiasing(tmp_path: Path, make: S
     make.put(tmp_path / "a.png", of_array(picture))
     manifest = make_manifest(ids=["a"], images=image_places(["a.png"]), captions=[["x"]], root=tmp_path, name="one")
     expected = np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BICUBIC))
-    assert np.array_equal(decode_all(manifest, 8, 1).pixels[0].permute(1, 2, 0).numpy(), expected)
+    found = decode_all(manifest, 8, 1).pixels[0].permute(1, 2, 0).numpy()
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1, "torch's filter is the same, its rounding is not"

@@ -117,3 +117,9 @@ def test_the_plan_counts_parameters_exactly_and_arithmetic_closely(recipe_file: 
 def test_a_file_may_extend_the_recipe_of_its_own_name(tmp_path: Path):
     (tmp_path / "clip.yaml").write_text("extends: clip\nbatch: 48\n")
     assert load_recipe(str(tmp_path / "clip.yaml")).batch == 48
+
+
+def test_a_plain_word_and_settings_of_its_section_add_up():
+    recipe = load_recipe("clip", ["data=my folder", "data.where=split=train", "model.image=nano", "model.image.patch=4"])
+    assert (recipe.data.path, recipe.data.where) == ("my folder", "split=train")
+    assert (recipe.model.image.width, recipe.model.image.patch) == (128, 4)

@@ -112,8 +112,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(pairs: Sequence[str], *, expand: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
     """`a.b=1 c=[x, y]` as nested mappings, ready to merge.
+
+    Args:
+        pairs: as they stand on a command line.
+        expand: writes shorthands out in the mapping of one pair, so that `data=PATH data.where=W` add up.
 
     Raises:
         RecipeError: when a pair has no `=` or names a setting inside a value given whole.
@@ -127,6 +131,7 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
         value = parse_yaml(text, where=f"override {name}") if text.strip() else ""
         for part in reversed(parts[1:]):
             value = {part: value}
+        value = expand({parts[0]: value})[parts[0]]
         previous = result.get(parts[0])
         if isinstance(previous, dict) and isinstance(value, dict):
             value = _merge_keeping_none(previous, value)

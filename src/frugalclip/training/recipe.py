@@ -174,7 +174,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: one sentence naming the first fault and the nearest known name.
     """
-    over = _expand(parse_overrides(overrides))
+    over = parse_overrides(overrides, expand=_expand)
     content = read_recipe(name)
     if any(over.get(length) is not None for length in ("epochs", "samples", "steps")):  # a new length replaces the old one, whatever its unit
         content = {k: v for k, v in content.items() if k not in ("epochs", "samples", "steps")}
