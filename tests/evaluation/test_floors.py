@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from frugalclip.data.sources import open_data
-from frugalclip.evaluation.floors import Neighbours, WordSimilarity, pixel_neighbours, thumbnails
+from frugalclip.evaluation.floors import MOST_ROWS, Neighbours, WordSimilarity, find_neighbours, thumbnails
 from frugalclip.evaluation.zeroshot import zeroshot_task
 
 
@@ -34,7 +34,7 @@ def test_equal_names_score_one_the_same_words_less_and_the_best_alternative_coun
 
 def test_the_nearest_thumbnail_names_what_was_seen(squares):
     training = squares.where("split=train")
-    neighbours = pixel_neighbours(training, training.captions())
+    neighbours = find_neighbours(training, training.captions(), thumbnails, most=MOST_ROWS)
     pixels, kept = thumbnails(squares.where("split=test|broken"))
     assert kept.tolist() == list(range(7))  # the broken picture is not among them
     places, differences = neighbours.nearest(pixels, k=1)
@@ -64,7 +64,7 @@ def test_more_voters_average_and_distances_equal_the_direct_ones():
 def test_copying_names_seen_concepts_of_an_unseen_style_as_often_as_is_known():
     emoji = open_data("sample", where="split=train,style=noto|twemoji|openmoji")
     training = emoji.where("style!=twemoji")
-    neighbours = pixel_neighbours(training, training.captions())
+    neighbours = find_neighbours(training, training.captions(), thumbnails, most=MOST_ROWS)
     found = {}
     for condition in ("style=twemoji,is_flag=true", "style=twemoji,is_flag=false"):
         chosen = emoji.where(condition)
@@ -76,7 +76,6 @@ def test_copying_names_seen_concepts_of_an_unseen_style_as_often_as_is_known():
     assert (flags * number + others * rest) / (number + rest) == pytest.approx(38, abs=1)
 
 
-def test_training_pictures_are_thinned_evenly_and_counted(squares, monkeypatch):
-    monkeypatch.setattr("frugalclip.evaluation.floors.MOST_ROWS", 3)
-    neighbours = pixel_neighbours(squares.where("split=test"), [["x"], [], *[["y"]] * 5])
+def test_training_pictures_are_thinned_evenly_and_counted(squares):
+    neighbours = find_neighbours(squares.where("split=test"), [["x"], [], *[["y"]] * 5], thumbnails, most=3)
     assert (len(neighbours.names), neighbours.of) == (3, 6)

@@ -1,11 +1,8 @@
 """Training, evaluating and embedding on every kind of bad input end well, and say what they left out."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,19 +16,16 @@ from frugalclip.verbs.embed import embed
 from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.train import train
 
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+from ..data import hostile
 
 
-hostile = _load(Path(__file__).parents[1] / "data" / "hostile.py")
+def _folder(root: Path) -> Path:
+    hostile.folder_into(root)
+    return root
+
+
 ROUTES: dict[str, Callable[[Path], Path]] = {
-    "folder": lambda root: hostile.folder_into(root) and root,
+    "folder": _folder,
     "csv": lambda root: hostile.csv_into(root)[0],
     "jsonl": lambda root: hostile.jsonl_into(root)[0],
     "parquet-paths": lambda root: hostile.parquet_paths_into(root)[0],

@@ -1,13 +1,10 @@
 """`data verify`: everything is read and decoded, originals stay as they are, and what it writes can be trained on."""
 
 import hashlib
-import importlib.util
 import io
 import os
 import signal
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -22,17 +19,7 @@ from frugalclip.data.sources import open_data, read_source
 from frugalclip.verbs.data import check, show_check
 from frugalclip.verbs.data_verify import show, verify
 
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-hostile = _load(Path(__file__).parents[1] / "data" / "hostile.py")
+from ..data import hostile
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -164,10 +164,6 @@ def _figure(blocks: Mapping[str, Mapping[str, Block]], plan: Plan) -> dict[str, 
     return {"samples": {r: len(b.ids) for own in blocks.values() for r, b in own.items()}, "arms": arms}
 
 
-def _by_rotation(runs: Sequence[Trial]) -> list[list[Trial]]:
-    return [[t for t in runs if t.rotation == rotation] for rotation in dict.fromkeys(t.rotation for t in runs)]
-
-
 def _curves(by_arm: Mapping[str, Sequence[Trial]], plan: Plan, *, clock: Clock) -> dict[str, Any]:
     """Mean curves over samples and seconds, read at equal samples and at equal seconds."""
     curves = {arm: {(t.rotation, t.seed): c for t in runs if (c := t.curve(plan.curve, clock)) is not None} for arm, runs in by_arm.items()}

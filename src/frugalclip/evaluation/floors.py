@@ -180,14 +180,3 @@ def find_neighbours(training: Manifest, names: Sequence[list[str]], look: Look, 
     chosen = np.array(named[::step], dtype=np.int64)
     features, kept = look(training.take(chosen))
     return Neighbours(features, [names[row] for row in chosen[kept].tolist()], len(named))
-
-
-def pixel_neighbours(training: Manifest, names: Sequence[list[str]], *, workers: int | None = None) -> Neighbours:
-    """Thumbnails of the training pictures that have a name.
-
-    Args:
-        training: what the model was trained on.
-        names: (rows,) texts of each row; rows without any are left out.
-        workers: threads that decode.
-    """
-    return find_neighbours(training, names, lambda manifest: thumbnails(manifest, workers=workers), most=MOST_ROWS)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -163,7 +164,7 @@ class Trainer:
             batch=recipe.batch // distributed.world_size(),
             size=recipe.model.image.resolution,
             seed=recipe.seed,
-            weights=sampling_weights(self.training, recipe.data.weights),
+            weights=self._weights(),
             rank=distributed.rank(),
             world=distributed.world_size(),
             mean=recipe.preprocess.mean,
@@ -178,6 +179,14 @@ class Trainer:
         new = self.loader.faults[self._counted :]
         self._counted += len(new)
         return self.budget.meet((self.training.ids[row], cause) for row, cause in new)
+
+    def _weights(self) -> np.ndarray | None:
+        """How often to draw each row, with a remark: a column may be called weight and mean something else."""
+        weights = sampling_weights(self.training, self.recipe.data.weights)
+        if weights is not None:
+            name = "weight" if self.recipe.data.weights == "auto" else self.recipe.data.weights
+            self.notes.append(f"rows are drawn in proportion to '{name}'; data.weights=none draws each once an epoch")
+        return weights
 
     def parameters(self) -> int:
         """Trained parameters of the model, without the objectives' heads."""
