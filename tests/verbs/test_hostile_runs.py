@@ -24,13 +24,18 @@ def _folder(root: Path) -> Path:
     return root
 
 
+def _tar(root: Path) -> Path:
+    hostile.tar_into(root.with_suffix(".tar"))
+    return root.with_suffix(".tar")
+
+
 ROUTES: dict[str, Callable[[Path], Path]] = {
     "folder": _folder,
     "csv": lambda root: hostile.csv_into(root)[0],
     "jsonl": lambda root: hostile.jsonl_into(root)[0],
     "parquet-paths": lambda root: hostile.parquet_paths_into(root)[0],
     "parquet-bytes": lambda root: hostile.parquet_bytes_into(root)[0],
-    "tar": lambda root: hostile.tar_into(root.with_suffix(".tar")) and root.with_suffix(".tar"),
+    "tar": _tar,
 }
 RECIPE = {
     "tokenizer": {"kind": "captions", "vocabulary": 600, "context": 8},
