@@ -18,7 +18,6 @@ from frugalclip.core.types import Batch, Tokens
 from frugalclip.objectives.contrastive import Config, Contrastive
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
-from frugalclip.training.planning import transformer_gflops
 from frugalclip.training.step import Precision, Step
 
 WIDTH, IMAGE_DEPTH, TEXT_DEPTH, PATCH, HEAD, VOCABULARY, CONTEXT = 192, 6, 4, 8, 32, 8192, 32
@@ -102,8 +101,7 @@ def share_of_limit(px: int, batch: Batch, seconds: float, limit: float) -> float
     """Arithmetic of our padded step, as `frugalclip plan` counts it, over what matrix products alone reach in that time."""
     step = ours(px, len(batch), precision="fp32", groups=1)
     image, text = step.network.image.config, step.network.text.config
-    patches = (px // PATCH) ** 2
-    forward = transformer_gflops(image, tokens=patches + 1) + transformer_gflops(text, tokens=CONTEXT) + 2e-9 * patches * 3 * PATCH**2 * WIDTH
+    forward = image.forward_gflops(tokens=image.tokens) + text.forward_gflops(tokens=CONTEXT)
     return 3e9 * forward * len(batch) / seconds / limit
 
 

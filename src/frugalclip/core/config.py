@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 
 from frugalclip.core.errors import RecipeError, known_names
 
@@ -33,6 +33,7 @@ class Settings(BaseModel, metaclass=_Checked):
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+KIND = "kind:"  # begins the mark of one of several settings that share a name
 
 
 class _Yaml(yaml.SafeLoader):
@@ -170,7 +171,7 @@ def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) ->
     faults = sorted(fault.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = faults[0]
     location = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "tagged-", "lax-or-strict"))]
-    name = ".".join([*([where] if where else []), *location])
+    name = ".".join([*([where] if where else []), *(part for part in location if not part.startswith(KIND))])
     if first["type"] == "extra_forbidden":
         known = _settings_at(settings, location[:-1]).model_fields
         message = f"{name} is not a setting; {known_names(location[-1], known)}"
@@ -194,6 +195,9 @@ def _settings_at(settings: type[BaseModel], location: Sequence[str]) -> type[Bas
     current: Any = settings
     for part in location:
         options = [o for o in _members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
+        if part.startswith(KIND):
+            current = next(o for o in options if o.model_fields["kind"].default == part.removeprefix(KIND))
+            continue
         named = [o for o in options if part in o.model_fields]
         if named:
             current = named[0].model_fields[part].annotation
@@ -210,6 +214,28 @@ def _members(annotation: Any) -> list[Any]:
     if origin in (typing.Union, types.UnionType):
         return [member for argument in typing.get_args(annotation) for member in _members(argument)]
     return [annotation]
+
+
+def of_kind(name: str) -> Tag:
+    """Marks one of several settings that share a name in the recipe; see `by_kind`."""
+    return Tag(KIND + name)
+
+
+def by_kind(*names: str) -> Discriminator:
+    """Settings of several kinds under one name: the key `kind` says which, and the first is meant where it is left out.
+
+    Args:
+        names: known kinds; the settings of each are marked with `of_kind` and have their name as the default of a field `kind`.
+
+    Returns:
+        What pydantic needs beside the union of the settings.
+    """
+
+    def tag(value: Any) -> str:
+        kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+        return KIND + str(names[0] if kind is None else kind)
+
+    return Discriminator(tag, custom_error_type="kind", custom_error_message=f"kind: {' or '.join(names)}")
 
 
 def shorthand(key: str) -> Callable[[Any], Any]:

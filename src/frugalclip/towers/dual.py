@@ -4,17 +4,23 @@ Source: CLIP, arXiv 2103.00020. The scale is learned in log space and clamped af
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
-from frugalclip.core.config import Settings
+from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
 from frugalclip.core.random import generator
 from frugalclip.core.types import Dims
+from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig, TextTowerConfig, TextTransformer
-from frugalclip.towers.vit import ImageTowerConfig, Vit, VitConfig
+from frugalclip.towers.vit import VitConfig
+
+IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig]] = {"vit": VitConfig, "resnet": ResNetConfig}
+ImageTowerConfig = Annotated[
+    Annotated[VitConfig, of_kind("vit")] | Annotated[ResNetConfig, of_kind("resnet")], by_kind("vit", "resnet"), BeforeValidator(shorthand("size"))
+]
 
 
 class ModelConfig(Settings):
@@ -36,7 +42,7 @@ class DualEncoder(nn.Module):
         """Build both towers; `seed=None` leaves the weights undrawn, for a network that is filled or only counted."""
         super().__init__()
         self.config, self.vocabulary, self.context = config, vocabulary, context
-        self.image = Vit(config.image, dim=config.dim)
+        self.image = config.image.build(dim=config.dim)
         self.text = TextTransformer(config.text, vocabulary=vocabulary, context=context, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)), requires_grad=config.learn_scale)
         if seed is not None:

@@ -48,6 +48,22 @@ class TransformerConfig(Settings):
             object.__setattr__(self, name, value)  # frozen for everybody else
         return self
 
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic of the layers for one sequence of `tokens`, in 10^9 operations."""
+        total = 0
+        for heads, neurons in zip(self.heads, self.neurons, strict=True):
+            inner = heads * self.head_dim
+            total += 2 * tokens * self.width * (4 * inner + 2 * neurons)  # projections and feed-forward
+            total += 4 * tokens * tokens * inner  # scores and mixture
+        return total * 1e-9
+
+    def kept_numbers(self, *, tokens: int) -> float:
+        """Numbers that backward keeps of one sequence of `tokens`."""
+        total = 0
+        for heads, neurons in zip(self.heads, self.neurons, strict=True):
+            total += tokens * (4 * self.width + 5 * heads * self.head_dim + 2 * neurons + 2 * heads * tokens)
+        return total
+
     def build_layers(self) -> Transformer:
         """The stack of blocks of these sizes."""
         return Transformer(self.width, heads=self.heads, head_dim=self.head_dim, neurons=self.neurons, activation=self.activation)

@@ -5,13 +5,12 @@ their weights are not interchangeable. Token dropping gathers the kept patches a
 3; A-CLIP, arXiv 2212.08653, section 3.2).
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from frugalclip.core.config import shorthand
 from frugalclip.core.types import Encoded
 from frugalclip.towers.blocks import Gates, Norm
 from frugalclip.towers.heads import AttentionPool
@@ -51,8 +50,18 @@ class VitConfig(TransformerConfig):
         side = self.resolution // self.patch
         return side, side
 
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence of a whole picture."""
+        return self.grid[0] * self.grid[1] + (self.pool == "cls")
 
-ImageTowerConfig = Annotated[VitConfig, BeforeValidator(shorthand("size"))]
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic for one picture of which `tokens` enter the layers, in 10^9 operations."""
+        return super().forward_gflops(tokens=tokens) + 2 * self.grid[0] * self.grid[1] * 3 * self.patch**2 * self.width * 1e-9
+
+    def build(self, *, dim: int) -> "Vit":
+        """The tower of these sizes."""
+        return Vit(self, dim=dim)
 
 
 class Vit(nn.Module):

@@ -18,8 +18,6 @@ from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.text import TextConfig
-from frugalclip.towers.vit import VitConfig
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
@@ -130,32 +128,12 @@ def _parameters(step: Step) -> dict[str, int]:
     return counts | {"all": sum(counts.values()) + step.network.log_scale.numel()}
 
 
-def transformer_gflops(config: VitConfig | TextConfig, *, tokens: int) -> float:
-    """Forward arithmetic of a tower's layers for one sequence, in 10^9 operations.
-
-    Args:
-        config: width, heads and neurons of each layer.
-        tokens: length of the sequence.
-    """
-    total = 0
-    for heads, neurons in zip(config.heads, config.neurons, strict=True):
-        inner = heads * config.head_dim
-        total += 2 * tokens * config.width * (4 * inner + 2 * neurons)  # projections and feed-forward
-        total += 4 * tokens * tokens * inner  # scores and mixture
-    return total * 1e-9
-
-
 def _passes(recipe: Recipe, needs: Needs) -> list[Pass]:
     image, text = recipe.model.image, recipe.model.text
-    patches = image.grid[0] * image.grid[1]
-    entry = 2 * patches * 3 * image.patch**2 * image.width * 1e-9
-    passes = []
-    for view in sorted(needs.images):
-        tokens = patches + (image.pool == "cls")
-        passes.append(Pass(view, "image", tokens, transformer_gflops(image, tokens=tokens) + entry))
+    passes = [Pass(view, "image", image.tokens, image.forward_gflops(tokens=image.tokens)) for view in sorted(needs.images)]
     for view in sorted(needs.texts):
         tokens = _context(recipe)  # the most; captions are cut to the longest of their group
-        passes.append(Pass(view, "text", tokens, transformer_gflops(text, tokens=tokens)))
+        passes.append(Pass(view, "text", tokens, text.forward_gflops(tokens=tokens)))
     return passes
 
 
@@ -172,10 +150,7 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
     activations = 0.0
     for each in passes:
         config = recipe.model.image if each.tower == "image" else recipe.model.text
-        for heads, neurons in zip(config.heads, config.neurons, strict=True):
-            inner = heads * config.head_dim
-            a_token = 4 * config.width + 5 * inner + 2 * neurons + 2 * heads * each.tokens  # what backward keeps
-            activations += a_token * each.tokens * rows * BYTES[precision]
+        activations += config.kept_numbers(tokens=each.tokens) * rows * BYTES[precision]
     held = TILE if needs_tiles(recipe.batch, recipe.batch) else recipe.batch**2
     logits = 2 * 3 * held * 4  # two directions: scores, probabilities and their gradient
     parts = {"weights, gradients and AdamW": 16 * trained, "activations": activations, "logits": logits}

@@ -18,7 +18,7 @@ from frugalclip.data.loader import TextConfig
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.data.views import Preprocess, ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
-from frugalclip.towers.dual import ModelConfig
+from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 
@@ -200,7 +200,9 @@ def _preprocess(content: dict[str, Any]) -> Any:
     resolution = image.get("resolution") if isinstance(image, dict) else None
     if not isinstance(given, dict) or "size" in given:
         return given
-    return {**given, "size": VitConfig.model_fields["resolution"].default if resolution is None else resolution}
+    kind = image.get("kind") if isinstance(image, dict) else None
+    default = IMAGE_TOWERS.get(str(kind), VitConfig).model_fields["resolution"].default
+    return {**given, "size": default if resolution is None else resolution}
 
 
 def _objective_config(name: str, settings: Any) -> ObjectiveConfig:

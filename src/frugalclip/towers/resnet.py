@@ -1,0 +1,168 @@
+"""Residual convolutions for small pictures: no token sequence to attend over, and the locality that little data does not teach.
+
+Source: pre-activation residual blocks, He et al. 2016, arXiv 1603.05027, figure 4e; the second convolution of a block starts at zero, so that a
+block starts as its shortcut (Goyal et al. 2017, arXiv 1706.02677, section 5.1). Group normalisation (Wu & He 2018, arXiv 1803.08494) instead of
+batch normalisation: a sample's vector does not depend on its batch mates, so the gradient cache and N processes stay exact.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.types import Encoded
+
+SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
+    "nano": (128, (1, 1, 1)),
+    "micro": (192, (1, 1, 1)),
+    "tiny": (256, (2, 2, 2)),
+    "small": (384, (2, 2, 2)),
+    "base": (512, (2, 3, 3)),
+}
+GROUPS = 8
+
+
+class ResNetConfig(Settings):
+    """Settings of a convolutional image tower."""
+
+    kind: Literal["resnet"] = "resnet"
+    size: str | None = Field(None, description="named width and blocks: nano, micro, tiny, small, base")
+    width: int = Field(0, ge=0, description="channels of the last stage; each stage before has half of the next. 0: from size")
+    blocks: tuple[int, ...] = Field((), description="residual blocks of each stage; the first of a stage halves height and width")
+    stem: int = Field(1, ge=1, description="stride of the first convolution: 1 for pictures up to 48 pixels, 2 up to 96, 4 beyond")
+    resolution: int = Field(32, gt=0, description="side of the picture in pixels")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        given = values.get("size")
+        if given is not None and given not in SIZES:
+            raise ValueError(f"size '{given}' is not known; expected one of {', '.join(SIZES)}")
+        width, blocks = SIZES[given or "tiny"]
+        return {**values, "width": values.get("width") or width, "blocks": values.get("blocks") or blocks}
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ResNetConfig":
+        if self.resolution % self.stride:
+            raise ValueError(f"resolution {self.resolution} is not a multiple of {self.stride}, by which this tower shrinks a picture; choose one")
+        least = GROUPS * 2 ** len(self.blocks)  # the stem's channels come in whole groups
+        if self.width % least or min(self.blocks) < 1:
+            raise ValueError(f"width {self.width} is not a multiple of {least}, or a stage has no block; set width and blocks")
+        return self
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the picture for each place of the last map, along a side."""
+        return self.stem * 2 ** len(self.blocks)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels after the stem and after each stage."""
+        return tuple(self.width // 2**k for k in range(len(self.blocks), -1, -1))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the last map."""
+        return self.resolution // self.stride, self.resolution // self.stride
+
+    @property
+    def tokens(self) -> int:
+        """Places of the last map."""
+        return self.grid[0] * self.grid[1]
+
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic for one picture, in 10^9 operations; `tokens` places of the last map."""
+        places = [tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)]  # after the stem, after each stage
+        total = places[0] * 27 * self.channels[0]
+        for stage, (blocks, before, after) in enumerate(zip(self.blocks, self.channels, self.channels[1:], strict=False)):
+            total += places[stage + 1] * (9 * before * after + 9 * after**2 + before * after + (blocks - 1) * 18 * after**2)
+        return 2 * total * 1e-9
+
+    def kept_numbers(self, *, tokens: int) -> float:
+        """Numbers that backward keeps of one picture; `tokens` places of the last map."""
+        places = [tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)]
+        inputs = sum(3 * places[k] * self.channels[k] for k in range(len(self.blocks)))  # input, normalised, activated
+        inside = sum(places[k + 1] * self.channels[k + 1] * (4 + 6 * (blocks - 1)) for k, blocks in enumerate(self.blocks))
+        return inputs + inside
+
+    def build(self, *, dim: int) -> "ResNet":
+        """The tower of these sizes."""
+        return ResNet(self, dim=dim)
+
+
+class ResidualBlock(nn.Module):
+    """Normalise, activate, convolve, twice, beside a shortcut."""
+
+    def __init__(self, before: int, after: int, *, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.norm_first, self.first = nn.GroupNorm(GROUPS, before), nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.norm_second, self.second = nn.GroupNorm(GROUPS, after), nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.widen = nn.Conv2d(before, after, 1, bias=False) if before != after else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, before, height, width) to (batch, after, height / stride, width / stride)."""
+        y = self.first(F.gelu(self.norm_first(x)))
+        y = self.second(F.gelu(self.norm_second(y)))
+        x = F.avg_pool2d(x, self.stride) if self.stride > 1 else x
+        return y + (x if self.widen is None else self.widen(x))
+
+
+class ResNet(nn.Module):
+    """Image tower."""
+
+    def __init__(self, config: ResNetConfig, *, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        self.stem = nn.Conv2d(3, channels[0], max(3, config.stem + config.stem % 2 + 1), config.stem, max(1, config.stem // 2))
+        self.stages = nn.Sequential(
+            *(
+                ResidualBlock(before if block == 0 else after, after, stride=2 if block == 0 else 1)
+                for before, after, blocks in zip(channels, channels[1:], config.blocks, strict=False)
+                for block in range(blocks)
+            )
+        )
+        self.norm_after = nn.GroupNorm(GROUPS, config.width)
+        self.project = nn.Linear(config.width, dim, bias=False)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights (He et al. 2015, arXiv 1502.01852); the last convolution of a block is zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5, generator=generator)
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                nn.init.zeros_(module.second.weight)
+        assert self.stem.bias is not None
+        nn.init.zeros_(self.stem.bias)
+        nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
+
+    def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
+        """Encode pictures.
+
+        Args:
+            images: (batch, 3, height, width of the picture), normalised; sides are multiples of the stride.
+            keep: (batch, kept) of other towers; must be None, since a convolution has no tokens to drop.
+            with_tokens: also return the places of the last map.
+            with_attention: must be False: there is no [CLS] token.
+
+        Returns:
+            Encoded; tokens are (batch, places, width) after the last normalisation.
+
+        Raises:
+            RecipeError: where patches are to be dropped or attention is asked for.
+        """
+        if keep is not None or with_attention:
+            what = "drops patches" if keep is not None else "reads the attention of [CLS]"
+            raise RecipeError(f"an objective {what}, which a resnet tower does not have; set model.image.kind=vit.")
+        x = self.stages(self.stem(images.to(memory_format=torch.channels_last)))  # (batch, width, rows, columns)
+        tokens = F.gelu(self.norm_after(x)).flatten(2).transpose(1, 2)  # (batch, places, width)
+        pooled = tokens.mean(dim=1)
+        return Encoded(tokens if with_tokens else None, pooled, self.project(pooled))
