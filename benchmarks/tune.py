@@ -23,7 +23,7 @@ CROPS = [[0.6, 1], [0.9, 1]]
 GRIDS: dict[str, dict[str, list[Any]]] = {  # arm: setting: values
     "plain": {"optimizer.lr": [1.5e-3, 3e-3], "views.main.crop_scale": CROPS},
     "siglip": {"optimizer.lr": [1.5e-3, 3e-3], "objectives.sigmoid.bias": [-10, "batch"]},
-    "keywords": {"optimizer.lr": [1.5e-3, 3e-3], "texts.caption.field_probability": [0.3, 0.6]},
+    "default": {"optimizer.lr": [1.5e-3, 3e-3], "texts.caption.field_probability": [0.15, 0.3]},
     "open_clip": {"lr": [5e-4, 1.5e-3], "crop_scale": CROPS},
 }
 

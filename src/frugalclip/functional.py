@@ -28,6 +28,19 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
 
 
+def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
+    """Minus the mean cosine of rows, with the target held fixed (SimSiam, arXiv 2011.10566, eq. 1).
+
+    Args:
+        predicted: (batch, dim).
+        target: (batch, dim); no gradient flows into it.
+
+    Returns:
+        () in [-1, 1].
+    """
+    return -F.cosine_similarity(predicted, target.detach(), dim=-1).mean()
+
+
 def cross_entropy_rows(logits: Tensor, own: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """Softmax cross-entropy of each row against its own candidate.
 

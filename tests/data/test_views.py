@@ -39,7 +39,8 @@ def photos(batch: int, side: int = 40) -> torch.Tensor:
 def view(config: ViewConfig, pixels: torch.Tensor, *, rows=None, epoch=0, size=24, name="main", sizes=None):
     rows = np.arange(len(pixels)) if rows is None else rows
     sizes = torch.full((len(pixels), 2), 100) if sizes is None else sizes
-    return make_view(pixels, sizes, config, size=size, rows=rows, epoch=epoch, seed=3, name=name, **IDENTITY)
+    made = make_view(pixels, sizes, config, size=size, rows=rows, epoch=epoch, seed=3, name=name, **IDENTITY)
+    return made.images, made.boxes
 
 
 def as_pil(pixels: torch.Tensor) -> Image.Image:

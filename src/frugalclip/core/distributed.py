@@ -87,6 +87,14 @@ def gather(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def from_main(tensor: Tensor) -> Tensor:
+    """The main process's tensor, such as (prototypes, dim), of the same shape on all, on every process; without gradient."""
+    if is_active():
+        tensor = tensor.contiguous()
+        dist.broadcast(tensor, src=0)
+    return tensor
+
+
 def own_rows(batch: int, *, device: torch.device | None = None) -> Tensor:
     """(batch,) positions of this process's rows among the gathered candidates."""
     return torch.arange(batch, device=device) + rank() * batch
@@ -102,16 +110,19 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over processes; one without a gradient counts as zero.
+    """Replace each gradient by its mean over processes; where only some have one, the others count as zero.
 
     Args:
         parameters: the same on every process, in the same order; of any shape, such as (width, dim).
     """
     if not is_active():
         return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    has_gradient = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.float32, device=trained[0].device)
+    dist.all_reduce(has_gradient)
     by_kind: dict[torch.dtype, list[Tensor]] = {}
-    for parameter in parameters:
-        if parameter.requires_grad:
+    for parameter, somewhere in zip(trained, (has_gradient > 0).tolist(), strict=True):
+        if somewhere:  # without a gradient anywhere the optimiser leaves it alone, as it would on one process
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             by_kind.setdefault(parameter.dtype, []).append(parameter.grad)
     for gradients in by_kind.values():

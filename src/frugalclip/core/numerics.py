@@ -120,3 +120,97 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values = scores.gather(1, columns)
     order = torch.sort(values, dim=1, descending=True, stable=True).indices
     return values.gather(1, order), columns.gather(1, order)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Points divided among centres."""
+
+    centres: Tensor  # (k, dim), means of their points; not of length one
+    labels: Tensor  # (points,) int64 nearest centre of each point
+    objective: float  # sum of squared distances to the nearest centre
+    path: list[float]  # objective before each update
+
+
+def kmeans(
+    points: Tensor,
+    k: int,
+    *,
+    start: Tensor | None = None,
+    steps: int = 20,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+    chunk: int = 8192,
+) -> Clusters:
+    """Lloyd's algorithm with Euclidean distances; the best of several starts.
+
+    A centre that loses all its points keeps its place where `start` is given, so that the path is the algorithm's alone; otherwise it moves to the
+    point that is farthest from its own centre.
+
+    Args:
+        points: (points, dim).
+        k: centres, at most as many as points.
+        start: (k, dim) centres to begin with; by default k different points at random.
+        steps: updates.
+        restarts: starts at random, of which the best is returned.
+        generator: of the random starts.
+        chunk: points compared with all centres at a time.
+
+    Raises:
+        DataError: when there are fewer points than centres.
+    """
+    if len(points) < k:
+        raise DataError(f"{len(points):,} points cannot make {k:,} clusters; ask for {len(points):,} or fewer.")
+    lengths = points.square().sum(dim=1)
+    best: Clusters | None = None
+    for _ in range(1 if start is not None else restarts):
+        centres = points[torch.randperm(len(points), generator=generator)[:k]] if start is None else start.to(points.dtype)
+        path = []
+        for _ in range(steps):
+            labels, distances = _nearest_centres(points, lengths, centres, chunk)
+            path.append(float(distances.sum()))
+            centres = cluster_means(points, labels, k, empty=centres)
+            empty = torch.bincount(labels, minlength=k) == 0
+            if start is None and bool(empty.any()):
+                centres[empty] = points[distances.topk(int(empty.sum())).indices]
+        labels, distances = _nearest_centres(points, lengths, centres, chunk)
+        found = Clusters(centres, labels, float(distances.sum()), path)
+        best = found if best is None or found.objective < best.objective else best
+    assert best is not None
+    return best
+
+
+def nearest_centres(points: Tensor, centres: Tensor, *, chunk: int = 8192) -> Tensor:
+    """(points,) int64 nearest of the centres (k, dim) for each of the points (points, dim), `chunk` points at a time."""
+    return _nearest_centres(points, points.square().sum(dim=1), centres, chunk)[0]
+
+
+def _nearest_centres(points: Tensor, lengths: Tensor, centres: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """(points,) nearest centre and squared distance to it."""
+    offset = centres.square().sum(dim=1)
+    labels, distances = [], []
+    for part in points.split(chunk):
+        nearest = torch.addmm(offset, part, centres.T, alpha=-2).min(dim=1)  # up to the point's own length
+        labels.append(nearest.indices)
+        distances.append(nearest.values)
+    return torch.cat(labels), (torch.cat(distances) + lengths).clamp(min=0)
+
+
+def cluster_means(features: Tensor, labels: Tensor, k: int, *, empty: Tensor | None = None) -> Tensor:
+    """Mean of the features that carry each label.
+
+    With the labels of one modality and the features of another this is the Prototypical Back Translation of ProtoCLIP (arXiv 2206.10996).
+
+    Args:
+        features: (points, dim).
+        labels: (points,) int64 in [0, k).
+        k: labels.
+        empty: (k, dim) what stands for a label that nothing carries; by default zeros.
+
+    Returns:
+        (k, dim).
+    """
+    counts = torch.bincount(labels, minlength=k).to(features.dtype)
+    sums = features.new_zeros(k, features.shape[1]).index_add_(0, labels, features)
+    means = sums / counts.clamp(min=1)[:, None]
+    return means if empty is None else torch.where(counts[:, None] > 0, means, empty)

@@ -56,7 +56,9 @@ class Batch:
     images: dict[str, Tensor]  # view -> (batch, 3, height, width) float32, normalised
     texts: dict[str, Tokens]  # text view -> token ids
     boxes: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch, 4) top, left, height, width in source pixels
+    mirrored: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch,) bool, where left and right are swapped
     fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes; equal values have equal codes
+    turns: Tensor | None = None  # (batch,) int64 how often each row was drawn before: with `rows` it decides every random choice
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,13 +68,15 @@ class Batch:
 class Needs:
     """What an objective reads. The step encodes the union of all needs once.
 
-    A derived view is written `source@name`; the objective that makes the selection gives it in `prepare`.
+    A derived view is written `source@name`; the objective that makes the selection gives it in `prepare`. What a teacher encodes is written
+    `teacher:view`, such as `ema:main`.
     """
 
     images: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
     tokens: frozenset[str] = frozenset()  # views, image or text, whose token outputs are read too
-    teachers: frozenset[str] = frozenset()  # "ema" or names in the recipe
+    teachers: frozenset[str] = frozenset()  # `teacher:view`; names of teachers are those of the recipe
+    attention: frozenset[str] = frozenset()  # image views, own or `teacher:view`, whose [CLS] attention is read
     fields: frozenset[str] = frozenset()  # manifest fields such as id, caption, label
     episode: bool = False
 
@@ -82,6 +86,7 @@ class Needs:
             texts=self.texts | other.texts,
             tokens=self.tokens | other.tokens,
             teachers=self.teachers | other.teachers,
+            attention=self.attention | other.attention,
             fields=self.fields | other.fields,
             episode=self.episode or other.episode,
         )
@@ -97,6 +102,7 @@ class Views:
     targets: dict[str, "Views"] = field(default_factory=dict)  # teacher -> its views
     fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes
     selections: dict[str, Selection] = field(default_factory=dict)
+    progress: float = 0.0  # share of the run that lies behind this step
 
 
 @dataclass(frozen=True)
@@ -110,3 +116,7 @@ class Dims:
     context: int
     patch_grid: tuple[int, int]  # (rows, columns)
     batch: int  # samples of one step over all processes
+    seed: int = 0  # of the run, for what an objective draws itself
+    mask: int = 0  # id of the mask token
+    episode: int = 0  # samples of an episode over all processes; 0 where the run has none
+    samples: int = 0  # usable samples of the data set; 0 where it is not known

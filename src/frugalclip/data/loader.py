@@ -28,7 +28,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import TURN, Order, epoch_order
 from frugalclip.data.texts import TextConfig, TextViews
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.data.views import CLIP_MEAN, CLIP_STD, ViewConfig, make_view, source_size
+from frugalclip.data.views import CLIP_MEAN, CLIP_STD, MadeView, ViewConfig, make_view, source_size, view_order
 
 __all__ = ["Loader", "TextConfig", "epoch_order"]
 
@@ -88,7 +88,7 @@ class Loader:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.batch, self.size, self.seed, self.rank, self.world, self.workers = batch, size, seed, rank, world, workers
-        self.views, self.mean, self.std, self.device = dict(views), mean, std, device
+        self.views, self.mean, self.std, self.device = {name: views[name] for name in view_order(views)}, mean, std, device
         self.texts = TextViews(manifest, texts, tokenizer=tokenizer, seed=seed)
         self.faults: list[tuple[int, str]] = [(int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text)]
         self._is_usable = self.texts.has_text.copy()
@@ -104,11 +104,16 @@ class Loader:
         self._reader = None if self.is_cached else ImageReader(manifest)
         self._order = Order(self.rows, weights, seed=seed)
 
-    def batches(self, start_step: int = 0) -> Iterator[Batch]:
-        """Endless batches of this process, from a step on; the same batch for the same step, however it was reached."""
+    def batches(self, start_step: int = 0, *, stream: str = "") -> Iterator[Batch]:
+        """Endless batches of this process, from a step on; the same batch for the same step, however it was reached.
+
+        Args:
+            start_step: steps that come before.
+            stream: begins the names of the random streams: the same rows with other crops, colours and captions.
+        """
         if self._pictures is not None:
-            return (self._batch(*self._cached(step)) for step in _steps_from(start_step))
-        return self._decoded_batches(start_step)
+            return (self._batch(*self._cached(step), stream=stream) for step in _steps_from(start_step))
+        return self._decoded_batches(start_step, stream)
 
     def _decode_once(self, manifest: Manifest, progress: Callable[[int], None] | None) -> "_Pictures":
         if not self.views:
@@ -132,31 +137,42 @@ class Loader:
         epoch, k = divmod(step, self.steps_per_epoch)
         return epoch, (k * self.world + self.rank) * self.batch
 
-    def _decoded_batches(self, start_step: int) -> Iterator[Batch]:
+    def _decoded_batches(self, start_step: int, stream: str) -> Iterator[Batch]:
         assert self._reader is not None
         dataset = _Decoding(self._reader, self._order, side=self.source_side, batch=self.batch, stride=self.batch * self.world)
         places = (self._place(step) for step in _steps_from(start_step))
         for epoch, rows, pictures, faults in _worked(dataset, places, workers=self.workers) if self.workers else map(dataset.__getitem__, places):
             self.faults.extend(sorted(set(faults) - set(self.faults)))
-            yield self._batch(epoch, rows, pictures)
+            yield self._batch(epoch, rows, pictures, stream=stream)
 
-    def _batch(self, epoch: np.ndarray, rows: np.ndarray, pictures: "_Pictures") -> Batch:
+    def _batch(self, epoch: np.ndarray, rows: np.ndarray, pictures: "_Pictures", *, stream: str) -> Batch:
         pixels = self._placed(pictures.pixels)
-        images: dict[str, Tensor] = {}
-        boxes: dict[str, Tensor] = {}
+        made: dict[str, MadeView] = {}
         for name, config in self.views.items():
-            images[name], boxes[name] = make_view(
-                pixels, pictures.sizes, config, size=self.size, rows=rows, epoch=epoch, seed=self.seed, name=name, mean=self.mean, std=self.std
+            made[name] = make_view(
+                pixels,
+                pictures.sizes,
+                config,
+                size=self.size,
+                rows=rows,
+                epoch=epoch,
+                seed=self.seed,
+                name=f"{stream}{name}",
+                inner=[made[inner].boxes for inner in config.contains],
+                mean=self.mean,
+                std=self.std,
             )
-        drawn = self.texts.draw(rows, epoch=epoch)
+        drawn = self.texts.draw(rows, epoch=epoch, stream=stream)
         fields = {name: torch.from_numpy(codes[rows]) for name, codes in self._fields.items() if codes is not None}
         fields |= {name: torch.from_numpy(self.texts.codes(drawn[self._caption_view])) for name, codes in self._fields.items() if codes is None}
         return Batch(
             rows=self._placed(torch.from_numpy(rows)),
-            images={name: self._placed(image) for name, image in images.items()},
-            texts={name: self._placed_tokens(self.texts.tokens(numbers)) for name, numbers in drawn.items()},
-            boxes=boxes,
+            images={name: self._placed(view.images) for name, view in made.items()},
+            texts={name: self._placed_tokens(self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)) for name in drawn},
+            boxes={name: view.boxes for name, view in made.items()},
+            mirrored={name: view.mirrored for name, view in made.items() if self.views[name].flip},
             fields={name: self._placed(codes) for name, codes in fields.items()},
+            turns=self._placed(torch.from_numpy(epoch)),
         )
 
     def _placed(self, tensor: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from frugalclip.core.config import Settings
-from frugalclip.core.errors import DataError
+from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.random import uniform
 from frugalclip.core.types import Tokens
+from frugalclip.data.augmentation import AugmentConfig, TextAugmentation
 from frugalclip.data.manifest import Manifest, value_code
 from frugalclip.data.tokens import Tokenizer
 
@@ -29,6 +30,8 @@ class TextConfig(Settings):
     fields: list[str] = Field(default_factory=list, description="fields whose value may stand in for a caption, such as keywords")
     lists: Literal["joined", "each"] = Field("joined", description="a field that holds a list is one text, or each of its items is one")
     field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
+    of: str | None = Field(None, description="another text view: this one shows the same text, changed by `augment`; other settings are not used")
+    augment: AugmentConfig | None = Field(None, description="changes the words of the text that is drawn")
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,15 @@ class TextViews:
 
     def __init__(self, manifest: Manifest, configs: Mapping[str, TextConfig], *, tokenizer: Tokenizer, seed: int) -> None:
         pool = TextPool()
-        self.tokenizer = tokenizer
-        self._views = {name: _TextView(manifest, config, pool, name=name, seed=seed) for name, config in configs.items()}
+        self.tokenizer, self.seed = tokenizer, seed
+        for name, config in configs.items():
+            if config.of is not None and (config.of not in configs or configs[config.of].of is not None):
+                known = known_names(config.of, [other for other in configs if other != name and configs[other].of is None])
+                raise DataError(f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; {known}")
+        self._views = {
+            name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed) for name, config in configs.items()
+        }
+        self._augments = {name: TextAugmentation(config.augment) for name, config in configs.items() if config.augment is not None}
         self._texts = pool.texts()
         self._table = tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
         self._codes: np.ndarray | None = None
@@ -88,17 +98,37 @@ class TextViews:
         for view in self._views.values():
             self.has_text &= view.counts > 0
 
-    def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray) -> dict[str, np.ndarray]:
+    def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> dict[str, np.ndarray]:
         """Choose the text of every view.
 
         Args:
             rows: (batch,) rows of the data set, each with a text in every view.
             epoch: passes over the data so far, one number or (batch,).
+            stream: begins the names of the random streams.
 
         Returns:
             view -> (batch,) numbers of texts.
         """
-        return {name: view.draw(rows, epoch) for name, view in self._views.items()}
+        return {name: view.draw(rows, epoch, stream) for name, view in self._views.items()}
+
+    def view_tokens(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> Tokens:
+        """Ids of the texts drawn for one view, changed where the view says so.
+
+        Args:
+            name: of the view.
+            drawn: (batch,) numbers of texts.
+            rows: (batch,) rows of the data set.
+            epoch: passes over the data so far, one number or (batch,).
+            stream: begins the names of the random streams.
+
+        Returns:
+            Ids (batch, length), padded to the longest.
+        """
+        if name not in self._augments:
+            return self.tokens(drawn)
+        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+        changed = self._augments[name](self.texts(drawn), counters, seed=self.seed, stream=f"{stream}augment/{name}")
+        return self.tokenizer.encode(changed)
 
     def tokens(self, drawn: np.ndarray) -> Tokens:
         """Ids of drawn texts, padded to the longest: (batch, length)."""
@@ -121,15 +151,15 @@ class _TextView:
     """One text view: the captions and field texts each row may show."""
 
     def __init__(self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int) -> None:
-        self.config, self.stream, self.seed = config, f"text/{name}", seed
+        self.config, self.name, self.seed = config, name, seed
         self.captions = pool.choices(manifest.captions(language=config.language))
         self.fields = pool.choices(_field_texts(manifest, config))
         every = np.arange(len(manifest))
         self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
 
-    def draw(self, rows: np.ndarray, epoch: int | np.ndarray) -> np.ndarray:
+    def draw(self, rows: np.ndarray, epoch: int | np.ndarray, stream: str) -> np.ndarray:
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
-        draws = uniform(self.seed, self.stream, counters, _DRAWS)
+        draws = uniform(self.seed, f"{stream}text/{self.name}", counters, _DRAWS)
         captions, fields = self.captions.counts(rows), self.fields.counts(rows)
         is_field = (fields > 0) & ((draws[:, _SOURCE] < self.config.field_probability) | (captions == 0))
         caption_pick = draws[:, _PICK] if self.config.pick == "random" else 0.0
@@ -163,6 +193,8 @@ def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
 def texts_of(manifest: Manifest, configs: Iterable[TextConfig]) -> Iterable[str]:
     """Every text that these views may read, as often as it occurs: what a vocabulary is trained on."""
     for config in configs:
+        if config.of is not None:
+            continue  # the words of another view
         for row in manifest.captions(language=config.language):
             yield from row
         for row in _field_texts(manifest, config):

@@ -8,18 +8,36 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+import torch
+from pydantic import BeforeValidator, Field, field_validator
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
+from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.types import Batch, Dims, Needs, Selection, Views
+from frugalclip.functional import Contrast, SamePolicy, info_nce_loss, needs_tiles, same_rows, tiled_info_nce_loss
 
-__all__ = ["Batch", "Dims", "Fields", "Needs", "Objective", "ObjectiveConfig", "Outcome", "Selection", "Views", "find_objective", "known_objectives"]
+__all__ = [
+    "Batch",
+    "Dims",
+    "Fields",
+    "Needs",
+    "Objective",
+    "ObjectiveConfig",
+    "Outcome",
+    "Selection",
+    "Views",
+    "contrast",
+    "contrast_logs",
+    "field_codes",
+    "find_objective",
+    "known_objectives",
+]
 
 
 # One field or several; a plain word in a recipe is a list of one.
@@ -38,7 +56,19 @@ class ObjectiveConfig(Settings):
     """Base of every objective's settings; the keys of `objectives.<name>` in a recipe."""
 
     weight: float = Field(1.0, ge=0, description="multiplies the loss; 0 leaves the objective out altogether")
+    during: tuple[float, float] = Field((0, 1), description="share of the run in which it counts; [0.5, 1] is the second half")
     kind: str | None = Field(None, description="file of the objective when the key is not its name; a dotted path for your own")
+
+    @field_validator("during")
+    @classmethod
+    def _is_part(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= value[0] < value[1] <= 1:
+            raise ValueError("expected [start, end] between 0 and 1, such as [0.5, 1]")
+        return value
+
+    def counts_at(self, progress: float) -> bool:
+        """Whether the objective counts when this share of the run lies behind."""
+        return self.during[0] <= progress < self.during[1]
 
 
 class Objective(nn.Module, ABC):
@@ -68,6 +98,66 @@ class Objective(nn.Module, ABC):
 
     def after_step(self, views: Views) -> None:
         """Update state that is not trained by gradient: queues, moving averages."""
+
+
+def contrast(
+    images: Tensor, texts: Tensor, scale: Tensor, *, codes: Tensor | None = None, policy: SamePolicy = "drop", smoothing: float = 0.0
+) -> Contrast:
+    """Both directions of InfoNCE between the rows of this process and those of all, by the route that fits into memory.
+
+    Args:
+        images: (batch, dim) unit vectors.
+        texts: (batch, dim) unit vectors.
+        scale: () multiplies cosines.
+        codes: (batch, fields) int64; rows that agree in one of them are further positives.
+        policy: what becomes of further positives.
+        smoothing: of the targets; not together with `codes`.
+
+    Returns:
+        The directions added, whether each picture found its caption, and the share of further positives.
+    """
+    own = own_rows(len(images), device=images.device)
+    if needs_tiles(len(images), len(images) * world_size()):
+        alone = world_size() == 1  # then rows and candidates are the same, and one pass serves both directions
+        return tiled_info_nce_loss(
+            images,
+            texts,
+            scale,
+            image_candidates=None if alone else gather(images),
+            text_candidates=None if alone else gather(texts),
+            own=own,
+            codes=codes,
+            candidate_codes=None if codes is None else gather(codes),
+            policy=policy,
+            smoothing=smoothing,
+        )
+    image_candidates, text_candidates = gather(images), gather(texts)  # (candidates, dim)
+    same = None if codes is None else same_rows(codes, gather(codes), own)
+    directions = info_nce_loss(
+        images,
+        texts,
+        scale,
+        image_candidates=image_candidates,
+        text_candidates=text_candidates,
+        own=own,
+        same=same,
+        policy=policy,
+        smoothing=smoothing,
+    )
+    with torch.no_grad():
+        hits = (images @ text_candidates.T).max(dim=1).indices == own
+    return Contrast(directions[0] + directions[1], hits, torch.zeros(()) if same is None else same.float().mean())
+
+
+def contrast_logs(contrasts: Sequence[Contrast], *, batch: int, with_same: bool) -> dict[str, Tensor]:
+    """What contrastive objectives write down: the loss of chance, in nats, the share of hits, and the share of further positives."""
+    logs = {"chance": torch.tensor(float(batch * world_size())).log(), "accuracy": torch.stack([c.hits.float().mean() for c in contrasts]).mean()}
+    return logs | ({"same_share": contrasts[0].same} if with_same else {})
+
+
+def field_codes(views: Views, names: Sequence[str]) -> Tensor | None:
+    """(batch, fields) int64 codes of some fields, or None where none is named."""
+    return torch.stack([views.fields[name] for name in names], dim=1) if names else None
 
 
 def known_objectives() -> list[str]:

@@ -7,13 +7,10 @@ Supervised-contrastive forms: Khosla et al. 2020, arXiv 2004.11362, eq. 2 and 3.
 
 from typing import Literal, Self
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
-from frugalclip.core.distributed import gather, own_rows, world_size
-from frugalclip.functional import Contrast, SamePolicy, info_nce_loss, needs_tiles, same_rows, tiled_info_nce_loss, unit
-from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.functional import SamePolicy, unit
+from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views, contrast, contrast_logs, field_codes
 
 
 class Config(ObjectiveConfig):
@@ -43,45 +40,8 @@ class Contrastive(Objective):
         return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset(c.positives))
 
     def forward(self, views: Views) -> Outcome:
-        images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
-        codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1) if self.config.positives else None  # (batch, fields)
-        tiled = needs_tiles(len(images), len(images) * world_size())
-        total, hits, same = (self._tiled if tiled else self._plain)(images, texts, views.scale, codes)
-        logs = {"chance": torch.tensor(float(len(images) * world_size())).log(), "accuracy": hits.float().mean()}
-        if codes is not None:
-            logs["same_share"] = same
-        return Outcome(total / 2 if self.config.reduction == "mean" else total, logs)
-
-    def _plain(self, images: Tensor, texts: Tensor, scale: Tensor, codes: Tensor | None) -> Contrast:
-        image_candidates, text_candidates = gather(images), gather(texts)  # (candidates, dim)
-        own = own_rows(len(images), device=images.device)
-        same = None if codes is None else same_rows(codes, gather(codes), own)
-        directions = info_nce_loss(
-            images,
-            texts,
-            scale,
-            image_candidates=image_candidates,
-            text_candidates=text_candidates,
-            own=own,
-            same=same,
-            policy=self.config.same,
-            smoothing=self.config.smoothing,
-        )
-        with torch.no_grad():
-            hits = (images @ text_candidates.T).max(dim=1).indices == own
-        return Contrast(directions[0] + directions[1], hits, torch.zeros(()) if same is None else same.float().mean())
-
-    def _tiled(self, images: Tensor, texts: Tensor, scale: Tensor, codes: Tensor | None) -> Contrast:
-        alone = world_size() == 1  # then rows and candidates are the same, and one pass serves both directions
-        return tiled_info_nce_loss(
-            images,
-            texts,
-            scale,
-            image_candidates=None if alone else gather(images),
-            text_candidates=None if alone else gather(texts),
-            own=own_rows(len(images), device=images.device),
-            codes=codes,
-            candidate_codes=None if codes is None else gather(codes),
-            policy=self.config.same,
-            smoothing=self.config.smoothing,
-        )
+        c = self.config
+        images, texts = unit(views.images[c.image].embedding), unit(views.texts[c.text].embedding)  # (batch, dim)
+        found = contrast(images, texts, views.scale, codes=field_codes(views, c.positives), policy=c.same, smoothing=c.smoothing)
+        logs = contrast_logs([found], batch=len(images), with_same=bool(c.positives))
+        return Outcome(found.loss / 2 if c.reduction == "mean" else found.loss, logs)

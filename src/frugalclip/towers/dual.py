@@ -58,10 +58,10 @@ class DualEncoder(nn.Module):
         """Hold the scale in its range; called after every step."""
         self.log_scale.clamp_(math.log(self.config.scale_min), math.log(self.config.scale_max))
 
-    def dims(self, *, batch: int) -> Dims:
-        """Sizes for objectives that build heads."""
+    def dims(self, *, batch: int, **run: int) -> Dims:
+        """Sizes for objectives that build heads; `run` are those entries of `Dims` that the network does not know."""
         c = self.config
-        return Dims(c.image.width, c.text.width, c.dim, self.vocabulary, self.context, c.image.grid, batch)
+        return Dims(c.image.width, c.text.width, c.dim, self.vocabulary, self.context, c.image.grid, batch, **run)
 
     def architecture(self) -> dict[str, Any]:
         """Everything needed to build this module again, as JSON."""

@@ -67,7 +67,15 @@ def restore_random(states: dict[str, Tensor]) -> None:
 
 
 def save_checkpoint(
-    run: RunDirectory, step: int, *, model: Model, objectives: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
+    run: RunDirectory,
+    step: int,
+    *,
+    model: Model,
+    objectives: nn.Module,
+    teachers: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int,
 ) -> Path:
     """Write `checkpoints/step-N` and remove all but the newest `keep`.
 
@@ -76,6 +84,7 @@ def save_checkpoint(
         step: steps done.
         model: what `load` shall find.
         objectives: module whose parameters and buffers (queues, heads, moving averages) are saved.
+        teachers: module that holds those teachers whose weights exist nowhere else.
         optimizer: its moments are saved by parameter name.
         state: counters, as JSON.
         keep: complete checkpoints to leave, at least 1.
@@ -89,6 +98,7 @@ def save_checkpoint(
     model.save(building)
     for name, tensors in (
         ("objectives", {k: v.detach().cpu().contiguous() for k, v in objectives.state_dict().items()}),
+        ("teachers", {k: v.detach().cpu().contiguous() for k, v in teachers.state_dict().items()}),
         ("optimizer", optimizer_tensors(optimizer)),
         ("random", random_state()),
     ):
@@ -105,7 +115,9 @@ def save_checkpoint(
     return target
 
 
-def restore_checkpoint(folder: Path, *, network: nn.Module, objectives: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def restore_checkpoint(
+    folder: Path, *, network: nn.Module, objectives: nn.Module, teachers: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
     """Put a run back to where the checkpoint was written.
 
     Returns:
@@ -120,6 +132,8 @@ def restore_checkpoint(folder: Path, *, network: nn.Module, objectives: nn.Modul
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
         objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
+        if teachers.state_dict():
+            teachers.load_state_dict(load_file(folder / "teachers.safetensors"))
         restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
         restore_random(load_file(folder / "random.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:

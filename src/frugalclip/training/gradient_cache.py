@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from frugalclip.core import distributed
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Batch, Encoded, Selection
-from frugalclip.training.step import Step, StepResult
+from frugalclip.core.types import Batch, Encoded
+from frugalclip.training.step import Prepared, Step, StepResult
 
 PARTS = ("tokens", "pooled", "embedding")  # what a gradient can come back through
 
@@ -40,7 +40,7 @@ class _Pending:
     """A step between its scoring and its backward pass."""
 
     batch: Batch
-    selections: dict[str, Selection]
+    prepared: Prepared
     pieces: list[_Piece]
     leaves: dict[str, Encoded]  # view -> features of the whole batch, leaves of the scoring's graph
 
@@ -68,20 +68,20 @@ class GradientCache:
 
     def __call__(self, batch: Batch) -> StepResult:
         """Encode without a graph and score; the loss has a graph down to the features."""
-        selections = self.step.selections(batch)
+        prepared = self.step.prepare(batch)
         pieces = self._pieces(batch)
         parts: dict[str, list[Encoded]] = {}
         for piece in pieces:
             piece.state = _random_state(batch.rows.device)
             with torch.set_grad_enabled(piece is pieces[-1]):
-                encoded = self._encode(batch, selections, piece)
+                encoded = self._encode(batch, prepared, piece)
             piece.kept = encoded if piece is pieces[-1] else None
             parts.setdefault(piece.view, []).append(encoded)
         leaves = {view: _assemble(found, [p.rows for p in pieces if p.view == view]) for view, found in parts.items()}
-        self._pending = _Pending(batch, selections, pieces, leaves)
+        self._pending = _Pending(batch, prepared, pieces, leaves)
         needs = self.step.needs
         images, texts = ({name: leaves[name] for name in sorted(names)} for names in (needs.images, needs.texts))
-        return self.step.score(self.step.views(batch, selections, images=images, texts=texts))
+        return self.step.score(self.step.views(batch, prepared, images=images, texts=texts))
 
     def backward(self, loss: Tensor) -> None:
         """Fill the gradients of objectives and towers.
@@ -96,7 +96,7 @@ class GradientCache:
             encoded = piece.kept
             if encoded is None:
                 with _replayed(piece.state, pending.batch.rows.device):
-                    encoded = self._encode(pending.batch, pending.selections, piece)
+                    encoded = self._encode(pending.batch, pending.prepared, piece)
             _hand_back(encoded, pending.leaves[piece.view], piece.rows)
             piece.kept = None
         distributed.average_gradients(self.step.parameters())
@@ -112,9 +112,9 @@ class GradientCache:
             found += [_Piece(view, True, rows) for rows in everything.split(self.micro_batch)]
         return found
 
-    def _encode(self, batch: Batch, selections: dict[str, Selection], piece: _Piece) -> Encoded:
+    def _encode(self, batch: Batch, prepared: Prepared, piece: _Piece) -> Encoded:
         encode = self.step.encode_image if piece.is_image else self.step.encode_text
-        return encode(batch, selections, piece.view, rows=piece.rows)
+        return encode(batch, prepared, piece.view, rows=piece.rows)
 
 
 def _assemble(parts: list[Encoded], rows: list[Tensor]) -> Encoded:

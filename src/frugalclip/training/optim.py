@@ -5,7 +5,7 @@ open_clip: never on parameters with one axis or none (gains, biases, scales), no
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ class GroupConfig(Settings):
     match: str = Field(description="regular expression searched in the name, such as ^network\\.image\\. or ^objectives\\.")
     lr: float = Field(1.0, ge=0, description="multiplies the learning rate; 0 freezes")
     weight_decay: float | None = Field(None, ge=0, description="replaces the weight decay; null keeps it")
+    until: float = Field(1.0, gt=0, le=1, description="share of the run after which the learning rate is 0, reached on the schedule's own curve")
 
     @field_validator("match")
     @classmethod
@@ -80,33 +81,47 @@ def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int 
     return np.concatenate([rise, fall])
 
 
-def learning_rates(config: ScheduleConfig, *, peak: float, steps: int) -> NDArray[np.float64]:
-    """(steps,) learning rate of each step, set before the step."""
-    warmup = config.warmup_steps(steps)
+def learning_rates(config: ScheduleConfig, *, peak: float, steps: int, end: int | None = None) -> NDArray[np.float64]:
+    """Learning rate of each step, set before the step.
+
+    Args:
+        config: the `schedule` section.
+        peak: full rate.
+        steps: of the run.
+        end: steps after which the rate is 0, where some parameters stop early (ProtoCLIP, `training/scheduler.py: protoclip_cosine_lr`, whose rates
+            these are for a cosine that starts and ends at 0); the warm-up stays that of the whole run.
+
+    Returns:
+        (steps,) float64.
+    """
+    end = steps if end is None else min(end, steps)
+    warmup = min(config.warmup_steps(steps), end)
     start, final = config.start * peak, config.final * peak
     if config.kind == "cosine":
         # a warm-up from zero would waste its first step, so it begins one notch up
-        return cosine_schedule(peak, final, steps=steps, warmup_steps=warmup, start=start or peak / max(warmup, 1))
-    rise = np.linspace(start or peak / max(warmup, 1), peak, warmup)
-    rest = steps - warmup
-    fall = np.full(rest, peak) if config.kind == "constant" else peak + (final - peak) * np.arange(rest) / max(rest, 1)
-    return np.concatenate([rise, fall])
+        rates = cosine_schedule(peak, final, steps=end, warmup_steps=warmup, start=start or peak / max(warmup, 1))
+    else:
+        rise = np.linspace(start or peak / max(warmup, 1), peak, warmup)
+        rest = end - warmup
+        fall = np.full(rest, peak) if config.kind == "constant" else peak + (final - peak) * np.arange(rest) / max(rest, 1)
+        rates = np.concatenate([rise, fall])
+    return np.concatenate([rates, np.zeros(steps - end)])
 
 
 def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Parameters by (learning-rate factor, weight decay), in the order of their names.
+    """Parameters by (learning-rate factor, end, weight decay), in the order of their names.
 
     Args:
         parameters: (name, parameter); those that need no gradient are left out.
         config: the `optimizer` section.
 
     Returns:
-        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `weight_decay`.
+        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `weight_decay`.
 
     Raises:
         RecipeError: when a group matches nothing, since it would silently have no effect.
     """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, float], dict[str, Any]] = {}
     matched: set[str] = set()
     for name, parameter in parameters:
         if not parameter.requires_grad:
@@ -117,8 +132,9 @@ def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: Opt
         decay = config.weight_decay if own is None or own.weight_decay is None else own.weight_decay
         if parameter.ndim < 2 or NO_DECAY.search(name):
             decay = 0.0
-        factor = 1.0 if own is None else own.lr
-        group = groups.setdefault((factor, decay), {"params": [], "names": [], "lr_factor": factor, "weight_decay": decay})
+        factor, until = (1.0, 1.0) if own is None else (own.lr, own.until)
+        fresh = {"params": [], "names": [], "lr_factor": factor, "until": until, "weight_decay": decay}
+        group = groups.setdefault((factor, until, decay), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
     for group in config.groups:
@@ -133,7 +149,7 @@ def build_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], config: Opti
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set every group's learning rate to `lr` times its own factor."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Mapping[float, float]) -> None:
+    """Set every group's learning rate to `lr`, or to that of the group's end, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
+        group["lr"] = (lr[group["until"]] if isinstance(lr, Mapping) else lr) * group["lr_factor"]

@@ -21,7 +21,7 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
-from frugalclip.training.step import Step, build_objectives, check_views, source_view, union_of_needs
+from frugalclip.training.step import Step, build_objectives, read_views, source_view, union_of_needs
 from frugalclip.training.trainer import pick_device, pick_precision
 from frugalclip.training.validation import divide
 
@@ -112,8 +112,9 @@ def _step(recipe: Recipe, *, meta: bool) -> Step:
     """The training computation; on the meta device it has shapes but no memory."""
     with torch.device("meta" if meta else "cpu"):
         network = DualEncoder(recipe.model, vocabulary=_vocabulary(recipe), context=_context(recipe), seed=None if meta else recipe.seed)
-        objectives = build_objectives(recipe.objectives, network.dims(batch=recipe.batch), seed=recipe.seed)
-        check_views(union_of_needs(objectives.values()), images=recipe.views, texts=recipe.texts)
+        dims = network.dims(batch=recipe.batch, **recipe.run_dims(mask=0))
+        objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
+        read_views(union_of_needs(objectives.values()), images=recipe.views, texts=recipe.texts)
         return Step(network, objectives)
 
 

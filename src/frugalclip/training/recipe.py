@@ -18,6 +18,7 @@ from frugalclip.data.loader import TextConfig
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.data.views import Preprocess, ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
+from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
@@ -47,6 +48,16 @@ class EvaluationConfig(Settings):
     label_field: str | None = Field(None, description="field that names the classes; null: label, else the caption")
 
 
+class EpisodeConfig(Settings):
+    """The `episode` section: how often objectives look at many samples at once."""
+
+    samples: int = Field(gt=0, description="samples of an episode, rounded to whole steps; ProtoCLIP: 200,000")
+
+    def steps(self, batch: int) -> int:
+        """Steps of an episode."""
+        return max(1, round(self.samples / batch))
+
+
 class CheckpointConfig(Settings):
     """The `checkpoints` section."""
 
@@ -68,6 +79,8 @@ class Recipe(Settings):
     views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
+    teachers: dict[str, TeacherConfig] = Field(default_factory=dict, description="encoders that give targets; ema is known without being listed")
+    episode: EpisodeConfig | None = Field(None, description="for objectives that cluster, such as prototypes")
     batch: int = Field(256, ge=2, description="samples of one step over all processes")
     micro_batch: int | None = Field(
         None, ge=1, description="rows that a tower encodes at a time, of each process; the gradient stays that of the whole batch. null: all at once"
@@ -98,6 +111,16 @@ class Recipe(Settings):
             raise ValueError(f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}")
         return self
 
+    def run_dims(self, *, mask: int, samples: int = 0) -> dict[str, int]:
+        """What `Dims` holds besides the sizes of the network.
+
+        Args:
+            mask: id of the tokenizer's mask token.
+            samples: of the training data; 0 where it is not known.
+        """
+        episode = self.episode.steps(self.batch) * self.batch if self.episode else 0
+        return {"seed": self.seed, "mask": mask, "episode": episode, "samples": samples}
+
     def total_steps(self, rows: int | None) -> int | None:
         """Steps of the run, or None where the length is in epochs and the data is not known."""
         if self.steps is not None:
@@ -109,7 +132,7 @@ class Recipe(Settings):
 
     def to_yaml(self) -> str:
         """The resolved recipe; reading it back gives an equal one."""
-        return dump_yaml(self.model_dump(mode="json"))
+        return dump_yaml(self.model_dump(mode="json", by_alias=True))
 
 
 SHORTHANDS = {("data",): "path", ("model", "image"): "size", ("model", "text"): "size"}  # a plain word there sets this key

@@ -3,7 +3,7 @@
 Objectives see features only, so what is encoded, in which precision and on how many processes is decided here and nowhere else.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal, TypeVar, cast
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.random import stream_seed
 from frugalclip.core.types import Batch, Dims, Encoded, Needs, Selection, Tokens, Views
+from frugalclip.data.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
+from frugalclip.teachers import Teacher, teacher_of
 from frugalclip.towers.dual import DualEncoder
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -56,30 +58,57 @@ def source_view(name: str) -> str:
     return name.partition("@")[0]
 
 
-def check_views(needs: Needs, *, images: Iterable[str], texts: Iterable[str]) -> None:
-    """Refuse needs that the recipe's views cannot meet.
+def read_views(needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterable[str]) -> tuple[set[str], set[str]]:
+    """The views of the recipe that some objective or teacher reads, and those that their crops depend on.
 
     Raises:
-        RecipeError: naming the view, with the nearest known one.
+        RecipeError: for one that the recipe does not have, with the nearest known one.
     """
-    for kind, needed, given in (("views", needs.images, list(images)), ("texts", needs.texts, list(texts))):
-        for name in sorted(needed):
-            if source_view(name) not in given:
-                raise RecipeError(
-                    f"{kind}.{source_view(name)} is read by an objective but not in the recipe; {known_names(source_view(name), given)} "
-                    f"Add it under '{kind}:'."
-                )
+    by_teachers = {name.partition(":")[2] for name in needs.teachers}
+    wanted_texts = {source_view(name) for name in needs.texts} | (by_teachers & set(texts))
+    wanted = {source_view(name) for name in needs.images} | (by_teachers - wanted_texts)
+    wanted |= {inner for name in wanted if name in images for inner in images[name].contains}
+    for kind, needed, given in (("views", wanted, list(images)), ("texts", wanted_texts, list(texts))):
+        for name in sorted(needed - set(given)):
+            raise RecipeError(f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} Add it under '{kind}:'.")
+    return wanted, wanted_texts
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is known of a batch before the student encodes it."""
+
+    targets: dict[str, Views]  # teacher -> what it says
+    selections: dict[str, Selection]  # derived view -> what it keeps or masks
 
 
 class Step(nn.Module):
     """The whole training computation of one batch as one module, so that data-parallel wrappers see a single forward."""
 
-    def __init__(self, network: DualEncoder, objectives: Mapping[str, Objective], *, precision: Precision = "fp32") -> None:
+    def __init__(
+        self,
+        network: DualEncoder,
+        objectives: Mapping[str, Objective],
+        *,
+        teachers: Mapping[str, Teacher] | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
         super().__init__()
         self.network = network
         self.objectives = nn.ModuleDict(dict(objectives))
+        self.teachers = nn.ModuleDict(dict(teachers or {}))
         self.precision: Precision = precision
-        self.needs = union_of_needs(objectives.values())
+        self.progress = 0.0
+        self.active = list(self.objectives)
+        self.move_to(0.0)
+
+    def move_to(self, progress: float) -> bool:
+        """Say which share of the run lies behind; True when other objectives count from here on than before."""
+        self.progress, before = progress, self.active
+        self.active = [name for name, objective in self._all() if objective.config.counts_at(progress)]
+        self.needs = union_of_needs(self._objective(name) for name in self.active)
+        self._asking = {teacher_of(name) for name in self.needs.teachers}
+        return self.active != before
 
     def forward(self, batch: Batch) -> StepResult:
         """Encode and score.
@@ -90,66 +119,106 @@ class Step(nn.Module):
         Returns:
             The weighted loss, what the objectives logged, and the features.
         """
-        selections = self.selections(batch)
-        return self.score(self.encode(batch, selections))
+        return self.score(self.encode(batch, self.prepare(batch)))
+
+    def prepare(self, batch: Batch) -> Prepared:
+        """Let the teachers look at a batch, and the objectives choose what their derived views keep or mask."""
+        targets = self.look(batch)
+        selections: dict[str, Selection] = {}
+        for name in self.active:
+            selections.update(self._objective(name).prepare(batch, targets))
+        derived = {name for name in self.needs.images | self.needs.texts if "@" in name}
+        if missing := sorted(derived - selections.keys()):
+            raise RecipeError(f"{missing[0]} is read, but no objective makes it; add the objective whose 'prepare' gives {missing[0]}.")
+        return Prepared(targets, selections)
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> dict[str, Views]:
+        """What the teachers that count now say of a batch."""
+        with self._autocast(batch.rows.device):
+            return {name: cast("Teacher", teacher).look(batch) for name, teacher in self.teachers.items() if name in self._asking}
 
     def score(self, views: Views) -> StepResult:
         """Let every objective look at the features, and add up."""
         total = torch.zeros((), device=views.scale.device)
         logs: dict[str, Tensor] = {}
-        for name, objective in self._named():
+        for name in self.active:
+            objective = self._objective(name)
             outcome = objective(views)
             total = total + objective.config.weight * (outcome.loss if outcome.loss.dtype == torch.float64 else outcome.loss.float())
             logs[f"{name}/loss"] = outcome.loss.detach()
             logs.update({f"{name}/{key}": value.detach() for key, value in outcome.logs.items()})
         return StepResult(total, logs, views)
 
-    def encode(self, batch: Batch, selections: Mapping[str, Selection]) -> Views:
+    def encode(self, batch: Batch, prepared: Prepared) -> Views:
         """Run the towers over the union of needs, each (view, selection) once."""
-        images = {name: self.encode_image(batch, selections, name) for name in sorted(self.needs.images)}
-        texts = {name: self.encode_text(batch, selections, name) for name in sorted(self.needs.texts)}
-        return self.views(batch, selections, images=images, texts=texts)
+        images = {name: self.encode_image(batch, prepared, name) for name in sorted(self.needs.images)}
+        texts = {name: self.encode_text(batch, prepared, name) for name in sorted(self.needs.texts)}
+        return self.views(batch, prepared, images=images, texts=texts)
 
-    def views(self, batch: Batch, selections: Mapping[str, Selection], *, images: dict[str, Encoded], texts: dict[str, Encoded]) -> Views:
+    def views(self, batch: Batch, prepared: Prepared, *, images: dict[str, Encoded], texts: dict[str, Encoded]) -> Views:
         """What objectives look at, from encoded views."""
-        return Views(images=images, texts=texts, scale=self.network.scale(), fields=batch.fields, selections=dict(selections))
+        return Views(
+            images=images,
+            texts=texts,
+            scale=self.network.scale(),
+            targets=prepared.targets,
+            fields=batch.fields,
+            selections=prepared.selections,
+            progress=self.progress,
+        )
 
-    def encode_image(self, batch: Batch, selections: Mapping[str, Selection], name: str, *, rows: Tensor | None = None) -> Encoded:
+    def encode_image(self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None) -> Encoded:
         """One image view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
-        keep = selections[name].keep if "@" in name else None
+        keep = prepared.selections[name].keep if "@" in name else None
         pixels = batch.images[source_view(name)]
         with self._autocast(pixels.device):
             return self.network.image(_rows_of(pixels, rows), keep=_rows_of(keep, rows), with_tokens=name in self.needs.tokens)
 
-    def encode_text(self, batch: Batch, selections: Mapping[str, Selection], name: str, *, rows: Tensor | None = None) -> Encoded:
+    def encode_text(self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None) -> Encoded:
         """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         texts = batch.texts[source_view(name)]
-        ids = selections[name].ids if "@" in name else None
+        ids = prepared.selections[name].ids if "@" in name else None
         texts = Tokens(ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows))
         with self._autocast(texts.ids.device):
             return self.network.text(texts, with_tokens=name in self.needs.tokens)
+
+    @torch.no_grad()
+    def episode(self, batches: Iterable[Batch]) -> Iterator[Views]:
+        """Features of an episode before it is trained on, batch by batch, as the towers are now: evaluation mode, views without selections."""
+        self.eval()
+        for batch in batches:
+            prepared = Prepared(self.look(batch), {})
+            images = {name: self.encode_image(batch, prepared, name) for name in sorted(self.needs.images) if "@" not in name}
+            texts = {name: self.encode_text(batch, prepared, name) for name in sorted(self.needs.texts) if "@" not in name}
+            yield self.views(batch, prepared, images=images, texts=texts)
+
+    def begin_episode(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """Show every objective that counts the episode ahead; it is encoded only for those that look.
+
+        Args:
+            batches: gives the batches of the episode, from its first one on.
+        """
+        for name in self.active:
+            self._objective(name).begin_episode(self.episode(batches()))
+        self.train()
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32")
 
     def after_step(self, views: Views) -> None:
-        """Clamp the scale, then let objectives update what gradients do not train."""
+        """Clamp the scale, then let objectives and teachers update what gradients do not train."""
         self.network.clamp_scale()
-        for _, objective in self._named():
-            objective.after_step(views)
+        for name in self.active:
+            self._objective(name).after_step(views)
+        for teacher in self.teachers.values():
+            cast("Teacher", teacher).after_step(self.network, progress=self.progress)
 
-    def _named(self) -> list[tuple[str, Objective]]:
+    def _all(self) -> list[tuple[str, Objective]]:
         return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
 
-    def selections(self, batch: Batch) -> dict[str, Selection]:
-        """What the objectives keep or mask for the derived views of a batch."""
-        selections: dict[str, Selection] = {}
-        for _, objective in self._named():
-            selections.update(objective.prepare(batch, {}))
-        derived = {name for name in self.needs.images | self.needs.texts if "@" in name}
-        if missing := sorted(derived - selections.keys()):
-            raise RecipeError(f"{missing[0]} is read, but no objective makes it; add the objective whose 'prepare' gives {missing[0]}.")
-        return selections
+    def _objective(self, name: str) -> Objective:
+        return cast("Objective", self.objectives[name])
 
 
 def _rows_of(tensor: MaybeTensor, rows: Tensor | None) -> MaybeTensor:
@@ -164,5 +233,5 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     def move(x: Any) -> Any:
         return Tokens(move(x.ids), move(x.lengths)) if isinstance(x, Tokens) else x.to(device, non_blocking=True)
 
-    groups = {key: {name: move(x) for name, x in getattr(batch, key).items()} for key in ("images", "texts", "boxes", "fields")}
-    return Batch(rows=move(batch.rows), **groups)
+    groups = {key: {name: move(x) for name, x in getattr(batch, key).items()} for key in ("images", "texts", "boxes", "mirrored", "fields")}
+    return Batch(rows=move(batch.rows), turns=None if batch.turns is None else move(batch.turns), **groups)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from frugalclip.core import distributed
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError, TrainingError
 from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
-from frugalclip.core.types import Batch
+from frugalclip.core.types import Batch, Needs
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.loader import Loader
 from frugalclip.data.manifest import Manifest
@@ -30,6 +30,7 @@ from frugalclip.data.sampling import sampling_weights
 from frugalclip.data.texts import texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.models import Model
+from frugalclip.teachers import Teacher, build_teachers
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.budget import Budget, Rows
 from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
@@ -37,7 +38,7 @@ from frugalclip.training.engine import Engine, build_engine
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
 from frugalclip.training.recipe import Recipe
-from frugalclip.training.step import Precision, Step, StepResult, build_objectives, check_views, source_view, to_device
+from frugalclip.training.step import Precision, Step, StepResult, build_objectives, read_views, to_device, union_of_needs
 from frugalclip.training.validation import Watch, divide
 
 
@@ -122,14 +123,28 @@ class Trainer:
         self.network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed).to(
             self.device
         )
-        objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch), seed=recipe.seed)
-        self.step_module = Step(self.network, objectives, precision=self.precision).to(self.device)
-        self.loader = self._loader()
+        run_dims = recipe.run_dims(mask=self.tokenizer.mask, samples=len(self.training))
+        objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch, **run_dims), seed=recipe.seed)
+        needs = union_of_needs(objectives.values())
+        teachers = build_teachers(
+            recipe.teachers,
+            needs,
+            texts=recipe.texts,
+            student=self.network,
+            tokenizer=self.tokenizer,
+            preprocess=recipe.preprocess,
+            manifest=self.training,
+        )
+        self.step_module = Step(self.network, objectives, teachers=teachers, precision=self.precision).to(self.device)
+        self.loader = self._loader(needs)
         steps = recipe.total_steps(self.loader.steps_per_epoch * recipe.batch)
         assert steps is not None, "the data is known here"
         self.steps = steps
         self.optimizer = build_optimizer(self.step_module.named_parameters(), recipe.optimizer)
-        self.rates = learning_rates(recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps)
+        self.rates = {
+            until: learning_rates(recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps, end=round(until * self.steps))
+            for until in {1.0, *(group["until"] for group in self.optimizer.param_groups)}
+        }
         data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
         self.model = Model(
             self.network,
@@ -140,6 +155,7 @@ class Trainer:
         )
         self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
         self.engine: Engine = build_engine(self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch)
+        self.episode = recipe.episode.steps(recipe.batch) if recipe.episode else 0  # steps
         if self.watch is not None:
             self.budget.meet(self.watch.faults)
         self.count_bad()
@@ -150,11 +166,21 @@ class Trainer:
     def _tokenizer(self) -> Tokenizer:
         return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))
 
-    def _loader(self) -> Loader:
-        recipe, needs = self.recipe, self.step_module.needs
-        check_views(needs, images=recipe.views, texts=recipe.texts)
-        images = {source_view(name) for name in needs.images}
-        texts = {source_view(name) for name in needs.texts}
+    def begin(self) -> None:
+        """What comes before a step: which objectives count, and, at the start of an episode, a look at the whole of it."""
+        self.step_module.move_to(self.step / self.steps)
+        if self.episode and self.step % self.episode == 0:
+            ahead = min(self.episode, self.steps - self.step)
+            self.step_module.begin_episode(lambda: self._batches(self.step, ahead))
+
+    def _batches(self, start: int, steps: int) -> Iterator[Batch]:
+        """The batches of some steps, with other views of the pictures than training will see."""
+        batches = self.loader.batches(start, stream="episode/")
+        return (to_device(next(batches), self.device) for _ in range(steps))
+
+    def _loader(self, needs: Needs) -> Loader:
+        recipe = self.recipe
+        images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
         return Loader(
             self.training,
             tokenizer=self.tokenizer,
@@ -187,6 +213,11 @@ class Trainer:
             name = "weight" if self.recipe.data.weights == "auto" else self.recipe.data.weights
             self.notes.append(f"rows are drawn in proportion to '{name}'; data.weights=none draws each once an epoch")
         return weights
+
+    def saved_teachers(self) -> nn.Module:
+        """The teachers that exist nowhere else."""
+        teachers = cast("dict[str, Teacher]", dict(self.step_module.teachers.items()))
+        return nn.ModuleDict({name: teacher for name, teacher in teachers.items() if teacher.is_saved()})
 
     def parameters(self) -> int:
         """Trained parameters of the model, without the objectives' heads."""
@@ -267,12 +298,13 @@ def train_run(
     with _stop_signals() as stop, _lost_peers_explained(trainer):
         while trainer.step < trainer.steps and not distributed.any_of(stop.is_set(), device=trainer.device):
             with trainer.stopwatch:
+                trainer.begin()
                 batch = to_device(next(batches), trainer.device)
-                rate = float(trainer.rates[trainer.step])
-                result = _update(trainer, batch, rate=rate, scaler=scaler)
+                rates = {until: float(values[trainer.step]) for until, values in trainer.rates.items()}
+                result = _update(trainer, batch, rates=rates, scaler=scaler)
                 trainer.step += 1
                 is_point = trainer.step in points
-                row = _row(trainer, result, rate=rate, with_monitors=is_point)
+                row = _row(trainer, result, rate=rates[1.0], with_monitors=is_point)
             row |= trainer.stopwatch.reading()
             if is_point and trainer.watch is not None:
                 row["evaluation"] = trainer.watch.measure(trainer.model)
@@ -331,7 +363,9 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
     run = trainer.run_directory
     last = run.last_checkpoint()
     if resume and last is not None:
-        state = restore_checkpoint(last, network=trainer.network, objectives=trainer.step_module.objectives, optimizer=trainer.optimizer)
+        state = restore_checkpoint(
+            last, network=trainer.network, objectives=trainer.step_module.objectives, teachers=trainer.saved_teachers(), optimizer=trainer.optimizer
+        )
         if state["data"] != trainer.training.fingerprint():
             raise DataError(f"the data of {run.path} has changed since step {state['step']:,}; train into a new --out, or restore the data.")
         trainer.step = state["step"]
@@ -353,9 +387,9 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
             listener.note(note)
 
 
-def _update(trainer: Trainer, batch: Batch, *, rate: float, scaler: torch.amp.GradScaler) -> StepResult:
+def _update(trainer: Trainer, batch: Batch, *, rates: dict[float, float], scaler: torch.amp.GradScaler) -> StepResult:
     """One optimiser step."""
-    set_learning_rate(trainer.optimizer, rate)
+    set_learning_rate(trainer.optimizer, rates)
     trainer.step_module.train()
     result = trainer.engine(batch)
     if not math.isfinite(float(result.loss.detach())):
@@ -394,6 +428,7 @@ def _save(trainer: Trainer) -> None:
             trainer.step,
             model=trainer.model,
             objectives=trainer.step_module.objectives,
+            teachers=trainer.saved_teachers(),
             optimizer=trainer.optimizer,
             state={
                 "seconds": trainer.stopwatch.seconds,

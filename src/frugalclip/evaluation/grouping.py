@@ -1,0 +1,131 @@
+"""How a representation lies in its space: whether what belongs together is together, and how far the modalities are apart.
+
+Source: ProtoCLIP, arXiv 2206.10996, section IV (`evaluations/analyze_features.py`, `zero_shot.py`): K-means on the embeddings of labelled pictures
+with as many clusters as classes, compared with the labels by the adjusted Rand index and the adjusted mutual information; the gap between the modalities
+is that of Liang et al. 2022, arXiv 2203.02053.
+"""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frugalclip.core.errors import DataError
+from frugalclip.core.numerics import kmeans
+from frugalclip.core.random import generator
+
+STEPS, RESTARTS = 100, 5  # of the clustering; ProtoCLIP: 100 and 5
+
+
+def modality_gap(images: Tensor, texts: Tensor) -> float:
+    """Distance between the mean picture and the mean text.
+
+    Args:
+        images: (batch, dim) unit vectors.
+        texts: (texts, dim) unit vectors.
+    """
+    return float((images.mean(dim=0) - texts.mean(dim=0)).norm())
+
+
+def self_similarity(features: Tensor, *, published: bool = False) -> float:
+    """Mean cosine within one modality.
+
+    Args:
+        features: (batch, dim) unit vectors.
+        published: as ProtoCLIP's code computes it: each row with itself counts too, and cosines of zero or less do not.
+    """
+    cosines = features @ features.T
+    if published:
+        return float(cosines[cosines > 0].mean())
+    rows = len(features)
+    return float((cosines.sum() - cosines.diagonal().sum()) / max(rows * (rows - 1), 1))
+
+
+def feature_spread(features: Tensor) -> float:
+    """Standard deviation of each of the coordinates (batch, dim) over the rows, mean over coordinates."""
+    return float(features.std(dim=0).mean())
+
+
+def grouping_scores(labels: Tensor, clusters: Tensor) -> dict[str, float]:
+    """Agreement of a clustering with labels.
+
+    The formulas of Hubert & Arabie 1985 and of Vinh et al., JMLR 2010, as scikit-learn computes them; written out, since evaluation runs where only
+    the core is installed.
+
+    Args:
+        labels: (samples,) int64.
+        clusters: (samples,) int64.
+
+    Returns:
+        `ari`, the adjusted Rand index, and `ami`, the adjusted mutual information with the arithmetic mean; 0 is chance, 1 is the same partition.
+    """
+    truth, found = (np.unique(codes.numpy(), return_inverse=True)[1] for codes in (labels, clusters))
+    table = np.zeros((truth.max() + 1, found.max() + 1))
+    np.add.at(table, (truth, found), 1)
+    return {"ari": _adjusted_rand(table), "ami": _adjusted_information(table)}
+
+
+def _adjusted_rand(table: np.ndarray) -> float:
+    """From counts (classes, clusters)."""
+    pairs: Callable[[np.ndarray], float] = lambda counts: float((counts * (counts - 1) / 2).sum())  # noqa: E731
+    together, rows, columns = pairs(table), pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
+    expected = rows * columns / max(pairs(table.sum(keepdims=True)), 1)
+    most = (rows + columns) / 2
+    return 1.0 if most == expected else (together - expected) / (most - expected)
+
+
+def _adjusted_information(table: np.ndarray) -> float:
+    """From counts (classes, clusters)."""
+    number = table.sum()
+    rows, columns = table.sum(axis=1), table.sum(axis=0)
+    entropy: Callable[[np.ndarray], float] = lambda counts: -float((counts / number * np.log(counts / number)).sum())  # noqa: E731
+    i, j = np.nonzero(table)
+    shared = table[i, j]
+    information = float((shared / number * np.log(number * shared / (rows[i] * columns[j]))).sum())
+    expected, most = _expected_information(rows, columns, number), (entropy(rows) + entropy(columns)) / 2
+    if len(rows) == len(columns) == 1 or len(rows) == len(columns) == number:
+        return 1.0  # both partitions are the trivial one
+    return (information - expected) / (most - expected)
+
+
+def _expected_information(rows: np.ndarray, columns: np.ndarray, number: float) -> float:
+    """Mean mutual information of partitions with these sizes at random: a sum over the hypergeometric distribution of each cell."""
+    log_factorial = torch.lgamma(torch.arange(int(number) + 1, dtype=torch.float64) + 1).numpy()
+    total = 0.0
+    for (a, times_a), (b, times_b) in itertools.product(_sizes(rows), _sizes(columns)):
+        shared = np.arange(max(1, a + b - int(number)), min(a, b) + 1)
+        log_share = (
+            log_factorial[a] + log_factorial[b] + log_factorial[int(number) - a] + log_factorial[int(number) - b] - log_factorial[int(number)]
+            - log_factorial[shared] - log_factorial[a - shared] - log_factorial[b - shared] - log_factorial[int(number) - a - b + shared]
+        )  # fmt: skip
+        total += times_a * times_b * float((shared / number * np.log(number * shared / (a * b)) * np.exp(log_share)).sum())
+    return total
+
+
+def _sizes(counts: np.ndarray) -> list[tuple[int, int]]:
+    """(size, how many have it)."""
+    sizes, times = np.unique(counts.astype(np.int64), return_counts=True)
+    return list(zip(sizes.tolist(), times.tolist(), strict=True))
+
+
+def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, float]:
+    """Cluster features into as many groups as there are labels and compare.
+
+    Args:
+        features: (samples, dim) unit vectors.
+        labels: (samples,) int64.
+        seed: of the clustering's random starts.
+
+    Returns:
+        `ari` and `ami`, in [-1, 1], near 0 by chance.
+
+    Raises:
+        DataError: when all samples carry one label.
+    """
+    classes = len(np.unique(labels.numpy()))
+    if classes < 2:
+        raise DataError(f"all {len(labels):,} samples carry one label, so there is nothing to group; choose another --label-field.")
+    found = kmeans(features.float(), classes, steps=STEPS, restarts=RESTARTS, generator=generator(seed, "grouping"))
+    return grouping_scores(labels, torch.as_tensor(found.labels))

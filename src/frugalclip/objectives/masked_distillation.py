@@ -1,0 +1,98 @@
+"""Predict, from the visible patches of a picture, what a slowly moving copy of the tower sees at the hidden ones.
+
+Source: MaskCLIP (Dong et al., arXiv 2208.12262, section 3.2), the baseline of A-CLIP. There is no public code, so nothing here is proven against
+the authors: the objective is experimental. Recalled from the paper: 75 % of the patches are hidden, a decoder of one transformer layer, targets are
+soft assignments of the teacher's patch features by an online tokeniser (a linear head and its moving average), weight 0.05. Three different papers
+bear the name MaskCLIP; this is the one on masked self-distillation.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from frugalclip.core.averages import follow, momentum_at
+from frugalclip.core.random import uniform
+from frugalclip.functional import unit
+from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views
+from frugalclip.towers.blocks import Block, LayerGates
+
+
+class Config(ObjectiveConfig):
+    view: str = Field("main", description="image view; the visible part is called VIEW@visible")
+    hidden: float = Field(0.75, gt=0, lt=1, description="share of the patches that are hidden; paper: 0.75")
+    teacher: str = Field("ema", description="name of the teacher, which sees the whole view")
+    codes: int = Field(1024, gt=1, description="entries of the online tokeniser")
+    temperature: float = Field(0.1, gt=0, description="of the student's and the teacher's assignments")
+    momentum: tuple[float, float] = Field((0.999, 0.9999), description="of the tokeniser's average; paper: 0.999 rising to 0.9999")
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy between the teacher's and the student's assignments.
+
+    Args:
+        student: (places, codes) logits.
+        teacher: (places, codes) logits; no gradient flows into them.
+        temperature: divides both.
+
+    Returns:
+        () mean over places in nats; ln(codes) where the student is indifferent.
+    """
+    targets = torch.softmax(teacher.detach().float() / temperature, dim=1)
+    return -(targets * torch.log_softmax(student.float() / temperature, dim=1)).sum(dim=1).mean()
+
+
+class MaskedDistillation(Objective):
+    Config = Config
+
+    def __init__(self, config: Config, dims: Dims) -> None:
+        super().__init__(config, dims)
+        self.config = config
+        width, self.patches = dims.image_width, dims.patch_grid[0] * dims.patch_grid[1]
+        self.visible = max(1, math.floor(self.patches * (1 - config.hidden)))
+        head_dim = next(size for size in (64, 32, 16, 8, 1) if width % size == 0)
+        self.blank = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)  # stands at every hidden place
+        self.places = nn.Parameter(torch.randn(1, self.patches, width) * width**-0.5)
+        self.decoder = Block(width, heads=width // head_dim, head_dim=head_dim, neurons=4 * width, activation="gelu")
+        self.tokeniser = nn.Linear(width, config.codes, bias=False)
+        self.average = copy.deepcopy(self.tokeniser).requires_grad_(False)
+
+    def needs(self) -> Needs:
+        view, seen = self.config.view, f"{self.config.teacher}:{self.config.view}"
+        visible = f"{view}@visible"
+        return Needs(images=frozenset({visible}), tokens=frozenset({visible, seen}), teachers=frozenset({seen}))
+
+    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+        turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
+        counters = np.stack([batch.rows.cpu().numpy(), turns.cpu().numpy()], axis=1)
+        draws = torch.from_numpy(uniform(self.dims.seed, f"visible/{self.config.view}", counters, self.patches)).to(batch.rows.device)
+        return {f"{self.config.view}@visible": Selection(keep=draws.argsort(dim=1)[:, : self.visible].sort(dim=1).values)}
+
+    def forward(self, views: Views) -> Outcome:
+        c = self.config
+        name = f"{c.view}@visible"
+        seen, keep = views.images[name].tokens, views.selections[name].keep
+        truth = views.targets[c.teacher].images[c.view].tokens
+        assert seen is not None, "asked for in needs"
+        assert truth is not None, "asked for in needs"
+        assert keep is not None, "made in prepare"
+        seen, truth = seen[:, seen.shape[1] - self.visible :], truth[:, truth.shape[1] - self.patches :]  # without [CLS]
+        x = self.blank.expand(len(seen), self.patches, -1).to(seen.dtype)
+        x = x.scatter(1, keep[:, :, None].expand(-1, -1, seen.shape[2]), seen) + self.places.to(seen.dtype)
+        x, _ = self.decoder(x, mask=None, gates=LayerGates(), with_attention=False)
+        is_hidden = torch.ones(len(seen), self.patches, dtype=torch.bool, device=seen.device).scatter(1, keep, False)
+        student = self.tokeniser(unit(x[is_hidden]))  # (places, codes)
+        with torch.no_grad():
+            teacher = self.average(unit(truth[is_hidden]))
+        loss = distillation_loss(student, teacher, temperature=c.temperature)
+        agreement = (student.detach().argmax(dim=1) == teacher.argmax(dim=1)).float().mean()
+        return Outcome(loss, {"chance": torch.tensor(float(c.codes)).log(), "accuracy": agreement})
+
+    def after_step(self, views: Views) -> None:
+        """The tokeniser's average follows it."""
+        start, end = self.config.momentum
+        follow(self.average, self.tokeniser, momentum=momentum_at(views.progress, start=start, end=end))

@@ -1,0 +1,103 @@
+"""Guess the masked words of a caption from the rest.
+
+Source: BERT, arXiv 1810.04805, section 3.1, task 1 (15 % of the tokens are chosen; of these 80 % become the mask token, 10 % a random one,
+10 % stay), as the text self-supervision of DeCLIP (arXiv 2110.05208, section 3.2, TSS). Start, end and padding are never chosen. DeCLIP's text
+tower is causal, so it guesses from what comes before; a bidirectional tower (`model.text.attention`) guesses from both sides. Masked places are
+picked out before the product with the vocabulary; the released code multiplies all of them and then throws most away.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frugalclip.core.distributed import mean_over_processes
+from frugalclip.core.random import uniform
+from frugalclip.core.types import Tokens
+from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views
+
+IGNORED = -100  # label of a place where nothing is to be guessed
+
+
+class Config(ObjectiveConfig):
+    text: str = Field("caption", description="text view; the view with masked words is called VIEW@masked, and other objectives may read it too")
+    probability: float = Field(0.15, gt=0, lt=1, description="share of the words that are to be guessed; BERT: 0.15")
+    masked: float = Field(0.8, ge=0, le=1, description="share of these that become the mask token; BERT: 0.8")
+    replaced: float = Field(0.1, ge=0, le=1, description="share of these that become a random token; BERT: 0.1. The rest stay as they are")
+
+
+def mask_tokens(tokens: Tokens, draws: Tensor, *, config: Config, mask: int, vocabulary: int) -> Selection:
+    """Choose what is to be guessed and cover it.
+
+    Args:
+        tokens: of the batch; the first token of each text is its start and the last its end.
+        draws: (batch, 3 * length) uniform numbers in [0, 1): whether a place is chosen, what becomes of it, and the random token.
+        config: shares.
+        mask: id of the mask token; where a text has it already, it is left alone.
+        vocabulary: ids to draw random tokens from.
+
+    Returns:
+        ids (batch, length) after replacement, and labels (batch, length): the true id where one is to be guessed, -100 elsewhere.
+    """
+    chosen, fate, random = draws.to(tokens.ids.device).chunk(3, dim=1)
+    places = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+    is_word = (places > 0) & (places < tokens.lengths[:, None] - 1) & (tokens.ids != mask)  # (batch, length)
+    is_chosen = is_word & (chosen < config.probability)
+    labels = tokens.ids.masked_fill(~is_chosen, IGNORED)
+    ids = tokens.ids.masked_fill(is_chosen & (fate < config.masked), mask)
+    is_random = is_chosen & (fate >= config.masked) & (fate < config.masked + config.replaced)
+    return Selection(ids=torch.where(is_random, (random * vocabulary).long(), ids), labels=labels)
+
+
+def masked_text_loss(hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of guessed tokens, summed over the places that are to be guessed.
+
+    Args:
+        hidden: (batch, length, width) token outputs.
+        labels: (batch, length) int64, -100 where nothing is to be guessed.
+        weight: (vocab, width) of the output layer.
+        bias: (vocab,) of the output layer.
+
+    Returns:
+        () sum in nats, () how many were guessed, and () how many of them right; divide the first by the second for the mean.
+    """
+    is_masked = labels != IGNORED
+    truth = labels[is_masked]  # (guesses,)
+    logits = F.linear(hidden[is_masked], weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))  # (guesses, vocab)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(logits, truth, reduction="sum"), truth.new_tensor(len(truth)), (logits.detach().argmax(dim=1) == truth).sum()
+
+
+class MaskedText(Objective):
+    Config = Config
+
+    def __init__(self, config: Config, dims: Dims) -> None:
+        super().__init__(config, dims)
+        self.config = config
+        self.view = f"{config.text}@masked"
+        self.output = nn.Linear(dims.text_width, dims.vocabulary)
+        nn.init.normal_(self.output.weight, std=0.02)
+        nn.init.zeros_(self.output.bias)
+
+    def needs(self) -> Needs:
+        return Needs(texts=frozenset({self.view}), tokens=frozenset({self.view}))
+
+    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+        tokens = batch.texts[self.config.text]
+        turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
+        counters = np.stack([batch.rows.cpu().numpy(), turns.cpu().numpy()], axis=1)
+        draws = uniform(self.dims.seed, f"masked/{self.config.text}", counters, 3 * self.dims.context)
+        # each place has its own numbers, however long the batch's longest text is
+        kept = np.concatenate([part[:, : tokens.ids.shape[1]] for part in np.split(draws, 3, axis=1)], axis=1)
+        return {self.view: mask_tokens(tokens, torch.from_numpy(kept), config=self.config, mask=self.dims.mask, vocabulary=self.dims.vocabulary)}
+
+    def forward(self, views: Views) -> Outcome:
+        hidden, labels = views.texts[self.view].tokens, views.selections[self.view].labels
+        assert hidden is not None, "asked for in needs"
+        assert labels is not None, "made in prepare"
+        total, guesses, right = masked_text_loss(hidden, labels, self.output.weight, self.output.bias)
+        everywhere = mean_over_processes(guesses.float()).clamp(min=1 / 1024)  # of all processes, so that N of them weigh words as one would
+        return Outcome(total / everywhere, {"accuracy": right / guesses.clamp(min=1), "guesses": guesses.float()})

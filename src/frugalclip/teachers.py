@@ -1,0 +1,236 @@
+"""Teachers: encoders that give targets and are not trained, behind one interface.
+
+An average of the student (`from: ema`), a model whose weights stay (`from: MODEL`), or vectors computed before (`from: STORE`). An objective
+names what it reads as `teacher:view`; the step asks each teacher for exactly that, without gradient, before the student encodes anything.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frugalclip.core.averages import follow, momentum_at
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.types import Batch, Encoded, Needs, Views
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.store import Store
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.data.views import Preprocess
+from frugalclip.models import Model, load
+from frugalclip.towers.dual import DualEncoder
+
+EMA = "ema"
+
+
+class TeacherConfig(Settings):
+    """The keys of `teachers.<name>` in a recipe."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    source: str = Field(EMA, alias="from", description="ema, a model (run directory or checkpoint), or an embedding store of the training data")
+    momentum: tuple[float, float] = Field(
+        (0.996, 1.0), description="of an average, on a cosine from the start to the end of the run; A-CLIP: 0.996 to 1"
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a step wants of one teacher: names of views, without the teacher's own."""
+
+    images: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    tokens: frozenset[str] = frozenset()
+    attention: frozenset[str] = frozenset()
+
+
+def teacher_of(name: str) -> str:
+    """The teacher in `teacher:view`."""
+    return name.partition(":")[0]
+
+
+def asked_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> Asked:
+    """What some needs want of one teacher.
+
+    Args:
+        teacher: its name.
+        needs: of the objectives.
+        texts: the recipe's text views; what else is named is an image view.
+    """
+    of: dict[str, frozenset[str]] = {}
+    for kind in ("teachers", "tokens", "attention"):
+        of[kind] = frozenset(name.partition(":")[2] for name in getattr(needs, kind) if ":" in name and teacher_of(name) == teacher)
+    is_text = frozenset(texts)
+    return Asked(images=of["teachers"] - is_text, texts=of["teachers"] & is_text, tokens=of["tokens"], attention=of["attention"])
+
+
+class Teacher(nn.Module, ABC):
+    """Something that gives targets. Abstract: every subclass is final."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__()
+        self.asked = asked
+
+    @abstractmethod
+    def look(self, batch: Batch) -> Views:
+        """What the teacher says of a batch: the views it was asked for, without gradient."""
+
+    def after_step(self, student: DualEncoder, *, progress: float) -> None:
+        """Move on after an optimiser step; `progress` is the share of the run that lies behind."""
+
+    def is_saved(self) -> bool:
+        """Whether a checkpoint must hold this teacher's weights."""
+        return False
+
+
+class _Encoding(Teacher):
+    """A teacher with towers of its own."""
+
+    def __init__(self, asked: Asked, network: DualEncoder) -> None:
+        super().__init__(asked)
+        self.image = network.image if asked.images else None
+        self.text = network.text if asked.texts else None
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "_Encoding":
+        """A teacher is never in training mode."""
+        return super().train(False)  # pyright: ignore[reportReturnType]
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> Views:
+        """Encode the views asked for."""
+        images, texts = {}, {}
+        for name in sorted(self.asked.images):
+            assert self.image is not None, "kept where pictures are asked for"
+            pixels = self._pixels(batch.images[name])
+            images[name] = self.image(pixels, **self._wishes(name))
+        for name in sorted(self.asked.texts):
+            assert self.text is not None, "kept where texts are asked for"
+            texts[name] = self.text(batch.texts[name], with_tokens=name in self.asked.tokens)
+        return Views(images=images, texts=texts, scale=torch.ones(()))
+
+    def _wishes(self, name: str) -> dict[str, bool]:
+        wishes = {"with_tokens": name in self.asked.tokens, "with_attention": name in self.asked.attention}
+        return {key: value for key, value in wishes.items() if value}
+
+    def _pixels(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+
+class EmaTeacher(_Encoding):
+    """An exponential moving average of the student; at the start its copy."""
+
+    def __init__(self, asked: Asked, student: DualEncoder, *, momentum: tuple[float, float]) -> None:
+        super().__init__(asked, copy.deepcopy(student))
+        self.momentum = momentum
+
+    def after_step(self, student: DualEncoder, *, progress: float) -> None:
+        """Follow the student's towers."""
+        momentum = momentum_at(progress, start=self.momentum[0], end=self.momentum[1])
+        for own, theirs in ((self.image, student.image), (self.text, student.text)):
+            if own is not None:
+                follow(own, theirs, momentum=momentum)
+
+    def is_saved(self) -> bool:
+        """An average exists nowhere else."""
+        return True
+
+
+class FrozenTeacher(_Encoding):
+    """A model whose weights stay as they are; it sees the student's views at its own resolution and normalisation."""
+
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, asked: Asked, model: Model, *, preprocess: Preprocess) -> None:
+        super().__init__(asked, model.network)
+        own, theirs = model.preprocess, preprocess
+        self.size = own.size
+        self.register_buffer("gain", (torch.tensor(theirs.std) / torch.tensor(own.std))[:, None, None], persistent=False)
+        self.register_buffer("shift", ((torch.tensor(theirs.mean) - torch.tensor(own.mean)) / torch.tensor(own.std))[:, None, None], persistent=False)
+
+    def _pixels(self, pixels: Tensor) -> Tensor:
+        if pixels.shape[-1] != self.size:
+            pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        return pixels * self.gain + self.shift
+
+
+class StoredTeacher(Teacher):
+    """Vectors that were computed before, found by the sample's row and read as they are needed; a text's is the first one of its sample."""
+
+    def __init__(self, asked: Asked, store: Store, manifest: Manifest) -> None:
+        super().__init__(asked)
+        store.require(kinds=[*(["image"] if asked.images else []), *(["text"] if asked.texts else [])])
+        self.store = store
+        self.rows = store.rows_for(manifest.ids, texts=[list(one) for one in manifest.captions()] if asked.texts else None)  # (samples,)
+
+    def look(self, batch: Batch) -> Views:
+        """The vectors of the batch's rows; zeros where a picture has none."""
+        rows, device = self.rows[batch.rows.cpu().numpy()], batch.rows.device
+
+        def encoded(vectors: np.ndarray) -> Encoded:
+            tensor = torch.from_numpy(vectors).to(device)  # (batch, dim)
+            return Encoded(None, tensor, tensor)
+
+        images = {name: encoded(self.store.vectors("image", rows, fill=0.0)) for name in self.asked.images}
+        texts = {}
+        if self.asked.texts:
+            found = self.store.ragged("text", rows)
+            texts = dict.fromkeys(self.asked.texts, encoded(found.values[found.offsets[:-1]]))
+        return Views(images=images, texts=texts, scale=torch.ones(()))
+
+
+def build_teachers(
+    configs: Mapping[str, TeacherConfig],
+    needs: Needs,
+    *,
+    texts: Iterable[str],
+    student: DualEncoder,
+    tokenizer: Tokenizer,
+    preprocess: Preprocess,
+    manifest: Manifest,
+) -> dict[str, Teacher]:
+    """The teachers that some objective reads.
+
+    Args:
+        configs: the recipe's `teachers`; `ema` need not be in it.
+        needs: of all objectives.
+        texts: names of the recipe's text views.
+        student: what an average follows.
+        tokenizer: of the student; a frozen text tower must read the same ids.
+        preprocess: of the student.
+        manifest: the training data, for stored vectors.
+
+    Raises:
+        RecipeError: for a name that the recipe does not explain, or a teacher that cannot give what is asked of it.
+    """
+    known = {EMA: TeacherConfig(), **configs}
+    texts = tuple(texts)
+    built: dict[str, Teacher] = {}
+    for name in sorted({teacher_of(one) for one in needs.teachers}):
+        if name not in known:
+            raise RecipeError(f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} Add it under 'teachers:'.")
+        asked, config = asked_of(name, needs, texts=texts), known[name]
+        if config.source == EMA:
+            built[name] = EmaTeacher(asked, student, momentum=config.momentum)
+        elif (Path(config.source) / "store.json").is_file():
+            if asked.tokens or asked.attention:
+                raise RecipeError(f"teachers.{name} is a store, which holds one vector a sample; tokens and attention need from: ema or a model.")
+            built[name] = StoredTeacher(asked, Store.open(config.source), manifest)
+        else:
+            model = load(config.source)
+            if asked.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
+                raise RecipeError(
+                    f"teachers.{name} ({config.source}) reads texts with another tokenizer than this recipe; embed the captions with it "
+                    f"('frugalclip embed {config.source} DATA --out STORE') and set teachers.{name}.from=STORE, or train with its tokenizer."
+                )
+            built[name] = FrozenTeacher(asked, model, preprocess=preprocess)
+    return built
