@@ -14,7 +14,7 @@ from frugalclip.towers.resnet import ResidualBlock, ResNet, ResNetConfig
 
 
 def small(**settings: object) -> ResNet:
-    tower = ResNetConfig.model_validate({"width": 64, "blocks": [1, 2], "resolution": 16} | settings).build(dim=24)
+    tower = ResNetConfig.model_validate({"kind": "resnet", "width": 64, "blocks": [1, 2], "resolution": 16} | settings).build(dim=24)
     tower.reset(generator(0, "test"))
     return tower.double().eval()
 

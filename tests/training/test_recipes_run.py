@@ -14,8 +14,11 @@ SMALL = [name for name in known_recipes() if load_recipe(name).run_here]
 
 @pytest.mark.parametrize("name", SMALL)
 def test_two_steps(name: str, squares: Path, tmp_path: Path):
-    own_data = [f"data={squares}", "data.where=null", "data.validation=none", "texts=null", "evaluation.label_field=null"]
-    positives = ["objectives.contrastive.positives=caption"] if name == "demo" else []  # its own fields are the sample's
-    recipe = load_recipe(name, [*own_data, *positives, "batch=8", "steps=2", "model.image.depth=1", "model.text.depth=1"])
+    shipped = load_recipe(name)
+    own = [f"data={squares}", "data.where=null", "data.validation=none", "evaluation.label_field=null", "batch=8", "steps=2"]
+    own += [f"texts.{text}.fields=[]" for text in shipped.texts]  # the sample has fields that other data has not
+    own += [f"objectives.{key}.positives=caption" for key, one in shipped.objectives.items() if getattr(one, "positives", ())]
+    own += [f"model.{tower}.depth=1" for tower in ("image", "text") if getattr(getattr(shipped.model, tower), "depth", 0) > 1]
+    recipe = load_recipe(name, own)
     result = train_run(recipe, open_data(squares), RunDirectory(tmp_path))
     assert result.is_finished and [row["step"] for row in RunDirectory(tmp_path).rows()] == [1, 2]

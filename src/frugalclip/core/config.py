@@ -196,7 +196,7 @@ def _settings_at(settings: type[BaseModel], location: Sequence[str]) -> type[Bas
     for part in location:
         options = [o for o in _members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
         if part.startswith(KIND):
-            current = next(o for o in options if o.model_fields["kind"].default == part.removeprefix(KIND))
+            current = next(o for o in options if part.removeprefix(KIND) in typing.get_args(o.model_fields["kind"].annotation))
             continue
         named = [o for o in options if part in o.model_fields]
         if named:
@@ -225,7 +225,7 @@ def by_kind(*names: str) -> Discriminator:
     """Settings of several kinds under one name: the key `kind` says which, and the first is meant where it is left out.
 
     Args:
-        names: known kinds; the settings of each are marked with `of_kind` and have their name as the default of a field `kind`.
+        names: known kinds; the settings of each are marked with `of_kind` and have a field `kind`, whose default is the first kind or nothing.
 
     Returns:
         What pydantic needs beside the union of the settings.

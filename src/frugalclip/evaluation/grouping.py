@@ -1,8 +1,8 @@
 """How a representation lies in its space: whether what belongs together is together, and how far the modalities are apart.
 
-Source: ProtoCLIP, arXiv 2206.10996, section IV (`evaluations/analyze_features.py`, `zero_shot.py`): K-means on the embeddings of labelled pictures
-with as many clusters as classes, compared with the labels by the adjusted Rand index and the adjusted mutual information; the gap between the modalities
-is that of Liang et al. 2022, arXiv 2203.02053.
+Source: ProtoCLIP, arXiv 2206.10996, section IV (`evaluations/analyze_features.py`, `zero_shot.py`): K-means on the embeddings of labelled
+pictures with as many clusters as classes, compared with the labels by the adjusted Rand index and the adjusted mutual information; the gap between
+the modalities is that of Liang et al. 2022, arXiv 2203.02053.
 """
 
 import itertools

@@ -29,7 +29,7 @@ GROUPS = 8
 class ResNetConfig(Settings):
     """Settings of a convolutional image tower."""
 
-    kind: Literal["resnet"] = "resnet"
+    kind: Literal["resnet"]  # without a default, so that it is always written down
     size: str | None = Field(None, description="named width and blocks: nano, micro, tiny, small, base")
     width: int = Field(0, ge=0, description="channels of the last stage; each stage before has half of the next. 0: from size")
     blocks: tuple[int, ...] = Field((), description="residual blocks of each stage; the first of a stage halves height and width")
