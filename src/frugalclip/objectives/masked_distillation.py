@@ -80,9 +80,10 @@ class MaskedDistillation(Objective):
         assert seen is not None, "asked for in needs"
         assert truth is not None, "asked for in needs"
         assert keep is not None, "made in prepare"
-        seen, truth = seen[:, seen.shape[1] - self.visible :], truth[:, truth.shape[1] - self.patches :]  # without [CLS]
-        x = self.blank.expand(len(seen), self.patches, -1).to(seen.dtype)
-        x = x.scatter(1, keep[:, :, None].expand(-1, -1, seen.shape[2]), seen) + self.places.to(seen.dtype)
+        own = self.blank.dtype  # towers may compute in less
+        seen, truth = seen[:, seen.shape[1] - self.visible :].to(own), truth[:, truth.shape[1] - self.patches :].to(own)  # without [CLS]
+        x = self.blank.expand(len(seen), self.patches, -1)
+        x = x.scatter(1, keep[:, :, None].expand(-1, -1, seen.shape[2]), seen) + self.places
         x, _ = self.decoder(x, mask=None, gates=LayerGates(), with_attention=False)
         is_hidden = torch.ones(len(seen), self.patches, dtype=torch.bool, device=seen.device).scatter(1, keep, False)
         student = self.tokeniser(unit(x[is_hidden]))  # (places, codes)

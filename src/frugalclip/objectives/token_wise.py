@@ -62,7 +62,8 @@ class TokenWise(Objective):
         assert patches is not None, "asked for in needs"
         assert words is not None, "asked for in needs"
         is_word = words.detach().abs().amax(dim=2) > 0  # towers give zeros at padding
-        images, texts = unit(self.image_map(patches)), unit(self.text_map(words))
+        kind = self.image_map.weight.dtype  # towers may compute in less
+        images, texts = unit(self.image_map(patches.to(kind))), unit(self.text_map(words.to(kind)))
         scale, own = self.log_scale.exp(), own_rows(len(images), device=images.device)
         to_text = scale * self._similarities(images, gather(texts), gather(is_word))[0]
         to_image = scale * self._similarities(gather(images), texts, is_word)[1].T
