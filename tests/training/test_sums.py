@@ -1,0 +1,163 @@
+"""What holds for every published sum: parts equal the whole, two processes equal one, resuming equals not having stopped, weight 0 equals absent."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.records import RunDirectory
+from frugalclip.core.types import Batch
+from frugalclip.data.sources import open_data
+from frugalclip.training.engine import build_engine
+from frugalclip.training.recipe import load_recipe
+from frugalclip.training.step import Step
+from frugalclip.training.trainer import train_run
+
+from .sums import SUMS, full_step, part, whole_batch
+
+STEPS = 3
+
+
+def walk(step: Step, *, rows: slice = slice(None), micro_batch: int | None = None) -> dict[str, Tensor]:
+    """Gradients of some steps in a row without an optimiser, and every buffer at the end; an episode begins before the second."""
+    batches = [part(whole_batch(turn=turn), rows) for turn in range(STEPS)]
+    engine = build_engine(step, batch=16, micro_batch=micro_batch)
+    found: dict[str, Tensor] = {}
+    for turn, batch in enumerate(batches):
+        step.move_to(turn / STEPS)
+        if turn == 1:
+            step.begin_episode(lambda batch=batch: [batch])
+        step.zero_grad(set_to_none=True)
+        result = engine(batch)
+        engine.backward(result.loss)
+        step.after_step(result.views)
+        found |= {f"{turn}/{name}": p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
+    return found | {f"buffer/{name}": tensor.clone() for name, tensor in step.named_buffers() if "bias_acts" not in name}
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], *, rtol: float, atol: float) -> None:
+    assert one.keys() == other.keys() and len(one) > 60
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("case", SUMS)
+def test_parts_give_the_gradient_of_the_whole(case: str):
+    whole = walk(full_step(SUMS[case]))
+    assert_equal(whole, walk(full_step(SUMS[case]), micro_batch=5), rtol=1e-9, atol=1e-10)
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for case in SUMS:
+        for micro_batch in (None, 3):
+            found = walk(full_step(SUMS[case]), rows=slice(8 * rank, 8 * rank + 8), micro_batch=micro_batch)
+            if rank == 0:
+                save_file(found, f"{folder}/{case} {micro_batch}.safetensors")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    mp.spawn(process, args=(str(folder),), nprocs=2)  # pyright: ignore
+    return folder
+
+
+@pytest.mark.timeout(300)  # the first one waits for two processes that load torch
+@pytest.mark.parametrize("micro_batch", [None, 3])
+@pytest.mark.parametrize("case", SUMS)
+def test_two_processes_give_the_gradients_and_the_state_of_one(case: str, micro_batch: int | None, of_two_processes: Path):
+    assert_equal(walk(full_step(SUMS[case])), load_file(of_two_processes / f"{case} {micro_batch}.safetensors"), rtol=1e-5, atol=1e-11)
+
+
+@pytest.mark.parametrize("case", SUMS)
+def test_terms_of_weight_zero_are_absent(case: str):
+    plain = full_step({"contrastive": {}})
+    silent = full_step({name: settings | {"weight": 0} for name, settings in SUMS[case].items()} | {"contrastive": {}})
+    assert silent.needs == plain.needs and not silent.teachers
+    assert_equal_weights(plain, silent)
+
+
+def assert_equal_weights(one: Step, other: Step) -> None:
+    for engine_step in (one, other):
+        engine_step(whole_batch()).loss.backward()
+    theirs = dict(other.named_parameters())
+    for name, parameter in one.named_parameters():
+        assert torch.equal(parameter, theirs[name])
+        assert parameter.grad is not None
+        assert theirs[name].grad is not None
+        assert torch.equal(parameter.grad, theirs[name].grad)
+
+
+RECIPES = ["slip", "declip", "aclip", "protoclip", "two-stage", "defilip", "maskclip"]
+
+
+def small(name: str, squares: Path, *more: str) -> Any:
+    """A shipped recipe on the coloured squares: 20 steps, an episode that ends between checkpoints."""
+    own = [f"data={squares}", "data.where=split=train", "data.validation=none", "batch=8", "steps=20", "precision=fp32"]
+    own += ["model.image.size=nano", "model.image.depth=1", "model.image.resolution=32", "model.text.depth=1", "checkpoints.every=7", "checkpoints.keep=9"]
+    if name == "protoclip":
+        own += ["episode.samples=40", "objectives.prototypes.number=5", "objectives.prototypes.during=[0.1,0.9]"]
+    if "declip" in name or name == "defilip":
+        own += ["objectives.neighbours.size=100"]  # around its end more than once
+    return load_recipe(name, [*own, *more])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopped(name: str, squares: Path, tmp_path: Path):
+    recipe, data = small(name, squares), open_data(squares)
+    run = RunDirectory(tmp_path / "run")
+    train_run(recipe, data, run)
+    rows = [{k: v for k, v in row.items() if "seconds" not in k} for row in run.rows()]
+    before = {path.name: path.read_bytes() for path in run.checkpoint(20).glob("*.safetensors")}
+    for step in (14, 20):
+        shutil.rmtree(run.checkpoint(step))
+    train_run(recipe, data, run, resume=True)
+    assert [{k: v for k, v in row.items() if "seconds" not in k} for row in run.rows()] == rows
+    assert {path.name: path.read_bytes() for path in run.checkpoint(20).glob("*.safetensors")} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("protoclip", "objectives.prototypes.number=900", "an episode has 40 samples; set fewer"),
+        ("protoclip", "episode=null", "clusters every episode, and the recipe has none; set episode.samples, such as"),
+        ("aclip", "objectives.attentive_mask.block=3", "block 3 does not divide the 4 x 4 patches of a view; set block: 1"),
+        ("aclip", "objectives.attentive_mask.weight=0", "main@kept is read, but no objective makes it"),
+        ("aclip", "objectives.attentive_mask.teacher=ema2", "teachers.ema2 is read by an objective but not in the recipe; did you mean 'ema'?"),
+        ("slip", "views.third=null", "views.third is read by an objective but not in the recipe"),
+        ("declip", "texts.augmented=null", "texts.augmented is read by an objective but not in the recipe"),
+    ],
+)
+def test_what_cannot_be_is_said_with_the_next_step(name: str, setting: str, said: str, squares: Path, tmp_path: Path):
+    with pytest.raises(RecipeError) as error:
+        train_run(small(name, squares, setting), open_data(squares), RunDirectory(tmp_path / "run"))
+    assert said in str(error.value)
+
+
+def test_objectives_count_in_their_part_of_the_run_only(squares: Path, tmp_path: Path):
+    run = RunDirectory(tmp_path / "run")
+    train_run(small("two-stage", squares), open_data(squares), run)
+    first, second = list(run.rows())[:10], list(run.rows())[10:]
+    assert all("simsiam/loss" in row and "contrastive/loss" not in row for row in first)
+    assert all("simsiam/loss" not in row and "contrastive/loss" in row for row in second)
+
+
+def test_captions_of_one_word_are_trained_on():
+    step = full_step(SUMS["declip"])
+    batch = whole_batch()
+    short = Batch(**{**vars(batch), "texts": {name: type(one)(one.ids[:, :2], torch.full((16,), 2)) for name, one in batch.texts.items()}})
+    result = step(short)
+    result.loss.backward()
+    assert result.logs["masked_text/guesses"] == 0 and result.logs["masked_text/loss"] == 0 and torch.isfinite(result.loss)
