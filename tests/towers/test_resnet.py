@@ -42,7 +42,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates():
 def test_a_new_block_is_its_shortcut():
     tower = small()
     block = tower.stages[2]
-    assert isinstance(block, ResidualBlock) and block.widen is None
+    assert isinstance(block, ResidualBlock) and block.shortcut is None
     x = torch.randn(2, 64, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(block(x), x)
 

@@ -87,6 +87,14 @@ def crop_scores(scores: Tensor, around: Tensor, box: Tensor, *, grid: tuple[int,
     return (down @ plane @ across.transpose(1, 2)).flatten(1)
 
 
+def mirrored_scores(scores: Tensor, is_mirrored: Tensor | None, *, grid: tuple[int, int]) -> Tensor:
+    """Swap left and right of (batch, patches) scores where `is_mirrored` (batch,) says so; None is nowhere."""
+    if is_mirrored is None:
+        return scores
+    plane = scores.view(len(scores), *grid)
+    return torch.where(is_mirrored[:, None, None], plane.flip(2), plane).flatten(1)
+
+
 def block_scores(scores: Tensor, *, grid: tuple[int, int], block: int) -> Tensor:
     """(batch, patches) to (batch, blocks): the mean score of each block of block x block patches."""
     rows, columns = grid
@@ -144,11 +152,9 @@ class AttentiveMask(Objective):
         scores = targets[c.teacher].images[c.around].attention
         assert scores is not None, "asked for in needs"
         side = math.isqrt(scores.shape[1])
+        scores = mirrored_scores(scores, batch.mirrored.get(c.around), grid=(side, side))  # as the picture lies
         scores = crop_scores(scores, batch.boxes[c.around], batch.boxes[view], grid=self.grid, around_grid=(side, side))
-        if view in batch.mirrored:  # the teacher saw the picture as it is
-            plane = scores.view(-1, *self.grid)
-            scores = torch.where(batch.mirrored[view][:, None, None], plane.flip(2), plane).flatten(1)
-        return block_scores(scores, grid=self.grid, block=c.block)
+        return block_scores(mirrored_scores(scores, batch.mirrored.get(view), grid=self.grid), grid=self.grid, block=c.block)
 
     def _drawn(self, batch: Batch, view: str) -> Tensor:
         """(batch, blocks) numbers that keep blocks at random, or all but those around a random place."""

@@ -42,8 +42,9 @@ def distillation_loss(student: Tensor, teacher: Tensor, *, temperature: float) -
     Returns:
         () mean over places in nats; ln(codes) where the student is indifferent.
     """
-    targets = torch.softmax(teacher.detach().float() / temperature, dim=1)
-    return -(targets * torch.log_softmax(student.float() / temperature, dim=1)).sum(dim=1).mean()
+    student, teacher = (logits if logits.dtype == torch.float64 else logits.float() for logits in (student, teacher.detach()))
+    targets = torch.softmax(teacher / temperature, dim=1)
+    return -(targets * torch.log_softmax(student / temperature, dim=1)).sum(dim=1).mean()
 
 
 class MaskedDistillation(Objective):
@@ -53,7 +54,7 @@ class MaskedDistillation(Objective):
         super().__init__(config, dims)
         self.config = config
         width, self.patches = dims.image_width, dims.patch_grid[0] * dims.patch_grid[1]
-        self.visible = max(1, math.floor(self.patches * (1 - config.hidden)))
+        self.visible = max(1, math.floor(self.patches * (1 - config.hidden) + 1e-9))  # 1 - 0.8 is a little less than 0.2
         head_dim = next(size for size in (64, 32, 16, 8, 1) if width % size == 0)
         self.blank = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)  # stands at every hidden place
         self.places = nn.Parameter(torch.randn(1, self.patches, width) * width**-0.5)

@@ -7,10 +7,11 @@ picked out before the product with the vocabulary; the released code multiplies 
 """
 
 from collections.abc import Mapping
+from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,6 +28,12 @@ class Config(ObjectiveConfig):
     probability: float = Field(0.15, gt=0, lt=1, description="share of the words that are to be guessed; BERT: 0.15")
     masked: float = Field(0.8, ge=0, le=1, description="share of these that become the mask token; BERT: 0.8")
     replaced: float = Field(0.1, ge=0, le=1, description="share of these that become a random token; BERT: 0.1. The rest stay as they are")
+
+    @model_validator(mode="after")
+    def _is_share(self) -> Self:
+        if self.masked + self.replaced > 1 + 1e-9:
+            raise ValueError(f"masked and replaced are shares of the same words and add up to {self.masked + self.replaced:g}; expected at most 1")
+        return self
 
 
 def mask_tokens(tokens: Tokens, draws: Tensor, *, config: Config, mask: int, vocabulary: int) -> Selection:

@@ -26,6 +26,10 @@ class Config(ObjectiveConfig):
         rows, columns = len(self.images), len(self.texts)
         if self.weights and (len(self.weights) != rows or any(len(row) != columns for row in self.weights)):
             raise ValueError(f"expected weights of {rows} image views by {columns} text views, such as {[[1 / (rows * columns)] * columns] * rows}")
+        if twice := [name for names in (self.images, self.texts) for name in names if names.count(name) > 1]:
+            raise ValueError(f"'{twice[0]}' is named twice; name each view once and set its share in weights")
+        if not self.pairs():
+            raise ValueError("weights are all 0, so nothing would be contrasted; give one pair a weight above 0")
         return self
 
     def pairs(self) -> dict[tuple[str, str], float]:
