@@ -173,7 +173,7 @@ class StoredTeacher(Teacher):
         self.rows = store.rows_for(manifest.ids, texts=[list(one) for one in manifest.captions()] if asked.texts else None)  # (samples,)
 
     def look(self, batch: Batch) -> Views:
-        """The vectors of the batch's rows; zeros where a picture has none."""
+        """The vectors of the batch's rows; zeros where a sample has none."""
         rows, device = self.rows[batch.rows.cpu().numpy()], batch.rows.device
 
         def encoded(vectors: np.ndarray) -> Encoded:
@@ -184,7 +184,9 @@ class StoredTeacher(Teacher):
         texts = {}
         if self.asked.texts:
             found = self.store.ragged("text", rows)
-            texts = dict.fromkeys(self.asked.texts, encoded(found.values[found.offsets[:-1]]))
+            vectors, has_text = np.zeros((len(rows), *self.store.shape("text")), np.float32), np.diff(found.offsets) > 0
+            vectors[has_text] = found.values[found.offsets[:-1][has_text]]  # keywords may stand in for a caption that is not there
+            texts = dict.fromkeys(self.asked.texts, encoded(vectors))
         return Views(images=images, texts=texts, scale=torch.ones(()))
 
 

@@ -106,7 +106,14 @@ RECIPES = ["slip", "declip", "aclip", "protoclip", "two-stage", "defilip", "mask
 def small(name: str, squares: Path, *more: str) -> Any:
     """A shipped recipe on the coloured squares: 20 steps, an episode that ends between checkpoints."""
     own = [f"data={squares}", "data.where=split=train", "data.validation=none", "batch=8", "steps=20", "precision=fp32"]
-    own += ["model.image.size=nano", "model.image.depth=1", "model.image.resolution=32", "model.text.depth=1", "checkpoints.every=7", "checkpoints.keep=9"]
+    own += [
+        "model.image.size=nano",
+        "model.image.depth=1",
+        "model.image.resolution=32",
+        "model.text.depth=1",
+        "checkpoints.every=7",
+        "checkpoints.keep=9",
+    ]
     if name == "protoclip":
         own += ["episode.samples=40", "objectives.prototypes.number=5", "objectives.prototypes.during=[0.1,0.9]"]
     if "declip" in name or name == "defilip":

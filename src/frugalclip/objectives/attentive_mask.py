@@ -101,7 +101,7 @@ def block_scores(scores: Tensor, *, grid: tuple[int, int], block: int) -> Tensor
     return scores.view(len(scores), rows // block, block, columns // block, block).mean(dim=(2, 4)).flatten(1)
 
 
-def kept_patches(blocks: Tensor, *, grid: tuple[int, int], block: int, number: int) -> Tensor:
+def highest_blocks(blocks: Tensor, *, grid: tuple[int, int], block: int, number: int) -> Tensor:
     """The patches of the highest blocks.
 
     Args:
@@ -139,11 +139,14 @@ class AttentiveMask(Objective):
         name = f"{self.config.teacher}:{self.config.around}"
         return Needs(teachers=frozenset({name}), attention=frozenset({name}))
 
+    def kept_patches(self) -> dict[str, int]:
+        return {f"{view}@kept": self.number * self.config.block**2 for view in self.config.views}
+
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         made = {}
         for view in self.config.views:
             blocks = self._attentive(batch, targets, view) if self.config.choose == "attentive" else self._drawn(batch, view)
-            made[f"{view}@kept"] = Selection(keep=kept_patches(blocks, grid=self.grid, block=self.config.block, number=self.number))
+            made[f"{view}@kept"] = Selection(keep=highest_blocks(blocks, grid=self.grid, block=self.config.block, number=self.number))
         return made
 
     def _attentive(self, batch: Batch, targets: Mapping[str, Views], view: str) -> Tensor:

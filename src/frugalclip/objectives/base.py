@@ -96,6 +96,10 @@ class Objective(nn.Module, ABC):
         """Make the derived views that this objective owns, from the batch and the teachers' view of it."""
         return {}
 
+    def kept_patches(self) -> dict[str, int]:
+        """How many patches the derived image views keep that `prepare` makes, for whoever counts the cost."""
+        return {}
+
     def after_step(self, views: Views) -> None:
         """Update state that is not trained by gradient: queues, moving averages."""
 

@@ -67,6 +67,9 @@ class MaskedDistillation(Objective):
         visible = f"{view}@visible"
         return Needs(images=frozenset({visible}), tokens=frozenset({visible, seen}), teachers=frozenset({seen}))
 
+    def kept_patches(self) -> dict[str, int]:
+        return {f"{self.config.view}@visible": self.visible}
+
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
         counters = np.stack([batch.rows.cpu().numpy(), turns.cpu().numpy()], axis=1)

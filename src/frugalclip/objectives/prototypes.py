@@ -218,6 +218,9 @@ class Prototypes(Objective):
             self._remember(gather(views.fields["id"]), torch.stack([gather(one) for one in self._projected]))
 
     def _remember(self, ids: Tensor, features: Tensor) -> None:
+        ids, order = torch.sort(ids, stable=True)
+        is_last = torch.cat([ids[1:] != ids[:-1], torch.ones_like(ids[:1], dtype=torch.bool)])  # a row of some weight may come twice in a step
+        ids, features = ids[is_last], features[:, order[is_last]]
         filled = int(self.filled)
         place = torch.searchsorted(self.ids[:filled], ids)
         is_known = self.ids[place.clamp(max=max(filled - 1, 0))] == ids if filled else torch.zeros_like(ids, dtype=torch.bool)

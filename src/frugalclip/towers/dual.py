@@ -13,13 +13,21 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
 from frugalclip.core.random import generator
 from frugalclip.core.types import Dims
+from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.resnet import ResNetConfig
-from frugalclip.towers.text import TextConfig, TextTowerConfig, TextTransformer
+from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
 IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig]] = {"vit": VitConfig, "resnet": ResNetConfig}
 ImageTowerConfig = Annotated[
     Annotated[VitConfig, of_kind("vit")] | Annotated[ResNetConfig, of_kind("resnet")], by_kind("vit", "resnet"), BeforeValidator(shorthand("size"))
+]
+
+
+TextTowerConfig = Annotated[
+    Annotated[TextConfig, of_kind("transformer")] | Annotated[BagConfig, of_kind("bag")],
+    by_kind("transformer", "bag"),
+    BeforeValidator(shorthand("size")),
 ]
 
 
@@ -43,7 +51,7 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.config, self.vocabulary, self.context = config, vocabulary, context
         self.image = config.image.build(dim=config.dim)
-        self.text = TextTransformer(config.text, vocabulary=vocabulary, context=context, dim=config.dim)
+        self.text = config.text.build(vocabulary=vocabulary, context=context, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)), requires_grad=config.learn_scale)
         if seed is not None:
             self.image.reset(generator(seed, "init/image"))
@@ -61,7 +69,7 @@ class DualEncoder(nn.Module):
     def dims(self, *, batch: int, **run: int) -> Dims:
         """Sizes for objectives that build heads; `run` are those entries of `Dims` that the network does not know."""
         c = self.config
-        return Dims(c.image.width, c.text.width, c.dim, self.vocabulary, self.context, c.image.grid, batch, **run)
+        return Dims(c.image.width, c.text.width or c.dim, c.dim, self.vocabulary, self.context, c.image.grid, batch, **run)
 
     def architecture(self) -> dict[str, Any]:
         """Everything needed to build this module again, as JSON."""

@@ -4,13 +4,12 @@ Source: CLIP, arXiv 2103.00020, section 2.4 (causal, read at the end token); Sig
 groups of like length, each cut to its longest: exact, since no token may look at padding, and most of a padded batch is padding.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from frugalclip.core.config import shorthand
 from frugalclip.core.types import Encoded, Tokens
 from frugalclip.towers.blocks import Gates, Norm
 from frugalclip.towers.heads import Lookup
@@ -36,8 +35,9 @@ class TextConfig(TransformerConfig):
     project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
     length_groups: int = Field(4, ge=1, description="captions of a batch are encoded in this many groups of like length")
 
-
-TextTowerConfig = Annotated[TextConfig, BeforeValidator(shorthand("size"))]
+    def build(self, *, vocabulary: int, context: int, dim: int) -> "TextTransformer":
+        """The tower of these sizes."""
+        return TextTransformer(self, vocabulary=vocabulary, context=context, dim=dim)
 
 
 def length_groups(lengths: Tensor, groups: int) -> list[Tensor]:

@@ -8,8 +8,10 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -17,6 +19,8 @@ from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
+from frugalclip.objectives.base import Objective
+from frugalclip.teachers import teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
@@ -77,7 +81,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     step = _step(recipe, meta=not probe)
-    passes = _passes(recipe, step.needs)
+    passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)
     operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
     samples = None if steps is None else steps * recipe.batch
@@ -129,13 +133,29 @@ def _parameters(step: Step) -> dict[str, int]:
     return counts | {"all": sum(counts.values()) + step.network.log_scale.numel()}
 
 
-def _passes(recipe: Recipe, needs: Needs) -> list[Pass]:
-    image, text = recipe.model.image, recipe.model.text
-    passes = [Pass(view, "image", image.tokens, image.forward_gflops(tokens=image.tokens)) for view in sorted(needs.images)]
-    for view in sorted(needs.texts):
-        tokens = _context(recipe)  # the most; captions are cut to the longest of their group
-        passes.append(Pass(view, "text", tokens, text.forward_gflops(tokens=tokens)))
+def _passes(recipe: Recipe, step: Step) -> list[Pass]:
+    """Passes of the student, then what teachers and episodes encode without gradient; a teacher is taken to have the student's towers."""
+    needs, objectives = union_of_needs(cast("Iterable[Objective]", step.objectives.values())), cast("Iterable[Objective]", step.objectives.values())
+    kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
+    stores = {name for name, teacher in recipe.teachers.items() if (Path(teacher.source) / "store.json").is_file()}
+    given = [name for name in sorted(needs.teachers) if teacher_of(name) not in stores]
+    passes = [_pass(recipe, view, view, kept) for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))]
+    passes += [_pass(recipe, name, name.partition(":")[2], {}, has_gradient=False) for name in given]
+    if needs.episode:
+        passes += [_pass(recipe, f"episode:{view}", view, {}, has_gradient=False) for view in sorted(needs.images | needs.texts) if "@" not in view]
     return passes
+
+
+def _pass(recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, has_gradient: bool = True) -> Pass:
+    """One pass over a view, called `name`."""
+    if source_view(view) in recipe.texts:
+        tokens = _context(recipe)  # the most; captions are cut to the longest of their group
+        return Pass(name, "text", tokens, recipe.model.text.forward_gflops(tokens=tokens), has_gradient)
+    image, size = recipe.model.image, recipe.views[source_view(view)].size
+    if size is not None and size != image.resolution:
+        image = image.model_copy(update={"resolution": size})
+    tokens = image.tokens - (image.grid[0] * image.grid[1] - kept[view] if view in kept else 0)
+    return Pass(name, "image", tokens, image.forward_gflops(tokens=tokens), has_gradient)
 
 
 def _encoded_again(recipe: Recipe) -> float:
@@ -149,7 +169,7 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
     rows = min(recipe.batch, recipe.micro_batch or recipe.batch)
     trained = sum(p.numel() for p in step.parameters() if p.requires_grad)
     activations = 0.0
-    for each in passes:
+    for each in (one for one in passes if one.has_gradient):
         config = recipe.model.image if each.tower == "image" else recipe.model.text
         activations += config.kept_numbers(tokens=each.tokens) * rows * BYTES[precision]
     held = TILE if needs_tiles(recipe.batch, recipe.batch) else recipe.batch**2

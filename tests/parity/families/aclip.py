@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.functional import info_nce_loss, unit
-from frugalclip.objectives.attentive_mask import block_scores, crop_scores, kept_patches
+from frugalclip.objectives.attentive_mask import block_scores, crop_scores, highest_blocks
 from frugalclip.objectives.byol import byol_loss
 from frugalclip.objectives.simclr import nt_xent_loss
 from frugalclip.towers.projection import ProjectionHead
@@ -39,7 +39,7 @@ def _removed(scores: Tensor, ratio: float) -> Tensor:
     """(batch, patches) bool of the patches that go when the authors' `ratio` is kept: they keep one block more than it says."""
     grid = _square(scores)
     blocks = block_scores(scores, grid=grid, block=2)
-    keep = kept_patches(blocks, grid=grid, block=2, number=math.floor(blocks.shape[1] * ratio) + 1)
+    keep = highest_blocks(blocks, grid=grid, block=2, number=math.floor(blocks.shape[1] * ratio) + 1)
     return torch.ones_like(scores, dtype=torch.bool).scatter(1, keep, False)
 
 

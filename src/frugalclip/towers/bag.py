@@ -1,0 +1,73 @@
+"""Texts as bags of words: the mean of what each token is looked up as.
+
+Source: the simplest text encoder of CLIP, arXiv 2103.00020, section 2.3 and figure 2, which learns faster from few pairs than a transformer does.
+Start, end and padding are no words; order does not matter.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from frugalclip.core.config import Settings
+from frugalclip.core.types import Encoded, Tokens
+from frugalclip.towers.blocks import Gates
+from frugalclip.towers.heads import Lookup
+
+
+class BagConfig(Settings):
+    """Settings of a text tower without layers."""
+
+    kind: Literal["bag"]  # without a default, so that it is always written down
+    width: int = Field(0, ge=0, description="channels of a word; 0: those of the joint embedding, into which it then needs no projection")
+
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic for one text of `tokens`, in 10^9 operations: additions alone."""
+        return tokens * self.width * 1e-9
+
+    def kept_numbers(self, *, tokens: int) -> float:
+        """Numbers that backward keeps of one text of `tokens`: none but the ids."""
+        return 0.0 * tokens
+
+    def build(self, *, vocabulary: int, context: int, dim: int) -> "BagOfWords":
+        """The tower of these sizes."""
+        return BagOfWords(self, vocabulary=vocabulary, context=context, dim=dim)
+
+
+class BagOfWords(nn.Module):
+    """Text tower."""
+
+    def __init__(self, config: BagConfig, *, vocabulary: int, context: int, dim: int) -> None:
+        super().__init__()
+        self.config, self.context = config, context
+        width = config.width or dim
+        self.lookup = Lookup(vocabulary, width)
+        self.project = nn.Linear(width, dim, bias=False) if width != dim else None
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights: words of length one on average."""
+        width = self.lookup.weight.shape[1]
+        self.lookup.reset(generator, deviation=width**-0.5)
+        if self.project is not None:
+            nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
+
+    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> Encoded:
+        """Encode texts.
+
+        Args:
+            texts: ids (batch, length), lengths (batch,); the first token is the start and the last the end.
+            with_tokens: also return what each token is looked up as.
+            gates: not used: there is nothing to close.
+
+        Returns:
+            Encoded; tokens are (batch, length, width), zero at padding. A text without words is its start and end.
+        """
+        words = self.lookup(texts.ids)  # (batch, length, width)
+        places = torch.arange(words.shape[1], device=words.device)
+        is_real = places < texts.lengths[:, None].to(words.device)  # (batch, length)
+        is_word = (places > 0) & (places < texts.lengths[:, None].to(words.device) - 1)
+        is_word = torch.where(is_word.any(dim=1, keepdim=True), is_word, is_real)
+        pooled = torch.bmm(is_word[:, None].to(words.dtype), words)[:, 0] / is_word.sum(dim=1, keepdim=True)  # (batch, width)
+        tokens = words * is_real[:, :, None] if with_tokens else None
+        return Encoded(tokens, pooled, pooled if self.project is None else self.project(pooled))
