@@ -1,0 +1,39 @@
+"""Claim: one recipe under two names is no difference. Twenty comparisons of real runs; at most two may declare a winner.
+
+Every comparison trains `clip-small` for a short while under two names, three seeds each, on two styles of the shipped pairs, and judges unseen
+concepts in the third, as a user would. Trials that are finished are not trained again. Run: python benchmarks/same_recipe.py [--pairs 20] [--jobs 2]
+"""
+
+from pathlib import Path
+from typing import Any
+
+from _common import options, record
+
+from frugalclip.core.records import read_json
+from frugalclip.verbs.compare import compare
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "runs" / "same-recipe"
+SHORT = ["samples=3072", "model.image.resolution=16", "evaluation.points=2", "objectives.contrastive.positives=[concept,caption]"]
+
+
+def verdict(number: int, *, seeds: int, jobs: int) -> dict[str, Any]:
+    """Train one pair and read what the comparison says of it."""
+    names = [f"{letter}{number:02}" for letter in "ab"]
+    out = OUT / f"pair-{number:02}"
+    protocol = HERE / "protocols" / "sample.yaml"
+    compare([*(f"{name}:clip-small" for name in names), *SHORT], out=out, seeds=seeds, protocol=protocol, on="validation", jobs=jobs)
+    test = read_json(out / "compare.json")["tests"][0]
+    return {"pair": number, **{key: test[key] for key in ("value", "interval", "p", "verdict")}, "wins": test["verdict"] in ("better", "worse")}
+
+
+def main() -> None:
+    """Run the pairs that are missing and count."""
+    chosen = options(__doc__ or "", "same-recipe", pairs=20, seeds=3, jobs=2)
+    found = [verdict(number, seeds=chosen.seeds, jobs=chosen.jobs) for number in range(chosen.pairs)]
+    wins = sum(one["wins"] for one in found)
+    record(chosen.json, {"pairs": found, "seeds": chosen.seeds, "recipe": "clip-small", "settings": SHORT}, [("winners declared", wins, 2, "at most")])
+
+
+if __name__ == "__main__":
+    main()
