@@ -32,7 +32,8 @@ def main() -> None:
     chosen = options(__doc__ or "", "same-recipe", pairs=20, seeds=3, jobs=2)
     found = [verdict(number, seeds=chosen.seeds, jobs=chosen.jobs) for number in range(chosen.pairs)]
     wins = sum(one["wins"] for one in found)
-    record(chosen.json, {"pairs": found, "seeds": chosen.seeds, "recipe": "clip-small", "settings": SHORT}, [("winners declared", wins, 2, "at most")])
+    content = {"pairs": found, "seeds": chosen.seeds, "recipe": "clip-small", "settings": SHORT}
+    record(chosen.json, content, [("winners declared", wins, 2, "at most")])
 
 
 if __name__ == "__main__":

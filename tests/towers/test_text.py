@@ -66,13 +66,3 @@ def test_length_groups_hold_every_row_once():
     groups = length_groups(torch.tensor([5, 1, 9, 3, 3]), 3)
     assert sorted(torch.cat(groups).tolist()) == [0, 1, 2, 3, 4]
     assert len(length_groups(torch.tensor([4, 4]), 8)) == 2
-
-
-def test_a_tower_without_layers_is_a_bag_of_words():
-    config = TextConfig.model_validate({"width": 32, "depth": 0, "attention": "bidirectional", "pool": "mean"})
-    assert config.depth == 0 and TextConfig.model_validate({"size": "nano"}).depth == 2
-    tower = TextTransformer(config, vocabulary=20, context=6, dim=8)
-    tower.reset(torch.Generator().manual_seed(0))
-    torch.nn.init.zeros_(tower.positions)
-    one, other = (tower(Tokens(torch.tensor([ids]), torch.tensor([4]))).embedding for ids in ([1, 5, 7, 2], [1, 7, 5, 2]))
-    torch.testing.assert_close(one, other)

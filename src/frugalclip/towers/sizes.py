@@ -15,7 +15,7 @@ class TransformerConfig(Settings):
 
     size: str | None = Field(None, description="named width and depth: nano, micro, tiny, small, base, large")
     width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
-    depth: int = Field(-1, ge=-1, description="layers, -1: from size; 0 leaves the tokens as they are looked up, a bag of words with pool: mean")
+    depth: int = Field(0, ge=0, description="layers; 0: from size")
     head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
     heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
     neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
@@ -31,8 +31,7 @@ class TransformerConfig(Settings):
         if given is not None and given not in cls.SIZES:
             raise ValueError(f"size '{given}' is not known; expected one of {', '.join(cls.SIZES)}")
         width, depth = cls.SIZES[given or "tiny"]
-        given_depth = values.get("depth")
-        return {**values, "width": values.get("width") or width, "depth": depth if given_depth in (None, -1, "-1") else given_depth}
+        return {**values, "width": values.get("width") or width, "depth": values.get("depth") or depth}
 
     @model_validator(mode="after")
     def _derive(self) -> Self:

@@ -20,7 +20,7 @@ from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.objectives.base import Objective
-from frugalclip.teachers import teacher_of
+from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
@@ -118,8 +118,15 @@ def _step(recipe: Recipe, *, meta: bool) -> Step:
         network = DualEncoder(recipe.model, vocabulary=_vocabulary(recipe), context=_context(recipe), seed=None if meta else recipe.seed)
         dims = network.dims(batch=recipe.batch, **recipe.run_dims(mask=0))
         objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
-        read_views(union_of_needs(objectives.values()), images=recipe.views, texts=recipe.texts)
-        return Step(network, objectives)
+        needs = union_of_needs(objectives.values())
+        read_views(needs, images=recipe.views, texts=recipe.texts)
+        return Step(network, objectives, teachers={} if meta else _stand_ins(recipe, needs, network))
+
+
+def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, Teacher]:
+    """A copy of the student for every teacher, so that a probe needs neither weights nor stores."""
+    names = {teacher_of(name) for name in needs.teachers}
+    return {name: EmaTeacher(asked_of(name, needs, texts=recipe.texts), network, momentum=(1.0, 1.0)) for name in sorted(names)}
 
 
 def _parameters(step: Step) -> dict[str, int]:
@@ -210,10 +217,19 @@ def _peak_gb(device: torch.device) -> float:
 def _random_batch(recipe: Recipe, needs: Needs, *, vocabulary: int) -> Batch:
     """Noise pictures, and captions of random length with a mean of 13 tokens, as in COCO."""
     draw = generator(recipe.seed, "probe")
-    side, context = recipe.model.image.resolution, _context(recipe)
-    images = {source_view(v): torch.randn(recipe.batch, 3, side, side, generator=draw) for v in sorted(needs.images)}
+    context = _context(recipe)
+    views, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
+    sides = {name: recipe.views[name].size or recipe.model.image.resolution for name in sorted(views)}
+    images = {name: torch.randn(recipe.batch, 3, side, side, generator=draw) for name, side in sides.items()}
     lengths = (13 + 4 * torch.randn(recipe.batch, generator=draw)).round().clamp(3, context).long()
     ids = torch.randint(0, vocabulary, (recipe.batch, context), generator=draw)
     rows = torch.arange(recipe.batch)
-    texts = {source_view(v): Tokens(ids, lengths) for v in sorted(needs.texts)}
-    return Batch(rows=rows, images=images, texts=texts, fields=dict.fromkeys(needs.fields, rows))
+    boxes = {name: torch.tensor([0.0, 0.0, side, side]).expand(recipe.batch, 4) for name, side in sides.items()}
+    return Batch(
+        rows=rows,
+        images=images,
+        texts={name: Tokens(ids, lengths) for name in sorted(texts)},
+        boxes=boxes,
+        fields=dict.fromkeys(needs.fields, rows),
+        turns=torch.zeros_like(rows),
+    )
