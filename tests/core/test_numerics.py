@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.numerics import softmax_regression, top_k
+from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres, softmax_regression, top_k
 
 
 def problem(samples: int = 40, width: int = 5, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,3 +76,109 @@ def test_more_features_than_samples_are_fitted_on_what_the_samples_span():
     fit, narrow = softmax_regression(wide, y, strength=2.0), softmax_regression(x, y, strength=2.0)
     assert fit.objective == pytest.approx(narrow.objective, rel=1e-9)
     assert torch.allclose(fit.weight[:, : x.shape[1]], narrow.weight, atol=1e-6)
+
+
+def blobs(points: int = 90, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(points, 3, generator=generator, dtype=torch.float64) + 8 * torch.eye(3, dtype=torch.float64)[torch.arange(points) % 3]
+
+
+def lloyd(points: list[list[float]], centres: list[list[float]], steps: int) -> tuple[list[list[float]], list[int], list[float]]:
+    """The algorithm as loops; an empty centre stays."""
+
+    def nearest() -> tuple[list[int], float]:
+        labels, total = [], 0.0
+        for point in points:
+            distances = [sum((a - b) ** 2 for a, b in zip(point, centre, strict=True)) for centre in centres]
+            labels.append(distances.index(min(distances)))
+            total += min(distances)
+        return labels, total
+
+    path = []
+    for _ in range(steps):
+        labels, total = nearest()
+        path.append(total)
+        members = [[p for p, label in zip(points, labels, strict=True) if label == k] for k in range(len(centres))]
+        centres = [[sum(x) / len(own) for x in zip(*own, strict=True)] if own else old for own, old in zip(members, centres, strict=True)]
+    labels, total = nearest()
+    return centres, labels, [*path, total]
+
+
+@pytest.mark.parametrize("chunk", [7, 8192])
+def test_kmeans_from_given_centres_is_lloyds_algorithm(chunk):
+    points = blobs(40)
+    start = torch.cat([points[:4], torch.full((1, 3), 99.0, dtype=torch.float64)])  # the last one is nobody's
+    found = kmeans(points, 5, start=start, steps=6, chunk=chunk)
+    centres, labels, path = lloyd(points.tolist(), start.tolist(), 6)
+    assert found.labels.tolist() == labels
+    torch.testing.assert_close(found.centres, torch.tensor(centres, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert [*found.path, found.objective] == pytest.approx(path, rel=1e-9)
+    assert found.centres[4].tolist() == [99, 99, 99]
+
+
+def test_the_objective_of_kmeans_never_rises_and_the_best_start_is_kept():
+    points = blobs()
+    found = kmeans(points, 7, steps=15, generator=torch.Generator().manual_seed(3))
+    path = [*found.path, found.objective]
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(path)) and path[-1] < path[0]
+    generator = torch.Generator().manual_seed(3)
+    alone = [kmeans(points, 7, steps=15, generator=generator).objective for _ in range(4)]
+    best = kmeans(points, 7, steps=15, restarts=4, generator=torch.Generator().manual_seed(3))
+    assert best.objective == pytest.approx(min(alone)) and min(alone) < max(alone)
+
+
+def test_kmeans_finds_separate_groups_and_moves_with_the_points():
+    points = blobs()
+    found = kmeans(points, 3, restarts=5, generator=torch.Generator().manual_seed(0))
+    assert {tuple(found.labels[i::3].unique().tolist()) for i in range(3)} == {(0,), (1,), (2,)}
+    moved = kmeans(points + 50, 3, restarts=5, generator=torch.Generator().manual_seed(0))
+    assert moved.labels.equal(found.labels)
+    torch.testing.assert_close(moved.centres, found.centres + 50, rtol=0, atol=1e-9)
+    assert nearest_centres(points, found.centres, chunk=11).equal(found.labels)
+
+
+def test_a_random_start_leaves_no_centre_without_points():
+    points = torch.cat([torch.zeros(50, 2), torch.tensor([[5.0, 5], [9, 9]])])
+    for seed in range(10):
+        found = kmeans(points, 3, generator=torch.Generator().manual_seed(seed))
+        assert found.objective == pytest.approx(0, abs=1e-9), "most starts have two centres at one place"
+
+
+def test_as_many_clusters_as_points_and_one_cluster_and_too_many():
+    points = blobs(9)
+    assert kmeans(points, 9, generator=torch.Generator()).objective == pytest.approx(0, abs=1e-9)
+    one = kmeans(points, 1, generator=torch.Generator())
+    torch.testing.assert_close(one.centres[0], points.mean(dim=0))
+    assert one.objective == pytest.approx((points - points.mean(dim=0)).square().sum().item())
+    with pytest.raises(DataError, match="9 points cannot make 10 clusters; ask for 9 or fewer"):
+        kmeans(points, 10)
+
+
+def test_cluster_means_match_loops_and_leave_rows_for_unused_labels():
+    features, labels = blobs(10), torch.tensor([0, 3, 3, 1, 0, 0, 3, 1, 1, 1])
+    means = cluster_means(features, labels, 5)
+    for k in range(5):
+        own = [features[i].tolist() for i in range(10) if labels[i] == k]
+        expected = [sum(x) / len(own) for x in zip(*own, strict=True)] if own else [0, 0, 0]
+        assert means[k].tolist() == pytest.approx(expected, abs=1e-12)
+    stands_in = torch.arange(15.0, dtype=torch.float64).view(5, 3)
+    kept = cluster_means(features, labels, 5, empty=stands_in)
+    assert kept[[2, 4]].equal(stands_in[[2, 4]]) and kept[[0, 1, 3]].equal(means[[0, 1, 3]])
+
+
+def test_back_translation_is_linear_keeps_sums_and_follows_the_numbering():
+    images, texts = blobs(30), blobs(30, seed=1)
+    labels = kmeans(texts, 4, generator=torch.Generator().manual_seed(0)).labels
+    means = cluster_means(images, labels, 6)
+    combined = cluster_means(2 * images - 3 * texts, labels, 6)
+    torch.testing.assert_close(combined, 2 * means - 3 * cluster_means(texts, labels, 6), rtol=0, atol=1e-12)
+    counts = torch.bincount(labels, minlength=6)
+    torch.testing.assert_close((counts[:, None] * means).sum(dim=0), images.sum(dim=0), rtol=0, atol=1e-9)
+    order = torch.tensor([3, 5, 1, 0, 4, 2])  # new number k is old number order[k]
+    torch.testing.assert_close(cluster_means(images, order.argsort()[labels], 6), means[order], rtol=0, atol=1e-12)
+
+
+def test_own_labels_on_own_features_give_the_centres_once_settled():
+    points = blobs()
+    found = kmeans(points, 3, steps=50, restarts=3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(cluster_means(points, found.labels, 3), found.centres, rtol=0, atol=1e-9)

@@ -18,11 +18,13 @@ from frugalclip.data.views import (
     PRESETS,
     Preprocess,
     ViewConfig,
+    boxes_around,
     centre_box,
     crop_boxes,
     gaussian_blur,
     make_view,
     source_size,
+    view_order,
 )
 
 IDENTITY = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -290,3 +292,72 @@ def test_preprocess_turns_photos_upright_once():
         turned = Preprocess(size=8, **IDENTITY)(picture)
         assert turned[0, 1, 0, 0] == 1  # red was on top; upside down it is below
         assert turned[0, 1, 7, 0] == 0
+
+
+def test_a_box_around_others_holds_them_and_stays_inside_the_picture_in_ten_thousand_draws():
+    shapes = np.array([[375, 500], [500, 375], [480, 480], [31, 200], [1, 1]])
+    sizes = shapes[np.arange(10_000) % 5]
+    config = ViewConfig(crop_scale=(0.3, 1))
+    inner = [crop_boxes(sizes, config, uniform(0, name, np.arange(10_000), 32)) for name in ("main", "second")]
+    boxes = boxes_around(inner, sizes, uniform(0, "around", np.arange(10_000), 4))
+    assert (boxes == np.rint(boxes)).all() and (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= sizes).all()
+    for box in inner:
+        assert (boxes[:, :2] <= box[:, :2]).all() and (boxes[:, :2] + boxes[:, 2:] >= box[:, :2] + box[:, 2:]).all()
+    tightest = np.minimum(inner[0][:, :2], inner[1][:, :2])
+    assert (boxes[:, :2] < tightest).any(axis=0).all() and (boxes[:, :2] == tightest).any(axis=0).all(), "anywhere between the edges"
+
+
+def test_edges_of_a_box_around_others_are_drawn_one_by_one():
+    inner, size = np.array([[20.0, 30, 10, 40]]), np.array([[50, 100]])
+    for draws, expected in [
+        ([0, 0, 0, 0], [0, 0, 30, 70]),
+        ([0.999, 0.999, 0, 0], [20, 30, 10, 40]),
+        ([0.999, 0.999, 0.999, 0.999], [20, 30, 30, 70]),
+        ([0, 0, 0.999, 0.999], [0, 0, 50, 100]),
+        ([0.5, 0, 0.5, 0], [10, 0, 30, 70]),
+    ]:
+        assert boxes_around([inner], size, np.array([draws])).tolist() == [expected]
+
+
+def test_each_place_of_an_edge_is_as_likely():
+    inner, sizes = np.tile([[3.0, 0, 2, 5]], (4000, 1)), np.tile([[9, 5]], (4000, 1))
+    boxes = boxes_around([inner], sizes, uniform(0, "around", np.arange(4000), 4))
+    tops, ends = np.unique(boxes[:, 0], return_counts=True), np.unique(boxes[:, 0] + boxes[:, 2], return_counts=True)
+    assert tops[0].tolist() == [0, 1, 2, 3] and ends[0].tolist() == [5, 6, 7, 8, 9]
+    assert (abs(tops[1] / 4000 - 1 / 4) < 0.03).all() and (abs(ends[1] / 4000 - 1 / 5) < 0.03).all()
+    assert (boxes[:, [1, 3]] == [0, 5]).all(), "no room across"
+
+
+def test_a_view_that_holds_others_is_cut_there_and_draws_no_crop_of_its_own():
+    pixels, sizes = photos(6), np.full((6, 2), 100)
+    _, inner = view(ViewConfig(crop_scale=(0.2, 0.4)), pixels)
+    settings_of = {"sizes": sizes, "size": 24, "rows": np.arange(6), "epoch": 0, "seed": 3, **IDENTITY}
+    made = make_view(pixels, config=ViewConfig(contains=("main",)), name="around", inner=[inner], **settings_of)
+    draws = uniform(3, "view/around", np.stack([np.arange(6), np.zeros(6, np.int64)], axis=1), 4)
+    assert made.boxes.tolist() == boxes_around([inner.double().numpy()], sizes, draws).tolist()
+    other_scale = make_view(pixels, config=ViewConfig(contains=("main",), crop_scale=(0.1, 0.1)), name="around", inner=[inner], **settings_of)
+    assert other_scale.boxes.equal(made.boxes) and other_scale.images.equal(made.images)
+    for picture, out, (top, left, height, width) in zip(pixels, made.images, made.boxes.tolist(), strict=True):
+        box = (left * 0.4, top * 0.4, (left + width) * 0.4, (top + height) * 0.4)
+        expected = np.asarray(as_pil(picture).resize((24, 24), Image.Resampling.BILINEAR, box=box)) / 255
+        assert np.abs(out.permute(1, 2, 0).numpy() - expected).mean() < 0.5 / 255
+
+
+def test_where_a_picture_is_mirrored_is_said():
+    pixels = photos(1).expand(400, -1, -1, -1)
+    some = make_view(pixels, np.full((400, 2), 40), ViewConfig(flip=0.3), size=8, rows=np.arange(400), epoch=0, seed=3, name="main", **IDENTITY)
+    plain = make_view(pixels, np.full((400, 2), 40), ViewConfig(), size=8, rows=np.arange(400), epoch=0, seed=3, name="main", **IDENTITY)
+    assert 0.2 < some.mirrored.double().mean() < 0.4 and not plain.mirrored.any()
+    expected = torch.where(some.mirrored[:, None, None, None], plain.images.flip(-1), plain.images)
+    torch.testing.assert_close(some.images, expected, rtol=0, atol=1e-5)
+
+
+def test_views_that_hold_others_come_last_and_may_not_hold_each_other():
+    plain, around = ViewConfig(), ViewConfig(contains=("second", "main"))
+    assert view_order({"around": around, "main": plain, "second": plain}) == ["main", "second", "around"]
+    assert view_order({"second": plain, "main": plain}) == ["second", "main"]
+    with pytest.raises(DataError, match=r"views\.around\.contains names 'mian', expected a view with a crop of its own; did you mean 'main'\?"):
+        view_order({"around": ViewConfig(contains=("mian",)), "main": plain})
+    for config in (ViewConfig(contains=("around",)), ViewConfig(contains=("wide",))):
+        with pytest.raises(DataError, match="expected a view with a crop of its own; Known: main"):
+            view_order({"around": config, "wide": ViewConfig(contains=("main",)), "main": plain})

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Batch, Dims, Encoded, Views
-from frugalclip.objectives.attentive_mask import AttentiveMask, Config, block_scores, crop_scores, kept_patches, mirrored_scores
+from frugalclip.objectives.attentive_mask import AttentiveMask, Config, block_scores, crop_scores, highest_blocks, mirrored_scores
 from frugalclip.objectives.base import Needs
 
 WHOLE = [0, 0, 80, 80]
@@ -50,9 +50,9 @@ def is_union_of_blocks(keep: Tensor, *, grid: tuple[int, int], block: int) -> bo
 
 
 @pytest.mark.parametrize(("grid", "block", "number"), [((8, 8), 2, 5), ((6, 4), 2, 3), ((4, 6), 1, 7), ((6, 9), 3, 2)])
-def test_kept_patches_are_the_blocks_of_the_highest_mean(grid: tuple[int, int], block: int, number: int):
+def test_highest_blocks_are_the_blocks_of_the_highest_mean(grid: tuple[int, int], block: int, number: int):
     scores = scores_of(7, grid[0] * grid[1])
-    keep = kept_patches(block_scores(scores, grid=grid, block=block), grid=grid, block=block, number=number)
+    keep = highest_blocks(block_scores(scores, grid=grid, block=block), grid=grid, block=block, number=number)
     assert keep.shape == (7, number * block**2) and is_union_of_blocks(keep, grid=grid, block=block)
     for row, kept in zip(scores.tolist(), keep.tolist(), strict=True):
         means = {}
@@ -65,7 +65,7 @@ def test_kept_patches_are_the_blocks_of_the_highest_mean(grid: tuple[int, int], 
 
 
 def test_of_equal_blocks_the_first_are_kept():
-    assert kept_patches(torch.ones(1, 4), grid=(4, 4), block=2, number=2).tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert highest_blocks(torch.ones(1, 4), grid=(4, 4), block=2, number=2).tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(0.5, 32), (0.25, 16), (0.26, 20), (0.01, 4), (1.0, 64), (0.3125, 20)])

@@ -94,12 +94,13 @@ def test_the_average_starts_as_a_copy_and_follows_in_closed_form():
 @pytest.mark.parametrize(("momentum", "progress"), [((1.0, 1.0), 0.3), ((0.0, 0.0), 0.3), ((0.5, 1.0), 0.5), ((0.5, 1.0), 1.0)])
 def test_the_momentum_is_that_of_the_moment(momentum: tuple[float, float], progress: float):
     objective = an_objective(momentum=momentum)
-    before = objective.average[0].weight.clone()
+    average, projector = (head.get_parameter("0.weight") for head in (objective.average, objective.projector))
+    before = average.clone()
     with torch.no_grad():
-        objective.projector[0].weight += 1
+        projector += 1
     objective.after_step(views(progress=progress))
     expected = 1 - momentum_at(progress, start=momentum[0], end=momentum[1])
-    torch.testing.assert_close(objective.average[0].weight - before, torch.full_like(before, expected), rtol=0, atol=1e-12)
+    torch.testing.assert_close(average - before, torch.full_like(before, expected), rtol=0, atol=1e-12)
 
 
 def test_needs():

@@ -24,7 +24,9 @@ def an_objective(*, grid: tuple[int, int] = (4, 4), **settings: Any) -> MaskedDi
 
 def drawn(objective: MaskedDistillation, number: int = 5, *, first: int = 0, turn: int = 0) -> Tensor:
     batch = Batch(torch.arange(number) + first, {}, {}, turns=torch.full((number,), turn))
-    return objective.prepare(batch, {})["main@visible"].keep
+    keep = objective.prepare(batch, {})["main@visible"].keep
+    assert keep is not None
+    return keep
 
 
 def views(keep: Tensor, seen: Tensor, truth: Tensor, *, with_cls: bool = True, progress: float = 0.0) -> Views:

@@ -102,7 +102,9 @@ def test_what_is_masked_follows_from_row_and_turn_alone():
     part = objective.prepare(a_batch(short, first=10, turn=3), {})["caption@masked"]
     assert part.labels.equal(whole.labels[10:20, :10]) and part.ids.equal(whole.ids[10:20, :10])
     assert not objective.prepare(a_batch(tokens, turn=4), {})["caption@masked"].labels.equal(whole.labels)
-    assert objective.prepare(a_batch(tokens), {})["caption@masked"].labels.equal(objective.prepare(a_batch(tokens, turn=0), {})["caption@masked"].labels)
+    assert objective.prepare(a_batch(tokens), {})["caption@masked"].labels.equal(
+        objective.prepare(a_batch(tokens, turn=0), {})["caption@masked"].labels
+    )
 
 
 def test_three_draws_decide_a_place():

@@ -29,7 +29,9 @@ def views(*, seeds: tuple[int, int, int, int] = (0, 1, 2, 3), same: bool = False
     made = [encoded(seed, same=same) for seed in seeds]
     fields = {"caption": torch.tensor(codes)} if codes else {}
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
-    return Views(dict(zip(("main", "second"), made[:2], strict=True)), dict(zip(("caption", "augmented"), made[2:], strict=True)), scale, fields=fields)
+    return Views(
+        dict(zip(("main", "second"), made[:2], strict=True)), dict(zip(("caption", "augmented"), made[2:], strict=True)), scale, fields=fields
+    )
 
 
 def an_objective(**settings: Any) -> Multiview:
@@ -38,7 +40,8 @@ def an_objective(**settings: Any) -> Multiview:
 
 def pair(given: Views, image: str, text: str, **options: Any) -> Tensor:
     """() one symmetric InfoNCE, as the CLIP loss is."""
-    return sum(info_nce_loss(unit(given.images[image].embedding), unit(given.texts[text].embedding), given.scale, **options)) / 2
+    directions = info_nce_loss(unit(given.images[image].embedding), unit(given.texts[text].embedding), given.scale, **options)
+    return (directions[0] + directions[1]) / 2
 
 
 def test_is_the_mean_of_four_pairs():
