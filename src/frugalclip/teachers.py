@@ -22,6 +22,7 @@ from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.types import Batch, Encoded, Needs, Views
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.store import Store
+from frugalclip.data.store_format import Kind
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.models import Model, load
@@ -168,7 +169,10 @@ class StoredTeacher(Teacher):
 
     def __init__(self, asked: Asked, store: Store, manifest: Manifest) -> None:
         super().__init__(asked)
-        store.require(kinds=[*(["image"] if asked.images else []), *(["text"] if asked.texts else [])])
+        kinds: list[Kind] = [*(["image"] if asked.images else []), *(["text"] if asked.texts else [])]
+        store.require(kinds=kinds)
+        if faceted := [kind for kind in kinds if len(store.shape(kind)) > 1]:
+            raise RecipeError(f"{store.path} holds several {faceted[0]} vectors of one text or picture (facets), expected one; embed without facets.")
         self.store = store
         self.rows = store.rows_for(manifest.ids, texts=[list(one) for one in manifest.captions()] if asked.texts else None)  # (samples,)
 

@@ -1,7 +1,8 @@
 """Contrast by words and patches: each patch finds its best word, each word its best patch.
 
 Source: FILIP, arXiv 2111.07783, section 3.1, eq. 3 and 4, as DeCLIP's repository re-implements it (`filip.py`: tokens mapped to 256, a scale of its
-own). Padding never takes part; the released code lets it.
+own). Padding never takes part; the released code lets it. [CLS]
+counts as a patch, start and end as words.
 The term trains the towers and is left at home at inference, where pictures and texts are compared by their joint embedding.
 """
 

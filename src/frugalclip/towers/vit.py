@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Encoded
 from frugalclip.towers.blocks import Gates, Norm
 from frugalclip.towers.heads import AttentionPool
@@ -115,10 +116,14 @@ class Vit(nn.Module):
             with_attention: also return the [CLS] attention; needs `pool: cls`.
             gates: multipliers of heads, neurons, channels and layers.
 
+        Raises:
+            RecipeError: where attention is asked for and the tower has no [CLS].
+
         Returns:
             Encoded; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
         """
-        assert not with_attention or self.has_cls, "only a tower with pool: cls has a [CLS] token to read attention from"
+        if with_attention and not self.has_cls:
+            raise RecipeError(f"an objective reads the attention of [CLS], which a tower with pool: {self.config.pool} does not have; set pool: cls.")
         x, grid = self._patches(images)
         positions = self._positions(grid)
         x = x + positions[:, self.has_cls :].to(x.dtype)
