@@ -1,18 +1,26 @@
 """Grouping scores against scikit-learn, and the geometry of two modalities against loops."""
 
+import json
 import math
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
-from frugalclip.evaluation.grouping import feature_spread, grouping, grouping_scores, modality_gap, self_similarity
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.sources import open_data
+from frugalclip.data.views import Preprocess
+from frugalclip.evaluation.grouping import evaluate_grouping, feature_spread, grouping, grouping_scores, modality_gap, self_similarity
 from frugalclip.functional import unit
+from frugalclip.models import ManifestFeatures
 
 
 def rows(number: int, dim: int, seed: int = 0) -> Tensor:
@@ -95,3 +103,26 @@ def test_the_spread_is_the_mean_deviation_of_coordinates():
     expected = sum(math.sqrt(sum((x - features[:, d].mean().item()) ** 2 for x in features[:, d].tolist()) / 5) for d in range(4)) / 4
     assert feature_spread(features) == pytest.approx(expected, abs=1e-12)
     assert feature_spread(torch.ones(5, 3)) == 0
+
+
+class Sorted:
+    """A model for which pictures of one class are one vector."""
+
+    fingerprint, preprocess = "f" * 16, Preprocess(size=8)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        return torch.eye(4)[[len(text) % 4 for text in texts]]
+
+    def image_features(self, manifest: Manifest, *, layer: str = "embedding") -> ManifestFeatures:
+        return ManifestFeatures(torch.eye(4)[[ord(name[-1]) % 3 for name in manifest.field("kind")]], np.arange(len(manifest)), [])
+
+
+def test_pictures_of_one_class_in_one_place_are_grouped_perfectly(tmp_path: Path):
+    rows = [{"id": str(i), "image": f"{i}.png", "caption": "word", "kind": f"kind {'abc'[i % 3]}" if i else None} for i in range(13)]
+    for i in range(13):
+        Image.new("RGB", (4, 4), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    result = evaluate_grouping(Sorted(), open_data(tmp_path / "pairs.jsonl"), label_field="kind")
+    assert result["metrics"] == {"ami": 100.0, "ari": 100.0} and result["chance"] == {"ami": 0.0, "ari": 0.0}
+    assert result["samples"] == 12 and result["left_out"]["without a class"] == 1 and result["interval"] == {}
+    assert result["geometry"]["text_similarity"] == 1 and result["geometry"]["modality_gap"] > 1

@@ -20,6 +20,7 @@ from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.step import Step
 from frugalclip.training.trainer import train_run
+from frugalclip.verbs.train import train
 
 from .sums import SUMS, full_step, part, whole_batch
 
@@ -168,3 +169,11 @@ def test_captions_of_one_word_are_trained_on():
     result = step(short)
     result.loss.backward()
     assert result.logs["masked_text/guesses"] == 0 and result.logs["masked_text/loss"] == 0 and torch.isfinite(result.loss)
+
+
+def test_the_report_shows_what_a_tower_that_drops_patches_keeps(squares: Path, tmp_path: Path):
+    settings = [f"data={squares}", "data.where=split=train", "data.validation=split=val", "batch=16", "steps=3", "model.image.resolution=32"]
+    train("aclip", [*settings, "model.image.depth=1", "model.text.depth=1", "evaluation.points=1"], out=tmp_path / "run")
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('id="kept"') :]
+    assert "What it looks at" in section and section[: section.index("</section>")].count("data:image/") == 8

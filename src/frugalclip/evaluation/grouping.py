@@ -7,6 +7,7 @@ the modalities is that of Liang et al. 2022, arXiv 2203.02053.
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ from torch import Tensor
 from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import kmeans
 from frugalclip.core.random import generator
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.classes import key, row_names
+from frugalclip.evaluation.protocol import Encoder, Layer, encode_texts, image_features, with_provenance
+from frugalclip.functional import unit
 
 STEPS, RESTARTS = 100, 5  # of the clustering; ProtoCLIP: 100 and 5
 
@@ -129,3 +134,64 @@ def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, fl
         raise DataError(f"all {len(labels):,} samples carry one label, so there is nothing to group; choose another --label-field.")
     found = kmeans(features.float(), classes, steps=STEPS, restarts=RESTARTS, generator=generator(seed, "grouping"))
     return grouping_scores(labels, torch.as_tensor(found.labels))
+
+
+def evaluate_grouping(
+    model: Encoder,
+    manifest: Manifest,
+    everything: Manifest | None = None,
+    *,
+    where: str | None = None,
+    label_field: str | None = None,
+    language: str | None = None,
+    layer: Layer = "embedding",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Whether pictures of one class lie together, and how far pictures and captions are apart.
+
+    Args:
+        model: encodes pictures and texts.
+        manifest: the rows to judge.
+        everything: the data set they were chosen from; not needed here.
+        where: the condition that chose them, to be stored.
+        label_field: field that names the class of a row; see `classes.row_names`.
+        language: language of the captions.
+        layer: what is clustered: the joint embedding, or the tower's output.
+        seed: of the clustering's random starts.
+
+    Returns:
+        The result described in `docs/formats.md`: `ami` and `ari` in percent, and under `geometry` the gap between the modalities, mean cosines
+        within each, and their spread. One clustering has no interval.
+
+    Raises:
+        DataError: when no row has a class, or all have the same.
+    """
+    names, _ = row_names(manifest, label_field=label_field, language=language)
+    rows = np.array([row for row, texts in enumerate(names) if texts], dtype=np.int64)
+    if not len(rows):
+        raise DataError(f"no row of {manifest.name} has a class; choose a --label-field such as category.")
+    features, kept, faults = image_features(model, manifest, rows, layer=layer)
+    classes = {name: place for place, name in enumerate(sorted({key(names[row][0]) for row in rows[kept].tolist()}))}
+    labels = torch.tensor([classes[key(names[row][0])] for row in rows[kept].tolist()])
+    scores = grouping(unit(features), labels, seed=seed)
+    result: dict[str, Any] = {
+        "metrics": {name: 100 * scores[name] for name in ("ami", "ari")},
+        "interval": {},
+        "chance": {"ami": 0.0, "ari": 0.0},
+        "samples": len(kept),
+        "prompts": None,
+        "geometry": _geometry(model, manifest.take(rows[kept]), features, language) if layer == "embedding" else None,
+        "clusters": {"number": len(classes), "steps": STEPS, "restarts": RESTARTS, "features": layer},
+        "left_out": {"without a class": len(manifest) - len(rows), **faults},
+    }
+    return with_provenance("grouping", result, {}, model, manifest, where)
+
+
+def _geometry(model: Encoder, manifest: Manifest, features: Tensor, language: str | None) -> dict[str, float]:
+    """Gap, similarity and spread of pictures and of each picture's first caption."""
+    captions = [next(iter(texts), "") for texts in manifest.captions(language=language)]
+    images, texts = unit(features), encode_texts(model, captions)
+    found = {"modality_gap": modality_gap(images, texts)}
+    for name, one in (("image", images), ("text", texts)):
+        found |= {f"{name}_similarity": self_similarity(one), f"{name}_spread": feature_spread(one)}
+    return {name: round(value, 6) for name, value in found.items()}

@@ -32,6 +32,10 @@ class Config(ObjectiveConfig):
     teacher: str = Field("ema", description="whose attention")
     around: str = Field("around", description="image view that the teacher looks at; it should contain all the others (views.NAME.contains)")
 
+    def blocks_kept(self, blocks: int) -> int:
+        """How many of so many blocks stay."""
+        return min(blocks, math.ceil(blocks * self.keep - 1e-9))
+
     @model_validator(mode="after")
     def _is_own(self) -> Self:
         if any("@" in view for view in self.views):
@@ -131,7 +135,7 @@ class AttentiveMask(Objective):
         if rows % config.block or columns % config.block:
             raise RecipeError(f"attentive_mask.block {config.block} does not divide the {rows} x {columns} patches of a view; set block: 1")
         self.blocks = (rows // config.block) * (columns // config.block)
-        self.number = min(self.blocks, math.ceil(self.blocks * config.keep - 1e-9))
+        self.number = config.blocks_kept(self.blocks)
 
     def needs(self) -> Needs:
         if self.config.choose != "attentive":

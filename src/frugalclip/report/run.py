@@ -98,6 +98,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _classes(record, gallery),
         _retrieval(gallery),
         _naming(gallery),
+        _kept(gallery),
         _repeat(record),
     ]
     return document(f"{record.name}: run report", head=_head(record), sections=[s for s in sections if s])
@@ -362,6 +363,13 @@ def _naming(gallery: Gallery) -> Section | None:
         found_names(gallery.picture_to_names),
         f"For each picture the five nearest names, with their cosines. {gallery.note}",
     )
+
+
+def _kept(gallery: Gallery) -> Section | None:
+    if not gallery.kept:
+        return None
+    lead = "Whole pictures, drawn at random, with the patches faded that the tower's [CLS] attends to least; training kept as many of every view."
+    return Section("kept", "What it looks at", pair_grid(gallery.kept), lead)
 
 
 def _repeat(record: RunRecord) -> Section:

@@ -57,7 +57,7 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
     if not result.is_finished:
         return DemoResult(run.path, [], time.monotonic() - begun)
     evaluations = judge(result, everything)
-    finish(run, result, evaluations, shown=everything.where(UNSEEN))
+    finish(run, result, recipe, evaluations, shown=everything.where(UNSEEN))
     return DemoResult(run.path, evaluations, time.monotonic() - begun)
 
 

@@ -18,6 +18,7 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data, read_source
 from frugalclip.evaluation.fewshot import evaluate_fewshot
+from frugalclip.evaluation.grouping import evaluate_grouping
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
 from frugalclip.evaluation.protocol import Layer, evaluate_retrieval, evaluate_zeroshot
 from frugalclip.evaluation.suite import ENVIRONMENT
@@ -42,6 +43,7 @@ TASKS = {
     "probe": Task(evaluate_probe, _LABELS),
     "knn": Task(evaluate_knn, _LABELS),
     "fewshot": Task(evaluate_fewshot, _LABELS),
+    "grouping": Task(evaluate_grouping, frozenset({"where", "label_field", "language", "features"})),
     "suite": Task(evaluate_suite, frozenset({"features", "suite"})),  # has its own data and always its floors
 }
 
@@ -70,7 +72,7 @@ def evaluate(
     Args:
         model: a run directory, a checkpoint, or a loaded model.
         data: the data set, as `train` reads it; for a suite the folder of its packs, by default what FRUGALCLIP_PACKS names.
-        task: zeroshot, retrieval, probe, knn, fewshot or suite.
+        task: zeroshot, retrieval, probe, knn, fewshot, grouping or suite.
         where: rows to judge, such as `split=test,is_flag=false`; zero-shot's generalised pool keeps the names of all rows.
         label_field: field that names the class or classes of a row; default `label`, else the first caption.
         classes: file with the competing names, one a line, synonyms after `|`; or a list of such lines.
@@ -312,7 +314,11 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         lines.append(f"Names: {pools}; from {result['names']}; prompts {result['prompts']['set']}.")
     hint = "" if result["task"] == "suite" else "; --group id draws rows singly"
     found = f" (found in the data{hint})" if result.get("interval_groups") == "found in the data" else ""
-    lines.append(f"Intervals: bootstrap over {result['interval_over']}{found}." + (f" Left out: {lost}." if lost else ""))
+    intervals = [f"Intervals: bootstrap over {result['interval_over']}{found}."] if result["interval"] else []
+    lines += [" ".join([*intervals, f"Left out: {lost}."])] if lost else intervals
+    if geometry := result.get("geometry"):
+        apart = f"{geometry['modality_gap']:.2f} between the mean picture and the mean caption"
+        lines.append(f"Geometry: {apart}; mean cosine {geometry['image_similarity']:.2f} of pictures, {geometry['text_similarity']:.2f} of captions.")
     lines += _learning(result)
     about = result.get("floors_about")
     if about and about.get("near_duplicates"):

@@ -1,6 +1,7 @@
 """`frugalclip train`: from a recipe and a data set to a run directory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import read_source
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
-from frugalclip.report.gallery import build_gallery
+from frugalclip.report.gallery import Gallery, build_gallery
+from frugalclip.report.kept import kept_pictures, selection_of
 from frugalclip.report.run import write_run_report
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 from frugalclip.training.trainer import Trainer, TrainingResult, train_run
@@ -88,7 +90,7 @@ def train(recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume
     finally:
         listener.close()
     if result.is_finished and distributed.is_main():
-        finish(run, result, validation_evaluations(result, resolved))
+        finish(run, result, resolved, validation_evaluations(result, resolved))
     return result
 
 
@@ -103,12 +105,13 @@ def validation_evaluations(result: TrainingResult, recipe: Recipe) -> list[dict[
     ]
 
 
-def finish(run: RunDirectory, result: TrainingResult, evaluations: list[dict[str, Any]], *, shown: Manifest | None = None) -> None:
+def finish(run: RunDirectory, result: TrainingResult, recipe: Recipe, evaluations: list[dict[str, Any]], *, shown: Manifest | None = None) -> None:
     """Write `metrics.json` and the report of a finished run.
 
     Args:
         run: the run directory.
         result: of the training.
+        recipe: that was trained.
         evaluations: the primary one first.
         shown: rows of the first evaluation, for the report's pictures; by default the validation rows.
     """
@@ -124,9 +127,11 @@ def finish(run: RunDirectory, result: TrainingResult, evaluations: list[dict[str
     }
     write_json(run.summary, {"evaluations": evaluations, "training": training})
     pictures = shown if shown is not None else result.validation
-    gallery = (
-        build_gallery(result.model, pictures, evaluation=evaluations[0], training=result.training) if pictures is not None and evaluations else None
-    )
+    gallery = Gallery()
+    if pictures is not None and evaluations:
+        gallery = build_gallery(result.model, pictures, evaluation=evaluations[0], training=result.training)
+        if selection := selection_of(recipe.objectives):
+            gallery = replace(gallery, kept=kept_pictures(result.model, pictures, selection))
     write_run_report(run, gallery=gallery)
 
 
