@@ -125,4 +125,4 @@ def test_pictures_of_one_class_in_one_place_are_grouped_perfectly(tmp_path: Path
     result = evaluate_grouping(Sorted(), open_data(tmp_path / "pairs.jsonl"), label_field="kind")
     assert result["metrics"] == {"ami": 100.0, "ari": 100.0} and result["chance"] == {"ami": 0.0, "ari": 0.0}
     assert result["samples"] == 12 and result["left_out"]["without a class"] == 1 and result["interval"] == {}
-    assert result["geometry"]["text_similarity"] == 1 and result["geometry"]["modality_gap"] > 1
+    assert result["geometry"]["text_similarity"] == 1 and result["geometry"]["modality_gap"] == pytest.approx((2 / 3) ** 0.5, abs=1e-6)
