@@ -8,7 +8,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -142,14 +142,15 @@ def _parameters(step: Step) -> dict[str, int]:
 
 def _passes(recipe: Recipe, step: Step) -> list[Pass]:
     """Passes of the student, then what teachers and episodes encode without gradient; a teacher is taken to have the student's towers."""
-    needs, objectives = union_of_needs(cast("Iterable[Objective]", step.objectives.values())), cast("Iterable[Objective]", step.objectives.values())
+    objectives = cast("list[Objective]", list(step.objectives.values()))
+    needs = union_of_needs(objectives)
     kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
     stores = {name for name, teacher in recipe.teachers.items() if (Path(teacher.source) / "store.json").is_file()}
     given = [name for name in sorted(needs.teachers) if teacher_of(name) not in stores]
     passes = [_pass(recipe, view, view, kept) for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))]
     passes += [_pass(recipe, name, name.partition(":")[2], {}, has_gradient=False) for name in given]
-    if needs.episode:
-        passes += [_pass(recipe, f"episode:{view}", view, {}, has_gradient=False) for view in sorted(needs.images | needs.texts) if "@" not in view]
+    ahead = union_of_needs(objective for objective in objectives if objective.needs().episode)
+    passes += [_pass(recipe, f"episode:{view}", view, {}, has_gradient=False) for view in sorted(ahead.images | ahead.texts) if "@" not in view]
     return passes
 
 

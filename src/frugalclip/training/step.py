@@ -184,13 +184,13 @@ class Step(nn.Module):
             return self.network.text(texts, with_tokens=name in self.needs.tokens)
 
     @torch.no_grad()
-    def episode(self, batches: Iterable[Batch]) -> Iterator[Views]:
+    def episode(self, batches: Iterable[Batch], needs: Needs) -> Iterator[Views]:
         """Features of an episode before it is trained on, batch by batch, as the towers are now: evaluation mode, views without selections."""
         self.eval()
         for batch in batches:
             prepared = Prepared(self.look(batch), {})
-            images = {name: self.encode_image(batch, prepared, name) for name in sorted(self.needs.images) if "@" not in name}
-            texts = {name: self.encode_text(batch, prepared, name) for name in sorted(self.needs.texts) if "@" not in name}
+            images = {name: self.encode_image(batch, prepared, name) for name in sorted(needs.images) if "@" not in name}
+            texts = {name: self.encode_text(batch, prepared, name) for name in sorted(needs.texts) if "@" not in name}
             yield self.views(batch, prepared, images=images, texts=texts)
 
     def begin_episode(self, batches: Callable[[], Iterable[Batch]]) -> None:
@@ -200,7 +200,8 @@ class Step(nn.Module):
             batches: gives the batches of the episode, from its first one on.
         """
         for name in self.active:
-            self._objective(name).begin_episode(self.episode(batches()))
+            objective = self._objective(name)
+            objective.begin_episode(self.episode(batches(), objective.needs()))
         self.train()
 
     def _autocast(self, device: torch.device) -> torch.autocast:

@@ -1,0 +1,128 @@
+"""Write docs/results.md from the records in results/. Run: python benchmarks/results_page.py (after emoji.py, tune.py and same_recipe.py)."""
+
+from pathlib import Path
+from typing import Any
+
+from frugalclip.core.records import read_json
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE.parent / "results", HERE.parent / "docs" / "results.md"
+ARMS = {
+    "open_clip": "open_clip, as shipped, tuned",
+    "open_clip_deduplicated": "the same without equal captions in the denominator",
+    "plain": "our plain CLIP: same towers, pixels, batch",
+    "siglip": "our SigLIP: same towers, pixels, batch",
+    "default": "default recipe `clip-small`: convolutions, bag of words, keywords",
+}
+HEAD = """# Results
+
+Written by `python benchmarks/results_page.py` from the records in `results/`, which the commands below make. Percent; 95 % intervals over runs and
+concept families; p by Holm over the arms. Figures of papers are not here: see the `source` of each recipe.
+"""
+
+
+def bounds(entry: dict[str, Any] | None) -> str:
+    """`4.2 (3.1 to 5.3)`; a dash where nothing was measured."""
+    if entry is None or entry["value"] is None:
+        return "–"
+    low, high = entry["interval"] or (None, None)
+    return f"{entry['value']:.1f}" + (f" ({low:.1f} to {high:.1f})" if low is not None and high is not None else "")
+
+
+def emoji(found: dict[str, Any]) -> list[str]:
+    """Unseen concepts in an unseen drawing style."""
+    figures, tests = found["figures"], {test["arm"]: test for test in found["tests"]}
+    lines = [
+        "## Emoji: unseen concepts in an unseen style",
+        "",
+        f"`python benchmarks/emoji.py`: {found['seeds']} seeds, the styles {', '.join(found['rotations'])} left out in turn, "
+        f"{found['samples']:,} samples a run, on {found['data']['rows']:,} pairs. {found['answer']}",
+        "",
+        "| arm | " + " | ".join(figures) + " | against open_clip, unseen | p | verdict |",
+        "|---|" + "---|" * (len(figures) + 3),
+    ]
+    for arm, words in ARMS.items():
+        cells = [bounds(figure["arms"].get(arm)) for figure in figures.values()]
+        test = tests.get(arm)
+        against = [bounds(test), f"{test['p_holm']:.3f}" if test["p_holm"] is not None else "–", test["verdict"]] if test else ["–", "–", "reference"]
+        lines.append(f"| {words} | " + " | ".join([*cells, *against]) + " |")
+    for kind in ("chance", "floors"):
+        lines += floors(figures, kind)
+    lines += ["", *(f"- `{name}`: {figure['description']}" for name, figure in figures.items() if figure.get("description"))]
+    return [*lines, "", *costs(found)]
+
+
+def floors(figures: dict[str, Any], kind: str) -> list[str]:
+    """Rows of what needs no training."""
+    if kind == "chance":
+        cells = [f"{value:.2f}" if isinstance(value := figure.get("chance"), float) else "–" for figure in figures.values()]
+        return ["| *chance* | " + " | ".join(cells) + " | – | – | – |"]
+    names = dict.fromkeys(name for figure in figures.values() for name in figure.get("floors") or {})
+    rows = []
+    for name in names:
+        cells = [f"{value:.1f}" if isinstance(value := (figure.get("floors") or {}).get(name), float) else "–" for figure in figures.values()]
+        rows.append(f"| *{name.replace('_', ' ')}* | " + " | ".join(cells) + " | – | – | – |")
+    return rows
+
+
+def costs(found: dict[str, Any]) -> list[str]:
+    """What the runs took, and how soon each arm stands where open_clip ends."""
+    lines = [
+        "| arm | parameters | samples a second | seconds of a run | seconds to open_clip's end | as a share of its whole run |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        cost, reach = found["costs"].get(arm), (found["curves"]["arms"].get(arm) or {}).get("reach")
+        if cost is None:
+            continue
+        sooner = ["–", "–"]
+        if reach and reach["seconds"] is not None:
+            sooner = [f"{reach['seconds']:.1f}", f"{reach['seconds'] / reach['reference_whole_seconds']:.2f}"]
+        rate = cost["samples_seen"] / cost["cpu_seconds"]
+        lines.append(f"| {arm} | {cost['parameters'] / 1e6:.2f} M | {rate:.0f} | {cost['cpu_seconds']:.0f} | " + " | ".join(sooner) + " |")
+    return [*lines, "", "Seconds are CPU time of training steps on one thread, without start and evaluation. A dash: it never gets there.", ""]
+
+
+def tuning(found: dict[str, Any]) -> list[str]:
+    """What was tried on validation concepts."""
+    rows = [
+        f"| {name} | {', '.join(f'{k} {v}' for k, v in one['settings'].items())} | {one['top1']:.1f} | {one['top5']:.1f} |"
+        for name, one in found["arms"].items()
+    ]
+    return [
+        "## How the arms were tuned",
+        "",
+        f"`python benchmarks/tune.py`: validation concepts, one seed, all rotations, {found['samples']:,} samples; as many settings for ours as for "
+        "open_clip. The test concepts were not looked at before.",
+        "",
+        "| setting | what | top 1 | top 5 |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+    ]
+
+
+def same(found: dict[str, Any]) -> list[str]:
+    """One recipe under two names."""
+    wins, largest = sum(one["wins"] for one in found["pairs"]), max(abs(one["value"]) for one in found["pairs"])
+    return [
+        "## One recipe under two names",
+        "",
+        f"`python benchmarks/same_recipe.py`: {len(found['pairs'])} comparisons of real runs, {found['seeds']} seeds each: {wins} winners declared, "
+        f"largest difference {largest:.1f} points. At a level of 0.05 one in twenty is expected.",
+        "",
+    ]
+
+
+def main() -> None:
+    """Write the page."""
+    parts = {"emoji.json": emoji, "tuning.json": tuning, "benchmarks/same-recipe.json": same}
+    lines = [HEAD]
+    for name, write in parts.items():
+        if (RESULTS / name).is_file():
+            lines += write(read_json(RESULTS / name))
+    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
