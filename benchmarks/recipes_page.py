@@ -16,7 +16,40 @@ and backward of every pass, teachers and episodes included, for one sample. "Ste
 towers and batch (`benchmarks/objectives.py`); a recipe without a figure has other towers, or was not measured. What the recipes reach stands in
 [results](results.md). A recipe says in `source` where its settings come from and what was changed.
 
-Objectives add up: write a file that `extends` one of these and name another term under `objectives`, or set its weight to 0 to see what it gives.
+## What is proven
+
+| method | objectives | proof |
+|---|---|---|
+| CLIP, ALIGN, SigLIP | `contrastive`, `sigmoid` | authors' arrays; N processes and parts of a batch equal the whole |
+| SLIP | `contrastive` + `simclr` | the same; each view with its own batch statistics, as published |
+| DeCLIP | `multiview` + `simsiam` + `masked_text` + `neighbours` | the same, with the intended ring queue in place of the released one |
+| A-CLIP | `attentive_mask` + `multiview` + `simclr` + `byol` | the same, with the repaired formulas; the crop around the views by its invariants |
+| ProtoCLIP | `contrastive` + `prototypes` | the same; clusterings as good as the library's |
+| FILIP, DeFILIP | `token_wise` | formula and invariants only: **experimental** |
+| MaskCLIP (self-distillation) | `masked_distillation` | no public code to compare with: **experimental** |
+
+Which of these help at a small budget is another question: see [results](results.md).
+
+## Adding up
+
+A recipe is a sum. This is SLIP on the patches that A-CLIP keeps, with masked words in the second half of the run:
+
+```yaml
+extends: aclip                                        # one level; what is not named stays
+objectives:
+  byol: null                                          # takes a term out
+  masked_text: {weight: 0.2, during: [0.5, 1]}        # counts in the second half
+  neighbours: {weight: 0.2, images: [main@kept, second@kept], texts: [caption]}
+```
+
+- `VIEW@kept`, `VIEW@masked` and `VIEW@visible` are made by `attentive_mask`, `masked_text` and `masked_distillation`; whoever names one reads
+  it, and it is encoded once.
+- `views.NAME.contains: [main, second]` is a crop around others; `texts.NAME: {of: caption, augment: {}}` changes the words of the caption that
+  `caption` shows.
+- `teachers: {NAME: {from: ema}}`, or a model, or the folder of `frugalclip embed`. `ema` is known without being listed.
+- `episode: {samples: 4096}` for `prototypes`; `during: [start, end]` for any objective.
+- `optimizer.groups: [{match: ^network\\.image\\., until: 0.98}]` holds a part of the network still at the end.
+- Weight 0 leaves training exactly as without the term. Every sum is exact under `micro_batch` and on N processes.
 """
 
 

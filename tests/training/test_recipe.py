@@ -123,3 +123,10 @@ def test_a_plain_word_and_settings_of_its_section_add_up():
     recipe = load_recipe("clip", ["data=my folder", "data.where=split=train", "model.image=nano", "model.image.patch=4"])
     assert (recipe.data.path, recipe.data.where) == ("my folder", "split=train")
     assert (recipe.model.image.width, recipe.model.image.patch) == (128, 4)
+
+
+def test_the_sum_in_the_documentation_is_a_recipe(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    passes = [one.view for one in plan_recipe(load_recipe(str(tmp_path / "mine.yaml"))).passes]
+    assert passes == ["main@kept", "second@kept", "caption", "caption@masked", "ema:around"]
