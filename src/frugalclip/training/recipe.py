@@ -156,6 +156,11 @@ def known_recipes() -> list[str]:
     return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
+def _is_shipped(path: Path) -> bool:
+    """Whether a recipe file belongs to the package."""
+    return path.resolve().parent == Path(str(resources.files("frugalclip") / "recipes")).resolve()
+
+
 def _locate(name: str) -> Path:
     if name in known_recipes():
         return Path(str(resources.files("frugalclip") / "recipes" / f"{name}.yaml"))
@@ -168,10 +173,10 @@ def _locate(name: str) -> Path:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The mappings of a recipe with its one level of `extends` merged.
+    """The mappings of a recipe with its one level of `extends` merged; a recipe of the package counts as whole, however it is written.
 
     Raises:
-        RecipeError: when it is not found, not YAML, or extends something that extends again.
+        RecipeError: when it is not found, not YAML, or extends something of the user's own that extends again.
     """
     path = _locate(name)
     content = _expand(read_yaml(path))
@@ -181,10 +186,13 @@ def read_recipe(name: str) -> dict[str, Any]:
         return content
     beside = path.parent / f"{base_name}.yaml"
     is_other = beside.is_file() and beside.resolve() != path.resolve()  # clip.yaml of one's own may extend the package's clip
-    base = _expand(read_yaml(beside if is_other else _locate(str(base_name))))
-    if "extends" in base:
+    place = beside if is_other else _locate(str(base_name))
+    base = _expand(read_yaml(place))
+    if "extends" not in base:
+        return merge(base, content)
+    if not _is_shipped(place) or _is_shipped(path):
         raise RecipeError(f"{path} extends {base_name}, which extends {base['extends']} itself; one level is allowed, so extend {base['extends']}.")
-    return merge(base, content)
+    return merge(read_recipe(str(base_name)), content)  # a recipe of the package counts as whole, however it is written
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
