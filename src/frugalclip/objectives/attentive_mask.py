@@ -12,14 +12,12 @@ import math
 from collections.abc import Mapping
 from typing import Literal, Self
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.random import uniform
-from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views
+from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
 
 
 class Config(ObjectiveConfig):
@@ -165,9 +163,7 @@ class AttentiveMask(Objective):
 
     def _drawn(self, batch: Batch, view: str) -> Tensor:
         """(batch, blocks) numbers that keep blocks at random, or all but those around a random place."""
-        turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
-        counters = np.stack([batch.rows.cpu().numpy(), turns.cpu().numpy()], axis=1)
-        draws = torch.from_numpy(uniform(self.dims.seed, f"keep/{view}", counters, self.blocks + 2)).to(batch.rows.device)
+        draws = row_draws(batch, self.blocks + 2, seed=self.dims.seed, stream=f"keep/{view}")
         if self.config.choose == "random":
             return draws[:, : self.blocks]
         rows, columns = self.grid[0] // self.config.block, self.grid[1] // self.config.block

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.random import uniform
 from frugalclip.core.types import Batch, Dims, Needs, Selection, Views
 from frugalclip.functional import Contrast, SamePolicy, info_nce_loss, needs_tiles, same_rows, tiled_info_nce_loss
 
@@ -37,6 +38,7 @@ __all__ = [
     "field_codes",
     "find_objective",
     "known_objectives",
+    "row_draws",
 ]
 
 
@@ -162,6 +164,23 @@ def contrast_logs(contrasts: Sequence[Contrast], *, batch: int, with_same: bool)
 def field_codes(views: Views, names: Sequence[str]) -> Tensor | None:
     """(batch, fields) int64 codes of some fields, or None where none is named."""
     return torch.stack([views.fields[name] for name in names], dim=1) if names else None
+
+
+def row_draws(batch: Batch, draws: int, *, seed: int, stream: str) -> Tensor:
+    """Uniform numbers that depend on a row and how often it was drawn, and on nothing else.
+
+    Args:
+        batch: whose rows.
+        draws: numbers for each row.
+        seed: of the run.
+        stream: the purpose.
+
+    Returns:
+        (batch, draws) float64 in [0, 1), where the batch is.
+    """
+    turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
+    counters = torch.stack([batch.rows, turns], dim=1).cpu().numpy()
+    return torch.from_numpy(uniform(seed, stream, counters, draws)).to(batch.rows.device)
 
 
 def known_objectives() -> list[str]:

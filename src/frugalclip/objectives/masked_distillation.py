@@ -10,15 +10,13 @@ import copy
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from frugalclip.core.averages import follow, momentum_at
-from frugalclip.core.random import uniform
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views
+from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
 from frugalclip.towers.blocks import Block, LayerGates
 
 
@@ -71,9 +69,7 @@ class MaskedDistillation(Objective):
         return {f"{self.config.view}@visible": self.visible}
 
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
-        turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
-        counters = np.stack([batch.rows.cpu().numpy(), turns.cpu().numpy()], axis=1)
-        draws = torch.from_numpy(uniform(self.dims.seed, f"visible/{self.config.view}", counters, self.patches)).to(batch.rows.device)
+        draws = row_draws(batch, self.patches, seed=self.dims.seed, stream=f"visible/{self.config.view}")
         return {f"{self.config.view}@visible": Selection(keep=draws.argsort(dim=1)[:, : self.visible].sort(dim=1).values)}
 
     def forward(self, views: Views) -> Outcome:

@@ -9,16 +9,14 @@ picked out before the product with the vocabulary; the released code multiplies 
 from collections.abc import Mapping
 from typing import Self
 
-import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.distributed import mean_over_processes
-from frugalclip.core.random import uniform
 from frugalclip.core.types import Tokens
-from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views
+from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
 
 IGNORED = -100  # label of a place where nothing is to be guessed
 
@@ -94,12 +92,10 @@ class MaskedText(Objective):
 
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
-        turns = torch.zeros_like(batch.rows) if batch.turns is None else batch.turns
-        counters = np.stack([batch.rows.cpu().numpy(), turns.cpu().numpy()], axis=1)
-        draws = uniform(self.dims.seed, f"masked/{self.config.text}", counters, 3 * self.dims.context)
+        draws = row_draws(batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}")
         # each place has its own numbers, however long the batch's longest text is
-        kept = np.concatenate([part[:, : tokens.ids.shape[1]] for part in np.split(draws, 3, axis=1)], axis=1)
-        return {self.view: mask_tokens(tokens, torch.from_numpy(kept), config=self.config, mask=self.dims.mask, vocabulary=self.dims.vocabulary)}
+        draws = torch.cat([part[:, : tokens.ids.shape[1]] for part in draws.chunk(3, dim=1)], dim=1)
+        return {self.view: mask_tokens(tokens, draws, config=self.config, mask=self.dims.mask, vocabulary=self.dims.vocabulary)}
 
     def forward(self, views: Views) -> Outcome:
         hidden, labels = views.texts[self.view].tokens, views.selections[self.view].labels
