@@ -18,7 +18,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data
 from frugalclip.data.views import Preprocess
-from frugalclip.evaluation.grouping import evaluate_grouping, feature_spread, grouping, grouping_scores, modality_gap, self_similarity
+from frugalclip.evaluation.grouping import evaluate_grouping, feature_spread, grouping, grouping_scores, jackknife, modality_gap, self_similarity
 from frugalclip.functional import unit
 from frugalclip.models import ManifestFeatures
 
@@ -68,10 +68,10 @@ def test_the_names_of_groups_do_not_matter_and_the_same_partition_is_one():
 def test_separate_blobs_are_found_and_noise_is_not():
     labels = torch.arange(90) % 3
     blobs = unit(10 * torch.eye(8, dtype=torch.float64)[labels] + 0.3 * rows(90, 8))
-    assert grouping(blobs, labels) == {"ari": pytest.approx(1), "ami": pytest.approx(1)}
-    noise = grouping(unit(rows(90, 8, seed=1)), labels)
+    assert grouping(blobs, labels)[0] == {"ari": pytest.approx(1), "ami": pytest.approx(1)}
+    noise, _ = grouping(unit(rows(90, 8, seed=1)), labels)
     assert abs(noise["ari"]) < 0.1 and abs(noise["ami"]) < 0.1
-    assert grouping(unit(rows(90, 8, seed=1)), labels) == noise, "the same seed gives the same starts"
+    assert grouping(unit(rows(90, 8, seed=1)), labels)[0] == noise, "the same seed gives the same starts"
 
 
 def test_one_label_is_nothing_to_group():
@@ -124,5 +124,20 @@ def test_pictures_of_one_class_in_one_place_are_grouped_perfectly(tmp_path: Path
     (tmp_path / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     result = evaluate_grouping(Sorted(), open_data(tmp_path / "pairs.jsonl"), label_field="kind")
     assert result["metrics"] == {"ami": 100.0, "ari": 100.0} and result["chance"] == {"ami": 0.0, "ari": 0.0}
-    assert result["samples"] == 12 and result["left_out"]["without a class"] == 1 and result["interval"] == {}
+    assert result["samples"] == 12 and result["left_out"]["without a class"] == 1 and result["interval"]["ari"] == [100.0, 100.0]
     assert result["geometry"]["text_similarity"] == 1 and result["geometry"]["modality_gap"] == pytest.approx((2 / 3) ** 0.5, abs=1e-6)
+
+
+def test_the_jackknife_covers_what_other_samples_would_have_given():
+    def drawn(seed: int, number: int) -> tuple[Tensor, Tensor]:
+        draw = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, 4, (number,), generator=draw)
+        return labels, torch.where(torch.rand(number, generator=draw) < 0.6, labels, torch.randint(0, 4, (number,), generator=draw))
+
+    truth = grouping_scores(*drawn(0, 20_000))
+    inside = {"ari": 0, "ami": 0}
+    for seed in range(1, 101):
+        intervals = jackknife(*drawn(seed, 200), torch.arange(200))
+        for name, (low, high) in intervals.items():
+            inside[name] += low <= truth[name] <= high
+    assert all(88 <= count <= 99 for count in inside.values()), inside

@@ -6,6 +6,7 @@ the modalities is that of Liang et al. 2022, arXiv 2203.02053.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,12 @@ from frugalclip.core.numerics import kmeans
 from frugalclip.core.random import generator
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classes import key, row_names
+from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.protocol import Encoder, Layer, encode_texts, image_features, with_provenance
 from frugalclip.functional import unit
 
 STEPS, RESTARTS = 100, 5  # of the clustering; ProtoCLIP: 100 and 5
+PARTS = 20  # of the jackknife
 
 
 def modality_gap(images: Tensor, texts: Tensor) -> float:
@@ -115,7 +118,7 @@ def _sizes(counts: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(sizes.tolist(), times.tolist(), strict=True))
 
 
-def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, float]:
+def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> tuple[dict[str, float], Tensor]:
     """Cluster features into as many groups as there are labels and compare.
 
     Args:
@@ -124,7 +127,7 @@ def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, fl
         seed: of the clustering's random starts.
 
     Returns:
-        `ari` and `ami`, in [-1, 1], near 0 by chance.
+        `ari` and `ami`, in [-1, 1], near 0 by chance; and (samples,) int64 clusters.
 
     Raises:
         DataError: when all samples carry one label.
@@ -133,7 +136,28 @@ def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, fl
     if classes < 2:
         raise DataError(f"all {len(labels):,} samples carry one label, so there is nothing to group; choose another --label-field.")
     found = kmeans(features.float(), classes, steps=STEPS, restarts=RESTARTS, generator=generator(seed, "grouping"))
-    return grouping_scores(labels, torch.as_tensor(found.labels))
+    return grouping_scores(labels, found.labels), found.labels
+
+
+def jackknife(labels: Tensor, clusters: Tensor, groups: Tensor) -> dict[str, tuple[float, float]]:
+    """95 % intervals of both scores over which samples were drawn, the clustering as it is.
+
+    A bootstrap would draw pairs of equal samples, which agree by construction; leaving out a twentieth of the groups in turn does not.
+
+    Args:
+        labels: (samples,) int64.
+        clusters: (samples,) int64.
+        groups: (samples,) int64; equal ones are left out together.
+    """
+    _, numbers = groups.unique(return_inverse=True)  # (samples,)
+    parts = numbers % PARTS
+    found = [grouping_scores(labels[parts != part], clusters[parts != part]) for part in parts.unique().tolist()]
+    whole, intervals = grouping_scores(labels, clusters), {}
+    for name, value in whole.items():
+        values = np.array([one[name] for one in found])
+        deviation = math.sqrt((len(values) - 1) / len(values) * float(np.square(values - values.mean()).sum()))
+        intervals[name] = (value - 1.96 * deviation, value + 1.96 * deviation)
+    return intervals
 
 
 def evaluate_grouping(
@@ -144,6 +168,7 @@ def evaluate_grouping(
     where: str | None = None,
     label_field: str | None = None,
     language: str | None = None,
+    group: str | None = None,
     layer: Layer = "embedding",
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -156,12 +181,13 @@ def evaluate_grouping(
         where: the condition that chose them, to be stored.
         label_field: field that names the class of a row; see `classes.row_names`.
         language: language of the captions.
+        group: field whose equal values are left out together; default see `groups.find_groups`.
         layer: what is clustered: the joint embedding, or the tower's output.
         seed: of the clustering's random starts.
 
     Returns:
         The result described in `docs/formats.md`: `ami` and `ari` in percent, and under `geometry` the gap between the modalities, mean cosines
-        within each, and their spread. One clustering has no interval.
+        within each, and their spread. The interval is a jackknife over groups of samples.
 
     Raises:
         DataError: when no row has a class, or all have the same.
@@ -173,16 +199,21 @@ def evaluate_grouping(
     features, kept, faults = image_features(model, manifest, rows, layer=layer)
     classes = {name: place for place, name in enumerate(sorted({key(names[row][0]) for row in rows[kept].tolist()}))}
     labels = torch.tensor([classes[key(names[row][0])] for row in rows[kept].tolist()])
-    scores = grouping(unit(features), labels, seed=seed)
+    scores, clusters = grouping(unit(features), labels, seed=seed)
+    groups = find_groups(manifest, group)
+    intervals = jackknife(labels, clusters, torch.from_numpy(groups.codes[rows[kept]]))
     result: dict[str, Any] = {
         "metrics": {name: 100 * scores[name] for name in ("ami", "ari")},
-        "interval": {},
+        "interval": {name: [100 * low, 100 * high] for name, (low, high) in intervals.items()},
         "chance": {"ami": 0.0, "ari": 0.0},
         "samples": len(kept),
         "prompts": None,
         "geometry": _geometry(model, manifest.take(rows[kept]), features, language) if layer == "embedding" else None,
         "clusters": {"number": len(classes), "steps": STEPS, "restarts": RESTARTS, "features": layer},
         "left_out": {"without a class": len(manifest) - len(rows), **faults},
+        "interval_by": "jackknife",
+        "interval_over": groups.over or "samples",
+        "interval_groups": groups.origin,
     }
     return with_provenance("grouping", result, {}, model, manifest, where)
 

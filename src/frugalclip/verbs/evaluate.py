@@ -43,7 +43,7 @@ TASKS = {
     "probe": Task(evaluate_probe, _LABELS),
     "knn": Task(evaluate_knn, _LABELS),
     "fewshot": Task(evaluate_fewshot, _LABELS),
-    "grouping": Task(evaluate_grouping, frozenset({"where", "label_field", "language", "features"})),
+    "grouping": Task(evaluate_grouping, _LABELS),
     "suite": Task(evaluate_suite, frozenset({"features", "suite"})),  # has its own data and always its floors
 }
 
@@ -314,7 +314,7 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         lines.append(f"Names: {pools}; from {result['names']}; prompts {result['prompts']['set']}.")
     hint = "" if result["task"] == "suite" else "; --group id draws rows singly"
     found = f" (found in the data{hint})" if result.get("interval_groups") == "found in the data" else ""
-    intervals = [f"Intervals: bootstrap over {result['interval_over']}{found}."] if result["interval"] else []
+    intervals = [f"Intervals: {result.get('interval_by', 'bootstrap')} over {result['interval_over']}{found}."] if result["interval"] else []
     lines += [" ".join([*intervals, f"Left out: {lost}."])] if lost else intervals
     if geometry := result.get("geometry"):
         apart = f"{geometry['modality_gap']:.2f} between the mean picture and the mean caption"
