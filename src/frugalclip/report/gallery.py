@@ -111,8 +111,8 @@ class Gallery:
     worst: tuple[ClassResult, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)  # figures of the training data, by name
     pairs: tuple[Picture, ...] = ()  # training pairs, drawn by chance
-    kept: tuple[Picture, ...] = ()  # with dropped patches faded, for models that drop any
     note: str = ""  # how the examples were chosen
+    kept: tuple[Picture, ...] = ()  # with dropped patches faded, for models that drop any
 
 
 def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Picture:
