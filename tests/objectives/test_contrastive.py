@@ -82,7 +82,7 @@ def test_a_large_batch_goes_through_in_tiles_and_says_the_same(policy: str, monk
     objective = Contrastive(Config.model_validate({"positives": "caption", "same": policy}), DIMS)
     given = views(codes=[1, 2, 3, 1, 4, 5])
     whole = objective(given)
-    monkeypatch.setattr("frugalclip.functional.TILE", 14)
+    monkeypatch.setattr("frugalclip.functional.tiled.TILE", 14)
     tiled = objective(given)
     assert tiled.loss.grad_fn is not None and "Tiled" in str(tiled.loss.grad_fn.next_functions)
     assert tiled.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
