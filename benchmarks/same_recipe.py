@@ -10,19 +10,21 @@ from typing import Any
 from _common import options, record
 
 from frugalclip.core.records import read_json
+from frugalclip.training.protocols import read_protocol
 from frugalclip.verbs.compare import compare
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "runs" / "same-recipe"
-SHORT = ["samples=3072", "model.image.resolution=16", "evaluation.points=2", "objectives.contrastive.positives=[concept,caption]"]
+SHORT = ["samples=3072", "model.image.resolution=16", "objectives.contrastive.positives=[concept,caption]"]
 
 
 def verdict(number: int, *, seeds: int, jobs: int) -> dict[str, Any]:
     """Train one pair and read what the comparison says of it."""
     names = [f"{letter}{number:02}" for letter in "ab"]
     out = OUT / f"pair-{number:02}"
-    protocol = HERE / "protocols" / "sample.yaml"
-    compare([*(f"{name}:clip-small" for name in names), *SHORT], out=out, seeds=seeds, protocol=protocol, on="validation", jobs=jobs)
+    judged = {"unseen": {"where": "{on},is_flag=false", "primary": True}}
+    protocol = read_protocol(HERE / "protocols" / "sample.yaml", {"rotations": ["twemoji"], "points": 2, "figures": judged})
+    compare([*(f"{name}:clip-small" for name in names), *SHORT], out=out, seeds=seeds, protocol=protocol, jobs=jobs)
     test = read_json(out / "compare.json")["tests"][0]
     return {"pair": number, **{key: test[key] for key in ("value", "interval", "p", "verdict")}, "wins": test["verdict"] in ("better", "worse")}
 
