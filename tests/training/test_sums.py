@@ -177,3 +177,12 @@ def test_the_report_shows_what_a_tower_that_drops_patches_keeps(squares: Path, t
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     section = page[page.index('id="kept"') :]
     assert "What it looks at" in section and section[: section.index("</section>")].count("data:image/") == 8
+
+
+def test_what_is_left_of_a_run_may_be_too_short_an_episode(squares: Path, tmp_path: Path):
+    run = RunDirectory(tmp_path / "run")
+    train_run(
+        small("protoclip", squares, "steps=11", "objectives.prototypes.during=[0,1]", "objectives.prototypes.number=12"), open_data(squares), run
+    )
+    known = [row["prototypes/known"] for row in run.rows()]
+    assert known == [1] * 10 + [0], "two episodes of five steps, and a step of 8 samples that 12 prototypes cannot divide"

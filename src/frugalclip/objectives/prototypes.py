@@ -147,6 +147,9 @@ class Prototypes(Objective):
             texts.append(gather(text))
             if self.config.external:
                 teachers.append(gather(views.targets[self.config.external].texts[self.config.text].embedding.float()))
+        if sum(map(len, ids)) < max(self.number, self.external_number if self.config.external else 0):
+            self.is_ready.fill_(False)  # what is left of the run is too short to be clustered: the term rests
+            return
         order = torch.argsort(torch.cat(ids))
         self._store(torch.cat(ids)[order], torch.cat(images)[order], torch.cat(texts)[order], torch.cat(teachers)[order] if teachers else None)
 
