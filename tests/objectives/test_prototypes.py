@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.config import validated
-from frugalclip.core.errors import DataError, RecipeError
+from frugalclip.core.errors import RecipeError
 from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres
 from frugalclip.core.types import Dims, Encoded, Views
 from frugalclip.functional import unit
@@ -318,8 +318,11 @@ def test_what_cannot_be_clustered_says_what_to_set():
         an_objective(external="bag", external_number=25)
     with pytest.raises(RecipeError, match=r"features is reuse, which remembers the student's features only; set features=exact or external=null"):
         an_objective(external="bag", features="reuse")
-    with pytest.raises(DataError, match="3 points cannot make 4 clusters; ask for 3 or fewer"):
-        began(an_objective(), range(3))
+
+
+def test_a_rest_of_the_run_that_is_too_short_an_episode_is_not_clustered():
+    assert began(an_objective(), range(4)).is_ready
+    assert not began(an_objective(), range(3)).is_ready
 
 
 def test_a_tenth_of_the_episode_unless_said():

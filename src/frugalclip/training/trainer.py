@@ -106,6 +106,8 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, everything: Manifest, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()) -> None:
         self.recipe, self.run_directory = recipe, run
+        if recipe.threads is not None:
+            torch.set_num_threads(recipe.threads)
         self.device = pick_device(recipe.device)
         distributed.start(self.device)
         if recipe.batch % distributed.world_size():
