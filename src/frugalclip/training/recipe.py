@@ -92,9 +92,7 @@ class Recipe(Settings):
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where the processor computes it, else fp32")
     device: str = Field("auto", description="auto: a GPU if there is one")
-    threads: int | None = Field(
-        None, ge=1, description="threads of a CPU; null: torch's own number. Small steps are faster with 1"
-    )
+    threads: int | None = Field(None, ge=1, description="threads of a CPU; null: torch's own number. Small steps are faster with 1")
     seed: int = Field(0, ge=0, description="every random stream derives from it")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
