@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from frugalclip.training.queue import LOG, Task, run_tasks
 from frugalclip.training.trials import TRIAL
 
@@ -52,13 +54,15 @@ def test_a_program_that_is_not_there(tmp_path):
     assert "cannot be started" in (tmp_path / "x" / LOG).read_text()
 
 
-def test_an_interrupt_lets_a_trial_save_and_starts_no_other(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_a_trial_save_and_starts_no_other(number, tmp_path):
+    before = signal.getsignal(number)
     made, ended = tasks(tmp_path, "waits", "later"), []
 
     def interrupt():
         while not (tmp_path / "waits" / "ready").exists():
             time.sleep(0.02)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
 
     threading.Thread(target=interrupt).start()
     assert run_tasks(made, ended=ended.append) is False
@@ -66,3 +70,4 @@ def test_an_interrupt_lets_a_trial_save_and_starts_no_other(tmp_path):
     assert not (tmp_path / "later" / TRIAL).exists()
     assert "goes on when the comparison does" in ended[0].message
     assert ended[0].is_stopped and not ended[0].is_finished
+    assert signal.getsignal(number) == before, "handlers are put back"

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Encoded
+from frugalclip.towers.sizes import from_size
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
     "nano": (128, (1, 1, 1)),
@@ -39,13 +40,7 @@ class ResNetConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: object) -> object:
-        if not isinstance(values, dict):
-            return values
-        given = values.get("size")
-        if given is not None and given not in SIZES:
-            raise ValueError(f"size '{given}' is not known; expected one of {', '.join(SIZES)}")
-        width, blocks = SIZES[given or "tiny"]
-        return {**values, "width": values.get("width") or width, "blocks": values.get("blocks") or blocks}
+        return from_size(values, SIZES, second="blocks") if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _fits(self) -> "ResNetConfig":

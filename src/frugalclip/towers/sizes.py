@@ -1,11 +1,30 @@
 """Sizes of a transformer, shared by the towers: a name gives width and depth, and every layer may have its own heads and neurons."""
 
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from frugalclip.core.config import Settings
 from frugalclip.towers.blocks import Activation, Transformer
+
+
+def from_size(values: dict[str, Any], sizes: Mapping[str, tuple[int, Any]], *, second: str) -> dict[str, Any]:
+    """Settings with the width, and a second entry, of a named size where they are not given.
+
+    Args:
+        values: settings as given.
+        sizes: name -> width and second entry.
+        second: the name of the second entry, such as depth.
+
+    Raises:
+        ValueError: for a size that is not known.
+    """
+    given = values.get("size")
+    if given is not None and given not in sizes:
+        raise ValueError(f"size '{given}' is not known; expected one of {', '.join(sizes)}")
+    width, other = sizes[given or "tiny"]
+    return {**values, "width": values.get("width") or width, second: values.get(second) or other}
 
 
 class TransformerConfig(Settings):
@@ -25,13 +44,7 @@ class TransformerConfig(Settings):
     @classmethod
     def _fill(cls, values: object) -> object:
         """Derive what is not given from the size; what is given stays."""
-        if not isinstance(values, dict):
-            return values
-        given = values.get("size")
-        if given is not None and given not in cls.SIZES:
-            raise ValueError(f"size '{given}' is not known; expected one of {', '.join(cls.SIZES)}")
-        width, depth = cls.SIZES[given or "tiny"]
-        return {**values, "width": values.get("width") or width, "depth": values.get("depth") or depth}
+        return from_size(values, cls.SIZES, second="depth") if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _derive(self) -> Self:

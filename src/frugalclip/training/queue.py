@@ -1,5 +1,6 @@
-"""Trials run as processes of their own: a crash ends one of them, the number of threads is fixed, and Ctrl-C lets each save."""
+"""Trials run as processes of their own: a crash ends one of them, the number of threads is fixed, and Ctrl-C or SIGTERM lets each save."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from frugalclip.core.interrupts import stop_signals
 from frugalclip.training.trials import INTERRUPTED, TRIAL
 
 LOG = "log.txt"
@@ -58,13 +60,13 @@ def run_tasks(tasks: Sequence[Task], *, jobs: int = 1, threads: int | None = Non
         ended: is told of each that ended.
 
     Returns:
-        False when Ctrl-C stopped it; trials under way were asked to save first, and go on when they are run again.
+        False when Ctrl-C or SIGTERM stopped it; trials under way were asked to save first, and go on when they are run again.
     """
     threads = threads or max(1, cores() // jobs)
     environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)), "TOKENIZERS_PARALLELISM": "false"}
     waiting, running = list(tasks), list[tuple[Task, subprocess.Popen[bytes], float]]()
-    try:
-        while waiting or running:
+    with stop_signals() as stop, contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C only cuts the wait short
+        while (waiting or running) and not stop.is_set():
             while waiting and len(running) < jobs:
                 task = waiting.pop(0)
                 running.append((task, _start(task, environment), time.monotonic()))
@@ -72,12 +74,11 @@ def run_tasks(tasks: Sequence[Task], *, jobs: int = 1, threads: int | None = Non
                 running.remove(entry)
                 _report(entry, ended)
             time.sleep(_POLL)
-    except KeyboardInterrupt:
-        _stop(running)
-        for entry in running:
-            _report(entry, ended)
-        return False
-    return True
+    is_stopped = stop.is_set()
+    _stop(running)
+    for entry in running:
+        _report(entry, ended)
+    return not is_stopped
 
 
 def _start(task: Task, environment: dict[str, str]) -> subprocess.Popen[bytes]:

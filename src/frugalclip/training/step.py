@@ -98,17 +98,20 @@ class Step(nn.Module):
         self.objectives = nn.ModuleDict(dict(objectives))
         self.teachers = nn.ModuleDict(dict(teachers or {}))
         self.precision: Precision = precision
-        self.progress = 0.0
-        self.active = list(self.objectives)
+        self._activate(list(self.objectives))
         self.move_to(0.0)
 
-    def move_to(self, progress: float) -> bool:
-        """Say which share of the run lies behind; True when other objectives count from here on than before."""
-        self.progress, before = progress, self.active
-        self.active = [name for name, objective in self._all() if objective.config.counts_at(progress)]
-        self.needs = union_of_needs(self._objective(name) for name in self.active)
+    def move_to(self, progress: float) -> None:
+        """Say which share of the run lies behind, which decides what counts from here on."""
+        self.progress = progress
+        active = [name for name, objective in self._all() if objective.config.counts_at(progress)]
+        if active != self.active:
+            self._activate(active)
+
+    def _activate(self, names: list[str]) -> None:
+        self.active = names
+        self.needs = union_of_needs(self._objective(name) for name in names)
         self._asking = {teacher_of(name) for name in self.needs.teachers}
-        return self.active != before
 
     def forward(self, batch: Batch) -> StepResult:
         """Encode and score.
@@ -173,7 +176,12 @@ class Step(nn.Module):
         keep = prepared.selections[name].keep if "@" in name else None
         pixels = batch.images[source_view(name)]
         with self._autocast(pixels.device):
-            return self.network.image(_rows_of(pixels, rows), keep=_rows_of(keep, rows), with_tokens=name in self.needs.tokens)
+            return self.network.image(
+                _rows_of(pixels, rows),
+                keep=_rows_of(keep, rows),
+                with_tokens=name in self.needs.tokens,
+                with_attention=name in self.needs.attention,
+            )
 
     def encode_text(self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None) -> Encoded:
         """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""

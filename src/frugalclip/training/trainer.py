@@ -6,8 +6,6 @@ step) or stands in the checkpoint, so a run that was stopped, or killed, goes on
 
 import json
 import math
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 
 from frugalclip.core import distributed
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError, TrainingError
+from frugalclip.core.interrupts import stop_signals
 from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
 from frugalclip.core.types import Batch, Needs
@@ -227,27 +226,6 @@ class Trainer:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the step under way ends and a checkpoint is written."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals can only be caught there
-        return
-
-    def ask(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt  # asked twice: at once
-        stop.set()
-
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _lost_peers_explained(trainer: Trainer) -> Iterator[None]:
     """Name the process that is left behind when another one dies, instead of the backend's own words."""
     try:
@@ -297,7 +275,7 @@ def train_run(
     points = evaluation_points(trainer.steps, recipe.evaluation.points)
     every = recipe.checkpoints.every
     batches = trainer.loader.batches(trainer.step)
-    with _stop_signals() as stop, _lost_peers_explained(trainer):
+    with stop_signals() as stop, _lost_peers_explained(trainer):
         while trainer.step < trainer.steps and not distributed.any_of(stop.is_set(), device=trainer.device):
             with trainer.stopwatch:
                 trainer.begin()
