@@ -1,8 +1,8 @@
-"""Tune the arms of the emoji comparison on validation concepts: two settings each, the same number of trials for ours and for open_clip.
+"""Tune the arms of the emoji comparison on validation concepts: six settings each, ours and open_clip's alike.
 
 Every setting is trained once on each rotation (`frugalclip compare --on validation --seeds 1`); the one with the best mean of the primary figure,
 top 5 breaking ties, is written to results/tuning.json and belongs into benchmarks/arms/. Test concepts are not looked at.
-Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 6000] [--jobs 2]
+Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 8000] [--jobs 2]
 """
 
 import itertools
@@ -19,19 +19,21 @@ from frugalclip.verbs.compare import compare
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "runs" / "tuning"
-GRIDS: dict[str, dict[str, list[Any]]] = {  # arm: setting: values
-    "plain": {"optimizer.lr": [1.5e-3, 3e-3]},
-    "siglip": {"optimizer.lr": [1.5e-3, 3e-3]},
-    "default": {"optimizer.lr": [1.5e-3, 3e-3]},
-    "open_clip": {"lr": [5e-4, 1.5e-3]},
+MILD, STRONG = {"views.main.crop_scale": [0.9, 1], "views.main.flip": 0}, {"views.main.crop_scale": [0.6, 1], "views.main.flip": 0.5}
+WORDS = [{"tokenizer.vocabulary": 6000, **MILD}, {"tokenizer.vocabulary": 6000, **STRONG}, {"tokenizer.vocabulary": 2048, **STRONG}]
+GRIDS: dict[str, list[list[dict[str, Any]]]] = {  # arm: choices to be made, each of several settings; six combinations an arm
+    "plain": [[{"optimizer.lr": 7.5e-4}, {"optimizer.lr": 1.5e-3}], WORDS],
+    "siglip": [[{"optimizer.lr": 7.5e-4}, {"optimizer.lr": 1.5e-3}], WORDS],
+    "default": [[{"optimizer.lr": lr} for lr in (7.5e-4, 1.5e-3, 3e-3)], [{"views.main.crop_scale": [least, 1]} for least in (0.6, 0.35)]],
+    "open_clip": [[{"lr": lr} for lr in (5e-4, 1.5e-3, 3e-3)], [{"crop_scale": [least, 1.0]} for least in (0.9, 0.6)]],
 }
 
 
 def variants(arm: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """The settings to try: name -> (content of the arm file, what was set)."""
     found = {}
-    for number, values in enumerate(itertools.product(*GRIDS[arm].values())):
-        chosen = dict(zip(GRIDS[arm], values, strict=True))
+    for number, choices in enumerate(itertools.product(*GRIDS[arm])):
+        chosen = {key: value for choice in choices for key, value in choice.items()}
         content = read_yaml(HERE / "arms" / f"{arm}.yaml")
         if "command" in content:
             content["settings"] |= chosen
@@ -44,7 +46,7 @@ def variants(arm: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
 
 def main() -> None:
     """Run the trials that are missing and write what they say."""
-    chosen = options(__doc__ or "", "../tuning", samples=6_000, jobs=2)
+    chosen = options(__doc__ or "", "../tuning", samples=8_000, jobs=2)
     everything = {name: found for arm in GRIDS for name, found in variants(arm).items()}
     files = []
     for name, (content, _) in everything.items():
