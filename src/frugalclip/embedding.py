@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.errors import DataError, known_names
@@ -25,6 +26,7 @@ from frugalclip.data.store_writer import Part, RowKey, means_digest, store_means
 
 What = Literal["both", "images", "texts"]
 Progress = Callable[[int, int], None]  # rows done, rows in all
+Views = Callable[[Image.Image, str], Tensor]  # a picture and its id to (views, 3, height, width); the same for the same, whatever was asked before
 _HELD_BYTES = 256 * 2**20  # encoded pictures kept between hashing and decoding; beyond it they are read twice
 _MEAN_ROWS = 4096
 
@@ -61,26 +63,50 @@ class Embedded:
     unread: Mapping[str, int] = field(default_factory=dict)  # cause -> samples that were left out before, while the data set was read
 
 
+class TextRows:
+    """Distinct texts as a data set whose ids are the texts themselves: what a store of texts is made from."""
+
+    def __init__(self, texts: Sequence[str], *, name: str) -> None:
+        self.ids, self.name = list(texts), name
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def captions(self) -> list[list[str]]:
+        """Every text, its own only caption."""
+        return [[text] for text in self.ids]
+
+    def take(self, rows: np.ndarray) -> "TextRows":
+        """Some of the texts."""
+        return TextRows([self.ids[row] for row in rows.tolist()], name=self.name)
+
+    def fingerprint(self) -> str:
+        """16 hex digits over the texts in their order."""
+        return texts_digest(self.ids).hex()[:16]
+
+
 class ManifestVectors:
     """The rows of a manifest as a model sees them: a `store_writer.VectorSource`."""
 
     def __init__(
         self,
         model: Encodes,
-        manifest: Manifest,
+        manifest: Manifest | TextRows,
         *,
         kinds: Sequence[Kind],
         pool: ThreadPoolExecutor,
         batch: int = 256,
         normalize: bool = True,
         means: Mapping[Kind, np.ndarray] | None = None,
+        views: Views | None = None,
         progress: Progress | None = None,
     ) -> None:
+        self.views = views or (lambda picture, _: self.model.preprocess(picture))
         self.model, self.kinds, self.pool, self.batch = model, tuple(kinds), pool, batch
         self.normalize, self.means, self.progress = normalize, dict(means or {}), progress
         self.ids = manifest.ids
         self.captions = [own or [] for own in manifest.captions()] if "text" in kinds else []
-        self.reader = ImageReader(manifest) if "image" in kinds else None
+        self.reader = ImageReader(manifest) if isinstance(manifest, Manifest) and "image" in kinds else None
         self._held: dict[int, bytes] = {}
         self._held_bytes = 0
 
@@ -103,16 +129,16 @@ class ManifestVectors:
         return parts
 
     def _images(self, start: int, stop: int, steps: "_Steps") -> Part:
-        counts = np.ones(stop - start, dtype=np.int64)
+        counts = np.zeros(stop - start, dtype=np.int64)
         causes: dict[int, str] = {}
         vectors: list[np.ndarray] = []
         for first, prepared in self._prepared(start, stop):
             pictures = [picture for picture in prepared if isinstance(picture, Tensor)]
             causes |= {first - start + i: cause for i, cause in enumerate(prepared) if isinstance(cause, str)}
+            counts[first - start : first - start + len(prepared)] = [len(one) if isinstance(one, Tensor) else 0 for one in prepared]
             if pictures:
-                vectors.append(self._finished("image", self.model.encode_image(torch.stack(pictures), normalize=self._model_normalizes)))
+                vectors.append(self._finished("image", self.model.encode_image(torch.cat(pictures), normalize=self._model_normalizes)))
             steps.advance(len(prepared))
-        counts[list(causes)] = 0
         return Part(np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), counts, causes)
 
     def _prepared(self, start: int, stop: int) -> Iterator[tuple[int, list[Tensor | str]]]:
@@ -127,9 +153,9 @@ class ManifestVectors:
             yield ahead[0], [future.result() for future in ahead[1]]
 
     def _picture(self, row: int) -> Tensor | str:
-        """(3, height, width) normalised, or why there is none."""
+        """(views, 3, height, width) normalised, or why there is none."""
         try:
-            return self.model.preprocess(decode(self._bytes(row)))[0]
+            return self.views(decode(self._bytes(row)), self.ids[row])
         except BadImage as error:
             return error.cause
 
@@ -189,7 +215,7 @@ class _Steps:
 
 def embed_manifest(
     model: Encodes,
-    manifest: Manifest,
+    manifest: Manifest | TextRows,
     out: str | Path,
     *,
     what: What = "both",
@@ -199,6 +225,8 @@ def embed_manifest(
     centre: bool = False,
     where: str | None = None,
     chunk_rows: int | None = None,
+    views: Views | None = None,
+    settings: Mapping[str, Any] | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Embedded:
@@ -215,6 +243,8 @@ def embed_manifest(
         centre: subtract the mean first; for states that all point one way, such as those of a language model.
         where: the condition that made the manifest; written down, not applied.
         chunk_rows: rows of a chunk, which is what a killed run loses; 1,024 by default.
+        views: makes several views of a picture; by default the model's preprocessing makes one.
+        settings: whatever else decides what a vector is, such as the views; a store with others is refused.
         workers: threads that decode ahead.
         progress: called with rows done and rows in all.
 
@@ -227,18 +257,20 @@ def embed_manifest(
         raise DataError(f"batch is {batch}, expected at least 1; 256 suits most machines.")
     begun = time.perf_counter()
     kinds, absent = _kinds(manifest, what)
-    settings: dict[str, Any] = {"kinds": kinds, "batch": batch}
+    common: dict[str, Any] = {"kinds": kinds, "batch": batch}
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode") as pool:
-        means = (store_means(out) or mean_vectors(model, manifest, pool=pool, **settings)) if centre else {}
-        source = ManifestVectors(model, manifest, pool=pool, normalize=normalize, means=means, progress=progress, **settings)
-        encoder = describe(model, kinds=kinds, normalize=normalize, means=means)
+        means = (store_means(out) or mean_vectors(model, manifest, pool=pool, **common)) if centre else {}
+        source = ManifestVectors(model, manifest, pool=pool, normalize=normalize, means=means, views=views, progress=progress, **common)
+        encoder = describe(model, kinds=kinds, normalize=normalize, means=means, settings=settings)
         origin = Origin(name=manifest.name, where=where, fingerprint=manifest.fingerprint(), rows=len(manifest))
         options: dict[str, Any] = {"dtype": dtype, "chunk_rows": chunk_rows, "progress": progress}
         written = write_store(out, source, encoder=encoder, kinds=kinds, origin=origin, means=means, **options)
     return Embedded(written.store, written.computed, written.reused, time.perf_counter() - begun, absent)
 
 
-def describe(model: Encodes, *, kinds: Sequence[Kind], normalize: bool, means: Mapping[Kind, np.ndarray]) -> Encoder:
+def describe(
+    model: Encodes, *, kinds: Sequence[Kind], normalize: bool, means: Mapping[Kind, np.ndarray], settings: Mapping[str, Any] | None = None
+) -> Encoder:
     """What a store says of the model that filled it.
 
     Args:
@@ -246,6 +278,7 @@ def describe(model: Encodes, *, kinds: Sequence[Kind], normalize: bool, means: M
         kinds: which of its towers are used.
         normalize: whether vectors get length one.
         means: kind -> (dim,), what is subtracted.
+        settings: whatever else decides what a vector is.
     """
     return Encoder(
         model=model.fingerprint,
@@ -254,10 +287,11 @@ def describe(model: Encodes, *, kinds: Sequence[Kind], normalize: bool, means: M
         tokenizer=model.tokenizer.fingerprint() if "text" in kinds else None,
         normalize=normalize,
         centring=means_digest(means) if means else None,
+        settings=dict(settings or {}),
     )
 
 
-def mean_vectors(model: Encodes, manifest: Manifest, *, kinds: Sequence[Kind], pool: ThreadPoolExecutor, batch: int) -> dict[Kind, np.ndarray]:
+def mean_vectors(model: Encodes, manifest: Manifest | TextRows, *, kinds: Sequence[Kind], pool: ThreadPoolExecutor, batch: int) -> dict[Kind, np.ndarray]:
     """The mean of the model's vectors, at the length it gives them, over at most 4,096 evenly spaced rows.
 
     Args:
@@ -282,7 +316,7 @@ def mean_vectors(model: Encodes, manifest: Manifest, *, kinds: Sequence[Kind], p
     return {kind: (total / counts[kind]).astype(np.float32) for kind, total in sums.items()}
 
 
-def _kinds(manifest: Manifest, what: What) -> tuple[tuple[Kind, ...], tuple[Kind, ...]]:
+def _kinds(manifest: Manifest | TextRows, what: What) -> tuple[tuple[Kind, ...], tuple[Kind, ...]]:
     """Kinds to embed, and kinds that were asked for but are not in the data."""
     wanted: tuple[Kind, ...] = {"both": KINDS, "images": KINDS[:1], "texts": KINDS[1:]}[what]
     absent: tuple[Kind, ...] = ("text",) if "text" in wanted and not any(manifest.captions()) else ()

@@ -37,6 +37,16 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Strings:
+    """Texts as they are, for an encoder that reads them itself, such as a frozen language model with prompts."""
+
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
 class Selection:
     """How a derived view differs from its source: image tokens kept, or text tokens replaced.
 
@@ -53,8 +63,8 @@ class Batch:
     """One step's samples of one process, as the loader gives them."""
 
     rows: Tensor  # (batch,) int64 rows of the data set
-    images: dict[str, Tensor]  # view -> (batch, 3, height, width) float32, normalised
-    texts: dict[str, Tokens]  # text view -> token ids
+    images: dict[str, Tensor]  # view -> (batch, 3, height, width) float32, normalised; from a store what the trunk said, see towers.borrowed
+    texts: dict[str, Tokens | Tensor]  # text view -> token ids; from a store (batch, width) or (batch, facets, width) float32
     boxes: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch, 4) top, left, height, width in source pixels
     mirrored: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch,) bool, where left and right are swapped
     fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes; equal values have equal codes

@@ -26,6 +26,7 @@ from frugalclip.core.types import Batch, Tokens
 from frugalclip.data.images import BadImage, ImageReader, decode_all, decode_squashed, size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import TURN, Order, epoch_order
+from frugalclip.data.stored import StoredPictures, StoredTexts
 from frugalclip.data.texts import TextConfig, TextViews
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import CLIP_MEAN, CLIP_STD, MadeView, ViewConfig, make_view, source_size, view_order
@@ -53,6 +54,8 @@ class Loader:
         size: pixels on a side of a view, unless the view has its own.
         seed: of the run.
         weights: (samples,) how often to draw each, see `sampling.sampling_weights`; 0 is never, None is each once an epoch.
+        stored_pictures: what a frozen trunk said of the pictures; then no picture is read, and all image views are drawn from there.
+        stored_texts: gives what a frozen trunk said of these texts, in place of token ids.
         rank: of this process.
         world: number of processes.
         mean: of the normalisation.
@@ -78,6 +81,8 @@ class Loader:
         size: int,
         seed: int,
         weights: np.ndarray | None = None,
+        stored_pictures: StoredPictures | None = None,
+        stored_texts: Callable[[Sequence[str]], StoredTexts] | None = None,
         rank: int = 0,
         world: int = 1,
         mean: Sequence[float] = CLIP_MEAN,
@@ -88,10 +93,16 @@ class Loader:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.batch, self.size, self.seed, self.rank, self.world, self.workers = batch, size, seed, rank, world, workers
+        self._stored, self._stored_names = stored_pictures, sorted(views) if stored_pictures else []
+        views = {} if stored_pictures else views
         self.views, self.mean, self.std, self.device = {name: views[name] for name in view_order(views)}, mean, std, device
-        self.texts = TextViews(manifest, texts, tokenizer=tokenizer, seed=seed)
+        self.texts = TextViews(manifest, texts, tokenizer=tokenizer, seed=seed, stored=stored_texts)
         self.faults: list[tuple[int, str]] = [(int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text)]
         self._is_usable = self.texts.has_text.copy()
+        if stored_pictures:
+            known = {row for row, _ in self.faults}
+            self.faults = sorted(self.faults + [(row, cause) for row, cause in stored_pictures.faults(manifest) if row not in known])
+            self._is_usable &= stored_pictures.counts > 0
         self._fields = _field_codes(manifest, fields, texts)
         self._caption_view = "caption" if "caption" in texts else next(iter(texts), "")
         self.source_side = _source_side(manifest, views.values(), size=size)
@@ -162,13 +173,16 @@ class Loader:
                 mean=self.mean,
                 std=self.std,
             )
+        images = {name: view.images for name, view in made.items()}
+        if self._stored is not None:
+            images = {name: self._stored.draw(rows, epoch=epoch, name=f"{stream}{name}") for name in self._stored_names}
         drawn = self.texts.draw(rows, epoch=epoch, stream=stream)
         fields = {name: torch.from_numpy(codes[rows]) for name, codes in self._fields.items() if codes is not None}
         fields |= {name: torch.from_numpy(self.texts.codes(drawn[self._caption_view])) for name, codes in self._fields.items() if codes is None}
         return Batch(
             rows=self._placed(torch.from_numpy(rows)),
-            images={name: self._placed(view.images) for name, view in made.items()},
-            texts={name: self._placed_tokens(self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)) for name in drawn},
+            images={name: self._placed(view) for name, view in images.items()},
+            texts={name: self._placed_text(self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)) for name in drawn},
             boxes={name: view.boxes for name, view in made.items()},
             mirrored={name: view.mirrored for name, view in made.items() if self.views[name].flip},
             fields={name: self._placed(codes) for name, codes in fields.items()},
@@ -181,8 +195,8 @@ class Loader:
             return tensor.to(self.device, non_blocking=True)
         return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
-    def _placed_tokens(self, tokens: Tokens) -> Tokens:
-        return Tokens(self._placed(tokens.ids), self._placed(tokens.lengths))
+    def _placed_text(self, text: Tokens | Tensor) -> Tokens | Tensor:
+        return self._placed(text) if isinstance(text, Tensor) else Tokens(self._placed(text.ids), self._placed(text.lengths))
 
 
 @dataclass(frozen=True)

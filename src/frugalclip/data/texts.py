@@ -3,12 +3,13 @@
 The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each distinct text is tokenised once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, known_names
@@ -16,6 +17,7 @@ from frugalclip.core.random import uniform
 from frugalclip.core.types import Tokens
 from frugalclip.data.augmentation import AugmentConfig, TextAugmentation
 from frugalclip.data.manifest import Manifest, value_code
+from frugalclip.data.stored import StoredTexts, some_facets
 from frugalclip.data.tokens import Tokenizer
 
 _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
@@ -32,6 +34,7 @@ class TextConfig(Settings):
     field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
     of: str | None = Field(None, description="another text view: this one shows the same text, changed by `augment`; other settings are not used")
     augment: AugmentConfig | None = Field(None, description="changes the words of the text that is drawn")
+    facets: int | None = Field(None, ge=1, description="how many of a text's facets to draw, another choice each time; null: all. FLAME: 6 of 11")
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,21 @@ class TextViews:
         configs: view -> what it reads.
         tokenizer: makes the ids.
         seed: of the run.
+        stored: gives what a frozen trunk said of these texts, in place of ids.
 
     Raises:
-        DataError: for an unknown field or language.
+        DataError: for an unknown field or language, or words changed of texts whose vectors are stored.
     """
 
-    def __init__(self, manifest: Manifest, configs: Mapping[str, TextConfig], *, tokenizer: Tokenizer, seed: int) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        configs: Mapping[str, TextConfig],
+        *,
+        tokenizer: Tokenizer,
+        seed: int,
+        stored: Callable[[Sequence[str]], StoredTexts] | None = None,
+    ) -> None:
         pool = TextPool()
         self.tokenizer, self.seed = tokenizer, seed
         for name, config in configs.items():
@@ -91,8 +103,11 @@ class TextViews:
             name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed) for name, config in configs.items()
         }
         self._augments = {name: TextAugmentation(config.augment) for name, config in configs.items() if config.augment is not None}
-        self._texts = pool.texts()
-        self._table = tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
+        self._configs, self._texts = dict(configs), pool.texts()
+        for name in self._augments if stored else ():
+            raise DataError(f"texts.{name}.augment changes words, and the texts' vectors come from a store; leave one of the two out.")
+        self._stored = stored(self._texts) if stored else None
+        self._table = None if stored else tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
         self._codes: np.ndarray | None = None
         self.has_text = np.ones(len(manifest), dtype=bool)  # (samples,) False where some view finds nothing to read
         for view in self._views.values():
@@ -111,8 +126,8 @@ class TextViews:
         """
         return {name: view.draw(rows, epoch, stream) for name, view in self._views.items()}
 
-    def view_tokens(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> Tokens:
-        """Ids of the texts drawn for one view, changed where the view says so.
+    def view_tokens(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> Tokens | Tensor:
+        """Ids of the texts drawn for one view, changed where the view says so; or what a frozen trunk said of them.
 
         Args:
             name: of the view.
@@ -122,13 +137,23 @@ class TextViews:
             stream: begins the names of the random streams.
 
         Returns:
-            Ids (batch, length), padded to the longest.
+            Ids (batch, length), padded to the longest; or (batch, width) or (batch, facets, width) float32.
         """
+        if self._stored is not None:
+            return self._vectors(name, drawn, rows, epoch=epoch, stream=stream)
         if name not in self._augments:
             return self.tokens(drawn)
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
         changed = self._augments[name](self.texts(drawn), counters, seed=self.seed, stream=f"{stream}augment/{name}")
         return self.tokenizer.encode(changed)
+
+    def _vectors(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str) -> Tensor:
+        assert self._stored is not None
+        vectors, number = self._stored.vectors(drawn), self._configs[name].facets
+        if number is None or vectors.ndim == 2:
+            return vectors
+        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+        return some_facets(vectors, uniform(self.seed, f"{stream}facets/{name}", counters, vectors.shape[1]), number=number)
 
     def tokens(self, drawn: np.ndarray) -> Tokens:
         """Ids of drawn texts, padded to the longest: (batch, length)."""

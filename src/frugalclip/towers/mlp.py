@@ -1,0 +1,73 @@
+"""Heads over one vector of a frozen trunk: a linear map, or a small perceptron beside one.
+
+The linear path is kept beside the hidden one: with a few thousand pairs most of what a head can learn is linear, and the hidden part then only has
+to learn the rest. The input is normalised over its channels, since the channels of a borrowed trunk differ in scale by orders of magnitude.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frugalclip.core.config import Settings
+
+
+class MlpConfig(Settings):
+    """Settings of a head; `hidden: 0` leaves the linear map."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: int = Field(0, ge=0, description="hidden neurons beside the linear map; 0: the linear map alone")
+    norm: bool = Field(True, description="layer normalisation of the trunk's vector")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the trunk's channels, and of the neurons, that a step leaves out")
+    bias: bool = Field(True, description="of the linear map")
+
+    @property
+    def reads(self) -> Literal["pooled"]:
+        """What it reads of the trunk."""
+        return "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """Forward arithmetic for one vector, in 10^9 operations."""
+        return 2 * (width * dim + self.hidden * (width + dim)) * 1e-9
+
+    def kept_numbers(self, *, width: int) -> float:
+        """Numbers that backward keeps for one vector."""
+        return 2.0 * width + 2 * self.hidden
+
+    def build(self, *, width: int, dim: int) -> "Mlp":
+        """The head of these sizes."""
+        return Mlp(self, width=width, dim=dim)
+
+
+class Mlp(nn.Module):
+    """Head."""
+
+    def __init__(self, config: MlpConfig, *, width: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = nn.LayerNorm(width) if config.norm else None
+        self.linear = nn.Linear(width, dim, bias=config.bias)
+        self.enter = nn.Linear(width, config.hidden) if config.hidden else None
+        self.leave = nn.Linear(config.hidden, dim, bias=False) if config.hidden else None
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights; the hidden part starts at zero, so that training begins at the linear map."""
+        width = self.linear.in_features
+        nn.init.normal_(self.linear.weight, std=width**-0.5, generator=generator)
+        if self.linear.bias is not None:
+            nn.init.zeros_(self.linear.bias)
+        if self.enter is not None and self.leave is not None:
+            nn.init.normal_(self.enter.weight, std=width**-0.5, generator=generator)
+            nn.init.zeros_(self.enter.bias)
+            nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., dim)."""
+        x = x if self.norm is None else self.norm(x)
+        x = F.dropout(x, self.config.dropout, self.training)
+        out = self.linear(x)
+        if self.enter is None or self.leave is None:
+            return out
+        return out + self.leave(F.dropout(F.gelu(self.enter(x)), self.config.dropout, self.training))
