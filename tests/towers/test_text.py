@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from frugalclip.core.random import generator
 from frugalclip.core.types import Tokens
@@ -66,3 +67,24 @@ def test_length_groups_hold_every_row_once():
     groups = length_groups(torch.tensor([5, 1, 9, 3, 3]), 3)
     assert sorted(torch.cat(groups).tolist()) == [0, 1, 2, 3, 4]
     assert len(length_groups(torch.tensor([4, 4]), 8)) == 2
+
+
+@pytest.mark.parametrize("pool", ["last", "end", "mean"])
+def test_a_filled_text_is_what_its_whole_context_gives_and_does_not_depend_on_its_batch(pool: str):
+    tower = small_text(attention="bidirectional", pool=pool, fill=1)
+    texts = captions([3, 12, 5])
+    whole = torch.where(torch.arange(12) < texts.lengths[:, None], texts.ids, 1)
+    x, _ = tower.layers(tower.lookup(whole) + tower.positions)
+    x = tower.norm_after(x)
+    rows = [x[i, -1] if pool == "last" else x[i, n - 1] if pool == "end" else x[i, :n].mean(0) for i, n in enumerate([3, 12, 5])]
+    together = tower(texts, with_tokens=True)
+    torch.testing.assert_close(together.pooled, torch.stack(rows))
+    torch.testing.assert_close(tower(texts).embedding, together.embedding)
+    alone = tower(Tokens(texts.ids[:1, :4], texts.lengths[:1]), with_tokens=True)
+    torch.testing.assert_close(alone.embedding[0], together.embedding[0])
+    assert alone.tokens.shape == (1, 4, 32) and (alone.tokens[0, 3] == 0).all()
+
+
+def test_reading_the_last_place_needs_filled_texts():
+    with pytest.raises(ValidationError, match="set fill to the id of padding"):
+        small_text(pool="last")

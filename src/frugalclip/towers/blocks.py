@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Activation = Literal["gelu", "quick_gelu"]
+Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
+NORM_EPS = 1e-5  # torch's and CLIP's; SigLIP and timm have 1e-6
 PLAIN_ROUTE_LENGTH = 160  # tokens; above it the (length, length) scores cost more memory traffic than they save
 
 
@@ -113,19 +114,25 @@ class Attention(nn.Module):
         return out, first_token_attention(q, k) if with_attention else None
 
 
+def activated(x: Tensor, activation: Activation) -> Tensor:
+    """(..., width) to the same: the Gaussian error unit, OpenAI's sigmoid in its place, or the tanh approximation of SigLIP's original code."""
+    if activation == "quick_gelu":
+        return x * torch.sigmoid(1.702 * x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
 class FeedForward(nn.Module):
     """Two linear maps around an activation."""
 
     def __init__(self, width: int, *, neurons: int, activation: Activation) -> None:
         super().__init__()
-        self.activation = activation
+        self.activation: Activation = activation
         self.enter = nn.Linear(width, neurons)
         self.leave = nn.Linear(neurons, width)
 
     def forward(self, x: Tensor, *, neuron_gates: Tensor | None) -> Tensor:
         """(batch, length, width) to the same."""
-        hidden = self.enter(x)  # (batch, length, neurons)
-        hidden = F.gelu(hidden) if self.activation == "gelu" else hidden * torch.sigmoid(1.702 * hidden)
+        hidden = activated(self.enter(x), self.activation)  # (batch, length, neurons)
         return self.leave(hidden if neuron_gates is None else hidden * neuron_gates.to(hidden.dtype))
 
 
@@ -148,11 +155,11 @@ class Norm(nn.LayerNorm):
 class Block(nn.Module):
     """Pre-norm transformer layer."""
 
-    def __init__(self, width: int, *, heads: int, head_dim: int, neurons: int, activation: Activation) -> None:
+    def __init__(self, width: int, *, heads: int, head_dim: int, neurons: int, activation: Activation, norm_eps: float = NORM_EPS) -> None:
         super().__init__()
-        self.norm_attention = Norm(width)
+        self.norm_attention = Norm(width, eps=norm_eps)
         self.attention = Attention(width, heads=heads, head_dim=head_dim)
-        self.norm_feed_forward = Norm(width)
+        self.norm_feed_forward = Norm(width, eps=norm_eps)
         self.feed_forward = FeedForward(width, neurons=neurons, activation=activation)
 
     def forward(self, x: Tensor, *, mask: Tensor | None, gates: LayerGates, with_attention: bool) -> tuple[Tensor, Tensor | None]:
@@ -172,12 +179,21 @@ def _gated(x: Tensor, *gates: Tensor | None) -> Tensor:
 class Transformer(nn.Module):
     """A stack of blocks of one width; heads and neurons may differ by layer."""
 
-    def __init__(self, width: int, *, heads: tuple[int, ...], head_dim: int, neurons: tuple[int, ...], activation: Activation) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: tuple[int, ...],
+        head_dim: int,
+        neurons: tuple[int, ...],
+        activation: Activation,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         super().__init__()
         assert len(heads) == len(neurons), "one number of heads and of neurons for each layer"
         self.width, self.depth = width, len(heads)
         self.blocks = nn.ModuleList(
-            Block(width, heads=h, head_dim=head_dim, neurons=n, activation=activation) for h, n in zip(heads, neurons, strict=True)
+            Block(width, heads=h, head_dim=head_dim, neurons=n, activation=activation, norm_eps=norm_eps) for h, n in zip(heads, neurons, strict=True)
         )
 
     def forward(

@@ -14,13 +14,20 @@ from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
 from frugalclip.core.random import generator
 from frugalclip.core.types import Dims
 from frugalclip.towers.bag import BagConfig
+from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
-IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig]] = {"vit": VitConfig, "resnet": ResNetConfig}
+IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig]] = {
+    "vit": VitConfig,
+    "resnet": ResNetConfig,
+    "clip_resnet": ClipResNetConfig,
+}
 ImageTowerConfig = Annotated[
-    Annotated[VitConfig, of_kind("vit")] | Annotated[ResNetConfig, of_kind("resnet")], by_kind("vit", "resnet"), BeforeValidator(shorthand("size"))
+    Annotated[VitConfig, of_kind("vit")] | Annotated[ResNetConfig, of_kind("resnet")] | Annotated[ClipResNetConfig, of_kind("clip_resnet")],
+    by_kind("vit", "resnet", "clip_resnet"),
+    BeforeValidator(shorthand("size")),
 ]
 
 

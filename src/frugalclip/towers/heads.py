@@ -4,19 +4,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.towers.blocks import FeedForward, Norm, attend
+from frugalclip.towers.blocks import NORM_EPS, Activation, FeedForward, Norm, attend
 
 
 class AttentionPool(nn.Module):
     """A learned query attends to all tokens, followed by a feed-forward residual (MAP head of SigLIP; Lee et al. 2019, arXiv 1810.00825)."""
 
-    def __init__(self, width: int, *, heads: int) -> None:
+    def __init__(self, width: int, *, heads: int, neurons: int = 0, activation: Activation = "gelu", norm_eps: float = NORM_EPS) -> None:
+        """`neurons=0` stands for 4 * width."""
         super().__init__()
         self.heads, self.head_dim = heads, width // heads
         self.query = nn.Parameter(torch.empty(1, 1, width))
         self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
-        self.norm = Norm(width)
-        self.feed_forward = FeedForward(width, neurons=4 * width, activation="gelu")
+        self.norm = Norm(width, eps=norm_eps)
+        self.feed_forward = FeedForward(width, neurons=neurons or 4 * width, activation=activation)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights."""

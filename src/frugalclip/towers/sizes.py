@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from frugalclip.core.config import Settings
-from frugalclip.towers.blocks import Activation, Transformer
+from frugalclip.towers.blocks import NORM_EPS, Activation, Transformer
 
 
 def from_size(values: dict[str, Any], sizes: Mapping[str, tuple[int, Any]], *, second: str) -> dict[str, Any]:
@@ -31,6 +31,7 @@ class TransformerConfig(Settings):
     """Base of a tower's settings. Width, depth, heads and neurons are filled in, so that a pruned tower is written like any other."""
 
     SIZES: ClassVar[dict[str, tuple[int, int]]] = {}  # name: (width, depth)
+    LATER: ClassVar[tuple[str, ...]] = ("norm_eps",)  # settings that came later: see `_dump`
 
     size: str | None = Field(None, description="named width and depth: nano, micro, tiny, small, base, large")
     width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
@@ -38,7 +39,8 @@ class TransformerConfig(Settings):
     head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
     heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
     neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
-    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights")
+    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights, gelu_tanh for some of SigLIP's")
+    norm_eps: float = Field(NORM_EPS, gt=0, description="added to variances; CLIP: 1e-5, SigLIP: 1e-6")
 
     @model_validator(mode="before")
     @classmethod
@@ -60,6 +62,12 @@ class TransformerConfig(Settings):
             object.__setattr__(self, name, value)  # frozen for everybody else
         return self
 
+    @model_serializer(mode="wrap")
+    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are written where they are set only, so that the fingerprints of older models stay what they were."""
+        fields = type(self).model_fields
+        return {name: value for name, value in write(self).items() if name not in self.LATER or getattr(self, name) != fields[name].default}
+
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic of the layers for one sequence of `tokens`, in 10^9 operations."""
         total = 0
@@ -78,4 +86,5 @@ class TransformerConfig(Settings):
 
     def build_layers(self) -> Transformer:
         """The stack of blocks of these sizes."""
-        return Transformer(self.width, heads=self.heads, head_dim=self.head_dim, neurons=self.neurons, activation=self.activation)
+        sizes: dict[str, Any] = {"heads": self.heads, "head_dim": self.head_dim, "neurons": self.neurons}
+        return Transformer(self.width, **sizes, activation=self.activation, norm_eps=self.norm_eps)

@@ -1,13 +1,14 @@
 """Text transformer, causal or bidirectional, that does not compute padding.
 
 Source: CLIP, arXiv 2103.00020, section 2.4 (causal, read at the end token); SigLIP, arXiv 2303.15343 (not causal). Captions are encoded in
-groups of like length, each cut to its longest: exact, since no token may look at padding, and most of a padded batch is padding.
+groups of like length, each cut to its longest: exact, since no token may look at padding, and most of a padded batch is padding. The published
+SigLIP models do look at it (`fill`): their texts are filled up to the context and read at the last place.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.types import Encoded, Tokens
@@ -29,11 +30,23 @@ class TextConfig(TransformerConfig):
     """Settings of a text tower; a plain word is the name of a size."""
 
     SIZES = SIZES
+    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "fill")
     kind: Literal["transformer"] = "transformer"
     attention: Literal["causal", "bidirectional"] = Field("causal", description="CLIP: causal; SigLIP: bidirectional")
-    pool: Literal["end", "mean"] = Field("end", description="read at the end token, or the mean over tokens")
+    pool: Literal["end", "mean", "last"] = Field("end", description="read at the end token, the mean over tokens, or the last place of the context")
+    fill: int | None = Field(
+        None, ge=0, description="id that fills texts up to the context and is attended to, as in SigLIP; none: padding is not seen"
+    )
     project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
     length_groups: int = Field(4, ge=1, description="captions of a batch are encoded in this many groups of like length")
+
+    @model_validator(mode="after")
+    def _reads_what_is_there(self) -> "TextConfig":
+        if self.pool == "last" and self.fill is None:
+            raise ValueError(
+                "pool last reads the last place of the context, which only filled texts have; set fill to the id of padding, or pool: end"
+            )
+        return self
 
     def build(self, *, vocabulary: int, context: int, dim: int) -> "TextTransformer":
         """The tower of these sizes."""
@@ -63,7 +76,7 @@ class TextTransformer(nn.Module):
         self.lookup = Lookup(vocabulary, config.width)
         self.positions = nn.Parameter(torch.empty(1, context, config.width))
         self.layers = config.build_layers()
-        self.norm_after = Norm(config.width)
+        self.norm_after = Norm(config.width, eps=config.norm_eps)
         self.project = nn.Linear(config.width, dim, bias=config.project_bias)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -86,6 +99,8 @@ class TextTransformer(nn.Module):
         Returns:
             Encoded; tokens are (batch, length, width) after the last normalisation, zero at padding.
         """
+        if self.config.fill is not None:
+            return self._encode(self._filled(texts), texts.lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
         longest = int(texts.lengths.max()) if texts.lengths.device.type == "cpu" else texts.ids.shape[1]  # no wait for the device
         if texts.lengths.device.type != "cpu" or self.config.length_groups == 1 or len(texts) == 1:
             return self._encode(texts.ids[:, :longest], texts.lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
@@ -99,6 +114,13 @@ class TextTransformer(nn.Module):
         tokens = torch.cat([p.tokens for p in parts if p.tokens is not None])[back] if with_tokens else None
         return Encoded(tokens, torch.cat([p.pooled for p in parts])[back], torch.cat([p.embedding for p in parts])[back])
 
+    def _filled(self, texts: Tokens) -> Tensor:
+        """(batch, context) ids whose padding is the id that the tower was trained with."""
+        fill = self.config.fill or 0
+        ids = nn.functional.pad(texts.ids, (0, self.context - texts.ids.shape[1]), value=fill)
+        places = torch.arange(self.context, device=ids.device)
+        return ids.masked_fill(places >= texts.lengths[:, None].to(ids.device), fill)
+
     def _encode(self, ids: Tensor, lengths: Tensor, *, with_tokens: bool, gates: Gates | None, pad_to: int) -> Encoded:
         batch, length = ids.shape
         x = self.lookup(ids) + self.positions[:, :length]
@@ -107,15 +129,14 @@ class TextTransformer(nn.Module):
         x = x if hidden is None else x * hidden.to(x.dtype)
         is_real = torch.arange(length, device=ids.device)[None, :] < lengths[:, None]  # (batch, length)
         x, _ = self.layers(x, mask=self._mask(is_real, x.dtype), gates=gates)
-        if self.config.pool == "end" and not with_tokens:
-            pooled = self.norm_after(x[torch.arange(batch, device=ids.device), lengths - 1], hidden)
+        every, place = torch.arange(batch, device=ids.device), lengths - 1 if self.config.pool == "end" else length - 1
+        if self.config.pool != "mean" and not with_tokens:
+            pooled = self.norm_after(x[every, place], hidden)
             return Encoded(None, pooled, self.project(pooled))
-        tokens = self.norm_after(x, hidden) * is_real[:, :, None]
-        if self.config.pool == "end":
-            pooled = tokens[torch.arange(batch, device=ids.device), lengths - 1]
-        else:
-            pooled = tokens.sum(dim=1) / lengths[:, None].to(tokens.dtype)
-        padded = nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None
+        normalised = self.norm_after(x, hidden)
+        tokens = normalised * is_real[:, :, None]
+        pooled = tokens.sum(dim=1) / lengths[:, None].to(tokens.dtype) if self.config.pool == "mean" else normalised[every, place]
+        padded = nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None  # a filled text is cut
         return Encoded(padded, pooled, self.project(pooled))
 
     @staticmethod
@@ -126,6 +147,8 @@ class TextTransformer(nn.Module):
     def _mask(self, is_real: Tensor, dtype: torch.dtype) -> Tensor | None:
         """Additive attention mask; a causal tower read at the end token never sees padding, so it needs none for it."""
         batch, length = is_real.shape
+        if self.config.attention == "bidirectional" and self.config.fill is not None:
+            return None  # everything is seen
         if self.config.attention == "causal":
             return torch.full((length, length), float("-inf"), dtype=dtype, device=is_real.device).triu(1)
         return torch.zeros(batch, 1, 1, length, dtype=dtype, device=is_real.device).masked_fill_(~is_real[:, None, None, :], float("-inf"))

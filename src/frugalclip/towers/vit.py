@@ -5,7 +5,7 @@ their weights are not interchangeable. Token dropping gathers the kept patches a
 3; A-CLIP, arXiv 2212.08653, section 3.2).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Encoded
-from frugalclip.towers.blocks import Gates, Norm
+from frugalclip.towers.blocks import Activation, Gates, Norm
 from frugalclip.towers.heads import AttentionPool
 from frugalclip.towers.sizes import TransformerConfig
 
@@ -31,6 +31,7 @@ class VitConfig(TransformerConfig):
     """Settings of an image tower; a plain word is the name of a size."""
 
     SIZES = SIZES
+    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "pool_neurons", "pool_activation", "projection", "trim")
     kind: Literal["vit"] = "vit"
     patch: int = Field(16, gt=0, description="side of a patch in pixels")
     resolution: int = Field(224, gt=0, description="side of the picture in pixels")
@@ -38,11 +39,15 @@ class VitConfig(TransformerConfig):
     pre_norm: bool = Field(True, description="normalise before the first layer, as CLIP does and timm does not")
     patch_bias: bool = Field(False, description="bias of the patch embedding; timm has one, CLIP does not")
     freeze_patch: bool = Field(False, description="leave the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section 4)")
+    pool_neurons: int = Field(0, ge=0, description="neurons of attention pooling; 0: 4 * width")
+    pool_activation: Activation = Field("gelu", description="activation of attention pooling")
+    projection: Literal["linear", "none"] = Field("linear", description="none: the vector is the embedding, as in SigLIP; dim is then the width")
+    trim: bool = Field(False, description="leave out the pixels at the right and bottom that fill no patch, as SigLIP's 384 by 14 does")
 
     @model_validator(mode="after")
     def _fits(self) -> "VitConfig":
-        if self.resolution % self.patch:
-            raise ValueError(f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is")
+        if self.resolution % self.patch and not self.trim:
+            raise ValueError(f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is, or set trim: true")
         return self
 
     @property
@@ -65,6 +70,24 @@ class VitConfig(TransformerConfig):
         return Vit(self, dim=dim)
 
 
+def resampled_positions(positions: Tensor, *, own: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Position embedding for a picture of another size.
+
+    Args:
+        positions: (1, patches, width), or more rows: what stands before the patches stays as it is.
+        own: rows and columns that it was made for.
+        grid: rows and columns wanted.
+
+    Returns:
+        (1, patches, width) of the size wanted, behind what stood before the patches.
+    """
+    prefix = positions.shape[1] - own[0] * own[1]
+    first, rest = positions[:, :prefix], positions[:, prefix:]
+    plane = rest.view(1, *own, -1).permute(0, 3, 1, 2)  # (1, width, rows, columns)
+    plane = nn.functional.interpolate(plane.float(), size=grid, mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([first, plane.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+
+
 class Vit(nn.Module):
     """Image tower."""
 
@@ -76,12 +99,18 @@ class Vit(nn.Module):
         self.has_cls = config.pool == "cls"
         self.cls = nn.Parameter(torch.empty(1, 1, width)) if self.has_cls else None
         self.positions = nn.Parameter(torch.empty(1, patches + self.has_cls, width))
-        self.norm_before = Norm(width) if config.pre_norm else None
+        self.norm_before = Norm(width, eps=config.norm_eps) if config.pre_norm else None
         self.layers = config.build_layers()
-        self.norm_after = Norm(width)
-        self.pool = AttentionPool(width, heads=config.heads[0]) if config.pool == "attention" else None
-        self.project = nn.Linear(width, dim, bias=False)
+        self.norm_after = Norm(width, eps=config.norm_eps)
+        self.pool = self._pool() if config.pool == "attention" else None
+        if config.projection == "none" and width != dim:
+            raise RecipeError(f"model.image.projection is none, but its width is {width} and model.dim is {dim}; make them equal.")
+        self.project = nn.Linear(width, dim, bias=False) if config.projection == "linear" else None
         self.patch.requires_grad_(not config.freeze_patch)
+
+    def _pool(self) -> AttentionPool:
+        c = self.config
+        return AttentionPool(c.width, heads=c.heads[0], neurons=c.pool_neurons, activation=c.pool_activation, norm_eps=c.norm_eps)
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (SLIP `models.py`, CLIP)."""
@@ -95,7 +124,8 @@ class Vit(nn.Module):
         self.layers.reset(generator)
         if self.pool is not None:
             self.pool.reset(generator)
-        nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
+        if self.project is not None:
+            nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
 
     def forward(
         self,
@@ -142,6 +172,8 @@ class Vit(nn.Module):
         side = self.config.patch
         batch, channels, height, width = images.shape
         rows, columns = height // side, width // side
+        if self.config.trim:
+            images = images[:, :, : rows * side, : columns * side].contiguous()
         pieces = images.view(batch, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
         return self.patch(pieces.reshape(batch, rows * columns, channels * side * side)), (rows, columns)
 
@@ -149,19 +181,18 @@ class Vit(nn.Module):
         """(1, [1 +] patches, width) position embedding, resampled where the picture has another size than the tower was made for."""
         if grid == self.config.grid:
             return self.positions
-        own_rows, own_columns = self.config.grid
-        first, rest = self.positions[:, : self.has_cls], self.positions[:, self.has_cls :]
-        plane = rest.view(1, own_rows, own_columns, -1).permute(0, 3, 1, 2)  # (1, width, rows, columns)
-        plane = nn.functional.interpolate(plane.float(), size=grid, mode="bicubic", antialias=True, align_corners=False)
-        return torch.cat([first, plane.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
+        return resampled_positions(self.positions, own=self.config.grid, grid=grid)
 
     def _read(self, x: Tensor, attention: Tensor | None, *, with_tokens: bool, hidden: Tensor | None) -> Encoded:
         if self.has_cls and not with_tokens:
             pooled = self.norm_after(x[:, 0], hidden)  # normalising one token is enough
-            return Encoded(tokens=None, pooled=pooled, embedding=self.project(pooled), attention=attention)
+            return Encoded(tokens=None, pooled=pooled, embedding=self._embedding(pooled), attention=attention)
         tokens = self.norm_after(x, hidden)
         pooled = tokens[:, 0] if self.has_cls else self._pooled(tokens)
-        return Encoded(tokens=tokens if with_tokens else None, pooled=pooled, embedding=self.project(pooled), attention=attention)
+        return Encoded(tokens=tokens if with_tokens else None, pooled=pooled, embedding=self._embedding(pooled), attention=attention)
+
+    def _embedding(self, pooled: Tensor) -> Tensor:
+        return pooled if self.project is None else self.project(pooled)
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         return tokens.mean(dim=1) if self.pool is None else self.pool(tokens)

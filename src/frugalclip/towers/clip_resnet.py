@@ -1,0 +1,245 @@
+"""OpenAI CLIP's residual network, so that its published weights can be read and trained on.
+
+Source: CLIP, arXiv 2103.00020, section 2.4 and its released code: a stem of three convolutions with average pooling, strides as average pooling
+before the last convolution of a block (Zhang 2019, arXiv 1904.11486), and attention pooling whose query is the mean of the last map. Batch
+normalisation is shared by all processes; the gradient cache refuses this tower, since a part of a batch has other statistics.
+"""
+
+import itertools
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from frugalclip.core.config import Settings
+from frugalclip.core.distributed import gather, is_active, world_size
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.types import Encoded
+from frugalclip.towers.blocks import attend
+from frugalclip.towers.sizes import from_size
+from frugalclip.towers.vit import resampled_positions
+
+SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
+    "rn50": (2048, (3, 4, 6, 3)),
+    "rn101": (2048, (3, 4, 23, 3)),
+    "rn50x4": (2560, (4, 6, 10, 6)),
+    "rn50x16": (3072, (6, 8, 18, 8)),
+    "rn50x64": (4096, (3, 15, 36, 10)),
+}
+RESOLUTIONS = {"rn50x4": 288, "rn50x16": 384, "rn50x64": 448}  # of the published weights; the others have 224
+GROWTH = 4  # channels that leave a block for each channel inside it
+STRIDE = 32  # pixels for each place of the last map, along a side
+
+
+class ClipResNetConfig(Settings):
+    """Settings of CLIP's convolutional image tower."""
+
+    kind: Literal["clip_resnet"]  # without a default, so that it is always written down
+    size: str | None = Field(None, description="named width, blocks and resolution: rn50, rn101, rn50x4, rn50x16, rn50x64")
+    width: int = Field(0, ge=0, description="channels of the last stage, 32 times those of the stem. 0: from size")
+    blocks: tuple[int, ...] = Field((), description="residual blocks of each of the four stages")
+    resolution: int = Field(0, ge=0, description="side of the picture in pixels; 0: from size")
+    head_dim: int = Field(64, gt=0, description="channels of a head of the attention pooling")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        if values.get("size") is None and not values.get("width"):
+            values = {**values, "size": "rn50"}
+        filled = from_size({**values, "size": values.get("size") or "rn50"}, SIZES, second="blocks")
+        resolution = values.get("resolution") or RESOLUTIONS.get(filled["size"], 224)
+        return {**filled, "size": values.get("size"), "resolution": resolution}
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ClipResNetConfig":
+        if self.resolution % STRIDE:
+            raise ValueError(f"resolution {self.resolution} is not a multiple of {STRIDE}, by which this tower shrinks a picture; choose one")
+        if self.width % 64 or self.width % self.head_dim:  # half the stem's channels are width / 64
+            raise ValueError(f"width {self.width} is not a multiple of 64 and of head_dim {self.head_dim}; set width or head_dim")
+        if len(self.blocks) != 4 or min(self.blocks) < 1:
+            raise ValueError(f"blocks {list(self.blocks)} are not four numbers of at least 1, such as [3, 4, 6, 3]")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the last map."""
+        return self.resolution // STRIDE, self.resolution // STRIDE
+
+    @property
+    def tokens(self) -> int:
+        """Places of the last map."""
+        return self.grid[0] * self.grid[1]
+
+    def _convolutions(self) -> list[tuple[int, int, int, int]]:
+        """(places for each place of the last map, channels in, channels out, weights of a pair of channels) of every convolution."""
+        stem = self.width // 32
+        found = [(256, 3, stem // 2, 9), (256, stem // 2, stem // 2, 9), (256, stem // 2, stem, 9)]
+        before, places = stem, 64
+        for stage, blocks in enumerate(self.blocks):
+            inner = stem * 2**stage
+            for block in range(blocks):
+                after_places = places // 4 if stage and not block else places
+                found += [(places, before, inner, 1), (places, inner, inner, 9), (after_places, inner, GROWTH * inner, 1)]
+                if not block:
+                    found.append((after_places, before, GROWTH * inner, 1))
+                before, places = GROWTH * inner, after_places
+        return found
+
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic for one picture, in 10^9 operations; `tokens` places of the last map."""
+        total = sum(tokens * places * before * after * weights for places, before, after, weights in self._convolutions())
+        pooling = self.width**2 * (1 + 2 * (tokens + 1)) + 2 * (tokens + 1) * self.width  # projections, then scores and mixture of one query
+        return 2 * (total + pooling) * 1e-9
+
+    def kept_numbers(self, *, tokens: int) -> float:
+        """Numbers that backward keeps of one picture: what each convolution gives, and what its normalisation does."""
+        return sum(2 * tokens * places * after for places, _, after, _ in self._convolutions()) + 3 * (tokens + 1) * self.width
+
+    def build(self, *, dim: int) -> "ClipResNet":
+        """The tower of these sizes."""
+        return ClipResNet(self, dim=dim)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the maps of all processes, also on a CPU, where torch's own synchronised one does not run."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(batch, channels, height, width) to the same."""
+        if not (self.training and is_active()):
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            x = input.float()
+            own = torch.stack([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])  # (2, channels)
+            mean, square = gather(own[None]).mean(dim=0)
+            variance = (square - mean.square()).clamp_min(0)
+            self._remember(mean.detach(), variance.detach(), number=world_size() * x.numel() // x.shape[1])
+            scale = torch.rsqrt(variance + self.eps) * self.weight
+            return (x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, *, number: int) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None and self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * number / max(number - 1, 1), self.momentum)  # torch, too, keeps the unbiased one
+
+
+def convolved(before: int, after: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    """A convolution and its normalisation."""
+    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False), BatchNorm(after))
+
+
+class Bottleneck(nn.Module):
+    """Narrow, convolve, shrink, widen, beside a shortcut that shrinks likewise."""
+
+    def __init__(self, before: int, inner: int, *, stride: int) -> None:
+        super().__init__()
+        after = GROWTH * inner
+        self.stride = stride
+        self.first, self.second, self.third = convolved(before, inner, 1), convolved(inner, inner, 3), convolved(inner, after, 1)
+        self.shortcut = convolved(before, after, 1) if before != after or stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, before, height, width) to (batch, 4 * inner, height / stride, width / stride)."""
+        y = F.relu(self.second(F.relu(self.first(x))))
+        if self.stride > 1:
+            x, y = F.avg_pool2d(x, self.stride), F.avg_pool2d(y, self.stride)
+        return F.relu(self.third(y) + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class MeanQuery(nn.Module):
+    """Attention pooling: the mean of the places asks all of them, itself included.
+
+    Keys have no bias: it would add the same number to all scores of a query, which softmax does not see.
+    """
+
+    def __init__(self, width: int, *, heads: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads, self.grid = heads, grid
+        self.positions = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], width))
+        self.q, self.k, self.v = nn.Linear(width, width), nn.Linear(width, width, bias=False), nn.Linear(width, width)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights."""
+        width = self.q.in_features
+        for weight in (self.positions, self.q.weight, self.k.weight, self.v.weight):
+            nn.init.normal_(weight, std=width**-0.5, generator=generator)
+        nn.init.zeros_(self.q.bias)
+        nn.init.zeros_(self.v.bias)
+
+    def forward(self, tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
+        """(batch, places, width) of a map of `grid` to (batch, width)."""
+        positions = self.positions if grid == self.grid else resampled_positions(self.positions, own=self.grid, grid=grid)
+        x = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + positions.to(tokens.dtype)  # (batch, 1 + places, width)
+        q, k, v = (self._by_head(layer(part)) for layer, part in ((self.q, x[:, :1]), (self.k, x), (self.v, x)))
+        return attend(q, k, v, mask=None).transpose(1, 2).flatten(1)  # (batch, width)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, head_dim)
+
+
+class ClipResNet(nn.Module):
+    """Image tower."""
+
+    def __init__(self, config: ClipResNetConfig, *, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        stem = config.width // 32
+        self.stem = nn.ModuleList([convolved(3, stem // 2, 3, stride=2), convolved(stem // 2, stem // 2, 3), convolved(stem // 2, stem, 3)])
+        inner = [stem * 2**stage for stage in range(4)]
+        channels = [stem, *(GROWTH * each for each in inner)]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(Bottleneck(after if block else before, each, stride=2 if stage and not block else 1) for block in range(config.blocks[stage]))
+            )
+            for stage, (each, (before, after)) in enumerate(zip(inner, itertools.pairwise(channels), strict=True))
+        )
+        self.pool = MeanQuery(config.width, heads=config.width // config.head_dim, grid=config.grid)
+        self.project = nn.Linear(config.width, dim)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights: He et al. 2015, arXiv 1502.01852; each block starts as its shortcut, as in CLIP."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5, generator=generator)
+        for module in self.modules():
+            if isinstance(module, Bottleneck):
+                last: Any = module.third[1]
+                nn.init.zeros_(last.weight)
+        self.pool.reset(generator)
+        nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
+        """Encode pictures.
+
+        Args:
+            images: (batch, 3, height, width of the picture), normalised; sides are multiples of 32. Another size than the tower's own
+                interpolates the position embedding of the pooling.
+            keep: (batch, kept) of other towers; must be None, since a convolution has no tokens to drop.
+            with_tokens: also return the places of the last map.
+            with_attention: must be False: there is no [CLS] token.
+
+        Returns:
+            Encoded; tokens are (batch, places, width) before the pooling, pooled is (batch, width) after its attention.
+
+        Raises:
+            RecipeError: where patches are to be dropped or attention is asked for.
+        """
+        if keep is not None or with_attention:
+            what = "drops patches" if keep is not None else "reads the attention of [CLS]"
+            raise RecipeError(f"an objective {what}, which a clip_resnet tower does not have; set model.image.kind=vit.")
+        x = images
+        for layer in self.stem:
+            x = F.relu(layer(x))
+        x = F.avg_pool2d(x, 2)
+        for stage in self.stages:
+            x = stage(x)
+        tokens = x.flatten(2).transpose(1, 2)  # (batch, places, width)
+        pooled = self.pool(tokens, grid=(x.shape[2], x.shape[3]))
+        return Encoded(tokens if with_tokens else None, pooled, self.project(pooled))
