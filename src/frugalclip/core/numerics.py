@@ -122,6 +122,20 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values.gather(1, order), columns.gather(1, order)
 
 
+def keep_top_k(scores: Tensor, k: int) -> Tensor:
+    """The k largest entries of each row, and zeros elsewhere; of equal ones the first are kept.
+
+    Args:
+        scores: (rows, columns) without NaN.
+        k: entries to keep of each row; a row with fewer columns stays as it is.
+
+    Returns:
+        (rows, columns).
+    """
+    values, columns = top_k(scores, k)
+    return torch.zeros_like(scores).scatter(1, columns, values)
+
+
 @dataclass(frozen=True)
 class Clusters:
     """Points divided among centres."""

@@ -4,6 +4,17 @@ Functions take the rows a process owns and the candidates of all processes; `own
 process the two are the same. Every loss is a mean over its own rows, so averaging over processes gives the loss of the whole batch.
 """
 
+from frugalclip.functional.lexical import (
+    LexicalActivation,
+    flops_loss,
+    l1_loss,
+    lexical_activation,
+    lexical_usage,
+    mean_non_zeros,
+    overuse_loss,
+    overuse_weights,
+    quadratic_ramp,
+)
 from frugalclip.functional.losses import (
     SamePolicy,
     class_weights,
@@ -15,21 +26,36 @@ from frugalclip.functional.losses import (
     sigmoid_loss,
     unit,
 )
+from frugalclip.functional.multi_positive import multi_positive_nce_loss, multi_positive_sigmoid_loss
 from frugalclip.functional.tiled import TILE, Contrast, needs_tiles, tiled_info_nce_loss, tiled_sigmoid_loss
+from frugalclip.functional.word_scores import best_word_scores, word_scores
 
 __all__ = [
     "TILE",
     "Contrast",
+    "LexicalActivation",
     "SamePolicy",
+    "best_word_scores",
     "class_weights",
     "cross_entropy_rows",
+    "flops_loss",
     "info_nce_loss",
+    "l1_loss",
+    "lexical_activation",
+    "lexical_usage",
+    "mean_non_zeros",
+    "multi_positive_nce_loss",
     "multi_positive_rows",
+    "multi_positive_sigmoid_loss",
     "needs_tiles",
     "negative_cosine",
+    "overuse_loss",
+    "overuse_weights",
+    "quadratic_ramp",
     "same_rows",
     "sigmoid_loss",
     "tiled_info_nce_loss",
     "tiled_sigmoid_loss",
     "unit",
+    "word_scores",
 ]

@@ -1,0 +1,82 @@
+"""Scores of all words for a state, and the best over many states without ever holding them all."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SCORES = 2**24  # scores held at a time; 64 MiB in single precision
+
+
+def word_scores(states: Tensor, codebook: Tensor) -> Tensor:
+    """Products of states with the vectors of words, in the wider of their two types.
+
+    Args:
+        states: (..., width).
+        codebook: (vocab, width).
+
+    Returns:
+        (..., vocab); cosines where both are unit vectors.
+    """
+    kind = torch.promote_types(states.dtype, codebook.dtype)
+    return states.to(kind) @ codebook.to(kind).T
+
+
+def best_word_scores(states: Tensor, codebook: Tensor, *, mask: Tensor | None = None, chunk: int | None = None) -> Tensor:
+    """The largest score of each word over the states of a row: max pooling of SPLADE and STAIR, without its (batch, patches, vocab) scores.
+
+    Some words are scored at a time; of a word only its best state is remembered, and its gradient goes to that state alone, the first of equal
+    ones. Backward computes with batch * vocab * width, not with patches times as much. Sums are in single precision at least. Not
+    differentiable twice.
+
+    Args:
+        states: (batch, patches, width).
+        codebook: (vocab, width).
+        mask: (batch, patches) bool, False for states that do not take part.
+        chunk: words scored at a time; default as many as keep `SCORES` scores, and as many numbers in the backward pass.
+
+    Returns:
+        (batch, vocab); minus infinity for a row without any state that takes part.
+    """
+    batch, patches, width = states.shape
+    words = max(1, SCORES // max(1, batch * max(patches, width))) if chunk is None else chunk
+    return _BestWordScores.apply(states, codebook, mask, words)  # pyright: ignore[reportReturnType]
+
+
+class _BestWordScores(torch.autograd.Function):
+    """Forward keeps the place of each maximum; backward looks the two factors of each up again."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, codebook: Tensor, mask: Tensor | None, words: int) -> Tensor:
+        kind = torch.promote_types(states.dtype, codebook.dtype)
+        best = torch.empty(len(states), len(codebook), dtype=_at_least_single(kind), device=states.device)
+        places = torch.empty(best.shape, dtype=torch.int32, device=states.device)  # half of what int64 would keep
+        left, closed = states.to(kind), None if mask is None else ~mask[:, :, None]
+        for start in range(0, len(codebook), words):
+            scores = left @ codebook[start : start + words].to(kind).T  # (batch, patches, words)
+            scores = scores if closed is None else scores.masked_fill_(closed, float("-inf"))
+            best[:, start : start + words], places[:, start : start + words] = scores.max(dim=1)
+        ctx.save_for_backward(states, codebook, places)
+        ctx.words = words
+        return best
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        states, codebook, places = ctx.saved_tensors
+        batch, patches, width = states.shape
+        flat = states.reshape(batch * patches, width)
+        to_states = torch.zeros(flat.shape, dtype=gradients[0].dtype, device=flat.device)
+        to_words = torch.empty(codebook.shape, dtype=gradients[0].dtype, device=flat.device)
+        offset = torch.arange(batch, device=flat.device)[:, None] * patches  # (batch, 1)
+        for start in range(0, len(codebook), ctx.words):
+            some = slice(start, start + ctx.words)
+            weight, rows = gradients[0][:, some, None], (places[:, some] + offset).flatten()  # (batch, words, 1), (batch * words,)
+            chosen = flat[rows].view(batch, -1, width)  # (batch, words, width)
+            to_words[some] = (weight * chosen).sum(dim=0)
+            to_states.index_add_(0, rows, (weight * codebook[some]).flatten(0, 1).to(to_states.dtype))
+        return to_states.view_as(states).to(states.dtype), to_words.to(codebook.dtype), None, None
+
+
+def _at_least_single(kind: torch.dtype) -> torch.dtype:
+    return kind if kind == torch.float64 else torch.float32
