@@ -27,7 +27,7 @@ from frugalclip.data.parquet_images import cache_folder
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")  # how architectures with an output head for the next word are called
 _HEADS = ("lm_head.weight", "embed_out.weight")
-_VOLATILE = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache", "architectures"}  # do not change a hidden state
+_VOLATILE = {"transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}  # none of them changes a hidden state
 _LEFTOVER_SECONDS = 24 * 3600
 _PURPOSE = "a frozen language model"
 
@@ -151,7 +151,7 @@ def output_head(folder: Path) -> Tensor | None:
 
 def weights_hash(folder: Path) -> str:
     """16 hex digits over every tensor's name, type, shape and values, and over the settings that change what they compute."""
-    config = {k: v for k, v in read_json(folder / "config.json").items() if k not in _VOLATILE}
+    config = {k: v for k, v in read_json(folder / "config.json").items() if k not in _VOLATILE and not k.startswith("_")}
     state = hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=8)
     found = {}
     for file in sorted(folder.glob("*.safetensors")):

