@@ -3,6 +3,7 @@
 Sources of the arrays: `MIV-XJTU/FLAME`, `open_clip/multiprompteol_embeddings.py`, on a CPU in float32. Strings and masks exactly, states 1e-5.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def check_flame_mask(path: Path) -> None:
     a = np.load(path, allow_pickle=False)
     is_token = torch.from_numpy(a["attention_mask"]).bool()
     ends = [int(a["prefix_last"]), *map(int, a["facet_last"])]
-    visible = facet_visibility(is_token, prefix=ends[0] + 1, facets=[stop - start for start, stop in zip(ends[:-1], ends[1:], strict=True)])
+    visible = facet_visibility(is_token, prefix=ends[0] + 1, facets=[stop - start for start, stop in itertools.pairwise(ends)])
     np.testing.assert_array_equal(visible.numpy(), a["visible_fixed"])
     out = _decoder(a, visible | torch.diag_embed(~is_token))[:, ends[1:]]
     np.testing.assert_allclose(out.numpy(), a["out_fixed"], rtol=0, atol=1e-5)
