@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres, softmax_regression, top_k
+from frugalclip.core.numerics import cluster_means, keep_top_k, kmeans, nearest_centres, softmax_regression, top_k
 
 
 def problem(samples: int = 40, width: int = 5, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,6 +56,12 @@ def test_top_k_takes_the_first_of_equals(rows, k):
         expected = sorted(range(6), key=lambda j: (-row[j], j))[:k]
         assert column == expected
         assert value == [row[j] for j in expected]
+
+
+def test_keeping_the_largest_leaves_zeros_elsewhere():
+    scores = torch.tensor([[0.2, 0.7, 0.7, 0.1], [0.0, 0.0, 0.0, -1.0]])
+    assert keep_top_k(scores, 1).tolist() == [[0, pytest.approx(0.7), 0, 0], [0, 0, 0, 0]]
+    assert keep_top_k(scores, 9).equal(scores)
 
 
 def test_features_that_all_point_one_way_are_fitted_too():

@@ -71,7 +71,7 @@ def test_nothing_of_the_size_of_all_scores_is_held():
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             nonlocal largest
             out = func(*args, **(kwargs or {}))
             for one in out if isinstance(out, (tuple, list)) else [out]:

@@ -35,6 +35,9 @@ SUMS: dict[str, dict[str, Any]] = {
     "protoclip": {"contrastive": {}, "prototypes": {"number": 4, "hidden": 24, "out": 12, "steps": 5}},
     "protoclip, reused": {"contrastive": {}, "prototypes": {"number": 4, "hidden": 24, "out": 12, "steps": 5, "features": "reuse"}},
     "filip": {"contrastive": {}, "token_wise": {"out": 12, "chunk": 3}},
+    "facets": {"contrastive": {}, "facets": {"bias": -5}},
+    "facets, place by place": {"contrastive": {}, "facets": {"loss": "contrastive"}},
+    "lexical": {"contrastive": {}, "lexical": {"penalty": {"kind": "flops", "image": 3, "text": 2, "ramp": 2}}},
     "maskclip": {"contrastive": {}, "masked_distillation": {"codes": 20, "hidden": 0.5}},
 }
 
