@@ -109,6 +109,7 @@ class FrozenLanguageModel:
         self.parts, self.settings = parts, settings
         self.prompt = find_prompt(settings.prompt)
         self.layers = _layers(settings.layer, count=parts.network.config.num_hidden_layers)
+        self._openings: dict[tuple[int, ...], Any] = {}  # keys and values of opening words, computed once for all texts
         self._check_room(self.prompt)
 
     @classmethod
@@ -125,6 +126,7 @@ class FrozenLanguageModel:
             MissingExtra: without transformers, or for a GGUF file without gguf.
         """
         settings = settings or LanguageModelSettings()
+        find_prompt(settings.prompt)  # a misspelt name is said before the weights are read
         place = torch.device(device)
         precision = _precision(settings.precision, place)
         folder = model_folder(path)
@@ -235,8 +237,11 @@ class FrozenLanguageModel:
         return states[[place[ids] for ids in captions]]
 
     def _opening(self, ids: Sequence[int]) -> Any:
-        """Keys and values of the opening words, a transformers cache of one row."""
-        return self.parts.network(input_ids=torch.tensor([ids], device=self.parts.device), use_cache=True).past_key_values
+        """Keys and values of the opening words, a transformers cache of one row that is never appended to."""
+        key = tuple(ids)
+        if key not in self._openings:
+            self._openings[key] = self.parts.network(input_ids=torch.tensor([key], device=self.parts.device), use_cache=True).past_key_values
+        return self._openings[key]
 
     def _pass(self, packed: Packed, layers: tuple[int, ...], cache: Any = None) -> Tensor:
         """One pass over packed rows, their opening words taken from a cache where one is given.
