@@ -1,7 +1,7 @@
 """Models as users hold them: pictures and texts in, unit vectors out.
 
-`load` reads a run directory or a checkpoint of this project. A checkpoint carries its architecture, tokenizer and preprocessing, so nothing
-has to be said twice and nothing can silently disagree with the weights.
+`load` reads a run directory or a checkpoint of this project, or a foreign model through a reader. A checkpoint carries its architecture,
+tokenizer and preprocessing, so nothing has to be said twice and nothing can silently disagree with the weights.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from frugalclip.core.errors import ModelError
+from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
@@ -30,6 +30,7 @@ from frugalclip.towers.dual import DualEncoder
 
 FORMAT = 1
 Layer = Literal["embedding", "pooled"]
+SCHEMES = ("open_clip", "hf")  # before a colon: models of other libraries, read by `frugalclip.readers`
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor
 
 
@@ -52,6 +53,7 @@ class Model:
         preprocess: Preprocess,
         *,
         training_data: dict[str, Any] | None = None,
+        origin: dict[str, Any] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         self.device = torch.device(device)
@@ -59,6 +61,7 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.training_data = training_data
+        self.origin = origin  # of a model that was imported: source, architecture, activation, logit bias, notes
 
     @property
     def dim(self) -> int:
@@ -68,6 +71,7 @@ class Model:
     @property
     def description(self) -> dict[str, Any]:
         """Architecture, tokenizer and preprocessing as JSON: what `model.json` holds."""
+        origin = {} if self.origin is None else {"origin": self.origin}
         return {
             "format": FORMAT,
             "kind": "dual_encoder",
@@ -75,12 +79,13 @@ class Model:
             "preprocess": self.preprocess.model_dump(mode="json"),
             "tokenizer": self.tokenizer.fingerprint(),
             "training_data": self.training_data,
+            **origin,
         }
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits over weights, architecture, tokenizer and preprocessing; equal fingerprints give equal embeddings."""
-        content = {k: v for k, v in self.description.items() if k != "training_data"}
+        content = {k: v for k, v in self.description.items() if k not in ("training_data", "origin")}
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -181,7 +186,9 @@ class Model:
         content = read_json(folder / "model.json")
         if content.get("format") != FORMAT:
             raise ModelError(f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip.")
-        tokenizer = Tokenizer.read(folder)
+        from frugalclip.readers.tokens import read_tokenizer  # tokenizers of imported models are the readers' own
+
+        tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
             raise ModelError(f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files.")
         network = DualEncoder.build(content["architecture"])
@@ -191,7 +198,8 @@ class Model:
             first = str(error).splitlines()[0]
             raise ModelError(f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another checkpoint.") from error
         preprocess = Preprocess.model_validate(content["preprocess"])
-        return cls(network.eval(), tokenizer, preprocess, training_data=content.get("training_data"), device=device)
+        kept = {name: content.get(name) for name in ("training_data", "origin")}
+        return cls(network.eval(), tokenizer, preprocess, **kept, device=device)
 
     def _pixels(self, images: ModelInput) -> Tensor:
         if isinstance(images, Tensor):
@@ -270,7 +278,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """Load a model.
 
     Args:
-        source: a run directory (its last checkpoint) or a checkpoint folder.
+        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`.
         device: where it computes.
 
     Returns:
@@ -278,11 +286,14 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
     Raises:
         ModelError: saying what was found and what was expected.
+        MissingExtra: where a reader needs a library that is not installed.
     """
     path = Path(source)
     if not path.exists():
-        scheme = str(source).partition(":")[0]
-        hint = f" '{scheme}:' is not a reader of this version." if ":" in str(source) else ""
+        scheme, colon, _ = str(source).partition(":")
+        if scheme in SCHEMES:
+            return _foreign(str(source), scheme, device=device)
+        hint = f" '{scheme}:' is not a reader of this version; {known_names(scheme, SCHEMES)}" if colon else ""
         raise ModelError(f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo.")
     if (path / "model.json").is_file():
         return Model.read(path, device=device)
@@ -292,3 +303,13 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         what = "a run without a finished checkpoint; go on with 'frugalclip train ... --resume'" if run.is_run() else "neither a run nor a checkpoint"
         raise ModelError(f"{source} is {what}.")
     return Model.read(last, device=device)
+
+
+def _foreign(source: str, scheme: str, *, device: str | torch.device) -> Model:
+    """A model of another library; the readers are imported here, since most models need none."""
+    if scheme == "hf":
+        from frugalclip.readers.huggingface import read_huggingface as read
+    else:
+        from frugalclip.readers.open_clip import read_open_clip as read
+    parts = read(source)
+    return Model(parts.network, parts.tokenizer, parts.preprocess, origin=parts.origin, device=device)

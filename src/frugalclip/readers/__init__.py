@@ -1,0 +1,1 @@
+"""Readers of foreign models: one file a format; nothing here downloads."""
