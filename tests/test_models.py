@@ -89,3 +89,20 @@ def test_what_is_not_a_model_says_what_was_expected(model: Model, tmp_path: Path
         load(tmp_path / "m")
     with pytest.raises(ModelError, match="expected \\(batch, 3, height, width\\)"):
         model.encode_image(torch.zeros(4, 4))
+
+
+def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"'openclip:' is not a reader of this version; did you mean 'open_clip'\? Known: hf, open_clip"):
+        load("openclip:ViT-B-32@x.pt")
+    with pytest.raises(ModelError, match="nothing is not a folder"):
+        load(f"hf:{tmp_path}/nothing")
+    with pytest.raises(ModelError, match=r"write open_clip:ARCH@FILE"):
+        load("open_clip:ViT-B-32")
+
+
+def test_where_a_model_comes_from_is_kept_and_does_not_change_what_it_is(model: Model, tmp_path: Path):
+    assert "origin" not in model.description
+    imported = Model(model.network, model.tokenizer, model.preprocess, training_data=model.training_data, origin={"logit_bias": -10.0})
+    imported.save(tmp_path / "m")
+    again = load(tmp_path / "m")
+    assert again.origin == {"logit_bias": -10.0} and again.fingerprint == model.fingerprint

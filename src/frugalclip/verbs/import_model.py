@@ -1,0 +1,118 @@
+"""`frugalclip import`: a model of another library becomes a run directory of ours."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from frugalclip.core.errors import ModelError
+from frugalclip.core.records import RunDirectory, environment, read_json, write_json
+from frugalclip.models import SCHEMES, Model, load
+from frugalclip.towers.sizes import TransformerConfig
+
+RECORD = "import.json"  # in the place of recipe.yaml: nothing was trained here
+FORMAT = 1
+STEP = 0
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was read, and where it is now."""
+
+    model: Model
+    run: RunDirectory
+
+
+def import_model(source: str, *, out: str | Path) -> Imported:
+    """Write a foreign model as a run directory, which every verb that takes a MODEL reads.
+
+    Args:
+        source: `open_clip:ARCH@FILE` or `hf:DIR`.
+        out: folder to make; one that holds an earlier import of the same source is written anew.
+
+    Returns:
+        The model and its run directory.
+
+    Raises:
+        ModelError: for a source that cannot be read, or a folder that holds something else.
+        MissingExtra: where the source needs a library that is not installed.
+    """
+    if source.partition(":")[0] not in SCHEMES:
+        expected = "open_clip:ARCH@FILE or hf:DIR"
+        raise ModelError(f"'{source}' is no model of another library; expected {expected}. Runs of ours need no import: every verb reads them.")
+    run = RunDirectory(out)
+    _check_out(run, source)
+    model = load(source)
+    assert model.origin is not None
+    _write(run, model)
+    write_json(run.environment, environment())
+    write_json(run.path / RECORD, {"format": FORMAT, "given": source, **model.origin, "fingerprint": model.fingerprint})
+    return Imported(model, run)
+
+
+def _check_out(run: RunDirectory, source: str) -> None:
+    """An empty folder is fine, and so is one that a call with the same source wrote."""
+    if run.path.is_file():
+        raise ModelError(f"{run.path} is a file; give a new folder with --out.")
+    if not run.path.is_dir() or not any(run.path.iterdir()):
+        return
+    record = run.path / RECORD
+    given = read_json(record).get("given") if record.is_file() else None
+    if given != source:
+        what = f"an import of {given}" if given else "something else than an import"
+        raise ModelError(f"{run.path} holds {what}; give an empty or new folder with --out.")
+
+
+def _write(run: RunDirectory, model: Model) -> None:
+    """A checkpoint that appears whole or not at all; there is no optimiser in it, so that it can be loaded and not resumed."""
+    target = run.checkpoint(STEP)
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    model.save(building)
+    write_json(building / "state.json", {"format": FORMAT, "step": STEP, "imported": True})
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(building, target)
+
+
+def show(result: Imported) -> None:
+    """Print what was read, what was assumed, and what to do next."""
+    console, model = Console(), result.model
+    origin = model.origin or {}
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in _facts(model, origin):
+        table.add_row(name, Text(value))
+    console.print(Text(f"{result.run.path}: {origin['source']}", style="bold"), soft_wrap=True)
+    console.print(table)
+    for note in origin["notes"]:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    console.print(Text(f"next: frugalclip evaluate {result.run.path} --data sample"), soft_wrap=True)
+
+
+def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
+    network, seen = model.network, model.preprocess
+    counts = [sum(parameter.numel() for parameter in part.parameters()) for part in (network, network.image, network.text)]
+    cut = "the centre square" if seen.resize == "shorter" else "squashed to a square"
+    texts = (
+        "padding is seen"
+        if isinstance(text := network.config.text, TransformerConfig) and getattr(text, "fill", None) is not None
+        else "padding is not seen"
+    )
+    facts = [
+        ("architecture", f"{origin['architecture']}, embeddings of {model.dim}"),
+        ("activation", origin["activation"]),
+        ("parameters", f"{counts[0]:,}: pictures {counts[1]:,}, texts {counts[2]:,}"),
+        ("scale", f"{network.scale().item():.2f}"),
+        ("tokenizer", f"{model.tokenizer.vocabulary:,} tokens, at most {model.tokenizer.context} a text, {texts}"),
+        ("pictures", f"{seen.size} pixels, {seen.interpolation}, {cut}; mean {_three(seen.mean)}, deviation {_three(seen.std)}"),
+    ]
+    bias = origin.get("logit_bias")
+    return facts if bias is None else [*facts, ("logit bias", f"{bias:.4g}: objectives.sigmoid.bias={bias:.4g} goes on from there")]
+
+
+def _three(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
