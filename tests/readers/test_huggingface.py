@@ -9,11 +9,22 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipImageProcessorPil, SiglipModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
 
 from frugalclip.core.errors import ModelError
+from frugalclip.data.tokens import _clip_merges
 from frugalclip.models import Model, load
 from frugalclip.readers.huggingface import read_huggingface
+from frugalclip.readers.tokens import published_tokenizer
 
 TEXTS = ["a photo of a cat", "Two dogs, running!", "", "blue_grey sea", "a very long caption " * 10]
 SIZES = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -201,3 +212,16 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
         load(f"hf:{tmp_path}")
     with pytest.raises(ModelError, match="is not a folder; expected a model saved with save_pretrained"):
         read_huggingface(f"hf:{tmp_path}/nothing")
+
+
+def test_clips_own_tokenizer_gives_the_ids_of_transformers(tmp_path: Path):
+    merges = [tuple(line.split(" ")) for line in _clip_merges()]
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries = [*symbols, *(f"{one}</w>" for one in symbols), *("".join(pair) for pair in merges), "<|startoftext|>", "<|endoftext|>"]
+    theirs = CLIPTokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=merges, model_max_length=CONTEXT)
+    theirs.save_pretrained(tmp_path)
+    ours = published_tokenizer(tmp_path, context=CONTEXT, rows=len(entries), cleaning=None)
+    texts = [*TEXTS, "Größe, 100 % of it's <b>BOLD</b>", "日本語 😀", " \n tabs\tand  spaces "]
+    expected = theirs(texts, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
+    found = ours.encode(texts, pad_to=CONTEXT)
+    assert found.ids.tolist() == expected.tolist()
