@@ -2,7 +2,7 @@
 
 Six seeds, every style left out in turn, settings from results/tuning.json, equal samples; unseen concepts of the test part are judged, once. Trials
 that are finished are not trained again. Writes results/emoji.json, results/benchmarks/time-to-accuracy.json and, with results_page.py, the page.
-Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 6400] [--jobs 2]
+Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 16000] [--jobs 2]
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def sooner(found: dict[str, Any]) -> tuple[dict[str, Any], float]:
 
 def main() -> None:
     """Train what is missing and write the records."""
-    chosen = options(__doc__ or "", "../emoji", seeds=6, samples=6_400, jobs=2)
+    chosen = options(__doc__ or "", "../emoji", seeds=6, samples=16_000, jobs=2)
     found = compare(
         [str(HERE / "arms" / f"{arm}.yaml") for arm in ARMS],
         out=HERE.parent / "runs" / "emoji",
