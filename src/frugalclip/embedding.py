@@ -291,7 +291,9 @@ def describe(
     )
 
 
-def mean_vectors(model: Encodes, manifest: Manifest | TextRows, *, kinds: Sequence[Kind], pool: ThreadPoolExecutor, batch: int) -> dict[Kind, np.ndarray]:
+def mean_vectors(
+    model: Encodes, manifest: Manifest | TextRows, *, kinds: Sequence[Kind], pool: ThreadPoolExecutor, batch: int
+) -> dict[Kind, np.ndarray]:
     """The mean of the model's vectors, at the length it gives them, over at most 4,096 evenly spaced rows.
 
     Args:

@@ -4,9 +4,11 @@
 tokenizer and preprocessing, so nothing has to be said twice and nothing can silently disagree with the weights.
 """
 
+import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,18 +19,22 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.core.types import Tokens
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.stored import PictureMemory, TextMemory
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.functional import unit
+from frugalclip.towers.borrowed import Said, Trunk
 from frugalclip.towers.dual import DualEncoder
 
 FORMAT = 1
+_TEXTS_AT_A_TIME = 256  # of a frozen trunk
 Layer = Literal["embedding", "pooled"]
 SCHEMES = ("open_clip", "hf")  # before a colon: models of other libraries, read by `frugalclip.readers`
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor
@@ -61,6 +67,8 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.training_data = training_data
+        self.pictures: PictureMemory | None = None  # what a frozen image trunk said before
+        self.texts = TextMemory()
         self.origin = origin  # of a model that was imported: source, architecture, activation, logit bias, notes
 
     @property
@@ -127,15 +135,65 @@ class Model:
             return torch.zeros(0, self.dim)
         was_training = self.network.training
         self.network.eval()
-        parts = []
-        for start in range(0, len(listed), batch):
-            tokens = self.tokenizer.encode(listed[start : start + batch])
-            if self.device.type != "cpu":
-                tokens = type(tokens)(tokens.ids.to(self.device), tokens.lengths.to(self.device))
-            parts.append(self.network.text(tokens).embedding.float())
+        parts = [self.network.text(self._text_input(listed[start : start + batch])).embedding.float() for start in range(0, len(listed), batch)]
         self.network.train(was_training)
         embedding = torch.cat(parts)
         return (unit(embedding) if normalize else embedding).cpu()
+
+    def _text_input(self, texts: list[str]) -> Any:
+        """What the text tower reads: token ids, or what a frozen trunk said of the texts, now or before."""
+        tower = self.network.borrowed().get("text")
+        if tower is None or not tower.config.is_frozen:
+            return self._tokens(texts)
+        new = self.texts.unknown(texts)
+        for start in range(0, len(new), _TEXTS_AT_A_TIME):
+            part = new[start : start + _TEXTS_AT_A_TIME]
+            self.texts.learn(part, tower.say(self._tokens(part)).pooled.float().cpu())
+        return self.texts.vectors(texts).to(self.device)
+
+    def _tokens(self, texts: list[str]) -> Any:
+        tokens = self.tokenizer.encode(texts)
+        if self.device.type == "cpu" or not isinstance(tokens, Tokens):
+            return tokens
+        return Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
+
+    def image_inputs(self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches of (rows, what the image tower reads): pixels, or what a frozen trunk says of the pictures, where possible from memory.
+
+        Args:
+            manifest: the data set.
+            batch: pictures of a batch.
+            faults: rows that do not decode are appended, with their cause.
+
+        Yields:
+            (batch,) rows and (batch, 3, height, width of the picture) pixels, or (batch, width) or (batch, patches, width).
+        """
+        tower = self.network.borrowed().get("image")
+        if tower is None or not tower.config.is_frozen:
+            yield from prepared_images(manifest, self.preprocess, batch=batch, faults=faults)
+            return
+        known, rest = self._known_pictures(manifest)
+        for start in range(0, len(known), batch):
+            rows = list(known)[start : start + batch]
+            assert self.pictures is not None
+            yield rows, self.pictures.vectors([known[row] for row in rows])
+        lost: list[tuple[int, str]] = []
+        for rows, pixels in prepared_images(manifest.take(rest), self.preprocess, batch=batch, faults=lost):
+            said = tower.say(pixels.to(self.device), with_tokens=tower.config.head.reads == "tokens")
+            yield [int(rest[row]) for row in rows], (said.pooled if said.tokens is None else said.tokens).cpu()
+        faults += [(int(rest[row]), cause) for row, cause in lost]
+
+    def _known_pictures(self, manifest: Manifest) -> tuple[dict[int, int], np.ndarray]:
+        """Rows of the data set that the memory knows, with its rows, and (rest,) those that it does not."""
+        known: dict[int, int] = {}
+        if self.pictures is not None:
+            reader = ImageReader(manifest)
+            for row in range(len(manifest)):
+                with contextlib.suppress(BadImage):
+                    found = self.pictures.find(reader.bytes(row))
+                    if found is not None:
+                        known[row] = found
+        return known, np.array([row for row in range(len(manifest)) if row not in known], dtype=np.int64)
 
     def image_features(self, manifest: Manifest, *, batch: int = 256, layer: Layer = "embedding") -> ManifestFeatures:
         """Encode every picture of a data set that decodes.
@@ -151,11 +209,12 @@ class Model:
         kept: list[int] = []
         faults: list[tuple[int, str]] = []
         parts: list[Tensor] = []
-        for rows, pixels in prepared_images(manifest, self.preprocess, batch=batch, faults=faults):
+        for rows, inputs in self.image_inputs(manifest, batch=batch, faults=faults):
             kept.extend(rows)
-            parts.append(self.encode_image(pixels) if layer == "embedding" else self._pooled(pixels))
+            parts.append(self.encode_image(inputs) if layer == "embedding" else self._pooled(inputs))
         features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
-        return ManifestFeatures(features, np.asarray(kept, dtype=np.int64), faults)
+        order = np.argsort(kept, kind="stable")  # a memory gives what it knows first
+        return ManifestFeatures(features[torch.from_numpy(order)], np.asarray(kept, dtype=np.int64)[order], sorted(faults))
 
     @torch.inference_mode()
     def _pooled(self, pixels: Tensor) -> Tensor:
@@ -191,7 +250,7 @@ class Model:
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
             raise ModelError(f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files.")
-        network = DualEncoder.build(content["architecture"])
+        network = lend_trunks(DualEncoder.build(content["architecture"]), device=device)
         try:
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -203,6 +262,8 @@ class Model:
 
     def _pixels(self, images: ModelInput) -> Tensor:
         if isinstance(images, Tensor):
+            if images.ndim in (2, 3) and "image" in self.network.borrowed() and images.shape[-1] == self.network.config.image.width:
+                return images.float()  # what the trunk said
             pixels = images[None] if images.ndim == 3 else images
             if pixels.ndim != 4 or pixels.shape[1] != 3:
                 raise ModelError(
@@ -213,6 +274,75 @@ class Model:
         if not listed:
             return torch.zeros(0, 3, self.preprocess.size, self.preprocess.size)
         return self.preprocess(listed)
+
+
+def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
+    """Tell the borrowed towers of a network where to get their trunks; those that are tuned are fetched at once.
+
+    Args:
+        network: with any towers.
+        device: where a language model computes.
+
+    Returns:
+        The network.
+    """
+    for side, tower in network.borrowed().items():
+        c = tower.config
+        image, text = functools.partial(_image_trunk, c.source, c.options), functools.partial(_text_trunk, c.source, c.options, device)
+        tower.lend(image if side == "image" else text)
+    return network
+
+
+def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
+    from frugalclip.readers.trunks import SOURCES, image_trunk
+
+    return image_trunk(source, options)[0] if source.startswith(SOURCES) and not _is_dual(source) else OwnTrunk(load(source), side="image")
+
+
+def _text_trunk(source: str, options: Mapping[str, Any], device: str | torch.device) -> Trunk:
+    from frugalclip.readers.trunks import SOURCES, text_trunk
+
+    return text_trunk(source, options, device=device) if _is_text_source(source, SOURCES) else OwnTrunk(load(source), side="text")
+
+
+def _is_text_source(source: str, schemes: tuple[str, ...]) -> bool:
+    return (source.startswith(schemes) or source.endswith(".gguf")) and not _is_dual(source)
+
+
+def _is_dual(source: str) -> bool:
+    """Whether a Hugging Face folder holds a model with two towers, which `load` reads."""
+    config = Path(source.removeprefix("hf:")) / "config.json"
+    return source.startswith("hf:") and config.is_file() and "vision_config" in read_json(config)
+
+
+def trunk_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in front of a borrowed text trunk."""
+    from frugalclip.readers.trunks import SOURCES, text_tokenizer
+
+    return text_tokenizer(source, options) if _is_text_source(source, SOURCES) else load(source).tokenizer
+
+
+def trunk_preprocess(source: str, options: Mapping[str, Any]) -> Preprocess:
+    """How pictures enter a borrowed image trunk."""
+    from frugalclip.readers.trunks import SOURCES, image_trunk
+
+    return image_trunk(source, options)[1] if source.startswith(SOURCES) and not _is_dual(source) else load(source).preprocess
+
+
+class OwnTrunk(Trunk):
+    """A tower of a model that `load` reads, without its projection."""
+
+    def __init__(self, model: "Model", *, side: Literal["image", "text"]) -> None:
+        super().__init__()
+        self.tower: nn.Module = model.network.image if side == "image" else model.network.text
+        config = model.network.config
+        self.width = config.image.width if side == "image" else config.text.width or config.dim
+        self.fingerprint = model.fingerprint
+
+    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
+        """Read what the tower reads."""
+        encoded = self.tower(inputs, with_tokens=with_tokens)
+        return Said(encoded.pooled, encoded.tokens)
 
 
 def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], list[Image.Image]]]:

@@ -93,7 +93,7 @@ class Loader:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.batch, self.size, self.seed, self.rank, self.world, self.workers = batch, size, seed, rank, world, workers
-        self._stored, self._stored_names = stored_pictures, sorted(views) if stored_pictures else []
+        self.stored, self._stored_names = stored_pictures, sorted(views) if stored_pictures else []
         views = {} if stored_pictures else views
         self.views, self.mean, self.std, self.device = {name: views[name] for name in view_order(views)}, mean, std, device
         self.texts = TextViews(manifest, texts, tokenizer=tokenizer, seed=seed, stored=stored_texts)
@@ -104,7 +104,7 @@ class Loader:
             self.faults = sorted(self.faults + [(row, cause) for row, cause in stored_pictures.faults(manifest) if row not in known])
             self._is_usable &= stored_pictures.counts > 0
         self._fields = _field_codes(manifest, fields, texts)
-        self._caption_view = "caption" if "caption" in texts else next(iter(texts), "")
+        self.caption_view = "caption" if "caption" in texts else next(iter(texts), "")
         self.source_side = _source_side(manifest, views.values(), size=size)
         self.is_cached = not views or len(manifest) * 3 * self.source_side**2 <= cache
         self._pictures = self._decode_once(manifest, progress) if self.is_cached else None
@@ -174,11 +174,11 @@ class Loader:
                 std=self.std,
             )
         images = {name: view.images for name, view in made.items()}
-        if self._stored is not None:
-            images = {name: self._stored.draw(rows, epoch=epoch, name=f"{stream}{name}") for name in self._stored_names}
+        if self.stored is not None:
+            images = {name: self.stored.draw(rows, epoch=epoch, name=f"{stream}{name}") for name in self._stored_names}
         drawn = self.texts.draw(rows, epoch=epoch, stream=stream)
         fields = {name: torch.from_numpy(codes[rows]) for name, codes in self._fields.items() if codes is not None}
-        fields |= {name: torch.from_numpy(self.texts.codes(drawn[self._caption_view])) for name, codes in self._fields.items() if codes is None}
+        fields |= {name: torch.from_numpy(self.texts.codes(drawn[self.caption_view])) for name, codes in self._fields.items() if codes is None}
         return Batch(
             rows=self._placed(torch.from_numpy(rows)),
             images={name: self._placed(view) for name, view in images.items()},

@@ -4,7 +4,7 @@ A store of pictures has a row a sample, with one or several views: the first is 
 store of texts has a row a distinct text, whose id is the text itself, so that captions, field values and class names are found in one way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.store import Store
+from frugalclip.data.store_format import digest
 
 _HELD_BYTES = 2**31  # vectors are kept in memory up to here, and read as they are drawn beyond it
+_HELD_TEXTS = 200_000  # of those that no store holds
 
 
 class StoredPictures:
@@ -41,6 +43,17 @@ class StoredPictures:
         """(row, cause) of samples without a vector."""
         causes = self.store.causes()
         return [(int(row), causes.get(manifest.ids[row], "unreadable")) for row in np.flatnonzero(self.counts == 0)]
+
+    def views(self, rows: np.ndarray) -> Tensor:
+        """(views of these rows, width) float32, end to end."""
+        return torch.from_numpy(self.store.ragged("image", self.rows[rows]).values)
+
+    def mean(self, rows: np.ndarray) -> Tensor:
+        """(rows, width) float32: the mean over the views of each row, all of which have some."""
+        counts = torch.from_numpy(self.counts[rows])
+        place = torch.repeat_interleave(torch.arange(len(rows)), counts)
+        views = self.views(rows)
+        return torch.zeros(len(rows), *views.shape[1:]).index_add_(0, place, views) / counts.view(-1, *[1] * (views.ndim - 1))
 
     def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray, name: str) -> Tensor:
         """One view of each row, another one each epoch.
@@ -79,6 +92,60 @@ class StoredTexts:
         if self._held is not None:
             return self._held[torch.from_numpy(drawn)].float()
         return torch.from_numpy(self.store.ragged("text", self.rows[drawn]).values)
+
+
+class PictureMemory:
+    """What a frozen trunk said of pictures, found by their bytes, so that a picture of any data set is known again.
+
+    Args:
+        store: of pictures.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        digests = store.table["image_digest"].to_pylist()
+        has_vector = store.counts("image") > 0
+        self._rows = {own: row for row, own in enumerate(digests) if own is not None and has_vector[row]}
+
+    def find(self, data: bytes) -> int | None:
+        """The row of a picture, from its encoded bytes."""
+        return self._rows.get(digest(data))
+
+    def vectors(self, rows: Sequence[int]) -> Tensor:
+        """(rows, width) or (rows, patches, width) float32: each picture as evaluation sees it."""
+        return torch.from_numpy(self.store.vectors("image", list(rows)))
+
+
+class TextMemory:
+    """What a frozen trunk said of texts: from a store, and what was said since, which is kept up to a limit.
+
+    Args:
+        store: of texts, where there is one.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store
+        self._rows = {} if store is None else {text: row for row, text in enumerate(store.ids)}
+        self._said: dict[str, Tensor] = {}
+
+    def unknown(self, texts: Iterable[str]) -> list[str]:
+        """Those of the texts that have to be read, each once."""
+        return [text for text in dict.fromkeys(texts) if text not in self._rows and text not in self._said]
+
+    def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
+        """Keep what was said: (texts, [facets,] width)."""
+        if len(self._said) + len(texts) > _HELD_TEXTS:
+            self._said.clear()
+        self._said.update(zip(texts, vectors, strict=True))
+
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """(texts, [facets,] width) float32 of texts none of which is unknown."""
+        stored = [text for text in texts if text in self._rows]
+        found = dict(self._said)
+        if self.store is not None and stored:
+            values = self.store.ragged("text", [self._rows[text] for text in stored]).values
+            found |= dict(zip(stored, torch.from_numpy(values), strict=True))
+        return torch.stack([found[text] for text in texts])
 
 
 def some_facets(vectors: Tensor, draws: np.ndarray, *, number: int) -> Tensor:

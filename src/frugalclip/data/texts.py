@@ -126,6 +126,22 @@ class TextViews:
         """
         return {name: view.draw(rows, epoch, stream) for name, view in self._views.items()}
 
+    def chances(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How often a view shows each text of each row, over many epochs.
+
+        Args:
+            name: of the view.
+
+        Returns:
+            (pairs,) rows of the data set, (pairs,) numbers of texts, (pairs,) float64 chances, which sum to 1 over the texts of a row.
+        """
+        return self._views[name].chances()
+
+    def said(self, texts: np.ndarray) -> Tensor:
+        """(texts, [facets,] width) what the frozen trunk said of numbered texts."""
+        assert self._stored is not None, "only where a store stands in for token ids"
+        return self._stored.vectors(texts)
+
     def view_tokens(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> Tokens | Tensor:
         """Ids of the texts drawn for one view, changed where the view says so; or what a frozen trunk said of them.
 
@@ -181,6 +197,18 @@ class _TextView:
         self.fields = pool.choices(_field_texts(manifest, config))
         every = np.arange(len(manifest))
         self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
+
+    def chances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        every = np.arange(len(self.counts))
+        captions, fields = self.captions.counts(every), self.fields.counts(every)
+        of_field = np.where(captions == 0, 1.0, self.config.field_probability) * (fields > 0)
+        first = np.zeros(len(self.captions.texts)) if self.config.pick == "first" else np.ones(len(self.captions.texts))
+        first[self.captions.offsets[:-1][captions > 0]] = 1
+        shown = 1 if self.config.pick == "first" else np.maximum(captions, 1)
+        chance = [np.repeat((1 - of_field) / shown, captions) * first, np.repeat(of_field / np.maximum(fields, 1), fields)]
+        rows, texts = [np.repeat(every, captions), np.repeat(every, fields)], [self.captions.texts, self.fields.texts]
+        kept = np.concatenate(chance) > 0
+        return np.concatenate(rows)[kept], np.concatenate(texts)[kept], np.concatenate(chance)[kept]
 
     def draw(self, rows: np.ndarray, epoch: int | np.ndarray, stream: str) -> np.ndarray:
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)

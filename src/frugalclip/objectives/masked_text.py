@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.distributed import mean_over_processes
+from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Tokens
 from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
 
@@ -92,6 +93,8 @@ class MaskedText(Objective):
 
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
+        if isinstance(tokens, Tensor):
+            raise RecipeError("masked_text masks words, and a frozen text trunk says something of whole texts only; give model.text another kind.")
         draws = row_draws(batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}")
         # each place has its own numbers, however long the batch's longest text is
         draws = torch.cat([part[:, : tokens.ids.shape[1]] for part in draws.chunk(3, dim=1)], dim=1)

@@ -26,6 +26,7 @@ from frugalclip.readers.open_clip_towers import image_tower, put_image, put_text
 from frugalclip.readers.parts import Conversion, Parts, scale_settings, triple, understood
 from frugalclip.readers.tokens import Cleaning, published_tokenizer
 from frugalclip.readers.weights import read_weights
+from frugalclip.towers.borrowed import BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 SCHEME = "open_clip"
@@ -243,8 +244,10 @@ def _network(config: Mapping[str, Any], tensors: dict[str, Tensor], tokenizer: T
         conversion.take("logit_bias")  # belongs to the loss: the description keeps it
     model = ModelConfig.model_validate({"image": image, "text": text, "dim": dim, **scale_settings(log_scale)})
     network = DualEncoder(model, vocabulary=vocabulary, context=tokenizer.settings.context, seed=None)
-    put_image(conversion, network.config.image, wrapper=wrapper)
-    put_text(conversion, network.config.text, rows=vocabulary, found=rows)
+    pictures, texts = network.config.image, network.config.text
+    assert not isinstance(pictures, BorrowedImageConfig) and not isinstance(texts, BorrowedTextConfig), "the settings above are of our own towers"
+    put_image(conversion, pictures, wrapper=wrapper)
+    put_text(conversion, texts, rows=vocabulary, found=rows)
     conversion.set("log_scale", log_scale)
     conversion.into(network)
     return network

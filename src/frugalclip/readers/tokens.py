@@ -8,7 +8,7 @@ import hashlib
 import html
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from pydantic import Field
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import read_json, write_atomically, write_json
+from frugalclip.core.types import Strings
 from frugalclip.data.tokens import MASK, Tokenizer, TokenizerSettings, TokenTable
 
 Cleaning = Literal["none", "whitespace", "lower", "canonicalize", "siglip"]
@@ -99,6 +100,30 @@ class PublishedTokenizer(Tokenizer):
         return limit
 
 
+class Verbatim(Tokenizer):
+    """Hands texts on as they are, to a trunk that reads them itself, such as a language model with prompts."""
+
+    def __init__(self) -> None:
+        self.settings = TokenizerSettings(kind="file", context=3, start=0, end=0, pad=0, mask=0, clean=False)
+        self.vocabulary = 1
+
+    def encode(self, texts: Sequence[str], *, context: int | None = None, pad_to: int | None = None) -> Any:
+        """The texts themselves, as `Strings`."""
+        return Strings(tuple(texts))
+
+    def truncated(self, texts: Iterable[str], *, context: int | None = None) -> int:
+        """None: the trunk counts what it cuts."""
+        return 0
+
+    def fingerprint(self) -> str:
+        """Of nothing but its kind."""
+        return "verbatim"
+
+    def save(self, folder: Path) -> None:
+        """Write that texts are handed on."""
+        write_json(Path(folder) / "tokenizer_config.json", {"kind": "verbatim"})
+
+
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint of ours, of whichever kind.
 
@@ -107,6 +132,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """
     config = folder / "tokenizer_config.json"
     content = read_json(config) if config.is_file() else None
+    if isinstance(content, Mapping) and content.get("kind") == "verbatim":
+        return Verbatim()
     if not isinstance(content, Mapping) or content.get("kind") != "published":
         return Tokenizer.read(folder)
     return PublishedTokenizer(backend_of(folder / "tokenizer.json"), validated(PublishedSettings, content, where=str(config), error=ModelError))

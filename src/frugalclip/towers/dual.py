@@ -14,26 +14,31 @@ from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
 from frugalclip.core.random import generator
 from frugalclip.core.types import Dims
 from frugalclip.towers.bag import BagConfig
+from frugalclip.towers.borrowed import Borrowed, BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
-IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig]] = {
+IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig] | type[BorrowedImageConfig]] = {
     "vit": VitConfig,
     "resnet": ResNetConfig,
     "clip_resnet": ClipResNetConfig,
+    "borrowed": BorrowedImageConfig,
 }
 ImageTowerConfig = Annotated[
-    Annotated[VitConfig, of_kind("vit")] | Annotated[ResNetConfig, of_kind("resnet")] | Annotated[ClipResNetConfig, of_kind("clip_resnet")],
-    by_kind("vit", "resnet", "clip_resnet"),
+    Annotated[VitConfig, of_kind("vit")]
+    | Annotated[ResNetConfig, of_kind("resnet")]
+    | Annotated[ClipResNetConfig, of_kind("clip_resnet")]
+    | Annotated[BorrowedImageConfig, of_kind("borrowed")],
+    by_kind("vit", "resnet", "clip_resnet", "borrowed"),
     BeforeValidator(shorthand("size")),
 ]
 
 
 TextTowerConfig = Annotated[
-    Annotated[TextConfig, of_kind("transformer")] | Annotated[BagConfig, of_kind("bag")],
-    by_kind("transformer", "bag"),
+    Annotated[TextConfig, of_kind("transformer")] | Annotated[BagConfig, of_kind("bag")] | Annotated[BorrowedTextConfig, of_kind("borrowed")],
+    by_kind("transformer", "bag", "borrowed"),
     BeforeValidator(shorthand("size")),
 ]
 
@@ -79,11 +84,20 @@ class DualEncoder(nn.Module):
         return Dims(c.image.width, c.text.width or c.dim, c.dim, self.vocabulary, self.context, c.image.grid, batch, **run)
 
     def architecture(self) -> dict[str, Any]:
-        """Everything needed to build this module again, as JSON."""
-        return {"config": self.config.model_dump(mode="json"), "vocabulary": self.vocabulary, "context": self.context}
+        """Everything needed to build this module again, as JSON; of a borrowed trunk that is frozen, what it must be."""
+        trunks = {side: tower.fingerprint for side, tower in self.borrowed().items() if tower.config.is_frozen}
+        known = {"config": self.config.model_dump(mode="json", by_alias=True), "vocabulary": self.vocabulary, "context": self.context}
+        return known | ({"trunks": trunks} if trunks else {})
+
+    def borrowed(self) -> dict[str, Borrowed]:
+        """The towers whose trunk is borrowed, by side: image, text."""
+        return {side: tower for side, tower in (("image", self.image), ("text", self.text)) if isinstance(tower, Borrowed)}
 
     @classmethod
     def build(cls, architecture: dict[str, Any]) -> "DualEncoder":
         """The module that `architecture` describes, to be filled with weights."""
         config = ModelConfig.model_validate(architecture["config"])
-        return cls(config, vocabulary=architecture["vocabulary"], context=architecture["context"], seed=None)
+        network = cls(config, vocabulary=architecture["vocabulary"], context=architecture["context"], seed=None)
+        for side, fingerprint in architecture.get("trunks", {}).items():
+            network.borrowed()[side].fingerprint = fingerprint
+        return network

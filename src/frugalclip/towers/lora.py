@@ -66,7 +66,7 @@ def add_lora(module: nn.Module, config: LoraConfig) -> list[str]:
     Raises:
         RecipeError: for a pattern that matches none.
     """
-    found = [(name, parent, inner) for name, parent, inner in _children(module, nn.Linear) if "base" != inner]
+    found = [(name, parent, inner) for name, parent, inner in _children(module, nn.Linear) if inner != "base"]
     for pattern in config.targets:
         if not any(fnmatch(name, pattern) for name, _, _ in found):
             raise RecipeError(f"lora.targets names '{pattern}', which matches no linear map; {known_names(pattern, [name for name, _, _ in found])}")

@@ -21,6 +21,7 @@ from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.objectives.base import Objective
 from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
+from frugalclip.towers.borrowed import Borrowed
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
@@ -131,10 +132,11 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
 
 def _parameters(step: Step) -> dict[str, int]:
     text = step.network.text
+    looked_up = 0 if isinstance(text, Borrowed) else text.lookup.weight.numel()
     counts = {
         "image": sum(p.numel() for p in step.network.image.parameters()),
-        "text": sum(p.numel() for p in text.parameters()) - text.lookup.weight.numel(),
-        "token embedding": text.lookup.weight.numel(),
+        "text": sum(p.numel() for p in text.parameters()) - looked_up,
+        "token embedding": looked_up,
         "heads of objectives": sum(p.numel() for p in step.objectives.parameters()),
     }
     return counts | {"all": sum(counts.values()) + step.network.log_scale.numel()}

@@ -22,6 +22,7 @@ from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
+from frugalclip.training.stores import StoreConfig
 
 
 class DataConfig(Settings):
@@ -79,6 +80,7 @@ class Recipe(Settings):
     views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
+    store: StoreConfig = Field(default_factory=StoreConfig, description="what frozen trunks say, kept for every run on the same data")
     teachers: dict[str, TeacherConfig] = Field(default_factory=dict, description="encoders that give targets; ema is known without being listed")
     episode: EpisodeConfig | None = Field(None, description="for objectives that cluster, such as prototypes")
     batch: int = Field(256, ge=2, description="samples of one step over all processes")

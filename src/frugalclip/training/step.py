@@ -186,6 +186,9 @@ class Step(nn.Module):
     def encode_text(self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None) -> Encoded:
         """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         texts = batch.texts[source_view(name)]
+        if isinstance(texts, Tensor):  # what a frozen trunk said
+            with self._autocast(texts.device):
+                return self.network.text(_rows_of(texts, rows), with_tokens=name in self.needs.tokens)
         ids = prepared.selections[name].ids if "@" in name else None
         texts = Tokens(ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows))
         with self._autocast(texts.ids.device):

@@ -6,7 +6,7 @@ step) or stands in the checkpoint, so a run that was stopped, or killed, goes on
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,18 +26,22 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.data.loader import Loader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import sampling_weights
-from frugalclip.data.texts import texts_of
+from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
-from frugalclip.models import Model
+from frugalclip.data.views import ViewConfig
+from frugalclip.models import Model, lend_trunks, trunk_tokenizer
 from frugalclip.teachers import Teacher, build_teachers
+from frugalclip.towers.borrowed import BorrowedTextConfig
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.budget import Budget, Rows
 from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
 from frugalclip.training.engine import Engine, build_engine
+from frugalclip.training.fitting import fit_heads
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import Precision, Step, StepResult, build_objectives, read_views, to_device, union_of_needs
+from frugalclip.training.stores import make_stores
 from frugalclip.training.validation import Watch, divide
 
 
@@ -103,7 +107,16 @@ def pick_precision(name: str, device: torch.device) -> Precision:
 class Trainer:
     """The parts of one run."""
 
-    def __init__(self, recipe: Recipe, everything: Manifest, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        everything: Manifest,
+        run: RunDirectory,
+        *,
+        read: Ledger | None = None,
+        command: Sequence[str] = (),
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.recipe, self.run_directory = recipe, run
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
@@ -121,12 +134,20 @@ class Trainer:
         self._counted = 0  # of the loader's faults
         self.budget.enforce()  # what reading found needs no decoding
         self.tokenizer = self._tokenizer()
-        self.network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed).to(
-            self.device
-        )
+        network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed)
+        self.network = lend_trunks(network, device=self.device).to(self.device)
         run_dims = recipe.run_dims(mask=self.tokenizer.mask, samples=len(self.training))
         objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch, **run_dims), seed=recipe.seed)
         needs = union_of_needs(objectives.values())
+        data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
+        self.model = Model(self.network, self.tokenizer, recipe.preprocess, training_data=data, device=self.device)
+        images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
+        views = {name: view for name, view in recipe.views.items() if name in images}
+        read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
+        self.stores = make_stores(recipe.store, everything, self.model, views=views, texts=read_texts, note=note)
+        self.stores.remember(self.model)
+        self.loader = self._loader(needs, views=views, texts=read_texts)
+        self.notes += fit_heads(self.network, self.loader)
         teachers = build_teachers(
             recipe.teachers,
             needs,
@@ -137,7 +158,6 @@ class Trainer:
             manifest=self.training,
         )
         self.step_module = Step(self.network, objectives, teachers=teachers, precision=self.precision).to(self.device)
-        self.loader = self._loader(needs)
         steps = recipe.total_steps(self.loader.steps_per_epoch * recipe.batch)
         assert steps is not None, "the data is known here"
         self.steps = steps
@@ -146,14 +166,6 @@ class Trainer:
             until: learning_rates(recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps, end=round(until * self.steps))
             for until in {1.0, *(group["until"] for group in self.optimizer.param_groups)}
         }
-        data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
-        self.model = Model(
-            self.network,
-            self.tokenizer,
-            recipe.preprocess,
-            training_data=data,
-            device=self.device,
-        )
         self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
         self.engine: Engine = build_engine(self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch)
         self.episode = recipe.episode.steps(recipe.batch) if recipe.episode else 0  # steps
@@ -165,6 +177,9 @@ class Trainer:
         self.step, self.stopwatch = 0, Stopwatch()
 
     def _tokenizer(self) -> Tokenizer:
+        text = self.recipe.model.text
+        if isinstance(text, BorrowedTextConfig):
+            return trunk_tokenizer(text.source, text.options)
         return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))
 
     def begin(self) -> None:
@@ -179,14 +194,13 @@ class Trainer:
         batches = self.loader.batches(start, stream="episode/")
         return (to_device(next(batches), self.device) for _ in range(steps))
 
-    def _loader(self, needs: Needs) -> Loader:
+    def _loader(self, needs: Needs, *, views: dict[str, ViewConfig], texts: dict[str, TextConfig]) -> Loader:
         recipe = self.recipe
-        images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
         return Loader(
             self.training,
             tokenizer=self.tokenizer,
-            views={name: view for name, view in recipe.views.items() if name in images},
-            texts={name: text for name, text in recipe.texts.items() if name in texts},
+            views=views,
+            texts=texts,
             fields=sorted(needs.fields),
             batch=recipe.batch // distributed.world_size(),
             size=recipe.model.image.resolution,
@@ -199,6 +213,7 @@ class Trainer:
             workers=recipe.data.workers,
             cache=recipe.data.cache_bytes,
             device=self.device if self.device.type != "cpu" else None,
+            **self.stores.loader_arguments(self.training, seed=recipe.seed),
         )
 
     def count_bad(self) -> bool:
@@ -268,7 +283,7 @@ def train_run(
         TrainingError: when the loss is not finite; the last checkpoint is intact.
     """
     listener = listener if listener is not None and distributed.is_main() else Silent()
-    trainer = Trainer(recipe, everything, run, read=read, command=command)
+    trainer = Trainer(recipe, everything, run, read=read, command=command, note=listener.note)
     _begin(trainer, resume=resume, listener=listener)
     scaler = torch.amp.GradScaler(enabled=trainer.precision == "fp16")
     listener.started(trainer)

@@ -16,7 +16,7 @@ from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
-from frugalclip.models import Model, readable_images
+from frugalclip.models import Model
 from frugalclip.training.recipe import DataConfig, EvaluationConfig
 
 HELD_OUT = 0.05
@@ -98,20 +98,22 @@ class Watch:
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, model: Model) -> None:
         number = min(len(manifest), config.rows)
-        order = np.argsort(uniform(0, "watch", np.arange(len(manifest)), 1)[:, 0], kind="stable")
-        chosen = manifest.take(np.sort(order[:number]))
+        drawn = np.argsort(uniform(0, "watch", np.arange(len(manifest)), 1)[:, 0], kind="stable")
+        chosen = manifest.take(np.sort(drawn[:number]))
         share = distributed.share_of_rows(len(chosen))
         faults: list[tuple[int, str]] = []
         rows: list[int] = []
         pixels: list[Tensor] = []
-        for part, images in readable_images(chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults):
+        for part, inputs in model.image_inputs(chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults):
             rows.extend(row + share.start for row in part)
-            pixels.append(model.preprocess(images))
+            pixels.append(inputs)
+        order = np.argsort(rows, kind="stable")  # a memory gives what it knows first
+        rows, own = [rows[i] for i in order], torch.cat(pixels)[torch.from_numpy(order)] if pixels else None
         lost = [(chosen.ids[row + share.start], cause) for row, cause in faults]
         self.faults = [fault for part in distributed.all_parts(lost) for fault in part]  # (id, cause)
         kept = [row for part in distributed.all_parts(rows) for row in part]
         self.manifest = chosen.take(np.asarray(kept, dtype=np.int64)) if len(kept) < len(chosen) else chosen
-        self.pixels = torch.cat(pixels) if pixels else torch.zeros(0, 3, model.preprocess.size, model.preprocess.size)
+        self.pixels = torch.zeros(0, 3, model.preprocess.size, model.preprocess.size) if own is None else own
         self.retrieval: RetrievalTask = retrieval_task(self.manifest)
         self.zeroshot: ZeroshotTask = zeroshot_task(self.manifest, label_field=config.label_field)
 

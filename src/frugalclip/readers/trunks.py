@@ -1,0 +1,153 @@
+"""Trunks of borrowed towers by their source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR`.
+
+What a source holds decides how it is read: a folder with a causal language model answers prompts, one with an encoder gives a sentence's vector.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from frugalclip.core.config import Settings, validated
+from frugalclip.core.errors import ModelError, RecipeError, known_names
+from frugalclip.core.records import read_json
+from frugalclip.core.types import Strings
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.data.views import Preprocess
+from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings
+from frugalclip.readers.encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
+from frugalclip.readers.packages import SCHEME, package_path
+from frugalclip.readers.timm import read_timm
+from frugalclip.readers.tokens import Verbatim
+from frugalclip.towers.borrowed import Said, Trunk
+
+SOURCES = ("package:", "timm:", "hf:")
+LITE0 = "package:efficientnet-lite0"
+Kind = Literal["timm", "encoder", "language_model", "e5"]
+
+
+class ImageOptions(Settings):
+    """`options` of a borrowed image trunk."""
+
+    stages: bool = Field(False, description="read the mean of every stage of a convolutional network beside the pooled feature")
+
+
+class EncoderOptions(Settings):
+    """`options` of a borrowed text encoder."""
+
+    pool: Pool = Field("mean", description="what the vector is read from: mean over tokens, first token, or end token")
+    context: int = Field(256, ge=3, description="longest text in tokens")
+
+
+class E5Options(Settings):
+    """`options` of package:e5."""
+
+    role: Literal["query", "passage"] = Field("query", description="the word that the model wants before a text")
+
+
+class LanguageModelTrunk(Trunk):
+    """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
+
+    def __init__(self, model: FrozenLanguageModel, *, states: Literal["facets", "next_word"] = "facets") -> None:
+        super().__init__()
+        self.model, self.states = model, states
+        self.width = model.width
+        self.fingerprint = model.fingerprint if states == "facets" else f"{model.fingerprint}-{states}"
+
+    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
+        """Read texts: (batch, facets, width), or (batch, width) where there is one facet."""
+        if with_tokens:
+            raise ModelError("a language model that answers prompts gives no tokens; use another text tower for an objective that reads them.")
+        if self.states == "next_word":
+            return Said(self.model.next_word_states(inputs.texts))
+        said = self.model.encode_texts(inputs.texts)
+        return Said(said[:, 0] if said.shape[1] == 1 else said)
+
+
+class LanguageModelOptions(LanguageModelSettings):
+    """`options` of a language model."""
+
+    states: Literal["facets", "next_word"] = Field("facets", description="facets: the end of each facet; next_word: what predicts a key word")
+
+
+def image_trunk(source: str, options: Mapping[str, Any]) -> tuple[Trunk, Preprocess]:
+    """A trunk of pictures, and the preprocessing that its weights were trained with.
+
+    Args:
+        source: `package:NAME` or `timm:NAME@FILE`.
+        options: see `ImageOptions`.
+
+    Raises:
+        ModelError: for a source that is not one of pictures, or cannot be read.
+        MissingExtra: where a library or a packaged part is not installed.
+    """
+    asked = validated(ImageOptions, dict(options), where="model.image.options")
+    if source == LITE0:  # of timm's two variants the one with the padding of the original: the other is silently wrong
+        return read_timm("tf_efficientnet_lite0", package_path(source), stages=asked.stages, in_order=True)
+    if source.startswith("timm:"):
+        name, at, file = source.removeprefix("timm:").partition("@")
+        if not at:
+            raise ModelError(f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors.")
+        return read_timm(name, Path(file), stages=asked.stages)
+    raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, {LITE0}, or a model whose image tower is borrowed.")
+
+
+def text_kind(source: str) -> Kind:
+    """What a source of texts is, from its name or its config.json; no weights are read."""
+    if source.startswith(SCHEME):
+        known: dict[str, Kind] = {"package:minilm": "encoder", "package:smollm2": "language_model", "package:e5": "e5"}
+        if source not in known:
+            raise ModelError(f"'{source}' is no text trunk; {known_names(source, known)}")
+        return known[source]
+    path = Path(source.removeprefix("hf:"))
+    if path.suffix == ".gguf":
+        return "language_model"
+    config = path / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{path} has no config.json, expected a folder that Hugging Face's library saved, or a GGUF file.")
+    names = read_json(config).get("architectures") or []
+    return "language_model" if any(str(name).endswith("ForCausalLM") for name in names) else "encoder"
+
+
+def _place(source: str) -> Path:
+    return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
+
+
+def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.device = "cpu") -> Trunk:
+    """A trunk of texts.
+
+    Args:
+        source: `package:NAME`, `hf:DIR`, or a GGUF file.
+        options: see `EncoderOptions`, `LanguageModelOptions` and `E5Options`.
+        device: where a language model computes.
+    """
+    kind, where = text_kind(source), "model.text.options"
+    if kind == "e5":
+        return E5Trunk(role=validated(E5Options, dict(options), where=where).role)
+    if kind == "encoder":
+        asked = validated(EncoderOptions, dict(options), where=where)
+        return read_encoder(_place(source), pool=asked.pool, context=asked.context)[0]
+    settings = validated(LanguageModelOptions, dict(options), where=where)
+    plain = LanguageModelSettings.model_validate(settings.model_dump(exclude={"states"}))
+    return LanguageModelTrunk(FrozenLanguageModel.read(_place(source), plain, device=device), states=settings.states)
+
+
+def text_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in front of a trunk of texts, without its weights."""
+    if text_kind(source) != "encoder":
+        return Verbatim()
+    asked = validated(EncoderOptions, dict(options), where="model.text.options")
+    return encoder_tokenizer(_place(source), context=asked.context)
+
+
+def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> None:
+    """Refuse pictures that are normalised in another way than a trunk was trained with.
+
+    Raises:
+        RecipeError: with the settings to write.
+    """
+    if any(abs(a - b) > 1e-6 for a, b in zip((*given.mean, *given.std), (*own.mean, *own.std), strict=True)):
+        mean, std = list(own.mean), list(own.std)
+        raise RecipeError(f"{source} was trained with mean {mean} and std {std}; set preprocess.mean={mean} preprocess.std={std}.")

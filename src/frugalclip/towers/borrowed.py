@@ -1,0 +1,283 @@
+"""Towers whose trunk was trained elsewhere: a borrowed trunk, and a head of ours that turns what it says into an embedding.
+
+Source: LiT, arXiv 2111.07991 (a locked trunk); FLAME, arXiv 2411.11927 (a frozen language model, read once and kept). A trunk that is not tuned
+is no part of the weights: the checkpoint names it and its fingerprint, the optimiser never sees it, and since it says the same of the same
+picture for ever, what it says may come from an embedding store instead. Then a step costs what the head costs.
+
+A tower only knows how wide its trunk is. `models.py` finds the trunk, and hands it over when it is needed for the first time.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatch
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from frugalclip.core.config import Settings, by_kind, of_kind
+from frugalclip.core.errors import ModelError, RecipeError, known_names
+from frugalclip.core.types import Encoded, Strings, Tokens
+from frugalclip.towers.blocks import Gates
+from frugalclip.towers.fitted import KernelConfig, WhitenConfig
+from frugalclip.towers.lora import LoraConfig, add_lora
+from frugalclip.towers.mlp import MlpConfig
+
+Reads = Literal["pooled", "tokens"]
+PICTURES_AT_A_TIME = {"cpu": 4, "cuda": 256}  # of a frozen trunk; on a CPU larger activations are mapped and unmapped at every layer
+
+
+class Said(NamedTuple):
+    """What a trunk says of a batch."""
+
+    pooled: Tensor  # (batch, width), or (batch, facets, width)
+    tokens: Tensor | None = None  # (batch, patches, width), only where asked for
+
+
+class Trunk(nn.Module, ABC):
+    """A borrowed encoder without its own projection. Abstract: every subclass is final, see `readers`."""
+
+    width: int  # of what it says
+    fingerprint: str  # of the weights and of everything else that changes what it says
+
+    @abstractmethod
+    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
+        """Read pictures (batch, 3, height, width of the picture), or texts as `Tokens` or `Strings`."""
+
+
+class SameConfig(Settings):
+    """A head that changes nothing: the trunk's own vector is the embedding, as FLAME takes its texts."""
+
+    kind: Literal["same"]
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads of the trunk."""
+        return "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """No arithmetic."""
+        return 0.0 * width * dim
+
+    def kept_numbers(self, *, width: int) -> float:
+        """Nothing is kept for backward."""
+        return 0.0 * width
+
+    def build(self, *, width: int, dim: int) -> "Same":
+        """The head; the trunk must be as wide as the joint embedding."""
+        if width != dim:
+            raise RecipeError(f"a head of kind 'same' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}.")
+        return Same()
+
+
+class Same(nn.Identity):
+    """The trunk's vector as it is."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Nothing to draw."""
+
+
+HeadConfig = Annotated[
+    Annotated[MlpConfig, of_kind("mlp")]
+    | Annotated[SameConfig, of_kind("same")]
+    | Annotated[WhitenConfig, of_kind("whiten")]
+    | Annotated[KernelConfig, of_kind("kernel")],
+    by_kind("mlp", "same", "whiten", "kernel"),
+]
+
+
+class BorrowedConfig(Settings):
+    """What the settings of both borrowed towers share."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: Literal["borrowed"]
+    source: str = Field(
+        alias="from", description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model whose tower is borrowed"
+    )
+    width: int = Field(gt=0, description="channels of what the trunk says; checked when it is there")
+    head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, or fitted in closed form: whiten (pictures), kernel (texts)")
+    tune: Literal["none", "all"] | tuple[str, ...] = Field(
+        "none", description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen"
+    )
+    lora: LoraConfig | None = Field(None, description="train low-rank additions to the trunk's linear maps")
+    gflops: float = Field(0.0, ge=0, description="10^9 operations of the trunk for one sample, for 'frugalclip plan'")
+    options: dict[str, Any] = Field(default_factory=dict, description="settings of the trunk's reader, such as the prompts of a language model")
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the trunk never changes, so that what it says may come from a store."""
+        return self.tune == "none" and self.lora is None
+
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic for one sample whose trunk runs, in 10^9 operations; the head's is counted for an embedding of the same width."""
+        return self.gflops + self.head.forward_gflops(width=self.width, dim=self.width) * max(1, tokens if self.head.reads == "tokens" else 1)
+
+    def kept_numbers(self, *, tokens: int) -> float:
+        """Numbers that backward keeps of one sample: those of the head, unless the trunk is tuned, which is not counted."""
+        return self.head.kept_numbers(width=self.width) * max(1, tokens if self.head.reads == "tokens" else 1)
+
+
+class BorrowedImageConfig(BorrowedConfig):
+    """Settings of an image tower with a borrowed trunk."""
+
+    resolution: int = Field(224, gt=0, description="side of the picture in pixels")
+    patches: tuple[int, int] = Field((1, 1), description="rows and columns of the trunk's token outputs")
+
+    @model_validator(mode="after")
+    def _is_for_pictures(self) -> "BorrowedImageConfig":
+        if self.head.kind == "kernel":
+            raise ValueError("head.kind kernel is fitted to texts; pictures take whiten, mlp or same")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of token outputs."""
+        return self.patches
+
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence that a head may read."""
+        return self.patches[0] * self.patches[1]
+
+    def build(self, *, dim: int) -> "Borrowed":
+        """The tower, whose trunk comes later."""
+        return Borrowed(self, dim=dim, side="image")
+
+
+class BorrowedTextConfig(BorrowedConfig):
+    """Settings of a text tower with a borrowed trunk."""
+
+    context: int = Field(256, ge=3, description="longest text in tokens")
+
+    @model_validator(mode="after")
+    def _reads_vectors(self) -> "BorrowedTextConfig":
+        if self.head.kind == "whiten":
+            raise ValueError("head.kind whiten is fitted to pictures; texts take kernel, mlp or same")
+        if self.head.reads != "pooled":
+            raise ValueError(f"head.kind {self.head.kind} reads tokens of pictures; a text tower takes one that reads a vector")
+        return self
+
+    def build(self, *, vocabulary: int, context: int, dim: int) -> "Borrowed":
+        """The tower, whose trunk comes later; vocabulary and context are the trunk's own."""
+        return Borrowed(self, dim=dim, side="text")
+
+
+class Borrowed(nn.Module):
+    """A tower with a borrowed trunk."""
+
+    def __init__(self, config: BorrowedImageConfig | BorrowedTextConfig, *, dim: int, side: Literal["image", "text"]) -> None:
+        super().__init__()
+        self.config, self.side = config, side
+        self.head = config.head.build(width=config.width, dim=dim)
+        self._lender: Callable[[], Trunk] | None = None
+        self._frozen: list[Trunk] = []  # in a list, so that it is no part of the weights
+        self._fingerprint: str | None = None
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Draw the initial weights of the head."""
+        self.head.reset(generator)
+
+    def lend(self, lender: Callable[[], Trunk]) -> None:
+        """Say how to get the trunk. One that is tuned is fetched at once and becomes part of the weights; a frozen one when it is first read."""
+        self._lender = lender
+        if not self.config.is_frozen:
+            self.trunk = _tuned(self._fetched(), self.config)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the trunk: as it was when the head was trained, or where that is not known, as it is."""
+        return self._fingerprint or self.lent.fingerprint
+
+    @fingerprint.setter
+    def fingerprint(self, value: str) -> None:
+        self._fingerprint = value
+
+    @property
+    def lent(self) -> Trunk:
+        """The trunk."""
+        if not self.config.is_frozen:
+            return self.trunk
+        if not self._frozen:
+            trunk = self._fetched().eval()
+            self._frozen.append(trunk.requires_grad_(False))
+        return self._frozen[0]
+
+    def _fetched(self) -> Trunk:
+        if self._lender is None:
+            raise ModelError(f"the {self.side} tower borrows {self.config.source}, and nobody fetched it; load the model with frugalclip.load.")
+        trunk = self._lender()
+        if trunk.width != self.config.width:
+            raise RecipeError(f"{self.config.source} gives vectors of {trunk.width}; set model.{self.side}.width={trunk.width}.")
+        if self._fingerprint not in (None, trunk.fingerprint):
+            raise ModelError(
+                f"{self.config.source} is not the trunk that this model's {self.side} head was trained on ({trunk.fingerprint}, expected "
+                f"{self._fingerprint}); restore its files, or train the head again."
+            )
+        self._fingerprint = trunk.fingerprint
+        return trunk
+
+    def forward(
+        self, inputs: Any, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False, gates: Gates | None = None
+    ) -> Encoded:
+        """Encode pictures or texts.
+
+        Args:
+            inputs: what the trunk reads, or what it said before: (batch, width), (batch, facets, width) or, for a head that reads tokens,
+                (batch, patches, width).
+            keep: not possible here.
+            with_tokens: also return what the trunk says of each patch.
+            with_attention: not possible here.
+            gates: not used: there is nothing to close.
+
+        Returns:
+            Encoded; pooled is what the trunk says, tokens (batch, patches, width).
+
+        Raises:
+            RecipeError: where an objective asks for what only a tower of our own gives.
+        """
+        if keep is not None or with_attention:
+            what = "drops patches" if keep is not None else "reads the attention of [CLS]"
+            raise RecipeError(f"an objective {what}, which a borrowed {self.side} tower does not offer; give model.{self.side} another kind.")
+        reads_tokens = self.config.head.reads == "tokens"
+        if isinstance(inputs, Tensor) and inputs.ndim < 4:
+            said = Said(inputs.mean(dim=1), inputs) if reads_tokens else Said(inputs)
+            if with_tokens and said.tokens is None:
+                raise RecipeError(f"an objective reads tokens of model.{self.side}, and the store holds one vector a sample; leave 'store' out.")
+        else:
+            said = self.say(inputs, with_tokens=with_tokens or reads_tokens)
+        embedding = self.head(said.tokens if reads_tokens else said.pooled)
+        return Encoded(said.tokens if with_tokens else None, said.pooled, embedding)
+
+    def say(self, inputs: Tensor | Tokens | Strings, *, with_tokens: bool = False) -> Said:
+        """What the trunk says, in float32; a frozen one in the same numbers whatever the precision of the step."""
+        trunk = self.lent
+        if not self.config.is_frozen:
+            return trunk(inputs, with_tokens=with_tokens)
+        device = next(self.head.parameters(), torch.zeros(0)).device
+        with torch.no_grad(), _exact(device):
+            if not isinstance(inputs, Tensor):
+                return trunk.to(device)(inputs, with_tokens=with_tokens)
+            said = [trunk.to(device)(part, with_tokens=with_tokens) for part in inputs.split(PICTURES_AT_A_TIME.get(device.type, 64))]
+        tokens = torch.cat([part.tokens for part in said if part.tokens is not None]) if with_tokens else None
+        return Said(torch.cat([part.pooled for part in said]), tokens)
+
+
+def _exact(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
+def _tuned(trunk: Trunk, config: BorrowedConfig) -> Trunk:
+    """The trunk with those parameters trainable that the settings name."""
+    names = [name for name, _ in trunk.named_parameters()]
+    patterns = {"none": (), "all": ("*",)}.get(config.tune, config.tune) if isinstance(config.tune, str) else config.tune
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise RecipeError(f"tune names '{pattern}', which matches no parameter of {config.source}; {known_names(pattern, names)}")
+    for name, parameter in trunk.named_parameters():
+        parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
+    if config.lora is not None:
+        add_lora(trunk, config.lora)
+    return trunk

@@ -1,0 +1,171 @@
+"""Heads over frozen trunks that are fitted in closed form before the first step: whitened pictures, and texts mapped to where their pictures are.
+
+Source: the direction, from texts to the space of pictures, follows Zhang, Xiang & Gong 2017, arXiv 1611.05088: a regression towards texts draws
+every prediction to the mean, so that a few texts become the nearest of everything (hubs); towards pictures it does not. Kernel ridge regression
+with weights, Saunders et al. 1998; with fewer anchors than texts, Williams & Seeger 2001 (Nystroem).
+
+A fit takes seconds and no learning rate. What follows it is ordinary training, which may move what is a parameter here.
+"""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from frugalclip.core.config import Settings
+
+_LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
+
+
+class WhitenConfig(Settings):
+    """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred."""
+
+    kind: Literal["whiten"]
+    power: float = Field(0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal")
+
+    @property
+    def reads(self) -> Literal["pooled"]:
+        """What it reads of the trunk."""
+        return "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """Forward arithmetic for one vector, in 10^9 operations."""
+        return 2 * width * dim * 1e-9
+
+    def kept_numbers(self, *, width: int) -> float:
+        """Nothing is kept for backward."""
+        return 0.0 * width
+
+    def build(self, *, width: int, dim: int) -> "Whiten":
+        """The head of these sizes."""
+        return Whiten(self, width=width, dim=dim)
+
+
+class Whiten(nn.Module):
+    """Picture head without anything to train."""
+
+    mean: Tensor
+    projection: Tensor
+    centre: Tensor
+
+    def __init__(self, config: WhitenConfig, *, width: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("projection", torch.zeros(width, dim))
+        self.register_buffer("centre", torch.zeros(dim))
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Nothing to draw."""
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor) -> None:
+        """Fit to what the trunk says of the training pictures, (pictures, width); fewer pictures than dimensions leave the others at zero."""
+        x = vectors.double()
+        mean, deviation = x.mean(dim=0), x.std(dim=0) + _LEAST
+        x = (x - mean) / deviation
+        spread, directions = torch.linalg.eigh(x.T @ x / len(x))  # ascending
+        spread, directions = spread.flip(0).clamp_min(0), directions.flip(1)
+        number = min(self.projection.shape[1], int((spread > spread[0] * 1e-9).sum()))
+        scale = (spread[:number] / spread[0]).sqrt() ** -self.config.power
+        self.mean.copy_(mean)
+        self.projection.zero_()
+        self.projection[:, :number] = directions[:, :number] / deviation[:, None] * scale
+        self.centre.zero_()
+        self.centre.copy_(self(vectors.to(self.mean.device, self.mean.dtype)).mean(dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., dim)."""
+        return nn.functional.normalize((x.to(self.mean.dtype) - self.mean) @ self.projection, dim=-1) - self.centre
+
+
+class KernelConfig(Settings):
+    """A head for texts: a sum over training texts, each counting by how near it is."""
+
+    kind: Literal["kernel"]
+    anchors: int = Field(6000, ge=1, description="texts that count, at most: those that are drawn most often")
+    sharpness: float = Field(1.0, gt=0, description="g of exp(-g |a - b|^2) between centred texts of length one")
+    ridge: float = Field(0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch")
+    train: bool = Field(False, description="whether training may move the fitted weights")
+
+    @property
+    def reads(self) -> Literal["pooled"]:
+        """What it reads of the trunk."""
+        return "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """Forward arithmetic for one vector and the largest number of anchors, in 10^9 operations."""
+        return 2 * self.anchors * (width + dim) * 1e-9
+
+    def kept_numbers(self, *, width: int) -> float:
+        """Numbers that backward keeps for one vector."""
+        return float(self.anchors if self.train else 0) + 0 * width
+
+    def build(self, *, width: int, dim: int) -> "Kernel":
+        """The head of these sizes."""
+        return Kernel(self, width=width, dim=dim)
+
+
+class Kernel(nn.Module):
+    """Text head."""
+
+    mean: Tensor
+    anchors: Tensor
+
+    def __init__(self, config: KernelConfig, *, width: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("anchors", torch.zeros(0, width))
+        self.weight = nn.Parameter(torch.zeros(0, dim), requires_grad=config.train)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Nothing to draw."""
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
+        """Fit to where the pictures of each text are.
+
+        Args:
+            vectors: (texts, width) what the trunk says of distinct texts.
+            targets: (texts, dim) mean embedding of the pictures that a text is drawn with.
+            weights: (texts,) how often a text is drawn, above 0.
+        """
+        c = self.config
+        x, y, w = vectors.double(), targets.double(), weights.double()
+        self.mean.copy_((w[:, None] * x).sum(dim=0) / w.sum())
+        texts = nn.functional.normalize(x - self.mean.double(), dim=-1)
+        chosen = torch.sort(torch.argsort(-w, stable=True)[: c.anchors]).values
+        anchors = texts[chosen]
+        among = _kernel(anchors, anchors, c.sharpness)
+        if len(chosen) == len(texts):
+            solved = torch.linalg.solve(among + torch.diag(c.ridge / w), y)
+        else:
+            left, right = c.ridge * among, torch.zeros(len(anchors), y.shape[1], dtype=y.dtype)
+            for part in torch.arange(len(texts)).split(2048):
+                near = _kernel(texts[part], anchors, c.sharpness)
+                left += near.T @ (w[part, None] * near)
+                right += near.T @ (w[part, None] * y[part])
+            left += torch.eye(len(anchors), dtype=left.dtype) * (1e-10 * float(left.diagonal().mean()))
+            solved = torch.linalg.solve(left, right)
+        device = self.mean.device
+        self.anchors = anchors.to(device, self.mean.dtype)
+        self.weight = nn.Parameter(solved.to(device, self.mean.dtype), requires_grad=c.train)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., dim)."""
+        texts = nn.functional.normalize(x.to(self.mean.dtype) - self.mean, dim=-1)
+        return _kernel(texts, self.anchors, self.config.sharpness) @ self.weight
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take as many anchors as were saved."""
+        if (saved := state_dict.get(f"{prefix}anchors")) is not None:
+            self.anchors = self.anchors.new_zeros(saved.shape)
+            self.weight = nn.Parameter(self.weight.new_zeros(len(saved), self.weight.shape[1]), requires_grad=self.config.train)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _kernel(a: Tensor, b: Tensor, sharpness: float) -> Tensor:
+    """exp(-g |a - b|^2) of unit vectors: (..., width), (anchors, width) to (..., anchors)."""
+    return torch.exp(2 * sharpness * (a @ b.T - 1))

@@ -1,0 +1,63 @@
+"""Heads that are fitted in closed form before the first step, to what frozen trunks said of the training data."""
+
+import numpy as np
+import torch
+
+from frugalclip.core.errors import RecipeError
+from frugalclip.data.loader import Loader
+from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.fitted import Kernel, Whiten
+
+
+def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
+    """Fit the heads of a network that want it: the pictures' first, then the texts' towards where the pictures are.
+
+    Args:
+        network: its heads are filled in place.
+        loader: knows the stores, and how often each text is drawn with each picture.
+
+    Returns:
+        What was fitted, for the reader.
+
+    Raises:
+        RecipeError: where what the fit needs is not stored.
+    """
+    heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | Kernel)}
+    if not heads:
+        return []
+    stored = loader.stored
+    if stored is None:
+        raise RecipeError("a head that is fitted in closed form needs a frozen image trunk whose pictures are stored; set store.pictures=true.")
+    rows = loader.rows
+    notes = []
+    if isinstance(head := heads.get("image"), Whiten):
+        head.fit(torch.cat([stored.views(part) for part in np.array_split(rows, max(1, len(rows) // 4096))]))
+        notes.append(f"the image head is fitted to {len(rows):,} pictures")
+    if isinstance(head := heads.get("text"), Kernel):
+        notes.append(_fit_texts(head, network, loader))
+    return notes
+
+
+def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
+    stored = loader.stored
+    assert stored is not None
+    was_training = network.training
+    network.eval()
+    device = network.log_scale.device
+    rows, texts, chances = loader.texts.chances(loader.caption_view)
+    is_usable = np.isin(rows, loader.rows)
+    rows, texts, chances = rows[is_usable], texts[is_usable], chances[is_usable]
+    places = np.unique(rows)
+    with torch.no_grad():  # one vector a picture: the mean over its views
+        parts = np.array_split(places, max(1, len(places) // 1024))
+        embedded = torch.cat([network.image(stored.mean(part).to(device)).embedding.cpu().double() for part in parts])
+    network.train(was_training)
+    numbers, of = np.unique(texts, return_inverse=True)
+    weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, torch.from_numpy(of), torch.from_numpy(chances))
+    shown = embedded[torch.from_numpy(np.searchsorted(places, rows))] * torch.from_numpy(chances)[:, None]
+    targets = torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(0, torch.from_numpy(of), shown) / weights[:, None]
+    vectors = loader.texts.said(numbers)
+    if vectors.ndim == 3:
+        raise RecipeError(f"head.kind kernel takes one vector a text, and the trunk gives {vectors.shape[1]} facets; set options.prompt=single.")
+    head.fit(vectors, targets, weights)
+    return f"the text head is fitted to {len(numbers):,} texts"

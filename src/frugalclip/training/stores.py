@@ -1,0 +1,204 @@
+"""What frozen trunks say of a run's data, computed once, before training, and found again by every later run.
+
+By default a store lies in the cache folder under the hash of what decides its content (trunk, preprocessing, views, data), so that the second run on
+the same data begins at once, whatever its recipe. It holds the whole data set, not only the rows of one run, so that rotations share it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from frugalclip.core import distributed
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import RecipeError
+from frugalclip.data.images import upright_rgb
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.parquet_images import cache_folder
+from frugalclip.data.store import Store
+from frugalclip.data.store_format import StoreDtype, canonical, digest, id_hashes
+from frugalclip.data.stored import PictureMemory, StoredPictures, StoredTexts, TextMemory
+from frugalclip.data.texts import TextConfig, texts_of
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.data.views import Preprocess, ViewConfig, make_view
+from frugalclip.embedding import TextRows, describe, embed_manifest
+from frugalclip.models import Model, trunk_preprocess
+from frugalclip.towers.borrowed import Borrowed
+
+Note = Callable[[str], None]
+
+
+class StoreConfig(Settings):
+    """The `store` section: how what frozen trunks say is kept."""
+
+    path: str | None = Field(None, description="folder of the stores; null: the cache folder, under the hash of what decides their content")
+    pictures: bool = Field(True, description="false runs a frozen image trunk at every step, on views that are new each time")
+    views: int = Field(1, ge=1, description="views of each picture: the first as evaluation sees it, the others as views.NAME says")
+    dtype: StoreDtype = Field("float16", description="float16, float32, or int8 with one scale a vector")
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The stores of a run, where a trunk is frozen."""
+
+    pictures: Store | None = None
+    texts: Store | None = None
+
+    def remember(self, model: Model) -> None:
+        """Let a model find here what its trunks said before."""
+        model.pictures = None if self.pictures is None else PictureMemory(self.pictures)
+        model.texts = TextMemory(self.texts)
+
+    def loader_arguments(self, training: Manifest, *, seed: int) -> dict[str, Any]:
+        """What a loader takes in place of pictures and token ids."""
+        texts = self.texts
+        pictures = None if self.pictures is None else StoredPictures(self.pictures, training, seed=seed)
+        return {"stored_pictures": pictures, "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted)}
+
+
+class TrunkEncoder:
+    """A borrowed tower as `embedding.Encodes`: what its trunk says, before any head of ours."""
+
+    def __init__(self, tower: Borrowed, *, preprocess: Preprocess | None, tokenizer: Tokenizer | None, device: torch.device) -> None:
+        self.tower, self.preprocess, self.tokenizer, self.device = tower, preprocess, tokenizer, device
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the trunk."""
+        return self.tower.fingerprint
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Where the trunk comes from."""
+        return {"trunk": self.tower.config.source, "options": self.tower.config.options}
+
+    @torch.inference_mode()
+    def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
+        """(batch, 3, height, width of the picture) to (batch, width), or (batch, patches, width) for a head that reads tokens."""
+        said = self.tower.say(images.to(self.device), with_tokens=self.tower.config.head.reads == "tokens")
+        return (said.pooled if said.tokens is None else said.tokens).cpu()
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
+        """Texts to (batch, width), or (batch, facets, width)."""
+        assert self.tokenizer is not None
+        return self.tower.say(self.tokenizer.encode(texts)).pooled.cpu()
+
+
+def make_stores(
+    config: StoreConfig,
+    everything: Manifest,
+    model: Model,
+    *,
+    views: Mapping[str, ViewConfig],
+    texts: Mapping[str, TextConfig],
+    note: Note,
+) -> Stores:
+    """Embed what is not embedded yet; an interrupted one goes on, and what is there is read.
+
+    Args:
+        config: the `store` section.
+        everything: the data set before `data.where`.
+        model: its network has the trunks.
+        views: the image views that are read.
+        texts: the text views that are read.
+        note: told what is computed and where it lies.
+
+    Raises:
+        RecipeError: for views that one store cannot hold.
+        DataError: where a folder holds something else.
+    """
+    borrowed = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
+    pictures, words = None, None
+    if "image" in borrowed and config.pictures:
+        _check_preprocess(borrowed["image"], model.preprocess)
+        pictures = _pictures(config, everything, borrowed["image"], model, _one_kind(views, config), note)
+    if "text" in borrowed:
+        words = _texts(config, everything, borrowed["text"], model, texts, note)
+    return Stores(pictures, words)
+
+
+def _check_preprocess(tower: Borrowed, given: Preprocess) -> None:
+    from frugalclip.readers.trunks import check_preprocess
+
+    check_preprocess(tower.config.source, given, trunk_preprocess(tower.config.source, tower.config.options))
+
+
+def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfig | None:
+    """How further views of a picture are made; None where there are none."""
+    if config.views == 1:
+        return None
+    kinds = list(dict.fromkeys(view.model_dump_json() for view in views.values()))
+    if len(kinds) != 1:
+        raise RecipeError(f"store.views is {config.views}, and the views {', '.join(views)} are made in {len(kinds)} ways; make them alike.")
+    return next(iter(views.values()))
+
+
+def _pictures(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Model, view: ViewConfig | None, note: Note) -> Store:
+    encoder = TrunkEncoder(tower, preprocess=model.preprocess, tokenizer=None, device=model.device)
+    settings: dict[str, Any] = {"reads": tower.config.head.reads, "views": config.views} | ({"view": view.model_dump(mode="json")} if view else {})
+    arguments: dict[str, Any] = {"what": "images", "settings": settings, "batch": max(8, 64 // config.views), "chunk_rows": 256}
+    if view is not None:
+        arguments["views"] = _Views(model.preprocess, view, number=config.views)
+    return _store(config, everything, encoder, "pictures", arguments, note)
+
+
+def _texts(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Model, texts: Mapping[str, TextConfig], note: Note) -> Store:
+    wanted = list(dict.fromkeys(text for text in texts_of(everything, texts.values()) if text and not text.isspace()))
+    encoder = TrunkEncoder(tower, preprocess=None, tokenizer=model.tokenizer, device=model.device)
+    arguments: dict[str, Any] = {"what": "texts", "batch": 64, "chunk_rows": 256}
+    return _store(config, TextRows(wanted, name=f"texts of {everything.name}"), encoder, "texts", arguments, note)
+
+
+def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder, name: str, arguments: dict[str, Any], note: Note) -> Store:
+    kinds = ("image",) if name == "pictures" else ("text",)
+    identity = describe(encoder, kinds=kinds, normalize=False, means={}, settings=arguments.get("settings")).identity()  # pyright: ignore
+    key = digest(canonical({**identity, "rows": rows.fingerprint(), "dtype": config.dtype})).hex()[:16]
+    folder = Path(config.path) / name if config.path else cache_folder() / "trunks" / f"{name}-{key}"
+    if distributed.is_main():
+        is_there = (folder / "store.json").is_file()
+        if not is_there:
+            note(f"what {encoder.tower.config.source} says of {len(rows):,} {name} is computed once, into {folder}")
+        done = embed_manifest(encoder, rows, folder, dtype=config.dtype, normalize=False, **arguments)
+        if done.computed:
+            note(f"{len(rows):,} {name} took {done.seconds:.0f} s; the largest rounding error of a vector is {_error(done.store):.1e}")
+    distributed.barrier()
+    return Store.open(folder)
+
+
+def _error(store: Store) -> float:
+    return max(summary.error.max for summary in store.head.summary.values())
+
+
+class _Views:
+    """The picture as evaluation sees it, then augmented views, which depend on the sample's id and nothing else."""
+
+    def __init__(self, preprocess: Preprocess, view: ViewConfig, *, number: int) -> None:
+        self.preprocess, self.view, self.number = preprocess, view, number
+
+    def __call__(self, picture: Image.Image, id: str) -> Tensor:
+        """(views, 3, size, size)."""
+        p, upright = self.preprocess, upright_rgb(picture)
+        side = max(p.size, *upright.size) if max(upright.size) < 2 * p.size else 2 * p.size
+        squashed = torch.from_numpy(np.array(upright.resize((side, side), Image.Resampling.BICUBIC))).permute(2, 0, 1)[None]
+        row = np.int64(id_hashes([id])[0] >> np.uint64(1))
+        further = self.number - 1
+        made = make_view(
+            squashed.expand(further, -1, -1, -1),
+            np.tile([upright.height, upright.width], (further, 1)),
+            self.view,
+            size=p.size,
+            rows=np.full(further, row),
+            epoch=np.arange(further),
+            seed=0,
+            name="store",
+            mean=p.mean,
+            std=p.std,
+        )
+        return torch.cat([p(picture), made.images])
