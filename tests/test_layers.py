@@ -25,6 +25,8 @@ FLOOR = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 EXCEPTIONS = {
     ("cli", "__init__"),  # the version
     ("__main__", "cli"),  # the program behind python -m
+    ("readers", "language_model"),  # a frozen language model is one of the trunks that are read
+    ("models", "language_model"),  # the words of lexical heads
     ("models", "readers"),  # `load` reads foreign models too; readers know nothing of models
 }
 CORE_DEPENDENCIES = {"torch", "numpy", "PIL", "safetensors", "pydantic", "yaml", "typer", "rich", "pyarrow", "tokenizers", "ftfy"}

@@ -26,6 +26,7 @@ from frugalclip.data.store_writer import Part, RowKey, means_digest, store_means
 
 What = Literal["both", "images", "texts"]
 Progress = Callable[[int, int], None]  # rows done, rows in all
+Known = Callable[[bytes, str], np.ndarray | None]  # hash of a picture's bytes and its id to (views, dim) float32
 Views = Callable[[Image.Image, str], Tensor]  # a picture and its id to (views, 3, height, width); the same for the same, whatever was asked before
 _HELD_BYTES = 256 * 2**20  # encoded pictures kept between hashing and decoding; beyond it they are read twice
 _MEAN_ROWS = 4096
@@ -99,8 +100,10 @@ class ManifestVectors:
         normalize: bool = True,
         means: Mapping[Kind, np.ndarray] | None = None,
         views: Views | None = None,
+        known: Known | None = None,
         progress: Progress | None = None,
     ) -> None:
+        self.known = known or (lambda data, id: None)
         self.views = views or (lambda picture, _: self.model.preprocess(picture))
         self.model, self.kinds, self.pool, self.batch = model, tuple(kinds), pool, batch
         self.normalize, self.means, self.progress = normalize, dict(means or {}), progress
@@ -135,15 +138,15 @@ class ManifestVectors:
         for first, prepared in self._prepared(start, stop):
             pictures = [picture for picture in prepared if isinstance(picture, Tensor)]
             causes |= {first - start + i: cause for i, cause in enumerate(prepared) if isinstance(cause, str)}
-            counts[first - start : first - start + len(prepared)] = [len(one) if isinstance(one, Tensor) else 0 for one in prepared]
-            if pictures:
-                vectors.append(self._finished("image", self.model.encode_image(torch.cat(pictures), normalize=self._model_normalizes)))
+            counts[first - start : first - start + len(prepared)] = [0 if isinstance(one, str) else len(one) for one in prepared]
+            new = self._finished("image", self.model.encode_image(torch.cat(pictures), normalize=self._model_normalizes)) if pictures else None
+            vectors += _in_order(prepared, new)
             steps.advance(len(prepared))
         return Part(np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), counts, causes)
 
-    def _prepared(self, start: int, stop: int) -> Iterator[tuple[int, list[Tensor | str]]]:
-        """Batches of pictures ready for the model, or causes; the next batch is decoded while the model works on one."""
-        ahead: tuple[int, list[Future[Tensor | str]]] | None = None
+    def _prepared(self, start: int, stop: int) -> Iterator[tuple[int, list[Tensor | np.ndarray | str]]]:
+        """Batches of pictures ready for the model, vectors that are known, or causes; the next batch is decoded while the model works on one."""
+        ahead: tuple[int, list[Future[Tensor | np.ndarray | str]]] | None = None
         for first in range(start, stop, self.batch):
             begun = first, [self.pool.submit(self._picture, row) for row in range(first, min(first + self.batch, stop))]
             if ahead:
@@ -152,9 +155,12 @@ class ManifestVectors:
         if ahead:
             yield ahead[0], [future.result() for future in ahead[1]]
 
-    def _picture(self, row: int) -> Tensor | str:
-        """(views, 3, height, width) normalised, or why there is none."""
+    def _picture(self, row: int) -> Tensor | np.ndarray | str:
+        """(views, 3, height, width) normalised, the (views, dim) vectors where they are known, or why there is nothing."""
         try:
+            found = self.known(digest(self._bytes(row)), self.ids[row])
+            if found is not None:
+                return found
             return self.views(decode(self._bytes(row)), self.ids[row])
         except BadImage as error:
             return error.cause
@@ -201,6 +207,20 @@ class ManifestVectors:
         return vectors.float().cpu().numpy()
 
 
+def _in_order(prepared: Sequence[Tensor | np.ndarray | str], new: np.ndarray | None) -> list[np.ndarray]:
+    """Vectors of a batch, picture after picture: those that were known, and (views of the others, dim) new ones."""
+    result: list[np.ndarray] = []
+    used = 0
+    for one in prepared:
+        if isinstance(one, np.ndarray):
+            result.append(one)
+        elif isinstance(one, Tensor):
+            assert new is not None
+            result.append(new[used : used + len(one)])
+            used += len(one)
+    return result
+
+
 class _Steps:
     """Progress inside a chunk, in rows."""
 
@@ -226,6 +246,7 @@ def embed_manifest(
     where: str | None = None,
     chunk_rows: int | None = None,
     views: Views | None = None,
+    known: Known | None = None,
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,
     progress: Progress | None = None,
@@ -244,6 +265,7 @@ def embed_manifest(
         where: the condition that made the manifest; written down, not applied.
         chunk_rows: rows of a chunk, which is what a killed run loses; 1,024 by default.
         views: makes several views of a picture; by default the model's preprocessing makes one.
+        known: vectors that another store of the same encoder holds already.
         settings: whatever else decides what a vector is, such as the views; a store with others is refused.
         workers: threads that decode ahead.
         progress: called with rows done and rows in all.
@@ -260,7 +282,7 @@ def embed_manifest(
     common: dict[str, Any] = {"kinds": kinds, "batch": batch}
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode") as pool:
         means = (store_means(out) or mean_vectors(model, manifest, pool=pool, **common)) if centre else {}
-        source = ManifestVectors(model, manifest, pool=pool, normalize=normalize, means=means, views=views, progress=progress, **common)
+        source = ManifestVectors(model, manifest, pool=pool, normalize=normalize, means=means, views=views, known=known, progress=progress, **common)
         encoder = describe(model, kinds=kinds, normalize=normalize, means=means, settings=settings)
         origin = Origin(name=manifest.name, where=where, fingerprint=manifest.fingerprint(), rows=len(manifest))
         options: dict[str, Any] = {"dtype": dtype, "chunk_rows": chunk_rows, "progress": progress}

@@ -30,10 +30,13 @@ from frugalclip.data.stored import PictureMemory, TextMemory
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.functional import unit
-from frugalclip.towers.borrowed import Said, Trunk
+from frugalclip.language_model import FrozenLanguageModel, Lexicon
+from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.lexical import LexicalHead
 
 FORMAT = 1
+LEXICON = "lexicon.json"
 _TEXTS_AT_A_TIME = 256  # of a frozen trunk
 Layer = Literal["embedding", "pooled"]
 SCHEMES = ("open_clip", "hf")  # before a colon: models of other libraries, read by `frugalclip.readers`
@@ -69,6 +72,7 @@ class Model:
         self.training_data = training_data
         self.pictures: PictureMemory | None = None  # what a frozen image trunk said before
         self.texts = TextMemory()
+        self.lexicon: Lexicon | None = None  # the words of an embedding that has a number for each
         self.origin = origin  # of a model that was imported: source, architecture, activation, logit bias, notes
 
     @property
@@ -138,7 +142,27 @@ class Model:
         parts = [self.network.text(self._text_input(listed[start : start + batch])).embedding.float() for start in range(0, len(listed), batch)]
         self.network.train(was_training)
         embedding = torch.cat(parts)
+        embedding = embedding.mean(dim=1) if embedding.ndim == 3 else embedding  # facets: FLAME's evaluation averages them before their length goes
         return (unit(embedding) if normalize else embedding).cpu()
+
+    def words(self, embeddings: Tensor, *, top: int = 10) -> list[list[tuple[str, float]]]:
+        """The words that describe pictures or texts most, and how much, for a model with lexical heads.
+
+        Args:
+            embeddings: (batch, dim) as `encode_image` and `encode_text` give them.
+            top: words of each.
+
+        Returns:
+            For each, words with their weight, the largest first; none whose weight is zero.
+
+        Raises:
+            ModelError: where the embedding has no words.
+        """
+        if self.lexicon is None:
+            raise ModelError("this model's embedding is not one of words; train one with 'frugalclip train lexvla'.")
+        values, places = embeddings.topk(min(top, embeddings.shape[1]), dim=1)
+        names = self.lexicon.words
+        return [[(names[i], v) for v, i in zip(*row, strict=True) if v > 0] for row in zip(values.tolist(), places.tolist(), strict=True)]
 
     def _text_input(self, texts: list[str]) -> Any:
         """What the text tower reads: token ids, or what a frozen trunk said of the texts, now or before."""
@@ -183,9 +207,9 @@ class Model:
             yield [int(rest[row]) for row in rows], (said.pooled if said.tokens is None else said.tokens).cpu()
         faults += [(int(rest[row]), cause) for row, cause in lost]
 
-    def _known_pictures(self, manifest: Manifest) -> tuple[dict[int, int], np.ndarray]:
-        """Rows of the data set that the memory knows, with its rows, and (rest,) those that it does not."""
-        known: dict[int, int] = {}
+    def _known_pictures(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
+        """Rows of the data set that the memory knows, with their places there, and (rest,) those that it does not."""
+        known: dict[int, tuple[int, int]] = {}
         if self.pictures is not None:
             reader = ImageReader(manifest)
             for row in range(len(manifest)):
@@ -231,6 +255,8 @@ class Model:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         write_atomically(folder / "model.safetensors", save(weights))
         self.tokenizer.save(folder)
+        if self.lexicon is not None:
+            self.lexicon.save(folder / LEXICON)
         write_json(folder / "model.json", self.description | {"fingerprint": self.fingerprint})
 
     @classmethod
@@ -258,12 +284,21 @@ class Model:
             raise ModelError(f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another checkpoint.") from error
         preprocess = Preprocess.model_validate(content["preprocess"])
         kept = {name: content.get(name) for name in ("training_data", "origin")}
-        return cls(network.eval(), tokenizer, preprocess, **kept, device=device)
+        model = cls(network.eval(), tokenizer, preprocess, **kept, device=device)
+        model.lexicon = Lexicon.read(folder / LEXICON) if (folder / LEXICON).is_file() else None
+        return model
+
+    def _is_said(self, images: Tensor) -> bool:
+        """Whether this is what a borrowed trunk said, (batch, width), or (batch, patches, width) for a head that reads tokens."""
+        tower = self.network.borrowed().get("image")
+        if tower is None or images.shape[-1] != tower.config.width:
+            return False
+        return images.ndim == (3 if tower.config.head.reads == "tokens" else 2)
 
     def _pixels(self, images: ModelInput) -> Tensor:
         if isinstance(images, Tensor):
-            if images.ndim in (2, 3) and "image" in self.network.borrowed() and images.shape[-1] == self.network.config.image.width:
-                return images.float()  # what the trunk said
+            if self._is_said(images):
+                return images.float()
             pixels = images[None] if images.ndim == 3 else images
             if pixels.ndim != 4 or pixels.shape[1] != 3:
                 raise ModelError(
@@ -291,6 +326,42 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
         image, text = functools.partial(_image_trunk, c.source, c.options), functools.partial(_text_trunk, c.source, c.options, device)
         tower.lend(image if side == "image" else text)
     return network
+
+
+def fill_codebooks(network: DualEncoder) -> Lexicon | None:
+    """Give lexical heads the words they start from: a word's vector is the mean of the rows of the tokens that write it.
+
+    Args:
+        network: before training; a checkpoint has its words already.
+
+    Returns:
+        The words, in the order of the embedding, or None where no head is lexical.
+
+    Raises:
+        ModelError: where model.dim is not the number of words.
+    """
+    heads = {side: tower for side, tower in network.borrowed().items() if isinstance(tower.config.head, LexicalConfig)}
+    words: Lexicon | None = None
+    for tower in heads.values():
+        assert isinstance(tower.config.head, LexicalConfig) and isinstance(tower.head, LexicalHead)
+        codebook, words = _word_vectors(tower.config.head.codebook)
+        if tuple(codebook.shape) != tuple(tower.head.codebook.shape):
+            found, wide = codebook.shape
+            raise ModelError(f"{tower.config.head.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}.")
+        tower.head.codebook.data.copy_(codebook)
+    return words
+
+
+@functools.lru_cache(maxsize=1)
+def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
+    from frugalclip.readers.trunks import place_of
+
+    model = FrozenLanguageModel.read(place_of(source))
+    lexicon, rows = model.lexicon(), model.output_embedding()
+    of_token = torch.as_tensor(lexicon.of_token)
+    is_word = of_token >= 0
+    sums = torch.zeros(len(lexicon), rows.shape[1]).index_add_(0, of_token[is_word], rows[is_word])
+    return sums / torch.bincount(of_token[is_word], minlength=len(lexicon))[:, None], lexicon
 
 
 def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:

@@ -13,7 +13,7 @@ from torch import Tensor
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.store import Store
-from frugalclip.data.store_format import digest
+from frugalclip.data.store_format import Kind, digest
 
 _HELD_BYTES = 2**31  # vectors are kept in memory up to here, and read as they are drawn beyond it
 _HELD_TEXTS = 200_000  # of those that no store holds
@@ -36,8 +36,7 @@ class StoredPictures:
         self.rows = store.rows_of(manifest.ids)  # (samples,) rows of the store
         self.counts = store.counts("image")[self.rows]  # (samples,) views; 0 where the picture is missing
         self._starts = np.cumsum(self.counts) - self.counts
-        size = int(self.counts.sum()) * int(np.prod(store.shape("image"))) * 2
-        self._held = torch.from_numpy(store.ragged("image", self.rows).values).half() if size <= _HELD_BYTES else None
+        self._held = _held(store, "image", self.rows, vectors=int(self.counts.sum()))
 
     def faults(self, manifest: Manifest) -> list[tuple[int, str]]:
         """(row, cause) of samples without a vector."""
@@ -84,8 +83,7 @@ class StoredTexts:
 
     def __init__(self, store: Store, texts: Sequence[str]) -> None:
         self.store, self.rows = store, store.rows_of(texts)  # (texts,)
-        size = len(texts) * int(np.prod(store.shape("text"))) * 2
-        self._held = torch.from_numpy(store.ragged("text", self.rows).values).half() if size <= _HELD_BYTES else None
+        self._held = _held(store, "text", self.rows, vectors=len(texts))
 
     def vectors(self, drawn: np.ndarray) -> Tensor:
         """(batch, [facets,] width) float32 of numbered texts (batch,)."""
@@ -94,26 +92,50 @@ class StoredTexts:
         return torch.from_numpy(self.store.ragged("text", self.rows[drawn]).values)
 
 
+def _held(store: Store, kind: Kind, rows: np.ndarray, *, vectors: int) -> Tensor | None:
+    """All vectors of these rows, end to end, exactly as the store has them, or None where they do not fit into memory."""
+    dtype = torch.float16 if store.head.dtype == "float16" else torch.float32  # int8 has a scale a vector, which float16 would round
+    if vectors * int(np.prod(store.shape(kind))) * dtype.itemsize > _HELD_BYTES:
+        return None
+    return torch.from_numpy(store.ragged(kind, rows).values).to(dtype)
+
+
 class PictureMemory:
     """What a frozen trunk said of pictures, found by their bytes, so that a picture of any data set is known again.
 
     Args:
-        store: of pictures.
+        stores: of pictures, all from one trunk with the same settings.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        digests = store.table["image_digest"].to_pylist()
-        has_vector = store.counts("image") > 0
-        self._rows = {own: row for row, own in enumerate(digests) if own is not None and has_vector[row]}
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self.stores = list(stores)
+        self._places: dict[bytes, tuple[int, int]] = {}  # hash of the bytes: number of the store, row
+        for number, store in enumerate(self.stores):
+            has_vector = store.counts("image") > 0
+            for row, own in enumerate(store.table["image_digest"].to_pylist()):
+                if own is not None and has_vector[row]:
+                    self._places.setdefault(own, (number, row))
 
-    def find(self, data: bytes) -> int | None:
-        """The row of a picture, from its encoded bytes."""
-        return self._rows.get(digest(data))
+    def find(self, data: bytes) -> tuple[int, int] | None:
+        """Where a picture is, from its encoded bytes."""
+        return self._places.get(digest(data))
 
-    def vectors(self, rows: Sequence[int]) -> Tensor:
-        """(rows, width) or (rows, patches, width) float32: each picture as evaluation sees it."""
-        return torch.from_numpy(self.store.vectors("image", list(rows)))
+    def vectors(self, places: Sequence[tuple[int, int]]) -> Tensor:
+        """(places, width) or (places, patches, width) float32: each picture as evaluation sees it."""
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for number, store in enumerate(self.stores):
+            rows = sorted({row for own, row in places if own == number})
+            if rows:
+                found |= {(number, row): vector for row, vector in zip(rows, store.vectors("image", rows), strict=True)}
+        return torch.from_numpy(np.stack([found[place] for place in places]))
+
+    def views(self, data_digest: bytes, id: str, *, number: int) -> np.ndarray | None:
+        """(views, width) or (views, patches, width) of a picture; further views than the first depend on the sample's id, which must then agree."""
+        place = self._places.get(data_digest)
+        if place is None:
+            return None
+        store, row = self.stores[place[0]], place[1]
+        return store.ragged("image", [row]).values if number == 1 or store.ids[row] == id else None
 
 
 class TextMemory:
@@ -129,19 +151,20 @@ class TextMemory:
         self._said: dict[str, Tensor] = {}
 
     def unknown(self, texts: Iterable[str]) -> list[str]:
-        """Those of the texts that have to be read, each once."""
-        return [text for text in dict.fromkeys(texts) if text not in self._rows and text not in self._said]
+        """Those of the texts that have to be read, each once; what is kept beyond the limit is forgotten here, before anything is relied on."""
+        texts = list(dict.fromkeys(texts))
+        if len(self._said) + len(texts) > _HELD_TEXTS:
+            self._said.clear()
+        return [text for text in texts if text not in self._rows and text not in self._said]
 
     def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
         """Keep what was said: (texts, [facets,] width)."""
-        if len(self._said) + len(texts) > _HELD_TEXTS:
-            self._said.clear()
         self._said.update(zip(texts, vectors, strict=True))
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(texts, [facets,] width) float32 of texts none of which is unknown."""
         stored = [text for text in texts if text in self._rows]
-        found = dict(self._said)
+        found = {text: self._said[text] for text in texts if text in self._said}
         if self.store is not None and stored:
             values = self.store.ragged("text", [self._rows[text] for text in stored]).values
             found |= dict(zip(stored, torch.from_numpy(values), strict=True))

@@ -69,9 +69,12 @@ def read_encoder(folder: Path, *, pool: Pool = "mean", context: int = 256) -> tu
         transformers.logging.set_verbosity(before)
     if getattr(module.config, "is_encoder_decoder", False):
         raise ModelError(f"{folder} holds a {module.config.model_type}, expected an encoder alone; give another model.")
+    places = getattr(module.config, "max_position_embeddings", None)
+    if places is not None and context > places:
+        raise ModelError(f"{folder} reads at most {places} tokens, and options.context is {context}; set model.text.options.context={places}.")
     digest = hashlib.blake2b(f"encoder pool={pool} context={context}".encode(), digest_size=8)
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else name.encode())
+        digest.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return EncoderTrunk(module, pool=pool, fingerprint=digest.hexdigest()), encoder_tokenizer(folder, context=context)
 
 

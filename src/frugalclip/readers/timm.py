@@ -33,7 +33,7 @@ class TimmTrunk(Trunk):
         super().__init__()
         self.module, self.stages = module, stages
         self.fingerprint = fingerprint
-        self.width = int(module.num_features) + (sum(_stage_widths(module)) if stages else 0)  # pyright: ignore
+        self.width = int(getattr(module, "head_hidden_size", module.num_features)) + (sum(_stage_widths(module)) if stages else 0)  # pyright: ignore
 
     def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> Said:
         """Read pictures (batch, 3, height, width of the picture), normalised as the weights want it."""
@@ -50,6 +50,8 @@ class TimmTrunk(Trunk):
 
 def _tokens(features: Tensor, module: Any) -> Tensor:
     """(batch, patches, width) of a feature map (batch, width, rows, columns), or of the tokens of a transformer."""
+    if features.ndim == 4 and getattr(module, "output_fmt", "NCHW") == "NHWC":  # Swin and others: (batch, rows, columns, width)
+        return features.flatten(1, 2)
     return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features[:, getattr(module, "num_prefix_tokens", 0) :]
 
 
@@ -83,7 +85,7 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
     module.to(memory_format=torch.channels_last)
     digest = hashlib.blake2b(f"timm:{name} stages={stages}".encode(), digest_size=8)
     for key, tensor in sorted(weights.items()):
-        digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+        digest.update(key.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     settings = timm.data.resolve_model_data_config(module)
     preprocess = Preprocess(
         size=settings["input_size"][1],

@@ -111,7 +111,8 @@ def text_kind(source: str) -> Kind:
     return "language_model" if any(str(name).endswith("ForCausalLM") for name in names) else "encoder"
 
 
-def _place(source: str) -> Path:
+def place_of(source: str) -> Path:
+    """The file or folder that a source of texts names."""
     return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
 
 
@@ -128,10 +129,10 @@ def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.d
         return E5Trunk(role=validated(E5Options, dict(options), where=where).role)
     if kind == "encoder":
         asked = validated(EncoderOptions, dict(options), where=where)
-        return read_encoder(_place(source), pool=asked.pool, context=asked.context)[0]
+        return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
     settings = validated(LanguageModelOptions, dict(options), where=where)
     plain = LanguageModelSettings.model_validate(settings.model_dump(exclude={"states"}))
-    return LanguageModelTrunk(FrozenLanguageModel.read(_place(source), plain, device=device), states=settings.states)
+    return LanguageModelTrunk(FrozenLanguageModel.read(place_of(source), plain, device=device), states=settings.states)
 
 
 def text_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
@@ -139,7 +140,7 @@ def text_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
     if text_kind(source) != "encoder":
         return Verbatim()
     asked = validated(EncoderOptions, dict(options), where="model.text.options")
-    return encoder_tokenizer(_place(source), context=asked.context)
+    return encoder_tokenizer(place_of(source), context=asked.context)
 
 
 def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> None:

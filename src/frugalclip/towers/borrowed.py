@@ -22,6 +22,7 @@ from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.types import Encoded, Strings, Tokens
 from frugalclip.towers.blocks import Gates
 from frugalclip.towers.fitted import KernelConfig, WhitenConfig
+from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
 from frugalclip.towers.mlp import MlpConfig
 
@@ -51,6 +52,7 @@ class SameConfig(Settings):
     """A head that changes nothing: the trunk's own vector is the embedding, as FLAME takes its texts."""
 
     kind: Literal["same"]
+    centre: bool = Field(False, description="take the training texts' mean off: the states of a small language model all point one way")
 
     @property
     def reads(self) -> Reads:
@@ -69,22 +71,65 @@ class SameConfig(Settings):
         """The head; the trunk must be as wide as the joint embedding."""
         if width != dim:
             raise RecipeError(f"a head of kind 'same' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}.")
-        return Same()
+        return Same(width, centre=self.centre)
 
 
-class Same(nn.Identity):
-    """The trunk's vector as it is."""
+class Same(nn.Module):
+    """The trunk's vector, less the mean of the training texts where that is asked for."""
+
+    mean: Tensor | None
+
+    def __init__(self, width: int, *, centre: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width) if centre else None)
 
     def reset(self, generator: torch.Generator) -> None:
         """Nothing to draw."""
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor) -> None:
+        """Take the mean of what the trunk says of the training texts, (texts, width) or (texts, facets, width)."""
+        if self.mean is not None:
+            self.mean.copy_(vectors.double().flatten(0, -2).mean(dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to the same."""
+        return x if self.mean is None else x - self.mean
+
+
+class LexicalConfig(LexicalHeadConfig):
+    """A head whose embedding has a number for each word of a lexicon; model.dim is how many words it has."""
+
+    kind: Literal["lexical"]
+    codebook: str = Field("package:smollm2", description="the language model whose output embedding the words start from")
+    inside: int = Field(576, gt=0, description="width of that language model")
+    over: Literal["patches", "vector"] = Field("patches", description="patches: the best patch for each word; vector: the trunk's one vector")
+
+    @property
+    def reads(self) -> Reads:
+        """What it reads of the trunk."""
+        return "tokens" if self.over == "patches" else "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Forward arithmetic for one token, in 10^9 operations."""
+        return super().forward_gflops(tokens=1, width=width, vocab=dim, inside=self.inside)
+
+    def kept_numbers(self, *, width: int) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Numbers that backward keeps for one token."""
+        return super().kept_numbers(tokens=1, width=width, vocab=0, inside=self.inside)
+
+    def build(self, *, width: int, dim: int) -> LexicalHead:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The head, whose words are filled in before training, or from a checkpoint."""
+        return LexicalHead(self, width=width, codebook=torch.zeros(dim, self.inside))
 
 
 HeadConfig = Annotated[
     Annotated[MlpConfig, of_kind("mlp")]
     | Annotated[SameConfig, of_kind("same")]
     | Annotated[WhitenConfig, of_kind("whiten")]
-    | Annotated[KernelConfig, of_kind("kernel")],
-    by_kind("mlp", "same", "whiten", "kernel"),
+    | Annotated[KernelConfig, of_kind("kernel")]
+    | Annotated[LexicalConfig, of_kind("lexical")],
+    by_kind("mlp", "same", "whiten", "kernel", "lexical"),
 ]
 
 
@@ -98,7 +143,7 @@ class BorrowedConfig(Settings):
         alias="from", description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model whose tower is borrowed"
     )
     width: int = Field(gt=0, description="channels of what the trunk says; checked when it is there")
-    head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, or fitted in closed form: whiten (pictures), kernel (texts)")
+    head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten (pictures), kernel (texts)")
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
         "none", description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen"
     )
@@ -168,10 +213,13 @@ class BorrowedTextConfig(BorrowedConfig):
 class Borrowed(nn.Module):
     """A tower with a borrowed trunk."""
 
+    _place: Tensor
+
     def __init__(self, config: BorrowedImageConfig | BorrowedTextConfig, *, dim: int, side: Literal["image", "text"]) -> None:
         super().__init__()
         self.config, self.side = config, side
         self.head = config.head.build(width=config.width, dim=dim)
+        self.register_buffer("_place", torch.zeros(0), persistent=False)  # says where the tower is: a head may have neither weights nor buffers
         self._lender: Callable[[], Trunk] | None = None
         self._frozen: list[Trunk] = []  # in a list, so that it is no part of the weights
         self._fingerprint: str | None = None
@@ -256,7 +304,7 @@ class Borrowed(nn.Module):
         trunk = self.lent
         if not self.config.is_frozen:
             return trunk(inputs, with_tokens=with_tokens)
-        device = next(self.head.parameters(), torch.zeros(0)).device
+        device = self._place.device
         with torch.no_grad(), _exact(device):
             if not isinstance(inputs, Tensor):
                 return trunk.to(device)(inputs, with_tokens=with_tokens)

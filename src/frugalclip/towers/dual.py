@@ -16,6 +16,7 @@ from frugalclip.core.types import Dims
 from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.borrowed import Borrowed, BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
+from frugalclip.towers.lexical import LexicalHead
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
@@ -77,6 +78,9 @@ class DualEncoder(nn.Module):
     def clamp_scale(self) -> None:
         """Hold the scale in its range; called after every step."""
         self.log_scale.clamp_(math.log(self.config.scale_min), math.log(self.config.scale_max))
+        for tower in self.borrowed().values():
+            if isinstance(tower.head, LexicalHead):
+                tower.head.clamp_scale()
 
     def dims(self, *, batch: int, **run: int) -> Dims:
         """Sizes for objectives that build heads; `run` are those entries of `Dims` that the network does not know."""

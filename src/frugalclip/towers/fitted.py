@@ -159,8 +159,9 @@ class Kernel(nn.Module):
         return _kernel(texts, self.anchors, self.config.sharpness) @ self.weight
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take as many anchors as were saved."""
-        if (saved := state_dict.get(f"{prefix}anchors")) is not None:
+        """Take as many anchors as were saved; where there are as many already, in place, since an optimiser may hold the weight."""
+        saved = state_dict.get(f"{prefix}anchors")
+        if saved is not None and len(saved) != len(self.anchors):
             self.anchors = self.anchors.new_zeros(saved.shape)
             self.weight = nn.Parameter(self.weight.new_zeros(len(saved), self.weight.shape[1]), requires_grad=self.config.train)
         super()._load_from_state_dict(state_dict, prefix, *rest)

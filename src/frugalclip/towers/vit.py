@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Encoded
 from frugalclip.towers.blocks import Activation, Gates, Norm
+from frugalclip.towers.facets import FacetProjectorConfig
 from frugalclip.towers.heads import AttentionPool
 from frugalclip.towers.sizes import TransformerConfig
 
@@ -31,7 +32,7 @@ class VitConfig(TransformerConfig):
     """Settings of an image tower; a plain word is the name of a size."""
 
     SIZES = SIZES
-    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "pool_neurons", "pool_activation", "projection", "trim")
+    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "pool_neurons", "pool_activation", "projection", "trim", "facets")
     kind: Literal["vit"] = "vit"
     patch: int = Field(16, gt=0, description="side of a patch in pixels")
     resolution: int = Field(224, gt=0, description="side of the picture in pixels")
@@ -42,6 +43,7 @@ class VitConfig(TransformerConfig):
     pool_neurons: int = Field(0, ge=0, description="neurons of attention pooling; 0: 4 * width")
     pool_activation: Activation = Field("gelu", description="activation of attention pooling")
     projection: Literal["linear", "none"] = Field("linear", description="none: the vector is the embedding, as in SigLIP; dim is then the width")
+    facets: FacetProjectorConfig | None = Field(None, description="FLAME: project every token, unnormalised, and average the patches")
     trim: bool = Field(False, description="leave out the pixels at the right and bottom that fill no patch, as SigLIP's 384 by 14 does")
 
     @model_validator(mode="after")
@@ -63,7 +65,8 @@ class VitConfig(TransformerConfig):
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one picture of which `tokens` enter the layers, in 10^9 operations."""
-        return super().forward_gflops(tokens=tokens) + 2 * self.grid[0] * self.grid[1] * 3 * self.patch**2 * self.width * 1e-9
+        facets = self.facets.forward_gflops(tokens=tokens, width=self.width, dim=self.width) if self.facets else 0
+        return facets + super().forward_gflops(tokens=tokens) + 2 * self.grid[0] * self.grid[1] * 3 * self.patch**2 * self.width * 1e-9
 
     def build(self, *, dim: int) -> "Vit":
         """The tower of these sizes."""
@@ -101,11 +104,12 @@ class Vit(nn.Module):
         self.positions = nn.Parameter(torch.empty(1, patches + self.has_cls, width))
         self.norm_before = Norm(width, eps=config.norm_eps) if config.pre_norm else None
         self.layers = config.build_layers()
-        self.norm_after = Norm(width, eps=config.norm_eps)
+        self.norm_after = Norm(width, eps=config.norm_eps) if config.facets is None else None
+        self.projector = config.facets.build(width=width, dim=dim) if config.facets is not None else None
         self.pool = self._pool() if config.pool == "attention" else None
         if config.projection == "none" and width != dim:
             raise RecipeError(f"model.image.projection is none, but its width is {width} and model.dim is {dim}; make them equal.")
-        self.project = nn.Linear(width, dim, bias=False) if config.projection == "linear" else None
+        self.project = nn.Linear(width, dim, bias=False) if config.projection == "linear" and config.facets is None else None
         self.patch.requires_grad_(not config.freeze_patch)
 
     def _pool(self) -> AttentionPool:
@@ -126,6 +130,8 @@ class Vit(nn.Module):
             self.pool.reset(generator)
         if self.project is not None:
             nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
+        if self.projector is not None:
+            self.projector.reset(generator)
 
     def forward(
         self,
@@ -184,6 +190,10 @@ class Vit(nn.Module):
         return resampled_positions(self.positions, own=self.config.grid, grid=grid)
 
     def _read(self, x: Tensor, attention: Tensor | None, *, with_tokens: bool, hidden: Tensor | None) -> Encoded:
+        if self.projector is not None:
+            patches = x[:, self.has_cls :]
+            return Encoded(x if with_tokens else None, patches.mean(dim=1), self.projector(patches), attention)
+        assert self.norm_after is not None
         if self.has_cls and not with_tokens:
             pooled = self.norm_after(x[:, 0], hidden)  # normalising one token is enough
             return Encoded(tokens=None, pooled=pooled, embedding=self._embedding(pooled), attention=attention)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
 from frugalclip.models import Model
+from frugalclip.towers.dual import DualEncoder
 
 FORMAT = 1
 
@@ -129,6 +130,7 @@ def restore_checkpoint(
     state = read_json(folder / "state.json")
     if state.get("format") != FORMAT:
         raise ModelError(f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it.")
+    _check_trunks(folder, network)
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
         objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
@@ -139,3 +141,14 @@ def restore_checkpoint(
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one before.") from error
     return state
+
+
+def _check_trunks(folder: Path, network: nn.Module) -> None:
+    """Refuse frozen trunks whose files were exchanged since the checkpoint was written: they are no part of its weights."""
+    if not isinstance(network, DualEncoder):
+        return
+    then, now = (content.get("trunks", {}) for content in (read_json(folder / "model.json")["architecture"], network.architecture()))
+    for side in sorted(then):
+        if then[side] != now.get(side):
+            source = network.borrowed()[side].config.source if side in network.borrowed() else "no trunk"
+            raise ModelError(f"{folder} was trained on {side} trunk {then[side]}, and {source} is {now.get(side)}; restore its files, or train anew.")

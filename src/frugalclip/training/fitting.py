@@ -5,8 +5,10 @@ import torch
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.loader import Loader
+from frugalclip.towers.borrowed import Same
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.fitted import Kernel, Whiten
+from frugalclip.towers.lexical import LexicalHead
 
 
 def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
@@ -22,6 +24,13 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
     Raises:
         RecipeError: where what the fit needs is not stored.
     """
+    text = network.borrowed().get("text")
+    if text is not None and isinstance(text.head, Same) and text.head.mean is not None:
+        text.head.fit(loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])))
+    if text is not None and isinstance(text.head, LexicalHead) and text.head.config.centre:
+        said = loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])).to(network.log_scale.device)
+        with torch.no_grad():
+            text.head.set_centre(torch.stack([text.head.scores(part).mean(dim=0) for part in said.split(256)]).mean(dim=0))
     heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | Kernel)}
     if not heads:
         return []
@@ -39,6 +48,8 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
 
 
 def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
+    if not loader.texts.is_stored:
+        raise RecipeError("head.kind kernel is fitted to what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
     stored = loader.stored
     assert stored is not None
     was_training = network.training

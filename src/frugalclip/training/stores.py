@@ -4,7 +4,9 @@ By default a store lies in the cache folder under the hash of what decides its c
 the same data begins at once, whatever its recipe. It holds the whole data set, not only the rows of one run, so that rotations share it.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ from torch import Tensor
 
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
-from frugalclip.core.errors import RecipeError
+from frugalclip.core.errors import DataError, RecipeError
+from frugalclip.core.types import Tokens
 from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.data.store import Store
-from frugalclip.data.store_format import StoreDtype, canonical, digest, id_hashes
+from frugalclip.data.store_format import Encoder, StoreDtype, canonical, digest, id_hashes
 from frugalclip.data.stored import PictureMemory, StoredPictures, StoredTexts, TextMemory
 from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer
@@ -49,10 +52,11 @@ class Stores:
 
     pictures: Store | None = None
     texts: Store | None = None
+    others: tuple[Store, ...] = ()  # of pictures, from the same trunk with the same settings
 
     def remember(self, model: Model) -> None:
         """Let a model find here what its trunks said before."""
-        model.pictures = None if self.pictures is None else PictureMemory(self.pictures)
+        model.pictures = None if self.pictures is None else PictureMemory([self.pictures, *self.others])
         model.texts = TextMemory(self.texts)
 
     def loader_arguments(self, training: Manifest, *, seed: int) -> dict[str, Any]:
@@ -88,7 +92,10 @@ class TrunkEncoder:
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
         """Texts to (batch, width), or (batch, facets, width)."""
         assert self.tokenizer is not None
-        return self.tower.say(self.tokenizer.encode(texts)).pooled.cpu()
+        tokens = self.tokenizer.encode(texts)
+        if isinstance(tokens, Tokens):
+            tokens = Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
+        return self.tower.say(tokens).pooled.cpu()
 
 
 def make_stores(
@@ -114,14 +121,16 @@ def make_stores(
         RecipeError: for views that one store cannot hold.
         DataError: where a folder holds something else.
     """
+    if "image" in model.network.borrowed():  # tuned or frozen, stored or not
+        _check_preprocess(model.network.borrowed()["image"], model.preprocess)
     borrowed = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
-    pictures, words = None, None
+    pictures, words, others = None, None, ()
     if "image" in borrowed and config.pictures:
-        _check_preprocess(borrowed["image"], model.preprocess)
         pictures = _pictures(config, everything, borrowed["image"], model, _one_kind(views, config), note)
+        others = tuple(_siblings(pictures.path.parent, pictures.head.encoder, dtype=config.dtype, but=pictures.path))
     if "text" in borrowed:
         words = _texts(config, everything, borrowed["text"], model, texts, note)
-    return Stores(pictures, words)
+    return Stores(pictures, words, others)
 
 
 def _check_preprocess(tower: Borrowed, given: Preprocess) -> None:
@@ -137,7 +146,10 @@ def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfi
     kinds = list(dict.fromkeys(view.model_dump_json() for view in views.values()))
     if len(kinds) != 1:
         raise RecipeError(f"store.views is {config.views}, and the views {', '.join(views)} are made in {len(kinds)} ways; make them alike.")
-    return next(iter(views.values()))
+    view = next(iter(views.values()))
+    if view.size is not None:
+        raise RecipeError(f"store.views is {config.views}, and the views are {view.size} pixels wide; leave views.NAME.size out: the trunk has one size.")
+    return view
 
 
 def _pictures(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Model, view: ViewConfig | None, note: Note) -> Store:
@@ -158,18 +170,34 @@ def _texts(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Mo
 
 def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder, name: str, arguments: dict[str, Any], note: Note) -> Store:
     kinds = ("image",) if name == "pictures" else ("text",)
-    identity = describe(encoder, kinds=kinds, normalize=False, means={}, settings=arguments.get("settings")).identity()  # pyright: ignore
+    described = describe(encoder, kinds=kinds, normalize=False, means={}, settings=arguments.get("settings"))  # pyright: ignore[reportArgumentType]
+    identity = described.identity()
+    parent = Path(config.path) if config.path else cache_folder() / "trunks"
     key = digest(canonical({**identity, "rows": rows.fingerprint(), "dtype": config.dtype})).hex()[:16]
-    folder = Path(config.path) / name if config.path else cache_folder() / "trunks" / f"{name}-{key}"
+    folder = parent / (name if config.path else f"{name}-{key}")
     if distributed.is_main():
         is_there = (folder / "store.json").is_file()
         if not is_there:
             note(f"what {encoder.tower.config.source} says of {len(rows):,} {name} is computed once, into {folder}")
+        if name == "pictures":
+            memory = PictureMemory(list(_siblings(parent, described, dtype=config.dtype, but=folder)))
+            arguments["known"] = functools.partial(memory.views, number=config.views)
         done = embed_manifest(encoder, rows, folder, dtype=config.dtype, normalize=False, **arguments)
         if done.computed:
             note(f"{len(rows):,} {name} took {done.seconds:.0f} s; the largest rounding error of a vector is {_error(done.store):.1e}")
     distributed.barrier()
     return Store.open(folder)
+
+
+def _siblings(parent: Path, encoder: Encoder, *, dtype: StoreDtype, but: Path) -> Iterator[Store]:
+    """Finished stores of pictures beside this one that the same trunk filled with the same settings, and whose vectors become the same when stored."""
+    exact = {"float32", dtype} - {"int8"}  # what int8 or float16 has rounded is no source for finer numbers, and int8 would be rounded twice
+    for file in sorted(parent.glob("pictures-*/store.json")):
+        if file.parent != but:
+            with contextlib.suppress(DataError):  # another version, damaged, or not finished
+                store = Store.open(file.parent)
+                if store.head.dtype in exact and store.head.encoder.identity() == encoder.identity():
+                    yield store
 
 
 def _error(store: Store) -> float:

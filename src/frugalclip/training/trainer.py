@@ -29,7 +29,7 @@ from frugalclip.data.sampling import sampling_weights
 from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.data.views import ViewConfig
-from frugalclip.models import Model, lend_trunks, trunk_tokenizer
+from frugalclip.models import Model, fill_codebooks, lend_trunks, trunk_tokenizer
 from frugalclip.teachers import Teacher, build_teachers
 from frugalclip.towers.borrowed import BorrowedTextConfig
 from frugalclip.towers.dual import DualEncoder
@@ -136,11 +136,13 @@ class Trainer:
         self.tokenizer = self._tokenizer()
         network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed)
         self.network = lend_trunks(network, device=self.device).to(self.device)
+        words = fill_codebooks(self.network)
         run_dims = recipe.run_dims(mask=self.tokenizer.mask, samples=len(self.training))
         objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch, **run_dims), seed=recipe.seed)
         needs = union_of_needs(objectives.values())
         data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
         self.model = Model(self.network, self.tokenizer, recipe.preprocess, training_data=data, device=self.device)
+        self.model.lexicon = words
         images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
         views = {name: view for name, view in recipe.views.items() if name in images}
         read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
