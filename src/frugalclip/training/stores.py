@@ -148,7 +148,7 @@ def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfi
         raise RecipeError(f"store.views is {config.views}, and the views {', '.join(views)} are made in {len(kinds)} ways; make them alike.")
     view = next(iter(views.values()))
     if view.size is not None:
-        raise RecipeError(f"store.views is {config.views}, and the views are {view.size} pixels wide; leave views.NAME.size out: the trunk has one size.")
+        raise RecipeError(f"store.views is {config.views}, and views.NAME.size is {view.size}; leave it out, since a trunk reads one size.")
     return view
 
 
@@ -190,8 +190,8 @@ def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder
 
 
 def _siblings(parent: Path, encoder: Encoder, *, dtype: StoreDtype, but: Path) -> Iterator[Store]:
-    """Finished stores of pictures beside this one that the same trunk filled with the same settings, and whose vectors become the same when stored."""
-    exact = {"float32", dtype} - {"int8"}  # what int8 or float16 has rounded is no source for finer numbers, and int8 would be rounded twice
+    """Finished stores of pictures beside this one, from the same trunk with the same settings, whose vectors would be stored as they are here."""
+    exact = {"float32", dtype} - {"int8"}  # rounded numbers are no source for finer ones, and int8 would be rounded twice
     for file in sorted(parent.glob("pictures-*/store.json")):
         if file.parent != but:
             with contextlib.suppress(DataError):  # another version, damaged, or not finished
