@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, require
@@ -63,7 +64,7 @@ def read_encoder(folder: Path, *, pool: Pool = "mean", context: int = 256) -> tu
     transformers.logging.set_verbosity_error()
     try:
         module = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder} cannot be read as an encoder ({str(error).splitlines()[0]}); give the folder of a text encoder.") from error
     finally:
         transformers.logging.set_verbosity(before)

@@ -1,0 +1,39 @@
+"""Random trunks in a second: a backbone of timm, and an encoder of transformers with a tokenizer of its own."""
+
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+WORDS = ["red", "green", "blue", "grey", "white", "black", "beside", "a", "the", "square", "above", "below"]
+TIMM_WIDTH, BERT_WIDTH = 96, 24
+
+
+def timm_source(folder: Path, *, name: str = "test_resnet", seed: int = 0, dtype: torch.dtype = torch.float32) -> str:
+    """`timm:NAME@FILE` with random weights, whose statistics of normalisation are random too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weights = timm.create_model(name, pretrained=False, num_classes=3).state_dict()
+        weights = {k: v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v for k, v in weights.items()}
+    file = folder / f"{name}-{seed}-{str(dtype).removeprefix('torch.')}.safetensors"
+    save_file({key: value.to(dtype).contiguous() if value.is_floating_point() else value for key, value in weights.items()}, file)
+    return f"timm:{name}@{file}"
+
+
+def bert_source(folder: Path, *, seed: int = 0, places: int = 20) -> str:
+    """`hf:DIR` with a random encoder of two layers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(special + WORDS)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(special)
+    backend.save(str(folder / "tokenizer.json"))
+    sizes = {"hidden_size": BERT_WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = BertModel(BertConfig(vocab_size=len(special) + len(WORDS), max_position_embeddings=places, initializer_range=0.3, **sizes))
+    model.eval().save_pretrained(folder)
+    return f"hf:{folder}"

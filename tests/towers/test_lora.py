@@ -1,0 +1,64 @@
+"""Low-rank additions: the start is the base, the merged map computes the same, and only the additions learn."""
+
+import pytest
+import torch
+from torch import nn
+
+from frugalclip.core.errors import RecipeError
+from frugalclip.towers.lora import LoraConfig, LoraLinear, add_lora, merge_lora
+
+X = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.ModuleDict({"inner": nn.Linear(8, 3, bias=False)})["inner"]).double()
+
+
+def with_lora(**settings: object) -> nn.Sequential:
+    made = network()
+    add_lora(made, LoraConfig.model_validate({"rank": 2, **settings}))
+    return made
+
+
+def test_the_start_equals_the_base():
+    assert torch.equal(with_lora()(X), network()(X))
+
+
+def test_the_addition_is_the_formula_of_the_paper():
+    made = with_lora(alpha=5.0)
+    first = made[0]
+    assert isinstance(first, LoraLinear)
+    nn.init.normal_(first.up)
+    expected = X @ (first.base.weight + 5.0 / 2 * first.up @ first.down).T + first.base.bias
+    torch.testing.assert_close(first(X), expected)
+
+
+def test_merging_equals_the_added_form_and_leaves_plain_maps():
+    made = with_lora()
+    for part in made:
+        if isinstance(part, LoraLinear):
+            nn.init.normal_(part.up)
+    before = made(X).detach()
+    merged = merge_lora(made)
+    torch.testing.assert_close(merged(X), before)
+    assert not torch.allclose(before, network()(X))
+    assert merged.state_dict().keys() == network().state_dict().keys()
+
+
+def test_targets_choose_by_name_and_a_second_call_finds_no_map_inside_an_addition():
+    made = network()
+    assert add_lora(made, LoraConfig(targets=("2",))) == ["2"]
+    assert isinstance(made[0], nn.Linear)
+    assert add_lora(made, LoraConfig()) == ["0"]
+    with pytest.raises(RecipeError, match=r"lora\.targets names 'q_proj', which matches no linear map; Known: 0, 2"):
+        add_lora(network(), LoraConfig(targets=("0", "q_proj")))
+
+
+def test_dropout_acts_on_the_addition_alone():
+    made = with_lora(dropout=0.9)
+    assert torch.equal(made.train()(X), network()(X))  # the additions are zero
+    nn.init.normal_(made[0].up)
+    assert not torch.equal(made(X), made(X))
+    made.eval()
+    assert torch.equal(made(X), made(X))
