@@ -26,6 +26,9 @@ towers and batch (`benchmarks/objectives.py`); a recipe without a figure has oth
 | A-CLIP | `attentive_mask` + `multiview` + `simclr` + `byol` | the same, with the repaired formulas; the crop around the views by its invariants |
 | ProtoCLIP | `contrastive` + `prototypes` | the same; clusterings as good as the library's |
 | FILIP, DeFILIP | `token_wise` | formula and invariants only: **experimental** |
+| FLAME | `facets` over a stored language model | authors' arrays; packed facets equal separate prompts on the real language model |
+| LexVLA | `lexical` | formulas and invariants, since no code was released: **experimental** |
+| LiT, `borrowed` | `contrastive` over frozen trunks | training from a store equals training with the trunk; the fit equals the solved regression |
 | MaskCLIP (self-distillation) | `masked_distillation` | no public code to compare with: **experimental** |
 
 Which of these help at a small budget is another question: see [results](results.md).

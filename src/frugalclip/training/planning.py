@@ -21,7 +21,7 @@ from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.objectives.base import Objective
 from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
-from frugalclip.towers.borrowed import Borrowed
+from frugalclip.towers.borrowed import Borrowed, BorrowedConfig
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
@@ -160,12 +160,19 @@ def _pass(recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, has_
     """One pass over a view, called `name`."""
     if source_view(view) in recipe.texts:
         tokens = _context(recipe)  # the most; captions are cut to the longest of their group
-        return Pass(name, "text", tokens, recipe.model.text.forward_gflops(tokens=tokens), has_gradient)
+        return Pass(name, "text", tokens, recipe.model.text.forward_gflops(tokens=tokens) - _stored_gflops(recipe, "text"), has_gradient)
     image, size = recipe.model.image, recipe.views[source_view(view)].size
     if size is not None and size != image.resolution:
         image = image.model_copy(update={"resolution": size})
     tokens = image.tokens - (image.grid[0] * image.grid[1] - kept[view] if view in kept else 0)
-    return Pass(name, "image", tokens, image.forward_gflops(tokens=tokens), has_gradient)
+    return Pass(name, "image", tokens, image.forward_gflops(tokens=tokens) - _stored_gflops(recipe, "image"), has_gradient)
+
+
+def _stored_gflops(recipe: Recipe, side: str) -> float:
+    """What a frozen trunk costs for one sample, and a step does not pay: it is read once, before training."""
+    config = recipe.model.image if side == "image" else recipe.model.text
+    is_stored = isinstance(config, BorrowedConfig) and config.is_frozen and (side == "text" or recipe.store.pictures)
+    return config.gflops if is_stored and isinstance(config, BorrowedConfig) else 0.0
 
 
 def _encoded_again(recipe: Recipe) -> float:

@@ -66,6 +66,39 @@ class Stores:
         return {"stored_pictures": pictures, "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted)}
 
 
+def remember_cached(model: Model) -> Model:
+    """Let a model that was loaded find what its frozen trunks said in earlier runs on this machine.
+
+    Args:
+        model: with or without borrowed towers.
+
+    Returns:
+        The model.
+    """
+    frozen = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
+    stores: dict[str, list[Store]] = {"image": [], "text": []}
+    for file in sorted((cache_folder() / "trunks").glob("*/store.json")) if frozen else []:
+        with contextlib.suppress(DataError):  # another version, damaged, or not finished
+            store = Store.open(file.parent)
+            side = store.head.kinds[0]
+            if side in frozen and _is_of(store.head.encoder, frozen[side], model):
+                stores[side].append(store)
+    if stores["image"]:
+        model.pictures = PictureMemory(stores["image"])
+    if stores["text"]:
+        model.texts = TextMemory(max(stores["text"], key=len))
+    return model
+
+
+def _is_of(encoder: Encoder, tower: Borrowed, model: Model) -> bool:
+    """Whether a store holds what this tower reads, first view as this model sees pictures."""
+    if encoder.model != tower.fingerprint or encoder.normalize or encoder.centring:
+        return False
+    if tower.side == "text":
+        return encoder.tokenizer == model.tokenizer.fingerprint()
+    return encoder.preprocess == model.preprocess.model_dump(mode="json") and encoder.settings.get("reads") == tower.config.head.reads
+
+
 class TrunkEncoder:
     """A borrowed tower as `embedding.Encodes`: what its trunk says, before any head of ours."""
 

@@ -25,6 +25,7 @@ from frugalclip.evaluation.suite import ENVIRONMENT
 from frugalclip.evaluation.suite_run import MEAN, evaluate_suite
 from frugalclip.models import Model, load
 from frugalclip.report.run import refresh_evaluations
+from frugalclip.training.stores import remember_cached
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _read(path: str | Path) -> tuple[Manifest, Ledger]:
 
 
 def _loaded(model: str | Path | Model) -> Model:
-    return load(model) if isinstance(model, (str, Path)) else model
+    return remember_cached(load(model)) if isinstance(model, (str, Path)) else model
 
 
 def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:

@@ -1,0 +1,66 @@
+"""Finding pictures by names in languages that nobody trained on: a frozen multilingual encoder under the fitted head, beside a trained English tower.
+
+Trained on English names and keywords of two drawing styles, judged on unseen concepts of the third without flags: recall of the right picture by its
+name in each language, among the pictures of the concepts that have a name in several languages. Needs `make frozen`. Writes results/languages.json.
+Run: FRUGALCLIP_PACKS=... python benchmarks/languages.py
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from statistics import fmean
+
+from _common import options
+
+from frugalclip.core.records import environment, write_json
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.sources import open_data
+from frugalclip.evaluation.protocol import evaluate_retrieval
+from frugalclip.verbs.train import train
+
+STYLES = ("noto", "openmoji", "twemoji")
+ARMS = {
+    "frozen multilingual": ("borrowed", "model.text.from=package:e5"),
+    "frozen English": ("borrowed", "model.text.from=package:minilm"),
+    "trained English": ("lit", "epochs=60"),
+}
+
+
+def judged(packs: str, style: str) -> tuple[Manifest, list[str]]:
+    """The rows that are judged, and the languages in which at least nine of ten of them have a name."""
+    rows = open_data(f"{packs}/emoji-{style}.tar").where("split=test,is_flag=false,languages!=1")
+    named = {language: sum(map(bool, rows.captions(language=language))) for language in rows.languages}
+    return rows, [language for language, number in named.items() if number >= 0.9 * len(rows)]
+
+
+def main() -> None:
+    """Train nine models and judge each in every language."""
+    chosen = options(__doc__ or "", "../languages")
+    packs = os.environ["FRUGALCLIP_PACKS"]
+    found: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
+    for style in STYLES:
+        rows, languages = judged(packs, style)
+        for arm, (recipe, change) in ARMS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                words = [
+                    f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar",
+                    f"data.where=split=train,style!={style}",
+                    "data.validation=none",
+                    change,
+                ]
+                model = train(recipe, [*data, change], out=Path(folder) / "run").model
+            for language in languages:
+                result = evaluate_retrieval(model, rows, language=language)
+                found[arm].setdefault(language, []).append(result["metrics"]["t2i_r1"])
+    means = {arm: {language: fmean(values) for language, values in by.items()} for arm, by in found.items()}
+    foreign = {arm: fmean(value for language, value in by.items() if language != "en") for arm, by in means.items()}
+    ratio = foreign["frozen multilingual"] / max(foreign["trained English"], 1e-9)
+    print(
+        {arm: f"{value:.1f} %" for arm, value in foreign.items()},
+        f"{ratio:.1f} times the trained English tower, {len(means['trained English'])} languages",
+    )
+    write_json(chosen.json, {"t2i_r1": means, "mean_without_english": foreign, "times_trained_english": ratio, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()
