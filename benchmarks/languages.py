@@ -42,12 +42,7 @@ def main() -> None:
         rows, languages = judged(packs, style)
         for arm, (recipe, change) in ARMS.items():
             with tempfile.TemporaryDirectory() as folder:
-                words = [
-                    f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar",
-                    f"data.where=split=train,style!={style}",
-                    "data.validation=none",
-                    change,
-                ]
+                data = [f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar", f"data.where=split=train,style!={style}", "data.validation=none"]
                 model = train(recipe, [*data, change], out=Path(folder) / "run").model
             for language in languages:
                 result = evaluate_retrieval(model, rows, language=language)
