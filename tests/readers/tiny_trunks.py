@@ -17,7 +17,7 @@ def timm_source(folder: Path, *, name: str = "test_resnet", seed: int = 0, dtype
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weights = timm.create_model(name, pretrained=False, num_classes=3).state_dict()
-        weights = {k: v + 0.1 * torch.rand_like(v) if v.is_floating_point() else v for k, v in weights.items()}
+        weights = {k: v + 0.1 * torch.rand_like(v) if v.is_floating_point() and v.ndim == 1 else v for k, v in weights.items()}
     file = folder / f"{name}-{seed}-{str(dtype).removeprefix('torch.')}.safetensors"
     save_file({key: value.to(dtype).contiguous() if value.is_floating_point() else value for key, value in weights.items()}, file)
     return f"timm:{name}@{file}"

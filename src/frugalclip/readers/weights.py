@@ -1,6 +1,5 @@
 """Tensors of a foreign file by name, without running anything that the file brings."""
 
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,12 +74,12 @@ def _pickled(file: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols, where the error that follows says enough
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{file} is damaged, or a pickle with more than tensors in it, which could run code and is not read; "
-            "copy it again, or save its state dict as safetensors where it comes from."
-        ) from error
-    except Exception as error:  # torch raises RuntimeError, EOFError, KeyError, ValueError, AttributeError, by the place of the damage
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, by the place of the damage
+        if type(error).__name__ == "UnpicklingError":  # its module is imported nowhere in this project
+            raise ModelError(
+                f"{file} is damaged, or a pickle with more than tensors in it, which could run code and is not read; "
+                "copy it again, or save its state dict as safetensors where it comes from."
+            ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if "TorchScript" in str(error):
             raise ModelError(

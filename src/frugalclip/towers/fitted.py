@@ -151,7 +151,8 @@ class Kernel(nn.Module):
             solved = torch.linalg.solve(left, right)
         device = self.mean.device
         self.anchors = anchors.to(device, self.mean.dtype)
-        self.weight = nn.Parameter(solved.to(device, self.mean.dtype), requires_grad=c.train)
+        solved = solved.to(device, self.mean.dtype).contiguous()  # LAPACK's columns would be added up in another order than loaded rows
+        self.weight = nn.Parameter(solved, requires_grad=c.train)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
