@@ -1,0 +1,372 @@
+"""Runs on borrowed trunks: a store stands for the trunk at every step, is computed once, and the checkpoint carries the head and the trunk's name."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import frugalclip
+from frugalclip.core.errors import DataError, ModelError, RecipeError
+from frugalclip.core.records import RunDirectory
+from frugalclip.data.ledger import read_ledger
+from frugalclip.data.sources import open_data
+from frugalclip.data.store import Store
+from frugalclip.data.views import Preprocess, ViewConfig
+from frugalclip.embedding import Embedded, embed_manifest
+from frugalclip.towers.fitted import KernelConfig
+from frugalclip.training import stores
+from frugalclip.training.recipe import validate_recipe
+from frugalclip.training.stores import TrunkEncoder, _Views
+from frugalclip.training.trainer import Silent, Trainer, train_run
+
+from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source
+
+HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+FITTED = {"model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "trunks"
+
+
+@pytest.fixture(scope="module")
+def trunks(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("trunks")
+    return timm_source(folder), bert_source(folder / "bert")
+
+
+def pairs(folder: Path, *, rows: int = 24, broken: tuple[int, ...] = (), prefix: str = "") -> Path:
+    """Pictures of 32 x 32, which no view has to resample, with one of two captions each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for row in range(rows):
+        noise = np.random.default_rng(row).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{prefix}{row:02}.png")
+        if row in broken:
+            (folder / f"{prefix}{row:02}.png").write_bytes(b"no picture")
+        colours = ["red", "green", "blue", "grey"]
+        captions = [f"{colours[row % 4]} above {colours[row // 4 % 4]}", f"a {colours[row % 4]} square"]
+        lines.append(json.dumps({"id": f"{prefix}{row}", "image": f"{prefix}{row:02}.png", "captions": captions}))
+    (folder / "pairs.jsonl").write_text("\n".join(lines))
+    return folder / "pairs.jsonl"
+
+
+def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        result[key] = merged(result[key], value) if isinstance(value, Mapping) and isinstance(result.get(key), dict) else value
+    return result
+
+
+def recipe_of(data: Path, trunks: tuple[str, str], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    image = {"kind": "borrowed", "from": trunks[0], "width": TIMM_WIDTH, "resolution": 32}
+    text = {"kind": "borrowed", "from": trunks[1], "width": BERT_WIDTH, "options": {"context": 12}}
+    content: dict[str, Any] = {
+        "data": {"path": str(data), "validation": "none"},
+        "model": {"image": image, "text": text, "dim": 8},
+        "preprocess": HALF,
+        "views": {"main": "none"},
+        "texts": {"caption": {}},
+        "objectives": {"contrastive": {"positives": "caption"}},
+        "store": {"dtype": "float32"},
+        "batch": 8,
+        "steps": 5,
+        "precision": "fp32",
+        "evaluation": {"points": 1},
+        "optimizer": {"lr": 3e-3},
+    }
+    for change in changes:
+        content = merged(content, change)
+    return content
+
+
+def go(out: Path, content: dict[str, Any], **options: Any) -> RunDirectory:
+    run = RunDirectory(out)
+    train_run(validate_recipe(content), open_data(content["data"]["path"]), run, **options)
+    return run
+
+
+def trainer(out: Path, content: dict[str, Any], **options: Any) -> Trainer:
+    return Trainer(validate_recipe(content), open_data(content["data"]["path"]), RunDirectory(out), **options)
+
+
+def saved(run: RunDirectory, name: str = "model") -> dict[str, Tensor]:
+    return load_file(run.last_checkpoint() / f"{name}.safetensors")
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Embedded]:
+    """What every embedding took, in chunks of 8 rows."""
+    done: list[Embedded] = []
+
+    def embed(*arguments: Any, **options: Any) -> Embedded:
+        done.append(embed_manifest(*arguments, **options | {"chunk_rows": 8}))
+        return done[-1]
+
+    monkeypatch.setattr(stores, "embed_manifest", embed)
+    return done
+
+
+def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(tmp_path: Path, trunks: tuple[str, str]):
+    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), trunks))
+    assert {name.rpartition("head.")[0] for name in own.network.state_dict()} == {"image.", "text.", ""}
+    towers = own.network.borrowed()
+    in_optimiser = {id(p) for group in own.optimizer.param_groups for p in group["params"]}
+    assert in_optimiser and not in_optimiser & {id(p) for tower in towers.values() for p in tower.lent.parameters()}
+    run = go(tmp_path / "run", recipe_of(tmp_path / "data" / "pairs.jsonl", trunks))
+    assert saved(run).keys() == own.network.state_dict().keys()
+    assert all("head" in name or "log_scale" in name for name in saved(run, "optimizer"))
+    content = json.loads((run.last_checkpoint() / "model.json").read_text())
+    assert content["architecture"]["trunks"] == {side: tower.fingerprint for side, tower in towers.items()}
+
+
+def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(tmp_path: Path, trunks: tuple[str, str]):
+    content = recipe_of(pairs(tmp_path / "data"), trunks)
+    stored, live = go(tmp_path / "stored", content), go(tmp_path / "live", merged(content, {"store": {"pictures": False}}))
+    one, two = saved(stored), saved(live)
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=2e-5, rtol=1e-4)
+    losses = [[row["loss"] for row in run.rows()] for run in (stored, live)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    parts = go(tmp_path / "parts", merged(content, {"micro_batch": 4}))
+    for name, value in saved(parts).items():
+        torch.testing.assert_close(value, one[name], atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [{}, FITTED])
+def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(tmp_path: Path, trunks: tuple[str, str], heads: dict[str, Any], cache: Path):
+    data = pairs(tmp_path / "data")
+    result = train_run(validate_recipe(recipe_of(data, trunks, heads)), open_data(data), RunDirectory(tmp_path / "run"))
+    manifest, texts = open_data(data), ["red above blue", "a white square beside a square"]
+    before = result.model.image_features(manifest).features, result.model.encode_text(texts)
+    assert result.model.pictures is not None and result.model.texts.unknown(texts) == []
+    shutil.rmtree(cache)
+    loaded = frugalclip.load(tmp_path / "run")
+    assert loaded.fingerprint == result.model.fingerprint
+    torch.testing.assert_close(loaded.image_features(manifest).features, before[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loaded.encode_text(texts), before[1], atol=1e-5, rtol=1e-4)
+    picture = Image.open(tmp_path / "data" / "03.png")
+    torch.testing.assert_close(loaded.encode_image(picture), before[0][3:4], atol=1e-5, rtol=1e-4)
+    said = loaded.network.borrowed()["image"].say(loaded.preprocess(picture)).pooled
+    torch.testing.assert_close(loaded.encode_image(said), before[0][3:4], atol=1e-5, rtol=1e-4)
+
+
+def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tmp_path: Path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    own = timm_source(folder), bert_source(folder / "bert")
+    content = recipe_of(pairs(tmp_path / "data"), own)
+    run = go(tmp_path / "run", content)
+    Path(timm_source(tmp_path, seed=1).partition("@")[2]).replace(own[0].partition("@")[2])
+    with pytest.raises(
+        ModelError, match=r"is not the trunk that this model's image head was trained on .* or train the head again"
+    ):
+        frugalclip.load(tmp_path / "run").encode_image(Image.new("RGB", (32, 32)))
+    with pytest.raises(ModelError, match=r"was trained on image trunk \w+, and timm:test_resnet@.* restore its files, or train anew"):
+        go(run.path, merged(content, {"steps": 9}), resume=True)
+
+
+def test_a_second_run_computes_no_chunk_again(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]):
+    content = recipe_of(pairs(tmp_path / "data"), trunks)
+    trainer(tmp_path / "a", content)
+    assert [(done.computed, done.reused) for done in written] == [(3, 0), (3, 0)]  # 24 pictures and 20 texts
+    trainer(tmp_path / "b", merged(content, {"batch": 4, "seed": 7, "optimizer": {"lr": 1.0}}))
+    assert [(done.computed, done.reused) for done in written[2:]] == [(0, 3), (0, 3)]
+    trainer(tmp_path / "c", merged(content, {"model": {"image": {"head": {"hidden": 5}}}, "texts": {"caption": {"pick": "first"}}}))
+    assert [(done.computed, done.reused) for done in written[4:]] == [(0, 3), (0, 3)]
+
+
+def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(
+    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], monkeypatch: pytest.MonkeyPatch
+):
+    def files(folder: Path) -> dict[str, bytes]:
+        return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+    data, encode, calls = pairs(tmp_path / "data"), TrunkEncoder.encode_image, []
+
+    def stopping(self: TrunkEncoder, images: Tensor, *, normalize: bool = True) -> Tensor:
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode(self, images, normalize=normalize)
+
+    monkeypatch.setattr(TrunkEncoder, "encode_image", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "a", recipe_of(data, trunks, {"store": {"path": str(tmp_path / "cut")}}))
+    with pytest.raises(DataError, match="is not finished"):
+        Store.open(tmp_path / "cut" / "pictures")
+    trainer(tmp_path / "a", recipe_of(data, trunks, {"store": {"path": str(tmp_path / "cut")}}))
+    assert (written[0].computed, written[0].reused) == (1, 2) and calls == [8, 8, 8, 8]
+    trainer(tmp_path / "a", recipe_of(data, trunks, {"store": {"path": str(tmp_path / "whole")}}))
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+def test_other_views_and_other_preprocessing_have_their_own_store(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], cache: Path):
+    content = recipe_of(pairs(tmp_path / "data"), trunks)
+    own: list[Mapping[str, Any]] = [{}, {"store": {"views": 3}}, {"store": {"views": 3}, "views": {"main": {"flip": 0.5}}}]
+    own += [{"preprocess": {"resize": "squash"}}, {"store": {"dtype": "float16"}}]
+    for change in own:
+        trainer(tmp_path / "unused", merged(content, change))
+    assert len(list(cache.glob("pictures-*"))) == 5 and len(list(cache.glob("texts-*"))) == 2  # texts differ in their type alone
+    assert len({done.store.path for done in written[::2]}) == 5
+    fixed = merged(content, {"store": {"path": str(tmp_path / "fixed")}})
+    trainer(tmp_path / "unused", fixed)
+    with pytest.raises(DataError, match=r"settings\.views.* give another folder"):
+        trainer(tmp_path / "unused", merged(fixed, {"store": {"views": 2}}))
+
+
+def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_as_exact(
+    tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    calls, encode = [], TrunkEncoder.encode_image
+    monkeypatch.setattr(TrunkEncoder, "encode_image", lambda self, images, **options: calls.append(len(images)) or encode(self, images, **options))
+    first, larger = pairs(tmp_path / "a"), pairs(tmp_path / "b", rows=30, prefix="other-")
+    trainer(tmp_path / "unused", recipe_of(first, trunks, {"store": {"dtype": "float16"}}))
+    calls.clear()
+    exact = trainer(tmp_path / "unused", recipe_of(larger, trunks))
+    assert sum(calls) == 30  # what was rounded is no source of float32
+    calls.clear()
+    rounded = trainer(tmp_path / "unused", recipe_of(larger, trunks, {"store": {"dtype": "float16"}}))
+    assert sum(calls) == 0
+    a, b = (one.loader.stored.views(np.arange(30)) for one in (exact, rounded))
+    torch.testing.assert_close(a.half().float(), b, atol=1e-3, rtol=1e-3)
+    assert torch.equal(a[24:].half().float(), b[24:])
+    calls.clear()
+    found = exact.model.image_features(open_data(first)).features  # by their bytes
+    assert len(found) == 24 and exact.model.pictures.find((tmp_path / "a" / "05.png").read_bytes()) is not None
+
+
+def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, trunks: tuple[str, str]):
+    content = recipe_of(pairs(tmp_path / "data", broken=(2, 17)), trunks, {"data": {"max_bad": 0.2}})
+    run = go(tmp_path / "run", content)
+    dropped = {row["id"]: row["reason"] for row in read_ledger(run.ledger).to_pylist() if row["reason"]}
+    assert dropped == {"2": "not-an-image", "17": "not-an-image"}
+
+
+def test_the_first_view_is_that_of_evaluation_and_the_others_depend_on_the_id_alone():
+    preprocess, config = Preprocess(size=24), ViewConfig(crop_scale=(0.3, 0.6), flip=0.5)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    made = _Views(preprocess, config, number=4)
+    views = made(picture, "a")
+    assert views.shape == (4, 3, 24, 24) and torch.equal(views[:1], preprocess(picture))
+    assert torch.equal(made(picture, "a"), views) and torch.equal(_Views(preprocess, config, number=6)(picture, "a")[:4], views)
+    others = made(picture, "b")
+    assert torch.equal(others[0], views[0])
+    different = [others[1:], views[[2, 3, 1]]]
+    assert all(not torch.equal(views[1 + i], one[i]) for one in different for i in range(3))
+    smooth = picture.resize((6, 4)).resize((60, 40))
+    plain = _Views(preprocess, ViewConfig.model_validate("none"), number=2)(smooth, "a")
+    assert float((plain[1] - plain[0]).abs().mean()) < 0.02  # cut as evaluation cuts, by another path
+
+
+def test_several_views_are_drawn_in_training_and_evaluation_sees_the_first(tmp_path: Path, trunks: tuple[str, str]):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, {"store": {"views": 3}, "views": {"main": {"crop_scale": [0.3, 0.6]}}})
+    own = trainer(tmp_path / "unused", content)
+    single = trainer(tmp_path / "unused", recipe_of(tmp_path / "data" / "pairs.jsonl", trunks))
+    every, first = own.loader.stored.views(np.arange(24)).view(24, 3, -1), single.loader.stored.views(np.arange(24))
+    torch.testing.assert_close(every[:, 0], first, atol=1e-5, rtol=1e-4)
+    assert float((every[:, 1] - first).abs().mean()) > 1e-3
+    places = [own.model.pictures.find((tmp_path / "data" / f"{row:02}.png").read_bytes()) for row in range(24)]
+    assert torch.equal(own.model.pictures.vectors(places), every[:, 0])
+
+
+class Killed(Silent):
+    """Stops a run in the middle of a step's record."""
+
+    def row(self, row: dict[str, Any]) -> None:
+        if row["step"] == 3:
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("change", [FITTED, {"model": {"image": {"lora": {"rank": 2, "targets": ["*fc1", "*fc2"]}}}}])
+def test_resuming_equals_not_having_stopped(tmp_path: Path, trunks: tuple[str, str], change: dict[str, Any]):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, change, {"steps": 6, "evaluation": {"points": 3}})
+    if change is not FITTED:
+        vit = timm_source(tmp_path, name="test_vit")
+        content = merged(content, {"model": {"image": {"from": vit, "width": 64, "resolution": 160}}})
+    whole = go(tmp_path / "whole", content)
+    with pytest.raises(RuntimeError, match="killed"):
+        go(tmp_path / "cut", content, listener=Killed())
+    cut = go(tmp_path / "cut", content, resume=True)
+    for name in ("model", "optimizer"):
+        one, two = saved(whole, name), saved(cut, name)
+        assert one.keys() == two.keys() and one
+        assert not [key for key in one if not torch.equal(one[key], two[key])]
+    assert [row["loss"] for row in whole.rows()] == [row["loss"] for row in cut.rows()]
+    moved = [name for name in saved(whole, "optimizer") if name.endswith("exp_avg")]
+    assert any("text.head.weight" in name for name in moved) if change is FITTED else any(".down" in name for name in moved)
+
+
+def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, trunks: tuple[str, str]):
+    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), trunks, FITTED))
+    assert own.notes[-2:] == ["the image head is fitted to 24 pictures", "the text head is fitted to 20 texts"]
+    with torch.no_grad():
+        images = own.network.image(own.loader.stored.mean(np.arange(24))).embedding  # (24, 8)
+    torch.testing.assert_close(images.mean(0), torch.zeros(8), atol=1e-5, rtol=0)
+    captions = own.training.captions()
+    texts = sorted({text for row in captions for text in row})
+    drawn = torch.tensor([[0.5 * row.count(text) for row in captions] for text in texts])  # (texts, 24) times an epoch
+    expected = KernelConfig(kind="kernel").build(width=BERT_WIDTH, dim=8)
+    said = own.network.borrowed()["text"].say(own.tokenizer.encode(texts)).pooled
+    expected.fit(said, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
+    torch.testing.assert_close(own.model.encode_text(texts, normalize=False), expected(said), atol=1e-4, rtol=1e-3)
+
+
+def test_a_run_of_our_own_is_a_trunk(tmp_path: Path, trunks: tuple[str, str], small_recipe: dict[str, Any], squares: Path):
+    go(tmp_path / "base", small_recipe | {"data": {"path": str(squares)}, "steps": 2, "evaluation": {"points": 1}})
+    base, source = frugalclip.load(tmp_path / "base"), str(tmp_path / "base")
+    image, text = {"kind": "borrowed", "from": source, "width": 32, "resolution": 16}, {"kind": "borrowed", "from": source, "width": 32}
+    content = small_recipe | {"data": {"path": str(squares)}, "model": {"image": image, "text": text, "dim": 8}, "store": {"dtype": "float32"}}
+    run = go(tmp_path / "run", content)
+    loaded = frugalclip.load(tmp_path / "run")
+    assert loaded.tokenizer.fingerprint() == base.tokenizer.fingerprint()
+    picture, words = Image.new("RGB", (20, 20), "red"), ["red beside blue"]
+    with torch.no_grad():
+        pooled = base.network.image(base.preprocess(picture)).pooled
+        expected = loaded.network.image.head(pooled), loaded.network.text.head(base.network.text(base.tokenizer.encode(words)).pooled)
+    torch.testing.assert_close(loaded.encode_image(picture, normalize=False), expected[0])
+    torch.testing.assert_close(loaded.encode_text(words, normalize=False), expected[1])
+    content = json.loads((run.last_checkpoint() / "model.json").read_text())
+    assert content["architecture"]["trunks"] == dict.fromkeys(
+        ("image", "text"), base.fingerprint
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}}, r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std="),
+        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "store": {"pictures": False}}, r"set preprocess\.mean="),
+        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "model": {"image": {"tune": "all"}}}, r"set preprocess\.mean="),
+        ({"model": {"image": {"width": 97}}}, r"gives vectors of 96; set model\.image\.width=96"),
+        ({"model": {"text": {"width": 7}}}, r"gives vectors of 24; set model\.text\.width=24"),
+        ({"objectives": {"masked_text": {"weight": 1}}}, "masked_text masks words, and a frozen text trunk says something of whole texts only"),
+        ({**FITTED, "store": {"pictures": False}}, r"needs a frozen image trunk whose pictures are stored; set store\.pictures=true"),
+        (merged(FITTED, {"model": {"text": {"tune": "all"}}}), r"leave model\.text\.tune and model\.text\.lora out"),
+        ({"store": {"views": 2}, "views": {"main": {"size": 16}}}, r"views\.NAME\.size is 16; leave it out"),
+        ({"model": {"image": {"tune": ["*layer4.wieght"]}}}, r"tune names '\*layer4\.wieght', which matches no parameter"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_settings_to_write(
+    tmp_path: Path, trunks: tuple[str, str], change: dict[str, Any], message: str, recwarn: Any
+):
+    with pytest.raises(RecipeError, match=message):
+        go(tmp_path / "run", recipe_of(pairs(tmp_path / "data", rows=8), trunks, change))
+
+
+def test_a_plan_of_borrowed_trunks_needs_none_of_their_libraries(monkeypatch: pytest.MonkeyPatch):
+    for name in ("timm", "transformers"):
+        monkeypatch.setitem(__import__("sys").modules, name, None)
+    planned = frugalclip.plan("borrowed")
+    assert {one.tower for one in planned.passes} == {"image", "text"} and planned.parameters["all"] >= 1
