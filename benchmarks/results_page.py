@@ -14,6 +14,10 @@ ARMS = {
     "siglip": "our SigLIP: same towers, pixels, batch",
     "default": "default recipe `clip-small`: convolutions, bag of words, keywords",
 }
+BORROWED = {
+    "borrowed": "recipe `borrowed`: fitted heads on frozen trunks",
+    "borrowed_heads": "the same trunks, heads trained by contrast",
+}
 HEAD = """# Results
 
 Written by `python benchmarks/results_page.py` from the records in `results/`, which the commands below make. Percent; 95 % intervals over runs and
@@ -50,6 +54,43 @@ def emoji(found: dict[str, Any]) -> list[str]:
         lines += floors(figures, kind)
     lines += ["", *(f"- `{name}`: {figure['description']}" for name, figure in figures.items() if figure.get("description"))]
     return [*lines, "", *costs(found)]
+
+
+def borrowed(found: dict[str, Any]) -> list[str]:
+    """What frozen trunks are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
+    figures = found["figures"]
+    lines = [
+        "## Emoji: borrowed trunks",
+        "",
+        f"`python benchmarks/borrowed.py`: the same rows, {found['seeds']} seeds, EfficientNet-Lite0 of ImageNet and MiniLM, frozen. The figures "
+        "stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only vary the scale.",
+        "",
+        "| arm | " + " | ".join(figures) + " |",
+        "|---|" + "---|" * len(figures),
+    ]
+    for arm, words in BORROWED.items():
+        lines.append(f"| {words} | " + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values()) + " |")
+    lines += [row.removesuffix(" | – | – | – |") + " |" for kind in ("chance", "floors") for row in floors(figures, kind)]
+    return [*lines, "", found["answer"], ""]
+
+
+def languages(found: dict[str, Any]) -> list[str]:
+    """Names in languages that were not trained on."""
+    by = found["t2i_r1"]
+    codes = sorted(next(iter(by.values())))
+    lines = [
+        "## Emoji: languages nobody trained on",
+        "",
+        "`python benchmarks/languages.py`: recall of the right picture by its name (percent, mean of three rotations, unseen concepts in an unseen "
+        "style), trained on English. "
+        f"Mean without English over {len(codes) - ('en' in codes)} languages: "
+        + ", ".join(f"{arm} {value:.1f}" for arm, value in found["mean_without_english"].items())
+        + f"; the multilingual encoder finds {found['times_trained_english']:.1f} times what the trained English tower finds.",
+        "",
+        "| text tower | " + " | ".join(codes) + " |",
+        "|---|" + "---|" * len(codes),
+    ]
+    return [*lines, *(f"| {arm} | " + " | ".join(f"{values[code]:.0f}" for code in codes) + " |" for arm, values in by.items()), ""]
 
 
 def floors(figures: dict[str, Any], kind: str) -> list[str]:
@@ -116,7 +157,7 @@ def same(found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Write the page."""
-    parts = {"emoji.json": emoji, "tuning.json": tuning, "benchmarks/same-recipe.json": same}
+    parts = {"emoji.json": emoji, "borrowed.json": borrowed, "languages.json": languages, "tuning.json": tuning, "benchmarks/same-recipe.json": same}
     lines = [HEAD]
     for name, write in parts.items():
         if (RESULTS / name).is_file():

@@ -74,7 +74,7 @@ def _pickled(file: Path) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols, where the error that follows says enough
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, by the place of the damage
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError and others, by the place of the damage
         if type(error).__name__ == "UnpicklingError":  # its module is imported nowhere in this project
             raise ModelError(
                 f"{file} is damaged, or a pickle with more than tensors in it, which could run code and is not read; "
