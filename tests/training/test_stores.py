@@ -169,9 +169,7 @@ def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tm
     content = recipe_of(pairs(tmp_path / "data"), own)
     run = go(tmp_path / "run", content)
     Path(timm_source(tmp_path, seed=1).partition("@")[2]).replace(own[0].partition("@")[2])
-    with pytest.raises(
-        ModelError, match=r"is not the trunk that this model's image head was trained on .* or train the head again"
-    ):
+    with pytest.raises(ModelError, match=r"is not the trunk that this model's image head was trained on .* or train the head again"):
         frugalclip.load(tmp_path / "run").encode_image(Image.new("RGB", (32, 32)))
     with pytest.raises(ModelError, match=r"was trained on image trunk \w+, and timm:test_resnet@.* restore its files, or train anew"):
         go(run.path, merged(content, {"steps": 9}), resume=True)
@@ -338,9 +336,7 @@ def test_a_run_of_our_own_is_a_trunk(tmp_path: Path, trunks: tuple[str, str], sm
     torch.testing.assert_close(loaded.encode_image(picture, normalize=False), expected[0])
     torch.testing.assert_close(loaded.encode_text(words, normalize=False), expected[1])
     content = json.loads((run.last_checkpoint() / "model.json").read_text())
-    assert content["architecture"]["trunks"] == dict.fromkeys(
-        ("image", "text"), base.fingerprint
-    )
+    assert content["architecture"]["trunks"] == dict.fromkeys(("image", "text"), base.fingerprint)
 
 
 @pytest.mark.parametrize(
