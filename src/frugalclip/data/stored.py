@@ -44,7 +44,7 @@ class StoredPictures:
         return [(int(row), causes.get(manifest.ids[row], "unreadable")) for row in np.flatnonzero(self.counts == 0)]
 
     def views(self, rows: np.ndarray) -> Tensor:
-        """(views of these rows, width) float32, end to end."""
+        """(views, width) float32: all views of these rows, end to end."""
         return torch.from_numpy(self.store.ragged("image", self.rows[rows]).values)
 
     def mean(self, rows: np.ndarray) -> Tensor:
@@ -158,11 +158,11 @@ class TextMemory:
         return [text for text in texts if text not in self._rows and text not in self._said]
 
     def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
-        """Keep what was said: (texts, [facets,] width)."""
+        """Keep what was said, (texts, width) or (texts, facets, width)."""
         self._said.update(zip(texts, vectors, strict=True))
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """(texts, [facets,] width) float32 of texts none of which is unknown."""
+        """(texts, width) or (texts, facets, width) float32 of texts none of which is unknown."""
         stored = [text for text in texts if text in self._rows]
         found = {text: self._said[text] for text in texts if text in self._said}
         if self.store is not None and stored:

@@ -143,7 +143,7 @@ class TextViews:
         return self._stored is not None
 
     def said(self, texts: np.ndarray) -> Tensor:
-        """(texts, [facets,] width) what the frozen trunk said of numbered texts."""
+        """(texts, width) or (texts, facets, width): what the frozen trunk said of numbered texts."""
         assert self._stored is not None, "only where a store stands in for token ids"
         return self._stored.vectors(texts)
 

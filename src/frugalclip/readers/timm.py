@@ -36,7 +36,7 @@ class TimmTrunk(Trunk):
         self.width = int(getattr(module, "head_hidden_size", module.num_features)) + (sum(_stage_widths(module)) if stages else 0)  # pyright: ignore
 
     def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> Said:
-        """Read pictures (batch, 3, height, width of the picture), normalised as the weights want it."""
+        """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
         module: Any = self.module
         inputs = inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
         if self.stages:

@@ -275,7 +275,7 @@ class Borrowed(nn.Module):
         Args:
             inputs: what the trunk reads, or what it said before: (batch, width), (batch, facets, width) or, for a head that reads tokens,
                 (batch, patches, width).
-            keep: not possible here.
+            keep: (batch, kept) patches to read; not possible here.
             with_tokens: also return what the trunk says of each patch.
             with_attention: not possible here.
             gates: not used: there is nothing to close.
@@ -300,7 +300,7 @@ class Borrowed(nn.Module):
         return Encoded(said.tokens if with_tokens else None, said.pooled, embedding)
 
     def say(self, inputs: Tensor | Tokens | Strings, *, with_tokens: bool = False) -> Said:
-        """What the trunk says, in float32; a frozen one in the same numbers whatever the precision of the step."""
+        """What the trunk says, (batch, width), in float32; a frozen one in the same numbers whatever the precision of the step."""
         trunk = self.lent
         if not self.config.is_frozen:
             return trunk(inputs, with_tokens=with_tokens)
