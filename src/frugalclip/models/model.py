@@ -1,15 +1,9 @@
-"""Models as users hold them: pictures and texts in, unit vectors out.
-
-`load` reads a run directory or a checkpoint of this project, or a foreign model through a reader. A checkpoint carries its architecture,
-tokenizer and preprocessing, so nothing has to be said twice and nothing can silently disagree with the weights.
-"""
+"""The model of a user: `Model`, and `load`, which reads one."""
 
 import contextlib
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
@@ -30,10 +24,9 @@ from frugalclip.data.stored import PictureMemory, TextMemory
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.functional import unit
-from frugalclip.language_model import FrozenLanguageModel, Lexicon
-from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
+from frugalclip.language_model import Lexicon
+from frugalclip.models.pictures import prepared_images
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.lexical import LexicalHead
 
 FORMAT = 1
 LEXICON = "lexicon.json"
@@ -271,6 +264,7 @@ class Model:
         content = read_json(folder / "model.json")
         if content.get("format") != FORMAT:
             raise ModelError(f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip.")
+        from frugalclip.models.trunks import lend_trunks  # trunks may be models themselves
         from frugalclip.readers.tokens import read_tokenizer  # tokenizers of imported models are the readers' own
 
         tokenizer = read_tokenizer(folder)
@@ -309,170 +303,6 @@ class Model:
         if not listed:
             return torch.zeros(0, 3, self.preprocess.size, self.preprocess.size)
         return self.preprocess(listed)
-
-
-def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
-    """Tell the borrowed towers of a network where to get their trunks; those that are tuned are fetched at once.
-
-    Args:
-        network: with any towers.
-        device: where a language model computes.
-
-    Returns:
-        The network.
-    """
-    for side, tower in network.borrowed().items():
-        c = tower.config
-        image, text = functools.partial(_image_trunk, c.source, c.options), functools.partial(_text_trunk, c.source, c.options, device)
-        tower.lend(image if side == "image" else text)
-    return network
-
-
-def fill_codebooks(network: DualEncoder) -> Lexicon | None:
-    """Give lexical heads the words they start from: a word's vector is the mean of the rows of the tokens that write it.
-
-    Args:
-        network: before training; a checkpoint has its words already.
-
-    Returns:
-        The words, in the order of the embedding, or None where no head is lexical.
-
-    Raises:
-        ModelError: where model.dim is not the number of words.
-    """
-    heads = {side: tower for side, tower in network.borrowed().items() if isinstance(tower.config.head, LexicalConfig)}
-    words: Lexicon | None = None
-    for tower in heads.values():
-        assert isinstance(tower.config.head, LexicalConfig) and isinstance(tower.head, LexicalHead)
-        codebook, words = _word_vectors(tower.config.head.codebook)
-        if tuple(codebook.shape) != tuple(tower.head.codebook.shape):
-            found, wide = codebook.shape
-            raise ModelError(f"{tower.config.head.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}.")
-        tower.head.codebook.data.copy_(codebook)
-    return words
-
-
-@functools.lru_cache(maxsize=1)
-def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
-    from frugalclip.readers.trunks import place_of
-
-    model = FrozenLanguageModel.read(place_of(source))
-    lexicon, rows = model.lexicon(), model.output_embedding()
-    of_token = torch.as_tensor(lexicon.of_token)
-    is_word = of_token >= 0
-    sums = torch.zeros(len(lexicon), rows.shape[1]).index_add_(0, of_token[is_word], rows[is_word])
-    return sums / torch.bincount(of_token[is_word], minlength=len(lexicon))[:, None], lexicon
-
-
-def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
-    from frugalclip.readers.trunks import SOURCES, image_trunk
-
-    return image_trunk(source, options)[0] if source.startswith(SOURCES) and not _is_dual(source) else OwnTrunk(load(source), side="image")
-
-
-def _text_trunk(source: str, options: Mapping[str, Any], device: str | torch.device) -> Trunk:
-    from frugalclip.readers.trunks import SOURCES, text_trunk
-
-    return text_trunk(source, options, device=device) if _is_text_source(source, SOURCES) else OwnTrunk(load(source), side="text")
-
-
-def _is_text_source(source: str, schemes: tuple[str, ...]) -> bool:
-    return (source.startswith(schemes) or source.endswith(".gguf")) and not _is_dual(source)
-
-
-def _is_dual(source: str) -> bool:
-    """Whether a Hugging Face folder holds a model with two towers, which `load` reads."""
-    config = Path(source.removeprefix("hf:")) / "config.json"
-    return source.startswith("hf:") and config.is_file() and "vision_config" in read_json(config)
-
-
-def trunk_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in front of a borrowed text trunk."""
-    from frugalclip.readers.trunks import SOURCES, text_tokenizer
-
-    return text_tokenizer(source, options) if _is_text_source(source, SOURCES) else load(source).tokenizer
-
-
-def trunk_preprocess(source: str, options: Mapping[str, Any]) -> Preprocess:
-    """How pictures enter a borrowed image trunk."""
-    from frugalclip.readers.trunks import SOURCES, image_trunk
-
-    return image_trunk(source, options)[1] if source.startswith(SOURCES) and not _is_dual(source) else load(source).preprocess
-
-
-class OwnTrunk(Trunk):
-    """A tower of a model that `load` reads, without its projection."""
-
-    def __init__(self, model: "Model", *, side: Literal["image", "text"]) -> None:
-        super().__init__()
-        self.tower: nn.Module = model.network.image if side == "image" else model.network.text
-        config = model.network.config
-        self.width = config.image.width if side == "image" else config.text.width or config.dim
-        self.fingerprint = model.fingerprint
-
-    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
-        """Read what the tower reads."""
-        encoded = self.tower(inputs, with_tokens=with_tokens)
-        return Said(encoded.pooled, encoded.tokens)
-
-
-def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Batches of (rows, pictures) of a data set; rows that do not decode are appended to `faults` with their cause."""
-    reader = ImageReader(manifest)
-    rows: list[int] = []
-    images: list[Image.Image] = []
-    for row in range(len(manifest)):
-        try:
-            images.append(reader.image(row))
-            rows.append(row)
-        except BadImage as error:
-            faults.append((row, error.cause))
-        if len(rows) == batch:
-            yield rows, images
-            rows, images = [], []
-    if rows:
-        yield rows, images
-
-
-def prepared_images(
-    manifest: Manifest, prepare: Callable[[Image.Image], Tensor], *, batch: int, faults: list[tuple[int, str]], workers: int = 2
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of (rows, pixels) ready for a tower; a picture leaves memory as soon as it is prepared, and the next batch is on its way.
-
-    Args:
-        manifest: the data set.
-        prepare: a picture to (1, 3, height, width), such as a model's preprocessing.
-        batch: pictures of a batch.
-        faults: rows that do not decode are appended, with their cause.
-        workers: threads that decode.
-
-    Yields:
-        (batch,) rows and (batch, 3, height, width) pixels.
-    """
-    reader = ImageReader(manifest)
-
-    def one(row: int) -> Tensor | str:
-        try:
-            return prepare(reader.image(row))
-        except BadImage as error:
-            return error.cause
-
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        ahead: list[tuple[int, list[Future[Tensor | str]]]] = []
-        for start in range(0, len(manifest), batch):
-            ahead.append((start, [pool.submit(one, row) for row in range(start, min(start + batch, len(manifest)))]))
-            if len(ahead) > 1:
-                yield from _collected(*ahead.pop(0), faults=faults)
-        for start, futures in ahead:
-            yield from _collected(start, futures, faults=faults)
-
-
-def _collected(start: int, futures: Sequence[Future[Tensor | str]], *, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], Tensor]]:
-    done = [(start + i, future.result()) for i, future in enumerate(futures)]
-    faults += [(row, found) for row, found in done if isinstance(found, str)]
-    pictures = [(row, found) for row, found in done if isinstance(found, Tensor)]
-    if pictures:
-        yield [row for row, _ in pictures], torch.cat([found for _, found in pictures])
 
 
 def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:

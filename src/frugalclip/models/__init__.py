@@ -1,0 +1,26 @@
+"""Models as users hold them: pictures and texts in, unit vectors out.
+
+`load` reads a run directory or a checkpoint of this project, or a foreign model through a reader. A checkpoint carries its architecture,
+tokenizer and preprocessing, so nothing has to be said twice and nothing can silently disagree with the weights.
+"""
+
+from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
+from frugalclip.models.pictures import prepared_images, readable_images
+from frugalclip.models.trunks import OwnTrunk, fill_codebooks, lend_trunks, trunk_preprocess, trunk_tokenizer
+
+__all__ = [
+    "FORMAT",
+    "SCHEMES",
+    "Layer",
+    "ManifestFeatures",
+    "Model",
+    "ModelInput",
+    "OwnTrunk",
+    "fill_codebooks",
+    "lend_trunks",
+    "load",
+    "prepared_images",
+    "readable_images",
+    "trunk_preprocess",
+    "trunk_tokenizer",
+]

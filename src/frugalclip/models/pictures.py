@@ -1,0 +1,70 @@
+"""Pictures of a data set on their way into a tower."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.manifest import Manifest
+
+
+def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """Batches of (rows, pictures) of a data set; rows that do not decode are appended to `faults` with their cause."""
+    reader = ImageReader(manifest)
+    rows: list[int] = []
+    images: list[Image.Image] = []
+    for row in range(len(manifest)):
+        try:
+            images.append(reader.image(row))
+            rows.append(row)
+        except BadImage as error:
+            faults.append((row, error.cause))
+        if len(rows) == batch:
+            yield rows, images
+            rows, images = [], []
+    if rows:
+        yield rows, images
+
+
+def prepared_images(
+    manifest: Manifest, prepare: Callable[[Image.Image], Tensor], *, batch: int, faults: list[tuple[int, str]], workers: int = 2
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of (rows, pixels) ready for a tower; a picture leaves memory as soon as it is prepared, and the next batch is on its way.
+
+    Args:
+        manifest: the data set.
+        prepare: a picture to (1, 3, height, width), such as a model's preprocessing.
+        batch: pictures of a batch.
+        faults: rows that do not decode are appended, with their cause.
+        workers: threads that decode.
+
+    Yields:
+        (batch,) rows and (batch, 3, height, width) pixels.
+    """
+    reader = ImageReader(manifest)
+
+    def one(row: int) -> Tensor | str:
+        try:
+            return prepare(reader.image(row))
+        except BadImage as error:
+            return error.cause
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        ahead: list[tuple[int, list[Future[Tensor | str]]]] = []
+        for start in range(0, len(manifest), batch):
+            ahead.append((start, [pool.submit(one, row) for row in range(start, min(start + batch, len(manifest)))]))
+            if len(ahead) > 1:
+                yield from _collected(*ahead.pop(0), faults=faults)
+        for start, futures in ahead:
+            yield from _collected(start, futures, faults=faults)
+
+
+def _collected(start: int, futures: Sequence[Future[Tensor | str]], *, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], Tensor]]:
+    done = [(start + i, future.result()) for i, future in enumerate(futures)]
+    faults += [(row, found) for row, found in done if isinstance(found, str)]
+    pictures = [(row, found) for row, found in done if isinstance(found, Tensor)]
+    if pictures:
+        yield [row for row, _ in pictures], torch.cat([found for _, found in pictures])

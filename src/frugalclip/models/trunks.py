@@ -1,0 +1,124 @@
+"""Where borrowed towers get their trunks from, and lexical heads their words."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from frugalclip.core.errors import ModelError
+from frugalclip.core.records import read_json
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.data.views import Preprocess
+from frugalclip.language_model import FrozenLanguageModel, Lexicon
+from frugalclip.models.model import Model, load
+from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
+from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.lexical import LexicalHead
+
+
+def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
+    """Tell the borrowed towers of a network where to get their trunks; those that are tuned are fetched at once.
+
+    Args:
+        network: with any towers.
+        device: where a language model computes.
+
+    Returns:
+        The network.
+    """
+    for side, tower in network.borrowed().items():
+        c = tower.config
+        image, text = functools.partial(_image_trunk, c.source, c.options), functools.partial(_text_trunk, c.source, c.options, device)
+        tower.lend(image if side == "image" else text)
+    return network
+
+
+def fill_codebooks(network: DualEncoder) -> Lexicon | None:
+    """Give lexical heads the words they start from: a word's vector is the mean of the rows of the tokens that write it.
+
+    Args:
+        network: before training; a checkpoint has its words already.
+
+    Returns:
+        The words, in the order of the embedding, or None where no head is lexical.
+
+    Raises:
+        ModelError: where model.dim is not the number of words.
+    """
+    heads = {side: tower for side, tower in network.borrowed().items() if isinstance(tower.config.head, LexicalConfig)}
+    words: Lexicon | None = None
+    for tower in heads.values():
+        assert isinstance(tower.config.head, LexicalConfig) and isinstance(tower.head, LexicalHead)
+        codebook, words = _word_vectors(tower.config.head.codebook)
+        if tuple(codebook.shape) != tuple(tower.head.codebook.shape):
+            found, wide = codebook.shape
+            raise ModelError(f"{tower.config.head.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}.")
+        tower.head.codebook.data.copy_(codebook)
+    return words
+
+
+@functools.lru_cache(maxsize=1)
+def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
+    from frugalclip.readers.trunks import place_of
+
+    model = FrozenLanguageModel.read(place_of(source))
+    lexicon, rows = model.lexicon(), model.output_embedding()
+    of_token = torch.as_tensor(lexicon.of_token)
+    is_word = of_token >= 0
+    sums = torch.zeros(len(lexicon), rows.shape[1]).index_add_(0, of_token[is_word], rows[is_word])
+    return sums / torch.bincount(of_token[is_word], minlength=len(lexicon))[:, None], lexicon
+
+
+def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
+    from frugalclip.readers.trunks import SOURCES, image_trunk
+
+    return image_trunk(source, options)[0] if source.startswith(SOURCES) and not _is_dual(source) else OwnTrunk(load(source), side="image")
+
+
+def _text_trunk(source: str, options: Mapping[str, Any], device: str | torch.device) -> Trunk:
+    from frugalclip.readers.trunks import SOURCES, text_trunk
+
+    return text_trunk(source, options, device=device) if _is_text_source(source, SOURCES) else OwnTrunk(load(source), side="text")
+
+
+def _is_text_source(source: str, schemes: tuple[str, ...]) -> bool:
+    return (source.startswith(schemes) or source.endswith(".gguf")) and not _is_dual(source)
+
+
+def _is_dual(source: str) -> bool:
+    """Whether a Hugging Face folder holds a model with two towers, which `load` reads."""
+    config = Path(source.removeprefix("hf:")) / "config.json"
+    return source.startswith("hf:") and config.is_file() and "vision_config" in read_json(config)
+
+
+def trunk_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer in front of a borrowed text trunk."""
+    from frugalclip.readers.trunks import SOURCES, text_tokenizer
+
+    return text_tokenizer(source, options) if _is_text_source(source, SOURCES) else load(source).tokenizer
+
+
+def trunk_preprocess(source: str, options: Mapping[str, Any]) -> Preprocess:
+    """How pictures enter a borrowed image trunk."""
+    from frugalclip.readers.trunks import SOURCES, image_trunk
+
+    return image_trunk(source, options)[1] if source.startswith(SOURCES) and not _is_dual(source) else load(source).preprocess
+
+
+class OwnTrunk(Trunk):
+    """A tower of a model that `load` reads, without its projection."""
+
+    def __init__(self, model: "Model", *, side: Literal["image", "text"]) -> None:
+        super().__init__()
+        self.tower: nn.Module = model.network.image if side == "image" else model.network.text
+        config = model.network.config
+        self.width = config.image.width if side == "image" else config.text.width or config.dim
+        self.fingerprint = model.fingerprint
+
+    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
+        """Read what the tower reads."""
+        encoded = self.tower(inputs, with_tokens=with_tokens)
+        return Said(encoded.pooled, encoded.tokens)
