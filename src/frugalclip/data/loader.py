@@ -108,6 +108,7 @@ class Loader:
         self.source_side = _source_side(manifest, views.values(), size=size)
         self.is_cached = not views or len(manifest) * 3 * self.source_side**2 <= cache
         self._pictures = self._decode_once(manifest, progress) if self.is_cached else None
+        self.weights = weights
         self.rows = np.flatnonzero(self._is_usable if weights is None else self._is_usable & (weights > 0))  # (usable,)
         self.steps_per_epoch = len(self.rows) // (batch * world)
         if not self.steps_per_epoch:

@@ -24,13 +24,7 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
     Raises:
         RecipeError: where what the fit needs is not stored.
     """
-    text = network.borrowed().get("text")
-    if text is not None and isinstance(text.head, Same) and text.head.mean is not None:
-        text.head.fit(loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])))
-    if text is not None and isinstance(text.head, LexicalHead) and text.head.config.centre:
-        said = loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])).to(network.log_scale.device)
-        with torch.no_grad():
-            text.head.set_centre(torch.stack([text.head.scores(part).mean(dim=0) for part in said.split(256)]).mean(dim=0))
+    _centre_texts(network, loader)
     heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | Kernel)}
     if not heads:
         return []
@@ -47,6 +41,23 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
     return notes
 
 
+def _centre_texts(network: DualEncoder, loader: Loader) -> None:
+    """Give text heads that take a mean off the mean of the training texts, each counted once."""
+    text = network.borrowed().get("text")
+    head = None if text is None else text.head
+    is_wanted = (isinstance(head, Same) and head.mean is not None) or (isinstance(head, LexicalHead) and head.config.centre)
+    if not is_wanted:
+        return
+    if not loader.texts.is_stored:
+        raise RecipeError("a head with centre: true takes the mean of what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
+    said = loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])).to(network.log_scale.device)
+    if isinstance(head, Same):
+        head.fit(said)
+    elif isinstance(head, LexicalHead):
+        with torch.no_grad():
+            head.set_centre(sum(head.scores(part).sum(dim=0) for part in said.split(256)) / len(said))  # pyright: ignore[reportArgumentType]
+
+
 def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     if not loader.texts.is_stored:
         raise RecipeError("head.kind kernel is fitted to what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
@@ -58,6 +69,8 @@ def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     rows, texts, chances = loader.texts.chances(loader.caption_view)
     is_usable = np.isin(rows, loader.rows)
     rows, texts, chances = rows[is_usable], texts[is_usable], chances[is_usable]
+    if loader.weights is not None:  # a row that is drawn twice as often counts twice
+        chances = chances * loader.weights[rows] / loader.weights[loader.rows].mean()
     places = np.unique(rows)
     with torch.no_grad():  # one vector a picture: the mean over its views
         parts = np.array_split(places, max(1, len(places) // 1024))

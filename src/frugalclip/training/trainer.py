@@ -148,6 +148,10 @@ class Trainer:
         read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
         self.stores = make_stores(recipe.store, everything, self.model, views=views, texts=read_texts, note=note)
         self.stores.remember(self.model)
+        if self.stores.pictures is not None and recipe.store.views == 1 and any(view != ViewConfig() for view in views.values()):
+            self.notes.append(
+                "pictures are stored once, as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too"
+            )
         self.loader = self._loader(needs, views=views, texts=read_texts)
         self.notes += fit_heads(self.network, self.loader)
         teachers = build_teachers(
