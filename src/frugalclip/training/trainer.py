@@ -28,7 +28,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import sampling_weights
 from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
-from frugalclip.data.views import ViewConfig
+from frugalclip.data.views import PRESETS, ViewConfig
 from frugalclip.models import Model, fill_codebooks, lend_trunks, trunk_tokenizer
 from frugalclip.teachers import Teacher, build_teachers
 from frugalclip.towers.borrowed import BorrowedTextConfig
@@ -148,10 +148,9 @@ class Trainer:
         read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
         self.stores = make_stores(recipe.store, everything, self.model, views=views, texts=read_texts, note=note)
         self.stores.remember(self.model)
-        if self.stores.pictures is not None and recipe.store.views == 1 and any(view != ViewConfig() for view in views.values()):
-            self.notes.append(
-                "pictures are stored once, as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too"
-            )
+        is_plain = all(view in (ViewConfig(), PRESETS["none"]) for view in views.values())
+        if self.stores.pictures is not None and recipe.store.views == 1 and not is_plain:
+            self.notes.append("pictures are stored as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too")
         self.loader = self._loader(needs, views=views, texts=read_texts)
         self.notes += fit_heads(self.network, self.loader)
         teachers = build_teachers(
