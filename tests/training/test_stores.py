@@ -347,7 +347,7 @@ def test_a_run_of_our_own_is_a_trunk(tmp_path: Path, trunks: tuple[str, str], sm
         ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "model": {"image": {"tune": "all"}}}, r"set preprocess\.mean="),
         ({"model": {"image": {"width": 97}}}, r"gives vectors of 96; set model\.image\.width=96"),
         ({"model": {"text": {"width": 7}}}, r"gives vectors of 24; set model\.text\.width=24"),
-        ({"objectives": {"masked_text": {"weight": 1}}}, "masked_text masks words, and a frozen text trunk says something of whole texts only"),
+        ({"objectives": {"masked_text": {"weight": 1}}}, "an objective reads caption@masked, for which"),
         ({**FITTED, "store": {"pictures": False}}, r"needs a frozen image trunk whose pictures are stored; set store\.pictures=true"),
         (merged(FITTED, {"model": {"text": {"tune": "all"}}}), r"leave model\.text\.tune and model\.text\.lora out"),
         ({"store": {"views": 2}, "views": {"main": {"size": 16}}}, r"views\.NAME\.size is 16; leave it out"),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
+from frugalclip.core.random import generator
 from frugalclip.core.types import Encoded, Strings, Tokens
 from frugalclip.towers.blocks import Gates
 from frugalclip.towers.fitted import KernelConfig, WhitenConfig
@@ -327,5 +328,5 @@ def _tuned(trunk: Trunk, config: BorrowedConfig) -> Trunk:
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
     if config.lora is not None:
-        add_lora(trunk, config.lora)
+        add_lora(trunk, config.lora, generator=generator(0, "init/lora"))
     return trunk

@@ -28,13 +28,13 @@ class LoraConfig(Settings):
 class LoraLinear(nn.Module):
     """A linear map that stays as it is, and a low-rank addition that is trained."""
 
-    def __init__(self, base: nn.Linear, config: LoraConfig) -> None:
+    def __init__(self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.base, self.config = base, config
         kind = {"device": base.weight.device, "dtype": base.weight.dtype}
         self.down = nn.Parameter(torch.empty(config.rank, base.in_features, **kind))
         self.up = nn.Parameter(torch.zeros(base.out_features, config.rank, **kind))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -57,8 +57,13 @@ def _children(module: nn.Module, kind: type[nn.Module]) -> Iterator[tuple[str, n
                 yield f"{name}.{inner}".lstrip("."), part, inner
 
 
-def add_lora(module: nn.Module, config: LoraConfig) -> list[str]:
+def add_lora(module: nn.Module, config: LoraConfig, *, generator: torch.Generator | None = None) -> list[str]:
     """Give every linear map that the settings name an addition, in place.
+
+    Args:
+        module: the trunk.
+        config: settings.
+        generator: draws the additions; None: torch's own.
 
     Returns:
         Their names.
@@ -74,7 +79,7 @@ def add_lora(module: nn.Module, config: LoraConfig) -> list[str]:
     for _, parent, inner in chosen:
         base = parent.get_submodule(inner)
         assert isinstance(base, nn.Linear)
-        setattr(parent, inner, LoraLinear(base, config))
+        setattr(parent, inner, LoraLinear(base, config, generator=generator))
     return [name for name, _, _ in chosen]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.core.types import Tokens
+from frugalclip.core.types import Needs, Tokens
 from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
@@ -66,6 +66,22 @@ class Stores:
         return {"stored_pictures": pictures, "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted)}
 
 
+def check_needs(model: Model, needs: Needs) -> None:
+    """Refuse objectives that want of a borrowed tower what only a tower of our own gives.
+
+    Raises:
+        RecipeError: naming the view.
+    """
+    borrowed = model.network.borrowed()
+    for side, wanted in (("image", needs.images | needs.attention), ("text", needs.texts)):
+        for name in sorted(wanted):
+            if side in borrowed and ("@" in name or name in needs.attention):
+                raise RecipeError(
+                    f"an objective reads {name}, for which patches are dropped, words masked or attention read; a borrowed {side} tower offers "
+                    f"none of these: give model.{side} another kind."
+                )
+
+
 def remember_cached(model: Model) -> Model:
     """Let a model that was loaded find what its frozen trunks said in earlier runs on this machine.
 
@@ -81,7 +97,7 @@ def remember_cached(model: Model) -> Model:
         with contextlib.suppress(DataError):  # another version, damaged, or not finished
             store = Store.open(file.parent)
             side = store.head.kinds[0]
-            if side in frozen and _is_of(store.head.encoder, frozen[side], model):
+            if side in frozen and store.head.dtype != "int8" and _is_of(store.head.encoder, frozen[side], model):
                 stores[side].append(store)
     if stores["image"]:
         model.pictures = PictureMemory(stores["image"])
