@@ -97,7 +97,7 @@ def test_an_average_starts_as_a_copy_and_is_no_alias():
     torch.testing.assert_close(teacher.look(batch).images["main"].embedding, student.eval().image(batch.images["main"]).embedding)
     before = teacher.image.project.weight.clone()
     with torch.no_grad():
-        student.image.project.weight += 1
+        student.image.get_parameter("project.weight").add_(1)
     assert teacher.image.project.weight.equal(before)
 
 
