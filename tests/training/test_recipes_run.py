@@ -10,10 +10,21 @@ from frugalclip.training.recipe import known_recipes, load_recipe
 from frugalclip.training.trainer import train_run
 
 SMALL = [name for name in known_recipes() if load_recipe(name).run_here]
+BORROWED = [name for name in SMALL if "borrowed" in (load_recipe(name).model.image.kind, load_recipe(name).model.text.kind)]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in BORROWED])
 def test_two_steps(name: str, squares: Path, tmp_path: Path):
+    take_two_steps(name, squares, tmp_path)
+
+
+@pytest.mark.slow  # needs the pretrained parts of `make frozen`; tests/training/test_stores.py trains on small random trunks
+@pytest.mark.parametrize("name", BORROWED)
+def test_two_steps_on_packaged_trunks(name: str, squares: Path, tmp_path: Path):
+    take_two_steps(name, squares, tmp_path)
+
+
+def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
     shipped = load_recipe(name)
     own = [f"data={squares}", "data.where=null", "data.validation=none", "evaluation.label_field=null", "batch=8", "steps=2"]
     own += [f"texts.{text}.fields=[]" for text in shipped.texts]  # the sample has fields that other data has not
