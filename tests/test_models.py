@@ -11,6 +11,7 @@ from frugalclip.core.errors import ModelError
 from frugalclip.data.sources import open_data
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.data.views import Preprocess
+from frugalclip.language_model import Lexicon
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
@@ -106,3 +107,13 @@ def test_where_a_model_comes_from_is_kept_and_does_not_change_what_it_is(model: 
     imported.save(tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.origin == {"logit_bias": -10.0} and again.fingerprint == model.fingerprint
+
+
+def test_the_words_of_an_embedding_are_named_and_kept_with_the_model(model: Model, tmp_path: Path):
+    with pytest.raises(ModelError, match="not one of words; train one with 'frugalclip train lexvla'"):
+        model.words(torch.ones(1, model.dim))
+    model.lexicon = Lexicon([f"word{i}" for i in range(model.dim)], list(range(model.dim)))
+    model.save(tmp_path)
+    embeddings = torch.zeros(2, model.dim)
+    embeddings[0, [3, 1]] = torch.tensor([0.5, 2.0])
+    assert load(tmp_path).words(embeddings, top=3) == [[("word1", 2.0), ("word3", 0.5)], []]

@@ -301,6 +301,12 @@ def test_unknown_fields_and_missing_text_views_are_said(folder):
         loader_of(manifest, fields=["lable"])
     with pytest.raises(DataError, match="'keyword'; did you mean 'keywords'"):
         loader_of(manifest, texts={"caption": TextConfig(fields=["keyword"])})
+    chances = [
+        loader_of(manifest, texts={"caption": TextConfig(fields=fields)}).texts.chances("caption")
+        for fields in (["keyword?", "keywords?"], ["keywords"], ["keyword?"], [])
+    ]  # one that is not there, one that is
+    assert all(map(np.array_equal, chances[0], chances[1])) and all(map(np.array_equal, chances[2], chances[3]))
+    assert len(chances[0][0]) > len(chances[2][0])
     with pytest.raises(DataError, match="no text view"):
         loader_of(manifest, texts={}, fields=["caption"])
 

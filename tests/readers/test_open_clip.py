@@ -221,7 +221,7 @@ def test_a_known_file_brings_its_activation(place: str, known: Callable[..., str
     model = load(f"open_clip:{name}@{tmp_path / place}")
     assert model.origin is not None and "quick_gelu, since it is open_clip's 'openai'" in model.origin["notes"][0]
     quick = open_clip.create_model("tiny-arch-quickgelu").eval()
-    quick.load_state_dict(torch.load(tmp_path / place))
+    quick.load_state_dict(torch.load(tmp_path / place, weights_only=True))
     agree(model, quick, name)
 
 

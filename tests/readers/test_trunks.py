@@ -36,7 +36,8 @@ def original(source: str) -> Any:
 @torch.inference_mode()
 def test_a_convolutional_trunk_says_what_timm_says_before_the_classifier(tmp_path: Path):
     source = timm_source(tmp_path)
-    trunk, preprocess = image_trunk(source, {})
+    trunk = image_trunk(source, {})
+    preprocess = trunk.preprocess
     own, features = original(source), original(source).forward_features(PIXELS)
     said = trunk(PIXELS, with_tokens=True)
     assert trunk.width == TIMM_WIDTH == said.pooled.shape[1]
@@ -50,7 +51,7 @@ def test_a_convolutional_trunk_says_what_timm_says_before_the_classifier(tmp_pat
 def test_a_transformer_gives_its_patches_without_the_prefix(tmp_path: Path):
     source = timm_source(tmp_path, name="test_vit")
     pixels = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
-    said = image_trunk(source, {})[0](pixels, with_tokens=True)
+    said = image_trunk(source, {})(pixels, with_tokens=True)
     torch.testing.assert_close(said.tokens, original(source).forward_features(pixels)[:, 1:], atol=1e-5, rtol=1e-4)
     assert said.tokens.shape == (2, 100, 64)
 
@@ -59,7 +60,7 @@ def test_a_transformer_gives_its_patches_without_the_prefix(tmp_path: Path):
 @pytest.mark.parametrize("stages", [False, True])
 def test_feature_maps_with_channels_last_and_wider_heads_are_read_as_they_are(tmp_path: Path, stages: bool):
     source = timm_source(tmp_path, name="test_mambaout")  # 64 channels in the map, 256 before the classifier
-    trunk, _ = image_trunk(source, {"stages": stages})
+    trunk = image_trunk(source, {"stages": stages})
     said = trunk(PIXELS, with_tokens=True)
     features = original(source).forward_features(PIXELS)  # (batch, rows, columns, 64)
     assert trunk.width == said.pooled.shape[1] and (stages or trunk.width == 256)
@@ -69,7 +70,7 @@ def test_feature_maps_with_channels_last_and_wider_heads_are_read_as_they_are(tm
 @torch.inference_mode()
 def test_stages_stand_before_the_pooled_feature(tmp_path: Path):
     source = timm_source(tmp_path)
-    plain, wide = image_trunk(source, {})[0], image_trunk(source, {"stages": True})[0]
+    plain, wide = image_trunk(source, {}), image_trunk(source, {"stages": True})
     said = wide(PIXELS).pooled
     assert wide.width == said.shape[1] == TIMM_WIDTH + 32 + 32 + 48 + 192 + 96 and wide.fingerprint != plain.fingerprint
     torch.testing.assert_close(said[:, -TIMM_WIDTH:], plain(PIXELS).pooled, atol=1e-5, rtol=1e-4)
@@ -78,9 +79,9 @@ def test_stages_stand_before_the_pooled_feature(tmp_path: Path):
 
 
 def test_the_fingerprint_is_that_of_the_weights(tmp_path: Path):
-    found = [image_trunk(timm_source(tmp_path, seed=seed), {})[0].fingerprint for seed in (0, 1, 0)]
+    found = [image_trunk(timm_source(tmp_path, seed=seed), {}).fingerprint for seed in (0, 1, 0)]
     assert found[0] == found[2] != found[1]
-    assert image_trunk(timm_source(tmp_path, dtype=torch.bfloat16), {})[0].fingerprint not in found
+    assert image_trunk(timm_source(tmp_path, dtype=torch.bfloat16), {}).fingerprint not in found
 
 
 @torch.inference_mode()
@@ -89,8 +90,8 @@ def test_weights_under_other_names_are_taken_in_their_order(tmp_path: Path):
     weights, module = load_file(file_of(source)), timm.create_model("test_resnet", pretrained=False, num_classes=3)
     ordered = {f"{i:04}.other": weights[name] for i, name in enumerate(module.state_dict())}
     torch.save(ordered, tmp_path / "renamed.pth")  # safetensors keeps no order
-    renamed, _ = read_timm("test_resnet", tmp_path / "renamed.pth", in_order=True)
-    assert torch.equal(renamed(PIXELS).pooled, image_trunk(source, {})[0](PIXELS).pooled)
+    renamed = read_timm("test_resnet", tmp_path / "renamed.pth", in_order=True)
+    assert torch.equal(renamed(PIXELS).pooled, image_trunk(source, {})(PIXELS).pooled)
     torch.save(dict(zip(ordered, reversed(list(ordered.values())), strict=True)), tmp_path / "turned.pth")
     with pytest.raises(ModelError, match=r"has shape \(.*\), timm's test_resnet expects"):
         read_timm("test_resnet", tmp_path / "turned.pth", in_order=True)

@@ -27,7 +27,6 @@ def test_two_steps_on_packaged_trunks(name: str, squares: Path, tmp_path: Path):
 def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
     shipped = load_recipe(name)
     own = [f"data={squares}", "data.where=null", "data.validation=none", "evaluation.label_field=null", "batch=8", "steps=2"]
-    own += [f"texts.{text}.fields=[]" for text in shipped.texts]  # the sample has fields that other data has not
     own += [f"objectives.{key}.positives=caption" for key, one in shipped.objectives.items() if getattr(one, "positives", ())]
     own += [f"model.{tower}.depth=1" for tower in ("image", "text") if getattr(getattr(shipped.model, tower), "depth", 0) > 1]
     recipe = load_recipe(name, own)

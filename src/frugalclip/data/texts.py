@@ -29,7 +29,7 @@ class TextConfig(Settings):
 
     pick: Literal["random", "first"] = Field("random", description="which of a sample's captions: another one each epoch, or always the first")
     language: str | None = Field(None, description="a language of captions_by_language; samples without one are left out")
-    fields: list[str] = Field(default_factory=list, description="fields whose value may stand in for a caption, such as keywords")
+    fields: list[str] = Field(default_factory=list, description="fields that may stand in for a caption; keywords? where the data has it")
     lists: Literal["joined", "each"] = Field("joined", description="a field that holds a list is one text, or each of its items is one")
     field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
     of: str | None = Field(None, description="another text view: this one shows the same text, changed by `augment`; other settings are not used")
@@ -235,7 +235,7 @@ def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarra
 
 def _field_texts(manifest: Manifest, config: TextConfig) -> list[list[str]]:
     """For every row, the texts of the fields that have a value there; lists are joined by commas, or taken apart."""
-    columns = [manifest.field(name) for name in config.fields]
+    columns = [manifest.field(name.removesuffix("?")) for name in config.fields if not name.endswith("?") or name[:-1] in manifest.field_names]
     return [[text for column in columns for text in _texts(column[row], config.lists)] for row in range(len(manifest))]
 
 

@@ -6,7 +6,7 @@ tokenizer and preprocessing, so nothing has to be said twice and nothing can sil
 
 from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
 from frugalclip.models.pictures import prepared_images, readable_images
-from frugalclip.models.trunks import OwnTrunk, fill_codebooks, lend_trunks, trunk_preprocess, trunk_tokenizer
+from frugalclip.models.trunks import OwnTrunk, fill_codebooks, lend_trunks, trunk_tokenizer
 
 __all__ = [
     "FORMAT",
@@ -21,6 +21,5 @@ __all__ = [
     "load",
     "prepared_images",
     "readable_images",
-    "trunk_preprocess",
     "trunk_tokenizer",
 ]

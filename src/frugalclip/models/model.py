@@ -190,8 +190,9 @@ class Model:
             yield from prepared_images(manifest, self.preprocess, batch=batch, faults=faults)
             return
         known, rest = self._known_pictures(manifest)
-        for start in range(0, len(known), batch):
-            rows = list(known)[start : start + batch]
+        found = list(known)
+        for start in range(0, len(found), batch):
+            rows = found[start : start + batch]
             assert self.pictures is not None
             yield rows, self.pictures.vectors([known[row] for row in rows])
         lost: list[tuple[int, str]] = []

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.data.views import Preprocess
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
@@ -73,39 +72,30 @@ def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
 
 
 def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
-    from frugalclip.readers.trunks import SOURCES, image_trunk
+    from frugalclip.readers.trunks import image_trunk
 
-    return image_trunk(source, options)[0] if source.startswith(SOURCES) and not _is_dual(source) else OwnTrunk(load(source), side="image")
+    return image_trunk(source, options) if _is_trunk(source) else OwnTrunk(load(source), side="image")
 
 
 def _text_trunk(source: str, options: Mapping[str, Any], device: str | torch.device) -> Trunk:
-    from frugalclip.readers.trunks import SOURCES, text_trunk
+    from frugalclip.readers.trunks import text_trunk
 
-    return text_trunk(source, options, device=device) if _is_text_source(source, SOURCES) else OwnTrunk(load(source), side="text")
-
-
-def _is_text_source(source: str, schemes: tuple[str, ...]) -> bool:
-    return (source.startswith(schemes) or source.endswith(".gguf")) and not _is_dual(source)
-
-
-def _is_dual(source: str) -> bool:
-    """Whether a Hugging Face folder holds a model with two towers, which `load` reads."""
-    config = Path(source.removeprefix("hf:")) / "config.json"
-    return source.startswith("hf:") and config.is_file() and "vision_config" in read_json(config)
+    return text_trunk(source, options, device=device) if _is_trunk(source) else OwnTrunk(load(source), side="text")
 
 
 def trunk_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer in front of a borrowed text trunk."""
-    from frugalclip.readers.trunks import SOURCES, text_tokenizer
+    from frugalclip.readers.trunks import text_tokenizer
 
-    return text_tokenizer(source, options) if _is_text_source(source, SOURCES) else load(source).tokenizer
+    return text_tokenizer(source, options) if _is_trunk(source) else load(source).tokenizer
 
 
-def trunk_preprocess(source: str, options: Mapping[str, Any]) -> Preprocess:
-    """How pictures enter a borrowed image trunk."""
-    from frugalclip.readers.trunks import SOURCES, image_trunk
-
-    return image_trunk(source, options)[1] if source.startswith(SOURCES) and not _is_dual(source) else load(source).preprocess
+def _is_trunk(source: str) -> bool:
+    """Whether a source is an encoder alone; otherwise it is a model with two towers, which `load` reads."""
+    if source.startswith("hf:"):
+        config = Path(source.removeprefix("hf:")) / "config.json"
+        return not (config.is_file() and "vision_config" in read_json(config))
+    return source.startswith(("package:", "timm:")) or source.endswith(".gguf")
 
 
 class OwnTrunk(Trunk):
@@ -116,7 +106,7 @@ class OwnTrunk(Trunk):
         self.tower: nn.Module = model.network.image if side == "image" else model.network.text
         config = model.network.config
         self.width = config.image.width if side == "image" else config.text.width or config.dim
-        self.fingerprint = model.fingerprint
+        self.fingerprint, self.preprocess = model.fingerprint, model.preprocess
 
     def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
         """Read what the tower reads."""

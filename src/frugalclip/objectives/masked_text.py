@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.distributed import mean_over_processes
-from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Tokens
 from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
 
@@ -93,8 +92,7 @@ class MaskedText(Objective):
 
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
-        if isinstance(tokens, Tensor):
-            raise RecipeError("masked_text masks words, and a frozen text trunk says something of whole texts only; give model.text another kind.")
+        assert not isinstance(tokens, Tensor), "a borrowed text tower was refused before: training.stores.check_needs"
         draws = row_draws(batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}")
         # each place has its own numbers, however long the batch's longest text is
         draws = torch.cat([part[:, : tokens.ids.shape[1]] for part in draws.chunk(3, dim=1)], dim=1)

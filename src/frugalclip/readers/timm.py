@@ -64,8 +64,8 @@ def _stage_widths(module: Any) -> list[int]:
     return [stage.shape[1] for stage in earlier]
 
 
-def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = False) -> tuple[TimmTrunk, Preprocess]:
-    """A trunk, and the preprocessing that its weights were trained with.
+def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = False) -> TimmTrunk:
+    """A trunk, with the preprocessing that its weights were trained with.
 
     Args:
         name: of the architecture in timm.
@@ -93,7 +93,9 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
         std=tuple(settings["std"]),
         interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
     )
-    return TimmTrunk(module, fingerprint=digest.hexdigest(), stages=stages), preprocess
+    trunk = TimmTrunk(module, fingerprint=digest.hexdigest(), stages=stages)
+    trunk.preprocess = preprocess
+    return trunk
 
 
 def _matched(module: nn.Module, given: dict[str, Tensor], *, name: str, file: Path, in_order: bool) -> dict[str, Tensor]:

@@ -23,7 +23,6 @@ from frugalclip.readers.timm import read_timm
 from frugalclip.readers.tokens import Verbatim
 from frugalclip.towers.borrowed import Said, Trunk
 
-SOURCES = ("package:", "timm:", "hf:")
 LITE0 = "package:efficientnet-lite0"
 Kind = Literal["timm", "encoder", "language_model", "e5"]
 
@@ -72,8 +71,8 @@ class LanguageModelOptions(LanguageModelSettings):
     states: Literal["facets", "next_word"] = Field("facets", description="facets: the end of each facet; next_word: what predicts a key word")
 
 
-def image_trunk(source: str, options: Mapping[str, Any]) -> tuple[Trunk, Preprocess]:
-    """A trunk of pictures, and the preprocessing that its weights were trained with.
+def image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
+    """A trunk of pictures, with the preprocessing that its weights were trained with.
 
     Args:
         source: `package:NAME` or `timm:NAME@FILE`.

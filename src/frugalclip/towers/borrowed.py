@@ -4,7 +4,7 @@ Source: LiT, arXiv 2111.07991 (a locked trunk); FLAME, arXiv 2411.11927 (a froze
 is no part of the weights: the checkpoint names it and its fingerprint, the optimiser never sees it, and since it says the same of the same
 picture for ever, what it says may come from an embedding store instead. Then a step costs what the head costs.
 
-A tower only knows how wide its trunk is. `models.py` finds the trunk, and hands it over when it is needed for the first time.
+A tower only knows how wide its trunk is. `frugalclip.models` finds the trunk, and hands it over when it is needed for the first time.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ from frugalclip.towers.blocks import Gates
 from frugalclip.towers.fitted import KernelConfig, WhitenConfig
 from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
-from frugalclip.towers.mlp import MlpConfig
+from frugalclip.towers.mlp import MlpConfig, VectorHeadConfig
 
 Reads = Literal["pooled", "tokens"]
 PICTURES_AT_A_TIME = {"cpu": 4, "cuda": 256}  # of a frozen trunk; on a CPU larger activations are mapped and unmapped at every layer
@@ -43,30 +43,18 @@ class Trunk(nn.Module, ABC):
 
     width: int  # of what it says
     fingerprint: str  # of the weights and of everything else that changes what it says
+    preprocess: Any = None  # `data.views.Preprocess` that its weights were trained with, where it reads pictures
 
     @abstractmethod
     def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
         """Read pictures (batch, 3, height, width of the picture), or texts as `Tokens` or `Strings`."""
 
 
-class SameConfig(Settings):
+class SameConfig(VectorHeadConfig):
     """A head that changes nothing: the trunk's own vector is the embedding, as FLAME takes its texts."""
 
     kind: Literal["same"]
     centre: bool = Field(False, description="take the training texts' mean off: the states of a small language model all point one way")
-
-    @property
-    def reads(self) -> Reads:
-        """What it reads of the trunk."""
-        return "pooled"
-
-    def forward_gflops(self, *, width: int, dim: int) -> float:
-        """No arithmetic."""
-        return 0.0 * width * dim
-
-    def kept_numbers(self, *, width: int) -> float:
-        """Nothing is kept for backward."""
-        return 0.0 * width
 
     def build(self, *, width: int, dim: int) -> "Same":
         """The head; the trunk must be as wide as the joint embedding."""
@@ -195,8 +183,6 @@ class BorrowedImageConfig(BorrowedConfig):
 
 class BorrowedTextConfig(BorrowedConfig):
     """Settings of a text tower with a borrowed trunk."""
-
-    context: int = Field(256, ge=3, description="longest text in tokens")
 
     @model_validator(mode="after")
     def _reads_vectors(self) -> "BorrowedTextConfig":

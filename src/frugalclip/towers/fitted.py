@@ -13,29 +13,21 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from frugalclip.core.config import Settings
+from frugalclip.functional import unit
+from frugalclip.towers.mlp import VectorHeadConfig
 
 _LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
 
 
-class WhitenConfig(Settings):
+class WhitenConfig(VectorHeadConfig):
     """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred."""
 
     kind: Literal["whiten"]
     power: float = Field(0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal")
 
-    @property
-    def reads(self) -> Literal["pooled"]:
-        """What it reads of the trunk."""
-        return "pooled"
-
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector, in 10^9 operations."""
         return 2 * width * dim * 1e-9
-
-    def kept_numbers(self, *, width: int) -> float:
-        """Nothing is kept for backward."""
-        return 0.0 * width
 
     def build(self, *, width: int, dim: int) -> "Whiten":
         """The head of these sizes."""
@@ -77,10 +69,10 @@ class Whiten(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
-        return nn.functional.normalize((x.to(self.mean.dtype) - self.mean) @ self.projection, dim=-1) - self.centre
+        return unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
 
 
-class KernelConfig(Settings):
+class KernelConfig(VectorHeadConfig):
     """A head for texts: a sum over training texts, each counting by how near it is."""
 
     kind: Literal["kernel"]
@@ -89,18 +81,13 @@ class KernelConfig(Settings):
     ridge: float = Field(0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch")
     train: bool = Field(False, description="whether training may move the fitted weights")
 
-    @property
-    def reads(self) -> Literal["pooled"]:
-        """What it reads of the trunk."""
-        return "pooled"
-
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector and the largest number of anchors, in 10^9 operations."""
         return 2 * self.anchors * (width + dim) * 1e-9
 
     def kept_numbers(self, *, width: int) -> float:
         """Numbers that backward keeps for one vector."""
-        return float(self.anchors if self.train else 0) + 0 * width
+        return float(self.anchors if self.train else 0)
 
     def build(self, *, width: int, dim: int) -> "Kernel":
         """The head of these sizes."""
@@ -135,7 +122,7 @@ class Kernel(nn.Module):
         c = self.config
         x, y, w = vectors.double(), targets.double(), weights.double()
         self.mean.copy_((w[:, None] * x).sum(dim=0) / w.sum())
-        texts = nn.functional.normalize(x - self.mean.double(), dim=-1)
+        texts = unit(x - self.mean.double())
         chosen = torch.sort(torch.argsort(-w, stable=True)[: c.anchors]).values
         anchors = texts[chosen]
         among = _kernel(anchors, anchors, c.sharpness)
@@ -156,7 +143,7 @@ class Kernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
-        texts = nn.functional.normalize(x.to(self.mean.dtype) - self.mean, dim=-1)
+        texts = unit(x.to(self.mean.dtype) - self.mean)
         return _kernel(texts, self.anchors, self.config.sharpness) @ self.weight
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -14,7 +14,24 @@ from torch.nn import functional as F
 from frugalclip.core.config import Settings
 
 
-class MlpConfig(Settings):
+class VectorHeadConfig(Settings):
+    """Base of the settings of heads that read the trunk's one vector; a head that costs nothing leaves the counts as they are."""
+
+    @property
+    def reads(self) -> Literal["pooled"]:
+        """What it reads of the trunk."""
+        return "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """Forward arithmetic for one vector, in 10^9 operations."""
+        return 0.0
+
+    def kept_numbers(self, *, width: int) -> float:
+        """Numbers that backward keeps for one vector."""
+        return 0.0
+
+
+class MlpConfig(VectorHeadConfig):
     """Settings of a head; `hidden: 0` leaves the linear map."""
 
     kind: Literal["mlp"] = "mlp"
@@ -22,11 +39,6 @@ class MlpConfig(Settings):
     norm: bool = Field(True, description="layer normalisation of the trunk's vector")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the trunk's channels, and of the neurons, that a step leaves out")
     bias: bool = Field(True, description="of the linear map")
-
-    @property
-    def reads(self) -> Literal["pooled"]:
-        """What it reads of the trunk."""
-        return "pooled"
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector, in 10^9 operations."""

@@ -171,8 +171,9 @@ def _pass(recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, has_
 def _stored_gflops(recipe: Recipe, side: str) -> float:
     """What a frozen trunk costs for one sample, and a step does not pay: it is read once, before training."""
     config = recipe.model.image if side == "image" else recipe.model.text
-    is_stored = isinstance(config, BorrowedConfig) and config.is_frozen and (side == "text" or recipe.store.pictures)
-    return config.gflops if is_stored and isinstance(config, BorrowedConfig) else 0.0
+    if not isinstance(config, BorrowedConfig) or not config.is_frozen or (side == "image" and not recipe.store.pictures):
+        return 0.0
+    return config.gflops
 
 
 def _encoded_again(recipe: Recipe) -> float:

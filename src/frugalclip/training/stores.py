@@ -31,7 +31,8 @@ from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess, ViewConfig, make_view
 from frugalclip.embedding import TextRows, describe, embed_manifest
-from frugalclip.models import Model, trunk_preprocess
+from frugalclip.models import Model
+from frugalclip.readers.trunks import check_preprocess
 from frugalclip.towers.borrowed import Borrowed
 
 Note = Callable[[str], None]
@@ -171,7 +172,8 @@ def make_stores(
         DataError: where a folder holds something else.
     """
     if "image" in model.network.borrowed():  # tuned or frozen, stored or not
-        _check_preprocess(model.network.borrowed()["image"], model.preprocess)
+        tower = model.network.borrowed()["image"]
+        check_preprocess(tower.config.source, model.preprocess, tower.lent.preprocess)
     borrowed = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
     pictures, words, others = None, None, ()
     if "image" in borrowed and config.pictures:
@@ -180,12 +182,6 @@ def make_stores(
     if "text" in borrowed:
         words = _texts(config, everything, borrowed["text"], model, texts, note)
     return Stores(pictures, words, others)
-
-
-def _check_preprocess(tower: Borrowed, given: Preprocess) -> None:
-    from frugalclip.readers.trunks import check_preprocess
-
-    check_preprocess(tower.config.source, given, trunk_preprocess(tower.config.source, tower.config.options))
 
 
 def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfig | None:
