@@ -19,10 +19,12 @@ from frugalclip.evaluation.protocol import evaluate_retrieval
 from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")
+ALONE = ("model.text.width=384", "model.text.head.parts=[]", "model.text.head.sharpness=1")
 ARMS = {
-    "frozen multilingual": ("borrowed", "model.text.from=package:e5"),
-    "frozen English": ("borrowed", "model.text.from=package:minilm"),
-    "trained English": ("lit", "epochs=60"),
+    "two frozen, one multilingual": ("borrowed",),
+    "frozen multilingual": ("borrowed", "model.text.from=package:e5", *ALONE),
+    "frozen English": ("borrowed", "model.text.from=package:minilm", *ALONE),
+    "trained English": ("lit",),
 }
 
 
@@ -34,16 +36,16 @@ def judged(packs: str, style: str) -> tuple[Manifest, list[str]]:
 
 
 def main() -> None:
-    """Train nine models and judge each in every language."""
+    """Train a model an arm and style and judge each in every language."""
     chosen = options(__doc__ or "", "../languages")
     packs = os.environ["FRUGALCLIP_PACKS"]
     found: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
     for style in STYLES:
         rows, languages = judged(packs, style)
-        for arm, (recipe, change) in ARMS.items():
+        for arm, (recipe, *changes) in ARMS.items():
             with tempfile.TemporaryDirectory() as folder:
                 data = [f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar", f"data.where=split=train,style!={style}", "data.validation=none"]
-                model = train(recipe, [*data, change], out=Path(folder) / "run").model
+                model = train(recipe, [*data, *changes], out=Path(folder) / "run").model
             for language in languages:
                 result = evaluate_retrieval(model, rows, language=language)
                 found[arm].setdefault(language, []).append(result["metrics"]["t2i_r1"])

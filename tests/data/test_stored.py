@@ -157,12 +157,12 @@ def test_further_views_are_known_again_only_under_the_same_id(tmp_path: Path):
 
 
 def test_texts_are_remembered_from_the_store_and_from_what_was_said_since(tmp_path: Path):
-    store = text_store(["sea", "tree"], tmp_path / "t", dtype="float32")
-    memory = TextMemory(store)
+    stores = [text_store(texts, tmp_path / texts[0], dtype="float32") for texts in (["sea", "lake"], ["lake", "tree"])]
+    memory = TextMemory(stores)
     assert memory.unknown(["tree", "a hill", "sea", "a hill"]) == ["a hill"]
     memory.learn(["a hill"], Means().encode_text(["a hill"]))
     assert memory.unknown(["tree", "a hill"]) == []
-    torch.testing.assert_close(memory.vectors(["tree", "a hill", "tree"]), Means().encode_text(["tree", "a hill", "tree"]))
+    torch.testing.assert_close(memory.vectors(["tree", "a hill", "lake", "tree"]), Means().encode_text(["tree", "a hill", "lake", "tree"]))
 
 
 def test_forgetting_never_loses_a_text_of_the_same_call(monkeypatch: pytest.MonkeyPatch):

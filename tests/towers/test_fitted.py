@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from frugalclip.core.errors import RecipeError
 from frugalclip.towers.fitted import Kernel, KernelConfig, Whiten, WhitenConfig
 
 
@@ -26,10 +27,10 @@ WEIGHTS = 0.2 + torch.rand(30, dtype=torch.float64, generator=torch.Generator().
 def test_the_covariance_has_the_stated_power(power: float):
     head = whiten(power=power)
     head.fit(PICTURES)
-    projected = (PICTURES - head.mean) @ head.projection
+    projected = ((PICTURES - head.mean) @ head.projection)[:, :4]  # the last channel is kept free
     found = torch.cov(projected.T, correction=0)
     standard = (PICTURES - PICTURES.mean(0)) / (PICTURES.std(0) + 1e-3)
-    spread = torch.linalg.eigvalsh(standard.T @ standard / len(standard)).flip(0)[:5]
+    spread = torch.linalg.eigvalsh(standard.T @ standard / len(standard)).flip(0)[:4]
     torch.testing.assert_close(found.diagonal(), spread[0] ** power * spread ** (1 - power))
     torch.testing.assert_close(found, torch.diag(found.diagonal()), atol=1e-9, rtol=0)
 
@@ -105,6 +106,63 @@ def test_a_saved_head_is_loaded_whatever_its_number_of_anchors(anchors: int):
     for head in (fresh, other):
         head.load_state_dict(saved.state_dict())
         assert torch.equal(head(TEXTS.float()), saved(TEXTS.float()))
+
+
+def test_kernels_of_trunks_side_by_side_are_multiplied():
+    """A part that says nothing new changes nothing, and the product is the product."""
+    head = KernelConfig(kind="kernel", parts=(2, 4), sharpness=(0.7, 0.4), ridge=0.3).build(width=6, dim=4).double()
+    head.fit(TEXTS, TARGETS, WEIGHTS)
+    mean = (WEIGHTS[:, None] * TEXTS).sum(0) / WEIGHTS.sum()
+    parts = [torch.nn.functional.normalize(part, dim=-1) for part in (TEXTS - mean).split((2, 4), dim=1)]
+    among = kernel(parts[0], parts[0], sharpness=0.7) * kernel(parts[1], parts[1], sharpness=0.4)
+    solved = torch.linalg.solve(among + torch.diag(0.3 / WEIGHTS), TARGETS)
+    torch.testing.assert_close(head(TEXTS), among @ solved, atol=1e-9, rtol=1e-7)
+
+
+def test_what_is_unknown_of_a_text_is_the_variance_of_the_process():
+    head = KernelConfig(kind="kernel", sharpness=0.7, ridge=0.3, novelty=0.25).build(width=6, dim=4).double()
+    head.fit(TEXTS, torch.cat([TARGETS[:, :3], torch.zeros(30, 1)], dim=1), WEIGHTS)
+    new = torch.cat([normal(9, 6, seed=5), TEXTS[:3]])
+    unit = torch.nn.functional.normalize(TEXTS - head.mean, dim=-1)
+    near = kernel(torch.nn.functional.normalize(new - head.mean, dim=-1), unit, sharpness=0.7)
+    # conditioning the joint normal distribution of the new texts and the noisy anchors, Rasmussen & Williams 2006, eq. 2.24
+    noisy = kernel(unit, unit, sharpness=0.7) + torch.diag(0.3 / WEIGHTS)
+    variance = (torch.ones(12, 12) - near @ torch.linalg.inv(noisy) @ near.T).diagonal()
+    out = head(new)
+    torch.testing.assert_close(out[:, 3], 0.5 * variance, atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(out[:, :3].norm(dim=1), torch.ones(12, dtype=torch.float64))
+    assert out[:9, 3].mean() > out[9:, 3].mean()  # of a text that pictures were seen for, more is known
+
+
+@pytest.mark.parametrize("novelty", [0.0, 0.25])
+def test_a_head_that_was_saved_knows_as_much(novelty: float):
+    head = KernelConfig(kind="kernel", novelty=novelty).build(width=6, dim=4)
+    head.fit(TEXTS, TARGETS, WEIGHTS)
+    again = KernelConfig(kind="kernel", novelty=novelty).build(width=6, dim=4)
+    again(torch.zeros(1, 6))  # what it worked out before is forgotten
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again(TEXTS.float()), head(TEXTS.float()))
+
+
+def test_the_last_channel_of_pictures_is_the_constant_beside_a_vector_of_length_one():
+    head = whiten(power=0.5)
+    head.fit(PICTURES)
+    before = head(PICTURES)
+    head.level.fill_(0.3)
+    after = head(PICTURES)
+    assert not before[:, 4].any() and (after[:, 4] == 0.3).all()
+    torch.testing.assert_close(after[:, :4], torch.nn.functional.normalize(before, dim=-1)[:, :4])
+
+
+@pytest.mark.parametrize("settings", [{"parts": [2, 4]}, {"sharpness": [1, 2]}, {"parts": [2], "sharpness": [-1]}, {"novelty": -1}])
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, object]):
+    with pytest.raises(ValueError, match=r"sharpness|novelty"):
+        KernelConfig.model_validate({"kind": "kernel", **settings})
+
+
+def test_parts_that_do_not_add_up_are_refused():
+    with pytest.raises(RecipeError, match=r"add up to 5, and model\.text\.width is 6"):
+        KernelConfig(kind="kernel", parts=(2, 3), sharpness=(1, 1)).build(width=6, dim=4)
 
 
 def test_loading_keeps_the_weight_that_an_optimiser_holds():

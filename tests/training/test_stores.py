@@ -21,6 +21,8 @@ from frugalclip.data.sources import open_data
 from frugalclip.data.store import Store
 from frugalclip.data.views import Preprocess, ViewConfig
 from frugalclip.embedding import Embedded, embed_manifest
+from frugalclip.readers.trunks import text_tokenizer, text_trunk
+from frugalclip.towers.borrowed import Borrowed
 from frugalclip.towers.fitted import KernelConfig
 from frugalclip.training import stores
 from frugalclip.training.recipe import validate_recipe
@@ -96,6 +98,11 @@ def go(out: Path, content: dict[str, Any], **options: Any) -> RunDirectory:
     return run
 
 
+def vectors_of(store: Store | None) -> dict[str, np.ndarray]:
+    assert store is not None
+    return dict(zip(store.ids, store.ragged("text", range(len(store))).values, strict=True))
+
+
 def trainer(out: Path, content: dict[str, Any], **options: Any) -> Trainer:
     return Trainer(validate_recipe(content), open_data(content["data"]["path"]), RunDirectory(out), **options)
 
@@ -162,6 +169,23 @@ def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(tmp_path: Path
     torch.testing.assert_close(loaded.encode_image(said), before[0][3:4], atol=1e-5, rtol=1e-4)
 
 
+def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, trunks: tuple[str, str]):
+    other = bert_source(tmp_path / "other", seed=1)
+    both = {"from": [trunks[1], other], "width": 2 * BERT_WIDTH, "options": [{"context": 12}, {"context": 9, "pool": "first"}]}
+    head = {"kind": "kernel", "parts": [BERT_WIDTH, BERT_WIDTH], "sharpness": [1, 0.5], "novelty": 0.1}
+    content = recipe_of(pairs(tmp_path / "data"), trunks, FITTED, {"model": {"text": both | {"head": head}}})
+    run = go(tmp_path / "run", content)
+    loaded, texts = frugalclip.load(run.path), ["red above blue", "a long text about a white square beside another square"]
+    said = loaded.network.borrowed()["text"].say(loaded.tokenizer.encode(texts)).pooled
+    for part, source, options in zip(said.split(BERT_WIDTH, dim=1), both["from"], both["options"], strict=True):
+        alone = text_trunk(source, options)(text_tokenizer(source, options).encode(texts)).pooled
+        torch.testing.assert_close(part, alone, atol=1e-6, rtol=1e-5)
+    picture = loaded.encode_image(Image.new("RGB", (32, 32)))
+    assert picture[0, -1] > 0 and (loaded.encode_text(texts)[:, -1] > 0).all()
+    with pytest.raises(RecipeError, match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whiten, or novelty=0"):
+        trainer(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
+
+
 def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tmp_path: Path):
     folder = tmp_path / "own"
     folder.mkdir()
@@ -183,6 +207,25 @@ def test_a_second_run_computes_no_chunk_again(tmp_path: Path, trunks: tuple[str,
     assert [(done.computed, done.reused) for done in written[2:]] == [(0, 3), (0, 3)]
     trainer(tmp_path / "c", merged(content, {"model": {"image": {"head": {"hidden": 5}}}, "texts": {"caption": {"pick": "first"}}}))
     assert [(done.computed, done.reused) for done in written[4:]] == [(0, 3), (0, 3)]
+
+
+def test_texts_that_another_store_holds_are_not_read_again(tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    say = Borrowed.say
+
+    def counting(self: Borrowed, inputs: Any, **options: Any) -> Any:
+        read.extend([""] * len(inputs) if self.side == "text" else [])
+        return say(self, inputs, **options)
+
+    monkeypatch.setattr(Borrowed, "say", counting)
+    first = trainer(tmp_path / "a", recipe_of(pairs(tmp_path / "one", rows=8), trunks))
+    held = vectors_of(first.stores.texts)
+    assert len(read) == len(held)
+    read.clear()
+    second = trainer(tmp_path / "b", recipe_of(pairs(tmp_path / "two", rows=24), trunks))
+    more = vectors_of(second.stores.texts)
+    assert len(read) == len(more.keys() - held.keys()) > 0
+    assert held.keys() & more.keys() and all(np.array_equal(held[text], more[text]) for text in held.keys() & more.keys())
 
 
 def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(

@@ -139,15 +139,18 @@ class PictureMemory:
 
 
 class TextMemory:
-    """What a frozen trunk said of texts: from a store, and what was said since, which is kept up to a limit.
+    """What a frozen trunk said of texts: from stores, and what was said since, which is kept up to a limit.
 
     Args:
-        store: of texts, where there is one.
+        stores: of texts, all from one trunk with the same settings.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
-        self.store = store
-        self._rows = {} if store is None else {text: row for row, text in enumerate(store.ids)}
+    def __init__(self, stores: Sequence[Store] = ()) -> None:
+        self.stores = list(stores)
+        self._places: dict[str, tuple[int, int]] = {}  # text: number of the store, row
+        for number, store in enumerate(self.stores):
+            for row, text in enumerate(store.ids):
+                self._places.setdefault(text, (number, row))
         self._said: dict[str, Tensor] = {}
 
     def unknown(self, texts: Iterable[str]) -> list[str]:
@@ -155,7 +158,7 @@ class TextMemory:
         texts = list(dict.fromkeys(texts))
         if len(self._said) + len(texts) > _HELD_TEXTS:
             self._said.clear()
-        return [text for text in texts if text not in self._rows and text not in self._said]
+        return [text for text in texts if text not in self._places and text not in self._said]
 
     def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
         """Keep what was said, (texts, width) or (texts, facets, width)."""
@@ -163,11 +166,12 @@ class TextMemory:
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(texts, width) or (texts, facets, width) float32 of texts none of which is unknown."""
-        stored = [text for text in texts if text in self._rows]
         found = {text: self._said[text] for text in texts if text in self._said}
-        if self.store is not None and stored:
-            values = self.store.ragged("text", [self._rows[text] for text in stored]).values
-            found |= dict(zip(stored, torch.from_numpy(values), strict=True))
+        for number, store in enumerate(self.stores):
+            stored = [text for text in texts if text in self._places and self._places[text][0] == number]
+            if stored:
+                values = store.ragged("text", [self._places[text][1] for text in stored]).values
+                found |= dict(zip(stored, torch.from_numpy(values), strict=True))
         return torch.stack([found[text] for text in texts])
 
 

@@ -1,7 +1,7 @@
 """Where borrowed towers get their trunks from, and lexical heads their words."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
+from frugalclip.readers.tokens import Verbatim
 from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.lexical import LexicalHead
@@ -30,7 +31,7 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
     """
     for side, tower in network.borrowed().items():
         c = tower.config
-        image, text = functools.partial(_image_trunk, c.source, c.options), functools.partial(_text_trunk, c.source, c.options, device)
+        image, text = functools.partial(_image_trunk, *c.trunks[0]), functools.partial(_text_trunk, c.trunks, device)
         tower.lend(image if side == "image" else text)
     return network
 
@@ -77,14 +78,23 @@ def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
     return image_trunk(source, options) if _is_trunk(source) else OwnTrunk(load(source), side="image")
 
 
-def _text_trunk(source: str, options: Mapping[str, Any], device: str | torch.device) -> Trunk:
-    from frugalclip.readers.trunks import text_trunk
+def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device) -> Trunk:
+    from frugalclip.readers.trunks import SideBySide, text_trunk
 
-    return text_trunk(source, options, device=device) if _is_trunk(source) else OwnTrunk(load(source), side="text")
+    trunks = [text_trunk(source, options, device=device) if _is_trunk(source) else OwnTrunk(load(source), side="text") for source, options in wanted]
+    return trunks[0] if len(trunks) == 1 else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
 
 
-def trunk_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in front of a borrowed text trunk."""
+def trunk_tokenizer(trunks: Sequence[tuple[str, Mapping[str, Any]]]) -> Tokenizer:
+    """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own.
+
+    Args:
+        trunks: (source, options) of each.
+    """
+    return _tokenizer(*trunks[0]) if len(trunks) == 1 else Verbatim()
+
+
+def _tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
     from frugalclip.readers.trunks import text_tokenizer
 
     return text_tokenizer(source, options) if _is_trunk(source) else load(source).tokenizer

@@ -3,12 +3,13 @@
 What a source holds decides how it is read: a folder with a causal language model answers prompts, one with an encoder gives a sentence's vector.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import ModelError, RecipeError, known_names
@@ -63,6 +64,30 @@ class LanguageModelTrunk(Trunk):
             return Said(self.model.next_word_states(inputs.texts))
         said = self.model.encode_texts(inputs.texts)
         return Said(said[:, 0] if said.shape[1] == 1 else said)
+
+
+class SideBySide(Trunk):
+    """Several encoders of texts as one: each reads the text with its own tokenizer, and their vectors stand side by side.
+
+    Args:
+        trunks: two or more, each with one vector a text.
+        tokenizers: of each.
+    """
+
+    def __init__(self, trunks: Sequence[Trunk], tokenizers: Sequence[Tokenizer]) -> None:
+        super().__init__()
+        self.trunks, self.tokenizers = nn.ModuleList(trunks), list(tokenizers)
+        self.width = sum(trunk.width for trunk in trunks)
+        self.fingerprint = "+".join(trunk.fingerprint for trunk in trunks)
+
+    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
+        """Read texts: (batch, sum of the widths)."""
+        if with_tokens:
+            raise ModelError("encoders side by side split a text in different ways and give no tokens; name one trunk in model.text.from.")
+        said = [trunk(tokenizer.encode(inputs.texts)).pooled for trunk, tokenizer in zip(self.trunks, self.tokenizers, strict=True)]
+        if any(part.ndim != 2 for part in said):
+            raise ModelError("encoders side by side give one vector a text each, and one of these gives several; name it alone in model.text.from.")
+        return Said(torch.cat([part.float().cpu() for part in said], dim=1))
 
 
 class LanguageModelOptions(LanguageModelSettings):

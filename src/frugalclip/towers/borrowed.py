@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind
@@ -128,17 +128,50 @@ class BorrowedConfig(Settings):
     model_config = ConfigDict(populate_by_name=True)
 
     kind: Literal["borrowed"]
-    source: str = Field(
-        alias="from", description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model whose tower is borrowed"
+    sources: tuple[str, ...] = Field(
+        alias="from",
+        min_length=1,
+        description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model whose tower is borrowed; several for texts, side by side",
     )
-    width: int = Field(gt=0, description="channels of what the trunk says; checked when it is there")
+    width: int = Field(gt=0, description="channels of what the trunk says, of several trunks together; checked when it is there")
     head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten (pictures), kernel (texts)")
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
         "none", description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen"
     )
     lora: LoraConfig | None = Field(None, description="train low-rank additions to the trunk's linear maps")
     gflops: float = Field(0.0, ge=0, description="10^9 operations of the trunk for one sample, for 'frugalclip plan'")
-    options: dict[str, Any] = Field(default_factory=dict, description="settings of the trunk's reader, such as the prompts of a language model")
+    options: dict[str, Any] | tuple[dict[str, Any], ...] = Field(
+        default_factory=dict, description="settings of the trunk's reader, such as the prompts of a language model; of several trunks, a list"
+    )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _joins_plain_trunks(self) -> "BorrowedConfig":
+        if len(self.sources) > 1 and not self.is_frozen:
+            raise ValueError(f"from names {len(self.sources)} trunks, which are read as they are; leave tune and lora out, or name one")
+        if isinstance(self.options, tuple) and len(self.options) != len(self.sources):
+            raise ValueError(f"options are given for {len(self.options)} trunks, and from names {len(self.sources)}; give one mapping for each")
+        if isinstance(self.options, dict) and self.options and len(self.sources) > 1:
+            raise ValueError(f"from names {len(self.sources)} trunks; give options as a list, one mapping for each")
+        return self
+
+    @field_serializer("sources")
+    def _one_as_a_word(self, sources: tuple[str, ...]) -> str | list[str]:
+        return sources[0] if len(sources) == 1 else list(sources)
+
+    @property
+    def source(self) -> str:
+        """Where the trunk comes from, in words."""
+        return " + ".join(self.sources)
+
+    @property
+    def trunks(self) -> list[tuple[str, dict[str, Any]]]:
+        """(source, options) of each."""
+        return list(zip(self.sources, self.options if isinstance(self.options, tuple) else [self.options] * len(self.sources), strict=True))
 
     @property
     def is_frozen(self) -> bool:
@@ -164,6 +197,8 @@ class BorrowedImageConfig(BorrowedConfig):
     def _is_for_pictures(self) -> "BorrowedImageConfig":
         if self.head.kind == "kernel":
             raise ValueError("head.kind kernel is fitted to texts; pictures take whiten, mlp or same")
+        if len(self.sources) > 1:
+            raise ValueError(f"from names {len(self.sources)} trunks, and pictures are read by one; several stand side by side for texts only")
         return self
 
     @property

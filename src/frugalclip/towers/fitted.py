@@ -4,15 +4,21 @@ Source: the direction, from texts to the space of pictures, follows Zhang, Xiang
 every prediction to the mean, so that a few texts become the nearest of everything (hubs); towards pictures it does not. Kernel ridge regression
 with weights, Saunders et al. 1998; with fewer anchors than texts, Williams & Seeger 2001 (Nystroem).
 
+Names that pictures were seen for stand exactly where those pictures are, all others only near: a picture of something new then goes to a name that
+is old. Chao et al. 2016, arXiv 1605.04253, take a constant off the scores of old names ("calibrated stacking"). Here the same regression, read as a
+Gaussian process (Rasmussen & Williams 2006, eq. 2.26), tells how little is known of a name, and `novelty` adds that to its score: one channel of the
+embedding has it for texts, and a constant for pictures.
+
 A fit takes seconds and no learning rate. What follows it is ordinary training, which may move what is a parameter here.
 """
 
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
+from frugalclip.core.errors import RecipeError
 from frugalclip.functional import unit
 from frugalclip.towers.mlp import VectorHeadConfig
 
@@ -20,7 +26,7 @@ _LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
 
 
 class WhitenConfig(VectorHeadConfig):
-    """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred."""
+    """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred; the last channel is a constant."""
 
     kind: Literal["whiten"]
     power: float = Field(0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal")
@@ -40,6 +46,7 @@ class Whiten(nn.Module):
     mean: Tensor
     projection: Tensor
     centre: Tensor
+    level: Tensor  # () of the last channel, beside a vector of length one; 0: none
 
     def __init__(self, config: WhitenConfig, *, width: int, dim: int) -> None:
         super().__init__()
@@ -47,6 +54,7 @@ class Whiten(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("projection", torch.zeros(width, dim))
         self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("level", torch.zeros(()))
 
     def reset(self, generator: torch.Generator) -> None:
         """Nothing to draw."""
@@ -59,17 +67,19 @@ class Whiten(nn.Module):
         x = (x - mean) / deviation
         spread, directions = torch.linalg.eigh(x.T @ x / len(x))  # ascending
         spread, directions = spread.flip(0).clamp_min(0), directions.flip(1)
-        number = min(self.projection.shape[1], int((spread > spread[0] * 1e-9).sum()))
+        number = min(self.projection.shape[1] - 1, int((spread > spread[0] * 1e-9).sum()))
         scale = (spread[:number] / spread[0]).sqrt() ** -self.config.power
         self.mean.copy_(mean)
         self.projection.zero_()
         self.projection[:, :number] = directions[:, :number] / deviation[:, None] * scale
         self.centre.zero_()
+        self.level.zero_()
         self.centre.copy_(self(vectors.to(self.mean.device, self.mean.dtype)).mean(dim=0))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
-        return unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
+        z = unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
+        return torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1) if self.level > 0 else z
 
 
 class KernelConfig(VectorHeadConfig):
@@ -77,20 +87,43 @@ class KernelConfig(VectorHeadConfig):
 
     kind: Literal["kernel"]
     anchors: int = Field(6000, ge=1, description="texts that count, at most: those that are drawn most often")
-    sharpness: float = Field(1.0, gt=0, description="g of exp(-g |a - b|^2) between centred texts of length one")
+    sharpness: tuple[PositiveFloat, ...] = Field(
+        (1.0,), min_length=1, description="g of exp(-g |a - b|^2) between centred texts of length one; of several trunks side by side, one for each"
+    )
+    parts: tuple[PositiveInt, ...] = Field((), description="width of each of several trunks side by side; their kernels are multiplied")
     ridge: float = Field(0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch")
+    novelty: float = Field(
+        0.0, ge=0, description="what is added to the score (-1 to 1) of a text of which nothing is known; needs pictures of head.kind whiten"
+    )
     train: bool = Field(False, description="whether training may move the fitted weights")
+
+    @field_validator("sharpness", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float | str) else value
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "KernelConfig":
+        if len(self.sharpness) != max(1, len(self.parts)):
+            raise ValueError(f"sharpness has {len(self.sharpness)} numbers, and parts has {len(self.parts)}; give one number for each part")
+        return self
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector and the largest number of anchors, in 10^9 operations."""
-        return 2 * self.anchors * (width + dim) * 1e-9
+        return 2 * self.anchors * (width + dim + (self.anchors if self.novelty else 0)) * 1e-9
 
     def kept_numbers(self, *, width: int) -> float:
         """Numbers that backward keeps for one vector."""
         return float(self.anchors if self.train else 0)
 
     def build(self, *, width: int, dim: int) -> "Kernel":
-        """The head of these sizes."""
+        """The head of these sizes.
+
+        Raises:
+            RecipeError: where the parts do not add up to the trunks' width.
+        """
+        if self.parts and sum(self.parts) != width:
+            raise RecipeError(f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; give the width of each trunk.")
         return Kernel(self, width=width, dim=dim)
 
 
@@ -99,12 +132,15 @@ class Kernel(nn.Module):
 
     mean: Tensor
     anchors: Tensor
+    noise: Tensor  # (anchors,) ridge over how often an anchor is drawn
 
     def __init__(self, config: KernelConfig, *, width: int, dim: int) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("anchors", torch.zeros(0, width))
+        self.register_buffer("noise", torch.zeros(0))
+        self._precision: Tensor | None = None
         self.weight = nn.Parameter(torch.zeros(0, dim), requires_grad=config.train)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -122,39 +158,61 @@ class Kernel(nn.Module):
         c = self.config
         x, y, w = vectors.double(), targets.double(), weights.double()
         self.mean.copy_((w[:, None] * x).sum(dim=0) / w.sum())
-        texts = unit(x - self.mean.double())
+        texts = self._placed(x, self.mean.double())
         chosen = torch.sort(torch.argsort(-w, stable=True)[: c.anchors]).values
         anchors = texts[chosen]
-        among = _kernel(anchors, anchors, c.sharpness)
+        among = self._near(anchors, anchors)
         if len(chosen) == len(texts):
             solved = torch.linalg.solve(among + torch.diag(c.ridge / w), y)
         else:
             left, right = c.ridge * among, torch.zeros(len(anchors), y.shape[1], dtype=y.dtype)
             for part in torch.arange(len(texts)).split(2048):
-                near = _kernel(texts[part], anchors, c.sharpness)
+                near = self._near(texts[part], anchors)
                 left += near.T @ (w[part, None] * near)
                 right += near.T @ (w[part, None] * y[part])
             left += torch.eye(len(anchors), dtype=left.dtype) * (1e-10 * float(left.diagonal().mean()))
             solved = torch.linalg.solve(left, right)
         device = self.mean.device
         self.anchors = anchors.to(device, self.mean.dtype)
+        self.noise = (c.ridge / w[chosen]).to(device, self.mean.dtype)
+        self._precision = None
         solved = solved.to(device, self.mean.dtype).contiguous()  # LAPACK's columns would be added up in another order than loaded rows
         self.weight = nn.Parameter(solved, requires_grad=c.train)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
-        texts = unit(x.to(self.mean.dtype) - self.mean)
-        return _kernel(texts, self.anchors, self.config.sharpness) @ self.weight
+        near = self._near(self._placed(x.to(self.mean.dtype), self.mean), self.anchors)
+        place = near @ self.weight
+        if not self.config.novelty:
+            return place
+        level = self.config.novelty**0.5  # pictures have it too, so that the product is what the settings say
+        return torch.cat([unit(place[..., :-1]), level * self.unknown(near)[..., None]], dim=-1)
+
+    def unknown(self, near: Tensor) -> Tensor:
+        """How little is known of texts: the process's variance given the anchors, from 0 to 1.
+
+        Args:
+            near: (..., anchors) kernel of the texts and the anchors.
+        """
+        if self._precision is None or self._precision.device != near.device or self._precision.dtype != near.dtype:
+            among = self._near(self.anchors.double(), self.anchors.double()) + torch.diag(self.noise.double())
+            self._precision = torch.cholesky_inverse(torch.linalg.cholesky(among)).to(near.dtype)
+        return (1 - ((near @ self._precision) * near).sum(dim=-1)).clamp(0, 1)
+
+    def _placed(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Centred, each part of length one times the root of its sharpness: one plain product then gives the product of the parts' kernels."""
+        parts = (x - mean).split(self.config.parts or x.shape[-1], dim=-1)
+        return torch.cat([unit(part) * g**0.5 for part, g in zip(parts, self.config.sharpness, strict=True)], dim=-1)
+
+    def _near(self, a: Tensor, b: Tensor) -> Tensor:
+        """exp(-sum of g |a - b|^2) of placed texts: (..., width), (anchors, width) to (..., anchors)."""
+        return torch.exp(2 * (a @ b.T - sum(self.config.sharpness)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Take as many anchors as were saved; where there are as many already, in place, since an optimiser may hold the weight."""
         saved = state_dict.get(f"{prefix}anchors")
         if saved is not None and len(saved) != len(self.anchors):
-            self.anchors = self.anchors.new_zeros(saved.shape)
+            self.anchors, self.noise = self.anchors.new_zeros(saved.shape), self.noise.new_zeros(len(saved))
             self.weight = nn.Parameter(self.weight.new_zeros(len(saved), self.weight.shape[1]), requires_grad=self.config.train)
+        self._precision = None
         super()._load_from_state_dict(state_dict, prefix, *rest)
-
-
-def _kernel(a: Tensor, b: Tensor, sharpness: float) -> Tensor:
-    """exp(-g |a - b|^2) of unit vectors: (..., width), (anchors, width) to (..., anchors)."""
-    return torch.exp(2 * sharpness * (a @ b.T - 1))

@@ -87,4 +87,9 @@ def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     if vectors.ndim == 3:
         raise RecipeError(f"head.kind kernel takes one vector a text, and the trunk gives {vectors.shape[1]} facets; set options.prompt=single.")
     head.fit(vectors, targets, weights)
+    if head.config.novelty:
+        pictures = network.borrowed()["image"].head if "image" in network.borrowed() else None
+        if not isinstance(pictures, Whiten):
+            raise RecipeError("head.novelty of a text head needs a channel of the pictures' head; set model.image.head.kind=whiten, or novelty=0.")
+        pictures.level.fill_(head.config.novelty**0.5)
     return f"the text head is fitted to {len(numbers):,} texts"

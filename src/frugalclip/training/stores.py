@@ -58,7 +58,7 @@ class Stores:
     def remember(self, model: Model) -> None:
         """Let a model find here what its trunks said before."""
         model.pictures = None if self.pictures is None else PictureMemory([self.pictures, *self.others])
-        model.texts = TextMemory(self.texts)
+        model.texts = TextMemory([] if self.texts is None else [self.texts])
 
     def loader_arguments(self, training: Manifest, *, seed: int) -> dict[str, Any]:
         """What a loader takes in place of pictures and token ids."""
@@ -103,7 +103,7 @@ def remember_cached(model: Model) -> Model:
     if stores["image"]:
         model.pictures = PictureMemory(stores["image"])
     if stores["text"]:
-        model.texts = TextMemory(max(stores["text"], key=len))
+        model.texts = TextMemory(stores["text"])
     return model
 
 
@@ -121,6 +121,7 @@ class TrunkEncoder:
 
     def __init__(self, tower: Borrowed, *, preprocess: Preprocess | None, tokenizer: Tokenizer | None, device: torch.device) -> None:
         self.tower, self.preprocess, self.tokenizer, self.device = tower, preprocess, tokenizer, device
+        self.texts = TextMemory()  # what other stores hold already
 
     @property
     def fingerprint(self) -> str:
@@ -142,10 +143,16 @@ class TrunkEncoder:
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
         """Texts to (batch, width), or (batch, facets, width)."""
         assert self.tokenizer is not None
-        tokens = self.tokenizer.encode(texts)
-        if isinstance(tokens, Tokens):
-            tokens = Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
-        return self.tower.say(tokens).pooled.cpu()
+        new = self.texts.unknown(texts)
+        found: dict[str, Tensor] = {}
+        if new:
+            tokens = self.tokenizer.encode(new)
+            if isinstance(tokens, Tokens):
+                tokens = Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
+            found |= zip(new, self.tower.say(tokens).pooled.float().cpu(), strict=True)
+        if known := [text for text in texts if text not in found]:
+            found |= zip(known, self.texts.vectors(known), strict=True)
+        return torch.stack([found[text] for text in texts])
 
 
 def make_stores(
@@ -178,7 +185,7 @@ def make_stores(
     pictures, words, others = None, None, ()
     if "image" in borrowed and config.pictures:
         pictures = _pictures(config, everything, borrowed["image"], model, _one_kind(views, config), note)
-        others = tuple(_siblings(pictures.path.parent, pictures.head.encoder, dtype=config.dtype, but=pictures.path))
+        others = tuple(_siblings(pictures.path, pictures.head.encoder, kind="pictures", dtype=config.dtype))
     if "text" in borrowed:
         words = _texts(config, everything, borrowed["text"], model, texts, note)
     return Stores(pictures, words, others)
@@ -224,9 +231,11 @@ def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder
         is_there = (folder / "store.json").is_file()
         if not is_there:
             note(f"what {encoder.tower.config.source} says of {len(rows):,} {name} is computed once, into {folder}")
+        siblings = list(_siblings(folder, described, kind=name, dtype=config.dtype))
         if name == "pictures":
-            memory = PictureMemory(list(_siblings(parent, described, dtype=config.dtype, but=folder)))
-            arguments["known"] = functools.partial(memory.views, number=config.views)
+            arguments["known"] = functools.partial(PictureMemory(siblings).views, number=config.views)
+        else:
+            encoder.texts = TextMemory(siblings)
         done = embed_manifest(encoder, rows, folder, dtype=config.dtype, normalize=False, **arguments)
         if done.computed:
             note(f"{len(rows):,} {name} took {done.seconds:.0f} s; the largest rounding error of a vector is {_error(done.store):.1e}")
@@ -234,11 +243,11 @@ def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder
     return Store.open(folder)
 
 
-def _siblings(parent: Path, encoder: Encoder, *, dtype: StoreDtype, but: Path) -> Iterator[Store]:
-    """Finished stores of pictures beside this one, from the same trunk with the same settings, whose vectors would be stored as they are here."""
+def _siblings(own: Path, encoder: Encoder, *, kind: str, dtype: StoreDtype) -> Iterator[Store]:
+    """Finished stores of pictures or texts beside this one, from the same trunk with the same settings, whose vectors would be stored as they are."""
     exact = {"float32", dtype} - {"int8"}  # rounded numbers are no source for finer ones, and int8 would be rounded twice
-    for file in sorted(parent.glob("pictures-*/store.json")):
-        if file.parent != but:
+    for file in sorted(own.parent.glob(f"{kind}-*/store.json")):
+        if file.parent != own:
             with contextlib.suppress(DataError):  # another version, damaged, or not finished
                 store = Store.open(file.parent)
                 if store.head.dtype in exact and store.head.encoder.identity() == encoder.identity():
