@@ -5,9 +5,11 @@ ratios within one run are claimed. A limit is the best rate measured in the same
 """
 
 import argparse
+import os
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,13 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.records import environment, write_json
+from frugalclip.verbs.compare import compare
+from frugalclip.verbs.train import train
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results" / "benchmarks"
+EMOJI = HERE / "protocols" / "emoji.yaml"
+KEPT = ("answer", "reference", "primary", "rotations", "seeds", "samples", "clock", "tests", "figures", "curves", "costs", "notes", "data")
 
 
 def options(claim: str, name: str, **numbers: int) -> argparse.Namespace:
@@ -32,6 +39,35 @@ def options(claim: str, name: str, **numbers: int) -> argparse.Namespace:
         parser.add_argument(f"--{key}", type=int, default=value)
     parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json", help="record of the run, read by benchmarks/page.py")
     return parser.parse_args()
+
+
+def emoji(arms: Sequence[str], chosen: argparse.Namespace, *, reference: str, samples: int | None = None, protocol: Any = EMOJI) -> dict[str, Any]:
+    """Compare arms on the emoji pack, every style left out in turn, and write the record; trials that are finished are not trained again.
+
+    Args:
+        arms: names of recipes, or of files in benchmarks/arms.
+        chosen: seeds, jobs and json of the command line; the record's name is that of the folder in runs/.
+        reference: arm that the others are compared with.
+        samples: that every run sees; None leaves each arm its own length.
+        protocol: what is judged.
+
+    Returns:
+        The content of compare.json.
+    """
+    files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else arm for arm in arms]
+    out = HERE.parent / "runs" / chosen.json.stem
+    found = compare(files, out=out, seeds=chosen.seeds, samples=samples, protocol=protocol, reference=reference, jobs=chosen.jobs)
+    write_json(chosen.json, {key: found[key] for key in KEPT})
+    return found
+
+
+def read_all(arms: Sequence[str]) -> None:
+    """Let the frozen trunks of arms read the emoji pack, before several trials at once would all begin to; nothing happens where they did before."""
+    data = f"data={os.environ['FRUGALCLIP_PACKS']}/emoji-{{noto,twemoji,openmoji}}.tar"
+    for arm in arms:
+        with tempfile.TemporaryDirectory() as folder:
+            words = [data, "data.where=split=train", "data.validation=none", "samples=512", "epochs=null"]
+            train(str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else arm, words, out=Path(folder) / "run")
 
 
 def in_turn(arms: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:

@@ -5,17 +5,11 @@ that are finished are not trained again. Writes results/emoji.json, results/benc
 Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 16000] [--jobs 2]
 """
 
-from pathlib import Path
 from typing import Any
 
-from _common import RESULTS, options, record
+from _common import RESULTS, emoji, options, record
 
-from frugalclip.core.records import write_json
-from frugalclip.verbs.compare import compare
-
-HERE = Path(__file__).resolve().parent
 ARMS = ("open_clip", "open_clip_deduplicated", "plain", "siglip", "default")
-KEPT = ("answer", "reference", "primary", "rotations", "seeds", "samples", "clock", "tests", "figures", "curves", "costs", "notes", "data")
 
 
 def sooner(found: dict[str, Any]) -> tuple[dict[str, Any], float]:
@@ -27,16 +21,7 @@ def sooner(found: dict[str, Any]) -> tuple[dict[str, Any], float]:
 def main() -> None:
     """Train what is missing and write the records."""
     chosen = options(__doc__ or "", "../emoji", seeds=6, samples=16_000, jobs=2)
-    found = compare(
-        [str(HERE / "arms" / f"{arm}.yaml") for arm in ARMS],
-        out=HERE.parent / "runs" / "emoji",
-        seeds=chosen.seeds,
-        samples=chosen.samples,
-        protocol=HERE / "protocols" / "emoji.yaml",
-        reference="open_clip",
-        jobs=chosen.jobs,
-    )
-    write_json(chosen.json, {key: found[key] for key in KEPT})
+    found = emoji(ARMS, chosen, reference="open_clip", samples=chosen.samples)
     reached, share = sooner(found)
     goals = [("seconds of the default recipe to open_clip's final validation accuracy, over open_clip's", share, 0.25, "at most")]
     record(RESULTS / "time-to-accuracy.json", {"reach": reached, "seeds": chosen.seeds, "samples": chosen.samples}, goals)

@@ -56,22 +56,95 @@ def emoji(found: dict[str, Any]) -> list[str]:
     return [*lines, "", *costs(found)]
 
 
-def borrowed(found: dict[str, Any]) -> list[str]:
-    """What frozen trunks are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
+def arms(found: dict[str, Any], title: str, words: str, names: dict[str, str]) -> list[str]:
+    """A section with the figures of some arms, chance and floors."""
     figures = found["figures"]
-    lines = [
-        "## Emoji: borrowed trunks",
-        "",
-        f"`python benchmarks/borrowed.py`: the same rows, {found['seeds']} seeds, EfficientNet-Lite0 of ImageNet and MiniLM, frozen. The figures "
-        "stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only vary the scale.",
-        "",
-        "| arm | " + " | ".join(figures) + " |",
-        "|---|" + "---|" * len(figures),
-    ]
-    for arm, words in BORROWED.items():
-        lines.append(f"| {words} | " + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values()) + " |")
+    lines = [f"## {title}", "", words, "", "| arm | " + " | ".join(figures) + " |", "|---|" + "---|" * len(figures)]
+    for arm, called in names.items():
+        lines.append(f"| {called} | " + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values()) + " |")
     lines += [row.removesuffix(" | – | – | – |") + " |" for kind in ("chance", "floors") for row in floors(figures, kind)]
     return [*lines, "", found["answer"], ""]
+
+
+def borrowed(found: dict[str, Any]) -> list[str]:
+    """What frozen trunks are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
+    words = (
+        f"`python benchmarks/borrowed.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of ImageNet, MiniLM and multilingual E5, frozen. The "
+        "figures stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only vary the scale."
+    )
+    return arms(found, "Emoji: borrowed trunks", words, BORROWED)
+
+
+def few_pairs(found: dict[str, Any]) -> list[str]:
+    """As the pairs grow fewer."""
+    kinds = [kind for kind in next(iter(found["pairs"].values())) if kind.startswith("floor: ")]
+    lines = [
+        "## Emoji: few pairs",
+        "",
+        f"`python benchmarks/few_pairs.py`: top 1 on unseen concepts in an unseen style, mean of three rotations and {found['seeds']} draws of whole "
+        f"families, and its spread over draws. Floors copy from the same pairs. open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
+        "",
+        "| pairs | `borrowed` | spread | " + " | ".join(kind.removeprefix("floor: ").replace("_", " ") for kind in kinds) + " |",
+        "|---|---|---|" + "---|" * len(kinds),
+    ]
+    for one in found["pairs"].values():
+        cells = [f"{one['pairs']:,.0f}", f"{one['borrowed']:.1f}", f"{one['spread over seeds']:.1f}", *(f"{one[kind]:.1f}" for kind in kinds)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def trunk_tuning(found: dict[str, Any]) -> list[str]:
+    """Whether to move the trunk."""
+    words = (
+        f"`python benchmarks/trunk_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast towards the "
+        "pictures of `borrowed`, and the same with the sentence encoder moved."
+    )
+    names = {"text_heads": "head only", "text_lora": "low-rank additions (LoRA)", "text_partial": "last two layers trained"}
+    return arms(found, "Emoji: moving the trunk", words, names)
+
+
+def facets(found: dict[str, Any]) -> list[str]:
+    """FLAME's three arms."""
+    words = (
+        f"`python benchmarks/facets.py`: {found['seeds']} seeds, {found['samples']:,} samples, the same image tower from scratch; SmolLM2 of 135M parameters "
+        "in the place of the paper's 7B, and names of two words in that of captions."
+    )
+    names = {
+        "plain": "text tower trained with the pictures",
+        "flame_single": "frozen language model, one prompt",
+        "flame_facets": "the same, three facets",
+    }
+    return arms(found, "Emoji: a frozen language model as text tower (FLAME)", words, names)
+
+
+def long_text(found: dict[str, Any]) -> list[str]:
+    """A word that comes after a 77-token tower has stopped."""
+    lines = [
+        "## Scenes: a word after the 77th token",
+        "",
+        f"`python benchmarks/long_text.py`: which of {len(found['words'])} words ends the caption of a new picture, percent (chance {found['chance']:.1f}); "
+        f"{found['judged']} pictures, mean of {len(next(iter(found['runs'].values())))} seeds.",
+        "",
+        "| text tower | right | times the 77-token tower |",
+        "|---|---|---|",
+    ]
+    return [*lines, *(f"| {arm} | {value:.1f} | {found['times_77_tokens'][arm]:.1f} |" for arm, value in found["accuracy"].items()), ""]
+
+
+def words(found: dict[str, Any]) -> list[str]:
+    """LexVLA's words."""
+    by = found["arms"]
+    lines = [
+        "## Emoji: pictures as words (LexVLA)",
+        "",
+        f"`python benchmarks/words.py`: {found['epochs']} epochs, each style left out in turn; percent, but for scores and counts. A hit: one of the ten top "
+        "words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
+        "",
+        "| figure | " + " | ".join(by) + " |",
+        "|---|" + "---|" * len(by),
+    ]
+    figures = next(iter(by.values()))
+    return [*lines, *(f"| {name} | " + " | ".join(f"{one[name]:.3g}" for one in by.values()) + " |" for name in figures), ""]
 
 
 def languages(found: dict[str, Any]) -> list[str]:
@@ -157,7 +230,18 @@ def same(found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Write the page."""
-    parts = {"emoji.json": emoji, "borrowed.json": borrowed, "languages.json": languages, "tuning.json": tuning, "benchmarks/same-recipe.json": same}
+    parts = {
+        "emoji.json": emoji,
+        "borrowed.json": borrowed,
+        "few_pairs.json": few_pairs,
+        "trunk_tuning.json": trunk_tuning,
+        "facets.json": facets,
+        "languages.json": languages,
+        "long_text.json": long_text,
+        "words.json": words,
+        "tuning.json": tuning,
+        "benchmarks/same-recipe.json": same,
+    }
     lines = [HEAD]
     for name, write in parts.items():
         if (RESULTS / name).is_file():

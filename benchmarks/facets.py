@@ -1,0 +1,20 @@
+"""FLAME's three arms on the emoji pack: several facets of a frozen language model, one prompt, and a text tower trained with the pictures.
+
+The same image tower, pixels, views, batch and samples in all. The language model reads every name once, into the cache folder (FRUGALCLIP_CACHE).
+Needs `make frozen`. Writes results/facets.json. Run: FRUGALCLIP_PACKS=... python benchmarks/facets.py [--seeds 3] [--samples 16000] [--jobs 2]
+"""
+
+from _common import emoji, options, read_all
+
+ARMS = ("plain", "flame_single", "flame_facets")
+
+
+def main() -> None:
+    """Train what is missing and write the record."""
+    chosen = options(__doc__ or "", "../facets", seeds=3, samples=16_000, jobs=2)
+    read_all(ARMS[1:])
+    emoji(ARMS, chosen, reference="plain", samples=chosen.samples)
+
+
+if __name__ == "__main__":
+    main()
