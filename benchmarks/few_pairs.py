@@ -31,7 +31,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 def sentences(model: Model, texts: list[str]) -> Tensor:
     """(texts, width) what the first frozen encoder says of them."""
     assert model.network.borrowed()["text"].config.head.kind == "kernel"
-    said = model._text_input(texts)  # pyright: ignore[reportPrivateUsage]  # also what was said before
+    said = model._text_input(texts)
     return said[:, : said.shape[1] // 2].cpu()
 
 

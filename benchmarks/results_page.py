@@ -69,8 +69,9 @@ def arms(found: dict[str, Any], title: str, words: str, names: dict[str, str]) -
 def borrowed(found: dict[str, Any]) -> list[str]:
     """What frozen trunks are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
     words = (
-        f"`python benchmarks/borrowed.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of ImageNet, MiniLM and multilingual E5, frozen. The "
-        "figures stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only vary the scale."
+        f"`python benchmarks/borrowed.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of ImageNet, MiniLM and multilingual E5, "
+        "frozen. The figures stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only "
+        "vary the scale."
     )
     return arms(found, "Emoji: borrowed trunks", words, BORROWED)
 
@@ -81,8 +82,9 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: few pairs",
         "",
-        f"`python benchmarks/few_pairs.py`: top 1 on unseen concepts in an unseen style, mean of three rotations and {found['seeds']} draws of whole "
-        f"families, and its spread over draws. Floors copy from the same pairs. open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
+        f"`python benchmarks/few_pairs.py`: top 1 on unseen concepts in an unseen style, mean of three rotations and {found['seeds']} draws of "
+        f"whole families, and its spread over draws. Floors copy from the same pairs. "
+        f"open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
         "",
         "| pairs | `borrowed` | spread | " + " | ".join(kind.removeprefix("floor: ").replace("_", " ") for kind in kinds) + " |",
         "|---|---|---|" + "---|" * len(kinds),
@@ -96,8 +98,8 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
 def trunk_tuning(found: dict[str, Any]) -> list[str]:
     """Whether to move the trunk."""
     words = (
-        f"`python benchmarks/trunk_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast towards the "
-        "pictures of `borrowed`, and the same with the sentence encoder moved."
+        f"`python benchmarks/trunk_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast "
+        "towards the pictures of `borrowed`, and the same with the sentence encoder moved."
     )
     names = {"text_heads": "head only", "text_lora": "low-rank additions (LoRA)", "text_partial": "last two layers trained"}
     return arms(found, "Emoji: moving the trunk", words, names)
@@ -106,8 +108,8 @@ def trunk_tuning(found: dict[str, Any]) -> list[str]:
 def facets(found: dict[str, Any]) -> list[str]:
     """FLAME's three arms."""
     words = (
-        f"`python benchmarks/facets.py`: {found['seeds']} seeds, {found['samples']:,} samples, the same image tower from scratch; SmolLM2 of 135M parameters "
-        "in the place of the paper's 7B, and names of two words in that of captions."
+        f"`python benchmarks/facets.py`: {found['seeds']} seeds, {found['samples']:,} samples, the same image tower from scratch; SmolLM2 of 135M "
+        "parameters in the place of the paper's 7B, and names of two words in that of captions."
     )
     names = {
         "plain": "text tower trained with the pictures",
@@ -122,8 +124,8 @@ def long_text(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Scenes: a word after the 77th token",
         "",
-        f"`python benchmarks/long_text.py`: which of {len(found['words'])} words ends the caption of a new picture, percent (chance {found['chance']:.1f}); "
-        f"{found['judged']} pictures, mean of {len(next(iter(found['runs'].values())))} seeds.",
+        f"`python benchmarks/long_text.py`: which of {len(found['words'])} words ends the caption of a new picture, percent "
+        f"(chance {found['chance']:.1f}); {found['judged']} pictures, mean of {len(next(iter(found['runs'].values())))} seeds.",
         "",
         "| text tower | right | times the 77-token tower |",
         "|---|---|---|",
@@ -137,8 +139,8 @@ def words(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: pictures as words (LexVLA)",
         "",
-        f"`python benchmarks/words.py`: {found['epochs']} epochs, each style left out in turn; percent, but for scores and counts. A hit: one of the ten top "
-        "words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
+        f"`python benchmarks/words.py`: {found['epochs']} epochs, each style left out in turn; percent, but for scores and counts. A hit: one of the "
+        "ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
         "",
         "| figure | " + " | ".join(by) + " |",
         "|---|" + "---|" * len(by),

@@ -1,9 +1,9 @@
 """LexVLA on the emoji pack: are the ten top words of a picture words that belong to it, do they carry the match, and what does the penalty do?
 
-Every style left out in turn, one model with the overuse penalty and one without. A content lemma is the dictionary form of a word of the concept's
+Every style left out in turn: the fitted recipe `words`, and `lexvla` on the trunk's one vector, trained with the overuse penalty and without. A content lemma is the dictionary form of a word of the concept's
 name or keywords that is no function word. Chance is the same count with the words of another picture. Deletion takes the matched word out of the
 picture's vector, beside another word of its ten. PatchDis on composed scenes of the style that was left out. Needs `make frozen` and the [curate]
-extra. Writes results/words.json. Run: FRUGALCLIP_PACKS=... python benchmarks/words.py [--epochs 5] [--scenes 300]
+extra. Writes results/words.json. Run: FRUGALCLIP_PACKS=... python benchmarks/words.py [--epochs 20] [--scenes 300]
 """
 
 import os
@@ -27,12 +27,18 @@ from frugalclip.data.sources import open_data
 from frugalclip.evaluation.patchdis import patch_discrimination, patch_scores
 from frugalclip.functional import unit
 from frugalclip.models import Model
+from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.lexical import LexicalHead, truncated
 from frugalclip.verbs.data_compose import compose
 from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")
-ARMS = {"overuse": [], "no penalty": ["objectives.lexical.penalty=none"]}
+VECTOR = ("model.image.head.over=vector", "model.image.head.adapter_depth=0", "optimizer.lr=1e-3", "threads=1")
+ARMS = {
+    "fitted": ("words",),
+    "trained, overuse": ("lexvla", *VECTOR),
+    "trained, no penalty": ("lexvla", *VECTOR, "objectives.lexical.penalty=none"),
+}
 PARTS = {"all": "split!=val", "seen": "split=train", "unseen": "split=test"}
 TOP, MOST = 10, 64
 FUNCTION_WORDS = set(re.findall("[a-z]+", "a an the of and or with without in on at to for from by no not as is"))
@@ -94,7 +100,7 @@ def patches_named(model: Model, scenes: Manifest) -> dict[str, float]:
     """PatchDis: every patch of 7 x 7 is named by the name it is most like, among those of all scenes and of its own."""
     tower = model.network.borrowed()["image"]
     head = tower.head
-    assert isinstance(head, LexicalHead)
+    assert isinstance(head, LexicalHead | CaptionWords)
     names = sorted({name for own in scenes.field("names") for name in own})
     texts, labels, scores = model.encode_text(names), [], []
     faults: list[tuple[int, str]] = []
@@ -129,16 +135,17 @@ def scenes_of(packs: str, style: str, *, scenes: int) -> Manifest:
 
 def main() -> None:
     """Train two models a style and write what their words say."""
-    chosen = options(__doc__ or "", "../words", epochs=5, scenes=300)
+    chosen = options(__doc__ or "", "../words", epochs=20, scenes=300)
     packs = os.environ["FRUGALCLIP_PACKS"]
     found: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     for style in STYLES:
         everything = open_data(f"{packs}/emoji-{style}.tar").where("is_flag=false")
         scenes = scenes_of(packs, style, scenes=chosen.scenes)
-        for arm, changes in ARMS.items():
+        for arm, (recipe, *changes) in ARMS.items():
             with tempfile.TemporaryDirectory() as folder:
                 data = [f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar", f"data.where=split=train,style!={style}", "data.validation=none"]
-                model = train("lexvla", [*data, f"epochs={chosen.epochs}", *changes], out=Path(folder) / "run").model
+                length = [f"epochs={chosen.epochs}"] if recipe == "lexvla" else []
+                model = train(recipe, [*data, *length, *changes], out=Path(folder) / "run").model
             one = {f"{part}: {key}": value for part, where in PARTS.items() for key, value in read_words(model, everything.where(where)).items()}
             found[arm].append({"style": style, **one, **patches_named(model, scenes)})
             print(style, arm, {key: round(value, 2) if isinstance(value, float) else value for key, value in found[arm][-1].items()}, flush=True)

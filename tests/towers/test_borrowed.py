@@ -113,7 +113,7 @@ def test_what_a_borrowed_tower_cannot_do_is_refused():
 def test_heads_of_the_other_side_are_refused():
     with pytest.raises(ValidationError, match=r"head\.kind kernel is fitted to texts; pictures take whiten, mlp or same"):
         BorrowedImageConfig.model_validate({"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "kernel"}})
-    with pytest.raises(ValidationError, match=r"head\.kind whiten is fitted to pictures; texts take kernel, mlp or same"):
+    with pytest.raises(ValidationError, match=r"head\.kind whiten is fitted to pictures; texts take kernel, mlp, lexical or same"):
         BorrowedTextConfig.model_validate({"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "whiten"}})
 
 

@@ -186,6 +186,12 @@ def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, trun
         trainer(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
 
 
+def test_caption_words_need_captions_with_words(tmp_path: Path, trunks: tuple[str, str]):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, {"model": {"image": {"head": {"kind": "caption_words"}}}})
+    with pytest.raises(RecipeError, match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text trunk"):
+        trainer(tmp_path / "run", content)
+
+
 def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tmp_path: Path):
     folder = tmp_path / "own"
     folder.mkdir()

@@ -22,6 +22,7 @@ from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.random import generator
 from frugalclip.core.types import Encoded, Strings, Tokens
 from frugalclip.towers.blocks import Gates
+from frugalclip.towers.caption_words import CaptionWordsConfig
 from frugalclip.towers.fitted import KernelConfig, WhitenConfig
 from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
@@ -117,8 +118,9 @@ HeadConfig = Annotated[
     | Annotated[SameConfig, of_kind("same")]
     | Annotated[WhitenConfig, of_kind("whiten")]
     | Annotated[KernelConfig, of_kind("kernel")]
-    | Annotated[LexicalConfig, of_kind("lexical")],
-    by_kind("mlp", "same", "whiten", "kernel", "lexical"),
+    | Annotated[LexicalConfig, of_kind("lexical")]
+    | Annotated[CaptionWordsConfig, of_kind("caption_words")],
+    by_kind("mlp", "same", "whiten", "kernel", "lexical", "caption_words"),
 ]
 
 
@@ -134,7 +136,7 @@ class BorrowedConfig(Settings):
         description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model whose tower is borrowed; several for texts, side by side",
     )
     width: int = Field(gt=0, description="channels of what the trunk says, of several trunks together; checked when it is there")
-    head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten (pictures), kernel (texts)")
+    head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten, caption_words (pictures), kernel (texts)")
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
         "none", description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen"
     )
@@ -221,8 +223,8 @@ class BorrowedTextConfig(BorrowedConfig):
 
     @model_validator(mode="after")
     def _reads_vectors(self) -> "BorrowedTextConfig":
-        if self.head.kind == "whiten":
-            raise ValueError("head.kind whiten is fitted to pictures; texts take kernel, mlp or same")
+        if self.head.kind in ("whiten", "caption_words"):
+            raise ValueError(f"head.kind {self.head.kind} is fitted to pictures; texts take kernel, mlp, lexical or same")
         if self.head.reads != "pooled":
             raise ValueError(f"head.kind {self.head.kind} reads tokens of pictures; a text tower takes one that reads a vector")
         return self

@@ -6,6 +6,7 @@ import torch
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.loader import Loader
 from frugalclip.towers.borrowed import Same
+from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.fitted import Kernel, Whiten
 from frugalclip.towers.lexical import LexicalHead
@@ -27,7 +28,7 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
         RecipeError: where what the fit needs is not stored.
     """
     _centre_texts(network, loader)
-    heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | Kernel)}
+    heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | CaptionWords | Kernel)}
     if not heads:
         return []
     stored = loader.stored
@@ -39,6 +40,8 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
         looked_at = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_PICTURES)).round().astype(np.int64))]
         head.fit(stored.views(looked_at))
         notes.append(f"the image head is fitted to {len(looked_at):,} pictures")
+    if isinstance(head := heads.get("image"), CaptionWords):
+        notes.append(_fit_words(head, network, loader))
     if isinstance(head := heads.get("text"), Kernel):
         notes.append(_fit_texts(head, network, loader))
     return notes
@@ -61,6 +64,33 @@ def _centre_texts(network: DualEncoder, loader: Loader) -> None:
             head.set_centre(sum(head.scores(part).sum(dim=0) for part in said.split(256)) / len(said))  # pyright: ignore[reportArgumentType]
 
 
+def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
+    text = network.borrowed().get("text")
+    if text is None or not isinstance(text.head, LexicalHead) or not loader.texts.is_stored:
+        raise RecipeError("head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a frozen text trunk.")
+    stored = loader.stored
+    assert stored is not None
+    rows, texts, chances = _drawn(loader)
+    places = np.unique(rows)
+    places = places[np.unique(np.linspace(0, len(places) - 1, min(len(places), head.config.anchors)).round().astype(np.int64))]
+    is_looked_at = np.isin(rows, places)
+    rows, (numbers, of), chances = rows[is_looked_at], np.unique(texts[is_looked_at], return_inverse=True), chances[is_looked_at]
+    shares = torch.zeros(len(places), len(numbers), dtype=torch.float64)
+    shares.index_put_((torch.from_numpy(np.searchsorted(places, rows)), torch.from_numpy(of)), torch.from_numpy(chances), accumulate=True)
+    device = network.log_scale.device
+    with torch.no_grad():
+        said = torch.cat([network.text(part.to(device)).embedding.cpu() for part in loader.texts.said(numbers).split(256)])
+    head.fit(stored.mean(places), said, shares / shares.sum(dim=1, keepdim=True))
+    return f"the image head is fitted to {len(places):,} pictures and the words of {len(numbers):,} texts"
+
+
+def _drawn(loader: Loader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(row, text, chance) of every usable pair of a row and a text that it may be drawn with."""
+    rows, texts, chances = loader.texts.chances(loader.caption_view)
+    is_usable = np.isin(rows, loader.rows)
+    return rows[is_usable], texts[is_usable], chances[is_usable]
+
+
 def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     if not loader.texts.is_stored:
         raise RecipeError("head.kind kernel is fitted to what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
@@ -69,9 +99,7 @@ def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     was_training = network.training
     network.eval()
     device = network.log_scale.device
-    rows, texts, chances = loader.texts.chances(loader.caption_view)
-    is_usable = np.isin(rows, loader.rows)
-    rows, texts, chances = rows[is_usable], texts[is_usable], chances[is_usable]
+    rows, texts, chances = _drawn(loader)
     if loader.weights is not None:  # a row that is drawn twice as often counts twice
         chances = chances * loader.weights[rows] / loader.weights[loader.rows].mean()
     places = np.unique(rows)

@@ -1,0 +1,107 @@
+"""A head that describes a picture with words of the captions of pictures like it, fitted in closed form.
+
+A lexical vector has tens of thousands of numbers, and few pairs train few of them: after an hour of contrast most words of a picture are still
+noise. A caption's words, on the other hand, are good from the start, since a language model knows them. So a picture gets a mixture of training
+captions' words: kernel ridge regression (Saunders et al. 1998) tells how much each caption applies, and only its main words are kept, without
+which what all captions have in common would win. What is learned is how pictures resemble each other; the words stay the language model's.
+"""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from frugalclip.functional import unit
+from frugalclip.towers.mlp import VectorHeadConfig
+
+_LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
+_MIXED = 2**24  # caption words that are added up at a time
+
+
+class CaptionWordsConfig(VectorHeadConfig):
+    """A head for pictures beside a text head of kind lexical."""
+
+    kind: Literal["caption_words"]
+    anchors: int = Field(6000, ge=1, description="training pictures that count, at most; of more, evenly spaced ones")
+    sharpness: float = Field(8.0, gt=0, description="g of exp(-g |a - b|^2) between standardised pictures of length one")
+    ridge: float = Field(0.1, gt=0, description="how much of a caption its picture does not explain")
+    words: int = Field(32, ge=1, description="main words of a caption that a picture can get")
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """Forward arithmetic for one vector, the largest number of anchors and as many captions, in 10^9 operations."""
+        return 2 * self.anchors * (width + self.anchors + self.words) * 1e-9
+
+    def build(self, *, width: int, dim: int) -> "CaptionWords":
+        """The head for so many words."""
+        return CaptionWords(self, width=width, dim=dim)
+
+
+class CaptionWords(nn.Module):
+    """Picture head without anything to train."""
+
+    mean: Tensor
+    deviation: Tensor
+    anchors: Tensor
+    amounts: Tensor
+    words: Tensor
+    values: Tensor
+
+    def __init__(self, config: CaptionWordsConfig, *, width: int, dim: int) -> None:
+        super().__init__()
+        self.config, self.dim = config, dim
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+        self.register_buffer("anchors", torch.zeros(0, width))
+        self.register_buffer("amounts", torch.zeros(0, 0))  # (anchors, captions)
+        self.register_buffer("words", torch.zeros(0, 0, dtype=torch.int64))  # (captions, words)
+        self.register_buffer("values", torch.zeros(0, 0))  # (captions, words)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Nothing to draw."""
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, texts: Tensor, shares: Tensor) -> None:
+        """Fit to training pictures.
+
+        Args:
+            vectors: (pictures, width) what the trunk says of them.
+            texts: (captions, dim) lexical vectors of distinct captions, none negative.
+            shares: (pictures, captions) how often a picture is drawn with a caption; rows add up to 1.
+        """
+        c, device, kind = self.config, self.mean.device, self.mean.dtype
+        x = vectors.double()
+        self.mean.copy_(x.mean(dim=0))
+        self.deviation.copy_(x.std(dim=0) + _LEAST)
+        anchors = unit((x - self.mean.double()) / self.deviation.double())
+        near = _kernel(anchors, anchors, c.sharpness) + c.ridge * torch.eye(len(anchors), dtype=x.dtype)
+        values, words = texts.topk(min(c.words, texts.shape[1]), dim=1)
+        self.anchors, self.words = anchors.to(device, kind), words.to(device)
+        self.values = unit(values.double()).to(device, kind)
+        self.amounts = torch.linalg.solve(near, shares.double()).to(device, kind).contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., dim), none negative."""
+        pictures = unit((x.to(self.mean.dtype) - self.mean) / self.deviation)
+        amounts = (_kernel(pictures, self.anchors, self.config.sharpness) @ self.amounts).reshape(-1, len(self.words))  # (rows, captions)
+        flat, parts = self.words.flatten(), []
+        for some in amounts.split(max(1, _MIXED // max(1, self.words.numel()))):
+            told = (some.T[:, None] * self.values[:, :, None]).flatten(0, 1)  # (captions * words, rows): rows side by side, which adds up fast
+            parts.append(told.new_zeros(self.dim, len(some)).index_add_(0, flat, told).clamp_min_(0).T)
+        return torch.cat(parts).view(*x.shape[:-1], self.dim)
+
+    def of_patches(self, tokens: Tensor) -> Tensor:
+        """(batch, patches, width) to (batch, patches, dim): patches as though each were a picture, where the trunk's vector is their mean."""
+        return self(tokens)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take as many anchors and captions as were saved."""
+        for name in ("anchors", "amounts", "words", "values"):
+            if (saved := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, getattr(self, name).new_zeros(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _kernel(a: Tensor, b: Tensor, sharpness: float) -> Tensor:
+    """exp(-g |a - b|^2) of unit vectors: (..., width), (anchors, width) to (..., anchors)."""
+    return torch.exp(2 * sharpness * (a @ b.T - 1))
