@@ -1,9 +1,10 @@
 """LexVLA on the emoji pack: are the ten top words of a picture words that belong to it, do they carry the match, and what does the penalty do?
 
-Every style left out in turn: the fitted recipe `words`, and `lexvla` on the trunk's one vector, trained with the overuse penalty and without. A content lemma is the dictionary form of a word of the concept's
-name or keywords that is no function word. Chance is the same count with the words of another picture. Deletion takes the matched word out of the
-picture's vector, beside another word of its ten. PatchDis on composed scenes of the style that was left out. Needs `make frozen` and the [curate]
-extra. Writes results/words.json. Run: FRUGALCLIP_PACKS=... python benchmarks/words.py [--epochs 20] [--scenes 300]
+Every style left out in turn: the fitted recipe `words`, and `lexvla` on the trunk's one vector, trained with the overuse penalty and without. A
+content lemma is the dictionary form of a word of the concept's name or keywords that is no function word. Chance is the same count with the words of
+another picture. Deletion takes the matched word out of the picture's vector, beside another word of its ten. PatchDis on composed scenes of the style
+that was left out. Needs `make frozen` and the [curate] extra. Writes results/words.json.
+Run: FRUGALCLIP_PACKS=... python benchmarks/words.py [--epochs 20] [--scenes 300]
 """
 
 import os
@@ -27,6 +28,7 @@ from frugalclip.data.sources import open_data
 from frugalclip.evaluation.patchdis import patch_discrimination, patch_scores
 from frugalclip.functional import unit
 from frugalclip.models import Model
+from frugalclip.models.pictures import prepared_images
 from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.lexical import LexicalHead, truncated
 from frugalclip.verbs.data_compose import compose
@@ -96,29 +98,34 @@ def read_words(model: Model, rows: Manifest) -> dict[str, float]:
     }
 
 
-def patches_named(model: Model, scenes: Manifest) -> dict[str, float]:
+def tokens_of(model: Model, scenes: Manifest) -> tuple[Tensor, list[int]]:
+    """(scenes, patches, width) of what the trunk says, and the rows."""
+    tower, rows, found = model.network.borrowed()["image"], [], []
+    for some, pixels in prepared_images(scenes, model.preprocess, batch=32, faults=[]):
+        tokens = tower.say(pixels, with_tokens=True).tokens
+        assert tokens is not None
+        rows += list(some)
+        found.append(tokens)
+    return torch.cat(found), [int(row) for row in rows]
+
+
+def patches_named(model: Model, scenes: Manifest, tokens: Tensor, rows: list[int]) -> dict[str, float]:
     """PatchDis: every patch of 7 x 7 is named by the name it is most like, among those of all scenes and of its own."""
-    tower = model.network.borrowed()["image"]
-    head = tower.head
+    head = model.network.borrowed()["image"].head
     assert isinstance(head, LexicalHead | CaptionWords)
-    names = sorted({name for own in scenes.field("names") for name in own})
-    texts, labels, scores = model.encode_text(names), [], []
-    faults: list[tuple[int, str]] = []
+    of_scene = [[one["name"] for one in objects] for objects in scenes.field("objects")]
+    names = sorted({name for own in of_scene for name in own})
+    texts, labels = model.encode_text(names), []
     with torch.inference_mode():
-        for some, inputs in model.image_inputs(scenes, batch=32, faults=faults):
-            patches = inputs if inputs.ndim == 3 else tower.say(inputs, with_tokens=True).tokens
-            assert patches is not None
-            scores.append(patch_scores(head.of_patches(patches), texts))
-            for row in some:
-                seen = regions(scenes, row)
-                share = patch_labels(seen, seen.shape[1] // 7).reshape(len(seen), -1)  # (objects, patches)
-                most = share.argmax(0)
-                own = np.array([names.index(name) for name in scenes.field("names")[row]])
-                labels.append(np.where(share.max(0) >= 0.5, own[most], -1))
-    judged = torch.from_numpy(np.stack(labels))
-    found: dict[str, float] = {}
+        scores = torch.cat([patch_scores(head.of_patches(part), texts) for part in tokens.split(8)])
+    for row in rows:
+        seen = regions(scenes, row)
+        share = patch_labels(seen, seen.shape[1] // 7).reshape(len(seen), -1)  # (objects, patches)
+        own = np.array([names.index(name) for name in of_scene[row]])
+        labels.append(np.where(share.max(0) >= 0.5, own[share.argmax(0)], -1))
+    judged, found = torch.from_numpy(np.stack(labels)), {}
     for kind in ("open", "present"):
-        one = patch_discrimination(torch.cat(scores), judged, candidates=kind)
+        one = patch_discrimination(scores, judged, candidates=kind)
         found |= {f"patches, {kind}": 100 * one.accuracy, f"patches, {kind}, chance": 100 * one.chance, f"mean IoU, {kind}": 100 * one.mean_iou}
     return found
 
@@ -141,13 +148,15 @@ def main() -> None:
     for style in STYLES:
         everything = open_data(f"{packs}/emoji-{style}.tar").where("is_flag=false")
         scenes = scenes_of(packs, style, scenes=chosen.scenes)
+        said: tuple[Tensor, list[int]] | None = None
         for arm, (recipe, *changes) in ARMS.items():
             with tempfile.TemporaryDirectory() as folder:
                 data = [f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar", f"data.where=split=train,style!={style}", "data.validation=none"]
                 length = [f"epochs={chosen.epochs}"] if recipe == "lexvla" else []
                 model = train(recipe, [*data, *length, *changes], out=Path(folder) / "run").model
+            said = said or tokens_of(model, scenes)
             one = {f"{part}: {key}": value for part, where in PARTS.items() for key, value in read_words(model, everything.where(where)).items()}
-            found[arm].append({"style": style, **one, **patches_named(model, scenes)})
+            found[arm].append({"style": style, **one, **patches_named(model, scenes, *said)})
             print(style, arm, {key: round(value, 2) if isinstance(value, float) else value for key, value in found[arm][-1].items()}, flush=True)
     means = {arm: {key: fmean(run[key] for run in runs) for key in runs[0] if key != "style"} for arm, runs in found.items()}
     write_json(chosen.json, {"arms": means, "runs": found, "epochs": chosen.epochs, "environment": environment()})
