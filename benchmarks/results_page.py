@@ -139,14 +139,21 @@ def words(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: pictures as words (LexVLA)",
         "",
-        f"`python benchmarks/words.py`: {found['epochs']} epochs, each style left out in turn; percent, but for scores and counts. A hit: one of the "
-        "ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
+        f"`python benchmarks/words.py`: each style left out in turn, {found['epochs']} epochs for trained arms; percent, but for scores and counts. "
+        "A hit: one of the ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
         "",
         "| figure | " + " | ".join(by) + " |",
         "|---|" + "---|" * len(by),
     ]
     figures = next(iter(by.values()))
-    return [*lines, *(f"| {name} | " + " | ".join(f"{one[name]:.3g}" for one in by.values()) + " |" for name in figures), ""]
+    return [
+        *lines,
+        *(
+            f"| {name} | " + " | ".join(f"{one[name]:,.0f}" if one[name] >= 100 else f"{one[name]:.3g}" for one in by.values()) + " |"
+            for name in figures
+        ),
+        "",
+    ]
 
 
 def languages(found: dict[str, Any]) -> list[str]:

@@ -139,3 +139,23 @@ def test_truncation_keeps_the_largest_above_the_threshold_and_of_equal_ones_the_
     assert truncated(vectors, threshold=0.2).tolist() == [[0.5, 0, 0.5, 0.5, 0], pytest.approx([0, 0, 0, 0.3, 0])]
     assert truncated(vectors, threshold=0.2, top_k=1).count_nonzero() == 2
     assert truncated(vectors).equal(vectors) and truncated(vectors, top_k=99).equal(vectors)
+
+
+@pytest.mark.parametrize("shape", [(40, WIDTH), (40, 3, WIDTH)])
+def test_a_mapper_that_starts_from_captions_is_ridge_regression(shape: tuple[int, ...]):
+    head, tokens, states = a_head(adapter_depth=0), rows(*shape, seed=5) * 3 + 1, rows(40, INSIDE, seed=6)
+    head.start_mapper(tokens, states, ridge=0.2)
+    x = F.layer_norm(tokens, (WIDTH,))
+    x = x if x.ndim == 2 else x.mean(dim=1)
+    centred = x - x.mean(0)
+    penalty = 0.2 * (centred**2).sum(0).mean()
+    # the rows of sqrt(penalty) beside the data make least squares of it
+    more = torch.cat([centred, penalty.sqrt() * torch.eye(WIDTH)])
+    weight = torch.linalg.lstsq(more, torch.cat([states - states.mean(0), torch.zeros(WIDTH, INSIDE)])).solution
+    assert head.mapper is not None
+    torch.testing.assert_close(head.mapper(x), centred @ weight + states.mean(0), atol=1e-6, rtol=1e-6)
+
+
+def test_what_maps_nothing_has_no_start():
+    with pytest.raises(ModelError, match=r"leave start: captions out, or set mapper: true"):
+        a_head(adapter_depth=0, mapper=False, width=INSIDE).start_mapper(rows(4, INSIDE), rows(4, INSIDE))

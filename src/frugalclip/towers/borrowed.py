@@ -133,10 +133,12 @@ class BorrowedConfig(Settings):
     sources: tuple[str, ...] = Field(
         alias="from",
         min_length=1,
-        description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model whose tower is borrowed; several for texts, side by side",
+        description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model; several for texts, side by side",
     )
     width: int = Field(gt=0, description="channels of what the trunk says, of several trunks together; checked when it is there")
-    head: HeadConfig = Field(default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten, caption_words (pictures), kernel (texts)")
+    head: HeadConfig = Field(
+        default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten, caption_words (pictures), kernel (texts)"
+    )
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
         "none", description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen"
     )

@@ -26,7 +26,7 @@ _LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
 
 
 class WhitenConfig(VectorHeadConfig):
-    """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred; the last channel is a constant."""
+    """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred; its last channel is kept free."""
 
     kind: Literal["whiten"]
     power: float = Field(0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal")

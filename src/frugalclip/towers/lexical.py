@@ -30,8 +30,14 @@ class LexicalHeadConfig(Settings):
     score: Literal["dot", "cosine"] = Field("dot", description="of a state with a word; cosine where words differ in length, with a learned scale")
     scale: float = Field(10.0, gt=0, le=100, description="initial multiplier of cosines; at most 100")
     activation: LexicalActivation = Field("log1p_relu", description="log1p_relu (SPLADE) has exact zeros, elu1p (VDR) has none")
+    start: Literal["drawn", "captions"] = Field(
+        "drawn", description="of the mapper: drawn weights, or ridge regression from pictures to what the frozen text trunk says of their captions"
+    )
     train_codebook: bool = Field(True, description="whether the words' vectors are trained; LexVLA: pictures' yes, texts' no")
-    centre: bool = Field(False, description="take each word's mean score over a corpus off, which a small language model's own scores need")
+    centre: bool = Field(
+        False,
+        description="take each word's mean score over the training data, before the first step, off: else what all have in common outweighs the rest",
+    )
 
     def forward_gflops(self, *, tokens: int, width: int, vocab: int, inside: int) -> float:
         """Forward arithmetic for one picture of `tokens` states and words of the width `inside`, in 10^9 operations."""
@@ -96,13 +102,35 @@ class LexicalHead(nn.Module):
         Returns:
             (batch, vocab), none negative; zeros where no patch takes part.
         """
-        states, codebook = self._compared(tokens[:, None] if tokens.ndim == 2 else tokens, mask)
-        scores = word_scores(states[:, 0], codebook) if tokens.ndim == 2 else best_word_scores(states, codebook, mask=mask)
-        return self._activated(scores)
+        return self._activated(self.scores(tokens, mask=mask))
 
     def of_patches(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """(batch, patches, width) to (batch, patches, vocab): what `forward` takes the maximum of, for looking into pictures; mask as there."""
         return self._activated(word_scores(*self._compared(tokens, mask)))
+
+    @torch.no_grad()
+    def start_mapper(self, tokens: Tensor, states: Tensor, *, ridge: float = 0.1) -> None:
+        """Let the mapper start as ridge regression: few pairs do not find thirty thousand words from drawn weights before all words are lost.
+
+        Args:
+            tokens: (pictures, patches, width) or (pictures, width).
+            states: (pictures, inside) what the language model says of their captions.
+            ridge: relative to the mean spread of a channel.
+
+        Raises:
+            ModelError: where the head has no mapper.
+        """
+        if self.mapper is None or self.norm is None:
+            raise ModelError("the head maps nothing, so there is nothing to start; leave start: captions out, or set mapper: true.")
+        x = tokens if self.adapter is None else self.adapter(tokens)[0]
+        x = self.norm(x).double()
+        x, y = x if x.ndim == 2 else x.mean(dim=1), states.double()  # the mean of what is mapped is what the mean maps to
+        mean, middle = x.mean(dim=0), y.mean(dim=0)
+        x, y = x - mean, y - middle
+        spread = x.T @ x
+        weight = torch.linalg.solve(spread + ridge * spread.diagonal().mean() * torch.eye(len(spread), dtype=x.dtype, device=x.device), x.T @ y)
+        self.mapper.weight.copy_(weight.T)
+        self.mapper.bias.copy_(middle - mean @ weight)
 
     @torch.no_grad()
     def set_centre(self, mean_scores: Tensor) -> None:
@@ -115,10 +143,10 @@ class LexicalHead(nn.Module):
             raise ModelError("the head takes nothing off its scores; set centre: true before it is built.")
         self.centre.copy_(mean_scores)
 
-    def scores(self, tokens: Tensor) -> Tensor:
-        """(batch, width) states to (batch, vocab) scores before centring and activation, whose mean over a corpus is what `set_centre` takes."""
-        states, codebook = self._compared(tokens[:, None], None)
-        return word_scores(states[:, 0], codebook)
+    def scores(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        """What `forward` gives before centring and activation, (batch, vocab), whose mean over a corpus is what `set_centre` takes."""
+        states, codebook = self._compared(tokens[:, None] if tokens.ndim == 2 else tokens, mask)
+        return word_scores(states[:, 0], codebook) if tokens.ndim == 2 else best_word_scores(states, codebook, mask=mask)
 
     @torch.no_grad()
     def clamp_scale(self) -> None:

@@ -12,6 +12,8 @@ from frugalclip.towers.fitted import Kernel, Whiten
 from frugalclip.towers.lexical import LexicalHead
 
 MOST_PICTURES = 50_000  # evenly spaced ones tell directions as well as all, and are held at once
+CENTRED_PICTURES = 1024  # a mean needs fewer
+STARTING_PICTURES = 8192  # with all their patches
 
 
 def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
@@ -28,6 +30,7 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
         RecipeError: where what the fit needs is not stored.
     """
     _centre_texts(network, loader)
+    _start_pictures(network, loader)
     heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | CaptionWords | Kernel)}
     if not heads:
         return []
@@ -37,7 +40,7 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
     rows = loader.rows
     notes = []
     if isinstance(head := heads.get("image"), Whiten):
-        looked_at = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_PICTURES)).round().astype(np.int64))]
+        looked_at = _some(rows, MOST_PICTURES)
         head.fit(stored.views(looked_at))
         notes.append(f"the image head is fitted to {len(looked_at):,} pictures")
     if isinstance(head := heads.get("image"), CaptionWords):
@@ -64,6 +67,46 @@ def _centre_texts(network: DualEncoder, loader: Loader) -> None:
             head.set_centre(sum(head.scores(part).sum(dim=0) for part in said.split(256)) / len(said))  # pyright: ignore[reportArgumentType]
 
 
+def _start_pictures(network: DualEncoder, loader: Loader) -> None:
+    """Let the mapper of a lexical image head start from captions, and give the head the mean of its first scores, where these are asked for."""
+    image = network.borrowed().get("image")
+    if image is None or not isinstance(image.head, LexicalHead) or not (image.head.config.centre or image.head.config.start == "captions"):
+        return
+    if loader.stored is None:
+        raise RecipeError(
+            "model.image.head.centre and start look at what a frozen trunk says of the pictures; set store.pictures=true, or leave them out."
+        )
+    device = network.log_scale.device
+    if image.head.config.start == "captions":
+        if not loader.texts.is_stored:
+            raise RecipeError("model.image.head.start=captions needs what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
+        rows, texts, chances = _drawn(loader)
+        places = _some(np.unique(rows), STARTING_PICTURES)
+        is_looked_at = np.isin(rows, places)
+        rows, texts, chances = rows[is_looked_at], texts[is_looked_at], torch.from_numpy(chances[is_looked_at]).double()[:, None]
+        said = loader.texts.said(texts).double()
+        if said.shape[-1] != image.head.codebook.shape[1]:
+            raise RecipeError(
+                f"start=captions maps to states of {image.head.codebook.shape[1]}, and the text trunk gives {said.shape[-1]}; leave start out."
+            )
+        of = torch.from_numpy(np.searchsorted(places, rows))
+        states = torch.zeros(len(places), said.shape[1], dtype=said.dtype).index_add_(0, of, said * chances)
+        total = torch.zeros(len(places), 1, dtype=said.dtype).index_add_(0, of, chances)
+        tokens = torch.cat([loader.stored.mean(part).to(device) for part in np.array_split(places, -(-len(places) // 512))])
+        image.head.start_mapper(tokens, (states / total).to(device))
+    if not image.head.config.centre:
+        return
+    rows = _some(loader.rows, CENTRED_PICTURES)
+    with torch.no_grad():
+        parts = [image.head.scores(loader.stored.mean(part).to(device)).double().sum(dim=0) for part in np.array_split(rows, -(-len(rows) // 64))]
+        image.head.set_centre(torch.stack(parts).sum(dim=0).div(len(rows)))
+
+
+def _some(rows: np.ndarray, most: int) -> np.ndarray:
+    """Evenly spaced ones, where there are more than that."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64))]
+
+
 def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
     text = network.borrowed().get("text")
     if text is None or not isinstance(text.head, LexicalHead) or not loader.texts.is_stored:
@@ -71,8 +114,7 @@ def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
     stored = loader.stored
     assert stored is not None
     rows, texts, chances = _drawn(loader)
-    places = np.unique(rows)
-    places = places[np.unique(np.linspace(0, len(places) - 1, min(len(places), head.config.anchors)).round().astype(np.int64))]
+    places = _some(np.unique(rows), head.config.anchors)
     is_looked_at = np.isin(rows, places)
     rows, (numbers, of), chances = rows[is_looked_at], np.unique(texts[is_looked_at], return_inverse=True), chances[is_looked_at]
     shares = torch.zeros(len(places), len(numbers), dtype=torch.float64)
