@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.records import read_json
-from frugalclip.core.types import Strings
+from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings
@@ -84,7 +84,13 @@ class SideBySide(Trunk):
         """Read texts: (batch, sum of the widths)."""
         if with_tokens:
             raise ModelError("encoders side by side split a text in different ways and give no tokens; name one trunk in model.text.from.")
-        said = [trunk(tokenizer.encode(inputs.texts)).pooled for trunk, tokenizer in zip(self.trunks, self.tokenizers, strict=True)]
+        said: list[Tensor] = []
+        for trunk, tokenizer in zip(self.trunks, self.tokenizers, strict=True):
+            read = tokenizer.encode(inputs.texts)
+            if isinstance(read, Tokens):
+                device = next(trunk.parameters()).device
+                read = Tokens(read.ids.to(device), read.lengths.to(device))
+            said.append(trunk(read).pooled)
         if any(part.ndim != 2 for part in said):
             raise ModelError("encoders side by side give one vector a text each, and one of these gives several; name it alone in model.text.from.")
         return Said(torch.cat([part.float().cpu() for part in said], dim=1))

@@ -333,7 +333,8 @@ class Borrowed(nn.Module):
         device = self._place.device
         with torch.no_grad(), _exact(device):
             if not isinstance(inputs, Tensor):
-                return trunk.to(device)(inputs, with_tokens=with_tokens)
+                told = trunk.to(device)(inputs, with_tokens=with_tokens)  # some compute on the CPU wherever they are
+                return Said(told.pooled.to(device), None if told.tokens is None else told.tokens.to(device))
             said = [trunk.to(device)(part, with_tokens=with_tokens) for part in inputs.split(PICTURES_AT_A_TIME.get(device.type, 64))]
         tokens = torch.cat([part.tokens for part in said if part.tokens is not None]) if with_tokens else None
         return Said(torch.cat([part.pooled for part in said]), tokens)
