@@ -139,7 +139,7 @@ def words(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: pictures as words (LexVLA)",
         "",
-        f"`python benchmarks/words.py`: each style left out in turn, {found['epochs']} epochs for trained arms; percent, but for scores and counts. "
+        "`python benchmarks/words.py`: each style left out in turn; percent, but for scores and counts. "
         "A hit: one of the ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
         "",
         "| figure | " + " | ".join(by) + " |",
