@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from frugalclip.functional import unit
+from frugalclip.towers.fitted import LEAST_DEVIATION
 from frugalclip.towers.mlp import VectorHeadConfig
 
-_LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
 _MIXED = 2**24  # caption words that are added up at a time
 
 
@@ -72,7 +72,7 @@ class CaptionWords(nn.Module):
         c, device, kind = self.config, self.mean.device, self.mean.dtype
         x = vectors.double()
         self.mean.copy_(x.mean(dim=0))
-        self.deviation.copy_(x.std(dim=0) + _LEAST)
+        self.deviation.copy_(x.std(dim=0) + LEAST_DEVIATION)
         anchors = unit((x - self.mean.double()) / self.deviation.double())
         near = _kernel(anchors, anchors, c.sharpness) + c.ridge * torch.eye(len(anchors), dtype=x.dtype)
         values, words = texts.topk(min(c.words, texts.shape[1]), dim=1)

@@ -22,7 +22,7 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.functional import unit
 from frugalclip.towers.mlp import VectorHeadConfig
 
-_LEAST = 1e-3  # of a deviation: channels that say nothing are not blown up
+LEAST_DEVIATION = 1e-3  # of a deviation: channels that say nothing are not blown up
 
 
 class WhitenConfig(VectorHeadConfig):
@@ -63,7 +63,7 @@ class Whiten(nn.Module):
     def fit(self, vectors: Tensor) -> None:
         """Fit to what the trunk says of the training pictures, (pictures, width); fewer pictures than dimensions leave the others at zero."""
         x = vectors.double()
-        mean, deviation = x.mean(dim=0), x.std(dim=0) + _LEAST
+        mean, deviation = x.mean(dim=0), x.std(dim=0) + LEAST_DEVIATION
         x = (x - mean) / deviation
         spread, directions = torch.linalg.eigh(x.T @ x / len(x))  # ascending
         spread, directions = spread.flip(0).clamp_min(0), directions.flip(1)
