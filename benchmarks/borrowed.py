@@ -1,8 +1,8 @@
 """What borrowed trunks are worth on the emoji pack: fitted heads, and heads trained by contrast, on what the same frozen trunks say.
 
-Six seeds, every style left out in turn; unseen concepts of the test part are judged, once. Needs `make frozen`. The trunks read the pictures of all
-styles first, into the cache folder (FRUGALCLIP_CACHE), which takes minutes; trials then take seconds. Writes results/borrowed.json.
-Run: FRUGALCLIP_PACKS=... python benchmarks/borrowed.py [--seeds 6] [--jobs 2]
+Six seeds, every style left out in turn; unseen concepts of the test part are judged (how often it was read: docs/log.md). Needs `make frozen`. The
+trunks read the pictures of all styles first, into the cache folder (FRUGALCLIP_CACHE), which takes minutes; trials then take seconds. Writes
+results/borrowed.json. Run: FRUGALCLIP_PACKS=... python benchmarks/borrowed.py [--seeds 6] [--jobs 2]
 """
 
 from _common import EMOJI, RESULTS, emoji, options, read_all, record

@@ -1,8 +1,8 @@
 """The emoji comparison of docs/results.md: our plain CLIP, SigLIP and default recipe beside open_clip as shipped and with equal captions taken out.
 
-Six seeds, every style left out in turn, settings from results/tuning.json, equal samples; unseen concepts of the test part are judged, once. Trials
-that are finished are not trained again. Writes results/emoji.json, results/benchmarks/time-to-accuracy.json and, with results_page.py, the page.
-Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 16000] [--jobs 2]
+Six seeds, every style left out in turn, settings from results/tuning.json, equal samples; unseen concepts of the test part are judged (how often it
+was read: docs/log.md). Trials that are finished are not trained again. Writes results/emoji.json, results/benchmarks/time-to-accuracy.json and, with
+results_page.py, the page. Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 16000] [--jobs 2]
 """
 
 from typing import Any

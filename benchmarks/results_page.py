@@ -99,7 +99,8 @@ def trunk_tuning(found: dict[str, Any]) -> list[str]:
     """Whether to move the trunk."""
     words = (
         f"`python benchmarks/trunk_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast "
-        "towards the pictures of `borrowed`, and the same with the sentence encoder moved."
+        "towards the pictures of `borrowed`, and the same with the sentence encoder moved. "
+        "Runs of 23 steps, in which a head alone has hardly begun: no ranking for longer ones."
     )
     names = {"text_heads": "head only", "text_lora": "low-rank additions (LoRA)", "text_partial": "last two layers trained"}
     return arms(found, "Emoji: moving the trunk", words, names)
@@ -140,6 +141,7 @@ def words(found: dict[str, Any]) -> list[str]:
         "## Emoji: pictures as words (LexVLA)",
         "",
         "`python benchmarks/words.py`: each style left out in turn; percent, but for scores and counts. "
+        "Settings were chosen on the pictures of Noto that are judged here, not on those of the other styles (docs/log.md). "
         "A hit: one of the ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's.",
         "",
         "| figure | " + " | ".join(by) + " |",

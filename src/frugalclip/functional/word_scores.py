@@ -26,8 +26,8 @@ def best_word_scores(states: Tensor, codebook: Tensor, *, mask: Tensor | None = 
     """The largest score of each word over the states of a row: max pooling of SPLADE and STAIR, without its (batch, patches, vocab) scores.
 
     Some words are scored at a time; of a word only its best state is remembered, and its gradient goes to that state alone, the first of equal
-    ones. Backward multiplies matrices that are zero but for the best states: many times more arithmetic than looking those up, and on a CPU five
-    times faster, since it is not memory that is waited for. Sums are in single precision at least. Not differentiable twice.
+    ones. Backward multiplies matrices that are zero but for the best states: many times more arithmetic than looking those up, and faster on
+    a CPU, which does not wait for memory then. Sums are in single precision at least. Not differentiable twice.
 
     Args:
         states: (batch, patches, width).
