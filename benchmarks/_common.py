@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from frugalclip.core.records import environment, write_json
@@ -23,7 +24,23 @@ from frugalclip.verbs.train import train
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "benchmarks"
 EMOJI = HERE / "protocols" / "emoji.yaml"
-KEPT = ("answer", "reference", "primary", "rotations", "seeds", "samples", "clock", "tests", "figures", "curves", "costs", "notes", "data")
+KEPT = (
+    "answer",
+    "reference",
+    "primary",
+    "rotations",
+    "seeds",
+    "samples",
+    "clock",
+    "tests",
+    "figures",
+    "curves",
+    "costs",
+    "notes",
+    "data",
+    "fractions",
+    "pairs_saved",
+)
 
 
 def options(claim: str, name: str, **numbers: int) -> argparse.Namespace:
@@ -41,29 +58,64 @@ def options(claim: str, name: str, **numbers: int) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def emoji(arms: Sequence[str], chosen: argparse.Namespace, *, reference: str, samples: int | None = None, protocol: Any = EMOJI) -> dict[str, Any]:
-    """Compare arms on the emoji pack, every style left out in turn, and write the record; trials that are finished are not trained again.
+def compared(
+    arms: Sequence[str | Path],
+    chosen: argparse.Namespace,
+    *,
+    reference: str,
+    samples: int | None = None,
+    protocol: Any = EMOJI,
+    is_record: bool = True,
+    **more: Any,
+) -> dict[str, Any]:
+    """Compare arms, by default on the emoji pack with every style left out in turn; trials that are finished are not trained again.
 
     Args:
-        arms: names of recipes, or of files in benchmarks/arms.
+        arms: names of recipes or of files in benchmarks/arms, or paths.
         chosen: seeds, jobs and json of the command line; the record's name is that of the folder in runs/.
         reference: arm that the others are compared with.
         samples: that every run sees; None leaves each arm its own length.
         protocol: what is judged.
+        is_record: whether the record is written.
+        more: further arguments of `compare`.
 
     Returns:
-        The content of compare.json.
+        What of compare.json is kept as a record.
     """
-    files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else arm for arm in arms]
+    files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else str(arm) for arm in arms]
     out = HERE.parent / "runs" / chosen.json.stem
-    found = compare(files, out=out, seeds=chosen.seeds, samples=samples, protocol=protocol, reference=reference, jobs=chosen.jobs)
-    write_json(chosen.json, {key: found[key] for key in KEPT})
-    return found
+    found = compare(files, out=out, seeds=chosen.seeds, samples=samples, protocol=protocol, reference=reference, jobs=chosen.jobs, **more)
+    kept = {key: found[key] for key in KEPT if key in found}
+    if is_record:
+        write_json(chosen.json, kept)
+    return kept
+
+
+def written(arms: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
+    """Write arms that a benchmark describes in its own code as files.
+
+    Args:
+        arms: name -> content of a recipe.
+        folder: of the files.
+
+    Returns:
+        name -> file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{name}.yaml" for name in arms}
+    for name, path in files.items():
+        path.write_text(yaml.safe_dump(dict(arms[name]), sort_keys=False), encoding="utf-8")
+    return files
+
+
+def emoji_data() -> str:
+    """The three drawing styles as one data set, in the folder that FRUGALCLIP_PACKS names."""
+    return f"{os.environ['FRUGALCLIP_PACKS']}/emoji-{{noto,twemoji,openmoji}}.tar"
 
 
 def read_all(arms: Sequence[str]) -> None:
     """Let the frozen trunks of arms read the emoji pack, before several trials at once would all begin to; nothing happens where they did before."""
-    data = f"data={os.environ['FRUGALCLIP_PACKS']}/emoji-{{noto,twemoji,openmoji}}.tar"
+    data = f"data={emoji_data()}"
     for arm in arms:
         with tempfile.TemporaryDirectory() as folder:
             words = [data, "data.where=split=train", "data.validation=none", "samples=512", "epochs=null"]

@@ -5,7 +5,7 @@ trunks read the pictures of all styles first, into the cache folder (FRUGALCLIP_
 results/borrowed.json. Run: FRUGALCLIP_PACKS=... python benchmarks/borrowed.py [--seeds 6] [--jobs 2]
 """
 
-from _common import EMOJI, RESULTS, emoji, options, read_all, record
+from _common import EMOJI, RESULTS, compared, options, read_all, record
 
 from frugalclip.core.config import read_yaml
 from frugalclip.training.protocols import read_protocol
@@ -19,7 +19,7 @@ def main() -> None:
     chosen = options(__doc__ or "", "../borrowed", seeds=6, jobs=2)
     read_all(["borrowed"])
     protocol = read_protocol(EMOJI, {"figures": {**read_yaml(EMOJI)["figures"], "seen-all-names": SEEN_ALL_NAMES}})
-    found = emoji(["borrowed", "borrowed_heads"], chosen, reference="borrowed_heads", protocol=protocol)
+    found = compared(["borrowed", "borrowed_heads"], chosen, reference="borrowed_heads", protocol=protocol)
     reached = [(f"borrowed, {name}", found["figures"][name]["arms"]["borrowed"]["value"], goal, "at least") for name, goal in GOALS]
     record(RESULTS / "borrowed.json", {"figures": {name: found["figures"][name]["arms"]["borrowed"] for name, _ in GOALS}}, reached)
 

@@ -7,7 +7,7 @@ results_page.py, the page. Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py 
 
 from typing import Any
 
-from _common import RESULTS, emoji, options, record
+from _common import RESULTS, compared, options, record
 
 ARMS = ("open_clip", "open_clip_deduplicated", "plain", "siglip", "default")
 
@@ -21,7 +21,7 @@ def sooner(found: dict[str, Any]) -> tuple[dict[str, Any], float]:
 def main() -> None:
     """Train what is missing and write the records."""
     chosen = options(__doc__ or "", "../emoji", seeds=6, samples=16_000, jobs=2)
-    found = emoji(ARMS, chosen, reference="open_clip", samples=chosen.samples)
+    found = compared(ARMS, chosen, reference="open_clip", samples=chosen.samples)
     reached, share = sooner(found)
     goals = [("seconds of the default recipe to open_clip's final validation accuracy, over open_clip's", share, 0.25, "at most")]
     record(RESULTS / "time-to-accuracy.json", {"reach": reached, "seeds": chosen.seeds, "samples": chosen.samples}, goals)

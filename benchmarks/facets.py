@@ -4,7 +4,7 @@ The same image tower, pixels, views, batch and samples in all. The language mode
 Needs `make frozen`. Writes results/facets.json. Run: FRUGALCLIP_PACKS=... python benchmarks/facets.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 
-from _common import emoji, options, read_all
+from _common import compared, options, read_all
 
 ARMS = ("plain", "flame_single", "flame_facets")
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Train what is missing and write the record."""
     chosen = options(__doc__ or "", "../facets", seeds=3, samples=16_000, jobs=2)
     read_all(ARMS[1:])
-    emoji(ARMS, chosen, reference="plain", samples=chosen.samples)
+    compared(ARMS, chosen, reference="plain", samples=chosen.samples)
 
 
 if __name__ == "__main__":

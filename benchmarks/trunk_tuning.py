@@ -4,7 +4,7 @@ The emoji protocol of docs/results.md with equal samples; pictures are read from
 `make frozen`. Writes results/trunk_tuning.json. Run: FRUGALCLIP_PACKS=... python benchmarks/trunk_tuning.py [--seeds 3] [--samples 12000] [--jobs 2]
 """
 
-from _common import emoji, options, read_all
+from _common import compared, options, read_all
 
 ARMS = ("text_heads", "text_lora", "text_partial")
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Train what is missing and write the record."""
     chosen = options(__doc__ or "", "../trunk_tuning", seeds=3, samples=12_000, jobs=2)
     read_all(ARMS[:1])
-    emoji(ARMS, chosen, reference="text_heads", samples=chosen.samples)
+    compared(ARMS, chosen, reference="text_heads", samples=chosen.samples)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from frugalclip.data.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.embed import embed, show
+from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source
 
 
 @pytest.fixture
@@ -89,3 +90,13 @@ def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path
         embed("nowhere", folder, out=tmp_path / "other")
     assert main(["embed", str(checkpoint), str(folder), "--out", str(folder)]) == 2
     assert "is there and is not a store; give an empty or new folder with --out" in capsys.readouterr().err
+
+
+def test_an_encoder_of_one_modality_gives_vectors_that_can_teach(folder, tmp_path):
+    with pytest.raises(DataError, match=r"reads texts, and --what is images; leave --what out"):
+        embed(bert_source(tmp_path / "bert", places=256), folder, out=tmp_path / "store", what="images")
+    for kind, source, width in (("text", bert_source(tmp_path / "bert", places=256), BERT_WIDTH), ("image", timm_source(tmp_path), TIMM_WIDTH)):
+        store = embed(source, folder, out=tmp_path / kind).store
+        assert {name: summary.shape for name, summary in store.head.summary.items()} == {kind: (width,)}
+    again = embed(bert_source(tmp_path / "bert", places=256), folder, out=tmp_path / "text")
+    assert (again.computed, again.reused) == (0, 1)

@@ -6,17 +6,19 @@ tokenizer and preprocessing, so nothing has to be said twice and nothing can sil
 
 from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
 from frugalclip.models.pictures import prepared_images, readable_images
-from frugalclip.models.trunks import OwnTrunk, fill_codebooks, lend_trunks, trunk_tokenizer
+from frugalclip.models.trunks import LoneTrunk, OwnTrunk, fill_codebooks, is_trunk, lend_trunks, trunk_tokenizer
 
 __all__ = [
     "FORMAT",
     "SCHEMES",
     "Layer",
+    "LoneTrunk",
     "ManifestFeatures",
     "Model",
     "ModelInput",
     "OwnTrunk",
     "fill_codebooks",
+    "is_trunk",
     "lend_trunks",
     "load",
     "prepared_images",

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
+from frugalclip.core.types import Tokens
 from frugalclip.data.tokens import Tokenizer
+from frugalclip.functional import unit
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.readers.tokens import Verbatim
@@ -75,13 +77,13 @@ def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
 def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
     from frugalclip.readers.trunks import image_trunk
 
-    return image_trunk(source, options) if _is_trunk(source) else OwnTrunk(load(source), side="image")
+    return image_trunk(source, options) if is_trunk(source) else OwnTrunk(load(source), side="image")
 
 
 def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device) -> Trunk:
     from frugalclip.readers.trunks import SideBySide, text_trunk
 
-    trunks = [text_trunk(source, options, device=device) if _is_trunk(source) else OwnTrunk(load(source), side="text") for source, options in wanted]
+    trunks = [text_trunk(source, options, device=device) if is_trunk(source) else OwnTrunk(load(source), side="text") for source, options in wanted]
     return trunks[0] if len(trunks) == 1 else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
 
 
@@ -97,10 +99,10 @@ def trunk_tokenizer(trunks: Sequence[tuple[str, Mapping[str, Any]]]) -> Tokenize
 def _tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
     from frugalclip.readers.trunks import text_tokenizer
 
-    return text_tokenizer(source, options) if _is_trunk(source) else load(source).tokenizer
+    return text_tokenizer(source, options) if is_trunk(source) else load(source).tokenizer
 
 
-def _is_trunk(source: str) -> bool:
+def is_trunk(source: str) -> bool:
     """Whether a source is an encoder alone; otherwise it is a model with two towers, which `load` reads."""
     if source.startswith("hf:"):
         config = Path(source.removeprefix("hf:")) / "config.json"
@@ -122,3 +124,53 @@ class OwnTrunk(Trunk):
         """Read what the tower reads."""
         encoded = self.tower(inputs, with_tokens=with_tokens)
         return Said(encoded.pooled, encoded.tokens)
+
+
+class LoneTrunk:
+    """An encoder of one modality by itself, such as a sentence encoder that teaches: what `embedding` asks of a model.
+
+    Args:
+        source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR` of an encoder, or a GGUF file.
+        device: where it computes.
+
+    Raises:
+        ModelError: for a source that is none of these.
+    """
+
+    def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
+        from frugalclip.readers.trunks import image_trunk, reads_pictures
+
+        self.source, self.device = source, torch.device(device)
+        self.reads: Literal["images", "texts"] = "images" if reads_pictures(source) else "texts"
+        trunk = image_trunk(source, {}) if self.reads == "images" else _text_trunk([(source, {})], device)
+        self.trunk = trunk.to(self.device).eval()
+        self.preprocess = self.trunk.preprocess
+        self.tokenizer = _tokenizer(source, {}) if self.reads == "texts" else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights and of everything else that changes what it says."""
+        return self.trunk.fingerprint
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Where the trunk comes from."""
+        return {"trunk": self.source}
+
+    @torch.inference_mode()
+    def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
+        """(batch, 3, height, width of the picture) to (batch, width)."""
+        return self._finished(self.trunk(images.to(self.device)).pooled, normalize)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
+        """Texts to (batch, width), or (batch, facets, width)."""
+        assert self.tokenizer is not None, "the trunk reads texts"
+        inputs = self.tokenizer.encode(texts)
+        if isinstance(inputs, Tokens):
+            inputs = Tokens(inputs.ids.to(self.device), inputs.lengths.to(self.device))
+        return self._finished(self.trunk(inputs).pooled, normalize)
+
+    @staticmethod
+    def _finished(vectors: Tensor, normalize: bool) -> Tensor:
+        return (unit(vectors.float()) if normalize else vectors.float()).cpu()

@@ -124,6 +124,11 @@ def image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
     raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, {LITE0}, or a model whose image tower is borrowed.")
 
 
+def reads_pictures(source: str) -> bool:
+    """Whether the trunk of a source reads pictures, from its name."""
+    return source == LITE0 or source.startswith("timm:")
+
+
 def text_kind(source: str) -> Kind:
     """What a source of texts is, from its name or its config.json; no weights are read."""
     if source.startswith(SCHEME):

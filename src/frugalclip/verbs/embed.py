@@ -14,7 +14,8 @@ from frugalclip.data.ledger import REASONS
 from frugalclip.data.sources import read_source
 from frugalclip.data.store_format import Kind, StoreDtype
 from frugalclip.embedding import Embedded, What, embed_manifest
-from frugalclip.models import load
+from frugalclip.core.errors import DataError
+from frugalclip.models import LoneTrunk, is_trunk, load
 
 _PLURAL: dict[Kind, str] = {"image": "pictures", "text": "captions"}
 
@@ -33,7 +34,7 @@ def embed(
     """Store the vectors of a data set; started again it goes on where it stopped, and does only what a grown data set added.
 
     Args:
-        model: a run directory or a checkpoint.
+        model: a run directory or a checkpoint; or an encoder of one modality, such as `package:minilm`, whose vectors can then teach.
         path: a data set.
         out: folder of the store.
         where: rows to keep, such as `split=train`.
@@ -47,7 +48,12 @@ def embed(
     """
     source = read_source(path)
     manifest = source.manifest.where(where)
-    encoder = load(model, device="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if is_trunk(str(model)):
+        encoder = LoneTrunk(str(model), device=device)
+        what = _of_one_side(what, encoder)
+    else:
+        encoder = load(model, device=device)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"embedding {manifest.name}", total=len(manifest))
@@ -58,6 +64,12 @@ def embed(
         options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
         result = embed_manifest(encoder, manifest, out, what=what, progress=progress, **options)
     return replace(result, unread=source.ledger.counts())
+
+
+def _of_one_side(what: What, encoder: LoneTrunk) -> What:
+    if what not in ("both", encoder.reads):
+        raise DataError(f"{encoder.source} reads {encoder.reads}, and --what is {what}; leave --what out.")
+    return encoder.reads
 
 
 def show(result: Embedded) -> None:

@@ -1,0 +1,34 @@
+"""ProtoCLIP's objective with a gap imposed between the modalities: captions are moved aside in the space that is clustered.
+
+The projected captions get a fixed vector of a given length added and length one again, before they are clustered and before they are scored. (A plain
+offset would change nothing: k-means does not see it, and a picture's scores against all shifted centres shift alike.) Used by benchmarks/gap.py.
+"""
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from frugalclip.core.random import generator
+from frugalclip.functional import unit
+from frugalclip.objectives.base import Dims, Views
+from frugalclip.objectives.prototypes import Config as PrototypesConfig
+from frugalclip.objectives.prototypes import Prototypes
+
+
+class Config(PrototypesConfig):
+    gap: float = Field(0, ge=0, description="length of the vector that captions are moved by, beside unit vectors")
+
+
+class GapPrototypes(Prototypes):
+    Config = Config
+    aside: Tensor
+
+    def __init__(self, config: Config, dims: Dims) -> None:
+        super().__init__(config, dims)
+        direction = torch.randn(config.out, generator=generator(0, "gap_prototypes"))
+        self.register_buffer("aside", config.gap * unit(direction))  # (out,)
+
+    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Unit vectors (batch, out) of pictures, and of captions moved aside."""
+        image, text = super().project(views)
+        return image, unit(text + self.aside)

@@ -1,0 +1,123 @@
+"""What the finished runs of benchmarks/signals.py are as features: eleven linear probes (DeCLIP's claim), and groups of pictures (ProtoCLIP's).
+
+Nothing is trained but probes. Probes read the packs in FRUGALCLIP_PACKS (suite `packs`); groups are k-means on the pictures of the style that was
+left out, against their subcategories (adjusted Rand index and mutual information, percent). What was expected before anything was run: DeCLIP and
+SimCLR better on most probes than CLIP with their views; ProtoCLIP with the tighter groups.
+Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 1], after signals.py
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from _common import emoji_data, options
+from torch import Tensor
+
+from frugalclip.core.numerics import softmax_regression
+from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.data.manifest import Manifest
+from frugalclip.data.sources import open_data
+from frugalclip.evaluation.classifiers import Examples, Scored, choose_strength, classify
+from frugalclip.evaluation.labelled import Labelled
+from frugalclip.evaluation.probes import Outcome
+from frugalclip.evaluation.protocol import image_features
+from frugalclip.evaluation.suite import load_suite, open_packs
+from frugalclip.models import Model, load
+from frugalclip.verbs.evaluate import evaluate
+
+TRIALS = Path(__file__).resolve().parents[1] / "runs" / "signals" / "trials"
+PROBED = {"declip": "clip-moco", "slip-two": "clip-two"}
+GROUPED = {"protoclip": "clip-proto", "protoclip-plain": "clip-proto", "protoclip-teacher": "clip-proto"}
+DRAWS = 2_000
+Tests = list[tuple[Manifest, np.ndarray, dict[str, Labelled]]]  # of each pack: the pictures, their rows, and its tests
+
+
+def coarse_probe(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+    """The linear probe of `frugalclip evaluate`, its strength found to a decade and not to an eighth of one: a fifth of the time."""
+    strength, both = choose_strength([(train, validation)], classes=classes, finest=1), train + validation
+    fit = softmax_regression(both.features, both.labels, strength=strength, classes=classes, steps=200, tolerance=1e-4)
+    return Scored(fit.logits(features), {"strength": strength})
+
+
+def read_tests() -> Tests:
+    """The eleven tests, opened once for all models."""
+    packs, missing = open_packs(load_suite(), Path(os.environ["FRUGALCLIP_PACKS"]))
+    assert not missing, missing
+    rows = [np.unique(np.concatenate([one.rows for one in pack.tasks.values()])) for pack in packs]
+    return [(pack.data.take(own), own, pack.tasks) for pack, own in zip(packs, rows, strict=True)]
+
+
+def probes(model: Model, tests: Tests) -> dict[str, float]:
+    """Mean over classes of the share named right in each test, percent."""
+    found = {}
+    for pictures, rows, tasks in tests:
+        features, places = image_features(model, pictures, np.arange(len(pictures)), layer="pooled")[:2]
+        assert len(places) == len(pictures), "packs hold no broken pictures"
+        for name, labelled in tasks.items():
+            own = features[torch.from_numpy(np.searchsorted(rows, labelled.rows))]
+            scores = classify(coarse_probe, own, labelled)[0]
+            judged = pictures.take(np.searchsorted(rows, labelled.rows[labelled.judged]))
+            found[name] = Outcome.of(scores, labelled, judged).metrics()["mean_per_class"]
+    return found
+
+
+def groups(model: Model, style: str) -> dict[str, float]:
+    """Agreement of k-means with the subcategories of a style's pictures, percent."""
+    pictures = open_data(emoji_data()).where(f"style={style},is_flag=false")
+    metrics = evaluate(model, data=pictures, task="grouping", label_field="subcategory")["metrics"]
+    return {name: metrics[name] for name in ("ari", "ami")}
+
+
+def kept(path: Path, measure: Callable[[Model, str], dict[str, float]], run: Path, style: str) -> dict[str, float]:
+    """What was measured, from its file where that was done before."""
+    if not path.is_file():
+        write_json(path, measure(load(run), style))
+    print(path.relative_to(TRIALS), {name: round(value, 1) for name, value in read_json(path).items()}, flush=True)
+    return read_json(path)
+
+
+def interval(differences: list[float], *, seed: int = 0) -> tuple[float, float]:
+    """95 % of the mean by bootstrap over paired runs."""
+    draws = np.random.default_rng(seed).choice(np.asarray(differences), size=(DRAWS, len(differences)))
+    low, high = np.percentile(draws.mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def pairs(found: dict[str, dict[tuple[str, int], dict[str, float]]], asked: dict[str, str]) -> dict[str, Any]:
+    """Arms beside their references, run by run of one seed and style."""
+    rows: dict[str, Any] = {}
+    for arm, reference in asked.items():
+        keys = sorted(found[arm].keys() & found[reference].keys())
+        rows[arm] = {"reference": reference, "runs": len(keys), "figures": {}}
+        for name in found[arm][keys[0]]:
+            values, others = ([found[one][key][name] for key in keys] for one in (arm, reference))
+            differences = [a - b for a, b in zip(values, others, strict=True)]
+            means = {"value": fmean(values), "reference": fmean(others), "difference": fmean(differences)}
+            rows[arm]["figures"][name] = means | {"interval": interval(differences)}
+        better = sum(one["difference"] > 0 for one in rows[arm]["figures"].values())
+        rows[arm]["better_on"], rows[arm]["of"] = better, len(rows[arm]["figures"])
+        print(f"{arm}: better than {reference} on {better} of {rows[arm]['of']}")
+    return rows
+
+
+def main() -> None:
+    """Measure the runs and compare them in pairs."""
+    chosen = options(__doc__ or "", "../representations", seeds=3, probed=1)
+    tests = read_tests()
+    found: dict[str, dict[str, dict[tuple[str, int], dict[str, float]]]] = {"probes": {}, "groups": {}}
+    measures: dict[str, Callable[[Model, str], dict[str, float]]] = {"groups": groups, "probes": lambda model, style: probes(model, tests)}
+    for kind, asked, seeds in (("groups", GROUPED, chosen.seeds), ("probes", PROBED, chosen.probed)):
+        for arm in dict.fromkeys([*asked, *asked.values()]):
+            runs = {(run.parts[-3], int(run.name.removeprefix("seed-"))): run for run in sorted((TRIALS / arm).glob("*/1/seed-*"))}
+            runs = {key: run for key, run in runs.items() if key[1] < seeds and (run / "trial.json").is_file()}
+            found[kind][arm] = {key: kept(run / f"{kind}.json", measures[kind], run, key[0]) for key, run in runs.items()}
+    content = {kind: pairs(found[kind], asked) for kind, asked in (("probes", PROBED), ("groups", GROUPED))}
+    write_json(chosen.json, {**content, "environment": environment()})
+
+
+if __name__ == "__main__":
+    main()

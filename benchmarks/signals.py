@@ -1,0 +1,121 @@
+"""Every supervision signal in a pair on the emoji pack: DeCLIP and each of its terms, SLIP, ProtoCLIP, and CLIP with the views of each.
+
+Arms differ in one thing from the arm that they are compared with. What was expected before anything was run: DeCLIP above CLIP with its views,
+most of it from several views, least from neighbours (captions of two words have few near ones); SLIP above the same two views without SimCLR on
+probes, not on names; ProtoCLIP with tighter groups than CLIP, its two forms alike at this size. Three styles left out in turn, 16,000 samples a
+run; trials that are finished are not trained again.
+Run: FRUGALCLIP_PACKS=... python benchmarks/signals.py [--seeds 3] [--samples 16000] [--jobs 2]
+"""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+from _common import compared, emoji_data, options, written
+
+from frugalclip.core.records import write_json
+from frugalclip.verbs.embed import embed
+
+HERE = Path(__file__).resolve().parent
+RUNS = HERE.parent / "runs"
+SENTENCES = RUNS / "signals-sentences"  # MiniLM's vectors of all names, the teacher of ProtoCLIP's third clustering
+SAME = ["concept", "caption"]
+CROPS = {"crop_scale": [0.35, 1], "flip": 0.5}  # of clip-small
+TEXTS = {"caption": {"fields": ["keywords?"], "lists": "each", "field_probability": 0.15}}
+BASE: dict[str, Any] = {
+    "extends": "clip-small",
+    "model": {"image": {"resolution": 24}, "text": {"kind": "transformer", "size": "nano", "attention": "bidirectional", "pool": "mean"}},
+    "texts": TEXTS,
+    "objectives": {"contrastive": {"positives": SAME}},
+    "epochs": None,
+    "samples": 16_000,
+}
+
+
+def arm(description: str, *, views: dict[str, Any], objectives: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """An arm file: the base with other views and objectives; contrastive goes where another objective contrasts pictures with texts."""
+    content = copy.deepcopy(BASE) | {"description": description, "views": views} | more
+    if objectives is not None:
+        content["objectives"] = {"contrastive": None, **objectives} if "multiview" in objectives else content["objectives"] | objectives
+    return content
+
+
+def declip(description: str, *, without: str | None = None) -> dict[str, Any]:
+    """DeCLIP with its five terms, or with one of them left out and the others as they are."""
+    caption = "caption" if without == "masked text" else "caption@masked"
+    pairs: dict[str, Any] = {"images": ["main", "second"], "texts": [caption, "augmented"]}
+    if without == "several views":
+        pairs = {"images": ["main"], "texts": [caption]}
+    weights = {"first pair": [[0, 1 / 3], [1 / 3, 1 / 3]]}
+    objectives: dict[str, Any] = {
+        "multiview": {"weight": 0.4, **pairs, "positives": SAME} | ({"weights": weights[without]} if without in weights else {}),
+        "simsiam": {"weight": 0.2, "hidden": 512, "bottleneck": 128},
+        "masked_text": {"weight": 0.2},
+        "neighbours": {"weight": 0.2, **pairs, "size": 4096},
+    }
+    gone = {"SimSiam": "simsiam", "masked text": "masked_text", "neighbours": "neighbours"}.get(without or "")
+    texts = TEXTS | {"augmented": {"of": "caption", "augment": {"operations": ["swap", "delete"]}}}
+    kept = {name: settings for name, settings in objectives.items() if name != gone}
+    if without == "several views":
+        texts = TEXTS
+    return arm(description, views={"main": "moco", "second": "moco"}, objectives=kept, texts=texts)
+
+
+def protoclip(description: str, **settings: Any) -> dict[str, Any]:
+    """ProtoCLIP under its own views."""
+    prototypes = {"weight": 1, "hidden": 512, "out": 128, "number": 200, "during": [0.05, 1], **settings}
+    more: dict[str, Any] = {"episode": {"samples": 2048}}
+    if "external" in settings:
+        more["teachers"] = {"sentences": {"from": os.path.relpath(SENTENCES)}}
+    return arm(description, views={"main": "protoclip"}, objectives={"prototypes": prototypes}, **more)
+
+
+TWO: dict[str, Any] = {"images": ["main", "second"], "texts": ["caption"], "positives": SAME}
+SIMCLR = {"weight": 1, "first": "main", "second": "second", "hidden": 512, "out": 128}
+ARMS: dict[str, dict[str, Any]] = {
+    "clip": arm("CLIP with the views of clip-small.", views={"main": CROPS}),
+    "clip-moco": arm("CLIP with one of DeCLIP's views.", views={"main": "moco"}),
+    "declip": declip("DeCLIP, five terms."),
+    "declip-first": declip("DeCLIP without the first pair of its four: CLIP's own.", without="first pair"),
+    "declip-views": declip("DeCLIP without several views: one pair of four.", without="several views"),
+    "declip-simsiam": declip("DeCLIP without SimSiam.", without="SimSiam"),
+    "declip-masked": declip("DeCLIP without masked text.", without="masked text"),
+    "declip-neighbours": declip("DeCLIP without neighbours.", without="neighbours"),
+    "clip-two": arm("CLIP with two views of SLIP's kind.", views={"main": "slip", "second": "slip"}, objectives={"multiview": TWO}),
+    "slip-two": arm("The same with SimCLR between them.", views={"main": "slip", "second": "slip"}, objectives={"multiview": TWO, "simclr": SIMCLR}),
+    "clip-proto": arm("CLIP with ProtoCLIP's view.", views={"main": "protoclip"}),
+    "protoclip": protoclip("ProtoCLIP with back translation."),
+    "protoclip-plain": protoclip("ProtoCLIP without back translation.", back_translation=False),
+    "protoclip-teacher": protoclip("ProtoCLIP with sentence vectors as a third clustering.", external="sentences"),
+}
+COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
+    "DeCLIP against CLIP with its views": ("clip-moco", ["declip"]),
+    "DeCLIP without one of its terms": (
+        "declip",
+        ["declip-first", "declip-views", "declip-simsiam", "declip-masked", "declip-neighbours"],
+    ),
+    "SimCLR between two views, both contrasted with the caption": ("clip-two", ["slip-two"]),
+    "ProtoCLIP against CLIP with its view": ("clip-proto", ["protoclip", "protoclip-plain", "protoclip-teacher"]),
+    "back translation and the external teacher": ("protoclip-plain", ["protoclip", "protoclip-teacher"]),
+}
+
+
+def main() -> None:
+    """Train what is missing, then ask each question of the same runs."""
+    chosen = options(__doc__ or "", "../signals", seeds=3, samples=16_000, jobs=2)
+    if not (SENTENCES / "store.json").is_file():
+        embed("package:minilm", emoji_data(), out=SENTENCES)
+    files = written(ARMS, RUNS / "signals-arms")
+    everything = compared(list(files.values()), chosen, reference="clip", samples=chosen.samples)
+    everything["questions"] = {}
+    for asked, (reference, others) in COMPARISONS.items():
+        found = compared([files[name] for name in (reference, *others)], chosen, reference=reference, samples=chosen.samples, is_record=False)
+        reach = {name: entry["reach"] for name, entry in found["curves"]["arms"].items()}
+        everything["questions"][asked] = {"reference": reference, "tests": found["tests"], "answer": found["answer"], "reach": reach}
+    compared(list(files.values()), chosen, reference="clip", samples=chosen.samples, is_record=False)  # the folder's own report is of all arms
+    write_json(chosen.json, everything)
+
+
+if __name__ == "__main__":
+    main()
