@@ -130,6 +130,21 @@ def started(monkeypatch):
     return runner
 
 
+def test_a_costly_reference_is_trained_on_all_pairs_only(recipe, protocol, data, started, tmp_path, capsys):
+    (tmp_path / "peer.yaml").write_text("command: [python, peer.py]\n")
+    arms = [str(tmp_path / "peer.yaml"), f"ours:{recipe}"]
+    options = {"seeds": 1, "samples": 32, "protocol": protocol, "data": str(data), "fractions": "1/2"}
+    result = compare(arms, out=tmp_path / "c", whole=["peer"], **options)
+    shares = {(folder.parts[-4], folder.parts[-2]) for folder in started.folders}
+    assert shares == {("peer", "1"), ("ours", "1"), ("ours", "1-2")}
+    saved = result["pairs_saved"]
+    assert saved["arms"]["peer"] is None and saved["arms"]["ours"]["runs"] == 2 and saved["reference"] == "peer"
+    show(result)
+    assert "not trained on every fraction" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(RecipeError, match="--whole pear is not one of the arms"):
+        compare(arms, out=tmp_path / "d", whole=["pear"], **options)
+
+
 def test_two_recipes_and_a_program_over_rotations_and_fractions(recipe, protocol, data, started, tmp_path, capsys):
     (tmp_path / "peer.yaml").write_text("command: [python, peer.py]\n")
     arms = [f"ours:{recipe}", str(tmp_path / "peer.yaml"), "optimizer.lr=0.003"]

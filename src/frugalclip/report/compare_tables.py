@@ -197,7 +197,7 @@ def saved_table(result: Mapping[str, Any]) -> Figures | None:
     for arm in arm_names(result):
         own = saved["arms"][arm]
         if own is None:
-            rows.append([arm, "no finished run on every fraction", *("" for _ in result["fractions"])])
+            rows.append([arm, "not trained on every fraction", *("" for _ in result["fractions"])])
             continue
         interval = " to ".join(bound_words(b) for b in own["interval"]) if own["interval"] else "one seed: no interval"
         values = [two(percent(f["value"]), f"{number(round(f['pairs']))} pairs") for f in own["fractions"]]

@@ -43,6 +43,7 @@ def compare(
     samples: int | None = None,
     seconds: float | None = None,
     fractions: str | Sequence[float] | None = None,
+    whole: Sequence[str] = (),
     data: str | None = None,
     protocol: str | Path | ProtocolConfig | None = None,
     rotate: str | None = None,
@@ -61,6 +62,7 @@ def compare(
         samples: samples that every run sees; default each recipe's own length.
         seconds: seconds of every run instead: each arm's speed is measured first and gives its number of samples.
         fractions: such as `1/8,1/4,1`: train on parts of the pairs too, and say how many times fewer pairs an arm needs.
+        whole: arms that are trained on all pairs only, such as a costly reference, whose figure there is all that pairs saved ask for.
         data: the data set, instead of the protocol's or the recipes'.
         protocol: YAML file that says which rows train and which figures are judged; default the data's own validation part.
         rotate: field of which every value is left out of training in turn, and judged.
@@ -81,7 +83,8 @@ def compare(
     console, place = Console(), Path(out)
     found = read_arms(arms)
     settings = _protocol(found, protocol, data=data, rotate=rotate, on=on)
-    reference = _reference(found, reference)
+    reference = _one_of(found, reference, option="--reference") or found[0].name
+    only_whole = {_one_of(found, name, option="--whole") for name in whole}
     path = fill_environment(settings.data or "")
     everything = open_data(path, columns=settings.columns or None)
     parts = divisions(everything, settings)
@@ -97,6 +100,7 @@ def compare(
         rates = _rates(first, place, console=console, clock=_wanted(clock))
         lengths = {key: max(1, round(seconds * rates[key[0]])) for key in lengths}
     planned = plan_trials(place, **common, seeds=seeds, fractions=shares, samples=lengths)
+    planned = [one for one in planned if one.fraction == 1 or one.arm.name not in only_whole]
     write_atomically(place / "protocol.yaml", dump_yaml(settings.model_dump(mode="json")))
     console.print("Measuring what copying from the nearest training pictures reaches …", highlight=False)
     floors = _floors(parts, everything, settings, place)
@@ -160,11 +164,11 @@ def _from_recipes(arms: Sequence[Arm]) -> dict[str, Any]:
     }
 
 
-def _reference(arms: Sequence[Arm], name: str | None) -> str:
+def _one_of(arms: Sequence[Arm], name: str | None, *, option: str) -> str | None:
     names = [arm.name for arm in arms]
     if name is not None and name not in names:
-        raise RecipeError(f"--reference {name} is not one of the arms; {known_names(name, names)}")
-    return name or names[0]
+        raise RecipeError(f"{option} {name} is not one of the arms; {known_names(name, names)}")
+    return name
 
 
 def _check_folder(out: Path) -> None:
