@@ -66,6 +66,7 @@ def compared(
     samples: int | None = None,
     protocol: Any = EMOJI,
     is_record: bool = True,
+    folder: str | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """Compare arms, by default on the emoji pack with every style left out in turn; trials that are finished are not trained again.
@@ -77,13 +78,14 @@ def compared(
         samples: that every run sees; None leaves each arm its own length.
         protocol: what is judged.
         is_record: whether the record is written.
+        folder: in runs/, where that is not the record's name.
         more: further arguments of `compare`.
 
     Returns:
         What of compare.json is kept as a record.
     """
     files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else str(arm) for arm in arms]
-    out = HERE.parent / "runs" / chosen.json.stem
+    out = HERE.parent / "runs" / (folder or chosen.json.stem)
     found = compare(files, out=out, seeds=chosen.seeds, samples=samples, protocol=protocol, reference=reference, jobs=chosen.jobs, **more)
     kept = {key: found[key] for key in KEPT if key in found}
     if is_record:

@@ -41,10 +41,9 @@ BASE: dict[str, Any] = {
 }
 KEEP = {"keep": 0.5, "block": 2}
 TWO = {"images": ["main@kept", "second@kept"], "texts": ["caption"], "positives": "caption"}
-SIDES = {"simclr": {"weight": 1, "first": "main@kept", "second": "second@kept", "hidden": 256, "out": 64, "views": "together"}}
 
 
-def masked(description: str, *, choose: str, more: dict[str, Any] | None = None) -> dict[str, Any]:
+def masked(description: str, *, choose: str) -> dict[str, Any]:
     """Two thinned views of a picture, both contrasted with the caption."""
     views: dict[str, Any] = {"main": "aclip", "second": "aclip"}
     if choose == "attentive":
@@ -53,7 +52,7 @@ def masked(description: str, *, choose: str, more: dict[str, Any] | None = None)
     return BASE | {
         "description": description,
         "views": views,
-        "objectives": {"contrastive": None, "attentive_mask": selection, "multiview": TWO, **(more or {})},
+        "objectives": {"contrastive": None, "attentive_mask": selection, "multiview": TWO},
         "teachers": {"ema": {"from": "ema", "momentum": [0.99, 1]}},  # of a run of 390 steps, where A-CLIP's 0.996 would hardly leave the start
     }
 
@@ -63,7 +62,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "random": masked("Half of the patches at random, two views.", choose="random"),
     "block": masked("All but a block, two views.", choose="block"),
     "attentive": masked("The half that a slowly moving copy attends to, two views.", choose="attentive"),
-    "attentive-simclr": masked("The same with SimCLR between the views.", choose="attentive", more=SIDES),
 }
 
 
@@ -108,7 +106,7 @@ def main() -> None:
     found = compared(list(files.values()), chosen, reference="random", samples=chosen.samples, protocol=HERE / "protocols" / "scenes.yaml")
     judged = open_data(str(place)).where("split=test")
     found["hits"] = {}
-    for arm in ("whole", "random", "attentive", "attentive-simclr"):
+    for arm in ("whole", "random", "attentive"):
         runs = sorted((RUNS / "masks" / "trials" / arm).glob("*/*/seed-*")) or sorted((RUNS / "masks" / "trials" / arm).glob("*/seed-*"))
         each = [hits(load(run), judged, block=KEEP["block"]) for run in runs[: chosen.seeds]]
         found["hits"][arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}

@@ -21,7 +21,6 @@ HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"
 SENTENCES = RUNS / "signals-sentences"  # MiniLM's vectors of all names, the teacher of ProtoCLIP's third clustering
 SAME = ["concept", "caption"]
-CROPS = {"crop_scale": [0.35, 1], "flip": 0.5}  # of clip-small
 TEXTS = {"caption": {"fields": ["keywords?"], "lists": "each", "field_probability": 0.15}}
 BASE: dict[str, Any] = {
     "extends": "clip-small",
@@ -74,7 +73,6 @@ def protoclip(description: str, **settings: Any) -> dict[str, Any]:
 TWO: dict[str, Any] = {"images": ["main", "second"], "texts": ["caption"], "positives": SAME}
 SIMCLR = {"weight": 1, "first": "main", "second": "second", "hidden": 512, "out": 128}
 ARMS: dict[str, dict[str, Any]] = {
-    "clip": arm("CLIP with the views of clip-small.", views={"main": CROPS}),
     "clip-moco": arm("CLIP with one of DeCLIP's views.", views={"main": "moco"}),
     "declip": declip("DeCLIP, five terms."),
     "declip-first": declip("DeCLIP without the first pair of its four: CLIP's own.", without="first pair"),
@@ -107,13 +105,13 @@ def main() -> None:
     if not (SENTENCES / "store.json").is_file():
         embed("package:minilm", emoji_data(), out=SENTENCES)
     files = written(ARMS, RUNS / "signals-arms")
-    everything = compared(list(files.values()), chosen, reference="clip", samples=chosen.samples)
+    everything = compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples)
     everything["questions"] = {}
     for asked, (reference, others) in COMPARISONS.items():
         found = compared([files[name] for name in (reference, *others)], chosen, reference=reference, samples=chosen.samples, is_record=False)
         reach = {name: entry["reach"] for name, entry in found["curves"]["arms"].items()}
         everything["questions"][asked] = {"reference": reference, "tests": found["tests"], "answer": found["answer"], "reach": reach}
-    compared(list(files.values()), chosen, reference="clip", samples=chosen.samples, is_record=False)  # the folder's own report is of all arms
+    compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples, is_record=False)  # the folder's own report is of all arms
     write_json(chosen.json, everything)
 
 

@@ -7,6 +7,7 @@ files; `read_job`, `watch_figures` and `finish_trial` are for it (`docs/formats.
 
 import hashlib
 import json
+import math
 import os
 import resource
 import sys
@@ -29,6 +30,7 @@ from frugalclip.training.trainer import TrainingResult, train_run
 
 JOB, TRIAL = "job.json", "trial.json"
 INTERRUPTED = 130
+PARTS = 4  # of a trial, each with a checkpoint at its end
 LENGTHS = ("epochs", "samples", "steps")
 _PLACES = ("data", "rows", "everything")  # keys that hold a path: no part of what a job is, since its data is named by fingerprint
 
@@ -120,7 +122,9 @@ def trial_recipe(job: Job) -> Recipe:
     content = {key: value for key, value in job.recipe.items() if job.samples is None or key not in LENGTHS}
     data = {**_section(content, "data"), "path": job.data, "where": job.train, "validation": job.watch or "none", "columns": {}}
     points = {**_section(content, "evaluation"), "points": job.points, "label_field": job.label_field}
-    checkpoints = {**_section(content, "checkpoints"), "keep": 1}  # only the last is ever read
+    batch = int(content.get("batch") or Recipe.model_fields["batch"].default)
+    seldom = {} if job.samples is None else {"every": max(1, math.ceil(job.samples / batch / PARTS))}  # trials are short, and there are many
+    checkpoints = {**seldom, **_section(content, "checkpoints"), "keep": 1}  # only the last is ever read
     length = {} if job.samples is None else {"samples": job.samples}
     return validate_recipe({**content, **length, "data": data, "evaluation": points, "checkpoints": checkpoints, "seed": job.seed})
 
