@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from claims import section as claims
+
 from frugalclip.core.records import read_json
 
 HERE = Path(__file__).resolve().parent
@@ -13,6 +15,7 @@ ARMS = {
     "plain": "our plain CLIP: same towers, pixels, batch",
     "siglip": "our SigLIP: same towers, pixels, batch",
     "default": "default recipe `clip-small`: convolutions, bag of words, keywords",
+    "frugal": "recommended recipe `frugal`: the same, four crops, caption and keyword",
 }
 BORROWED = {
     "borrowed": "recipe `borrowed`: fitted heads on frozen trunks",
@@ -257,6 +260,7 @@ def main() -> None:
     for name, write in parts.items():
         if (RESULTS / name).is_file():
             lines += write(read_json(RESULTS / name))
+    lines += claims(RESULTS)
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

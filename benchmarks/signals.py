@@ -109,8 +109,14 @@ def main() -> None:
     everything["questions"] = {}
     for asked, (reference, others) in COMPARISONS.items():
         found = compared([files[name] for name in (reference, *others)], chosen, reference=reference, samples=chosen.samples, is_record=False)
-        reach = {name: entry["reach"] for name, entry in found["curves"]["arms"].items()}
-        everything["questions"][asked] = {"reference": reference, "tests": found["tests"], "answer": found["answer"], "reach": reach}
+        curves = found["curves"]["arms"]
+        everything["questions"][asked] = {
+            "reference": reference,
+            "tests": found["tests"],
+            "answer": found["answer"],
+            "reach": {name: curves[name]["reach"] for name in others},
+            "above": {name: {axis: curves[name][f"points_above_{axis}"] for axis in ("samples", "seconds")} for name in others},
+        }
     compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples, is_record=False)  # the folder's own report is of all arms
     write_json(chosen.json, everything)
 

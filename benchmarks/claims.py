@@ -1,0 +1,157 @@
+"""What the papers claim beside what runs here say: the rows `published | here | interval | verdict` of docs/results.md.
+
+Published figures are the papers' own, at their scale; none was measured here. A verdict speaks of runs of minutes on two cores: "not distinguishable"
+says that these runs cannot tell, not that the claim is wrong. Rows whose record is missing are left out. Used by benchmarks/results_page.py.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from frugalclip.core.records import read_json
+
+Row = tuple[str, str, str, str, str]  # claim, published, here, interval, verdict
+TERMS = {
+    "declip-first": ("CLIP's own pair", "–"),
+    "declip-views": ("several views", "+4.2 (CC3M, R50: 20.6 to 24.8)"),
+    "declip-simsiam": ("SimSiam", "+0.6 with masked text (24.8 to 25.4)"),
+    "declip-masked": ("masked text", "+0.6 with SimSiam (24.8 to 25.4)"),
+    "declip-neighbours": ("neighbours", "+1.8 (25.4 to 27.2)"),
+}
+WORSE = {"better": "refuted: better without", "worse": "holds", "not distinguishable": "not distinguishable"}
+HOLDS = {"better": "holds", "worse": "refuted", "not distinguishable": "not distinguishable"}
+
+
+def between(low: float | None, high: float | None, unit: str = "") -> str:
+    """`-0.3 to 1.2`."""
+    return "–" if low is None or high is None else f"{low:.1f} to {high:.1f}{unit}"
+
+
+def tested(test: dict[str, Any], words: dict[str, str]) -> tuple[str, str, str]:
+    """Difference, interval and verdict of a paired test."""
+    low, high = test["interval"] or (None, None)
+    found: str = test["verdict"]
+    return f"{test['value']:+.1f} points", between(low, high), words.get(found, found)
+
+
+def signals(found: dict[str, Any]) -> Iterator[Row]:
+    """DeCLIP, SLIP and ProtoCLIP on the emoji pack."""
+    asked = found["questions"]
+    tests = {name: {test["arm"]: test for test in one["tests"]} for name, one in asked.items()}
+    own = tests["DeCLIP against CLIP with its views"]["declip"]
+    yield ("DeCLIP above CLIP with its views, unseen concepts", "43.2 against 32.8 (ImageNet, ViT-B/32, YFCC15M)", *tested(own, HOLDS))
+    curve = asked["DeCLIP against CLIP with its views"]["above"]["declip"]
+    share = curve["samples"]
+    yield (
+        "its curve above CLIP's, at equal samples",
+        "throughout (figure)",
+        f"in {share:.0f} % of the run",
+        "–",
+        "holds" if share >= 90 else "in part" if share >= 50 else "refuted",
+    )
+    for arm, (term, published) in TERMS.items():
+        yield (f"DeCLIP: what leaving out {term} does", published, *tested(tests["DeCLIP without one of its terms"][arm], WORSE))
+    slip = tests["SimCLR between two views, both contrasted with the caption"]["slip-two"]
+    yield ("SLIP: SimCLR under equal views, unseen concepts", "42.8 against 37.6, unequal views (ViT-B/16, YFCC15M)", *tested(slip, HOLDS))
+    proto = tests["ProtoCLIP against CLIP with its view"]
+    yield ("ProtoCLIP above CLIP with its view, unseen concepts", "+2.0 (ImageNet, RN50, CC3M)", *tested(proto["protoclip"], HOLDS))
+    reach = asked["ProtoCLIP against CLIP with its view"]["reach"]["protoclip"]
+    sooner, bounds = reach["times_sooner"], [100 / one for one in reach["interval"] or () if one]
+    yield (
+        "ProtoCLIP: time to CLIP's final figure",
+        "33 % (YFCC15M)",
+        f"{100 / sooner:.0f} %" if sooner else "not reached",
+        between(min(bounds), max(bounds), " %") if len(bounds) == 2 else "–",
+        "holds" if len(bounds) == 2 and max(bounds) < 100 else "not distinguishable" if sooner else "refuted",
+    )
+    teacher = tests["back translation and the external teacher"]
+    yield ("ProtoCLIP: back translation, unseen concepts", "gain, no figure", *tested(teacher["protoclip"], HOLDS))
+    yield ("ProtoCLIP: an external teacher, unseen concepts", "gain, no figure", *tested(proto["protoclip-teacher"], HOLDS))
+
+
+def representations(found: dict[str, Any]) -> Iterator[Row]:
+    """Probes and groups."""
+    published = {"declip": "8 of 11 (abstract, R50)", "slip-two": "66.5 to 72.1 on ImageNet (ViT-B/16)"}
+    for arm, one in found["probes"].items():
+        mean = sum(figure["difference"] for figure in one["figures"].values()) / len(one["figures"])
+        here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean"
+        name = {"declip": "DeCLIP", "slip-two": "SLIP"}[arm]
+        yield (
+            f"{name}: probes better than {one['reference']}'s",
+            published[arm],
+            here,
+            "–",
+            "holds" if one["better_on"] > one["of"] / 2 else "refuted",
+        )
+    for arm, one in found["groups"].items():
+        figure = one["figures"]["ami"]
+        low, high = figure["interval"]
+        verdict = "holds" if low > 0 else "refuted" if high < 0 else "not distinguishable"
+        here = f"{figure['value']:.1f} against {figure['reference']:.1f}"
+        yield (f"{arm}: tighter groups (mutual information, percent)", "higher in 10 of 10 sets (figure)", here, between(low, high), verdict)
+
+
+def gap(found: dict[str, Any]) -> Iterator[Row]:
+    """Prototypes under an imposed gap."""
+    arms = found["figures"][found["primary"]]["arms"]
+    for name, words in (("translated", "with back translation"), ("plain", "without")):
+        values = [arms[f"{name}-{length}"] for length in ("0", "0.5", "1", "2")]
+        here = ", ".join(f"{one['value']:.1f}" for one in values)
+        low, high = values[-1]["interval"] or (None, None)
+        yield (f"ProtoCLIP, gap of 0, 0.5, 1, 2 imposed: {words}", "unharmed with, harmed without", here, between(low, high), "as measured")
+
+
+def masks(found: dict[str, Any]) -> Iterator[Row]:
+    """Which patches to keep."""
+    published = {
+        "attentive": "41.3 against 38.0 (ImageNet, two views of half, no self-supervision)",
+        "block": "–",
+        "whole": "37.6 against 38.0 (one whole view)",
+    }
+    for test in found["tests"]:
+        yield (f"A-CLIP, scenes: {test['arm']} against random patches", published[test["arm"]], *tested(test, HOLDS | {"worse": "worse"}))
+    for arm, one in found["hits"].items():
+        kept, chance = one["object patches kept"]["mean"], one["all patches kept"]["mean"]
+        spread = one["object patches kept"]["runs"]
+        verdict = "above chance" if min(spread) > chance else "not above chance"
+        yield (
+            f"attention of the {arm} model keeps object patches",
+            "shown in pictures",
+            f"{kept:.1f} %, chance {chance:.0f}",
+            between(min(spread), max(spread)),
+            verdict,
+        )
+
+
+def saved(found: dict[str, Any]) -> Iterator[Row]:
+    """Pairs saved."""
+    words = found["pairs_saved"]["arms"]["frugal"]["words"]
+    factor, _, rest = words.partition(" (")
+    yield ("`frugal`: times fewer pairs for open_clip's figure on all", "7.1 (DeCLIP, ImageNet, R50)", factor, rest.rstrip(")") or "–", "as measured")
+
+
+PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
+    "signals.json": signals,
+    "representations.json": representations,
+    "gap.json": gap,
+    "masks.json": masks,
+    "pairs.json": saved,
+}
+
+
+def section(results: Path) -> list[str]:
+    """The table, from the records that are there."""
+    rows = [row for name, read in PARTS.items() if (results / name).is_file() for row in read(read_json(results / name))]
+    if not rows:
+        return []
+    return [
+        "## Published claims",
+        "",
+        "`python benchmarks/signals.py`, `representations.py`, `gap.py`, `masks.py` and `pairs.py`. Published figures are the papers' own, at their",
+        'scale. Here: runs of minutes on small towers, so that "not distinguishable" says that these runs cannot tell.',
+        "",
+        "| claim | published | here | 95 % interval | verdict |",
+        "|---|---|---|---|---|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
