@@ -3,7 +3,7 @@
 Nothing is trained but probes. Probes read the packs in FRUGALCLIP_PACKS (suite `packs`); groups are k-means on the pictures of the style that was
 left out, against their subcategories (adjusted Rand index and mutual information, percent). What was expected before anything was run: DeCLIP and
 SimCLR better on most probes than CLIP with their views; ProtoCLIP with the tighter groups.
-Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 1], after signals.py
+Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 3], after signals.py
 """
 
 import os
@@ -106,7 +106,8 @@ def pairs(found: dict[str, dict[tuple[str, int], dict[str, float]]], asked: dict
 
 def main() -> None:
     """Measure the runs and compare them in pairs."""
-    chosen = options(__doc__ or "", "../representations", seeds=3, probed=1)
+    chosen = options(__doc__ or "", "../representations", seeds=3, probed=3)
+    torch.set_num_threads(1)  # small fits: a second thread costs more than it gives
     tests = read_tests()
     found: dict[str, dict[str, dict[tuple[str, int], dict[str, float]]]] = {"probes": {}, "groups": {}}
     measures: dict[str, Callable[[Model, str], dict[str, float]]] = {"groups": groups, "probes": lambda model, style: probes(model, tests)}

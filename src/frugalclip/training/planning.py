@@ -19,6 +19,7 @@ from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
+from frugalclip.models import Model
 from frugalclip.objectives.base import Objective
 from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
 from frugalclip.towers.borrowed import Borrowed, BorrowedConfig
@@ -26,6 +27,7 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
+from frugalclip.training.start import started_from
 from frugalclip.training.step import Step, build_objectives, read_views, source_view, union_of_needs
 from frugalclip.training.trainer import pick_device, pick_precision
 from frugalclip.training.validation import divide
@@ -81,7 +83,8 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     rows = len(divide(open_data(recipe.data.path, columns=recipe.data.columns or None), recipe.data).train) if recipe.data.path else None
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    step = _step(recipe, meta=not probe)
+    recipe, start = started_from(recipe)
+    step = _step(recipe, start, meta=not probe)
     passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)
     operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
@@ -104,19 +107,17 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     )
 
 
-def _vocabulary(recipe: Recipe) -> int:
-    """Rows of the token embedding; for a vocabulary trained on captions the most there can be."""
-    return CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
+def _text_sizes(recipe: Recipe) -> tuple[int, int]:
+    """Rows of the token embedding, for a vocabulary trained on captions the most there can be, and the context."""
+    vocabulary = CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
+    return vocabulary, recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
 
 
-def _context(recipe: Recipe) -> int:
-    return recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
-
-
-def _step(recipe: Recipe, *, meta: bool) -> Step:
+def _step(recipe: Recipe, start: Model | None, *, meta: bool) -> Step:
     """The training computation; on the meta device it has shapes but no memory."""
+    vocabulary, context = (start.network.vocabulary, start.network.context) if start else _text_sizes(recipe)
     with torch.device("meta" if meta else "cpu"):
-        network = DualEncoder(recipe.model, vocabulary=_vocabulary(recipe), context=_context(recipe), seed=None if meta else recipe.seed)
+        network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=None if meta else recipe.seed)
         dims = network.dims(batch=recipe.batch, **recipe.run_dims(mask=0))
         objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
         needs = union_of_needs(objectives.values())
@@ -149,18 +150,21 @@ def _passes(recipe: Recipe, step: Step) -> list[Pass]:
     kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
     stores = {name for name, teacher in recipe.teachers.items() if (Path(teacher.source) / "store.json").is_file()}
     given = [name for name in sorted(needs.teachers) if teacher_of(name) not in stores]
-    passes = [_pass(recipe, view, view, kept) for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))]
-    passes += [_pass(recipe, name, name.partition(":")[2], {}, has_gradient=False) for name in given]
+    context = step.network.context
+    passes = [
+        _pass(recipe, view, view, kept, context=context) for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))
+    ]
+    passes += [_pass(recipe, name, name.partition(":")[2], {}, context=context, has_gradient=False) for name in given]
     ahead = union_of_needs(objective for objective in objectives if objective.needs().episode)
-    passes += [_pass(recipe, f"episode:{view}", view, {}, has_gradient=False) for view in sorted(ahead.images | ahead.texts) if "@" not in view]
+    whole = [view for view in sorted(ahead.images | ahead.texts) if "@" not in view]
+    passes += [_pass(recipe, f"episode:{view}", view, {}, context=context, has_gradient=False) for view in whole]
     return passes
 
 
-def _pass(recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, has_gradient: bool = True) -> Pass:
-    """One pass over a view, called `name`."""
+def _pass(recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, context: int, has_gradient: bool = True) -> Pass:
+    """One pass over a view, called `name`; of texts with the most tokens there can be, though captions are cut to the longest of their group."""
     if source_view(view) in recipe.texts:
-        tokens = _context(recipe)  # the most; captions are cut to the longest of their group
-        return Pass(name, "text", tokens, recipe.model.text.forward_gflops(tokens=tokens) - _stored_gflops(recipe, "text"), has_gradient)
+        return Pass(name, "text", context, recipe.model.text.forward_gflops(tokens=context) - _stored_gflops(recipe, "text"), has_gradient)
     image, size = recipe.model.image, recipe.views[source_view(view)].size
     if size is not None and size != image.resolution:
         image = image.model_copy(update={"resolution": size})
@@ -200,7 +204,7 @@ def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) 
     """Seconds a step and peak memory of real steps on random input."""
     step = step.to(device)
     step.precision = pick_precision(recipe.precision, device)
-    batch = _random_batch(recipe, step.needs, vocabulary=step.network.vocabulary)
+    batch = _random_batch(recipe, step.needs, step.network)
     engine = build_engine(step, batch=recipe.batch, micro_batch=recipe.micro_batch)
     optimizer = build_optimizer(step.named_parameters(), recipe.optimizer)
     set_learning_rate(optimizer, recipe.optimizer.lr)
@@ -225,15 +229,15 @@ def _peak_gb(device: torch.device) -> float:
     return kilobytes * (1e-9 if sys.platform == "darwin" else 1e-6)
 
 
-def _random_batch(recipe: Recipe, needs: Needs, *, vocabulary: int) -> Batch:
+def _random_batch(recipe: Recipe, needs: Needs, network: DualEncoder) -> Batch:
     """Noise pictures, and captions of random length with a mean of 13 tokens, as in COCO."""
     draw = generator(recipe.seed, "probe")
-    context = _context(recipe)
+    context = network.context
     views, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
     sides = {name: recipe.views[name].size or recipe.model.image.resolution for name in sorted(views)}
     images = {name: torch.randn(recipe.batch, 3, side, side, generator=draw) for name, side in sides.items()}
     lengths = (13 + 4 * torch.randn(recipe.batch, generator=draw)).round().clamp(3, context).long()
-    ids = torch.randint(0, vocabulary, (recipe.batch, context), generator=draw)
+    ids = torch.randint(0, network.vocabulary, (recipe.batch, context), generator=draw)
     rows = torch.arange(recipe.batch)
     boxes = {name: torch.tensor([0.0, 0.0, side, side]).expand(recipe.batch, 4) for name, side in sides.items()}
     return Batch(

@@ -74,6 +74,9 @@ class Recipe(Settings):
     source: str = Field("", description="paper, section and code the settings come from")
     run_here: bool = Field(True, description="false marks published settings that were planned but not run by this project")
     data: DataSection = Field(default_factory=DataConfig)
+    init_from: str | None = Field(
+        None, description="a MODEL to start from: its weights, towers, tokenizer and preprocessing, in place of what `model` and `tokenizer` say"
+    )
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     preprocess: Preprocess = Field(description="how pictures enter; its size is the resolution of the image tower")

@@ -40,6 +40,7 @@ from frugalclip.training.fitting import fit_heads
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
 from frugalclip.training.recipe import Recipe
+from frugalclip.training.start import started_from
 from frugalclip.training.step import Precision, Step, StepResult, build_objectives, read_views, to_device, union_of_needs
 from frugalclip.training.stores import check_needs, make_stores
 from frugalclip.training.validation import Watch, divide
@@ -117,6 +118,7 @@ class Trainer:
         command: Sequence[str] = (),
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
+        recipe, start = started_from(recipe, going_on=run.last_checkpoint())
         self.recipe, self.run_directory = recipe, run
         if recipe.threads is not None:
             torch.set_num_threads(recipe.threads)
@@ -133,10 +135,13 @@ class Trainer:
         self.budget = Budget(recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command)
         self._counted = 0  # of the loader's faults
         self.budget.enforce()  # what reading found needs no decoding
-        self.tokenizer = self._tokenizer()
-        network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed)
-        self.network = lend_trunks(network, device=self.device).to(self.device)
-        words = fill_codebooks(self.network)
+        self.tokenizer = start.tokenizer if start else self._tokenizer()
+        if start:
+            self.network, words = start.network.to(self.device), start.lexicon
+        else:
+            network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed)
+            self.network = lend_trunks(network, device=self.device).to(self.device)
+            words = fill_codebooks(self.network)
         run_dims = recipe.run_dims(mask=self.tokenizer.mask, samples=len(self.training))
         objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch, **run_dims), seed=recipe.seed)
         needs = union_of_needs(objectives.values())
@@ -153,7 +158,8 @@ class Trainer:
         if self.stores.pictures is not None and recipe.store.views == 1 and not is_plain:
             self.notes.append("pictures are stored as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too")
         self.loader = self._loader(needs, views=views, texts=read_texts)
-        self.notes += fit_heads(self.network, self.loader)
+        if start is None:  # heads that were fitted before stay
+            self.notes += fit_heads(self.network, self.loader)
         teachers = build_teachers(
             recipe.teachers,
             needs,

@@ -10,11 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import REASONS
 from frugalclip.data.sources import read_source
 from frugalclip.data.store_format import Kind, StoreDtype
 from frugalclip.embedding import Embedded, What, embed_manifest
-from frugalclip.core.errors import DataError
 from frugalclip.models import LoneTrunk, is_trunk, load
 
 _PLURAL: dict[Kind, str] = {"image": "pictures", "text": "captions"}

@@ -150,7 +150,8 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
     if any(word.startswith("data.max_bad=") for word in overrides):  # how much bad data is put up with changes no number: it may change on the way
         recorded = recorded.model_copy(update={"data": recorded.data.model_copy(update={"max_bad": given.data.max_bad})})
         write_atomically(run.recipe, recorded.to_yaml())
-    old, new = recorded.model_dump(mode="json"), given.model_dump(mode="json")
+    taken = {"model", "preprocess"} if recorded.init_from else set[str]()  # from the model that the run began with
+    old, new = (one.model_dump(mode="json", exclude=taken) for one in (recorded, given))
     changed = [key for key in old if old[key] != new[key]]
     if changed and set(overrides) - {word for word in overrides if word.startswith("data.max_bad=")}:
         raise RecipeError(f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder.")

@@ -1,0 +1,60 @@
+"""A run that starts from a model: its weights, sizes, tokenizer and preprocessing, and a checkpoint that needs it no more."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from frugalclip.core.errors import ModelError, RecipeError
+from frugalclip.core.records import RunDirectory
+from frugalclip.data.sources import open_data
+from frugalclip.models import load
+from frugalclip.training.planning import plan_recipe
+from frugalclip.training.recipe import load_recipe
+from frugalclip.training.trainer import Trainer
+from frugalclip.verbs.train import train
+
+
+@pytest.fixture
+def first(recipe_file: Callable[..., str], tmp_path: Path) -> Path:
+    """A short run whose towers, dimension, picture statistics and vocabulary no recipe names by default."""
+    settings = ["model.dim=24", "model.image.depth=2", "preprocess.mean=[0.4,0.5,0.6]", "model.scale=5"]
+    train(recipe_file(), settings, out=tmp_path / "first")
+    return tmp_path / "first"
+
+
+def trainer(recipe: str, out: Path, *overrides: str) -> Trainer:
+    loaded = load_recipe(recipe, overrides)
+    assert loaded.data.path is not None
+    return Trainer(loaded, open_data(loaded.data.path), RunDirectory(out))
+
+
+def test_a_run_begins_with_the_weights_sizes_words_and_pictures_of_the_model(recipe_file, first, tmp_path):
+    begun = trainer(recipe_file(), tmp_path / "second", f"init_from={first}", "tokenizer.vocabulary=700", "model.scale_max=50")
+    model = load(first)
+    assert begun.model.fingerprint != trainer(recipe_file(), tmp_path / "third").model.fingerprint
+    assert all(torch.equal(one, two) for one, two in zip(begun.network.state_dict().values(), model.network.state_dict().values(), strict=True))
+    assert begun.tokenizer.fingerprint() == model.tokenizer.fingerprint()
+    assert begun.recipe.preprocess.mean == (0.4, 0.5, 0.6) and begun.recipe.model.image.depth == 2  # type: ignore[union-attr]
+    assert begun.recipe.model.scale_max == begun.network.config.scale_max == 50  # how to train the scale is the recipe's
+    assert all(parameter.requires_grad for parameter in begun.network.parameters())
+    assert plan_recipe(load_recipe(recipe_file(), [f"init_from={first}"])).parameters["all"] == sum(p.numel() for p in model.network.parameters())
+
+
+def test_it_resumes_bit_for_bit_when_the_model_is_gone(recipe_file, first, tmp_path):
+    settings = [f"init_from={first}", "steps=8", "evaluation.points=2"]
+    train(recipe_file(), settings, out=tmp_path / "whole")
+    train(recipe_file(), settings, out=tmp_path / "cut")
+    run = RunDirectory(tmp_path / "cut")
+    shutil.rmtree(run.checkpoint(8))
+    shutil.rmtree(first)
+    train(recipe_file(), settings, out=tmp_path / "cut", resume=True)
+    one, two = (load_file(RunDirectory(tmp_path / name).checkpoint(8) / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    with pytest.raises(RecipeError, match="was begun with another 'batch'"):
+        train(recipe_file(), [*settings, "batch=8"], out=tmp_path / "cut", resume=True)
+    with pytest.raises(ModelError, match=r"init_from: there is no model at .*first"):
+        train(recipe_file(), settings, out=tmp_path / "new")
