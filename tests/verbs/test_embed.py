@@ -13,6 +13,7 @@ from frugalclip.data.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.embed import embed, show
+
 from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source
 
 
