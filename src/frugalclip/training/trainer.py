@@ -129,7 +129,9 @@ class Trainer:
         self.precision = pick_precision(recipe.precision, self.device)
         torch.manual_seed(stream_seed(recipe.seed, "sequential"))
         parts = divide(everything, recipe.data)
-        self.training, self.validation, self.notes = parts.train, parts.validation, parts.notes
+        self.training, self.validation, self.notes = parts.train, parts.validation, list(parts.notes)
+        if start:
+            self.notes.append(f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing take the place of the recipe's")
         if not len(self.training):
             raise DataError(f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'.")
         self.budget = Budget(recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command)
