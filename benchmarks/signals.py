@@ -7,6 +7,7 @@ run; trials that are finished are not trained again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/signals.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 
+import argparse
 import copy
 import os
 from pathlib import Path
@@ -40,25 +41,39 @@ def arm(description: str, *, views: dict[str, Any], objectives: dict[str, Any] |
     return content
 
 
-def declip(description: str, *, without: str | None = None) -> dict[str, Any]:
-    """DeCLIP with its five terms, or with one of them left out and the others as they are."""
+def declip_terms(
+    without: str | None, *, positives: Any, texts: dict[str, Any], hidden: int, bottleneck: int, queue: int = 4096
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """DeCLIP's objectives and text views, with its five terms, or with one of them left out and the others as they are.
+
+    Args:
+        without: `first pair`, `several views`, `SimSiam`, `masked text`, `neighbours`, or None.
+        positives: rows that agree in it are each other's positives.
+        texts: the text views besides the changed caption.
+        hidden: width of SimSiam's head.
+        bottleneck: of its predictor.
+        queue: captions that neighbours are looked for in.
+    """
     caption = "caption" if without == "masked text" else "caption@masked"
     pairs: dict[str, Any] = {"images": ["main", "second"], "texts": [caption, "augmented"]}
     if without == "several views":
         pairs = {"images": ["main"], "texts": [caption]}
     weights = {"first pair": [[0, 1 / 3], [1 / 3, 1 / 3]]}
     objectives: dict[str, Any] = {
-        "multiview": {"weight": 0.4, **pairs, "positives": SAME} | ({"weights": weights[without]} if without in weights else {}),
-        "simsiam": {"weight": 0.2, "hidden": 512, "bottleneck": 128},
+        "multiview": {"weight": 0.4, **pairs, "positives": positives} | ({"weights": weights[without]} if without in weights else {}),
+        "simsiam": {"weight": 0.2, "hidden": hidden, "bottleneck": bottleneck},
         "masked_text": {"weight": 0.2},
-        "neighbours": {"weight": 0.2, **pairs, "size": 4096},
+        "neighbours": {"weight": 0.2, **pairs, "size": queue},
     }
     gone = {"SimSiam": "simsiam", "masked text": "masked_text", "neighbours": "neighbours"}.get(without or "")
-    texts = TEXTS | {"augmented": {"of": "caption", "augment": {"operations": ["swap", "delete"]}}}
-    kept = {name: settings for name, settings in objectives.items() if name != gone}
-    if without == "several views":
-        texts = TEXTS
-    return arm(description, views={"main": "moco", "second": "moco"}, objectives=kept, texts=texts)
+    changed = {} if without == "several views" else {"augmented": {"of": "caption", "augment": {"operations": ["swap", "delete"]}}}
+    return {name: settings for name, settings in objectives.items() if name != gone}, texts | changed
+
+
+def declip(description: str, *, without: str | None = None) -> dict[str, Any]:
+    """DeCLIP with its five terms, or with one of them left out and the others as they are."""
+    objectives, texts = declip_terms(without, positives=SAME, texts=TEXTS, hidden=512, bottleneck=128)
+    return arm(description, views={"main": "moco", "second": "moco"}, objectives=objectives, texts=texts)
 
 
 def protoclip(description: str, **settings: Any) -> dict[str, Any]:
@@ -99,26 +114,39 @@ COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, a
 }
 
 
-def main() -> None:
-    """Train what is missing, then ask each question of the same runs."""
-    chosen = options(__doc__ or "", "../signals", seeds=3, samples=16_000, jobs=2)
-    if not (SENTENCES / "store.json").is_file():
-        embed("package:minilm", emoji_data(), out=SENTENCES)
-    files = written(ARMS, RUNS / "signals-arms")
-    everything = compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples)
-    everything["questions"] = {}
-    for asked, (reference, others) in COMPARISONS.items():
-        found = compared([files[name] for name in (reference, *others)], chosen, reference=reference, samples=chosen.samples, is_record=False)
+def questions(
+    asked: dict[str, tuple[str, list[str]]], files: dict[str, Path], chosen: argparse.Namespace, **shared: Any
+) -> dict[str, dict[str, Any]]:
+    """Ask each question of runs that are finished: paired tests against its own reference, Holm within the question, and how soon.
+
+    Args:
+        asked: question -> reference and arms.
+        files: of the arms.
+        chosen: the command line.
+        shared: further arguments of `compared`.
+    """
+    answers = {}
+    for question, (reference, others) in asked.items():
+        found = compared([files[name] for name in (reference, *others)], chosen, reference=reference, is_record=False, **shared)
         curves = found["curves"]["arms"]
-        everything["questions"][asked] = {
+        answers[question] = {
             "reference": reference,
             "tests": found["tests"],
             "answer": found["answer"],
             "reach": {name: curves[name]["reach"] for name in others},
             "above": {name: {axis: curves[name][f"points_above_{axis}"] for axis in ("samples", "seconds")} for name in others},
         }
-    compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples, is_record=False)  # the folder's own report is of all arms
-    write_json(chosen.json, everything)
+    return answers
+
+
+def main() -> None:
+    """Train what is missing, then ask each question of the same runs."""
+    chosen = options(__doc__ or "", "../signals", seeds=3, samples=16_000, jobs=2)
+    if not (SENTENCES / "store.json").is_file():
+        embed("package:minilm", emoji_data(), out=SENTENCES)
+    files = written(ARMS, RUNS / "signals-arms")
+    found = compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples)
+    write_json(chosen.json, found | {"questions": questions(COMPARISONS, files, chosen, samples=chosen.samples)})
 
 
 if __name__ == "__main__":
