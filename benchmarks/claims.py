@@ -168,8 +168,8 @@ def section(results: Path) -> list[str]:
     return [
         "## Published claims",
         "",
-        "`python benchmarks/signals.py`, `scenes.py`, `representations.py`, `gap.py`, `masks.py` and `pairs.py`. Published figures are the papers' own,",
-        "at their scale. Here: runs of minutes on small towers, so that 'not distinguishable' says that these runs cannot tell.",
+        "`python benchmarks/signals.py`, `scenes.py`, `representations.py`, `gap.py`, `masks.py` and `pairs.py`. Published figures are the papers'",
+        "own, at their scale. Here: runs of minutes on small towers, so that 'not distinguishable' says that these runs cannot tell.",
         "",
         "| claim | published | here | 95 % interval | verdict |",
         "|---|---|---|---|---|",
