@@ -4,6 +4,7 @@ Published figures are the papers' own, at their scale; none was measured here. A
 says that these runs cannot tell, not that the claim is wrong. Rows whose record is missing are left out. Used by benchmarks/results_page.py.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def tested(test: dict[str, Any], words: dict[str, str]) -> tuple[str, str, str]:
     return f"{test['value']:+.1f} points", between(low, high), words.get(found, found)
 
 
+def sign_test(wins: int, of: int) -> float:
+    """Two-sided chance of so many wins, or fewer or more on the other side, where either side is as likely."""
+    extreme = max(wins, of - wins)
+    return min(1.0, 2 * sum(math.comb(of, k) for k in range(extreme, of + 1)) / 2**of)
+
+
 def by_arm(question: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Arm -> its paired test."""
     return {test["arm"]: test for test in question["tests"]}
@@ -42,7 +49,7 @@ def by_arm(question: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def curve(question: dict[str, Any], arm: str) -> tuple[str, str, str]:
     """In how much of the run an arm stands above the reference at equal samples."""
     share = question["above"][arm]["samples"]
-    return f"in {share:.0f} % of the run", "–", "holds" if share >= 90 else "in part" if share >= 50 else "refuted"
+    return f"in {share:.0f} % of the run", "–", "as measured"
 
 
 def sooner(question: dict[str, Any], arm: str) -> tuple[str, str, str]:
@@ -94,15 +101,11 @@ def representations(found: dict[str, Any]) -> Iterator[Row]:
     published = {"declip": "8 of 11 (abstract, R50)", "slip-two": "66.5 to 72.1 on ImageNet (ViT-B/16)"}
     for arm, one in found["probes"].items():
         mean = sum(figure["difference"] for figure in one["figures"].values()) / len(one["figures"])
-        here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean"
+        here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean, {one['runs']} runs"
+        chance = sign_test(one["better_on"], one["of"])
+        verdict = "not distinguishable" if chance > 0.05 else "holds" if one["better_on"] > one["of"] / 2 else "refuted"
         name = {"declip": "DeCLIP", "slip-two": "SLIP"}[arm]
-        yield (
-            f"{name}: probes better than {one['reference']}'s",
-            published[arm],
-            here,
-            "–",
-            "holds" if one["better_on"] > one["of"] / 2 else "refuted",
-        )
+        yield (f"{name}: probes better than {one['reference']}'s", published[arm], here, f"sign test p = {chance:.3f}", verdict)
     for arm, one in found["groups"].items():
         figure = one["figures"]["ami"]
         low, high = figure["interval"]
