@@ -152,7 +152,9 @@ def test_what_changes_a_text_vector_changes_the_fingerprint(tmp_path: Path):
 def test_wrong_text_sources_are_refused_with_what_to_write(tmp_path: Path):
     source = bert_source(tmp_path / "bert")
     with pytest.raises(ModelError, match=r"reads at most 20 tokens, and options\.context is 256; set model\.text\.options\.context=20"):
-        text_trunk(source, {})
+        text_trunk(source, {"context": 256})
+    assert text_trunk(source, {}).fingerprint == text_trunk(source, {"context": 20}).fingerprint  # a text is as long as the encoder reads
+    assert text_tokenizer(source, {}).context == 20
     with pytest.raises(RecipeError, match=r"model\.text\.options\.pol is not a setting; did you mean 'pool'"):
         text_trunk(source, {"pol": "end"})
     with pytest.raises(ModelError, match="'package:minilmm' is no text trunk; did you mean 'package:minilm'"):

@@ -95,9 +95,9 @@ def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path
 
 def test_an_encoder_of_one_modality_gives_vectors_that_can_teach(folder, tmp_path):
     with pytest.raises(DataError, match=r"reads texts, and --what is images; leave --what out"):
-        embed(bert_source(tmp_path / "bert", places=256), folder, out=tmp_path / "store", what="images")
-    for kind, source, width in (("text", bert_source(tmp_path / "bert", places=256), BERT_WIDTH), ("image", timm_source(tmp_path), TIMM_WIDTH)):
+        embed(bert_source(tmp_path / "bert"), folder, out=tmp_path / "store", what="images")
+    for kind, source, width in (("text", bert_source(tmp_path / "bert"), BERT_WIDTH), ("image", timm_source(tmp_path), TIMM_WIDTH)):
         store = embed(source, folder, out=tmp_path / kind).store
         assert {name: summary.shape for name, summary in store.head.summary.items()} == {kind: (width,)}
-    again = embed(bert_source(tmp_path / "bert", places=256), folder, out=tmp_path / "text")
+    again = embed(bert_source(tmp_path / "bert"), folder, out=tmp_path / "text")
     assert (again.computed, again.reused) == (0, 1)

@@ -11,12 +11,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, require
+from frugalclip.core.records import read_json
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer, file_tokenizer
 from frugalclip.readers.packages import PACKAGES, package_path
 from frugalclip.towers.borrowed import Said, Trunk
 
 Pool = Literal["mean", "first", "end"]
+CONTEXT = 256  # tokens of a text, as sentence encoders are trained
 
 
 class EncoderTrunk(Trunk):
@@ -46,13 +48,13 @@ class EncoderTrunk(Trunk):
         return Said(pooled, states * is_real[:, :, None] if with_tokens else None)
 
 
-def read_encoder(folder: Path, *, pool: Pool = "mean", context: int = 256) -> tuple[EncoderTrunk, Tokenizer]:
+def read_encoder(folder: Path, *, pool: Pool = "mean", context: int | None = None) -> tuple[EncoderTrunk, Tokenizer]:
     """An encoder and its tokenizer from a folder with config.json, weights and tokenizer.json.
 
     Args:
         folder: as Hugging Face's library saves it.
         pool: what the vector is read from.
-        context: longest text in tokens.
+        context: longest text in tokens; default `CONTEXT`, or what the encoder reads where that is less.
 
     Raises:
         ModelError: when the folder holds no encoder that can be read.
@@ -71,6 +73,7 @@ def read_encoder(folder: Path, *, pool: Pool = "mean", context: int = 256) -> tu
     if getattr(module.config, "is_encoder_decoder", False):
         raise ModelError(f"{folder} holds a {module.config.model_type}, expected an encoder alone; give another model.")
     places = getattr(module.config, "max_position_embeddings", None)
+    context = _context(folder) if context is None else context
     if places is not None and context > places:
         raise ModelError(f"{folder} reads at most {places} tokens, and options.context is {context}; set model.text.options.context={places}.")
     digest = hashlib.blake2b(f"encoder pool={pool} context={context}".encode(), digest_size=8)
@@ -79,9 +82,15 @@ def read_encoder(folder: Path, *, pool: Pool = "mean", context: int = 256) -> tu
     return EncoderTrunk(module, pool=pool, fingerprint=digest.hexdigest()), encoder_tokenizer(folder, context=context)
 
 
-def encoder_tokenizer(folder: Path, *, context: int = 256) -> Tokenizer:
+def encoder_tokenizer(folder: Path, *, context: int | None = None) -> Tokenizer:
     """The tokenizer alone, which needs no weights."""
-    return file_tokenizer(folder / "tokenizer.json", context=context)
+    return file_tokenizer(folder / "tokenizer.json", context=_context(folder) if context is None else context)
+
+
+def _context(folder: Path) -> int:
+    path = folder / "config.json"
+    places = read_json(path).get("max_position_embeddings") if path.is_file() else None
+    return min(CONTEXT, places or CONTEXT)
 
 
 class E5Trunk(Trunk):

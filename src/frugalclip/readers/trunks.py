@@ -38,7 +38,7 @@ class EncoderOptions(Settings):
     """`options` of a borrowed text encoder."""
 
     pool: Pool = Field("mean", description="what the vector is read from: mean over tokens, first token, or end token")
-    context: int = Field(256, ge=3, description="longest text in tokens")
+    context: int | None = Field(None, ge=3, description="longest text in tokens; null: 256, or what the encoder reads where that is less")
 
 
 class E5Options(Settings):
