@@ -134,8 +134,8 @@ def masks(found: dict[str, Any]) -> Iterator[Row]:
     for test in found["tests"]:
         yield (f"A-CLIP, scenes: {test['arm']} against random patches", published[test["arm"]], *tested(test, HOLDS | {"worse": "worse"}))
     for arm, one in found["hits"].items():
-        kept, chance = one["object patches kept"]["mean"], one["all patches kept"]["mean"]
-        spread = one["object patches kept"]["runs"]
+        kept, chance = one["of object patches kept"]["mean"], one["of all patches kept"]["mean"]
+        spread = one["of object patches kept"]["runs"]
         verdict = "above chance" if min(spread) > chance else "not above chance"
         yield (
             f"attention of the {arm} model keeps object patches",
