@@ -65,7 +65,7 @@ def sooner(question: dict[str, Any], arm: str) -> tuple[str, str, str]:
 def declip(data: str, against_clip: dict[str, Any], left_out: dict[str, Any]) -> Iterator[Row]:
     """DeCLIP, and each of its terms."""
     yield (f"{data}: DeCLIP above CLIP", "43.2 against 32.8 (ImageNet, ViT-B/32, YFCC15M)", *tested(by_arm(against_clip)["declip"], HOLDS))
-    yield (f"{data}: DeCLIP's curve above CLIP's, at equal samples", "throughout (figure)", *curve(against_clip, "declip"))
+    yield (f"{data}: DeCLIP's curve above CLIP's, at equal samples", "above; figure not at hand", *curve(against_clip, "declip"))
     for arm, (term, published) in TERMS.items():
         yield (f"{data}: DeCLIP without {term}", published, *tested(by_arm(left_out)[arm], WORSE))
 
@@ -80,8 +80,8 @@ def signals(found: dict[str, Any]) -> Iterator[Row]:
     yield (f"{data}: ProtoCLIP above CLIP with its view", "+2.0 (ImageNet, RN50, CC3M)", *tested(by_arm(proto)["protoclip"], HOLDS))
     yield (f"{data}: ProtoCLIP's time to CLIP's final figure", "33 % (YFCC15M)", *sooner(proto, "protoclip"))
     back = by_arm(asked["back translation and the external teacher"])["protoclip"]
-    yield (f"{data}: ProtoCLIP, back translation on against off", "a gain, no figure", *tested(back, HOLDS))
-    yield (f"{data}: ProtoCLIP with an external teacher above CLIP", "a gain, no figure", *tested(by_arm(proto)["protoclip-teacher"], HOLDS))
+    yield (f"{data}: ProtoCLIP, back translation on against off", "a gain; figure not at hand", *tested(back, HOLDS))
+    yield (f"{data}: ProtoCLIP with an external teacher above CLIP", "a gain; figure not at hand", *tested(by_arm(proto)["protoclip-teacher"], HOLDS))
 
 
 def scenes(found: dict[str, Any]) -> Iterator[Row]:
@@ -98,7 +98,7 @@ def scenes(found: dict[str, Any]) -> Iterator[Row]:
 
 def representations(found: dict[str, Any]) -> Iterator[Row]:
     """Probes and groups."""
-    published = {"declip": "8 of 11 (abstract, R50)", "slip-two": "66.5 to 72.1 on ImageNet (ViT-B/16)"}
+    published = {"declip": "8 of 11 (R50; abstract, recalled)", "slip-two": "66.5 to 72.1 on ImageNet (ViT-B/16)"}
     for arm, one in found["probes"].items():
         mean = sum(figure["difference"] for figure in one["figures"].values()) / len(one["figures"])
         here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean, {one['runs']} runs"
@@ -111,7 +111,7 @@ def representations(found: dict[str, Any]) -> Iterator[Row]:
         low, high = figure["interval"]
         verdict = "holds" if low > 0 else "refuted" if high < 0 else "not distinguishable"
         here = f"{figure['value']:.1f} against {figure['reference']:.1f}"
-        yield (f"{arm}: tighter groups (mutual information, percent)", "higher in 10 of 10 sets (figure)", here, between(low, high), verdict)
+        yield (f"{arm}: tighter groups (mutual information, percent)", "higher; figures not at hand", here, between(low, high), verdict)
 
 
 def gap(found: dict[str, Any]) -> Iterator[Row]:
@@ -121,7 +121,7 @@ def gap(found: dict[str, Any]) -> Iterator[Row]:
         values = [arms[f"{name}-{length}"] for length in ("0", "0.5", "1", "2")]
         here = ", ".join(f"{one['value']:.1f}" for one in values)
         low, high = values[-1]["interval"] or (None, None)
-        yield (f"ProtoCLIP, gap of 0, 0.5, 1, 2 imposed: {words}", "unharmed with, harmed without", here, between(low, high), "as measured")
+        yield (f"ProtoCLIP, gap of 0, 0.5, 1, 2 imposed: {words}", "unharmed with it; figures not at hand", here, between(low, high), "as measured")
 
 
 def masks(found: dict[str, Any]) -> Iterator[Row]:
@@ -139,7 +139,7 @@ def masks(found: dict[str, Any]) -> Iterator[Row]:
         verdict = "above chance" if min(spread) > chance else "not above chance"
         yield (
             f"attention of the {arm} model keeps object patches",
-            "shown in pictures",
+            "–",
             f"{kept:.1f} %, chance {chance:.0f}",
             between(min(spread), max(spread)),
             verdict,

@@ -12,7 +12,7 @@ from typing import Any
 
 from _common import compared, emoji_data, options, written
 from masks import BASE, SCENES
-from signals import declip_terms, questions
+from signals import DECLIP, declip_terms, questions
 
 from frugalclip.core.records import write_json
 from frugalclip.verbs.data_compose import compose
@@ -39,12 +39,7 @@ def declip(description: str, *, without: str | None = None) -> dict[str, Any]:
 ARMS: dict[str, dict[str, Any]] = {
     "clip-one": arm("CLIP, one view.", views={"main": "clip"}, objectives={"contrastive": {"positives": "caption"}}),
     "clip-two": arm("CLIP, two views.", views=VIEWS, objectives={"multiview": {"texts": ["caption"], "positives": "caption"}}),
-    "declip": declip("DeCLIP, five terms."),
-    "declip-first": declip("DeCLIP without the first pair of its four: CLIP's own.", without="first pair"),
-    "declip-views": declip("DeCLIP without several views: one pair of four.", without="several views"),
-    "declip-simsiam": declip("DeCLIP without SimSiam.", without="SimSiam"),
-    "declip-masked": declip("DeCLIP without masked text.", without="masked text"),
-    "declip-neighbours": declip("DeCLIP without neighbours.", without="neighbours"),
+    **{name: declip(words, without=term) for name, (words, term) in DECLIP.items()},
     "slip": arm(
         "SLIP: two further strong views.",
         views={"main": "clip", "second": "slip", "third": "slip"},

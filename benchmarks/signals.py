@@ -85,16 +85,19 @@ def protoclip(description: str, **settings: Any) -> dict[str, Any]:
     return arm(description, views={"main": "protoclip"}, objectives={"prototypes": prototypes}, **more)
 
 
+DECLIP: dict[str, tuple[str, str | None]] = {  # arm: description, what is left out
+    "declip": ("DeCLIP, five terms.", None),
+    "declip-first": ("DeCLIP without the first pair of its four: CLIP's own.", "first pair"),
+    "declip-views": ("DeCLIP without several views: one pair of four.", "several views"),
+    "declip-simsiam": ("DeCLIP without SimSiam.", "SimSiam"),
+    "declip-masked": ("DeCLIP without masked text.", "masked text"),
+    "declip-neighbours": ("DeCLIP without neighbours.", "neighbours"),
+}
 TWO: dict[str, Any] = {"images": ["main", "second"], "texts": ["caption"], "positives": SAME}
 SIMCLR = {"weight": 1, "first": "main", "second": "second", "hidden": 512, "out": 128}
 ARMS: dict[str, dict[str, Any]] = {
     "clip-moco": arm("CLIP with one of DeCLIP's views.", views={"main": "moco"}),
-    "declip": declip("DeCLIP, five terms."),
-    "declip-first": declip("DeCLIP without the first pair of its four: CLIP's own.", without="first pair"),
-    "declip-views": declip("DeCLIP without several views: one pair of four.", without="several views"),
-    "declip-simsiam": declip("DeCLIP without SimSiam.", without="SimSiam"),
-    "declip-masked": declip("DeCLIP without masked text.", without="masked text"),
-    "declip-neighbours": declip("DeCLIP without neighbours.", without="neighbours"),
+    **{name: declip(words, without=term) for name, (words, term) in DECLIP.items()},
     "clip-two": arm("CLIP with two views of SLIP's kind.", views={"main": "slip", "second": "slip"}, objectives={"multiview": TWO}),
     "slip-two": arm("The same with SimCLR between them.", views={"main": "slip", "second": "slip"}, objectives={"multiview": TWO, "simclr": SIMCLR}),
     "clip-proto": arm("CLIP with ProtoCLIP's view.", views={"main": "protoclip"}),
