@@ -13,7 +13,6 @@ from _common import EMOJI, compared, options, written
 from signals import ARMS, protoclip
 
 from frugalclip.core.config import read_yaml
-from frugalclip.core.records import write_json
 from frugalclip.training.protocols import ProtocolConfig
 
 HERE = Path(__file__).resolve().parent
@@ -37,8 +36,7 @@ def main() -> None:
     arms |= {f"{name}-{gap:g}": gapped(gap, back_translation=name == "translated") for gap in GAPS for name in ("plain", "translated")}
     files = written(arms, RUNS / "gap-arms")
     protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["openmoji"]})
-    found = compared(list(files.values()), chosen, reference="clip-proto", samples=chosen.samples, protocol=protocol)
-    write_json(chosen.json, found)
+    compared(list(files.values()), chosen, reference="clip-proto", samples=chosen.samples, protocol=protocol)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from _common import compared, emoji_data, options, written
 
 from frugalclip.core.records import write_json
@@ -20,7 +19,7 @@ from frugalclip.data.scenes.truth import patch_labels, regions
 from frugalclip.data.sources import open_data
 from frugalclip.models import Model, load, readable_images
 from frugalclip.objectives.attentive_mask import Config as Selection
-from frugalclip.objectives.attentive_mask import block_scores, highest_blocks
+from frugalclip.report.kept import kept_patches
 from frugalclip.verbs.data_compose import compose
 
 HERE = Path(__file__).resolve().parent
@@ -65,23 +64,17 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-@torch.inference_mode()
-def hits(model: Model, scenes: Manifest, *, block: int) -> dict[str, float]:
+def hits(model: Model, scenes: Manifest) -> dict[str, float]:
     """Share of the patches on objects that the tower's attention keeps, and what share it keeps of all, in percent.
 
     Args:
         model: with a [CLS] token.
         scenes: with known regions.
-        block: side of the blocks that are kept whole, in patches.
     """
-    grid, config = model.network.config.image.grid, Selection.model_validate({**KEEP, "block": block})
+    grid, config = model.network.config.image.grid, Selection.model_validate(KEEP)
     on, kept_on, kept, everything, whole, objects = 0, 0, 0, 0, 0, 0
     for rows, images in readable_images(scenes, batch=64, faults=[]):
-        attention = model.network.image(model.preprocess(images), with_attention=True).attention
-        assert attention is not None, "asked for"
-        blocks = block_scores(attention, grid=grid, block=block)
-        patches = highest_blocks(blocks, grid=grid, block=block, number=config.blocks_kept(blocks.shape[1]))
-        is_kept = torch.zeros_like(attention, dtype=torch.bool).scatter(1, patches, True).numpy()  # (pictures, patches)
+        is_kept = kept_patches(model, model.preprocess(images), config).flatten(1).numpy()  # (pictures, patches)
         for row, chosen in zip(rows, is_kept, strict=True):
             seen = regions(scenes, row)  # (objects, height, width)
             share = patch_labels(seen, seen.shape[1] // grid[0]).reshape(len(seen), -1)  # (objects, patches)
@@ -103,12 +96,14 @@ def main() -> None:
     place = RUNS / "scenes" / "data"
     compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=place, scenes=SCENES)
     files = written(ARMS, RUNS / "masks-arms")
-    found = compared(list(files.values()), chosen, reference="random", samples=chosen.samples, protocol=HERE / "protocols" / "scenes.yaml")
+    found = compared(
+        list(files.values()), chosen, reference="random", samples=chosen.samples, protocol=HERE / "protocols" / "scenes.yaml", is_record=False
+    )
     judged = open_data(str(place)).where("split=test")
     found["hits"] = {}
     for arm in ("whole", "random", "attentive"):
-        runs = sorted((RUNS / "masks" / "trials" / arm).glob("*/*/seed-*")) or sorted((RUNS / "masks" / "trials" / arm).glob("*/seed-*"))
-        each = [hits(load(run), judged, block=KEEP["block"]) for run in runs[: chosen.seeds]]
+        runs = sorted((RUNS / "masks" / "trials" / arm).glob("*/1/seed-*"))
+        each = [hits(load(run), judged) for run in runs[: chosen.seeds]]
         found["hits"][arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}
         print(arm, {name: round(entry["mean"], 1) for name, entry in found["hits"][arm].items()})
     write_json(chosen.json, found)

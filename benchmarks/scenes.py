@@ -65,7 +65,7 @@ def main() -> None:
     compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=SCENES)
     files = written(ARMS, RUNS / "scenes-arms")
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "scenes.yaml", "folder": "scenes-signals"}
-    found = compared(list(files.values()), chosen, reference="clip-one", **shared)
+    found = compared(list(files.values()), chosen, reference="clip-one", is_record=False, **shared)
     write_json(chosen.json, found | {"questions": questions(COMPARISONS, files, chosen, **shared)})
 
 

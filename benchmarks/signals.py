@@ -148,7 +148,7 @@ def main() -> None:
     if not (SENTENCES / "store.json").is_file():
         embed("package:minilm", emoji_data(), out=SENTENCES)
     files = written(ARMS, RUNS / "signals-arms")
-    found = compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples)
+    found = compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples, is_record=False)
     write_json(chosen.json, found | {"questions": questions(COMPARISONS, files, chosen, samples=chosen.samples)})
 
 

@@ -1,7 +1,8 @@
 """ProtoCLIP's objective with a gap imposed between the modalities: captions are moved aside in the space that is clustered.
 
 The projected captions get a fixed vector of a given length added and length one again, before they are clustered and before they are scored. (A plain
-offset would change nothing: k-means does not see it, and a picture's scores against all shifted centres shift alike.) Used by benchmarks/gap.py.
+offset would leave half of the loss as it is: k-means does not see it, and a picture's scores against all shifted centres shift alike.)
+Used by benchmarks/gap.py.
 """
 
 import torch

@@ -56,14 +56,14 @@ def kept_pictures(model: Model, manifest: Manifest, config: AttentiveConfig, *, 
             break
     if not images:
         return ()
-    kept = _kept(model, model.preprocess(images), config)  # (pictures, rows, columns)
+    kept = kept_patches(model, model.preprocess(images), config)  # (pictures, rows, columns)
     return tuple(
         thumbnail(_faded(model.preprocess.resized(image), mask), text, side=SIDE) for image, mask, text in zip(images, kept, texts, strict=True)
     )
 
 
 @torch.inference_mode()
-def _kept(model: Model, pixels: Tensor, config: AttentiveConfig) -> Tensor:
+def kept_patches(model: Model, pixels: Tensor, config: AttentiveConfig) -> Tensor:
     """(pictures, rows, columns) bool of the patches that stay."""
     attention = model.network.image(pixels.to(model.device), with_attention=True).attention
     assert attention is not None, "asked for"
