@@ -1,7 +1,7 @@
 """Prototypes under an imposed gap between the modalities (0, 0.5, 1, 2), with and without back translation: ProtoCLIP's reason for it.
 
 What was expected before anything was run: plain prototypes lose what they gain as the gap grows, since centres of moved captions say little about
-pictures; back translation stays where it is, since each modality is compared with means of its own. One style left out, the arms otherwise those of
+pictures; back translation stays where it is, since each modality is compared with means of its own. Noto left out, the arms otherwise those of
 benchmarks/signals.py; trials that are finished are not trained again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/gap.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
@@ -35,7 +35,7 @@ def main() -> None:
     arms = {"clip-proto": ARMS["clip-proto"]}
     arms |= {f"{name}-{gap:g}": gapped(gap, back_translation=name == "translated") for gap in GAPS for name in ("plain", "translated")}
     files = written(arms, RUNS / "gap-arms")
-    protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["openmoji"]})
+    protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["noto"]})
     compared(list(files.values()), chosen, reference="clip-proto", samples=chosen.samples, protocol=protocol)
 
 

@@ -4,7 +4,7 @@ Captions here are sentences about several things, their colours and places, so t
 work on, and finding one of 1,250 scenes tells arms apart that the names of emoji do not. Views neither mirror nor recolour, since captions speak of
 both. What was expected before anything was run: two views the largest share of DeCLIP's gain, masked words next; SimCLR no gain on captions that its
 strong views contradict; prototypes none, since no two scenes are of one kind. Trials that are finished are not trained again.
-Run: FRUGALCLIP_PACKS=... python benchmarks/scenes.py [--seeds 3] [--samples 25600] [--jobs 2]
+Run: FRUGALCLIP_PACKS=... python benchmarks/scenes.py [--seeds 3] [--samples 19200] [--jobs 2]
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ PROTOTYPES = {"weight": 1, "hidden": 256, "out": 64, "during": [0.05, 1]}
 def arm(description: str, *, views: dict[str, Any], objectives: dict[str, Any], **more: Any) -> dict[str, Any]:
     """The base with other views and objectives."""
     replaced = {"contrastive": None} if "multiview" in objectives else {}
-    return BASE | {"description": description, "views": views, "objectives": {**replaced, **objectives}} | more
+    return BASE | {"batch": 64, "description": description, "views": views, "objectives": {**replaced, **objectives}} | more
 
 
 def declip(description: str, *, without: str | None = None) -> dict[str, Any]:
@@ -61,7 +61,7 @@ COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, a
 
 def main() -> None:
     """Compose, train what is missing, then ask each question of the same runs."""
-    chosen = options(__doc__ or "", "../scenes", seeds=3, samples=25_600, jobs=2)
+    chosen = options(__doc__ or "", "../scenes", seeds=3, samples=19_200, jobs=2)
     compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=SCENES)
     files = written(ARMS, RUNS / "scenes-arms")
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "scenes.yaml", "folder": "scenes-signals"}
