@@ -12,8 +12,11 @@ from typing import Any
 from _common import compared, options, written
 from signals import ARMS, SAME
 
+from frugalclip.core.config import read_yaml
+
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"
+OWN = ("default", "frugal")  # of benchmarks/arms
 KEPT = ("clip-moco", "declip", "clip-two", "slip-two", "clip-proto", "protoclip")
 
 
@@ -27,9 +30,9 @@ def without_concepts(content: Any) -> Any:
 def main() -> None:
     """Train what is missing and write the record."""
     chosen = options(__doc__ or "", "../clipart", seeds=3, samples=16_000, jobs=2)
-    files = written({name: without_concepts(ARMS[name]) for name in KEPT}, RUNS / "clipart-arms")
-    arms = ["clip-small", "frugal", *files.values()]
-    compared(arms, chosen, reference="clip-small", samples=chosen.samples, protocol=HERE / "protocols" / "clipart.yaml")
+    contents = {name: read_yaml(HERE / "arms" / f"{name}.yaml") for name in OWN} | {name: ARMS[name] for name in KEPT}
+    files = written({name: without_concepts(content) for name, content in contents.items()}, RUNS / "clipart-arms")
+    compared(list(files.values()), chosen, reference="default", samples=chosen.samples, protocol=HERE / "protocols" / "clipart.yaml")
 
 
 if __name__ == "__main__":

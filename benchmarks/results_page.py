@@ -59,14 +59,14 @@ def emoji(found: dict[str, Any]) -> list[str]:
     return [*lines, "", *costs(found)]
 
 
-def arms(found: dict[str, Any], title: str, words: str, names: dict[str, str]) -> list[str]:
+def arms(found: dict[str, Any], title: str, words: str, names: dict[str, str], *, with_answer: bool = True) -> list[str]:
     """A section with the figures of some arms, chance and floors."""
     figures = found["figures"]
     lines = [f"## {title}", "", words, "", "| arm | " + " | ".join(figures) + " |", "|---|" + "---|" * len(figures)]
     for arm, called in names.items():
         lines.append(f"| {called} | " + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values()) + " |")
     lines += [row.removesuffix(" | – | – | – |") + " |" for kind in ("chance", "floors") for row in floors(figures, kind)]
-    return [*lines, "", found["answer"], ""]
+    return [*lines, "", *([found["answer"], ""] if with_answer else [])]
 
 
 def borrowed(found: dict[str, Any]) -> list[str]:
@@ -121,6 +121,44 @@ def facets(found: dict[str, Any]) -> list[str]:
         "flame_facets": "the same, three facets",
     }
     return arms(found, "Emoji: a frozen language model as text tower (FLAME)", words, names)
+
+
+SIGNALS = {
+    "clip-one": "CLIP, one view",
+    "clip-moco": "CLIP, one of DeCLIP's views",
+    "clip-two": "CLIP, two views of a kind",
+    "declip": "DeCLIP, five terms",
+    "declip-first": "without CLIP's own pair",
+    "declip-views": "without several views",
+    "declip-simsiam": "without SimSiam",
+    "declip-masked": "without masked text",
+    "declip-neighbours": "without neighbours",
+    "slip": "SLIP",
+    "slip-two": "SimCLR between two views, both contrasted",
+    "clip-proto": "CLIP with ProtoCLIP's view",
+    "protoclip": "ProtoCLIP, back translation",
+}
+
+
+def scenes(found: dict[str, Any]) -> list[str]:
+    """Every signal on composed scenes."""
+    words = (
+        f"`python benchmarks/scenes.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, 50,000 scenes of 64 px to train on, 64 patches; "
+        "the same things in new scenes and new words. Tests of each question stand below, under published claims."
+    )
+    first = found["figures"][found["primary"]]["arms"]
+    return arms(found, "Scenes: every signal in a pair", words, {arm: words for arm, words in SIGNALS.items() if arm in first}, with_answer=False)
+
+
+def clipart(found: dict[str, Any]) -> list[str]:
+    """Every signal on a real crawl."""
+    words = (
+        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, on {found['data']['rows']:,} pairs; drawings with "
+        "the captions that their authors gave, near duplicates on one side only."
+    )
+    first = found["figures"][found["primary"]]["arms"]
+    names = {arm: words for arm, words in (ARMS | SIGNALS).items() if arm in first}
+    return arms(found, "Clip art: every signal in a pair", words, names)
 
 
 def long_text(found: dict[str, Any]) -> list[str]:
@@ -246,6 +284,8 @@ def main() -> None:
     """Write the page."""
     parts = {
         "emoji.json": emoji,
+        "scenes.json": scenes,
+        "clipart.json": clipart,
         "borrowed.json": borrowed,
         "few_pairs.json": few_pairs,
         "trunk_tuning.json": trunk_tuning,

@@ -4,7 +4,7 @@ Captions here are sentences about several things, their colours and places, so t
 work on, and finding one of 1,250 scenes tells arms apart that the names of emoji do not. Views neither mirror nor recolour, since captions speak of
 both. What was expected before anything was run: two views the largest share of DeCLIP's gain, masked words next; SimCLR no gain on captions that its
 strong views contradict; prototypes none, since no two scenes are of one kind. Trials that are finished are not trained again.
-Run: FRUGALCLIP_PACKS=... python benchmarks/scenes.py [--seeds 3] [--samples 19200] [--jobs 2]
+Run: FRUGALCLIP_PACKS=... python benchmarks/scenes.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 
 from pathlib import Path
@@ -61,7 +61,7 @@ COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, a
 
 def main() -> None:
     """Compose, train what is missing, then ask each question of the same runs."""
-    chosen = options(__doc__ or "", "../scenes", seeds=3, samples=19_200, jobs=2)
+    chosen = options(__doc__ or "", "../scenes", seeds=3, samples=16_000, jobs=2)
     compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=SCENES)
     files = written(ARMS, RUNS / "scenes-arms")
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "scenes.yaml", "folder": "scenes-signals"}
