@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from _common import compared, options, written
-from signals import ARMS, SAME
+from signals import ARMS, COMPARISONS, SAME, questions
 
 from frugalclip.core.config import read_yaml
+from frugalclip.core.records import write_json
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"
@@ -32,7 +33,11 @@ def main() -> None:
     chosen = options(__doc__ or "", "../clipart", seeds=3, samples=16_000, jobs=2)
     contents = {name: read_yaml(HERE / "arms" / f"{name}.yaml") for name in OWN} | {name: ARMS[name] for name in KEPT}
     files = written({name: without_concepts(content) for name, content in contents.items()}, RUNS / "clipart-arms")
-    compared(list(files.values()), chosen, reference="default", samples=chosen.samples, protocol=HERE / "protocols" / "clipart.yaml")
+    shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "clipart.yaml"}
+    found = compared(list(files.values()), chosen, reference="default", is_record=False, **shared)
+    asked = {question: (reference, [arm for arm in others if arm in KEPT]) for question, (reference, others) in COMPARISONS.items()}
+    asked = {question: (reference, others) for question, (reference, others) in asked.items() if others and reference in KEPT}
+    write_json(chosen.json, found | {"questions": questions(asked, files, chosen, **shared)})
 
 
 if __name__ == "__main__":
