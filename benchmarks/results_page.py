@@ -144,7 +144,8 @@ def scenes(found: dict[str, Any]) -> list[str]:
     """Every signal on composed scenes."""
     words = (
         f"`python benchmarks/scenes.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, 50,000 scenes of 64 px to train on, 64 patches; "
-        "the same things in new scenes and new words. Tests of each question stand below, under published claims."
+        "the same things in new scenes and new words. Tests of each question stand below, under published claims, those against CLIP with "
+        f"{found['finalists']} seeds."
     )
     first = found["figures"][found["primary"]]["arms"]
     return arms(found, "Scenes: every signal in a pair", words, {arm: words for arm, words in SIGNALS.items() if arm in first}, with_answer=False)
@@ -153,8 +154,8 @@ def scenes(found: dict[str, Any]) -> list[str]:
 def clipart(found: dict[str, Any]) -> list[str]:
     """Every signal on a real crawl."""
     words = (
-        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, on {found['data']['rows']:,} pairs; drawings with "
-        "the captions that their authors gave, near duplicates on one side only."
+        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, on {found['data']['rows']:,} pairs; drawings "
+        "with the captions that their authors gave, near duplicates on one side only."
     )
     first = found["figures"][found["primary"]]["arms"]
     names = {arm: words for arm, words in (ARMS | SIGNALS).items() if arm in first}
