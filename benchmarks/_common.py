@@ -83,10 +83,15 @@ def compared(
 
     Returns:
         What of compare.json is kept as a record.
+
+    Raises:
+        SystemExit: where Ctrl-C or SIGTERM stopped it: half a comparison is no record, and the questions after it would train on.
     """
     files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else str(arm) for arm in arms]
     out = HERE.parent / "runs" / (folder or chosen.json.stem)
     found = compare(files, out=out, seeds=chosen.seeds, samples=samples, protocol=protocol, reference=reference, jobs=chosen.jobs, **more)
+    if found["is_stopped"]:
+        raise SystemExit("stopped before the trials were done, so nothing is written; the same command goes on.")
     kept = {key: found[key] for key in KEPT if key in found}
     if is_record:
         write_json(chosen.json, kept)
