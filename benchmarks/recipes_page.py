@@ -41,7 +41,7 @@ intervals; [log](log.md) for what did not help):
 | pretrained parts that may be used | `borrowed` | four times the best model from nothing on unseen concepts; above every floor from 250 pairs on |
 | a few thousand small pictures | `frugal` | twice open_clip's figure at equal samples, in less than half of its time |
 | pictures to tell apart by features | `slip` | better on eleven of eleven probes; on scenes ahead, at three seeds not by more than chance |
-| pictures of many patches | half of them, two views | above one whole view at equal cost; at random is as good as by attention |
+| pictures of many patches | half of them, two views | above one whole view at equal cost; chosen at random or by attention, no difference shown |
 | other languages, long captions | a frozen text encoder | names in languages the heads never saw, words after the 77th token |
 
 Masked words, neighbours, prototypes and their back translation changed nothing that runs of this length could show. They may still do at the

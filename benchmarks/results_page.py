@@ -148,17 +148,17 @@ def scenes(found: dict[str, Any]) -> list[str]:
         f"{found['finalists']} seeds."
     )
     first = found["figures"][found["primary"]]["arms"]
-    return arms(found, "Scenes: every signal in a pair", words, {arm: words for arm, words in SIGNALS.items() if arm in first}, with_answer=False)
+    return arms(found, "Scenes: every signal in a pair", words, {arm: called for arm, called in SIGNALS.items() if arm in first}, with_answer=False)
 
 
 def clipart(found: dict[str, Any]) -> list[str]:
     """Every signal on a real crawl."""
     words = (
-        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, on {found['data']['rows']:,} pairs; drawings "
-        "with the captions that their authors gave, near duplicates on one side only."
+        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, {found['data']['rows']:,} pairs, those judged "
+        "among them; drawings with the captions that their authors gave, near duplicates on one side only."
     )
     first = found["figures"][found["primary"]]["arms"]
-    names = {arm: words for arm, words in (ARMS | SIGNALS).items() if arm in first}
+    names = {arm: called for arm, called in (ARMS | SIGNALS).items() if arm in first}
     return arms(found, "Clip art: every signal in a pair", words, names)
 
 
