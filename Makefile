@@ -5,13 +5,14 @@ STAMP := $(VENV)/.installed
 BENCHMARKS := step gradient_cache tiled_loss decoding data_check objectives
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow test-e2e bench frozen lint format install
+.PHONY: help demo test test-slow test-e2e test-gpu bench frozen lint format install
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train on the shipped pairs, evaluate, write runs/demo/report.html"
 	@echo "make test       lint, types and the suite"
 	@echo "make test-slow  tests marked slow        make test-e2e   tests marked e2e"
+	@echo "make test-gpu   tests marked gpu, on a machine that has one"
 	@echo "make bench      speed against peers      make frozen     pretrained parts that run offline"
 	@echo "make lint       ruff and pyright alone   make format     let ruff mend what it can"
 
@@ -52,6 +53,9 @@ test-slow: $(STAMP)
 
 test-e2e: $(STAMP)
 	$(PYTEST) -m e2e --timeout 1200
+
+test-gpu: $(STAMP)
+	FRUGALCLIP_TEST_GPU=1 $(PYTEST) -m gpu --timeout 600
 
 bench: $(STAMP)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done; $(BIN)/python benchmarks/page.py

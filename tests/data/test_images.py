@@ -241,6 +241,20 @@ def test_decode_all_gives_squares_sizes_and_faults(places: Manifest):
     assert sum(done) == 9
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_decode_all_keeps_pixels_that_have_the_size_and_the_order_of_many(workers: int, tmp_path: Path, make: SimpleNamespace):
+    pictures = np.random.default_rng(0).integers(0, 255, (75, 6, 6, 3), dtype=np.uint8)  # more than two bunches
+    names = [f"{i}.png" for i in range(75)]
+    for name, picture in zip(names, pictures, strict=True):
+        make.put(tmp_path / name, of_array(picture))
+    (tmp_path / names[40]).unlink()
+    manifest = make_manifest(ids=names, images=image_places(names), captions=[["x"]] * 75, root=tmp_path, name="many")
+    decoded = decode_all(manifest, 6, workers)
+    assert decoded.faults == [(40, "missing-file")]
+    pictures[40] = 0
+    assert np.array_equal(decoded.pixels.permute(0, 2, 3, 1).numpy(), pictures)
+
+
 def test_decode_all_is_pillows_bicubic_with_antialiasing(tmp_path: Path, make: SimpleNamespace):
     picture = np.random.default_rng(0).integers(0, 255, (30, 47, 3), dtype=np.uint8)
     make.put(tmp_path / "a.png", of_array(picture))

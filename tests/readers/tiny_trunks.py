@@ -23,7 +23,7 @@ def timm_source(folder: Path, *, name: str = "test_resnet", seed: int = 0, dtype
     return f"timm:{name}@{file}"
 
 
-def bert_source(folder: Path, *, seed: int = 0, places: int = 20) -> str:
+def bert_source(folder: Path, *, seed: int = 0, places: int = 20, dropout: float = 0.1) -> str:
     """`hf:DIR` with a random encoder of two layers."""
     folder.mkdir(parents=True, exist_ok=True)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -32,8 +32,10 @@ def bert_source(folder: Path, *, seed: int = 0, places: int = 20) -> str:
     backend.add_special_tokens(special)
     backend.save(str(folder / "tokenizer.json"))
     sizes = {"hidden_size": BERT_WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = BertModel(BertConfig(vocab_size=len(special) + len(WORDS), max_position_embeddings=places, initializer_range=0.3, **sizes))
+        config = BertConfig(vocab_size=len(special) + len(WORDS), max_position_embeddings=places, initializer_range=0.3, **sizes, **dropouts)
+        model = BertModel(config)
     model.eval().save_pretrained(folder)
     return f"hf:{folder}"

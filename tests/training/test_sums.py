@@ -18,7 +18,7 @@ from frugalclip.core.types import Batch
 from frugalclip.data.sources import open_data
 from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.step import Step
+from frugalclip.training.step import Step, to_device
 from frugalclip.training.trainer import train_run
 from frugalclip.verbs.train import train
 
@@ -27,9 +27,10 @@ from .sums import SUMS, full_step, part, whole_batch
 STEPS = 3
 
 
-def walk(step: Step, *, rows: slice = slice(None), micro_batch: int | None = None) -> dict[str, Tensor]:
+def walk(step: Step, *, rows: slice = slice(None), micro_batch: int | None = None, device: str = "cpu") -> dict[str, Tensor]:
     """Gradients of some steps in a row without an optimiser, and every buffer at the end; an episode begins before the second."""
-    batches = [part(whole_batch(turn=turn), rows) for turn in range(STEPS)]
+    step = step.to(device)
+    batches = [to_device(part(whole_batch(turn=turn), rows), torch.device(device)) for turn in range(STEPS)]
     engine = build_engine(step, batch=16, micro_batch=micro_batch)
     found: dict[str, Tensor] = {}
     for turn, batch in enumerate(batches):
@@ -40,8 +41,8 @@ def walk(step: Step, *, rows: slice = slice(None), micro_batch: int | None = Non
         result = engine(batch)
         engine.backward(result.loss)
         step.after_step(result.views)
-        found |= {f"{turn}/{name}": p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
-    return found | {f"buffer/{name}": tensor.clone() for name, tensor in step.named_buffers() if "bias_acts" not in name}
+        found |= {f"{turn}/{name}": p.grad.cpu().clone() for name, p in step.named_parameters() if p.grad is not None}
+    return found | {f"buffer/{name}": tensor.cpu().clone() for name, tensor in step.named_buffers() if "bias_acts" not in name}
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], *, rtol: float, atol: float) -> None:

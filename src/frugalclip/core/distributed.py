@@ -35,7 +35,9 @@ def is_main() -> bool:
 
 
 def start(device: torch.device) -> None:
-    """Join the process group that torchrun describes in the environment, if it does."""
+    """Make a GPU the one that this process works on, and join the process group that torchrun describes in the environment, if it does."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 

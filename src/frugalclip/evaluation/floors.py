@@ -79,9 +79,8 @@ class WordSimilarity:
             places += [place for place, _ in known]
             values += [value for _, value in known]
         indices = torch.tensor([rows, places], dtype=torch.int64).reshape(2, -1)
-        return torch.sparse_coo_tensor(
-            indices, torch.tensor(values, dtype=torch.float32), (len(texts), len(columns)), check_invariants=True
-        ).coalesce()
+        with torch.sparse.check_sparse_tensor_invariants():  # said once for both steps: some versions warn where nothing is said
+            return torch.sparse_coo_tensor(indices, torch.tensor(values, dtype=torch.float32), (len(texts), len(columns))).coalesce()
 
 
 def _words(text: str) -> list[str]:

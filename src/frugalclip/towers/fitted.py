@@ -158,7 +158,7 @@ class Kernel(nn.Module):
         c = self.config
         x, y, w = vectors.double(), targets.double(), weights.double()
         self.mean.copy_((w[:, None] * x).sum(dim=0) / w.sum())
-        texts = self._placed(x, self.mean.double())
+        texts = self._placed(x, self.mean.to(x))
         chosen = torch.sort(torch.argsort(-w, stable=True)[: c.anchors]).values
         anchors = texts[chosen]
         among = self._near(anchors, anchors)

@@ -46,10 +46,12 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     named = {name: p for group in optimizer.param_groups for name, p in zip(group["names"], group["params"], strict=True)}
     if unknown := sorted(entries.keys() - named.keys()):
         raise ModelError(f"the checkpoint's optimiser knows '{unknown[0]}', which this recipe does not train; resume with the run's own recipe.")
+    is_fused = {name: bool(group.get("fused") or group.get("capturable")) for group in optimizer.param_groups for name in group["names"]}
     for name, state in entries.items():
         parameter = named[name]
-        # step counters stay on the CPU, moments go where the parameter is
-        optimizer.state[parameter] = {k: (v.clone() if v.ndim == 0 else v.to(parameter.device, copy=True)) for k, v in state.items()}
+        # moments go where the parameter is, and so does the step counter of a fused update; the others count on the CPU
+        counts_on = parameter.device if parameter.device.type != "cpu" and is_fused[name] else torch.device("cpu")
+        optimizer.state[parameter] = {k: v.to(counts_on if k == "step" else parameter.device, copy=True) for k, v in state.items()}
 
 
 def random_state() -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 
+from frugalclip.core.devices import pick_device
 from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
@@ -28,8 +29,8 @@ from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.start import started_from
-from frugalclip.training.step import Step, build_objectives, read_views, source_view, union_of_needs
-from frugalclip.training.trainer import pick_device, pick_precision
+from frugalclip.training.step import Step, build_objectives, read_views, source_view, to_device, union_of_needs
+from frugalclip.training.trainer import pick_precision
 from frugalclip.training.validation import divide
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
@@ -202,9 +203,11 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
 
 def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) -> dict[str, float]:
     """Seconds a step and peak memory of real steps on random input."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # a peak of something earlier in this process is none of this
     step = step.to(device)
     step.precision = pick_precision(recipe.precision, device)
-    batch = _random_batch(recipe, step.needs, step.network)
+    batch = to_device(_random_batch(recipe, step.needs, step.network), device)
     engine = build_engine(step, batch=recipe.batch, micro_batch=recipe.micro_batch)
     optimizer = build_optimizer(step.named_parameters(), recipe.optimizer)
     set_learning_rate(optimizer, recipe.optimizer.lr)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from frugalclip.core import distributed
+from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError, TrainingError
 from frugalclip.core.interrupts import stop_signals
 from frugalclip.core.random import stream_seed
@@ -81,16 +82,6 @@ class TrainingResult:
     training: Manifest
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)  # cause -> samples that could not be used
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one."""
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise RecipeError(f"device is '{name}'; expected auto, cpu, cuda or cuda:N.") from error
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:

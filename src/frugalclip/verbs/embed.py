@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import REASONS
 from frugalclip.data.sources import read_source
@@ -48,7 +48,7 @@ def embed(
     """
     source = read_source(path)
     manifest = source.manifest.where(where)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device("auto")
     if is_trunk(str(model)):
         encoder = LoneTrunk(str(model), device=device)
         what = _of_one_side(what, encoder)

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.ledger import Ledger
@@ -177,7 +178,7 @@ def _read(path: str | Path) -> tuple[Manifest, Ledger]:
 
 
 def _loaded(model: str | Path | Model) -> Model:
-    return remember_cached(load(model)) if isinstance(model, (str, Path)) else model
+    return remember_cached(load(model, device=pick_device("auto"))) if isinstance(model, (str, Path)) else model
 
 
 def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:

@@ -1,0 +1,46 @@
+"""Which device computes, on a machine whose GPUs are made up."""
+
+import pytest
+import torch
+
+from frugalclip.core.devices import pick_device
+from frugalclip.core.errors import RecipeError
+
+
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+
+
+def test_without_a_gpu_the_processor_computes():
+    assert pick_device("auto") == torch.device("cpu") == pick_device("cpu")
+
+
+def test_one_process_takes_the_gpu_that_is_current_or_named(monkeypatch: pytest.MonkeyPatch):
+    two_gpus(monkeypatch)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert [str(pick_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda:0", "cuda:0", "cuda:1", "cpu"]
+
+
+def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    two_gpus(monkeypatch)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert str(pick_device("auto")) == str(pick_device("cuda")) == "cuda:1"
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert str(pick_device("cuda:0")) == "cuda:0" and str(pick_device("cpu")) == "cpu"
+    with pytest.raises(RecipeError, match="process 2 of this machine wants a GPU of its own, and there are 2, counted from 0; start at most 2"):
+        pick_device("auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gpu", "device is 'gpu'; expected auto, cpu, cuda or cuda:N"),
+        ("cuda", "device is 'cuda', and torch sees no GPU here; set device=auto"),
+        ("cuda:0", "see what 'frugalclip doctor' says"),
+    ],
+)
+def test_a_device_that_is_not_here(name: str, said: str):
+    with pytest.raises(RecipeError, match=said):
+        pick_device(name)
