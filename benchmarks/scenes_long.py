@@ -1,0 +1,94 @@
+"""The signals of scenes.py and the masks of masks.py over a longer run, on a GPU: 256,000 scenes seen in batches of 256, five passes over 50,000.
+
+Every method's peak learning rate is one of three, chosen on validation scenes at half the length; arms that leave out a term take the whole
+method's. Whole methods are finalists, with more seeds. What was expected before anything was run: with 1,000 steps in place of 250, two views and
+SimCLR ahead of CLIP by more than at that length, DeCLIP ahead of two views, masked words its most useful other term, prototypes none; half of the
+patches by attention level with half at random. Trials that are finished are not trained again. On two cores this takes days: a GPU is meant.
+Run: FRUGALCLIP_PACKS=... python benchmarks/scenes_long.py [--seeds 3] [--finalists 6] [--samples 256000] [--jobs 12]
+"""
+
+import argparse
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import masks
+import scenes
+from _common import compared, emoji_data, options, written
+from signals import questions
+
+from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.data.sources import open_data
+from frugalclip.models import load
+from frugalclip.verbs.data_compose import compose
+
+RUNS, PROTOCOL = scenes.RUNS, scenes.HERE / "protocols" / "scenes.yaml"
+BATCH, RATES = 256, (7.5e-4, 1.5e-3, 3e-3)
+ARMS = scenes.ARMS | {f"half-{name}": content for name, content in masks.ARMS.items() if name != "whole"}
+METHODS = {  # arm whose rate is chosen: arms that take it
+    "clip-one": ["clip-one", "clip-two"],
+    "declip": [name for name in ARMS if name.startswith("declip")],
+    "slip": ["slip"],
+    "protoclip": ["protoclip"],
+    "half-random": [name for name in ARMS if name.startswith("half-")],
+}
+HALVES: dict[str, tuple[str, list[str]]] = {"half of the patches": ("half-random", ["half-block", "half-attentive"])}
+
+
+def at(content: dict[str, Any], rate: float) -> dict[str, Any]:
+    """An arm in these batches at a peak learning rate."""
+    return content | {"batch": BATCH, "optimizer": {"lr": rate}}
+
+
+def chosen_rates(chosen: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Train each method at each rate once, watched and judged on validation scenes, and keep the best."""
+    tried = {f"{name}-{rate:g}": at(ARMS[name], rate) for name in METHODS for rate in RATES}
+    files = written(tried, RUNS / f"{chosen.json.stem}-tuning-arms")
+    once = argparse.Namespace(**{**vars(chosen), "seeds": 1})
+    found = compared(
+        list(files.values()),
+        once,
+        reference=next(iter(tried)),
+        samples=chosen.samples // 2,
+        protocol=PROTOCOL,
+        on="validation",
+        is_record=False,
+        folder=f"{chosen.json.stem}-tuning",
+    )
+    values = {name: entry["value"] for name, entry in found["figures"][found["primary"]]["arms"].items()}
+    each = {name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in RATES} for name in METHODS}
+    return {name: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in each.items()}
+
+
+def hits(folder: Path, seeds: int) -> dict[str, Any]:
+    """What attention keeps on scenes with known objects, arm by arm."""
+    judged, found = open_data(str(RUNS / "scenes" / "data")).where("split=test"), {}
+    for arm in ("clip-one", "half-random", "half-attentive"):
+        runs = sorted((folder / "trials" / arm).glob("*/1/seed-*"))[:seeds]
+        each = [masks.hits(load(run), judged) for run in runs]
+        found[arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}
+    return found
+
+
+def main() -> None:
+    """Compose, choose rates, train what is missing, then ask each question of the same runs."""
+    chosen = options(__doc__ or "", "../scenes-long", seeds=3, finalists=6, samples=256_000, jobs=12)
+    compose(emoji_data(), plan=scenes.HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=masks.SCENES)
+    rates = chosen_rates(chosen)
+    of = {arm: rates[method]["rate"] for method, arms in METHODS.items() for arm in arms}
+    files = written({name: at(content, of[name]) for name, content in ARMS.items()}, RUNS / f"{chosen.json.stem}-arms")
+    shared: dict[str, Any] = {"samples": chosen.samples, "protocol": PROTOCOL, "clock": "wall"}
+    screened = compared(list(files.values()), chosen, reference="clip-one", is_record=False, **shared)
+    answers = questions(scenes.SCREENED | HALVES, files, chosen, **shared)
+    last = argparse.Namespace(**{**vars(chosen), "seeds": chosen.finalists})
+    final = list(dict.fromkeys(name for reference, others in scenes.FINALS.values() for name in (reference, *others)))
+    found = compared([files[name] for name in final], last, reference="clip-one", is_record=False, **shared)
+    answers |= questions(scenes.FINALS, files, last, **shared)
+    trials = [read_json(path) for path in sorted((RUNS / chosen.json.stem / "trials").rglob("trial.json"))]
+    devices = sorted({trial["code"]["device"] for trial in trials})
+    more = {"seeds": chosen.seeds, "finalists": chosen.finalists, "batch": BATCH, "rates": rates, "devices": devices, "environment": environment()}
+    write_json(chosen.json, found | more | {"screened": screened, "questions": answers, "hits": hits(RUNS / chosen.json.stem, chosen.seeds)})
+
+
+if __name__ == "__main__":
+    main()
