@@ -138,6 +138,9 @@ SIGNALS = {
     "slip-two": "SimCLR between two views, both contrasted",
     "clip-proto": "CLIP with ProtoCLIP's view",
     "protoclip": "ProtoCLIP, back translation",
+    "half-random": "CLIP, two views of half of the patches, at random",
+    "half-block": "all but a block",
+    "half-attentive": "by the attention of a slow copy (A-CLIP)",
 }
 
 
@@ -150,6 +153,20 @@ def scenes(found: dict[str, Any]) -> list[str]:
     )
     first = found["figures"][found["primary"]]["arms"]
     return arms(found, "Scenes: every signal in a pair", words, {arm: called for arm, called in SIGNALS.items() if arm in first}, with_answer=False)
+
+
+def scenes_long(found: dict[str, Any]) -> list[str]:
+    """The same over a longer run."""
+    rates = ", ".join(f"{SIGNALS.get(name, name)} {one['rate']:g}" for name, one in found["rates"].items())
+    words = (
+        f"`python benchmarks/scenes_long.py` on {' and '.join(found['devices'])}: {found['samples']:,} samples a run in batches of {found['batch']}, "
+        f"{found['finalists']} seeds of whole methods, {found['seeds']} of the others. Peak rates, best of three on validation scenes: {rates}. "
+        "Composed there, where another Pillow wrote other JPEG bytes and one caption of the 2,481 judged came out otherwise than in the section above."
+    )
+    figures = {name: figure | {"arms": found["screened"]["figures"][name]["arms"] | figure["arms"]} for name, figure in found["figures"].items()}
+    first = figures[found["primary"]]["arms"]
+    names = {arm: called for arm, called in SIGNALS.items() if arm in first}
+    return arms(found | {"figures": figures}, "Scenes: every signal in a pair, 1,000 steps", words, names, with_answer=False)
 
 
 def clipart(found: dict[str, Any]) -> list[str]:
@@ -287,6 +304,7 @@ def main() -> None:
     parts = {
         "emoji.json": emoji,
         "scenes.json": scenes,
+        "scenes-long.json": scenes_long,
         "clipart.json": clipart,
         "borrowed.json": borrowed,
         "few_pairs.json": few_pairs,
