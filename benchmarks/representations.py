@@ -1,9 +1,10 @@
-"""What the finished runs of benchmarks/signals.py are as features: eleven linear probes (DeCLIP's claim), and groups of pictures (ProtoCLIP's).
+"""What finished runs are as features: eleven linear probes (DeCLIP's claim), and groups of pictures (ProtoCLIP's).
 
-Nothing is trained but probes. Probes read the packs in FRUGALCLIP_PACKS (suite `packs`); groups are k-means on the pictures of the style that was
-left out, against their subcategories (adjusted Rand index and mutual information, percent). What was expected before anything was run: DeCLIP and
-SimCLR better on most probes than CLIP with their views; ProtoCLIP with the tighter groups.
-Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 3], after signals.py
+Nothing is trained but probes, which read the packs in FRUGALCLIP_PACKS (suite `packs`). Groups are k-means on emoji, against their subcategories
+(adjusted Rand index and mutual information, percent): for runs of signals.py the pictures of the style that was left out, for those of
+scenes_long.py, which saw emoji in scenes only, all. What was expected before anything was run: DeCLIP and SimCLR better on most probes than CLIP
+with their views; ProtoCLIP with the tighter groups. Runs whose model is gone are left out.
+Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 3], after signals.py or scenes_long.py
 """
 
 import os
@@ -18,7 +19,7 @@ from _common import emoji_data, options
 from torch import Tensor
 
 from frugalclip.core.numerics import softmax_regression
-from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.core.records import RunDirectory, environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data
 from frugalclip.evaluation.classifiers import Examples, Scored, choose_strength, classify
@@ -29,10 +30,17 @@ from frugalclip.evaluation.suite import load_suite, open_packs
 from frugalclip.models import Model, load
 from frugalclip.verbs.evaluate import evaluate
 
-TRIALS = Path(__file__).resolve().parents[1] / "runs" / "signals" / "trials"
-PROBED = {"declip": "clip-moco", "slip-two": "clip-two"}
-GROUPED = {"protoclip": "clip-proto", "protoclip-plain": "clip-proto", "protoclip-teacher": "clip-proto"}
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+PROBED: dict[str, dict[str, str]] = {  # folder of runs: arm, and what it is compared with
+    "signals": {"declip": "clip-moco", "slip-two": "clip-two"},
+    "scenes-long": {"declip": "clip-one", "clip-two": "clip-one", "slip": "clip-one", "protoclip": "clip-one"},
+}
+GROUPED: dict[str, dict[str, str]] = {
+    "signals": {"protoclip": "clip-proto", "protoclip-plain": "clip-proto", "protoclip-teacher": "clip-proto"},
+    "scenes-long": {"protoclip": "clip-one", "declip": "clip-one"},
+}
 DRAWS = 2_000
+Measured = dict[tuple[str, int], dict[str, float]]  # (style, seed) -> figures
 Tests = list[tuple[Manifest, np.ndarray, dict[str, Labelled]]]  # of each pack: the pictures, their rows, and its tests
 
 
@@ -66,8 +74,8 @@ def probes(model: Model, tests: Tests) -> dict[str, float]:
 
 
 def groups(model: Model, style: str) -> dict[str, float]:
-    """Agreement of k-means with the subcategories of a style's pictures, percent."""
-    pictures = open_data(emoji_data()).where(f"style={style},is_flag=false")
+    """Agreement of k-means with the subcategories of a style's pictures, or of all styles', percent."""
+    pictures = open_data(emoji_data()).where("is_flag=false" if style == "all" else f"style={style},is_flag=false")
     metrics = evaluate(model, data=pictures, task="grouping", label_field="subcategory")["metrics"]
     return {name: metrics[name] for name in ("ari", "ami")}
 
@@ -76,7 +84,7 @@ def kept(path: Path, measure: Callable[[Model, str], dict[str, float]], run: Pat
     """What was measured, from its file where that was done before."""
     if not path.is_file():
         write_json(path, measure(load(run), style))
-    print(path.relative_to(TRIALS), {name: round(value, 1) for name, value in read_json(path).items()}, flush=True)
+    print(path.relative_to(RUNS), {name: round(value, 1) for name, value in read_json(path).items()}, flush=True)
     return read_json(path)
 
 
@@ -87,11 +95,13 @@ def interval(differences: list[float], *, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def pairs(found: dict[str, dict[tuple[str, int], dict[str, float]]], asked: dict[str, str]) -> dict[str, Any]:
+def pairs(found: dict[str, Measured], asked: dict[str, str]) -> dict[str, Any]:
     """Arms beside their references, run by run of one seed and style."""
     rows: dict[str, Any] = {}
     for arm, reference in asked.items():
         keys = sorted(found[arm].keys() & found[reference].keys())
+        if not keys:
+            continue
         rows[arm] = {"reference": reference, "runs": len(keys), "figures": {}}
         for name in found[arm][keys[0]]:
             values, others = ([found[one][key][name] for key in keys] for one in (arm, reference))
@@ -104,19 +114,31 @@ def pairs(found: dict[str, dict[tuple[str, int], dict[str, float]]], asked: dict
     return rows
 
 
+def measured(folder: str, arms: list[str], seeds: int, kind: str, measure: Callable[[Model, str], dict[str, float]]) -> dict[str, Measured]:
+    """What is measured of every finished run whose model is there."""
+    found: dict[str, Measured] = {}
+    for arm in arms:
+        runs = {(run.parts[-3], int(run.name.removeprefix("seed-"))): run for run in sorted((RUNS / folder / "trials" / arm).glob("*/1/seed-*"))}
+        there = {key: run for key, run in runs.items() if key[1] < seeds and (run / "trial.json").is_file() and RunDirectory(run).last_checkpoint()}
+        found[arm] = {key: kept(run / f"{kind}.json", measure, run, key[0]) for key, run in there.items()}
+    return found
+
+
 def main() -> None:
     """Measure the runs and compare them in pairs."""
     chosen = options(__doc__ or "", "../representations", seeds=3, probed=3)
     torch.set_num_threads(1)  # small fits: a second thread costs more than it gives
     tests = read_tests()
-    found: dict[str, dict[str, dict[tuple[str, int], dict[str, float]]]] = {"probes": {}, "groups": {}}
-    measures: dict[str, Callable[[Model, str], dict[str, float]]] = {"groups": groups, "probes": lambda model, style: probes(model, tests)}
-    for kind, asked, seeds in (("groups", GROUPED, chosen.seeds), ("probes", PROBED, chosen.probed)):
-        for arm in dict.fromkeys([*asked, *asked.values()]):
-            runs = {(run.parts[-3], int(run.name.removeprefix("seed-"))): run for run in sorted((TRIALS / arm).glob("*/1/seed-*"))}
-            runs = {key: run for key, run in runs.items() if key[1] < seeds and (run / "trial.json").is_file()}
-            found[kind][arm] = {key: kept(run / f"{kind}.json", measures[kind], run, key[0]) for key, run in runs.items()}
-    content = {kind: pairs(found[kind], asked) for kind, asked in (("probes", PROBED), ("groups", GROUPED))}
+    content: dict[str, Any] = {}
+    for folder in PROBED:
+        if not (RUNS / folder / "trials").is_dir():
+            continue
+        content[folder] = {}
+        for kind, asked, seeds, measure in (
+            ("groups", GROUPED[folder], chosen.seeds, groups),
+            ("probes", PROBED[folder], chosen.probed, lambda model, _: probes(model, tests)),
+        ):
+            content[folder][kind] = pairs(measured(folder, list(dict.fromkeys([*asked, *asked.values()])), seeds, kind, measure), asked)
     write_json(chosen.json, {**content, "environment": environment()})
 
 

@@ -103,8 +103,8 @@ def trunk_tuning(found: dict[str, Any]) -> list[str]:
     words = (
         f"`python benchmarks/trunk_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast "
         "towards the pictures of `borrowed`, and the same with the sentence encoder moved. "
-        "188 steps of 64; each arm's rate is the best of four (head: of three) on validation concepts (docs/log.md). A fit in closed form, without any "
-        "step, reaches more than any of them: `borrowed`, above."
+        "188 steps of 64; each arm's rate is the best of four (head: of three) on validation concepts (docs/log.md). A fit in closed form, "
+        "without any step, reaches more than any of them: `borrowed`, above."
     )
     names = {"text_heads": "head only", "text_lora": "low-rank additions (LoRA)", "text_partial": "last two layers trained"}
     return arms(found, "Emoji: moving the trunk", words, names)
@@ -161,7 +161,7 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
     words = (
         f"`python benchmarks/scenes_long.py` on {' and '.join(found['devices'])}: {found['samples']:,} samples a run in batches of {found['batch']}, "
         f"{found['finalists']} seeds of whole methods, {found['seeds']} of the others. Peak rates, best of three on validation scenes: {rates}. "
-        "Composed there, where another Pillow wrote other JPEG bytes and one caption of the 2,481 judged came out otherwise than in the section above."
+        "Composed there, where another Pillow writes other JPEG bytes and one caption of the 2,481 judged came out otherwise than above."
     )
     figures = {name: figure | {"arms": found["screened"]["figures"][name]["arms"] | figure["arms"]} for name, figure in found["figures"].items()}
     first = figures[found["primary"]]["arms"]
