@@ -11,6 +11,7 @@ from PIL import Image
 
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
+from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.training import trials
 from frugalclip.training.queue import Ended
@@ -225,6 +226,21 @@ def test_a_stopped_comparison_says_what_it_has_and_goes_on(recipe, started, tmp_
     started.stop_after = None
     assert not compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "c", seeds=2)["is_stopped"]
     assert len(started.folders) == 4
+
+
+def test_a_second_process_does_not_train_in_the_folder_of_the_first(recipe, started, tmp_path):
+    arms, place, options = [f"a:{recipe}", f"b:{recipe}"], tmp_path / "c", {"out": tmp_path / "c", "seeds": 1, "samples": 32}
+    (place / "data").mkdir(parents=True)
+    with held(place, RecipeError("never")):  # as another process would; file locks belong to the opening, not to the process
+        with pytest.raises(
+            RecipeError, match=r"another 'frugalclip compare' is training in .*; wait until it has ended, or compare into"
+        ):
+            compare(arms, **options)
+        assert not started.folders
+    compare(arms, **options)
+    assert len(started.folders) == 2
+    with held(place, RecipeError("never")):
+        compare(arms, **options)  # nothing is missing, so nothing is in the way
 
 
 def test_equal_seconds_are_measured_first_and_kept(recipe, started, tmp_path):

@@ -7,6 +7,7 @@ arms add to what is there, and all that is said can be computed anew from the tr
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import RecipeError, TrainingError, known_names
+from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, environment, read_json, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data
@@ -178,6 +180,10 @@ def _check_folder(out: Path) -> None:
         raise RecipeError(f"--out {out} is not empty and holds no comparison; choose a new folder.")
 
 
+def _busy(out: Path) -> RecipeError:
+    return RecipeError(f"another 'frugalclip compare' is training in {out}; wait until it has ended, or compare into a new --out.")
+
+
 def _wanted(clock: str) -> Clock:
     if clock == "auto":
         return "wall" if torch.cuda.is_available() else "cpu"
@@ -201,7 +207,8 @@ def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Cloc
             batch = one.arm.recipe.batch if one.arm.recipe else 0
             short = calibration(one, out, samples=batch * CALIBRATION_STEPS or CALIBRATION_SAMPLES)
             ended: list[Ended] = []
-            run_tasks([write(short)], ended=ended.append)
+            with held(out, _busy(out)):
+                run_tasks([write(short)], ended=ended.append)
             if not ended or not ended[0].is_finished:
                 raise TrainingError(f"the speed of {one.arm.name} cannot be measured: {ended[0].message if ended else 'it was stopped'}")
             known[key] = _rate(short.folder, clock)
@@ -248,7 +255,8 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
                 write_json(out / "failures.json", failed)
             console.print(f"{name} did not finish: {one.message}", highlight=False, markup=False, soft_wrap=True)
 
-    finished = run_tasks([write(one) for one in missing], jobs=jobs, threads=threads, ended=ended)
+    with held(out, _busy(out)) if missing else nullcontext():
+        finished = run_tasks([write(one) for one in missing], jobs=jobs, threads=threads, ended=ended)
     write_json(out / "failures.json", failures(planned, out))
     return finished
 
