@@ -135,6 +135,7 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
         here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean, {one['runs']} runs"
         chance = sign_test(one["better_on"], one["of"])
         verdict = "not distinguishable" if chance > 0.05 else "holds" if one["better_on"] > one["of"] / 2 else "refuted"
+        verdict = verdict if one["runs"] >= ENOUGH else f"{one['runs']} runs: cannot say"
         claim = f"{data}: {called[arm]}, probes better than {one['reference']}'s"
         yield (claim, published.get(arm, "–"), here, f"sign test p = {chance:.3f}", verdict)
     for arm, one in found["groups"].items():
@@ -156,6 +157,9 @@ def gap(found: dict[str, Any]) -> Iterator[Row]:
         here = ", ".join(f"{one['value']:.1f}" for one in values)
         low, high = values[-1]["interval"] or (None, None)
         yield (f"ProtoCLIP, gap of 0, 0.5, 1, 2 imposed: {words}", published[name], here, f"at 2: {between(low, high)}", "as measured")
+    for question, asked in found.get("questions", {}).items():
+        for test in asked["tests"]:
+            yield (f"ProtoCLIP: {question}, on against off", "a gain; figures not at hand", *tested(test, HOLDS))
 
 
 def masks(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:

@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 
 from _common import EMOJI, compared, options, written
-from signals import ARMS, protoclip
+from signals import ARMS, protoclip, questions
 
 from frugalclip.core.config import read_yaml
+from frugalclip.core.records import write_json
 from frugalclip.training.protocols import ProtocolConfig
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +37,10 @@ def main() -> None:
     arms |= {f"{name}-{gap:g}": gapped(gap, back_translation=name == "translated") for gap in GAPS for name in ("plain", "translated")}
     files = written(arms, RUNS / "gap-arms")
     protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["noto"]})
-    compared(list(files.values()), chosen, reference="clip-proto", samples=chosen.samples, protocol=protocol)
+    shared = {"samples": chosen.samples, "protocol": protocol}
+    found = compared(list(files.values()), chosen, reference="clip-proto", is_record=False, **shared)
+    asked = {f"back translation at a gap of {gap:g}": (f"plain-{gap:g}", [f"translated-{gap:g}"]) for gap in GAPS}
+    write_json(chosen.json, found | {"questions": questions(asked, files, chosen, **shared)})
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
     words = (
         f"`python benchmarks/scenes_long.py` on {' and '.join(found['devices'])}: {found['samples']:,} samples a run in batches of {found['batch']}, "
         f"{found['finalists']} seeds of whole methods, {found['seeds']} of the others. Peak rates, best of three on validation scenes: {rates}. "
+        "Those of ProtoCLIP and of the halves are the lowest tried; halves have views of their own (`aclip`) and are compared with each other only. "
         "Composed there, where another Pillow writes other JPEG bytes and one caption of the 2,481 judged came out otherwise than above."
     )
     figures = {name: figure | {"arms": found["screened"]["figures"][name]["arms"] | figure["arms"]} for name, figure in found["figures"].items()}

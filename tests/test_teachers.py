@@ -239,3 +239,17 @@ def test_the_average_need_not_be_in_the_recipe_and_what_nobody_reads_is_not_buil
 def test_an_unknown_teacher_is_named_with_the_nearest_known_one(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"teachers\.slwo is read by an objective .* did you mean 'slow'\? Known: ema, slow"):
         built(tmp_path, {"slow": {}}, reading("slwo:main"))
+
+
+def test_an_average_takes_the_statistics_of_normalisations_as_they_are():
+    image = {"kind": "clip_resnet", "blocks": [1, 1, 1, 1], "width": 64, "resolution": 32, "head_dim": 16}
+    config = ModelConfig.model_validate({"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12})
+    student = DualEncoder(config, vocabulary=300, context=8, seed=0).train()
+    teacher = EmaTeacher(Asked(images=frozenset({"main"})), student, momentum=(0.5, 0.5))
+    pictures = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for _ in range(30):
+        student.image(pictures)
+        teacher.after_step(student, progress=0)
+    batch = Batch(torch.arange(16), {"main": pictures}, {})
+    seen, known = teacher.look(batch).images["main"].pooled, student.eval().image(pictures).pooled
+    torch.testing.assert_close(seen, known)

@@ -133,12 +133,15 @@ class EmaTeacher(_Encoding):
         super().__init__(asked, copy.deepcopy(student))
         self.momentum = momentum
 
+    @torch.no_grad()
     def after_step(self, student: DualEncoder, *, progress: float) -> None:
-        """Follow the student's towers."""
+        """Follow the student's towers; statistics of their normalisations are copied, since nothing goes through the average in training mode."""
         momentum = momentum_at(progress, start=self.momentum[0], end=self.momentum[1])
         for own, theirs in ((self.image, student.image), (self.text, student.text)):
             if own is not None:
                 follow(own, theirs, momentum=momentum)
+                for average, buffer in zip(own.buffers(), theirs.buffers(), strict=True):
+                    average.copy_(buffer)
 
     def is_saved(self) -> bool:
         """An average exists nowhere else."""

@@ -130,3 +130,26 @@ def test_the_sum_in_the_documentation_is_a_recipe(tmp_path: Path):
     (tmp_path / "mine.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
     passes = [one.view for one in plan_recipe(load_recipe(str(tmp_path / "mine.yaml"))).passes]
     assert passes == ["main@kept", "second@kept", "caption", "caption@masked", "ema:around"]
+
+
+@pytest.mark.parametrize(
+    ("name", "peak", "decay", "begin", "end", "warmup", "batch"),
+    [
+        ("clip-cc3m", 5e-4, 0.5, 1e-6, 1e-5, 1 / 40, 4096),
+        ("clip-cc12m", 5e-4, 0.5, 1e-6, 1e-5, 1 / 35, 4096),
+        ("clip-yfcc15m", 5e-4, 0.5, 1e-6, 1e-5, 1 / 25, 4096),
+        ("slip-cc3m", 3e-3, 0.1, 1e-6, 1e-5, 1 / 40, 4096),
+        ("slip-cc12m", 3e-3, 0.1, 1e-6, 1e-5, 1 / 35, 4096),
+        ("slip-yfcc15m", 3e-3, 0.1, 1e-6, 1e-5, 1 / 25, 4096),
+        ("aclip-yfcc15m", 5e-4, 0.5, 1e-6, 1e-5, 1 / 25, 4096),
+        ("declip-yfcc15m", 1e-3, 0.1, 1e-4, 0, 2500, 4096),
+        ("defilip-yfcc15m", 1e-3, 0.1, 1e-4, 0, 2500, 4096),
+        ("filip-yfcc15m", 5e-4, 0.5, 1e-4, 0, 2500, 4096),
+        ("protoclip-cc3m", 5e-4, 0.5, 0, 0, 15625, 512),
+    ],
+)
+def test_published_recipes_have_the_published_rates(name: str, peak: float, decay: float, begin: float, end: float, warmup: float, batch: int):
+    recipe = load_recipe(name)
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.batch) == (peak, decay, batch)
+    assert (peak * recipe.schedule.start, peak * recipe.schedule.final) == pytest.approx((begin, end), rel=1e-3)
+    assert recipe.schedule.warmup == pytest.approx(warmup, rel=1e-3)

@@ -143,7 +143,18 @@ def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopp
         ("protoclip", "objectives.prototypes.number=900", "an episode has 40 samples; set fewer"),
         ("protoclip", "episode=null", "clusters every episode, and the recipe has none; set episode.samples, such as"),
         ("aclip", "objectives.attentive_mask.block=3", "block 3 does not divide the 4 x 4 patches of a view; set block: 1"),
-        ("aclip", "objectives.attentive_mask.weight=0", "main@kept is read, but no objective makes it"),
+        (
+            "aclip",
+            "objectives.attentive_mask.weight=0",
+            "reads main@kept, which no objective makes; add the one that makes it, or read main",
+        ),
+        (
+            "aclip",
+            "objectives.attentive_mask.during=[0,0.5]",
+            r"in [0, 1] of the run, and objectives.attentive_mask makes it in [0, 0.5]; set objectives.",
+        ),
+        ("declip", "objectives.masked_text.during=[0.5,1]", "objectives.multiview.during=[0.5,1]"),
+        ("slip", "objectives.simclr.second=second", "first and second are both 'second', and a view says nothing about itself"),
         ("aclip", "objectives.attentive_mask.teacher=ema2", "teachers.ema2 is read by an objective but not in the recipe; did you mean 'ema'?"),
         ("slip", "views.third=null", "views.third is read by an objective but not in the recipe"),
         ("declip", "texts.augmented=null", "texts.augmented is read by an objective but not in the recipe"),
@@ -153,6 +164,48 @@ def test_what_cannot_be_is_said_with_the_next_step(name: str, setting: str, said
     with pytest.raises(RecipeError) as error:
         train_run(small(name, squares, setting), open_data(squares), RunDirectory(tmp_path / "run"))
     assert said in str(error.value)
+
+
+def test_prototypes_need_samples_and_an_episode_that_begins_while_they_count(squares: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match="number is 90, but there are 80 samples to train on; set 8 or so"):
+        train_run(
+            small("protoclip", squares, "episode.samples=200", "objectives.prototypes.number=90"), open_data(squares), RunDirectory(tmp_path / "a")
+        )
+    short = small("protoclip", squares, "steps=5", "objectives.prototypes.during=[0.1,1]")
+    notes = train_run(short, open_data(squares), RunDirectory(tmp_path / "b")).notes
+    assert any(
+        note.startswith("objectives.prototypes clusters where an episode begins, and none of 5 steps begins in [0.1, 1] of the run") for note in notes
+    )
+
+
+def test_a_bag_of_words_guesses_no_masked_words(squares: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"a bag of words knows nothing of the words around them; set model\.text\.kind=transformer"):
+        train(
+            "clip-small",
+            [
+                f"data={squares}",
+                "data.where=null",
+                "data.validation=none",
+                "batch=8",
+                "steps=1",
+                "objectives.masked_text.weight=1",
+                "evaluation.label_field=null",
+            ],
+            out=tmp_path / "run",
+        )
+
+
+def test_sums_that_cannot_be_are_refused_before_anything_is_read():
+    prototypes = {"number": 4, "hidden": 24, "out": 12}
+    for objectives, said in (
+        (SUMS["aclip"] | {"contrastive": {}, "prototypes": prototypes | {"image": "main@kept"}}, "cannot read main@kept; let it read main."),
+        (SUMS["aclip"] | {"again": {"kind": "attentive_mask", "block": 2}}, "objectives.attentive_mask and objectives.again both make main@kept"),
+        ({"contrastive": {"image": "main@kept"}}, "objectives.contrastive reads main@kept, which no objective makes"),
+    ):
+        with pytest.raises(RecipeError) as error:
+            full_step(objectives)
+        assert said in str(error.value)
+    full_step(SUMS["aclip"] | {"contrastive": {}, "prototypes": prototypes | {"image": "main@kept", "features": "reuse"}})
 
 
 def test_objectives_count_in_their_part_of_the_run_only(squares: Path, tmp_path: Path):

@@ -232,9 +232,7 @@ def test_a_second_process_does_not_train_in_the_folder_of_the_first(recipe, star
     arms, place, options = [f"a:{recipe}", f"b:{recipe}"], tmp_path / "c", {"out": tmp_path / "c", "seeds": 1, "samples": 32}
     (place / "data").mkdir(parents=True)
     with held(place, RecipeError("never")):  # as another process would; file locks belong to the opening, not to the process
-        with pytest.raises(
-            RecipeError, match=r"another 'frugalclip compare' is training in .*; wait until it has ended, or compare into"
-        ):
+        with pytest.raises(RecipeError, match=r"another 'frugalclip compare' is training in .*; wait until it has ended, or compare into"):
             compare(arms, **options)
         assert not started.folders
     compare(arms, **options)

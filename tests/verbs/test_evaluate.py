@@ -141,6 +141,14 @@ def run(folder, tmp_path):
     return place
 
 
+def test_grouping_joins_the_report_of_its_run_once(run, folder):
+    for _ in range(2):
+        evaluate(run.path, data=folder, task="grouping", label_field="label")
+    found = [one for one in json.loads(run.summary.read_text(encoding="utf-8"))["evaluations"] if one["task"] == "grouping"]
+    assert len(found) == 1 and found[0]["metrics"].keys() == {"ami", "ari"}
+    assert "grouping" in run.report.read_text(encoding="utf-8")
+
+
 def test_a_suite_is_shown_and_joins_the_report_of_its_run(run, tmp_path, capsys, monkeypatch):
     before = run.report.read_text(encoding="utf-8")
     monkeypatch.setenv("FRUGALCLIP_PACKS", str(tmp_path))

@@ -155,17 +155,19 @@ def pairs_saved(pairs: Sequence[float], values: Sequence[float] | np.ndarray, ta
         target: the figure to reach.
 
     Returns:
-        all pairs / pairs needed, by straight lines over the logarithm of pairs; `inf` where the smallest fraction already reaches the target,
-        0 where all pairs do not.
+        all pairs / pairs needed, by straight lines over the logarithm of pairs; `inf` where the smallest fraction is already above the target,
+        0 where all pairs do not reach it.
     """
     curve = isotonic(values)
     if curve[-1] < target - 1e-9:
         return 0.0
-    if curve[0] >= target - 1e-9:
-        return math.inf if len(curve) > 1 else 1.0
+    if len(curve) == 1:
+        return 1.0
+    if curve[0] > target + 1e-9:
+        return math.inf
     i = int(np.flatnonzero(curve >= target - 1e-9)[0])
     logs = np.log(np.asarray(pairs, np.float64))
-    needed = logs[i - 1] + (target - curve[i - 1]) / (curve[i] - curve[i - 1]) * (logs[i] - logs[i - 1])
+    needed = logs[0] if i == 0 else logs[i - 1] + (target - curve[i - 1]) / (curve[i] - curve[i - 1]) * (logs[i] - logs[i - 1])
     return float(np.exp(logs[-1] - needed))
 
 

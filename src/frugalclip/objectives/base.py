@@ -102,6 +102,10 @@ class Objective(nn.Module, ABC):
         """How many patches the derived image views keep that `prepare` makes, for whoever counts the cost."""
         return {}
 
+    def makes(self) -> frozenset[str]:
+        """Names of the derived views that `prepare` gives, such as `main@kept`."""
+        return frozenset(self.kept_patches())
+
     def after_step(self, views: Views) -> None:
         """Update state that is not trained by gradient: queues, moving averages."""
 

@@ -90,6 +90,9 @@ class MaskedText(Objective):
     def needs(self) -> Needs:
         return Needs(texts=frozenset({self.view}), tokens=frozenset({self.view}))
 
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.view})
+
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
         assert not isinstance(tokens, Tensor), "a borrowed text tower was refused before: training.stores.check_needs"

@@ -103,6 +103,11 @@ class Prototypes(Objective):
                 raise RecipeError(
                     f"objectives.prototypes.{name} is {number:,}, but an episode has {dims.episode:,} samples; set fewer, or more episode.samples."
                 )
+            if dims.samples and number > dims.samples:
+                raise RecipeError(
+                    f"objectives.prototypes.{name} is {number:,}, but there are {dims.samples:,} samples to train on; set {dims.samples // 10:,} "
+                    "or so."
+                )
         if config.external and config.features == "reuse":
             raise RecipeError(
                 "objectives.prototypes.features is reuse, which remembers the student's features only; set features=exact or external=null."

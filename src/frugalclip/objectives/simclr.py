@@ -5,10 +5,10 @@ the pooled feature before the joint projection, and each view has its own batch 
 views through the head together. A-CLIP's released code compares a view with itself; ours compares the two views, as its paper says.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +26,12 @@ class Config(ObjectiveConfig):
     out: int = Field(256, gt=0, description="width of the head's output; SLIP: 256")
     input: Literal["pooled", "embedding"] = Field("pooled", description="what the head reads; SLIP: the feature before the joint projection")
     views: Literal["apart", "together"] = Field("apart", description="batch statistics of each view, or of both; SLIP: apart, A-CLIP: together")
+
+    @model_validator(mode="after")
+    def _are_two(self) -> Self:
+        if self.first == self.second:
+            raise ValueError(f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture")
+        return self
 
 
 def nt_xent_loss(

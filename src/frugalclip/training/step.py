@@ -45,7 +45,59 @@ def build_objectives(configs: Mapping[str, ObjectiveConfig], dims: Dims, *, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, f"init/objectives/{name}"))
             built[name] = find_objective(config.kind or name)(config, dims)
+    _check_derived(built)
     return built
+
+
+def _check_derived(objectives: Mapping[str, Objective]) -> None:
+    """Every derived view is made by one objective, for as long as it is read, and not within an episode.
+
+    Raises:
+        RecipeError: naming the objective that reads or makes it.
+    """
+    makers: dict[str, str] = {}
+    for name, objective in objectives.items():
+        for view in sorted(objective.makes()):
+            if view in makers:
+                raise RecipeError(
+                    f"objectives.{makers[view]} and objectives.{name} both make {view}; give one of them another view, or leave it out."
+                )
+            makers[view] = name
+    for name, objective in objectives.items():
+        needs, (start, end) = objective.needs(), objective.config.during
+        for view in sorted(one for one in needs.images | needs.texts if "@" in one):
+            maker = makers.get(view)
+            if maker is None:
+                known = f"this recipe makes {', '.join(sorted(makers))}" if makers else f"add the one that makes it, or read {source_view(view)}"
+                raise RecipeError(f"objectives.{name} reads {view}, which no objective makes; {known}.")
+            lasts = objectives[maker].config.during
+            if lasts[0] > start or lasts[1] < end:
+                raise RecipeError(
+                    f"objectives.{name} reads {view} in [{start:g}, {end:g}] of the run, and objectives.{maker} makes it in "
+                    f"[{lasts[0]:g}, {lasts[1]:g}]; set objectives.{name}.during=[{lasts[0]:g},{lasts[1]:g}]."
+                )
+            if needs.episode:
+                raise RecipeError(
+                    f"objectives.{name} looks at whole episodes, where nothing is kept or masked, and cannot read {view}; "
+                    f"let it read {source_view(view)}."
+                )
+
+
+def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps: int) -> list[str]:
+    """Remarks on objectives that look at episodes, in a run where none begins while they count.
+
+    Args:
+        objectives: of the run.
+        episode: steps of an episode, 0 for none.
+        steps: of the run.
+    """
+    begins = [step / steps for step in range(0, steps, episode)] if episode else []
+    return [
+        f"objectives.{name} clusters where an episode begins, and none of {episode:,} steps begins in [{objective.config.during[0]:g}, "
+        f"{objective.config.during[1]:g}] of the run, so that it has no effect; set fewer episode.samples, or objectives.{name}.during=[0,1]"
+        for name, objective in objectives.items()
+        if type(objective).begin_episode is not Objective.begin_episode and not any(map(objective.config.counts_at, begins))
+    ]
 
 
 def union_of_needs(objectives: Iterable[Objective]) -> Needs:
@@ -130,9 +182,6 @@ class Step(nn.Module):
         selections: dict[str, Selection] = {}
         for name in self.active:
             selections.update(self._objective(name).prepare(batch, targets))
-        derived = {name for name in self.needs.images | self.needs.texts if "@" in name}
-        if missing := sorted(derived - selections.keys()):
-            raise RecipeError(f"{missing[0]} is read, but no objective makes it; add the objective whose 'prepare' gives {missing[0]}.")
         return Prepared(targets, selections)
 
     @torch.no_grad()

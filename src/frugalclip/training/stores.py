@@ -33,6 +33,7 @@ from frugalclip.data.views import Preprocess, ViewConfig, make_view
 from frugalclip.embedding import TextRows, describe, embed_manifest
 from frugalclip.models import Model
 from frugalclip.readers.trunks import check_preprocess
+from frugalclip.towers.bag import BagOfWords
 from frugalclip.towers.borrowed import Borrowed
 
 Note = Callable[[str], None]
@@ -74,6 +75,11 @@ def check_needs(model: Model, needs: Needs) -> None:
         RecipeError: naming the view.
     """
     borrowed = model.network.borrowed()
+    if isinstance(model.network.text, BagOfWords) and any(name.endswith("@masked") for name in needs.texts):
+        raise RecipeError(
+            "an objective guesses masked words, and a bag of words knows nothing of the words around them; set model.text.kind=transformer, or leave "
+            "masked_text out."
+        )
     for side, wanted in (("image", needs.images | needs.attention), ("text", needs.texts)):
         for name in sorted(wanted):
             if side in borrowed and ("@" in name or name in needs.attention):

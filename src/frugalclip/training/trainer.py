@@ -42,7 +42,7 @@ from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_ou
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.start import started_from
-from frugalclip.training.step import Precision, Step, StepResult, build_objectives, read_views, to_device, union_of_needs
+from frugalclip.training.step import Precision, Step, StepResult, build_objectives, never_clustered, read_views, to_device, union_of_needs
 from frugalclip.training.stores import check_needs, make_stores
 from frugalclip.training.validation import Watch, divide
 
@@ -174,6 +174,7 @@ class Trainer:
         self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
         self.engine: Engine = build_engine(self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch)
         self.episode = recipe.episode.steps(recipe.batch) if recipe.episode else 0  # steps
+        self.notes += never_clustered(objectives, episode=self.episode, steps=self.steps)
         if self.watch is not None:
             self.budget.meet(self.watch.faults)
         self.count_bad()

@@ -117,11 +117,12 @@ def evaluate(
     result["model_path"] = str(model) if isinstance(model, (str, Path)) else None
     if json is not None:
         write_json(Path(json), result)
-    if task == "suite" and result["model_path"] is not None:
+    if task in _RECORDED and result["model_path"] is not None:
         _record(RunDirectory(result["model_path"]), result)
     return result
 
 
+_RECORDED = ("suite", "grouping")  # tasks whose result belongs to the run's report: they say what its features are
 _ARGUMENTS = {"features": "layer", "robustness": "with_robustness"}  # options whose name says less inside
 
 
@@ -154,11 +155,11 @@ def _say(text: str) -> None:
 
 
 def _record(run: RunDirectory, result: dict[str, Any]) -> None:
-    """Put a suite's result into the run's metrics and report, in the place of an older one of the same suite and features."""
+    """Put a result into the run's metrics and report, in the place of an older one of the same task, data and features."""
     if not run.is_run():
         return
     summary = read_json(run.summary) if run.summary.is_file() else {"evaluations": [], "training": {}}
-    others = [e for e in summary.get("evaluations", []) if not (e.get("task") == "suite" and _kind(e) == _kind(result))]
+    others = [e for e in summary.get("evaluations", []) if _kind(e) != _kind(result)]
     try:
         write_json(run.summary, summary | {"evaluations": [*others, result]})
         refresh_evaluations(run)
@@ -166,9 +167,11 @@ def _record(run: RunDirectory, result: dict[str, Any]) -> None:
         warnings.warn(f"{run.path} cannot be written ({error.strerror}), so the result is not in its report; --json FILE keeps it.", stacklevel=3)
 
 
-def _kind(result: dict[str, Any]) -> tuple[Any, Any]:
+def _kind(result: dict[str, Any]) -> tuple[Any, ...]:
     suite = result.get("suite") or {}
-    return suite.get("name"), suite.get("features")
+    if result.get("task") == "suite":
+        return "suite", suite.get("name"), suite.get("features")
+    return tuple(repr(result.get(key)) for key in ("task", "data", "where", "label_field"))
 
 
 def _read(path: str | Path) -> tuple[Manifest, Ledger]:
