@@ -105,8 +105,8 @@ class Prototypes(Objective):
                 )
             if dims.samples and number > dims.samples:
                 raise RecipeError(
-                    f"objectives.prototypes.{name} is {number:,}, but there are {dims.samples:,} samples to train on; set {dims.samples // 10:,} "
-                    "or so."
+                    f"objectives.prototypes.{name} is {number:,}, but there are {dims.samples:,} samples to train on; "
+                    f"set {max(1, dims.samples // 10):,} or so."
                 )
         if config.external and config.features == "reuse":
             raise RecipeError(
