@@ -221,7 +221,7 @@ def test_the_shorter_store_stays_readable_when_the_longer_one_is_interrupted(tmp
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (Numbers(23, changed=[5]), r"row 5 \('sample-5'\) has other captions; give another folder, such as --out .*s-2"),
+        (Numbers(23, changed=[5]), r"row 5 \('sample-5'\) has other captions; give another folder, such as .*s-2"),
         (Numbers(8), "numbers 10 .10 rows, f10., not from numbers 8 .8 rows, f8., and writing fewer rows would lose some"),
     ],
 )
@@ -259,7 +259,7 @@ def test_other_samples_and_pictures_are_told_apart(tmp_path):
 )
 def test_another_encoder_is_refused_with_what_differs(tmp_path, options, was, now):
     write(tmp_path / "s", Numbers(10))
-    with pytest.raises(DataError, match=f"was written with {was}, now asked for is {now}; give another folder, such as --out .*s-2, or delete"):
+    with pytest.raises(DataError, match=f"was written with {was}, now asked for is {now}; give another folder, such as .*s-2, or delete"):
         write(tmp_path / "s", Numbers(10), **options)
 
 

@@ -189,3 +189,23 @@ def test_pictures_normalised_in_another_way_are_refused_with_the_settings():
     check_preprocess("timm:x", own.model_copy(update={"size": 9}), own)
     with pytest.raises(RecipeError, match=r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std=\[0\.25, 0\.25, 0\.25\]"):
         check_preprocess("timm:x", Preprocess(size=8), own)
+
+
+def test_a_transformer_of_one_size_is_fitted_to_the_pictures_that_come(tmp_path: Path):
+    source = timm_source(tmp_path, name="test_vit")  # places for 160 pixels
+    own, small = image_trunk(source, {}), image_trunk(source, {}, size=64)
+    said = small(PIXELS, with_tokens=True)
+    assert said.tokens is not None and said.tokens.shape[:2] == (3, 16) and small.fingerprint != own.fingerprint
+    module = original(source)
+    module.set_input_size(img_size=(64, 64))
+    torch.testing.assert_close(said.pooled, module.forward_head(module.forward_features(PIXELS), pre_logits=True))
+    assert image_trunk(source, {}, size=160).fingerprint == own.fingerprint
+    convolutions = timm_source(tmp_path)
+    assert image_trunk(convolutions, {}, size=64).fingerprint == image_trunk(convolutions, {}).fingerprint, "they read any size"
+
+
+def test_a_configuration_that_is_a_list_names_no_language_model(tmp_path: Path):
+    (tmp_path / "config.json").write_text("[1]")
+    assert text_kind(f"hf:{tmp_path}") == "encoder"
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    assert text_kind(f"hf:{tmp_path}") == "language_model"

@@ -205,6 +205,29 @@ def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tm
         go(run.path, merged(content, {"steps": 9}), resume=True)
 
 
+@pytest.mark.parametrize("tune", ["all", ["module.layer4.*"]])
+def test_a_tuned_convolutional_trunk_is_saved_and_read_again(tmp_path: Path, trunks: tuple[str, str], tune: Any):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, {"model": {"image": {"tune": tune}}})
+    run = go(tmp_path / "run", content)
+    model, picture = frugalclip.load(run.path), Image.open(tmp_path / "data" / "03.png")
+    assert model.fingerprint == json.loads((run.last_checkpoint() / "model.json").read_text())["fingerprint"]
+    assert torch.isfinite(model.encode_image(picture)).all()
+
+
+def test_a_step_larger_than_the_data_is_refused_before_a_trunk_reads_it(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]):
+    with pytest.raises(DataError, match="has 24 usable samples, and one step takes 32; set batch=16 or less"):
+        go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), trunks, {"batch": 32}))
+    assert not written
+
+
+def test_options_without_effect_are_refused(tmp_path: Path, trunks: tuple[str, str]):
+    run = go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), trunks))
+    for side in ("image", "text"):
+        change = {"model": {side: {"from": str(run.path), "options": {"stages": True}}}}
+        with pytest.raises(ModelError, match=rf"model\.{side}\.options \(.*stages\) have no effect on .*run, whose tower is read as it is"):
+            go(tmp_path / side, recipe_of(tmp_path / "data" / "pairs.jsonl", trunks, change))
+
+
 def test_a_second_run_computes_no_chunk_again(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]):
     content = recipe_of(pairs(tmp_path / "data"), trunks)
     trainer(tmp_path / "a", content)

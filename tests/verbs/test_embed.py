@@ -85,7 +85,7 @@ def test_the_command_line_writes_the_same_store(checkpoint, folder, tmp_path, ca
 
 def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path, capsys):
     embed(checkpoint, folder, out=tmp_path / "store")
-    with pytest.raises(DataError, match="written with dtype float16, now asked for is dtype float32; give another folder, such as --out"):
+    with pytest.raises(DataError, match=r"written with dtype float16, now asked for is dtype float32; give another folder, such as .*-2, or delete"):
         embed(checkpoint, folder, out=tmp_path / "store", dtype="float32")
     with pytest.raises(ModelError, match="there is no model at nowhere"):
         embed("nowhere", folder, out=tmp_path / "other")

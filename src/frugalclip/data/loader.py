@@ -112,7 +112,7 @@ class Loader:
         self.rows = np.flatnonzero(self._is_usable if weights is None else self._is_usable & (weights > 0))  # (usable,)
         self.steps_per_epoch = len(self.rows) // (batch * world)
         if not self.steps_per_epoch:
-            raise _too_few(manifest, len(self.rows), self.faults, step=batch * world, world=world)
+            raise too_few(manifest, len(self.rows), self.faults, step=batch * world, world=world)
         self._reader = None if self.is_cached else ImageReader(manifest)
         self._order = Order(self.rows, weights, seed=seed)
 
@@ -312,7 +312,8 @@ def _source_side(manifest: Manifest, views: Iterable[ViewConfig], *, size: int) 
     return min(source_size(views, size=size), largest)
 
 
-def _too_few(manifest: Manifest, usable: int, faults: list[tuple[int, str]], *, step: int, world: int) -> DataError:
+def too_few(manifest: Manifest, usable: int, faults: list[tuple[int, str]], *, step: int, world: int) -> DataError:
+    """What to say where the usable samples do not fill one step."""
     causes = ", ".join(sorted({cause for _, cause in faults}))
     lost = f" ({len(faults):,} of {len(manifest):,} cannot be used: {causes})" if faults else ""
     if usable < world or not usable:

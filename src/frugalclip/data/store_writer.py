@@ -190,7 +190,7 @@ def _refuse_other_encoder(path: Path, found: Head, head: Head) -> None:
     if differing:
         raise DataError(
             f"{path} was written with {_listed([(name, a) for name, a, _ in differing])}, "
-            f"now asked for is {_listed([(name, b) for name, _, b in differing])}; give another folder, such as --out {path}-2, or delete {path}."
+            f"now asked for is {_listed([(name, b) for name, _, b in differing])}; give another folder, such as {path}-2, or delete {path}."
         )
 
 
@@ -207,7 +207,7 @@ def _listed(pairs: Sequence[tuple[str, Any]]) -> str:
 
 def _refuse_other_rows(path: Path, found: Head, head: Head, source: VectorSource) -> None:
     """A longer data set may go on where a shorter one ended; anything else would lose rows that somebody embedded."""
-    advice = f"give another folder, such as --out {path}-2, or delete {path}."
+    advice = f"give another folder, such as {path}-2, or delete {path}."
     origin = f"{path} was made from {found.origin.name} ({found.origin.rows:,} rows, {found.origin.fingerprint}), not from {head.origin.name} " + (
         f"({head.origin.rows:,} rows, {head.origin.fingerprint})"
     )

@@ -25,7 +25,7 @@ from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json, write_json
 from frugalclip.data.parquet_images import cache_folder
 
-_CAUSAL = ("ForCausalLM", "LMHeadModel")  # how architectures with an output head for the next word are called
+CAUSAL = ("ForCausalLM", "LMHeadModel")  # how architectures with an output head for the next word are called
 _HEADS = ("lm_head.weight", "embed_out.weight")
 _VOLATILE = {"transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}  # none of them changes a hidden state
 _LEFTOVER_SECONDS = 24 * 3600
@@ -114,7 +114,7 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
     """
     transformers = require("transformers", extra="hf", purpose=_PURPOSE)
     kind = (read_json(folder / "config.json").get("architectures") or ["none"])[0]
-    if not kind.endswith(_CAUSAL):
+    if not kind.endswith(CAUSAL):
         raise ModelError(f"{folder} holds the architecture {kind}, expected a causal language model such as LlamaForCausalLM.")
     with quiet(transformers):
         try:

@@ -94,7 +94,9 @@ class Model:
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+            # flat first: a kernel of one pixel is contiguous in two orders, of which only one can be read as bytes
+            flat = tensor.detach().cpu().reshape(-1).contiguous()
+            digest.update(flat.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
         return digest.hexdigest()
 
     @torch.inference_mode()

@@ -33,8 +33,8 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
     """
     for side, tower in network.borrowed().items():
         c = tower.config
-        image, text = functools.partial(_image_trunk, *c.trunks[0]), functools.partial(_text_trunk, c.trunks, device)
-        tower.lend(image if side == "image" else text)
+        image = functools.partial(_image_trunk, *c.trunks[0], size=getattr(c, "resolution", None))
+        tower.lend(image if side == "image" else functools.partial(_text_trunk, c.trunks, device))
     return network
 
 
@@ -74,16 +74,23 @@ def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
     return sums / torch.bincount(of_token[is_word], minlength=len(lexicon))[:, None], lexicon
 
 
-def _image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
+def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "text"]) -> Trunk:
+    """A tower of a whole model, which is as it was trained."""
+    if options:
+        raise ModelError(f"model.{side}.options ({', '.join(options)}) have no effect on {source}, whose tower is read as it is; leave them out.")
+    return OwnTrunk(load(source), side=side)
+
+
+def _image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
     from frugalclip.readers.trunks import image_trunk
 
-    return image_trunk(source, options) if is_trunk(source) else OwnTrunk(load(source), side="image")
+    return image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
 
 
 def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device) -> Trunk:
     from frugalclip.readers.trunks import SideBySide, text_trunk
 
-    trunks = [text_trunk(source, options, device=device) if is_trunk(source) else OwnTrunk(load(source), side="text") for source, options in wanted]
+    trunks = [text_trunk(source, options, device=device) if is_trunk(source) else _tower(source, options, side="text") for source, options in wanted]
     return trunks[0] if len(trunks) == 1 else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
 
 

@@ -14,6 +14,7 @@ from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer, file_tokenizer
+from frugalclip.language_model.source import quiet
 from frugalclip.readers.packages import PACKAGES, package_path
 from frugalclip.towers.borrowed import Said, Trunk
 
@@ -62,14 +63,11 @@ def read_encoder(folder: Path, *, pool: Pool = "mean", context: int | None = Non
     transformers = require("transformers", extra="hf", purpose=f"reading {folder}")
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json, expected a folder that Hugging Face's library saved.")
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
     try:
-        module = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32).eval()
+        with quiet(transformers):
+            module = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder} cannot be read as an encoder ({str(error).splitlines()[0]}); give the folder of a text encoder.") from error
-    finally:
-        transformers.logging.set_verbosity(before)
     if getattr(module.config, "is_encoder_decoder", False):
         raise ModelError(f"{folder} holds a {module.config.model_type}, expected an encoder alone; give another model.")
     places = getattr(module.config, "max_position_embeddings", None)

@@ -64,7 +64,7 @@ def _stage_widths(module: Any) -> list[int]:
     return [stage.shape[1] for stage in earlier]
 
 
-def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = False) -> TimmTrunk:
+def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None) -> TimmTrunk:
     """A trunk, with the preprocessing that its weights were trained with.
 
     Args:
@@ -72,6 +72,7 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
         file: safetensors, or a pickled state dict of tensors alone.
         stages: see `TimmTrunk`.
         in_order: the file has other names but the same tensors in the same order; every shape is checked.
+        size: pixels on a side of the pictures to come; a network that reads one size only is fitted to it, its embeddings of places interpolated.
 
     Raises:
         ModelError: for a name that timm does not know, or weights that are not those of the architecture.
@@ -82,8 +83,12 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
     module = timm.create_model(name, pretrained=False, num_classes=0).eval()
     weights = _matched(module, read_weights(file), name=name, file=file, in_order=in_order)
     module.load_state_dict(weights)
+    own = timm.data.resolve_model_data_config(module)["input_size"][1]
+    is_fitted = size not in (None, own) and bool(getattr(module, "pretrained_cfg", {}).get("fixed_input_size"))
+    if is_fitted:
+        _fit(module, name, own=own, size=size or own)
     module.to(memory_format=torch.channels_last)
-    digest = hashlib.blake2b(f"timm:{name} stages={stages}".encode(), digest_size=8)
+    digest = hashlib.blake2b(f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}".encode(), digest_size=8)
     for key, tensor in sorted(weights.items()):
         digest.update(key.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     settings = timm.data.resolve_model_data_config(module)
@@ -96,6 +101,14 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
     trunk = TimmTrunk(module, fingerprint=digest.hexdigest(), stages=stages)
     trunk.preprocess = preprocess
     return trunk
+
+
+def _fit(module: Any, name: str, *, own: int, size: int) -> None:
+    """Let a network that reads pictures of one size read those of another."""
+    try:
+        module.set_input_size(img_size=(size, size))
+    except (AttributeError, AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"timm's {name} reads pictures of {own} pixels and cannot be fitted to {size}; set model.image.resolution={own}.") from error
 
 
 def _matched(module: nn.Module, given: dict[str, Tensor], *, name: str, file: Path, in_order: bool) -> dict[str, Tensor]:

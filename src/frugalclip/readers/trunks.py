@@ -18,6 +18,8 @@ from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings
+from frugalclip.language_model.prompts import find_prompt
+from frugalclip.language_model.source import CAUSAL
 from frugalclip.readers.encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
 from frugalclip.readers.packages import SCHEME, package_path
 from frugalclip.readers.timm import read_timm
@@ -50,9 +52,9 @@ class E5Options(Settings):
 class LanguageModelTrunk(Trunk):
     """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
 
-    def __init__(self, model: FrozenLanguageModel, *, states: Literal["facets", "next_word"] = "facets") -> None:
+    def __init__(self, model: FrozenLanguageModel, *, states: Literal["facets", "next_word"] = "facets", prompt: str | Path = "lexical") -> None:
         super().__init__()
-        self.model, self.states = model, states
+        self.model, self.states, self.prompt = model, states, prompt
         self.width = model.width
         self.fingerprint = model.fingerprint if states == "facets" else f"{model.fingerprint}-{states}"
 
@@ -61,7 +63,7 @@ class LanguageModelTrunk(Trunk):
         if with_tokens:
             raise ModelError("a language model that answers prompts gives no tokens; use another text tower for an objective that reads them.")
         if self.states == "next_word":
-            return Said(self.model.next_word_states(inputs.texts))
+            return Said(self.model.next_word_states(inputs.texts, self.prompt))
         said = self.model.encode_texts(inputs.texts)
         return Said(said[:, 0] if said.shape[1] == 1 else said)
 
@@ -102,12 +104,13 @@ class LanguageModelOptions(LanguageModelSettings):
     states: Literal["facets", "next_word"] = Field("facets", description="facets: the end of each facet; next_word: what predicts a key word")
 
 
-def image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
+def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
     """A trunk of pictures, with the preprocessing that its weights were trained with.
 
     Args:
         source: `package:NAME` or `timm:NAME@FILE`.
         options: see `ImageOptions`.
+        size: pixels on a side of the pictures, which a transformer with places of its own is fitted to; default what it was trained with.
 
     Raises:
         ModelError: for a source that is not one of pictures, or cannot be read.
@@ -120,7 +123,7 @@ def image_trunk(source: str, options: Mapping[str, Any]) -> Trunk:
         name, at, file = source.removeprefix("timm:").partition("@")
         if not at:
             raise ModelError(f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors.")
-        return read_timm(name, Path(file), stages=asked.stages)
+        return read_timm(name, Path(file), stages=asked.stages, size=size)
     raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, {LITE0}, or a model whose image tower is borrowed.")
 
 
@@ -142,8 +145,9 @@ def text_kind(source: str) -> Kind:
     config = path / "config.json"
     if not config.is_file():
         raise ModelError(f"{path} has no config.json, expected a folder that Hugging Face's library saved, or a GGUF file.")
-    names = read_json(config).get("architectures") or []
-    return "language_model" if any(str(name).endswith("ForCausalLM") for name in names) else "encoder"
+    content = read_json(config)
+    names = (content.get("architectures") if isinstance(content, dict) else None) or []
+    return "language_model" if any(str(name).endswith(CAUSAL) for name in names) else "encoder"
 
 
 def place_of(source: str) -> Path:
@@ -167,7 +171,15 @@ def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.d
         return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
     settings = validated(LanguageModelOptions, dict(options), where=where)
     plain = LanguageModelSettings.model_validate(settings.model_dump(exclude={"states"}))
-    return LanguageModelTrunk(FrozenLanguageModel.read(place_of(source), plain, device=device), states=settings.states)
+    model = FrozenLanguageModel.read(place_of(source), plain, device=device)
+    if settings.states == "facets":
+        return LanguageModelTrunk(model)
+    if "layer" in settings.model_fields_set:
+        raise ModelError("model.text.options.layer has no effect on states=next_word, which are read after the last layer; leave it out.")
+    prompt = settings.prompt if "prompt" in settings.model_fields_set else "lexical"
+    if (facets := len(find_prompt(prompt).facets)) != 1:
+        raise ModelError(f"prompt '{prompt}' has {facets} facets, and states=next_word reads one; set model.text.options.prompt=lexical.")
+    return LanguageModelTrunk(model, states="next_word", prompt=prompt)
 
 
 def text_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:

@@ -347,6 +347,8 @@ def _exact(device: torch.device) -> AbstractContextManager[Any]:
 def _tuned(trunk: Trunk, config: BorrowedConfig) -> Trunk:
     """The trunk with those parameters trainable that the settings name."""
     names = [name for name, _ in trunk.named_parameters()]
+    if not names:
+        raise RecipeError(f"{config.source} is read as it is, and its weights cannot be trained; leave tune and lora out.")
     patterns = {"none": (), "all": ("*",)}.get(config.tune, config.tune) if isinstance(config.tune, str) else config.tune
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):

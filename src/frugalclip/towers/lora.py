@@ -22,7 +22,7 @@ class LoraConfig(Settings):
     rank: int = Field(8, ge=1, description="rank of an addition")
     alpha: float = Field(16.0, gt=0, description="an addition is multiplied by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs of an addition that a step leaves out")
-    targets: tuple[str, ...] = Field(("*",), description="patterns of names of linear maps, such as [*.q_proj, *.v_proj]")
+    targets: tuple[str, ...] = Field(("*",), description="patterns of names of linear maps, such as ['*.q_proj', '*.v_proj']")
 
 
 class LoraLinear(nn.Module):

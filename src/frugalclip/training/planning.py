@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from frugalclip.core.devices import pick_device
+from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.sources import open_data
@@ -85,6 +86,9 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     recipe, start = started_from(recipe)
+    borrowed = [side for side, config in (("image", recipe.model.image), ("text", recipe.model.text)) if isinstance(config, BorrowedConfig)]
+    if probe and borrowed:
+        raise RecipeError(f"model.{borrowed[0]} is borrowed and read once, before training, so that steps on noise say nothing; train with steps=10.")
     step = _step(recipe, start, meta=not probe)
     passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)

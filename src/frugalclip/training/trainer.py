@@ -24,7 +24,7 @@ from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
 from frugalclip.core.types import Batch, Needs
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.loader import Loader
+from frugalclip.data.loader import Loader, too_few
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sampling import sampling_weights
 from frugalclip.data.texts import TextConfig, texts_of
@@ -125,6 +125,8 @@ class Trainer:
             self.notes.append(f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing take the place of the recipe's")
         if not len(self.training):
             raise DataError(f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'.")
+        if len(self.training) < recipe.batch:  # said before a trunk reads everything
+            raise too_few(self.training, len(self.training), [], step=recipe.batch, world=distributed.world_size())
         self.budget = Budget(recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command)
         self._counted = 0  # of the loader's faults
         self.budget.enforce()  # what reading found needs no decoding
