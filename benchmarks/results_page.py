@@ -205,7 +205,7 @@ def words(found: dict[str, Any]) -> list[str]:
         "Settings were chosen on the pictures of Noto that are judged here, not on those of the other styles (docs/log.md). "
         "A hit: one of the ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's. `fitted` is the recipe "
         f"`words`; the trained arms are `lexvla` over the trunk's one vector (model.image.head.over=vector), {found['epochs']} epochs, in which the "
-        "penalty at the recipe's weight does nothing. Half of the hits, and recall with 64 words within two points of dense, are met by `words` alone.",
+        "penalty at the recipe's weight does nothing. Half of the hits, and recall with 64 words near that with all, are met by `words` alone.",
         "",
         "| figure | " + " | ".join(by) + " |",
         "|---|" + "---|" * len(by),
