@@ -13,6 +13,7 @@ PEERS = {  # record: (title, peer)
     "tiled-loss": ("Tiled losses", "the shortest PyTorch code of each loss"),
     "decoding": ("Decoding JPEG", "Pillow: open, convert, resize"),
     "data-check": ("Checking a data set", "the clock"),
+    "embedding": ("Embedding through packaged encoders", "the clock"),
     "objectives": ("Published sums, 64 patches", "a step of our own CLIP"),
     "time-to-accuracy": ("Time to an accuracy", "open_clip, as tuned in docs/results.md"),
 }
