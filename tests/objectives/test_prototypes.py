@@ -326,4 +326,7 @@ def test_a_rest_of_the_run_that_is_too_short_an_episode_is_not_clustered():
 
 
 def test_a_tenth_of_the_episode_unless_said():
-    assert an_objective(number=None, episode=50).number == 5 and an_objective(number=None, episode=4).number == 1
+    assert an_objective(number=None, episode=50, samples=90).number == 5 and an_objective(number=None, episode=4).number == 1
+    assert an_objective(number=None, episode=50, samples=30).number == 3, "an episode of fewer samples shows them several times"
+    with pytest.raises(RecipeError, match="number is 31, but there are 30 samples to train on; set 3 or so"):
+        an_objective(number=31, episode=50, samples=30)

@@ -33,7 +33,9 @@ class Config(ObjectiveConfig):
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")
     number: int | None = Field(
-        None, ge=1, description="prototypes of each modality; null: a tenth of the episode's samples. Paper: 20,000 of 200,000"
+        None,
+        ge=1,
+        description="prototypes of each modality; null: a tenth of the episode's samples, or of all where they are fewer. Paper: 20,000 of 200,000",
     )
     hidden: int = Field(2048, gt=0, description="width of the heads' hidden layers; paper: 2048")
     out: int = Field(128, gt=0, description="width of the projected space; paper: 128")
@@ -92,7 +94,8 @@ class Prototypes(Objective):
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)
         self.config = config
-        self.number = config.number or max(1, dims.episode // 10)
+        rows = min(dims.episode, dims.samples) if dims.samples else dims.episode  # an episode of fewer samples shows them several times
+        self.number = config.number or max(1, rows // 10)
         self.external_number = config.external_number or self.number
         if not dims.episode:
             raise RecipeError(
