@@ -7,6 +7,7 @@ tower's attention; chance is the share of all patches that is kept. Trials that 
 Run: FRUGALCLIP_PACKS=... python benchmarks/masks.py [--seeds 3] [--samples 50000] [--jobs 2]
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -90,6 +91,17 @@ def hits(model: Model, scenes: Manifest) -> dict[str, float]:
     }
 
 
+def hits_of(folder: Path, arms: Sequence[str], *, seeds: int) -> dict[str, Any]:
+    """What attention keeps on the test scenes, arm by arm: mean and runs of each figure."""
+    judged, found = open_data(str(RUNS / "scenes" / "data")).where("split=test"), {}
+    for arm in arms:
+        runs = sorted((folder / "trials" / arm).glob("*/1/seed-*"))
+        each = [hits(load(run), judged) for run in runs[:seeds]]
+        found[arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}
+        print(arm, {name: round(entry["mean"], 1) for name, entry in found[arm].items()})
+    return found
+
+
 def main() -> None:
     """Compose, train what is missing, and look at what attention keeps."""
     chosen = options(__doc__ or "", "../masks", seeds=3, samples=50_000, jobs=2)
@@ -99,13 +111,7 @@ def main() -> None:
     found = compared(
         list(files.values()), chosen, reference="random", samples=chosen.samples, protocol=HERE / "protocols" / "scenes.yaml", is_record=False
     )
-    judged = open_data(str(place)).where("split=test")
-    found["hits"] = {}
-    for arm in ("whole", "random", "attentive"):
-        runs = sorted((RUNS / "masks" / "trials" / arm).glob("*/1/seed-*"))
-        each = [hits(load(run), judged) for run in runs[: chosen.seeds]]
-        found["hits"][arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}
-        print(arm, {name: round(entry["mean"], 1) for name, entry in found["hits"][arm].items()})
+    found["hits"] = hits_of(RUNS / "masks", ("whole", "random", "attentive"), seeds=chosen.seeds)
     write_json(chosen.json, found)
 
 

@@ -8,8 +8,6 @@ Run: FRUGALCLIP_PACKS=... python benchmarks/scenes_long.py [--seeds 3] [--finali
 """
 
 import argparse
-from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import masks
@@ -18,8 +16,6 @@ from _common import compared, emoji_data, options, written
 from signals import questions
 
 from frugalclip.core.records import environment, read_json, write_json
-from frugalclip.data.sources import open_data
-from frugalclip.models import load
 from frugalclip.verbs.data_compose import compose
 
 RUNS, PROTOCOL = scenes.RUNS, scenes.HERE / "protocols" / "scenes.yaml"
@@ -60,16 +56,6 @@ def chosen_rates(chosen: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return {name: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in each.items()}
 
 
-def hits(folder: Path, seeds: int) -> dict[str, Any]:
-    """What attention keeps on scenes with known objects, arm by arm."""
-    judged, found = open_data(str(RUNS / "scenes" / "data")).where("split=test"), {}
-    for arm in ("clip-one", "half-random", "half-attentive"):
-        runs = sorted((folder / "trials" / arm).glob("*/1/seed-*"))[:seeds]
-        each = [masks.hits(load(run), judged) for run in runs]
-        found[arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}
-    return found
-
-
 def main() -> None:
     """Compose, choose rates, train what is missing, then ask each question of the same runs."""
     chosen = options(__doc__ or "", "../scenes-long", seeds=3, finalists=6, samples=256_000, jobs=12)
@@ -86,8 +72,9 @@ def main() -> None:
     answers |= questions(scenes.FINALS, files, last, **shared)
     trials = [read_json(path) for path in sorted((RUNS / chosen.json.stem / "trials").rglob("trial.json"))]
     devices = sorted({trial["code"]["device"] for trial in trials})
+    hits = masks.hits_of(RUNS / chosen.json.stem, ("clip-one", "half-random", "half-attentive"), seeds=chosen.seeds)
     more = {"seeds": chosen.seeds, "finalists": chosen.finalists, "batch": BATCH, "rates": rates, "devices": devices, "environment": environment()}
-    write_json(chosen.json, found | more | {"screened": screened, "questions": answers, "hits": hits(RUNS / chosen.json.stem, chosen.seeds)})
+    write_json(chosen.json, found | more | {"screened": screened, "questions": answers, "hits": hits})
 
 
 if __name__ == "__main__":

@@ -144,8 +144,10 @@ def run(folder, tmp_path):
 def test_grouping_joins_the_report_of_its_run_once(run, folder):
     for _ in range(2):
         evaluate(run.path, data=folder, task="grouping", label_field="label")
+    evaluate(run.path, data=folder, task="grouping", label_field="split")
     found = [one for one in json.loads(run.summary.read_text(encoding="utf-8"))["evaluations"] if one["task"] == "grouping"]
-    assert len(found) == 1 and found[0]["metrics"].keys() == {"ami", "ari"}
+    assert [one["clusters"]["label_field"] for one in found] == ["label", "split"]
+    assert found[0]["metrics"].keys() == {"ami", "ari"}
     assert "grouping" in run.report.read_text(encoding="utf-8")
 
 

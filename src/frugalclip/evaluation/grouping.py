@@ -209,7 +209,7 @@ def evaluate_grouping(
         "samples": len(kept),
         "prompts": None,
         "geometry": _geometry(model, manifest.take(rows[kept]), features, language) if layer == "embedding" else None,
-        "clusters": {"number": len(classes), "steps": STEPS, "restarts": RESTARTS, "features": layer},
+        "clusters": {"number": len(classes), "label_field": label_field, "steps": STEPS, "restarts": RESTARTS, "features": layer},
         "left_out": {"without a class": len(manifest) - len(rows), **faults},
         "interval_by": "jackknife",
         "interval_over": groups.over or "samples",

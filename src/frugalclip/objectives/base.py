@@ -10,10 +10,10 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
@@ -32,6 +32,7 @@ __all__ = [
     "ObjectiveConfig",
     "Outcome",
     "Selection",
+    "TwoViewsConfig",
     "Views",
     "contrast",
     "contrast_logs",
@@ -71,6 +72,19 @@ class ObjectiveConfig(Settings):
     def counts_at(self, progress: float) -> bool:
         """Whether the objective counts when this share of the run lies behind."""
         return self.during[0] <= progress < self.during[1]
+
+
+class TwoViewsConfig(ObjectiveConfig):
+    """Settings of objectives that compare two image views of a picture."""
+
+    first: str
+    second: str
+
+    @model_validator(mode="after")
+    def _are_two(self) -> Self:
+        if self.first == self.second:
+            raise ValueError(f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture")
+        return self
 
 
 class Objective(nn.Module, ABC):

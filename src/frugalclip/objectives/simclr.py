@@ -5,20 +5,20 @@ the pooled feature before the joint projection, and each view has its own batch 
 views through the head together. A-CLIP's released code compares a view with itself; ours compares the two views, as its paper says.
 """
 
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Needs, Objective, Outcome, TwoViewsConfig, Views
 from frugalclip.towers.projection import ProjectionHead
 
 
-class Config(ObjectiveConfig):
+class Config(TwoViewsConfig):
     first: str = Field("second", description="image view")
     second: str = Field("third", description="another view of the same picture")
     temperature: float = Field(0.1, gt=0, description="divides cosines; SLIP: 0.1, not learned")
@@ -26,12 +26,6 @@ class Config(ObjectiveConfig):
     out: int = Field(256, gt=0, description="width of the head's output; SLIP: 256")
     input: Literal["pooled", "embedding"] = Field("pooled", description="what the head reads; SLIP: the feature before the joint projection")
     views: Literal["apart", "together"] = Field("apart", description="batch statistics of each view, or of both; SLIP: apart, A-CLIP: together")
-
-    @model_validator(mode="after")
-    def _are_two(self) -> Self:
-        if self.first == self.second:
-            raise ValueError(f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture")
-        return self
 
 
 def nt_xent_loss(

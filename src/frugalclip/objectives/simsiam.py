@@ -5,28 +5,22 @@ Source: SimSiam, arXiv 2011.10566, eq. 1 and algorithm 1, with the heads of DeCL
 statistics.
 """
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from frugalclip.functional import negative_cosine, unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Needs, Objective, Outcome, TwoViewsConfig, Views
 from frugalclip.towers.projection import ProjectionHead
 
 
-class Config(ObjectiveConfig):
+class Config(TwoViewsConfig):
     first: str = Field("main", description="image view")
     second: str = Field("second", description="another view of the same picture")
     hidden: int = Field(1024, gt=0, description="width of the projector's layers; DeCLIP: 1024")
     bottleneck: int = Field(512, gt=0, description="width of the predictor's hidden layer; DeCLIP: 512")
     input: Literal["embedding", "pooled"] = Field("embedding", description="what the projector reads; DeCLIP: the joint embedding")
-
-    @model_validator(mode="after")
-    def _are_two(self) -> Self:
-        if self.first == self.second:
-            raise ValueError(f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture")
-        return self
 
 
 def simsiam_loss(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:

@@ -171,7 +171,8 @@ def _kind(result: dict[str, Any]) -> tuple[Any, ...]:
     suite = result.get("suite") or {}
     if result.get("task") == "suite":
         return "suite", suite.get("name"), suite.get("features")
-    return tuple(repr(result.get(key)) for key in ("task", "data", "where", "label_field"))
+    clusters = result.get("clusters") or {}
+    return result.get("task"), result.get("data"), result.get("where"), clusters.get("label_field"), clusters.get("features")
 
 
 def _read(path: str | Path) -> tuple[Manifest, Ledger]:
