@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from frugalclip.core.records import environment, write_json
+from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.verbs.compare import compare
 from frugalclip.verbs.train import train
 
@@ -96,6 +96,44 @@ def compared(
     if is_record:
         write_json(chosen.json, kept)
     return kept
+
+
+def best_rates(
+    methods: Mapping[str, Sequence[float]],
+    at: Callable[[str, float], dict[str, Any]],
+    chosen: argparse.Namespace,
+    *,
+    samples: int,
+    protocol: Any = EMOJI,
+) -> dict[str, dict[str, Any]]:
+    """Train each method at each of its peak learning rates once, judged on validation rows, and say which was best.
+
+    Args:
+        methods: name -> rates.
+        at: the content of a method's arm file at a rate.
+        chosen: the command line.
+        samples: that every run sees.
+        protocol: what is judged.
+
+    Returns:
+        name -> `tried` (rate -> primary figure) and `rate`.
+    """
+    folder = f"{chosen.json.stem}-tuning"
+    files = written(
+        {f"{name}-{rate:g}": at(name, rate) for name, rates in methods.items() for rate in rates}, HERE.parent / "runs" / f"{folder}-arms"
+    )
+    once = argparse.Namespace(**{**vars(chosen), "seeds": 1})
+    more: dict[str, Any] = {"samples": samples, "protocol": protocol, "on": "validation", "is_record": False, "folder": folder}
+    found = compared(list(files.values()), once, reference=next(iter(files)), **more)
+    values = {name: entry["value"] for name, entry in found["figures"][found["primary"]]["arms"].items()}
+    each = {name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in rates} for name, rates in methods.items()}
+    return {name: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in each.items()}
+
+
+def devices(folder: str) -> list[str]:
+    """What the trials of a comparison in runs/ ran on."""
+    trials = [read_json(path) for path in sorted((HERE.parent / "runs" / folder / "trials").rglob("trial.json"))]
+    return sorted({trial["code"]["device"] for trial in trials})
 
 
 def written(arms: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:

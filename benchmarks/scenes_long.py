@@ -12,10 +12,10 @@ from typing import Any
 
 import masks
 import scenes
-from _common import compared, emoji_data, options, written
+from _common import best_rates, compared, devices, emoji_data, options, written
 from signals import questions
 
-from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.core.records import environment, write_json
 from frugalclip.verbs.data_compose import compose
 
 RUNS, PROTOCOL = scenes.RUNS, scenes.HERE / "protocols" / "scenes.yaml"
@@ -36,31 +36,11 @@ def at(content: dict[str, Any], rate: float) -> dict[str, Any]:
     return content | {"batch": BATCH, "optimizer": {"lr": rate}}
 
 
-def chosen_rates(chosen: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Train each method at each rate once, watched and judged on validation scenes, and keep the best."""
-    tried = {f"{name}-{rate:g}": at(ARMS[name], rate) for name in METHODS for rate in RATES}
-    files = written(tried, RUNS / f"{chosen.json.stem}-tuning-arms")
-    once = argparse.Namespace(**{**vars(chosen), "seeds": 1})
-    found = compared(
-        list(files.values()),
-        once,
-        reference=next(iter(tried)),
-        samples=chosen.samples // 2,
-        protocol=PROTOCOL,
-        on="validation",
-        is_record=False,
-        folder=f"{chosen.json.stem}-tuning",
-    )
-    values = {name: entry["value"] for name, entry in found["figures"][found["primary"]]["arms"].items()}
-    each = {name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in RATES} for name in METHODS}
-    return {name: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in each.items()}
-
-
 def main() -> None:
     """Compose, choose rates, train what is missing, then ask each question of the same runs."""
     chosen = options(__doc__ or "", "../scenes-long", seeds=3, finalists=6, samples=256_000, jobs=12)
     compose(emoji_data(), plan=scenes.HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=masks.SCENES)
-    rates = chosen_rates(chosen)
+    rates = best_rates(dict.fromkeys(METHODS, RATES), lambda name, rate: at(ARMS[name], rate), chosen, samples=chosen.samples // 2, protocol=PROTOCOL)
     of = {arm: rates[method]["rate"] for method, arms in METHODS.items() for arm in arms}
     files = written({name: at(content, of[name]) for name, content in ARMS.items()}, RUNS / f"{chosen.json.stem}-arms")
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": PROTOCOL, "clock": "wall"}
@@ -70,10 +50,9 @@ def main() -> None:
     final = list(dict.fromkeys(name for reference, others in scenes.FINALS.values() for name in (reference, *others)))
     found = compared([files[name] for name in final], last, reference="clip-one", is_record=False, **shared)
     answers |= questions(scenes.FINALS, files, last, **shared)
-    trials = [read_json(path) for path in sorted((RUNS / chosen.json.stem / "trials").rglob("trial.json"))]
-    devices = sorted({trial["code"]["device"] for trial in trials})
     hits = masks.hits_of(RUNS / chosen.json.stem, ("clip-one", "half-random", "half-attentive"), seeds=chosen.seeds)
-    more = {"seeds": chosen.seeds, "finalists": chosen.finalists, "batch": BATCH, "rates": rates, "devices": devices, "environment": environment()}
+    numbers = {"seeds": chosen.seeds, "finalists": chosen.finalists, "batch": BATCH}
+    more = numbers | {"rates": rates, "devices": devices(chosen.json.stem), "environment": environment()}
     write_json(chosen.json, found | more | {"screened": screened, "questions": answers, "hits": hits})
 
 

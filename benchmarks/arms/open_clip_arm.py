@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.config import Settings, validated
+from frugalclip.core.devices import pick_device
 from frugalclip.core.random import generator, stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_json
 from frugalclip.data.manifest import Manifest
@@ -62,7 +63,8 @@ class OpenClipEncoder:
     fingerprint = "open_clip"
 
     def __init__(self, model: nn.Module, settings: ArmSettings) -> None:
-        self.model, self.tokenizer = model, open_clip.SimpleTokenizer(context_length=settings.text["context_length"])
+        self.device = pick_device("auto")
+        self.model, self.tokenizer = model.to(self.device), open_clip.SimpleTokenizer(context_length=settings.text["context_length"])
         size = settings.image["image_size"]
         self.transform: Any = image_transform(size, is_train=False)
         self.preprocess = Preprocess(size=size)
@@ -71,13 +73,14 @@ class OpenClipEncoder:
     def encode_text(self, texts: list[str]) -> Tensor:
         """(texts, dim) unit vectors."""
         self.model.eval()
-        return unit(self.model.encode_text(self.tokenizer(texts)))  # pyright: ignore
+        return unit(self.model.encode_text(self.tokenizer(texts).to(self.device))).cpu()  # pyright: ignore
 
     @torch.no_grad()
     def encode_image(self, images: list[Image.Image]) -> Tensor:
         """(images, dim) unit vectors."""
         self.model.eval()
-        return unit(self.model.encode_image(torch.stack([self.transform(image) for image in images])))  # pyright: ignore
+        pixels = torch.stack([self.transform(image) for image in images]).to(self.device)
+        return unit(self.model.encode_image(pixels)).cpu()  # pyright: ignore
 
     @torch.no_grad()
     def image_features(self, manifest: Manifest, *, layer: str = "embedding") -> ManifestFeatures:
@@ -100,7 +103,7 @@ def deduplicated_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor
         scale: () multiplies cosines.
         same: (batch, batch) bool, equal captions other than the own pair.
     """
-    logits, own = (scale * images @ texts.T).masked_fill(same, float("-inf")), torch.arange(len(images))
+    logits, own = (scale * images @ texts.T).masked_fill(same, float("-inf")), torch.arange(len(images), device=images.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
@@ -136,8 +139,9 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
     model = CLIP(embed_dim=settings.dim, vision_cfg=settings.image, text_cfg=settings.text)  # pyright: ignore
     encoder, loss_of, stopwatch = OpenClipEncoder(model, settings), open_clip.ClipLoss(), Stopwatch()
     transform: Any = image_transform(settings.image["image_size"], is_train=True, aug_cfg=AugmentationCfg(scale=settings.crop_scale))
-    ids = encoder.tokenizer(captions)
-    codes = torch.from_numpy(np.unique(captions, return_inverse=True)[1])
+    device = encoder.device
+    ids = encoder.tokenizer(captions).to(device)
+    codes = torch.from_numpy(np.unique(captions, return_inverse=True)[1]).to(device)
     optimizer = optimizer_of(model, settings)
     steps = max(1, round((job.samples or settings.samples) / settings.batch))
     schedule = cosine_lr(optimizer, settings.lr, max(1, round(settings.warmup * steps)), steps)
@@ -148,20 +152,21 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
                 model.train()
                 schedule(step)
                 rows = next(order)
-                pixels = torch.stack([transform(images[row]) for row in rows.tolist()])
-                with torch.autocast("cpu", torch.bfloat16) if settings.precision == "amp_bf16" else nullcontext():
+                pixels = torch.stack([transform(images[row]) for row in rows.tolist()]).to(device)
+                with torch.autocast(device.type, torch.bfloat16) if settings.precision == "amp_bf16" else nullcontext():
                     image, text, scale = model(pixels, ids[rows])
                     if settings.loss == "clip":
                         loss = loss_of(image, text, scale)
                     else:
-                        same = (codes[rows][:, None] == codes[rows][None]) & ~torch.eye(len(rows), dtype=torch.bool)
+                        same = (codes[rows][:, None] == codes[rows][None]) & ~torch.eye(len(rows), dtype=torch.bool, device=device)
                         loss = deduplicated_loss(image, text, scale, same)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 with torch.no_grad():
                     model.logit_scale.clamp_(0, math.log(100))  # pyright: ignore
-            row = {"step": step + 1, "samples_seen": (step + 1) * settings.batch, **stopwatch.reading(), "loss": loss.item()}
+                value = loss.item()  # a GPU has computed the step only when its loss is asked for
+            row = {"step": step + 1, "samples_seen": (step + 1) * settings.batch, **stopwatch.reading(), "loss": value}
             if step + 1 in points:
                 row["evaluation"] = watch_figures(job, encoder)
             file.write(json.dumps(row) + "\n")
