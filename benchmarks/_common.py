@@ -33,6 +33,7 @@ KEPT = (
     "samples",
     "clock",
     "tests",
+    "floor_tests",
     "figures",
     "curves",
     "costs",

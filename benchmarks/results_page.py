@@ -69,6 +69,33 @@ def arms(found: dict[str, Any], title: str, words: str, names: dict[str, str], *
     return [*lines, "", *([found["answer"], ""] if with_answer else [])]
 
 
+def rates_in_words(found: dict[str, Any], names: dict[str, str]) -> str:
+    """`CLIP 0.0015 (of 0.0005, 0.0015, 0.003), …`."""
+    return ", ".join(f"{names.get(name, name)} {one['rate']:g} (of {', '.join(one['tried'])})" for name, one in found["rates"].items())
+
+
+def emoji_long(found: dict[str, Any]) -> list[str]:
+    """The emoji comparison over four times its length."""
+    words = (
+        f"`python benchmarks/emoji_long.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, {found['samples']:,} samples a run, "
+        f"all else as above. Peak rates by validation concepts, at half the length: {rates_in_words(found, {})}."
+    )
+    lines = arms(found, "Emoji: four times as long", words, {name: called for name, called in ARMS.items() if name in found["rates"]})
+    floors_of = [test for test in found["floor_tests"] if test["floor"].startswith("pixel") and test["arm"] == "frugal"]
+    said = "; ".join(f"{test['floor'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})" for test in floors_of)
+    above = found["curves"]["arms"]["frugal"]["points_above_seconds"]
+    by = found["figures"][found["primary"]]["arms"]
+    times = by["frugal"]["value"] / by["open_clip"]["value"]
+    more = f"`frugal` reaches {times:.2f} times open_clip's figure and stands above its curve in {above:.0f} % of the run at equal seconds."
+    return [*lines, f"{more} Beside the pixel floors, sample by sample: {said}.", ""]
+
+
+def bounds_of(test: dict[str, Any]) -> str:
+    """`-0.2 to 4.1`."""
+    low, high = test["interval"]
+    return f"{low:.1f} to {high:.1f}"
+
+
 def borrowed(found: dict[str, Any]) -> list[str]:
     """What frozen trunks are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
     words = (
@@ -138,9 +165,21 @@ SIGNALS = {
     "slip-two": "SimCLR between two views, both contrasted",
     "clip-proto": "CLIP with ProtoCLIP's view",
     "protoclip": "ProtoCLIP, back translation",
+    "filip": "CLIP and word to patch (FILIP)",
+    "maskclip": "CLIP and masked self-distillation (MaskCLIP)",
+    "defilip": "DeCLIP and word to patch (DeFILIP)",
+    "at-once": "SimSiam, masked words and CLIP all along",
+    "two-stage": "SimSiam and masked words first, then CLIP",
+    "second-half": "CLIP, in the second half of the run alone",
+    "slip-protoclip": "SLIP and prototypes",
+    "siglip-declip": "SigLIP with SimSiam, masked words, neighbours",
+    "whole": "A-CLIP's view: CLIP, one whole view",
     "half-random": "CLIP, two views of half of the patches, at random",
     "half-block": "all but a block",
     "half-attentive": "by the attention of a slow copy (A-CLIP)",
+    "aclip": "the same with SimCLR and BYOL: A-CLIP whole",
+    "aclip-efficient": "A-CLIP, its slow copy at half the resolution",
+    "aclip-neighbours": "A-CLIP's patches with neighbours and masked words",
 }
 
 
@@ -168,6 +207,19 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
     first = figures[found["primary"]]["arms"]
     names = {arm: called for arm, called in SIGNALS.items() if arm in first}
     return arms(found | {"figures": figures}, "Scenes: every signal in a pair, 1,000 steps", words, names, with_answer=False)
+
+
+def scenes_methods(found: dict[str, Any]) -> list[str]:
+    """The methods that the longer comparison leaves out."""
+    words = (
+        f"`python benchmarks/scenes_methods.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, {found['samples']:,} samples a run in "
+        f"batches of 256. Peak rates of each family by validation scenes, at half the length: {rates_in_words(found, SIGNALS)}. Arms from A-CLIP's "
+        "view on see its cuts and changed colours (half to all of a picture), which contradict captions that speak of colours and places: they stand "
+        "against each other, not against CLIP's gentler view."
+    )
+    first = found["figures"][found["primary"]]["arms"]
+    names = {arm: called for arm, called in SIGNALS.items() if arm in first}
+    return arms(found, "Scenes: the other methods, 500 steps", words, names, with_answer=False)
 
 
 def clipart(found: dict[str, Any]) -> list[str]:
@@ -306,8 +358,10 @@ def main() -> None:
     """Write the page."""
     parts = {
         "emoji.json": emoji,
+        "emoji-long.json": emoji_long,
         "scenes.json": scenes,
         "scenes-long.json": scenes_long,
+        "scenes-methods.json": scenes_methods,
         "clipart.json": clipart,
         "borrowed.json": borrowed,
         "few_pairs.json": few_pairs,

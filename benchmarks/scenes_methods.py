@@ -27,9 +27,9 @@ KEPT: dict[str, Any] = {"images": ["main@kept", "second@kept"], "texts": ["capti
 ITSELF: dict[str, Any] = {"simsiam": {"weight": 1, "input": "pooled", "hidden": 256, "bottleneck": 64}, "masked_text": {"weight": 1}}
 
 
-def first(objectives: dict[str, Any]) -> dict[str, Any]:
-    """Each encoder by itself in the first half of the run, both together in the second."""
-    return {name: terms | {"during": [0, 0.5]} for name, terms in objectives.items()} | {"contrastive": PAIRS["contrastive"] | {"during": [0.5, 1]}}
+ANEW: dict[str, Any] = {"restarts": [0.5]}
+LATER: dict[str, Any] = {"contrastive": PAIRS["contrastive"] | {"during": [0.5, 1]}}
+FIRST: dict[str, Any] = {name: terms | {"during": [0, 0.5]} for name, terms in ITSELF.items()}
 
 
 def added(arm: dict[str, Any], description: str, **objectives: Any) -> dict[str, Any]:
@@ -61,7 +61,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "declip": scenes.ARMS["declip"],
     "defilip": added(scenes.ARMS["declip"], "DeCLIP and word to patch.", token_wise=WORD_TO_PATCH),
     "at-once": scenes.arm("SimSiam, masked words and CLIP all along.", views=scenes.VIEWS, objectives=PAIRS | ITSELF),
-    "two-stage": scenes.arm("SimSiam and masked words first, then CLIP.", views=scenes.VIEWS, objectives=first(ITSELF)),
+    "two-stage": scenes.arm("SimSiam and masked words first, then CLIP.", views=scenes.VIEWS, objectives=FIRST | LATER, schedule=ANEW),
+    "second-half": scenes.arm("CLIP, in the second half of the run alone.", views=scenes.VIEWS, objectives=LATER, schedule=ANEW),
     "protoclip": scenes.ARMS["protoclip"],
     "whole": masks.ARMS["whole"],
     "half-random": masks.ARMS["random"],
@@ -96,7 +97,7 @@ ARMS["siglip-declip"]["model"] = ARMS["siglip-declip"]["model"] | {"scale": 10}
 FAMILIES = {  # arm whose rate is chosen: arms that take it
     "clip-one": ["clip-one", "filip", "maskclip", "whole"],
     "declip": ["declip", "defilip"],
-    "at-once": ["at-once", "two-stage"],
+    "at-once": ["at-once", "two-stage", "second-half"],
     "protoclip": ["protoclip"],
     "half-random": ["half-random", "half-attentive"],
     "aclip": ["aclip", "aclip-efficient", "aclip-neighbours"],
@@ -107,6 +108,7 @@ ASKED: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
     "against CLIP": ("clip-one", ["filip", "maskclip", "declip", "protoclip", "slip-protoclip", "siglip-declip"]),
     "word to patch beside DeCLIP": ("declip", ["defilip"]),
     "each encoder by itself first": ("at-once", ["two-stage"]),
+    "CLIP after a stage of its own for each encoder": ("second-half", ["two-stage"]),
     "two stages against CLIP": ("clip-one", ["two-stage", "at-once"]),
     "against CLIP with A-CLIP's view": ("whole", ["half-random", "half-attentive", "aclip", "aclip-efficient", "aclip-neighbours"]),
     "attention against chance": ("half-random", ["half-attentive", "aclip"]),

@@ -60,6 +60,24 @@ def found(trials):
     return summarise(trials, PLAN, clock="cpu", draws=300)
 
 
+def test_every_arm_stands_against_every_floor_sample_by_sample(trials):
+    random = np.random.default_rng(1)
+    blocks = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")
+    copied = {"low": {r: outcome(random, 0.4) for r in PLAN.rotations}, "level": {r: outcome(random, 0.6) for r in PLAN.rotations}}
+    tests = {(t["arm"], t["floor"]): t for t in summarise(trials, PLAN, clock="cpu", floors=copied, draws=50)["floor_tests"]}
+    assert len(tests) == 6
+    assert (tests["good", "low"]["verdict"], tests["base", "level"]["verdict"]) == ("better", "worse")
+    assert tests["good", "level"]["verdict"] == "not distinguishable"
+    own = np.mean([block.means().mean() for block in blocks.values()])
+    floor = np.mean([100 * np.mean(one["hit"]) for one in copied["low"].values()])
+    assert tests["good", "low"]["value"] == pytest.approx(own - floor)
+    assert tests["good", "low"]["p_holm"] >= tests["good", "low"]["p"]
+
+
+def test_without_floors_nothing_is_tested_against_them(found):
+    assert found["floor_tests"] == []
+
+
 def test_the_better_arm_is_better_and_the_equal_one_is_not_told_apart(found):
     tests = {test["arm"]: test for test in found["tests"]}
     assert (tests["good"]["verdict"], tests["same"]["verdict"]) == ("better", "not distinguishable")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from frugalclip.report.compare import comparison_page, write_comparison_report
-from frugalclip.report.compare_tables import curve_table, print_comparison, reach_words, saved_table, verdict_table
+from frugalclip.report.compare_tables import curve_table, floor_table, print_comparison, reach_words, saved_table, verdict_table
 from frugalclip.report.formats import NBSP
 
 ESTIMATE = {"standard_error": 1.0, "df": 9.0, "pigeonhole": [1.0, 7.0], "runs": 6, "families": 155, "rotations": 2, "variance": {"families": 0.5}}
@@ -157,6 +157,21 @@ def test_the_reference_comes_first_and_floors_last(result):
     assert [row[0] for row in table.rows] == ["base", "good", "lost", "10 pixel nearest neighbours", "pixel nearest neighbour", "chance"]
     assert table.rows[0][2] == "reference"
     assert "6 paired runs in 2 rotations, 155 families" in table.foot
+
+
+def test_arms_stand_against_floors_where_those_were_tested(result):
+    assert floor_table(result) is None
+    known = {"value": 4.1, "interval": [2.0, 6.2], "verdict": "better"}
+    result["floor_tests"] = [
+        {"arm": arm, "floor": floor, **(known if arm == "good" else {"value": None, "interval": None, "verdict": "no finished trial"})}
+        for floor in ("pixel_nn_1", "pixel_nn_10")
+        for arm in ("base", "good", "lost")
+    ]
+    table = floor_table(result)
+    assert table is not None and table.columns == ["Arm", "pixel nearest neighbour", "10 pixel nearest neighbours"]
+    assert table.rows[1] == ["good", "+4.1\n+2.0 to +6.2 better", "+4.1\n+2.0 to +6.2 better"]
+    assert table.rows[2][1].endswith("no finished trial")
+    assert "points above each floor" in comparison_page(result)
 
 
 def test_what_was_not_measured_has_no_section(result):

@@ -37,6 +37,23 @@ def test_a_warm_up_of_one_or_more_counts_steps():
     assert ScheduleConfig(warmup=500).warmup_steps(200) == 200
 
 
+def test_a_restart_begins_anew():
+    once, twice = ScheduleConfig(warmup=0.2, final=0.1), ScheduleConfig(warmup=0.2, final=0.1, restarts=(0.25,))
+    rates = learning_rates(twice, peak=1.0, steps=40)
+    np.testing.assert_array_equal(rates[:10], learning_rates(once, peak=1.0, steps=10))
+    np.testing.assert_array_equal(rates[10:], learning_rates(once, peak=1.0, steps=30))
+    ended = learning_rates(twice, peak=1.0, steps=40, end=20)
+    np.testing.assert_array_equal(ended[10:], learning_rates(once, peak=1.0, steps=30, end=10))
+    assert not learning_rates(twice, peak=1.0, steps=40, end=5)[5:].any()
+    assert len(learning_rates(ScheduleConfig(restarts=(0.4, 0.5)), peak=1.0, steps=2)) == 2  # a stage without a step
+
+
+@pytest.mark.parametrize("restarts", [(0.5, 0.5), (0.6, 0.3), (0.0,), (1.0,)])
+def test_restarts_are_shares_in_order(restarts: tuple[float, ...]):
+    with pytest.raises(ValueError, match="each above the one before"):
+        ScheduleConfig(restarts=restarts)
+
+
 class Toy(nn.Module):
     def __init__(self) -> None:
         super().__init__()

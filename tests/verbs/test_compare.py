@@ -165,6 +165,9 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(recipe, protocol
     assert unseen["chance"] == pytest.approx(25)
     assert unseen["arms"]["peer"]["value"] == pytest.approx(25)  # all the same to it: chance, exactly
     assert result["figures"]["all"]["arms"]["peer"]["value"] == pytest.approx(100 / 16)
+    assert {(t["arm"], t["floor"]) for t in result["floor_tests"]} == {(arm["name"], floor) for arm in result["arms"] for floor in unseen["floors"]}
+    first = result["floor_tests"][0]
+    assert first["value"] == pytest.approx(unseen["arms"][first["arm"]]["value"] - unseen["floors"][first["floor"]], abs=1e-4)
     assert set(unseen["floors"]) == {f"{kind}_nn_{k}" for kind in ("pixel", "feature") for k in (1, 10)}
     assert result["curves"]["clock"] == "cpu" if result["costs"]["ours"]["cpu_seconds"] else "wall"
     assert result["pairs_saved"]["arms"]["ours"]["fractions"][1]["pairs"] == 36

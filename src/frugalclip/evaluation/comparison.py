@@ -64,17 +64,22 @@ def blocks_of(trials: Sequence[Trial], figure: str) -> dict[str, Block]:
     for rotation in dict.fromkeys(t.rotation for t in trials):
         runs = sorted((t for t in trials if t.rotation == rotation and figure in t.figures), key=lambda t: t.seed)
         if runs:
-            found[rotation] = _block(runs, [t.figures[figure]["outcome"] for t in runs])
+            found[rotation] = _block([t.figures[figure]["outcome"] for t in runs], [t.seed for t in runs])
     return found
 
 
-def _block(runs: Sequence[Trial], outcomes: Sequence[Mapping[str, Any]]) -> Block:
+def floor_blocks(outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str, Block]) -> dict[str, Block]:
+    """A floor beside an arm: copying has nothing random in it, so every run of the arm is paired with the same outcomes."""
+    return {rotation: _block([outcomes[rotation]] * len(block.seeds), block.seeds) for rotation, block in own.items() if rotation in outcomes}
+
+
+def _block(outcomes: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Block:
     ids = sorted(set.intersection(*(set(o["id"]) for o in outcomes)))
     places = [{name: i for i, name in enumerate(o["id"])} for o in outcomes]
     values = np.array([[100 * o["hit"][place[name]] for name in ids] for o, place in zip(outcomes, places, strict=True)])
     first, place = outcomes[0], places[0]
     weights = np.array([1.0 if first["weight"] is None else first["weight"][place[name]] for name in ids])
-    return Block(values, np.array([first["group"][place[name]] for name in ids]), weights, np.array(ids), tuple(t.seed for t in runs))
+    return Block(values, np.array([first["group"][place[name]] for name in ids]), weights, np.array(ids), tuple(seeds))
 
 
 def available_clock(trials: Sequence[Trial], wanted: Clock) -> Clock:
@@ -83,17 +88,20 @@ def available_clock(trials: Sequence[Trial], wanted: Clock) -> Clock:
     return wanted if wanted == "wall" or known else "wall"
 
 
-def summarise(trials: Sequence[Trial], plan: Plan, *, clock: Clock, draws: int = 2000) -> dict[str, Any]:
+def summarise(
+    trials: Sequence[Trial], plan: Plan, *, clock: Clock, floors: Mapping[str, Mapping[str, Any]] | None = None, draws: int = 2000
+) -> dict[str, Any]:
     """Compare arms.
 
     Args:
         trials: those that are finished.
         plan: what was to be compared; arms without trials keep their row.
         clock: what seconds are; see `available_clock`.
+        floors: floor -> rotation -> outcome of every judged sample on the primary figure.
         draws: of the pigeonhole bootstrap.
 
     Returns:
-        `answer`, `tests`, `figures`, `curves`, `costs` and, with several fractions, `pairs_saved`.
+        `answer`, `tests`, `floor_tests`, `figures`, `curves`, `costs` and, with several fractions, `pairs_saved`.
     """
     whole = [t for t in trials if t.fraction == 1.0]
     by_arm = {arm: [t for t in whole if t.arm == arm] for arm in plan.arms}
@@ -102,6 +110,7 @@ def summarise(trials: Sequence[Trial], plan: Plan, *, clock: Clock, draws: int =
     found = {
         "answer": answer(tests, blocks[plan.primary], plan),
         "tests": tests,
+        "floor_tests": _floor_tests(blocks[plan.primary], plan, floors or {}),
         "figures": {figure: _figure(blocks[figure], plan) for figure in plan.figures},
         "curves": _curves(by_arm, plan, clock=clock),
         "costs": {arm: _cost(runs) for arm, runs in by_arm.items()},
@@ -120,6 +129,19 @@ def _tests(blocks: Mapping[str, Mapping[str, Block]], plan: Plan, *, draws: int)
         {"arm": arm, "reference": plan.reference, "figure": plan.primary, **as_json(f), "p_holm": _rounded(p), "verdict": verdict(f, p)}
         for arm, f, p in zip(others, found, adjusted, strict=True)
     ]
+
+
+def _floor_tests(blocks: Mapping[str, Mapping[str, Block]], plan: Plan, floors: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every arm against every floor on the primary figure, with Holm over the arms."""
+    tests = []
+    for floor, outcomes in floors.items():
+        found = [paired(blocks[arm], floor_blocks(outcomes, blocks[arm])) for arm in plan.arms]
+        adjusted = holm([f.p for f in found])
+        tests += [
+            {"arm": arm, "floor": floor, "figure": plan.primary, **as_json(f), "p_holm": _rounded(p), "verdict": verdict(f, p)}
+            for arm, f, p in zip(plan.arms, found, adjusted, strict=True)
+        ]
+    return tests
 
 
 def as_json(found: Estimate) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.floors import MOST_DESCRIBED, MOST_ROWS, VOTERS, Neighbours, find_neighbours
 from frugalclip.evaluation.protocol import Encoder, encode_texts, image_features, looks
-from frugalclip.evaluation.ranking import Ranks, cosine_scores, rank_positives
+from frugalclip.evaluation.ranking import Ranks, Scores, cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import DEPTHS, RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, pool_ranks, zeroshot_task
 from frugalclip.functional import unit
@@ -68,11 +68,15 @@ class Judgement:
     ranks: np.ndarray  # (samples,) float64 expected rank of the right answer, from 1
     weights: np.ndarray | None  # (samples,) float64, or None where all count the same
 
+    def outcome(self) -> dict[str, Any]:
+        """What became of every sample, as records hold it."""
+        outcome = {"id": self.ids, "group": self.groups, "hit": np.round(self.hits, 9).tolist(), "rank": np.round(self.ranks, 3).tolist()}
+        return outcome | {"weight": None if self.weights is None else np.round(self.weights, 9).tolist()}
+
     def as_json(self, metric: str) -> dict[str, Any]:
         """The record of `trial.json`."""
-        outcome = {"id": self.ids, "group": self.groups, "hit": np.round(self.hits, 9).tolist(), "rank": np.round(self.ranks, 3).tolist()}
-        outcome["weight"] = None if self.weights is None else np.round(self.weights, 9).tolist()
-        return {"metric": metric, "value": round(self.value, 6), "metrics": {k: round(v, 6) for k, v in self.metrics.items()}, "outcome": outcome}
+        metrics = {k: round(v, 6) for k, v in self.metrics.items()}
+        return {"metric": metric, "value": round(self.value, 6), "metrics": metrics, "outcome": self.outcome()}
 
 
 class Figure:
@@ -119,11 +123,14 @@ class Figure:
         images, kept, _ = image_features(model, self.manifest, task.rows)
         task = task.only(kept) if len(kept) < len(task.rows) else task
         texts = encode_texts(model, task.texts)
-        ranks = pool_ranks(task.scores(images, texts), task.labels, classes=len(task.names))["generalised_" if self.config.pool == "all" else ""]
+        return self._naming(task, task.scores(images, texts), task.metrics(images, texts))
+
+    def _naming(self, task: ZeroshotTask, scores: Scores, metrics: dict[str, float]) -> Judgement:
+        ranks = pool_ranks(scores, task.labels, classes=len(task.names))["generalised_" if self.config.pool == "all" else ""]
         depth = 5 if self.config.metric == "top5" else 1
         # the classes' weights make the mean over samples the mean over classes, also where a row has several
         weights = _class_weights(task.labels) if self.config.metric == "mean_per_class" else None
-        return self._judgement(task.metrics(images, texts), ranks, depth, rows=task.rows, ids=task.ids, weights=weights)
+        return self._judgement(metrics, ranks, depth, rows=task.rows, ids=task.ids, weights=weights)
 
     def _judge_finding(self, model: Encoder) -> Judgement:
         task = self._retrieval
@@ -132,14 +139,15 @@ class Figure:
         task = task.only(kept) if len(kept) < len(task.rows) else task
         texts = encode_texts(model, task.texts)
         pictures, captions = unit(images), unit(texts)
+        return self._finding(task, cosine_scores(pictures, captions), cosine_scores(captions, pictures), task.metrics(images, texts))
+
+    def _finding(self, task: RetrievalTask, by_image: Scores, by_text: Scores, metrics: dict[str, float]) -> Judgement:
         of_images, of_texts = task.positives()
         way, _, depth = self.config.metric.partition("_r")
         if way == "i2t":
-            ranks = rank_positives(cosine_scores(pictures, captions), of_images)
-            return self._judgement(task.metrics(images, texts), ranks, int(depth), rows=task.rows, ids=task.ids, weights=None)
-        ranks = rank_positives(cosine_scores(captions, pictures), of_texts)
+            return self._judgement(metrics, rank_positives(by_image, of_images), int(depth), rows=task.rows, ids=task.ids, weights=None)
         first = task.rows[of_texts[:, 0].numpy()]  # a caption goes with the first picture that bears it
-        return self._judgement(task.metrics(images, texts), ranks, int(depth), rows=first, ids=task.texts, weights=None)
+        return self._judgement(metrics, rank_positives(by_text, of_texts), int(depth), rows=first, ids=task.texts, weights=None)
 
     def _judgement(
         self, metrics: dict[str, float], ranks: Ranks, depth: int, *, rows: np.ndarray, ids: list[str], weights: np.ndarray | None
@@ -171,31 +179,38 @@ class Figure:
             return {}
         return {kind: find_neighbours(training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED) for kind, look in looks().items()}
 
-    def floors(self, neighbours: Mapping[str, Neighbours]) -> dict[str, float]:
-        """What copying from the nearest training pictures gives, in percent: `pixel_nn_1`, `pixel_nn_10`, `feature_nn_1`, `feature_nn_10`.
+    def floors(self, neighbours: Mapping[str, Neighbours]) -> dict[str, Judgement]:
+        """How copying from the nearest training pictures does: `pixel_nn_1`, `pixel_nn_10`, `feature_nn_1`, `feature_nn_10`.
 
         Args:
             neighbours: what `neighbours` gave.
         """
         task = self._zeroshot or self._retrieval
         assert task is not None
-        judged, found = self.manifest.take(task.rows), dict[str, float]()
+        judged, found = self.manifest.take(task.rows), dict[str, Judgement]()
         for kind, look in looks().items() if neighbours else ():
             features, readable = look(judged)
             places, _ = neighbours[kind].nearest(features)
             for k in VOTERS:
-                if self._zeroshot is not None:
-                    measured = self._zeroshot.floor(neighbours[kind].scores(places[:, :k], self._zeroshot.synonyms), readable)
-                else:
-                    measured = _retrieval_floor(self._retrieval.only(readable), neighbours[kind], places[:, :k])  # pyright: ignore[reportOptionalMemberAccess]
-                found[f"{kind}_nn_{k}"] = measured[self.name]
+                found[f"{kind}_nn_{k}"] = self._copied(neighbours[kind], places[:, :k], readable)
         return found
 
+    def _copied(self, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> Judgement:
+        task = (self._zeroshot or self._retrieval).only(readable)  # pyright: ignore[reportOptionalMemberAccess]
+        votes = neighbours.scores(places, task.synonyms if isinstance(task, ZeroshotTask) else [[text] for text in task.texts])
+        matrix = torch.cat(
+            [votes(rows) for rows in torch.arange(len(places)).split(1024)]
+        )  # (images, names or texts), made once for ranks and metrics
 
-def _retrieval_floor(task: RetrievalTask, neighbours: Neighbours, places: Tensor) -> dict[str, float]:
-    scores = neighbours.scores(places, [[text] for text in task.texts])
-    matrix = torch.cat([scores(rows) for rows in torch.arange(len(places)).split(1024)])  # (images, texts)
-    return task.metrics_of_scores(lambda rows: matrix[rows], lambda rows: matrix.T[rows])
+        def by_image(rows: Tensor) -> Tensor:
+            return matrix[rows]
+
+        def by_text(rows: Tensor) -> Tensor:
+            return matrix.T[rows]
+
+        if isinstance(task, ZeroshotTask):
+            return self._naming(task, by_image, task.floor(by_image))
+        return self._finding(task, by_image, by_text, task.metrics_of_scores(by_image, by_text))
 
 
 def _class_weights(labels: Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from frugalclip.report.compare_tables import (
     cost_table,
     curve_table,
     figures_table,
+    floor_table,
     primary_name,
     rotation_table,
     saved_table,
@@ -88,7 +89,12 @@ def _cell(value: Any) -> Any:
 
 def _verdicts(result: Mapping[str, Any]) -> Section:
     notes = "".join(f'<li dir="auto">{escape(note)}</li>' for note in result["notes"])
-    body = _table(verdict_table(result), stacked=True) + (f'<ul class="advice apart">{notes}</ul>' if notes else "")
+    floors = floor_table(result)
+    body = (
+        _table(verdict_table(result), stacked=True)
+        + (f'<ul class="advice apart">{notes}</ul>' if notes else "")
+        + (f'<div class="apart">{_table(floors)}</div>' if floors else "")
+    )
     return Section(
         "verdicts", "Verdicts", body, "Arms that lose keep their row. A floor needs no training; an arm below it has learned nothing that counts."
     )

@@ -133,6 +133,20 @@ def rotation_table(result: Mapping[str, Any]) -> Figures | None:
     return Figures(f"{primary_name(result)}, by what was left out", ["Arm", *rotations], rows)
 
 
+def floor_table(result: Mapping[str, Any]) -> Figures | None:
+    """Every arm against copying from the nearest training pictures, where there was something to copy."""
+    tests = {(test["arm"], test["floor"]): test for test in result.get("floor_tests", ())}  # comparisons of earlier versions have none
+    floors = list(dict.fromkeys(floor for _, floor in tests))
+    if not floors:
+        return None
+    rows = []
+    for arm in arm_names(result):
+        found = [tests[arm, floor] for floor in floors]
+        rows.append([arm, *(two(points(test["value"]), f"{point_span(test['interval'])} {test['verdict']}".strip()) for test in found)])
+    foot = "Copying from the nearest training pictures, sample by sample; a verdict needs Holm's p over the arms below 0.05."
+    return Figures(f"{primary_name(result)}: points above each floor", ["Arm", *map(words, floors)], rows, foot)
+
+
 def curve_table(result: Mapping[str, Any]) -> Figures | None:
     """The watched figure at equal samples and at equal seconds, read from the same runs."""
     curves = result["curves"]
@@ -245,8 +259,8 @@ def print_comparison(result: Mapping[str, Any], console: Console | None = None) 
     console = console or Console()
     console = console if console.is_terminal else Console(width=max(console.width, 132), file=console.file)  # a file has room for a row
     console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
-    tables = (verdict_table(result), figures_table(result), rotation_table(result), curve_table(result), saved_table(result), cost_table(result))
-    for one in tables:
+    first = (verdict_table(result), floor_table(result), figures_table(result), rotation_table(result))
+    for one in (*first, curve_table(result), saved_table(result), cost_table(result)):
         if one is not None:
             console.print(_rich(one))
             if one.foot:

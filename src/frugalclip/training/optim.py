@@ -4,6 +4,7 @@ Sources: warm-up and cosine as in SLIP `utils.py: cosine_scheduler` (arXiv 2112.
 open_clip: never on parameters with one axis or none (gains, biases, scales), nor on class tokens and position tables.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -56,9 +57,24 @@ class ScheduleConfig(Settings):
     warmup: float = Field(0.1, ge=0, description="below 1: share of the run; from 1: steps; CLIP: 2000")
     start: float = Field(0.0, ge=0, description="first learning rate as a share of the peak")
     final: float = Field(0.0, ge=0, description="last learning rate as a share of the peak")
+    restarts: tuple[float, ...] = Field(
+        (), description="shares of the run, in order, at which warm-up and decay begin anew, as for the second of two stages (SGDR, arXiv 1608.03983)"
+    )
+
+    @field_validator("restarts")
+    @classmethod
+    def _are_in_order(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)) or any(not 0 < share < 1 for share in value):
+            raise ValueError(f"{list(value)} are not shares between 0 and 1, each above the one before, such as [0.5]")
+        return value
+
+    def stages(self, steps: int) -> list[tuple[int, int]]:
+        """First step of each stage, and the first after it."""
+        edges = [0, *(round(share * steps) for share in self.restarts), steps]
+        return list(itertools.pairwise(edges))
 
     def warmup_steps(self, steps: int) -> int:
-        """Steps of warm-up in a run of so many steps."""
+        """Steps of warm-up in a stage of so many steps."""
         return min(steps, round(self.warmup * steps) if self.warmup < 1 else round(self.warmup))
 
 
@@ -88,13 +104,17 @@ def learning_rates(config: ScheduleConfig, *, peak: float, steps: int, end: int 
         config: the `schedule` section.
         peak: full rate.
         steps: of the run.
-        end: steps after which the rate is 0, where some parameters stop early (ProtoCLIP, `training/scheduler.py: protoclip_cosine_lr`, whose rates
-            these are for a cosine that starts and ends at 0); the warm-up stays that of the whole run.
+        end: steps of the run after which the rate is 0, where some parameters stop early (ProtoCLIP, `training/scheduler.py: protoclip_cosine_lr`,
+            whose rates these are for a cosine that starts and ends at 0); the warm-up stays that of the whole run.
 
     Returns:
         (steps,) float64.
     """
     end = steps if end is None else min(end, steps)
+    if config.restarts:
+        whole = config.model_copy(update={"restarts": ()})
+        stages = config.stages(steps)
+        return np.concatenate([learning_rates(whole, peak=peak, steps=last - first, end=max(end - first, 0)) for first, last in stages])
     warmup = min(config.warmup_steps(steps), end)
     start, final = config.start * peak, config.final * peak
     if config.kind == "cosine":

@@ -272,12 +272,15 @@ def _floors(parts: Sequence[Division], everything: Manifest, protocol: ProtocolC
             key = (
                 f"{part.train.fingerprint()} {part.judged[name].fingerprint()} {config.model_dump_json(exclude={'where', 'primary', 'description'})}"
             )
-            if key not in known:
+            is_tested = name == protocol.primary
+            if key not in known or (is_tested and "outcomes" not in known[key]):
                 figure = Figure(config, part.judged[name], everything if config.pool == "all" else None)
                 kind = (config.task, config.label_field)
                 copied[kind] = copied[kind] if kind in copied else figure.neighbours(part.train)
                 floors = figure.floors(copied[kind])
-                known[key] = {"chance": round(figure.chance(), 6), "floors": {k: round(v, 6) for k, v in floors.items()}}
+                known[key] = {"chance": round(figure.chance(), 6), "floors": {k: round(one.value, 6) for k, one in floors.items()}}
+                if is_tested:
+                    known[key]["outcomes"] = {k: one.outcome() for k, one in floors.items()}
             found.setdefault(name, {})[part.rotation or ""] = known[key]
     write_json(path, known)
     return found
@@ -299,7 +302,11 @@ def _result(
     records = {one: record for one in planned if (record := one.record()) is not None}
     trials: list[Trial] = [one.trial(record) for one, record in records.items()]
     used = available_clock(trials, clock)
-    summary = summarise(trials, plan, clock=used)
+    outcomes: dict[str, dict[str, Any]] = {}
+    for rotation, entry in floors[plan.primary].items():
+        for floor, outcome in entry["outcomes"].items():
+            outcomes.setdefault(floor, {})[rotation] = outcome
+    summary = summarise(trials, plan, clock=used, floors=outcomes)
     for name, figure in summary["figures"].items():
         config = protocol.figures[name]
         mean = {key: _mean([entry["floors"].get(key) for entry in floors[name].values()]) for key in next(iter(floors[name].values()))["floors"]}
