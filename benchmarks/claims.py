@@ -119,7 +119,7 @@ def scenes_methods(found: dict[str, Any]) -> Iterator[Row]:
         ("half-random", "whole"): ("two views of half at random above one whole", "38.0 against 37.6"),
         ("half-attentive", "whole"): ("two views of half by attention above one whole", "41.3 against 37.6"),
         ("half-attentive", "half-random"): ("half by attention above half at random", "41.3 against 38.0 (no self-supervision)"),
-        ("two-stage", "second-half"): ("each encoder by itself first: what that adds to the CLIP that follows", "–"),
+        ("two-stage", "clip-one"): ("each encoder by itself first, against CLIP alone", "–"),
         ("two-stage", "at-once"): ("each encoder by itself first, against the same terms all along", "–"),
         ("slip-protoclip", "clip-one"): ("SLIP and prototypes above CLIP", "nobody's"),
         ("siglip-declip", "clip-one"): ("SigLIP with DeCLIP's terms above CLIP", "nobody's"),

@@ -1,7 +1,8 @@
 """What `borrowed` is worth with few pairs: 250 to 2,000 of the emoji pack, beside every floor on the same pairs and open_clip trained on all of them.
 
 Every style left out in turn; whole concept families are drawn, other ones with each seed. Floors copy from the pairs that the model is fitted to: by
-pixels, by shape and colour, and by the frozen trunk's features with the captions' sentence vectors averaged over ten neighbours. Needs `make frozen`
+pixels, by shape and colour, by the frozen trunk's features with the captions' sentence vectors averaged over ten neighbours, and by perceptrons on
+the same frozen trunks, trained by contrast (arm borrowed_heads, 313 steps). Needs `make frozen`
 and results/emoji.json. Writes results/few_pairs.json. Run: FRUGALCLIP_PACKS=... python benchmarks/few_pairs.py [--seeds 6]
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from _common import options
+from _common import HERE, options
 from torch import Tensor
 
 from frugalclip.core.records import environment, read_json, write_json
@@ -25,7 +26,8 @@ from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")
 PAIRS = (250, 500, 1_000, 2_000)
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = HERE.parent / "results"
+STEPS = ["batch=128", "epochs=null", "samples=40000"]  # of the perceptrons; 40 epochs of 250 pairs would be a handful of steps
 
 
 def sentences(model: Model, texts: list[str]) -> Tensor:
@@ -59,9 +61,12 @@ def one(everything: Manifest, style: str, pairs: int, *, seed: int) -> dict[str,
         words = [f"data={folder}/pairs.parquet", "data.validation=none", f"seed={seed}"]
         model = train("borrowed", words, out=Path(folder) / "run").model
         result: dict[str, Any] = evaluate_zeroshot(model, judged, label_field="name", training=rows, draws=0)
+        heads = train(str(HERE / "arms" / "borrowed_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads").model
+        trained: dict[str, Any] = evaluate_zeroshot(heads, judged, label_field="name", draws=0)
     names = [str(name) for name in judged.field("name")]
     floors = {f"floor: {name}": value["top1"] for name, value in result["floors"].items() if isinstance(value, dict)}
-    return {"pairs": len(rows), "borrowed": result["metrics"]["top1"], **floors, "floor: frozen features": copied(model, rows, judged, names)}
+    floors |= {"floor: frozen features": copied(model, rows, judged, names), "floor: trained heads": trained["metrics"]["top1"]}
+    return {"pairs": len(rows), "borrowed": result["metrics"]["top1"], **floors}
 
 
 def main() -> None:

@@ -170,7 +170,6 @@ SIGNALS = {
     "defilip": "DeCLIP and word to patch (DeFILIP)",
     "at-once": "SimSiam, masked words and CLIP all along",
     "two-stage": "SimSiam and masked words first, then CLIP",
-    "second-half": "CLIP, in the second half of the run alone",
     "slip-protoclip": "SLIP and prototypes",
     "siglip-declip": "SigLIP with SimSiam, masked words, neighbours",
     "whole": "A-CLIP's view: CLIP, one whole view",
