@@ -34,6 +34,14 @@ def test_collapse_and_false_negatives_are_said():
     assert len(found) == 2 and "collapse" in found[0] and "40% of the pairs" in found[1]
 
 
+def test_a_spread_near_zero_is_a_collapse_once_the_run_has_begun():
+    advisor = Advisor(steps=10, scale_min=1, scale_max=100)
+    assert advisor.look({"step": 1, "scale": 5.0, "simsiam/spread": 0.02}) == []
+    (said,) = advisor.look({"step": 5, "scale": 5.0, "simsiam/spread": 0.02})
+    assert "What simsiam compares" in said and "collapse" in said
+    assert Advisor(steps=10, scale_min=1, scale_max=100).look({"step": 5, "scale": 5.0, "simsiam/spread": 0.9}) == []
+
+
 def test_monitors_of_known_features():
     def views(images: torch.Tensor, texts: torch.Tensor) -> Views:
         return Views({"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, torch.tensor(1.0))
