@@ -95,8 +95,8 @@ class Advisor:
             if key.endswith("/spread") and value < 0.1 and share > 0.1:  # 1 for directions at random
                 yield (
                     key,
-                    f"What {key.removesuffix('/spread')} compares points the same way for all pictures (spread {value:.2f}, 1 at random): a collapse. "
-                    "Lower optimizer.lr, or the weight of that objective.",
+                    f"What {key.removesuffix('/spread')} compares points the same way for all pictures (spread {value:.2f}, 1 at random): a "
+                    "collapse. Lower optimizer.lr, or the weight of that objective.",
                 )
             if key.endswith("/same_share") and value > 0.2:
                 yield (
