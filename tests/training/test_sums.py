@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
-from frugalclip.core.types import Batch
+from frugalclip.core.types import Batch, Encoded
 from frugalclip.data.sources import open_data
 from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import load_recipe
@@ -43,6 +45,29 @@ def walk(step: Step, *, rows: slice = slice(None), micro_batch: int | None = Non
         step.after_step(result.views)
         found |= {f"{turn}/{name}": p.grad.cpu().clone() for name, p in step.named_parameters() if p.grad is not None}
     return found | {f"buffer/{name}": tensor.cpu().clone() for name, tensor in step.named_buffers() if "bias_acts" not in name}
+
+
+def test_an_episode_holds_its_projections_and_one_batch_at_a_time():
+    step, most = full_step(SUMS["protoclip"]), 0
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    encode = step.network.image.forward
+
+    def watched(pixels: Tensor, **wishes: Any) -> Encoded:
+        nonlocal most
+        encoded = encode(pixels, **wishes)
+        alive.update((pixels, encoded.embedding, encoded.pooled))
+        most = max(most, len(alive))
+        return encoded
+
+    def episode() -> Iterator[Batch]:
+        for turn in range(4):
+            batch = whole_batch(4, turn=turn)
+            batch.fields["id"] = torch.arange(4) + 4 * turn
+            yield batch
+
+    step.network.image.forward = watched
+    step.begin_episode(episode)
+    assert 3 <= most <= 6  # of twelve: what the tower read and said of this batch and, at most, of the one before
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], *, rtol: float, atol: float) -> None:
