@@ -18,6 +18,7 @@ from frugalclip.data.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.readers.parts import HUGGING_FACE, Conversion, Parts, scale_settings, understood
 from frugalclip.readers.preprocessing import read_preprocess
 from frugalclip.readers.tokens import published_tokenizer
+from frugalclip.readers.vision import PREFIX
 from frugalclip.readers.weights import read_shards, read_weights
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
@@ -55,7 +56,10 @@ def read_huggingface(source: str) -> Parts:
     config = _config(folder)
     kind = str(config.get("model_type"))
     if kind not in DEFAULTS:
-        raise ModelError(f"{folder}/config.json is a model of type '{kind}', expected clip or siglip; other types have no counterpart here.")
+        expected = (
+            f"expected clip or siglip, or an image encoder ({', '.join(PREFIX)}); encoders of texts are for 'frugalclip embed' and model.text.from"
+        )
+        raise ModelError(f"{folder}/config.json is a model of type '{kind}', {expected}.")
     where = f"{folder} read as {kind}"
     tensors = _weights(folder)
     with understood(where):
