@@ -14,7 +14,7 @@ from _common import options, record
 
 from frugalclip.data.sources import open_data
 from frugalclip.embedding import Embedded, TextRows, embed_manifest
-from frugalclip.models.trunks import LoneTrunk
+from frugalclip.models import LoneTrunk, load
 
 PICTURES, VIEWS = 5733, 2  # of the emoji pack
 
@@ -41,7 +41,7 @@ def main() -> None:
             done[kind] = embed_manifest(encoder, texts, Path(folder) / kind, what="texts", dtype=kind)
         manifest = open_data("sample")
         some = manifest.take(np.linspace(0, len(manifest) - 1, chosen.pictures).astype(np.int64))
-        seen = embed_manifest(LoneTrunk("package:efficientnet-lite0"), some, Path(folder) / "pictures", what="images", batch=32)
+        seen = embed_manifest(load("package:efficientnet-lite0"), some, Path(folder) / "pictures", what="images", batch=32)
         errors = {kind: one.store.head.summary["text"].error.max for kind, one in done.items()}
     seconds = done["float16"].seconds * 5000 / chosen.captions
     minutes = seen.seconds / chosen.pictures * PICTURES * VIEWS / 60

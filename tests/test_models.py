@@ -13,7 +13,10 @@ from frugalclip.data.tokens import train_tokenizer
 from frugalclip.data.views import Preprocess
 from frugalclip.language_model import Lexicon
 from frugalclip.models import Model, load
+from frugalclip.readers.trunks import image_trunk
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+
+from .readers.tiny_trunks import bert_source, timm_source, vision_source
 
 
 @pytest.fixture
@@ -90,6 +93,31 @@ def test_what_is_not_a_model_says_what_was_expected(model: Model, tmp_path: Path
         load(tmp_path / "m")
     with pytest.raises(ModelError, match="expected \\(batch, 3, height, width\\)"):
         model.encode_image(torch.zeros(4, 4))
+
+
+def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
+    for source in (timm_source(tmp_path), vision_source(tmp_path / "dino")):
+        trunk, model = image_trunk(source, {}), load(source)
+        image = picture("teal", (50, 40))
+        said = trunk(trunk.preprocess(image)).pooled
+        torch.testing.assert_close(model.encode_image(image, normalize=False), said)
+        torch.testing.assert_close(model.encode_image([image]), torch.nn.functional.normalize(said, dim=1))
+        assert (model.reads, model.dim, model.preprocess) == ("images", trunk.width, trunk.preprocess)
+        with pytest.raises(ModelError, match="this model reads pictures and no texts; give one with two towers, or train a text tower beside it"):
+            model.encode_text("teal")
+        model.save(tmp_path / "saved")
+        again = load(tmp_path / "saved")
+        assert again.reads == "images" and again.fingerprint == model.fingerprint == load(source).fingerprint
+        assert torch.equal(again.encode_image(image), model.encode_image(image))
+
+
+def test_encoders_of_texts_alone_are_no_models_and_say_where_they_belong(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"of type 'bert', expected clip or siglip, or an image encoder .*'frugalclip embed' and model\.text\.from"):
+        load(bert_source(tmp_path / "bert"))
+    with pytest.raises(ModelError, match="'package:minilm' is no image trunk; expected timm:NAME@FILE, hf:DIR, package:efficientnet-lite0"):
+        load("package:minilm")
+    with pytest.raises(ModelError, match=r"names no file; write timm:NAME@FILE"):
+        load("timm:resnet50")
 
 
 def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):

@@ -75,7 +75,7 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, open_clip:ARCH@FILE or hf:DIR.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR or timm:NAME@FILE.")]
 DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
 DataPaths = Annotated[list[str], typer.Argument(metavar="PATH", help="Data sets; data.columns.image=NAME and the like name columns, as for train.")]
 Where = Annotated[

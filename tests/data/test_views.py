@@ -257,6 +257,24 @@ def test_preprocess_is_resize_of_the_shorter_side_and_centre_crop(shape):
     assert np.abs(ours - expected).max() <= 1.01 / 255
 
 
+@pytest.mark.parametrize("shape", [(90, 60), (61, 200), (28, 28), (300, 299), (7, 5)])
+@pytest.mark.parametrize("resize", ["shorter", "squash"])
+def test_a_crop_leaves_the_edge_of_the_resized_picture_out(shape, resize):
+    image = as_pil(photos(1, side=64)[0]).resize(shape)
+    width, height = shape
+    sides = (28, 28) if resize == "squash" else (28 * width // min(shape), 28 * height // min(shape))
+    left, top = (round((side - 24) / 2) for side in sides)
+    resized = image.resize(sides, Image.Resampling.BICUBIC).crop((left, top, left + 24, top + 24))
+    ours = Preprocess(size=24, resize=resize, crop=24 / 28, **IDENTITY)(image)[0].permute(1, 2, 0).numpy()
+    inner = slice(2, -2)  # what is cut off is not read here, so that its edge is another
+    assert np.abs(ours - np.asarray(resized) / 255)[inner, inner].max() <= 1.01 / 255
+
+
+def test_a_preprocessing_that_cuts_nothing_off_is_written_as_before_there_was_a_crop():
+    assert "crop" not in Preprocess(size=16).model_dump(mode="json")
+    assert Preprocess.model_validate(Preprocess(size=16, crop=0.875).model_dump(mode="json")).crop == 0.875
+
+
 def test_preprocess_takes_any_mode_and_shape_and_comes_back_from_json():
     preprocess = Preprocess(size=16)
     assert Preprocess.model_validate(json.loads(json.dumps(preprocess.model_dump(mode="json")))) == preprocess

@@ -108,7 +108,7 @@ def test_the_spread_is_the_mean_deviation_of_coordinates():
 class Sorted:
     """A model for which pictures of one class are one vector."""
 
-    fingerprint, preprocess = "f" * 16, Preprocess(size=8)
+    fingerprint, preprocess, reads = "f" * 16, Preprocess(size=8), "both"
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         return torch.eye(4)[[len(text) % 4 for text in texts]]

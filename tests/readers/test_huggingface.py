@@ -183,7 +183,15 @@ def changed(file: Path, **change: Any) -> None:
         ("config.json", {"text_config": {"vocab_size": 100}}, r"the model's embedding has 100 rows"),
         ("preprocessor_config.json", {"resample": 1}, "Pillow's filter 1"),
         ("preprocessor_config.json", {"do_normalize": False}, "not normalised"),
-        ("preprocessor_config.json", {"size": {"shortest_edge": 36}}, "sides of 32, 36"),
+        ("preprocessor_config.json", {"rescale_factor": 1 / 127.5}, "not normalised"),
+        (
+            "preprocessor_config.json",
+            {"size": {"shortest_edge": 28}},
+            "asks for size {'shortest_edge': 28} and crop_size {'height': 32, 'width': 32}",
+        ),
+        ("preprocessor_config.json", {"crop_size": 24}, "prepares pictures of 24 by 24 pixels, and its model reads 32 by 32"),
+        ("preprocessor_config.json", {"do_center_crop": False}, "asks for size {'shortest_edge': 32} without cutting; only squares"),
+        ("preprocessor_config.json", {"size": "large"}, "cannot be understood .ValueError"),
     ],
 )
 def test_what_cannot_be_read_is_named(file: str, change: dict[str, Any], sentence: str, tmp_path: Path):

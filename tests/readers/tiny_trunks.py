@@ -1,15 +1,26 @@
-"""Random trunks in a second: a backbone of timm, and an encoder of transformers with a tokenizer of its own."""
+"""Random trunks in a second: a backbone of timm, an image encoder of transformers, and a text encoder with a tokenizer of its own."""
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
+import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel
 
 WORDS = ["red", "green", "blue", "grey", "white", "black", "beside", "a", "the", "square", "above", "below"]
-TIMM_WIDTH, BERT_WIDTH = 96, 24
+TIMM_WIDTH, BERT_WIDTH, VISION_WIDTH = 96, 24, 48
+VISION = {  # type of model: its class in transformers
+    "vit": "ViTModel",
+    "deit": "DeiTModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+    "clip_vision_model": "CLIPVisionModel",
+    "siglip_vision_model": "SiglipVisionModel",
+}
 
 
 def timm_source(folder: Path, *, name: str = "test_resnet", seed: int = 0, dtype: torch.dtype = torch.float32) -> str:
@@ -38,4 +49,25 @@ def bert_source(folder: Path, *, seed: int = 0, places: int = 20, dropout: float
         config = BertConfig(vocab_size=len(special) + len(WORDS), max_position_embeddings=places, initializer_range=0.3, **sizes, **dropouts)
         model = BertModel(config)
     model.eval().save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def vision_model(kind: str, *, name: str | None = None, seed: int = 0, **settings: Any) -> Any:
+    """A random image encoder of transformers for pictures of 32 x 32 in patches of 8; `name` asks for another class of the same type."""
+    sizes = {"hidden_size": VISION_WIDTH, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 2}
+    own = getattr(transformers, name or VISION[kind])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = own(own.config_class(**sizes | {"image_size": 32, "patch_size": 8} | settings))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+def vision_source(folder: Path, *, kind: str = "dinov2", processor: Any = None, **options: Any) -> str:
+    """`hf:DIR` with such an encoder and a processor, by default one that squashes pictures to 32 x 32 and has one half for mean and deviation."""
+    vision_model(kind, **options).save_pretrained(folder)
+    squashed = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})
+    (processor or squashed).save_pretrained(folder)
     return f"hf:{folder}"

@@ -17,6 +17,8 @@ from frugalclip.training.recipe import load_recipe
 from frugalclip.training.trainer import Trainer
 from frugalclip.verbs.train import train
 
+from ..readers.tiny_trunks import vision_source
+
 
 @pytest.fixture
 def first(recipe_file: Callable[..., str], tmp_path: Path) -> Path:
@@ -58,3 +60,11 @@ def test_it_resumes_bit_for_bit_when_the_model_is_gone(recipe_file, first, tmp_p
         train(recipe_file(), [*settings, "batch=8"], out=tmp_path / "cut", resume=True)
     with pytest.raises(ModelError, match=r"init_from: there is no model at .*first"):
         train(recipe_file(), settings, out=tmp_path / "new")
+
+
+def test_an_encoder_of_pictures_alone_is_borrowed_and_not_started_from(recipe_file, tmp_path):
+    source = vision_source(tmp_path / "dino")
+    with pytest.raises(ModelError, match=r"init_from: hf:.* is an encoder of pictures alone; set model\.image\.kind=borrowed model\.image\.from=hf:"):
+        train(recipe_file(), [f"init_from={source}"], out=tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"model\.text\.kind none is for models that read no texts, and a recipe trains two towers"):
+        load_recipe(recipe_file(model={"text": {"kind": "none"}}))

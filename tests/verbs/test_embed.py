@@ -14,7 +14,7 @@ from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.embed import embed, show
 
-from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source
+from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source, vision_source
 
 
 @pytest.fixture
@@ -99,5 +99,10 @@ def test_an_encoder_of_one_modality_gives_vectors_that_can_teach(folder, tmp_pat
     for kind, source, width in (("text", bert_source(tmp_path / "bert"), BERT_WIDTH), ("image", timm_source(tmp_path), TIMM_WIDTH)):
         store = embed(source, folder, out=tmp_path / kind).store
         assert {name: summary.shape for name, summary in store.head.summary.items()} == {kind: (width,)}
+    with pytest.raises(DataError, match=r"reads images, and --what is texts; leave --what out"):
+        embed(vision_source(tmp_path / "dino"), folder, out=tmp_path / "store", what="texts")
+    store = embed(vision_source(tmp_path / "dino"), folder, out=tmp_path / "store", dtype="float32").store
+    expected = load(f"hf:{tmp_path}/dino").encode_image([Image.open(folder / f"{i}.png") for i in range(5)]).numpy()
+    np.testing.assert_allclose(store.vectors("image", [store.row_of(id) for id in sorted(store.ids)]), expected, atol=1e-5)
     again = embed(bert_source(tmp_path / "bert"), folder, out=tmp_path / "text")
     assert (again.computed, again.reused) == (0, 1)

@@ -10,10 +10,12 @@ from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.sources import open_data
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.data.views import Preprocess
-from frugalclip.models import Model
+from frugalclip.models import Model, load
 from frugalclip.report.run import write_run_report
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.evaluate import TASKS, evaluate, metric_name, show
+
+from ..readers.tiny_trunks import timm_source, vision_source
 
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
 CONTRACT = {"task", "metrics", "interval", "chance", "floors", "samples", "split_hash", "prompts", "preprocess"}
@@ -54,6 +56,39 @@ def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
     printed = capsys.readouterr().out
     for name, value in result["metrics"].items():
         assert re.search(rf"{re.escape(metric_name(name))}\W+{value:.1f}\W", printed), f"{name} is not shown"
+
+
+def trunk_of_pictures(kind, place) -> str:
+    return timm_source(place) if kind == "timm" else vision_source(place / "hf")
+
+
+@pytest.mark.parametrize("kind", ["timm", "hf"])
+@pytest.mark.parametrize("task", [name for name, one in TASKS.items() if not one.needs_texts and name != "suite"])
+def test_an_encoder_of_pictures_alone_takes_the_tasks_without_texts(task, kind, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
+    source = trunk_of_pictures(kind, tmp_path)
+    result = evaluate(source, data=folder, task=task, where="split=test", label_field="label")
+    assert (result["samples"], result["model"], result["model_path"]) == (4, load(source).fingerprint, source)
+    assert result["preprocess"]["size"] == (160 if kind == "timm" else 32)
+    if task == "grouping":
+        assert result["geometry"] is None  # there are no captions to be far from
+    if task == "knn":
+        assert result["metrics"]["top1"] == 100  # squares of one colour are one picture
+    show(result)
+    assert result["model"] in capsys.readouterr().out
+
+
+def test_tasks_with_texts_say_which_others_an_encoder_of_pictures_takes(folder, tmp_path):
+    source = trunk_of_pictures("hf", tmp_path)
+    for task in ("zeroshot", "retrieval"):
+        with pytest.raises(
+            DataError, match=rf"hf reads pictures and no texts, which --task {task} needs; .* \(probe, knn, fewshot, grouping, suite\)"
+        ):
+            evaluate(source, data=folder, task=task)
+    with pytest.raises(DataError, match="the model reads pictures and no texts"):
+        evaluate(load(source), data=folder)
+    found = evaluate(make_model(folder), data=folder, where="split=test", floors_model=source)
+    assert found["floors"]["feature_nn_1"]["top1"] == 100
 
 
 def test_floors_stand_in_the_same_row(folder, capsys):

@@ -15,6 +15,8 @@ from frugalclip.core.errors import ModelError
 from frugalclip.models import load
 from frugalclip.verbs.import_model import RECORD, import_model, show
 
+from ..readers.tiny_trunks import vision_source
+
 VISION = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 SIGMOID: dict[str, Any] = {"embed_dim": 24, "init_logit_bias": -10, "vision_cfg": VISION, "text_cfg": TEXT}
@@ -92,6 +94,13 @@ def test_the_command_line_imports_and_other_verbs_read_it(source: str, tmp_path:
     assert main(["import", "runs/demo", "--out", str(tmp_path / "other")]) == 2
     assert "is no model of another library; expected open_clip:ARCH@FILE or hf:DIR" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_an_encoder_of_one_modality_is_no_run_and_says_which_verbs_take_it(tmp_path: Path):
+    for one in (vision_source(tmp_path / "dino"), "timm:resnet50@weights.safetensors", "package:minilm"):
+        with pytest.raises(ModelError, match=r"of texts alone, and a run directory holds both; 'frugalclip embed' .* a recipe borrows it"):
+            import_model(one, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_holds_something_else_is_refused(source: str, tmp_path: Path):

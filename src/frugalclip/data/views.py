@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 from torch import Tensor
 
 from frugalclip.core.config import Settings
@@ -378,14 +378,21 @@ def gaussian_blur(picture: Tensor, sigma: Tensor) -> Tensor:
 class Preprocess(Settings):
     """Pictures as evaluation and inference see them; stored with every checkpoint and every number.
 
-    Source: CLIP's convention: bicubic with antialias so that the shorter side is `size`, then the centre square.
+    Source: CLIP's convention: bicubic with antialias so that the shorter side is `size`, then the centre square. `crop` is that of ImageNet's
+    convention, 224 of 256, which DINOv2 and others keep.
     """
 
     size: int = Field(ge=1, description="pixels on a side")
     resize: Literal["shorter", "squash"] = Field("shorter", description="shorter: keep the shape and cut the centre square; squash: keep all")
+    crop: float = Field(1.0, gt=0, le=1, description="share of the resized side that is kept around the centre; DINOv2: 224 of 256")
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: Triple = CLIP_MEAN
     std: Triple = CLIP_STD
+
+    @model_serializer(mode="wrap")
+    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a crop that keeps all: models from before there was one keep their fingerprints."""
+        return {name: value for name, value in write(self).items() if name != "crop" or value != 1}
 
     def __call__(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
         """One picture or several.
@@ -408,7 +415,7 @@ class Preprocess(Settings):
             raise DataError(f"expected a PIL image, found {type(image).__name__}; open files with PIL.Image.open.")
         image = upright_rgb(image)
         filter_name = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
-        box = (0, 0, *image.size) if self.resize == "squash" else centre_box(image.size, self.size)
+        box = centre_box(image.size, self.size, crop=self.crop, is_squashed=self.resize == "squash")
         return image.resize((self.size, self.size), filter_name, box=box)
 
     def normalised(self, pixels: Tensor) -> Tensor:
@@ -417,23 +424,25 @@ class Preprocess(Settings):
         return (pixels.float() / 255 - mean) / std
 
 
-def centre_box(shape: tuple[int, int], size: int) -> tuple[float, float, float, float]:
-    """The part of a picture that resizing its shorter side to `size` and cutting the centre square would keep.
+def centre_box(shape: tuple[int, int], size: int, *, crop: float = 1.0, is_squashed: bool = False) -> tuple[float, float, float, float]:
+    """The part of a picture that resizing it and cutting out its centre would keep.
 
     Only that part is resampled, so a picture of 1 x 60,000 pixels costs no more than a square one.
 
     Args:
         shape: width and height.
         size: pixels on a side of the result.
+        crop: `size` as a share of the pixels that the shorter side is resized to.
+        is_squashed: both sides are resized to what the shorter one would be.
 
     Returns:
         left, top, right, bottom in the picture's own pixels.
     """
     width, height = shape
-    shorter = min(width, height)
+    shorter, target = min(width, height), round(size / crop)
     box = []
     for side in (width, height):
-        resized = size * side // shorter  # torchvision rounds the longer side down and the offset to the nearest
+        resized = target if is_squashed else target * side // shorter  # torchvision rounds the longer side down and the offset to the nearest
         offset = round((resized - size) / 2)
         box.append((offset * side / resized, (offset + size) * side / resized))
     (left, right), (top, bottom) = box

@@ -187,7 +187,7 @@ def evaluate_grouping(
 
     Returns:
         The result described in `docs/formats.md`: `ami` and `ari` in percent, and under `geometry` the gap between the modalities, mean cosines
-        within each, and their spread. The interval is a jackknife over groups of samples.
+        within each, and their spread, where the model reads both. The interval is a jackknife over groups of samples.
 
     Raises:
         DataError: when no row has a class, or all have the same.
@@ -208,7 +208,7 @@ def evaluate_grouping(
         "chance": {"ami": 0.0, "ari": 0.0},
         "samples": len(kept),
         "prompts": None,
-        "geometry": _geometry(model, manifest.take(rows[kept]), features, language) if layer == "embedding" else None,
+        "geometry": _geometry(model, manifest.take(rows[kept]), features, language) if layer == "embedding" and model.reads == "both" else None,
         "clusters": {"number": len(classes), "label_field": label_field, "steps": STEPS, "restarts": RESTARTS, "features": layer},
         "left_out": {"without a class": len(manifest) - len(rows), **faults},
         "interval_by": "jackknife",

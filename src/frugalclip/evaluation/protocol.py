@@ -28,6 +28,9 @@ class Encoder(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    @property
+    def reads(self) -> Literal["both", "images"]: ...
+
     preprocess: Any
 
     def encode_text(self, texts: list[str], /) -> Tensor:

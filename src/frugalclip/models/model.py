@@ -27,12 +27,14 @@ from frugalclip.functional import unit
 from frugalclip.language_model import Lexicon
 from frugalclip.models.pictures import prepared_images
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.no_texts import NoTexts
 
 FORMAT = 1
 LEXICON = "lexicon.json"
 _TEXTS_AT_A_TIME = 256  # of a frozen trunk
 Layer = Literal["embedding", "pooled"]
-SCHEMES = ("open_clip", "hf")  # before a colon: models of other libraries, read by `frugalclip.readers`
+SCHEMES = ("open_clip", "hf")  # before a colon: models of other libraries with two towers, read by `frugalclip.readers`
+TRUNKS = ("timm", "package")  # likewise, encoders of one modality; `hf` has both
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor
 
 
@@ -46,7 +48,7 @@ class ManifestFeatures:
 
 
 class Model:
-    """A dual encoder with its tokenizer and preprocessing."""
+    """A dual encoder with its tokenizer and preprocessing; of an encoder of pictures alone the text tower is `NoTexts`."""
 
     def __init__(
         self,
@@ -72,6 +74,11 @@ class Model:
     def dim(self) -> int:
         """Width of the joint embedding."""
         return self.network.config.dim
+
+    @property
+    def reads(self) -> Literal["both", "images"]:
+        """What it encodes: pictures and texts, or pictures alone."""
+        return "images" if isinstance(self.network.text, NoTexts) else "both"
 
     @property
     def description(self) -> dict[str, Any]:
@@ -312,11 +319,12 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """Load a model.
 
     Args:
-        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`.
+        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`; or an encoder of pictures alone:
+            `timm:NAME@FILE`, `hf:DIR` with an image encoder, `package:efficientnet-lite0`.
         device: where it computes.
 
     Returns:
-        The model, ready to encode.
+        The model, ready to encode; one of pictures alone gives what its trunk says, and refuses texts.
 
     Raises:
         ModelError: saying what was found and what was expected.
@@ -325,9 +333,9 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     path = Path(source)
     if not path.exists():
         scheme, colon, _ = str(source).partition(":")
-        if scheme in SCHEMES:
+        if scheme in (*SCHEMES, *TRUNKS):
             return _foreign(str(source), scheme, device=device)
-        hint = f" '{scheme}:' is not a reader of this version; {known_names(scheme, SCHEMES)}" if colon else ""
+        hint = f" '{scheme}:' is not a reader of this version; {known_names(scheme, (*SCHEMES, *TRUNKS))}" if colon else ""
         raise ModelError(f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo.")
     if (path / "model.json").is_file():
         return Model.read(path, device=device)
@@ -341,6 +349,11 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
 def _foreign(source: str, scheme: str, *, device: str | torch.device) -> Model:
     """A model of another library; the readers are imported here, since most models need none."""
+    from frugalclip.models.trunks import image_model
+    from frugalclip.readers.trunks import reads_pictures
+
+    if scheme in TRUNKS or reads_pictures(source):
+        return image_model(source, device=device)
     if scheme == "hf":
         from frugalclip.readers.huggingface import read_huggingface as read
     else:

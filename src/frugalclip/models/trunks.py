@@ -17,7 +17,7 @@ from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.readers.tokens import Verbatim
 from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
-from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.lexical import LexicalHead
 
 
@@ -133,26 +133,43 @@ class OwnTrunk(Trunk):
         return Said(encoded.pooled, encoded.tokens)
 
 
-class LoneTrunk:
-    """An encoder of one modality by itself, such as a sentence encoder that teaches: what `embedding` asks of a model.
+def image_model(source: str, *, device: str | torch.device = "cpu") -> Model:
+    """An encoder of pictures alone as a model: its embedding is the trunk's vector, and it has no text tower.
 
     Args:
-        source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR` of an encoder, or a GGUF file.
+        source: `timm:NAME@FILE`, `hf:DIR` of an image encoder, or `package:efficientnet-lite0`.
+        device: where it computes.
+
+    Raises:
+        ModelError: for a source that is none of these, or cannot be read.
+    """
+    trunk = _image_trunk(source, {})
+    image = {"kind": "borrowed", "from": source, "width": trunk.width, "resolution": trunk.preprocess.size, "head": {"kind": "same"}}
+    config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": trunk.width})
+    tokenizer = Verbatim()
+    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
+    network.borrowed()["image"].lend(lambda: trunk)
+    return Model(network.eval(), tokenizer, trunk.preprocess, device=device)
+
+
+class LoneTrunk:
+    """An encoder of texts by itself, such as a sentence encoder that teaches: what `embedding` asks of a model.
+
+    Args:
+        source: `package:NAME`, `hf:DIR` of an encoder, or a GGUF file.
         device: where it computes.
 
     Raises:
         ModelError: for a source that is none of these.
     """
 
-    def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
-        from frugalclip.readers.trunks import image_trunk, reads_pictures
+    reads: Literal["texts"] = "texts"
+    preprocess: Any = None
 
+    def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
         self.source, self.device = source, torch.device(device)
-        self.reads: Literal["images", "texts"] = "images" if reads_pictures(source) else "texts"
-        trunk = image_trunk(source, {}) if self.reads == "images" else _text_trunk([(source, {})], device)
-        self.trunk = trunk.to(self.device).eval()
-        self.preprocess = self.trunk.preprocess
-        self.tokenizer = _tokenizer(source, {}) if self.reads == "texts" else None
+        self.trunk = _text_trunk([(source, {})], device).to(self.device).eval()
+        self.tokenizer = _tokenizer(source, {})
 
     @property
     def fingerprint(self) -> str:
@@ -164,20 +181,15 @@ class LoneTrunk:
         """Where the trunk comes from."""
         return {"trunk": self.source}
 
-    @torch.inference_mode()
     def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
-        """(batch, 3, height, width of the picture) to (batch, width)."""
-        return self._finished(self.trunk(images.to(self.device)).pooled, normalize)
+        """Refuse pictures (batch, 3, height, width)."""
+        raise ModelError(f"{self.source} reads texts and no pictures.")
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
         """Texts to (batch, width), or (batch, facets, width)."""
-        assert self.tokenizer is not None, "the trunk reads texts"
         inputs = self.tokenizer.encode(texts)
         if isinstance(inputs, Tokens):
             inputs = Tokens(inputs.ids.to(self.device), inputs.lengths.to(self.device))
-        return self._finished(self.trunk(inputs).pooled, normalize)
-
-    @staticmethod
-    def _finished(vectors: Tensor, normalize: bool) -> Tensor:
-        return (unit(vectors.float()) if normalize else vectors.float()).cpu()
+        vectors = self.trunk(inputs).pooled.float()
+        return (unit(vectors) if normalize else vectors).cpu()

@@ -15,8 +15,10 @@ from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import CLIP_MEAN, CLIP_STD, Preprocess
-from frugalclip.readers.parts import HUGGING_FACE, Conversion, Parts, scale_settings, triple, understood
+from frugalclip.readers.parts import HUGGING_FACE, Conversion, Parts, scale_settings, understood
+from frugalclip.readers.preprocessing import read_preprocess
 from frugalclip.readers.tokens import published_tokenizer
+from frugalclip.readers.vision import PREFIX
 from frugalclip.readers.weights import read_shards, read_weights
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
@@ -35,6 +37,10 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # of transformers, by type o
         "vision": _IMAGE | _SIGLIP | {"patch_size": 16, "vision_use_head": True},
     },
 }
+PROCESSORS: dict[str, dict[str, Any]] = {  # likewise
+    "clip": {"do_center_crop": True, "resample": 3, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "siglip": {"do_center_crop": False, "resample": 3, "image_mean": 0.5, "image_std": 0.5},
+}
 
 
 def read_huggingface(source: str) -> Parts:
@@ -50,7 +56,10 @@ def read_huggingface(source: str) -> Parts:
     config = _config(folder)
     kind = str(config.get("model_type"))
     if kind not in DEFAULTS:
-        raise ModelError(f"{folder}/config.json is a model of type '{kind}', expected clip or siglip; other types have no counterpart here.")
+        expected = (
+            f"expected clip or siglip, or an image encoder ({', '.join(PREFIX)}); encoders of texts are for 'frugalclip embed' and model.text.from"
+        )
+        raise ModelError(f"{folder}/config.json is a model of type '{kind}', {expected}.")
     where = f"{folder} read as {kind}"
     tensors = _weights(folder)
     with understood(where):
@@ -191,44 +200,8 @@ def _put_text(conversion: Conversion, *, depth: int, rows: int, found: int, is_c
 
 
 def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
-    """The preprocessing of `preprocessor_config.json`, or of `processor_config.json`, where newer versions keep it."""
-    file = folder / "preprocessor_config.json"
-    if file.is_file():
-        settings = read_json(file)
-    elif (folder / "processor_config.json").is_file():
-        file = folder / "processor_config.json"
-        settings = read_json(file).get("image_processor", {})
-    else:
-        raise ModelError(f"{folder} has no preprocessor_config.json, so it does not say how pictures are prepared; copy it from the model's page.")
-    if not (settings.get("do_resize", True) and settings.get("do_normalize", True) and settings.get("do_rescale", True)):
-        raise ModelError(f"{file} leaves pictures unscaled or not normalised, which has no counterpart here.")
-    resample = settings.get("resample", 3)
-    if resample not in (2, 3):
-        raise ModelError(f"{file} resizes with Pillow's filter {resample}; 2 (bilinear) and 3 (bicubic) have counterparts here.")
-    is_cut = bool(settings.get("do_center_crop", kind == "clip"))
-    _check_size(settings, size=size, is_cut=is_cut, file=file)
-    default = (CLIP_MEAN, CLIP_STD) if kind == "clip" else ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return Preprocess(
-        size=size,
-        resize="shorter" if is_cut else "squash",
-        interpolation="bilinear" if resample == 2 else "bicubic",
-        mean=triple(settings.get("image_mean"), default[0]),
-        std=triple(settings.get("image_std"), default[1]),
-    )
-
-
-def _check_size(settings: Mapping[str, Any], *, size: int, is_cut: bool, file: Path) -> None:
-    """Pictures must come out at the tower's size, and the crop must be the whole of the shorter side."""
-    found = _sides(settings.get("size", size), is_cut=is_cut) | (_sides(settings.get("crop_size", size), is_cut=True) if is_cut else set())
-    if found != {size}:
-        raise ModelError(
-            f"{file} gives pictures sides of {', '.join(map(str, sorted(found)))}, the model reads {size} by {size} cut from the whole shorter side; "
-            "another size of resizing or cropping has no counterpart here."
-        )
-
-
-def _sides(value: Any, *, is_cut: bool) -> set[int]:
-    if isinstance(value, Mapping):
-        names = ("shortest_edge",) if is_cut and "shortest_edge" in value else ("height", "width")
-        return {int(value.get(name, 0)) for name in names}
-    return {int(value)}
+    """What the folder says, with the defaults of the processor of this kind; pictures must come out at the tower's size."""
+    preprocess = read_preprocess(folder, defaults=PROCESSORS[kind] | {"size": size})
+    if preprocess.size != size:
+        raise ModelError(f"{folder} prepares pictures of {preprocess.size} by {preprocess.size} pixels, and its model reads {size} by {size}.")
+    return preprocess

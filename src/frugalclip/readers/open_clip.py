@@ -28,6 +28,7 @@ from frugalclip.readers.tokens import Cleaning, published_tokenizer
 from frugalclip.readers.weights import read_weights
 from frugalclip.towers.borrowed import BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.towers.no_texts import NoTextsConfig
 
 SCHEME = "open_clip"
 SUFFIX = "-quickgelu"
@@ -245,7 +246,9 @@ def _network(config: Mapping[str, Any], tensors: dict[str, Tensor], tokenizer: T
     model = ModelConfig.model_validate({"image": image, "text": text, "dim": dim, **scale_settings(log_scale)})
     network = DualEncoder(model, vocabulary=vocabulary, context=tokenizer.settings.context, seed=None)
     pictures, texts = network.config.image, network.config.text
-    assert not isinstance(pictures, BorrowedImageConfig) and not isinstance(texts, BorrowedTextConfig), "the settings above are of our own towers"
+    assert not isinstance(pictures, BorrowedImageConfig) and not isinstance(texts, BorrowedTextConfig | NoTextsConfig), (
+        "the settings above are of our own towers"
+    )
     put_image(conversion, pictures, wrapper=wrapper)
     put_text(conversion, texts, rows=vocabulary, found=rows)
     conversion.set("log_scale", log_scale)

@@ -1,6 +1,7 @@
 """Trunks of borrowed towers by their source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR`.
 
-What a source holds decides how it is read: a folder with a causal language model answers prompts, one with an encoder gives a sentence's vector.
+What a source holds decides how it is read: a folder with a causal language model answers prompts, one with an encoder gives the vector of a
+sentence or of a picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from frugalclip.readers.encoders import E5Trunk, Pool, encoder_tokenizer, read_e
 from frugalclip.readers.packages import SCHEME, package_path
 from frugalclip.readers.timm import read_timm
 from frugalclip.readers.tokens import Verbatim
+from frugalclip.readers.vision import is_vision_folder, read_vision
 from frugalclip.towers.borrowed import Said, Trunk
 
 LITE0 = "package:efficientnet-lite0"
@@ -31,7 +33,7 @@ Kind = Literal["timm", "encoder", "language_model", "e5"]
 
 
 class ImageOptions(Settings):
-    """`options` of a borrowed image trunk."""
+    """`options` of an image trunk of timm."""
 
     stages: bool = Field(False, description="read the mean of every stage of a convolutional network beside the pooled feature")
 
@@ -108,14 +110,18 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
     """A trunk of pictures, with the preprocessing that its weights were trained with.
 
     Args:
-        source: `package:NAME` or `timm:NAME@FILE`.
-        options: see `ImageOptions`.
+        source: `package:NAME`, `timm:NAME@FILE`, or `hf:DIR` with an image encoder.
+        options: see `ImageOptions`; an image encoder of Hugging Face has none.
         size: pixels on a side of the pictures, which a transformer with places of its own is fitted to; default what it was trained with.
 
     Raises:
         ModelError: for a source that is not one of pictures, or cannot be read.
         MissingExtra: where a library or a packaged part is not installed.
     """
+    if source.startswith("hf:"):
+        if options:
+            raise RecipeError(f"model.image.options ({', '.join(options)}) have no effect on {source}, which is read as it is; set model.image.options=null.")
+        return read_vision(place_of(source), size=size)
     asked = validated(ImageOptions, dict(options), where="model.image.options")
     if source == LITE0:  # of timm's two variants the one with the padding of the original: the other is silently wrong
         return read_timm("tf_efficientnet_lite0", package_path(source), stages=asked.stages, in_order=True)
@@ -124,12 +130,12 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
         if not at:
             raise ModelError(f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors.")
         return read_timm(name, Path(file), stages=asked.stages, size=size)
-    raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, {LITE0}, or a model whose image tower is borrowed.")
+    raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is borrowed.")
 
 
 def reads_pictures(source: str) -> bool:
-    """Whether the trunk of a source reads pictures, from its name."""
-    return source == LITE0 or source.startswith("timm:")
+    """Whether the trunk of a source reads pictures, from its name or its config.json; no weights are read."""
+    return source == LITE0 or source.startswith("timm:") or (source.startswith("hf:") and is_vision_folder(place_of(source)))
 
 
 def text_kind(source: str) -> Kind:
@@ -151,7 +157,7 @@ def text_kind(source: str) -> Kind:
 
 
 def place_of(source: str) -> Path:
-    """The file or folder that a source of texts names."""
+    """The file or folder that a source names."""
     return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
 
 

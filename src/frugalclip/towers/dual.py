@@ -17,6 +17,7 @@ from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.borrowed import Borrowed, BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.lexical import LexicalHead
+from frugalclip.towers.no_texts import NoTextsConfig
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
@@ -38,8 +39,11 @@ ImageTowerConfig = Annotated[
 
 
 TextTowerConfig = Annotated[
-    Annotated[TextConfig, of_kind("transformer")] | Annotated[BagConfig, of_kind("bag")] | Annotated[BorrowedTextConfig, of_kind("borrowed")],
-    by_kind("transformer", "bag", "borrowed"),
+    Annotated[TextConfig, of_kind("transformer")]
+    | Annotated[BagConfig, of_kind("bag")]
+    | Annotated[BorrowedTextConfig, of_kind("borrowed")]
+    | Annotated[NoTextsConfig, of_kind("none")],
+    by_kind("transformer", "bag", "borrowed", "none"),
     BeforeValidator(shorthand("size")),
 ]
 

@@ -26,6 +26,7 @@ from frugalclip.objectives.base import Objective
 from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
 from frugalclip.towers.borrowed import Borrowed, BorrowedConfig
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.no_texts import NoTexts
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
@@ -138,7 +139,7 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
 
 def _parameters(step: Step) -> dict[str, int]:
     text = step.network.text
-    looked_up = 0 if isinstance(text, Borrowed) else text.lookup.weight.numel()
+    looked_up = 0 if isinstance(text, Borrowed | NoTexts) else text.lookup.weight.numel()
     counts = {
         "image": sum(p.numel() for p in step.network.image.parameters()),
         "text": sum(p.numel() for p in text.parameters()) - looked_up,

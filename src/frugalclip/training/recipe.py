@@ -20,6 +20,7 @@ from frugalclip.data.views import Preprocess, ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
+from frugalclip.towers.no_texts import NoTextsConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 from frugalclip.training.stores import StoreConfig
@@ -112,6 +113,10 @@ class Recipe(Settings):
         if self.preprocess.size != self.model.image.resolution:
             raise ValueError(
                 f"preprocess.size {self.preprocess.size} is not model.image.resolution {self.model.image.resolution}; leave preprocess.size out"
+            )
+        if isinstance(self.model.text, NoTextsConfig):
+            raise ValueError(
+                "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or borrowed"
             )
         if not any(o.weight > 0 for o in self.objectives.values()):
             raise ValueError(f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}")

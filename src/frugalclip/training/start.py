@@ -28,6 +28,10 @@ def started_from(recipe: Recipe, *, going_on: Path | None = None) -> tuple[Recip
         model = load(going_on or recipe.init_from)
     except ModelError as error:
         raise ModelError(f"init_from: {error}") from error
+    if model.reads == "images":
+        raise ModelError(
+            f"init_from: {recipe.init_from} is an encoder of pictures alone; set model.image.kind=borrowed model.image.from={recipe.init_from}."
+        )
     own = recipe.model.model_dump(include=OWN)
     network = model.network
     network.config = network.config.model_copy(update=own)

