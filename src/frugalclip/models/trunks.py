@@ -16,7 +16,7 @@ from frugalclip.functional import unit
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.readers.tokens import Verbatim
-from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
+from frugalclip.towers.borrowed import BorrowedTextConfig, LexicalConfig, Said, Trunk
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.lexical import LexicalHead
 
@@ -34,7 +34,7 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
     for side, tower in network.borrowed().items():
         c = tower.config
         image = functools.partial(_image_trunk, *c.trunks[0], size=getattr(c, "resolution", None))
-        tower.lend(image if side == "image" else functools.partial(_text_trunk, c.trunks, device))
+        tower.lend(image if side == "image" else functools.partial(_text_trunk, c.trunks, device, tuned=not c.is_frozen))
     return network
 
 
@@ -87,26 +87,25 @@ def _image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = 
     return image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
 
 
-def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device) -> Trunk:
+def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device, *, tuned: bool = False) -> Trunk:
     from frugalclip.readers.trunks import SideBySide, text_trunk
 
-    trunks = [text_trunk(source, options, device=device) if is_trunk(source) else _tower(source, options, side="text") for source, options in wanted]
+    trunks = [
+        text_trunk(source, options, tuned=tuned, device=device) if is_trunk(source) else _tower(source, options, side="text")
+        for source, options in wanted
+    ]
     return trunks[0] if len(trunks) == 1 else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
 
 
-def trunk_tokenizer(trunks: Sequence[tuple[str, Mapping[str, Any]]]) -> Tokenizer:
-    """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own.
-
-    Args:
-        trunks: (source, options) of each.
-    """
-    return _tokenizer(*trunks[0]) if len(trunks) == 1 else Verbatim()
+def trunk_tokenizer(config: BorrowedTextConfig) -> Tokenizer:
+    """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own."""
+    return _tokenizer(*config.trunks[0], tuned=not config.is_frozen) if len(config.trunks) == 1 else Verbatim()
 
 
-def _tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
+def _tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
     from frugalclip.readers.trunks import text_tokenizer
 
-    return text_tokenizer(source, options) if is_trunk(source) else load(source).tokenizer
+    return text_tokenizer(source, options, tuned=tuned) if is_trunk(source) else load(source).tokenizer
 
 
 def is_trunk(source: str) -> bool:

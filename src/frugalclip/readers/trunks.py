@@ -1,6 +1,7 @@
 """Trunks of borrowed towers by their source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR`.
 
-What a source holds decides how it is read: a folder with a causal language model answers prompts, one with an encoder gives a sentence's vector.
+What a source holds decides how it is read: a folder with a causal language model answers prompts (`language_models`), one with an encoder gives a
+sentence's vector (`encoders`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,9 @@ from frugalclip.core.records import read_json
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
-from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings
-from frugalclip.language_model.prompts import find_prompt
 from frugalclip.language_model.source import CAUSAL
 from frugalclip.readers.encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
+from frugalclip.readers.language_models import language_model_options, prompted_tokenizer, read_language_model
 from frugalclip.readers.packages import SCHEME, package_path
 from frugalclip.readers.timm import read_timm
 from frugalclip.readers.tokens import Verbatim
@@ -47,25 +47,6 @@ class E5Options(Settings):
     """`options` of package:e5."""
 
     role: Literal["query", "passage"] = Field("query", description="the word that the model wants before a text")
-
-
-class LanguageModelTrunk(Trunk):
-    """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
-
-    def __init__(self, model: FrozenLanguageModel, *, states: Literal["facets", "next_word"] = "facets", prompt: str | Path = "lexical") -> None:
-        super().__init__()
-        self.model, self.states, self.prompt = model, states, prompt
-        self.width = model.width
-        self.fingerprint = model.fingerprint if states == "facets" else f"{model.fingerprint}-{states}"
-
-    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
-        """Read texts: (batch, facets, width), or (batch, width) where there is one facet."""
-        if with_tokens:
-            raise ModelError("a language model that answers prompts gives no tokens; use another text tower for an objective that reads them.")
-        if self.states == "next_word":
-            return Said(self.model.next_word_states(inputs.texts, self.prompt))
-        said = self.model.encode_texts(inputs.texts)
-        return Said(said[:, 0] if said.shape[1] == 1 else said)
 
 
 class SideBySide(Trunk):
@@ -96,12 +77,6 @@ class SideBySide(Trunk):
         if any(part.ndim != 2 for part in said):
             raise ModelError("encoders side by side give one vector a text each, and one of these gives several; name it alone in model.text.from.")
         return Said(torch.cat([part.float().cpu() for part in said], dim=1))
-
-
-class LanguageModelOptions(LanguageModelSettings):
-    """`options` of a language model."""
-
-    states: Literal["facets", "next_word"] = Field("facets", description="facets: the end of each facet; next_word: what predicts a key word")
 
 
 def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
@@ -155,12 +130,13 @@ def place_of(source: str) -> Path:
     return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
 
 
-def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.device = "cpu") -> Trunk:
+def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, device: str | torch.device = "cpu") -> Trunk:
     """A trunk of texts.
 
     Args:
         source: `package:NAME`, `hf:DIR`, or a GGUF file.
         options: see `EncoderOptions`, `LanguageModelOptions` and `E5Options`.
+        tuned: whether its weights, or additions to them, are trained; a language model is then read by `TunedLanguageModelTrunk`.
         device: where a language model computes.
     """
     kind, where = text_kind(source), "model.text.options"
@@ -169,25 +145,18 @@ def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.d
     if kind == "encoder":
         asked = validated(EncoderOptions, dict(options), where=where)
         return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
-    settings = validated(LanguageModelOptions, dict(options), where=where)
-    plain = LanguageModelSettings.model_validate(settings.model_dump(exclude={"states"}))
-    model = FrozenLanguageModel.read(place_of(source), plain, device=device)
-    if settings.states == "facets":
-        return LanguageModelTrunk(model)
-    if "layer" in settings.model_fields_set:
-        raise ModelError("model.text.options.layer has no effect on states=next_word, which are read after the last layer; leave it out.")
-    prompt = settings.prompt if "prompt" in settings.model_fields_set else "lexical"
-    if (facets := len(find_prompt(prompt).facets)) != 1:
-        raise ModelError(f"prompt '{prompt}' has {facets} facets, and states=next_word reads one; set model.text.options.prompt=lexical.")
-    return LanguageModelTrunk(model, states="next_word", prompt=prompt)
+    return read_language_model(place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device)
 
 
-def text_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in front of a trunk of texts, without its weights."""
-    if text_kind(source) != "encoder":
-        return Verbatim()
-    asked = validated(EncoderOptions, dict(options), where="model.text.options")
-    return encoder_tokenizer(place_of(source), context=asked.context)
+def text_tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
+    """The tokenizer in front of a trunk of texts, without its weights; see `text_trunk`."""
+    kind = text_kind(source)
+    if kind == "encoder":
+        asked = validated(EncoderOptions, dict(options), where="model.text.options")
+        return encoder_tokenizer(place_of(source), context=asked.context)
+    if kind == "language_model" and tuned:
+        return prompted_tokenizer(place_of(source), language_model_options(options, tuned=True))
+    return Verbatim()
 
 
 def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> None:
