@@ -442,6 +442,16 @@ def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
     assert loaded.fingerprint == result.model.fingerprint == frugalclip.load(tmp_path / "cut").fingerprint
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(tmp_path: Path, trunks: tuple[str, str], precision: str):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 2, "precision": precision})
+    text = {"from": llama_source(tmp_path / "llama"), "width": LLAMA_WIDTH, "options": {"caption_tokens": 20}, "tune": "all"}
+    content["model"]["text"] = {"kind": "borrowed"} | text
+    whole, parts = (go(tmp_path / name, merged(content, change)) for name, change in (("whole", {}), ("parts", {"micro_batch": 4})))
+    losses = [[row["loss"] for row in run.rows()] for run in (whole, parts)]
+    np.testing.assert_allclose(*losses, rtol=1e-4 if precision == "fp32" else 3e-2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

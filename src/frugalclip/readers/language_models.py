@@ -36,6 +36,12 @@ class LanguageModelOptions(LanguageModelSettings):
         """Name or file of the prompt."""
         return "lexical" if self.states == "next_word" and "prompt" not in self.model_fields_set else self.prompt
 
+    @property
+    def read(self) -> tuple[int, ...]:
+        """Hidden states that a tuned model averages; -1 is the one that the next word is predicted from."""
+        layers = -1 if self.states == "next_word" else self.layer
+        return (layers,) if isinstance(layers, int) else layers
+
 
 def language_model_options(options: Mapping[str, Any], *, tuned: bool, where: str = "model.text.options") -> LanguageModelOptions:
     """Settings of a language model, checked as far as they can be without its weights.
@@ -117,7 +123,7 @@ def read_language_model(path: Path, asked: LanguageModelOptions, *, tuned: bool 
         path: a Hugging Face folder or a GGUF file, which is converted once.
         asked: from `language_model_options`.
         tuned: whether its weights, or additions to them, are trained.
-        device: where it computes.
+        device: where a frozen one computes; one that is tuned goes where the rest of the network goes.
 
     Raises:
         ModelError: when there is no such model, or its positions do not suffice for prompt and caption.
@@ -126,8 +132,7 @@ def read_language_model(path: Path, asked: LanguageModelOptions, *, tuned: bool 
     if not tuned:
         model = FrozenLanguageModel.read(path, plain, device=device)
         return LanguageModelTrunk(model) if asked.states == "facets" else LanguageModelTrunk(model, states="next_word", prompt=asked.asked)
-    layer = -1 if asked.states == "next_word" else asked.layer
-    model = FrozenLanguageModel.read(path, plain.model_copy(update={"prompt": asked.asked, "layer": layer, "precision": "fp32"}), device=device)
+    model = FrozenLanguageModel.read(path, plain.model_copy(update={"prompt": asked.asked, "layer": asked.read, "precision": "fp32"}))
     return TunedLanguageModelTrunk(model.parts.network, layers=model.layers, fingerprint=model.fingerprint)
 
 

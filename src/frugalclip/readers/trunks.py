@@ -18,9 +18,10 @@ from frugalclip.core.records import read_json
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
+from frugalclip.language_model.prompts import find_prompt
 from frugalclip.language_model.source import CAUSAL
 from frugalclip.readers.encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
-from frugalclip.readers.language_models import language_model_options, prompted_tokenizer, read_language_model
+from frugalclip.readers.language_models import LanguageModelOptions, language_model_options, prompted_tokenizer, read_language_model
 from frugalclip.readers.packages import SCHEME, package_path
 from frugalclip.readers.timm import read_timm
 from frugalclip.readers.tokens import Verbatim
@@ -137,7 +138,7 @@ def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, 
         source: `package:NAME`, `hf:DIR`, or a GGUF file.
         options: see `EncoderOptions`, `LanguageModelOptions` and `E5Options`.
         tuned: whether its weights, or additions to them, are trained; a language model is then read by `TunedLanguageModelTrunk`.
-        device: where a language model computes.
+        device: where a frozen language model computes.
     """
     kind, where = text_kind(source), "model.text.options"
     if kind == "e5":
@@ -146,6 +147,41 @@ def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, 
         asked = validated(EncoderOptions, dict(options), where=where)
         return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
     return read_language_model(place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device)
+
+
+def check_image_options(options: Mapping[str, Any], *, where: str) -> None:
+    """Refuse settings that no reader of pictures knows.
+
+    Raises:
+        RecipeError: naming the setting and the known ones.
+    """
+    validated(ImageOptions, dict(options), where=where)
+
+
+def check_text_options(source: str, options: Mapping[str, Any], *, tuned: bool, where: str) -> None:
+    """Refuse settings that the reader of a source does not know; of a folder that is not here yet, those that no reader knows.
+
+    Raises:
+        RecipeError: naming the setting and the known ones, or where the source cannot be tuned.
+        ModelError: for a packaged part or a prompt that is not known.
+    """
+    is_here = not source.startswith("hf:") or (place_of(source) / "config.json").is_file()
+    kind = text_kind(source) if is_here else None
+    if kind == "e5" and tuned:
+        raise RecipeError(f"{source} is read as it is, and its weights cannot be trained; leave model.text.tune and model.text.lora out.")
+    if kind == "language_model":
+        language_model_options(options, tuned=tuned, where=where)
+    elif kind is not None:
+        validated(E5Options if kind == "e5" else EncoderOptions, dict(options), where=where)
+    else:
+        known = {*EncoderOptions.model_fields, *LanguageModelOptions.model_fields}
+        if unknown := [name for name in options if name not in known]:
+            raise RecipeError(f"{where}.{unknown[0]} is not a setting; {known_names(unknown[0], known)}")
+
+
+def vectors_of_text(options: Mapping[str, Any]) -> int:
+    """Vectors that a frozen trunk gives a text, from its options: the facets of a language model's prompt, otherwise one."""
+    return len(find_prompt(options["prompt"]).facets) if "prompt" in options and options.get("states") != "next_word" else 1
 
 
 def text_tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
