@@ -110,6 +110,8 @@ def test_what_is_not_known_is_said():
     ]
     assert planned.readings == [Reading("image", None, None, None), Reading("text", None, None, None)]
     assert {one["samples"] for one in planned.to_json()["readings"]} == {UNKNOWN}
+    one, _ = plan_recipe(load_recipe("flame", ["model.text.tune=all", "model.text.options={prompt: single, layer: 99}"])).notes
+    assert one == "the parameters of the text trunk are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
     (note,) = plan_recipe(load_recipe("lit", ["model.image.tune=[module.blocks.6.*]"])).notes
     assert "what backward keeps of the tuned image trunk is not counted" in note
 

@@ -79,6 +79,7 @@ def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], sai
         ("flame", ["model.text.tune=all"], "prompt 'short' has 3 facets, and a language model that is tuned gives one vector a text; set"),
         ("flame", ["model.text.from=a/b.gguf", "model.text.options.pool=mean"], "model.text.options.pool is not a setting"),
         ("flame-cc3m", ["model.text.options.promt=short"], "model.text.options.promt is not a setting; did you mean 'prompt'?"),  # not here yet
+        ("flame-cc3m", ["model.text.tune=all"], "prompt 'long' has 7 facets, and a language model that is tuned gives one vector a text; set"),
         ("borrowed", ["model.text.options=[{pol: end}, {}]"], "model.text.options.0.pol is not a setting; did you mean 'pool'?"),
         ("borrowed", ["model.text.options=[{}, {role: passagee}]"], "model.text.options.1.role is 'passagee'; expected 'query' or 'passage'"),
         ("flame", ["model.text={from: package:e5, width: 384, options: null, tune: all}"], "its weights cannot be trained"),

@@ -10,6 +10,7 @@ import torch
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import ModelError, require
+from frugalclip.language_model.frozen import layer_indices
 from frugalclip.readers.encoders import EncoderTrunk
 from frugalclip.readers.language_models import TunedLanguageModelTrunk, language_model_options
 from frugalclip.readers.packages import PACKAGES, SCHEME
@@ -53,9 +54,8 @@ def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk
     if kind == "encoder":
         return EncoderTrunk(module, pool=validated(EncoderOptions, dict(options), where="model.text.options").pool, fingerprint="")
     asked = language_model_options(options, tuned=tuned)
-    blocks = int(config.num_hidden_layers)
-    layers = asked.read if tuned else (-1,)
-    return TunedLanguageModelTrunk(module, layers=[layer % (blocks + 1) for layer in layers], fingerprint="")
+    layers = layer_indices(asked.read if tuned else -1, count=config.num_hidden_layers)
+    return TunedLanguageModelTrunk(module, layers=layers, fingerprint="")
 
 
 def _config(transformers: Any, source: str) -> Any:

@@ -166,7 +166,8 @@ def check_text_options(source: str, options: Mapping[str, Any], *, tuned: bool, 
         ModelError: for a packaged part or a prompt that is not known.
     """
     is_here = not source.startswith("hf:") or (place_of(source) / "config.json").is_file()
-    kind = text_kind(source) if is_here else None
+    has_prompt = bool(options.keys() & LanguageModelOptions.model_fields.keys())
+    kind = text_kind(source) if is_here else "language_model" if has_prompt else None
     if kind == "e5" and tuned:
         raise RecipeError(f"{source} is read as it is, and its weights cannot be trained; leave model.text.tune and model.text.lora out.")
     if kind == "language_model":
