@@ -1,4 +1,4 @@
-"""Random trunks in a second: a backbone of timm, an image encoder of transformers, and a text encoder with a tokenizer of its own."""
+"""Random trunks in a second: a backbone of timm, and encoders of texts and of pictures and a causal language model of transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ import timm
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 WORDS = ["red", "green", "blue", "grey", "white", "black", "beside", "a", "the", "square", "above", "below"]
-TIMM_WIDTH, BERT_WIDTH, VISION_WIDTH = 96, 24, 48
+TIMM_WIDTH, BERT_WIDTH, LLAMA_WIDTH, VISION_WIDTH = 96, 24, 32, 48
 VISION = {  # type of model: its class in transformers
     "vit": "ViTModel",
     "deit": "DeiTModel",
@@ -70,4 +70,25 @@ def vision_source(folder: Path, *, kind: str = "dinov2", processor: Any = None, 
     vision_model(kind, **options).save_pretrained(folder)
     squashed = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})
     (processor or squashed).save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def llama_source(folder: Path, *, seed: int = 0, kind: str = "llama", places: int = 128) -> str:
+    """`hf:DIR` with a random causal language model of three layers, whose tokenizer begins every text with a token of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    special, prompt = ["<s>", "[UNK]"], ["Image", "description", ":", "word", "this", "is", '"', ".", "image", "single"]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(special + WORDS + prompt)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.add_special_tokens(special)
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    backend.save(str(folder / "tokenizer.json"))
+    common = {"vocab_size": len(special) + len(WORDS) + len(prompt), "max_position_embeddings": places, "initializer_range": 0.3}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if kind == "gpt2":
+            model = GPT2LMHeadModel(GPT2Config(n_embd=LLAMA_WIDTH, n_layer=3, n_head=4, **common))
+        else:
+            sizes = {"hidden_size": LLAMA_WIDTH, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+            model = LlamaForCausalLM(LlamaConfig(**sizes, **common))
+    model.eval().save_pretrained(folder)
     return f"hf:{folder}"

@@ -1,9 +1,22 @@
 """What a recipe costs follows from its settings."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from frugalclip.training.planning import Plan, plan_recipe
-from frugalclip.training.recipe import load_recipe
+import frugalclip
+from frugalclip.core.errors import MissingExtra, RecipeError
+from frugalclip.data.sources import open_data
+from frugalclip.models import lend_trunks, trunk_tokenizer
+from frugalclip.readers.packages import PACKAGES, package_path
+from frugalclip.towers.dual import DualEncoder
+from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
+from frugalclip.training.recipe import load_recipe, validate_recipe
+
+from ..readers.tiny_trunks import BERT_WIDTH, LLAMA_WIDTH, bert_source, llama_source, timm_source
+from .test_stores import pairs, recipe_of, trainer
 
 
 def planned(*overrides: str) -> Plan:
@@ -42,3 +55,82 @@ def test_a_sum_with_teachers_and_derived_views_is_probed(name: str):
     probe = plan_recipe(load_recipe(name, [*small, *more]), probe=True).probe
     assert probe is not None
     assert probe["samples_per_second"] > 0
+
+
+BERT, LLAMA = {"options": {"context": 12}}, {"options": {"caption_tokens": 20}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("bert", BERT | {"tune": "all"}),
+        ("bert", BERT | {"tune": ["module.encoder.layer.1.*"], "lora": {"rank": 2, "targets": ["*query"]}}),
+        ("llama", LLAMA | {"tune": "all"}),
+        ("llama", LLAMA | {"tune": ["*.layers.1.mlp.*"], "lora": {"rank": 2, "targets": ["*_proj"]}}),
+        ("llama", {"lora": {}, "options": {"caption_tokens": 20, "layer": -1}}),
+    ],
+)
+def test_parameters_of_a_tuned_trunk_are_those_that_training_has(tmp_path: Path, kind: str, settings: dict[str, Any]):
+    source, width = (bert_source(tmp_path), BERT_WIDTH) if kind == "bert" else (llama_source(tmp_path), LLAMA_WIDTH)
+    content = recipe_of(tmp_path, (timm_source(tmp_path), source))
+    content["data"]["path"], content["model"]["text"] = None, {"kind": "borrowed", "from": source, "width": width} | settings
+    recipe = validate_recipe(content)
+    tokenizer = trunk_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
+    network = lend_trunks(DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context))
+    every = list(network.parameters())
+    (tmp_path / "model.safetensors").unlink()  # the configuration is enough
+    counts = plan_recipe(recipe).parameters
+    assert counts["all"] == sum(p.numel() for p in every) and counts["text"] == sum(p.numel() for p in network.text.parameters())
+    assert counts["trained"] == sum(p.numel() for p in every if p.requires_grad) == counts["all"] - counts["frozen"]
+    assert counts["image trunk, read once"] == sum(p.numel() for p in network.borrowed()["image"].lent.parameters())
+
+
+def test_a_pattern_that_matches_nothing_and_a_wrong_width_are_found_before_any_weights_are_read():
+    tuned = ["model.text.options.prompt=single", "model.text.head.centre=false"]
+    with pytest.raises(RecipeError, match=r"tune names 'module\.layers\.29\.\*', which matches no parameter of package:smollm2"):
+        plan_recipe(load_recipe("flame", [*tuned, "model.text.tune=[module.layers.29.*]"]))  # behind the layer that is read
+    with pytest.raises(RecipeError, match=r"package:smollm2 gives vectors of 576; set model\.text\.width=576"):
+        plan_recipe(load_recipe("flame", ["model.text.width=575", "model.dim=575"]))
+    assert plan_recipe(load_recipe("flame", [*tuned, "model.text.tune=[module.layers.28.*]"])).parameters["text"] == 130_974_336
+
+
+@pytest.mark.parametrize("name", ["minilm"])
+def test_the_facts_of_a_packaged_part_are_those_of_its_files(name: str):
+    try:
+        config = json.loads((package_path(name) / "config.json").read_text())
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    assert {key: config[key] for key in PACKAGES[name].config} == PACKAGES[name].config
+
+
+def test_what_is_not_known_is_said():
+    planned = plan_recipe(load_recipe("borrowed"))
+    assert planned.notes == [
+        "the parameters of the text trunk are unknown: package:e5 computes with an engine of its own, which does not tell; it is never trained."
+    ]
+    assert planned.readings == [Reading("image", None, None, None), Reading("text", None, None, None)]
+    assert {one["samples"] for one in planned.to_json()["readings"]} == {UNKNOWN}
+    one, _ = plan_recipe(load_recipe("flame", ["model.text.tune=all", "model.text.options={prompt: single, layer: 99}"])).notes
+    assert one == "the parameters of the text trunk are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
+    (note,) = plan_recipe(load_recipe("lit", ["model.image.tune=[module.blocks.6.*]"])).notes
+    assert "what backward keeps of the tuned image trunk is not counted" in note
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_what_is_read_once_is_what_the_stores_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str):
+    monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
+    content = recipe_of(pairs(tmp_path / "data"), (timm_source(tmp_path), bert_source(tmp_path / "bert")))
+    content["store"], content["model"]["image"]["gflops"] = {"views": 2, "dtype": dtype}, 0.5
+    image, text = frugalclip.plan(write(tmp_path / "r.yaml", content)).readings
+    stores = trainer(tmp_path / "unused", content).stores
+    assert stores.pictures is not None and stores.texts is not None
+    assert (image.samples, text.samples) == (2 * len(stores.pictures), len(stores.texts)) == (48, 20)
+    assert image.gflops == 24 and len(open_data(tmp_path / "data" / "pairs.jsonl")) == 24
+    for reading, store in ((image, stores.pictures), (text, stores.texts)):
+        held = sum(file.stat().st_size for file in store.path.rglob("*.safetensors")) * 1e-9
+        assert reading.store_gb is not None and reading.store_gb < held < 1.5 * reading.store_gb + 1e-5
+
+
+def write(path: Path, content: dict[str, Any]) -> str:
+    path.write_text(json.dumps(content))
+    return str(path)

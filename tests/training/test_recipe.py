@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from frugalclip.core.config import parse_yaml
-from frugalclip.core.errors import RecipeError
+from frugalclip.core.errors import FrugalclipError, RecipeError
 from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import known_recipes, load_recipe, validate_recipe
 
@@ -64,6 +64,31 @@ def test_null_removes_and_a_new_length_replaces_the_old():
 def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], said: str):
     with pytest.raises(RecipeError) as error:
         load_recipe("clip", overrides)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("lit", ["model.image.options.stage=true"], "model.image.options.stage is not a setting; did you mean 'stages'?"),
+        ("lit", ["model.image.from=timm:x@y", "model.image.options={pool: mean}"], "model.image.options.pool is not a setting; Known: stages."),
+        ("lit", ["model.image.from=runs/first"], "model.image.options (stages) have no effect on runs/first"),
+        ("flame", ["model.text.options.promt=short"], "model.text.options.promt is not a setting; did you mean 'prompt'?"),
+        ("flame", ["model.text.options.prompt=shrt"], "'shrt' is neither a prompt for language models nor a file; did you mean 'short'?"),
+        ("flame", ["model.text.options.caption_tokens=many"], "model.text.options.caption_tokens is 'many'; expected a valid integer"),
+        ("flame", ["model.text.tune=all"], "prompt 'short' has 3 facets, and a language model that is tuned gives one vector a text; set"),
+        ("flame", ["model.text.from=a/b.gguf", "model.text.options.pool=mean"], "model.text.options.pool is not a setting"),
+        ("flame-cc3m", ["model.text.options.promt=short"], "model.text.options.promt is not a setting; did you mean 'prompt'?"),  # not here yet
+        ("flame-cc3m", ["model.text.tune=all"], "prompt 'long' has 7 facets, and a language model that is tuned gives one vector a text; set"),
+        ("borrowed", ["model.text.options=[{pol: end}, {}]"], "model.text.options.0.pol is not a setting; did you mean 'pool'?"),
+        ("borrowed", ["model.text.options=[{}, {role: passagee}]"], "model.text.options.1.role is 'passagee'; expected 'query' or 'passage'"),
+        ("flame", ["model.text={from: package:e5, width: 384, options: null, tune: all}"], "its weights cannot be trained"),
+        ("borrowed", ["model.text.from=[package:e6, package:e5]"], "'package:e6' is no text trunk; did you mean 'package:e5'"),
+    ],
+)
+def test_options_of_a_trunk_are_checked_with_the_recipe(name: str, overrides: list[str], said: str):
+    with pytest.raises(FrugalclipError) as error:
+        load_recipe(name, overrides)
     assert said in str(error.value)
 
 

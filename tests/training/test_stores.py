@@ -29,7 +29,7 @@ from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.stores import TrunkEncoder, _Views
 from frugalclip.training.trainer import Silent, Trainer, train_run
 
-from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, VISION_WIDTH, bert_source, timm_source, vision_source
+from ..readers.tiny_trunks import BERT_WIDTH, LLAMA_WIDTH, TIMM_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 FITTED = {"model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}}
@@ -437,6 +437,47 @@ def test_a_run_of_our_own_is_a_trunk(tmp_path: Path, trunks: tuple[str, str], sm
     torch.testing.assert_close(loaded.encode_text(words, normalize=False), expected[1])
     content = json.loads((run.last_checkpoint() / "model.json").read_text())
     assert content["architecture"]["trunks"] == dict.fromkeys(("image", "text"), base.fingerprint)
+
+
+BLOCK = ["module.layers.1.*"]  # the last that is read: layer -2 of three
+LORA = {"rank": 2, "targets": ["*q_proj", "*v_proj"]}
+
+
+@pytest.mark.parametrize(("how", "moving"), [({"tune": "all"}, ""), ({"tune": BLOCK}, "layers.1."), ({"lora": LORA}, ("q_proj.", "v_proj."))])
+def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
+    tmp_path: Path, trunks: tuple[str, str], how: dict[str, Any], moving: str | tuple[str, ...]
+):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 6, "evaluation": {"points": 3}})
+    options = {"caption_tokens": 20}
+    content["model"]["text"] = {"kind": "borrowed", "from": llama_source(tmp_path / "llama"), "width": LLAMA_WIDTH, "options": options} | how
+    started = {name: value.clone() for name, value in trainer(tmp_path / "unused", content).network.state_dict().items()}
+    result = train_run(validate_recipe(content), open_data(content["data"]["path"]), whole := RunDirectory(tmp_path / "whole"))
+    with pytest.raises(RuntimeError, match="killed"):
+        go(tmp_path / "cut", content, listener=Killed())
+    cut = go(tmp_path / "cut", content, resume=True)
+    for name in ("model", "optimizer"):
+        one, two = saved(whole, name), saved(cut, name)
+        assert one.keys() == two.keys() and not [key for key in one if not torch.equal(one[key], two[key])]
+    ended = saved(whole)
+    of_trunk = {name for name in ended if name.startswith("text.trunk.")}
+    moved = {name for name in of_trunk if not torch.equal(ended[name], started[name])}
+    expected = {name for name in of_trunk if any(part in name for part in ([moving] if isinstance(moving, str) else moving))}
+    assert moved == {name for name in expected if "lora" not in how or name.endswith((".up", ".down"))} and moved
+    texts, loaded = ["red above blue", "a white square beside a square"], frugalclip.load(tmp_path / "whole")
+    said = loaded.encode_text(texts)
+    torch.testing.assert_close(result.model.encode_text(texts), said, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(torch.cat([loaded.encode_text(text) for text in texts]), said, atol=1e-5, rtol=1e-4)
+    assert loaded.fingerprint == result.model.fingerprint == frugalclip.load(tmp_path / "cut").fingerprint
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(tmp_path: Path, trunks: tuple[str, str], precision: str):
+    content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 2, "precision": precision})
+    text = {"from": llama_source(tmp_path / "llama"), "width": LLAMA_WIDTH, "options": {"caption_tokens": 20}, "tune": "all"}
+    content["model"]["text"] = {"kind": "borrowed"} | text
+    whole, parts = (go(tmp_path / name, merged(content, change)) for name, change in (("whole", {}), ("parts", {"micro_batch": 4})))
+    losses = [[row["loss"] for row in run.rows()] for run in (whole, parts)]
+    np.testing.assert_allclose(*losses, rtol=1e-4 if precision == "fp32" else 3e-2)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ class FrozenLanguageModel:
     def __init__(self, parts: Parts, settings: LanguageModelSettings) -> None:
         self.parts, self.settings = parts, settings
         self.prompt = find_prompt(settings.prompt)
-        self.layers = _layers(settings.layer, count=parts.network.config.num_hidden_layers)
+        self.layers = layer_indices(settings.layer, count=parts.network.config.num_hidden_layers)
         self._openings: dict[tuple[int, ...], Any] = {}  # keys and values of opening words, computed once for all texts
         self._check_room(self.prompt)
 
@@ -277,8 +277,12 @@ def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     return backend.encode(text, add_special_tokens=False).ids if text else []
 
 
-def _layers(asked: int | tuple[int, ...], *, count: int) -> tuple[int, ...]:
-    """Indices into the hidden states, counted from 0, of a network with `count` blocks."""
+def layer_indices(asked: int | tuple[int, ...], *, count: int) -> tuple[int, ...]:
+    """Indices into the hidden states, counted from 0, of a network with `count` blocks.
+
+    Raises:
+        ModelError: for a layer that the network does not have.
+    """
     listed = (asked,) if isinstance(asked, int) else asked
     for layer in listed:
         if not -count - 1 <= layer <= count:

@@ -125,6 +125,30 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
     return network.to(dtype).requires_grad_(False).eval()
 
 
+def without_later_blocks(network: nn.Module, layer: int) -> nn.Module:
+    """The network up to a hidden state, in place: what stands behind it would cost time and memory, and training would never reach it.
+
+    Args:
+        network: as `read_network` gives it.
+        layer: hidden state as transformers counts them, 0 the embeddings; that of the last block is left as it is, behind the final norm.
+    """
+    config: Any = network.config
+    if layer == config.num_hidden_layers:
+        return network
+    parent, name = next(
+        (part, name)
+        for part in network.modules()
+        for name, child in part.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == config.num_hidden_layers
+    )
+    del parent.get_submodule(name)[layer:]  # pyright: ignore[reportIndexIssue]
+    norms = [name for name, child in parent.named_children() if "norm" in type(child).__name__.lower()]
+    if norms:  # the last: some models have another one behind their embeddings
+        setattr(parent, norms[-1], nn.Identity())
+    config.num_hidden_layers = layer
+    return network
+
+
 def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     """The model's own tokenizer, without truncation and padding."""
     path = folder / "tokenizer.json"

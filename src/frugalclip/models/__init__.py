@@ -6,7 +6,17 @@ tokenizer and preprocessing, so nothing has to be said twice and nothing can sil
 
 from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
 from frugalclip.models.pictures import prepared_images, readable_images
-from frugalclip.models.trunks import LoneTrunk, OwnTrunk, fill_codebooks, image_model, is_trunk, lend_trunks, trunk_tokenizer
+from frugalclip.models.trunks import (
+    LoneTrunk,
+    OwnTrunk,
+    check_options,
+    fill_codebooks,
+    image_model,
+    is_trunk,
+    lend_shapes,
+    lend_trunks,
+    trunk_tokenizer,
+)
 
 __all__ = [
     "FORMAT",
@@ -17,9 +27,11 @@ __all__ = [
     "Model",
     "ModelInput",
     "OwnTrunk",
+    "check_options",
     "fill_codebooks",
     "image_model",
     "is_trunk",
+    "lend_shapes",
     "lend_trunks",
     "load",
     "prepared_images",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from frugalclip.core.errors import ModelError
+from frugalclip.core.errors import MissingExtra, ModelError
 from frugalclip.core.records import read_json
 from frugalclip.core.types import Tokens
 from frugalclip.data.tokens import Tokenizer
@@ -16,7 +16,7 @@ from frugalclip.functional import unit
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.readers.tokens import Verbatim
-from frugalclip.towers.borrowed import LexicalConfig, Said, Trunk
+from frugalclip.towers.borrowed import BorrowedConfig, BorrowedTextConfig, LexicalConfig, Said, Trunk
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.lexical import LexicalHead
 
@@ -34,8 +34,44 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
     for side, tower in network.borrowed().items():
         c = tower.config
         image = functools.partial(_image_trunk, *c.trunks[0], size=getattr(c, "resolution", None))
-        tower.lend(image if side == "image" else functools.partial(_text_trunk, c.trunks, device))
+        tower.lend(image if side == "image" else functools.partial(_text_trunk, c.trunks, device, tuned=not c.is_frozen))
     return network
+
+
+def lend_shapes(network: DualEncoder) -> dict[str, str]:
+    """Give the borrowed towers of a network on the meta device trunks without weights, so that parameters are counted and patterns checked.
+
+    Args:
+        network: with any towers; those whose trunk cannot be told without its weights stay without.
+
+    Returns:
+        For each side whose trunk is not known, why.
+
+    Raises:
+        RecipeError: for a wrong `width`, or a pattern of `tune` or `lora` that matches nothing.
+    """
+    reasons = {}
+    for side, tower in network.borrowed().items():
+        try:
+            tower.lend(functools.partial(_shape, tower.config, side))
+            _ = tower.lent  # a frozen one is fetched when it is first read
+        except (MissingExtra, ModelError) as error:
+            reasons[side] = str(error)
+    return reasons
+
+
+def _shape(config: BorrowedConfig, side: str) -> Trunk:
+    """A trunk on the meta device; of a whole model that is here, its tower as it is."""
+    from frugalclip.readers.shapes import image_shape, text_shape
+    from frugalclip.readers.trunks import SideBySide
+
+    def of(source: str, options: Mapping[str, Any]) -> Trunk:
+        if not is_trunk(source):
+            return _tower(source, options, side="image" if side == "image" else "text").to("meta")
+        return image_shape(source, options) if side == "image" else text_shape(source, options, tuned=not config.is_frozen)
+
+    shapes = [of(source, options) for source, options in config.trunks]
+    return shapes[0] if len(shapes) == 1 else SideBySide(shapes, [])
 
 
 def fill_codebooks(network: DualEncoder) -> Lexicon | None:
@@ -74,10 +110,37 @@ def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
     return sums / torch.bincount(of_token[is_word], minlength=len(lexicon))[:, None], lexicon
 
 
+def check_options(config: BorrowedConfig, *, side: Literal["image", "text"]) -> None:
+    """Refuse `options` that the readers of a borrowed tower's trunks do not know, before any weights are read.
+
+    Args:
+        config: of the tower.
+        side: of the tower.
+
+    Raises:
+        RecipeError: naming the setting and the known ones.
+        ModelError: where options have no effect, or a source is not one of this side.
+    """
+    from frugalclip.readers.trunks import check_text_options, image_options
+
+    for i, (source, options) in enumerate(config.trunks):
+        where = f"model.{side}.options" + (f".{i}" if len(config.trunks) > 1 else "")
+        if not is_trunk(source):
+            _check_no_options(source, options, where=where)
+        elif side == "image":
+            image_options(source, options, where=where)
+        else:
+            check_text_options(source, options, tuned=not config.is_frozen, where=where)
+
+
+def _check_no_options(source: str, options: Mapping[str, Any], *, where: str) -> None:
+    if options:
+        raise ModelError(f"{where} ({', '.join(options)}) have no effect on {source}, whose tower is read as it is; leave them out.")
+
+
 def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "text"]) -> Trunk:
     """A tower of a whole model, which is as it was trained."""
-    if options:
-        raise ModelError(f"model.{side}.options ({', '.join(options)}) have no effect on {source}, whose tower is read as it is; leave them out.")
+    _check_no_options(source, options, where=f"model.{side}.options")
     return OwnTrunk(load(source), side=side)
 
 
@@ -87,26 +150,25 @@ def _image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = 
     return image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
 
 
-def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device) -> Trunk:
+def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device, *, tuned: bool = False) -> Trunk:
     from frugalclip.readers.trunks import SideBySide, text_trunk
 
-    trunks = [text_trunk(source, options, device=device) if is_trunk(source) else _tower(source, options, side="text") for source, options in wanted]
+    trunks = [
+        text_trunk(source, options, tuned=tuned, device=device) if is_trunk(source) else _tower(source, options, side="text")
+        for source, options in wanted
+    ]
     return trunks[0] if len(trunks) == 1 else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
 
 
-def trunk_tokenizer(trunks: Sequence[tuple[str, Mapping[str, Any]]]) -> Tokenizer:
-    """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own.
-
-    Args:
-        trunks: (source, options) of each.
-    """
-    return _tokenizer(*trunks[0]) if len(trunks) == 1 else Verbatim()
+def trunk_tokenizer(config: BorrowedTextConfig) -> Tokenizer:
+    """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own."""
+    return _tokenizer(*config.trunks[0], tuned=not config.is_frozen) if len(config.trunks) == 1 else Verbatim()
 
 
-def _tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
+def _tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
     from frugalclip.readers.trunks import text_tokenizer
 
-    return text_tokenizer(source, options) if is_trunk(source) else load(source).tokenizer
+    return text_tokenizer(source, options, tuned=tuned) if is_trunk(source) else load(source).tokenizer
 
 
 def is_trunk(source: str) -> bool:

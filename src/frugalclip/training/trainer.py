@@ -187,7 +187,7 @@ class Trainer:
     def _tokenizer(self) -> Tokenizer:
         text = self.recipe.model.text
         if isinstance(text, BorrowedTextConfig):
-            return trunk_tokenizer(text.trunks)
+            return trunk_tokenizer(text)
         return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))
 
     def begin(self) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from frugalclip.core.records import write_json
-from frugalclip.training.planning import UNKNOWN, Plan, plan_recipe
+from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
 
 GPU_RATE = 150e12  # operations a second: an A100-class GPU at about half of its bfloat16 peak; an assumption, printed as one
@@ -45,6 +45,8 @@ def show(plan: Plan) -> None:
     for name, gigabytes in plan.memory_gb.items():
         cost.add_row(f"memory at batch {plan.batch:,}: {name}", f"{gigabytes:.2f} GB (estimate)")
     cost.add_row("arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}")
+    for reading in plan.readings:
+        cost.add_row(f"read once by the frozen {reading.tower} trunk", _reading(reading))
     cost.add_row("training rows", _number(plan.rows))
     cost.add_row("steps", _number(plan.steps))
     cost.add_row("samples seen", _number(plan.samples))
@@ -59,6 +61,15 @@ def show(plan: Plan) -> None:
         if plan.steps is not None:
             cost.add_row("the run on this machine", f"{plan.steps * plan.probe['seconds_per_step'] / 3600:.2f} hours, without evaluation")
     console.print(cost)
+    for note in plan.notes:
+        console.print(f"note: {note}", highlight=False)
+
+
+def _reading(reading: Reading) -> str:
+    if reading.samples is None or reading.gflops is None:
+        return UNKNOWN
+    what = "pictures, their views counted" if reading.tower == "image" else "distinct texts"
+    return f"{reading.samples:,} {what}: {reading.gflops * 1e-3:.3g} TFLOP, a store of {reading.store_gb:.3g} GB"
 
 
 def _number(value: int | None) -> str:

@@ -1,0 +1,73 @@
+"""Trunks without their weights, for `frugalclip plan`: parameters with their names and shapes on the meta device, which takes no memory.
+
+The architecture is known from a folder's config.json, from the facts of a packaged part, or to the library by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from frugalclip.core.config import validated
+from frugalclip.core.errors import ModelError, require
+from frugalclip.language_model.frozen import layer_indices
+from frugalclip.readers.encoders import EncoderTrunk
+from frugalclip.readers.language_models import TunedLanguageModelTrunk, language_model_options
+from frugalclip.readers.packages import PACKAGES, SCHEME
+from frugalclip.readers.timm import TimmTrunk
+from frugalclip.readers.trunks import LITE0, EncoderOptions, ImageOptions, place_of, text_kind
+from frugalclip.towers.borrowed import Trunk
+
+
+def image_shape(source: str, options: Mapping[str, Any]) -> Trunk:
+    """A trunk of pictures on the meta device; see `trunks.image_trunk`.
+
+    Raises:
+        ModelError: for a source that is none, or that timm does not know.
+        MissingExtra: without timm.
+    """
+    stages = validated(ImageOptions, dict(options), where="model.image.options").stages
+    name = "tf_efficientnet_lite0" if source == LITE0 else source.removeprefix("timm:").partition("@")[0]
+    timm = require("timm", extra="timm", purpose=f"counting the parameters of {source}")
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no model '{name}', expected {LITE0} or timm:NAME@FILE; correct model.image.from.")
+    with torch.device("meta"):
+        return TimmTrunk(timm.create_model(name, pretrained=False, num_classes=0), fingerprint="", stages=stages)
+
+
+def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk:
+    """A trunk of texts on the meta device; see `trunks.text_trunk`. A tuned language model has the blocks that its layer needs.
+
+    Raises:
+        ModelError: where only the weights would tell the architecture.
+        MissingExtra: without transformers.
+    """
+    kind = text_kind(source)
+    transformers = require("transformers", extra="hf", purpose=f"counting the parameters of {source}")
+    try:
+        config = _config(transformers, source)
+        with torch.device("meta"):
+            module = transformers.AutoModel.from_config(config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the configuration of {source} describes no model that transformers knows ({reason}); check model.text.from.") from error
+    if kind == "encoder":
+        return EncoderTrunk(module, pool=validated(EncoderOptions, dict(options), where="model.text.options").pool, fingerprint="")
+    asked = language_model_options(options, tuned=tuned)
+    layers = layer_indices(asked.read if tuned else -1, count=config.num_hidden_layers)
+    return TunedLanguageModelTrunk(module, layers=layers, fingerprint="")
+
+
+def _config(transformers: Any, source: str) -> Any:
+    """A configuration of transformers."""
+    if source.startswith(SCHEME):
+        facts = PACKAGES[source.removeprefix(SCHEME)].config
+        if not facts:
+            raise ModelError(f"{source} computes with an engine of its own, which does not tell; it is never trained.")
+        return transformers.AutoConfig.for_model(**facts)
+    folder = place_of(source)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} has no config.json, and a GGUF file tells at the first run, which converts it; give a Hugging Face folder to count now."
+        )
+    return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
