@@ -120,7 +120,7 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
     """
     if source.startswith("hf:"):
         if options:
-            raise RecipeError(f"model.image.options ({', '.join(options)}) have no effect on {source}, which is read as it is; set model.image.options=null.")
+            raise RecipeError(f"model.image.options ({', '.join(options)}) have no effect on {source}, read as it is; set model.image.options=null.")
         return read_vision(place_of(source), size=size)
     asked = validated(ImageOptions, dict(options), where="model.image.options")
     if source == LITE0:  # of timm's two variants the one with the padding of the original: the other is silently wrong
