@@ -134,3 +134,26 @@ def test_what_is_read_once_is_what_the_stores_hold(tmp_path: Path, monkeypatch: 
 def write(path: Path, content: dict[str, Any]) -> str:
     path.write_text(json.dumps(content))
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "said"),
+    [
+        (
+            "aclip",
+            ["model.image.kind=resnet", "model.image.freeze_patch=null"],
+            "drops patches, which a resnet tower does not have; set model.image.kind=vit",
+        ),
+        ("aclip", ["model.image.pool=mean"], r"attention of \[CLS\], which a tower with pool: mean does not have; set pool: cls"),
+        ("clip-small", ["objectives.masked_text.weight=1"], "a bag of words knows nothing of the words around them; set model.text.kind=transformer"),
+        ("borrowed", ["objectives.masked_text.weight=1"], "caption@masked.*borrowed text tower"),
+    ],
+)
+def test_what_a_tower_cannot_do_is_said_before_anything_is_read(recipe: str, changes: list[str], said: str):
+    with pytest.raises(RecipeError, match=said):
+        plan_recipe(load_recipe(recipe, changes))
+
+
+def test_another_models_attention_is_its_own_affair():
+    changes = ["model.image.pool=mean", "objectives.attentive_mask.teacher=frozen", "objectives.byol=null", "teachers.frozen.from=runs/vit"]
+    assert plan_recipe(load_recipe("aclip", changes)).passes

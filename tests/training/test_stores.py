@@ -488,7 +488,7 @@ def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(tmp
         ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "model": {"image": {"tune": "all"}}}, r"set preprocess\.mean="),
         ({"model": {"image": {"width": 97}}}, r"gives vectors of 96; set model\.image\.width=96"),
         ({"model": {"text": {"width": 7}}}, r"gives vectors of 24; set model\.text\.width=24"),
-        ({"objectives": {"masked_text": {"weight": 1}}}, "an objective reads caption@masked, for which"),
+        ({"objectives": {"masked_text": {"weight": 1}}}, "an objective reads caption@masked, whose words are masked"),
         ({**FITTED, "store": {"pictures": False}}, r"needs a frozen image trunk whose pictures are stored; set store\.pictures=true"),
         (merged(FITTED, {"model": {"text": {"tune": "all"}}}), r"leave model\.text\.tune and model\.text\.lora out"),
         ({"store": {"views": 2}, "views": {"main": {"size": 16}}}, r"views\.NAME\.size is 16; leave it out"),

@@ -95,7 +95,7 @@ class MaskedText(Objective):
 
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
-        assert not isinstance(tokens, Tensor), "a borrowed text tower was refused before: training.stores.check_needs"
+        assert not isinstance(tokens, Tensor), "a borrowed text tower was refused before: training.step.check_towers"
         draws = row_draws(batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}")
         # each place has its own numbers, however long the batch's longest text is
         draws = torch.cat([part[:, : tokens.ids.shape[1]] for part in draws.chunk(3, dim=1)], dim=1)

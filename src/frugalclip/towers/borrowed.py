@@ -293,6 +293,16 @@ class Borrowed(nn.Module):
         self._fingerprint = trunk.fingerprint
         return trunk
 
+    def check_can(self, *, drops: bool, attends: bool) -> None:
+        """Refuse what this tower does not do: to drop patches, or to give the attention of [CLS].
+
+        Raises:
+            RecipeError: with a setting that helps.
+        """
+        if drops or attends:
+            what = "drops patches" if drops else "reads the attention of [CLS]"
+            raise RecipeError(f"an objective {what}, which a borrowed {self.side} tower does not offer; give model.{self.side} another kind.")
+
     def forward(
         self, inputs: Any, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False, gates: Gates | None = None
     ) -> Encoded:
@@ -312,9 +322,7 @@ class Borrowed(nn.Module):
         Raises:
             RecipeError: where an objective asks for what only a tower of our own gives.
         """
-        if keep is not None or with_attention:
-            what = "drops patches" if keep is not None else "reads the attention of [CLS]"
-            raise RecipeError(f"an objective {what}, which a borrowed {self.side} tower does not offer; give model.{self.side} another kind.")
+        self.check_can(drops=keep is not None, attends=with_attention)
         reads_tokens = self.config.head.reads == "tokens"
         if isinstance(inputs, Tensor) and inputs.ndim < 4:
             said = Said(inputs.mean(dim=1), inputs) if reads_tokens else Said(inputs)

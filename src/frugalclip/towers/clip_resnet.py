@@ -215,6 +215,16 @@ class ClipResNet(nn.Module):
         nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
         nn.init.zeros_(self.project.bias)
 
+    def check_can(self, *, drops: bool, attends: bool) -> None:
+        """Refuse what this tower does not do: to drop patches, or to give the attention of [CLS].
+
+        Raises:
+            RecipeError: with a setting that helps.
+        """
+        if drops or attends:
+            what = "drops patches" if drops else "reads the attention of [CLS]"
+            raise RecipeError(f"an objective {what}, which a clip_resnet tower does not have; set model.image.kind=vit.")
+
     def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
         """Encode pictures.
 
@@ -231,9 +241,7 @@ class ClipResNet(nn.Module):
         Raises:
             RecipeError: where patches are to be dropped or attention is asked for.
         """
-        if keep is not None or with_attention:
-            what = "drops patches" if keep is not None else "reads the attention of [CLS]"
-            raise RecipeError(f"an objective {what}, which a clip_resnet tower does not have; set model.image.kind=vit.")
+        self.check_can(drops=keep is not None, attends=with_attention)
         x = images
         for layer in self.stem:
             x = F.relu(layer(x))

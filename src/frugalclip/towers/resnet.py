@@ -138,6 +138,16 @@ class ResNet(nn.Module):
         nn.init.zeros_(self.stem.bias)
         nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
 
+    def check_can(self, *, drops: bool, attends: bool) -> None:
+        """Refuse what this tower does not do: to drop patches, or to give the attention of [CLS].
+
+        Raises:
+            RecipeError: with a setting that helps.
+        """
+        if drops or attends:
+            what = "drops patches" if drops else "reads the attention of [CLS]"
+            raise RecipeError(f"an objective {what}, which a resnet tower does not have; set model.image.kind=vit.")
+
     def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
         """Encode pictures.
 
@@ -153,9 +163,7 @@ class ResNet(nn.Module):
         Raises:
             RecipeError: where patches are to be dropped or attention is asked for.
         """
-        if keep is not None or with_attention:
-            what = "drops patches" if keep is not None else "reads the attention of [CLS]"
-            raise RecipeError(f"an objective {what}, which a resnet tower does not have; set model.image.kind=vit.")
+        self.check_can(drops=keep is not None, attends=with_attention)
         # not in channels-last order: on a CPU group normalisation in bfloat16 is ten times slower there
         x = self.stages(self.stem(images))  # (batch, width, rows, columns)
         tokens = F.gelu(self.norm_after(x)).flatten(2).transpose(1, 2)  # (batch, places, width)

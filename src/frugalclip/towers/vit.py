@@ -133,6 +133,15 @@ class Vit(nn.Module):
         if self.projector is not None:
             self.projector.reset(generator)
 
+    def check_can(self, *, drops: bool, attends: bool) -> None:
+        """Refuse what this tower does not do: `attends`, the attention of [CLS], where it has none. Any patches may be dropped (`drops`).
+
+        Raises:
+            RecipeError: with a setting that helps.
+        """
+        if attends and not self.has_cls:
+            raise RecipeError(f"an objective reads the attention of [CLS], which a tower with pool: {self.config.pool} does not have; set pool: cls.")
+
     def forward(
         self,
         images: Tensor,
@@ -158,8 +167,7 @@ class Vit(nn.Module):
         Returns:
             Encoded; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
         """
-        if with_attention and not self.has_cls:
-            raise RecipeError(f"an objective reads the attention of [CLS], which a tower with pool: {self.config.pool} does not have; set pool: cls.")
+        self.check_can(drops=keep is not None, attends=with_attention)
         x, grid = self._patches(images)
         positions = self._positions(grid)
         x = x + positions[:, self.has_cls :].to(x.dtype)

@@ -34,7 +34,7 @@ from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.start import started_from
-from frugalclip.training.step import Step, build_objectives, read_views, source_view, to_device, union_of_needs
+from frugalclip.training.step import Step, build_objectives, check_towers, read_views, source_view, to_device, union_of_needs
 from frugalclip.training.stores import distinct_texts
 from frugalclip.training.trainer import pick_precision
 from frugalclip.training.validation import divide
@@ -150,6 +150,7 @@ def _step(recipe: Recipe, start: Model | None, *, meta: bool) -> Step:
         objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
         needs = union_of_needs(objectives.values())
         read_views(needs, images=recipe.views, texts=recipe.texts)
+        check_towers(network, needs, teachers=recipe.teachers)
         return Step(network, objectives, teachers={} if meta else _stand_ins(recipe, needs, network))
 
 

@@ -16,7 +16,9 @@ from frugalclip.core.random import stream_seed
 from frugalclip.core.types import Batch, Dims, Encoded, Needs, Selection, Tokens, Views
 from frugalclip.data.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
-from frugalclip.teachers import Teacher, teacher_of
+from frugalclip.teachers import EMA, Teacher, TeacherConfig, teacher_of
+from frugalclip.towers.bag import BagOfWords
+from frugalclip.towers.borrowed import Borrowed
 from frugalclip.towers.dual import DualEncoder
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -124,6 +126,30 @@ def read_views(needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterabl
         for name in sorted(needed - set(given)):
             raise RecipeError(f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} Add it under '{kind}:'.")
     return wanted, wanted_texts
+
+
+def check_towers(network: DualEncoder, needs: Needs, *, teachers: Mapping[str, TeacherConfig]) -> None:
+    """Refuse objectives that want of a tower what it does not do, before anything is read or encoded.
+
+    Args:
+        network: its towers; averages of them are teachers.
+        needs: of all objectives.
+        teachers: the recipe's.
+
+    Raises:
+        RecipeError: with a setting that helps.
+    """
+    attended = {teacher_of(name) for name in needs.attention}
+    attends = any(teachers.get(name, TeacherConfig()).source == EMA for name in attended)
+    network.image.check_can(drops=any("@" in name for name in needs.images), attends=attends)
+    masked = [name for name in sorted(needs.texts) if "@" in name]
+    if masked and isinstance(network.text, BagOfWords):
+        raise RecipeError(
+            "an objective guesses masked words, and a bag of words knows nothing of the words around them; set model.text.kind=transformer, or leave "
+            "masked_text out."
+        )
+    if masked and isinstance(network.text, Borrowed):
+        raise RecipeError(f"an objective reads {masked[0]}, whose words are masked, which a borrowed text tower does not offer; set model.text.kind.")
 
 
 @dataclass(frozen=True)

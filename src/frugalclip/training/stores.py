@@ -20,7 +20,7 @@ from torch import Tensor
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.core.types import Needs, Tokens
+from frugalclip.core.types import Tokens
 from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
@@ -33,7 +33,6 @@ from frugalclip.data.views import Preprocess, ViewConfig, make_view
 from frugalclip.embedding import TextRows, describe, embed_manifest
 from frugalclip.models import Model
 from frugalclip.readers.trunks import check_preprocess
-from frugalclip.towers.bag import BagOfWords
 from frugalclip.towers.borrowed import Borrowed
 
 Note = Callable[[str], None]
@@ -66,27 +65,6 @@ class Stores:
         texts = self.texts
         pictures = None if self.pictures is None else StoredPictures(self.pictures, training, seed=seed)
         return {"stored_pictures": pictures, "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted)}
-
-
-def check_needs(model: Model, needs: Needs) -> None:
-    """Refuse objectives that want of a borrowed tower what only a tower of our own gives.
-
-    Raises:
-        RecipeError: naming the view.
-    """
-    borrowed = model.network.borrowed()
-    if isinstance(model.network.text, BagOfWords) and any(name.endswith("@masked") for name in needs.texts):
-        raise RecipeError(
-            "an objective guesses masked words, and a bag of words knows nothing of the words around them; set model.text.kind=transformer, or leave "
-            "masked_text out."
-        )
-    for side, wanted in (("image", needs.images | needs.attention), ("text", needs.texts)):
-        for name in sorted(wanted):
-            if side in borrowed and ("@" in name or name in needs.attention):
-                raise RecipeError(
-                    f"an objective reads {name}, for which patches are dropped, words masked or attention read; a borrowed {side} tower offers "
-                    f"none of these: give model.{side} another kind."
-                )
 
 
 def remember_cached(model: Model) -> Model:

@@ -42,8 +42,18 @@ from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_ou
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.start import started_from
-from frugalclip.training.step import Precision, Step, StepResult, build_objectives, never_clustered, read_views, to_device, union_of_needs
-from frugalclip.training.stores import check_needs, make_stores
+from frugalclip.training.step import (
+    Precision,
+    Step,
+    StepResult,
+    build_objectives,
+    check_towers,
+    never_clustered,
+    read_views,
+    to_device,
+    union_of_needs,
+)
+from frugalclip.training.stores import make_stores
 from frugalclip.training.validation import Watch, divide
 
 
@@ -143,7 +153,7 @@ class Trainer:
         data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
         self.model = Model(self.network, self.tokenizer, recipe.preprocess, training_data=data, device=self.device)
         self.model.lexicon = words
-        check_needs(self.model, needs)
+        check_towers(self.network, needs, teachers=recipe.teachers)
         images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
         views = {name: view for name, view in recipe.views.items() if name in images}
         read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
