@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 from transformers import BertModel
 
 from frugalclip.core.errors import ModelError, RecipeError
-from frugalclip.core.types import Strings
+from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.views import Preprocess
 from frugalclip.readers.timm import TimmTrunk, read_timm
 from frugalclip.readers.tokens import Verbatim, read_tokenizer
@@ -140,6 +140,13 @@ def test_an_encoder_says_what_transformers_says(tmp_path: Path, pool: str):
         torch.testing.assert_close(said.pooled[i], expected, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(said.tokens[i, : len(states)], states, atol=1e-5, rtol=1e-4)
         assert not said.tokens[i, len(states) :].any()
+
+
+def test_every_parameter_of_an_encoder_has_a_gradient(tmp_path: Path):
+    trunk = text_trunk(bert_source(tmp_path), {})
+    assert any(name.endswith("query.weight") for name, _ in trunk.named_parameters())
+    trunk(Tokens(torch.tensor([[2, 3, 4]]), torch.tensor([3])), with_tokens=False).pooled.square().sum().backward()
+    assert [name for name, p in trunk.named_parameters() if p.grad is None] == []
 
 
 def test_what_changes_a_text_vector_changes_the_fingerprint(tmp_path: Path):

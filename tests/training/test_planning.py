@@ -15,7 +15,7 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe, validate_recipe
 
-from ..readers.tiny_trunks import BERT_WIDTH, LLAMA_WIDTH, bert_source, llama_source, timm_source
+from ..readers.tiny_trunks import BERT_WIDTH, LLAMA_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
 from .test_stores import pairs, recipe_of, trainer
 
 
@@ -83,6 +83,19 @@ def test_parameters_of_a_tuned_trunk_are_those_that_training_has(tmp_path: Path,
     assert counts["all"] == sum(p.numel() for p in every) and counts["text"] == sum(p.numel() for p in network.text.parameters())
     assert counts["trained"] == sum(p.numel() for p in every if p.requires_grad) == counts["all"] - counts["frozen"]
     assert counts["image trunk, read once"] == sum(p.numel() for p in network.borrowed()["image"].lent.parameters())
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov2", "siglip_vision_model"])
+def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_path: Path, kind: str):
+    source = vision_source(tmp_path, kind=kind)
+    content = recipe_of(tmp_path, (source, bert_source(tmp_path / "text")))
+    content["data"]["path"] = None
+    content["model"]["image"] = {"kind": "borrowed", "from": source, "width": VISION_WIDTH, "resolution": 32, "tune": "all"}
+    recipe = validate_recipe(content)
+    tokenizer = trunk_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
+    network = lend_trunks(DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context))
+    (tmp_path / "model.safetensors").unlink()  # the configuration is enough
+    assert plan_recipe(recipe).parameters["image"] == sum(p.numel() for p in network.image.parameters())
 
 
 def test_a_pattern_that_matches_nothing_and_a_wrong_width_are_found_before_any_weights_are_read():

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
@@ -31,8 +31,10 @@ class EncoderTrunk(Trunk):
         fingerprint: of its weights and settings.
     """
 
-    def __init__(self, module: nn.Module, *, pool: Pool, fingerprint: str) -> None:
+    def __init__(self, module: Any, *, pool: Pool, fingerprint: str) -> None:
         super().__init__()
+        if getattr(module, "pooler", None) is not None:
+            module.pooler = None  # nothing here reads it, and a trained parameter without gradient would stop several processes
         self.module, self.pool, self.fingerprint = module, pool, fingerprint
         self.width = int(module.config.hidden_size)  # pyright: ignore
 

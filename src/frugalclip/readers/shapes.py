@@ -16,6 +16,7 @@ from frugalclip.readers.language_models import TunedLanguageModelTrunk, language
 from frugalclip.readers.packages import PACKAGES, SCHEME
 from frugalclip.readers.timm import TimmTrunk
 from frugalclip.readers.trunks import LITE0, EncoderOptions, ImageOptions, place_of, text_kind
+from frugalclip.readers.vision import VisionTrunk, arguments, is_vision_folder
 from frugalclip.towers.borrowed import Trunk
 
 
@@ -23,9 +24,11 @@ def image_shape(source: str, options: Mapping[str, Any]) -> Trunk:
     """A trunk of pictures on the meta device; see `trunks.image_trunk`.
 
     Raises:
-        ModelError: for a source that is none, or that timm does not know.
-        MissingExtra: without timm.
+        ModelError: for a source that is none, or that the library does not know.
+        MissingExtra: without timm, or transformers.
     """
+    if source.startswith("hf:"):
+        return _vision_shape(source)
     stages = validated(ImageOptions, dict(options), where="model.image.options").stages
     name = "tf_efficientnet_lite0" if source == LITE0 else source.removeprefix("timm:").partition("@")[0]
     timm = require("timm", extra="timm", purpose=f"counting the parameters of {source}")
@@ -56,6 +59,16 @@ def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk
     asked = language_model_options(options, tuned=tuned)
     layers = layer_indices(asked.read if tuned else -1, count=config.num_hidden_layers)
     return TunedLanguageModelTrunk(module, layers=layers, fingerprint="")
+
+
+def _vision_shape(source: str) -> Trunk:
+    folder = place_of(source)
+    if not is_vision_folder(folder):
+        raise ModelError(f"{folder} holds no image encoder that could be counted, expected a config.json of one; correct model.image.from.")
+    transformers = require("transformers", extra="hf", purpose=f"counting the parameters of {source}")
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return VisionTrunk(transformers.AutoModel.from_config(config, **arguments(config.model_type)), fingerprint="")
 
 
 def _config(transformers: Any, source: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
@@ -39,9 +39,10 @@ class VisionTrunk(Trunk):
         fingerprint: of its weights and settings.
     """
 
-    def __init__(self, module: nn.Module, *, fingerprint: str) -> None:
+    def __init__(self, module: Any, *, fingerprint: str) -> None:
         super().__init__()
         self.module, self.fingerprint = module, fingerprint
+        self.module.embeddings.mask_token = None  # only masked pre-training reads it: a trained trunk has no parameter without gradient
         config: Any = module.config
         self.width = int(config.hidden_size)
         self.prefix = PREFIX[config.model_type] + int(getattr(config, "num_register_tokens", 0))
@@ -55,6 +56,11 @@ class VisionTrunk(Trunk):
         states: Tensor = said.last_hidden_state  # (batch, prefix + patches, width)
         pooled = states[:, 0] if said.pooler_output is None else said.pooler_output
         return Said(pooled, states[:, self.prefix :] if with_tokens else None)
+
+
+def arguments(kind: str) -> dict[str, Any]:
+    """What a type of model is made with."""
+    return {"add_pooling_layer": False} if kind in POOLERLESS else {}
 
 
 def is_vision_folder(folder: Path) -> bool:
@@ -85,11 +91,10 @@ def read_vision(folder: Path, *, size: int | None = None) -> VisionTrunk:
     kind = read_json(folder / "config.json")["model_type"]
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{folder} holds no *.safetensors; save the model with save_pretrained of a recent transformers.")
-    options: dict[str, Any] = {"add_pooling_layer": False} if kind in POOLERLESS else {}
     try:
         with quiet(transformers):
             module, report = transformers.AutoModel.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+                str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **arguments(kind)
             )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ZeroDivisionError, SafetensorError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -104,7 +109,6 @@ def read_vision(folder: Path, *, size: int | None = None) -> VisionTrunk:
         raise ModelError(
             f"{folder} reads patches of {patch} pixels, and pictures come with {size or preprocess.size}; set model.image.resolution={2 * patch}."
         )
-    module.embeddings.mask_token = None  # only masked pre-training reads it: a trained trunk has no parameter that stays without gradient
     trunk = VisionTrunk(module.eval(), fingerprint=weights_hash(folder))
     trunk.preprocess = preprocess
     return trunk
