@@ -130,6 +130,18 @@ def test_tune_trains_what_is_named_and_nothing_else():
     assert "trunk.enter.weight" in own.state_dict()  # the whole trunk is saved, so that one file is the model
 
 
+def test_additions_are_drawn_from_the_seed_of_the_run():
+    def drawn(seed: int) -> Tensor:
+        built = BorrowedImageConfig.model_validate(
+            {"kind": "borrowed", "from": "small", "width": 6, "resolution": 4, "lora": {"targets": ["leave"], "rank": 2}}
+        ).build(dim=5)
+        built.reset(generator(seed, "test"))
+        built.lend(Small)
+        return built.get_parameter("trunk.leave.down").detach()
+
+    assert torch.equal(drawn(0), drawn(0)) and not torch.equal(drawn(0), drawn(1))
+
+
 def test_lora_trains_its_additions_and_patterns_go_with_it():
     assert trained(tower(lora={"targets": ["leave"], "rank": 2})) == ["trunk.leave.up"]  # `down` has no gradient while `up` is zero
     own = tower(lora={"targets": ["leave"], "rank": 2}, tune=["enter.bias"])

@@ -249,16 +249,18 @@ class Borrowed(nn.Module):
         self._lender: Callable[[], Trunk] | None = None
         self._frozen: list[Trunk] = []  # in a list, so that it is no part of the weights
         self._fingerprint: str | None = None
+        self._seed = 0
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights of the head."""
+        """Draw the initial weights of the head, and a seed for the trunk's additions, which come when it is lent."""
         self.head.reset(generator)
+        self._seed = int(torch.randint(2**31, (), generator=generator))
 
     def lend(self, lender: Callable[[], Trunk]) -> None:
         """Say how to get the trunk. One that is tuned is fetched at once and becomes part of the weights; a frozen one when it is first read."""
         self._lender = lender
         if not self.config.is_frozen:
-            self.trunk = _tuned(self._fetched(), self.config)
+            self.trunk = _tuned(self._fetched(), self.config, seed=self._seed)
 
     @property
     def fingerprint(self) -> str:
@@ -352,7 +354,7 @@ def _exact(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
-def _tuned(trunk: Trunk, config: BorrowedConfig) -> Trunk:
+def _tuned(trunk: Trunk, config: BorrowedConfig, *, seed: int) -> Trunk:
     """The trunk with those parameters trainable that the settings name."""
     names = [name for name, _ in trunk.named_parameters()]
     if not names:
@@ -364,5 +366,5 @@ def _tuned(trunk: Trunk, config: BorrowedConfig) -> Trunk:
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
     if config.lora is not None:
-        add_lora(trunk, config.lora, generator=generator(0, "init/lora"))
+        add_lora(trunk, config.lora, generator=generator(seed, "init/lora"))
     return trunk
