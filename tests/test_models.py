@@ -138,7 +138,7 @@ def test_where_a_model_comes_from_is_kept_and_does_not_change_what_it_is(model: 
 
 
 def test_the_words_of_an_embedding_are_named_and_kept_with_the_model(model: Model, tmp_path: Path):
-    with pytest.raises(ModelError, match="not one of words; train one with 'frugalclip train lexvla'"):
+    with pytest.raises(ModelError, match="not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'"):
         model.words(torch.ones(1, model.dim))
     model.lexicon = Lexicon([f"word{i}" for i in range(model.dim)], list(range(model.dim)))
     model.save(tmp_path)

@@ -208,7 +208,7 @@ def evaluate(
     model: Model,
     *,
     data: Annotated[str | None, typer.Option(metavar="PATH", help="The data set; for a suite the folder of its packs.", show_default=False)] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, knn, fewshot, grouping or suite.")] = "zeroshot",
+    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, knn, fewshot, grouping, words or suite.")] = "zeroshot",
     where: Where = None,
     label_field: Annotated[str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)] = None,
     classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,

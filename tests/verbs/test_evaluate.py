@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frugalclip.core.errors import DataError
+from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.sources import open_data
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.data.views import Preprocess
+from frugalclip.language_model import Lexicon
 from frugalclip.models import Model, load
 from frugalclip.report.run import write_run_report
 from frugalclip.towers.dual import DualEncoder, ModelConfig
@@ -44,14 +45,17 @@ def make_model(folder=None) -> Model:
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "suite"])
 def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
-    make_model(folder).save(tmp_path / "model")
+    model = make_model(folder)
+    model.lexicon = Lexicon([f"word{i}" for i in range(model.dim)], range(model.dim)) if task == "words" else None
+    model.save(tmp_path / "model")
     result = evaluate(tmp_path / "model", data=folder, task=task, where="split=test", json=tmp_path / "out" / "result.json")
     assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8")) == result
     assert result.keys() >= CONTRACT
     assert (result["task"], result["samples"]) == (task, 4)
     assert result["split_hash"] == open_data(folder, where="split=test").fingerprint()
     assert result["preprocess"]["size"] == 16
-    assert set(result["metrics"]) == set(result["interval"]) == set(result["chance"])
+    unknown = {"most_used_word", "non_zeros"} if task == "words" else set()  # what guessing would give
+    assert set(result["metrics"]) == set(result["interval"]) == set(result["chance"]) | unknown
     show(result)
     printed = capsys.readouterr().out
     for name, value in result["metrics"].items():
@@ -128,6 +132,8 @@ def test_what_is_misspelt_or_missing_is_named(folder, tmp_path):
         evaluate(model, data=folder, label_field="labl")
     with pytest.raises(DataError, match="--features pool is not understood; did you mean 'pooled'"):
         evaluate(model, data=folder, task="probe", features="pool")
+    with pytest.raises(ModelError, match=r"no lexical head, .*'frugalclip train lexvla'"):
+        evaluate(model, data=folder, task="words")
     with pytest.raises(DataError, match="--task knn needs a data set; add --data PATH"):
         evaluate(model, task="knn")
     with pytest.raises(DataError, match="this model does not say where they are"):

@@ -161,7 +161,7 @@ class Model:
             ModelError: where the embedding has no words.
         """
         if self.lexicon is None:
-            raise ModelError("this model's embedding is not one of words; train one with 'frugalclip train lexvla'.")
+            raise ModelError("this model's embedding is not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'.")
         values, places = embeddings.topk(min(top, embeddings.shape[1]), dim=1)
         names = self.lexicon.words
         return [[(names[i], v) for v, i in zip(*row, strict=True) if v > 0] for row in zip(values.tolist(), places.tolist(), strict=True)]

@@ -73,7 +73,7 @@ class Picture:
 class Found:
     """One answer to a query: a picture, or a name."""
 
-    score: float  # cosine
+    score: float  # cosine, or the weight of a word
     is_right: bool
     text: str
     picture: Picture | None = None
@@ -102,6 +102,15 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
+class Described:
+    """A picture with the words that a lexical model gives it."""
+
+    text: str  # its caption
+    words: tuple[Found, ...]  # heaviest first; right are those of its own captions
+    picture: Picture | None
+
+
+@dataclass(frozen=True)
 class Gallery:
     """Everything in a report that is not a number."""
 
@@ -112,6 +121,7 @@ class Gallery:
     data: Mapping[str, Any] = field(default_factory=dict)  # figures of the training data, by name
     pairs: tuple[Picture, ...] = ()  # training pairs, drawn by chance
     note: str = ""  # how the examples were chosen
+    words: tuple[Described, ...] = ()  # for models with lexical heads
     kept: tuple[Picture, ...] = ()  # with dropped patches faded, for models that drop any
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from frugalclip.report.formats import Html, escape, number, percent, plural, shorten
-from frugalclip.report.gallery import LONGEST, ClassResult, Example, Picture
+from frugalclip.report.gallery import LONGEST, ClassResult, Described, Example, Found, Picture
 
 WIDE, NARROW = 548, 350  # px of a chart on a screen of two columns, and on a phone
 
@@ -124,13 +124,25 @@ def found_names(examples: Sequence[Example]) -> Html:
 
 
 def _found_names(example: Example) -> str:
-    answers = "".join(
-        f'<li class="{"right" if f.is_right else "wrong"}">{_mark(f.is_right)}<span class="clamp" dir="auto">{_caption(f.text)}</span>'
-        f"<span>{_cosine(f.score)}</span></li>"
-        for f in example.found
-    )
+    answers = "".join(_answer(f, _mark(f.is_right)) for f in example.found)
     title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
     return f'<div class="naming">{tile(example.picture)}<div>{title}<ol>{answers}</ol></div></div>'
+
+
+def _answer(found: Found, mark: str) -> str:
+    kind = "right" if found.is_right else "wrong"
+    return f'<li class="{kind}">{mark}<span class="clamp" dir="auto">{_caption(found.text)}</span><span>{_cosine(found.score)}</span></li>'
+
+
+def described_pictures(described: Sequence[Described]) -> Html:
+    """Each picture, and its words with their weights; those of its own captions are ticked, of the others nobody knows whether they are wrong."""
+    return Html(f'<div class="examples">{"".join(map(_described, described))}</div>')
+
+
+def _described(one: Described) -> str:
+    words = "".join(_answer(word, _mark(True) if word.is_right else "<span></span>") for word in one.words)
+    title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(one.text)}">{_caption(one.text)}</b></p>'
+    return f'<div class="naming words">{tile(one.picture)}<div>{title}<ol>{words}</ol></div></div>'
 
 
 def _cosine(value: float) -> str:

@@ -44,6 +44,7 @@ from frugalclip.report.tables import (
     verdict,
     words,
 )
+from frugalclip.report.words import words_section
 
 _SEEN = "samples seen"
 _CHARTED = ("loss", "lr", "scale")  # columns with a chart of their own; the others are folded away
@@ -98,6 +99,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _classes(record, gallery),
         _retrieval(gallery),
         _naming(gallery),
+        words_section(record.evaluations, gallery.words),
         _kept(gallery),
         _repeat(record),
     ]

@@ -18,12 +18,20 @@ TASKS = {
     "fewshot": "Few-shot probe",
     "knn": "Nearest neighbours",
     "suite": "Suite of probes",
+    "words": "Words of pictures",
 }
-_METRICS = {"mean_per_class": "Mean over classes"}
+_METRICS = {
+    "mean_per_class": "Mean over classes",
+    "words_hit": "Pictures with a hit among the top words",
+    "words_precision": "Top words that are hits",
+    "most_used_word": "Pictures that hold the commonest top word",
+    "non_zeros": "Words above zero in a picture",
+}
 _POOLS = {"generalised_": "all names"}  # prefix of a metric -> what it ranks among
 _DIRECTIONS = {"i2t": "Picture → text", "t2i": "Text → picture"}
 _PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class", "mean")
 _SHOTS = re.compile(r"(\d+)shot_(.+)")
+_FEWER = re.compile(r"(.+_r\d+)_(\d+)_words")
 _NEIGHBOURS = re.compile(r"(.+)_nn_(\d+)")
 
 
@@ -100,6 +108,8 @@ def metric_name(metric: str) -> str:
     for prefix, pool in _POOLS.items():
         if metric.startswith(prefix):
             return f"{metric_name(metric.removeprefix(prefix))}, {pool}"
+    if found := _FEWER.fullmatch(metric):
+        return f"{metric_name(found[1])}, {found[2]} words of each"
     if found := _SHOTS.fullmatch(metric):
         return f"{metric_name(found[2])}, {found[1]} shot{'' if found[1] == '1' else 's'}"
     direction, _, rest = metric.partition("_")
@@ -113,7 +123,7 @@ def metric_name(metric: str) -> str:
 
 def in_percent(metric: str) -> bool:
     """False for the metrics that count places and distances, which have no percent sign."""
-    return not any(part in metric.lower() for part in ("rank", "loss", "seconds", "count", "nats"))
+    return not any(part in metric.lower() for part in ("rank", "loss", "seconds", "count", "nats", "non_zeros"))
 
 
 def figure(metric: str, value: Any) -> str:

@@ -1,6 +1,7 @@
 """`frugalclip evaluate`: a model on a data set, with chance, intervals and floors in the same row."""
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
 from frugalclip.evaluation.protocol import Layer, evaluate_retrieval, evaluate_zeroshot
 from frugalclip.evaluation.suite import ENVIRONMENT
 from frugalclip.evaluation.suite_run import MEAN, evaluate_suite
+from frugalclip.evaluation.words import evaluate_words
 from frugalclip.models import Model, load
 from frugalclip.report.run import refresh_evaluations
 from frugalclip.training.stores import remember_cached
@@ -47,6 +49,7 @@ TASKS = {
     "knn": Task(evaluate_knn, _LABELS),
     "fewshot": Task(evaluate_fewshot, _LABELS),
     "grouping": Task(evaluate_grouping, _LABELS),
+    "words": Task(evaluate_words, _DATA | {"label_field"}, needs_texts=True),  # of models with lexical heads
     "suite": Task(evaluate_suite, frozenset({"features", "suite"})),  # has its own data and always its floors
 }
 
@@ -75,7 +78,7 @@ def evaluate(
     Args:
         model: a run directory, a checkpoint, a model of another library as `load` takes it, or a loaded model.
         data: the data set, as `train` reads it; for a suite the folder of its packs, by default what FRUGALCLIP_PACKS names.
-        task: zeroshot, retrieval, probe, knn, fewshot, grouping or suite.
+        task: zeroshot, retrieval, probe, knn, fewshot, grouping, words or suite.
         where: rows to judge, such as `split=test,is_flag=false`; zero-shot's generalised pool keeps the names of all rows.
         label_field: field that names the class or classes of a row; default `label`, else the first caption.
         classes: file with the competing names, one a line, synonyms after `|`; or a list of such lines.
@@ -209,6 +212,13 @@ def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifes
 
 
 _NAMES = {"top1": "top 1", "top5": "top 5", "mean_per_class": "class mean", "r1": "recall@1", "r5": "recall@5", "r10": "recall@10"}
+_NAMES |= {
+    "words_hit": "pictures with a hit",
+    "words_precision": "words that hit",
+    "most_used_word": "hold commonest word",
+    "non_zeros": "non-zeros (count)",
+}
+_FEWER = re.compile(r"(.+_r\d+)_(\d+)_words")
 _SIDES = {"i2t": "image→text", "t2i": "text→image", "generalised": "all names"}
 
 
@@ -275,11 +285,22 @@ def _robustness_table(result: dict[str, Any]) -> Table:
 
 def metric_name(name: str) -> str:
     """A metric's name in words: `generalised_top1` is `top 1, all names`."""
+    if fewer := _FEWER.fullmatch(name):
+        return f"{metric_name(fewer[1])}, {fewer[2]} words"
     side, _, rest = name.partition("_")
     if side.removesuffix("shot").isdigit():
         return f"{metric_name(rest)}, {side.removesuffix('shot')} shot{'' if side == '1shot' else 's'}"
     words = _NAMES.get(rest if side in _SIDES else name, (rest if side in _SIDES else name).replace("_", " "))
     return f"{words}, {_SIDES[side]}" if side in _SIDES else words
+
+
+def _words(result: dict[str, Any]) -> list[str]:
+    """The commonest top words, and what a hit is, in sentences."""
+    found = result.get("words")
+    if not found:
+        return []
+    commonest = ", ".join(f"{one['word']} {one['pictures']:.1f} %" for one in found["used"][:10])
+    return [f"Commonest among the ten top words: {commonest or 'none'}.", f"A hit is a word of the {found['of']}, compared {found['compared']}."]
 
 
 def _learning(result: dict[str, Any]) -> list[str]:
@@ -332,7 +353,7 @@ def _remarks(result: dict[str, Any]) -> list[str]:
     if geometry := result.get("geometry"):
         apart = f"{geometry['modality_gap']:.2f} between the mean picture and the mean caption"
         lines.append(f"Geometry: {apart}; mean cosine {geometry['image_similarity']:.2f} of pictures, {geometry['text_similarity']:.2f} of captions.")
-    lines += _learning(result)
+    lines += _words(result) + _learning(result)
     about = result.get("floors_about")
     if about and about.get("near_duplicates"):
         lines.append(f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]")

@@ -17,9 +17,11 @@ from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.sources import read_source
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.words import evaluate_words
 from frugalclip.report.gallery import Gallery, build_gallery
 from frugalclip.report.kept import kept_pictures, selection_of
 from frugalclip.report.run import write_run_report
+from frugalclip.report.words import describe_pictures
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 from frugalclip.training.trainer import Trainer, TrainingResult, train_run
 
@@ -95,14 +97,17 @@ def train(recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume
 
 
 def validation_evaluations(result: TrainingResult, recipe: Recipe) -> list[dict[str, Any]]:
-    """Zero-shot and retrieval on the rows that watched the run; empty where nothing did."""
+    """Zero-shot, retrieval and, of a lexical model, words on the rows that watched the run; empty where nothing did."""
     if result.validation is None:
         return []
     watched = {"data": recipe.data.path, "where": "the run's validation rows"}
-    return [
-        evaluate_zeroshot(result.model, result.validation, label_field=recipe.evaluation.label_field) | watched,
-        evaluate_retrieval(result.model, result.validation) | watched,
+    evaluations = [
+        evaluate_zeroshot(result.model, result.validation, label_field=recipe.evaluation.label_field),
+        evaluate_retrieval(result.model, result.validation),
     ]
+    if result.model.lexicon is not None:
+        evaluations.append(evaluate_words(result.model, result.validation, label_field=recipe.evaluation.label_field))
+    return [one | watched for one in evaluations]
 
 
 def finish(run: RunDirectory, result: TrainingResult, recipe: Recipe, evaluations: list[dict[str, Any]], *, shown: Manifest | None = None) -> None:
@@ -132,6 +137,7 @@ def finish(run: RunDirectory, result: TrainingResult, recipe: Recipe, evaluation
         gallery = build_gallery(result.model, pictures, evaluation=evaluations[0], training=result.training)
         if selection := selection_of(recipe.objectives):
             gallery = replace(gallery, kept=kept_pictures(result.model, pictures, selection))
+        gallery = replace(gallery, words=describe_pictures(pictures, evaluations))
     write_run_report(run, gallery=gallery)
 
 

@@ -1,0 +1,64 @@
+"""What the words of a lexical model say: judged pictures beside their top words, and the words that it uses most.
+
+Reads the result of `frugalclip evaluate --task words`; its pictures were drawn by chance.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.manifest import Manifest
+from frugalclip.report.formats import number, percent, shorten
+from frugalclip.report.gallery import LONGEST, SIDE, Described, Found, thumbnail
+from frugalclip.report.html import Section, described_pictures
+from frugalclip.report.tables import Column, chance_of, table
+
+
+def words_result(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The first evaluation of words, if there is one."""
+    return next((one for one in evaluations if one.get("task") == "words" and isinstance(one.get("words"), Mapping)), None)
+
+
+def describe_pictures(manifest: Manifest, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Described, ...]:
+    """The pictures that an evaluation of words drew, with the words it found; those that are not in the data set are left out.
+
+    Args:
+        manifest: rows that were judged.
+        evaluations: of a run; without one of words, nothing is found.
+    """
+    drawn = ((words_result(evaluations) or {}).get("examples") or {}).get("words") or ()
+    row_of = {name: row for row, name in enumerate(manifest.ids)} if drawn else {}
+    return tuple(_described(manifest.take([row_of[one["id"]]]), one) for one in drawn if one["id"] in row_of)
+
+
+def _described(manifest: Manifest, drawn: Mapping[str, Any]) -> Described:
+    """One row, and what was found of it."""
+    caption = shorten(next(iter(manifest.captions()[0]), ""), LONGEST)
+    try:
+        picture = thumbnail(ImageReader(manifest).image(0, at_least=2 * SIDE), caption)
+    except BadImage:
+        picture = None
+    return Described(caption, tuple(Found(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), picture)
+
+
+def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[Described]) -> Section | None:
+    """The section of a report, or None for a model that has no words.
+
+    Args:
+        evaluations: of the run.
+        described: pictures with their words, of `describe_pictures`.
+    """
+    result = words_result(evaluations)
+    if result is None:
+        return None
+    found, metrics = result["words"], result["metrics"]
+    chance = chance_of(result, "words_precision")
+    against = f" (chance {percent(chance)})" if chance is not None else ""
+    intro = (
+        f"Ten top words of each picture, with their weights; drawn at random. Ticked words are in the {found['of']}, compared {found['compared']}: "
+        f"{percent(metrics['words_precision'])} of all top words{against}. A picture has {number(round(metrics['non_zeros']))} words above zero of "
+        f"the {number(found['vocabulary'])} in the vocabulary."
+    )
+    rows = [[one["word"], percent(one["pictures"])] for one in found["used"]]
+    used = table([Column("Word"), Column("Pictures", figures=True)], rows, caption="The words that most pictures have among their top ten")
+    return Section("words", "Words of pictures", described_pictures(described) + f'<div class="evaluation apart">{used}</div>', intro)
