@@ -128,7 +128,10 @@ def best_rates(
     found = compared(list(files.values()), once, reference=next(iter(files)), **more)
     values = {name: entry["value"] for name, entry in found["figures"][found["primary"]]["arms"].items()}
     each = {name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in rates} for name, rates in methods.items()}
-    return {name: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in each.items()}
+    done = {name: {rate: value for rate, value in one.items() if value is not None} for name, one in each.items()}
+    if lost := [name for name, one in done.items() if not one]:
+        raise SystemExit(f"no run of {', '.join(lost)} finished, so no rate can be chosen; see runs/{folder}/failures.json.")
+    return {name: {"tried": each[name], "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in done.items()}
 
 
 def devices(folder: str) -> list[str]:

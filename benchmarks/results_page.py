@@ -81,13 +81,13 @@ def emoji_long(found: dict[str, Any]) -> list[str]:
         f"all else as above. Peak rates by validation concepts, at half the length: {rates_in_words(found, {})}."
     )
     lines = arms(found, "Emoji: four times as long", words, {name: called for name, called in ARMS.items() if name in found["rates"]})
-    floors_of = [test for test in found["floor_tests"] if test["floor"].startswith("pixel") and test["arm"] == "frugal"]
+    floors_of = [test for test in found["floor_tests"] if test["arm"] == "frugal"]
     said = "; ".join(f"{test['floor'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})" for test in floors_of)
     above = found["curves"]["arms"]["frugal"]["points_above_seconds"]
     by = found["figures"][found["primary"]]["arms"]
     times = by["frugal"]["value"] / by["open_clip"]["value"]
     more = f"`frugal` reaches {times:.2f} times open_clip's figure and stands above its curve in {above:.0f} % of the run at equal seconds."
-    return [*lines, f"{more} Beside the pixel floors, sample by sample: {said}.", ""]
+    return [*lines, f"{more} Beside the floors, sample by sample: {said}.", ""]
 
 
 def bounds_of(test: dict[str, Any]) -> str:
@@ -214,7 +214,7 @@ def scenes_methods(found: dict[str, Any]) -> list[str]:
         f"`python benchmarks/scenes_methods.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, {found['samples']:,} samples a run in "
         f"batches of 256. Peak rates of each family by validation scenes, at half the length: {rates_in_words(found, SIGNALS)}. Arms from A-CLIP's "
         "view on see its cuts and changed colours (half to all of a picture), which contradict captions that speak of colours and places: they stand "
-        "against each other, not against CLIP's gentler view."
+        "against each other, not against CLIP's gentler view; the one whole view takes CLIP's rate."
     )
     first = found["figures"][found["primary"]]["arms"]
     names = {arm: called for arm, called in SIGNALS.items() if arm in first}

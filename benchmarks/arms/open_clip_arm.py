@@ -61,6 +61,7 @@ class OpenClipEncoder:
     """What our judges ask of a model."""
 
     fingerprint = "open_clip"
+    reads: Literal["both"] = "both"
 
     def __init__(self, model: nn.Module, settings: ArmSettings) -> None:
         self.device = pick_device("auto")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from frugalclip.core.errors import FrugalclipError
+from frugalclip.core.errors import FrugalclipError, RecipeError
 from frugalclip.core.types import Tokens
 from frugalclip.readers.language_models import TunedLanguageModelTrunk
 from frugalclip.readers.tokens import PublishedTokenizer, read_tokenizer
@@ -67,6 +67,8 @@ def test_batch_mates_and_padding_do_not_change_a_vector(source: str):
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_every_parameter_that_is_kept_has_a_gradient(tmp_path: Path, kind: str):
     source = llama_source(tmp_path / kind, kind=kind)
+    with pytest.raises(RecipeError, match="layer is 0, the embeddings"):
+        tuned(source, ROOM | {"layer": 0})
     for layer, blocks in ((-1, 3), (-2, 2), (1, 1)):
         trunk, tokenizer = tuned(source, ROOM | {"layer": layer})
         trunk.requires_grad_(True)

@@ -17,7 +17,7 @@ from frugalclip.readers.timm import TimmTrunk, read_timm
 from frugalclip.readers.tokens import Verbatim, read_tokenizer
 from frugalclip.readers.trunks import check_preprocess, image_trunk, text_kind, text_tokenizer, text_trunk
 
-from .tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source
+from .tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source, vision_source
 
 PIXELS = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 TEXTS = ["red beside a square", "blue", "the grey square above black below white beside green"]
@@ -140,6 +140,24 @@ def test_an_encoder_says_what_transformers_says(tmp_path: Path, pool: str):
         torch.testing.assert_close(said.pooled[i], expected, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(said.tokens[i, : len(states)], states, atol=1e-5, rtol=1e-4)
         assert not said.tokens[i, len(states) :].any()
+
+
+def test_pictures_prepared_in_another_way_are_noted():
+    own = Preprocess(size=8, crop=0.875, interpolation="bilinear")
+    said = check_preprocess("timm:x", Preprocess(size=9), own)
+    assert said and said.endswith("in another way; preprocess.crop=0.875 preprocess.interpolation=bilinear prepares them so")
+    assert check_preprocess("timm:x", own, own) is None
+
+
+@pytest.mark.parametrize("source", ["package:minilm", "package:e5"])
+def test_a_part_that_reads_texts_is_no_image_trunk(source: str):
+    with pytest.raises(ModelError, match="is no image trunk"):
+        image_trunk(source, {})
+
+
+def test_an_image_encoder_is_no_text_trunk(tmp_path: Path):
+    with pytest.raises(ModelError, match="holds an image encoder, expected one of texts"):
+        text_kind(vision_source(tmp_path))
 
 
 def test_every_parameter_of_an_encoder_has_a_gradient(tmp_path: Path):

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 import frugalclip
-from frugalclip.core.errors import MissingExtra, RecipeError
+from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
 from frugalclip.data.sources import open_data
 from frugalclip.models import lend_trunks, trunk_tokenizer
 from frugalclip.readers.packages import PACKAGES, package_path
+from frugalclip.readers.shapes import image_shape
+from frugalclip.readers.trunks import image_trunk
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe, validate_recipe
@@ -96,6 +98,25 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
     network = lend_trunks(DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context))
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
     assert plan_recipe(recipe).parameters["image"] == sum(p.numel() for p in network.image.parameters())
+
+
+@pytest.mark.parametrize("size", [96, 160])
+def test_parameters_of_a_fitted_transformer_of_timm_are_those_that_training_has(tmp_path: Path, size: int):
+    source = timm_source(tmp_path, name="test_vit")
+    trunk = image_trunk(source, {}, size=size)
+    assert sum(p.numel() for p in image_shape(source, {}, size=size).parameters()) == sum(p.numel() for p in trunk.parameters())
+
+
+def test_a_broken_configuration_of_an_image_encoder_is_one_sentence(tmp_path: Path):
+    source = vision_source(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "x"}))
+    for read in (lambda: image_shape(source, {}, size=32), lambda: image_trunk(source, {})):
+        with pytest.raises(ModelError, match=r"hidden_size|image encoder"):
+            read()
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": ["vit"]}))
+    with pytest.raises(ModelError, match=r"holds a model of type|no image encoder"):
+        image_trunk(source, {})
 
 
 def test_a_pattern_that_matches_nothing_and_a_wrong_width_are_found_before_any_weights_are_read():

@@ -16,7 +16,7 @@ from frugalclip.functional import unit
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.readers.tokens import Verbatim
-from frugalclip.towers.borrowed import BorrowedConfig, BorrowedTextConfig, LexicalConfig, Said, Trunk
+from frugalclip.towers.borrowed import BorrowedConfig, BorrowedImageConfig, BorrowedTextConfig, LexicalConfig, Said, Trunk
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.lexical import LexicalHead
 
@@ -68,7 +68,9 @@ def _shape(config: BorrowedConfig, side: str) -> Trunk:
     def of(source: str, options: Mapping[str, Any]) -> Trunk:
         if not is_trunk(source):
             return _tower(source, options, side="image" if side == "image" else "text").to("meta")
-        return image_shape(source, options) if side == "image" else text_shape(source, options, tuned=not config.is_frozen)
+        if isinstance(config, BorrowedImageConfig):
+            return image_shape(source, options, size=config.resolution)
+        return text_shape(source, options, tuned=not config.is_frozen)
 
     shapes = [of(source, options) for source, options in config.trunks]
     return shapes[0] if len(shapes) == 1 else SideBySide(shapes, [])

@@ -34,7 +34,9 @@ class EncoderTrunk(Trunk):
     def __init__(self, module: Any, *, pool: Pool, fingerprint: str) -> None:
         super().__init__()
         if getattr(module, "pooler", None) is not None:
-            module.pooler = None  # nothing here reads it, and a trained parameter without gradient would stop several processes
+            module.pooler = (
+                None  # nothing reads it, and a trained parameter without gradient would stop several processes; its name stays, for older files
+            )
         self.module, self.pool, self.fingerprint = module, pool, fingerprint
         self.width = int(module.config.hidden_size)  # pyright: ignore
 

@@ -3,7 +3,8 @@
 The architecture is known from a folder's config.json, from the facts of a packaged part, or to the library by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,14 +15,14 @@ from frugalclip.language_model.frozen import layer_indices
 from frugalclip.readers.encoders import EncoderTrunk
 from frugalclip.readers.language_models import TunedLanguageModelTrunk, language_model_options
 from frugalclip.readers.packages import PACKAGES, SCHEME
-from frugalclip.readers.timm import TimmTrunk
+from frugalclip.readers.timm import TimmTrunk, fitted
 from frugalclip.readers.trunks import LITE0, EncoderOptions, ImageOptions, place_of, text_kind
 from frugalclip.readers.vision import VisionTrunk, arguments, is_vision_folder
 from frugalclip.towers.borrowed import Trunk
 
 
-def image_shape(source: str, options: Mapping[str, Any]) -> Trunk:
-    """A trunk of pictures on the meta device; see `trunks.image_trunk`.
+def image_shape(source: str, options: Mapping[str, Any], *, size: int) -> Trunk:
+    """A trunk of pictures of `size` pixels on a side, on the meta device; see `trunks.image_trunk`.
 
     Raises:
         ModelError: for a source that is none, or that the library does not know.
@@ -35,7 +36,9 @@ def image_shape(source: str, options: Mapping[str, Any]) -> Trunk:
     if not timm.is_model(name):
         raise ModelError(f"timm has no model '{name}', expected {LITE0} or timm:NAME@FILE; correct model.image.from.")
     with torch.device("meta"):
-        return TimmTrunk(timm.create_model(name, pretrained=False, num_classes=0), fingerprint="", stages=stages)
+        module = timm.create_model(name, pretrained=False, num_classes=0)
+        fitted(module, name, size=size)
+        return TimmTrunk(module, fingerprint="", stages=stages)
 
 
 def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk:
@@ -47,13 +50,9 @@ def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk
     """
     kind = text_kind(source)
     transformers = require("transformers", extra="hf", purpose=f"counting the parameters of {source}")
-    try:
+    with _described(source, key="model.text.from"), torch.device("meta"):
         config = _config(transformers, source)
-        with torch.device("meta"):
-            module = transformers.AutoModel.from_config(config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the configuration of {source} describes no model that transformers knows ({reason}); check model.text.from.") from error
+        module = transformers.AutoModel.from_config(config)
     if kind == "encoder":
         return EncoderTrunk(module, pool=validated(EncoderOptions, dict(options), where="model.text.options").pool, fingerprint="")
     asked = language_model_options(options, tuned=tuned)
@@ -66,9 +65,21 @@ def _vision_shape(source: str) -> Trunk:
     if not is_vision_folder(folder):
         raise ModelError(f"{folder} holds no image encoder that could be counted, expected a config.json of one; correct model.image.from.")
     transformers = require("transformers", extra="hf", purpose=f"counting the parameters of {source}")
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    with torch.device("meta"):
+    with _described(source, key="model.image.from"), torch.device("meta"):
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         return VisionTrunk(transformers.AutoModel.from_config(config, **arguments(config.model_type)), fingerprint="")
+
+
+@contextmanager
+def _described(source: str, *, key: str) -> Iterator[None]:
+    """What transformers raises of a configuration that it cannot use, as one sentence."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # the checks of a configuration raise classes of their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the configuration of {source} describes no model that transformers knows ({reason}); check {key}.") from error
 
 
 def _config(transformers: Any, source: str) -> Any:

@@ -83,10 +83,7 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
     module = timm.create_model(name, pretrained=False, num_classes=0).eval()
     weights = _matched(module, read_weights(file), name=name, file=file, in_order=in_order)
     module.load_state_dict(weights)
-    own = timm.data.resolve_model_data_config(module)["input_size"][1]
-    is_fitted = size not in (None, own) and bool(getattr(module, "pretrained_cfg", {}).get("fixed_input_size"))
-    if is_fitted:
-        _fit(module, name, own=own, size=size or own)
+    is_fitted = fitted(module, name, size=size)
     module.to(memory_format=torch.channels_last)
     digest = hashlib.blake2b(f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}".encode(), digest_size=8)
     for key, tensor in sorted(weights.items()):
@@ -103,12 +100,20 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
     return trunk
 
 
-def _fit(module: Any, name: str, *, own: int, size: int) -> None:
-    """Let a network that reads pictures of one size read those of another."""
+def fitted(module: Any, name: str, *, size: int | None) -> bool:
+    """Let a network that reads pictures of one size read those of another, in place; whether that was needed.
+
+    Raises:
+        ModelError: for a network that cannot.
+    """
+    own = require("timm", extra="timm", purpose="a trunk of timm").data.resolve_model_data_config(module)["input_size"][1]
+    if size in (None, own) or not getattr(module, "pretrained_cfg", {}).get("fixed_input_size"):
+        return False
     try:
         module.set_input_size(img_size=(size, size))
     except (AttributeError, AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"timm's {name} reads pictures of {own} pixels and cannot be fitted to {size}; set model.image.resolution={own}.") from error
+    return True
 
 
 def _matched(module: nn.Module, given: dict[str, Tensor], *, name: str, file: Path, in_order: bool) -> dict[str, Tensor]:

@@ -124,6 +124,8 @@ def text_kind(source: str) -> Kind:
     config = path / "config.json"
     if not config.is_file():
         raise ModelError(f"{path} has no config.json, expected a folder that Hugging Face's library saved, or a GGUF file.")
+    if is_vision_folder(path):
+        raise ModelError(f"{path} holds an image encoder, expected one of texts or a causal language model; name it in model.image.from.")
     content = read_json(config)
     names = (content.get("architectures") if isinstance(content, dict) else None) or []
     return "language_model" if any(str(name).endswith(CAUSAL) for name in names) else "encoder"
@@ -156,8 +158,11 @@ def image_options(source: str, options: Mapping[str, Any], *, where: str = "mode
     """Settings of the reader of an image trunk.
 
     Raises:
+        ModelError: for a packaged part that reads no pictures.
         RecipeError: for settings that it does not know; an image encoder of Hugging Face has none.
     """
+    if source.startswith(SCHEME) and source != LITE0:
+        raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR or {LITE0}.")
     if options and source.startswith("hf:"):
         raise RecipeError(f"{where} ({', '.join(options)}) have no effect on {source}, which is read as it is; set {where}=null.")
     return validated(ImageOptions, dict(options), where=where)
@@ -201,8 +206,11 @@ def text_tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = Fal
     return Verbatim()
 
 
-def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> None:
-    """Refuse pictures that are normalised in another way than a trunk was trained with.
+def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> str | None:
+    """Refuse pictures that are normalised in another way than a trunk was trained with; the size is the recipe's own affair.
+
+    Returns:
+        What else differs, cutting and resizing, which costs little, with the settings to write; None where nothing does.
 
     Raises:
         RecipeError: with the settings to write.
@@ -210,3 +218,6 @@ def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> None:
     if any(abs(a - b) > 1e-6 for a, b in zip((*given.mean, *given.std), (*own.mean, *own.std), strict=True)):
         mean, std = list(own.mean), list(own.std)
         raise RecipeError(f"{source} was trained with mean {mean} and std {std}; set preprocess.mean={mean} preprocess.std={std}.")
+    wanted = {name: value for name in ("resize", "crop", "interpolation") if (value := getattr(own, name)) != getattr(given, name)}
+    words = " ".join(f"preprocess.{name}={value}" for name, value in wanted.items())
+    return f"{source} was trained with pictures prepared in another way; {words} prepares them so" if wanted else None

@@ -62,7 +62,7 @@ class Reading:
 
     tower: str
     samples: int | None  # pictures with their views, or distinct texts
-    gflops: float | None  # of all of them; as `gflops` of the tower says
+    gflops: float | None  # of all of them, as `gflops` of the tower says; None too where that is 0, which means unknown
     store_gb: float | None
 
 
@@ -185,6 +185,10 @@ def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
     """What is not counted, and why."""
     notes = [f"the parameters of the {side} trunk are unknown: {reason}" for side, reason in unknown.items()]
     tuned = [side for side, tower in network.borrowed().items() if not tower.config.is_frozen]
+    unsaid = [side for side in tuned if not network.borrowed()[side].config.gflops]
+    notes += [
+        f"the arithmetic of the tuned {side} trunk is not counted; set model.{side}.gflops to its forward pass of one sample" for side in unsaid
+    ]
     return notes + [f"the memory of what backward keeps of the tuned {side} trunk is not counted; train with steps=10 and look" for side in tuned]
 
 
@@ -242,7 +246,7 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
             samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
             vectors = vectors_of_text(config.trunks[0][1])
         size = samples * vectors * (config.width * STORED_BYTES[recipe.store.dtype] + (4 if recipe.store.dtype == "int8" else 0))  # with its scale
-        found.append(Reading(side, samples, samples * config.gflops, size * 1e-9))
+        found.append(Reading(side, samples, samples * config.gflops or None, size * 1e-9))
     return found
 
 

@@ -164,7 +164,8 @@ def make_stores(
     """
     if "image" in model.network.borrowed():  # tuned or frozen, stored or not
         tower = model.network.borrowed()["image"]
-        check_preprocess(tower.config.source, model.preprocess, tower.lent.preprocess)
+        if differs := check_preprocess(tower.config.source, model.preprocess, tower.lent.preprocess):
+            note(differs)
     borrowed = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
     pictures, words, others = None, None, ()
     if "image" in borrowed and config.pictures:

@@ -66,10 +66,11 @@ def show(plan: Plan) -> None:
 
 
 def _reading(reading: Reading) -> str:
-    if reading.samples is None or reading.gflops is None:
+    if reading.samples is None or reading.store_gb is None:
         return UNKNOWN
     what = "pictures, their views counted" if reading.tower == "image" else "distinct texts"
-    return f"{reading.samples:,} {what}: {reading.gflops * 1e-3:.3g} TFLOP, a store of {reading.store_gb:.3g} GB"
+    cost = "arithmetic unknown (gflops is not set)" if reading.gflops is None else f"{reading.gflops * 1e-3:.3g} TFLOP"
+    return f"{reading.samples:,} {what}: {cost}, a store of {reading.store_gb:.3g} GB"
 
 
 def _number(value: int | None) -> str:
