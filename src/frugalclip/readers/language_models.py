@@ -102,9 +102,7 @@ class TunedLanguageModelTrunk(Trunk):
     def __init__(self, module: nn.Module, *, layers: Sequence[int], fingerprint: str) -> None:
         super().__init__()
         if max(layers) == 0:
-            raise RecipeError(
-                "model.text.options.layer reads the embeddings, before any block, of which nothing can be tuned; set layer=-1 or above 0."
-            )
+            raise RecipeError("model.text.options.layer is 0, the embeddings before any block, where nothing is tuned; set -1, or above 0.")
         self.module, self.layers, self.fingerprint = without_later_blocks(module, max(layers)), tuple(layers), fingerprint
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
