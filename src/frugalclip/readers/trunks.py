@@ -103,7 +103,7 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
         if not at:
             raise ModelError(f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors.")
         return read_timm(name, Path(file), stages=asked.stages, size=size)
-    raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is borrowed.")
+    raise _no_image_trunk(source)
 
 
 def reads_pictures(source: str) -> bool:
@@ -154,6 +154,10 @@ def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, 
     return read_language_model(place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device)
 
 
+def _no_image_trunk(source: str) -> ModelError:
+    return ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is borrowed.")
+
+
 def image_options(source: str, options: Mapping[str, Any], *, where: str = "model.image.options") -> ImageOptions:
     """Settings of the reader of an image trunk.
 
@@ -162,7 +166,7 @@ def image_options(source: str, options: Mapping[str, Any], *, where: str = "mode
         RecipeError: for settings that it does not know; an image encoder of Hugging Face has none.
     """
     if source.startswith(SCHEME) and source != LITE0:
-        raise ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR or {LITE0}.")
+        raise _no_image_trunk(source)
     if options and source.startswith("hf:"):
         raise RecipeError(f"{where} ({', '.join(options)}) have no effect on {source}, which is read as it is; set {where}=null.")
     return validated(ImageOptions, dict(options), where=where)
