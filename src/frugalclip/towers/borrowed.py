@@ -27,6 +27,7 @@ from frugalclip.towers.fitted import KernelConfig, WhitenConfig
 from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
 from frugalclip.towers.mlp import MlpConfig, VectorHeadConfig
+from frugalclip.towers.whole import ReadsWhole
 
 Reads = Literal["pooled", "tokens"]
 PICTURES_AT_A_TIME = {"cpu": 4, "cuda": 256}  # of a frozen trunk; on a CPU larger activations are mapped and unmapped at every layer
@@ -236,7 +237,7 @@ class BorrowedTextConfig(BorrowedConfig):
         return Borrowed(self, dim=dim, side="text")
 
 
-class Borrowed(nn.Module):
+class Borrowed(ReadsWhole, nn.Module):
     """A tower with a borrowed trunk."""
 
     _place: Tensor
@@ -244,6 +245,7 @@ class Borrowed(nn.Module):
     def __init__(self, config: BorrowedImageConfig | BorrowedTextConfig, *, dim: int, side: Literal["image", "text"]) -> None:
         super().__init__()
         self.config, self.side = config, side
+        self.refusal = f"a borrowed {side} tower does not offer; give model.{side} another kind."
         self.head = config.head.build(width=config.width, dim=dim)
         self.register_buffer("_place", torch.zeros(0), persistent=False)  # says where the tower is: a head may have neither weights nor buffers
         self._lender: Callable[[], Trunk] | None = None
@@ -294,16 +296,6 @@ class Borrowed(nn.Module):
             )
         self._fingerprint = trunk.fingerprint
         return trunk
-
-    def check_can(self, *, drops: bool, attends: bool) -> None:
-        """Refuse what this tower does not do: to drop patches, or to give the attention of [CLS].
-
-        Raises:
-            RecipeError: with a setting that helps.
-        """
-        if drops or attends:
-            what = "drops patches" if drops else "reads the attention of [CLS]"
-            raise RecipeError(f"an objective {what}, which a borrowed {self.side} tower does not offer; give model.{self.side} another kind.")
 
     def forward(
         self, inputs: Any, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False, gates: Gates | None = None

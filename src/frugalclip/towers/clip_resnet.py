@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, is_active, world_size
-from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Encoded
 from frugalclip.towers.blocks import attend
 from frugalclip.towers.sizes import from_size
 from frugalclip.towers.vit import resampled_positions
+from frugalclip.towers.whole import ReadsWhole
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
     "rn50": (2048, (3, 4, 6, 3)),
@@ -183,8 +183,10 @@ class MeanQuery(nn.Module):
         return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, head_dim)
 
 
-class ClipResNet(nn.Module):
+class ClipResNet(ReadsWhole, nn.Module):
     """Image tower."""
+
+    refusal = "a clip_resnet tower does not have; set model.image.kind=vit."
 
     def __init__(self, config: ClipResNetConfig, *, dim: int) -> None:
         super().__init__()
@@ -214,16 +216,6 @@ class ClipResNet(nn.Module):
         self.pool.reset(generator)
         nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
         nn.init.zeros_(self.project.bias)
-
-    def check_can(self, *, drops: bool, attends: bool) -> None:
-        """Refuse what this tower does not do: to drop patches, or to give the attention of [CLS].
-
-        Raises:
-            RecipeError: with a setting that helps.
-        """
-        if drops or attends:
-            what = "drops patches" if drops else "reads the attention of [CLS]"
-            raise RecipeError(f"an objective {what}, which a clip_resnet tower does not have; set model.image.kind=vit.")
 
     def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
         """Encode pictures.

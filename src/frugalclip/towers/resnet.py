@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.config import Settings
-from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Encoded
 from frugalclip.towers.sizes import from_size
+from frugalclip.towers.whole import ReadsWhole
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
     "nano": (128, (1, 1, 1)),
@@ -108,8 +108,10 @@ class ResidualBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
-class ResNet(nn.Module):
+class ResNet(ReadsWhole, nn.Module):
     """Image tower."""
+
+    refusal = "a resnet tower does not have; set model.image.kind=vit."
 
     def __init__(self, config: ResNetConfig, *, dim: int) -> None:
         super().__init__()
@@ -137,16 +139,6 @@ class ResNet(nn.Module):
         assert self.stem.bias is not None
         nn.init.zeros_(self.stem.bias)
         nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
-
-    def check_can(self, *, drops: bool, attends: bool) -> None:
-        """Refuse what this tower does not do: to drop patches, or to give the attention of [CLS].
-
-        Raises:
-            RecipeError: with a setting that helps.
-        """
-        if drops or attends:
-            what = "drops patches" if drops else "reads the attention of [CLS]"
-            raise RecipeError(f"an objective {what}, which a resnet tower does not have; set model.image.kind=vit.")
 
     def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
         """Encode pictures.
