@@ -7,7 +7,6 @@ smaller than there in proportion and no smaller in points. Unseen concepts of th
 that are finished are not trained again. Run: FRUGALCLIP_PACKS=... python benchmarks/emoji_long.py [--seeds 6] [--samples 64000] [--jobs 8]
 """
 
-import copy
 from typing import Any
 
 from _common import HERE, best_rates, compared, devices, options, written
@@ -20,7 +19,7 @@ RATES: dict[str, tuple[float, ...]] = {"open_clip": (5e-4, 1.5e-3, 3e-3), "defau
 
 def at(name: str, rate: float) -> dict[str, Any]:
     """An arm of emoji.py at a peak learning rate."""
-    content = copy.deepcopy(read_yaml(HERE / "arms" / f"{name}.yaml"))
+    content = read_yaml(HERE / "arms" / f"{name}.yaml")
     place = content["settings"] if "command" in content else content.setdefault("optimizer", {})
     place["lr"] = rate
     return content

@@ -38,8 +38,8 @@ intervals; [log](log.md) for what did not help):
 
 | you have | start with | why |
 |---|---|---|
-| pretrained parts that may be used | `borrowed` | four times the best model from nothing on unseen concepts; above every floor from 250 pairs on |
-| a few thousand small pictures | `frugal` | twice open_clip's figure at equal samples, in less than half of its time |
+| pretrained parts that may be used | `borrowed` | three to four times the best model from nothing on unseen concepts; above floors from 250 pairs |
+| a few thousand small pictures | `frugal` | twice open_clip's figure at equal samples, in less than half of its time (later 1.8 times) |
 | few pairs with sentences | `declip` without `neighbours` | finds 21.7 % of scenes by caption, CLIP 18.9 (three seeds); twice its time |
 | pictures to tell apart by features | `slip` | better on ten of eleven probes (six pairs of runs); on scenes +1.6; twice its time |
 | other languages, long captions | a frozen text encoder | names in languages the heads never saw, words after the 77th token |

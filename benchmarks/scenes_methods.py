@@ -25,8 +25,6 @@ PAIRS: dict[str, Any] = {"contrastive": {"positives": "caption"}}
 WORD_TO_PATCH: dict[str, Any] = {"weight": 0.2, "text": "augmented", "out": 64}
 KEPT: dict[str, Any] = {"images": ["main@kept", "second@kept"], "texts": ["caption@masked"]}
 ITSELF: dict[str, Any] = {"simsiam": {"weight": 1, "input": "pooled", "hidden": 256, "bottleneck": 64}, "masked_text": {"weight": 1}}
-
-
 ANEW: dict[str, Any] = {"restarts": [0.5]}
 LATER: dict[str, Any] = {"contrastive": PAIRS["contrastive"] | {"during": [0.5, 1]}}
 FIRST: dict[str, Any] = {name: terms | {"during": [0, 0.5]} for name, terms in ITSELF.items()}
@@ -83,6 +81,7 @@ ARMS: dict[str, dict[str, Any]] = {
             "masked_text": {"weight": 0.5},
             "neighbours": {"weight": 0.5, "texts": ["caption"], "size": 8192},
         },
+        model=masks.BASE["model"] | {"scale": 10},
     ),
     "aclip-neighbours": added(
         masks.ARMS["attentive"],
@@ -92,7 +91,6 @@ ARMS: dict[str, dict[str, Any]] = {
         masked_text={"weight": 0.2},
     ),
 }
-ARMS["siglip-declip"]["model"] = ARMS["siglip-declip"]["model"] | {"scale": 10}
 FAMILIES = {  # arm whose rate is chosen: arms that take it
     "clip-one": ["clip-one", "filip", "maskclip", "whole"],
     "declip": ["declip", "defilip"],

@@ -16,7 +16,7 @@ from frugalclip.readers.encoders import EncoderTrunk
 from frugalclip.readers.language_models import TunedLanguageModelTrunk, language_model_options
 from frugalclip.readers.packages import PACKAGES, SCHEME
 from frugalclip.readers.timm import TimmTrunk, fitted
-from frugalclip.readers.trunks import LITE0, EncoderOptions, ImageOptions, place_of, text_kind
+from frugalclip.readers.trunks import LITE0, EncoderOptions, image_options, place_of, text_kind
 from frugalclip.readers.vision import VisionTrunk, arguments, is_vision_folder
 from frugalclip.towers.borrowed import Trunk
 
@@ -28,9 +28,9 @@ def image_shape(source: str, options: Mapping[str, Any], *, size: int) -> Trunk:
         ModelError: for a source that is none, or that the library does not know.
         MissingExtra: without timm, or transformers.
     """
+    stages = image_options(source, options).stages
     if source.startswith("hf:"):
         return _vision_shape(source)
-    stages = validated(ImageOptions, dict(options), where="model.image.options").stages
     name = "tf_efficientnet_lite0" if source == LITE0 else source.removeprefix("timm:").partition("@")[0]
     timm = require("timm", extra="timm", purpose=f"counting the parameters of {source}")
     if not timm.is_model(name):

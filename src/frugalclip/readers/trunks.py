@@ -214,7 +214,7 @@ def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> str | N
     """Refuse pictures that are normalised in another way than a trunk was trained with; the size is the recipe's own affair.
 
     Returns:
-        What else differs, cutting and resizing, which costs little, with the settings to write; None where nothing does.
+        What else differs, cutting and resizing, with the settings to write; None where nothing does.
 
     Raises:
         RecipeError: with the settings to write.

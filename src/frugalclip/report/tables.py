@@ -31,7 +31,7 @@ _POOLS = {"generalised_": "all names"}  # prefix of a metric -> what it ranks am
 _DIRECTIONS = {"i2t": "Picture → text", "t2i": "Text → picture"}
 _PRIMARY = ("top1", "t2i_r1", "accuracy", "mean_per_class", "mean")
 _SHOTS = re.compile(r"(\d+)shot_(.+)")
-_FEWER = re.compile(r"(.+_r\d+)_(\d+)_words")
+FEWER = re.compile(r"(.+_r\d+)_(\d+)_words")  # a recall with so many words of either side
 _NEIGHBOURS = re.compile(r"(.+)_nn_(\d+)")
 
 
@@ -108,7 +108,7 @@ def metric_name(metric: str) -> str:
     for prefix, pool in _POOLS.items():
         if metric.startswith(prefix):
             return f"{metric_name(metric.removeprefix(prefix))}, {pool}"
-    if found := _FEWER.fullmatch(metric):
+    if found := FEWER.fullmatch(metric):
         return f"{metric_name(found[1])}, {found[2]} words of each"
     if found := _SHOTS.fullmatch(metric):
         return f"{metric_name(found[2])}, {found[1]} shot{'' if found[1] == '1' else 's'}"

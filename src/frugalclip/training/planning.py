@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,7 +42,6 @@ from frugalclip.training.validation import divide
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-STORED_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 UNKNOWN = "unknown: data not given"
 
 
@@ -245,7 +245,9 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
             _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
             samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
             vectors = vectors_of_text(config.trunks[0][1])
-        size = samples * vectors * (config.width * STORED_BYTES[recipe.store.dtype] + (4 if recipe.store.dtype == "int8" else 0))  # with its scale
+        size = (
+            samples * vectors * (config.width * np.dtype(recipe.store.dtype).itemsize + (4 if recipe.store.dtype == "int8" else 0))
+        )  # with its scale
         found.append(Reading(side, samples, samples * config.gflops or None, size * 1e-9))
     return found
 

@@ -1,7 +1,6 @@
 """`frugalclip evaluate`: a model on a data set, with chance, intervals and floors in the same row."""
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from frugalclip.evaluation.suite_run import MEAN, evaluate_suite
 from frugalclip.evaluation.words import evaluate_words
 from frugalclip.models import Model, load
 from frugalclip.report.run import refresh_evaluations
+from frugalclip.report.tables import FEWER
 from frugalclip.training.stores import remember_cached
 
 
@@ -218,7 +218,6 @@ _NAMES |= {
     "most_used_word": "hold commonest word",
     "non_zeros": "non-zeros (count)",
 }
-_FEWER = re.compile(r"(.+_r\d+)_(\d+)_words")
 _SIDES = {"i2t": "image→text", "t2i": "text→image", "generalised": "all names"}
 
 
@@ -285,7 +284,7 @@ def _robustness_table(result: dict[str, Any]) -> Table:
 
 def metric_name(name: str) -> str:
     """A metric's name in words: `generalised_top1` is `top 1, all names`."""
-    if fewer := _FEWER.fullmatch(name):
+    if fewer := FEWER.fullmatch(name):
         return f"{metric_name(fewer[1])}, {fewer[2]} words"
     side, _, rest = name.partition("_")
     if side.removesuffix("shot").isdigit():
