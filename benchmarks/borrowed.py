@@ -7,8 +7,8 @@ results/borrowed.json. Run: FRUGALCLIP_PACKS=... python benchmarks/borrowed.py [
 
 from _common import EMOJI, RESULTS, compared, options, read_all, record
 
+from frugalclip.comparison.protocol import read_protocol
 from frugalclip.core.config import read_yaml
-from frugalclip.training.protocols import read_protocol
 
 SEEN_ALL_NAMES = {"where": "split=train,is_flag=false", "pool": "all", "description": "seen concepts in the unseen style, among all names"}
 GOALS = (("unseen", 22.0), ("seen", 42.0), ("unseen-all-names", 5.0))  # percent, means over rotations and seeds

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from _common import options, record
 
-from frugalclip.data.sources import open_data
-from frugalclip.embedding import Embedded, TextRows, embed_manifest
+from frugalclip.features.embedding import Embedded, TextRows, embed_manifest
 from frugalclip.models import LoneTrunk, load
+from frugalclip.sources.open import open_data
 
 PICTURES, VIEWS = 5733, 2  # of the emoji pack
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from frugalclip.comparison.paired import Block, paired
 from frugalclip.core.records import environment, write_json
-from frugalclip.evaluation.paired import Block, paired
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "false-claims.json"
 # seeds, rotations, families, liking of families and luck of runs (standard deviations of the logit)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.data.subsets import SubsetConfig, subset_rows
 from frugalclip.evaluation.protocol import evaluate_zeroshot
 from frugalclip.functional import unit
 from frugalclip.models import Model
+from frugalclip.sources.open import open_data
 from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")

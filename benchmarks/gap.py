@@ -12,9 +12,9 @@ from pathlib import Path
 from _common import EMOJI, compared, options, written
 from signals import ARMS, protoclip, questions
 
+from frugalclip.comparison.protocol import ProtocolConfig
 from frugalclip.core.config import read_yaml
 from frugalclip.core.records import write_json
-from frugalclip.training.protocols import ProtocolConfig
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"

@@ -14,9 +14,9 @@ from _common import options
 
 from frugalclip.core.records import environment, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
-from frugalclip.data.stored import TextMemory
 from frugalclip.evaluation.protocol import evaluate_retrieval
+from frugalclip.features.cache import TextMemory
+from frugalclip.sources.open import open_data
 from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")

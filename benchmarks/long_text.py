@@ -19,9 +19,9 @@ from torch import Tensor
 
 from frugalclip.core.records import environment, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.functional import unit
 from frugalclip.models import Model
+from frugalclip.sources.open import open_data
 from frugalclip.verbs.data_compose import compose
 from frugalclip.verbs.train import train
 

@@ -16,11 +16,11 @@ from _common import compared, emoji_data, options, written
 
 from frugalclip.core.records import write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.scenes.truth import patch_labels, regions
-from frugalclip.data.sources import open_data
 from frugalclip.models import Model, load, readable_images
 from frugalclip.objectives.attentive_mask import Config as Selection
 from frugalclip.report.kept import kept_patches
+from frugalclip.sources.open import open_data
+from frugalclip.synthetic.truth import patch_labels, regions
 from frugalclip.verbs.data_compose import compose
 
 HERE = Path(__file__).resolve().parent

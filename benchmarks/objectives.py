@@ -16,7 +16,7 @@ from _common import in_turn, medians, options, record
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.trainer import Trainer, _update
 

@@ -21,13 +21,13 @@ from torch import Tensor
 from frugalclip.core.numerics import softmax_regression
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.evaluation.classifiers import Examples, Scored, choose_strength, classify
 from frugalclip.evaluation.labelled import Labelled
 from frugalclip.evaluation.probes import Outcome
 from frugalclip.evaluation.protocol import image_features
 from frugalclip.evaluation.suite import load_suite, open_packs
 from frugalclip.models import Model, load
+from frugalclip.sources.open import open_data
 from frugalclip.verbs.evaluate import evaluate
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"

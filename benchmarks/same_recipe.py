@@ -9,8 +9,8 @@ from typing import Any
 
 from _common import options, record
 
+from frugalclip.comparison.protocol import read_protocol
 from frugalclip.core.records import read_json
-from frugalclip.training.protocols import read_protocol
 from frugalclip.verbs.compare import compare
 
 HERE = Path(__file__).resolve().parent

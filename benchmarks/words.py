@@ -28,12 +28,12 @@ from torch import Tensor
 
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.scenes.truth import patch_labels, regions
-from frugalclip.data.sources import open_data
 from frugalclip.evaluation.patchdis import patch_discrimination, patch_scores
 from frugalclip.evaluation.words import STORED, TOP, word_task
+from frugalclip.loading.images import prepared_images
 from frugalclip.models import Model
-from frugalclip.models.pictures import prepared_images
+from frugalclip.sources.open import open_data
+from frugalclip.synthetic.truth import patch_labels, regions
 from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.lexical import LexicalHead, truncated
 from frugalclip.verbs.data_compose import compose

@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
+from frugalclip.backbones.sources import image_trunk
 from frugalclip.core.errors import ModelError
-from frugalclip.data.sources import open_data
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.data.views import Preprocess
 from frugalclip.language_model import Lexicon
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
-from frugalclip.readers.trunks import image_trunk
+from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
-from .readers.tiny_trunks import bert_source, timm_source, vision_source
+from .backbones.tiny_backbones import bert_source, timm_source, vision_source
 
 
 @pytest.fixture

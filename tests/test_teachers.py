@@ -13,11 +13,11 @@ from frugalclip.core.averages import momentum_at
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
-from frugalclip.data.store import Store
-from frugalclip.data.store_format import Encoder, Origin, texts_digest
-from frugalclip.data.store_writer import Part, RowKey, write_store
 from frugalclip.data.tokens import Tokenizer, train_tokenizer
-from frugalclip.data.views import Preprocess
+from frugalclip.features.format import Encoder, Origin, texts_digest
+from frugalclip.features.store import Store
+from frugalclip.features.writer import Part, RowKey, write_store
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.teachers import Asked, EmaTeacher, FrozenTeacher, StoredTeacher, TeacherConfig, asked_of, build_teachers
 from frugalclip.towers.dual import DualEncoder, ModelConfig

@@ -26,17 +26,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frugalclip.comparison.trial import Job, finish_trial, read_job, watch_figures
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.devices import pick_device
 from frugalclip.core.random import generator, stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
-from frugalclip.data.views import Preprocess
 from frugalclip.functional import unit
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures, readable_images
+from frugalclip.sources.open import open_data
 from frugalclip.training.trainer import evaluation_points
-from frugalclip.training.trials import Job, finish_trial, read_job, watch_figures
 
 
 class ArmSettings(Settings):

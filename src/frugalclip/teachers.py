@@ -21,10 +21,10 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.types import Batch, Encoded, Needs, Views
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.store import Store
-from frugalclip.data.store_format import Kind
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.data.views import Preprocess
+from frugalclip.features.format import Kind
+from frugalclip.features.store import Store
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder
 

@@ -10,7 +10,7 @@ import pytest
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE, Manifest, concatenate, image_places, make_manifest, value_code
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
 
 
 def manifest(root: Path = Path("/data"), **changes: Any) -> Manifest:

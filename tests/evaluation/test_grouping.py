@@ -16,11 +16,11 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
-from frugalclip.data.views import Preprocess
 from frugalclip.evaluation.grouping import evaluate_grouping, feature_spread, grouping, grouping_scores, jackknife, modality_gap, self_similarity
 from frugalclip.functional import unit
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures
+from frugalclip.sources.open import open_data
 
 
 def rows(number: int, dim: int, seed: int = 0) -> Tensor:

@@ -5,11 +5,11 @@ import pytest
 from PIL import Image
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.sources import open_data
 from frugalclip.evaluation import suite_run
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.suite import LabelConfig, TaskConfig, _label, flag_region, labels, load_suite, open_packs
 from frugalclip.evaluation.suite_run import evaluate_suite
+from frugalclip.sources.open import open_data
 
 OWN = """
 packs:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from frugalclip.core.errors import ModelError
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
-from frugalclip.data.views import Preprocess
 from frugalclip.evaluation import words
 from frugalclip.evaluation.words import content_words, evaluate_words, lemmatizer, word_task
 from frugalclip.functional import unit
 from frugalclip.language_model import Lexicon
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures
+from frugalclip.sources.open import open_data
 
 VOCABULARY = ["animal", "boat", "cat", "dog", "houses", "lake", "the"]
 PAIRS = {"a dog by the lake": ["dog", "animal", "the"], "two cats": ["cat", "animal"], "the house": ["houses", "dog"], "a boat": ["animal"]}

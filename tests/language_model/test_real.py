@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from frugalclip.backbones.packages import package_path
 from frugalclip.core.errors import MissingExtra
 from frugalclip.functional import unit
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings
 from frugalclip.language_model.frozen import PromptTokens
-from frugalclip.readers.packages import package_path
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from frugalclip.towers.borrowed import BorrowedTextConfig
 from frugalclip.towers.caption_words import CaptionWords, CaptionWordsConfig
+from frugalclip.towers.pretrained import BorrowedTextConfig
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.sources import open_data
 from frugalclip.models import load
+from frugalclip.sources.open import open_data
 from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.trainer import train_run
 from frugalclip.verbs.embed import embed
 
-from ..readers.tiny_trunks import bert_source
+from ..backbones.tiny_backbones import bert_source
 from .sums import SUMS, full_step
 from .test_recipes_run import BORROWED, SMALL, take_two_steps
 from .test_stores import FITTED, cache, go, merged, pairs, recipe_of, trunks  # noqa: F401  (fixtures too)

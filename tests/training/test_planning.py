@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 import frugalclip
+from frugalclip.backbones.packages import PACKAGES, package_path
+from frugalclip.backbones.shapes import image_shape
+from frugalclip.backbones.sources import image_trunk
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
-from frugalclip.data.sources import open_data
 from frugalclip.models import lend_trunks, trunk_tokenizer
-from frugalclip.readers.packages import PACKAGES, package_path
-from frugalclip.readers.shapes import image_shape
-from frugalclip.readers.trunks import image_trunk
+from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe, validate_recipe
 
-from ..readers.tiny_trunks import BERT_WIDTH, LLAMA_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
+from ..backbones.tiny_backbones import BERT_WIDTH, LLAMA_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
 from .test_stores import pairs, recipe_of, trainer
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import known_recipes, load_recipe
 from frugalclip.training.trainer import train_run
 

@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.sources import open_data
 from frugalclip.models import load
+from frugalclip.sources.open import open_data
 from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.trainer import Trainer
 from frugalclip.verbs.train import train
 
-from ..readers.tiny_trunks import vision_source
+from ..backbones.tiny_backbones import vision_source
 
 
 @pytest.fixture

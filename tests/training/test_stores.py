@@ -14,22 +14,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import frugalclip
+from frugalclip.backbones.sources import image_trunk, text_tokenizer, text_trunk
 from frugalclip.core.errors import DataError, ModelError, RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.ledger import read_ledger
-from frugalclip.data.sources import open_data
-from frugalclip.data.store import Store
-from frugalclip.data.views import Preprocess, ViewConfig
-from frugalclip.embedding import Embedded, embed_manifest
-from frugalclip.readers.trunks import image_trunk, text_tokenizer, text_trunk
-from frugalclip.towers.borrowed import Borrowed
+from frugalclip.features.embedding import Embedded, embed_manifest
+from frugalclip.features.store import Store
+from frugalclip.loading.views import Preprocess, ViewConfig
+from frugalclip.sources.open import open_data
 from frugalclip.towers.fitted import KernelConfig
+from frugalclip.towers.pretrained import Borrowed
 from frugalclip.training import stores
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.stores import TrunkEncoder, _Views
 from frugalclip.training.trainer import Silent, Trainer, train_run
 
-from ..readers.tiny_trunks import BERT_WIDTH, LLAMA_WIDTH, TIMM_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
+from ..backbones.tiny_backbones import BERT_WIDTH, LLAMA_WIDTH, TIMM_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 FITTED = {"model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}}

@@ -17,7 +17,7 @@ from torch import Tensor
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch, Encoded
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
 from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.step import Step, to_device

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.sources import open_data
 from frugalclip.models import load
+from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.trainer import Silent, Trainer, evaluation_points, train_run
 from frugalclip.verbs.train import train

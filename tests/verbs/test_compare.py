@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from frugalclip.comparison import trial as trials
+from frugalclip.comparison.queue import Ended
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
 from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, read_json
-from frugalclip.training import trials
-from frugalclip.training.queue import Ended
 from frugalclip.verbs import compare as verb
 from frugalclip.verbs.compare import compare, show
 

@@ -11,8 +11,8 @@ from frugalclip.cli import main
 from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.data.images import ImageReader
-from frugalclip.data.scenes.truth import regions
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
+from frugalclip.synthetic.truth import regions
 from frugalclip.verbs import data as data_verb
 from frugalclip.verbs import data_compose as verb
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from frugalclip.core.errors import DataError
 from frugalclip.data.images import ImageReader
 from frugalclip.data.ledger import read_ledger
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
 from frugalclip.verbs import data as verb
 
 

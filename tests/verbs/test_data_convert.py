@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.converted import Pictures, safe_key
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
-from frugalclip.data.sources import open_data, read_source
+from frugalclip.sources.open import open_data, read_source
+from frugalclip.sources.shards import Pictures, safe_key
 from frugalclip.verbs import data_convert as verb
 
 IDS = ["a", "b/c.1", "../d", "e é", "f%2E", "g" * 300, "train/h", "i"]

@@ -10,8 +10,8 @@ from PIL import Image
 from rich.console import Console
 
 from frugalclip.core.errors import DataError
-from frugalclip.data import more_facts
-from frugalclip.data.more_facts import near_pairs, token_facts
+from frugalclip.data import detailed_statistics as more_facts
+from frugalclip.data.detailed_statistics import near_pairs, token_facts
 from frugalclip.data.tokens import clip_tokenizer
 from frugalclip.verbs import data_stats as verb
 

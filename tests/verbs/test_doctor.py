@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from frugalclip.readers.packages import PACKAGES
+from frugalclip.backbones.packages import PACKAGES
 from frugalclip.verbs import doctor as verb
 from frugalclip.verbs.doctor import ABSENT, BAD, GOOD, Diagnosis, Finding
 

@@ -7,14 +7,14 @@ from PIL import Image
 from frugalclip.cli import main
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.data.manifest import image_places, make_manifest
-from frugalclip.data.store import Store
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.data.views import Preprocess
+from frugalclip.features.store import Store
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.embed import embed, show
 
-from ..readers.tiny_trunks import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source, vision_source
+from ..backbones.tiny_backbones import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source, vision_source
 
 
 @pytest.fixture

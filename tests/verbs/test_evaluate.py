@@ -7,16 +7,16 @@ from PIL import Image
 
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import RunDirectory, read_json, write_json
-from frugalclip.data.sources import open_data
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.data.views import Preprocess
 from frugalclip.language_model import Lexicon
+from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.report.run import write_run_report
+from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.evaluate import TASKS, evaluate, metric_name, show
 
-from ..readers.tiny_trunks import timm_source, vision_source
+from ..backbones.tiny_backbones import timm_source, vision_source
 
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
 CONTRACT = {"task", "metrics", "interval", "chance", "floors", "samples", "split_hash", "prompts", "preprocess"}

@@ -10,7 +10,7 @@ import pytest
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import read_ledger
-from frugalclip.data.sources import read_source
+from frugalclip.sources.open import read_source
 from frugalclip.verbs.data import check
 from frugalclip.verbs.embed import embed
 from frugalclip.verbs.evaluate import evaluate

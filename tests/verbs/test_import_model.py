@@ -15,7 +15,7 @@ from frugalclip.core.errors import ModelError
 from frugalclip.models import load
 from frugalclip.verbs.import_model import RECORD, import_model, show
 
-from ..readers.tiny_trunks import vision_source
+from ..backbones.tiny_backbones import vision_source
 
 VISION = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 20, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

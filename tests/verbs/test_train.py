@@ -13,8 +13,8 @@ from frugalclip.language_model import FrozenLanguageModel
 from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.train import train
 
+from ..backbones.tiny_backbones import TIMM_WIDTH, timm_source
 from ..language_model.conftest import backend, save_llama  # noqa: F401  (a fixture)
-from ..readers.tiny_trunks import TIMM_WIDTH, timm_source
 
 
 @pytest.fixture

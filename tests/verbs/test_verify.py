@@ -15,7 +15,7 @@ from frugalclip.data import decoding
 from frugalclip.data.images import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.data.manifest import image_places, make_manifest
-from frugalclip.data.sources import open_data, read_source
+from frugalclip.sources.open import open_data, read_source
 from frugalclip.verbs.data import check, show_check
 from frugalclip.verbs.data_verify import show, verify
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.baselines import MOST_DESCRIBED, MOST_ROWS, NEAR_DUPLICATE, VOTERS, Look, Neighbours, find_neighbours, thumbnails
 from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.descriptors import descriptors
-from frugalclip.evaluation.floors import MOST_DESCRIBED, MOST_ROWS, NEAR_DUPLICATE, VOTERS, Look, Neighbours, find_neighbours, thumbnails
 from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.robustness import altered_features, robustness

@@ -16,9 +16,9 @@ from pydantic import Field
 from frugalclip.core.config import Settings, read_yaml, validated
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import Labelled, Split, divide
+from frugalclip.sources.open import open_data
 
 ENVIRONMENT = "FRUGALCLIP_PACKS"
 DEFAULT = "packs"

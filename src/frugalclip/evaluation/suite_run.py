@@ -16,15 +16,15 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
+from frugalclip.evaluation.baselines import Look
 from frugalclip.evaluation.classifiers import classify, linear_probe, nearest, neighbours
-from frugalclip.evaluation.floors import Look
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import Labelled
 from frugalclip.evaluation.probes import Outcome
 from frugalclip.evaluation.protocol import Encoder, Layer, image_features, looked_at_by, looks, stated
 from frugalclip.evaluation.statistics import bootstrap, group_codes, percentiles
 from frugalclip.evaluation.suite import DEFAULT, Pack, Suite, load_suite, open_packs
+from frugalclip.sources.open import open_data
 
 METRIC = "mean_per_class"  # the primary one of every test
 MEAN = "mean"  # over tests

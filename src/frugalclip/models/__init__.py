@@ -4,8 +4,8 @@
 tokenizer and preprocessing, so nothing has to be said twice and nothing can silently disagree with the weights.
 """
 
+from frugalclip.loading.images import prepared_images, readable_images
 from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
-from frugalclip.models.pictures import prepared_images, readable_images
 from frugalclip.models.trunks import (
     LoneTrunk,
     OwnTrunk,

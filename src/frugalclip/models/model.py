@@ -20,12 +20,12 @@ from frugalclip.core.records import RunDirectory, read_json, write_atomically, w
 from frugalclip.core.types import Tokens
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.stored import PictureMemory, TextMemory
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.data.views import Preprocess
+from frugalclip.features.cache import PictureMemory, TextMemory
 from frugalclip.functional import unit
 from frugalclip.language_model import Lexicon
-from frugalclip.models.pictures import prepared_images
+from frugalclip.loading.images import prepared_images
+from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.no_texts import NoTexts
 
@@ -274,8 +274,8 @@ class Model:
         content = read_json(folder / "model.json")
         if content.get("format") != FORMAT:
             raise ModelError(f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip.")
+        from frugalclip.interop.tokenizers import read_tokenizer  # tokenizers of imported models are the readers' own
         from frugalclip.models.trunks import lend_trunks  # trunks may be models themselves
-        from frugalclip.readers.tokens import read_tokenizer  # tokenizers of imported models are the readers' own
 
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
@@ -349,14 +349,14 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
 def _foreign(source: str, scheme: str, *, device: str | torch.device) -> Model:
     """A model of another library; the readers are imported here, since most models need none."""
+    from frugalclip.backbones.sources import reads_pictures
     from frugalclip.models.trunks import image_model
-    from frugalclip.readers.trunks import reads_pictures
 
     if scheme in TRUNKS or reads_pictures(source):
         return image_model(source, device=device)
     if scheme == "hf":
-        from frugalclip.readers.huggingface import read_huggingface as read
+        from frugalclip.interop.huggingface import read_huggingface as read
     else:
-        from frugalclip.readers.open_clip import read_open_clip as read
+        from frugalclip.interop.open_clip import read_open_clip as read
     parts = read(source)
     return Model(parts.network, parts.tokenizer, parts.preprocess, origin=parts.origin, device=device)

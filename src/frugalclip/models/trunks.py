@@ -13,12 +13,12 @@ from frugalclip.core.records import read_json
 from frugalclip.core.types import Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.functional import unit
+from frugalclip.interop.tokenizers import Verbatim
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
-from frugalclip.readers.tokens import Verbatim
-from frugalclip.towers.borrowed import BorrowedConfig, BorrowedImageConfig, BorrowedTextConfig, LexicalConfig, Said, Trunk
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.lexical import LexicalHead
+from frugalclip.towers.pretrained import BorrowedConfig, BorrowedImageConfig, BorrowedTextConfig, LexicalConfig, Said, Trunk
 
 
 def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
@@ -62,8 +62,8 @@ def lend_shapes(network: DualEncoder) -> dict[str, str]:
 
 def _shape(config: BorrowedConfig, side: str) -> Trunk:
     """A trunk on the meta device; of a whole model that is here, its tower as it is."""
-    from frugalclip.readers.shapes import image_shape, text_shape
-    from frugalclip.readers.trunks import SideBySide
+    from frugalclip.backbones.shapes import image_shape, text_shape
+    from frugalclip.backbones.sources import SideBySide
 
     def of(source: str, options: Mapping[str, Any]) -> Trunk:
         if not is_trunk(source):
@@ -102,7 +102,7 @@ def fill_codebooks(network: DualEncoder) -> Lexicon | None:
 
 @functools.lru_cache(maxsize=1)
 def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
-    from frugalclip.readers.trunks import place_of
+    from frugalclip.backbones.sources import place_of
 
     model = FrozenLanguageModel.read(place_of(source))
     lexicon, rows = model.lexicon(), model.output_embedding()
@@ -123,7 +123,7 @@ def check_options(config: BorrowedConfig, *, side: Literal["image", "text"]) -> 
         RecipeError: naming the setting and the known ones.
         ModelError: where options have no effect, or a source is not one of this side.
     """
-    from frugalclip.readers.trunks import check_text_options, image_options
+    from frugalclip.backbones.sources import check_text_options, image_options
 
     for i, (source, options) in enumerate(config.trunks):
         where = f"model.{side}.options" + (f".{i}" if len(config.trunks) > 1 else "")
@@ -147,13 +147,13 @@ def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "t
 
 
 def _image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
-    from frugalclip.readers.trunks import image_trunk
+    from frugalclip.backbones.sources import image_trunk
 
     return image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
 
 
 def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device, *, tuned: bool = False) -> Trunk:
-    from frugalclip.readers.trunks import SideBySide, text_trunk
+    from frugalclip.backbones.sources import SideBySide, text_trunk
 
     trunks = [
         text_trunk(source, options, tuned=tuned, device=device) if is_trunk(source) else _tower(source, options, side="text")
@@ -168,7 +168,7 @@ def trunk_tokenizer(config: BorrowedTextConfig) -> Tokenizer:
 
 
 def _tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
-    from frugalclip.readers.trunks import text_tokenizer
+    from frugalclip.backbones.sources import text_tokenizer
 
     return text_tokenizer(source, options, tuned=tuned) if is_trunk(source) else load(source).tokenizer
 

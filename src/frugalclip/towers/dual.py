@@ -14,10 +14,10 @@ from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
 from frugalclip.core.random import generator
 from frugalclip.core.types import Dims
 from frugalclip.towers.bag import BagConfig
-from frugalclip.towers.borrowed import Borrowed, BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.lexical import LexicalHead
 from frugalclip.towers.no_texts import NoTextsConfig
+from frugalclip.towers.pretrained import Borrowed, BorrowedImageConfig, BorrowedTextConfig
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.data.loader import Loader
-from frugalclip.towers.borrowed import Same
+from frugalclip.loading.loader import Loader
 from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.fitted import Kernel, Whiten
 from frugalclip.towers.lexical import LexicalHead
+from frugalclip.towers.pretrained import Same
 
 MOST_PICTURES = 50_000  # evenly spaced ones tell directions as well as all, and are held at once
 CENTRED_PICTURES = 1024  # a mean needs fewer

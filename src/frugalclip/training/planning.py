@@ -17,20 +17,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from frugalclip.backbones.sources import vectors_of_text
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.models import Model, lend_shapes
 from frugalclip.objectives.base import Objective
-from frugalclip.readers.trunks import vectors_of_text
+from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
-from frugalclip.towers.borrowed import Borrowed, BorrowedConfig, BorrowedImageConfig
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.no_texts import NoTexts
+from frugalclip.towers.pretrained import Borrowed, BorrowedConfig, BorrowedImageConfig
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe

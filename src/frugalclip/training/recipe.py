@@ -14,15 +14,15 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from frugalclip.core.config import Settings, dump_yaml, merge, parse_overrides, read_yaml, shorthand, validated
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.data.ledger import MAX_BAD
-from frugalclip.data.loader import TextConfig
 from frugalclip.data.tokens import TokenizerConfig
-from frugalclip.data.views import Preprocess, ViewConfig
+from frugalclip.loading.loader import TextConfig
+from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.models import check_options
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
-from frugalclip.towers.borrowed import BorrowedConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.no_texts import NoTextsConfig
+from frugalclip.towers.pretrained import BorrowedConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 from frugalclip.training.stores import StoreConfig

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.random import stream_seed
 from frugalclip.core.types import Batch, Dims, Encoded, Needs, Selection, Tokens, Views
-from frugalclip.data.views import ViewConfig
+from frugalclip.loading.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
 from frugalclip.teachers import EMA, Teacher, TeacherConfig, teacher_of
 from frugalclip.towers.bag import BagOfWords
-from frugalclip.towers.borrowed import Borrowed
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.pretrained import Borrowed
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)

@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from frugalclip.backbones.sources import check_preprocess
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, RecipeError
@@ -24,16 +25,15 @@ from frugalclip.core.types import Tokens
 from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
-from frugalclip.data.store import Store
-from frugalclip.data.store_format import Encoder, StoreDtype, canonical, digest, id_hashes
-from frugalclip.data.stored import PictureMemory, StoredPictures, StoredTexts, TextMemory
-from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.data.views import Preprocess, ViewConfig, make_view
-from frugalclip.embedding import TextRows, describe, embed_manifest
+from frugalclip.features.cache import PictureMemory, StoredPictures, StoredTexts, TextMemory
+from frugalclip.features.embedding import TextRows, describe, embed_manifest
+from frugalclip.features.format import Encoder, StoreDtype, canonical, digest, id_hashes
+from frugalclip.features.store import Store
+from frugalclip.loading.texts import TextConfig, texts_of
+from frugalclip.loading.views import Preprocess, ViewConfig, make_view
 from frugalclip.models import Model
-from frugalclip.readers.trunks import check_preprocess
-from frugalclip.towers.borrowed import Borrowed
+from frugalclip.towers.pretrained import Borrowed
 
 Note = Callable[[str], None]
 

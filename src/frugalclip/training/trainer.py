@@ -24,16 +24,16 @@ from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
 from frugalclip.core.types import Batch, Needs
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.loader import Loader, too_few
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sampling import sampling_weights
-from frugalclip.data.texts import TextConfig, texts_of
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
-from frugalclip.data.views import PRESETS, ViewConfig
+from frugalclip.loading.loader import Loader, too_few
+from frugalclip.loading.sampling import sampling_weights
+from frugalclip.loading.texts import TextConfig, texts_of
+from frugalclip.loading.views import PRESETS, ViewConfig
 from frugalclip.models import Model, fill_codebooks, lend_trunks, trunk_tokenizer
 from frugalclip.teachers import Teacher, build_teachers
-from frugalclip.towers.borrowed import BorrowedTextConfig
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.pretrained import BorrowedTextConfig
 from frugalclip.training.budget import Budget, Rows
 from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
 from frugalclip.training.engine import Engine, build_engine

@@ -14,23 +14,23 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from frugalclip.comparison.arms import Arm, equal_arms, read_arms
+from frugalclip.comparison.jobs import Planned, Samples, calibration, failures, own_samples, plan_trials, slug, write
+from frugalclip.comparison.metrics import Figure
+from frugalclip.comparison.protocol import Division, ProtocolConfig, divisions, fill_environment, read_protocol
+from frugalclip.comparison.queue import Ended, cores, run_tasks
+from frugalclip.comparison.results import Clock, Plan, Trial, available_clock, summarise
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import RecipeError, TrainingError, known_names
 from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, environment, read_json, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.data.subsets import parse_fractions
-from frugalclip.evaluation.comparison import Clock, Plan, Trial, available_clock, summarise
-from frugalclip.evaluation.figures import Figure
-from frugalclip.evaluation.floors import Neighbours
+from frugalclip.evaluation.baselines import Neighbours
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison
 from frugalclip.report.tables import words
-from frugalclip.training.arms import Arm, equal_arms, read_arms
-from frugalclip.training.comparison_jobs import Planned, Samples, calibration, failures, own_samples, plan_trials, slug, write
-from frugalclip.training.protocols import Division, ProtocolConfig, divisions, fill_environment, read_protocol
-from frugalclip.training.queue import Ended, cores, run_tasks
+from frugalclip.sources.open import open_data
 
 FORMAT = 1
 SCREENING = 3  # seeds below which nothing should be claimed

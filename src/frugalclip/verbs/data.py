@@ -14,10 +14,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.facts import CaptionFacts, FieldFacts, ImageFacts, Spread, caption_facts, field_facts, image_facts, sampled_rows
 from frugalclip.data.ledger import LEAST_BAD, MAX_BAD, REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.sources import Source, read_source
+from frugalclip.data.statistics import CaptionFacts, FieldFacts, ImageFacts, Spread, caption_facts, field_facts, image_facts, sampled_rows
+from frugalclip.sources.open import Source, read_source
 
 DECODED = 1_000  # pictures that `check` decodes unless asked for all
 EXAMPLES = 8

@@ -37,13 +37,13 @@ from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.data.images import ImageReader
 from frugalclip.data.manifest import Manifest, concatenate, make_manifest
-from frugalclip.data.scenes.composing import Composer, compose_shard, scenes_of, shard_name, shards_of
-from frugalclip.data.scenes.cutouts import Cutouts, choose_cutouts, concept_weights, with_pixels
-from frugalclip.data.scenes.plan import ScenePlan
-from frugalclip.data.scenes.planting import assign
-from frugalclip.data.scenes.sheet import contact_sheet
-from frugalclip.data.scenes.truth import SCHEMA
-from frugalclip.data.sources import open_data
+from frugalclip.sources.open import open_data
+from frugalclip.synthetic.composing import Composer, compose_shard, scenes_of, shard_name, shards_of
+from frugalclip.synthetic.cutouts import Cutouts, choose_cutouts, concept_weights, with_pixels
+from frugalclip.synthetic.plan import ScenePlan
+from frugalclip.synthetic.planting import assign
+from frugalclip.synthetic.sheet import contact_sheet
+from frugalclip.synthetic.truth import SCHEMA
 
 FORMAT = 1
 _KEY = b"frugalclip.scenes"

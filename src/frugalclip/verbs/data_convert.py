@@ -25,11 +25,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError
 from frugalclip.core.records import read_json, write_json
-from frugalclip.data.converted import Pictures, Sample, unwritten_fields, write_parquet, write_tar
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.ledger import REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.sources import read_source
+from frugalclip.sources.open import read_source
+from frugalclip.sources.shards import Pictures, Sample, unwritten_fields, write_parquet, write_tar
 
 _RECORDS = ".convert"
 _VERSION = 1

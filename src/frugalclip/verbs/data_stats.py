@@ -11,9 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from frugalclip.core.errors import DataError, MissingExtra
-from frugalclip.data.facts import CaptionFacts, FieldFacts, ImageFacts, caption_facts, field_facts, image_facts, sampled_rows
-from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.more_facts import (
+from frugalclip.data.detailed_statistics import (
     NearFacts,
     TokenFacts,
     WeightFacts,
@@ -23,7 +21,9 @@ from frugalclip.data.more_facts import (
     token_facts,
     weight_facts,
 )
-from frugalclip.data.sources import read_source
+from frugalclip.data.manifest import Manifest, concatenate
+from frugalclip.data.statistics import CaptionFacts, FieldFacts, ImageFacts, caption_facts, field_facts, image_facts, sampled_rows
+from frugalclip.sources.open import read_source
 from frugalclip.verbs.data import counts, short, show_faults, show_fields
 
 READ = 20_000  # pictures whose bytes are read, unless all are asked for

@@ -19,8 +19,8 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.ledger import REASONS, Fault, Ledger, read_ledger
 from frugalclip.data.manifest import Manifest, is_manifest
-from frugalclip.data.shards import has_pattern
-from frugalclip.data.sources import CLEAN, LEDGER, read_sources
+from frugalclip.sources.open import CLEAN, LEDGER, read_sources
+from frugalclip.sources.tar_index import has_pattern
 
 _EXAMPLES = 3  # of each cause
 

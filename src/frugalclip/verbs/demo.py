@@ -15,8 +15,8 @@ from frugalclip.core.config import parse_yaml, read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.trainer import TrainingResult, train_run
 from frugalclip.verbs import evaluate as evaluating

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.backbones.packages import PACKAGES, SCHEME
 from frugalclip.core.errors import FrugalclipError
-from frugalclip.readers.packages import PACKAGES, SCHEME
 
 GOOD, ABSENT, BAD = "good", "absent", "bad"  # absent is a choice, bad needs mending
 CORE = ["torch", "numpy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich", "pyarrow", "tokenizers", "ftfy"]

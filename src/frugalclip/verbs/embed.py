@@ -9,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.backbones.sources import reads_pictures
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import REASONS
-from frugalclip.data.sources import read_source
-from frugalclip.data.store_format import Kind, StoreDtype
-from frugalclip.embedding import Embedded, What, embed_manifest
+from frugalclip.features.embedding import Embedded, What, embed_manifest
+from frugalclip.features.format import Kind, StoreDtype
 from frugalclip.models import LoneTrunk, Model, is_trunk, load
-from frugalclip.readers.trunks import reads_pictures
+from frugalclip.sources.open import read_source
 
 _PLURAL: dict[Kind, str] = {"image": "pictures", "text": "captions"}
 
@@ -98,5 +98,5 @@ def _remarks(result: Embedded) -> list[str]:
         lines.append(f"captions longer than the model reads, so that their end was cut: {summary['text'].truncated:,}")
     size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
     lines.append(f"chunks computed: {result.computed:,}, reused: {result.reused:,}; {size / 1e6:,.1f} MB, {result.seconds:,.1f} s")
-    lines.append(f"read it: from frugalclip.data.store import Store; Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])")
+    lines.append(f"read it: from frugalclip.features.store import Store; Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])")
     return lines

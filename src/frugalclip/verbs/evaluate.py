@@ -17,7 +17,6 @@ from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import open_data, read_source
 from frugalclip.evaluation.fewshot import evaluate_fewshot
 from frugalclip.evaluation.grouping import evaluate_grouping
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
@@ -28,6 +27,7 @@ from frugalclip.evaluation.words import evaluate_words
 from frugalclip.models import Model, load
 from frugalclip.report.run import refresh_evaluations
 from frugalclip.report.tables import FEWER
+from frugalclip.sources.open import open_data, read_source
 from frugalclip.training.stores import remember_cached
 
 

@@ -15,13 +15,13 @@ from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.sources import read_source
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
 from frugalclip.evaluation.words import evaluate_words
 from frugalclip.report.gallery import Gallery, build_gallery
 from frugalclip.report.kept import kept_pictures, selection_of
 from frugalclip.report.run import write_run_report
 from frugalclip.report.words import describe_pictures
+from frugalclip.sources.open import read_source
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 from frugalclip.training.trainer import Trainer, TrainingResult, train_run
 

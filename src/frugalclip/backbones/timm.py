@@ -1,0 +1,132 @@
+"""Backbones of timm as trunks of image towers, filled from a file of the user's own.
+
+Nothing is downloaded: `timm:NAME@FILE` names the architecture and the weights. What the trunk says is timm's own pooled feature before the
+classifier; its tokens are the places of the last feature map, or the patches of a transformer without its prefix tokens.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frugalclip.core.errors import ModelError, known_names, require
+from frugalclip.interop.weights import read_weights
+from frugalclip.loading.views import Preprocess
+from frugalclip.towers.pretrained import Said, Trunk
+
+CLASSIFIERS = ("classifier.", "fc.", "head.", "head_dist.")  # parameters that a trunk does without, where timm's names have them at the end
+
+
+class TimmTrunk(Trunk):
+    """A backbone of timm without its classifier.
+
+    Args:
+        module: built with `num_classes=0`.
+        fingerprint: of its name and weights.
+        stages: read the mean of every stage of a convolutional network beside the pooled feature, end to end: what small drawings look like
+            is in the early stages, what they show in the late ones.
+    """
+
+    def __init__(self, module: nn.Module, *, fingerprint: str, stages: bool = False) -> None:
+        super().__init__()
+        self.module, self.stages = module, stages
+        self.fingerprint = fingerprint
+        self.width = int(getattr(module, "head_hidden_size", module.num_features)) + (sum(_stage_widths(module)) if stages else 0)  # pyright: ignore
+
+    def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> Said:
+        """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
+        module: Any = self.module
+        inputs = inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
+        if self.stages:
+            features, earlier = module.forward_intermediates(inputs)
+            pooled = torch.cat([*(stage.mean((2, 3)) for stage in earlier), module.forward_head(features, pre_logits=True)], dim=1)
+        else:
+            features = module.forward_features(inputs)
+            pooled = module.forward_head(features, pre_logits=True)
+        return Said(pooled, _tokens(features, module) if with_tokens else None)
+
+
+def _tokens(features: Tensor, module: Any) -> Tensor:
+    """(batch, patches, width) of a feature map (batch, width, rows, columns), or of the tokens of a transformer."""
+    if features.ndim == 4 and getattr(module, "output_fmt", "NCHW") == "NHWC":  # Swin and others: (batch, rows, columns, width)
+        return features.flatten(1, 2)
+    return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features[:, getattr(module, "num_prefix_tokens", 0) :]
+
+
+def _stage_widths(module: Any) -> list[int]:
+    if not hasattr(module, "forward_intermediates") or not hasattr(module, "feature_info"):
+        raise ModelError(f"{type(module).__name__} of timm has no stages to read; leave options.stages out.")
+    with torch.no_grad():
+        size = module.pretrained_cfg.get("input_size", (3, 224, 224))[1]
+        _, earlier = module.eval().forward_intermediates(torch.zeros(1, 3, size, size))
+    return [stage.shape[1] for stage in earlier]
+
+
+def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None) -> TimmTrunk:
+    """A trunk, with the preprocessing that its weights were trained with.
+
+    Args:
+        name: of the architecture in timm.
+        file: safetensors, or a pickled state dict of tensors alone.
+        stages: see `TimmTrunk`.
+        in_order: the file has other names but the same tensors in the same order; every shape is checked.
+        size: pixels on a side of the pictures to come; a network that reads one size only is fitted to it, its embeddings of places interpolated.
+
+    Raises:
+        ModelError: for a name that timm does not know, or weights that are not those of the architecture.
+    """
+    timm = require("timm", extra="timm", purpose="a trunk of timm")
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no model '{name}'; {known_names(name, timm.list_models())}")
+    module = timm.create_model(name, pretrained=False, num_classes=0).eval()
+    weights = _matched(module, read_weights(file), name=name, file=file, in_order=in_order)
+    module.load_state_dict(weights)
+    is_fitted = fitted(module, name, size=size)
+    module.to(memory_format=torch.channels_last)
+    digest = hashlib.blake2b(f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}".encode(), digest_size=8)
+    for key, tensor in sorted(weights.items()):
+        digest.update(key.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+    settings = timm.data.resolve_model_data_config(module)
+    preprocess = Preprocess(
+        size=settings["input_size"][1],
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
+    )
+    trunk = TimmTrunk(module, fingerprint=digest.hexdigest(), stages=stages)
+    trunk.preprocess = preprocess
+    return trunk
+
+
+def fitted(module: Any, name: str, *, size: int | None) -> bool:
+    """Let a network that reads pictures of one size read those of another, in place; whether that was needed.
+
+    Raises:
+        ModelError: for a network that cannot.
+    """
+    own = require("timm", extra="timm", purpose="a trunk of timm").data.resolve_model_data_config(module)["input_size"][1]
+    if size in (None, own) or not getattr(module, "pretrained_cfg", {}).get("fixed_input_size"):
+        return False
+    try:
+        module.set_input_size(img_size=(size, size))
+    except (AttributeError, AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise ModelError(f"timm's {name} reads pictures of {own} pixels and cannot be fitted to {size}; set model.image.resolution={own}.") from error
+    return True
+
+
+def _matched(module: nn.Module, given: dict[str, Tensor], *, name: str, file: Path, in_order: bool) -> dict[str, Tensor]:
+    """The given tensors under the module's names."""
+    own = module.state_dict()
+    if in_order:
+        given = dict(zip(own, given.values(), strict=False))
+    kept = {key: value for key, value in given.items() if key in own or not key.startswith(CLASSIFIERS)}
+    missing, strange = sorted(own.keys() - kept.keys()), sorted(kept.keys() - own.keys())
+    if missing or strange:
+        first = f"it lacks {missing[0]}" if missing else f"it has {strange[0]}"
+        raise ModelError(f"{file} does not hold the weights of timm's {name} ({first}); check the name.")
+    for key, value in kept.items():
+        if value.shape != own[key].shape:
+            raise ModelError(f"{file}: {key} has shape {tuple(value.shape)}, timm's {name} expects {tuple(own[key].shape)}; check the name.")
+    return kept

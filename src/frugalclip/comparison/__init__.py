@@ -1,0 +1,1 @@
+"""Arms, trials and what their records allow to be said."""

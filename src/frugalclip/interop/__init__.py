@@ -1,0 +1,1 @@
+"""Foreign model formats, one file each; nothing here downloads."""

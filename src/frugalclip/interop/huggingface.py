@@ -1,0 +1,204 @@
+"""Folders of Hugging Face's `CLIPModel` and `SiglipModel`: `hf:DIR`, read without transformers.
+
+Source: transformers `modeling_clip.py`, `modeling_siglip.py` and their configurations, whose defaults stand in for what a `config.json` leaves out.
+The folder holds `config.json`, the weights (one safetensors file, shards with an index, or a pickle of tensors), `tokenizer.json` and
+`preprocessor_config.json`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from frugalclip.core.errors import ModelError
+from frugalclip.core.records import read_json
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.interop.conversion import HUGGING_FACE, Conversion, Parts, scale_settings, understood
+from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
+from frugalclip.interop.tokenizers import published_tokenizer
+from frugalclip.interop.weights import read_shards, read_weights
+from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
+from frugalclip.towers.dual import DualEncoder, ModelConfig
+
+SCHEME = "hf"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_python": "gelu", "gelu_new": "gelu_tanh"}
+_TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8, "layer_norm_eps": 1e-5}
+_TEXT |= {"hidden_act": "quick_gelu", "vocab_size": 49408, "max_position_embeddings": 77}
+_IMAGE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "layer_norm_eps": 1e-5}
+_IMAGE |= {"hidden_act": "quick_gelu", "image_size": 224, "patch_size": 32, "num_channels": 3}
+_SIGLIP = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"}
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # of transformers, by type of model
+    "clip": {"text": _TEXT, "vision": _IMAGE},
+    "siglip": {
+        "text": _TEXT | _SIGLIP | {"vocab_size": 32000, "max_position_embeddings": 64},
+        "vision": _IMAGE | _SIGLIP | {"patch_size": 16, "vision_use_head": True},
+    },
+}
+PROCESSORS: dict[str, dict[str, Any]] = {  # likewise
+    "clip": {"do_center_crop": True, "resample": 3, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
+    "siglip": {"do_center_crop": False, "resample": 3, "image_mean": 0.5, "image_std": 0.5},
+}
+
+
+def read_huggingface(source: str) -> Parts:
+    """A model of Hugging Face as ours.
+
+    Args:
+        source: a folder, with or without `hf:` before it.
+
+    Raises:
+        ModelError: for a folder, architecture or file that cannot be read, with what to do.
+    """
+    folder = Path(source.removeprefix(f"{SCHEME}:"))
+    config = _config(folder)
+    kind = str(config.get("model_type"))
+    if kind not in DEFAULTS:
+        expected = f"expected clip or siglip, or an image encoder ({', '.join(IMAGE_ENCODERS)}); encoders of texts are for 'frugalclip embed' and model.text.from"
+        raise ModelError(f"{folder}/config.json is a model of type '{kind}', {expected}.")
+    where = f"{folder} read as {kind}"
+    tensors = _weights(folder)
+    with understood(where):
+        text, vision = (_tower(config, kind, part) for part in ("text", "vision"))
+        context, rows = int(text["max_position_embeddings"]), int(text["vocab_size"])
+        tokenizer = published_tokenizer(folder, context=context, rows=rows, cleaning=None, pad=text.get("pad_token_id"))
+        network = _network(config, kind, text, vision, tensors, tokenizer, where=where)
+        preprocess = _preprocess(folder, kind, size=network.config.image.resolution)
+    return Parts(
+        network=network.eval(),
+        tokenizer=tokenizer,
+        preprocess=preprocess,
+        source=f"{SCHEME}:{folder}",
+        architecture=str((config.get("architectures") or [kind])[0]),
+        logit_bias=float(tensors["logit_bias"]) if "logit_bias" in tensors else None,
+    )
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        hint = ""
+        if (folder / "open_clip_config.json").is_file():
+            hint = f" It holds a model of open_clip; write open_clip:{folder}/open_clip_config.json@{folder}/FILE."
+        what = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise ModelError(f"{folder} {what}; expected a model saved with save_pretrained.{hint}")
+    content = read_json(file)
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{file} holds no settings; copy it again.")
+    return content
+
+
+def _tower(config: Mapping[str, Any], kind: str, part: str) -> dict[str, Any]:
+    """Settings of one tower with transformers' defaults; old files repeat them in `text_config_dict`, which then counts."""
+    given = {**(config.get(f"{part}_config") or {}), **(config.get(f"{part}_config_dict") or {})}
+    return DEFAULTS[kind][part] | {name: value for name, value in given.items() if value is not None}
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return read_shards(folder / name) if name.endswith(".json") else read_weights(folder / name)
+    raise ModelError(f"{folder} has no weights; expected one of {', '.join(WEIGHTS)}.")
+
+
+def _activation(tower: Mapping[str, Any], where: str) -> str:
+    name = str(tower["hidden_act"])
+    if name not in ACTIVATIONS:
+        raise ModelError(f"{where} has the activation {name}; {', '.join(ACTIVATIONS)} have counterparts here.")
+    return ACTIVATIONS[name]
+
+
+def _layers(tower: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What both towers' settings share."""
+    width, depth = int(tower["hidden_size"]), int(tower["num_hidden_layers"])
+    return {
+        "width": width,
+        "depth": depth,
+        "head_dim": width // int(tower["num_attention_heads"]),
+        "neurons": (int(tower["intermediate_size"]),) * depth,
+        "activation": _activation(tower, where),
+        "norm_eps": float(tower["layer_norm_eps"]),
+    }
+
+
+def _image_settings(vision: Mapping[str, Any], *, is_clip: bool, where: str) -> dict[str, Any]:
+    if vision["num_channels"] != 3:
+        raise ModelError(f"{where} reads pictures of {vision['num_channels']} channels, ours have 3.")
+    if not (is_clip or vision["vision_use_head"]):
+        raise ModelError(f"{where} has no pooling (vision_use_head: false), so its image tower gives no embedding.")
+    size, patch = int(vision["image_size"]), int(vision["patch_size"])
+    shared = {**_layers(vision, where), "patch": patch, "resolution": size, "trim": bool(size % patch)}
+    if is_clip:
+        return shared
+    pool = {"pool_neurons": int(vision["intermediate_size"]), "pool_activation": shared["activation"]}
+    return {**shared, "pool": "attention", "pre_norm": False, "patch_bias": True, "projection": "none", **pool}
+
+
+def _network(
+    config: Mapping[str, Any],
+    kind: str,
+    text: Mapping[str, Any],
+    vision: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    tokenizer: Tokenizer,
+    *,
+    where: str,
+) -> DualEncoder:
+    is_clip = kind == "clip"
+    conversion = Conversion(tensors, where=where)
+    log_scale = conversion.take("logit_scale").reshape(())
+    if not is_clip:
+        conversion.take("logit_bias")  # belongs to the loss: the description keeps it
+    image = _image_settings(vision, is_clip=is_clip, where=where)
+    words = _layers(text, where)
+    if not is_clip:
+        words |= {"attention": "bidirectional", "pool": "last", "fill": tokenizer.settings.pad, "project_bias": True}
+    dim = int(config.get("projection_dim") or 512) if is_clip else int(text.get("projection_size") or text["hidden_size"])
+    model = ModelConfig.model_validate({"image": image, "text": words, "dim": dim, **scale_settings(log_scale)})
+    rows, vocabulary = int(text["vocab_size"]), max(int(text["vocab_size"]), tokenizer.vocabulary)
+    network = DualEncoder(model, vocabulary=vocabulary, context=int(text["max_position_embeddings"]), seed=None)
+    conversion.set("log_scale", log_scale)
+    _put_image(conversion, depth=image["depth"], width=image["width"], is_clip=is_clip)
+    _put_text(conversion, depth=words["depth"], rows=vocabulary, found=rows, is_clip=is_clip)
+    conversion.into(network)
+    return network
+
+
+def _put_image(conversion: Conversion, *, depth: int, width: int, is_clip: bool) -> None:
+    start = "vision_model.embeddings"
+    conversion.put("image.patch.weight", f"{start}.patch_embedding.weight", change=lambda x: x.flatten(1))
+    conversion.put("image.positions", f"{start}.position_embedding.weight", change=lambda x: x[None])
+    conversion.layers("image.layers", "vision_model.encoder.layers", depth=depth, names=HUGGING_FACE)
+    conversion.linear("image.norm_after", "vision_model.post_layernorm")
+    if is_clip:
+        conversion.put("image.cls", f"{start}.class_embedding", change=lambda x: x.reshape(1, 1, -1))
+        conversion.linear("image.norm_before", "vision_model.pre_layrnorm")  # their spelling
+        conversion.linear("image.project", "visual_projection", bias=False)
+        return
+    conversion.put("image.patch.bias", f"{start}.patch_embedding.bias")
+    head = "vision_model.head"
+    conversion.put("image.pool.query", f"{head}.probe")
+    for part in ("weight", "bias"):
+        conversion.divide(f"{head}.attention.in_proj_{part}", {f"image.pool.q.{part}": width, f"image.pool.kv.{part}": 2 * width})
+    for ours, theirs in (("out", "attention.out_proj"), ("norm", "layernorm"), ("feed_forward.enter", "mlp.fc1"), ("feed_forward.leave", "mlp.fc2")):
+        conversion.linear(f"image.pool.{ours}", f"{head}.{theirs}")
+
+
+def _put_text(conversion: Conversion, *, depth: int, rows: int, found: int, is_clip: bool) -> None:
+    conversion.lookup("text_model.embeddings.token_embedding.weight", rows=rows, found=found)
+    conversion.put("text.positions", "text_model.embeddings.position_embedding.weight", change=lambda x: x[None])
+    conversion.layers("text.layers", "text_model.encoder.layers", depth=depth, names=HUGGING_FACE)
+    conversion.linear("text.norm_after", "text_model.final_layer_norm")
+    if is_clip:
+        conversion.linear("text.project", "text_projection", bias=False)
+    else:
+        conversion.linear("text.project", "text_model.head")
+
+
+def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
+    """What the folder says, with the defaults of the processor of this kind; pictures must come out at the tower's size."""
+    preprocess = read_preprocess(folder, defaults=PROCESSORS[kind] | {"size": size})
+    if preprocess.size != size:
+        raise ModelError(f"{folder} prepares pictures of {preprocess.size} by {preprocess.size} pixels, and its model reads {size} by {size}.")
+    return preprocess

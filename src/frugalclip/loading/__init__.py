@@ -1,0 +1,1 @@
+"""Batches: images and text views, sampling, and the loader."""

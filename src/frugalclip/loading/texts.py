@@ -1,0 +1,259 @@
+"""Which text of a sample a text view reads, and its tokens.
+
+The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each distinct text is tokenised once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from frugalclip.core.config import Settings
+from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.random import uniform
+from frugalclip.core.types import Tokens
+from frugalclip.data.manifest import Manifest, value_code
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.features.cache import StoredTexts, some_facets
+from frugalclip.loading.augmentation import AugmentConfig, TextAugmentation
+
+_KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
+_SOURCE, _PICK, _DRAWS = 0, 1, 2  # which draw of a row decides what; later choices go behind, so that they do not move these
+
+
+class TextConfig(Settings):
+    """What one text view reads: the keys of `texts.<name>` in a recipe."""
+
+    pick: Literal["random", "first"] = Field("random", description="which of a sample's captions: another one each epoch, or always the first")
+    language: str | None = Field(None, description="a language of captions_by_language; samples without one are left out")
+    fields: list[str] = Field(default_factory=list, description="fields that may stand in for a caption; keywords? where the data has it")
+    lists: Literal["joined", "each"] = Field("joined", description="a field that holds a list is one text, or each of its items is one")
+    field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
+    of: str | None = Field(None, description="another text view: this one shows the same text, changed by `augment`; other settings are not used")
+    augment: AugmentConfig | None = Field(None, description="changes the words of the text that is drawn")
+    facets: int | None = Field(None, ge=1, description="how many of a text's facets to draw, another choice each time; null: all. FLAME: 6 of 11")
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """Texts of every row, as positions in the pool."""
+
+    texts: np.ndarray  # (texts of all rows,) int64
+    offsets: np.ndarray  # (samples + 1,) int64
+
+    def counts(self, rows: np.ndarray) -> np.ndarray:
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+
+class TextPool:
+    """Distinct texts, numbered as they come."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def choices(self, texts: Iterable[Iterable[str]]) -> _Choices:
+        """Number the texts of every row; blank ones are left out."""
+        numbers, lengths = [], [0]
+        for row in texts:
+            kept = [self._numbers.setdefault(text, len(self._numbers)) for text in row if text and not text.isspace()]
+            numbers.extend(kept)
+            lengths.append(len(kept))
+        return _Choices(np.array(numbers, dtype=np.int64), np.cumsum(lengths, dtype=np.int64))
+
+    def texts(self) -> list[str]:
+        return list(self._numbers)
+
+
+class TextViews:
+    """The text views of a data set.
+
+    Args:
+        manifest: the data set.
+        configs: view -> what it reads.
+        tokenizer: makes the ids.
+        seed: of the run.
+        stored: gives what a frozen trunk said of these texts, in place of ids.
+
+    Raises:
+        DataError: for an unknown field or language, or words changed of texts whose vectors are stored.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        configs: Mapping[str, TextConfig],
+        *,
+        tokenizer: Tokenizer,
+        seed: int,
+        stored: Callable[[Sequence[str]], StoredTexts] | None = None,
+    ) -> None:
+        pool = TextPool()
+        self.tokenizer, self.seed = tokenizer, seed
+        for name, config in configs.items():
+            if config.of is not None and (config.of not in configs or configs[config.of].of is not None):
+                known = known_names(config.of, [other for other in configs if other != name and configs[other].of is None])
+                raise DataError(f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; {known}")
+        self._views = {
+            name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed) for name, config in configs.items()
+        }
+        self._augments = {name: TextAugmentation(config.augment) for name, config in configs.items() if config.augment is not None}
+        self._configs, self._texts = dict(configs), pool.texts()
+        for name in self._augments if stored else ():
+            raise DataError(f"texts.{name}.augment changes words, and the texts' vectors come from a store; leave one of the two out.")
+        self._stored = stored(self._texts) if stored else None
+        self._table = None if stored else tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
+        self._codes: np.ndarray | None = None
+        self.has_text = np.ones(len(manifest), dtype=bool)  # (samples,) False where some view finds nothing to read
+        for view in self._views.values():
+            self.has_text &= view.counts > 0
+
+    def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> dict[str, np.ndarray]:
+        """Choose the text of every view.
+
+        Args:
+            rows: (batch,) rows of the data set, each with a text in every view.
+            epoch: passes over the data so far, one number or (batch,).
+            stream: begins the names of the random streams.
+
+        Returns:
+            view -> (batch,) numbers of texts.
+        """
+        return {name: view.draw(rows, epoch, stream) for name, view in self._views.items()}
+
+    def chances(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How often a view shows each text of each row, over many epochs.
+
+        Args:
+            name: of the view.
+
+        Returns:
+            (pairs,) rows of the data set, (pairs,) numbers of texts, (pairs,) float64 chances, which sum to 1 over the texts of a row.
+        """
+        return self._views[name].chances()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether a store stands in for token ids."""
+        return self._stored is not None
+
+    def said(self, texts: np.ndarray) -> Tensor:
+        """(texts, width) or (texts, facets, width): what the frozen trunk said of numbered texts."""
+        assert self._stored is not None, "only where a store stands in for token ids"
+        return self._stored.vectors(texts)
+
+    def view_tokens(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> Tokens | Tensor:
+        """Ids of the texts drawn for one view, changed where the view says so; or what a frozen trunk said of them.
+
+        Args:
+            name: of the view.
+            drawn: (batch,) numbers of texts.
+            rows: (batch,) rows of the data set.
+            epoch: passes over the data so far, one number or (batch,).
+            stream: begins the names of the random streams.
+
+        Returns:
+            Ids (batch, length), padded to the longest; or (batch, width) or (batch, facets, width) float32.
+        """
+        if self._stored is not None:
+            return self._vectors(name, drawn, rows, epoch=epoch, stream=stream)
+        if name not in self._augments:
+            return self.tokens(drawn)
+        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+        changed = self._augments[name](self.texts(drawn), counters, seed=self.seed, stream=f"{stream}augment/{name}")
+        return self.tokenizer.encode(changed)
+
+    def _vectors(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str) -> Tensor:
+        assert self._stored is not None
+        vectors, number = self._stored.vectors(drawn), self._configs[name].facets
+        if number is None or vectors.ndim == 2:
+            return vectors
+        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+        return some_facets(vectors, uniform(self.seed, f"{stream}facets/{name}", counters, vectors.shape[1]), number=number)
+
+    def tokens(self, drawn: np.ndarray) -> Tokens:
+        """Ids of drawn texts, padded to the longest: (batch, length)."""
+        if self._table is None:
+            return self.tokenizer.encode([self._texts[i] for i in drawn])
+        return self._table.tokens(drawn, pad=self.tokenizer.pad)
+
+    def texts(self, drawn: np.ndarray) -> list[str]:
+        """Drawn texts as they stand in the data."""
+        return [self._texts[i] for i in drawn]
+
+    def codes(self, drawn: np.ndarray) -> np.ndarray:
+        """(batch,) int64, equal exactly for equal texts."""
+        if self._codes is None:
+            self._codes = np.array([value_code(text) for text in self._texts], dtype=np.int64)
+        return self._codes[drawn]
+
+
+class _TextView:
+    """One text view: the captions and field texts each row may show."""
+
+    def __init__(self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int) -> None:
+        self.config, self.name, self.seed = config, name, seed
+        self.captions = pool.choices(manifest.captions(language=config.language))
+        self.fields = pool.choices(_field_texts(manifest, config))
+        every = np.arange(len(manifest))
+        self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
+
+    def chances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        every = np.arange(len(self.counts))
+        captions, fields = self.captions.counts(every), self.fields.counts(every)
+        of_field = np.where(captions == 0, 1.0, self.config.field_probability) * (fields > 0)
+        first = np.zeros(len(self.captions.texts)) if self.config.pick == "first" else np.ones(len(self.captions.texts))
+        first[self.captions.offsets[:-1][captions > 0]] = 1
+        shown = 1 if self.config.pick == "first" else np.maximum(captions, 1)
+        chance = [np.repeat((1 - of_field) / shown, captions) * first, np.repeat(of_field / np.maximum(fields, 1), fields)]
+        rows, texts = [np.repeat(every, captions), np.repeat(every, fields)], [self.captions.texts, self.fields.texts]
+        kept = np.concatenate(chance) > 0
+        return np.concatenate(rows)[kept], np.concatenate(texts)[kept], np.concatenate(chance)[kept]
+
+    def draw(self, rows: np.ndarray, epoch: int | np.ndarray, stream: str) -> np.ndarray:
+        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
+        draws = uniform(self.seed, f"{stream}text/{self.name}", counters, _DRAWS)
+        captions, fields = self.captions.counts(rows), self.fields.counts(rows)
+        is_field = (fields > 0) & ((draws[:, _SOURCE] < self.config.field_probability) | (captions == 0))
+        caption_pick = draws[:, _PICK] if self.config.pick == "random" else 0.0
+        result = np.empty(len(rows), dtype=np.int64)
+        result[~is_field] = _picked(self.captions, rows, caption_pick * captions)[~is_field]
+        result[is_field] = _picked(self.fields, rows, draws[:, _PICK] * fields)[is_field]
+        return result
+
+
+def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(batch,) the text at `place` of each row; anything for a row that has none."""
+    places = choices.offsets[rows] + place.astype(np.int64)
+    return choices.texts[np.minimum(places, len(choices.texts) - 1)] if len(choices.texts) else np.zeros(len(rows), dtype=np.int64)
+
+
+def _field_texts(manifest: Manifest, config: TextConfig) -> list[list[str]]:
+    """For every row, the texts of the fields that have a value there; lists are joined by commas, or taken apart."""
+    columns = [manifest.field(name.removesuffix("?")) for name in config.fields if not name.endswith("?") or name[:-1] in manifest.field_names]
+    return [[text for column in columns for text in _texts(column[row], config.lists)] for row in range(len(manifest))]
+
+
+def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
+    if isinstance(value, list | tuple):
+        items = [str(item) for item in value if item is not None]
+        return items if lists == "each" else [", ".join(items)]
+    if isinstance(value, dict):
+        raise DataError("texts.fields names a field that holds mappings, expected text or lists; for captions by language set texts.NAME.language.")
+    return [] if value is None else [str(value)]
+
+
+def texts_of(manifest: Manifest, configs: Iterable[TextConfig]) -> Iterable[str]:
+    """Every text that these views may read, as often as it occurs: what a vocabulary is trained on."""
+    for config in configs:
+        if config.of is not None:
+            continue  # the words of another view
+        for row in manifest.captions(language=config.language):
+            yield from row
+        for row in _field_texts(manifest, config):
+            yield from filter(None, row)

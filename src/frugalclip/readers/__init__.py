@@ -1,1 +1,0 @@
-"""Readers of foreign models: one file a format; nothing here downloads."""

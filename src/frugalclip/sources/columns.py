@@ -1,0 +1,352 @@
+"""Which column is what, and what its values are: shared by every table-like source.
+
+A source gives an Arrow table whose columns are text (CSV) or typed (JSONL, Parquet). Here the image, caption and id columns are recognised by
+name, then by content, and the rest become fields with the narrowest type that loses nothing.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from frugalclip.core.errors import DataError, known_names
+from frugalclip.data.images import EXTENSIONS
+from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
+from frugalclip.sources.languages import ISO_639_1, NO_LANGUAGES, STEMS, from_json, is_code, languages_in, stem_and_code, texts_in, training_captions
+
+pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
+
+IMAGE_NAMES = (
+    *("image", "img", "images", "imagepath", "imgpath", "imagefile", "imgfile", "imagefilename", "imagename", "imgname", "imagefilepath"),
+    *("filepath", "filename", "path", "file", "localpath", "photo", "picture", "pic", "jpg", "png", "webp", "jpeg"),
+)
+CAPTION_NAMES = (
+    *("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "alttext", "alt", "title", "description", "comment", "prompt", "name"),
+    *("label", "labelname", "classname", "class", "category"),
+)
+ID_NAMES = ("id", "key", "uid", "sampleid", "imageid")
+LABEL_NAMES = frozenset({"label", "labelname", "classname", "class", "category"})
+TEXT_NAMES = frozenset(CAPTION_NAMES) - LABEL_NAMES - {"name"}
+_NUMBERED = re.compile(r"(caption|text|title|sentence|description|alt|alttext|comment|prompt)s?(\d+)")
+BY_LANGUAGE_NAMES = (
+    "captionsbylanguage",
+    "captionbylanguage",
+    "textsbylanguage",
+    "textbylanguage",
+    "translations",
+    "translation",
+    "multilingualcaptions",
+)
+CODE_NAMES = ("language", "lang", "languagecode", "langcode", "locale")
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
+_PROBED = 200  # rows looked at when content decides
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Columns by what they are."""
+
+    image: str
+    captions: tuple[str, ...]
+    languages: tuple[tuple[str, str], ...] = ()  # (language, column), such as ("de", "caption_de")
+    id: str | None = None
+    by_language: str | None = None  # a column of {language: captions} beside the captions
+    code: str | None = None  # a column that names the language of the row's caption; it stays a field
+    labels: tuple[str, ...] = ()  # captions that are names of classes
+
+    @property
+    def consumed(self) -> set[str]:
+        """Columns that are not fields; a caption that doubles as a label stays one."""
+        kept = {name for name in self.captions if self.is_label(name)}
+        return self.columns - kept | ({self.id} if self.id else set())
+
+    @property
+    def columns(self) -> set[str]:
+        """Columns that a sample is made of."""
+        return {self.image, *self.captions, *(column for _, column in self.languages)} | ({self.by_language} if self.by_language else set())
+
+    def is_label(self, name: str) -> bool:
+        """Whether a caption column holds names of classes: underscores in it are spaces."""
+        return _plain(name) in LABEL_NAMES or name in self.labels
+
+
+def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str, labels: Sequence[str] = ()) -> Roles:
+    """Recognise the columns of a table.
+
+    Args:
+        table: the rows, or their beginning.
+        given: what the user said: keys `image`, `caption` (several names with commas between) and `id`.
+        where: the file, for messages.
+        labels: columns known to be names of classes, which caption a table that has nothing better.
+
+    Raises:
+        DataError: when a column is not there, or none looks right; lists what was found.
+    """
+    given = dict(given or {})
+    unknown = [key for key in given if key not in ("image", "caption", "id")]
+    if unknown:
+        raise DataError(f"columns.{unknown[0]} is not a column that can be named; {known_names(unknown[0], ['image', 'caption', 'id'])}")
+    names = table.column_names
+    captions = tuple(part.strip() for part in given["caption"].split(",")) if "caption" in given else None
+    for key, wanted in [("image", given.get("image")), ("id", given.get("id")), *(("caption", name) for name in captions or ())]:
+        if wanted is not None and wanted not in names:
+            raise DataError(f"columns.{key}: {where} has no column '{wanted}'; {known_names(wanted, names, limit=40)}")
+    image = given.get("image") or _image_column(table, where)
+    languages = _language_columns(table)
+    by_name = {_plain(name): name for name in reversed(names) if name != image}
+    by_language = next((by_name[n] for n in BY_LANGUAGE_NAMES if n in by_name and _may_hold_languages(table.schema.field(by_name[n]).type)), None)
+    if captions is None:
+        captions = _caption_columns(table, image, bool(languages) or by_language is not None, [n for n in labels if n != image], where)
+    identity = given.get("id") or next((by_name[name] for name in ID_NAMES if name in by_name), None)
+    code = None if languages or by_language else next((by_name[name] for name in CODE_NAMES if name in by_name), None)
+    if code is not None and not (pa.types.is_string(table.schema.field(code).type) and _share(table[code], is_code) > 0.8):
+        code = None
+    return Roles(image, captions, languages, identity, by_language, code, tuple(labels))
+
+
+def _language_columns(table: pa.Table) -> tuple[tuple[str, str], ...]:
+    """Columns such as `caption_de`, of the first stem that has any; `caption_id` is Indonesian only where it holds words."""
+    found: dict[str, dict[str, str]] = {}
+    for name in table.column_names:
+        if (named := stem_and_code(name)) and _is_texts(table.schema.field(name).type):
+            found.setdefault(named[0], {})[named[1]] = name
+    for stem in STEMS:
+        codes = {code: name for code, name in found.get(stem, {}).items() if re.split("[-_]", code)[0] in ISO_639_1}
+        if "id" in codes and (len(codes) == 1 or _share(table[codes["id"]], lambda text: not re.search(r"\d|_", text)) < 0.8):
+            del codes["id"]
+        if codes:
+            rare = {code: name for code, name in found[stem].items() if code not in codes and len(re.split("[-_]", code)[0]) == 3}
+            return tuple({**codes, **{code: name for code, name in rare.items() if code not in NO_LANGUAGES}}.items())
+    return ()
+
+
+def _may_hold_languages(kind: pa.DataType) -> bool:
+    return pa.types.is_map(kind) or pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_string(kind)
+
+
+def features_of(schema: pa.Schema) -> dict[str, Any]:
+    """What Hugging Face's `datasets` wrote about each column into a schema; empty where it did not."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _class_names(feature: Any) -> list[str]:
+    """Names of a class label, or of a list of them; empty for anything else."""
+    if isinstance(feature, list) and feature:
+        return _class_names(feature[0])
+    if not isinstance(feature, dict):
+        return []
+    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
+    return [str(name) for name in names] if isinstance(names, list) else _class_names(feature.get("feature"))
+
+
+def label_names(features: Mapping[str, Any]) -> list[str]:
+    """Columns that hold class labels."""
+    return [name for name, feature in features.items() if _class_names(feature)]
+
+
+def named_labels(table: pa.Table, features: Mapping[str, Any]) -> pa.Table:
+    """Hugging Face keeps class labels as numbers and their names in the schema: give the names; a number without one, such as -1, is null."""
+    for name, feature in features.items():
+        known = _class_names(feature)
+        if known and name in table.column_names:
+            column = table[name]
+            named = [_named(chunk, pa.array(known, pa.string())) for chunk in column.chunks]
+            if all(chunk is not None for chunk in named):
+                kind = pa.list_(pa.string()) if pa.types.is_list(column.type) else pa.string()
+                table = table.set_column(table.column_names.index(name), name, pa.chunked_array(named, kind))
+    return table
+
+
+def _named(values: pa.Array, names: pa.Array) -> pa.Array | None:
+    if pa.types.is_list(values.type):
+        flat = _named(pc.list_flatten(values), names)
+        if flat is None:
+            return None
+        ends = np.cumsum([0, *pc.fill_null(pc.list_value_length(values), 0).to_pylist()])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat, mask=values.is_null())
+    if not pa.types.is_integer(values.type):
+        return None
+    is_known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(names)))
+    return names.take(pc.if_else(is_known, values, None))
+
+
+def holds_bytes(kind: pa.DataType) -> str | None:
+    """For a type that holds images: '' for plain bytes, '.bytes' for Hugging Face's struct of bytes and path; else None."""
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return ""
+    if pa.types.is_struct(kind) and any(child.name == "bytes" and holds_bytes(child.type) == "" for child in kind):
+        return ".bytes"
+    return None
+
+
+def is_image_name(name: str) -> bool:
+    """True for a column whose name says that it holds images."""
+    return _plain(name) in IMAGE_NAMES
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_.\-]", "", name).lower()
+
+
+def _image_column(table: pa.Table, where: str) -> str:
+    with_bytes = [name for name in table.column_names if holds_bytes(table.schema.field(name).type) is not None]
+    by_name = {_plain(name): name for name in reversed(table.column_names)}
+    named = [by_name[name] for name in IMAGE_NAMES if name in by_name]
+    if with_bytes:
+        return next((name for name in named if name in with_bytes), with_bytes[0])
+    texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
+    shares = {name: _share(table[name], lambda text: text.lower().endswith(EXTENSIONS) and not _URL.match(text)) for name in texts}
+    if chosen := [name for name in named if name in texts and shares[name] > 0.5]:
+        return chosen[0]
+    if content := sorted((name for name in texts if shares[name] > 0.5), key=lambda name: -shares[name]):
+        return content[0]
+    if chosen := [name for name in named if name in texts and _share(table[name], lambda text: bool(_URL.match(text))) <= 0.5]:
+        return chosen[0]
+    listed = ", ".join(table.column_names[:20]) or "none"
+    urls = [name for name in texts if _share(table[name], lambda text: bool(_URL.match(text))) > 0.5]
+    if urls:
+        raise DataError(f"{where} holds web addresses in '{urls[0]}' and no image files; download them first, for example with img2dataset.")
+    raise DataError(
+        f"{where} has no column that looks like an image file (found: {listed}; expected a name such as image, filepath, path or file, "
+        f"or values ending in .jpg, .png, .webp); name it with data.columns.image=NAME."
+    )
+
+
+def _caption_columns(table: pa.Table, image: str, has_languages: bool, labels: Sequence[str], where: str) -> tuple[str, ...]:
+    candidates = [name for name in table.column_names if name != image and _is_captions(table.schema.field(name).type)]
+    numbered = [(found[1], int(found[2]), name) for name in candidates if (found := _NUMBERED.fullmatch(_plain(name)))]
+    by_name = {_plain(name): name for name in reversed(candidates)}
+    for name in CAPTION_NAMES:
+        several = tuple(column for stem, _, column in sorted(numbered) if stem == name)
+        plain = (by_name[name],) if name in by_name else ()
+        if plain or several:
+            return plain + several
+        if name == "captions" and has_languages:
+            return ()
+        if labels and name == "description":  # titles and the like are better than classes, other names are not
+            return (labels[0],)
+    texts = [name for name in candidates if pa.types.is_string(table.schema.field(name).type) and _plain(name) not in ID_NAMES]
+    wordy = {name: _share(table[name], lambda text: " " in text.strip() and not _URL.match(text)) for name in texts}
+    best = sorted((name for name in texts if wordy[name] > 0.5), key=lambda name: -_mean_length(table[name]))
+    if best:
+        return (best[0],)
+    raise DataError(
+        f"{where} has no column that looks like a caption (found: {', '.join(table.column_names[:20]) or 'none'}; expected a name such as caption, "
+        f"text, title or label); name it with data.columns.caption=NAME, several with commas between."
+    )
+
+
+def _share(column: pa.ChunkedArray, test: Any) -> float:
+    values = [text for text in column.slice(0, _PROBED).to_pylist() if text]
+    return sum(bool(test(text.strip())) for text in values) / len(values) if values else 0.0
+
+
+def _mean_length(column: pa.ChunkedArray) -> float:
+    values = [text for text in column.slice(0, _PROBED).to_pylist() if text]
+    return sum(map(len, values)) / max(len(values), 1)
+
+
+def _is_texts(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or (pa.types.is_list(kind) and pa.types.is_string(kind.value_type))
+
+
+def _is_captions(kind: pa.DataType) -> bool:
+    """Text, lists of text, records with a text inside, or languages as keys."""
+    if pa.types.is_list(kind):
+        return _is_captions(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_map(kind) or (pa.types.is_struct(kind) and any(_is_captions(child.type) for child in kind))
+
+
+def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
+    """Captions of every row, and by language where the table has languages."""
+    captions: list[list[str]] = [[] for _ in range(table.num_rows)]
+    by_language: list[dict[str, list[str]]] = [{} for _ in range(table.num_rows)]
+    for name in roles.captions:
+        is_label = roles.is_label(name)
+        for row, value in enumerate(table[name].to_pylist()):
+            value = from_json(value.strip()) if isinstance(value, str) else value
+            if isinstance(value, str):
+                captions[row] += texts_in(value.replace("_", " ") if is_label else value)
+            elif languages := languages_in(value):
+                by_language[row].update(languages)
+            else:
+                captions[row] += [text.replace("_", " ") for text in texts_in(value)] if is_label else texts_in(value)
+    for language, name in roles.languages:
+        for row, value in enumerate(table[name].to_pylist()):
+            if texts := texts_in(from_json(value.strip()) if isinstance(value, str) else value):
+                by_language[row][language] = texts
+    for name in (roles.by_language, roles.code):
+        for row, value in enumerate(table[name].to_pylist() if name else ()):
+            if name == roles.code:
+                by_language[row].update(
+                    {value.strip().replace("_", "-"): captions[row]} if value and captions[row] and is_code(value.strip()) else {}
+                )
+            else:
+                by_language[row].update(languages_in(from_json(value.strip()) if isinstance(value, str) else value))
+    captions = [own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)]
+    return captions, by_language if any(by_language) else None
+
+
+def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text as the narrowest type that loses nothing: bool, int64, double, else text. '' is null, and '007' stays text."""
+    if not pa.types.is_string(column.type):
+        return column
+    text = pc.utf8_trim_whitespace(column)
+    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    distinct = pc.unique(text).drop_null()
+    if not len(distinct):
+        return pa.chunked_array([pa.nulls(len(column))])
+    if pc.all(pc.is_in(pc.utf8_lower(distinct), pa.array(["true", "false"]))).as_py():
+        return pc.equal(pc.utf8_lower(text), "true")
+    if pc.all(pc.match_substring_regex(distinct, r"^(0|-?[1-9][0-9]{0,17})$")).as_py():
+        return text.cast(pa.int64())
+    if pc.all(pc.match_substring_regex(distinct, r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|nan|NaN)$")).as_py():
+        return text.cast(pa.float64())
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+
+
+def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """JSON objects as a table: the union of keys, null where absent; values that do not share a type become JSON text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: column_of([row.get(name) for row in rows], name) for name in names})
+
+
+def column_of(values: list[Any], name: str) -> pa.Array:
+    """JSON values of one key as an array; objects stay objects only where they may be captions."""
+    if _plain(name) in TEXT_NAMES or _plain(name) in BY_LANGUAGE_NAMES:
+        languages = [languages_in(value) if isinstance(value, (dict, list)) else {} for value in values]
+        if any(languages) and all(found or not value for found, value in zip(languages, values, strict=True)):
+            return pa.array([list(found.items()) if found else None for found in languages], CAPTIONS_BY_LANGUAGE)
+        if any(languages):  # some rows have languages, some have none: `captions_of` reads each
+            return pa.array([as_text(value) for value in values], pa.string())
+    if _plain(name) not in TEXT_NAMES:
+        values = [as_text(value) if _has_objects(value) else value for value in values]
+    elif any(_has_objects(value) and isinstance(value, list) for value in values):  # records such as {"raw": "a dog", "tokens": [...]}
+        values = [None if value is None else texts_in(value) for value in values]
+    if any(isinstance(value, list) for value in values):  # one caption or several: a list either way
+        values = [value if value is None or isinstance(value, list) else [value] for value in values]
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        numbers = all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values)
+        if numbers:
+            return pa.array([None if value is None else float(value) for value in values], pa.float64())
+        return pa.array([as_text(value) for value in values], pa.string())
+
+
+def as_text(value: Any) -> str | None:
+    """Text as it is, anything else as JSON, None as None."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _has_objects(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value))

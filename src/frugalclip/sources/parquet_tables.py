@@ -1,0 +1,147 @@
+"""Parquet files as manifests: images inside, or as paths. Image bytes are not read to open one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frugalclip.core.errors import DataError
+from frugalclip.data.ledger import Ledger
+from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest, plain_types
+from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder
+from frugalclip.sources.columns import choose, features_of, holds_bytes, label_names, named_labels
+from frugalclip.sources.rows import Raw
+from frugalclip.sources.tables import assemble, inside_manifest, with_paths
+
+
+def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
+    """A Parquet file, with images inside or as paths, as a manifest; image bytes are not read.
+
+    Raises:
+        DataError: when the file is damaged, columns are not recognised, or no row is a sample.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        if SHARD_KEY in (file.schema_arrow.metadata or {}):
+            return _converted(file, path, ledger)
+        features = features_of(file.schema_arrow)
+        first, _ = valid_text(plain_types(file.read_row_group(0) if _is_small(file) else _first_rows(file)))
+        roles = choose(named_labels(first, features), columns, where=str(path), labels=label_names(features))
+        inside = holds_bytes(file.schema_arrow.field(roles.image).type)
+        names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
+        table, broken = valid_text(named_labels(plain_types(file.read(columns=names)), features))
+        raw = Raw(
+            table, np.arange(1, file.metadata.num_rows + 1), {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]}
+        )
+        if inside is None:
+            return assemble(raw, roles, path, ledger, notes)
+        places, reasons = _inside(file, path, roles.image + inside)
+        if path.stat().st_size > MEMORY_BYTES:
+            notes.append(f"pictures lie in Parquet: read in random order, they are unpacked once into {cache_folder()} (${FOLDER_VARIABLE})")
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
+    return inside_manifest(raw, roles, path, places, reasons, ledger, notes)
+
+
+def _converted(file: pq.ParquetFile, path: Path, ledger: Ledger) -> Manifest:
+    """A shard of `data convert`, whose columns are what they are called."""
+    names = [name for name in file.schema_arrow.names if name != "image"]
+    table = plain_types(file.read(columns=names))
+    places, reasons = _inside(file, path, "image.bytes")
+    for id, reason in zip(table["id"].to_pylist(), reasons, strict=True):
+        if reason:
+            ledger.drop(id, reason, path.name)
+    rows = pa.array([row for row, reason in enumerate(reasons) if not reason], pa.int64())
+    table = table.take(rows)
+    languages = table["captions_by_language"].to_pylist() if "captions_by_language" in names else None
+    return make_manifest(
+        ids=table["id"],
+        images=places.take(rows),
+        captions=table["captions"],
+        captions_by_language=languages and [[(code, texts) for code, texts in (value or {}).items() if texts] for value in languages],
+        weights=table["weight"] if "weight" in names else None,
+        fields={name: table[name] for name in names if name not in ("id", "captions", "captions_by_language", "weight")},
+        root=path.parent,
+        name=str(path),
+    )
+
+
+def valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
+    """The table with text that is text, and column -> rows where it was not; Arrow believes what a file says of itself."""
+    broken: dict[str, list[int]] = {}
+    for position, name in enumerate(table.column_names):
+        column = table.column(position)
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            values = column.cast(_binary_like(column.type)).to_pylist()
+            rows = [row for row, value in enumerate(values) if not _is_text(value)]
+            broken[name] = rows
+            table = table.set_column(position, name, pa.array([None if not _is_text(value) else _as_text(value) for value in values], column.type))
+    return table, broken
+
+
+def _binary_like(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_binary_like(kind.value_type))
+    return pa.binary() if pa.types.is_string(kind) else kind
+
+
+def _is_text(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_text, value))
+    try:
+        return not isinstance(value, bytes) or value.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _as_text(value: Any) -> Any:
+    return [_as_text(item) for item in value] if isinstance(value, list) else value.decode() if isinstance(value, bytes) else value
+
+
+def _is_small(file: pq.ParquetFile) -> bool:
+    return file.num_row_groups == 1 and file.metadata.row_group(0).total_byte_size < 2**20
+
+
+def _first_rows(file: pq.ParquetFile) -> pa.Table:
+    """The first rows, with columns of bytes left empty: their type is enough."""
+    schema = file.schema_arrow
+    light = [field.name for field in schema if holds_bytes(field.type) is None]
+    batch = next(file.iter_batches(batch_size=256, columns=light), None) if light else None
+    rows = batch.num_rows if batch is not None else 0
+    values = {name: batch.column(name) for name in light} if batch is not None else {}
+    return pa.table([values.get(field.name, pa.nulls(rows, field.type)) for field in schema], schema=schema)
+
+
+def _inside(file: pq.ParquetFile, path: Path, column: str) -> tuple[pa.StructArray, list[str | None]]:
+    """Places of images in a Parquet file, or where its paths lead, and why a row has none; only row groups that may lack some are read."""
+    rows = file.metadata.num_rows
+    held = np.ones(rows, dtype=bool)
+    paths: list[str | None] = [None] * rows
+    leaves = [file.schema.column(i).path for i in range(len(file.schema))]
+    beside = f"{column.removesuffix('.bytes')}.path"
+    columns = [column, beside] if column.endswith(".bytes") and beside in leaves else [column]
+    start = 0
+    for group in range(file.num_row_groups):
+        chunk = file.metadata.row_group(group).column(leaves.index(column))
+        count = file.metadata.row_group(group).num_rows
+        if chunk.statistics is None or not chunk.statistics.has_null_count or chunk.statistics.null_count:
+            table = file.read_row_group(group, columns=columns)
+            held[start : start + count] = _leaf(table, column).is_valid().to_numpy(zero_copy_only=False)
+            if len(columns) > 1:
+                paths[start : start + count] = _leaf(table, beside).to_pylist()
+        start += count
+    return with_paths(image_places([path.name] * rows, rows=np.arange(rows), column=column), held, paths, path.parent)
+
+
+def _leaf(table: pa.Table, column: str) -> pa.Array:
+    """A column by dotted name as one array."""
+    first, *rest = column.split(".")
+    values: Any = table[first].combine_chunks()
+    for part in rest:
+        values = values.field(part)
+    return values

@@ -1,0 +1,151 @@
+"""What is said of a comparison, from trials that were made up so that the answer is known."""
+
+import numpy as np
+import pytest
+
+from frugalclip.comparison.results import Plan, Trial, available_clock, blocks_of, summarise
+
+FAMILIES = 150
+PLAN = Plan(
+    arms=["base", "good", "same"],
+    reference="base",
+    primary="unseen",
+    figures=["unseen", "seen"],
+    rotations=["ink", "oil"],
+    seeds=3,
+    fractions=[0.25, 1.0],
+    curve="zeroshot/top1",
+)
+CHANCES = {"base": 0.4, "good": 0.6, "same": 0.4}
+SPEEDS = {"base": 1.0, "good": 2.0, "same": 1.0}
+
+
+def outcome(random, chance, samples=FAMILIES):
+    ids = [f"i{i}" for i in range(samples)]
+    order = random.permutation(samples)  # trials need not list samples in the same order
+    hits = (random.random(samples) < chance).astype(float)
+    return {
+        "id": [ids[i] for i in order],
+        "group": [f"f{i}" for i in order],
+        "hit": [hits[i] for i in order],
+        "rank": [1.0] * samples,
+        "weight": None,
+    }
+
+
+def trial(random, arm, rotation, fraction, seed):
+    chance = CHANCES[arm] * (0.75 if fraction < 1 else 1.0)
+    points = [
+        {
+            "samples_seen": 100 * k,
+            "seconds": 2 * k / SPEEDS[arm],
+            "cpu_seconds": k / SPEEDS[arm],
+            "evaluation": {"zeroshot/top1": 100 * chance * k / 10},
+        }
+        for k in range(1, 11)
+    ]
+    figures = {name: {"metric": "top1", "outcome": outcome(random, chance)} for name in PLAN.figures}
+    training = {"samples_seen": 1000, "seconds": 20 / SPEEDS[arm], "cpu_seconds": 10 / SPEEDS[arm], "training_rows": int(400 * fraction)}
+    return Trial(arm, rotation, fraction, seed, figures, training | {"parameters": 5}, points)
+
+
+@pytest.fixture(scope="module")
+def trials():
+    random = np.random.default_rng(0)
+    return [trial(random, a, r, f, s) for s in range(3) for r in PLAN.rotations for f in PLAN.fractions for a in PLAN.arms]
+
+
+@pytest.fixture(scope="module")
+def found(trials):
+    return summarise(trials, PLAN, clock="cpu", draws=300)
+
+
+def test_every_arm_stands_against_every_floor_sample_by_sample(trials):
+    random = np.random.default_rng(1)
+    blocks = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")
+    copied = {"low": {r: outcome(random, 0.4) for r in PLAN.rotations}, "level": {r: outcome(random, 0.6) for r in PLAN.rotations}}
+    tests = {(t["arm"], t["floor"]): t for t in summarise(trials, PLAN, clock="cpu", floors=copied, draws=50)["floor_tests"]}
+    assert len(tests) == 6
+    assert (tests["good", "low"]["verdict"], tests["base", "level"]["verdict"]) == ("better", "worse")
+    assert tests["good", "level"]["verdict"] == "not distinguishable"
+    own = np.mean([block.means().mean() for block in blocks.values()])
+    floor = np.mean([100 * np.mean(one["hit"]) for one in copied["low"].values()])
+    assert tests["good", "low"]["value"] == pytest.approx(own - floor)
+    assert tests["good", "low"]["p_holm"] >= tests["good", "low"]["p"]
+
+
+def test_without_floors_nothing_is_tested_against_them(found):
+    assert found["floor_tests"] == []
+
+
+def test_the_better_arm_is_better_and_the_equal_one_is_not_told_apart(found):
+    tests = {test["arm"]: test for test in found["tests"]}
+    assert (tests["good"]["verdict"], tests["same"]["verdict"]) == ("better", "not distinguishable")
+    assert tests["good"]["interval"][0] < 20 < tests["good"]["interval"][1] + 3
+    assert tests["good"]["p_holm"] == pytest.approx(2 * tests["good"]["p"])
+    assert tests["good"]["pigeonhole"][0] > 0
+    assert (tests["good"]["runs"], tests["good"]["families"], tests["good"]["rotations"]) == (6, FAMILIES, 2)
+    assert found["answer"] == "Against base on unseen: good is better; same is not distinguishable."
+    figure = found["figures"]["seen"]["arms"]
+    assert figure["base"]["difference"] is None
+    assert figure["good"]["value"] - figure["base"]["value"] == pytest.approx(figure["good"]["difference"]["value"], abs=1e-5)
+    assert set(figure["good"]["by_rotation"]) == {"ink", "oil"}
+
+
+def test_equal_samples_and_equal_seconds_are_read_from_the_same_runs(found):
+    curves = found["curves"]
+    assert (curves["equal_samples"], curves["equal_seconds"]) == (1000, 5)  # the faster arm ends after 5 seconds
+    base, good = curves["arms"]["base"], curves["arms"]["good"]
+    assert base["at_equal_samples"]["value"] == pytest.approx(40)
+    assert base["at_equal_seconds"]["value"] == pytest.approx(20)
+    assert good["at_equal_seconds"]["difference"]["value"] == pytest.approx(40)
+    assert good["points_above_samples"] == 100
+    assert good["area_samples"]["value"] == pytest.approx(33)
+    reach = good["reach"]
+    assert reach["runs"] == 6
+    assert reach["times_sooner"] == pytest.approx(10 / (10 / 2 * 40 / 60))
+    assert reach["interval"] == pytest.approx([3, 3])
+    assert (reach["seconds"], reach["reference_seconds"], reach["reference_whole_seconds"]) == pytest.approx((10 / 3, 10, 10))
+    assert curves["arms"]["same"]["reach"]["times_sooner"] == pytest.approx(1)
+
+
+def test_an_arm_that_never_gets_there_has_no_ratio(trials):
+    swapped = Plan(**{**PLAN.__dict__, "reference": "good"})
+    reach = summarise(trials, swapped, clock="cpu", draws=50)["curves"]["arms"]["base"]["reach"]
+    assert (reach["runs"], reach["times_sooner"], reach["interval"]) == (6, None, [None, None])
+
+
+def test_pairs_saved_are_censored(found):
+    arms = found["pairs_saved"]["arms"]
+    assert arms["good"]["factor"]["bound"] == ">"
+    assert arms["good"]["factor"]["value"] == 4
+    assert arms["base"]["factor"] == {"value": 1.0, "bound": ""}
+    assert [f["pairs"] for f in arms["base"]["fractions"]] == [100, 400]
+
+
+def test_one_seed_cannot_say_and_missing_trials_leave_a_row(trials):
+    once = [t for t in trials if t.seed == 0 and t.arm != "same"]
+    found = summarise(once, PLAN, clock="cpu", draws=50)
+    tests = {test["arm"]: test for test in found["tests"]}
+    assert tests["good"]["verdict"] == "one seed: cannot say"
+    assert tests["good"]["interval"] is None
+    assert tests["same"]["verdict"] == "no finished pair of runs"
+    assert found["figures"]["unseen"]["arms"]["same"]["value"] is None
+    assert found["pairs_saved"]["arms"]["same"] is None
+    assert "nothing can be said of good, same" in found["answer"]
+    assert "Nothing can be said yet" in summarise([], Plan(**{**PLAN.__dict__, "arms": ["base", "good"]}), clock="cpu")["answer"]
+
+
+def test_samples_are_matched_by_id(trials):
+    block = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")["ink"]
+    assert block.values.shape == (3, FAMILIES)
+    one = next(t for t in trials if t.arm == "good" and t.fraction == 1.0 and t.rotation == "ink" and t.seed == 1)
+    hits = dict(zip(one.figures["unseen"]["outcome"]["id"], one.figures["unseen"]["outcome"]["hit"], strict=True))
+    assert [100 * hits[name] for name in block.ids] == block.values[1].tolist()
+    assert all(group == f"f{name[1:]}" for group, name in zip(block.groups, block.ids, strict=True))
+
+
+def test_the_clock_falls_back_to_the_wall(trials):
+    assert available_clock(trials, "cpu") == "cpu"
+    without = {k: v for k, v in trials[0].training.items() if k != "cpu_seconds"}
+    assert available_clock([Trial("a", "", 1.0, 0, {}, without, [])], "cpu") == "wall"
