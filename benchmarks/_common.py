@@ -55,7 +55,12 @@ def options(claim: str, name: str, **numbers: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=claim, formatter_class=argparse.RawDescriptionHelpFormatter)
     for key, value in numbers.items():
         parser.add_argument(f"--{key}", type=int, default=value)
-    parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json", help="record of the run, read by benchmarks/page.py")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=RESULTS / f"{name}.json",
+        help="record of the run, read by benchmarks/page.py",
+    )
     return parser.parse_args()
 
 
@@ -90,9 +95,20 @@ def compared(
     """
     files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else str(arm) for arm in arms]
     out = HERE.parent / "runs" / (folder or chosen.json.stem)
-    found = compare(files, out=out, seeds=chosen.seeds, samples=samples, protocol=protocol, reference=reference, jobs=chosen.jobs, **more)
+    found = compare(
+        files,
+        out=out,
+        seeds=chosen.seeds,
+        samples=samples,
+        protocol=protocol,
+        reference=reference,
+        jobs=chosen.jobs,
+        **more,
+    )
     if found["is_stopped"]:
-        raise SystemExit("stopped before the trials were done, so nothing is written; the same command goes on.")
+        raise SystemExit(
+            "stopped before the trials were done, so nothing is written; the same command goes on."
+        )
     kept = {key: found[key] for key in KEPT if key in found}
     if is_record:
         write_json(chosen.json, kept)
@@ -121,22 +137,40 @@ def best_rates(
     """
     folder = f"{chosen.json.stem}-tuning"
     files = written(
-        {f"{name}-{rate:g}": at(name, rate) for name, rates in methods.items() for rate in rates}, HERE.parent / "runs" / f"{folder}-arms"
+        {f"{name}-{rate:g}": at(name, rate) for name, rates in methods.items() for rate in rates},
+        HERE.parent / "runs" / f"{folder}-arms",
     )
     once = argparse.Namespace(**{**vars(chosen), "seeds": 1})
-    more: dict[str, Any] = {"samples": samples, "protocol": protocol, "on": "validation", "is_record": False, "folder": folder}
+    more: dict[str, Any] = {
+        "samples": samples,
+        "protocol": protocol,
+        "on": "validation",
+        "is_record": False,
+        "folder": folder,
+    }
     found = compared(list(files.values()), once, reference=next(iter(files)), **more)
     values = {name: entry["value"] for name, entry in found["figures"][found["primary"]]["arms"].items()}
-    each = {name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in rates} for name, rates in methods.items()}
-    done = {name: {rate: value for rate, value in one.items() if value is not None} for name, one in each.items()}
+    each = {
+        name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in rates} for name, rates in methods.items()
+    }
+    done = {
+        name: {rate: value for rate, value in one.items() if value is not None} for name, one in each.items()
+    }
     if lost := [name for name, one in done.items() if not one]:
-        raise SystemExit(f"no run of {', '.join(lost)} finished, so no rate can be chosen; see runs/{folder}/failures.json.")
-    return {name: {"tried": each[name], "rate": float(max(one, key=lambda rate, one=one: one[rate]))} for name, one in done.items()}
+        raise SystemExit(
+            f"no run of {', '.join(lost)} finished, so no rate can be chosen; see runs/{folder}/failures.json."
+        )
+    return {
+        name: {"tried": each[name], "rate": float(max(one, key=lambda rate, one=one: one[rate]))}
+        for name, one in done.items()
+    }
 
 
 def devices(folder: str) -> list[str]:
     """What the trials of a comparison in runs/ ran on."""
-    trials = [read_json(path) for path in sorted((HERE.parent / "runs" / folder / "trials").rglob("trial.json"))]
+    trials = [
+        read_json(path) for path in sorted((HERE.parent / "runs" / folder / "trials").rglob("trial.json"))
+    ]
     return sorted({trial["code"]["device"] for trial in trials})
 
 
@@ -168,7 +202,11 @@ def read_all(arms: Sequence[str]) -> None:
     for arm in arms:
         with tempfile.TemporaryDirectory() as folder:
             words = [data, "data.where=split=train", "data.validation=none", "samples=512", "epochs=null"]
-            train(str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else arm, words, out=Path(folder) / "run")
+            train(
+                str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else arm,
+                words,
+                out=Path(folder) / "run",
+            )
 
 
 def in_turn(arms: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
@@ -219,7 +257,9 @@ def record(path: Path, content: Mapping[str, Any], goals: list[tuple[str, float,
     for what, reached, goal, way in goals:
         met = reached >= goal if way == "at least" else reached <= goal
         print(f"goal: {what} {way} {goal:g}: {reached:.3g} {'reached' if met else 'NOT reached'}")
-    listed = [{"what": what, "reached": reached, "goal": goal, "way": way} for what, reached, goal, way in goals]
+    listed = [
+        {"what": what, "reached": reached, "goal": goal, "way": way} for what, reached, goal, way in goals
+    ]
     write_json(path, {**content, "goals": listed, "environment": environment()})
 
 

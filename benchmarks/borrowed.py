@@ -10,18 +10,35 @@ from _common import EMOJI, RESULTS, compared, options, read_all, record
 from frugalclip.comparison.protocol import read_protocol
 from frugalclip.core.config import read_yaml
 
-SEEN_ALL_NAMES = {"where": "split=train,is_flag=false", "pool": "all", "description": "seen concepts in the unseen style, among all names"}
-GOALS = (("unseen", 22.0), ("seen", 42.0), ("unseen-all-names", 5.0))  # percent, means over rotations and seeds
+SEEN_ALL_NAMES = {
+    "where": "split=train,is_flag=false",
+    "pool": "all",
+    "description": "seen concepts in the unseen style, among all names",
+}
+GOALS = (
+    ("unseen", 22.0),
+    ("seen", 42.0),
+    ("unseen-all-names", 5.0),
+)  # percent, means over rotations and seeds
 
 
 def main() -> None:
     """Train what is missing and write the records."""
     chosen = options(__doc__ or "", "../borrowed", seeds=6, jobs=2)
     read_all(["borrowed"])
-    protocol = read_protocol(EMOJI, {"figures": {**read_yaml(EMOJI)["figures"], "seen-all-names": SEEN_ALL_NAMES}})
+    protocol = read_protocol(
+        EMOJI, {"figures": {**read_yaml(EMOJI)["figures"], "seen-all-names": SEEN_ALL_NAMES}}
+    )
     found = compared(["borrowed", "borrowed_heads"], chosen, reference="borrowed_heads", protocol=protocol)
-    reached = [(f"borrowed, {name}", found["figures"][name]["arms"]["borrowed"]["value"], goal, "at least") for name, goal in GOALS]
-    record(RESULTS / "borrowed.json", {"figures": {name: found["figures"][name]["arms"]["borrowed"] for name, _ in GOALS}}, reached)
+    reached = [
+        (f"borrowed, {name}", found["figures"][name]["arms"]["borrowed"]["value"], goal, "at least")
+        for name, goal in GOALS
+    ]
+    record(
+        RESULTS / "borrowed.json",
+        {"figures": {name: found["figures"][name]["arms"]["borrowed"] for name, _ in GOALS}},
+        reached,
+    )
 
 
 if __name__ == "__main__":

@@ -19,9 +19,17 @@ TERMS = {
     "declip-masked": ("masked text", "+0.6 with SimSiam (24.8 to 25.4)"),
     "declip-neighbours": ("neighbours", "+1.8 (25.4 to 27.2)"),
 }
-DECLIP, PROTOCLIP, SOONER = "43.2 against 32.8 (ImageNet, ViT-B/32, YFCC15M)", "+2.0 (ImageNet, RN50, CC3M)", "33 % (YFCC15M)"  # published
+DECLIP, PROTOCLIP, SOONER = (
+    "43.2 against 32.8 (ImageNet, ViT-B/32, YFCC15M)",
+    "+2.0 (ImageNet, RN50, CC3M)",
+    "33 % (YFCC15M)",
+)  # published
 SLIP = "42.8 against 37.6, unequal views (ViT-B/16, YFCC15M)"
-MODELS = {"clip-one": "whole", "half-random": "random", "half-attentive": "attentive"}  # arms of the longer runs as masks.py calls them
+MODELS = {
+    "clip-one": "whole",
+    "half-random": "random",
+    "half-attentive": "attentive",
+}  # arms of the longer runs as masks.py calls them
 ENOUGH = 6  # pairs of runs below which an interval over runs is no ground for a verdict
 WORSE = {"better": "refuted: better without", "worse": "holds", "not distinguishable": "not distinguishable"}
 HOLDS = {"better": "holds", "worse": "refuted", "not distinguishable": "not distinguishable"}
@@ -63,13 +71,21 @@ def sooner(question: dict[str, Any], arm: str) -> tuple[str, str, str]:
     if not reach["times_sooner"]:
         return "not reached", "–", "refuted"
     verdict = "as measured" if len(bounds) < 2 else "holds" if max(bounds) < 100 else "not distinguishable"
-    return f"{100 / reach['times_sooner']:.0f} %", between(min(bounds), max(bounds), " %") if len(bounds) == 2 else "–", verdict
+    return (
+        f"{100 / reach['times_sooner']:.0f} %",
+        between(min(bounds), max(bounds), " %") if len(bounds) == 2 else "–",
+        verdict,
+    )
 
 
 def declip(data: str, against_clip: dict[str, Any], left_out: dict[str, Any]) -> Iterator[Row]:
     """DeCLIP, and each of its terms."""
     yield (f"{data}: DeCLIP above CLIP", DECLIP, *tested(by_arm(against_clip)["declip"], HOLDS))
-    yield (f"{data}: DeCLIP's curve above CLIP's, at equal samples", "above; figure not at hand", *curve(against_clip, "declip"))
+    yield (
+        f"{data}: DeCLIP's curve above CLIP's, at equal samples",
+        "above; figure not at hand",
+        *curve(against_clip, "declip"),
+    )
     for arm, (term, published) in TERMS.items():
         yield (f"{data}: DeCLIP without {term}", published, *tested(by_arm(left_out)[arm], WORSE))
 
@@ -77,15 +93,29 @@ def declip(data: str, against_clip: dict[str, Any], left_out: dict[str, Any]) ->
 def signals(found: dict[str, Any]) -> Iterator[Row]:
     """DeCLIP, SLIP and ProtoCLIP on the emoji pack: unseen concepts in an unseen style."""
     asked, data = found["questions"], "emoji"
-    yield from declip(data, asked["DeCLIP against CLIP with its views"], asked["DeCLIP without one of its terms"])
+    yield from declip(
+        data, asked["DeCLIP against CLIP with its views"], asked["DeCLIP without one of its terms"]
+    )
     slip = by_arm(asked["SimCLR between two views, both contrasted with the caption"])["slip-two"]
     yield (f"{data}: SLIP, SimCLR under equal views", SLIP, *tested(slip, HOLDS))
     proto = asked["ProtoCLIP against CLIP with its view"]
-    yield (f"{data}: ProtoCLIP above CLIP with its view", PROTOCLIP, *tested(by_arm(proto)["protoclip"], HOLDS))
+    yield (
+        f"{data}: ProtoCLIP above CLIP with its view",
+        PROTOCLIP,
+        *tested(by_arm(proto)["protoclip"], HOLDS),
+    )
     yield (f"{data}: ProtoCLIP's time to CLIP's final figure", SOONER, *sooner(proto, "protoclip"))
     back = by_arm(asked["back translation and the external teacher"])["protoclip"]
-    yield (f"{data}: ProtoCLIP, back translation on against off", "a gain; figure not at hand", *tested(back, HOLDS))
-    yield (f"{data}: ProtoCLIP with an external teacher above CLIP", "a gain; figure not at hand", *tested(by_arm(proto)["protoclip-teacher"], HOLDS))
+    yield (
+        f"{data}: ProtoCLIP, back translation on against off",
+        "a gain; figure not at hand",
+        *tested(back, HOLDS),
+    )
+    yield (
+        f"{data}: ProtoCLIP with an external teacher above CLIP",
+        "a gain; figure not at hand",
+        *tested(by_arm(proto)["protoclip-teacher"], HOLDS),
+    )
 
 
 def scenes(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
@@ -103,7 +133,10 @@ def scenes(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
 def scenes_long(found: dict[str, Any]) -> Iterator[Row]:
     """The same over a longer run, and which half of the patches to keep."""
     yield from scenes(found, "scenes, 1,000 steps")
-    yield from masks({"tests": found["questions"]["half of the patches"]["tests"], "hits": found["hits"]}, "scenes, 1,000 steps")
+    yield from masks(
+        {"tests": found["questions"]["half of the patches"]["tests"], "hits": found["hits"]},
+        "scenes, 1,000 steps",
+    )
 
 
 def scenes_methods(found: dict[str, Any]) -> Iterator[Row]:
@@ -114,16 +147,28 @@ def scenes_methods(found: dict[str, Any]) -> Iterator[Row]:
         ("maskclip", "clip-one"): ("MaskCLIP above CLIP", "42.7 against 37.6 (ImageNet, ViT-B/16, YFCC15M)"),
         ("defilip", "declip"): ("DeFILIP above DeCLIP", "45.0 against 43.2 (ImageNet, ViT-B/32, YFCC15M)"),
         ("protoclip", "clip-one"): ("ProtoCLIP above CLIP", PROTOCLIP),
-        ("aclip", "whole"): ("A-CLIP above CLIP with its view", "43.9 against 37.6 (ImageNet, ViT-B/16, YFCC15M)"),
-        ("aclip-efficient", "whole"): ("A-CLIP's cheaper form above CLIP with its view", "42.9 against 37.6 (ImageNet, ViT-B/16, YFCC15M)"),
+        ("aclip", "whole"): (
+            "A-CLIP above CLIP with its view",
+            "43.9 against 37.6 (ImageNet, ViT-B/16, YFCC15M)",
+        ),
+        ("aclip-efficient", "whole"): (
+            "A-CLIP's cheaper form above CLIP with its view",
+            "42.9 against 37.6 (ImageNet, ViT-B/16, YFCC15M)",
+        ),
         ("half-random", "whole"): ("two views of half at random above one whole", "38.0 against 37.6"),
         ("half-attentive", "whole"): ("two views of half by attention above one whole", "41.3 against 37.6"),
-        ("half-attentive", "half-random"): ("half by attention above half at random", "41.3 against 38.0 (no self-supervision)"),
+        ("half-attentive", "half-random"): (
+            "half by attention above half at random",
+            "41.3 against 38.0 (no self-supervision)",
+        ),
         ("two-stage", "clip-one"): ("each encoder by itself first, against CLIP alone", "–"),
         ("two-stage", "at-once"): ("each encoder by itself first, against the same terms all along", "–"),
         ("slip-protoclip", "clip-one"): ("SLIP and prototypes above CLIP", "nobody's"),
         ("siglip-declip", "clip-one"): ("SigLIP with DeCLIP's terms above CLIP", "nobody's"),
-        ("aclip-neighbours", "whole"): ("A-CLIP's patches with neighbours and masked words above CLIP with their view", "nobody's"),
+        ("aclip-neighbours", "whole"): (
+            "A-CLIP's patches with neighbours and masked words above CLIP with their view",
+            "nobody's",
+        ),
     }
     for question in found["questions"].values():
         for arm, test in by_arm(question).items():
@@ -154,13 +199,30 @@ def representations(found: dict[str, Any]) -> Iterator[Row]:
 def features(found: dict[str, Any], data: str) -> Iterator[Row]:
     """Probes and groups of the runs of one comparison."""
     slip = "66.5 to 72.1 on ImageNet (ViT-B/16)"
-    published = {"declip": "8 of 11 (R50; abstract, recalled)", "slip-two": slip, "slip": slip, "protoclip": "figures not at hand"}
-    called = {"declip": "DeCLIP", "slip-two": "SLIP", "slip": "SLIP", "protoclip": "ProtoCLIP", "clip-two": "two views"}
+    published = {
+        "declip": "8 of 11 (R50; abstract, recalled)",
+        "slip-two": slip,
+        "slip": slip,
+        "protoclip": "figures not at hand",
+    }
+    called = {
+        "declip": "DeCLIP",
+        "slip-two": "SLIP",
+        "slip": "SLIP",
+        "protoclip": "ProtoCLIP",
+        "clip-two": "two views",
+    }
     for arm, one in found["probes"].items():
         mean = sum(figure["difference"] for figure in one["figures"].values()) / len(one["figures"])
         here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean, {one['runs']} runs"
         chance = sign_test(one["better_on"], one["of"])
-        verdict = "not distinguishable" if chance > 0.05 else "holds" if one["better_on"] > one["of"] / 2 else "refuted"
+        verdict = (
+            "not distinguishable"
+            if chance > 0.05
+            else "holds"
+            if one["better_on"] > one["of"] / 2
+            else "refuted"
+        )
         verdict = verdict if one["runs"] >= ENOUGH else f"{one['runs']} runs: cannot say"
         claim = f"{data}: {called[arm]}, probes better than {one['reference']}'s"
         yield (claim, published.get(arm, "–"), here, f"sign test p = {chance:.3f}", verdict)
@@ -171,7 +233,13 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
         verdict = verdict if one["runs"] >= ENOUGH else f"{one['runs']} runs: cannot say"
         here = f"{figure['value']:.1f} against {figure['reference']:.1f}"
         known = "higher; figures not at hand" if arm.startswith("protoclip") else "–"
-        yield (f"{data}: {arm}, tighter groups (mutual information, percent)", known, here, between(low, high), verdict)
+        yield (
+            f"{data}: {arm}, tighter groups (mutual information, percent)",
+            known,
+            here,
+            between(low, high),
+            verdict,
+        )
 
 
 def gap(found: dict[str, Any]) -> Iterator[Row]:
@@ -182,10 +250,20 @@ def gap(found: dict[str, Any]) -> Iterator[Row]:
         values = [arms[f"{name}-{length}"] for length in ("0", "0.5", "1", "2")]
         here = ", ".join(f"{one['value']:.1f}" for one in values)
         low, high = values[-1]["interval"] or (None, None)
-        yield (f"ProtoCLIP, gap of 0, 0.5, 1, 2 imposed: {words}", published[name], here, f"at 2: {between(low, high)}", "as measured")
+        yield (
+            f"ProtoCLIP, gap of 0, 0.5, 1, 2 imposed: {words}",
+            published[name],
+            here,
+            f"at 2: {between(low, high)}",
+            "as measured",
+        )
     for question, asked in found.get("questions", {}).items():
         for test in asked["tests"]:
-            yield (f"ProtoCLIP: {question}, on against off", "a gain; figures not at hand", *tested(test, HOLDS))
+            yield (
+                f"ProtoCLIP: {question}, on against off",
+                "a gain; figures not at hand",
+                *tested(test, HOLDS),
+            )
 
 
 def masks(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
@@ -197,7 +275,11 @@ def masks(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
     }
     for test in found["tests"]:
         name = test["arm"].removeprefix("half-")
-        yield (f"A-CLIP, {data}: {name} against random patches", published[name], *tested(test, HOLDS | {"worse": "worse"}))
+        yield (
+            f"A-CLIP, {data}: {name} against random patches",
+            published[name],
+            *tested(test, HOLDS | {"worse": "worse"}),
+        )
     for arm, one in found["hits"].items():
         kept, chance = one["of object patches kept"]["mean"], one["of all patches kept"]["mean"]
         spread = one["of object patches kept"]["runs"]
@@ -215,7 +297,13 @@ def saved(found: dict[str, Any]) -> Iterator[Row]:
     """Pairs saved."""
     words = found["pairs_saved"]["arms"]["frugal"]["words"]
     factor, _, rest = words.partition(" (")
-    yield ("`frugal`: times fewer pairs for open_clip's figure on all", "7.1 (DeCLIP, ImageNet, R50)", factor, rest.rstrip(")") or "–", "as measured")
+    yield (
+        "`frugal`: times fewer pairs for open_clip's figure on all",
+        "7.1 (DeCLIP, ImageNet, R50)",
+        factor,
+        rest.rstrip(")") or "–",
+        "as measured",
+    )
 
 
 PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
@@ -233,7 +321,12 @@ PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
 
 def section(results: Path) -> list[str]:
     """The table, from the records that are there."""
-    rows = [row for name, read in PARTS.items() if (results / name).is_file() for row in read(read_json(results / name))]
+    rows = [
+        row
+        for name, read in PARTS.items()
+        if (results / name).is_file()
+        for row in read(read_json(results / name))
+    ]
     if not rows:
         return []
     return [

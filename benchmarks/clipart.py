@@ -31,12 +31,23 @@ def without_concepts(content: Any) -> Any:
 def main() -> None:
     """Train what is missing and write the record."""
     chosen = options(__doc__ or "", "../clipart", seeds=3, samples=16_000, jobs=2)
-    contents = {name: read_yaml(HERE / "arms" / f"{name}.yaml") for name in OWN} | {name: ARMS[name] for name in KEPT}
-    files = written({name: without_concepts(content) for name, content in contents.items()}, RUNS / "clipart-arms")
+    contents = {name: read_yaml(HERE / "arms" / f"{name}.yaml") for name in OWN} | {
+        name: ARMS[name] for name in KEPT
+    }
+    files = written(
+        {name: without_concepts(content) for name, content in contents.items()}, RUNS / "clipart-arms"
+    )
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "clipart.yaml"}
     found = compared(list(files.values()), chosen, reference="default", is_record=False, **shared)
-    asked = {question: (reference, [arm for arm in others if arm in KEPT]) for question, (reference, others) in COMPARISONS.items()}
-    asked = {question: (reference, others) for question, (reference, others) in asked.items() if others and reference in KEPT}
+    asked = {
+        question: (reference, [arm for arm in others if arm in KEPT])
+        for question, (reference, others) in COMPARISONS.items()
+    }
+    asked = {
+        question: (reference, others)
+        for question, (reference, others) in asked.items()
+        if others and reference in KEPT
+    }
     write_json(chosen.json, found | {"questions": questions(asked, files, chosen, **shared)})
 
 

@@ -24,7 +24,9 @@ def write_pairs(folder: Path, rows: int) -> Path:
     draw = np.random.default_rng(0)
     (folder / "originals").mkdir()
     for i in range(PICTURES):
-        Image.fromarray(draw.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / "originals" / f"{i}.jpg")
+        Image.fromarray(draw.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
+            folder / "originals" / f"{i}.jpg"
+        )
     words = [f"word{i}" for i in range(2000)]
     with (folder / "pairs.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -45,11 +47,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_pairs(Path(folder), chosen.rows)
         begun = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "frugalclip", "data", "check", str(path)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "frugalclip", "data", "check", str(path)], capture_output=True, text=True
+        )
         seconds = time.perf_counter() - begun
     print(done.stdout[-1500:], done.stderr[-500:])
     content = {"rows": chosen.rows, "seconds": seconds, "returned": done.returncode}
-    record(chosen.json, content, [(f"seconds of data check on {chosen.rows:,} rows of CSV", seconds, 20, "at most")])
+    record(
+        chosen.json,
+        content,
+        [(f"seconds of data check on {chosen.rows:,} rows of CSV", seconds, 20, "at most")],
+    )
 
 
 if __name__ == "__main__":

@@ -19,15 +19,21 @@ from frugalclip.data.images import decode, decode_squashed
 
 def photo(side: int, draw: np.random.Generator) -> bytes:
     """A JPEG of quality 90 with the bytes a photo of that size has."""
-    small = Image.fromarray(draw.integers(0, 255, (side // 16, side // 16, 3), dtype=np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    small = Image.fromarray(draw.integers(0, 255, (side // 16, side // 16, 3), dtype=np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
     grain = draw.normal(0, 2, (side, side, 1))
     file = io.BytesIO()
-    Image.fromarray(np.clip(np.asarray(small) + grain, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    Image.fromarray(np.clip(np.asarray(small) + grain, 0, 255).astype(np.uint8)).save(
+        file, "JPEG", quality=90
+    )
     return file.getvalue()
 
 
 def squashed(picture: Image.Image, size: int) -> np.ndarray:
-    return np.ascontiguousarray(np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1))
+    return np.ascontiguousarray(
+        np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    )
 
 
 def main() -> None:
@@ -63,20 +69,43 @@ def main() -> None:
 
     def limit() -> None:
         for file in files:
-            jpeg._library().decode_jpeg(file, min_height=2 * chosen.size, min_width=2 * chosen.size)  # the decoder alone
+            jpeg._library().decode_jpeg(
+                file, min_height=2 * chosen.size, min_width=2 * chosen.size
+            )  # the decoder alone
 
-    arms = {"plain Pillow": peer, "ours": ours, "ours without simplejpeg": fallback, "plain Pillow, whole": peer_whole, "ours, whole": whole}
+    arms = {
+        "plain Pillow": peer,
+        "ours": ours,
+        "ours without simplejpeg": fallback,
+        "plain Pillow, whole": peer_whole,
+        "ours, whole": whole,
+    }
     seconds = in_turn(arms | {"the decoder alone": limit}, repeats=chosen.repeats)
     median = medians(seconds)
     for name, value in median.items():
         print(f"{name:24} {chosen.pictures / value:7.0f} pictures/s")
     alone = median["ours"] / median["the decoder alone"]
-    print(f"{sum(map(len, files)) / len(files) / 1000:.1f} kB a picture; ours takes {alone:.2f} x the decoder alone")
+    print(
+        f"{sum(map(len, files)) / len(files) / 1000:.1f} kB a picture; ours takes {alone:.2f} x the decoder alone"
+    )
     goals = [("ours over plain Pillow", median["plain Pillow"] / median["ours"], 2.5, "at least")]
-    goals.append(("without simplejpeg over plain Pillow", median["plain Pillow"] / median["ours without simplejpeg"], 1.0, "at least"))
+    goals.append(
+        (
+            "without simplejpeg over plain Pillow",
+            median["plain Pillow"] / median["ours without simplejpeg"],
+            1.0,
+            "at least",
+        )
+    )
     record(
         chosen.json,
-        {"side": chosen.side, "size": chosen.size, "seconds": median, "all_seconds": seconds, "share_of_limit": {"to a training picture": 1 / alone}},
+        {
+            "side": chosen.side,
+            "size": chosen.size,
+            "seconds": median,
+            "all_seconds": seconds,
+            "share_of_limit": {"to a training picture": 1 / alone},
+        },
         goals,
     )
 

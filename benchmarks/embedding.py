@@ -41,7 +41,9 @@ def main() -> None:
             done[kind] = embed_manifest(encoder, texts, Path(folder) / kind, what="texts", dtype=kind)
         manifest = open_data("sample")
         some = manifest.take(np.linspace(0, len(manifest) - 1, chosen.pictures).astype(np.int64))
-        seen = embed_manifest(load("package:efficientnet-lite0"), some, Path(folder) / "pictures", what="images", batch=32)
+        seen = embed_manifest(
+            load("package:efficientnet-lite0"), some, Path(folder) / "pictures", what="images", batch=32
+        )
         errors = {kind: one.store.head.summary["text"].error.max for kind, one in done.items()}
     seconds = done["float16"].seconds * 5000 / chosen.captions
     minutes = seen.seconds / chosen.pictures * PICTURES * VIEWS / 60
@@ -50,7 +52,16 @@ def main() -> None:
         (f"minutes for {PICTURES:,} pictures in {VIEWS} views, from the rate", minutes, 30, "at most"),
         ("1 - cosine of a vector in eight bits, the largest", errors["int8"], 1e-3, "at most"),
     ]
-    record(chosen.json, {"captions": chosen.captions, "pictures": chosen.pictures, "errors": errors, "load": os.getloadavg()[0]}, goals)
+    record(
+        chosen.json,
+        {
+            "captions": chosen.captions,
+            "pictures": chosen.pictures,
+            "errors": errors,
+            "load": os.getloadavg()[0],
+        },
+        goals,
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,11 @@ from _common import HERE, best_rates, compared, devices, options, written
 from frugalclip.core.config import read_yaml
 from frugalclip.core.records import environment, write_json
 
-RATES: dict[str, tuple[float, ...]] = {"open_clip": (5e-4, 1.5e-3, 3e-3), "default": (7.5e-4, 1.5e-3, 3e-3), "frugal": (1.5e-3, 3e-3, 6e-3)}
+RATES: dict[str, tuple[float, ...]] = {
+    "open_clip": (5e-4, 1.5e-3, 3e-3),
+    "default": (7.5e-4, 1.5e-3, 3e-3),
+    "frugal": (1.5e-3, 3e-3, 6e-3),
+}
 
 
 def at(name: str, rate: float) -> dict[str, Any]:
@@ -29,9 +33,22 @@ def main() -> None:
     """Choose rates, train what is missing and write the record."""
     chosen = options(__doc__ or "", "../emoji-long", seeds=6, samples=64_000, jobs=8)
     rates = best_rates(RATES, at, chosen, samples=chosen.samples // 2)
-    files = written({name: at(name, one["rate"]) for name, one in rates.items()}, HERE.parent / "runs" / f"{chosen.json.stem}-arms")
-    found = compared(list(files.values()), chosen, reference="open_clip", samples=chosen.samples, is_record=False, clock="wall")
-    write_json(chosen.json, found | {"rates": rates, "devices": devices(chosen.json.stem), "environment": environment()})
+    files = written(
+        {name: at(name, one["rate"]) for name, one in rates.items()},
+        HERE.parent / "runs" / f"{chosen.json.stem}-arms",
+    )
+    found = compared(
+        list(files.values()),
+        chosen,
+        reference="open_clip",
+        samples=chosen.samples,
+        is_record=False,
+        clock="wall",
+    )
+    write_json(
+        chosen.json,
+        found | {"rates": rates, "devices": devices(chosen.json.stem), "environment": environment()},
+    )
 
 
 if __name__ == "__main__":

@@ -26,11 +26,23 @@ SETTINGS = [
     (6, 3, 180, 0.0, 0.0),
     (6, 3, 180, 1.0, 0.3),
 ]
-NULLS, BOOTSTRAPS, EFFECTS = 1000, 200, 200  # comparisons without a difference, those of them with a bootstrap, and those with one
+NULLS, BOOTSTRAPS, EFFECTS = (
+    1000,
+    200,
+    200,
+)  # comparisons without a difference, those of them with a bootstrap, and those with one
 EFFECT = 0.6  # logits
 
 
-def arms(random: np.random.Generator, seeds: int, rotations: int, families: int, liking: float, luck: float, effect: float) -> list[dict[str, Block]]:
+def arms(
+    random: np.random.Generator,
+    seeds: int,
+    rotations: int,
+    families: int,
+    liking: float,
+    luck: float,
+    effect: float,
+) -> list[dict[str, Block]]:
     """Outcomes of two arms: rotation -> hits of every run and family, one sample a family."""
     names = np.array([f"f{i:03}" for i in range(families)])
     ability, likes = random.normal(0, 1.5, families), random.normal(0, liking, families)
@@ -40,7 +52,9 @@ def arms(random: np.random.Generator, seeds: int, rotations: int, families: int,
         for arm, side in zip(found, (0.5, -0.5), strict=True):
             logits = ability - 0.6 + random.normal(0, luck, seeds)[:, None] + side * (effect + here)
             hits = random.random((seeds, families)) < 1 / (1 + np.exp(-logits))
-            arm[str(rotation)] = Block(hits.astype(np.float64), names, np.ones(families), names, tuple(range(seeds)))
+            arm[str(rotation)] = Block(
+                hits.astype(np.float64), names, np.ones(families), names, tuple(range(seeds))
+            )
     return found
 
 
@@ -61,14 +75,33 @@ def measure(setting: tuple[int, int, int, float, float]) -> dict[str, float]:
 def main() -> None:
     """Print the table and write the record."""
     rows = []
-    print("| seeds x rotations, families | family, run | false claims | pigeonhole | found |\n|---|---|---|---|---|")
+    print(
+        "| seeds x rotations, families | family, run | false claims | pigeonhole | found |\n|---|---|---|---|---|"
+    )
     for setting in SETTINGS:
         seeds, rotations, families, liking, luck = setting
         row = measure(setting)
-        rows.append({"seeds": seeds, "rotations": rotations, "families": families, "family": liking, "run": luck, **row})
+        rows.append(
+            {
+                "seeds": seeds,
+                "rotations": rotations,
+                "families": families,
+                "family": liking,
+                "run": luck,
+                **row,
+            }
+        )
         shares = f"{row['false_claims']:.3f} | {row['pigeonhole']:.3f} | {row['found']:.2f}"
         print(f"| {seeds} x {rotations}, {families} | {liking:g}, {luck:g} | {shares} |", flush=True)
-    write_json(RESULT, {"claim": "false claims at 0.05, and differences found", "effect_logits": EFFECT, "rows": rows, "environment": environment()})
+    write_json(
+        RESULT,
+        {
+            "claim": "false claims at 0.05, and differences found",
+            "effect_logits": EFFECT,
+            "rows": rows,
+            "environment": environment(),
+        },
+    )
 
 
 if __name__ == "__main__":

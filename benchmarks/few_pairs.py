@@ -27,7 +27,11 @@ from frugalclip.verbs.train import train
 STYLES = ("noto", "openmoji", "twemoji")
 PAIRS = (250, 500, 1_000, 2_000)
 RESULTS = HERE.parent / "results"
-STEPS = ["batch=128", "epochs=null", "samples=40000"]  # of the perceptrons; 40 epochs of 250 pairs would be a handful of steps
+STEPS = [
+    "batch=128",
+    "epochs=null",
+    "samples=40000",
+]  # of the perceptrons; 40 epochs of 250 pairs would be a handful of steps
 
 
 def sentences(model: Model, texts: list[str]) -> Tensor:
@@ -37,7 +41,9 @@ def sentences(model: Model, texts: list[str]) -> Tensor:
     return said[:, : said.shape[1] // 2].cpu()
 
 
-def copied(model: Model, training: Manifest, judged: Manifest, names: list[str], *, voters: int = 10) -> float:
+def copied(
+    model: Model, training: Manifest, judged: Manifest, names: list[str], *, voters: int = 10
+) -> float:
     """Top 1 in percent of averaging the sentences of the nearest pictures by the frozen trunk's features, weighted by similarity."""
     own, others = (model.image_features(rows, layer="pooled").features for rows in (training, judged))
     mean, deviation = own.mean(0), own.std(0) + 1e-3
@@ -61,11 +67,18 @@ def one(everything: Manifest, style: str, pairs: int, *, seed: int) -> dict[str,
         words = [f"data={folder}/pairs.parquet", "data.validation=none", f"seed={seed}"]
         model = train("borrowed", words, out=Path(folder) / "run").model
         result: dict[str, Any] = evaluate_zeroshot(model, judged, label_field="name", training=rows, draws=0)
-        heads = train(str(HERE / "arms" / "borrowed_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads").model
+        heads = train(
+            str(HERE / "arms" / "borrowed_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads"
+        ).model
         trained: dict[str, Any] = evaluate_zeroshot(heads, judged, label_field="name", draws=0)
     names = [str(name) for name in judged.field("name")]
-    floors = {f"floor: {name}": value["top1"] for name, value in result["floors"].items() if isinstance(value, dict)}
-    floors |= {"floor: frozen features": copied(model, rows, judged, names), "floor: trained heads": trained["metrics"]["top1"]}
+    floors = {
+        f"floor: {name}": value["top1"] for name, value in result["floors"].items() if isinstance(value, dict)
+    }
+    floors |= {
+        "floor: frozen features": copied(model, rows, judged, names),
+        "floor: trained heads": trained["metrics"]["top1"],
+    }
     return {"pairs": len(rows), "borrowed": result["metrics"]["top1"], **floors}
 
 
@@ -77,11 +90,22 @@ def main() -> None:
     for pairs in PAIRS:
         found = [one(everything, style, pairs, seed=seed) for seed in range(chosen.seeds) for style in STYLES]
         table[str(pairs)] = {key: fmean(run[key] for run in found) for key in found[0]}
-        by_seed = [fmean(run["borrowed"] for run in found[i : i + len(STYLES)]) for i in range(0, len(found), len(STYLES))]
+        by_seed = [
+            fmean(run["borrowed"] for run in found[i : i + len(STYLES)])
+            for i in range(0, len(found), len(STYLES))
+        ]
         table[str(pairs)]["spread over seeds"] = stdev(by_seed) if len(by_seed) > 1 else 0.0
         print(pairs, {key: round(value, 1) for key, value in table[str(pairs)].items()}, flush=True)
     trained = read_json(RESULTS / "emoji.json")["figures"]["unseen"]["arms"]["open_clip"]
-    write_json(chosen.json, {"seeds": chosen.seeds, "pairs": table, "open_clip on all pairs": trained["value"], "environment": environment()})
+    write_json(
+        chosen.json,
+        {
+            "seeds": chosen.seeds,
+            "pairs": table,
+            "open_clip on all pairs": trained["value"],
+            "environment": environment(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -32,14 +32,22 @@ def gapped(gap: float, *, back_translation: bool) -> dict[str, object]:
 def main() -> None:
     """Train what is missing and write what the runs say."""
     chosen = options(__doc__ or "", "../gap", seeds=3, samples=16_000, jobs=2)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")]))  # trials find the objective there
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")])
+    )  # trials find the objective there
     arms = {"clip-proto": ARMS["clip-proto"]}
-    arms |= {f"{name}-{gap:g}": gapped(gap, back_translation=name == "translated") for gap in GAPS for name in ("plain", "translated")}
+    arms |= {
+        f"{name}-{gap:g}": gapped(gap, back_translation=name == "translated")
+        for gap in GAPS
+        for name in ("plain", "translated")
+    }
     files = written(arms, RUNS / "gap-arms")
     protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["noto"]})
     shared = {"samples": chosen.samples, "protocol": protocol}
     found = compared(list(files.values()), chosen, reference="clip-proto", is_record=False, **shared)
-    asked = {f"back translation at a gap of {gap:g}": (f"plain-{gap:g}", [f"translated-{gap:g}"]) for gap in GAPS}
+    asked = {
+        f"back translation at a gap of {gap:g}": (f"plain-{gap:g}", [f"translated-{gap:g}"]) for gap in GAPS
+    }
     write_json(chosen.json, found | {"questions": questions(asked, files, chosen, **shared)})
 
 

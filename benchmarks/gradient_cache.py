@@ -30,12 +30,18 @@ def inputs(batch: int, kind: torch.dtype = torch.float32) -> Batch:
     draw = torch.Generator().manual_seed(0)
     lengths = (13 + 4 * torch.randn(batch, generator=draw)).round().clamp(4, CONTEXT).long()
     ids = torch.randint(1, VOCABULARY, (batch, CONTEXT), generator=draw)
-    return Batch(torch.arange(batch), {"main": torch.randn(batch, 3, PX, PX, generator=draw).to(kind)}, {"caption": Tokens(ids, lengths)})
+    return Batch(
+        torch.arange(batch),
+        {"main": torch.randn(batch, 3, PX, PX, generator=draw).to(kind)},
+        {"caption": Tokens(ids, lengths)},
+    )
 
 
 def build(batch: int, parts: int, precision: Precision) -> tuple[Step, Engine]:
     network = DualEncoder(ModelConfig.model_validate(MODEL), vocabulary=VOCABULARY, context=CONTEXT)
-    step = Step(network, {"contrastive": Contrastive(Config(), network.dims(batch=batch))}, precision=precision)
+    step = Step(
+        network, {"contrastive": Contrastive(Config(), network.dims(batch=batch))}, precision=precision
+    )
     return step, build_engine(step, batch=batch, micro_batch=None if parts == 1 else -(-batch // parts))
 
 
@@ -57,7 +63,9 @@ def difference(batch: int, parts: int) -> float:
         step.double()
         engine.backward(engine(inputs(batch, torch.float64)).loss)
         found.append([p.grad for p in step.parameters() if p.grad is not None])
-    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)) for a, b in zip(*found, strict=True))
+    return max(
+        float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)) for a, b in zip(*found, strict=True)
+    )
 
 
 def main() -> None:
@@ -85,17 +93,37 @@ def main() -> None:
     median = medians(seconds)
     memory = {}
     for name, parts in (("plain", 1), ("cache", chosen.parts)):
-        line = subprocess.run([sys.executable, __file__, "peak", str(parts), str(chosen.batch)], check=True, capture_output=True, text=True)
+        line = subprocess.run(
+            [sys.executable, __file__, "peak", str(parts), str(chosen.batch)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         memory[name] = json.loads(line.stdout)
     for name, value in median.items():
         print(f"{name:12} {chosen.batch / value:7.0f} samples/s")
-    print(f"memory of a bf16 step: {memory['plain'] / 1e6:,.0f} MB plain, {memory['cache'] / 1e6:,.0f} MB with the cache")
+    print(
+        f"memory of a bf16 step: {memory['plain'] / 1e6:,.0f} MB plain, {memory['cache'] / 1e6:,.0f} MB with the cache"
+    )
     apart = difference(32, chosen.parts)
     goals = [
-        (f"{p}: speed with the cache over the plain step", median[f"plain {p}"] / median[f"cache {p}"], 0.70, "at least") for p in ("fp32", "bf16")
+        (
+            f"{p}: speed with the cache over the plain step",
+            median[f"plain {p}"] / median[f"cache {p}"],
+            0.70,
+            "at least",
+        )
+        for p in ("fp32", "bf16")
     ]
     goals.append(("largest relative difference of a gradient in float64", apart, 1e-10, "at most"))
-    content = {"batch": chosen.batch, "parts": chosen.parts, "seconds": median, "all_seconds": seconds, "bytes": memory, "difference": apart}
+    content = {
+        "batch": chosen.batch,
+        "parts": chosen.parts,
+        "seconds": median,
+        "all_seconds": seconds,
+        "bytes": memory,
+        "difference": apart,
+    }
     record(chosen.json, content, goals)
 
 

@@ -45,7 +45,11 @@ def main() -> None:
         rows, languages = judged(packs, style)
         for arm, (recipe, *changes) in ARMS.items():
             with tempfile.TemporaryDirectory() as folder:
-                data = [f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar", f"data.where=split=train,style!={style}", "data.validation=none"]
+                data = [
+                    f"data={packs}/emoji-{{noto,twemoji,openmoji}}.tar",
+                    f"data.where=split=train,style!={style}",
+                    "data.validation=none",
+                ]
                 model = train(recipe, [*data, *changes], out=Path(folder) / "run").model
             if arm.startswith("frozen"):
                 model.texts = said.setdefault(arm, model.texts)
@@ -53,13 +57,23 @@ def main() -> None:
                 result = evaluate_retrieval(model, rows, language=language, draws=0)
                 found[arm].setdefault(language, []).append(result["metrics"]["t2i_r1"])
     means = {arm: {language: fmean(values) for language, values in by.items()} for arm, by in found.items()}
-    foreign = {arm: fmean(value for language, value in by.items() if language != "en") for arm, by in means.items()}
+    foreign = {
+        arm: fmean(value for language, value in by.items() if language != "en") for arm, by in means.items()
+    }
     ratio = foreign["frozen multilingual"] / max(foreign["trained English"], 1e-9)
     print(
         {arm: f"{value:.1f} %" for arm, value in foreign.items()},
         f"{ratio:.1f} times the trained English tower, {len(means['trained English'])} languages",
     )
-    write_json(chosen.json, {"t2i_r1": means, "mean_without_english": foreign, "times_trained_english": ratio, "environment": environment()})
+    write_json(
+        chosen.json,
+        {
+            "t2i_r1": means,
+            "mean_without_english": foreign,
+            "times_trained_english": ratio,
+            "environment": environment(),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -38,18 +38,38 @@ PICTURES = {
 HALF = [0.5, 0.5, 0.5]
 TRAINED = {"size": "nano"}
 ARMS: dict[str, dict[str, Any]] = {
-    "trained, 77 tokens": {"model": {"text": TRAINED}, "tokenizer": {"kind": "captions", "vocabulary": 2000, "context": 77}},
-    "trained, 160 tokens": {"model": {"text": TRAINED}, "tokenizer": {"kind": "captions", "vocabulary": 2000, "context": 160}},
-    "frozen sentence encoder": {"model": {"text": {"kind": "borrowed", "from": "package:minilm", "width": 384, "head": {"kind": "mlp"}}}},
+    "trained, 77 tokens": {
+        "model": {"text": TRAINED},
+        "tokenizer": {"kind": "captions", "vocabulary": 2000, "context": 77},
+    },
+    "trained, 160 tokens": {
+        "model": {"text": TRAINED},
+        "tokenizer": {"kind": "captions", "vocabulary": 2000, "context": 160},
+    },
+    "frozen sentence encoder": {
+        "model": {
+            "text": {"kind": "borrowed", "from": "package:minilm", "width": 384, "head": {"kind": "mlp"}}
+        }
+    },
     "frozen language model": {
-        "model": {"text": {"kind": "borrowed", "from": "package:smollm2", "width": 576, "options": {"prompt": "single"}, "head": {"kind": "mlp"}}}
+        "model": {
+            "text": {
+                "kind": "borrowed",
+                "from": "package:smollm2",
+                "width": 576,
+                "options": {"prompt": "single"},
+                "head": {"kind": "mlp"},
+            }
+        }
     },
 }
 
 
 def composed(folder: Path, packs: str, *, scenes: int) -> Manifest:
     """Scenes whose last sentence names an object that was not named before, of forty concepts."""
-    rows = open_data(f"{packs}/emoji-noto.tar").where("split=train,is_flag=false,skin_tone=null,category=Animals & Nature|Food & Drink|Objects")
+    rows = open_data(f"{packs}/emoji-noto.tar").where(
+        "split=train,is_flag=false,skin_tone=null,category=Animals & Nature|Food & Drink|Objects"
+    )
     words = sorted({name for name in rows.field("name") if name.isalpha() and name.islower()})
     plan = {
         "where": "split=train,is_flag=false,skin_tone=null",
@@ -66,7 +86,12 @@ def composed(folder: Path, packs: str, *, scenes: int) -> Manifest:
     }
     (folder / "plan.yaml").parent.mkdir(parents=True, exist_ok=True)
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
-    compose(f"{packs}/emoji-{{noto,twemoji,openmoji}}.tar", plan=folder / "plan.yaml", out=folder / "scenes", scenes=scenes)
+    compose(
+        f"{packs}/emoji-{{noto,twemoji,openmoji}}.tar",
+        plan=folder / "plan.yaml",
+        out=folder / "scenes",
+        scenes=scenes,
+    )
     return open_data(str(folder / "scenes")).where("key_word!=null")
 
 
@@ -88,13 +113,22 @@ def accuracy(model: Model, rows: Manifest, words: list[str], said: dict[str, Ten
         words: that may stand there.
         said: what a frozen trunk says of the texts, computed where it is not there yet: the heads of all seeds read the same.
     """
-    pictures, tower, texts = model.image_features(rows).features, model.network.borrowed().get("text"), completed(rows, words)
+    pictures, tower, texts = (
+        model.image_features(rows).features,
+        model.network.borrowed().get("text"),
+        completed(rows, words),
+    )
     with torch.inference_mode():
         if tower is None:
             encoded = model.encode_text(texts)
         else:
             if tower.fingerprint not in said:
-                said[tower.fingerprint] = torch.cat([tower.say(model.tokenizer.encode(texts[i : i + 64])).pooled for i in range(0, len(texts), 64)])
+                said[tower.fingerprint] = torch.cat(
+                    [
+                        tower.say(model.tokenizer.encode(texts[i : i + 64])).pooled
+                        for i in range(0, len(texts), 64)
+                    ]
+                )
             encoded = unit(tower(said[tower.fingerprint]).embedding.float())
     of_pictures = encoded.view(len(rows), len(words), -1)  # (pictures, words, dim)
     right = []
@@ -110,7 +144,10 @@ def main() -> None:
     chosen = options(__doc__ or "", "../long_text", scenes=2_000, judged=40, seeds=3)
     place = HERE.parent / "runs" / "long_text"
     scenes = composed(place, os.environ["FRUGALCLIP_PACKS"], scenes=chosen.scenes)
-    judged, words = scenes.where("split=test").take(range(chosen.judged)), sorted(set(scenes.field("key_word")))
+    judged, words = (
+        scenes.where("split=test").take(range(chosen.judged)),
+        sorted(set(scenes.field("key_word"))),
+    )
     scenes.where("split=train").write(place / "train.parquet")
     found: dict[str, list[float]] = {}
     said: dict[str, Tensor] = {}
@@ -136,8 +173,16 @@ def main() -> None:
         print(f"{arm}: {fmean(found[arm]):.1f} % {[round(value, 1) for value in found[arm]]}", flush=True)
     means = {arm: fmean(values) for arm, values in found.items()}
     times = {arm: value / means["trained, 77 tokens"] for arm, value in means.items()}
-    content = {"accuracy": means, "times_77_tokens": times, "runs": found, "chance": 100 / len(words), "words": words}
-    write_json(chosen.json, {**content, "scenes": chosen.scenes, "judged": len(judged), "environment": environment()})
+    content = {
+        "accuracy": means,
+        "times_77_tokens": times,
+        "runs": found,
+        "chance": 100 / len(words),
+        "words": words,
+    }
+    write_json(
+        chosen.json, {**content, "scenes": chosen.scenes, "judged": len(judged), "environment": environment()}
+    )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,9 @@ def masked(description: str, *, choose: str) -> dict[str, Any]:
         "description": description,
         "views": views,
         "objectives": {"contrastive": None, "attentive_mask": selection, "multiview": TWO},
-        "teachers": {"ema": {"from": "ema", "momentum": [0.99, 1]}},  # of a run of 390 steps, where A-CLIP's 0.996 would hardly leave the start
+        "teachers": {
+            "ema": {"from": "ema", "momentum": [0.99, 1]}
+        },  # of a run of 390 steps, where A-CLIP's 0.996 would hardly leave the start
     }
 
 
@@ -75,7 +77,9 @@ def hits(model: Model, scenes: Manifest) -> dict[str, float]:
     grid, config = model.network.config.image.grid, Selection.model_validate(KEEP)
     on, kept_on, kept, everything, whole, objects = 0, 0, 0, 0, 0, 0
     for rows, images in readable_images(scenes, batch=64, faults=[]):
-        is_kept = kept_patches(model, model.preprocess(images), config).flatten(1).numpy()  # (pictures, patches)
+        is_kept = (
+            kept_patches(model, model.preprocess(images), config).flatten(1).numpy()
+        )  # (pictures, patches)
         for row, chosen in zip(rows, is_kept, strict=True):
             seen = regions(scenes, row)  # (objects, height, width)
             share = patch_labels(seen, seen.shape[1] // grid[0]).reshape(len(seen), -1)  # (objects, patches)
@@ -83,7 +87,10 @@ def hits(model: Model, scenes: Manifest) -> dict[str, float]:
             on, kept_on = on + int(covered.sum()), kept_on + int((covered & chosen).sum())
             kept, everything = kept + int(chosen.sum()), everything + len(chosen)
             visible = share[share.sum(axis=1) > 0]
-            objects, whole = objects + len(visible), whole + int(((visible * chosen).sum(axis=1) / visible.sum(axis=1) >= 0.75).sum())
+            objects, whole = (
+                objects + len(visible),
+                whole + int(((visible * chosen).sum(axis=1) / visible.sum(axis=1) >= 0.75).sum()),
+            )
     return {
         "of object patches kept": 100 * kept_on / on,
         "of all patches kept": 100 * kept / everything,
@@ -97,7 +104,10 @@ def hits_of(folder: Path, arms: Sequence[str], *, seeds: int) -> dict[str, Any]:
     for arm in arms:
         runs = sorted((folder / "trials" / arm).glob("*/1/seed-*"))
         each = [hits(load(run), judged) for run in runs[:seeds]]
-        found[arm] = {name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]} for name in each[0]}
+        found[arm] = {
+            name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]}
+            for name in each[0]
+        }
         print(arm, {name: round(entry["mean"], 1) for name, entry in found[arm].items()})
     return found
 
@@ -109,7 +119,12 @@ def main() -> None:
     compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=place, scenes=SCENES)
     files = written(ARMS, RUNS / "masks-arms")
     found = compared(
-        list(files.values()), chosen, reference="random", samples=chosen.samples, protocol=HERE / "protocols" / "scenes.yaml", is_record=False
+        list(files.values()),
+        chosen,
+        reference="random",
+        samples=chosen.samples,
+        protocol=HERE / "protocols" / "scenes.yaml",
+        is_record=False,
     )
     found["hits"] = hits_of(RUNS / "masks", ("whole", "random", "attentive"), seeds=chosen.seeds)
     write_json(chosen.json, found)

@@ -27,7 +27,10 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {  # name: recipe, settings
     "aclip": ("aclip", ()),
     "aclip-efficient": ("aclip-efficient", ()),
     "protoclip": ("protoclip", ("objectives.prototypes.during=[0,1]",)),
-    "protoclip, reused": ("protoclip", ("objectives.prototypes.during=[0,1]", "objectives.prototypes.features=reuse")),
+    "protoclip, reused": (
+        "protoclip",
+        ("objectives.prototypes.during=[0,1]", "objectives.prototypes.features=reuse"),
+    ),
     "slip": ("slip", ()),
     "maskclip": ("maskclip", ()),
     "filip": ("filip", ()),
@@ -39,8 +42,16 @@ class Arm:
 
     def __init__(self, name: str, data: Manifest, folder: Path, *, batch: int) -> None:
         recipe, settings = ARMS[name]
-        own = ["data=sample", "data.where=split=train", "data.validation=none", f"batch={batch}", "samples=1000000"]
-        self.trainer = Trainer(load_recipe(recipe, [*own, *settings]), data, RunDirectory(folder / name.replace(", ", "-")))
+        own = [
+            "data=sample",
+            "data.where=split=train",
+            "data.validation=none",
+            f"batch={batch}",
+            "samples=1000000",
+        ]
+        self.trainer = Trainer(
+            load_recipe(recipe, [*own, *settings]), data, RunDirectory(folder / name.replace(", ", "-"))
+        )
         self.scaler = torch.amp.GradScaler(enabled=False)
         self.batches = self.trainer.loader.batches(0)
         self.batch: Batch = next(self.batches)
@@ -89,7 +100,10 @@ def main() -> None:
             f"{name:18} {step[name] / step['clip']:5.2f} x a CLIP step, with views {whole[name] / whole['clip']:5.2f} x; "
             f"{len(passes.images)} image and {len(passes.texts)} text passes; {chosen.batch / whole[name]:5.0f} samples/s"
         )
-    goals = [(f"{name}: a step over a step of CLIP", step[name] / step["clip"], goal, "at most") for name, goal in GOALS.items()]
+    goals = [
+        (f"{name}: a step over a step of CLIP", step[name] / step["clip"], goal, "at most")
+        for name, goal in GOALS.items()
+    ]
     content = {"batch": chosen.batch, "seconds": step, "with_views": whole, "all_seconds": seconds}
     record(chosen.json, content, goals)
 

@@ -34,21 +34,31 @@ def rows(name: str, found: dict[str, Any]) -> list[str]:
     title, peer = PEERS[name]
     lines = []
     for goal in found["goals"]:
-        met = goal["reached"] >= goal["goal"] if goal["way"] == "at least" else goal["reached"] <= goal["goal"]
+        met = (
+            goal["reached"] >= goal["goal"] if goal["way"] == "at least" else goal["reached"] <= goal["goal"]
+        )
         wanted = f"{goal['way']} {figure(goal['goal'])}"
-        lines.append(f"| {title} | {goal['what']} | {peer} | {figure(goal['reached'])} | {wanted} | {'yes' if met else '**no**'} |")
+        lines.append(
+            f"| {title} | {goal['what']} | {peer} | {figure(goal['reached'])} | {wanted} | {'yes' if met else '**no**'} |"
+        )
     return lines
 
 
 def limits(name: str, found: dict[str, Any]) -> list[str]:
     """How far a benchmark is from what the machine can do."""
     shares = found.get("share_of_limit", {})
-    return [f"- {PEERS[name][0]}, {what}: {share:.0%} of the measured limit" for what, share in shares.items()]
+    return [
+        f"- {PEERS[name][0]}, {what}: {share:.0%} of the measured limit" for what, share in shares.items()
+    ]
 
 
 def main() -> None:
     """Write the page."""
-    records = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in PEERS if (RESULTS / f"{name}.json").is_file()}
+    records = {
+        name: json.loads((RESULTS / f"{name}.json").read_text())
+        for name in PEERS
+        if (RESULTS / f"{name}.json").is_file()
+    }
     lines = [HEAD, "| what | figure | peer | reached | goal | met |", "|---|---|---|---|---|---|"]
     lines += [line for name, found in records.items() for line in rows(name, found)]
     lines += [
@@ -62,7 +72,9 @@ def main() -> None:
     ]
     for name, found in records.items():
         about = found["environment"]
-        lines.append(f"- {PEERS[name][0]}: {about['device']}, {about['threads']} thread, commit {str(about['commit'])[:9]}")
+        lines.append(
+            f"- {PEERS[name][0]}: {about['device']}, {about['threads']} thread, commit {str(about['commit'])[:9]}"
+        )
     PAGE.write_text("\n".join(lines) + "\n")
 
 

@@ -14,7 +14,15 @@ ARMS = ("open_clip", "frugal")
 def main() -> None:
     """Train what is missing and write the record."""
     chosen = options(__doc__ or "", "../pairs", seeds=3, samples=16_000, jobs=2)
-    found = compared(ARMS, chosen, reference="open_clip", samples=chosen.samples, fractions="1/8,1/4,1/2,1", whole=["open_clip"], folder="emoji")
+    found = compared(
+        ARMS,
+        chosen,
+        reference="open_clip",
+        samples=chosen.samples,
+        fractions="1/8,1/4,1/2,1",
+        whole=["open_clip"],
+        folder="emoji",
+    )
     print(f"pairs saved: {found['pairs_saved']['arms']['frugal']['words']}")
 
 

@@ -86,7 +86,9 @@ def terms(recipe: Recipe) -> str:
     parts = []
     for name, one in recipe.objectives.items():
         if one.weight:
-            window = "" if one.during == (0, 1) else f" ({one.during[0]:.0%} to {one.during[1]:.0%} of the run)"
+            window = (
+                "" if one.during == (0, 1) else f" ({one.during[0]:.0%} to {one.during[1]:.0%} of the run)"
+            )
             parts.append((f"{one.weight:g} " if one.weight != 1 else "") + name + window)
     return " + ".join(parts)
 
@@ -112,9 +114,26 @@ def main() -> None:
     ratios = measured()
     lines = [HEAD]
     for title, here in (("Small", True), ("In the papers' sizes, planned and not run here", False)):
-        lines += [f"## {title}", "", "| recipe | terms | image + text passes | parameters | GFLOP a sample | step |", "|---|---|---|---|---|---|"]
-        lines += [row(recipe, plan_recipe(recipe), ratios.get(name)) for name, recipe in found.items() if recipe.run_here is here]
-        lines += ["", *(f"- `{name}`: {recipe.description}" for name, recipe in found.items() if recipe.run_here is here), ""]
+        lines += [
+            f"## {title}",
+            "",
+            "| recipe | terms | image + text passes | parameters | GFLOP a sample | step |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            row(recipe, plan_recipe(recipe), ratios.get(name))
+            for name, recipe in found.items()
+            if recipe.run_here is here
+        ]
+        lines += [
+            "",
+            *(
+                f"- `{name}`: {recipe.description}"
+                for name, recipe in found.items()
+                if recipe.run_here is here
+            ),
+            "",
+        ]
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

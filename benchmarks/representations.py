@@ -33,21 +33,34 @@ from frugalclip.verbs.evaluate import evaluate
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 PROBED: dict[str, dict[str, str]] = {  # folder of runs: arm, and what it is compared with
     "signals": {"declip": "clip-moco", "slip-two": "clip-two"},
-    "scenes-long": {"declip": "clip-one", "clip-two": "clip-one", "slip": "clip-one", "protoclip": "clip-one"},
+    "scenes-long": {
+        "declip": "clip-one",
+        "clip-two": "clip-one",
+        "slip": "clip-one",
+        "protoclip": "clip-one",
+    },
 }
 GROUPED: dict[str, dict[str, str]] = {
-    "signals": {"protoclip": "clip-proto", "protoclip-plain": "clip-proto", "protoclip-teacher": "clip-proto"},
+    "signals": {
+        "protoclip": "clip-proto",
+        "protoclip-plain": "clip-proto",
+        "protoclip-teacher": "clip-proto",
+    },
     "scenes-long": {"protoclip": "clip-one", "declip": "clip-one"},
 }
 DRAWS = 2_000
 Measured = dict[tuple[str, int], dict[str, float]]  # (style, seed) -> figures
-Tests = list[tuple[Manifest, np.ndarray, dict[str, Labelled]]]  # of each pack: the pictures, their rows, and its tests
+Tests = list[
+    tuple[Manifest, np.ndarray, dict[str, Labelled]]
+]  # of each pack: the pictures, their rows, and its tests
 
 
 def coarse_probe(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
     """The linear probe of `frugalclip evaluate`, its strength found to a decade and not to an eighth of one: a fifth of the time."""
     strength, both = choose_strength([(train, validation)], classes=classes, finest=1), train + validation
-    fit = softmax_regression(both.features, both.labels, strength=strength, classes=classes, steps=200, tolerance=1e-4)
+    fit = softmax_regression(
+        both.features, both.labels, strength=strength, classes=classes, steps=200, tolerance=1e-4
+    )
     return Scored(fit.logits(features), {"strength": strength})
 
 
@@ -75,16 +88,22 @@ def probes(model: Model, tests: Tests) -> dict[str, float]:
 
 def groups(model: Model, style: str) -> dict[str, float]:
     """Agreement of k-means with the subcategories of a style's pictures, or of all styles', percent."""
-    pictures = open_data(emoji_data()).where("is_flag=false" if style == "all" else f"style={style},is_flag=false")
+    pictures = open_data(emoji_data()).where(
+        "is_flag=false" if style == "all" else f"style={style},is_flag=false"
+    )
     metrics = evaluate(model, data=pictures, task="grouping", label_field="subcategory")["metrics"]
     return {name: metrics[name] for name in ("ari", "ami")}
 
 
-def kept(path: Path, measure: Callable[[Model, str], dict[str, float]], run: Path, style: str) -> dict[str, float]:
+def kept(
+    path: Path, measure: Callable[[Model, str], dict[str, float]], run: Path, style: str
+) -> dict[str, float]:
     """What was measured, from its file where that was done before."""
     if not path.is_file():
         write_json(path, measure(load(run), style))
-    print(path.relative_to(RUNS), {name: round(value, 1) for name, value in read_json(path).items()}, flush=True)
+    print(
+        path.relative_to(RUNS), {name: round(value, 1) for name, value in read_json(path).items()}, flush=True
+    )
     return read_json(path)
 
 
@@ -114,12 +133,21 @@ def pairs(found: dict[str, Measured], asked: dict[str, str]) -> dict[str, Any]:
     return rows
 
 
-def measured(folder: str, arms: list[str], seeds: int, kind: str, measure: Callable[[Model, str], dict[str, float]]) -> dict[str, Measured]:
+def measured(
+    folder: str, arms: list[str], seeds: int, kind: str, measure: Callable[[Model, str], dict[str, float]]
+) -> dict[str, Measured]:
     """What is measured of every finished run whose model is there."""
     found: dict[str, Measured] = {}
     for arm in arms:
-        runs = {(run.parts[-3], int(run.name.removeprefix("seed-"))): run for run in sorted((RUNS / folder / "trials" / arm).glob("*/1/seed-*"))}
-        there = {key: run for key, run in runs.items() if key[1] < seeds and (run / "trial.json").is_file() and RunDirectory(run).last_checkpoint()}
+        runs = {
+            (run.parts[-3], int(run.name.removeprefix("seed-"))): run
+            for run in sorted((RUNS / folder / "trials" / arm).glob("*/1/seed-*"))
+        }
+        there = {
+            key: run
+            for key, run in runs.items()
+            if key[1] < seeds and (run / "trial.json").is_file() and RunDirectory(run).last_checkpoint()
+        }
         found[arm] = {key: kept(run / f"{kind}.json", measure, run, key[0]) for key, run in there.items()}
     return found
 
@@ -138,7 +166,9 @@ def main() -> None:
             ("groups", GROUPED[folder], chosen.seeds, groups),
             ("probes", PROBED[folder], chosen.probed, lambda model, _: probes(model, tests)),
         ):
-            content[folder][kind] = pairs(measured(folder, list(dict.fromkeys([*asked, *asked.values()])), seeds, kind, measure), asked)
+            content[folder][kind] = pairs(
+                measured(folder, list(dict.fromkeys([*asked, *asked.values()])), seeds, kind, measure), asked
+            )
     write_json(chosen.json, {**content, "environment": environment()})
 
 

@@ -33,7 +33,9 @@ def bounds(entry: dict[str, Any] | None) -> str:
     if entry is None or entry["value"] is None:
         return "–"
     low, high = entry["interval"] or (None, None)
-    return f"{entry['value']:.1f}" + (f" ({low:.1f} to {high:.1f})" if low is not None and high is not None else "")
+    return f"{entry['value']:.1f}" + (
+        f" ({low:.1f} to {high:.1f})" if low is not None and high is not None else ""
+    )
 
 
 def emoji(found: dict[str, Any]) -> list[str]:
@@ -51,27 +53,58 @@ def emoji(found: dict[str, Any]) -> list[str]:
     for arm, words in ARMS.items():
         cells = [bounds(figure["arms"].get(arm)) for figure in figures.values()]
         test = tests.get(arm)
-        against = [bounds(test), f"{test['p_holm']:.3f}" if test["p_holm"] is not None else "–", test["verdict"]] if test else ["–", "–", "reference"]
+        against = (
+            [bounds(test), f"{test['p_holm']:.3f}" if test["p_holm"] is not None else "–", test["verdict"]]
+            if test
+            else ["–", "–", "reference"]
+        )
         lines.append(f"| {words} | " + " | ".join([*cells, *against]) + " |")
     for kind in ("chance", "floors"):
         lines += floors(figures, kind)
-    lines += ["", *(f"- `{name}`: {figure['description']}" for name, figure in figures.items() if figure.get("description"))]
+    lines += [
+        "",
+        *(
+            f"- `{name}`: {figure['description']}"
+            for name, figure in figures.items()
+            if figure.get("description")
+        ),
+    ]
     return [*lines, "", *costs(found)]
 
 
-def arms(found: dict[str, Any], title: str, words: str, names: dict[str, str], *, with_answer: bool = True) -> list[str]:
+def arms(
+    found: dict[str, Any], title: str, words: str, names: dict[str, str], *, with_answer: bool = True
+) -> list[str]:
     """A section with the figures of some arms, chance and floors."""
     figures = found["figures"]
-    lines = [f"## {title}", "", words, "", "| arm | " + " | ".join(figures) + " |", "|---|" + "---|" * len(figures)]
+    lines = [
+        f"## {title}",
+        "",
+        words,
+        "",
+        "| arm | " + " | ".join(figures) + " |",
+        "|---|" + "---|" * len(figures),
+    ]
     for arm, called in names.items():
-        lines.append(f"| {called} | " + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values()) + " |")
-    lines += [row.removesuffix(" | – | – | – |") + " |" for kind in ("chance", "floors") for row in floors(figures, kind)]
+        lines.append(
+            f"| {called} | "
+            + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values())
+            + " |"
+        )
+    lines += [
+        row.removesuffix(" | – | – | – |") + " |"
+        for kind in ("chance", "floors")
+        for row in floors(figures, kind)
+    ]
     return [*lines, "", *([found["answer"], ""] if with_answer else [])]
 
 
 def rates_in_words(found: dict[str, Any], names: dict[str, str]) -> str:
     """`CLIP 0.0015 (of 0.0005, 0.0015, 0.003), …`."""
-    return ", ".join(f"{names.get(name, name)} {one['rate']:g} (of {', '.join(one['tried'])})" for name, one in found["rates"].items())
+    return ", ".join(
+        f"{names.get(name, name)} {one['rate']:g} (of {', '.join(one['tried'])})"
+        for name, one in found["rates"].items()
+    )
 
 
 def emoji_long(found: dict[str, Any]) -> list[str]:
@@ -80,9 +113,17 @@ def emoji_long(found: dict[str, Any]) -> list[str]:
         f"`python benchmarks/emoji_long.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, {found['samples']:,} samples a run, "
         f"all else as above. Peak rates by validation concepts, at half the length: {rates_in_words(found, {})}."
     )
-    lines = arms(found, "Emoji: four times as long", words, {name: called for name, called in ARMS.items() if name in found["rates"]})
+    lines = arms(
+        found,
+        "Emoji: four times as long",
+        words,
+        {name: called for name, called in ARMS.items() if name in found["rates"]},
+    )
     floors_of = [test for test in found["floor_tests"] if test["arm"] == "frugal"]
-    said = "; ".join(f"{test['floor'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})" for test in floors_of)
+    said = "; ".join(
+        f"{test['floor'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})"
+        for test in floors_of
+    )
     above = found["curves"]["arms"]["frugal"]["points_above_seconds"]
     by = found["figures"][found["primary"]]["arms"]
     times = by["frugal"]["value"] / by["open_clip"]["value"]
@@ -116,11 +157,18 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
         f"whole families, and its spread over draws. Floors copy from the same pairs. "
         f"open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
         "",
-        "| pairs | `borrowed` | spread | " + " | ".join(kind.removeprefix("floor: ").replace("_", " ") for kind in kinds) + " |",
+        "| pairs | `borrowed` | spread | "
+        + " | ".join(kind.removeprefix("floor: ").replace("_", " ") for kind in kinds)
+        + " |",
         "|---|---|---|" + "---|" * len(kinds),
     ]
     for one in found["pairs"].values():
-        cells = [f"{one['pairs']:,.0f}", f"{one['borrowed']:.1f}", f"{one['spread over seeds']:.1f}", *(f"{one[kind]:.1f}" for kind in kinds)]
+        cells = [
+            f"{one['pairs']:,.0f}",
+            f"{one['borrowed']:.1f}",
+            f"{one['spread over seeds']:.1f}",
+            *(f"{one[kind]:.1f}" for kind in kinds),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 
@@ -133,7 +181,11 @@ def trunk_tuning(found: dict[str, Any]) -> list[str]:
         "188 steps of 64; each arm's rate is the best of four (head: of three) on validation concepts (docs/log.md). A fit in closed form, "
         "without any step, reaches more than any of them: `borrowed`, above."
     )
-    names = {"text_heads": "head only", "text_lora": "low-rank additions (LoRA)", "text_partial": "last two layers trained"}
+    names = {
+        "text_heads": "head only",
+        "text_lora": "low-rank additions (LoRA)",
+        "text_partial": "last two layers trained",
+    }
     return arms(found, "Emoji: moving the trunk", words, names)
 
 
@@ -190,7 +242,13 @@ def scenes(found: dict[str, Any]) -> list[str]:
         f"{found['finalists']} seeds."
     )
     first = found["figures"][found["primary"]]["arms"]
-    return arms(found, "Scenes: every signal in a pair", words, {arm: called for arm, called in SIGNALS.items() if arm in first}, with_answer=False)
+    return arms(
+        found,
+        "Scenes: every signal in a pair",
+        words,
+        {arm: called for arm, called in SIGNALS.items() if arm in first},
+        with_answer=False,
+    )
 
 
 def scenes_long(found: dict[str, Any]) -> list[str]:
@@ -202,10 +260,19 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
         "Those of ProtoCLIP and of the halves are the lowest tried; halves have views of their own (`aclip`) and are compared with each other only. "
         "Composed there, where another Pillow writes other JPEG bytes and one caption of the 2,481 judged came out otherwise than above."
     )
-    figures = {name: figure | {"arms": found["screened"]["figures"][name]["arms"] | figure["arms"]} for name, figure in found["figures"].items()}
+    figures = {
+        name: figure | {"arms": found["screened"]["figures"][name]["arms"] | figure["arms"]}
+        for name, figure in found["figures"].items()
+    }
     first = figures[found["primary"]]["arms"]
     names = {arm: called for arm, called in SIGNALS.items() if arm in first}
-    return arms(found | {"figures": figures}, "Scenes: every signal in a pair, 1,000 steps", words, names, with_answer=False)
+    return arms(
+        found | {"figures": figures},
+        "Scenes: every signal in a pair, 1,000 steps",
+        words,
+        names,
+        with_answer=False,
+    )
 
 
 def scenes_methods(found: dict[str, Any]) -> list[str]:
@@ -243,7 +310,14 @@ def long_text(found: dict[str, Any]) -> list[str]:
         "| text tower | right | times the 77-token tower |",
         "|---|---|---|",
     ]
-    return [*lines, *(f"| {arm} | {value:.1f} | {found['times_77_tokens'][arm]:.1f} |" for arm, value in found["accuracy"].items()), ""]
+    return [
+        *lines,
+        *(
+            f"| {arm} | {value:.1f} | {found['times_77_tokens'][arm]:.1f} |"
+            for arm, value in found["accuracy"].items()
+        ),
+        "",
+    ]
 
 
 def words(found: dict[str, Any]) -> list[str]:
@@ -264,7 +338,10 @@ def words(found: dict[str, Any]) -> list[str]:
     figures = next(iter(by.values()))
     return [
         *lines,
-        *(f"| {name} | " + " | ".join(three_digits(one[name]) for one in by.values()) + " |" for name in figures),
+        *(
+            f"| {name} | " + " | ".join(three_digits(one[name]) for one in by.values()) + " |"
+            for name in figures
+        ),
         "",
         *tried_weights(found["tried"]),
     ]
@@ -279,7 +356,14 @@ def tried_weights(tried: dict[str, Any]) -> list[str]:
     """The weights of LexVLA's penalty that were tried on validation concepts."""
     if not tried:
         return []
-    names = ["top words hit", "precision of top words", "most used word", "recall, dense", "recall, 64 words", "non-zeros"]
+    names = [
+        "top words hit",
+        "precision of top words",
+        "most used word",
+        "recall, dense",
+        "recall, 64 words",
+        "non-zeros",
+    ]
     return [
         "Weights of the pictures' penalty on the pictures of 161 validation concepts, Noto left out; the most precise of each kind went on:",
         "",
@@ -310,18 +394,31 @@ def languages(found: dict[str, Any]) -> list[str]:
         "| text tower | " + " | ".join(codes) + " |",
         "|---|" + "---|" * len(codes),
     ]
-    return [*lines, *(f"| {arm} | " + " | ".join(f"{values[code]:.0f}" for code in codes) + " |" for arm, values in by.items()), ""]
+    return [
+        *lines,
+        *(
+            f"| {arm} | " + " | ".join(f"{values[code]:.0f}" for code in codes) + " |"
+            for arm, values in by.items()
+        ),
+        "",
+    ]
 
 
 def floors(figures: dict[str, Any], kind: str) -> list[str]:
     """Rows of what needs no training."""
     if kind == "chance":
-        cells = [f"{value:.2f}" if isinstance(value := figure.get("chance"), float) else "–" for figure in figures.values()]
+        cells = [
+            f"{value:.2f}" if isinstance(value := figure.get("chance"), float) else "–"
+            for figure in figures.values()
+        ]
         return ["| *chance* | " + " | ".join(cells) + " | – | – | – |"]
     names = dict.fromkeys(name for figure in figures.values() for name in figure.get("floors") or {})
     rows = []
     for name in names:
-        cells = [f"{value:.1f}" if isinstance(value := (figure.get("floors") or {}).get(name), float) else "–" for figure in figures.values()]
+        cells = [
+            f"{value:.1f}" if isinstance(value := (figure.get("floors") or {}).get(name), float) else "–"
+            for figure in figures.values()
+        ]
         rows.append(f"| *{name.replace('_', ' ')}* | " + " | ".join(cells) + " | – | – | – |")
     return rows
 
@@ -340,8 +437,17 @@ def costs(found: dict[str, Any]) -> list[str]:
         if reach and reach["seconds"] is not None:
             sooner = [f"{reach['seconds']:.1f}", f"{reach['seconds'] / reach['reference_whole_seconds']:.2f}"]
         rate = cost["samples_seen"] / cost["cpu_seconds"]
-        lines.append(f"| {arm} | {cost['parameters'] / 1e6:.2f} M | {rate:.0f} | {cost['cpu_seconds']:.0f} | " + " | ".join(sooner) + " |")
-    return [*lines, "", "Seconds are CPU time of training steps on one thread, without start and evaluation. A dash: it never gets there.", ""]
+        lines.append(
+            f"| {arm} | {cost['parameters'] / 1e6:.2f} M | {rate:.0f} | {cost['cpu_seconds']:.0f} | "
+            + " | ".join(sooner)
+            + " |"
+        )
+    return [
+        *lines,
+        "",
+        "Seconds are CPU time of training steps on one thread, without start and evaluation. A dash: it never gets there.",
+        "",
+    ]
 
 
 def tuning(found: dict[str, Any]) -> list[str]:
@@ -365,7 +471,10 @@ def tuning(found: dict[str, Any]) -> list[str]:
 
 def same(found: dict[str, Any]) -> list[str]:
     """One recipe under two names."""
-    wins, largest = sum(one["wins"] for one in found["pairs"]), max(abs(one["value"]) for one in found["pairs"])
+    wins, largest = (
+        sum(one["wins"] for one in found["pairs"]),
+        max(abs(one["value"]) for one in found["pairs"]),
+    )
     return [
         "## One recipe under two names",
         "",

@@ -23,10 +23,22 @@ def verdict(number: int, *, seeds: int, jobs: int) -> dict[str, Any]:
     names = [f"{letter}{number:02}" for letter in "ab"]
     out = OUT / f"pair-{number:02}"
     judged = {"unseen": {"where": "{on},is_flag=false", "primary": True}}
-    protocol = read_protocol(HERE / "protocols" / "sample.yaml", {"rotations": ["twemoji"], "points": 2, "figures": judged})
-    compare([*(f"{name}:clip-small" for name in names), *SHORT], out=out, seeds=seeds, protocol=protocol, jobs=jobs)
+    protocol = read_protocol(
+        HERE / "protocols" / "sample.yaml", {"rotations": ["twemoji"], "points": 2, "figures": judged}
+    )
+    compare(
+        [*(f"{name}:clip-small" for name in names), *SHORT],
+        out=out,
+        seeds=seeds,
+        protocol=protocol,
+        jobs=jobs,
+    )
     test = read_json(out / "compare.json")["tests"][0]
-    return {"pair": number, **{key: test[key] for key in ("value", "interval", "p", "verdict")}, "wins": test["verdict"] in ("better", "worse")}
+    return {
+        "pair": number,
+        **{key: test[key] for key in ("value", "interval", "p", "verdict")},
+        "wins": test["verdict"] in ("better", "worse"),
+    }
 
 
 def main() -> None:

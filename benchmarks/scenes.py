@@ -26,21 +26,35 @@ SIMCLR = {"weight": 1, "first": "second", "second": "third", "hidden": 256, "out
 PROTOTYPES = {"weight": 1, "hidden": 256, "out": 64, "during": [0.05, 1]}
 
 
-def arm(description: str, *, views: dict[str, Any], objectives: dict[str, Any], **more: Any) -> dict[str, Any]:
+def arm(
+    description: str, *, views: dict[str, Any], objectives: dict[str, Any], **more: Any
+) -> dict[str, Any]:
     """The base with other views and objectives."""
     replaced = {"contrastive": None} if "multiview" in objectives else {}
-    return BASE | {"batch": 64, "description": description, "views": views, "objectives": {**replaced, **objectives}} | more
+    return (
+        BASE
+        | {"batch": 64, "description": description, "views": views, "objectives": {**replaced, **objectives}}
+        | more
+    )
 
 
 def declip(description: str, *, without: str | None = None) -> dict[str, Any]:
     """DeCLIP with its five terms, or with one of them left out and the others as they are."""
-    objectives, texts = declip_terms(without, positives="caption", texts={"caption": {}}, hidden=256, bottleneck=64)
+    objectives, texts = declip_terms(
+        without, positives="caption", texts={"caption": {}}, hidden=256, bottleneck=64
+    )
     return arm(description, views=VIEWS, objectives=objectives, texts=texts)
 
 
 ARMS: dict[str, dict[str, Any]] = {
-    "clip-one": arm("CLIP, one view.", views={"main": "clip"}, objectives={"contrastive": {"positives": "caption"}}),
-    "clip-two": arm("CLIP, two views.", views=VIEWS, objectives={"multiview": {"texts": ["caption"], "positives": "caption"}}),
+    "clip-one": arm(
+        "CLIP, one view.", views={"main": "clip"}, objectives={"contrastive": {"positives": "caption"}}
+    ),
+    "clip-two": arm(
+        "CLIP, two views.",
+        views=VIEWS,
+        objectives={"multiview": {"texts": ["caption"], "positives": "caption"}},
+    ),
     **{name: declip(words, without=term) for name, (words, term) in DECLIP.items()},
     "slip": arm(
         "SLIP: two further strong views.",
@@ -59,16 +73,28 @@ FINALS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
     "DeCLIP against two views alone": ("clip-two", ["declip"]),
 }
 SCREENED: dict[str, tuple[str, list[str]]] = {
-    "DeCLIP without one of its terms": ("declip", ["declip-first", "declip-views", "declip-simsiam", "declip-masked", "declip-neighbours"]),
+    "DeCLIP without one of its terms": (
+        "declip",
+        ["declip-first", "declip-views", "declip-simsiam", "declip-masked", "declip-neighbours"],
+    ),
 }
 
 
 def main() -> None:
     """Compose, train what is missing, then ask each question of the same runs."""
     chosen = options(__doc__ or "", "../scenes", seeds=2, finalists=3, samples=16_000, jobs=2)
-    compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=SCENES)
+    compose(
+        emoji_data(),
+        plan=HERE / "protocols" / "scenes_plan.yaml",
+        out=RUNS / "scenes" / "data",
+        scenes=SCENES,
+    )
     files = written(ARMS, RUNS / "scenes-arms")
-    shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "scenes.yaml", "folder": "scenes-signals"}
+    shared: dict[str, Any] = {
+        "samples": chosen.samples,
+        "protocol": HERE / "protocols" / "scenes.yaml",
+        "folder": "scenes-signals",
+    }
     found = compared(list(files.values()), chosen, reference="clip-one", is_record=False, **shared)
     last = argparse.Namespace(**{**vars(chosen), "seeds": chosen.finalists})
     answers = questions(FINALS, files, last, **shared) | questions(SCREENED, files, chosen, **shared)

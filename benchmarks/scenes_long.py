@@ -28,7 +28,9 @@ METHODS = {  # arm whose rate is chosen: arms that take it
     "protoclip": ["protoclip"],
     "half-random": [name for name in ARMS if name.startswith("half-")],
 }
-HALVES: dict[str, tuple[str, list[str]]] = {"half of the patches": ("half-random", ["half-block", "half-attentive"])}
+HALVES: dict[str, tuple[str, list[str]]] = {
+    "half of the patches": ("half-random", ["half-block", "half-attentive"])
+}
 
 
 def at(content: dict[str, Any], rate: float) -> dict[str, Any]:
@@ -39,18 +41,35 @@ def at(content: dict[str, Any], rate: float) -> dict[str, Any]:
 def main() -> None:
     """Compose, choose rates, train what is missing, then ask each question of the same runs."""
     chosen = options(__doc__ or "", "../scenes-long", seeds=3, finalists=6, samples=256_000, jobs=12)
-    compose(emoji_data(), plan=scenes.HERE / "protocols" / "scenes_plan.yaml", out=RUNS / "scenes" / "data", scenes=masks.SCENES)
-    rates = best_rates(dict.fromkeys(METHODS, RATES), lambda name, rate: at(ARMS[name], rate), chosen, samples=chosen.samples // 2, protocol=PROTOCOL)
+    compose(
+        emoji_data(),
+        plan=scenes.HERE / "protocols" / "scenes_plan.yaml",
+        out=RUNS / "scenes" / "data",
+        scenes=masks.SCENES,
+    )
+    rates = best_rates(
+        dict.fromkeys(METHODS, RATES),
+        lambda name, rate: at(ARMS[name], rate),
+        chosen,
+        samples=chosen.samples // 2,
+        protocol=PROTOCOL,
+    )
     of = {arm: rates[method]["rate"] for method, arms in METHODS.items() for arm in arms}
-    files = written({name: at(content, of[name]) for name, content in ARMS.items()}, RUNS / f"{chosen.json.stem}-arms")
+    files = written(
+        {name: at(content, of[name]) for name, content in ARMS.items()}, RUNS / f"{chosen.json.stem}-arms"
+    )
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": PROTOCOL, "clock": "wall"}
     screened = compared(list(files.values()), chosen, reference="clip-one", is_record=False, **shared)
     answers = questions(scenes.SCREENED | HALVES, files, chosen, **shared)
     last = argparse.Namespace(**{**vars(chosen), "seeds": chosen.finalists})
-    final = list(dict.fromkeys(name for reference, others in scenes.FINALS.values() for name in (reference, *others)))
+    final = list(
+        dict.fromkeys(name for reference, others in scenes.FINALS.values() for name in (reference, *others))
+    )
     found = compared([files[name] for name in final], last, reference="clip-one", is_record=False, **shared)
     answers |= questions(scenes.FINALS, files, last, **shared)
-    hits = masks.hits_of(RUNS / chosen.json.stem, ("clip-one", "half-random", "half-attentive"), seeds=chosen.seeds)
+    hits = masks.hits_of(
+        RUNS / chosen.json.stem, ("clip-one", "half-random", "half-attentive"), seeds=chosen.seeds
+    )
     numbers = {"seeds": chosen.seeds, "finalists": chosen.finalists, "batch": BATCH}
     more = numbers | {"rates": rates, "devices": devices(chosen.json.stem), "environment": environment()}
     write_json(chosen.json, found | more | {"screened": screened, "questions": answers, "hits": hits})

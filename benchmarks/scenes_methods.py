@@ -24,7 +24,10 @@ RATES = (3.75e-4, 7.5e-4, 1.5e-3)
 PAIRS: dict[str, Any] = {"contrastive": {"positives": "caption"}}
 WORD_TO_PATCH: dict[str, Any] = {"weight": 0.2, "text": "augmented", "out": 64}
 KEPT: dict[str, Any] = {"images": ["main@kept", "second@kept"], "texts": ["caption@masked"]}
-ITSELF: dict[str, Any] = {"simsiam": {"weight": 1, "input": "pooled", "hidden": 256, "bottleneck": 64}, "masked_text": {"weight": 1}}
+ITSELF: dict[str, Any] = {
+    "simsiam": {"weight": 1, "input": "pooled", "hidden": 256, "bottleneck": 64},
+    "masked_text": {"weight": 1},
+}
 ANEW: dict[str, Any] = {"restarts": [0.5]}
 LATER: dict[str, Any] = {"contrastive": PAIRS["contrastive"] | {"during": [0.5, 1]}}
 FIRST: dict[str, Any] = {name: terms | {"during": [0, 0.5]} for name, terms in ITSELF.items()}
@@ -40,8 +43,21 @@ def aclip(description: str, *, size: int | None = None) -> dict[str, Any]:
     arm = added(
         masks.ARMS["attentive"],
         description,
-        simclr={"weight": 1, "first": "main@kept", "second": "second@kept", "hidden": 256, "out": 64, "views": "together"},
-        byol={"weight": 2, "images": ["main@kept", "second@kept"], "target": "around", "hidden": 256, "out": 64},
+        simclr={
+            "weight": 1,
+            "first": "main@kept",
+            "second": "second@kept",
+            "hidden": 256,
+            "out": 64,
+            "views": "together",
+        },
+        byol={
+            "weight": 2,
+            "images": ["main@kept", "second@kept"],
+            "target": "around",
+            "hidden": 256,
+            "out": 64,
+        },
     )
     around = arm["views"]["around"] | ({"size": size} if size else {})
     return arm | {"views": arm["views"] | {"around": around}}
@@ -58,8 +74,15 @@ ARMS: dict[str, dict[str, Any]] = {
     ),
     "declip": scenes.ARMS["declip"],
     "defilip": added(scenes.ARMS["declip"], "DeCLIP and word to patch.", token_wise=WORD_TO_PATCH),
-    "at-once": scenes.arm("SimSiam, masked words and CLIP all along.", views=scenes.VIEWS, objectives=PAIRS | ITSELF),
-    "two-stage": scenes.arm("SimSiam and masked words first, then CLIP.", views=scenes.VIEWS, objectives=FIRST | LATER, schedule=ANEW),
+    "at-once": scenes.arm(
+        "SimSiam, masked words and CLIP all along.", views=scenes.VIEWS, objectives=PAIRS | ITSELF
+    ),
+    "two-stage": scenes.arm(
+        "SimSiam and masked words first, then CLIP.",
+        views=scenes.VIEWS,
+        objectives=FIRST | LATER,
+        schedule=ANEW,
+    ),
     "protoclip": scenes.ARMS["protoclip"],
     "whole": masks.ARMS["whole"],
     "half-random": masks.ARMS["random"],
@@ -102,11 +125,17 @@ FAMILIES = {  # arm whose rate is chosen: arms that take it
     "siglip-declip": ["siglip-declip"],
 }
 ASKED: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
-    "against CLIP": ("clip-one", ["filip", "maskclip", "declip", "protoclip", "slip-protoclip", "siglip-declip"]),
+    "against CLIP": (
+        "clip-one",
+        ["filip", "maskclip", "declip", "protoclip", "slip-protoclip", "siglip-declip"],
+    ),
     "word to patch beside DeCLIP": ("declip", ["defilip"]),
     "each encoder by itself first": ("at-once", ["two-stage"]),
     "two stages against CLIP": ("clip-one", ["two-stage", "at-once"]),
-    "against CLIP with A-CLIP's view": ("whole", ["half-random", "half-attentive", "aclip", "aclip-efficient", "aclip-neighbours"]),
+    "against CLIP with A-CLIP's view": (
+        "whole",
+        ["half-random", "half-attentive", "aclip", "aclip-efficient", "aclip-neighbours"],
+    ),
     "attention against chance": ("half-random", ["half-attentive", "aclip"]),
 }
 
@@ -115,11 +144,21 @@ def main() -> None:
     """Compose, choose rates, train what is missing, then ask each question of the same runs."""
     chosen = options(__doc__ or "", "../scenes-methods", seeds=3, samples=128_000, jobs=8)
     protocol = scenes.HERE / "protocols" / "scenes.yaml"
-    compose(emoji_data(), plan=scenes.HERE / "protocols" / "scenes_plan.yaml", out=scenes.RUNS / "scenes" / "data", scenes=masks.SCENES)
+    compose(
+        emoji_data(),
+        plan=scenes.HERE / "protocols" / "scenes_plan.yaml",
+        out=scenes.RUNS / "scenes" / "data",
+        scenes=masks.SCENES,
+    )
     tried = dict.fromkeys(FAMILIES, RATES)
-    rates = best_rates(tried, lambda name, rate: at(ARMS[name], rate), chosen, samples=chosen.samples // 2, protocol=protocol)
+    rates = best_rates(
+        tried, lambda name, rate: at(ARMS[name], rate), chosen, samples=chosen.samples // 2, protocol=protocol
+    )
     of = {arm: rates[family]["rate"] for family, arms in FAMILIES.items() for arm in arms}
-    files = written({name: at(content, of[name]) for name, content in ARMS.items()}, scenes.RUNS / f"{chosen.json.stem}-arms")
+    files = written(
+        {name: at(content, of[name]) for name, content in ARMS.items()},
+        scenes.RUNS / f"{chosen.json.stem}-arms",
+    )
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": protocol, "clock": "wall"}
     found = compared(list(files.values()), chosen, reference="clip-one", is_record=False, **shared)
     answers = questions(ASKED, files, chosen, **shared)

@@ -20,12 +20,17 @@ from frugalclip.verbs.embed import embed
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"
-SENTENCES = RUNS / "signals-sentences"  # MiniLM's vectors of all names, the teacher of ProtoCLIP's third clustering
+SENTENCES = (
+    RUNS / "signals-sentences"
+)  # MiniLM's vectors of all names, the teacher of ProtoCLIP's third clustering
 SAME = ["concept", "caption"]
 TEXTS = {"caption": {"fields": ["keywords?"], "lists": "each", "field_probability": 0.15}}
 BASE: dict[str, Any] = {
     "extends": "clip-small",
-    "model": {"image": {"resolution": 24}, "text": {"kind": "transformer", "size": "nano", "attention": "bidirectional", "pool": "mean"}},
+    "model": {
+        "image": {"resolution": 24},
+        "text": {"kind": "transformer", "size": "nano", "attention": "bidirectional", "pool": "mean"},
+    },
     "texts": TEXTS,
     "objectives": {"contrastive": {"positives": SAME}},
     "epochs": None,
@@ -33,16 +38,28 @@ BASE: dict[str, Any] = {
 }
 
 
-def arm(description: str, *, views: dict[str, Any], objectives: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+def arm(
+    description: str, *, views: dict[str, Any], objectives: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
     """An arm file: the base with other views and objectives; contrastive goes where another objective contrasts pictures with texts."""
     content = copy.deepcopy(BASE) | {"description": description, "views": views} | more
     if objectives is not None:
-        content["objectives"] = {"contrastive": None, **objectives} if "multiview" in objectives else content["objectives"] | objectives
+        content["objectives"] = (
+            {"contrastive": None, **objectives}
+            if "multiview" in objectives
+            else content["objectives"] | objectives
+        )
     return content
 
 
 def declip_terms(
-    without: str | None, *, positives: Any, texts: dict[str, Any], hidden: int, bottleneck: int, queue: int = 4096
+    without: str | None,
+    *,
+    positives: Any,
+    texts: dict[str, Any],
+    hidden: int,
+    bottleneck: int,
+    queue: int = 4096,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """DeCLIP's objectives and text views, with its five terms, or with one of them left out and the others as they are.
 
@@ -60,13 +77,18 @@ def declip_terms(
         pairs = {"images": ["main"], "texts": [caption]}
     weights = {"first pair": [[0, 1 / 3], [1 / 3, 1 / 3]]}
     objectives: dict[str, Any] = {
-        "multiview": {"weight": 0.4, **pairs, "positives": positives} | ({"weights": weights[without]} if without in weights else {}),
+        "multiview": {"weight": 0.4, **pairs, "positives": positives}
+        | ({"weights": weights[without]} if without in weights else {}),
         "simsiam": {"weight": 0.2, "hidden": hidden, "bottleneck": bottleneck},
         "masked_text": {"weight": 0.2},
         "neighbours": {"weight": 0.2, **pairs, "size": queue},
     }
     gone = {"SimSiam": "simsiam", "masked text": "masked_text", "neighbours": "neighbours"}.get(without or "")
-    changed = {} if without == "several views" else {"augmented": {"of": "caption", "augment": {"operations": ["swap", "delete"]}}}
+    changed = (
+        {}
+        if without == "several views"
+        else {"augmented": {"of": "caption", "augment": {"operations": ["swap", "delete"]}}}
+    )
     return {name: settings for name, settings in objectives.items() if name != gone}, texts | changed
 
 
@@ -98,12 +120,22 @@ SIMCLR = {"weight": 1, "first": "main", "second": "second", "hidden": 512, "out"
 ARMS: dict[str, dict[str, Any]] = {
     "clip-moco": arm("CLIP with one of DeCLIP's views.", views={"main": "moco"}),
     **{name: declip(words, without=term) for name, (words, term) in DECLIP.items()},
-    "clip-two": arm("CLIP with two views of SLIP's kind.", views={"main": "slip", "second": "slip"}, objectives={"multiview": TWO}),
-    "slip-two": arm("The same with SimCLR between them.", views={"main": "slip", "second": "slip"}, objectives={"multiview": TWO, "simclr": SIMCLR}),
+    "clip-two": arm(
+        "CLIP with two views of SLIP's kind.",
+        views={"main": "slip", "second": "slip"},
+        objectives={"multiview": TWO},
+    ),
+    "slip-two": arm(
+        "The same with SimCLR between them.",
+        views={"main": "slip", "second": "slip"},
+        objectives={"multiview": TWO, "simclr": SIMCLR},
+    ),
     "clip-proto": arm("CLIP with ProtoCLIP's view.", views={"main": "protoclip"}),
     "protoclip": protoclip("ProtoCLIP with back translation."),
     "protoclip-plain": protoclip("ProtoCLIP without back translation.", back_translation=False),
-    "protoclip-teacher": protoclip("ProtoCLIP with sentence vectors as a third clustering.", external="sentences"),
+    "protoclip-teacher": protoclip(
+        "ProtoCLIP with sentence vectors as a third clustering.", external="sentences"
+    ),
 }
 COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
     "DeCLIP against CLIP with its views": ("clip-moco", ["declip"]),
@@ -112,7 +144,10 @@ COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, a
         ["declip-first", "declip-views", "declip-simsiam", "declip-masked", "declip-neighbours"],
     ),
     "SimCLR between two views, both contrasted with the caption": ("clip-two", ["slip-two"]),
-    "ProtoCLIP against CLIP with its view": ("clip-proto", ["protoclip", "protoclip-plain", "protoclip-teacher"]),
+    "ProtoCLIP against CLIP with its view": (
+        "clip-proto",
+        ["protoclip", "protoclip-plain", "protoclip-teacher"],
+    ),
     "back translation and the external teacher": ("protoclip-plain", ["protoclip", "protoclip-teacher"]),
 }
 
@@ -130,14 +165,23 @@ def questions(
     """
     answers = {}
     for question, (reference, others) in asked.items():
-        found = compared([files[name] for name in (reference, *others)], chosen, reference=reference, is_record=False, **shared)
+        found = compared(
+            [files[name] for name in (reference, *others)],
+            chosen,
+            reference=reference,
+            is_record=False,
+            **shared,
+        )
         curves = found["curves"]["arms"]
         answers[question] = {
             "reference": reference,
             "tests": found["tests"],
             "answer": found["answer"],
             "reach": {name: curves[name]["reach"] for name in others},
-            "above": {name: {axis: curves[name][f"points_above_{axis}"] for axis in ("samples", "seconds")} for name in others},
+            "above": {
+                name: {axis: curves[name][f"points_above_{axis}"] for axis in ("samples", "seconds")}
+                for name in others
+            },
         }
     return answers
 
@@ -148,8 +192,12 @@ def main() -> None:
     if not (SENTENCES / "store.json").is_file():
         embed("package:minilm", emoji_data(), out=SENTENCES)
     files = written(ARMS, RUNS / "signals-arms")
-    found = compared(list(files.values()), chosen, reference="clip-moco", samples=chosen.samples, is_record=False)
-    write_json(chosen.json, found | {"questions": questions(COMPARISONS, files, chosen, samples=chosen.samples)})
+    found = compared(
+        list(files.values()), chosen, reference="clip-moco", samples=chosen.samples, is_record=False
+    )
+    write_json(
+        chosen.json, found | {"questions": questions(COMPARISONS, files, chosen, samples=chosen.samples)}
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,11 @@ from frugalclip.training.optim import OptimizerConfig, build_optimizer, set_lear
 from frugalclip.training.step import Precision, Step
 
 WIDTH, IMAGE_DEPTH, TEXT_DEPTH, PATCH, HEAD, VOCABULARY, CONTEXT = 192, 6, 4, 8, 32, 8192, 32
-GOALS = [("ours bf16", "peer fp32", 1.7), ("ours bf16", "peer bf16", 1.3), ("ours bf16, length groups", "peer fp32", 2.3)]
+GOALS = [
+    ("ours bf16", "peer fp32", 1.7),
+    ("ours bf16", "peer bf16", 1.3),
+    ("ours bf16, length groups", "peer fp32", 2.3),
+]
 
 
 def inputs(batch: int, px: int) -> Batch:
@@ -30,23 +34,45 @@ def inputs(batch: int, px: int) -> Batch:
     lengths = (13 + 4 * torch.randn(batch, generator=draw)).round().clamp(4, CONTEXT).long()
     ids = torch.randint(1, VOCABULARY - 1, (batch, CONTEXT), generator=draw)
     places = torch.arange(CONTEXT)[None]
-    ids = torch.where(places < lengths[:, None] - 1, ids, torch.where(places == lengths[:, None] - 1, VOCABULARY - 1, 0))
-    return Batch(torch.arange(batch), {"main": torch.randn(batch, 3, px, px, generator=draw)}, {"caption": Tokens(ids, lengths)})
+    ids = torch.where(
+        places < lengths[:, None] - 1, ids, torch.where(places == lengths[:, None] - 1, VOCABULARY - 1, 0)
+    )
+    return Batch(
+        torch.arange(batch),
+        {"main": torch.randn(batch, 3, px, px, generator=draw)},
+        {"caption": Tokens(ids, lengths)},
+    )
 
 
 def ours(px: int, batch: int, *, precision: Precision, groups: int) -> Step:
     """Our towers and objective; `groups=1` computes every caption at the length of the longest."""
     sizes = {"width": WIDTH, "head_dim": HEAD}
     image = {**sizes, "depth": IMAGE_DEPTH, "patch": PATCH, "resolution": px}
-    config = ModelConfig.model_validate({"image": image, "text": {**sizes, "depth": TEXT_DEPTH, "length_groups": groups}, "dim": WIDTH})
+    config = ModelConfig.model_validate(
+        {"image": image, "text": {**sizes, "depth": TEXT_DEPTH, "length_groups": groups}, "dim": WIDTH}
+    )
     network = DualEncoder(config, vocabulary=VOCABULARY, context=CONTEXT)
-    return Step(network, {"contrastive": Contrastive(Config(), network.dims(batch=batch))}, precision=precision)
+    return Step(
+        network, {"contrastive": Contrastive(Config(), network.dims(batch=batch))}, precision=precision
+    )
 
 
 def peer(px: int) -> nn.Module:
     """open_clip's model of the same size."""
-    vision = {"image_size": px, "patch_size": PATCH, "width": WIDTH, "layers": IMAGE_DEPTH, "head_width": HEAD}
-    text = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": WIDTH, "heads": WIDTH // HEAD, "layers": TEXT_DEPTH}
+    vision = {
+        "image_size": px,
+        "patch_size": PATCH,
+        "width": WIDTH,
+        "layers": IMAGE_DEPTH,
+        "head_width": HEAD,
+    }
+    text = {
+        "context_length": CONTEXT,
+        "vocab_size": VOCABULARY,
+        "width": WIDTH,
+        "heads": WIDTH // HEAD,
+        "layers": TEXT_DEPTH,
+    }
     return CLIP(embed_dim=WIDTH, vision_cfg=vision, text_cfg=text)  # pyright: ignore
 
 
@@ -94,7 +120,9 @@ def gradient_difference(px: int, batch: Batch) -> float:
         gradients.append([p.grad for p in step.parameters() if p.grad is not None])
     # keys' biases have no influence: their gradient is rounding in both, so it is measured against the whole gradient's size
     whole = torch.stack([g.norm() for g in gradients[0]]).norm()
-    return max(float((a - b).norm() / torch.maximum(a.norm(), 1e-3 * whole)) for a, b in zip(*gradients, strict=True))
+    return max(
+        float((a - b).norm() / torch.maximum(a.norm(), 1e-3 * whole)) for a, b in zip(*gradients, strict=True)
+    )
 
 
 def share_of_limit(px: int, batch: Batch, seconds: float, limit: float) -> float:
@@ -124,15 +152,34 @@ def main() -> None:
         ratios = ", ".join(f"{median[other] / value:.2f} x {other}" for other in ("peer fp32", "peer bf16"))
         print(f"{name:26} {chosen.batch / value:7.0f} samples/s  {ratios}")
     limits = {"fp32": gemm_rate(torch.float32), "bf16": gemm_rate(torch.bfloat16)}
-    shares = {kind: share_of_limit(chosen.px, batch, median[f"ours {kind}"], limit) for kind, limit in limits.items()}
-    print(", ".join(f"ours {kind} does {share:.0%} of the products that the machine could" for kind, share in shares.items()))
+    shares = {
+        kind: share_of_limit(chosen.px, batch, median[f"ours {kind}"], limit)
+        for kind, limit in limits.items()
+    }
+    print(
+        ", ".join(
+            f"ours {kind} does {share:.0%} of the products that the machine could"
+            for kind, share in shares.items()
+        )
+    )
     parameters = {"ours": ours(chosen.px, 2, precision="fp32", groups=1), "peer": peer(chosen.px)}
     counts = {name: sum(p.numel() for p in module.parameters()) for name, module in parameters.items()}
     print(f"parameters: ours {counts['ours']:,}, peer {counts['peer']:,}")
     difference = gradient_difference(chosen.px, batch)
-    goals = [(f"{name}, speed over {other}", median[other] / median[name], goal, "at least") for name, other, goal in GOALS]
-    goals.append(("largest relative difference of a float32 gradient with length groups", difference, 1e-5, "at most"))
-    content = {"px": chosen.px, "batch": chosen.batch, "seconds": median, "all_seconds": seconds, "gradient_difference": difference}
+    goals = [
+        (f"{name}, speed over {other}", median[other] / median[name], goal, "at least")
+        for name, other, goal in GOALS
+    ]
+    goals.append(
+        ("largest relative difference of a float32 gradient with length groups", difference, 1e-5, "at most")
+    )
+    content = {
+        "px": chosen.px,
+        "batch": chosen.batch,
+        "seconds": median,
+        "all_seconds": seconds,
+        "gradient_difference": difference,
+    }
     record(chosen.json, content | {"limits": limits, "share_of_limit": shares, "parameters": counts}, goals)
 
 

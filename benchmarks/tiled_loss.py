@@ -37,7 +37,9 @@ ARMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "contrastive, plain": peer_info_nce,
     "contrastive, tiled": lambda images, texts, scale: tiled_info_nce_loss(images, texts, scale).loss,
     "sigmoid, plain": peer_sigmoid,
-    "sigmoid, tiled": lambda images, texts, scale: tiled_sigmoid_loss(images, texts, scale, BIAS.to(images.dtype)),
+    "sigmoid, tiled": lambda images, texts, scale: tiled_sigmoid_loss(
+        images, texts, scale, BIAS.to(images.dtype)
+    ),
 }
 
 
@@ -46,7 +48,11 @@ def leaves(rows: int, dim: int, kind: torch.dtype = torch.float32) -> Leaves:
     draw = torch.Generator().manual_seed(0)
     images = unit(torch.randn(rows, dim, generator=draw))
     texts = unit(images + 0.3 * torch.randn(rows, dim, generator=draw))
-    return images.to(kind).requires_grad_(), texts.to(kind).requires_grad_(), torch.tensor(30.0, dtype=kind, requires_grad=True)
+    return (
+        images.to(kind).requires_grad_(),
+        texts.to(kind).requires_grad_(),
+        torch.tensor(30.0, dtype=kind, requires_grad=True),
+    )
 
 
 def gradients(arm: str, rows: int, dim: int, kind: torch.dtype) -> tuple[Tensor, ...]:
@@ -74,25 +80,55 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     for _ in range(chosen.repeats):
         for arm in ARMS:
-            line = subprocess.run([sys.executable, __file__, arm, str(chosen.rows), str(chosen.dim)], check=True, capture_output=True, text=True)
+            line = subprocess.run(
+                [sys.executable, __file__, arm, str(chosen.rows), str(chosen.dim)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             found[arm].append(json.loads(line.stdout))
     seconds = {arm: statistics.median(one["seconds"] for one in many) for arm, many in found.items()}
     memory = {arm: statistics.median(one["bytes"] for one in many) for arm, many in found.items()}
     limit, differences, shares, goals = gemm_rate(torch.float32), {}, {}, []
     for kind, products in (("contrastive", 4), ("sigmoid", 3)):
         plain, tiled = f"{kind}, plain", f"{kind}, tiled"
-        truth, ours = gradients(plain, chosen.rows, chosen.dim, torch.float64), gradients(tiled, chosen.rows, chosen.dim, torch.float32)
+        truth, ours = (
+            gradients(plain, chosen.rows, chosen.dim, torch.float64),
+            gradients(tiled, chosen.rows, chosen.dim, torch.float32),
+        )
         differences[kind] = max(relative(a, b) for a, b in zip(ours, truth, strict=True))
         shares[kind] = products * 2 * chosen.rows**2 * chosen.dim / seconds[tiled] / limit
         for arm in (plain, tiled):
             print(f"{arm}: {seconds[arm]:.2f} s, {memory[arm] / 1e6:,.0f} MB")
         print(f"  {shares[kind]:.0%} of the measured rate of a matrix product")
         goals += [
-            (f"{kind}: memory of the plain loss over that of the tiled one", memory[plain] / memory[tiled], 4.0, "at least"),
-            (f"{kind}: speed of the tiled loss over the plain one", seconds[plain] / seconds[tiled], 1.0, "at least"),
-            (f"{kind}: largest relative difference of a float32 gradient from float64", differences[kind], 5e-6, "at most"),
+            (
+                f"{kind}: memory of the plain loss over that of the tiled one",
+                memory[plain] / memory[tiled],
+                4.0,
+                "at least",
+            ),
+            (
+                f"{kind}: speed of the tiled loss over the plain one",
+                seconds[plain] / seconds[tiled],
+                1.0,
+                "at least",
+            ),
+            (
+                f"{kind}: largest relative difference of a float32 gradient from float64",
+                differences[kind],
+                5e-6,
+                "at most",
+            ),
         ]
-    content = {"rows": chosen.rows, "dim": chosen.dim, "seconds": seconds, "bytes": memory, "differences": differences, "share_of_limit": shares}
+    content = {
+        "rows": chosen.rows,
+        "dim": chosen.dim,
+        "seconds": seconds,
+        "bytes": memory,
+        "differences": differences,
+        "share_of_limit": shares,
+    }
     record(chosen.json, content | {"limit_flops": limit, "all": found}, goals)
 
 

@@ -19,13 +19,28 @@ from frugalclip.verbs.compare import compare
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "runs" / "tuning"
-MILD, STRONG = {"views.main.crop_scale": [0.9, 1], "views.main.flip": 0}, {"views.main.crop_scale": [0.6, 1], "views.main.flip": 0.5}
-WORDS = [{"tokenizer.vocabulary": 6000, **MILD}, {"tokenizer.vocabulary": 6000, **STRONG}, {"tokenizer.vocabulary": 2048, **STRONG}]
-GRIDS: dict[str, list[list[dict[str, Any]]]] = {  # arm: choices to be made, each of several settings; six combinations an arm
+MILD, STRONG = (
+    {"views.main.crop_scale": [0.9, 1], "views.main.flip": 0},
+    {"views.main.crop_scale": [0.6, 1], "views.main.flip": 0.5},
+)
+WORDS = [
+    {"tokenizer.vocabulary": 6000, **MILD},
+    {"tokenizer.vocabulary": 6000, **STRONG},
+    {"tokenizer.vocabulary": 2048, **STRONG},
+]
+GRIDS: dict[
+    str, list[list[dict[str, Any]]]
+] = {  # arm: choices to be made, each of several settings; six combinations an arm
     "plain": [[{"optimizer.lr": 7.5e-4}, {"optimizer.lr": 1.5e-3}], WORDS],
     "siglip": [[{"optimizer.lr": 7.5e-4}, {"optimizer.lr": 1.5e-3}], WORDS],
-    "default": [[{"optimizer.lr": lr} for lr in (7.5e-4, 1.5e-3, 3e-3)], [{"views.main.crop_scale": [least, 1]} for least in (0.6, 0.35)]],
-    "open_clip": [[{"lr": lr} for lr in (5e-4, 1.5e-3, 3e-3)], [{"crop_scale": [least, 1.0]} for least in (0.9, 0.6)]],
+    "default": [
+        [{"optimizer.lr": lr} for lr in (7.5e-4, 1.5e-3, 3e-3)],
+        [{"views.main.crop_scale": [least, 1]} for least in (0.6, 0.35)],
+    ],
+    "open_clip": [
+        [{"lr": lr} for lr in (5e-4, 1.5e-3, 3e-3)],
+        [{"crop_scale": [least, 1.0]} for least in (0.9, 0.6)],
+    ],
 }
 
 
@@ -38,7 +53,9 @@ def variants(arm: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
         if "command" in content:
             content["settings"] |= chosen
         else:
-            recipe = load_recipe(str(HERE / "arms" / f"{arm}.yaml"), [f"{key}={value}" for key, value in chosen.items()])
+            recipe = load_recipe(
+                str(HERE / "arms" / f"{arm}.yaml"), [f"{key}={value}" for key, value in chosen.items()]
+            )
             content = yaml.safe_load(recipe.to_yaml())
         found[f"{arm}-{number}"] = content, chosen
     return found
@@ -55,7 +72,15 @@ def main() -> None:
         path.write_text(yaml.safe_dump(content | {"name": name}, sort_keys=False))
         files.append(str(path))
     protocol = HERE / "protocols" / "emoji.yaml"
-    compare(files, out=OUT / "compare", seeds=1, samples=chosen.samples, protocol=protocol, on="validation", jobs=chosen.jobs)
+    compare(
+        files,
+        out=OUT / "compare",
+        seeds=1,
+        samples=chosen.samples,
+        protocol=protocol,
+        on="validation",
+        jobs=chosen.jobs,
+    )
     found: dict[str, Any] = {}
     for name, (_, what) in everything.items():
         trials = [read_json(path) for path in sorted((OUT / "compare" / "trials" / name).rglob("trial.json"))]
@@ -64,9 +89,17 @@ def main() -> None:
             key: sum(metrics[key] for metrics in unseen) / len(unseen) for key in ("top1", "top5") if unseen
         }
         print(name, found[name])
-    best = {arm: max((n for n in found if n.rsplit("-", 1)[0] == arm), key=lambda n: (found[n]["top1"], found[n]["top5"])) for arm in GRIDS}
+    best = {
+        arm: max(
+            (n for n in found if n.rsplit("-", 1)[0] == arm),
+            key=lambda n: (found[n]["top1"], found[n]["top5"]),
+        )
+        for arm in GRIDS
+    }
     print("best:", best)
-    write_json(chosen.json, {"samples": chosen.samples, "best": best, "arms": found, "environment": environment()})
+    write_json(
+        chosen.json, {"samples": chosen.samples, "best": best, "arms": found, "environment": environment()}
+    )
 
 
 if __name__ == "__main__":

@@ -109,13 +109,24 @@ def patches_named(model: Model, scenes: Manifest, tokens: Tensor, rows: list[int
     judged, found = torch.from_numpy(np.stack(labels)), {}
     for kind in ("open", "present"):
         one = patch_discrimination(scores, judged, candidates=kind)
-        found |= {f"patches, {kind}": 100 * one.accuracy, f"patches, {kind}, chance": 100 * one.chance, f"mean IoU, {kind}": 100 * one.mean_iou}
+        found |= {
+            f"patches, {kind}": 100 * one.accuracy,
+            f"patches, {kind}, chance": 100 * one.chance,
+            f"mean IoU, {kind}": 100 * one.mean_iou,
+        }
     return found
 
 
 def scenes_of(packs: str, style: str, *, scenes: int) -> Manifest:
     """Scenes of one style whose objects fill several patches."""
-    plan = {"where": "split=train,is_flag=false,skin_tone=null", "canvas": 140, "objects": [2, 3], "overlap": 0, "tint": 0, "sizes": {"large": 1}}
+    plan = {
+        "where": "split=train,is_flag=false,skin_tone=null",
+        "canvas": 140,
+        "objects": [2, 3],
+        "overlap": 0,
+        "tint": 0,
+        "sizes": {"large": 1},
+    }
     folder = RUNS / style
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
@@ -162,7 +173,9 @@ def main() -> None:
     """Choose weights, train the arms a style, and write what their words say."""
     chosen = options(__doc__ or "", "../words", epochs=4, scenes=300, choose=1)
     packs = os.environ["FRUGALCLIP_PACKS"]
-    trained("words", ["samples=128", "epochs=null"], style=None)  # lets the trunks read every picture and name once; the model is thrown away
+    trained(
+        "words", ["samples=128", "epochs=null"], style=None
+    )  # lets the trunks read every picture and name once; the model is thrown away
     tried: dict[str, dict[str, dict[str, float]]] = {}
     if chosen.epochs:
         tried = tried_weights(chosen.epochs) if chosen.choose else read_json(chosen.json)["tried"]
@@ -175,11 +188,29 @@ def main() -> None:
         for arm, (recipe, *changes) in arms.items():
             model = trained(recipe, changes, style=style)
             said = said or tokens_of(model, scenes)
-            one = {f"{part}: {key}": value for part, where in PARTS.items() for key, value in read_words(model, everything.where(where)).items()}
+            one = {
+                f"{part}: {key}": value
+                for part, where in PARTS.items()
+                for key, value in read_words(model, everything.where(where)).items()
+            }
             found[arm].append({"style": style, **one, **patches_named(model, scenes, *said)})
-            print(style, arm, {key: round(value, 2) if isinstance(value, float) else value for key, value in found[arm][-1].items()}, flush=True)
-    means = {arm: {key: fmean(run[key] for run in runs) for key in runs[0] if key != "style"} for arm, runs in found.items()}
-    write_json(chosen.json, {"arms": means, "runs": found, "tried": tried, "epochs": chosen.epochs, "environment": environment()})
+            print(
+                style,
+                arm,
+                {
+                    key: round(value, 2) if isinstance(value, float) else value
+                    for key, value in found[arm][-1].items()
+                },
+                flush=True,
+            )
+    means = {
+        arm: {key: fmean(run[key] for run in runs) for key in runs[0] if key != "style"}
+        for arm, runs in found.items()
+    }
+    write_json(
+        chosen.json,
+        {"arms": means, "runs": found, "tried": tried, "epochs": chosen.epochs, "environment": environment()},
+    )
 
 
 if __name__ == "__main__":

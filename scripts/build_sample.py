@@ -22,7 +22,19 @@ STYLES = ("noto", "twemoji", "openmoji")
 CLIPART_BYTES = 4_000_000  # of encoded images
 LARGEST_COMPONENT = 60  # the over-merged component of 1,939 would leave room for little else
 LIMIT = 16 * 2**20
-SHARED = ("concept", "name", "keywords", "category", "subcategory", "skin_tone", "is_flag", "family", "split", "compositional", "languages")
+SHARED = (
+    "concept",
+    "name",
+    "keywords",
+    "category",
+    "subcategory",
+    "skin_tone",
+    "is_flag",
+    "family",
+    "split",
+    "compositional",
+    "languages",
+)
 MAP = pa.map_(pa.string(), pa.list_(pa.string()))
 
 
@@ -43,7 +55,9 @@ def read_pack(path: Path) -> dict[str, dict[str, Any]]:
 def write(table: pa.Table, path: Path) -> None:
     """Pictures stay as they are, in groups small enough for random access; everything else is compressed."""
     has_images = "image" in table.column_names
-    others = [leaf for field in table.schema if field.name != "image" for leaf in leaves(field.type, field.name)]
+    others = [
+        leaf for field in table.schema if field.name != "image" for leaf in leaves(field.type, field.name)
+    ]
     options: dict[str, Any] = {
         "row_group_size": 256 if has_images else None,
         "compression": dict.fromkeys(others, "zstd") | ({"image": "none"} if has_images else {}),
@@ -56,7 +70,10 @@ def write(table: pa.Table, path: Path) -> None:
 def leaves(kind: pa.DataType, name: str) -> list[str]:
     """Parquet's names of the columns that a column is stored as."""
     if pa.types.is_map(kind):
-        return [*leaves(kind.key_type, f"{name}.key_value.key"), *leaves(kind.item_type, f"{name}.key_value.value")]
+        return [
+            *leaves(kind.key_type, f"{name}.key_value.key"),
+            *leaves(kind.item_type, f"{name}.key_value.value"),
+        ]
     return leaves(kind.value_type, f"{name}.list.element") if pa.types.is_list(kind) else [name]
 
 
@@ -65,7 +82,12 @@ def names_table(samples: dict[str, dict[str, Any]]) -> pa.Table:
     rows = sorted((sample["json"] for sample in samples.values()), key=lambda row: row["concept"])
     captions = {sample["json"]["concept"]: sample["txt"] for sample in samples.values()}
     columns: dict[str, Any] = {key: [row[key] for row in rows] for key in SHARED}
-    table = pa.table({key: pa.array(values, pa.string() if key == "skin_tone" else None) for key, values in columns.items()})
+    table = pa.table(
+        {
+            key: pa.array(values, pa.string() if key == "skin_tone" else None)
+            for key, values in columns.items()
+        }
+    )
     table = table.append_column("captions", pa.array([[captions[row["concept"]]] for row in rows]))
     by_language = [[(language, [text]) for language, text in sorted(row["captions"].items())] for row in rows]
     return table.append_column("captions_by_language", pa.array(by_language, MAP))
@@ -79,7 +101,9 @@ def check_shared(styles: dict[str, dict[str, dict[str, Any]]]) -> None:
             raise SystemExit(f"{style} draws other concepts than {STYLES[0]}")
         for key, sample in samples.items():
             other = reference[sample["json"]["concept"]]
-            different = [name for name in (*SHARED, "captions") if sample["json"][name] != other["json"][name]]
+            different = [
+                name for name in (*SHARED, "captions") if sample["json"][name] != other["json"][name]
+            ]
             if different or sample["txt"] != other["txt"]:
                 raise SystemExit(f"{key} disagrees with {STYLES[0]} in {different or 'the caption'}")
 
@@ -95,7 +119,9 @@ def clipart_slice(samples: dict[str, dict[str, Any]], budget: int) -> list[str]:
     chosen: list[str] = []
     for part in sorted(set(split.values())):
         left = budget * sum(size[name] for name in size if split[name] == part) // total
-        names = [name for name in components if split[name] == part and len(components[name]) <= LARGEST_COMPONENT]
+        names = [
+            name for name in components if split[name] == part and len(components[name]) <= LARGEST_COMPONENT
+        ]
         for name in sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest()):
             if size[name] <= left:
                 left -= size[name]
@@ -110,7 +136,10 @@ def clipart_table(samples: dict[str, dict[str, Any]], keys: list[str]) -> pa.Tab
         "image": [samples[key]["webp"] for key in keys],
         "captions": [[samples[key]["txt"]] for key in keys],
         **{name: [row[name] or None for row in rows] for name in ("title", "description")},
-        **{name: [row[name] for row in rows] for name in ("keywords", "category", "subcategory", "component", "split")},
+        **{
+            name: [row[name] for row in rows]
+            for name in ("keywords", "category", "subcategory", "component", "split")
+        },
     }
     return pa.table(columns)
 
@@ -122,14 +151,19 @@ def build(packs: Path, out: Path) -> None:
     write(names_table(styles[STYLES[0]]), out / "emoji-names.parquet")
     for style, samples in styles.items():
         ordered = sorted(samples.values(), key=lambda sample: sample["json"]["concept"])
-        columns = {"concept": [sample["json"]["concept"] for sample in ordered], "image": [sample["webp"] for sample in ordered]}
+        columns = {
+            "concept": [sample["json"]["concept"] for sample in ordered],
+            "image": [sample["webp"] for sample in ordered],
+        }
         write(pa.table(columns), out / f"{style}.parquet")
     clipart = read_pack(packs / "clipart.tar")
     write(clipart_table(clipart, clipart_slice(clipart, CLIPART_BYTES)), out / "clipart.parquet")
     total = 0
     for path in sorted(out.iterdir()):
         total += path.stat().st_size
-        print(f"{path.stat().st_size:>12,} bytes  {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}  {path.name}")
+        print(
+            f"{path.stat().st_size:>12,} bytes  {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}  {path.name}"
+        )
     if total > LIMIT:
         raise SystemExit(f"{total:,} bytes in all, more than {LIMIT:,}")
     print(f"{total:>12,} bytes in all")
@@ -138,4 +172,9 @@ def build(packs: Path, out: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
-    build(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else Path(__file__).resolve().parents[1] / "src/frugalclip/sample")
+    build(
+        Path(sys.argv[1]),
+        Path(sys.argv[2])
+        if len(sys.argv) == 3
+        else Path(__file__).resolve().parents[1] / "src/frugalclip/sample",
+    )

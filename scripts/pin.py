@@ -27,8 +27,15 @@ HEADER = """\
 def roots() -> list[Requirement]:
     """Requirements of the package and its extras, as pyproject.toml has them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    return [requirement for requirement in map(Requirement, lines) if canonicalize_name(requirement.name) not in LEFT_OUT]
+    lines = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    return [
+        requirement
+        for requirement in map(Requirement, lines)
+        if canonicalize_name(requirement.name) not in LEFT_OUT
+    ]
 
 
 def needed_by(requirement: Requirement) -> Iterator[Requirement]:
@@ -56,7 +63,15 @@ def main() -> None:
     """Write the file."""
     direct = {canonicalize_name(requirement.name) for requirement in roots()}
     brought = closure(roots()) - direct
-    lines = [HEADER, "# named in pyproject.toml", *pins(direct), "", "# brought in by these", *pins(brought), ""]
+    lines = [
+        HEADER,
+        "# named in pyproject.toml",
+        *pins(direct),
+        "",
+        "# brought in by these",
+        *pins(brought),
+        "",
+    ]
     (ROOT / "requirements-dev.txt").write_text("\n".join(lines))
 
 

@@ -7,7 +7,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
-if os.environ.get("FRUGALCLIP_TEST_GPU") != "1":  # a bit-for-bit promise is made for the processor; `make test-gpu` runs the tests of GPUs alone
+if (
+    os.environ.get("FRUGALCLIP_TEST_GPU") != "1"
+):  # a bit-for-bit promise is made for the processor; `make test-gpu` runs the tests of GPUs alone
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["MPLBACKEND"] = "agg"
 

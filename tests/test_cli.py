@@ -64,7 +64,10 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
     assert __version__ in capsys.readouterr().out
     assert cli.main([]) == 0
     shown = capsys.readouterr().out
-    places = [shown.index(f" {verb} ") for verb in ("demo", "doctor", "data", "plan", "train", "compare", "evaluate", "embed")]
+    places = [
+        shown.index(f" {verb} ")
+        for verb in ("demo", "doctor", "data", "plan", "train", "compare", "evaluate", "embed")
+    ]
     assert places == sorted(places)
 
 
@@ -76,14 +79,19 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
         ("data chekc x", ["'chekc' is not a verb of frugalclip data", "did you mean 'check'?"]),
         ("embed m p --uot x", ["frugalclip embed has no option --uot", "did you mean '--out'?"]),
         ("train clip --data my", ["has no option --data", "without dashes: data=VALUE"]),
-        ("train clip --objectives.contrastive.weight=2", ["without dashes: objectives.contrastive.weight=VALUE"]),
+        (
+            "train clip --objectives.contrastive.weight=2",
+            ["without dashes: objectives.contrastive.weight=VALUE"],
+        ),
         ("train clip", ["Missing option '--out'", "frugalclip train --help"]),
         ("embed m p --out s --batch zero", ["'--batch'", "integer", "frugalclip embed --help"]),
         ("embed m p --out s --what picutres", ["'picutres' is not one of 'both', 'images', 'texts'"]),
         ("data check data.columns.image=photo", ["no data set"]),
     ],
 )
-def test_a_line_that_cannot_be_understood_gives_one_sentence(line: str, said: list[str], capsys: pytest.CaptureFixture[str]):
+def test_a_line_that_cannot_be_understood_gives_one_sentence(
+    line: str, said: list[str], capsys: pytest.CaptureFixture[str]
+):
     assert cli.main(line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -96,15 +104,40 @@ def test_a_line_that_cannot_be_understood_gives_one_sentence(line: str, said: li
 def test_overrides_may_stand_between_options(stand_in: Verb):
     calls = stand_in("train")
     assert cli.main(["train", "clip", "data=my", "--out", "runs/x", "a.b=[1, 2]", "--resume", "c=1e-5"]) == 0
-    assert calls[0] == ("train", ("clip", ["data=my", "a.b=[1, 2]", "c=1e-5"]), {"out": "runs/x", "resume": True})
+    assert calls[0] == (
+        "train",
+        ("clip", ["data=my", "a.b=[1, 2]", "c=1e-5"]),
+        {"out": "runs/x", "resume": True},
+    )
     assert calls[1] == ("show", (Result("train"),), {})
 
 
 def test_flags_reach_the_verbs(stand_in: Verb):
-    plan, evaluate, data = stand_in("plan"), stand_in("evaluate"), stand_in("data", "check", "show_check", "manifest", "show_manifest")
+    plan, evaluate, data = (
+        stand_in("plan"),
+        stand_in("evaluate"),
+        stand_in("data", "check", "show_check", "manifest", "show_manifest"),
+    )
     assert cli.main(["plan", "clip", "--probe", "x=1"]) == 0
     assert plan[0][1:] == (("clip", ["x=1"]), {"probe": True, "json": None})
-    assert cli.main(["evaluate", "runs/x", "--data", "d", "--task", "knn", "--label-field", "label", "--where", "split=val", "--floors"]) == 0
+    assert (
+        cli.main(
+            [
+                "evaluate",
+                "runs/x",
+                "--data",
+                "d",
+                "--task",
+                "knn",
+                "--label-field",
+                "label",
+                "--where",
+                "split=val",
+                "--floors",
+            ]
+        )
+        == 0
+    )
     _, arguments, options = evaluate[0]
     assert arguments == ("runs/x",)
     assert {key: options[key] for key in ("data", "task", "label_field", "where", "floors")} == {
@@ -120,10 +153,28 @@ def test_flags_reach_the_verbs(stand_in: Verb):
     assert data[2] == ("manifest", (["a"],), {"out": "m.parquet", "where": None, "columns": None})
 
 
-def test_a_comparison_takes_arms_and_overrides_and_a_stopped_one_ends_with_130(stand_in: Verb, monkeypatch: pytest.MonkeyPatch):
+def test_a_comparison_takes_arms_and_overrides_and_a_stopped_one_ends_with_130(
+    stand_in: Verb, monkeypatch: pytest.MonkeyPatch
+):
     calls = stand_in("compare")
-    monkeypatch.setattr(sys.modules["frugalclip.verbs.compare"], "compare", lambda *a, **k: calls.append((a, k)) or {"is_stopped": "6" in str(k)})
-    line = ["compare", "clip", "b:siglip", "batch=64", "--out", "runs/c", "--fractions", "1/4,1", "--rotate", "style", "--seeds"]
+    monkeypatch.setattr(
+        sys.modules["frugalclip.verbs.compare"],
+        "compare",
+        lambda *a, **k: calls.append((a, k)) or {"is_stopped": "6" in str(k)},
+    )
+    line = [
+        "compare",
+        "clip",
+        "b:siglip",
+        "batch=64",
+        "--out",
+        "runs/c",
+        "--fractions",
+        "1/4,1",
+        "--rotate",
+        "style",
+        "--seeds",
+    ]
     assert cli.main([*line, "5"]) == 0
     assert calls[0][0] == (["clip", "b:siglip", "batch=64"],)
     assert {k: v for k, v in calls[0][1].items() if v} == {
@@ -133,7 +184,9 @@ def test_a_comparison_takes_arms_and_overrides_and_a_stopped_one_ends_with_130(s
     assert cli.main([*line, "6"]) == 130
 
 
-def test_what_the_user_can_mend_is_one_line_without_a_traceback(stand_in: Verb, capsys: pytest.CaptureFixture[str]):
+def test_what_the_user_can_mend_is_one_line_without_a_traceback(
+    stand_in: Verb, capsys: pytest.CaptureFixture[str]
+):
     stand_in("doctor", raises=DataError("my/ has no pictures; give a folder that has."))
     assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "DataError: my/ has no pictures; give a folder that has.\n"
@@ -177,13 +230,19 @@ def test_a_run_that_was_stopped_and_saved_ends_with_130_and_says_no_more(
     stand_in: Verb, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     stand_in("train")
-    monkeypatch.setattr(sys.modules["frugalclip.verbs.train"], "train", lambda *a, **k: Result("train", is_finished=False))
+    monkeypatch.setattr(
+        sys.modules["frugalclip.verbs.train"], "train", lambda *a, **k: Result("train", is_finished=False)
+    )
     assert cli.main(["train", "clip", "--out", "runs/x"]) == 130
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("given", "found"), [({}, "3000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")])
-def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(given: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("given", "found"), [({}, "3000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")]
+)
+def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(
+    given: dict[str, str], found: str | None, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT")
     for name, value in given.items():

@@ -10,8 +10,12 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "frugalclip"
 WORD = r"(?:\.\.\.|\*?[\w@.]+(?:\s*[-+*/|]\s*[\w@.]+)*|\d+)"
-SHAPE = re.compile(rf"\(\s*\)|\(\s*{WORD}\s*,\s*(?:{WORD}\s*,\s*)*(?:{WORD}\s*)?\)")  # () (batch,) (batch, dim) (..., 2 * width)
-ENTRY = re.compile(r"\s*(?:\(|likewise\b|as\b)")  # how the line of an argument begins: with its shape, or with whose shape it shares
+SHAPE = re.compile(
+    rf"\(\s*\)|\(\s*{WORD}\s*,\s*(?:{WORD}\s*,\s*)*(?:{WORD}\s*)?\)"
+)  # () (batch,) (batch, dim) (..., 2 * width)
+ENTRY = re.compile(
+    r"\s*(?:\(|likewise\b|as\b)"
+)  # how the line of an argument begins: with its shape, or with whose shape it shares
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,11 @@ class Public:
     def tensors(self) -> list[str]:
         """Names of the parameters that are tensors."""
         arguments = self.node.args
-        return [one.arg for one in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs] if _is_tensor(one.annotation)]
+        return [
+            one.arg
+            for one in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+            if _is_tensor(one.annotation)
+        ]
 
     def returns_tensor(self) -> bool:
         return _is_tensor(self.node.returns)
@@ -50,7 +58,9 @@ def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[Public]:
     for child in node.body:
         if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
             yield from _public(child, f"{prefix}{child.name}.")
-        elif isinstance(child, ast.FunctionDef) and (not child.name.startswith("_") or child.name == "__call__"):
+        elif isinstance(child, ast.FunctionDef) and (
+            not child.name.startswith("_") or child.name == "__call__"
+        ):
             yield Public(prefix + child.name, child, isinstance(node, ast.ClassDef))
 
 
@@ -65,7 +75,11 @@ def faults_of(function: Public) -> list[str]:
     if not SHAPE.search(text):
         return ["names no shape such as (batch, dim) for its tensors"]
     entries = _section(text, "Args")
-    unsaid = [name for name in tensors if name in entries and not (ENTRY.match(entries[name]) or SHAPE.search(entries[name]))]
+    unsaid = [
+        name
+        for name in tensors
+        if name in entries and not (ENTRY.match(entries[name]) or SHAPE.search(entries[name]))
+    ]
     return [f"argument {name} has no shape" for name in unsaid]
 
 
@@ -79,16 +93,33 @@ def _section(text: str, title: str) -> dict[str, str]:
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_public_functions_say_what_they_take(path: Path):
     found = public_functions(path.read_text(encoding="utf-8"))
-    faults = [f"{path.relative_to(SOURCE.parents[1])}:{one.node.lineno}: {one.name} {fault}" for one in found for fault in faults_of(one)]
+    faults = [
+        f"{path.relative_to(SOURCE.parents[1])}:{one.node.lineno}: {one.name} {fault}"
+        for one in found
+        for fault in faults_of(one)
+    ]
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("text", ["()", "(batch,)", "(batch, dim)", "(batch, 3, height, width)", "(..., 2 * width)", "(kept + 1, dim)", "(n,) int64"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "()",
+        "(batch,)",
+        "(batch, dim)",
+        "(batch, 3, height, width)",
+        "(..., 2 * width)",
+        "(kept + 1, dim)",
+        "(n,) int64",
+    ],
+)
 def test_these_are_shapes(text: str):
     assert SHAPE.search(text)
 
 
-@pytest.mark.parametrize("text", ["(paper: 2)", "(batch)", "(see, for example, the card)", "shape of x", "f(x)"])
+@pytest.mark.parametrize(
+    "text", ["(paper: 2)", "(batch)", "(see, for example, the card)", "shape of x", "f(x)"]
+)
 def test_these_are_not(text: str):
     assert not SHAPE.search(text)
 
@@ -98,7 +129,10 @@ def test_these_are_not(text: str):
     [
         ("def f(x: Tensor) -> Tensor: ...", "has no docstring"),
         ("def f(x: Tensor) -> Tensor:\n    '''Twice x.'''", "names no shape"),
-        ("def f(x: Tensor):\n    '''Gives ().\n\n    Args:\n        x: by name.\n    '''", "argument x has no shape"),
+        (
+            "def f(x: Tensor):\n    '''Gives ().\n\n    Args:\n        x: by name.\n    '''",
+            "argument x has no shape",
+        ),
         ("class A:\n    def forward(self, x: Tensor): ...", "has no docstring"),
     ],
 )

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from frugalclip.functional import class_weights, info_nce_loss, same_rows, sigmoid_loss, tiled_info_nce_loss, tiled_sigmoid_loss, unit
+from frugalclip.functional import (
+    class_weights,
+    info_nce_loss,
+    same_rows,
+    sigmoid_loss,
+    tiled_info_nce_loss,
+    tiled_sigmoid_loss,
+    unit,
+)
 
 
 def unit_rows(rows: int, dim: int, seed: int = 0) -> Tensor:
@@ -33,7 +41,9 @@ def test_info_nce_matches_loops():
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equal_features_give_the_logarithm_of_the_batch(smoothing: float):
     same = unit_rows(1, 4).expand(6, 4)
-    assert [x.item() for x in info_nce_loss(same, same, SCALE, smoothing=smoothing)] == pytest.approx([math.log(6)] * 2)
+    assert [x.item() for x in info_nce_loss(same, same, SCALE, smoothing=smoothing)] == pytest.approx(
+        [math.log(6)] * 2
+    )
 
 
 def test_one_pair_has_no_loss_and_no_gradient():
@@ -50,12 +60,20 @@ def test_other_positives_leave_the_denominator_or_share_the_target():
     assert same.nonzero().tolist() == [[0, 2], [2, 0]]
     scores = (7.0 * images @ texts.T).tolist()
     dropped = [softmax_row(scores[i], i, {2} if i == 0 else {0} if i == 2 else set()) for i in range(4)]
-    assert info_nce_loss(images, texts, SCALE, same=same, policy="drop")[0].item() == pytest.approx(sum(dropped) / 4, abs=1e-12)
+    assert info_nce_loss(images, texts, SCALE, same=same, policy="drop")[0].item() == pytest.approx(
+        sum(dropped) / 4, abs=1e-12
+    )
     sets = [{0, 2}, {1}, {0, 2}, {3}]
     outside = [sum(softmax_row(scores[i], j) for j in p) / len(p) for i, p in enumerate(sets)]
-    assert info_nce_loss(images, texts, SCALE, same=same, policy="outside")[0].item() == pytest.approx(sum(outside) / 4, abs=1e-12)
-    inside = [-math.log(sum(math.exp(-softmax_row(scores[i], j)) for j in p) / len(p)) for i, p in enumerate(sets)]
-    assert info_nce_loss(images, texts, SCALE, same=same, policy="inside")[0].item() == pytest.approx(sum(inside) / 4, abs=1e-12)
+    assert info_nce_loss(images, texts, SCALE, same=same, policy="outside")[0].item() == pytest.approx(
+        sum(outside) / 4, abs=1e-12
+    )
+    inside = [
+        -math.log(sum(math.exp(-softmax_row(scores[i], j)) for j in p) / len(p)) for i, p in enumerate(sets)
+    ]
+    assert info_nce_loss(images, texts, SCALE, same=same, policy="inside")[0].item() == pytest.approx(
+        sum(inside) / 4, abs=1e-12
+    )
 
 
 def test_uniform_targets_over_equal_captions_change_nothing():
@@ -64,7 +82,9 @@ def test_uniform_targets_over_equal_captions_change_nothing():
     codes = torch.tensor([0, 1, 0, 3])
     same = same_rows(codes, codes, torch.arange(4))
     plain = info_nce_loss(unit_rows(4, 3), texts, SCALE)[0]
-    assert info_nce_loss(unit_rows(4, 3), texts, SCALE, same=same, policy="outside")[0].item() == pytest.approx(plain.item(), abs=1e-12)
+    assert info_nce_loss(unit_rows(4, 3), texts, SCALE, same=same, policy="outside")[
+        0
+    ].item() == pytest.approx(plain.item(), abs=1e-12)
     assert info_nce_loss(unit_rows(4, 3), texts, SCALE, same=same, policy="drop")[0] < plain
 
 
@@ -72,14 +92,27 @@ def test_uniform_targets_over_equal_captions_change_nothing():
 def test_gradients_with_several_positives_are_right(policy: str):
     codes = torch.tensor([0, 1, 0, 1])
     same = same_rows(codes, codes, torch.arange(4))
-    inputs = (unit_rows(4, 3).requires_grad_(), unit_rows(4, 3, seed=2).requires_grad_(), torch.tensor(3.0, dtype=torch.float64, requires_grad=True))
-    assert torch.autograd.gradcheck(lambda i, t, s: sum(info_nce_loss(i, t, s, same=same, policy=policy)), inputs)
+    inputs = (
+        unit_rows(4, 3).requires_grad_(),
+        unit_rows(4, 3, seed=2).requires_grad_(),
+        torch.tensor(3.0, dtype=torch.float64, requires_grad=True),
+    )
+    assert torch.autograd.gradcheck(
+        lambda i, t, s: sum(info_nce_loss(i, t, s, same=same, policy=policy)), inputs
+    )
 
 
 def test_sigmoid_matches_loops_and_its_start():
     images, texts, bias = unit_rows(4, 3), unit_rows(4, 3, seed=1), torch.tensor(-2.0, dtype=torch.float64)
     scores = (7.0 * images @ texts.T - 2.0).tolist()
-    expected = sum(math.log1p(math.exp(-s if i == j else s)) for i, row in enumerate(scores) for j, s in enumerate(row)) / 4
+    expected = (
+        sum(
+            math.log1p(math.exp(-s if i == j else s))
+            for i, row in enumerate(scores)
+            for j, s in enumerate(row)
+        )
+        / 4
+    )
     assert sigmoid_loss(images, texts, SCALE, bias).item() == pytest.approx(expected, abs=1e-12)
     apart = sigmoid_loss(torch.eye(8)[:4], torch.eye(8)[4:], torch.tensor(10.0), torch.tensor(-10.0))
     assert apart.item() == pytest.approx(math.log1p(math.exp(10)) + 3 * math.log1p(math.exp(-10)), rel=1e-6)
@@ -109,12 +142,20 @@ def test_class_weights_normalise_before_and_after_the_mean():
     torch.testing.assert_close(weights, torch.tensor([[2**-0.5, 2**-0.5], [0.6, 0.8]]))
 
 
-POLICIES = [("drop", 0.0, False), ("drop", 0.0, True), ("drop", 0.1, False), ("outside", 0.0, True), ("inside", 0.0, True)]
+POLICIES = [
+    ("drop", 0.0, False),
+    ("drop", 0.0, True),
+    ("drop", 0.1, False),
+    ("outside", 0.0, True),
+    ("inside", 0.0, True),
+]
 
 
 @pytest.mark.parametrize("alone", [True, False], ids=["one process", "own rows among candidates"])
 @pytest.mark.parametrize(("policy", "smoothing", "several"), POLICIES)
-def test_tiles_give_the_loss_and_gradients_of_the_whole_matrix(policy: str, smoothing: float, several: bool, alone: bool):
+def test_tiles_give_the_loss_and_gradients_of_the_whole_matrix(
+    policy: str, smoothing: float, several: bool, alone: bool
+):
     codes = torch.randint(0, 5, (11, 2), generator=torch.Generator().manual_seed(1)) if several else None
     images, texts = unit_rows(11, 4).requires_grad_(), unit_rows(11, 4, seed=1).requires_grad_()
     scale = torch.tensor(20.0, dtype=torch.float64, requires_grad=True)
@@ -124,10 +165,14 @@ def test_tiles_give_the_loss_and_gradients_of_the_whole_matrix(policy: str, smoo
     same = None if codes is None else same_rows(codes[own], codes, own)
     whole = sum(info_nce_loss(*rows, scale, **candidates, same=same, policy=policy, smoothing=smoothing))
     given = {} if codes is None else {"codes": codes[own], "candidate_codes": codes}
-    tiled = tiled_info_nce_loss(*rows, scale, **candidates, **given, policy=policy, smoothing=smoothing, tile=4)
+    tiled = tiled_info_nce_loss(
+        *rows, scale, **candidates, **given, policy=policy, smoothing=smoothing, tile=4
+    )
     assert tiled.loss.item() == pytest.approx(whole.item(), abs=1e-12)
     for direct, in_tiles in zip(
-        torch.autograd.grad(whole, [images, texts, scale]), torch.autograd.grad(3 * tiled.loss, [images, texts, scale]), strict=True
+        torch.autograd.grad(whole, [images, texts, scale]),
+        torch.autograd.grad(3 * tiled.loss, [images, texts, scale]),
+        strict=True,
     ):
         torch.testing.assert_close(3 * direct, in_tiles, rtol=0, atol=1e-12)
     assert tiled.hits.tolist() == ((rows[0] @ texts.T).argmax(dim=1) == own).tolist()
@@ -144,7 +189,9 @@ def test_sigmoid_in_tiles_is_sigmoid(several: bool, as_match: bool):
     whole = sigmoid_loss(*leaves, same=same, same_is_positive=as_match)
     tiled = tiled_sigmoid_loss(*leaves, codes=codes, same_is_positive=as_match, tile=3)
     assert tiled.item() == pytest.approx(whole.item(), abs=1e-12)
-    for direct, in_tiles in zip(torch.autograd.grad(whole, leaves), torch.autograd.grad(tiled, leaves), strict=True):
+    for direct, in_tiles in zip(
+        torch.autograd.grad(whole, leaves), torch.autograd.grad(tiled, leaves), strict=True
+    ):
         torch.testing.assert_close(direct, in_tiles, rtol=0, atol=1e-8)  # torch's softplus is linear past 20
 
 
@@ -156,7 +203,9 @@ def test_tiles_survive_the_largest_scale_and_opposite_vectors():
         whole = sum(info_nce_loss(left.double(), right.double(), scale.double()))
         tiled = tiled_info_nce_loss(left, right, scale, tile=2).loss
         assert tiled.item() == pytest.approx(whole.item(), rel=1e-5, abs=1e-6)
-        for direct, in_tiles in zip(torch.autograd.grad(whole, [left, right]), torch.autograd.grad(tiled, [left, right]), strict=True):
+        for direct, in_tiles in zip(
+            torch.autograd.grad(whole, [left, right]), torch.autograd.grad(tiled, [left, right]), strict=True
+        ):
             torch.testing.assert_close(direct, in_tiles, rtol=1e-5, atol=1e-5)
 
 

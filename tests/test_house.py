@@ -34,7 +34,9 @@ def loaded_by(*arguments: str) -> set[str]:
         "        assert main(sys.argv[1:]) == 0\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
     return HEAVY & set(json.loads(done.stdout))
 
 
@@ -43,13 +45,25 @@ def pins(name: str) -> dict[str, str]:
     return dict(line.split("==") for line in lines if "==" in line)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("--version",), ("train", "--help"), ("data", "--help"), ("data", "check", "--help")])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--help",), ("--version",), ("train", "--help"), ("data", "--help"), ("data", "check", "--help")],
+)
 def test_help_and_a_bare_import_load_nothing_heavy(arguments: tuple[str, ...]):
     assert loaded_by(*arguments) == set()
 
 
 def test_the_public_names_are_there_and_a_misspelt_one_is_not():
-    assert set(dir(frugalclip)) >= {"demo", "doctor", "embed", "evaluate", "load", "plan", "train", "__version__"}
+    assert set(dir(frugalclip)) >= {
+        "demo",
+        "doctor",
+        "embed",
+        "evaluate",
+        "load",
+        "plan",
+        "train",
+        "__version__",
+    }
     for name in frugalclip.__all__:
         assert getattr(frugalclip, name) is not None
     assert frugalclip.train.__module__ == "frugalclip.verbs.train"
@@ -72,11 +86,16 @@ def test_the_version_is_the_same_everywhere():
 
 def test_pins_cover_the_dependencies_and_extras_at_their_least_versions():
     pinned = {canonicalize_name(name): version for name, version in pins("requirements-dev.txt").items()}
-    lines = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+    lines = [
+        *PROJECT["dependencies"],
+        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
+    ]
     for requirement in map(Requirement, lines):
         name = canonicalize_name(requirement.name)
         assert (name in pinned) == (name not in NOT_PINNED), name
-        assert name in NOT_PINNED or requirement.specifier.contains(pinned[name]), f"{requirement} against {pinned[name]}"
+        assert name in NOT_PINNED or requirement.specifier.contains(pinned[name]), (
+            f"{requirement} against {pinned[name]}"
+        )
 
 
 def test_torch_and_torchvision_are_a_pair_and_gpu_packages_are_left_to_torch():
@@ -108,7 +127,9 @@ def test_hooks_are_local():
 @pytest.mark.slow
 def test_the_wheel_holds_everything_and_runs_from_there(tmp_path: Path):
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)], check=True, capture_output=True
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -121,6 +142,12 @@ def test_the_wheel_holds_everything_and_runs_from_there(tmp_path: Path):
     assert any(name.startswith("frugalclip/sample/") for name in names)
     assert wheel.stat().st_size < 25e6
     code = "import sys, frugalclip; from frugalclip.cli import main; print(frugalclip.__file__); sys.exit(main(['plan', 'clip']))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "installed")}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert str(tmp_path) in done.stdout

@@ -32,8 +32,27 @@ EXCEPTIONS = {
     ("cli", "__init__"),  # the version
     ("__main__", "cli"),  # the program behind python -m
 }
-CORE_DEPENDENCIES = {"torch", "numpy", "PIL", "safetensors", "pydantic", "yaml", "typer", "rich", "pyarrow", "tokenizers", "ftfy"}
-NEVER_IN_CORE = {"torchvision", "timm", "open_clip", "sklearn", "transformers", "matplotlib"}  # not even inside a function
+CORE_DEPENDENCIES = {
+    "torch",
+    "numpy",
+    "PIL",
+    "safetensors",
+    "pydantic",
+    "yaml",
+    "typer",
+    "rich",
+    "pyarrow",
+    "tokenizers",
+    "ftfy",
+}
+NEVER_IN_CORE = {
+    "torchvision",
+    "timm",
+    "open_clip",
+    "sklearn",
+    "transformers",
+    "matplotlib",
+}  # not even inside a function
 CORE_UNITS = {"functional", "core", "towers", "objectives", "training", "evaluation"}
 ONLY_BASE = "frugalclip.objectives.base"  # what objectives know of each other
 
@@ -81,15 +100,25 @@ def _named(node: ast.AST, package: str) -> list[str]:
         base = ".".join(part for part in (start, node.module) if part)
         # `from frugalclip import core` names a unit, `from frugalclip.core import types` a module, `from x import y` at least x
         return [f"{base}.{alias.name}" if base.startswith("frugalclip") else base for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__", "require"):
-        return [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant) and isinstance(argument.value, str)]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
+        "import_module",
+        "__import__",
+        "require",
+    ):
+        return [
+            argument.value
+            for argument in node.args[:1]
+            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+        ]
     return []
 
 
 def unit_of(module: str) -> str:
     """The unit of the table that a dotted name of ours is in; names of the package itself are in `__init__`."""
     parts = module.split(".")
-    if len(parts) > 1 and (parts[1] in FLOOR or (SOURCE / parts[1]).is_dir() or (SOURCE / f"{parts[1]}.py").is_file()):
+    if len(parts) > 1 and (
+        parts[1] in FLOOR or (SOURCE / parts[1]).is_dir() or (SOURCE / f"{parts[1]}.py").is_file()
+    ):
         return parts[1]
     return "__init__"
 
@@ -116,8 +145,14 @@ def _fault(unit: str, module: str, one: Import) -> str | None:
         return _inner_fault(unit, module, one)
     if top in NEVER_IN_CORE and unit in CORE_UNITS and not one.is_for_types:
         return f"{one.line}: {unit} never imports {top}, not even inside a function"
-    if top not in CORE_DEPENDENCIES and top not in sys.stdlib_module_names and not (one.is_lazy or one.is_for_types):
-        return f"{one.line}: {top} is no core dependency; import it inside a function, with core.errors.require"
+    if (
+        top not in CORE_DEPENDENCIES
+        and top not in sys.stdlib_module_names
+        and not (one.is_lazy or one.is_for_types)
+    ):
+        return (
+            f"{one.line}: {top} is no core dependency; import it inside a function, with core.errors.require"
+        )
     return None
 
 
@@ -126,9 +161,17 @@ def _inner_fault(unit: str, module: str, one: Import) -> str | None:
     if target not in FLOOR:
         return f"{one.line}: {target} stands on no floor"
     if unit == target:
-        known = one.module == ONLY_BASE or one.module.startswith(ONLY_BASE + ".") or one.module.startswith(module + ".")
+        known = (
+            one.module == ONLY_BASE
+            or one.module.startswith(ONLY_BASE + ".")
+            or one.module.startswith(module + ".")
+        )
         objective = unit == "objectives" and not module.endswith((".base", "frugalclip.objectives"))
-        return f"{one.line}: objectives know base and never each other, but this imports {one.module}" if objective and not known else None
+        return (
+            f"{one.line}: objectives know base and never each other, but this imports {one.module}"
+            if objective and not known
+            else None
+        )
     if (unit, target) in EXCEPTIONS or FLOOR[target] < FLOOR[unit]:
         return None
     place = "the same floor" if FLOOR[target] == FLOOR[unit] else f"floor {FLOOR[target]}"
@@ -143,7 +186,9 @@ def module_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_imports_go_down(path: Path):
-    faults = faults_of(path.read_text(encoding="utf-8"), module_of(path), is_package=path.name == "__init__.py")
+    faults = faults_of(
+        path.read_text(encoding="utf-8"), module_of(path), is_package=path.name == "__init__.py"
+    )
     assert not faults, "\n".join(f"{path.relative_to(SOURCE.parents[1])}:{fault}" for fault in faults)
 
 
@@ -162,22 +207,42 @@ def test_no_package_bears_the_name_of_a_verb():
             "from frugalclip.training.step import Step",
             "1: towers (floor {towers}) imports frugalclip.training.step.Step, which is on floor {training}",
         ),
-        ("data.loader", "import os\nfrom frugalclip import towers", "2: data (floor {data}) imports frugalclip.towers, which is on the same floor"),
+        (
+            "data.loader",
+            "import os\nfrom frugalclip import towers",
+            "2: data (floor {data}) imports frugalclip.towers, which is on the same floor",
+        ),
         (
             "core.types",
             "def f():\n    from frugalclip.verbs import train",
             "2: core (floor {core}) imports frugalclip.verbs.train, which is on floor {verbs}",
         ),
-        ("core.types", "from ..cli import main", "1: core (floor {core}) imports frugalclip.cli.main, which is on floor {cli}"),
+        (
+            "core.types",
+            "from ..cli import main",
+            "1: core (floor {core}) imports frugalclip.cli.main, which is on floor {cli}",
+        ),
         (
             "core.types",
             "importlib.import_module('frugalclip.models')",
             "1: core (floor {core}) imports frugalclip.models, which is on floor {models}",
         ),
-        ("models", "if TYPE_CHECKING:\n    from frugalclip.objectives import base", "2: models (floor {models}) imports frugalclip.objectives.base"),
-        ("objectives.sigmoid", "from frugalclip.objectives.contrastive import Config", "1: objectives know base and never each other"),
+        (
+            "models",
+            "if TYPE_CHECKING:\n    from frugalclip.objectives import base",
+            "2: models (floor {models}) imports frugalclip.objectives.base",
+        ),
+        (
+            "objectives.sigmoid",
+            "from frugalclip.objectives.contrastive import Config",
+            "1: objectives know base and never each other",
+        ),
         ("serving.http", "import fastapi", "1: fastapi is no core dependency"),
-        ("serving.http", "try:\n    import fastapi\nexcept ImportError:\n    fastapi = None", "2: fastapi is no core dependency"),
+        (
+            "serving.http",
+            "try:\n    import fastapi\nexcept ImportError:\n    fastapi = None",
+            "2: fastapi is no core dependency",
+        ),
         ("towers.vit", "def f():\n    import timm", "2: towers never imports timm"),
     ],
 )
@@ -195,10 +260,16 @@ def test_a_new_folder_must_be_given_a_floor(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("frugalclip.objectives.contrastive", "from frugalclip.objectives.base import Objective\nfrom frugalclip.functional import x\nimport torch"),
+        (
+            "frugalclip.objectives.contrastive",
+            "from frugalclip.objectives.base import Objective\nfrom frugalclip.functional import x\nimport torch",
+        ),
         ("frugalclip.models", "def f():\n    import open_clip"),
         ("frugalclip.serving.http", "if TYPE_CHECKING:\n    import fastapi"),
-        ("frugalclip.cli", "from frugalclip import __version__\nfrom frugalclip.core.errors import known_names"),
+        (
+            "frugalclip.cli",
+            "from frugalclip import __version__\nfrom frugalclip.core.errors import known_names",
+        ),
         ("frugalclip.data.tokens", "from .manifest import Manifest\nfrom ..core import types"),
     ],
 )

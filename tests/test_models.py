@@ -23,9 +23,13 @@ from .backbones.tiny_backbones import bert_source, timm_source, vision_source
 def model() -> Model:
     tokenizer = train_tokenizer(["a red square", "a blue circle"], vocabulary=600, context=8)
     image = {"width": 32, "depth": 1, "head_dim": 16, "patch": 8, "resolution": 16}
-    config = ModelConfig.model_validate({"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12})
+    config = ModelConfig.model_validate(
+        {"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12}
+    )
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=8)
-    return Model(network.eval(), tokenizer, Preprocess(size=16), training_data={"path": "sample", "where": None})
+    return Model(
+        network.eval(), tokenizer, Preprocess(size=16), training_data={"path": "sample", "where": None}
+    )
 
 
 def picture(colour: str, size: tuple[int, int] = (30, 20)) -> Image.Image:
@@ -33,14 +37,19 @@ def picture(colour: str, size: tuple[int, int] = (30, 20)) -> Image.Image:
 
 
 def test_one_or_many_in_a_batch_of_unit_vectors_out(model: Model):
-    one, many = model.encode_image(picture("red")), model.encode_image([picture("red"), picture("blue", (5, 90))])
+    one, many = (
+        model.encode_image(picture("red")),
+        model.encode_image([picture("red"), picture("blue", (5, 90))]),
+    )
     assert one.shape == (1, 12) and many.shape == (2, 12)
     torch.testing.assert_close(many[0], one[0])
     torch.testing.assert_close(many.norm(dim=1), torch.ones(2))
     torch.testing.assert_close(model.encode_image(model.preprocess([picture("red")])), one)
     assert model.encode_text("a red square").shape == (1, 12)
     raw = model.encode_text(["a red square", "red"], normalize=False)
-    torch.testing.assert_close(torch.nn.functional.normalize(raw, dim=1), model.encode_text(["a red square", "red"]))
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(raw, dim=1), model.encode_text(["a red square", "red"])
+    )
     assert model.encode_text([]).shape == (0, 12) and model.encode_image([]).shape == (0, 12)
 
 
@@ -103,7 +112,10 @@ def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
         torch.testing.assert_close(model.encode_image(image, normalize=False), said)
         torch.testing.assert_close(model.encode_image([image]), torch.nn.functional.normalize(said, dim=1))
         assert (model.reads, model.dim, model.preprocess) == ("images", trunk.width, trunk.preprocess)
-        with pytest.raises(ModelError, match="this model reads pictures and no texts; give one with two towers, or train a text tower beside it"):
+        with pytest.raises(
+            ModelError,
+            match="this model reads pictures and no texts; give one with two towers, or train a text tower beside it",
+        ):
             model.encode_text("teal")
         model.save(tmp_path / "saved")
         again = load(tmp_path / "saved")
@@ -112,16 +124,25 @@ def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
 
 
 def test_encoders_of_texts_alone_are_no_models_and_say_where_they_belong(tmp_path: Path):
-    with pytest.raises(ModelError, match=r"of type 'bert', expected clip or siglip, or an image encoder .*'frugalclip embed' and model\.text\.from"):
+    with pytest.raises(
+        ModelError,
+        match=r"of type 'bert', expected clip or siglip, or an image encoder .*'frugalclip embed' and model\.text\.from",
+    ):
         load(bert_source(tmp_path / "bert"))
-    with pytest.raises(ModelError, match="'package:minilm' is no image trunk; expected timm:NAME@FILE, hf:DIR, package:efficientnet-lite0"):
+    with pytest.raises(
+        ModelError,
+        match="'package:minilm' is no image trunk; expected timm:NAME@FILE, hf:DIR, package:efficientnet-lite0",
+    ):
         load("package:minilm")
     with pytest.raises(ModelError, match=r"names no file; write timm:NAME@FILE"):
         load("timm:resnet50")
 
 
 def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):
-    with pytest.raises(ModelError, match=r"'openclip:' is not a reader of this version; did you mean 'open_clip'\? Known: hf, open_clip"):
+    with pytest.raises(
+        ModelError,
+        match=r"'openclip:' is not a reader of this version; did you mean 'open_clip'\? Known: hf, open_clip",
+    ):
         load("openclip:ViT-B-32@x.pt")
     with pytest.raises(ModelError, match="nothing is not a folder"):
         load(f"hf:{tmp_path}/nothing")
@@ -131,14 +152,23 @@ def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):
 
 def test_where_a_model_comes_from_is_kept_and_does_not_change_what_it_is(model: Model, tmp_path: Path):
     assert "origin" not in model.description
-    imported = Model(model.network, model.tokenizer, model.preprocess, training_data=model.training_data, origin={"logit_bias": -10.0})
+    imported = Model(
+        model.network,
+        model.tokenizer,
+        model.preprocess,
+        training_data=model.training_data,
+        origin={"logit_bias": -10.0},
+    )
     imported.save(tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.origin == {"logit_bias": -10.0} and again.fingerprint == model.fingerprint
 
 
 def test_the_words_of_an_embedding_are_named_and_kept_with_the_model(model: Model, tmp_path: Path):
-    with pytest.raises(ModelError, match="not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'"):
+    with pytest.raises(
+        ModelError,
+        match="not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'",
+    ):
         model.words(torch.ones(1, model.dim))
     model.lexicon = Lexicon([f"word{i}" for i in range(model.dim)], list(range(model.dim)))
     model.save(tmp_path)

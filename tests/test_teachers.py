@@ -19,7 +19,15 @@ from frugalclip.features.store import Store
 from frugalclip.features.writer import Part, RowKey, write_store
 from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
-from frugalclip.teachers import Asked, EmaTeacher, FrozenTeacher, StoredTeacher, TeacherConfig, asked_of, build_teachers
+from frugalclip.teachers import (
+    Asked,
+    EmaTeacher,
+    FrozenTeacher,
+    StoredTeacher,
+    TeacherConfig,
+    asked_of,
+    build_teachers,
+)
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 CAPTIONS = [["a red square", "red"], [], ["blue"], ["a green one"], []]
@@ -28,7 +36,9 @@ EVERYTHING = Asked(images=frozenset({"main"}), texts=frozenset({"caption"}))
 
 def a_network(*, seed: int = 0, resolution: int = 16, vocabulary: int = 300) -> DualEncoder:
     image = {"width": 32, "depth": 1, "head_dim": 16, "patch": 8, "resolution": resolution}
-    config = ModelConfig.model_validate({"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12})
+    config = ModelConfig.model_validate(
+        {"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12}
+    )
     return DualEncoder(config, vocabulary=vocabulary, context=8, seed=seed)
 
 
@@ -46,14 +56,21 @@ def a_model(**changes: Any) -> Model:
 def a_batch(rows: int = 3) -> Batch:
     draw = torch.Generator().manual_seed(0)
     images = {name: torch.randn(rows, 3, 16, 16, generator=draw) for name in ("main", "second")}
-    tokens = Tokens(torch.randint(1, 90, (rows, 8), generator=draw), torch.randint(2, 9, (rows,), generator=draw))
+    tokens = Tokens(
+        torch.randint(1, 90, (rows, 8), generator=draw), torch.randint(2, 9, (rows,), generator=draw)
+    )
     return Batch(torch.arange(rows), images, {"caption": tokens})
 
 
 def a_manifest(folder: Path) -> Manifest:
     ids = [f"s{i}" for i in range(len(CAPTIONS))]
     return make_manifest(
-        ids=ids, images=image_places([f"{i}.png" for i in ids]), captions=CAPTIONS, fields={"n": pa.array(range(5))}, root=folder, name="five"
+        ids=ids,
+        images=image_places([f"{i}.png" for i in ids]),
+        captions=CAPTIONS,
+        fields={"n": pa.array(range(5))},
+        root=folder,
+        name="five",
     )
 
 
@@ -61,27 +78,52 @@ class Written:
     """Vectors that count: picture i is (i, i, i), text j of sample i is (i, j, 7); picture 3 is missing."""
 
     def keys(self, start: int, stop: int) -> list[RowKey]:
-        return [RowKey(f"s{i}", image=texts_digest([str(i)]), text=texts_digest(CAPTIONS[i])) for i in range(start, stop)]
+        return [
+            RowKey(f"s{i}", image=texts_digest([str(i)]), text=texts_digest(CAPTIONS[i]))
+            for i in range(start, stop)
+        ]
 
     def encode(self, start: int, stop: int) -> dict[str, Part]:
         images = np.array([[i] * 3 for i in range(start, stop) if i != 3], np.float32).reshape(-1, 3)
-        texts = np.array([[i, j, 7] for i in range(start, stop) for j in range(len(CAPTIONS[i]))], np.float32).reshape(-1, 3)
+        texts = np.array(
+            [[i, j, 7] for i in range(start, stop) for j in range(len(CAPTIONS[i]))], np.float32
+        ).reshape(-1, 3)
         causes = {i - start: "truncated" for i in range(start, stop) if i == 3}
         counts = np.array([len(CAPTIONS[i]) for i in range(start, stop)])
-        return {"image": Part(images, np.array([int(i != 3) for i in range(start, stop)]), causes), "text": Part(texts, counts)}
+        return {
+            "image": Part(images, np.array([int(i != 3) for i in range(start, stop)]), causes),
+            "text": Part(texts, counts),
+        }
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     encoder = Encoder(model="m", preprocess={"size": 16}, tokenizer="t", normalize=False)
     origin = Origin(name="five", fingerprint="f", rows=5)
-    write_store(tmp_path / "store", Written(), encoder=encoder, kinds=("image", "text"), origin=origin, dtype="float32")
+    write_store(
+        tmp_path / "store",
+        Written(),
+        encoder=encoder,
+        kinds=("image", "text"),
+        origin=origin,
+        dtype="float32",
+    )
     return tmp_path / "store"
 
 
 def built(tmp_path: Path, configs: dict[str, Any], needs: Needs, **changes: Any) -> dict[str, Any]:
-    given = {"texts": ["caption"], "student": a_network(), "tokenizer": a_tokenizer(), "preprocess": Preprocess(size=16)} | changes
-    return build_teachers({k: TeacherConfig.model_validate(v) for k, v in configs.items()}, needs, manifest=a_manifest(tmp_path), **given)
+    given = {
+        "texts": ["caption"],
+        "student": a_network(),
+        "tokenizer": a_tokenizer(),
+        "preprocess": Preprocess(size=16),
+    } | changes
+    return build_teachers(
+        {k: TeacherConfig.model_validate(v) for k, v in configs.items()},
+        needs,
+        manifest=a_manifest(tmp_path),
+        **given,
+    )
 
 
 def reading(*names: str, **more: frozenset[str]) -> Needs:
@@ -94,7 +136,9 @@ def reading(*names: str, **more: frozenset[str]) -> Needs:
 def test_an_average_starts_as_a_copy_and_is_no_alias():
     student = a_network()
     teacher, batch = EmaTeacher(EVERYTHING, student, momentum=(0.9, 0.9)), a_batch()
-    torch.testing.assert_close(teacher.look(batch).images["main"].embedding, student.eval().image(batch.images["main"]).embedding)
+    torch.testing.assert_close(
+        teacher.look(batch).images["main"].embedding, student.eval().image(batch.images["main"]).embedding
+    )
     before = teacher.image.project.weight.clone()
     with torch.no_grad():
         student.image.get_parameter("project.weight").add_(1)
@@ -115,7 +159,10 @@ def test_an_average_of_constant_weights_has_the_closed_form():
         torch.testing.assert_close(average, start + 2 * (1 - 0.9**5), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("momentum", "progress"), [((1.0, 1.0), 0.0), ((0.0, 0.0), 0.0), ((0.6, 1.0), 0.0), ((0.6, 1.0), 0.5), ((0.6, 1.0), 1.0)])
+@pytest.mark.parametrize(
+    ("momentum", "progress"),
+    [((1.0, 1.0), 0.0), ((0.0, 0.0), 0.0), ((0.6, 1.0), 0.0), ((0.6, 1.0), 0.5), ((0.6, 1.0), 1.0)],
+)
 def test_the_momentum_goes_with_the_run(momentum: tuple[float, float], progress: float):
     student = a_network().double()
     teacher = EmaTeacher(EVERYTHING, student, momentum=momentum)
@@ -132,7 +179,9 @@ def test_an_average_learns_nothing_by_gradient_and_gives_none():
     teacher = EmaTeacher(EVERYTHING, student, momentum=(0.9, 0.9))
     seen = teacher.look(a_batch())
     assert not seen.images["main"].embedding.requires_grad and not seen.texts["caption"].pooled.requires_grad
-    assert not any(p.requires_grad for p in teacher.parameters()) and all(p.requires_grad for p in student.image.parameters())
+    assert not any(p.requires_grad for p in teacher.parameters()) and all(
+        p.requires_grad for p in student.image.parameters()
+    )
     assert teacher.is_saved()
 
 
@@ -147,7 +196,10 @@ def test_only_what_is_asked_for_is_kept_and_computed():
     teacher = EmaTeacher(asked, a_network(), momentum=(0.9, 0.9))
     seen = teacher.look(a_batch())
     assert teacher.text is None and set(seen.images) == {"second"} and not seen.texts
-    assert seen.images["second"].tokens.shape == (3, 5, 32) and seen.images["second"].attention.shape == (3, 4)
+    assert seen.images["second"].tokens.shape == (3, 5, 32) and seen.images["second"].attention.shape == (
+        3,
+        4,
+    )
     teacher.after_step(a_network(seed=1), progress=0)
     plain = EmaTeacher(Asked(texts=frozenset({"caption"})), a_network(), momentum=(0.9, 0.9))
     assert plain.image is None and plain.look(a_batch()).texts["caption"].tokens is None
@@ -155,11 +207,19 @@ def test_only_what_is_asked_for_is_kept_and_computed():
 
 def test_what_is_asked_is_split_by_teacher_and_by_kind_of_view():
     needs = reading(
-        "ema:main", "ema:caption", "other:main", tokens=frozenset({"ema:caption", "caption", "other:main"}), attention=frozenset({"ema:main"})
+        "ema:main",
+        "ema:caption",
+        "other:main",
+        tokens=frozenset({"ema:caption", "caption", "other:main"}),
+        attention=frozenset({"ema:main"}),
     )
     ema = asked_of("ema", needs, texts=["caption", "augmented"])
-    assert ema == Asked(frozenset({"main"}), frozenset({"caption"}), frozenset({"caption"}), frozenset({"main"}))
-    assert asked_of("other", needs, texts=["caption"]) == Asked(images=frozenset({"main"}), tokens=frozenset({"main"}))
+    assert ema == Asked(
+        frozenset({"main"}), frozenset({"caption"}), frozenset({"caption"}), frozenset({"main"})
+    )
+    assert asked_of("other", needs, texts=["caption"]) == Asked(
+        images=frozenset({"main"}), tokens=frozenset({"main"})
+    )
 
 
 # A model whose weights stay
@@ -172,17 +232,25 @@ def test_a_frozen_model_sees_pictures_as_it_was_trained_to(resolution: int):
     raw = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def normalised(pixels: Tensor, preprocess: Preprocess) -> Tensor:
-        return (pixels - torch.tensor(preprocess.mean)[:, None, None]) / torch.tensor(preprocess.std)[:, None, None]
+        return (pixels - torch.tensor(preprocess.mean)[:, None, None]) / torch.tensor(preprocess.std)[
+            :, None, None
+        ]
 
-    seen = teacher.look(Batch(torch.arange(3), {"main": normalised(raw, student)}, {})).images["main"].embedding
-    scaled = nn.functional.interpolate(raw, size=(resolution, resolution), mode="bilinear", antialias=True, align_corners=False)
+    seen = (
+        teacher.look(Batch(torch.arange(3), {"main": normalised(raw, student)}, {})).images["main"].embedding
+    )
+    scaled = nn.functional.interpolate(
+        raw, size=(resolution, resolution), mode="bilinear", antialias=True, align_corners=False
+    )
     expected = model.encode_image(normalised(scaled, model.preprocess), normalize=False)
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
 
 
 def test_a_frozen_model_stays_and_is_not_saved(tmp_path: Path):
     a_model().save(tmp_path / "m")
-    teacher = built(tmp_path, {"big": {"from": str(tmp_path / "m")}}, reading("big:main", "big:caption"))["big"]
+    teacher = built(tmp_path, {"big": {"from": str(tmp_path / "m")}}, reading("big:main", "big:caption"))[
+        "big"
+    ]
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     teacher.after_step(a_network(), progress=0.5)
     assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
@@ -192,10 +260,18 @@ def test_a_frozen_model_stays_and_is_not_saved(tmp_path: Path):
 
 def test_a_text_tower_of_another_tokenizer_is_refused_with_a_way_out(tmp_path: Path):
     a_model().save(tmp_path / "m")
-    configs, other = {"big": {"from": str(tmp_path / "m")}}, a_tokenizer("quite other words", "quite other letters")
-    with pytest.raises(RecipeError, match=r"reads texts with another tokenizer .*frugalclip embed .* set teachers\.big\.from=STORE"):
+    configs, other = (
+        {"big": {"from": str(tmp_path / "m")}},
+        a_tokenizer("quite other words", "quite other letters"),
+    )
+    with pytest.raises(
+        RecipeError,
+        match=r"reads texts with another tokenizer .*frugalclip embed .* set teachers\.big\.from=STORE",
+    ):
         built(tmp_path, configs, reading("big:caption"), tokenizer=other)
-    assert set(built(tmp_path, configs, reading("big:main"), tokenizer=other)) == {"big"}, "pictures are the same for everyone"
+    assert set(built(tmp_path, configs, reading("big:main"), tokenizer=other)) == {"big"}, (
+        "pictures are the same for everyone"
+    )
 
 
 # Vectors computed before
@@ -204,21 +280,47 @@ def test_a_text_tower_of_another_tokenizer_is_refused_with_a_way_out(tmp_path: P
 def test_stored_vectors_are_those_of_the_rows_and_zeros_where_there_are_none(store: Path, tmp_path: Path):
     teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
     seen = teacher.look(Batch(torch.tensor([4, 0, 1, 3, 2, 0]), {}, {}))
-    assert seen.images["main"].embedding.tolist() == [[4, 4, 4], [0, 0, 0], [1, 1, 1], [0, 0, 0], [2, 2, 2], [0, 0, 0]]
-    assert seen.texts["caption"].embedding.tolist() == [[0, 0, 0], [0, 0, 7], [0, 0, 0], [3, 0, 7], [2, 0, 7], [0, 0, 7]], "the first text of each"
-    assert seen.texts["caption"].pooled.dtype == torch.float32 and not list(teacher.parameters()) and not teacher.is_saved()
+    assert seen.images["main"].embedding.tolist() == [
+        [4, 4, 4],
+        [0, 0, 0],
+        [1, 1, 1],
+        [0, 0, 0],
+        [2, 2, 2],
+        [0, 0, 0],
+    ]
+    assert seen.texts["caption"].embedding.tolist() == [
+        [0, 0, 0],
+        [0, 0, 7],
+        [0, 0, 0],
+        [3, 0, 7],
+        [2, 0, 7],
+        [0, 0, 7],
+    ], "the first text of each"
+    assert (
+        seen.texts["caption"].pooled.dtype == torch.float32
+        and not list(teacher.parameters())
+        and not teacher.is_saved()
+    )
 
 
 def test_the_last_row_of_a_batch_may_be_without_a_text(store: Path, tmp_path: Path):
     teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
-    assert teacher.look(Batch(torch.tensor([2, 1]), {}, {})).texts["caption"].embedding.tolist() == [[2, 0, 7], [0, 0, 0]]
+    assert teacher.look(Batch(torch.tensor([2, 1]), {}, {})).texts["caption"].embedding.tolist() == [
+        [2, 0, 7],
+        [0, 0, 0],
+    ]
 
 
-def test_a_store_of_other_captions_or_of_vectors_alone_is_refused(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_of_other_captions_or_of_vectors_alone_is_refused(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     configs = {"bag": {"from": str(store)}}
     assert isinstance(built(tmp_path, configs, reading("bag:caption"))["bag"], StoredTeacher)
     for kind in ("tokens", "attention"):
-        with pytest.raises(RecipeError, match=r"teachers\.bag is a store, which holds one vector a sample; tokens and attention need from: ema"):
+        with pytest.raises(
+            RecipeError,
+            match=r"teachers\.bag is a store, which holds one vector a sample; tokens and attention need from: ema",
+        ):
             built(tmp_path, configs, reading("bag:main", **{kind: frozenset({"bag:main"})}))
     monkeypatch.setitem(globals(), "CAPTIONS", [["changed"], *CAPTIONS[1:]])
     with pytest.raises(DataError, match="was embedded with other captions for 1 of 5 samples, first 's0'"):
@@ -233,17 +335,25 @@ def test_the_average_need_not_be_in_the_recipe_and_what_nobody_reads_is_not_buil
     assert isinstance(built(tmp_path, {}, reading("ema:main"))["ema"], EmaTeacher)
     assert built(tmp_path, {"slow": {"momentum": [0.5, 0.5]}}, Needs()) == {}
     slow = built(tmp_path, {"slow": {"momentum": [0.5, 0.7]}}, reading("slow:main", "ema:main"))
-    assert set(slow) == {"ema", "slow"} and slow["slow"].momentum == (0.5, 0.7) and slow["ema"].momentum == (0.996, 1.0)
+    assert (
+        set(slow) == {"ema", "slow"}
+        and slow["slow"].momentum == (0.5, 0.7)
+        and slow["ema"].momentum == (0.996, 1.0)
+    )
 
 
 def test_an_unknown_teacher_is_named_with_the_nearest_known_one(tmp_path: Path):
-    with pytest.raises(RecipeError, match=r"teachers\.slwo is read by an objective .* did you mean 'slow'\? Known: ema, slow"):
+    with pytest.raises(
+        RecipeError, match=r"teachers\.slwo is read by an objective .* did you mean 'slow'\? Known: ema, slow"
+    ):
         built(tmp_path, {"slow": {}}, reading("slwo:main"))
 
 
 def test_an_average_takes_the_statistics_of_normalisations_as_they_are():
     image = {"kind": "clip_resnet", "blocks": [1, 1, 1, 1], "width": 64, "resolution": 32, "head_dim": 16}
-    config = ModelConfig.model_validate({"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12})
+    config = ModelConfig.model_validate(
+        {"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12}
+    )
     student = DualEncoder(config, vocabulary=300, context=8, seed=0).train()
     teacher = EmaTeacher(Asked(images=frozenset({"main"})), student, momentum=(0.5, 0.5))
     pictures = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))

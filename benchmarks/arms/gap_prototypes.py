@@ -17,7 +17,9 @@ from frugalclip.objectives.prototypes import Prototypes
 
 
 class Config(PrototypesConfig):
-    gap: float = Field(0, ge=0, description="length of the vector that captions are moved by, beside unit vectors")
+    gap: float = Field(
+        0, ge=0, description="length of the vector that captions are moved by, beside unit vectors"
+    )
 
 
 class GapPrototypes(Prototypes):

@@ -52,7 +52,10 @@ class ArmSettings(Settings):
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.2
-    warmup: float = Field(0.1, description="share of the steps; open_clip counts steps, 10,000 of them by default, more than these runs have")
+    warmup: float = Field(
+        0.1,
+        description="share of the steps; open_clip counts steps, 10,000 of them by default, more than these runs have",
+    )
     precision: Literal["fp32", "amp_bf16"] = "fp32"
     samples: int = Field(24_000, description="length of the run where the job does not say")
 
@@ -65,7 +68,10 @@ class OpenClipEncoder:
 
     def __init__(self, model: nn.Module, settings: ArmSettings) -> None:
         self.device = pick_device("auto")
-        self.model, self.tokenizer = model.to(self.device), open_clip.SimpleTokenizer(context_length=settings.text["context_length"])
+        self.model, self.tokenizer = (
+            model.to(self.device),
+            open_clip.SimpleTokenizer(context_length=settings.text["context_length"]),
+        )
         size = settings.image["image_size"]
         self.transform: Any = image_transform(size, is_train=False)
         self.preprocess = Preprocess(size=size)
@@ -104,16 +110,26 @@ def deduplicated_loss(images: Tensor, texts: Tensor, scale: Tensor, same: Tensor
         scale: () multiplies cosines.
         same: (batch, batch) bool, equal captions other than the own pair.
     """
-    logits, own = (scale * images @ texts.T).masked_fill(same, float("-inf")), torch.arange(len(images), device=images.device)
+    logits, own = (
+        (scale * images @ texts.T).masked_fill(same, float("-inf")),
+        torch.arange(len(images), device=images.device),
+    )
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
 def optimizer_of(model: nn.Module, settings: ArmSettings) -> torch.optim.AdamW:
     """AdamW with the two groups of open_clip's trainer."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if p.ndim < 2 or any(word in name for word in ("bn", "ln", "bias", "logit_scale"))]
+    plain = [
+        p
+        for name, p in named
+        if p.ndim < 2 or any(word in name for word in ("bn", "ln", "bias", "logit_scale"))
+    ]
     ids = {id(p) for p in plain}
-    groups = [{"params": plain, "weight_decay": 0.0}, {"params": [p for _, p in named if id(p) not in ids], "weight_decay": settings.weight_decay}]
+    groups = [
+        {"params": plain, "weight_decay": 0.0},
+        {"params": [p for _, p in named if id(p) not in ids], "weight_decay": settings.weight_decay},
+    ]
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps)
 
 
@@ -139,7 +155,9 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
     images, captions = decoded(open_data(job.data, where=job.train))
     model = CLIP(embed_dim=settings.dim, vision_cfg=settings.image, text_cfg=settings.text)  # pyright: ignore
     encoder, loss_of, stopwatch = OpenClipEncoder(model, settings), open_clip.ClipLoss(), Stopwatch()
-    transform: Any = image_transform(settings.image["image_size"], is_train=True, aug_cfg=AugmentationCfg(scale=settings.crop_scale))
+    transform: Any = image_transform(
+        settings.image["image_size"], is_train=True, aug_cfg=AugmentationCfg(scale=settings.crop_scale)
+    )
     device = encoder.device
     ids = encoder.tokenizer(captions).to(device)
     codes = torch.from_numpy(np.unique(captions, return_inverse=True)[1]).to(device)
@@ -154,12 +172,18 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
                 schedule(step)
                 rows = next(order)
                 pixels = torch.stack([transform(images[row]) for row in rows.tolist()]).to(device)
-                with torch.autocast(device.type, torch.bfloat16) if settings.precision == "amp_bf16" else nullcontext():
+                with (
+                    torch.autocast(device.type, torch.bfloat16)
+                    if settings.precision == "amp_bf16"
+                    else nullcontext()
+                ):
                     image, text, scale = model(pixels, ids[rows])
                     if settings.loss == "clip":
                         loss = loss_of(image, text, scale)
                     else:
-                        same = (codes[rows][:, None] == codes[rows][None]) & ~torch.eye(len(rows), dtype=torch.bool, device=device)
+                        same = (codes[rows][:, None] == codes[rows][None]) & ~torch.eye(
+                            len(rows), dtype=torch.bool, device=device
+                        )
                         loss = deduplicated_loss(image, text, scale, same)
                 loss.backward()
                 optimizer.step()
@@ -167,13 +191,23 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
                 with torch.no_grad():
                     model.logit_scale.clamp_(0, math.log(100))  # pyright: ignore
                 value = loss.item()  # a GPU has computed the step only when its loss is asked for
-            row = {"step": step + 1, "samples_seen": (step + 1) * settings.batch, **stopwatch.reading(), "loss": value}
+            row = {
+                "step": step + 1,
+                "samples_seen": (step + 1) * settings.batch,
+                **stopwatch.reading(),
+                "loss": value,
+            }
             if step + 1 in points:
                 row["evaluation"] = watch_figures(job, encoder)
             file.write(json.dumps(row) + "\n")
             file.flush()
     parameters = sum(p.numel() for p in model.parameters())
-    cost = {"steps": steps, "samples_seen": steps * settings.batch, "seconds": round(stopwatch.seconds, 3), "parameters": parameters}
+    cost = {
+        "steps": steps,
+        "samples_seen": steps * settings.batch,
+        "seconds": round(stopwatch.seconds, 3),
+        "parameters": parameters,
+    }
     return encoder, cost | {"training_rows": len(images)}
 
 
@@ -181,7 +215,10 @@ def main(path: str) -> None:
     """Run one job."""
     job, run = read_job(path), RunDirectory(Path(path).resolve().parent)
     settings = validated(ArmSettings, job.settings, where="settings")
-    write_json(run.environment, environment() | {"precision": settings.precision, "processes": 1, "open_clip": open_clip.__version__})
+    write_json(
+        run.environment,
+        environment() | {"precision": settings.precision, "processes": 1, "open_clip": open_clip.__version__},
+    )
     encoder, cost = train(job, settings, run)
     finish_trial(path, encoder, training=cost)
 

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from frugalclip.verbs.train import train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "demo", "doctor", "embed", "evaluate", "import_model", "load", "plan", "train"]
+__all__ = [
+    "__version__",
+    "compare",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "import_model",
+    "load",
+    "plan",
+    "train",
+]
 
 _HOMES = {"load": "frugalclip.models"}  # a name that is not here lives in the verb of its name
 

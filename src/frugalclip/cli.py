@@ -36,7 +36,9 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
-            raise UsageError(f"'{args[0]}' is not a verb of {ctx.command_path}; {known_names(args[0], self.commands, limit=30)}")
+            raise UsageError(
+                f"'{args[0]}' is not a verb of {ctx.command_path}; {known_names(args[0], self.commands, limit=30)}"
+            )
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,15 +60,26 @@ _ORDER = [
     "embed",
     "import",
 ]  # of the help: the order in which a newcomer meets them
-_MARKUP = "rich" if sys.stdout.isatty() else None  # boxes for people; plain lines, and half the start-up time, for pipes
-_SETTINGS: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": _MARKUP, "cls": Verbs}
-app = typer.Typer(help="Vision-language pre-training for people who do not have 400 million pairs.", **_SETTINGS)
+_MARKUP = (
+    "rich" if sys.stdout.isatty() else None
+)  # boxes for people; plain lines, and half the start-up time, for pipes
+_SETTINGS: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": _MARKUP,
+    "cls": Verbs,
+}
+app = typer.Typer(
+    help="Vision-language pre-training for people who do not have 400 million pairs.", **_SETTINGS
+)
 data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTINGS)
 app.add_typer(data, name="data")
 
 _PATHS = "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a saved Hugging Face dataset, a manifest."
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A name such as clip, or the path of a YAML file.")]
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A name such as clip, or the path of a YAML file.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
@@ -75,13 +88,31 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR or timm:NAME@FILE.")]
-DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
-DataPaths = Annotated[list[str], typer.Argument(metavar="PATH", help="Data sets; data.columns.image=NAME and the like name columns, as for train.")]
-Where = Annotated[
-    str | None, typer.Option(metavar="W", help="Rows to keep, such as split=train,is_flag=false (also a|b and !=).", show_default=False)
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR or timm:NAME@FILE."
+    ),
 ]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.", show_default=False)]
+DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
+DataPaths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH", help="Data sets; data.columns.image=NAME and the like name columns, as for train."
+    ),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W",
+        help="Rows to keep, such as split=train,is_flag=false (also a|b and !=).",
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Also write the result as JSON.", show_default=False),
+]
 
 
 def _print_version(asked: bool) -> None:
@@ -92,8 +123,15 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _program(
-    version: Annotated[bool, typer.Option("--version", metavar="", is_eager=True, callback=_print_version, help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", metavar="", help="Show the traceback of an error; may stand anywhere.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", metavar="", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Read by `main`, which takes --debug out wherever it stands; declared here for the help."""
 
@@ -123,14 +161,18 @@ def train(
     overrides: Overrides = None,
     *,
     out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run; made if it is not there.")],
-    resume: Annotated[bool, typer.Option("--resume", metavar="", help="Go on from the last checkpoint in RUN.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on from the last checkpoint in RUN.")
+    ] = False,
 ) -> None:
     """Train a model by a recipe."""
     from frugalclip.verbs import train as verb
 
     result = verb.train(recipe, overrides or (), out=out, resume=resume)
     verb.show(result)
-    if not result.is_finished:  # stopped by Ctrl-C, saved, and said so; a script must not go on as if it were done
+    if (
+        not result.is_finished
+    ):  # stopped by Ctrl-C, saved, and said so; a script must not go on as if it were done
         raise typer.Exit(INTERRUPTED)
 
 
@@ -144,20 +186,50 @@ def compare(
         ),
     ],
     *,
-    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the comparison; called again it goes on.")],
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Runs of every arm: 3 to screen, 6 to claim.")] = 3,
-    samples: Annotated[int | None, typer.Option(min=1, metavar="N", help="Samples that every run sees.", show_default=False)] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, metavar="S", help="Or its seconds; speeds are measured.", show_default=False)] = None,
-    fractions: Annotated[str | None, typer.Option(metavar="F", help="Parts of the pairs, such as 1/8,1/4,1.", show_default=False)] = None,
-    whole: Annotated[list[str] | None, typer.Option(metavar="ARM", help="An arm to train on all pairs only.", show_default=False)] = None,
-    data: Annotated[str | None, typer.Option(metavar="PATH", help="The data set.", show_default=False)] = None,
-    protocol: Annotated[str | None, typer.Option(metavar="FILE", help="What trains, what is judged.", show_default=False)] = None,
-    rotate: Annotated[str | None, typer.Option(metavar="FIELD", help="Leave each of its values out in turn.", show_default=False)] = None,
-    on: Annotated[str | None, typer.Option(metavar="PART", help="Part to judge on, such as validation.", show_default=False)] = None,
-    reference: Annotated[str | None, typer.Option(metavar="ARM", help="Arm to compare with; default the first.", show_default=False)] = None,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the comparison; called again it goes on.")
+    ],
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of every arm: 3 to screen, 6 to claim.")
+    ] = 3,
+    samples: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Samples that every run sees.", show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="S", help="Or its seconds; speeds are measured.", show_default=False),
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="Parts of the pairs, such as 1/8,1/4,1.", show_default=False),
+    ] = None,
+    whole: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARM", help="An arm to train on all pairs only.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The data set.", show_default=False)
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="FILE", help="What trains, what is judged.", show_default=False)
+    ] = None,
+    rotate: Annotated[
+        str | None,
+        typer.Option(metavar="FIELD", help="Leave each of its values out in turn.", show_default=False),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="PART", help="Part to judge on, such as validation.", show_default=False),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="ARM", help="Arm to compare with; default the first.", show_default=False),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="J", help="Trials at a time.")] = 1,
     clock: Annotated[Literal["auto", "cpu", "wall"], typer.Option(help="What seconds are.")] = "auto",
-    independent_seeds: Annotated[bool, typer.Option("--independent-seeds", metavar="", help="Randomness of its own for each arm.")] = False,
+    independent_seeds: Annotated[
+        bool, typer.Option("--independent-seeds", metavar="", help="Randomness of its own for each arm.")
+    ] = False,
 ) -> None:
     """Say which recipe is better, with seeds and intervals.
 
@@ -191,7 +263,9 @@ def compare(
 def plan(
     recipe: Recipe,
     overrides: Overrides = None,
-    probe: Annotated[bool, typer.Option("--probe", metavar="", help="Also time a real step on this machine.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", metavar="", help="Also time a real step on this machine.")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Say what a recipe costs, before it runs.
@@ -207,20 +281,65 @@ def plan(
 def evaluate(
     model: Model,
     *,
-    data: Annotated[str | None, typer.Option(metavar="PATH", help="The data set; for a suite the folder of its packs.", show_default=False)] = None,
-    task: Annotated[str, typer.Option(metavar="TASK", help="zeroshot, retrieval, probe, knn, fewshot, grouping, words or suite.")] = "zeroshot",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="The data set; for a suite the folder of its packs.", show_default=False
+        ),
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="TASK", help="zeroshot, retrieval, probe, knn, fewshot, grouping, words or suite."
+        ),
+    ] = "zeroshot",
     where: Where = None,
-    label_field: Annotated[str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)] = None,
-    classes: Annotated[str | None, typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False)] = None,
-    prompts: Annotated[str | None, typer.Option(metavar="SET", help="A prompt set, or a file with one {} a line.", show_default=False)] = None,
-    language: Annotated[str | None, typer.Option(metavar="L", help="Language of the captions, such as de.", show_default=False)] = None,
-    floors: Annotated[bool, typer.Option("--floors", metavar="", help="Also compute what copying from the training pictures reaches.")] = False,
-    floors_model: Annotated[str | None, typer.Option(metavar="MODEL", help="Frozen encoder for the feature floor.", show_default=False)] = None,
-    floors_data: Annotated[str | None, typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False)] = None,
-    group: Annotated[str | None, typer.Option(metavar="F", help="Field whose equal values intervals draw together.", show_default=False)] = None,
-    features: Annotated[str | None, typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False)] = None,
-    robustness: Annotated[bool, typer.Option("--robustness", metavar="", help="Also judge altered copies of the pictures.")] = False,
-    suite: Annotated[str | None, typer.Option(metavar="NAME", help="A suite, one test of it, or a YAML file.", show_default=False)] = None,
+    label_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Field that names the class of a row.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Class names that compete, one a line.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help="A prompt set, or a file with one {} a line.", show_default=False),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="L", help="Language of the captions, such as de.", show_default=False),
+    ] = None,
+    floors: Annotated[
+        bool,
+        typer.Option(
+            "--floors", metavar="", help="Also compute what copying from the training pictures reaches."
+        ),
+    ] = False,
+    floors_model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Frozen encoder for the feature floor.", show_default=False),
+    ] = None,
+    floors_data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F", help="Field whose equal values intervals draw together.", show_default=False
+        ),
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False),
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", metavar="", help="Also judge altered copies of the pictures.")
+    ] = False,
+    suite: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A suite, one test of it, or a YAML file.", show_default=False),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Measure a model, with chance, intervals and floors."""
@@ -255,10 +374,19 @@ def embed(
     *,
     out: Annotated[str, typer.Option(metavar="STORE", help="Folder of the vectors.")],
     where: Where = None,
-    what: Annotated[Literal["both", "images", "texts"], typer.Option(help="What to encode; both means those that the data has.")] = "both",
-    dtype: Annotated[Literal["float16", "float32", "int8"], typer.Option(help="Numbers on disk.")] = "float16",
-    centre: Annotated[bool, typer.Option("--centre", metavar="", help="Subtract the mean vector first.")] = False,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")] = 256,
+    what: Annotated[
+        Literal["both", "images", "texts"],
+        typer.Option(help="What to encode; both means those that the data has."),
+    ] = "both",
+    dtype: Annotated[
+        Literal["float16", "float32", "int8"], typer.Option(help="Numbers on disk.")
+    ] = "float16",
+    centre: Annotated[
+        bool, typer.Option("--centre", metavar="", help="Subtract the mean vector first.")
+    ] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")
+    ] = 256,
 ) -> None:
     """Store the vectors of a data set.
 
@@ -266,11 +394,14 @@ def embed(
     """
     from frugalclip.verbs import embed as verb
 
-    verb.show(verb.embed(model, path, out=out, where=where, what=what, dtype=dtype, centre=centre, batch=batch))
+    verb.show(
+        verb.embed(model, path, out=out, where=where, what=what, dtype=dtype, centre=centre, batch=batch)
+    )
 
 
 @app.command(
-    "import", epilog="ARCH: a name of open_clip such as ViT-B-32, or its JSON file; FILE: its weights. DIR: a saved CLIPModel or SiglipModel."
+    "import",
+    epilog="ARCH: a name of open_clip such as ViT-B-32, or its JSON file; FILE: its weights. DIR: a saved CLIPModel or SiglipModel.",
 )
 def import_(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="open_clip:ARCH@FILE or hf:DIR.")],
@@ -289,7 +420,9 @@ def import_(
 @data.command(epilog=_PATHS)
 def check(
     paths: DataPaths,
-    full: Annotated[bool, typer.Option("--full", metavar="", help="Decode every picture, not a sample of them.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", metavar="", help="Decode every picture, not a sample of them.")
+    ] = False,
 ) -> None:
     """Say what a data set is, and what is wrong with it."""
     from frugalclip.verbs import data as verb
@@ -302,8 +435,16 @@ def check(
 def verify(
     paths: DataPaths,
     *,
-    repair: Annotated[bool, typer.Option("--repair", metavar="", help="Mend what can be mended, and write a manifest of what is good.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="The manifest; by default beside the data.", show_default=False)] = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", metavar="", help="Mend what can be mended, and write a manifest of what is good."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The manifest; by default beside the data.", show_default=False),
+    ] = None,
 ) -> None:
     """Read and decode everything, and name what is bad.
 
@@ -321,7 +462,9 @@ def verify(
 @data.command(epilog=_PATHS)
 def stats(
     paths: DataPaths,
-    full: Annotated[bool, typer.Option("--full", metavar="", help="Read every picture and caption of a large data set.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", metavar="", help="Read every picture and caption of a large data set.")
+    ] = False,
     json: Json = None,
 ) -> None:
     """Count captions, tokens, sizes, copies, languages and fields."""
@@ -352,14 +495,32 @@ def manifest(
 def convert(
     paths: DataPaths,
     *,
-    to: Annotated[Literal["tar", "parquet"], typer.Option(help="WebDataset tars, or Parquet shards that Hugging Face's datasets opens too.")],
-    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the shards; called again, it goes on there.")],
+    to: Annotated[
+        Literal["tar", "parquet"],
+        typer.Option(help="WebDataset tars, or Parquet shards that Hugging Face's datasets opens too."),
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the shards; called again, it goes on there.")
+    ],
     where: Where = None,
-    size: Annotated[int | None, typer.Option(min=1, metavar="N", help="Shrink to N pixels on the shorter side.", show_default=False)] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Shrink to N pixels on the shorter side.", show_default=False),
+    ] = None,
     format: Annotated[Literal["keep", "jpeg", "webp", "png"], typer.Option(help="Of the pictures.")] = "keep",
-    samples_per_shard: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of one shard, at most.")] = 5000,
-    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads; by default the cores, at most 8.", show_default=False)] = None,
-    shuffle: Annotated[int | None, typer.Option(min=0, metavar="SEED", help="Put samples in a random order.", show_default=False)] = None,
+    samples_per_shard: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Samples of one shard, at most.")
+    ] = 5000,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Threads; by default the cores, at most 8.", show_default=False
+        ),
+    ] = None,
+    shuffle: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="SEED", help="Put samples in a random order.", show_default=False),
+    ] = None,
 ) -> None:
     """Write pictures, captions and fields as shards.
 
@@ -368,18 +529,43 @@ def convert(
     from frugalclip.verbs import data_convert as verb
 
     places, columns = _places_and_columns(paths)
-    options = {"size": size, "format": format, "samples_per_shard": samples_per_shard, "workers": workers, "shuffle": shuffle}
+    options = {
+        "size": size,
+        "format": format,
+        "samples_per_shard": samples_per_shard,
+        "workers": workers,
+        "shuffle": shuffle,
+    }
     verb.show_convert(verb.convert(places, to=to, out=out, where=where, columns=columns, **options))
 
 
-@data.command(epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; docs/scenes.md has them all.")
+@data.command(
+    epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; docs/scenes.md has them all."
+)
 def compose(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH... [KEY=VALUE...]", help="Data sets of single objects on white; settings of the plan.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH... [KEY=VALUE...]",
+            help="Data sets of single objects on white; settings of the plan.",
+        ),
+    ],
     *,
-    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the scenes; called again, it goes on there.")],
-    scenes: Annotated[int, typer.Option(min=1, metavar="N", help="How many; more may be added later.")] = 50_000,
-    plan: Annotated[Path | None, typer.Option(metavar="PLAN.yaml", help="What the scenes are like.", show_default=False)] = None,
-    workers: Annotated[int | None, typer.Option(min=1, metavar="N", help="Processes; by default the cores, at most 16.", show_default=False)] = None,
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder of the scenes; called again, it goes on there.")
+    ],
+    scenes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many; more may be added later.")
+    ] = 50_000,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="PLAN.yaml", help="What the scenes are like.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Processes; by default the cores, at most 16.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Compose scenes from cut-outs, with captions and known truth."""
     from frugalclip.verbs import data_compose as verb
@@ -389,16 +575,22 @@ def compose(
     places = [word for word in words if word not in settings]
     if not places:
         raise UsageError("there are settings but no data set; name one first, such as the word sample.")
-    verb.show(verb.compose(places, settings, out=out, scenes=scenes, plan=plan, workers=workers, columns=columns))
+    verb.show(
+        verb.compose(places, settings, out=out, scenes=scenes, plan=plan, workers=workers, columns=columns)
+    )
 
 
 def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:
     """Data sets, and the columns named among them in the words that a recipe uses, so that what `check` accepts `train` does too."""
     start = "data.columns."
-    columns = dict(word.removeprefix(start).split("=", 1) for word in words if word.startswith(start) and "=" in word)
+    columns = dict(
+        word.removeprefix(start).split("=", 1) for word in words if word.startswith(start) and "=" in word
+    )
     places = [word for word in words if not (word.startswith(start) and "=" in word)]
     if not places:
-        raise UsageError("there are columns but no data set; name its path first, such as pairs.csv data.columns.image=photo.")
+        raise UsageError(
+            "there are columns but no data set; name its path first, such as pairs.csv data.columns.image=photo."
+        )
     return places, columns or None
 
 
@@ -416,7 +608,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
-    words = [word for word in words if word != "--debug"]  # so that it may be added at the end of a line that failed
+    words = [
+        word for word in words if word != "--debug"
+    ]  # so that it may be added at the end of a line that failed
     warnings.showwarning = _show_warning
     # Threads that wait for each other spin briefly, then sleep: spinning long burns the time of the thread they wait for on a busy machine,
     # sleeping at once costs a quarter of the speed on a quiet one (docs/log.md has figures). Read when torch is loaded, which is after this.
@@ -451,16 +645,31 @@ def _usage(error: Any) -> str:
     option = getattr(error, "option_name", None)
     if option is None or not hasattr(error, "possibilities"):
         return f"UsageError: {error.format_message().replace('Value error, ', '').rstrip('.')}; see '{place} --help'."
-    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")] if context else []
+    known = (
+        [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+        if context
+        else []
+    )
     known = [name for name in known if name != "--help"]
-    takes_settings = context is not None and any(parameter.name == "overrides" for parameter in context.command.params)
+    takes_settings = context is not None and any(
+        parameter.name == "overrides" for parameter in context.command.params
+    )
     name = option.lstrip("-").partition("=")[0]
     settings = f" Settings of the recipe are written without dashes: {name}=VALUE." if takes_settings else ""
     return f"UsageError: {place} has no option {option}; {known_names(option, known)}{settings}"
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: str | None = None) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
     """Our own warnings are for users and take one line; others keep their place in the code."""
     ours = str(Path(__file__).parent) in filename
-    text = f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    text = (
+        f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    )
     (file or sys.stderr).write(text)

@@ -36,9 +36,14 @@ class TeacherConfig(Settings):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    source: str = Field(EMA, alias="from", description="ema, a model (run directory or checkpoint), or an embedding store of the training data")
+    source: str = Field(
+        EMA,
+        alias="from",
+        description="ema, a model (run directory or checkpoint), or an embedding store of the training data",
+    )
     momentum: tuple[float, float] = Field(
-        (0.996, 1.0), description="of an average, on a cosine from the start to the end of the run; A-CLIP: 0.996 to 1"
+        (0.996, 1.0),
+        description="of an average, on a cosine from the start to the end of the run; A-CLIP: 0.996 to 1",
     )
 
 
@@ -67,9 +72,18 @@ def asked_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> Asked:
     """
     of: dict[str, frozenset[str]] = {}
     for kind in ("teachers", "tokens", "attention"):
-        of[kind] = frozenset(name.partition(":")[2] for name in getattr(needs, kind) if ":" in name and teacher_of(name) == teacher)
+        of[kind] = frozenset(
+            name.partition(":")[2]
+            for name in getattr(needs, kind)
+            if ":" in name and teacher_of(name) == teacher
+        )
     is_text = frozenset(texts)
-    return Asked(images=of["teachers"] - is_text, texts=of["teachers"] & is_text, tokens=of["tokens"], attention=of["attention"])
+    return Asked(
+        images=of["teachers"] - is_text,
+        texts=of["teachers"] & is_text,
+        tokens=of["tokens"],
+        attention=of["attention"],
+    )
 
 
 class Teacher(nn.Module, ABC):
@@ -158,12 +172,20 @@ class FrozenTeacher(_Encoding):
         super().__init__(asked, model.network)
         own, theirs = model.preprocess, preprocess
         self.size = own.size
-        self.register_buffer("gain", (torch.tensor(theirs.std) / torch.tensor(own.std))[:, None, None], persistent=False)
-        self.register_buffer("shift", ((torch.tensor(theirs.mean) - torch.tensor(own.mean)) / torch.tensor(own.std))[:, None, None], persistent=False)
+        self.register_buffer(
+            "gain", (torch.tensor(theirs.std) / torch.tensor(own.std))[:, None, None], persistent=False
+        )
+        self.register_buffer(
+            "shift",
+            ((torch.tensor(theirs.mean) - torch.tensor(own.mean)) / torch.tensor(own.std))[:, None, None],
+            persistent=False,
+        )
 
     def _pixels(self, pixels: Tensor) -> Tensor:
         if pixels.shape[-1] != self.size:
-            pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+            pixels = F.interpolate(
+                pixels, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+            )
         return pixels * self.gain + self.shift
 
 
@@ -175,9 +197,13 @@ class StoredTeacher(Teacher):
         kinds: list[Kind] = [*(["image"] if asked.images else []), *(["text"] if asked.texts else [])]
         store.require(kinds=kinds)
         if faceted := [kind for kind in kinds if len(store.shape(kind)) > 1]:
-            raise RecipeError(f"{store.path} holds several {faceted[0]} vectors of one text or picture (facets), expected one; embed without facets.")
+            raise RecipeError(
+                f"{store.path} holds several {faceted[0]} vectors of one text or picture (facets), expected one; embed without facets."
+            )
         self.store = store
-        self.rows = store.rows_for(manifest.ids, texts=[list(one) for one in manifest.captions()] if asked.texts else None)  # (samples,)
+        self.rows = store.rows_for(
+            manifest.ids, texts=[list(one) for one in manifest.captions()] if asked.texts else None
+        )  # (samples,)
 
     def look(self, batch: Batch) -> Views:
         """The vectors of the batch's rows; zeros where a sample has none."""
@@ -191,8 +217,13 @@ class StoredTeacher(Teacher):
         texts = {}
         if self.asked.texts:
             found = self.store.ragged("text", rows)
-            vectors, has_text = np.zeros((len(rows), *self.store.shape("text")), np.float32), np.diff(found.offsets) > 0
-            vectors[has_text] = found.values[found.offsets[:-1][has_text]]  # keywords may stand in for a caption that is not there
+            vectors, has_text = (
+                np.zeros((len(rows), *self.store.shape("text")), np.float32),
+                np.diff(found.offsets) > 0,
+            )
+            vectors[has_text] = found.values[
+                found.offsets[:-1][has_text]
+            ]  # keywords may stand in for a caption that is not there
             texts = dict.fromkeys(self.asked.texts, encoded(vectors))
         return Views(images=images, texts=texts, scale=torch.ones(()))
 
@@ -226,13 +257,17 @@ def build_teachers(
     built: dict[str, Teacher] = {}
     for name in sorted({teacher_of(one) for one in needs.teachers}):
         if name not in known:
-            raise RecipeError(f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} Add it under 'teachers:'.")
+            raise RecipeError(
+                f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} Add it under 'teachers:'."
+            )
         asked, config = asked_of(name, needs, texts=texts), known[name]
         if config.source == EMA:
             built[name] = EmaTeacher(asked, student, momentum=config.momentum)
         elif (Path(config.source) / "store.json").is_file():
             if asked.tokens or asked.attention:
-                raise RecipeError(f"teachers.{name} is a store, which holds one vector a sample; tokens and attention need from: ema or a model.")
+                raise RecipeError(
+                    f"teachers.{name} is a store, which holds one vector a sample; tokens and attention need from: ema or a model."
+                )
             built[name] = StoredTeacher(asked, Store.open(config.source), manifest)
         else:
             model = load(config.source)

@@ -21,7 +21,9 @@ SQUARE = {"height": 32, "width": 32}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 PROCESSORS = {  # as the published folders have them, smaller
     "vit": transformers.ViTImageProcessorPil(size=SQUARE),
-    "deit": transformers.DeiTImageProcessorPil(size={"height": 36, "width": 36}, crop_size=SQUARE, **IMAGENET),
+    "deit": transformers.DeiTImageProcessorPil(
+        size={"height": 36, "width": 36}, crop_size=SQUARE, **IMAGENET
+    ),
     "dinov2": transformers.BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=SQUARE, **IMAGENET),
     "clip_vision_model": transformers.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE),
     "siglip_vision_model": transformers.SiglipImageProcessorPil(size=SQUARE),
@@ -31,7 +33,11 @@ PROCESSORS = {  # as the published folders have them, smaller
 def picture(size: tuple[int, int]) -> Image.Image:
     """A smooth one: what is cut off is not resampled here, and a sharp one would differ at the edge of the crop."""
     width, height = size
-    ramp = [(x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)) for y in range(height) for x in range(width)]
+    ramp = [
+        (x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height))
+        for y in range(height)
+        for x in range(width)
+    ]
     return Image.frombytes("RGB", size, bytes(value for one in ramp for value in one))
 
 
@@ -43,7 +49,9 @@ def test_a_trunk_says_what_transformers_says(tmp_path: Path, kind: str):
     pooled = expected.last_hidden_state[:, 0] if kind in ("vit", "deit") else expected.pooler_output
     assert trunk.width == VISION_WIDTH and trunk(PIXELS).tokens is None
     torch.testing.assert_close(said.pooled, pooled, rtol=0, atol=1e-6)
-    torch.testing.assert_close(said.tokens, expected.last_hidden_state[:, -16:], rtol=0, atol=1e-6)  # patches stand last
+    torch.testing.assert_close(
+        said.tokens, expected.last_hidden_state[:, -16:], rtol=0, atol=1e-6
+    )  # patches stand last
     options = {} if kind.startswith("dino") else {"interpolate_pos_encoding": True}
     expected = own(pixel_values=LARGE, **options).last_hidden_state
     torch.testing.assert_close(trunk(LARGE, with_tokens=True).tokens, expected[:, -25:], rtol=0, atol=1e-6)
@@ -52,13 +60,19 @@ def test_a_trunk_says_what_transformers_says(tmp_path: Path, kind: str):
 @torch.inference_mode()
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("vit", "ViTForImageClassification"), ("dinov2", "Dinov2ForImageClassification"), ("clip_vision_model", "CLIPVisionModelWithProjection")],
+    [
+        ("vit", "ViTForImageClassification"),
+        ("dinov2", "Dinov2ForImageClassification"),
+        ("clip_vision_model", "CLIPVisionModelWithProjection"),
+    ],
 )
 def test_heads_of_other_tasks_are_left_out(tmp_path: Path, kind: str, name: str):
     trunk, own = image_trunk(vision_source(tmp_path, kind=kind, name=name), {}), vision_model(kind, name=name)
     body: Any = getattr(own, own.base_model_prefix if kind != "clip_vision_model" else "vision_model")
     expected = body(pixel_values=PIXELS)
-    pooled = expected.pooler_output if expected.pooler_output is not None else expected.last_hidden_state[:, 0]
+    pooled = (
+        expected.pooler_output if expected.pooler_output is not None else expected.last_hidden_state[:, 0]
+    )
     torch.testing.assert_close(trunk(PIXELS).pooled, pooled, rtol=0, atol=1e-6)
 
 
@@ -94,7 +108,9 @@ def test_sizes_of_older_files_are_plain_numbers(tmp_path: Path):
 
 def test_the_fingerprint_is_that_of_weights_and_settings(tmp_path: Path):
     options: list[dict[str, Any]] = [{}, {"seed": 1}, {"layer_norm_eps": 1e-3}, {}]
-    found = [image_trunk(vision_source(tmp_path / str(i), **own), {}).fingerprint for i, own in enumerate(options)]
+    found = [
+        image_trunk(vision_source(tmp_path / str(i), **own), {}).fingerprint for i, own in enumerate(options)
+    ]
     assert len(set(found)) == 3 and found[0] == found[3]
 
 
@@ -113,7 +129,9 @@ def changed(file: Path, *without: str, **change: Any) -> None:
 
 def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
     source = vision_source(tmp_path / "own")
-    settings, config, weights = (tmp_path / "own" / name for name in ("preprocessor_config.json", "config.json", "model.safetensors"))
+    settings, config, weights = (
+        tmp_path / "own" / name for name in ("preprocessor_config.json", "config.json", "model.safetensors")
+    )
     whole = {file: file.read_bytes() for file in (settings, config, weights)}
 
     def refused(message: str, **options: Any) -> None:
@@ -123,7 +141,9 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
             file.write_bytes(content)
 
     settings.unlink()
-    refused("has no preprocessor_config.json, so it does not say how pictures are prepared; copy it from the model's page")
+    refused(
+        "has no preprocessor_config.json, so it does not say how pictures are prepared; copy it from the model's page"
+    )
     changed(settings, "image_mean", "resample")
     refused("does not say resample, image_mean, which the pictures depend on; copy the file")
     changed(settings, size={"height": 32, "width": 40})
@@ -133,7 +153,9 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
     settings.write_text("[]")
     refused("holds no settings of pictures")
     changed(config, model_type="beit")
-    refused(r"holds a model of type 'beit', expected a folder with an image encoder \(vit, deit, dinov2.*read as timm:NAME@FILE")
+    refused(
+        r"holds a model of type 'beit', expected a folder with an image encoder \(vit, deit, dinov2.*read as timm:NAME@FILE"
+    )
     changed(config, num_hidden_layers=3)
     refused("lacks 18 tensors of its dinov2, such as encoder.layer.2.attention.k_proj.bias; copy it again")
     changed(config, hidden_size=40)

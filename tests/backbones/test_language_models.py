@@ -33,8 +33,12 @@ def tuned(source: str, options: dict[str, Any]) -> tuple[Trunk, PublishedTokeniz
 
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@pytest.mark.parametrize("asked", [{}, {"layer": -1}, {"layer": [1, -2]}, {"layer": [1, -1]}, {"caption_tokens": 3}])
-def test_until_the_first_step_it_says_what_the_frozen_one_says(tmp_path: Path, kind: str, asked: dict[str, Any]):
+@pytest.mark.parametrize(
+    "asked", [{}, {"layer": -1}, {"layer": [1, -2]}, {"layer": [1, -1]}, {"caption_tokens": 3}]
+)
+def test_until_the_first_step_it_says_what_the_frozen_one_says(
+    tmp_path: Path, kind: str, asked: dict[str, Any]
+):
     source, options = llama_source(tmp_path / kind, kind=kind), ROOM | asked
     trunk, tokenizer = tuned(source, options)
     frozen = text_trunk(source, options | {"precision": "fp32"})
@@ -47,7 +51,9 @@ def test_until_the_first_step_it_says_what_the_frozen_one_says(tmp_path: Path, k
 def test_the_state_of_the_next_word_is_the_frozen_one(tmp_path: Path):
     options, source = ROOM | {"states": "next_word"}, llama_source(tmp_path, places=512)
     trunk, tokenizer = tuned(source, options)
-    expected = text_trunk(source, options | {"precision": "fp32"})(text_tokenizer(source, options).encode(TEXTS)).pooled
+    expected = text_trunk(source, options | {"precision": "fp32"})(
+        text_tokenizer(source, options).encode(TEXTS)
+    ).pooled
     torch.testing.assert_close(trunk(tokenizer.encode(TEXTS)).pooled, expected, **EXACT)
 
 
@@ -74,7 +80,9 @@ def test_every_parameter_that_is_kept_has_a_gradient(tmp_path: Path, kind: str):
         trunk.requires_grad_(True)
         trunk(tokenizer.encode(TEXTS)).pooled.square().sum().backward()
         assert {name for name, p in trunk.named_parameters() if p.grad is None or not p.grad.any()} == set()
-        kept = {name.split(".")[2] for name, _ in trunk.named_parameters() if ".layers." in name or ".h." in name}
+        kept = {
+            name.split(".")[2] for name, _ in trunk.named_parameters() if ".layers." in name or ".h." in name
+        }
         assert kept == {str(i) for i in range(blocks)}
 
 
@@ -90,14 +98,22 @@ def test_the_tokenizer_is_read_again_as_it_was(source: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompt": "long"}, r"prompt 'long' has 7 facets, and .* tuned gives one vector a text; set model\.text\.options\.prompt=single"),
-        ({"precision": "fp32"}, r"model\.text\.options\.precision has no effect on a language model that is tuned"),
+        (
+            {"prompt": "long"},
+            r"prompt 'long' has 7 facets, and .* tuned gives one vector a text; set model\.text\.options\.prompt=single",
+        ),
+        (
+            {"precision": "fp32"},
+            r"model\.text\.options\.precision has no effect on a language model that is tuned",
+        ),
         ({"promt": "single"}, r"model\.text\.options\.promt is not a setting; did you mean 'prompt'"),
         ({"states": "next_word", "layer": -1}, r"layer has no effect on states=next_word"),
         ({}, r"positions, the model has 128; set caption_tokens=\d+ or less"),
     ],
 )
-def test_what_a_tuned_language_model_does_not_offer_is_refused(source: str, options: dict[str, Any], message: str):
+def test_what_a_tuned_language_model_does_not_offer_is_refused(
+    source: str, options: dict[str, Any], message: str
+):
     with pytest.raises(FrugalclipError, match=message):
         text_trunk(source, options, tuned=True)
 

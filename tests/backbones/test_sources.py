@@ -28,7 +28,9 @@ def file_of(source: str) -> Path:
 
 
 def original(source: str) -> Any:
-    module = timm.create_model(source.partition("@")[0].removeprefix("timm:"), pretrained=False, num_classes=3).eval()
+    module = timm.create_model(
+        source.partition("@")[0].removeprefix("timm:"), pretrained=False, num_classes=3
+    ).eval()
     module.load_state_dict(load_file(file_of(source)))
     return module
 
@@ -52,7 +54,9 @@ def test_a_transformer_gives_its_patches_without_the_prefix(tmp_path: Path):
     source = timm_source(tmp_path, name="test_vit")
     pixels = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     said = image_trunk(source, {})(pixels, with_tokens=True)
-    torch.testing.assert_close(said.tokens, original(source).forward_features(pixels)[:, 1:], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        said.tokens, original(source).forward_features(pixels)[:, 1:], atol=1e-5, rtol=1e-4
+    )
     assert said.tokens.shape == (2, 100, 64)
 
 
@@ -72,7 +76,10 @@ def test_stages_stand_before_the_pooled_feature(tmp_path: Path):
     source = timm_source(tmp_path)
     plain, wide = image_trunk(source, {}), image_trunk(source, {"stages": True})
     said = wide(PIXELS).pooled
-    assert wide.width == said.shape[1] == TIMM_WIDTH + 32 + 32 + 48 + 192 + 96 and wide.fingerprint != plain.fingerprint
+    assert (
+        wide.width == said.shape[1] == TIMM_WIDTH + 32 + 32 + 48 + 192 + 96
+        and wide.fingerprint != plain.fingerprint
+    )
     torch.testing.assert_close(said[:, -TIMM_WIDTH:], plain(PIXELS).pooled, atol=1e-5, rtol=1e-4)
     _, stages = original(source).forward_intermediates(PIXELS)
     torch.testing.assert_close(said[:, :32], stages[0].mean((2, 3)), atol=1e-5, rtol=1e-4)
@@ -87,7 +94,10 @@ def test_the_fingerprint_is_that_of_the_weights(tmp_path: Path):
 @torch.inference_mode()
 def test_weights_under_other_names_are_taken_in_their_order(tmp_path: Path):
     source = timm_source(tmp_path)
-    weights, module = load_file(file_of(source)), timm.create_model("test_resnet", pretrained=False, num_classes=3)
+    weights, module = (
+        load_file(file_of(source)),
+        timm.create_model("test_resnet", pretrained=False, num_classes=3),
+    )
     ordered = {f"{i:04}.other": weights[name] for i, name in enumerate(module.state_dict())}
     torch.save(ordered, tmp_path / "renamed.pth")  # safetensors keeps no order
     renamed = read_timm("test_resnet", tmp_path / "renamed.pth", in_order=True)
@@ -109,7 +119,9 @@ def test_wrong_image_sources_are_refused_with_what_to_write(tmp_path: Path):
     }.items():
         with pytest.raises(ModelError, match=message):
             image_trunk(source, {})
-    with pytest.raises(RecipeError, match=r"model\.image\.options\.stage is not a setting; did you mean 'stages'"):
+    with pytest.raises(
+        RecipeError, match=r"model\.image\.options\.stage is not a setting; did you mean 'stages'"
+    ):
         image_trunk(f"timm:test_resnet@{file}", {"stage": True})
 
 
@@ -131,10 +143,21 @@ def test_an_encoder_says_what_transformers_says(tmp_path: Path, pool: str):
     options = {"pool": pool, "context": 20}
     trunk, tokenizer = text_trunk(source, options), text_tokenizer(source, options)
     said = trunk(tokenizer.encode(TEXTS), with_tokens=True)
-    backend, module = Backend.from_file(str(tmp_path / "bert" / "tokenizer.json")), BertModel.from_pretrained(tmp_path / "bert").eval()
+    backend, module = (
+        Backend.from_file(str(tmp_path / "bert" / "tokenizer.json")),
+        BertModel.from_pretrained(tmp_path / "bert").eval(),
+    )
     assert trunk.width == BERT_WIDTH and said.pooled.shape == (3, BERT_WIDTH)
     for i, text in enumerate(TEXTS):  # alone, so without padding
-        ids = torch.tensor([[backend.token_to_id("[CLS]"), *backend.encode(text, add_special_tokens=False).ids, backend.token_to_id("[SEP]")]])
+        ids = torch.tensor(
+            [
+                [
+                    backend.token_to_id("[CLS]"),
+                    *backend.encode(text, add_special_tokens=False).ids,
+                    backend.token_to_id("[SEP]"),
+                ]
+            ]
+        )
         states = module(input_ids=ids).last_hidden_state[0]
         expected = {"mean": states.mean(0), "first": states[0], "end": states[-1]}[pool]
         torch.testing.assert_close(said.pooled[i], expected, atol=1e-5, rtol=1e-4)
@@ -145,7 +168,9 @@ def test_an_encoder_says_what_transformers_says(tmp_path: Path, pool: str):
 def test_pictures_prepared_in_another_way_are_noted():
     own = Preprocess(size=8, crop=0.875, interpolation="bilinear")
     said = check_preprocess("timm:x", Preprocess(size=9), own)
-    assert said and said.endswith("in another way; preprocess.crop=0.875 preprocess.interpolation=bilinear prepares them so")
+    assert said and said.endswith(
+        "in another way; preprocess.crop=0.875 preprocess.interpolation=bilinear prepares them so"
+    )
     assert check_preprocess("timm:x", own, own) is None
 
 
@@ -163,28 +188,43 @@ def test_an_image_encoder_is_no_text_trunk(tmp_path: Path):
 def test_every_parameter_of_an_encoder_has_a_gradient(tmp_path: Path):
     trunk = text_trunk(bert_source(tmp_path), {})
     assert any(name.endswith("query.weight") for name, _ in trunk.named_parameters())
-    trunk(Tokens(torch.tensor([[2, 3, 4]]), torch.tensor([3])), with_tokens=False).pooled.square().sum().backward()
+    trunk(
+        Tokens(torch.tensor([[2, 3, 4]]), torch.tensor([3])), with_tokens=False
+    ).pooled.square().sum().backward()
     assert [name for name, p in trunk.named_parameters() if p.grad is None] == []
 
 
 def test_what_changes_a_text_vector_changes_the_fingerprint(tmp_path: Path):
     first, second = bert_source(tmp_path / "a"), bert_source(tmp_path / "b", seed=1)
-    options = [(first, {"context": 20}), (second, {"context": 20}), (first, {"context": 9}), (first, {"context": 20, "pool": "end"})]
+    options = [
+        (first, {"context": 20}),
+        (second, {"context": 20}),
+        (first, {"context": 9}),
+        (first, {"context": 20, "pool": "end"}),
+    ]
     found = [text_trunk(source, own).fingerprint for source, own in options]
     assert len(set(found)) == 4 and text_trunk(first, {"context": 20}).fingerprint == found[0]
 
 
 def test_wrong_text_sources_are_refused_with_what_to_write(tmp_path: Path):
     source = bert_source(tmp_path / "bert")
-    with pytest.raises(ModelError, match=r"reads at most 20 tokens, and options\.context is 256; set model\.text\.options\.context=20"):
+    with pytest.raises(
+        ModelError,
+        match=r"reads at most 20 tokens, and options\.context is 256; set model\.text\.options\.context=20",
+    ):
         text_trunk(source, {"context": 256})
-    assert text_trunk(source, {}).fingerprint == text_trunk(source, {"context": 20}).fingerprint  # a text is as long as the encoder reads
+    assert (
+        text_trunk(source, {}).fingerprint == text_trunk(source, {"context": 20}).fingerprint
+    )  # a text is as long as the encoder reads
     assert text_tokenizer(source, {}).context == 20
     with pytest.raises(RecipeError, match=r"model\.text\.options\.pol is not a setting; did you mean 'pool'"):
         text_trunk(source, {"pol": "end"})
     with pytest.raises(ModelError, match="'package:minilmm' is no text trunk; did you mean 'package:minilm'"):
         text_trunk("package:minilmm", {})
-    with pytest.raises(ModelError, match=r"has no config\.json, expected a folder that Hugging Face's library saved, or a GGUF file"):
+    with pytest.raises(
+        ModelError,
+        match=r"has no config\.json, expected a folder that Hugging Face's library saved, or a GGUF file",
+    ):
         text_trunk(f"hf:{tmp_path}/gone", {})
     (tmp_path / "bert" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot be read as an encoder"):
@@ -195,7 +235,12 @@ def test_what_a_source_of_texts_is_stands_in_its_name_or_configuration(tmp_path:
     assert text_kind(bert_source(tmp_path / "bert")) == "encoder"
     (tmp_path / "lm").mkdir()
     (tmp_path / "lm" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-    assert text_kind(f"hf:{tmp_path}/lm") == text_kind("package:smollm2") == text_kind("some/file.gguf") == "language_model"
+    assert (
+        text_kind(f"hf:{tmp_path}/lm")
+        == text_kind("package:smollm2")
+        == text_kind("some/file.gguf")
+        == "language_model"
+    )
     assert text_kind("package:e5") == "e5" and text_kind("package:minilm") == "encoder"
     assert isinstance(text_tokenizer("package:e5", {}), Verbatim)  # nothing has to be installed for that
 
@@ -212,7 +257,10 @@ def test_texts_are_handed_on_as_they_are(tmp_path: Path):
 def test_pictures_normalised_in_another_way_are_refused_with_the_settings():
     own = Preprocess(size=8, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     check_preprocess("timm:x", own.model_copy(update={"size": 9}), own)
-    with pytest.raises(RecipeError, match=r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std=\[0\.25, 0\.25, 0\.25\]"):
+    with pytest.raises(
+        RecipeError,
+        match=r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std=\[0\.25, 0\.25, 0\.25\]",
+    ):
         check_preprocess("timm:x", Preprocess(size=8), own)
 
 
@@ -220,13 +268,19 @@ def test_a_transformer_of_one_size_is_fitted_to_the_pictures_that_come(tmp_path:
     source = timm_source(tmp_path, name="test_vit")  # places for 160 pixels
     own, small = image_trunk(source, {}), image_trunk(source, {}, size=64)
     said = small(PIXELS, with_tokens=True)
-    assert said.tokens is not None and said.tokens.shape[:2] == (3, 16) and small.fingerprint != own.fingerprint
+    assert (
+        said.tokens is not None and said.tokens.shape[:2] == (3, 16) and small.fingerprint != own.fingerprint
+    )
     module = original(source)
     module.set_input_size(img_size=(64, 64))
-    torch.testing.assert_close(said.pooled, module.forward_head(module.forward_features(PIXELS), pre_logits=True))
+    torch.testing.assert_close(
+        said.pooled, module.forward_head(module.forward_features(PIXELS), pre_logits=True)
+    )
     assert image_trunk(source, {}, size=160).fingerprint == own.fingerprint
     convolutions = timm_source(tmp_path)
-    assert image_trunk(convolutions, {}, size=64).fingerprint == image_trunk(convolutions, {}).fingerprint, "they read any size"
+    assert image_trunk(convolutions, {}, size=64).fingerprint == image_trunk(convolutions, {}).fingerprint, (
+        "they read any size"
+    )
 
 
 def test_a_configuration_that_is_a_list_names_no_language_model(tmp_path: Path):

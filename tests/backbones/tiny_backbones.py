@@ -23,14 +23,25 @@ VISION = {  # type of model: its class in transformers
 }
 
 
-def timm_source(folder: Path, *, name: str = "test_resnet", seed: int = 0, dtype: torch.dtype = torch.float32) -> str:
+def timm_source(
+    folder: Path, *, name: str = "test_resnet", seed: int = 0, dtype: torch.dtype = torch.float32
+) -> str:
     """`timm:NAME@FILE` with random weights, whose statistics of normalisation are random too."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weights = timm.create_model(name, pretrained=False, num_classes=3).state_dict()
-        weights = {k: v + 0.1 * torch.rand_like(v) if v.is_floating_point() and v.ndim == 1 else v for k, v in weights.items()}
+        weights = {
+            k: v + 0.1 * torch.rand_like(v) if v.is_floating_point() and v.ndim == 1 else v
+            for k, v in weights.items()
+        }
     file = folder / f"{name}-{seed}-{str(dtype).removeprefix('torch.')}.safetensors"
-    save_file({key: value.to(dtype).contiguous() if value.is_floating_point() else value for key, value in weights.items()}, file)
+    save_file(
+        {
+            key: value.to(dtype).contiguous() if value.is_floating_point() else value
+            for key, value in weights.items()
+        },
+        file,
+    )
     return f"timm:{name}@{file}"
 
 
@@ -38,15 +49,28 @@ def bert_source(folder: Path, *, seed: int = 0, places: int = 20, dropout: float
     """`hf:DIR` with a random encoder of two layers."""
     folder.mkdir(parents=True, exist_ok=True)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(special + WORDS)}, unk_token="[UNK]"))
+    backend = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(special + WORDS)}, unk_token="[UNK]")
+    )
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.add_special_tokens(special)
     backend.save(str(folder / "tokenizer.json"))
-    sizes = {"hidden_size": BERT_WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes = {
+        "hidden_size": BERT_WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = BertConfig(vocab_size=len(special) + len(WORDS), max_position_embeddings=places, initializer_range=0.3, **sizes, **dropouts)
+        config = BertConfig(
+            vocab_size=len(special) + len(WORDS),
+            max_position_embeddings=places,
+            initializer_range=0.3,
+            **sizes,
+            **dropouts,
+        )
         model = BertModel(config)
     model.eval().save_pretrained(folder)
     return f"hf:{folder}"
@@ -54,7 +78,12 @@ def bert_source(folder: Path, *, seed: int = 0, places: int = 20, dropout: float
 
 def vision_model(kind: str, *, name: str | None = None, seed: int = 0, **settings: Any) -> Any:
     """A random image encoder of transformers for pictures of 32 x 32 in patches of 8; `name` asks for another class of the same type."""
-    sizes = {"hidden_size": VISION_WIDTH, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": VISION_WIDTH,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     own = getattr(transformers, name or VISION[kind])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -76,19 +105,34 @@ def vision_source(folder: Path, *, kind: str = "dinov2", processor: Any = None, 
 def llama_source(folder: Path, *, seed: int = 0, kind: str = "llama", places: int = 128) -> str:
     """`hf:DIR` with a random causal language model of three layers, whose tokenizer begins every text with a token of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    special, prompt = ["<s>", "[UNK]"], ["Image", "description", ":", "word", "this", "is", '"', ".", "image", "single"]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(special + WORDS + prompt)}, unk_token="[UNK]"))
+    special, prompt = (
+        ["<s>", "[UNK]"],
+        ["Image", "description", ":", "word", "this", "is", '"', ".", "image", "single"],
+    )
+    backend = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(special + WORDS + prompt)}, unk_token="[UNK]")
+    )
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.add_special_tokens(special)
     backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     backend.save(str(folder / "tokenizer.json"))
-    common = {"vocab_size": len(special) + len(WORDS) + len(prompt), "max_position_embeddings": places, "initializer_range": 0.3}
+    common = {
+        "vocab_size": len(special) + len(WORDS) + len(prompt),
+        "max_position_embeddings": places,
+        "initializer_range": 0.3,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == "gpt2":
             model = GPT2LMHeadModel(GPT2Config(n_embd=LLAMA_WIDTH, n_layer=3, n_head=4, **common))
         else:
-            sizes = {"hidden_size": LLAMA_WIDTH, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+            sizes = {
+                "hidden_size": LLAMA_WIDTH,
+                "intermediate_size": 48,
+                "num_hidden_layers": 3,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+            }
             model = LlamaForCausalLM(LlamaConfig(**sizes, **common))
     model.eval().save_pretrained(folder)
     return f"hf:{folder}"

@@ -18,7 +18,9 @@ def test_names_recipes_and_overrides_are_told_apart():
 
 
 def test_a_program_is_an_arm(tmp_path):
-    (tmp_path / "peer.yaml").write_text("command: [python, peer.py]\nsettings: {lr: 1e-3}\ndescription: another library\n")
+    (tmp_path / "peer.yaml").write_text(
+        "command: [python, peer.py]\nsettings: {lr: 1e-3}\ndescription: another library\n"
+    )
     path = str(tmp_path / "peer.yaml")
     ours, theirs, named = read_arms(["clip", path, f"again:{path}"])
     assert (theirs.name, named.name, theirs.recipe) == ("peer", "again", None)

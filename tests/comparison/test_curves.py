@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from frugalclip.comparison.curves import Censored, Curve, censor, isotonic, pairs_saved, saved_with_interval, times_sooner
+from frugalclip.comparison.curves import (
+    Censored,
+    Curve,
+    censor,
+    isotonic,
+    pairs_saved,
+    saved_with_interval,
+    times_sooner,
+)
 from frugalclip.comparison.paired import Block
 
 
@@ -41,7 +49,9 @@ def test_pairs_saved_on_a_logarithm_and_censored_outside():
     assert pairs_saved(pairs, [10, 20, 30, 40], 25) == pytest.approx(800 / (200 * math.sqrt(2)))
     assert pairs_saved(pairs, [10, 20, 30, 40], 40) == pytest.approx(1)
     assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 9), most=8)) == "> 8.00 ×"
-    assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 10), most=8)) == "8.00 ×", "reached there, and not before as far as anyone knows"
+    assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 10), most=8)) == "8.00 ×", (
+        "reached there, and not before as far as anyone knows"
+    )
     assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 41), most=8)) == "< 1.00 ×"
     assert Censored(2.104, "").as_json() == {"value": 2.104, "bound": ""}
 
@@ -51,7 +61,10 @@ def test_noise_alone_is_not_sooner():
     random, factors, naive = np.random.default_rng(1), [], []
     places = np.arange(1.0, 11.0)
     for _ in range(60):
-        own, reference = ({("", s): Curve(places, places, 50 + places / 10 + random.normal(0, 3, 10)) for s in range(3)} for _ in range(2))
+        own, reference = (
+            {("", s): Curve(places, places, 50 + places / 10 + random.normal(0, 3, 10)) for s in range(3)}
+            for _ in range(2)
+        )
         found = times_sooner(own, reference, draws=2)
         if found.factor:
             factors.append(math.log(found.factor))
@@ -64,11 +77,16 @@ def test_a_faster_arm_is_sooner_by_its_factor():
     random, places = np.random.default_rng(2), np.arange(1.0, 21.0)
     rising = lambda: 50 * places / 20 + random.normal(0, 1, 20)  # noqa: E731
     reference = {(r, s): Curve(100 * places, 6 * places, rising()) for r in "ab" for s in range(3)}
-    own = {key: Curve(100 * places, 2 * places, 1.25 * rising()) for key in reference}  # three times as fast, and 4/5 of the way suffice
+    own = {
+        key: Curve(100 * places, 2 * places, 1.25 * rising()) for key in reference
+    }  # three times as fast, and 4/5 of the way suffice
     found = times_sooner(own, reference)
     assert found.factor == pytest.approx(3 * 1.25, rel=0.05)
     assert 3.4 < found.interval[0] < found.factor < found.interval[1] < 4.1
-    assert (found.seconds, found.reference_seconds) == (pytest.approx(32, rel=0.05), pytest.approx(120, rel=0.05))
+    assert (found.seconds, found.reference_seconds) == (
+        pytest.approx(32, rel=0.05),
+        pytest.approx(120, rel=0.05),
+    )
     low = {key: Curve(c.samples, c.seconds, c.values / 3) for key, c in own.items()}
     assert (times_sooner(low, reference).factor, times_sooner(low, reference).interval) == (0, (0, 0))
     assert times_sooner({("a", 0): own["a", 0]}, reference).interval is None
@@ -77,7 +95,15 @@ def test_a_faster_arm_is_sooner_by_its_factor():
 
 def outcomes(random, chance, runs=4, families=400):
     ids = np.array([f"f{i:03}" for i in range(families)])
-    return [Block((random.random((runs, families)) < chance).astype(float), ids, np.ones(families), ids, tuple(range(runs)))]
+    return [
+        Block(
+            (random.random((runs, families)) < chance).astype(float),
+            ids,
+            np.ones(families),
+            ids,
+            tuple(range(runs)),
+        )
+    ]
 
 
 def test_the_interval_holds_the_truth_and_may_be_open():
@@ -95,4 +121,9 @@ def test_the_interval_holds_the_truth_and_may_be_open():
     assert (factor, interval) == (Censored(4.0, ">"), (Censored(4.0, ">"), Censored(4.0, ">")))
     weak = {f: outcomes(random, 0.2) for f in pairs}
     assert saved_with_interval(weak, outcomes(random, 0.4), pairs, draws=100)[0] == Censored(1.0, "<")
-    assert saved_with_interval({1.0: outcomes(random, 0.4, runs=1)}, outcomes(random, 0.2, runs=1), {1.0: 9.0})[1] is None
+    assert (
+        saved_with_interval({1.0: outcomes(random, 0.4, runs=1)}, outcomes(random, 0.2, runs=1), {1.0: 9.0})[
+            1
+        ]
+        is None
+    )

@@ -22,7 +22,9 @@ class Fixed:
     preprocess = SimpleNamespace(model_dump=lambda mode: {})
 
     def encode_text(self, texts):
-        return torch.stack([torch.from_numpy(np.random.default_rng(sum(map(ord, t))).normal(size=6)).float() for t in texts])
+        return torch.stack(
+            [torch.from_numpy(np.random.default_rng(sum(map(ord, t))).normal(size=6)).float() for t in texts]
+        )
 
     def image_features(self, manifest):
         noise = np.random.default_rng(5).normal(size=(len(manifest), 6)) * 1.5
@@ -38,19 +40,30 @@ def rows(tmp_path):
         ids=[f"i{i}" for i in range(len(NAMES))],
         images=image_places([f"{i}.png" for i in range(len(NAMES))]),
         captions=[[name] for name in NAMES],
-        fields={"family": ["warm", "cold", "cold", "warm", None, "cold", "warm", None], "tags": [["x", n] for n in NAMES]},
+        fields={
+            "family": ["warm", "cold", "cold", "warm", None, "cold", "warm", None],
+            "tags": [["x", n] for n in NAMES],
+        },
         root=tmp_path,
         name="rows",
     )
 
 
-@pytest.mark.parametrize(("task", "pool"), [("zeroshot", "restricted"), ("zeroshot", "all"), ("retrieval", "restricted")])
+@pytest.mark.parametrize(
+    ("task", "pool"), [("zeroshot", "restricted"), ("zeroshot", "all"), ("retrieval", "restricted")]
+)
 @pytest.mark.parametrize("chosen", [[0, 1, 2, 5, 6], [0, 1, 3, 5, 6]])  # the picture of i3 cannot be read
 def test_the_outcomes_average_to_the_figure_of_the_evaluation(task, pool, chosen, rows):
     judged = rows.take(chosen)
-    whole = evaluate_zeroshot(Fixed(), judged, rows) if task == "zeroshot" else evaluate_retrieval(Fixed(), judged)
+    whole = (
+        evaluate_zeroshot(Fixed(), judged, rows)
+        if task == "zeroshot"
+        else evaluate_retrieval(Fixed(), judged)
+    )
     for metric in METRICS[task]:
-        figure = Figure(validated(FigureConfig, {"task": task, "metric": metric, "pool": pool}, where=""), judged, rows)
+        figure = Figure(
+            validated(FigureConfig, {"task": task, "metric": metric, "pool": pool}, where=""), judged, rows
+        )
         found = figure.judge(Fixed())
         assert found.value == pytest.approx(whole["metrics"][figure.name], abs=1e-6)
         assert found.value == pytest.approx(100 * np.average(found.hits, weights=found.weights))
@@ -60,7 +73,9 @@ def test_the_outcomes_average_to_the_figure_of_the_evaluation(task, pool, chosen
 def test_several_right_names_a_row_still_average_to_the_mean_over_classes(rows):
     config = validated(FigureConfig, {"metric": "mean_per_class", "label_field": "tags"}, where="")
     whole = evaluate_zeroshot(Fixed(), rows, label_field="tags")
-    assert Figure(config, rows).judge(Fixed()).value == pytest.approx(whole["metrics"]["mean_per_class"], abs=1e-6)
+    assert Figure(config, rows).judge(Fixed()).value == pytest.approx(
+        whole["metrics"]["mean_per_class"], abs=1e-6
+    )
 
 
 def test_samples_know_their_group_and_a_null_stands_alone(rows):
@@ -68,7 +83,9 @@ def test_samples_know_their_group_and_a_null_stands_alone(rows):
     assert dict(zip(found.ids, found.groups, strict=True)) == {
         "i0": "warm", "i1": "cold", "i2": "cold", "i4": "id i4", "i5": "cold", "i6": "warm", "i7": "id i7",
     }  # fmt: skip
-    captions = Figure(FigureConfig.model_validate({"task": "retrieval", "group": "family"}), rows).judge(Fixed())
+    captions = Figure(FigureConfig.model_validate({"task": "retrieval", "group": "family"}), rows).judge(
+        Fixed()
+    )
     assert dict(zip(captions.ids, captions.groups, strict=True))["red"] == "warm"
 
 

@@ -44,16 +44,29 @@ def simulate(random, *, runs, families, rotations, by_family, by_run, effect):
 def test_no_more_than_the_promised_share_of_false_claims(runs, rotations, by_family, by_run):
     random, false = np.random.default_rng(1), 0
     for _ in range(300):
-        drawn = simulate(random, runs=runs, families=60, rotations=rotations, by_family=by_family, by_run=by_run, effect=0.0)
+        drawn = simulate(
+            random,
+            runs=runs,
+            families=60,
+            rotations=rotations,
+            by_family=by_family,
+            by_run=by_run,
+            effect=0.0,
+        )
         false += (paired(*drawn).p or 0) < 0.05
     assert false / 300 <= 0.07
 
 
 def test_a_planted_difference_is_found():
     random = np.random.default_rng(2)
-    drawn = [paired(*simulate(random, runs=3, families=120, rotations=3, by_family=0.5, by_run=0.1, effect=0.8)) for _ in range(60)]
+    drawn = [
+        paired(*simulate(random, runs=3, families=120, rotations=3, by_family=0.5, by_run=0.1, effect=0.8))
+        for _ in range(60)
+    ]
     assert np.mean([found.p < 0.05 and found.value > 0 for found in drawn]) > 0.85
-    covered = np.mean([found.interval[0] < np.mean([f.value for f in drawn]) < found.interval[1] for found in drawn])
+    covered = np.mean(
+        [found.interval[0] < np.mean([f.value for f in drawn]) < found.interval[1] for found in drawn]
+    )
     assert covered >= 0.9
 
 
@@ -61,7 +74,11 @@ def test_the_three_parts_of_the_variance_are_those_it_was_drawn_with():
     random, found = np.random.default_rng(3), []
     runs, families = 4, 50
     for _ in range(300):
-        values = random.normal(0, 0.5, families) + random.normal(0, 0.2, runs)[:, None] + random.normal(0, 1.0, (runs, families))
+        values = (
+            random.normal(0, 0.5, families)
+            + random.normal(0, 0.2, runs)[:, None]
+            + random.normal(0, 1.0, (runs, families))
+        )
         found.append(estimate([block(values)]))
     parts = {name: np.mean([f.variance[name] for f in found]) for name in ("families", "runs", "residual")}
     residual = 1.0 / (runs * families)
@@ -118,7 +135,9 @@ def test_the_bootstrap_agrees_where_there_is_no_residual_and_is_wider_where_ther
     assert (high - low) / 2 == pytest.approx(1.96 * (found.standard_error or 0), rel=0.08)
     noisy = block(random.normal(0.1, 1, (6, 80)))
     low, high = pigeonhole_interval([noisy], draws=2000)
-    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(3) * noisy.values.std() / math.sqrt(480), rel=0.15)
+    assert (high - low) / 2 == pytest.approx(
+        1.96 * math.sqrt(3) * noisy.values.std() / math.sqrt(480), rel=0.15
+    )
 
 
 def test_the_same_draws_serve_several_statistics():
@@ -143,7 +162,14 @@ def test_holm_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("t", "df", "p"), [(12.706, 1, 0.05), (2.776, 4, 0.05), (1.96, 1e6, 0.05), (2.0, 10, 0.07338803), (31.0, 5, 6.556401703523e-07)]
+    ("t", "df", "p"),
+    [
+        (12.706, 1, 0.05),
+        (2.776, 4, 0.05),
+        (1.96, 1e6, 0.05),
+        (2.0, 10, 0.07338803),
+        (31.0, 5, 6.556401703523e-07),
+    ],
 )
 def test_student(t, df, p):
     assert student_p(t, df) == pytest.approx(p, rel=1e-3)  # tables

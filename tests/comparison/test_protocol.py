@@ -15,12 +15,18 @@ PROTOCOLS = Path(__file__).resolve().parents[2] / "benchmarks" / "protocols"
 
 @pytest.fixture
 def rows(tmp_path):
-    content = [(c, s, ("train", "train", "val", "test")[c % 4]) for c in range(24) for s in ("ink", "oil, dry")]
+    content = [
+        (c, s, ("train", "train", "val", "test")[c % 4]) for c in range(24) for s in ("ink", "oil, dry")
+    ]
     return make_manifest(
         ids=[f"{c}-{s}" for c, s, _ in content],
         images=image_places([f"{i}.png" for i in range(len(content))]),
         captions=[[f"thing {c}"] for c, _, _ in content],
-        fields={"style": [s for _, s, _ in content], "split": [p for _, _, p in content], "name": [f"n{c}" for c, _, _ in content]},
+        fields={
+            "style": [s for _, s, _ in content],
+            "split": [p for _, _, p in content],
+            "name": [f"n{c}" for c, _, _ in content],
+        },
         root=tmp_path,
         name="rows",
     )
@@ -49,7 +55,12 @@ def test_every_value_is_left_out_in_turn(rows):
         assert set(one.watch.field("style")) == {one.rotation}
         assert set(one.judged["unseen"].field("split")) == {"test"}
         assert set(one.judged["seen"].field("style")) == {one.rotation}
-    only = divisions(rows, protocol(rotate="style", rotations=["ink"], train="split=train", figures={"u": {"where": "split=test"}}))
+    only = divisions(
+        rows,
+        protocol(
+            rotate="style", rotations=["ink"], train="split=train", figures={"u": {"where": "split=test"}}
+        ),
+    )
     assert [d.rotation for d in only] == ["ink"]
 
 
@@ -57,7 +68,9 @@ def test_without_figures_the_rows_that_watch_are_judged(rows):
     (one,) = divisions(rows, protocol())
     assert one.rotation is None
     assert set(one.train.field("split")) == {"train"}
-    assert {name: rows.ids for name, rows in one.judged.items()} == dict.fromkeys(("naming", "finding"), one.watch.ids)
+    assert {name: rows.ids for name, rows in one.judged.items()} == dict.fromkeys(
+        ("naming", "finding"), one.watch.ids
+    )
     resolved = protocol(label_field="name").resolved()
     assert resolved.primary == "naming"
     assert resolved.figures["finding"].label_field == "name"
@@ -67,8 +80,14 @@ def test_without_figures_the_rows_that_watch_are_judged(rows):
     ("settings", "said"),
     [
         ({"figures": {"x": {"where": "split=train"}}}, "figure x judges 24 rows that are trained on"),
-        ({"rotate": "split", "train": "split=train", "validation": "split=val"}, "rotate: split has 1 value in the training rows"),
-        ({"rotate": "style", "rotations": ["inc"], "train": "split=train"}, "'inc' is not a value of style.*did you mean 'ink'"),
+        (
+            {"rotate": "split", "train": "split=train", "validation": "split=val"},
+            "rotate: split has 1 value in the training rows",
+        ),
+        (
+            {"rotate": "style", "rotations": ["inc"], "train": "split=train"},
+            "'inc' is not a value of style.*did you mean 'ink'",
+        ),
         ({"validation": "none", "train": "split=train"}, "there are none; set its where, or validation"),
     ],
 )
@@ -82,7 +101,10 @@ def test_a_division_that_cannot_be(settings, said, rows):
     [
         ({"rotat": "style"}, "rotat is not a setting; did you mean 'rotate'"),
         ({"curve": "zeroshot/top2"}, "did you mean 'zeroshot/top"),
-        ({"on": "tset", "parts": {"test": "split=test"}}, "on: tset is not one of parts; did you mean 'test'"),
+        (
+            {"on": "tset", "parts": {"test": "split=test"}},
+            "on: tset is not one of parts; did you mean 'test'",
+        ),
         ({"figures": {"x": {"where": "{on}"}}}, "figure x says {on} but nothing says what that is"),
         ({"figures": {"x": {"primary": True}, "y": {"primary": True}}}, "several figures are primary"),
         ({"figures": {"x": {"pol": "all"}}}, "figures.x.pol is not a setting; did you mean 'pool'"),
@@ -95,7 +117,9 @@ def test_a_wrong_setting_says_what_to_set(settings, said):
 
 def test_the_sample_protocol_divides_the_sample(monkeypatch):
     found = divisions(open_data("sample"), read_protocol(PROTOCOLS / "sample.yaml"))
-    assert {d.rotation: len(d.train) for d in found} == dict.fromkeys(("noto", "openmoji", "twemoji"), 2 * 1519)
+    assert {d.rotation: len(d.train) for d in found} == dict.fromkeys(
+        ("noto", "openmoji", "twemoji"), 2 * 1519
+    )
     for one in found:
         assert len(one.judged["unseen"]) == 184
         assert not set(one.judged["unseen"].field("family")) & set(one.train.field("family"))

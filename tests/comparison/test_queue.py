@@ -31,7 +31,9 @@ def tasks(folder: Path, *names: str) -> list[Task]:
     made = []
     for name in names:
         (folder / name).mkdir()
-        made.append(Task(folder / name, folder / name / "job.json", (sys.executable, str(folder / "program.py"))))
+        made.append(
+            Task(folder / name, folder / name / "job.json", (sys.executable, str(folder / "program.py")))
+        )
     return made
 
 
@@ -43,13 +45,26 @@ def test_a_crash_ends_one_trial_and_is_reported(tmp_path):
     assert found["fails"] == (False, "DataError: no pictures")
     assert "SIGSEGV" in found["crashes"][1]
     assert found["forgets"] == (False, f"it ended without writing {TRIAL}")
-    assert (tmp_path / "order").read_text().split() == ["a", "3", "fails", "3", "crashes", "3", "forgets", "3", "b", "3"]
+    assert (tmp_path / "order").read_text().split() == [
+        "a",
+        "3",
+        "fails",
+        "3",
+        "crashes",
+        "3",
+        "forgets",
+        "3",
+        "b",
+        "3",
+    ]
 
 
 def test_a_program_that_is_not_there(tmp_path):
     (tmp_path / "x").mkdir()
     ended = []
-    assert run_tasks([Task(tmp_path / "x", tmp_path / "x" / "job.json", ("/no/such/program",))], ended=ended.append)
+    assert run_tasks(
+        [Task(tmp_path / "x", tmp_path / "x" / "job.json", ("/no/such/program",))], ended=ended.append
+    )
     assert "/no/such/program cannot be started" in ended[0].message
     assert "cannot be started" in (tmp_path / "x" / LOG).read_text()
 

@@ -45,14 +45,25 @@ def trial(random, arm, rotation, fraction, seed):
         for k in range(1, 11)
     ]
     figures = {name: {"metric": "top1", "outcome": outcome(random, chance)} for name in PLAN.figures}
-    training = {"samples_seen": 1000, "seconds": 20 / SPEEDS[arm], "cpu_seconds": 10 / SPEEDS[arm], "training_rows": int(400 * fraction)}
+    training = {
+        "samples_seen": 1000,
+        "seconds": 20 / SPEEDS[arm],
+        "cpu_seconds": 10 / SPEEDS[arm],
+        "training_rows": int(400 * fraction),
+    }
     return Trial(arm, rotation, fraction, seed, figures, training | {"parameters": 5}, points)
 
 
 @pytest.fixture(scope="module")
 def trials():
     random = np.random.default_rng(0)
-    return [trial(random, a, r, f, s) for s in range(3) for r in PLAN.rotations for f in PLAN.fractions for a in PLAN.arms]
+    return [
+        trial(random, a, r, f, s)
+        for s in range(3)
+        for r in PLAN.rotations
+        for f in PLAN.fractions
+        for a in PLAN.arms
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +74,14 @@ def found(trials):
 def test_every_arm_stands_against_every_floor_sample_by_sample(trials):
     random = np.random.default_rng(1)
     blocks = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")
-    copied = {"low": {r: outcome(random, 0.4) for r in PLAN.rotations}, "level": {r: outcome(random, 0.6) for r in PLAN.rotations}}
-    tests = {(t["arm"], t["floor"]): t for t in summarise(trials, PLAN, clock="cpu", floors=copied, draws=50)["floor_tests"]}
+    copied = {
+        "low": {r: outcome(random, 0.4) for r in PLAN.rotations},
+        "level": {r: outcome(random, 0.6) for r in PLAN.rotations},
+    }
+    tests = {
+        (t["arm"], t["floor"]): t
+        for t in summarise(trials, PLAN, clock="cpu", floors=copied, draws=50)["floor_tests"]
+    }
     assert len(tests) == 6
     assert (tests["good", "low"]["verdict"], tests["base", "level"]["verdict"]) == ("better", "worse")
     assert tests["good", "level"]["verdict"] == "not distinguishable"
@@ -88,13 +105,18 @@ def test_the_better_arm_is_better_and_the_equal_one_is_not_told_apart(found):
     assert found["answer"] == "Against base on unseen: good is better; same is not distinguishable."
     figure = found["figures"]["seen"]["arms"]
     assert figure["base"]["difference"] is None
-    assert figure["good"]["value"] - figure["base"]["value"] == pytest.approx(figure["good"]["difference"]["value"], abs=1e-5)
+    assert figure["good"]["value"] - figure["base"]["value"] == pytest.approx(
+        figure["good"]["difference"]["value"], abs=1e-5
+    )
     assert set(figure["good"]["by_rotation"]) == {"ink", "oil"}
 
 
 def test_equal_samples_and_equal_seconds_are_read_from_the_same_runs(found):
     curves = found["curves"]
-    assert (curves["equal_samples"], curves["equal_seconds"]) == (1000, 5)  # the faster arm ends after 5 seconds
+    assert (curves["equal_samples"], curves["equal_seconds"]) == (
+        1000,
+        5,
+    )  # the faster arm ends after 5 seconds
     base, good = curves["arms"]["base"], curves["arms"]["good"]
     assert base["at_equal_samples"]["value"] == pytest.approx(40)
     assert base["at_equal_seconds"]["value"] == pytest.approx(20)
@@ -105,7 +127,9 @@ def test_equal_samples_and_equal_seconds_are_read_from_the_same_runs(found):
     assert reach["runs"] == 6
     assert reach["times_sooner"] == pytest.approx(10 / (10 / 2 * 40 / 60))
     assert reach["interval"] == pytest.approx([3, 3])
-    assert (reach["seconds"], reach["reference_seconds"], reach["reference_whole_seconds"]) == pytest.approx((10 / 3, 10, 10))
+    assert (reach["seconds"], reach["reference_seconds"], reach["reference_whole_seconds"]) == pytest.approx(
+        (10 / 3, 10, 10)
+    )
     assert curves["arms"]["same"]["reach"]["times_sooner"] == pytest.approx(1)
 
 
@@ -133,14 +157,21 @@ def test_one_seed_cannot_say_and_missing_trials_leave_a_row(trials):
     assert found["figures"]["unseen"]["arms"]["same"]["value"] is None
     assert found["pairs_saved"]["arms"]["same"] is None
     assert "nothing can be said of good, same" in found["answer"]
-    assert "Nothing can be said yet" in summarise([], Plan(**{**PLAN.__dict__, "arms": ["base", "good"]}), clock="cpu")["answer"]
+    assert (
+        "Nothing can be said yet"
+        in summarise([], Plan(**{**PLAN.__dict__, "arms": ["base", "good"]}), clock="cpu")["answer"]
+    )
 
 
 def test_samples_are_matched_by_id(trials):
     block = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")["ink"]
     assert block.values.shape == (3, FAMILIES)
-    one = next(t for t in trials if t.arm == "good" and t.fraction == 1.0 and t.rotation == "ink" and t.seed == 1)
-    hits = dict(zip(one.figures["unseen"]["outcome"]["id"], one.figures["unseen"]["outcome"]["hit"], strict=True))
+    one = next(
+        t for t in trials if t.arm == "good" and t.fraction == 1.0 and t.rotation == "ink" and t.seed == 1
+    )
+    hits = dict(
+        zip(one.figures["unseen"]["outcome"]["id"], one.figures["unseen"]["outcome"]["hit"], strict=True)
+    )
     assert [100 * hits[name] for name in block.ids] == block.values[1].tolist()
     assert all(group == f"f{name[1:]}" for group, name in zip(block.groups, block.ids, strict=True))
 

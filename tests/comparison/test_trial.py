@@ -7,7 +7,17 @@ import sys
 import numpy as np
 import pytest
 
-from frugalclip.comparison.trial import Job, finish_trial, finished_trial, main, read_job, run_trial, trial_recipe, watch_figures, write_job
+from frugalclip.comparison.trial import (
+    Job,
+    finish_trial,
+    finished_trial,
+    main,
+    read_job,
+    run_trial,
+    trial_recipe,
+    watch_figures,
+    write_job,
+)
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.models import load
@@ -44,7 +54,9 @@ def job(tmp_path, squares, small_recipe):
 
 def test_a_trial_leaves_a_run_and_every_outcome(job, tmp_path):
     path = write_job(tmp_path / "trials" / "small", job)
-    assert json.loads(path.read_text())["data"] == "../../data/all.parquet"  # so that the whole folder can be moved
+    assert (
+        json.loads(path.read_text())["data"] == "../../data/all.parquet"
+    )  # so that the whole folder can be moved
     assert read_job(path) == job
     assert main([str(path)]) == 0
     record = finished_trial(path.parent)
@@ -60,7 +72,9 @@ def test_a_trial_leaves_a_run_and_every_outcome(job, tmp_path):
     assert naming["value"] == naming["metrics"]["generalised_top1"]
     assert len(naming["outcome"]["id"]) == len(open_data(job.figures["naming"].rows)) == 16
     model = load(path.parent)
-    assert finish_trial(path, model, training=record["training"])["figures"] == record["figures"]  # what an arm of another library calls
+    assert (
+        finish_trial(path, model, training=record["training"])["figures"] == record["figures"]
+    )  # what an arm of another library calls
     last = list(run.rows())[-1]
     assert watch_figures(job, model)[job.curve] == pytest.approx(last["evaluation"][job.curve], abs=1e-3)
 
@@ -111,6 +125,8 @@ def test_faults_are_sentences(job, tmp_path, capsys):
 
 
 def test_the_module_runs_as_a_program(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "frugalclip.comparison.trial"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "frugalclip.comparison.trial"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2
     assert "usage" in done.stderr

@@ -37,10 +37,14 @@ def test_one_freezes_and_zero_copies():
 def test_what_is_followed_and_the_averages_buffers_stay():
     average, module = modules()
     module(torch.randn(5, 3, dtype=torch.float64))
-    theirs, own = ({name: value.clone() for name, value in one.state_dict().items()} for one in (module, average))
+    theirs, own = (
+        {name: value.clone() for name, value in one.state_dict().items()} for one in (module, average)
+    )
     follow(average, module, momentum=0.5)
     assert all(value.equal(theirs[name]) for name, value in module.state_dict().items())
-    assert average[1].running_mean.equal(own["1.running_mean"]) and not module[1].running_mean.equal(own["1.running_mean"])
+    assert average[1].running_mean.equal(own["1.running_mean"]) and not module[1].running_mean.equal(
+        own["1.running_mean"]
+    )
 
 
 def test_no_graph_grows_while_following():
@@ -56,7 +60,9 @@ def test_modules_of_another_structure_are_our_own_mistake():
 
 @pytest.mark.parametrize(("start", "end"), [(0.996, 1.0), (0.5, 0.5), (0.9, 0.7)])
 def test_the_momentum_goes_from_start_to_end_on_a_cosine(start: float, end: float):
-    assert momentum_at(0, start=start, end=end) == pytest.approx(start) and momentum_at(1, start=start, end=end) == pytest.approx(end)
+    assert momentum_at(0, start=start, end=end) == pytest.approx(start) and momentum_at(
+        1, start=start, end=end
+    ) == pytest.approx(end)
     assert momentum_at(0.5, start=start, end=end) == pytest.approx((start + end) / 2)
     values = [momentum_at(i / 50, start=start, end=end) for i in range(51)]
     assert values == sorted(values, reverse=start > end)

@@ -20,7 +20,12 @@ def test_without_a_gpu_the_processor_computes():
 def test_one_process_takes_the_gpu_that_is_current_or_named(monkeypatch: pytest.MonkeyPatch):
     two_gpus(monkeypatch)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert [str(pick_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda:0", "cuda:0", "cuda:1", "cpu"]
+    assert [str(pick_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
+        "cuda:0",
+        "cuda:0",
+        "cuda:1",
+        "cpu",
+    ]
 
 
 def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch):
@@ -29,7 +34,10 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.Mo
     assert str(pick_device("auto")) == str(pick_device("cuda")) == "cuda:1"
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert str(pick_device("cuda:0")) == "cuda:0" and str(pick_device("cpu")) == "cpu"
-    with pytest.raises(RecipeError, match="process 2 of this machine wants a GPU of its own, and there are 2, counted from 0; start at most 2"):
+    with pytest.raises(
+        RecipeError,
+        match="process 2 of this machine wants a GPU of its own, and there are 2, counted from 0; start at most 2",
+    ):
         pick_device("auto")
 
 

@@ -7,12 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.numerics import cluster_means, keep_top_k, kmeans, nearest_centres, softmax_regression, top_k
+from frugalclip.core.numerics import (
+    cluster_means,
+    keep_top_k,
+    kmeans,
+    nearest_centres,
+    softmax_regression,
+    top_k,
+)
 
 
 def problem(samples: int = 40, width: int = 5, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(samples, width, generator=generator), torch.randint(0, classes, (samples,), generator=generator)
+    return torch.randn(samples, width, generator=generator), torch.randint(
+        0, classes, (samples,), generator=generator
+    )
 
 
 @pytest.mark.parametrize("strength", [1e-6, 1e-3, 0.3, 30.0, 1e4])
@@ -29,13 +38,17 @@ def test_the_gradient_written_as_loops_is_zero_at_every_strength(strength):
     assert np.abs(weight_gradient).max() < 1e-7 * max(scale, scale**0.5)
     assert np.abs(bias_gradient).max() < 1e-7 * max(scale, scale**0.5)
     entropy = -sum(np.log(p[label]) for p, label in zip(chance, y.tolist(), strict=True))
-    assert fit.objective == pytest.approx(strength * entropy + 0.5 * float(fit.weight.square().sum()), rel=1e-10)
+    assert fit.objective == pytest.approx(
+        strength * entropy + 0.5 * float(fit.weight.square().sum()), rel=1e-10
+    )
     assert float(fit.bias.mean()) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_bias_is_free():
     x, y = torch.zeros(10, 2), torch.tensor([0] * 7 + [1] * 3)
-    fit = softmax_regression(x, y, strength=1e-3)  # so strong a penalty would leave no trace of the shares in a penalised bias
+    fit = softmax_regression(
+        x, y, strength=1e-3
+    )  # so strong a penalty would leave no trace of the shares in a penalised bias
     assert fit.logits(torch.zeros(1, 2)).softmax(1)[0].tolist() == pytest.approx([0.7, 0.3], abs=1e-6)
 
 
@@ -49,7 +62,9 @@ def test_what_cannot_be_fitted_is_named():
         softmax_regression(x.masked_fill(x > 1, float("nan")), y, strength=1.0)
 
 
-@given(st.lists(st.lists(st.integers(-2, 2), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 8))
+@given(
+    st.lists(st.lists(st.integers(-2, 2), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(1, 8)
+)
 def test_top_k_takes_the_first_of_equals(rows, k):
     values, columns = top_k(torch.tensor(rows).float(), k)
     for row, value, column in zip(rows, values.tolist(), columns.tolist(), strict=True):
@@ -67,10 +82,14 @@ def test_keeping_the_largest_leaves_zeros_elsewhere():
 def test_features_that_all_point_one_way_are_fitted_too():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(200) % 4
-    features = torch.randn(200, 16, generator=generator, dtype=torch.float64) * torch.logspace(0, -3, 16, dtype=torch.float64)
+    features = torch.randn(200, 16, generator=generator, dtype=torch.float64) * torch.logspace(
+        0, -3, 16, dtype=torch.float64
+    )
     features[:, 9] += 0.01 * labels
     plain = softmax_regression(features, labels, strength=1e3)
-    moved = softmax_regression(features + 50, labels, strength=1e3, steps=200, tolerance=1e-9)  # the bias takes up the shift
+    moved = softmax_regression(
+        features + 50, labels, strength=1e3, steps=200, tolerance=1e-9
+    )  # the bias takes up the shift
     assert moved.gradient < 1e-6
     assert moved.objective == pytest.approx(plain.objective, rel=1e-7)
     assert torch.allclose(moved.weight, plain.weight, atol=1e-3)
@@ -86,10 +105,15 @@ def test_more_features_than_samples_are_fitted_on_what_the_samples_span():
 
 def blobs(points: int = 90, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(points, 3, generator=generator, dtype=torch.float64) + 8 * torch.eye(3, dtype=torch.float64)[torch.arange(points) % 3]
+    return (
+        torch.randn(points, 3, generator=generator, dtype=torch.float64)
+        + 8 * torch.eye(3, dtype=torch.float64)[torch.arange(points) % 3]
+    )
 
 
-def lloyd(points: list[list[float]], centres: list[list[float]], steps: int) -> tuple[list[list[float]], list[int], list[float]]:
+def lloyd(
+    points: list[list[float]], centres: list[list[float]], steps: int
+) -> tuple[list[list[float]], list[int], list[float]]:
     """The algorithm as loops; an empty centre stays."""
 
     def nearest() -> tuple[list[int], float]:
@@ -104,8 +128,13 @@ def lloyd(points: list[list[float]], centres: list[list[float]], steps: int) -> 
     for _ in range(steps):
         labels, total = nearest()
         path.append(total)
-        members = [[p for p, label in zip(points, labels, strict=True) if label == k] for k in range(len(centres))]
-        centres = [[sum(x) / len(own) for x in zip(*own, strict=True)] if own else old for own, old in zip(members, centres, strict=True)]
+        members = [
+            [p for p, label in zip(points, labels, strict=True) if label == k] for k in range(len(centres))
+        ]
+        centres = [
+            [sum(x) / len(own) for x in zip(*own, strict=True)] if own else old
+            for own, old in zip(members, centres, strict=True)
+        ]
     labels, total = nearest()
     return centres, labels, [*path, total]
 
@@ -181,7 +210,9 @@ def test_back_translation_is_linear_keeps_sums_and_follows_the_numbering():
     counts = torch.bincount(labels, minlength=6)
     torch.testing.assert_close((counts[:, None] * means).sum(dim=0), images.sum(dim=0), rtol=0, atol=1e-9)
     order = torch.tensor([3, 5, 1, 0, 4, 2])  # new number k is old number order[k]
-    torch.testing.assert_close(cluster_means(images, order.argsort()[labels], 6), means[order], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        cluster_means(images, order.argsort()[labels], 6), means[order], rtol=0, atol=1e-12
+    )
 
 
 def test_own_labels_on_own_features_give_the_centres_once_settled():

@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 
-def encoded(colour: Any = "red", *, size: tuple[int, int] = (8, 6), mode: str = "RGB", kind: str = "PNG", **options: Any) -> bytes:
+def encoded(
+    colour: Any = "red",
+    *,
+    size: tuple[int, int] = (8, 6),
+    mode: str = "RGB",
+    kind: str = "PNG",
+    **options: Any,
+) -> bytes:
     """An encoded picture of one colour; size is (width, height)."""
     buffer = io.BytesIO()
     Image.new(mode, size, colour).save(buffer, kind, **options)
@@ -29,12 +36,19 @@ def put(path: Path, content: bytes | str = b"") -> Path:
 def pictures(folder: Path, *names: str) -> Path:
     """Pictures that differ, by name."""
     for number, name in enumerate(names):
-        kind = {"jpg": "JPEG", "jpeg": "JPEG"}.get(name.rpartition(".")[2].lower(), name.rpartition(".")[2].upper())
+        kind = {"jpg": "JPEG", "jpeg": "JPEG"}.get(
+            name.rpartition(".")[2].lower(), name.rpartition(".")[2].upper()
+        )
         put(folder / name, encoded((40 * number % 256, 100, 200), kind=kind))
     return folder
 
 
-def tar(path: Path, members: Mapping[str, bytes | str] | list[tuple[str, bytes | str]], *, format: int = tarfile.GNU_FORMAT) -> Path:
+def tar(
+    path: Path,
+    members: Mapping[str, bytes | str] | list[tuple[str, bytes | str]],
+    *,
+    format: int = tarfile.GNU_FORMAT,
+) -> Path:
     """A tar of these members, in order; a list may repeat a name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=format) as file:

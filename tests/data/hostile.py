@@ -51,10 +51,24 @@ def chunk(kind: bytes, content: bytes, *, is_damaged: bool = False) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
 
-def png(width: int, height: int, *, depth: int = 8, colour: int = 2, rows: bytes = b"\0" * 64, before: bytes = b"", bad_check: bool = False) -> bytes:
+def png(
+    width: int,
+    height: int,
+    *,
+    depth: int = 8,
+    colour: int = 2,
+    rows: bytes = b"\0" * 64,
+    before: bytes = b"",
+    bad_check: bool = False,
+) -> bytes:
     """A PNG written by hand, so that its header may lie."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    parts = chunk(b"IHDR", header), before, chunk(b"IDAT", zlib.compress(rows, 1), is_damaged=bad_check), chunk(b"IEND", b"")
+    parts = (
+        chunk(b"IHDR", header),
+        before,
+        chunk(b"IDAT", zlib.compress(rows, 1), is_damaged=bad_check),
+        chunk(b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -153,7 +167,14 @@ def _palette_with_transparency() -> bytes:
     return saved(image, "PNG", transparency=bytes([0, 128, 255]))
 
 
-_HALF: dict[str, dict[str, object]] = {"JPEG": {"quality": 95}, "PNG": {}, "WEBP": {"lossless": True}, "GIF": {}, "BMP": {}, "TIFF": {}}
+_HALF: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95},
+    "PNG": {},
+    "WEBP": {"lossless": True},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {},
+}
 
 
 @cache
@@ -162,13 +183,22 @@ def pictures() -> tuple[Picture, ...]:
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100
     bad = [
         Picture("zero-bytes", b"", "empty-file"),
-        *(Picture(f"cut-{kind.lower()}", saved(noise(64, 64), kind, **o)[:-600], "truncated", f".{kind.lower()}") for kind, o in _HALF.items()),
+        *(
+            Picture(
+                f"cut-{kind.lower()}", saved(noise(64, 64), kind, **o)[:-600], "truncated", f".{kind.lower()}"
+            )
+            for kind, o in _HALF.items()
+        ),
         Picture("header-only-jpeg", saved(noise(), "JPEG")[:20], "broken-image", ".jpg"),
         Picture("text", b"a dog on the beach\n", "not-an-image", ".jpg"),
         Picture("error-page", b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "web-page", ".jpg"),
         Picture("error-page-with-mark", b"\xef\xbb\xbf\n <HTML><body>403</body></html>", "web-page", ".jpg"),
         Picture("json-error", b'{"error": "access denied"}', "not-an-image", ".jpg"),
-        Picture("svg", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "svg"),
+        Picture(
+            "svg",
+            b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+            "svg",
+        ),
         Picture("packed-svg", gzip.compress(b"<svg/>"), "unsupported-format"),
         Picture("heic", heic, "heic", ".jpg"),
         Picture("pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "unsupported-format", ".jpg"),
@@ -189,21 +219,42 @@ def pictures() -> tuple[Picture, ...]:
         Picture("bomb-gif", _gif_claiming(60_000, 60_000), "too-many-pixels", ".gif"),
         Picture("bomb-tiff", _tiff_claiming(40_000, 40_000), "too-many-pixels", ".tif"),
         Picture("bomb-of-scans", _jpeg_of_many_scans(2_000), "too-much-work", ".jpg"),
-        Picture("bomb-of-text", png(24, 24, before=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 3_000_000, 9))), "broken-image"),
+        Picture(
+            "bomb-of-text",
+            png(24, 24, before=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 3_000_000, 9))),
+            "broken-image",
+        ),
         Picture("no-end-mark", saved(noise(64, 64), "JPEG")[:-2], "truncated", ".jpg"),
-        Picture("avif-header", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + b"\0" * 90, "broken-image", ".avif"),
-        Picture("wrong-check-sum-in-header", png(24, 24).replace(struct.pack(">II", 24, 24), struct.pack(">II", 24, 25), 1), "broken-image"),
+        Picture(
+            "avif-header", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + b"\0" * 90, "broken-image", ".avif"
+        ),
+        Picture(
+            "wrong-check-sum-in-header",
+            png(24, 24).replace(struct.pack(">II", 24, 24), struct.pack(">II", 24, 25), 1),
+            "broken-image",
+        ),
         Picture("cut-in-header", saved(noise(), "PNG")[:30], "broken-image"),
         Picture("no-pixels", png(0, 24), "broken-image"),
         Picture("claims-more-than-it-has", png(64, 64), "truncated"),
-        Picture("wrong-check-sum", png(24, 24, rows=b"".join(b"\0" + noise(1, 24, seed=i).tobytes() for i in range(24)), bad_check=True), None),
+        Picture(
+            "wrong-check-sum",
+            png(
+                24,
+                24,
+                rows=b"".join(b"\0" + noise(1, 24, seed=i).tobytes() for i in range(24)),
+                bad_check=True,
+            ),
+            None,
+        ),
         Picture("unknown-bit-depth", png(24, 24, depth=5), "broken-image"),
     ]
     exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\xff\xff\xff\xff"
     fine = [
         Picture("png-named-jpg", saved(noise(), "PNG"), extension=".jpg"),
         Picture("jpeg-named-png", saved(noise(), "JPEG")),
-        Picture("jpeg-with-garbage", _jpeg_with_garbage(), extension=".jpg"),  # every decoder shows such a file, with a torn part
+        Picture(
+            "jpeg-with-garbage", _jpeg_with_garbage(), extension=".jpg"
+        ),  # every decoder shows such a file, with a torn part
         Picture("cmyk", saved(Image.new("CMYK", (24, 24), (0, 255, 255, 0)), "JPEG"), extension=".jpg"),
         Picture("grey-16", saved(noise(channels=1).astype(np.uint16) * 257, "PNG")),
         Picture("rgb-16", _rgb16()),
@@ -216,7 +267,10 @@ def pictures() -> tuple[Picture, ...]:
         Picture("animated-png", _frames("PNG")),
         Picture("pages-tiff", _frames("TIFF"), extension=".tif"),
         Picture("mpo", _frames("MPO"), extension=".jpg"),
-        *(Picture(f"turned-{orientation}", _turned(orientation), extension=".jpg") for orientation in range(1, 9)),
+        *(
+            Picture(f"turned-{orientation}", _turned(orientation), extension=".jpg")
+            for orientation in range(1, 9)
+        ),
         Picture("turned-nonsense", _turned(77), extension=".jpg"),
         Picture("broken-exif", saved(noise(), "JPEG", exif=exif), extension=".jpg"),
         Picture("broken-exif-png", saved(noise(), "PNG", exif=exif)),
@@ -237,7 +291,9 @@ def pictures() -> tuple[Picture, ...]:
 
 def png_with(before: bytes) -> bytes:
     """A good PNG with something before its pixels."""
-    return png(24, 24, rows=b"".join(b"\0" + noise(1, 24, seed=i).tobytes() for i in range(24)), before=before)
+    return png(
+        24, 24, rows=b"".join(b"\0" + noise(1, 24, seed=i).tobytes() for i in range(24)), before=before
+    )
 
 
 def make_pipe(path: Path) -> None:
@@ -344,7 +400,12 @@ def folder_into(root: Path) -> Expected:
         if kind.data is not None:
             _put(root / f"caption-{kind.name}.txt", kind.data)
         expected[f"caption-{kind.name}"] = kind.cause
-    for name, record in {"broken": b'{"caption": "a', "list": b"[1]", "deep": b"[" * 100_000, "latin": b'{"caption": "caf\xe9"}'}.items():
+    for name, record in {
+        "broken": b'{"caption": "a',
+        "list": b"[1]",
+        "deep": b"[" * 100_000,
+        "latin": b'{"caption": "caf\xe9"}',
+    }.items():
         _put(root / f"record-{name}.png", _good(0))
         _put(root / f"record-{name}.json", record)
         expected[f"record-{name}"] = "not-utf8" if name == "latin" else "not-json"
@@ -399,7 +460,14 @@ def csv_into(root: Path) -> tuple[Path, Expected]:
     for name in ("two", "lines", "before", "open", "behind"):
         _put(root / f"{name}.png", _good(1))
     tail = [
-        *["two.png;too;many", "lonely", "", 'lines.png;"two\nlines"', "before.png;a row before", 'open.png;"a quote that opens'],
+        *[
+            "two.png;too;many",
+            "lonely",
+            "",
+            'lines.png;"two\nlines"',
+            "before.png;a row before",
+            'open.png;"a quote that opens',
+        ],
         *["behind.png;a row behind", ";no image", "lines.png;a second caption of the same image"],
     ]
     text = ("\ufeff" + stream.getvalue()).encode() + "\n".join(tail).encode() + b"\nbefore.png;caf\xe9 \xff\n"
@@ -463,20 +531,35 @@ def parquet_paths_into(root: Path) -> tuple[Path, Expected]:
     columns["image"] += [b"spoiled.png", None]
     columns["caption"] += [b"caf\xe9", b"no image"]
     as_bytes = {name: pa.array(values, pa.binary()) for name, values in columns.items()}
-    table = pa.table({name: pa.Array.from_buffers(pa.string(), len(values), values.buffers()) for name, values in as_bytes.items()})
+    table = pa.table(
+        {
+            name: pa.Array.from_buffers(pa.string(), len(values), values.buffers())
+            for name, values in as_bytes.items()
+        }
+    )
     pq.write_table(table, root / "pairs.parquet")
     return root / "pairs.parquet", expected | {"spoiled": "not-utf8", f"line {len(rows) + 2}": "no-image"}
 
 
 def parquet_bytes_into(root: Path) -> tuple[Path, Expected]:
     """A Parquet file that holds images, in several row groups."""
-    rows: list[tuple[str, bytes | None, str | None, str | None]] = [(f"good-{n:02}", _good(n), "a good pair", None) for n in range(GOOD)]
+    rows: list[tuple[str, bytes | None, str | None, str | None]] = [
+        (f"good-{n:02}", _good(n), "a good pair", None) for n in range(GOOD)
+    ]
     rows += [(kind.name, kind.data, f"a caption of {kind.name}", kind.cause) for kind in pictures()]
-    rows += [(f"caption-{kind.name}", _good(0), kind.text, kind.cause) for kind in captions() if kind.text is not None or kind.data is None]
+    rows += [
+        (f"caption-{kind.name}", _good(0), kind.text, kind.cause)
+        for kind in captions()
+        if kind.text is not None or kind.data is None
+    ]
     rows += [("null-image", None, "no image", "no-image")]
     names, images, texts, causes = zip(*rows, strict=True)
     root.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"id": names, "image": pa.array(images, pa.binary()), "caption": texts}), root / "held.parquet", row_group_size=20)
+    pq.write_table(
+        pa.table({"id": names, "image": pa.array(images, pa.binary()), "caption": texts}),
+        root / "held.parquet",
+        row_group_size=20,
+    )
     return root / "held.parquet", dict(zip(names, causes, strict=True))
 
 

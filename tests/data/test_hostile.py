@@ -63,7 +63,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 def test_random_damage_gives_a_picture_or_a_cause(kind: str, damage: str, capfd: pytest.CaptureFixture[str]):
     generator = np.random.default_rng([FORMATS.index(kind), len(damage)])
     plain = hostile.saved(hostile.noise(20, 20), kind)
-    other = hostile.saved(hostile.noise(20, 20, seed=1), kind, **({"progressive": True} if kind == "JPEG" else {}))
+    other = hostile.saved(
+        hostile.noise(20, 20, seed=1), kind, **({"progressive": True} if kind == "JPEG" else {})
+    )
     found = {"good": 0, "bad": 0}
     for turn in range(60):
         data = bytearray(plain if turn % 2 else other)
@@ -76,7 +78,9 @@ def test_random_damage_gives_a_picture_or_a_cause(kind: str, damage: str, capfd:
         elif damage == "splice":
             data[place:] = plain[int(generator.integers(0, len(plain))) :]
         else:
-            data[place:place] = generator.integers(0, 256, int(generator.integers(1, 300)), dtype=np.uint8).tobytes()
+            data[place:place] = generator.integers(
+                0, 256, int(generator.integers(1, 300)), dtype=np.uint8
+            ).tobytes()
         found["bad" if outcome(bytes(data)) else "good"] += 1
     assert found["bad"] > 0  # the damage does something
     assert capfd.readouterr() == ("", "")
@@ -109,7 +113,9 @@ def test_sixteen_bits_need_little_beside_the_picture():
     grey = np.asarray(decode(hostile.saved(values, "PNG")))[:, :, 0]
     assert (grey[0, 0], grey[-1, -1]) == (0, 255)
     assert np.array_equal(grey, np.rint(values / 257).astype(np.uint8))
-    infinite = np.asarray(decode(next(kind.data for kind in hostile.pictures() if kind.name == "not-a-number-tiff")))
+    infinite = np.asarray(
+        decode(next(kind.data for kind in hostile.pictures() if kind.name == "not-a-number-tiff"))
+    )
     assert infinite[0, 0, 0] == 255
     assert infinite[1, 1, 0] == 0
 
@@ -123,7 +129,13 @@ def test_warnings_of_pillow_stay_inside():
 
 
 def places(folder: Path, paths: list[str]) -> Manifest:
-    return make_manifest(ids=[str(i) for i in range(len(paths))], images=image_places(paths), captions=[["x"]] * len(paths), root=folder, name="m")
+    return make_manifest(
+        ids=[str(i) for i in range(len(paths))],
+        images=image_places(paths),
+        captions=[["x"]] * len(paths),
+        root=folder,
+        name="m",
+    )
 
 
 def test_paths_of_a_manifest_cannot_hang_or_crash_a_reader(tmp_path: Path):
@@ -134,7 +146,18 @@ def test_paths_of_a_manifest_cannot_hang_or_crash_a_reader(tmp_path: Path):
     (tmp_path / "folder.png").mkdir()
     with (tmp_path / "sparse.png").open("wb") as file:
         file.truncate(2**40)
-    names = ["good.png", "pipe.png", "loop.png", "zero.png", "folder.png", "sparse.png", "a\0b.png", "x" * 5000 + ".png", "good.png/a.png", ""]
+    names = [
+        "good.png",
+        "pipe.png",
+        "loop.png",
+        "zero.png",
+        "folder.png",
+        "sparse.png",
+        "a\0b.png",
+        "x" * 5000 + ".png",
+        "good.png/a.png",
+        "",
+    ]
     manifest = places(tmp_path, names)
     causes = []
     for row in range(len(names)):

@@ -41,10 +41,17 @@ def png(width: int, height: int) -> bytes:
     """A PNG header that claims a size, with next to no pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        return (
+            len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+        )
 
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 64))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF", "TIFF", "JPEG"])
@@ -62,7 +69,11 @@ def test_transparency_becomes_white(make: SimpleNamespace):
 def test_a_palette_with_transparency_becomes_white(make: SimpleNamespace):
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 250, 10, 20])
-    for transparency, expected in [(1, (255, 255, 255)), (bytes([255, 0]), (255, 255, 255)), (0, (250, 10, 20))]:
+    for transparency, expected in [
+        (1, (255, 255, 255)),
+        (bytes([255, 0]), (255, 255, 255)),
+        (0, (250, 10, 20)),
+    ]:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=transparency)
         assert pixel(buffer.getvalue()) == expected
@@ -147,7 +158,10 @@ def test_a_picture_cut_short_is_refused_at_any_length(kind: str):
 
 def test_random_damage_never_escapes():
     generator = np.random.default_rng(3)
-    whole = [of_array(generator.integers(0, 255, (20, 20, 3), dtype=np.uint8), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF")]
+    whole = [
+        of_array(generator.integers(0, 255, (20, 20, 3), dtype=np.uint8), kind)
+        for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF")
+    ]
     for data in whole * 30:
         damaged = bytearray(data)
         for place in generator.integers(0, len(data), 6):
@@ -201,7 +215,12 @@ def places(tmp_path: Path, make: SimpleNamespace) -> Manifest:
 def test_the_reader_finds_bytes_wherever_they_are(places: Manifest):
     reader = ImageReader(places)
     assert [reader.image(row).size for row in range(4)] == [(10, 5), (11, 5), (12, 5), (13, 5)]
-    assert [reader.image(row).getpixel((0, 0)) for row in (3, 0, 2, 1)] == [(150, 0, 0), (0, 0, 0), (100, 0, 0), (50, 0, 0)]
+    assert [reader.image(row).getpixel((0, 0)) for row in (3, 0, 2, 1)] == [
+        (150, 0, 0),
+        (0, 0, 0),
+        (100, 0, 0),
+        (50, 0, 0),
+    ]
     causes = []
     for row in range(4, 9):
         with pytest.raises(BadImage) as error:
@@ -222,7 +241,9 @@ def test_few_files_stay_open(tmp_path: Path, make: SimpleNamespace):
     data = make.encoded()
     names = [make.put(tmp_path / f"{i}.tar", data).name for i in range(9)]
     images = image_places(names, offsets=[0] * 9, lengths=[len(data)] * 9)
-    reader = ImageReader(make_manifest(ids=names, images=images, captions=[["x"]] * 9, root=tmp_path, name="many"))
+    reader = ImageReader(
+        make_manifest(ids=names, images=images, captions=[["x"]] * 9, root=tmp_path, name="many")
+    )
     reader.open_files = 3
     assert all(reader.bytes(row) == data for row in [*range(9), *range(9)])
     assert len(reader._handles) == 3
@@ -235,20 +256,32 @@ def test_decode_all_gives_squares_sizes_and_faults(places: Manifest):
     assert str(decoded.pixels.dtype) == "torch.uint8"
     assert decoded.sizes[:4].tolist() == [[5, 10], [5, 11], [5, 12], [5, 13]]
     assert decoded.pixels[:4, 0].flatten(1).unique(dim=1).squeeze(1).tolist() == [0, 50, 100, 150]
-    assert decoded.faults == [(4, "missing-file"), (5, "not-an-image"), (6, "not-a-file"), (7, "truncated-shard"), (8, "empty-file")]
+    assert decoded.faults == [
+        (4, "missing-file"),
+        (5, "not-an-image"),
+        (6, "not-a-file"),
+        (7, "truncated-shard"),
+        (8, "empty-file"),
+    ]
     assert decoded.pixels[4:].sum() == 0
     assert decoded.sizes[4:].sum() == 0
     assert sum(done) == 9
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_decode_all_keeps_pixels_that_have_the_size_and_the_order_of_many(workers: int, tmp_path: Path, make: SimpleNamespace):
-    pictures = np.random.default_rng(0).integers(0, 255, (75, 6, 6, 3), dtype=np.uint8)  # more than two bunches
+def test_decode_all_keeps_pixels_that_have_the_size_and_the_order_of_many(
+    workers: int, tmp_path: Path, make: SimpleNamespace
+):
+    pictures = np.random.default_rng(0).integers(
+        0, 255, (75, 6, 6, 3), dtype=np.uint8
+    )  # more than two bunches
     names = [f"{i}.png" for i in range(75)]
     for name, picture in zip(names, pictures, strict=True):
         make.put(tmp_path / name, of_array(picture))
     (tmp_path / names[40]).unlink()
-    manifest = make_manifest(ids=names, images=image_places(names), captions=[["x"]] * 75, root=tmp_path, name="many")
+    manifest = make_manifest(
+        ids=names, images=image_places(names), captions=[["x"]] * 75, root=tmp_path, name="many"
+    )
     decoded = decode_all(manifest, 6, workers)
     assert decoded.faults == [(40, "missing-file")]
     pictures[40] = 0
@@ -258,7 +291,11 @@ def test_decode_all_keeps_pixels_that_have_the_size_and_the_order_of_many(worker
 def test_decode_all_is_pillows_bicubic_with_antialiasing(tmp_path: Path, make: SimpleNamespace):
     picture = np.random.default_rng(0).integers(0, 255, (30, 47, 3), dtype=np.uint8)
     make.put(tmp_path / "a.png", of_array(picture))
-    manifest = make_manifest(ids=["a"], images=image_places(["a.png"]), captions=[["x"]], root=tmp_path, name="one")
+    manifest = make_manifest(
+        ids=["a"], images=image_places(["a.png"]), captions=[["x"]], root=tmp_path, name="one"
+    )
     expected = np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BICUBIC))
     found = decode_all(manifest, 8, 1).pixels[0].permute(1, 2, 0).numpy()
-    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1, "torch's filter is the same, its rounding is not"
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1, (
+        "torch's filter is the same, its rounding is not"
+    )

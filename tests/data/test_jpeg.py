@@ -30,7 +30,10 @@ def by_pillow(monkeypatch: pytest.MonkeyPatch, data: bytes, **given: int) -> np.
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("settings", [{}, {"quality": 60, "subsampling": 2}, {"progressive": True}, {"quality": 100, "subsampling": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"quality": 60, "subsampling": 2}, {"progressive": True}, {"quality": 100, "subsampling": 0}],
+)
 def test_pixels_are_those_of_pillow(mode: str, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch):
     data = encoded(picture(mode), **settings)
     assert jpeg.fast_jpeg(data, **LIMITS) is not None, "this is the fast way"
@@ -60,7 +63,13 @@ def test_what_is_unusual_damaged_or_too_large_is_left_to_pillow():
     good = encoded(picture())
     png = io.BytesIO()
     picture().save(png, "PNG")
-    for data in (b"", png.getvalue(), encoded(picture("CMYK")), good[: len(good) // 2], good[:4] + b"\0" * 300):
+    for data in (
+        b"",
+        png.getvalue(),
+        encoded(picture("CMYK")),
+        good[: len(good) // 2],
+        good[:4] + b"\0" * 300,
+    ):
         assert jpeg.fast_jpeg(data, **LIMITS) is None
     assert jpeg.fast_jpeg(good, max_pixels=100, max_scanned=10**7) is None
     assert jpeg.fast_jpeg(good, max_pixels=10**6, max_scanned=100) is None
@@ -83,6 +92,8 @@ def test_a_squashed_picture_is_pillows_to_within_two(kind: str, height: int, wid
     file = io.BytesIO()
     picture(height=height, width=width).save(file, kind)
     pixels, whole = images.decode_squashed(file.getvalue(), 16)
-    expected = np.asarray(decode(file.getvalue(), at_least=32).resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    expected = np.asarray(
+        decode(file.getvalue(), at_least=32).resize((16, 16), Image.Resampling.BICUBIC)
+    ).transpose(2, 0, 1)
     assert pixels.shape == (3, 16, 16) and pixels.dtype == np.uint8 and whole == (height, width)
     assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 2

@@ -9,14 +9,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE, Manifest, concatenate, image_places, make_manifest, value_code
+from frugalclip.data.manifest import (
+    CAPTIONS_BY_LANGUAGE,
+    Manifest,
+    concatenate,
+    image_places,
+    make_manifest,
+    value_code,
+)
 from frugalclip.sources.open import open_data
 
 
 def manifest(root: Path = Path("/data"), **changes: Any) -> Manifest:
     columns: dict[str, Any] = {
         "ids": ["a", "b", "c", "d"],
-        "images": image_places(["a.png", "in/b.png", "s.tar", "p.parquet"], offsets=[None, None, 512, None], lengths=[None, None, 99, None]),
+        "images": image_places(
+            ["a.png", "in/b.png", "s.tar", "p.parquet"],
+            offsets=[None, None, 512, None],
+            lengths=[None, None, 99, None],
+        ),
         "captions": [["a dog"], ["two cats", "cats"], ["a dog"], ["the sea"]],
         "fields": {
             "split": ["train", "train", "test", None],
@@ -102,7 +113,9 @@ def test_codes_of_nulls_are_unlike_everything_also_each_other():
 
 
 def test_a_code_is_the_hash_written_down():  # so that it is the same on every machine and in every version
-    expected = int.from_bytes(hashlib.blake2b(json.dumps("train").encode(), digest_size=8).digest(), "little") >> 1
+    expected = (
+        int.from_bytes(hashlib.blake2b(json.dumps("train").encode(), digest_size=8).digest(), "little") >> 1
+    )
     assert manifest().codes("split")[0] == expected == value_code("train")
     assert value_code(1) == value_code(1.0) != value_code(True)
     assert value_code(["a", 2.0]) == value_code(["a", 2]) != value_code(["a", "2"])
@@ -123,7 +136,10 @@ def test_fields_are_given_and_missing_ones_named():
 
 
 def test_captions_by_language():
-    pairs = pa.array([[("en", ["a dog"]), ("de", ["ein Hund", "Hund"])], [("en", ["cats"])], None, []], CAPTIONS_BY_LANGUAGE)
+    pairs = pa.array(
+        [[("en", ["a dog"]), ("de", ["ein Hund", "Hund"])], [("en", ["cats"])], None, []],
+        CAPTIONS_BY_LANGUAGE,
+    )
     spoken = manifest(captions_by_language=pairs)
     assert spoken.languages == ["de", "en"]
     assert spoken.captions(language="de") == [["ein Hund", "Hund"], [], [], []]
@@ -149,7 +165,10 @@ def test_paths_follow_the_file_that_holds_them(tmp_path: Path):
     manifest(root=tmp_path / "data").write(tmp_path / "m.parquet")  # above the pictures: relative
     assert Manifest.read(tmp_path / "m.parquet").table["image"].to_pylist()[1]["path"] == "data/in/b.png"
     manifest(root=tmp_path / "data").write(tmp_path / "elsewhere" / "m.parquet")  # beside them: absolute
-    paths = [place["path"] for place in Manifest.read(tmp_path / "elsewhere" / "m.parquet").table["image"].to_pylist()]
+    paths = [
+        place["path"]
+        for place in Manifest.read(tmp_path / "elsewhere" / "m.parquet").table["image"].to_pylist()
+    ]
     assert paths[1] == str(tmp_path / "data/in/b.png")
 
 
@@ -161,16 +180,28 @@ def test_fingerprint_sees_ids_captions_places_and_order_but_not_the_folder():
     assert manifest(fields={}).fingerprint() == reference
     changed = [
         manifest(ids=["a", "b", "c", "e"]),
-        manifest(captions=[["a dog"], ["two cats"], ["cats", "a dog"], ["the sea"]]),  # the same texts, divided otherwise
+        manifest(
+            captions=[["a dog"], ["two cats"], ["cats", "a dog"], ["the sea"]]
+        ),  # the same texts, divided otherwise
         manifest(captions=[["a dogt"], ["wo cats", "cats"], ["a dog"], ["the sea"]]),
-        manifest(images=image_places(["a.png", "in/b.png", "s.tar", "p.parquet"], offsets=[None, None, 1024, None], lengths=[None, None, 99, None])),
+        manifest(
+            images=image_places(
+                ["a.png", "in/b.png", "s.tar", "p.parquet"],
+                offsets=[None, None, 1024, None],
+                lengths=[None, None, 99, None],
+            )
+        ),
         manifest().take([1, 0, 2, 3]),
     ]
     assert len({reference, *(one.fingerprint() for one in changed)}) == 6
 
 
 def test_concatenation_keeps_fields_and_tells_ids_apart():
-    other = manifest(ids=["a", "x", "y", "z"], fields={"size": [0.5, 1, 2, 3], "tags": ["p", "q", None, "r"]}, name="runs/other.csv")
+    other = manifest(
+        ids=["a", "x", "y", "z"],
+        fields={"size": [0.5, 1, 2, 3], "tags": ["p", "q", None, "r"]},
+        name="runs/other.csv",
+    )
     both = concatenate([manifest(), other])
     assert both.ids == ["four/a", "four/b", "four/c", "four/d", "other/a", "other/x", "other/y", "other/z"]
     assert both.field("size") == [1.0, 2.0, None, 3.0, 0.5, 1.0, 2.0, 3.0]
@@ -180,7 +211,12 @@ def test_concatenation_keeps_fields_and_tells_ids_apart():
 
 
 def test_concatenation_of_kinds_that_do_not_mix_gives_text():
-    assert concatenate([manifest(fields={"f": [1, 2, 3, None]}), manifest(ids=list("efgh"), fields={"f": ["x", "1", None, "y"]})]).field("f") == [
+    assert concatenate(
+        [
+            manifest(fields={"f": [1, 2, 3, None]}),
+            manifest(ids=list("efgh"), fields={"f": ["x", "1", None, "y"]}),
+        ]
+    ).field("f") == [
         "1",
         "2",
         "3",
@@ -208,7 +244,9 @@ def test_what_is_not_a_manifest_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="frugalclip data manifest PATH --out FILE"):
         Manifest.read(tmp_path / "text.parquet")
     good = manifest(root=tmp_path)
-    pq.write_table(good.table.replace_schema_metadata({b"frugalclip.manifest": b"9"}), tmp_path / "new.parquet")
+    pq.write_table(
+        good.table.replace_schema_metadata({b"frugalclip.manifest": b"9"}), tmp_path / "new.parquet"
+    )
     with pytest.raises(DataError, match="of version 9 as a manifest, expected 1"):
         Manifest.read(tmp_path / "new.parquet")
     pq.write_table(good.table.drop_columns(["captions"]), tmp_path / "less.parquet")
@@ -221,6 +259,8 @@ def test_what_is_not_a_manifest_is_refused(tmp_path: Path):
 
 def test_a_manifest_of_paths_alone_is_read(tmp_path: Path):  # as another tool may write it
     image = pa.StructArray.from_arrays([pa.array(["a.png"])], ["path"])
-    table = pa.table({"id": ["a"], "image": image, "captions": [["x"]]}).replace_schema_metadata({b"frugalclip.manifest": b"1"})
+    table = pa.table({"id": ["a"], "image": image, "captions": [["x"]]}).replace_schema_metadata(
+        {b"frugalclip.manifest": b"1"}
+    )
     pq.write_table(table, tmp_path / "m.parquet")
     assert Manifest.read(tmp_path / "m.parquet").table["image"].to_pylist()[0]["offset"] is None

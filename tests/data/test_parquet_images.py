@@ -20,7 +20,9 @@ def write(path: Path, rows: int = 40, group: int = 8, seed: int = 0) -> list[byt
     """A file of random bytes, every seventh value null."""
     rng = np.random.default_rng(seed)
     values = [None if row % 7 == 3 else rng.bytes(1000) for row in range(rows)]
-    pq.write_table(pa.table({"image": [{"bytes": value, "path": None} for value in values]}), path, row_group_size=group)
+    pq.write_table(
+        pa.table({"image": [{"bytes": value, "path": None} for value in values]}), path, row_group_size=group
+    )
     return values
 
 
@@ -32,16 +34,24 @@ def read_all(path: Path, order: list[int], images: ParquetImages) -> dict[int, b
 def test_any_order_gives_the_values_wherever_groups_are_kept(tmp_path: Path, cache: Path, memory: int):
     values = write(tmp_path / "t.parquet")
     order = np.random.default_rng(1).permutation(40).tolist() * 2
-    assert read_all(tmp_path / "t.parquet", order, ParquetImages(memory_bytes=memory, open_files=1)) == dict(enumerate(values))
+    assert read_all(tmp_path / "t.parquet", order, ParquetImages(memory_bytes=memory, open_files=1)) == dict(
+        enumerate(values)
+    )
     unpacked = list(cache.rglob("*.arrow"))
     assert len(unpacked) == {2**20: 0, 10_000: 4, 0: 5}[memory]  # five groups of 8 kB
 
 
-def test_each_group_is_decoded_once_by_all_readers_together(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_group_is_decoded_once_by_all_readers_together(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
     write(tmp_path / "t.parquet")
     decoded: list[int] = []
     read = pq.ParquetFile.read_row_group
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda self, i, **options: decoded.append(i) or read(self, i, **options))
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "read_row_group",
+        lambda self, i, **options: decoded.append(i) or read(self, i, **options),
+    )
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(40).tolist()
         read_all(tmp_path / "t.parquet", order, ParquetImages(memory_bytes=0))
@@ -52,7 +62,10 @@ def test_a_file_written_again_is_unpacked_again(tmp_path: Path, cache: Path):
     for seed in range(2):
         values = write(tmp_path / "t.parquet", seed=seed)
         os.utime(tmp_path / "t.parquet", ns=(0, seed))
-        assert read_all(tmp_path / "t.parquet", [5, 6], ParquetImages(memory_bytes=0)) == {5: values[5], 6: values[6]}
+        assert read_all(tmp_path / "t.parquet", [5, 6], ParquetImages(memory_bytes=0)) == {
+            5: values[5],
+            6: values[6],
+        }
     assert len(list((cache / "parquet").iterdir())) == 2
 
 
@@ -70,7 +83,9 @@ def test_what_no_run_used_for_a_month_is_deleted(tmp_path: Path, cache: Path):
 
 
 @pytest.mark.parametrize("damage", ["no folder", "no space", "a damaged copy"])
-def test_without_a_usable_disk_the_oldest_group_gives_way(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str):
+def test_without_a_usable_disk_the_oldest_group_gives_way(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+):
     values = write(tmp_path / "t.parquet")
     if damage == "no folder":
         cache.write_text("a file is in the way")

@@ -30,7 +30,9 @@ def test_parts_are_nested_and_of_about_the_asked_size(config, manifest):
     config = SubsetConfig.model_validate(config)
     parts = [set(subset_rows(manifest, f, config, seed=1).tolist()) for f in (0.1, 0.25, 0.5, 0.75, 1.0)]
     assert all(small <= large for small, large in itertools.pairwise(parts))
-    assert [len(p) for p in parts] == pytest.approx([21, 52.5, 105, 157.5, 210], abs=33 if not config.within else 9)
+    assert [len(p) for p in parts] == pytest.approx(
+        [21, 52.5, 105, 157.5, 210], abs=33 if not config.within else 9
+    )
     assert len(parts[-1]) == len(manifest)
     other = set(subset_rows(manifest, 0.5, config, seed=2).tolist())
     assert other != parts[2]

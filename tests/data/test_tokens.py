@@ -24,7 +24,17 @@ from frugalclip.data.tokens import (
     train_tokenizer,
 )
 
-CAPTIONS = ["a red flag", "a red balloon", "flag: Norway", "smiling face", "smiling cat", "लाल झंडा", "赤い旗", "a blue flag", "red red flag"] * 3
+CAPTIONS = [
+    "a red flag",
+    "a red balloon",
+    "flag: Norway",
+    "smiling face",
+    "smiling cat",
+    "लाल झंडा",
+    "赤い旗",
+    "a blue flag",
+    "red red flag",
+] * 3
 PEER = SimpleTokenizer()
 CLIP = clip_tokenizer()
 
@@ -32,7 +42,11 @@ CLIP = clip_tokenizer()
 def _is_classed_alike(text: str) -> bool:
     """The two regex engines know different Unicode versions; letters newer than the older one's are left out."""
     splitter = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"\p{L}|\p{N}"), "removed", invert=True)
-    return all(bool(splitter.pre_tokenize_str(c)) == bool(regex.match(r"[\p{L}\p{N}]", c)) for c in set(text) if not c.isascii())
+    return all(
+        bool(splitter.pre_tokenize_str(c)) == bool(regex.match(r"[\p{L}\p{N}]", c))
+        for c in set(text)
+        if not c.isascii()
+    )
 
 
 def test_clip_ids_for_texts_that_the_peer_gets_right():
@@ -89,7 +103,10 @@ def test_a_trained_vocabulary_knows_everything_and_keeps_frequent_words_whole():
 def test_bytes_go_round_in_a_trained_vocabulary(text):
     tokenizer = _SMALL
     ids = tokenizer.encode([text], context=1000).ids[0]
-    assert tokenizer.decode(ids).split() == tokenizer.decode(tokenizer.encode([tokenizer.decode(ids)], context=1000).ids[0]).split()
+    assert (
+        tokenizer.decode(ids).split()
+        == tokenizer.decode(tokenizer.encode([tokenizer.decode(ids)], context=1000).ids[0]).split()
+    )
     assert "".join(tokenizer.decode(ids).split()) == "".join(clean_text(text).split())
 
 
@@ -104,7 +121,14 @@ def test_training_depends_on_counts_only():
     orders = [CAPTIONS, sorted(CAPTIONS), CAPTIONS[::-1]]
     expected = {train_tokenizer(captions, vocabulary=640).fingerprint() for captions in orders}
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
-    other = subprocess.run([sys.executable, "-c", script], input=json.dumps(CAPTIONS), capture_output=True, text=True, env=environment, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps(CAPTIONS),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     assert expected == {other.stdout.strip()}
     assert train_tokenizer([*CAPTIONS, "green"] * 2, vocabulary=640).fingerprint() not in expected
 
@@ -120,12 +144,22 @@ def test_saved_and_read_back_it_is_the_same(tokenizer, tmp_path):
 
 
 def test_a_foreign_file_gets_the_special_tokens_it_lacks(tmp_path):
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "dog": 4}, unk_token="[UNK]"))
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel(
+            {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "dog": 4}, unk_token="[UNK]"
+        )
+    )
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     backend.enable_truncation(2)
     backend.save(str(tmp_path / "t.json"))
     tokenizer = build_tokenizer(TokenizerConfig(kind="file", path=str(tmp_path / "t.json"), context=5), [])
-    assert (tokenizer.start, tokenizer.end, tokenizer.pad, tokenizer.mask, tokenizer.vocabulary) == (1, 2, 3, 5, 6)
+    assert (tokenizer.start, tokenizer.end, tokenizer.pad, tokenizer.mask, tokenizer.vocabulary) == (
+        1,
+        2,
+        3,
+        5,
+        6,
+    )
     assert tokenizer.encode(["dog dog", "cat \ud800"]).ids.tolist() == [[1, 4, 4, 2], [1, 0, 0, 2]]
     assert tokenizer.encode(["dog " * 9]).ids.tolist() == [[1, 4, 4, 4, 2]]
 
@@ -154,7 +188,9 @@ def test_wrong_settings_say_what_to_set(tmp_path: Path):
         file_tokenizer(tmp_path / "bad.json")
     with pytest.raises(ModelError, match=r"no tokenizer_config\.json"):
         Tokenizer.read(tmp_path)
-    with pytest.raises(RecipeError, match=r"tokenizer\.vocabluary is not a setting; did you mean 'vocabulary'"):
+    with pytest.raises(
+        RecipeError, match=r"tokenizer\.vocabluary is not a setting; did you mean 'vocabulary'"
+    ):
         validated(TokenizerConfig, {"vocabluary": 9}, where="tokenizer")
     with pytest.raises(DataError, match=r"encode\(\[text\]\)"):
         CLIP.encode("a dog")

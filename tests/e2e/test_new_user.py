@@ -76,7 +76,13 @@ def test_four_commands(home: Path):
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(home: Path):
-    process = subprocess.Popen(command(*TRAIN, "--out", "runs/second"), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command(*TRAIN, "--out", "runs/second"),
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     until = time.monotonic() + 300
     while not (home / "runs/second/checkpoints").is_dir() and time.monotonic() < until:
         time.sleep(0.2)
@@ -87,7 +93,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(home: Path):
 
     resumed = run(home, "train", "clip", "--out", "runs/second", "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    steps = [json.loads(line)["step"] for line in (home / "runs/second/metrics.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"] for line in (home / "runs/second/metrics.jsonl").read_text().splitlines()
+    ]
     assert steps == sorted(steps)
     again = run(home, *TRAIN, "--out", "runs/second")
     assert again.returncode == 2

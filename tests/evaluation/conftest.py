@@ -15,7 +15,13 @@ from frugalclip.data.images import ImageReader
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.models import ManifestFeatures, readable_images
 
-COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250), "dark blue": (10, 10, 120), "white": (250, 250, 250)}
+COLOURS = {
+    "red": (250, 10, 10),
+    "green": (10, 250, 10),
+    "blue": (10, 10, 250),
+    "dark blue": (10, 10, 120),
+    "white": (250, 250, 250),
+}
 GERMAN = {"red": "rot", "green": "grün", "blue": "blau"}
 
 
@@ -32,19 +38,27 @@ class ColourModel:
 
     def encode_text(self, texts: list[str], /) -> Tensor:
         values = {**COLOURS, **{german: COLOURS[name] for name, german in GERMAN.items()}}
-        found = [max((name for name in values if name in text.lower()), key=len, default=None) for text in texts]
+        found = [
+            max((name for name in values if name in text.lower()), key=len, default=None) for text in texts
+        ]
         return torch.tensor([values[name] if name else (128, 129, 127) for name in found]).float() - 128
 
     def encode_image(self, images, /) -> Tensor:
-        return torch.stack([torch.from_numpy(np.asarray(image, np.float32)).mean((0, 1)) - 128 for image in images])
+        return torch.stack(
+            [torch.from_numpy(np.asarray(image, np.float32)).mean((0, 1)) - 128 for image in images]
+        )
 
     def image_features(self, manifest: Manifest, /) -> ManifestFeatures:
         faults: list[tuple[int, str]] = []
         rows, features = [], []
         for part, images in readable_images(manifest, batch=2, faults=faults):
             rows += part
-            features += [torch.from_numpy(np.asarray(image, np.float32)).mean((0, 1)) - 128 for image in images]
-        return ManifestFeatures(torch.stack(features) if features else torch.zeros(0, 3), np.array(rows, np.int64), faults)
+            features += [
+                torch.from_numpy(np.asarray(image, np.float32)).mean((0, 1)) - 128 for image in images
+            ]
+        return ManifestFeatures(
+            torch.stack(features) if features else torch.zeros(0, 3), np.array(rows, np.int64), faults
+        )
 
 
 @pytest.fixture
@@ -61,12 +75,19 @@ def squares(tmp_path: Path) -> Manifest:
         shade = np.clip(np.array(COLOURS[name]) + (i % 3), 0, 255)
         Image.fromarray(np.broadcast_to(shade.astype(np.uint8), (12, 12, 3))).save(tmp_path / f"{i}.png")
     (tmp_path / "11.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
-    german = [[(language, [text]) for language, text in (("en", name), ("de", GERMAN.get(name))) if text] for name in names]
+    german = [
+        [(language, [text]) for language, text in (("en", name), ("de", GERMAN.get(name))) if text]
+        for name in names
+    ]
     manifest = make_manifest(
         ids=[f"s{i}" for i in range(len(names))],
         images=image_places([f"{i}.png" for i in range(len(names))]),
         captions=[[name] for name in names],
-        fields={"split": pa.array(splits), "name": pa.array(names), "pair": pa.array([i // 2 for i in range(len(names))])},
+        fields={
+            "split": pa.array(splits),
+            "name": pa.array(names),
+            "pair": pa.array([i // 2 for i in range(len(names))]),
+        },
         captions_by_language=german,
         root=tmp_path,
         name="squares",

@@ -19,7 +19,9 @@ def edge(angle: float, side: int = 64) -> torch.Tensor:
 def test_an_edge_votes_for_its_own_orientation_from_both_sides(bin_number):
     angle = (bin_number + 0.5) * math.pi / 9
     for turned in (angle, angle + math.pi):  # dark to bright or bright to dark
-        votes = gradient_histograms(edge(turned)).reshape(-1, 9, 4).sum((0, 2))  # unfold puts orientations before the cells of a block
+        votes = (
+            gradient_histograms(edge(turned)).reshape(-1, 9, 4).sum((0, 2))
+        )  # unfold puts orientations before the cells of a block
         assert int(votes.argmax()) == bin_number
 
 
@@ -54,7 +56,9 @@ def test_broken_pictures_are_left_out_and_a_data_set_is_described_once(squares, 
     calls = []
     monkeypatch.setattr(module, "_CHUNK", 5)
     monkeypatch.setattr(module, "_known", type(module._known)())
-    monkeypatch.setattr(module, "decode_all", lambda *given, real=module.decode_all: calls.append(given) or real(*given))
+    monkeypatch.setattr(
+        module, "decode_all", lambda *given, real=module.decode_all: calls.append(given) or real(*given)
+    )
     features, kept = descriptors(squares)
     assert kept.tolist() == list(range(11))
     assert features.shape == (11, 7 * 7 * 36 + 64)

@@ -15,13 +15,22 @@ def problem(tmp_path):
     """Two classes in 30 dimensions, separable with enough examples; `few` has three training rows. Families of two rows."""
     rows = 120
     names = [f"r{i}" for i in range(rows)]
-    label = ["few" if i in (0, 2, 4) or 80 <= i < 85 else ("cat" if (i // 2) % 2 else "dog") for i in range(rows)]
+    label = [
+        "few" if i in (0, 2, 4) or 80 <= i < 85 else ("cat" if (i // 2) % 2 else "dog") for i in range(rows)
+    ]
     fields = {
         "label": pa.array(label),
         "split": pa.array(["train" if i < 80 else "val" if i < 100 else "test" for i in range(rows)]),
         "family": pa.array([f"f{i // 2}" for i in range(rows)]),
     }
-    data = make_manifest(ids=names, images=image_places(names), captions=[[n] for n in names], fields=fields, root=tmp_path, name="rows")
+    data = make_manifest(
+        ids=names,
+        images=image_places(names),
+        captions=[[n] for n in names],
+        fields=fields,
+        root=tmp_path,
+        name="rows",
+    )
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(rows, 30, generator=generator)
     features[:, 0] += torch.tensor([3.0 if name == "cat" else -3.0 for name in label])
@@ -44,11 +53,25 @@ def test_shots_are_nested_and_come_from_different_families_first(problem):
     data, _ = problem
     labelled = labelled_rows(data, data)
     codes = data.codes("family")[labelled.rows]
-    order = fewshot._order(labelled.folds[0].train, labelled.labels.numpy(), codes, data.codes("id")[labelled.rows], seed=0, draw=0)
+    order = fewshot._order(
+        labelled.folds[0].train,
+        labelled.labels.numpy(),
+        codes,
+        data.codes("id")[labelled.rows],
+        seed=0,
+        draw=0,
+    )
     assert set(order.first(2)) < set(order.first(4))
     eight = [place for place in order.first(8) if labelled.names[labelled.labels[place]] == "dog"]
     assert len(eight) == len({int(codes[place]) for place in eight}) == 8
-    other = fewshot._order(labelled.folds[0].train, labelled.labels.numpy(), codes, data.codes("id")[labelled.rows], seed=0, draw=1)
+    other = fewshot._order(
+        labelled.folds[0].train,
+        labelled.labels.numpy(),
+        codes,
+        data.codes("id")[labelled.rows],
+        seed=0,
+        draw=1,
+    )
     assert set(order.first(2)) != set(other.first(2))
 
 
@@ -69,6 +92,8 @@ def test_an_interval_over_draws_is_wider_than_one_over_samples_alone():
     statistic = mean_over_draws(hits, groups, weights, seed=0)
     assert on_the_sample(statistic, groups=400) == pytest.approx(hits.mean())
     spread = bootstrap({"x": statistic}, groups=400, draws=400)["x"].std()
-    alone = bootstrap({"x": mean_over_draws(hits.mean(0, keepdims=True), groups, weights, seed=0)}, groups=400, draws=400)["x"].std()
+    alone = bootstrap(
+        {"x": mean_over_draws(hits.mean(0, keepdims=True), groups, weights, seed=0)}, groups=400, draws=400
+    )["x"].std()
     assert spread > 3 * alone
     assert alone == pytest.approx(hits.mean(0).std() / 20, rel=0.15)

@@ -16,11 +16,21 @@ def table(tmp_path, *, rows=60, **fields):
         "family": pa.array([f"f{i // 3}" for i in range(rows)]),
         **{name: pa.array(values) for name, values in fields.items()},
     }
-    return make_manifest(ids=names, images=image_places(names), captions=[[n] for n in names], fields=columns, root=tmp_path, name="table")
+    return make_manifest(
+        ids=names,
+        images=image_places(names),
+        captions=[[n] for n in names],
+        fields=columns,
+        root=tmp_path,
+        name="table",
+    )
 
 
 def parts_of(labelled):
-    return [[set(labelled.rows[part].tolist()) for part in (fold.train, fold.validation, fold.test)] for fold in labelled.folds]
+    return [
+        [set(labelled.rows[part].tolist()) for part in (fold.train, fold.validation, fold.test)]
+        for fold in labelled.folds
+    ]
 
 
 def assert_groups_are_whole(everything, labelled):
@@ -37,7 +47,11 @@ def test_without_a_split_whole_groups_are_divided_by_seed(tmp_path):
     ((train, validation, test),) = parts_of(found)
     assert (len(train), len(validation), len(test)) == (36, 12, 12)
     assert train | validation | test == set(range(60))
-    assert {found.names[i] for i in found.labels[found.judged]} == {"cat", "dog", "owl"}  # classes are spread over the parts
+    assert {found.names[i] for i in found.labels[found.judged]} == {
+        "cat",
+        "dog",
+        "owl",
+    }  # classes are spread over the parts
     assert parts_of(labelled_rows(everything, everything, seed=1)) != parts_of(found)
     assert found.judged_where is None and "by seed" in found.rule
 
@@ -59,12 +73,17 @@ def test_rows_with_training_rows_among_them_follow_their_own_split(tmp_path):
         assert (train, validation, test) == (set(range(36)), set(range(36, 48)), set(range(48, 60)))
     assert found.judged_where is None
     assert labelled_rows(everything, everything).judged_where == "split=test"
-    with pytest.raises(DataError, match=r"every split=train row of table is judged too; choose others with --where split=test"):
+    with pytest.raises(
+        DataError,
+        match=r"every split=train row of table is judged too; choose others with --where split=test",
+    ):
         labelled_rows(everything.where("split=train"), everything)
 
 
 def test_a_near_copy_of_a_judged_row_is_not_learned_from_and_some_training_groups_tune(tmp_path):
-    split = ["test" if i % 3 == 0 and i < 30 else "train" for i in range(60)]  # families of the first half are torn apart
+    split = [
+        "test" if i % 3 == 0 and i < 30 else "train" for i in range(60)
+    ]  # families of the first half are torn apart
     everything = table(tmp_path, split=split)
     found = labelled_rows(everything.where("split=test"), everything)
     assert found.left_out["training rows of a group that is judged"] == 20
@@ -90,19 +109,35 @@ def test_classes_that_cannot_be_learned_are_counted_and_lost_rows_leave_their_pa
     with pytest.raises(DataError, match="no picture is left"):
         found.only(np.zeros(0, np.int64))
     with pytest.raises(DataError, match="none of the 30 rows has a class that occurs in split=train"):
-        divide(everything, ["cat" if split == "train" else "dog" for split in everything.field("split")], chosen=np.arange(30, 60))
+        divide(
+            everything,
+            ["cat" if split == "train" else "dog" for split in everything.field("split")],
+            chosen=np.arange(30, 60),
+        )
 
 
 def test_groups_are_found_where_the_data_has_them(tmp_path):
     everything = table(tmp_path, component=[f"c{i // 2}" for i in range(60)])
     found = find_groups(everything)
-    assert (found.over, found.origin, len(set(found.codes.tolist()))) == ("family", "found in the data", 20)  # no row is without one
+    assert (found.over, found.origin, len(set(found.codes.tolist()))) == (
+        "family",
+        "found in the data",
+        20,
+    )  # no row is without one
     mixed = table(
-        tmp_path, family=[f"f{i // 3}" if i < 30 else None for i in range(60)], component=[f"c{i // 2}" if i < 40 else None for i in range(60)]
+        tmp_path,
+        family=[f"f{i // 3}" if i < 30 else None for i in range(60)],
+        component=[f"c{i // 2}" if i < 40 else None for i in range(60)],
     )
     assert find_groups(mixed).over == "family, else component"
-    assert len(set(find_groups(mixed).codes.tolist())) == 10 + 5 + 20  # families, components of rows without one, rows alone
+    assert (
+        len(set(find_groups(mixed).codes.tolist())) == 10 + 5 + 20
+    )  # families, components of rows without one, rows alone
     assert find_groups(everything, "label").over == "label"
     assert len(set(find_groups(everything, "label").codes.tolist())) == 3
     few = everything.take(range(27))  # nine families say little about a spread
-    assert (find_groups(few).over, find_groups(few).origin, len(set(find_groups(few).codes.tolist()))) == (None, "none", 27)
+    assert (find_groups(few).over, find_groups(few).origin, len(set(find_groups(few).codes.tolist()))) == (
+        None,
+        "none",
+        27,
+    )

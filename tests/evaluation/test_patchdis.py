@@ -13,7 +13,9 @@ IMAGES, PATCHES, CLASSES = 5, 6, 4
 
 
 def scores(seed: int = 0) -> Tensor:
-    return torch.rand(IMAGES, PATCHES, CLASSES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.rand(
+        IMAGES, PATCHES, CLASSES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def labels(seed: int = 1) -> Tensor:
@@ -40,15 +42,21 @@ def test_matches_loops(candidates: str):
             for c in {named, label}:
                 union[c] += 1
             inside[label] += named == label
-    assert found.iou.tolist() == pytest.approx([inside[c] / union[c] if union[c] else math.nan for c in range(CLASSES)], nan_ok=True)
-    assert found.accuracy == pytest.approx(sum(right) / len(right)) and found.chance == pytest.approx(sum(guesses) / len(guesses))
+    assert found.iou.tolist() == pytest.approx(
+        [inside[c] / union[c] if union[c] else math.nan for c in range(CLASSES)], nan_ok=True
+    )
+    assert found.accuracy == pytest.approx(sum(right) / len(right)) and found.chance == pytest.approx(
+        sum(guesses) / len(guesses)
+    )
 
 
 def test_a_class_that_is_neither_there_nor_named_is_left_out_of_the_mean():
     given = torch.zeros(1, 3, 3)
     given[0, :, 0] = 1
     found = patch_discrimination(given, torch.tensor([[0, 0, 1]]))
-    assert found.iou.tolist() == pytest.approx([2 / 3, 0, math.nan], nan_ok=True) and found.mean_iou == pytest.approx(1 / 3)
+    assert found.iou.tolist() == pytest.approx(
+        [2 / 3, 0, math.nan], nan_ok=True
+    ) and found.mean_iou == pytest.approx(1 / 3)
 
 
 def test_equal_scores_go_to_the_lower_class_and_ignored_patches_do_not_count():
@@ -64,7 +72,9 @@ def test_scores_are_cosines_and_a_vector_of_zeros_has_none():
     patches, classes = torch.rand(2, 3, 7), torch.rand(4, 7)
     patches[0, 0] = 0
     found = patch_scores(patches, classes)
-    assert found[1, 2, 3].item() == pytest.approx(torch.cosine_similarity(patches[1, 2], classes[3], dim=0).item())
+    assert found[1, 2, 3].item() == pytest.approx(
+        torch.cosine_similarity(patches[1, 2], classes[3], dim=0).item()
+    )
     assert found[0, 0].tolist() == [0] * 4
     torch.testing.assert_close(patch_scores(9 * patches, classes / 3), found)
 
@@ -79,7 +89,9 @@ def test_a_patch_has_the_class_of_most_of_its_pixels():
 
 
 def test_labels_that_name_nothing_are_said():
-    with pytest.raises(DataError, match=r"run from -1 to 4, expected -1 \(ignored\) to 3; number the classes anew"):
+    with pytest.raises(
+        DataError, match=r"run from -1 to 4, expected -1 \(ignored\) to 3; number the classes anew"
+    ):
         patch_discrimination(scores(), labels().clamp(min=-1) + (labels() == 3).long())
     with pytest.raises(DataError, match="every patch is ignored"):
         patch_discrimination(scores(), torch.full((IMAGES, PATCHES), -1))

@@ -4,7 +4,15 @@ import torch
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import softmax_regression
-from frugalclip.evaluation.classifiers import COARSE, Examples, choose_strength, knn_votes, linear_probe, neighbours, search
+from frugalclip.evaluation.classifiers import (
+    COARSE,
+    Examples,
+    choose_strength,
+    knn_votes,
+    linear_probe,
+    neighbours,
+    search,
+)
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
 
 
@@ -12,7 +20,9 @@ from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
 def test_learns_from_the_training_rows_alone(squares, model, evaluate):
     result = evaluate(model, squares.where("split=test"), squares, where="split=test")
     assert result["samples"] == 6
-    assert result["left_out"] == {"without a class of the training rows": 1}  # nothing to learn dark blue from
+    assert result["left_out"] == {
+        "without a class of the training rows": 1
+    }  # nothing to learn dark blue from
     assert result["metrics"]["top1"] == result["metrics"]["mean_per_class"] == 100
     assert result["chance"] == {"top1": 25, "top5": 100, "mean_per_class": 25}
     assert result[result["task"]]["training_samples"] == 4
@@ -34,7 +44,10 @@ def test_a_model_that_has_no_pooled_layer_is_not_asked_for_it_unless_wanted(squa
 
     model.image_features = spy
     assert evaluate_probe(model, squares.where("split=test"), squares)["probe"]["features"] == "embedding"
-    assert evaluate_probe(model, squares.where("split=test"), squares, layer="pooled")["probe"]["features"] == "pooled"
+    assert (
+        evaluate_probe(model, squares.where("split=test"), squares, layer="pooled")["probe"]["features"]
+        == "pooled"
+    )
     assert calls == ["embedding", "pooled"]
 
 
@@ -45,7 +58,10 @@ def test_votes_equal_their_formula_written_as_loops():
     votes = knn_votes(unit[:5], unit[5:], labels[5:], classes=3, k=6)
     for row, query in enumerate(unit[:5]):
         nearest = sorted(range(25), key=lambda j: -float(query @ unit[5 + j]))[:6]
-        expected = [sum(float(torch.exp((query @ unit[5 + j] - 1) / 0.07)) for j in nearest if labels[5 + j] == c) for c in range(3)]
+        expected = [
+            sum(float(torch.exp((query @ unit[5 + j] - 1) / 0.07)) for j in nearest if labels[5 + j] == c)
+            for c in range(3)
+        ]
         assert votes[row].tolist() == pytest.approx(expected, rel=1e-4)
 
 
@@ -88,20 +104,36 @@ def test_the_probe_learns_again_from_training_and_validation_rows_together():
 def test_neighbours_are_as_many_as_served_the_validation_rows_best():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(300) % 2
-    features = torch.stack([2.0 * labels - 1, torch.ones(300)], dim=1) + 1.5 * torch.randn(300, 2, generator=generator)
+    features = torch.stack([2.0 * labels - 1, torch.ones(300)], dim=1) + 1.5 * torch.randn(
+        300, 2, generator=generator
+    )
     train, validation = Examples(features[:150], labels[:150]), Examples(features[150:], labels[150:])
     found = neighbours(train, validation, validation.features, classes=2)
     assert found.settings["neighbours"] > 1  # one neighbour follows the noise
 
     def right(k: int, temperature: float) -> int:
         unit = [torch.nn.functional.normalize(x, dim=1) for x in (validation.features, train.features)]
-        return int((knn_votes(*unit, train.labels, classes=2, k=k, temperature=temperature).argmax(1) == validation.labels).sum())
+        return int(
+            (
+                knn_votes(*unit, train.labels, classes=2, k=k, temperature=temperature).argmax(1)
+                == validation.labels
+            ).sum()
+        )
 
-    assert right(found.settings["neighbours"], found.settings["temperature"]) >= max(right(k, 0.07) for k in (1, 3, 5, 10, 20))
-    assert neighbours(train, Examples(features[:0], labels[:0]), features[:3], classes=2).settings["neighbours"] == 20
+    assert right(found.settings["neighbours"], found.settings["temperature"]) >= max(
+        right(k, 0.07) for k in (1, 3, 5, 10, 20)
+    )
+    assert (
+        neighbours(train, Examples(features[:0], labels[:0]), features[:3], classes=2).settings["neighbours"]
+        == 20
+    )
 
 
 def test_intervals_of_classes_use_the_groups_of_the_data(squares, model):
     result = evaluate_probe(model, squares.where("split=test"), squares, group="pair")
-    assert (result["interval_over"], result["interval_groups"], result["bootstrap"]["groups"]) == ("pair", "as asked", 3)
+    assert (result["interval_over"], result["interval_groups"], result["bootstrap"]["groups"]) == (
+        "pair",
+        "as asked",
+        3,
+    )
     assert np.isfinite(result["interval"]["top1"]).all()

@@ -33,7 +33,10 @@ def test_hits_and_ranks_are_the_mean_over_every_order_of_ties(scores, data):
 def test_a_collapsed_model_gets_exactly_chance():
     positives = padded([[0], [1, 2], [3, 4, 5], [6]])
     same = torch.ones(4, 3)
-    ranks, chance = rank_positives(cosine_scores(same, torch.ones(7, 3)), positives), chance_ranks(positives, 7)
+    ranks, chance = (
+        rank_positives(cosine_scores(same, torch.ones(7, 3)), positives),
+        chance_ranks(positives, 7),
+    )
     for k in (1, 3, 5, 7):
         assert torch.equal(ranks.hits(k), chance.hits(k))
     assert torch.equal(ranks.expected(), chance.expected())
@@ -47,7 +50,9 @@ def test_chance_is_the_hypergeometric_one():
 
 
 def test_differences_below_float32_are_ties_and_larger_ones_are_not():
-    ranks = rank_positives(lambda rows: torch.tensor([[0.5, 0.5 + 2e-7], [0.5, 0.5 + 1e-4]]), padded([[0], [0]]))
+    ranks = rank_positives(
+        lambda rows: torch.tensor([[0.5, 0.5 + 2e-7], [0.5, 0.5 + 1e-4]]), padded([[0], [0]])
+    )
     assert ranks.hits(1).tolist() == [0.5, 0.0]
 
 

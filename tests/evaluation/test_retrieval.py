@@ -10,7 +10,11 @@ from frugalclip.functional import unit
 
 def with_captions(manifest: Manifest, captions: list[list[str]]) -> Manifest:
     place = manifest.table.column_names.index("captions")
-    return Manifest(manifest.table.set_column(place, "captions", pa.array(captions, pa.list_(pa.string()))), manifest.root, manifest.name)
+    return Manifest(
+        manifest.table.set_column(place, "captions", pa.array(captions, pa.list_(pa.string()))),
+        manifest.root,
+        manifest.name,
+    )
 
 
 def test_recall_equals_its_formula_written_as_loops():
@@ -73,5 +77,7 @@ def test_pictures_that_are_lost_take_their_only_captions_along(squares):
 
 
 def test_no_captions_at_all_is_an_error(squares):
-    with pytest.raises(DataError, match="none of the 12 rows of squares has a caption; see 'frugalclip data stats"):
+    with pytest.raises(
+        DataError, match="none of the 12 rows of squares has a caption; see 'frugalclip data stats"
+    ):
         retrieval_task(with_captions(squares, [[]] * 12))

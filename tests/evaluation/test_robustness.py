@@ -26,7 +26,10 @@ def test_alterations_do_what_they_say(picture):
     assert np.ptp(alter("grayscale", picture), axis=2).max() == 0
     assert alter("hue", picture)[20, 5].argmax() == 1  # red becomes green
     assert alter("hue", picture)[20, 55].argmax() == 0  # and blue becomes red
-    assert np.abs(np.diff(alter("blurred", picture)[20].sum(1))).max() < np.abs(np.diff(original[20].sum(1))).max() / 2
+    assert (
+        np.abs(np.diff(alter("blurred", picture)[20].sum(1))).max()
+        < np.abs(np.diff(original[20].sum(1))).max() / 2
+    )
     covered = (alter("occluded", picture) == 128).all(2)
     assert covered.sum() == 16 * 16  # 40 % of the shorter side
     assert (alter("occluded", picture)[~covered] == original[~covered]).all()
@@ -74,10 +77,15 @@ def test_differences_are_paired():
     worse = clean.copy()
     worse[np.flatnonzero(clean)[:15]] = 0
     groups = np.arange(300)
-    found = robustness({"top1": mean_of(clean, groups)}, {"hue": {"top1": mean_of(worse, groups)}}, groups=300, percent=lambda _, value: 100 * value)[
-        "hue"
-    ]
+    found = robustness(
+        {"top1": mean_of(clean, groups)},
+        {"hue": {"top1": mean_of(worse, groups)}},
+        groups=300,
+        percent=lambda _, value: 100 * value,
+    )["hue"]
     assert found["difference"]["top1"] == pytest.approx(-5)
     low, high = found["interval"]["top1"]
     # 15 of 300 differ: the standard error of the difference is 1.26 points; of two independent samples it would be 4
-    assert low == pytest.approx(-5 - 1.96 * 1.26, abs=0.5) and high == pytest.approx(-5 + 1.96 * 1.26, abs=0.5)
+    assert low == pytest.approx(-5 - 1.96 * 1.26, abs=0.5) and high == pytest.approx(
+        -5 + 1.96 * 1.26, abs=0.5
+    )

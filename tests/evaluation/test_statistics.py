@@ -11,15 +11,23 @@ def counts_of(*draws: list[int]) -> np.ndarray:
 
 
 def test_statistics_equal_their_formulas_written_as_loops():
-    values, groups, classes = np.array([1.0, 0.0, 3.0, 5.0, 4.0]), np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 2])
+    values, groups, classes = (
+        np.array([1.0, 0.0, 3.0, 5.0, 4.0]),
+        np.array([0, 0, 1, 2, 2]),
+        np.array([0, 1, 1, 0, 2]),
+    )
     sizes = [2, 2, 1]
     for draw in ([0, 0, 1], [1, 1, 1], [2, 0, 2], [0, 1, 2]):
         samples = [i for g in draw for i in range(5) if groups[i] == g]
         weights = [1 / sizes[classes[i]] for i in samples]
         counts = counts_of(draw, [2, 2, 2])[:1]
         assert mean_of(values, groups)(counts) == pytest.approx([values[samples].mean()])
-        assert mean_of_classes(values, classes, groups)(counts) == pytest.approx([np.average(values[samples], weights=weights)])
-        assert median_of(values, groups)(counts) == pytest.approx([np.sort(values[samples])[(len(samples) - 1) // 2]])
+        assert mean_of_classes(values, classes, groups)(counts) == pytest.approx(
+            [np.average(values[samples], weights=weights)]
+        )
+        assert median_of(values, groups)(counts) == pytest.approx(
+            [np.sort(values[samples])[(len(samples) - 1) // 2]]
+        )
     everything = counts_of([0, 1, 2])
     assert mean_of_classes(values, classes, groups)(everything) == pytest.approx([np.mean([3, 1.5, 4])])
 
@@ -27,12 +35,16 @@ def test_statistics_equal_their_formulas_written_as_loops():
 def test_classes_of_one_sample_have_the_interval_of_their_samples():
     hits = (np.random.default_rng(0).random(200) < 0.2).astype(float)
     alone = np.arange(200)
-    found = intervals({"samples": mean_of(hits, alone), "classes": mean_of_classes(hits, alone, alone)}, groups=200)
+    found = intervals(
+        {"samples": mean_of(hits, alone), "classes": mean_of_classes(hits, alone, alone)}, groups=200
+    )
     assert found["classes"] == pytest.approx(found["samples"])
 
 
 def test_a_statistic_whose_samples_no_draw_holds_is_left_out_of_it():
-    only_first = mean_of(np.array([2.0]), np.array([0]))  # queries of one group, drawn together with those of another
+    only_first = mean_of(
+        np.array([2.0]), np.array([0])
+    )  # queries of one group, drawn together with those of another
     assert np.isnan(only_first(counts_of([1, 1])))
     assert intervals({"m": only_first}, groups=2, draws=50)["m"] == [2, 2]
 
@@ -50,7 +62,9 @@ def test_groups_that_stand_or_fall_together_widen_the_interval():
     groups = np.repeat(np.arange(100), 9)
     alone = intervals({"m": mean_of(hits, np.arange(900))}, groups=900)["m"]
     together = intervals({"m": mean_of(hits, groups)}, groups=100)["m"]
-    assert (together[1] - together[0]) / (alone[1] - alone[0]) == pytest.approx(3, rel=0.15)  # the root of the group's size
+    assert (together[1] - together[0]) / (alone[1] - alone[0]) == pytest.approx(
+        3, rel=0.15
+    )  # the root of the group's size
 
 
 def test_seeds_decide_and_chunks_do_not(monkeypatch):

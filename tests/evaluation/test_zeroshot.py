@@ -14,12 +14,19 @@ def test_metrics_equal_their_formulas_written_as_loops():
     for prefix, pool in (("", sorted(set(labels.tolist()))), ("generalised_", list(range(12)))):
         ranked = [sorted(pool, key=lambda c: -row[c]) for row in cosines]
         hits = [order[0] == label for order, label in zip(ranked, labels.tolist(), strict=True)]
-        classwise = [[h for h, other in zip(hits, labels.tolist(), strict=True) if other == c] for c in set(labels.tolist())]
+        classwise = [
+            [h for h, other in zip(hits, labels.tolist(), strict=True) if other == c]
+            for c in set(labels.tolist())
+        ]
         expected[f"{prefix}top1"] = 100 * sum(hits) / 60
-        expected[f"{prefix}top5"] = 100 * sum(label in order[:5] for order, label in zip(ranked, labels.tolist(), strict=True)) / 60
+        expected[f"{prefix}top5"] = (
+            100 * sum(label in order[:5] for order, label in zip(ranked, labels.tolist(), strict=True)) / 60
+        )
         expected[f"{prefix}mean_per_class"] = 100 * sum(sum(h) / len(h) for h in classwise) / len(classwise)
     assert zeroshot_metrics(images, classes, labels) == pytest.approx(expected, abs=1e-9)
-    assert expected["top1"] > expected["generalised_top1"]  # the pools differ here, so mixing them up would show
+    assert (
+        expected["top1"] > expected["generalised_top1"]
+    )  # the pools differ here, so mixing them up would show
 
 
 def test_any_of_several_labels_is_right():
@@ -27,12 +34,16 @@ def test_any_of_several_labels_is_right():
     labels = torch.tensor([[0, 1], [2, -1]])
     metrics = zeroshot_metrics(torch.tensor([[0.1, 1, 0.2], [1, 0, 0.5]]), classes, labels)
     assert metrics["top1"] == 50
-    assert metrics["mean_per_class"] == pytest.approx(100 * 2 / 3)  # classes 0 and 1 share the sample that is right
+    assert metrics["mean_per_class"] == pytest.approx(
+        100 * 2 / 3
+    )  # classes 0 and 1 share the sample that is right
 
 
 def test_length_of_features_does_not_matter_and_a_collapsed_model_is_at_chance():
     images, classes, labels = torch.randn(20, 4), torch.randn(7, 4), torch.arange(20) % 7
-    assert zeroshot_metrics(images, classes, labels) == zeroshot_metrics(images * 3, classes * torch.arange(1, 8)[:, None], labels)
+    assert zeroshot_metrics(images, classes, labels) == zeroshot_metrics(
+        images * 3, classes * torch.arange(1, 8)[:, None], labels
+    )
     collapsed = zeroshot_metrics(torch.ones(20, 4), torch.ones(7, 4), labels % 4)
     assert collapsed == pytest.approx(
         {
@@ -72,7 +83,13 @@ def test_the_result_holds_table_examples_and_intervals_that_enclose_the_value(sq
     for name, value in result["metrics"].items():
         low, high = result["interval"][name]
         assert low <= value <= high
-    assert result["per_class"][-1] == {"name": "red", "samples": 3, "top1": pytest.approx(200 / 3), "mistaken_for": "green", "times": 1}
+    assert result["per_class"][-1] == {
+        "name": "red",
+        "samples": 3,
+        "top1": pytest.approx(200 / 3),
+        "mistaken_for": "green",
+        "times": 1,
+    }
     assert result["examples"]["worst"][0]["name"] == "red"
     assert result["examples"]["worst"][0]["rows"][0] == {"id": "s0", "row": 0, "named": "green"}
     assert [entry["name"] for entry in result["examples"]["confusions"]] == ["red"]

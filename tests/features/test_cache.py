@@ -36,18 +36,24 @@ class Means:
         truncated = staticmethod(lambda texts: 0)
 
     def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
-        return torch.cat([images.mean((2, 3)), images.amax((1, 2, 3))[:, None]], dim=1) * 1.001  # no round numbers
+        return (
+            torch.cat([images.mean((2, 3)), images.amax((1, 2, 3))[:, None]], dim=1) * 1.001
+        )  # no round numbers
 
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
         numbers = torch.tensor([[sum(map(ord, t)) / 7, len(t) / 3, t.count("e"), 1] for t in texts])
         return torch.stack([numbers, -numbers], dim=1)
 
 
-def pairs(folder: Path, *, prefix: str = "id", order: Sequence[int] = range(ROWS), broken: Sequence[int] = ()) -> Manifest:
+def pairs(
+    folder: Path, *, prefix: str = "id", order: Sequence[int] = range(ROWS), broken: Sequence[int] = ()
+) -> Manifest:
     """Pictures that differ; row 1 has no caption but a keyword, row 2 has two captions, one of them twice."""
     folder.mkdir(exist_ok=True)
     for row in range(ROWS):
-        Image.fromarray(np.random.default_rng(row).integers(0, 256, (9, 8, 3), dtype=np.uint8)).save(folder / f"{row}.png")
+        Image.fromarray(np.random.default_rng(row).integers(0, 256, (9, 8, 3), dtype=np.uint8)).save(
+            folder / f"{row}.png"
+        )
     for row in broken:
         (folder / f"{row}.png").write_bytes(b"no picture")
     captions = [[f"picture {row}", "one of many"] for row in range(ROWS)]
@@ -75,7 +81,9 @@ def store_of(manifest: Manifest, path: Path, **options: Any) -> Store:
 
 
 def text_store(texts: Sequence[str], path: Path, **options: Any) -> Store:
-    return embed_manifest(Means(), TextRows(texts, name="texts"), path, what="texts", normalize=False, **options).store
+    return embed_manifest(
+        Means(), TextRows(texts, name="texts"), path, what="texts", normalize=False, **options
+    ).store
 
 
 EVERY = np.arange(ROWS)
@@ -84,7 +92,9 @@ EVERY = np.arange(ROWS)
 def test_each_view_is_drawn_about_as_often_and_another_one_each_epoch(tmp_path: Path):
     manifest = pairs(tmp_path / "data")
     pictures = StoredPictures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=1)
-    drawn = torch.stack([pictures.draw(EVERY, epoch=epoch, name="main") for epoch in range(300)])  # (epochs, rows, 4)
+    drawn = torch.stack(
+        [pictures.draw(EVERY, epoch=epoch, name="main") for epoch in range(300)]
+    )  # (epochs, rows, 4)
     views = pictures.views(EVERY).view(ROWS, 3, 4)
     picked = (drawn[:, :, None] == views).all(-1).float()  # (epochs, rows, views)
     assert bool((picked.sum(-1) == 1).all())
@@ -96,9 +106,14 @@ def test_each_view_is_drawn_about_as_often_and_another_one_each_epoch(tmp_path: 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_vectors_are_those_of_the_store_whether_they_fit_into_memory_or_not(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch):
+def test_vectors_are_those_of_the_store_whether_they_fit_into_memory_or_not(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+):
     manifest = pairs(tmp_path / "data")
-    store, texts = store_of(manifest, tmp_path / "s", views=three_views, dtype=dtype), text_store(["a tree", "sea"], tmp_path / "t", dtype=dtype)
+    store, texts = (
+        store_of(manifest, tmp_path / "s", views=three_views, dtype=dtype),
+        text_store(["a tree", "sea"], tmp_path / "t", dtype=dtype),
+    )
 
     def both() -> tuple[StoredPictures, StoredTexts]:
         return StoredPictures(store, manifest, seed=1), StoredTexts(texts, ["sea", "a tree"])
@@ -119,7 +134,13 @@ def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_pa
     pictures = StoredPictures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=0)
     assert pictures.faults(manifest) == [(1, "not-an-image"), (4, "not-an-image")]
     tokenizer = train_tokenizer(["picture one of many"], vocabulary=600, context=8)
-    arguments: dict[str, Any] = {"views": {"main": ViewConfig()}, "texts": {"caption": TextConfig()}, "batch": 5, "size": 8, "seed": 0}
+    arguments: dict[str, Any] = {
+        "views": {"main": ViewConfig()},
+        "texts": {"caption": TextConfig()},
+        "batch": 5,
+        "size": 8,
+        "seed": 0,
+    }
     loader = Loader(manifest, tokenizer=tokenizer, stored_pictures=pictures, **arguments)
     assert loader.faults == [(1, "no-text"), (4, "not-an-image")]
     batches = loader.batches()
@@ -130,8 +151,13 @@ def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_pa
 def test_a_larger_store_serves_a_part_of_its_data_and_a_smaller_one_does_not(tmp_path: Path):
     whole = pairs(tmp_path / "data")
     part = whole.take(np.array([8, 3]))
-    found = StoredPictures(store_of(whole, tmp_path / "s", views=three_views), part, seed=0).views(np.arange(2))
-    torch.testing.assert_close(found.view(2, 3, 4), StoredPictures(Store.open(tmp_path / "s"), whole, seed=0).views(np.array([8, 3])).view(2, 3, 4))
+    found = StoredPictures(store_of(whole, tmp_path / "s", views=three_views), part, seed=0).views(
+        np.arange(2)
+    )
+    torch.testing.assert_close(
+        found.view(2, 3, 4),
+        StoredPictures(Store.open(tmp_path / "s"), whole, seed=0).views(np.array([8, 3])).view(2, 3, 4),
+    )
     with pytest.raises(DataError, match="has no vectors of 'id-0'"):
         StoredPictures(store_of(part, tmp_path / "small"), whole, seed=0)
 
@@ -157,12 +183,18 @@ def test_further_views_are_known_again_only_under_the_same_id(tmp_path: Path):
 
 
 def test_texts_are_remembered_from_the_store_and_from_what_was_said_since(tmp_path: Path):
-    stores = [text_store(texts, tmp_path / texts[0], dtype="float32") for texts in (["sea", "lake"], ["lake", "tree"])]
+    stores = [
+        text_store(texts, tmp_path / texts[0], dtype="float32")
+        for texts in (["sea", "lake"], ["lake", "tree"])
+    ]
     memory = TextMemory(stores)
     assert memory.unknown(["tree", "a hill", "sea", "a hill"]) == ["a hill"]
     memory.learn(["a hill"], Means().encode_text(["a hill"]))
     assert memory.unknown(["tree", "a hill"]) == []
-    torch.testing.assert_close(memory.vectors(["tree", "a hill", "lake", "tree"]), Means().encode_text(["tree", "a hill", "lake", "tree"]))
+    torch.testing.assert_close(
+        memory.vectors(["tree", "a hill", "lake", "tree"]),
+        Means().encode_text(["tree", "a hill", "lake", "tree"]),
+    )
 
 
 def test_forgetting_never_loses_a_text_of_the_same_call(monkeypatch: pytest.MonkeyPatch):
@@ -180,12 +212,16 @@ def test_facets_are_drawn_without_replacement_and_each_as_often():
     some = some_facets(vectors, draws, number=3)[:, :, 0]
     assert some.shape == (4000, 3)
     assert all(len(set(row)) == 3 for row in some[:500].tolist())
-    torch.testing.assert_close(torch.bincount(some.flatten().long(), minlength=7) / 4000, torch.full((7,), 3 / 7), atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        torch.bincount(some.flatten().long(), minlength=7) / 4000, torch.full((7,), 3 / 7), atol=0.03, rtol=0
+    )
     assert sorted(some_facets(vectors[:1], draws[:1], number=9)[0, :, 0].tolist()) == list(range(7))
 
 
 def views(manifest: Manifest, configs: dict[str, TextConfig], **options: Any) -> TextViews:
-    return TextViews(manifest, configs, tokenizer=train_tokenizer(["a b"], vocabulary=600, context=8), seed=3, **options)
+    return TextViews(
+        manifest, configs, tokenizer=train_tokenizer(["a b"], vocabulary=600, context=8), seed=3, **options
+    )
 
 
 def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
@@ -199,21 +235,34 @@ def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
     drawn = own.draw(rows, epoch=0)["caption"]
     every = own.said(drawn)
     assert every.shape == (3, 2, 4) and own.is_stored
-    picks = torch.cat([own.view_tokens("caption", drawn, rows, epoch=epoch) for epoch in range(40)], dim=1)  # (3, epochs, 4)
+    picks = torch.cat(
+        [own.view_tokens("caption", drawn, rows, epoch=epoch) for epoch in range(40)], dim=1
+    )  # (3, epochs, 4)
     is_first = (picks == every[:, :1]).all(-1)
     assert bool((is_first | (picks == every[:, 1:]).all(-1)).all()) and 0.2 < is_first.float().mean() < 0.8
     assert torch.equal(own.view_tokens("all", drawn, rows, epoch=0), every)
 
 
 def test_changed_words_of_stored_texts_are_refused(tmp_path: Path):
-    configs = {"caption": TextConfig(), "changed": TextConfig.model_validate({"of": "caption", "augment": {"share": 0.2}})}
-    with pytest.raises(DataError, match=r"texts\.changed\.augment changes words, and the texts' vectors come from a store; leave one of the two out"):
+    configs = {
+        "caption": TextConfig(),
+        "changed": TextConfig.model_validate({"of": "caption", "augment": {"share": 0.2}}),
+    }
+    with pytest.raises(
+        DataError,
+        match=r"texts\.changed\.augment changes words, and the texts' vectors come from a store; leave one of the two out",
+    ):
         views(pairs(tmp_path / "data"), configs, stored=lambda texts: None)
 
 
 @pytest.mark.parametrize("pick", ["first", "random"])
-@pytest.mark.parametrize("settings", [{}, {"fields": ["keywords"], "lists": "each", "field_probability": 0.3}, {"fields": ["keywords"]}])
-def test_chances_sum_to_one_and_are_the_frequencies_of_the_draws(tmp_path: Path, pick: str, settings: dict[str, Any]):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"fields": ["keywords"], "lists": "each", "field_probability": 0.3}, {"fields": ["keywords"]}],
+)
+def test_chances_sum_to_one_and_are_the_frequencies_of_the_draws(
+    tmp_path: Path, pick: str, settings: dict[str, Any]
+):
     own = views(pairs(tmp_path / "data"), {"caption": TextConfig.model_validate({"pick": pick, **settings})})
     rows, texts, chances = own.chances("caption")
     usable = np.flatnonzero(own.has_text)

@@ -26,7 +26,9 @@ WORDS = ("red", "green", "blue", "round", "square", "small", "large", "bright", 
 
 def captions_of(row):
     """Row 0 has none, row 1 one, row 2 two, and so on; rows 4 and 7 share one."""
-    return [f"{WORDS[row % 10]} {'thing ' * (1 + j)}{row}" for j in range(row % 3)] + (["a shared caption"] if row in (4, 7) else [])
+    return [f"{WORDS[row % 10]} {'thing ' * (1 + j)}{row}" for j in range(row % 3)] + (
+        ["a shared caption"] if row in (4, 7) else []
+    )
 
 
 def pairs(folder: Path, rows: int = 11, *, broken=(), gone=()):
@@ -42,7 +44,9 @@ def pairs(folder: Path, rows: int = 11, *, broken=(), gone=()):
             file.write_bytes(file.read_bytes()[:-200])
     places = image_places([f"{row}.png" for row in range(rows)])
     captions = [captions_of(row) for row in range(rows)]
-    return make_manifest(ids=[f"id-{row}" for row in range(rows)], images=places, captions=captions, root=folder, name="pairs")
+    return make_manifest(
+        ids=[f"id-{row}" for row in range(rows)], images=places, captions=captions, root=folder, name="pairs"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +55,13 @@ def model():
 
 
 def tiny_model(seed=0, size=16):
-    tokenizer = train_tokenizer([c for row in range(11) for c in captions_of(row)], vocabulary=1024, context=12)
-    towers = {"image": {"width": 32, "depth": 1, "patch": 8, "resolution": size}, "text": {"width": 32, "depth": 1}}
+    tokenizer = train_tokenizer(
+        [c for row in range(11) for c in captions_of(row)], vocabulary=1024, context=12
+    )
+    towers = {
+        "image": {"width": 32, "depth": 1, "patch": 8, "resolution": size},
+        "text": {"width": 32, "depth": 1},
+    }
     config = ModelConfig.model_validate({**towers, "dim": 24})
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=seed)
     return Model(network.eval(), tokenizer, Preprocess(size=size))
@@ -78,13 +87,19 @@ class Leaning:
         return torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors
 
     def encode_text(self, texts, *, normalize=True):
-        numbers = torch.tensor([[sum(map(ord, t)) % 7, len(t), t.count("t"), t.count("e")] for t in texts], dtype=torch.float32)
+        numbers = torch.tensor(
+            [[sum(map(ord, t)) % 7, len(t), t.count("t"), t.count("e")] for t in texts], dtype=torch.float32
+        )
         vectors = torch.stack([numbers, numbers.flip(1)], dim=1) + self.lean
         return torch.nn.functional.normalize(vectors, dim=-1) if normalize else vectors
 
 
 def contents(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(Path(path).rglob("*")) if file.is_file()}
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(Path(path).rglob("*"))
+        if file.is_file()
+    }
 
 
 def test_the_vectors_are_those_of_the_model(model, tmp_path):
@@ -104,7 +119,9 @@ def test_the_vectors_are_those_of_the_model(model, tmp_path):
 
 
 def test_vectors_may_keep_their_length(model, tmp_path):
-    store = embed_manifest(model, pairs(tmp_path / "data"), tmp_path / "s", dtype="float32", normalize=False).store
+    store = embed_manifest(
+        model, pairs(tmp_path / "data"), tmp_path / "s", dtype="float32", normalize=False
+    ).store
     expected = model.encode_text(captions_of(5), normalize=False).numpy()
     np.testing.assert_allclose(store.vectors("text", [5]).values, expected, atol=1e-6)
     assert abs(np.linalg.norm(expected, axis=1) - 1).min() > 0.01
@@ -137,10 +154,14 @@ def test_one_kind_only_and_data_without_captions(model, tmp_path):
     texts = embed_manifest(model, manifest, tmp_path / "t", what="texts").store
     assert texts.head.encoder.preprocess is None
     assert "cause" not in texts.table.column_names
-    bare = make_manifest(ids=["a"], images=image_places(["1.png"]), captions=[[]], root=tmp_path / "data", name="bare")
+    bare = make_manifest(
+        ids=["a"], images=image_places(["1.png"]), captions=[[]], root=tmp_path / "data", name="bare"
+    )
     result = embed_manifest(model, bare, tmp_path / "b")
     assert (result.store.head.kinds, result.absent) == (("image",), ("text",))
-    with pytest.raises(DataError, match="bare has no captions to embed; look at it with 'frugalclip data check bare'"):
+    with pytest.raises(
+        DataError, match="bare has no captions to embed; look at it with 'frugalclip data check bare'"
+    ):
         embed_manifest(model, bare, tmp_path / "c", what="texts")
 
 
@@ -148,7 +169,10 @@ def test_another_model_or_preprocessing_is_refused(model, tmp_path):
     manifest = pairs(tmp_path / "data")
     embed_manifest(model, manifest, tmp_path / "s")
     other = tiny_model(seed=1)
-    with pytest.raises(DataError, match=f"written with model {model.fingerprint}, now asked for is model {other.fingerprint}; give another folder"):
+    with pytest.raises(
+        DataError,
+        match=f"written with model {model.fingerprint}, now asked for is model {other.fingerprint}; give another folder",
+    ):
         embed_manifest(other, manifest, tmp_path / "s")
     wide = Model(model.network, model.tokenizer, model.preprocess.model_copy(update={"resize": "squash"}))
     with pytest.raises(DataError, match=r"preprocess\.resize shorter, now .*preprocess\.resize squash"):
@@ -203,7 +227,11 @@ def test_centring_subtracts_the_kept_mean_before_the_length(tmp_path):
     mean = store.mean("text")
     assert mean is not None
     np.testing.assert_allclose(mean, raw.mean(0).numpy(), rtol=1e-6)
-    np.testing.assert_allclose(store.vectors("text").values, torch.nn.functional.normalize(raw - raw.mean(0), dim=-1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        store.vectors("text").values,
+        torch.nn.functional.normalize(raw - raw.mean(0), dim=-1).numpy(),
+        atol=1e-5,
+    )
 
     plain = embed_manifest(model, manifest, tmp_path / "plain", dtype="float32").store
 
@@ -234,7 +262,9 @@ def test_the_mean_of_many_rows_is_taken_over_a_sample(tmp_path, monkeypatch):
 def test_a_chunk_does_not_depend_on_what_was_embedded_before(model, tmp_path):
     manifest = pairs(tmp_path / "data")
     with ThreadPoolExecutor(2) as pool:
-        first, second = (ManifestVectors(model, manifest, kinds=("image", "text"), pool=pool, batch=3) for _ in range(2))
+        first, second = (
+            ManifestVectors(model, manifest, kinds=("image", "text"), pool=pool, batch=3) for _ in range(2)
+        )
         first.encode(0, 5)
         a, b = first.encode(5, 11), second.encode(5, 11)
     for kind in ("image", "text"):
@@ -243,7 +273,14 @@ def test_a_chunk_does_not_depend_on_what_was_embedded_before(model, tmp_path):
 
 def test_progress_rises_to_the_number_of_rows(model, tmp_path):
     seen = []
-    embed_manifest(model, pairs(tmp_path / "data"), tmp_path / "s", batch=2, chunk_rows=6, progress=lambda done, total: seen.append((done, total)))
+    embed_manifest(
+        model,
+        pairs(tmp_path / "data"),
+        tmp_path / "s",
+        batch=2,
+        chunk_rows=6,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     done = [d for d, _ in seen]
     assert done == sorted(done)
     assert seen[-1] == (11, 11)
@@ -260,7 +297,11 @@ def test_the_sample_through_a_real_model(model, tmp_path):
     assert 0 < error.mean <= error.max < 1e-3
     assert store.verify() == []
     rows = store.rows_for(manifest.ids[5:9], texts=manifest.captions()[5:9])
-    np.testing.assert_allclose(store.vectors("image", rows), model.image_features(manifest.take(range(5, 9))).features.numpy(), atol=0.02)
+    np.testing.assert_allclose(
+        store.vectors("image", rows),
+        model.image_features(manifest.take(range(5, 9))).features.numpy(),
+        atol=0.02,
+    )
 
 
 KILLED = """
@@ -289,12 +330,27 @@ def test_killed_in_the_second_chunk_and_started_again_gives_the_same_bytes(tmp_p
     pairs(tmp_path / "data", broken=(2,))
 
     def run(out, at):
-        code = KILLED.format(tests=str(Path(__file__).parent), data=str(tmp_path / "data"), out=str(tmp_path / out), at=at)
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
+        code = KILLED.format(
+            tests=str(Path(__file__).parent), data=str(tmp_path / "data"), out=str(tmp_path / out), at=at
+        )
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            check=False,
+        )
 
     killed = run("s", at=4)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not read_head(tmp_path / "s").complete
     assert run("s", at=0).stdout.split() == ["2", "1", "7"]
-    embed_manifest(tiny_model(), pairs(tmp_path / "data", broken=(2,)), tmp_path / "whole", dtype="int8", batch=2, chunk_rows=4)
+    embed_manifest(
+        tiny_model(),
+        pairs(tmp_path / "data", broken=(2,)),
+        tmp_path / "whole",
+        dtype="int8",
+        batch=2,
+        chunk_rows=4,
+    )
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")

@@ -14,9 +14,25 @@ import numpy as np
 import pytest
 
 from frugalclip.core.errors import DataError, ModelError
-from frugalclip.features.format import Encoder, Kind, MappedTensors, Origin, chunk_path, read_head, texts_digest
+from frugalclip.features.format import (
+    Encoder,
+    Kind,
+    MappedTensors,
+    Origin,
+    chunk_path,
+    read_head,
+    texts_digest,
+)
 from frugalclip.features.store import Store
-from frugalclip.features.writer import Part, RowKey, cosine_errors, means_digest, rounded, store_means, write_store
+from frugalclip.features.writer import (
+    Part,
+    RowKey,
+    cosine_errors,
+    means_digest,
+    rounded,
+    store_means,
+    write_store,
+)
 
 DIM = 5
 
@@ -25,7 +41,13 @@ class Numbers:
     """Vectors that follow from the id alone: row i has one picture, unless i is 3 mod 7, and i mod 3 captions."""
 
     def __init__(self, rows, *, changed=(), views=1, facets=None, spoil=None):
-        self.rows, self.changed, self.views, self.facets, self.spoil = rows, set(changed), views, facets, spoil
+        self.rows, self.changed, self.views, self.facets, self.spoil = (
+            rows,
+            set(changed),
+            views,
+            facets,
+            spoil,
+        )
         self.encoded = []
 
     def captions(self, row):
@@ -36,7 +58,10 @@ class Numbers:
         return np.random.default_rng(list(key)).normal(size=shape).astype(np.float32)
 
     def keys(self, start, stop):
-        return [RowKey(f"sample-{i}", image=texts_digest([f"picture {i}"]), text=texts_digest(self.captions(i))) for i in range(start, stop)]
+        return [
+            RowKey(f"sample-{i}", image=texts_digest([f"picture {i}"]), text=texts_digest(self.captions(i)))
+            for i in range(start, stop)
+        ]
 
     def encode(self, start, stop):
         self.encoded.append((start, stop))
@@ -49,7 +74,10 @@ class Numbers:
         image = np.stack(images) if images else empty
         if self.spoil is not None and start <= self.spoil < stop:
             image[int(image_counts[: self.spoil - start].sum())] = np.nan
-        return {"image": Part(image, image_counts, causes), "text": Part(np.stack(texts) if texts else empty, np.array([i % 3 for i in rows]))}
+        return {
+            "image": Part(image, image_counts, causes),
+            "text": Part(np.stack(texts) if texts else empty, np.array([i % 3 for i in rows])),
+        }
 
 
 def encoder(**changes):
@@ -57,15 +85,26 @@ def encoder(**changes):
     return Encoder(**{**base, **changes})
 
 
-def write(path, source, *, rows=None, fingerprint=None, kinds: tuple[Kind, ...] = ("image", "text"), **options: Any):
+def write(
+    path, source, *, rows=None, fingerprint=None, kinds: tuple[Kind, ...] = ("image", "text"), **options: Any
+):
     rows = source.rows if rows is None else rows
     how = options.pop("encoder", encoder())
     origin = Origin(name=f"numbers {rows}", fingerprint=fingerprint or f"f{rows}", rows=rows)
-    return write_store(path, source, encoder=how, kinds=kinds, origin=origin, **{"dtype": "float32", "chunk_rows": 4, **options})
+    return write_store(
+        path,
+        source,
+        encoder=how,
+        kinds=kinds,
+        origin=origin,
+        **{"dtype": "float32", "chunk_rows": 4, **options},
+    )
 
 
 def contents(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()
+    }
 
 
 def test_gives_back_what_the_source_made_in_any_order(tmp_path):
@@ -106,7 +145,10 @@ def test_missing_pictures_are_counted_named_and_never_silent(tmp_path):
     assert store.causes() == {"sample-3": "truncated", "sample-10": "missing-file", "sample-17": "truncated"}
     assert store.head.missing == {"missing-file": 1, "truncated": 2}
     assert store.head.summary["image"].rows_without == 3
-    with pytest.raises(DataError, match=r"2 of the rows asked for have no image vector, first 'sample-3' \(truncated\); leave out"):
+    with pytest.raises(
+        DataError,
+        match=r"2 of the rows asked for have no image vector, first 'sample-3' \(truncated\); leave out",
+    ):
         store.vectors("image", [1, 3, 10])
     filled = store.vectors("image", [3, 1], fill=0.0)
     assert not filled[0].any()
@@ -127,13 +169,17 @@ def test_finds_rows_by_id(tmp_path):
     assert store.rows_of([f"sample-{i}" for i in order]).tolist() == order.tolist()
     assert store.row_of("sample-11") == 11
     assert store.ids[7] == "sample-7"
-    with pytest.raises(DataError, match=r"no vectors of 'else' \(1 of 2 ids .*among its 40, such as 'sample-0'\); embed"):
+    with pytest.raises(
+        DataError, match=r"no vectors of 'else' \(1 of 2 ids .*among its 40, such as 'sample-0'\); embed"
+    ):
         store.rows_of(["sample-1", "else"])
 
 
 def test_two_ids_of_one_hash_are_told_apart(tmp_path, monkeypatch):
     for module in ("store", "writer"):
-        monkeypatch.setattr(f"frugalclip.features.{module}.id_hashes", lambda ids: np.array([len(i) for i in ids], np.uint64))
+        monkeypatch.setattr(
+            f"frugalclip.features.{module}.id_hashes", lambda ids: np.array([len(i) for i in ids], np.uint64)
+        )
     store = write(tmp_path / "s", Numbers(12)).store
     assert store.rows_of(["sample-9", "sample-10", "sample-2"]).tolist() == [9, 10, 2]
     with pytest.raises(DataError, match="no vectors of 'sample-x'"):
@@ -142,7 +188,9 @@ def test_two_ids_of_one_hash_are_told_apart(tmp_path, monkeypatch):
 
 def test_repeated_ids_are_refused(tmp_path):
     source = Numbers(6)
-    source.keys = lambda start, stop: [RowKey("one" if i in (1, 5) else f"id-{i}") for i in range(start, stop)]
+    source.keys = lambda start, stop: [
+        RowKey("one" if i in (1, 5) else f"id-{i}") for i in range(start, stop)
+    ]
     with pytest.raises(DataError, match="the id 'one' occurs more than once in numbers 6"):
         write(tmp_path / "s", source)
 
@@ -221,8 +269,14 @@ def test_the_shorter_store_stays_readable_when_the_longer_one_is_interrupted(tmp
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (Numbers(23, changed=[5]), r"row 5 \('sample-5'\) has other captions; give another folder, such as .*s-2"),
-        (Numbers(8), "numbers 10 .10 rows, f10., not from numbers 8 .8 rows, f8., and writing fewer rows would lose some"),
+        (
+            Numbers(23, changed=[5]),
+            r"row 5 \('sample-5'\) has other captions; give another folder, such as .*s-2",
+        ),
+        (
+            Numbers(8),
+            "numbers 10 .10 rows, f10., not from numbers 8 .8 rows, f8., and writing fewer rows would lose some",
+        ),
     ],
 )
 def test_other_data_is_refused_with_the_row_that_differs(tmp_path, source, message):
@@ -236,7 +290,10 @@ def test_other_data_is_refused_with_the_row_that_differs(tmp_path, source, messa
 
 def test_other_samples_and_pictures_are_told_apart(tmp_path):
     write(tmp_path / "s", Numbers(3))
-    for change, words in (({"id": "new"}, "stands where 'sample-1' stood"), ({"image": b"0" * 16}, "has another picture")):
+    for change, words in (
+        ({"id": "new"}, "stands where 'sample-1' stood"),
+        ({"image": b"0" * 16}, "has another picture"),
+    ):
         source = Numbers(5)
         keys = Numbers(5).keys(0, 5)
         old = keys[1]
@@ -250,8 +307,16 @@ def test_other_samples_and_pictures_are_told_apart(tmp_path):
     ("options", "was", "now"),
     [
         ({"encoder": encoder(model="m1")}, "model m0", "model m1"),
-        ({"encoder": encoder(preprocess={"size": 64, "mean": [0.5]})}, "preprocess.size 32", "preprocess.size 64"),
-        ({"encoder": encoder(tokenizer="t1", settings={"layer": -2})}, "tokenizer t0, settings.layer none", "tokenizer t1, settings.layer -2"),
+        (
+            {"encoder": encoder(preprocess={"size": 64, "mean": [0.5]})},
+            "preprocess.size 32",
+            "preprocess.size 64",
+        ),
+        (
+            {"encoder": encoder(tokenizer="t1", settings={"layer": -2})},
+            "tokenizer t0, settings.layer none",
+            "tokenizer t1, settings.layer -2",
+        ),
         ({"dtype": "int8"}, "dtype float32", "dtype int8"),
         ({"kinds": ("text",)}, "kinds image.text", "kinds text"),
         ({"chunk_rows": 8}, "chunk_rows 4", "chunk_rows 8"),
@@ -259,7 +324,10 @@ def test_other_samples_and_pictures_are_told_apart(tmp_path):
 )
 def test_another_encoder_is_refused_with_what_differs(tmp_path, options, was, now):
     write(tmp_path / "s", Numbers(10))
-    with pytest.raises(DataError, match=f"was written with {was}, now asked for is {now}; give another folder, such as .*s-2, or delete"):
+    with pytest.raises(
+        DataError,
+        match=f"was written with {was}, now asked for is {now}; give another folder, such as .*s-2, or delete",
+    ):
         write(tmp_path / "s", Numbers(10), **options)
 
 
@@ -278,7 +346,9 @@ def test_the_chunk_size_of_the_store_there_is_kept(tmp_path):
 def test_an_unfinished_store_goes_on_with_its_own_data_only(tmp_path):
     with pytest.raises(ModelError):
         write(tmp_path / "s", Numbers(23, spoil=9))
-    with pytest.raises(DataError, match=r"not finished \(2 of 6 chunks\); run the same 'frugalclip embed' again"):
+    with pytest.raises(
+        DataError, match=r"not finished \(2 of 6 chunks\); run the same 'frugalclip embed' again"
+    ):
         Store.open(tmp_path / "s")
     with pytest.raises(DataError, match="and is not finished; finish it with its own data first"):
         write(tmp_path / "s", Numbers(30, changed=[1]))
@@ -291,7 +361,9 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="is there and is not a store; give an empty or new folder"):
         write(tmp_path, Numbers(4))
-    with pytest.raises(DataError, match=r"is not an embedding store \(no store.json\); make one with 'frugalclip embed"):
+    with pytest.raises(
+        DataError, match=r"is not an embedding store \(no store.json\); make one with 'frugalclip embed"
+    ):
         Store.open(tmp_path)
 
 
@@ -299,7 +371,11 @@ def test_leftovers_of_killed_runs_go_and_the_users_files_stay(tmp_path):
     write(tmp_path / "s", Numbers(10))
     before = contents(tmp_path / "s")
     chunks = tmp_path / "s" / "chunks"
-    left = [chunks / ".abc.safetensors.x1", chunks / f"{'0' * 32}.safetensors", tmp_path / "s" / ".store.json.y2"]
+    left = [
+        chunks / ".abc.safetensors.x1",
+        chunks / f"{'0' * 32}.safetensors",
+        tmp_path / "s" / ".store.json.y2",
+    ]
     for file in left:
         file.write_bytes(b"part")
     (tmp_path / "s" / "README.txt").write_text("mine")
@@ -330,7 +406,9 @@ def test_verify_finds_every_damaged_file_and_embedding_again_mends_a_chunk(tmp_p
     faults = store.verify()
     assert len(faults) == 4
     assert ids.name in faults[0]
-    for fault, file, word in zip(faults[1:], (flipped, cut, gone), ("hash", "bytes, expected", "cannot be read"), strict=True):
+    for fault, file, word in zip(
+        faults[1:], (flipped, cut, gone), ("hash", "bytes, expected", "cannot be read"), strict=True
+    ):
         assert file.name in fault
         assert word in fault
     flipped.unlink()  # as the sentence says
@@ -355,7 +433,9 @@ def test_reading_maps_files_and_keeps_few_of_them_open(tmp_path, monkeypatch):
     monkeypatch.setattr("frugalclip.features.store._OPEN_CHUNKS", 2)
     store = write(tmp_path / "s", Numbers(23)).store
     rows = np.flatnonzero(~store.missing("image"))
-    np.testing.assert_array_equal(store.vectors("image", rows), np.stack([Numbers(23).vector(i, 0, 0) for i in rows.tolist()]))
+    np.testing.assert_array_equal(
+        store.vectors("image", rows), np.stack([Numbers(23).vector(i, 0, 0) for i in rows.tolist()])
+    )
     assert len(store._open_chunks) == 2
     mapped = next(iter(store._open_chunks.values()))["image.values"]
     while isinstance(mapped, np.ndarray):
@@ -429,7 +509,12 @@ def test_killed_and_started_again_loses_at_most_one_chunk_and_gives_the_same_byt
     write(tmp_path / "whole", Numbers(23), dtype="int8")
 
     def command(seconds):
-        return [sys.executable, "-c", SLOW_WRITER.format(tests=str(Path(__file__).parent), seconds=seconds), str(tmp_path / "s")]
+        return [
+            sys.executable,
+            "-c",
+            SLOW_WRITER.format(tests=str(Path(__file__).parent), seconds=seconds),
+            str(tmp_path / "s"),
+        ]
 
     with subprocess.Popen(command(0.3), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -450,7 +535,11 @@ def test_killed_while_a_file_is_written_leaves_no_half_chunk(tmp_path, monkeypat
     replaced = os.replace
 
     def stop(source, target):
-        if str(target).endswith(".safetensors") and "chunks" in str(target) and len(list(Path(target).parent.glob("*.safetensors"))) == 1:
+        if (
+            str(target).endswith(".safetensors")
+            and "chunks" in str(target)
+            and len(list(Path(target).parent.glob("*.safetensors"))) == 1
+        ):
             shutil.copy(source, f"{source}.kept")  # what a kill between writing and renaming leaves
             raise KeyboardInterrupt
         replaced(source, target)
@@ -469,11 +558,26 @@ def test_killed_while_a_file_is_written_leaves_no_half_chunk(tmp_path, monkeypat
 
 def test_the_format_page_names_every_key(tmp_path):
     store = write(
-        tmp_path / "s", Numbers(8), dtype="int8", encoder=encoder(centring=means_digest({"text": np.ones(1)})), means={"text": np.ones(1)}
+        tmp_path / "s",
+        Numbers(8),
+        dtype="int8",
+        encoder=encoder(centring=means_digest({"text": np.ones(1)})),
+        means={"text": np.ones(1)},
     ).store
     page = (Path(__file__).parents[2] / "docs" / "formats-store.md").read_text(encoding="utf-8")
     chunk = MappedTensors(chunk_path(store.path, store.head.chunks[0].name))
     content = json.loads((store.path / "store.json").read_text())
-    names = {*content, *content["encoder"], *content["origin"], *content["summary"]["text"], *content["files"], *content["chunks"][0]}
-    names |= {*chunk.notes, *store.table.column_names, *(name.replace("text.", "K.").replace("image.", "K.") for name in chunk.tensors)}
+    names = {
+        *content,
+        *content["encoder"],
+        *content["origin"],
+        *content["summary"]["text"],
+        *content["files"],
+        *content["chunks"][0],
+    }
+    names |= {
+        *chunk.notes,
+        *store.table.column_names,
+        *(name.replace("text.", "K.").replace("image.", "K.") for name in chunk.tensors),
+    }
     assert {name for name in names if f"`{name}`" not in page} == set()

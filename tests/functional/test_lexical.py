@@ -21,7 +21,9 @@ WORDS = 12
 
 
 def sparse(rows: int = 5, *, seed: int = 0) -> Tensor:
-    return torch.randn(rows, WORDS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).clamp(min=0)
+    return torch.randn(rows, WORDS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).clamp(
+        min=0
+    )
 
 
 def usage_gradient(usage: Tensor, **settings: bool) -> Tensor:
@@ -36,17 +38,27 @@ def test_penalties_match_loops():
     usage = [sum(row[v] for row in vectors.tolist()) / 5 for v in range(WORDS)]
     total = sum(usage)
     assert flops_loss(lexical_usage(vectors)).item() == pytest.approx(sum(a * a for a in usage), abs=1e-12)
-    assert overuse_loss(lexical_usage(vectors)).item() == pytest.approx(WORDS * sum(a**3 for a in usage) / total, abs=1e-12)
-    assert overuse_loss(lexical_usage(vectors), scale_by_vocab=False).item() == pytest.approx(sum(a**3 for a in usage) / total, abs=1e-12)
+    assert overuse_loss(lexical_usage(vectors)).item() == pytest.approx(
+        WORDS * sum(a**3 for a in usage) / total, abs=1e-12
+    )
+    assert overuse_loss(lexical_usage(vectors), scale_by_vocab=False).item() == pytest.approx(
+        sum(a**3 for a in usage) / total, abs=1e-12
+    )
     assert l1_loss(-vectors).item() == pytest.approx(total, abs=1e-12)
-    assert mean_non_zeros(vectors).item() == pytest.approx(sum(x > 0 for row in vectors.tolist() for x in row) / 5)
+    assert mean_non_zeros(vectors).item() == pytest.approx(
+        sum(x > 0 for row in vectors.tolist() for x in row) / 5
+    )
 
 
 def test_words_used_alike_cost_the_same_by_both_and_one_word_costs_vocab_times_more():
     even, one = torch.full((WORDS,), 0.3, dtype=torch.float64), torch.zeros(WORDS, dtype=torch.float64)
     one[4] = 0.3
-    assert flops_loss(even).item() == pytest.approx(WORDS * 0.09) and overuse_loss(even).item() == pytest.approx(WORDS * 0.09)
-    assert flops_loss(one).item() == pytest.approx(0.09) and overuse_loss(one).item() == pytest.approx(WORDS * 0.09)
+    assert flops_loss(even).item() == pytest.approx(WORDS * 0.09) and overuse_loss(
+        even
+    ).item() == pytest.approx(WORDS * 0.09)
+    assert flops_loss(one).item() == pytest.approx(0.09) and overuse_loss(one).item() == pytest.approx(
+        WORDS * 0.09
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -89,7 +101,10 @@ def test_a_zero_has_no_gradient_by_flops_of_absolute_values():
 
 def test_activations_are_what_they_are_called_and_keep_the_order():
     scores = torch.tensor([-math.inf, -50, -1, 0, 1e-9, 2], dtype=torch.float64)
-    expected = {"log1p_relu": [math.log1p(max(0, x)) for x in scores.tolist()], "elu1p": [x + 1 if x > 0 else math.exp(x) for x in scores.tolist()]}
+    expected = {
+        "log1p_relu": [math.log1p(max(0, x)) for x in scores.tolist()],
+        "elu1p": [x + 1 if x > 0 else math.exp(x) for x in scores.tolist()],
+    }
     for kind, values in expected.items():
         assert lexical_activation(scores, kind=kind).tolist() == pytest.approx(values, rel=1e-14)
         assert (lexical_activation(scores, kind=kind).diff() >= 0).all()
@@ -104,4 +119,6 @@ def test_what_no_patch_speaks_for_has_no_gradient(kind: str):
 
 
 def test_the_ramp_is_the_square_and_ends_at_one():
-    assert [quadratic_ramp(torch.tensor(share)).item() for share in (0.0, 0.1, 0.5, 1.0, 7.0)] == pytest.approx([0, 0.01, 0.25, 1, 1])
+    assert [
+        quadratic_ramp(torch.tensor(share)).item() for share in (0.0, 0.1, 0.5, 1.0, 7.0)
+    ] == pytest.approx([0, 0.01, 0.25, 1, 1])

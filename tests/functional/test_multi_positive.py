@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from frugalclip.functional import info_nce_loss, multi_positive_nce_loss, multi_positive_sigmoid_loss, sigmoid_loss, unit
+from frugalclip.functional import (
+    info_nce_loss,
+    multi_positive_nce_loss,
+    multi_positive_sigmoid_loss,
+    sigmoid_loss,
+    unit,
+)
 
 SCALE, BIAS = torch.tensor(7.0, dtype=torch.float64), torch.tensor(-2.0, dtype=torch.float64)
 
@@ -27,7 +33,9 @@ def test_sigmoid_matches_loops():
             for text in texts[j]:
                 z = float(7 * images[i] @ text - 2)
                 total += math.log1p(math.exp(-z if i == j else z))
-    assert multi_positive_sigmoid_loss(images, texts, SCALE, BIAS).item() == pytest.approx(total / 20, abs=1e-12)
+    assert multi_positive_sigmoid_loss(images, texts, SCALE, BIAS).item() == pytest.approx(
+        total / 20, abs=1e-12
+    )
 
 
 def test_nce_matches_loops():
@@ -44,8 +52,12 @@ def test_nce_matches_loops():
 
 def test_one_text_is_siglip_and_clip_to_the_last_bit():
     images, texts = rows(6, 4), rows(6, 1, 4, seed=1)
-    assert multi_positive_sigmoid_loss(images, texts, SCALE, BIAS).equal(sigmoid_loss(images, texts[:, 0], SCALE, BIAS))
-    assert multi_positive_nce_loss(images, texts, SCALE).loss.equal(sum(info_nce_loss(images, texts[:, 0], SCALE)))
+    assert multi_positive_sigmoid_loss(images, texts, SCALE, BIAS).equal(
+        sigmoid_loss(images, texts[:, 0], SCALE, BIAS)
+    )
+    assert multi_positive_nce_loss(images, texts, SCALE).loss.equal(
+        sum(info_nce_loss(images, texts[:, 0], SCALE))
+    )
 
 
 def test_order_of_a_pictures_texts_does_not_matter_to_sigmoid_and_must_be_everyones_to_nce():
@@ -63,13 +75,19 @@ def test_every_text_twice_changes_nothing():
     images, texts = rows(5, 4), rows(5, 3, 4, seed=1)
     twice = texts.repeat_interleave(2, dim=1)
     once = multi_positive_sigmoid_loss(images, texts, SCALE, BIAS)
-    assert multi_positive_sigmoid_loss(images, twice, SCALE, BIAS).item() == pytest.approx(once.item(), abs=1e-12)
-    assert multi_positive_nce_loss(images, twice, SCALE).loss.item() == pytest.approx(multi_positive_nce_loss(images, texts, SCALE).loss.item())
+    assert multi_positive_sigmoid_loss(images, twice, SCALE, BIAS).item() == pytest.approx(
+        once.item(), abs=1e-12
+    )
+    assert multi_positive_nce_loss(images, twice, SCALE).loss.item() == pytest.approx(
+        multi_positive_nce_loss(images, texts, SCALE).loss.item()
+    )
 
 
 def test_values_at_the_start_and_at_collapse():
     apart = torch.eye(20, dtype=torch.float64)
-    start = multi_positive_sigmoid_loss(apart[:4], apart[4:16].view(4, 3, 20), torch.tensor(10.0), torch.tensor(-10.0))
+    start = multi_positive_sigmoid_loss(
+        apart[:4], apart[4:16].view(4, 3, 20), torch.tensor(10.0), torch.tensor(-10.0)
+    )
     assert start.item() == pytest.approx(math.log1p(math.exp(10)) + 3 * math.log1p(math.exp(-10)), rel=1e-6)
     same = rows(1, 4)
     collapsed = multi_positive_nce_loss(same.expand(6, 4), same.expand(6, 3, 4), SCALE)
@@ -79,10 +97,22 @@ def test_values_at_the_start_and_at_collapse():
 def test_shares_of_the_rows_average_to_the_whole():
     images, texts = rows(6, 4), rows(6, 3, 4, seed=1)
     parts = torch.arange(6).split(2)
-    sigmoid = [multi_positive_sigmoid_loss(images[own], texts[own], SCALE, BIAS, text_candidates=texts, own=own) for own in parts]
-    nce = [multi_positive_nce_loss(images[own], texts[own], SCALE, image_candidates=images, text_candidates=texts, own=own).loss for own in parts]
-    assert torch.stack(sigmoid).mean().item() == pytest.approx(multi_positive_sigmoid_loss(images, texts, SCALE, BIAS).item(), abs=1e-12)
-    assert torch.stack(nce).mean().item() == pytest.approx(multi_positive_nce_loss(images, texts, SCALE).loss.item(), abs=1e-12)
+    sigmoid = [
+        multi_positive_sigmoid_loss(images[own], texts[own], SCALE, BIAS, text_candidates=texts, own=own)
+        for own in parts
+    ]
+    nce = [
+        multi_positive_nce_loss(
+            images[own], texts[own], SCALE, image_candidates=images, text_candidates=texts, own=own
+        ).loss
+        for own in parts
+    ]
+    assert torch.stack(sigmoid).mean().item() == pytest.approx(
+        multi_positive_sigmoid_loss(images, texts, SCALE, BIAS).item(), abs=1e-12
+    )
+    assert torch.stack(nce).mean().item() == pytest.approx(
+        multi_positive_nce_loss(images, texts, SCALE).loss.item(), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "nce"])
@@ -90,7 +120,11 @@ def test_gradients_are_right_and_tiles_give_the_same(kind: str, monkeypatch: pyt
     inputs = [x.clone().requires_grad_() for x in (rows(5, 3), rows(5, 2, 3, seed=1), SCALE, BIAS)]
 
     def loss(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        return multi_positive_sigmoid_loss(images, texts, scale, bias) if kind == "sigmoid" else multi_positive_nce_loss(images, texts, scale).loss
+        return (
+            multi_positive_sigmoid_loss(images, texts, scale, bias)
+            if kind == "sigmoid"
+            else multi_positive_nce_loss(images, texts, scale).loss
+        )
 
     assert torch.autograd.gradcheck(loss, inputs)
     whole = torch.autograd.grad(loss(*inputs), inputs, allow_unused=True)

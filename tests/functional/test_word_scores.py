@@ -29,8 +29,14 @@ def directly(states: Tensor, codebook: Tensor, mask: Tensor | None) -> Tensor:
 def test_is_the_direct_form_forwards_and_backwards(chunk: int | None, masked: bool):
     mask, weight = a_mask() if masked else None, rows(BATCH, WORDS, seed=2)
     found = []
-    for form in (lambda s, c: best_word_scores(s, c, mask=mask, chunk=chunk), lambda s, c: directly(s, c, mask)):
-        states, codebook = rows(BATCH, PATCHES, WIDTH).requires_grad_(), rows(WORDS, WIDTH, seed=1).requires_grad_()
+    for form in (
+        lambda s, c: best_word_scores(s, c, mask=mask, chunk=chunk),
+        lambda s, c: directly(s, c, mask),
+    ):
+        states, codebook = (
+            rows(BATCH, PATCHES, WIDTH).requires_grad_(),
+            rows(WORDS, WIDTH, seed=1).requires_grad_(),
+        )
         scores = form(states, codebook)
         (scores * weight).sum().backward()
         found.append((scores.detach(), states.grad, codebook.grad))
@@ -81,7 +87,9 @@ def test_nothing_of_the_size_of_all_scores_is_held():
     states, codebook = torch.randn(4, 50, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
     with Watch():
         best_word_scores(states, codebook, chunk=20).sum().backward()
-    assert largest <= max(4 * 50 * 20, codebook.numel(), 4 * 1000), "4 pictures of 50 patches and 1,000 words are 200,000 scores"
+    assert largest <= max(4 * 50 * 20, codebook.numel(), 4 * 1000), (
+        "4 pictures of 50 patches and 1,000 words are 200,000 scores"
+    )
 
 
 def test_low_precision_is_added_up_in_single_precision():
@@ -91,7 +99,9 @@ def test_low_precision_is_added_up_in_single_precision():
         scores = best_word_scores(states, codebook)
     assert scores.dtype == torch.float32
     scores.sum().backward()
-    assert states.grad.dtype == torch.bfloat16 and states.grad[0, 0].tolist() == [600, 600], "one by one bfloat16 stops at 256"
+    assert states.grad.dtype == torch.bfloat16 and states.grad[0, 0].tolist() == [600, 600], (
+        "one by one bfloat16 stops at 256"
+    )
 
 
 def test_products_are_in_the_wider_type():

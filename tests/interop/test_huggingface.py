@@ -37,22 +37,39 @@ def tokenizer_of(folder: Path, *, kind: str) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=300, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[start, end]
+        vocab_size=300,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[start, end],
     )
     backend.train_from_iterator(TEXTS, trainer)
     template = f"{start} $A {end}" if kind == "clip" else f"$A {end}"
     special = [(name, backend.token_to_id(name)) for name in (start, end)]
     backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=special)
-    fast = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=end, eos_token=end, bos_token=start, model_max_length=CONTEXT)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token=end, eos_token=end, bos_token=start, model_max_length=CONTEXT
+    )
     fast.save_pretrained(folder)
     return fast
 
 
-def saved(folder: Path, *, kind: str, activation: str, image: dict[str, Any] | None = None, **save: Any) -> tuple[Any, PreTrainedTokenizerFast]:
+def saved(
+    folder: Path, *, kind: str, activation: str, image: dict[str, Any] | None = None, **save: Any
+) -> tuple[Any, PreTrainedTokenizerFast]:
     """A random model of transformers in a folder, with its tokenizer."""
     tokenizer = tokenizer_of(folder, kind=kind)
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    text = {**SIZES, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT, "hidden_act": activation}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = {
+        **SIZES,
+        **ids,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": CONTEXT,
+        "hidden_act": activation,
+    }
     vision = {**SIZES, "image_size": 32, "patch_size": 8, "hidden_act": activation, **(image or {})}
     torch.manual_seed(0)
     if kind == "clip":
@@ -65,7 +82,9 @@ def saved(folder: Path, *, kind: str, activation: str, image: dict[str, Any] | N
     model.eval().save_pretrained(folder, **save)
     side = vision["image_size"]
     if kind == "clip":
-        CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(folder)
+        CLIPImageProcessorPil(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ).save_pretrained(folder)
     else:
         SiglipImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)
     return model, tokenizer
@@ -81,10 +100,14 @@ def agree(model: Model, original: Any, tokenizer: PreTrainedTokenizerFast) -> No
     side = model.preprocess.size
     pixels = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1))
     expected = embedding(original.get_image_features(pixel_values=pixels))
-    torch.testing.assert_close(model.encode_image(pixels, normalize=False), expected, rtol=0, atol=float(1e-5 * expected.abs().max()))
+    torch.testing.assert_close(
+        model.encode_image(pixels, normalize=False), expected, rtol=0, atol=float(1e-5 * expected.abs().max())
+    )
     words = tokenizer(TEXTS, padding="max_length", truncation=True, return_tensors="pt")
     expected = embedding(original.get_text_features(input_ids=words["input_ids"]))
-    torch.testing.assert_close(model.encode_text(TEXTS, normalize=False), expected, rtol=0, atol=float(1e-5 * expected.abs().max()))
+    torch.testing.assert_close(
+        model.encode_text(TEXTS, normalize=False), expected, rtol=0, atol=float(1e-5 * expected.abs().max())
+    )
     alone = model.encode_text(TEXTS[1], normalize=False)
     torch.testing.assert_close(alone[0], expected[1], rtol=0, atol=float(1e-5 * expected.abs().max()))
     assert model.network.scale().item() == pytest.approx(original.logit_scale.exp().item(), rel=1e-6)
@@ -104,18 +127,25 @@ def test_embeddings_are_those_of_transformers(kind: str, activation: str, tmp_pa
 
 
 def test_a_picture_that_is_no_multiple_of_the_patch_is_read_as_there(tmp_path: Path):
-    original, tokenizer = saved(tmp_path, kind="siglip", activation="gelu_pytorch_tanh", image={"image_size": 30, "patch_size": 7})
+    original, tokenizer = saved(
+        tmp_path, kind="siglip", activation="gelu_pytorch_tanh", image={"image_size": 30, "patch_size": 7}
+    )
     agree(load(f"hf:{tmp_path}"), original, tokenizer)
 
 
 def test_shards_are_put_together(tmp_path: Path):
     original, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu", max_shard_size="100KB")
-    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1 and not (tmp_path / "model.safetensors").exists()
+    assert (
+        len(list(tmp_path.glob("model-*.safetensors"))) > 1 and not (tmp_path / "model.safetensors").exists()
+    )
     agree(load(f"hf:{tmp_path}"), original, tokenizer)
     index = tmp_path / "model.safetensors.index.json"
     content = json.loads(index.read_text())
     for change, sentence in (
-        ({"weight_map": content["weight_map"] | {"extra": next(iter(content["weight_map"].values()))}}, "lists the tensor 'extra'"),
+        (
+            {"weight_map": content["weight_map"] | {"extra": next(iter(content["weight_map"].values()))}},
+            "lists the tensor 'extra'",
+        ),
         ({"weight_map": {"x": "../model.safetensors"}}, "not in its own folder"),
         ({}, "has no weight_map"),
     ):
@@ -132,7 +162,9 @@ def test_pictures_are_prepared_as_transformers_does(kind: str, tmp_path: Path):
     for size in ((32, 32), (64, 64), (50, 32), (91, 130)):
         image = Image.frombytes("RGB", size, bytes(i * 37 % 251 for i in range(size[0] * size[1] * 3)))
         expected = theirs(image, return_tensors="pt")["pixel_values"][0]
-        is_cut = kind == "clip" and size[0] != size[1]  # there the order of cropping and resampling, and half a pixel of the crop, differ
+        is_cut = (
+            kind == "clip" and size[0] != size[1]
+        )  # there the order of cropping and resampling, and half a pixel of the crop, differ
         found = model.preprocess(image)[0]
         if not is_cut:
             torch.testing.assert_close(found, expected, rtol=0, atol=1.01 / 255 / min(model.preprocess.std))
@@ -155,7 +187,9 @@ def test_a_configuration_without_what_is_usual_is_read_with_the_library_s_defaul
 def test_newer_folders_keep_the_preprocessing_elsewhere(tmp_path: Path):
     saved(tmp_path, kind="siglip", activation="gelu")
     file = tmp_path / "preprocessor_config.json"
-    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": json.loads(file.read_text())}))
+    (tmp_path / "processor_config.json").write_text(
+        json.dumps({"image_processor": json.loads(file.read_text())})
+    )
     file.unlink()
     assert load(f"hf:{tmp_path}").preprocess.mean == (0.5, 0.5, 0.5)
     (tmp_path / "processor_config.json").unlink()
@@ -177,9 +211,17 @@ def changed(file: Path, **change: Any) -> None:
         ("config.json", {"text_config": {"hidden_act": "relu"}}, "activation relu; quick_gelu"),
         ("config.json", {"text_config": {"hidden_size": "x"}}, "cannot be understood .ValueError"),
         ("config.json", {"vision_config": {"num_attention_heads": 0}}, "cannot be understood"),
-        ("config.json", {"vision_config": {"num_hidden_layers": 3}}, "no tensor 'vision_model.encoder.layers.2"),
+        (
+            "config.json",
+            {"vision_config": {"num_hidden_layers": 3}},
+            "no tensor 'vision_model.encoder.layers.2",
+        ),
         ("config.json", {"vision_config": {"num_hidden_layers": 1}}, "16 tensors have no place"),
-        ("config.json", {"projection_dim": 25}, r"'visual_projection.weight' gives our image.project.weight the shape \(24, 48\)"),
+        (
+            "config.json",
+            {"projection_dim": 25},
+            r"'visual_projection.weight' gives our image.project.weight the shape \(24, 48\)",
+        ),
         ("config.json", {"text_config": {"vocab_size": 100}}, r"the model's embedding has 100 rows"),
         ("preprocessor_config.json", {"resample": 1}, "Pillow's filter 1"),
         ("preprocessor_config.json", {"do_normalize": False}, "not normalised"),
@@ -189,8 +231,16 @@ def changed(file: Path, **change: Any) -> None:
             {"size": {"shortest_edge": 28}},
             "asks for size {'shortest_edge': 28} and crop_size {'height': 32, 'width': 32}",
         ),
-        ("preprocessor_config.json", {"crop_size": 24}, "prepares pictures of 24 by 24 pixels, and its model reads 32 by 32"),
-        ("preprocessor_config.json", {"do_center_crop": False}, "asks for size {'shortest_edge': 32} without cutting; only squares"),
+        (
+            "preprocessor_config.json",
+            {"crop_size": 24},
+            "prepares pictures of 24 by 24 pixels, and its model reads 32 by 32",
+        ),
+        (
+            "preprocessor_config.json",
+            {"do_center_crop": False},
+            "asks for size {'shortest_edge': 32} without cutting; only squares",
+        ),
         ("preprocessor_config.json", {"size": "large"}, "cannot be understood .ValueError"),
     ],
 )
@@ -225,8 +275,16 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
 def test_clips_own_tokenizer_gives_the_ids_of_transformers(tmp_path: Path):
     merges = [tuple(line.split(" ")) for line in _clip_merges()]
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
-    entries = [*symbols, *(f"{one}</w>" for one in symbols), *("".join(pair) for pair in merges), "<|startoftext|>", "<|endoftext|>"]
-    theirs = CLIPTokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=merges, model_max_length=CONTEXT)
+    entries = [
+        *symbols,
+        *(f"{one}</w>" for one in symbols),
+        *("".join(pair) for pair in merges),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    theirs = CLIPTokenizer(
+        vocab={entry: i for i, entry in enumerate(entries)}, merges=merges, model_max_length=CONTEXT
+    )
     theirs.save_pretrained(tmp_path)
     ours = published_tokenizer(tmp_path, context=CONTEXT, rows=len(entries), cleaning=None)
     texts = [*TEXTS, "Größe, 100 % of it's <b>BOLD</b>", "日本語 😀", " \n tabs\tand  spaces "]

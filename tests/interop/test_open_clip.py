@@ -37,14 +37,29 @@ RESNET: dict[str, Any] = {
 @timm.models.register_model
 def vit_toy_siglip(pretrained: bool = False, **settings: Any) -> VisionTransformer:
     """A small trunk with SigLIP's parts: no [CLS], attention pooling."""
-    sizes: dict[str, Any] = {"img_size": 30, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 2, "class_token": False, "mlp_ratio": 2.5}
+    sizes: dict[str, Any] = {
+        "img_size": 30,
+        "patch_size": 7,
+        "embed_dim": 48,
+        "depth": 2,
+        "num_heads": 2,
+        "class_token": False,
+        "mlp_ratio": 2.5,
+    }
     return build_model_with_cfg(VisionTransformer, "vit_toy_siglip", pretrained, **{**sizes, **settings})
 
 
 @timm.models.register_model
 def vit_toy_gap(pretrained: bool = False, **settings: Any) -> VisionTransformer:
     """A small trunk read by the mean, with layer scale and attention without bias."""
-    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 2, "class_token": False}
+    sizes: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 48,
+        "depth": 2,
+        "num_heads": 2,
+        "class_token": False,
+    }
     kind = {"global_pool": "avg", "fc_norm": False, "qkv_bias": False, "init_values": 1e-5}
     return build_model_with_cfg(VisionTransformer, "vit_toy_gap", pretrained, **{**sizes, **kind, **settings})
 
@@ -53,13 +68,29 @@ SIGLIP: dict[str, Any] = {
     "embed_dim": 48,
     "init_logit_bias": -10,
     "custom_text": True,
-    "vision_cfg": {"image_size": 30, "timm_model_name": "vit_toy_siglip", "timm_pool": "map", "timm_proj": "none"},
+    "vision_cfg": {
+        "image_size": 30,
+        "timm_model_name": "vit_toy_siglip",
+        "timm_pool": "map",
+        "timm_proj": "none",
+    },
     "text_cfg": TEXT
-    | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"}},
+    | {
+        "no_causal_mask": True,
+        "proj_bias": True,
+        "pool_type": "last",
+        "norm_kwargs": {"eps": 1e-6},
+        "act_kwargs": {"approximate": "tanh"},
+    },
 }
 GAP: dict[str, Any] = {
     "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "timm_model_name": "vit_toy_gap", "timm_pool": "", "timm_proj": "linear"},
+    "vision_cfg": {
+        "image_size": 32,
+        "timm_model_name": "vit_toy_gap",
+        "timm_pool": "",
+        "timm_proj": "linear",
+    },
     "text_cfg": TEXT | {"ls_init_value": 0.1},
 }
 
@@ -112,14 +143,37 @@ def agree(model: Model, original: Any, name: str) -> None:
     [
         TINY,
         TINY | {"quick_gelu": True},
-        TINY | {"vision_cfg": VISION | {"no_ln_pre": True, "mlp_ratio": 2.0, "ls_init_value": 0.1, "image_size": 30, "norm_kwargs": {"eps": 1e-3}}},
-        TINY | {"custom_text": True, "text_cfg": TEXT | {"proj_bias": True, "no_causal_mask": True, "pool_type": "last"}},
+        TINY
+        | {
+            "vision_cfg": VISION
+            | {
+                "no_ln_pre": True,
+                "mlp_ratio": 2.0,
+                "ls_init_value": 0.1,
+                "image_size": 30,
+                "norm_kwargs": {"eps": 1e-3},
+            }
+        },
+        TINY
+        | {
+            "custom_text": True,
+            "text_cfg": TEXT | {"proj_bias": True, "no_causal_mask": True, "pool_type": "last"},
+        },
         RESNET,
         RESNET | {"quick_gelu": True},
         SIGLIP,
         GAP,
     ],
-    ids=["vit", "quick_gelu", "variants", "custom_text", "resnet", "resnet_quick_gelu", "siglip", "timm_mean_pool"],
+    ids=[
+        "vit",
+        "quick_gelu",
+        "variants",
+        "custom_text",
+        "resnet",
+        "resnet_quick_gelu",
+        "siglip",
+        "timm_mean_pool",
+    ],
 )
 def test_embeddings_are_those_of_open_clip(config: dict[str, Any], known: Callable[..., str], tmp_path: Path):
     name = known("tiny-arch", config)
@@ -127,10 +181,18 @@ def test_embeddings_are_those_of_open_clip(config: dict[str, Any], known: Callab
     save_file(original.state_dict(), tmp_path / "weights.safetensors")
     model = load(f"open_clip:{name}@{tmp_path}/weights.safetensors")
     agree(model, original, name)
-    expected = "quick_gelu" if config.get("quick_gelu") else "gelu (pictures), gelu_tanh (texts)" if config is SIGLIP else "gelu"
+    expected = (
+        "quick_gelu"
+        if config.get("quick_gelu")
+        else "gelu (pictures), gelu_tanh (texts)"
+        if config is SIGLIP
+        else "gelu"
+    )
     assert model.origin is not None and model.origin["activation"] == expected
     bias = model.origin["logit_bias"]
-    assert bias is None if "init_logit_bias" not in config else bias == pytest.approx(original.logit_bias.item())
+    assert (
+        bias is None if "init_logit_bias" not in config else bias == pytest.approx(original.logit_bias.item())
+    )
     assert "dim" in json.dumps(model.description) and model.network.config.dim == config["embed_dim"]
 
 
@@ -140,7 +202,12 @@ def test_every_kind_of_file_gives_the_same(kind: str, known: Callable[..., str],
     original = built(name)
     state, file = original.state_dict(), tmp_path / kind
     if kind == "training.pt":
-        content = {"epoch": 3, "name": "run", "state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": {"state": {}, "lr": 0.1}}
+        content = {
+            "epoch": 3,
+            "name": "run",
+            "state_dict": {f"module.{k}": v for k, v in state.items()},
+            "optimizer": {"state": {}, "lr": 0.1},
+        }
         torch.save(content, file)
     elif kind == "wrapped.pt":
         torch.save({f"_orig_mod.{k}": v for k, v in state.items()}, file)
@@ -155,12 +222,22 @@ def test_every_kind_of_file_gives_the_same(kind: str, known: Callable[..., str],
 def test_an_architecture_may_be_a_file(tmp_path: Path, known: Callable[..., str]):
     original = built(known("tiny-arch", TINY))
     save_file(original.state_dict(), tmp_path / "open_clip_model.safetensors")
-    preprocess = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "interpolation": "bilinear", "resize_mode": "squash"}
+    preprocess = {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.5, 0.6, 0.7],
+        "interpolation": "bilinear",
+        "resize_mode": "squash",
+    }
     (tmp_path / BESIDE).write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": preprocess}))
     model = load(f"open_clip:{tmp_path}/{BESIDE}@{tmp_path}/open_clip_model.safetensors")
     agree(model, original, "tiny-arch")
     found = model.preprocess
-    assert (found.mean, found.std, found.interpolation, found.resize) == ((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "bilinear", "squash")
+    assert (found.mean, found.std, found.interpolation, found.resize) == (
+        (0.1, 0.2, 0.3),
+        (0.5, 0.6, 0.7),
+        "bilinear",
+        "squash",
+    )
     assert model.origin is not None and model.origin["notes"] == []
 
 
@@ -172,7 +249,9 @@ def test_pictures_are_prepared_as_open_clip_does(known: Callable[..., str], tmp_
     theirs = open_clip.image_transform(32, is_train=False)
     for size in ((32, 32), (64, 64), (50, 32), (90, 131)):
         image = Image.frombytes("RGB", size, bytes(i * 37 % 251 for i in range(size[0] * size[1] * 3)))
-        step = 1.01 / 255 / min(model.preprocess.std)  # one value of a pixel: the order of cropping and resampling differs
+        step = (
+            1.01 / 255 / min(model.preprocess.std)
+        )  # one value of a pixel: the order of cropping and resampling differs
         torch.testing.assert_close(model.preprocess(image)[0], theirs(image), rtol=0, atol=step)
     image = Image.new("RGB", (32, 32), "orange")
     with torch.inference_mode():
@@ -188,7 +267,11 @@ class Table:
 
 
 TAGS = {
-    "openai": {"url": "https://example.org/a/tiny.pt", "hf_hub": "timm/tiny_patch8.openai/", "quick_gelu": True},
+    "openai": {
+        "url": "https://example.org/a/tiny.pt",
+        "hf_hub": "timm/tiny_patch8.openai/",
+        "quick_gelu": True,
+    },
     "laion": {"url": "https://example.org/tiny-laion-1234.pt", "hf_hub": ""},
 }
 
@@ -200,26 +283,38 @@ def weights(name: str, file: Path, **more: Tensor) -> Any:
     return original
 
 
-def test_an_ambiguous_name_says_what_was_assumed_and_how_to_say_otherwise(known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_ambiguous_name_says_what_was_assumed_and_how_to_say_otherwise(
+    known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "mine.pt")
     Table(monkeypatch, TAGS)
     found = read_open_clip(f"open_clip:{name}@{tmp_path}/mine.pt")
     assert found.activation == "gelu"
-    assert f"gelu was assumed, as {name} means" in found.notes[0] and found.notes[0].endswith(f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt")
+    assert f"gelu was assumed, as {name} means" in found.notes[0] and found.notes[0].endswith(
+        f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt"
+    )
     said = read_open_clip(f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt")
     assert said.activation == "quick_gelu" and not said.notes
     assert said.network.config.image.model_dump()["activation"] == "quick_gelu"
 
 
-@pytest.mark.parametrize("place", ["tiny.pt", "models--timm--tiny_patch8.openai/snapshots/0/open_clip_model.pt", "tiny_patch8.openai/x.pt"])
-def test_a_known_file_brings_its_activation(place: str, known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "place",
+    ["tiny.pt", "models--timm--tiny_patch8.openai/snapshots/0/open_clip_model.pt", "tiny_patch8.openai/x.pt"],
+)
+def test_a_known_file_brings_its_activation(
+    place: str, known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / place)
     known("tiny-arch-quickgelu", TINY | {"quick_gelu": True})
     Table(monkeypatch, TAGS)
     model = load(f"open_clip:{name}@{tmp_path / place}")
-    assert model.origin is not None and "quick_gelu, since it is open_clip's 'openai'" in model.origin["notes"][0]
+    assert (
+        model.origin is not None
+        and "quick_gelu, since it is open_clip's 'openai'" in model.origin["notes"][0]
+    )
     quick = open_clip.create_model("tiny-arch-quickgelu").eval()
     quick.load_state_dict(torch.load(tmp_path / place, weights_only=True))
     agree(model, quick, name)
@@ -232,11 +327,15 @@ def test_the_entries_of_openais_own_files_are_known(known: Callable[..., str], t
     assert found.activation == "quick_gelu" and "entries of OpenAI's own" in found.notes[0]
 
 
-def test_a_name_that_contradicts_a_known_file_is_refused(known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_name_that_contradicts_a_known_file_is_refused(
+    known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "tiny-laion-1234.pt")
     Table(monkeypatch, TAGS)
-    with pytest.raises(ModelError, match=r"was trained with gelu \(it is open_clip's 'laion'\).*write open_clip:tiny-arch@"):
+    with pytest.raises(
+        ModelError, match=r"was trained with gelu \(it is open_clip's 'laion'\).*write open_clip:tiny-arch@"
+    ):
         load(f"open_clip:{name}-quickgelu@{tmp_path}/tiny-laion-1234.pt")
 
 
@@ -247,7 +346,9 @@ def test_a_configuration_beside_the_weights_says_the_activation(known: Callable[
     assert read_open_clip(f"{name}@{tmp_path}/w.pt").activation == "quick_gelu"
 
 
-def test_weights_of_one_publisher_have_its_preprocessing(known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_weights_of_one_publisher_have_its_preprocessing(
+    known: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "w.pt")
     half = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bicubic", "resize_mode": "squash"}
@@ -303,9 +404,15 @@ def test_weights_of_another_architecture_are_refused(known: Callable[..., str], 
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "w.pt")
     for other, sentence in (
-        (TINY | {"vision_cfg": VISION | {"layers": 3}}, r"no tensor 'visual.transformer.resblocks.2.ln_1.weight'"),
+        (
+            TINY | {"vision_cfg": VISION | {"layers": 3}},
+            r"no tensor 'visual.transformer.resblocks.2.ln_1.weight'",
+        ),
         (TINY | {"vision_cfg": VISION | {"layers": 1}}, r"12 tensors have no place"),
-        (TINY | {"vision_cfg": VISION | {"patch_size": 16}}, r"'visual.conv1.weight' gives our image.patch.weight the shape \(64, 192\)"),
+        (
+            TINY | {"vision_cfg": VISION | {"patch_size": 16}},
+            r"'visual.conv1.weight' gives our image.patch.weight the shape \(64, 192\)",
+        ),
         (RESNET, "no tensor 'visual.conv1.weight'|have no place|the shape|no tensor"),
         ({"embed_dim": 3}, "has no vision_cfg"),
     ):
@@ -323,7 +430,9 @@ class Shell:
         return os.system, ("touch pickled_code_ran",)
 
 
-def test_files_that_are_no_weights_are_refused_and_nothing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_files_that_are_no_weights_are_refused_and_nothing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.json").write_text(json.dumps(TINY))
     torch.save({"state_dict": {"x": Shell()}}, tmp_path / "code.pt")

@@ -22,7 +22,9 @@ def words_in(folder: Path, *, template: str | None) -> Path:
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     if template:
-        backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("</s>", 1), ("<s>", 7)])
+        backend.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[("</s>", 1), ("<s>", 7)]
+        )
     backend.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"pad_token": {"content": "</s>"}}')
     return folder
@@ -34,7 +36,11 @@ def made(folder: Path, context: int = 4) -> PublishedTokenizer:
 
 def test_words_stand_between_what_the_published_file_adds(folder: Path):
     found = made(folder).encode(["a Red, square", "", "a red square blue circle"])
-    assert found.ids.tolist() == [[2, 3, 4, 1], [1, 1, 1, 1], [2, 3, 4, 1]] and found.lengths.tolist() == [4, 1, 4]
+    assert found.ids.tolist() == [[2, 3, 4, 1], [1, 1, 1, 1], [2, 3, 4, 1]] and found.lengths.tolist() == [
+        4,
+        1,
+        4,
+    ]
     both = made(words_in(folder, template="<s> $A </s>"), context=5)
     assert both.encode(["a red square blue"]).ids.tolist() == [[7, 2, 3, 4, 1]]
     assert both.truncated(["a red square blue", "a red square"]) == 1
@@ -48,7 +54,11 @@ def test_it_is_saved_and_read_with_its_rules(folder: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
     tokenizer.save(tmp_path / "out")
     again = read_tokenizer(tmp_path / "out")
-    assert isinstance(again, PublishedTokenizer) and again.fingerprint() == tokenizer.fingerprint() and again.rules == tokenizer.rules
+    assert (
+        isinstance(again, PublishedTokenizer)
+        and again.fingerprint() == tokenizer.fingerprint()
+        and again.rules == tokenizer.rules
+    )
     assert again.encode(["a red"]).ids.tolist() == tokenizer.encode(["a red"]).ids.tolist()
     own = train_tokenizer(["a red square"], vocabulary=600)
     own.save(tmp_path / "out")

@@ -22,9 +22,13 @@ def backend() -> tokenizers.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<start>", "<end>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<start>", "<end>"], initial_alphabet=alphabet, show_progress=False
+    )
     backend.train_from_iterator(SENTENCES, trainer)
-    backend.post_processor = processors.TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 0)])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<start> $A", special_tokens=[("<start>", 0)]
+    )
     return backend
 
 

@@ -27,7 +27,9 @@ EXACT = {"rtol": 0, "atol": 2e-5}  # of states around 1 to 5, in float32
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> FrozenLanguageModel:
-    return FrozenLanguageModel.read(folder, LanguageModelSettings(prompt="long", precision="fp32", caption_tokens=100))
+    return FrozenLanguageModel.read(
+        folder, LanguageModelSettings(prompt="long", precision="fp32", caption_tokens=100)
+    )
 
 
 def one_by_one(model: FrozenLanguageModel, text: str, *, layer: int = -2) -> Tensor:
@@ -38,7 +40,9 @@ def one_by_one(model: FrozenLanguageModel, text: str, *, layer: int = -2) -> Ten
     for facet in tokens.facets:
         ids = torch.tensor([[*tokens.opening, *caption, *tokens.closing, *facet]])
         with torch.inference_mode():
-            states.append(model.parts.network(input_ids=ids, output_hidden_states=True).hidden_states[layer][0, -1])
+            states.append(
+                model.parts.network(input_ids=ids, output_hidden_states=True).hidden_states[layer][0, -1]
+            )
     return torch.stack(states)
 
 
@@ -75,7 +79,9 @@ def test_a_text_does_not_depend_on_its_batch_mates(model: FrozenLanguageModel, p
 def test_what_stands_in_the_padding_is_never_seen(model: FrozenLanguageModel):
     tokens = PromptTokens.of(model.prompt, model.parts.backend)
     middles = [[*ids, *tokens.closing] for ids in model._captions(TEXTS)]
-    first, second = (model._pass(pack(tokens.opening, middles, tokens.facets, pad=pad), (2,)) for pad in (0, 77))
+    first, second = (
+        model._pass(pack(tokens.opening, middles, tokens.facets, pad=pad), (2,)) for pad in (0, 77)
+    )
     assert torch.equal(first, second)
 
 
@@ -89,10 +95,14 @@ def test_the_cached_opening_equals_the_direct_way_and_is_not_changed_by_use(mode
     assert cache.get_seq_length() == len(tokens.opening)
 
 
-def test_changing_one_facet_leaves_the_others_and_permuting_permutes(model: FrozenLanguageModel, tmp_path: Path):
+def test_changing_one_facet_leaves_the_others_and_permuting_permutes(
+    model: FrozenLanguageModel, tmp_path: Path
+):
     facets = [" the category is:", " the atmosphere, over all, is:", " the object is:"]
     states = model.asking(prompt=prompt_file(tmp_path, facets)).encode_texts(TEXTS)
-    changed = model.asking(prompt=prompt_file(tmp_path, [facets[0], " the atmosphere, dog all, is:", facets[2]])).encode_texts(TEXTS)
+    changed = model.asking(
+        prompt=prompt_file(tmp_path, [facets[0], " the atmosphere, dog all, is:", facets[2]])
+    ).encode_texts(TEXTS)
     torch.testing.assert_close(changed[:, [0, 2]], states[:, [0, 2]], **EXACT)
     assert (changed[:, 1] - states[:, 1]).abs().max() > 1e-2
     permuted = model.asking(prompt=prompt_file(tmp_path, [facets[i] for i in (2, 0, 1)])).encode_texts(TEXTS)
@@ -117,7 +127,9 @@ def test_layers_are_counted_as_transformers_does_and_averaged(model: FrozenLangu
         model.asking(layer=4)
 
 
-def test_a_caption_cannot_speak_in_special_tokens_but_a_prompt_can(model: FrozenLanguageModel, tmp_path: Path):
+def test_a_caption_cannot_speak_in_special_tokens_but_a_prompt_can(
+    model: FrozenLanguageModel, tmp_path: Path
+):
     end = model.parts.backend.token_to_id("<end>")
     assert end not in model._captions(["a dog<end>"])[0]
     asked = model.asking(prompt=prompt_file(tmp_path, [" one word:"], template="a<end> {}"))
@@ -138,7 +150,9 @@ def test_next_word_scores_are_those_of_the_whole_model(which: str, request: pyte
     whole = transformers.LlamaForCausalLM.from_pretrained(path)
     tokens = PromptTokens.of(model.asking(prompt="lexical").prompt, model.parts.backend)
     for text, state in zip(TEXTS, states, strict=True):
-        ids = torch.tensor([[*tokens.opening, *model._captions([text])[0], *tokens.closing, *tokens.facets[0]]])
+        ids = torch.tensor(
+            [[*tokens.opening, *model._captions([text])[0], *tokens.closing, *tokens.facets[0]]]
+        )
         with torch.inference_mode():
             torch.testing.assert_close(head @ state, whole(ids).logits[0, -1], rtol=0, atol=1e-4)
     lexicon = model.lexicon()
@@ -156,22 +170,33 @@ CHANGES = [
 ]
 
 
-def test_the_fingerprint_follows_what_a_vector_depends_on_and_nothing_else(model: FrozenLanguageModel, folder: Path, tmp_path: Path):
+def test_the_fingerprint_follows_what_a_vector_depends_on_and_nothing_else(
+    model: FrozenLanguageModel, folder: Path, tmp_path: Path
+):
     moved = shutil.copytree(folder, tmp_path / "moved")
     read = {"prompt": "long", "caption_tokens": 100}
-    same = FrozenLanguageModel.read(moved, LanguageModelSettings(precision="fp32", **read)).asking(batch_tokens=7)
+    same = FrozenLanguageModel.read(moved, LanguageModelSettings(precision="fp32", **read)).asking(
+        batch_tokens=7
+    )
     half = FrozenLanguageModel.read(moved, LanguageModelSettings(precision="bf16", **read))
     assert same.fingerprint == model.fingerprint
     tokenizer = json.loads((moved / "tokenizer.json").read_text())
     (moved / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
     other = FrozenLanguageModel.read(moved, LanguageModelSettings(precision="fp32", **read))
-    prints = [model.fingerprint, half.fingerprint, other.fingerprint, *(model.asking(**change).fingerprint for change in CHANGES)]
+    prints = [
+        model.fingerprint,
+        half.fingerprint,
+        other.fingerprint,
+        *(model.asking(**change).fingerprint for change in CHANGES),
+    ]
     assert len(set(prints)) == len(prints)
     assert json.loads(json.dumps(model.description)) == model.description
 
 
 def test_bfloat16_points_the_same_way(folder: Path, model: FrozenLanguageModel):
-    half = FrozenLanguageModel.read(folder, LanguageModelSettings(prompt="long", precision="bf16", caption_tokens=100))
+    half = FrozenLanguageModel.read(
+        folder, LanguageModelSettings(prompt="long", precision="bf16", caption_tokens=100)
+    )
     assert half.parts.network.dtype == torch.bfloat16
     cosines = torch.cosine_similarity(half.encode_texts(TEXTS), model.encode_texts(TEXTS), dim=-1)
     assert cosines.min() > 0.999

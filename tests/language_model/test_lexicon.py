@@ -35,7 +35,9 @@ def test_what_a_word_is(text: str, word: str):
 
 
 def made_up(entries: list[str]) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token=entries[0]))
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token=entries[0])
+    )
     backend.decoder = tokenizers.decoders.ByteLevel()
     backend.add_special_tokens(["<end>"])
     return backend
@@ -64,7 +66,9 @@ def test_merging_takes_the_largest_spelling_as_loops_would():
     assert not scores.grad[..., (lexicon.of_token == NONE)].any()
 
 
-def test_a_lexicon_is_the_same_after_writing_and_a_changed_file_is_refused(tmp_path: Path, backend: tokenizers.Tokenizer):
+def test_a_lexicon_is_the_same_after_writing_and_a_changed_file_is_refused(
+    tmp_path: Path, backend: tokenizers.Tokenizer
+):
     lexicon = Lexicon.of(backend)
     assert {"dog", "beach"} <= set(lexicon.words)
     file = tmp_path / "lexicon.json"

@@ -32,7 +32,9 @@ def test_braces_and_underscores_of_a_caption_stay_what_they_are():
 
 
 @pytest.mark.parametrize(("name", "facets"), [("single", 1), ("short", 3), ("long", 7), ("lexical", 1)])
-def test_the_prompts_of_the_package_ask_for_one_word_after_a_caption_that_cannot_end_itself(name: str, facets: int):
+def test_the_prompts_of_the_package_ask_for_one_word_after_a_caption_that_cannot_end_itself(
+    name: str, facets: int
+):
     prompt = find_prompt(name)
     assert len(prompt.facets) == len(set(prompt.facets)) == facets
     assert {facet[-1] for facet in prompt.facets} <= {'"', ":"}

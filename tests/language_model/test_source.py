@@ -43,7 +43,9 @@ def test_a_gguf_file_is_converted_once_wherever_it_lies(tmp_path: Path, conversi
     assert (other / "config.json").read_text() == "other weights"
 
 
-def test_a_killed_conversion_leaves_nothing_that_is_read(tmp_path: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_conversion_leaves_nothing_that_is_read(
+    tmp_path: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch
+):
     file = write(tmp_path / "one.gguf", "weights")
     whole = source.convert_gguf
 
@@ -59,12 +61,16 @@ def test_a_killed_conversion_leaves_nothing_that_is_read(tmp_path: Path, convers
     assert (source.model_folder(file) / "config.json").is_file()
 
 
-def test_another_process_may_be_faster(tmp_path: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_another_process_may_be_faster(
+    tmp_path: Path, conversions: list[str], monkeypatch: pytest.MonkeyPatch
+):
     file = write(tmp_path / "one.gguf", "weights")
 
     def overtaken(gguf: Path, folder: Path) -> None:
         (folder / "config.json").write_text("slower")
-        monkeypatch.setattr(source, "convert_gguf", lambda gguf, folder: (folder / "config.json").write_text("faster"))
+        monkeypatch.setattr(
+            source, "convert_gguf", lambda gguf, folder: (folder / "config.json").write_text("faster")
+        )
         source.model_folder(gguf)
 
     monkeypatch.setattr(source, "convert_gguf", overtaken)

@@ -36,7 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def manifest_of(folder: Path, count: int = 23, *, broken: tuple[int, ...] = (), without_text: tuple[int, ...] = ()) -> Manifest:
+def manifest_of(
+    folder: Path, count: int = 23, *, broken: tuple[int, ...] = (), without_text: tuple[int, ...] = ()
+) -> Manifest:
     for i in broken:
         (folder / f"{i}.broken.png").write_bytes(picture(i, (20, 20))[:40])
     names = [f"{i}.broken.png" if i in broken else f"{i}.png" for i in range(count)]
@@ -45,7 +47,10 @@ def manifest_of(folder: Path, count: int = 23, *, broken: tuple[int, ...] = (), 
         ids=[str(i) for i in range(count)],
         images=image_places(names),
         captions=captions,
-        fields={"label": [WORDS[i % 7] for i in range(count)], "keywords": [["key", str(i)] if i % 2 else None for i in range(count)]},
+        fields={
+            "label": [WORDS[i % 7] for i in range(count)],
+            "keywords": [["key", str(i)] if i % 2 else None for i in range(count)],
+        },
         root=folder,
         name="pack",
     )
@@ -94,8 +99,16 @@ def test_a_batch_holds_what_was_asked_for(folder):
     assert batch.boxes["second"].shape == (4, 4)
     sizes = torch.tensor([[20, 20 + i % 3 * 10] for i in batch.rows.tolist()])
     assert (batch.boxes["main"][:, 2:] <= sizes).all()  # boxes are in pixels of the originals
-    for row, ids, caption, label in zip(batch.rows.tolist(), batch.texts["caption"].ids, batch.fields["caption"], batch.fields["label"], strict=True):
-        assert TOKENIZER.decode(ids).replace(" ", "") in [text.replace(" ", "") for text in manifest.captions()[row]]
+    for row, ids, caption, label in zip(
+        batch.rows.tolist(),
+        batch.texts["caption"].ids,
+        batch.fields["caption"],
+        batch.fields["label"],
+        strict=True,
+    ):
+        assert TOKENIZER.decode(ids).replace(" ", "") in [
+            text.replace(" ", "") for text in manifest.captions()[row]
+        ]
         assert label == manifest.codes("label")[row]
         assert caption != label
     assert len(set(batch.fields["id"].tolist())) == 4
@@ -127,7 +140,9 @@ def test_two_processes_slices_are_the_batch_of_one(folder, cache):
     for one, first, second in zip(*(take(x.batches(2), 3) for x in (whole, *parts)), strict=True):
         assert torch.equal(one.rows, torch.cat([first.rows, second.rows]))
         for name in one.images:
-            torch.testing.assert_close(one.images[name], torch.cat([first.images[name], second.images[name]]), rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                one.images[name], torch.cat([first.images[name], second.images[name]]), rtol=0, atol=1e-6
+            )
             assert torch.equal(one.boxes[name], torch.cat([first.boxes[name], second.boxes[name]]))
         for name in one.fields:
             assert torch.equal(one.fields[name], torch.cat([first.fields[name], second.fields[name]]))
@@ -154,7 +169,9 @@ def seen(batches: list[Batch], *, steps_per_epoch: int) -> dict[tuple[int, int],
     return {
         (step // steps_per_epoch, row): (box, caption)
         for step, batch in enumerate(batches)
-        for row, box, caption in zip(batch.rows.tolist(), batch.boxes["main"].tolist(), batch.fields["caption"].tolist(), strict=True)
+        for row, box, caption in zip(
+            batch.rows.tolist(), batch.boxes["main"].tolist(), batch.fields["caption"].tolist(), strict=True
+        )
     }
 
 
@@ -198,7 +215,10 @@ def test_broken_pictures_met_on_the_way_are_replaced_alike_everywhere(folder):
 
 def test_all_pictures_broken_is_said(folder):
     manifest = manifest_of(folder, count=6, broken=tuple(range(6)))
-    with pytest.raises(DataError, match=r"0 usable samples \(6 of 6 cannot be used: broken-image\); run 'frugalclip data check pack'"):
+    with pytest.raises(
+        DataError,
+        match=r"0 usable samples \(6 of 6 cannot be used: broken-image\); run 'frugalclip data check pack'",
+    ):
         loader_of(manifest)
     with pytest.raises(DataError, match="none of the 6 images decodes"):
         next(loader_of(manifest, cache=0).batches())
@@ -230,18 +250,32 @@ def test_weights_decide_how_often_a_row_is_drawn(folder, cache):
     drawn = np.bincount(np.concatenate([batch.rows.numpy() for batch in stream]), minlength=23)
     assert drawn[0] == drawn[3] == 0
     assert drawn[1] == drawn.max() > 15  # of 54: more than a third of the weight is its
-    crops = {tuple(box) for batch in stream for row, box in zip(batch.rows.tolist(), batch.boxes["main"].tolist(), strict=True) if row == 1}
+    crops = {
+        tuple(box)
+        for batch in stream
+        for row, box in zip(batch.rows.tolist(), batch.boxes["main"].tolist(), strict=True)
+        if row == 1
+    }
     assert len(crops) > 10  # of three epochs: the same picture twice in an epoch is cropped twice
-    for one, other in zip(stream[4:], loader_of(manifest, batch=6, cache=cache, weights=weights).batches(4), strict=False):
+    for one, other in zip(
+        stream[4:], loader_of(manifest, batch=6, cache=cache, weights=weights).batches(4), strict=False
+    ):
         assert_same(one, other)  # going on equals not having stopped
-    parts = [take(loader_of(manifest, batch=3, rank=rank, world=2, cache=cache, weights=weights).batches(), 4) for rank in (0, 1)]
+    parts = [
+        take(loader_of(manifest, batch=3, rank=rank, world=2, cache=cache, weights=weights).batches(), 4)
+        for rank in (0, 1)
+    ]
     for one, first, second in zip(stream, *parts, strict=False):
         assert torch.equal(one.rows, torch.cat([first.rows, second.rows]))
 
 
 def test_equal_weights_change_nothing(folder):
     manifest = manifest_of(folder)
-    for plain, weighted in zip(take(loader_of(manifest).batches(), 8), loader_of(manifest, weights=np.full(23, 0.3)).batches(), strict=False):
+    for plain, weighted in zip(
+        take(loader_of(manifest).batches(), 8),
+        loader_of(manifest, weights=np.full(23, 0.3)).batches(),
+        strict=False,
+    ):
         assert_same(plain, weighted)
 
 
@@ -305,7 +339,9 @@ def test_unknown_fields_and_missing_text_views_are_said(folder):
         loader_of(manifest, texts={"caption": TextConfig(fields=fields)}).texts.chances("caption")
         for fields in (["keyword?", "keywords?"], ["keywords"], ["keyword?"], [])
     ]  # one that is not there, one that is
-    assert all(map(np.array_equal, chances[0], chances[1])) and all(map(np.array_equal, chances[2], chances[3]))
+    assert all(map(np.array_equal, chances[0], chances[1])) and all(
+        map(np.array_equal, chances[2], chances[3])
+    )
     assert len(chances[0][0]) > len(chances[2][0])
     with pytest.raises(DataError, match="no text view"):
         loader_of(manifest, texts={}, fields=["caption"])
@@ -330,6 +366,10 @@ def test_options_of_one_view_leave_the_other_alone(folder):
     manifest = manifest_of(folder)
     views = {"main": SMALL, "second": PRESETS["clip"]}
     before = next(loader_of(manifest, views=views).batches())
-    after = next(loader_of(manifest, views=views | {"second": PRESETS["openclip"].model_copy(update={"size": 8})}).batches())
+    after = next(
+        loader_of(
+            manifest, views=views | {"second": PRESETS["openclip"].model_copy(update={"size": 8})}
+        ).batches()
+    )
     assert torch.equal(before.images["main"], after.images["main"])
     assert after.images["second"].shape == (4, 3, 8, 8)

@@ -16,12 +16,22 @@ ROWS = np.array([3, 4, 8, 11, 12, 20, 21])
 def manifest_of(weights: list[float | None] | None, **fields: list[object]) -> Manifest:
     count = len(weights) if weights is not None else len(next(iter(fields.values())))
     ids = [f"r{row}" for row in range(count)]
-    return make_manifest(ids=ids, images=image_places(ids), captions=[["x"]] * count, weights=weights, fields=fields, root=Path(), name="pairs")
+    return make_manifest(
+        ids=ids,
+        images=image_places(ids),
+        captions=[["x"]] * count,
+        weights=weights,
+        fields=fields,
+        root=Path(),
+        name="pairs",
+    )
 
 
 def test_without_weights_the_order_is_what_it_always_was():
     counters = np.stack([ROWS, np.full(len(ROWS), 4)], axis=1)
-    expected = ROWS[np.argsort(uniform(9, "order", counters, 1)[:, 0], kind="stable")]  # written out: the order is part of the numerics
+    expected = ROWS[
+        np.argsort(uniform(9, "order", counters, 1)[:, 0], kind="stable")
+    ]  # written out: the order is part of the numerics
     assert epoch_order(ROWS, seed=9, epoch=4).tolist() == expected.tolist()
     for weights in (None, np.full(7, 0.1), np.full(7, 3e300)):
         draws = epoch_draws(ROWS, weights, seed=9, epoch=4)
@@ -54,7 +64,9 @@ def test_every_epoch_is_within_one_draw_of_the_expectation(seed: int):
 
 
 def test_certain_draws_are_certain_and_turns_count_them():
-    weights = np.array([2, 2, 2, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])  # their sum is their number: these are the expectations
+    weights = np.array(
+        [2, 2, 2, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    )  # their sum is their number: these are the expectations
     epochs = [epoch_draws(np.arange(9), weights, seed=0, epoch=epoch) for epoch in range(20)]
     for draws in epochs:
         counts = np.bincount(draws.rows, minlength=9)
@@ -82,7 +94,9 @@ def test_neighbours_are_not_tied_to_each_other():
     """Systematic sampling in a fixed order would never draw two neighbours of expectation 1/2 in one epoch."""
     weights = np.tile([1.0, 1.0, 4.0], 20)  # expectations 1/2, 1/2, 2
     both = sum(
-        np.bincount(epoch_draws(np.arange(60), weights, seed=0, epoch=epoch).rows, minlength=60)[:2].tolist() == [1, 1] for epoch in range(200)
+        np.bincount(epoch_draws(np.arange(60), weights, seed=0, epoch=epoch).rows, minlength=60)[:2].tolist()
+        == [1, 1]
+        for epoch in range(200)
     )
     assert 25 < both < 75  # about a quarter
 
@@ -105,7 +119,8 @@ def test_the_recipe_chooses_the_weights():
     with pytest.raises(DataError, match=r"'word' of pairs holds string, expected numbers; name another"):
         sampling_weights(manifest, "word")
     with pytest.raises(
-        DataError, match=r"'gap' of pairs cannot weigh its samples: r1 has null, expected a finite number of at least 0 \(1 are not\)"
+        DataError,
+        match=r"'gap' of pairs cannot weigh its samples: r1 has null, expected a finite number of at least 0 \(1 are not\)",
     ):
         sampling_weights(manifest, "gap")
     with pytest.raises(DataError, match="every weight of pairs is 0"):
@@ -115,7 +130,9 @@ def test_the_recipe_chooses_the_weights():
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_what_is_no_weight_is_refused_where_it_enters(tmp_path: Path, value: float):
     manifest = manifest_of([1, value])
-    with pytest.raises(DataError, match=r"r1 has .*expected a finite number of at least 0.*data.weights=none"):
+    with pytest.raises(
+        DataError, match=r"r1 has .*expected a finite number of at least 0.*data.weights=none"
+    ):
         sampling_weights(manifest, "auto")
     with pytest.raises(DataError, match="r1 has"):
         manifest.write(tmp_path / "m.parquet")

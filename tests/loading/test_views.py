@@ -28,14 +28,26 @@ from frugalclip.loading.views import (
 )
 
 IDENTITY = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-EVERYTHING = ViewConfig(crop_scale=(0.08, 1), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.1), jitter_probability=0.8, grayscale=0.3, blur=0.5, solarize=0.3)
+EVERYTHING = ViewConfig(
+    crop_scale=(0.08, 1),
+    flip=0.5,
+    jitter=(0.4, 0.4, 0.4, 0.1),
+    jitter_probability=0.8,
+    grayscale=0.3,
+    blur=0.5,
+    solarize=0.3,
+)
 
 
 def photos(batch: int, side: int = 40) -> torch.Tensor:
     """Smooth colourful pictures: (batch, 3, side, side) uint8."""
     generator = torch.Generator().manual_seed(side)
     coarse = torch.rand(batch, 3, 6, 6, generator=generator)
-    return (torch.nn.functional.interpolate(coarse, size=side, mode="bicubic").clamp(0, 1) * 255).round().to(torch.uint8)
+    return (
+        (torch.nn.functional.interpolate(coarse, size=side, mode="bicubic").clamp(0, 1) * 255)
+        .round()
+        .to(torch.uint8)
+    )
 
 
 def view(config: ViewConfig, pixels: torch.Tensor, *, rows=None, epoch=0, size=24, name="main", sizes=None):
@@ -57,11 +69,15 @@ def test_a_crop_is_what_pillow_cuts_and_resizes(name, size):
     sizes = torch.tensor([[40, 40], [80, 20], [400, 700], [40, 44]])
     ours, boxes = view(config, pixels, sizes=sizes, size=size)
     kind = getattr(Image.Resampling, name.upper())
-    for picture, out, (top, left, height, width), (full_height, full_width) in zip(pixels, ours, boxes.tolist(), sizes.tolist(), strict=True):
+    for picture, out, (top, left, height, width), (full_height, full_width) in zip(
+        pixels, ours, boxes.tolist(), sizes.tolist(), strict=True
+    ):
         y, x = 40 / full_height, 40 / full_width
         box = (left * x, top * y, min((left + width) * x, 40), min((top + height) * y, 40))
         expected = np.asarray(as_pil(picture).resize((size, size), kind, box=box)) / 255
-        error = np.abs(out.permute(1, 2, 0).numpy() - expected)  # Pillow rounds and clips to 8 bit after each direction
+        error = np.abs(
+            out.permute(1, 2, 0).numpy() - expected
+        )  # Pillow rounds and clips to 8 bit after each direction
         assert error.max() < 2.1 / 255
         assert error.mean() < 0.5 / 255
 
@@ -78,7 +94,12 @@ def test_boxes_follow_torchvisions_rule_written_as_a_loop():
             ratio = math.exp(math.log(0.75) + (math.log(4 / 3) - math.log(0.75)) * draw[10 + i])
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
-                expected = [math.floor(draw[20] * (height - h + 1)), math.floor(draw[21] * (width - w + 1)), h, w]
+                expected = [
+                    math.floor(draw[20] * (height - h + 1)),
+                    math.floor(draw[21] * (width - w + 1)),
+                    h,
+                    w,
+                ]
                 break
         else:
             fallbacks += 1
@@ -150,7 +171,9 @@ def test_jitter_in_the_order_brightness_contrast_saturation_hue_one_pixel_at_a_t
     picture[0, :, 0, 2] = 1
     settings_of_rows = torch.tensor([[1.3, 0.7, 1.4, 0.09], [0.6, 1.4, 0.2, -0.4], [1.0, 1.0, 1.0, 0.5]])
     ours = _jitter(picture.clone(), settings_of_rows)
-    for row, (brightness, contrast, saturation, turn) in zip(range(3), settings_of_rows.tolist(), strict=True):
+    for row, (brightness, contrast, saturation, turn) in zip(
+        range(3), settings_of_rows.tolist(), strict=True
+    ):
         x = (picture[row].double() * brightness).clamp(0, 1)
         luma = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None]
         x = (contrast * x + (1 - contrast) * (x * luma).sum(0).mean()).clamp(0, 1)
@@ -238,7 +261,9 @@ def test_source_size_covers_the_smallest_crop_within_reason():
 def test_the_view_none_is_the_preprocessing_of_evaluation():
     image = as_pil(photos(1, side=64)[0]).resize((90, 60))
     preprocess = Preprocess(size=24, **IDENTITY)
-    squashed = torch.from_numpy(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC)).copy()).permute(2, 0, 1)[None]
+    squashed = torch.from_numpy(np.asarray(image.resize((64, 64), Image.Resampling.BICUBIC)).copy()).permute(
+        2, 0, 1
+    )[None]
     config = PRESETS["none"].model_copy(update={"interpolation": "bicubic"})
     ours, box = view(config, squashed, sizes=torch.tensor([[60, 90]]))
     assert box.tolist() == [[0, 15, 60, 60]]
@@ -291,7 +316,9 @@ def test_preprocess_takes_any_mode_and_shape_and_comes_back_from_json():
     white = (1 - torch.tensor(preprocess.mean)) / torch.tensor(preprocess.std)
     torch.testing.assert_close(out[5], white[:, None, None].expand(3, 16, 16))
     assert preprocess([]).shape == (0, 3, 16, 16)
-    assert not torch.equal(Preprocess(size=16, resize="squash")(pictures[4]), Preprocess(size=16)(pictures[0]))
+    assert not torch.equal(
+        Preprocess(size=16, resize="squash")(pictures[4]), Preprocess(size=16)(pictures[0])
+    )
     left, top, right, bottom = centre_box((60_000, 1), 16)
     assert (top, bottom) == (0, 1)
     assert right - left == pytest.approx(1)
@@ -316,13 +343,23 @@ def test_a_box_around_others_holds_them_and_stays_inside_the_picture_in_ten_thou
     shapes = np.array([[375, 500], [500, 375], [480, 480], [31, 200], [1, 1]])
     sizes = shapes[np.arange(10_000) % 5]
     config = ViewConfig(crop_scale=(0.3, 1))
-    inner = [crop_boxes(sizes, config, uniform(0, name, np.arange(10_000), 32)) for name in ("main", "second")]
+    inner = [
+        crop_boxes(sizes, config, uniform(0, name, np.arange(10_000), 32)) for name in ("main", "second")
+    ]
     boxes = boxes_around(inner, sizes, uniform(0, "around", np.arange(10_000), 4))
-    assert (boxes == np.rint(boxes)).all() and (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= sizes).all()
+    assert (
+        (boxes == np.rint(boxes)).all()
+        and (boxes[:, :2] >= 0).all()
+        and (boxes[:, :2] + boxes[:, 2:] <= sizes).all()
+    )
     for box in inner:
-        assert (boxes[:, :2] <= box[:, :2]).all() and (boxes[:, :2] + boxes[:, 2:] >= box[:, :2] + box[:, 2:]).all()
+        assert (boxes[:, :2] <= box[:, :2]).all() and (
+            boxes[:, :2] + boxes[:, 2:] >= box[:, :2] + box[:, 2:]
+        ).all()
     tightest = np.minimum(inner[0][:, :2], inner[1][:, :2])
-    assert (boxes[:, :2] < tightest).any(axis=0).all() and (boxes[:, :2] == tightest).any(axis=0).all(), "anywhere between the edges"
+    assert (boxes[:, :2] < tightest).any(axis=0).all() and (boxes[:, :2] == tightest).any(axis=0).all(), (
+        "anywhere between the edges"
+    )
 
 
 def test_edges_of_a_box_around_others_are_drawn_one_by_one():
@@ -340,7 +377,10 @@ def test_edges_of_a_box_around_others_are_drawn_one_by_one():
 def test_each_place_of_an_edge_is_as_likely():
     inner, sizes = np.tile([[3.0, 0, 2, 5]], (4000, 1)), np.tile([[9, 5]], (4000, 1))
     boxes = boxes_around([inner], sizes, uniform(0, "around", np.arange(4000), 4))
-    tops, ends = np.unique(boxes[:, 0], return_counts=True), np.unique(boxes[:, 0] + boxes[:, 2], return_counts=True)
+    tops, ends = (
+        np.unique(boxes[:, 0], return_counts=True),
+        np.unique(boxes[:, 0] + boxes[:, 2], return_counts=True),
+    )
     assert tops[0].tolist() == [0, 1, 2, 3] and ends[0].tolist() == [5, 6, 7, 8, 9]
     assert (abs(tops[1] / 4000 - 1 / 4) < 0.03).all() and (abs(ends[1] / 4000 - 1 / 5) < 0.03).all()
     assert (boxes[:, [1, 3]] == [0, 5]).all(), "no room across"
@@ -350,12 +390,22 @@ def test_a_view_that_holds_others_is_cut_there_and_draws_no_crop_of_its_own():
     pixels, sizes = photos(6), np.full((6, 2), 100)
     _, inner = view(ViewConfig(crop_scale=(0.2, 0.4)), pixels)
     settings_of = {"sizes": sizes, "size": 24, "rows": np.arange(6), "epoch": 0, "seed": 3, **IDENTITY}
-    made = make_view(pixels, config=ViewConfig(contains=("main",)), name="around", inner=[inner], **settings_of)
+    made = make_view(
+        pixels, config=ViewConfig(contains=("main",)), name="around", inner=[inner], **settings_of
+    )
     draws = uniform(3, "view/around", np.stack([np.arange(6), np.zeros(6, np.int64)], axis=1), 4)
     assert made.boxes.tolist() == boxes_around([inner.double().numpy()], sizes, draws).tolist()
-    other_scale = make_view(pixels, config=ViewConfig(contains=("main",), crop_scale=(0.1, 0.1)), name="around", inner=[inner], **settings_of)
+    other_scale = make_view(
+        pixels,
+        config=ViewConfig(contains=("main",), crop_scale=(0.1, 0.1)),
+        name="around",
+        inner=[inner],
+        **settings_of,
+    )
     assert other_scale.boxes.equal(made.boxes) and other_scale.images.equal(made.images)
-    for picture, out, (top, left, height, width) in zip(pixels, made.images, made.boxes.tolist(), strict=True):
+    for picture, out, (top, left, height, width) in zip(
+        pixels, made.images, made.boxes.tolist(), strict=True
+    ):
         box = (left * 0.4, top * 0.4, (left + width) * 0.4, (top + height) * 0.4)
         expected = np.asarray(as_pil(picture).resize((24, 24), Image.Resampling.BILINEAR, box=box)) / 255
         assert np.abs(out.permute(1, 2, 0).numpy() - expected).mean() < 0.5 / 255
@@ -363,8 +413,28 @@ def test_a_view_that_holds_others_is_cut_there_and_draws_no_crop_of_its_own():
 
 def test_where_a_picture_is_mirrored_is_said():
     pixels = photos(1).expand(400, -1, -1, -1)
-    some = make_view(pixels, np.full((400, 2), 40), ViewConfig(flip=0.3), size=8, rows=np.arange(400), epoch=0, seed=3, name="main", **IDENTITY)
-    plain = make_view(pixels, np.full((400, 2), 40), ViewConfig(), size=8, rows=np.arange(400), epoch=0, seed=3, name="main", **IDENTITY)
+    some = make_view(
+        pixels,
+        np.full((400, 2), 40),
+        ViewConfig(flip=0.3),
+        size=8,
+        rows=np.arange(400),
+        epoch=0,
+        seed=3,
+        name="main",
+        **IDENTITY,
+    )
+    plain = make_view(
+        pixels,
+        np.full((400, 2), 40),
+        ViewConfig(),
+        size=8,
+        rows=np.arange(400),
+        epoch=0,
+        seed=3,
+        name="main",
+        **IDENTITY,
+    )
     assert 0.2 < some.mirrored.double().mean() < 0.4 and not plain.mirrored.any()
     expected = torch.where(some.mirrored[:, None, None, None], plain.images.flip(-1), plain.images)
     torch.testing.assert_close(some.images, expected, rtol=0, atol=1e-5)
@@ -374,7 +444,10 @@ def test_views_that_hold_others_come_last_and_may_not_hold_each_other():
     plain, around = ViewConfig(), ViewConfig(contains=("second", "main"))
     assert view_order({"around": around, "main": plain, "second": plain}) == ["main", "second", "around"]
     assert view_order({"second": plain, "main": plain}) == ["second", "main"]
-    with pytest.raises(DataError, match=r"views\.around\.contains names 'mian', expected a view with a crop of its own; did you mean 'main'\?"):
+    with pytest.raises(
+        DataError,
+        match=r"views\.around\.contains names 'mian', expected a view with a crop of its own; did you mean 'main'\?",
+    ):
         view_order({"around": ViewConfig(contains=("mian",)), "main": plain})
     for config in (ViewConfig(contains=("around",)), ViewConfig(contains=("wide",))):
         with pytest.raises(DataError, match="expected a view with a crop of its own; Known: main"):

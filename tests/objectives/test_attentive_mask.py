@@ -10,14 +10,23 @@ from torch.nn import functional as F
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Batch, Dims, Encoded, Views
-from frugalclip.objectives.attentive_mask import AttentiveMask, Config, block_scores, crop_scores, highest_blocks, mirrored_scores
+from frugalclip.objectives.attentive_mask import (
+    AttentiveMask,
+    Config,
+    block_scores,
+    crop_scores,
+    highest_blocks,
+    mirrored_scores,
+)
 from frugalclip.objectives.base import Needs
 
 WHOLE = [0, 0, 80, 80]
 
 
 def dims(grid: tuple[int, int] = (8, 8)) -> Dims:
-    return Dims(image_width=6, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=grid, batch=5, seed=3)
+    return Dims(
+        image_width=6, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=grid, batch=5, seed=3
+    )
 
 
 def an_objective(*, grid: tuple[int, int] = (8, 8), **settings: Any) -> AttentiveMask:
@@ -33,8 +42,13 @@ def seen(scores: Tensor) -> dict[str, Views]:
     return {"ema": Views({"around": Encoded(None, pooled, pooled, scores)}, {}, torch.tensor(1.0))}
 
 
-def a_batch(number: int, *, main: list[int] = WHOLE, around: list[int] = WHOLE, first: int = 0, turn: int = 0) -> Batch:
-    boxes = {name: torch.tensor([box] * number).float() for name, box in (("main", main), ("second", main), ("around", around))}
+def a_batch(
+    number: int, *, main: list[int] = WHOLE, around: list[int] = WHOLE, first: int = 0, turn: int = 0
+) -> Batch:
+    boxes = {
+        name: torch.tensor([box] * number).float()
+        for name, box in (("main", main), ("second", main), ("around", around))
+    }
     return Batch(torch.arange(number) + first, {}, {}, boxes=boxes, turns=torch.full((number,), turn))
 
 
@@ -45,11 +59,17 @@ def one_hot(row: int, column: int, side: int = 8) -> Tensor:
 
 
 def is_union_of_blocks(keep: Tensor, *, grid: tuple[int, int], block: int) -> bool:
-    plane = torch.zeros(len(keep), grid[0] * grid[1]).scatter(1, keep, 1).view(-1, grid[0] // block, block, grid[1] // block, block)
+    plane = (
+        torch.zeros(len(keep), grid[0] * grid[1])
+        .scatter(1, keep, 1)
+        .view(-1, grid[0] // block, block, grid[1] // block, block)
+    )
     return bool((plane.amin(dim=(2, 4)) == plane.amax(dim=(2, 4))).all())
 
 
-@pytest.mark.parametrize(("grid", "block", "number"), [((8, 8), 2, 5), ((6, 4), 2, 3), ((4, 6), 1, 7), ((6, 9), 3, 2)])
+@pytest.mark.parametrize(
+    ("grid", "block", "number"), [((8, 8), 2, 5), ((6, 4), 2, 3), ((4, 6), 1, 7), ((6, 9), 3, 2)]
+)
 def test_highest_blocks_are_the_blocks_of_the_highest_mean(grid: tuple[int, int], block: int, number: int):
     scores = scores_of(7, grid[0] * grid[1])
     keep = highest_blocks(block_scores(scores, grid=grid, block=block), grid=grid, block=block, number=number)
@@ -60,15 +80,21 @@ def test_highest_blocks_are_the_blocks_of_the_highest_mean(grid: tuple[int, int]
             for left in range(0, grid[1], block):
                 inside = [(top + i) * grid[1] + left + j for i in range(block) for j in range(block)]
                 means[tuple(inside)] = sum(row[p] for p in inside) / block**2
-        expected = sorted(p for patches in sorted(means, key=lambda patches: -means[patches])[:number] for p in patches)
+        expected = sorted(
+            p for patches in sorted(means, key=lambda patches: -means[patches])[:number] for p in patches
+        )
         assert kept == expected
 
 
 def test_of_equal_blocks_the_first_are_kept():
-    assert highest_blocks(torch.ones(1, 4), grid=(4, 4), block=2, number=2).tolist() == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert highest_blocks(torch.ones(1, 4), grid=(4, 4), block=2, number=2).tolist() == [
+        [0, 1, 2, 3, 4, 5, 6, 7]
+    ]
 
 
-@pytest.mark.parametrize(("keep", "kept"), [(0.5, 32), (0.25, 16), (0.26, 20), (0.01, 4), (1.0, 64), (0.3125, 20)])
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(0.5, 32), (0.25, 16), (0.26, 20), (0.01, 4), (1.0, 64), (0.3125, 20)]
+)
 def test_the_share_is_what_is_kept_rounded_up_to_whole_blocks(keep: float, kept: int):
     made = an_objective(keep=keep).prepare(a_batch(5), seen(scores_of(5)))
     assert set(made) == {"main@kept", "second@kept"}
@@ -81,27 +107,40 @@ def test_the_share_is_what_is_kept_rounded_up_to_whole_blocks(keep: float, kept:
 def test_scores_are_carried_as_two_chained_resizes_would(box: list[int]):
     around, grid, around_grid = [0, 0, 60, 47], (4, 6), (5, 3)
     scores = scores_of(2, 15)
-    large = F.interpolate(scores.view(2, 1, *around_grid), size=around[2:], mode="bilinear", align_corners=False)
+    large = F.interpolate(
+        scores.view(2, 1, *around_grid), size=around[2:], mode="bilinear", align_corners=False
+    )
     top, left, height, width = (value + 100 * (place < 2) for place, value in enumerate(box))
     cut = F.pad(large, (100, 100, 100, 100))[:, :, top : top + height, left : left + width]
     expected = F.interpolate(cut, size=grid, mode="bilinear", align_corners=False).flatten(1)
-    found = crop_scores(scores, torch.tensor([around] * 2), torch.tensor([box] * 2), grid=grid, around_grid=around_grid)
+    found = crop_scores(
+        scores, torch.tensor([around] * 2), torch.tensor([box] * 2), grid=grid, around_grid=around_grid
+    )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_the_own_box_leaves_the_scores_as_they_are_up_to_interpolation():
     box, smooth = torch.tensor([[7.0, 9, 400, 300]]), torch.arange(64, dtype=torch.float64)[None] / 64
-    torch.testing.assert_close(crop_scores(smooth, box, box, grid=(8, 8), around_grid=(8, 8)), smooth, rtol=0, atol=0.01)
+    torch.testing.assert_close(
+        crop_scores(smooth, box, box, grid=(8, 8), around_grid=(8, 8)), smooth, rtol=0, atol=0.01
+    )
     even = torch.ones(1, 64, dtype=torch.float64)
     inside = torch.tensor([[100.0, 100, 50, 60]])
-    torch.testing.assert_close(crop_scores(even, box, inside, grid=(4, 4), around_grid=(8, 8)), even[:, :16], rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        crop_scores(even, box, inside, grid=(4, 4), around_grid=(8, 8)), even[:, :16], rtol=0, atol=1e-12
+    )
 
 
 def test_one_attended_patch_lands_in_the_tokens_that_cover_it():
-    around, view = torch.tensor([[10.0, 20, 160, 160]]), torch.tensor([[50.0, 100, 80, 60]])  # patches of 20 x 20, tokens of 10 x 7.5 pixels
+    around, view = (
+        torch.tensor([[10.0, 20, 160, 160]]),
+        torch.tensor([[50.0, 100, 80, 60]]),
+    )  # patches of 20 x 20, tokens of 10 x 7.5 pixels
     for row in range(8):
         for column in range(8):
-            found = crop_scores(one_hot(row, column), around, view, grid=(8, 8), around_grid=(8, 8)).view(8, 8)
+            found = crop_scores(one_hot(row, column), around, view, grid=(8, 8), around_grid=(8, 8)).view(
+                8, 8
+            )
             centre_y, centre_x = 10 + 20 * row + 10, 20 + 20 * column + 10
             token_y, token_x = 50 + 10 * torch.arange(8) + 5, 100 + 7.5 * torch.arange(8) + 3.75
             near = ((token_y - centre_y).abs() < 20.5)[:, None] & ((token_x - centre_x).abs() < 20.5)
@@ -114,13 +153,17 @@ def test_one_attended_patch_lands_in_the_tokens_that_cover_it():
 
 def test_pixels_that_the_teacher_did_not_see_have_no_score():
     even, around = torch.ones(1, 16, dtype=torch.float64), torch.tensor([[0.0, 0, 40, 40]])
-    half_out = crop_scores(even, around, torch.tensor([[0.0, 20, 40, 40]]), grid=(4, 4), around_grid=(4, 4)).view(4, 4)
+    half_out = crop_scores(
+        even, around, torch.tensor([[0.0, 20, 40, 40]]), grid=(4, 4), around_grid=(4, 4)
+    ).view(4, 4)
     assert (half_out[:, :2] == 1).all() and (half_out[:, 2:] == 0).all()
 
 
 def test_views_keep_what_the_teacher_attends_to_within_their_crop():
     objective = an_objective(keep=1 / 16, block=2, views=["main"])
-    kept = objective.prepare(a_batch(1, main=[40, 0, 40, 40]), seen(one_hot(7, 1)))["main@kept"].keep  # the lower left quarter
+    kept = objective.prepare(a_batch(1, main=[40, 0, 40, 40]), seen(one_hot(7, 1)))[
+        "main@kept"
+    ].keep  # the lower left quarter
     assert kept.tolist() == [[6 * 8 + 2, 6 * 8 + 3, 7 * 8 + 2, 7 * 8 + 3]]
 
 
@@ -152,7 +195,9 @@ def test_what_is_drawn_follows_from_view_row_and_turn_alone(choose: str):
     part = objective.prepare(a_batch(10, first=20), {})
     assert part["main@kept"].keep.equal(made["main@kept"].keep[20:30])
     assert not objective.prepare(a_batch(50, turn=1), {})["main@kept"].keep.equal(made["main@kept"].keep)
-    assert is_union_of_blocks(made["main@kept"].keep, grid=(8, 8), block=2) and made["main@kept"].keep.shape == (50, 32)
+    assert is_union_of_blocks(made["main@kept"].keep, grid=(8, 8), block=2) and made[
+        "main@kept"
+    ].keep.shape == (50, 32)
 
 
 def test_at_random_every_patch_is_kept_equally_often():
@@ -171,7 +216,12 @@ def test_a_block_leaves_out_one_connected_part_at_a_random_place():
         while ahead:
             patch = ahead.pop()
             reached.add(patch)
-            steps = [patch - 8, patch + 8, *([patch - 1] if patch % 8 else []), *([patch + 1] if patch % 8 < 7 else [])]
+            steps = [
+                patch - 8,
+                patch + 8,
+                *([patch - 1] if patch % 8 else []),
+                *([patch + 1] if patch % 8 < 7 else []),
+            ]
             ahead += [step for step in steps if step in dropped and step not in reached]
         assert reached == dropped and len(dropped) == 25
     assert missing.min() > 0
@@ -181,19 +231,28 @@ def test_its_loss_is_zero_and_it_logs_how_uneven_attention_is():
     objective, scale = an_objective(keep=0.25), torch.tensor(5.0, requires_grad=True)
     even = Views({}, {}, scale, targets=seen(torch.full((3, 64), 0.01)))
     outcome = objective(even)
-    assert outcome.loss.item() == 0 and outcome.logs["kept"].item() == 0.25 and outcome.logs["attention_on_top"].item() == pytest.approx(0.25)
+    assert (
+        outcome.loss.item() == 0
+        and outcome.logs["kept"].item() == 0.25
+        and outcome.logs["attention_on_top"].item() == pytest.approx(0.25)
+    )
     sharp = Views({}, {}, scale, targets=seen(one_hot(2, 2)))
     assert objective(sharp).logs["attention_on_top"].item() == 1
     assert "attention_on_top" not in an_objective(choose="random")(Views({}, {}, scale)).logs
 
 
 def test_needs_a_teachers_attention_only_where_it_looks_at_it():
-    assert an_objective().needs() == Needs(teachers=frozenset({"ema:around"}), attention=frozenset({"ema:around"}))
+    assert an_objective().needs() == Needs(
+        teachers=frozenset({"ema:around"}), attention=frozenset({"ema:around"})
+    )
     assert an_objective(choose="random").needs() == an_objective(choose="block").needs() == Needs()
 
 
 def test_mistakes_say_what_to_set():
-    with pytest.raises(RecipeError, match=r"attentive_mask\.block 2 does not divide the 7 x 7 patches of a view; set block: 1"):
+    with pytest.raises(
+        RecipeError,
+        match=r"attentive_mask\.block 2 does not divide the 7 x 7 patches of a view; set block: 1",
+    ):
         an_objective(grid=(7, 7))
     with pytest.raises(RecipeError, match="name the views as the recipe makes them, without @"):
         an_objective(views=["main@kept"])

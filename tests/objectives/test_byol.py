@@ -26,14 +26,22 @@ def an_objective(**settings: Any) -> Byol:
 def views(*, progress: float = 0.0) -> Views:
     made = [Encoded(None, rows(5, 6, seed=i).requires_grad_(), rows(5, 4, seed=i)) for i in range(3)]
     target = Views({"main": made[2]}, {}, torch.tensor(1.0))
-    return Views({"main": made[0], "second": made[1]}, {}, torch.tensor(1.0), targets={"ema": target}, progress=progress)
+    return Views(
+        {"main": made[0], "second": made[1]},
+        {},
+        torch.tensor(1.0),
+        targets={"ema": target},
+        progress=progress,
+    )
 
 
 def test_matches_squared_distances_of_unit_vectors_written_as_loops():
     predicted, target = rows(5, 3), rows(5, 3, seed=1)
     total = 0.0
     for p, t in zip(predicted, target, strict=True):
-        total += sum((a - b) ** 2 for a, b in zip((p / p.norm()).tolist(), (t / t.norm()).tolist(), strict=True))
+        total += sum(
+            (a - b) ** 2 for a, b in zip((p / p.norm()).tolist(), (t / t.norm()).tolist(), strict=True)
+        )
     assert byol_loss(predicted, target).item() == pytest.approx(total / 5, abs=1e-12)
 
 
@@ -51,11 +59,15 @@ def test_targets_get_no_gradient():
 
 def test_each_view_is_compared_with_the_one_target_of_its_own_picture():
     given, objective, twin = views(), an_objective(), an_objective()
-    online = twin.predictor(twin.projector(torch.cat([given.images[name].pooled for name in ("main", "second")])))
+    online = twin.predictor(
+        twin.projector(torch.cat([given.images[name].pooled for name in ("main", "second")]))
+    )
     target = twin.average(given.targets["ema"].images["main"].pooled)
     expected = (byol_loss(online[:5], target) + byol_loss(online[5:], target)) / 2
     assert objective(given).loss.item() == pytest.approx(expected.item(), abs=1e-12)
-    assert {m.num_batches_tracked.item() for m in objective.modules() if isinstance(m, nn.BatchNorm1d)} == {1}, "both views go together"
+    assert {m.num_batches_tracked.item() for m in objective.modules() if isinstance(m, nn.BatchNorm1d)} == {
+        1
+    }, "both views go together"
 
 
 def test_gradients_reach_both_online_views_and_nothing_of_the_teacher():
@@ -88,10 +100,14 @@ def test_the_average_starts_as_a_copy_and_follows_in_closed_form():
         objective.after_step(views())
     for average, start in zip(objective.average.parameters(), first, strict=True):
         torch.testing.assert_close(average, start + 1 - 0.9**7, rtol=0, atol=1e-12)
-    assert all(b.equal(buffers[name]) for name, b in objective.average.named_buffers()), "statistics are its own"
+    assert all(b.equal(buffers[name]) for name, b in objective.average.named_buffers()), (
+        "statistics are its own"
+    )
 
 
-@pytest.mark.parametrize(("momentum", "progress"), [((1.0, 1.0), 0.3), ((0.0, 0.0), 0.3), ((0.5, 1.0), 0.5), ((0.5, 1.0), 1.0)])
+@pytest.mark.parametrize(
+    ("momentum", "progress"), [((1.0, 1.0), 0.3), ((0.0, 0.0), 0.3), ((0.5, 1.0), 0.5), ((0.5, 1.0), 1.0)]
+)
 def test_the_momentum_is_that_of_the_moment(momentum: tuple[float, float], progress: float):
     objective = an_objective(momentum=momentum)
     average, projector = (head.get_parameter("0.weight") for head in (objective.average, objective.projector))

@@ -29,7 +29,9 @@ def views(*, facets: int | None = 3, same: bool = False) -> Views:
     texts = torch.randn(6, *([] if facets is None else [facets]), 4, generator=draw, dtype=torch.float64)
     images, texts = (torch.ones_like(images), torch.ones_like(texts)) if same else (images, texts)
     scale = torch.tensor(10.0, dtype=torch.float64, requires_grad=True)
-    encoded = [Encoded(None, x, x.requires_grad_(is_learned)) for x, is_learned in ((images, True), (texts, False))]  # texts come from a store
+    encoded = [
+        Encoded(None, x, x.requires_grad_(is_learned)) for x, is_learned in ((images, True), (texts, False))
+    ]  # texts come from a store
     return Views({"main": encoded[0]}, {"caption": encoded[1]}, scale)
 
 
@@ -40,17 +42,23 @@ def parts(given: Views) -> tuple[Tensor, Tensor, Tensor]:
 def test_is_the_loss_that_the_configuration_names():
     images, texts, scale = parts(views())
     sigmoid = an_objective()(views())
-    assert sigmoid.loss.item() == pytest.approx(multi_positive_sigmoid_loss(images, texts, scale, torch.tensor(-10.0)).item(), abs=1e-12)
+    assert sigmoid.loss.item() == pytest.approx(
+        multi_positive_sigmoid_loss(images, texts, scale, torch.tensor(-10.0)).item(), abs=1e-12
+    )
     assert sigmoid.logs["bias"] == -10
     contrastive = an_objective(loss="contrastive")(views())
-    assert contrastive.loss.item() == pytest.approx(multi_positive_nce_loss(images, texts, scale).loss.item() / 2, abs=1e-12)
+    assert contrastive.loss.item() == pytest.approx(
+        multi_positive_nce_loss(images, texts, scale).loss.item() / 2, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("facets", [None, 1])
 def test_one_text_is_the_objective_of_siglip_and_of_clip_to_the_last_bit(facets: int | None):
     plain = views(facets=None)
     assert an_objective()(views(facets=facets)).loss.equal(Sigmoid(SigmoidConfig(), DIMS)(plain).loss)
-    assert an_objective(loss="contrastive")(views(facets=facets)).loss.equal(Contrastive(ContrastiveConfig(), DIMS)(plain).loss)
+    assert an_objective(loss="contrastive")(views(facets=facets)).loss.equal(
+        Contrastive(ContrastiveConfig(), DIMS)(plain).loss
+    )
 
 
 def test_the_bias_is_learned_by_the_sigmoid_loss_and_absent_from_the_other():
@@ -72,10 +80,16 @@ def test_gradients_reach_pictures_across_their_length_only_and_never_stored_text
 
 def test_the_start_costs_ten_and_collapse_sits_at_the_chance_that_is_logged():
     apart = torch.eye(28, dtype=torch.float64)
-    far = Views({"main": Encoded(None, apart, apart[:4])}, {"caption": Encoded(None, apart, apart[4:].view(4, 6, 28))}, torch.tensor(10.0))
+    far = Views(
+        {"main": Encoded(None, apart, apart[:4])},
+        {"caption": Encoded(None, apart, apart[4:].view(4, 6, 28))},
+        torch.tensor(10.0),
+    )
     assert an_objective()(far).loss.item() == pytest.approx(10, abs=1e-3), "all of it from the positives"
     outcome = an_objective(loss="contrastive")(views(same=True))
-    assert outcome.loss.item() == pytest.approx(math.log(6)) and outcome.logs["chance"].item() == pytest.approx(math.log(6))
+    assert outcome.loss.item() == pytest.approx(math.log(6)) and outcome.logs[
+        "chance"
+    ].item() == pytest.approx(math.log(6))
 
 
 def test_permuting_pairs_changes_nothing():
@@ -83,17 +97,28 @@ def test_permuting_pairs_changes_nothing():
     for loss in ("sigmoid", "contrastive"):
         given, objective = views(), an_objective(loss=loss)
         images, texts = given.images["main"].embedding[order], given.texts["caption"].embedding[order]
-        moved = objective(Views({"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, given.scale))
+        moved = objective(
+            Views(
+                {"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, given.scale
+            )
+        )
         assert moved.loss.item() == pytest.approx(objective(given).loss.item(), abs=1e-12)
 
 
 def test_half_precision_features_are_scored_in_single_precision():
     given = views()
-    low = [Encoded(None, x, x.detach().bfloat16()) for x in (given.images["main"].embedding, given.texts["caption"].embedding)]
+    low = [
+        Encoded(None, x, x.detach().bfloat16())
+        for x in (given.images["main"].embedding, given.texts["caption"].embedding)
+    ]
     outcome = an_objective()(Views({"main": low[0]}, {"caption": low[1]}, torch.tensor(10.0)))
-    exact = sigmoid_loss(unit(low[0].embedding), unit(low[1].embedding)[:, 0], torch.tensor(10.0), torch.tensor(-10.0))
+    exact = sigmoid_loss(
+        unit(low[0].embedding), unit(low[1].embedding)[:, 0], torch.tensor(10.0), torch.tensor(-10.0)
+    )
     assert outcome.loss.dtype == exact.dtype == torch.float32
 
 
 def test_needs_follow_the_configuration():
-    assert an_objective(image="second", text="facets").needs() == Needs(images=frozenset({"second"}), texts=frozenset({"facets"}))
+    assert an_objective(image="second", text="facets").needs() == Needs(
+        images=frozenset({"second"}), texts=frozenset({"facets"})
+    )

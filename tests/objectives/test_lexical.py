@@ -22,7 +22,9 @@ from frugalclip.objectives.facets import Facets
 from frugalclip.objectives.lexical import Config, Lexical
 
 ROWS, WORDS = 6, 9
-DIMS = Dims(image_width=8, text_width=8, embedding=WORDS, vocabulary=10, context=5, patch_grid=(2, 2), batch=ROWS)
+DIMS = Dims(
+    image_width=8, text_width=8, embedding=WORDS, vocabulary=10, context=5, patch_grid=(2, 2), batch=ROWS
+)
 
 
 def an_objective(**settings: Any) -> Lexical:
@@ -30,7 +32,9 @@ def an_objective(**settings: Any) -> Lexical:
 
 
 def views(*, progress: float = 1.0, rows: slice = slice(None)) -> Views:
-    images, texts = torch.randn(2, ROWS, WORDS, generator=torch.Generator().manual_seed(0), dtype=torch.float64).clamp(min=0)[:, rows]
+    images, texts = torch.randn(
+        2, ROWS, WORDS, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).clamp(min=0)[:, rows]
     encoded = [Encoded(None, x, x.clone().requires_grad_()) for x in (images, texts)]
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     return Views({"main": encoded[0]}, {"caption": encoded[1]}, scale, progress=progress)
@@ -49,7 +53,9 @@ def test_without_penalty_it_is_clip_on_the_same_vectors(kind: str):
     images, texts = vectors(views())
     outcome = an_objective(penalty={"kind": kind, "image": 0, "text": 0})(views())
     assert outcome.loss.item() == pytest.approx(contrast_of(unit(images), unit(texts)), abs=1e-12)
-    assert outcome.logs["contrast"].item() == pytest.approx(outcome.loss.item()) and outcome.logs["chance"].item() == pytest.approx(math.log(6))
+    assert outcome.logs["contrast"].item() == pytest.approx(outcome.loss.item()) and outcome.logs[
+        "chance"
+    ].item() == pytest.approx(math.log(6))
 
 
 @pytest.mark.parametrize("normalize", ["l2", "none"])
@@ -58,11 +64,19 @@ def test_without_penalty_it_is_clip_on_the_same_vectors(kind: str):
 def test_penalties_are_added_with_their_weights(kind: str, penalty: Any, normalize: str, taken: str):
     raw = vectors(views())
     images, texts = [unit(x) for x in raw] if normalize == "l2" else raw
-    of_images, of_texts = (penalty(lexical_usage(x)).item() for x in (raw if taken == "raw" else (images, texts)))
-    objective = an_objective(normalize=normalize, penalty={"kind": kind, "image": 0.3, "text": 0.7, "vectors": taken})
+    of_images, of_texts = (
+        penalty(lexical_usage(x)).item() for x in (raw if taken == "raw" else (images, texts))
+    )
+    objective = an_objective(
+        normalize=normalize, penalty={"kind": kind, "image": 0.3, "text": 0.7, "vectors": taken}
+    )
     outcome = objective(views())
-    assert outcome.loss.item() == pytest.approx(contrast_of(images, texts) + 0.3 * of_images + 0.7 * of_texts, abs=1e-12)
-    assert outcome.logs["image_penalty"].item() == pytest.approx(of_images) and outcome.logs["text_penalty"].item() == pytest.approx(of_texts)
+    assert outcome.loss.item() == pytest.approx(
+        contrast_of(images, texts) + 0.3 * of_images + 0.7 * of_texts, abs=1e-12
+    )
+    assert outcome.logs["image_penalty"].item() == pytest.approx(of_images) and outcome.logs[
+        "text_penalty"
+    ].item() == pytest.approx(of_texts)
 
 
 def test_overuse_follows_its_settings():
@@ -71,7 +85,9 @@ def test_overuse_follows_its_settings():
     given, base = views(), views()
     loss = an_objective(penalty={"image": 1, "text": 1, "ramp": 0} | settings)(given).loss
     plain = an_objective(penalty="none")(base).loss
-    assert (loss - plain).item() == pytest.approx(overuse_loss(images, scale_by_vocab=False).item() + overuse_loss(texts).item() / WORDS, abs=1e-12)
+    assert (loss - plain).item() == pytest.approx(
+        overuse_loss(images, scale_by_vocab=False).item() + overuse_loss(texts).item() / WORDS, abs=1e-12
+    )
     loss.backward()
     plain.backward()
     leaf = vectors(views())[0].requires_grad_()
@@ -83,14 +99,19 @@ def test_overuse_follows_its_settings():
 
 
 def test_the_warm_up_is_a_share_of_the_run_or_counts_steps():
-    penalty, bare = an_objective(penalty={"ramp": 0})(views()).loss, an_objective(penalty="none")(views()).loss
+    penalty, bare = (
+        an_objective(penalty={"ramp": 0})(views()).loss,
+        an_objective(penalty="none")(views()).loss,
+    )
     full = (penalty - bare).item()
 
     def share(objective: Lexical, progress: float) -> float:
         return (objective(views(progress=progress)).loss - bare).item() / full
 
     half = an_objective(penalty={"ramp": 0.5})
-    assert [share(half, progress) for progress in (0, 0.1, 0.25, 0.5, 0.9)] == pytest.approx([0, 0.04, 0.25, 1, 1], abs=1e-6)
+    assert [share(half, progress) for progress in (0, 0.1, 0.25, 0.5, 0.9)] == pytest.approx(
+        [0, 0.04, 0.25, 1, 1], abs=1e-6
+    )
     counted, found = an_objective(penalty={"ramp": 3}), []
     for _ in range(4):
         found.append(share(counted, 0.0))
@@ -109,7 +130,13 @@ def test_what_is_logged_counts_words():
 
 def test_empty_vectors_give_no_nan():
     nothing = torch.zeros(ROWS, WORDS, requires_grad=True)
-    outcome = an_objective()(Views({"main": Encoded(None, nothing, nothing)}, {"caption": Encoded(None, nothing, nothing)}, torch.tensor(5.0)))
+    outcome = an_objective()(
+        Views(
+            {"main": Encoded(None, nothing, nothing)},
+            {"caption": Encoded(None, nothing, nothing)},
+            torch.tensor(5.0),
+        )
+    )
     outcome.loss.backward()
     assert outcome.loss.item() == pytest.approx(math.log(ROWS)) and nothing.grad.isfinite().all()
 
@@ -146,12 +173,16 @@ def gradients(objective: Objective, rows: slice) -> dict[str, Tensor]:
     images, texts = given.images["main"].embedding, given.texts["caption"].embedding
     if isinstance(objective, Facets):  # three texts of three channels
         given = Views(
-            {"main": Encoded(None, images, images[:, :3] - 0.5)}, {"caption": Encoded(None, texts, texts.view(-1, 3, 3) - 0.5)}, given.scale
+            {"main": Encoded(None, images, images[:, :3] - 0.5)},
+            {"caption": Encoded(None, texts, texts.view(-1, 3, 3) - 0.5)},
+            given.scale,
         )
     loss = objective(given).loss
     loss.backward()
     leaves = {"images": images, "texts": texts, "scale": given.scale, **dict(objective.named_parameters())}
-    return {"loss": loss.detach()} | {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    return {"loss": loss.detach()} | {
+        name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None
+    }
 
 
 def process(rank: int, folder: str) -> None:
@@ -178,5 +209,9 @@ def test_two_processes_give_the_loss_and_the_gradients_of_one(name: str, of_two_
     assert whole.keys() >= {"loss", "images", "texts", "scale"}
     for key, expected in whole.items():
         both = [half[key] for half in halves]
-        joined = torch.cat(both) / 2 if key in ("images", "texts") else torch.stack(both).mean(dim=0)  # averaged over processes
-        torch.testing.assert_close(joined, expected, rtol=0, atol=1e-12, msg=lambda text, key=key: f"{key}: {text}")
+        joined = (
+            torch.cat(both) / 2 if key in ("images", "texts") else torch.stack(both).mean(dim=0)
+        )  # averaged over processes
+        torch.testing.assert_close(
+            joined, expected, rtol=0, atol=1e-12, msg=lambda text, key=key: f"{key}: {text}"
+        )

@@ -18,7 +18,9 @@ def rows(*shape: int, seed: int = 0) -> Tensor:
 
 def an_objective(*, grid: tuple[int, int] = (4, 4), **settings: Any) -> MaskedDistillation:
     torch.manual_seed(0)
-    dims = Dims(image_width=16, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=grid, batch=5, seed=2)
+    dims = Dims(
+        image_width=16, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=grid, batch=5, seed=2
+    )
     return MaskedDistillation(Config.model_validate({"codes": 7} | settings), dims).double()
 
 
@@ -29,13 +31,22 @@ def drawn(objective: MaskedDistillation, number: int = 5, *, first: int = 0, tur
     return keep
 
 
-def views(keep: Tensor, seen: Tensor, truth: Tensor, *, with_cls: bool = True, progress: float = 0.0) -> Views:
+def views(
+    keep: Tensor, seen: Tensor, truth: Tensor, *, with_cls: bool = True, progress: float = 0.0
+) -> Views:
     if with_cls:
         seen, truth = (torch.cat([rows(len(x), 1, 16, seed=50), x], dim=1) for x in (seen, truth))
     encoded, target = (Encoded(x.detach().requires_grad_(), x[:, 0], x[:, 0]) for x in (seen, truth))
     targets = {"ema": Views({"main": target}, {}, torch.tensor(1.0))}
     selections = {"main@visible": Selection(keep=keep)}
-    return Views({"main@visible": encoded}, {}, torch.tensor(1.0), targets=targets, selections=selections, progress=progress)
+    return Views(
+        {"main@visible": encoded},
+        {},
+        torch.tensor(1.0),
+        targets=targets,
+        selections=selections,
+        progress=progress,
+    )
 
 
 def test_the_loss_matches_loops():
@@ -48,7 +59,9 @@ def test_the_loss_matches_loops():
 
 def test_is_chance_for_an_indifferent_student_and_least_for_an_equal_one():
     teacher = rows(6, 5)
-    assert distillation_loss(torch.ones_like(teacher), teacher, temperature=0.1).item() == pytest.approx(math.log(5), abs=1e-12)
+    assert distillation_loss(torch.ones_like(teacher), teacher, temperature=0.1).item() == pytest.approx(
+        math.log(5), abs=1e-12
+    )
     student = teacher.clone().requires_grad_()
     distillation_loss(student, teacher, temperature=0.5).backward()
     assert student.grad.abs().max() < 1e-12
@@ -62,7 +75,15 @@ def test_teachers_logits_get_no_gradient():
 
 
 @pytest.mark.parametrize(
-    ("grid", "hidden", "visible"), [((4, 4), 0.75, 4), ((5, 5), 0.8, 5), ((3, 3), 0.5, 4), ((2, 2), 0.9, 1), ((10, 10), 0.7, 30), ((10, 10), 0.9, 10)]
+    ("grid", "hidden", "visible"),
+    [
+        ((4, 4), 0.75, 4),
+        ((5, 5), 0.8, 5),
+        ((3, 3), 0.5, 4),
+        ((2, 2), 0.9, 1),
+        ((10, 10), 0.7, 30),
+        ((10, 10), 0.9, 10),
+    ],
 )
 def test_the_share_is_what_is_hidden_rounded_up(grid: tuple[int, int], hidden: float, visible: int):
     keep = drawn(an_objective(grid=grid, hidden=hidden))
@@ -72,7 +93,9 @@ def test_the_share_is_what_is_hidden_rounded_up(grid: tuple[int, int], hidden: f
 def test_what_is_visible_follows_from_row_and_turn_alone_and_every_patch_is_as_often():
     objective = an_objective()
     keep = drawn(objective, 3000)
-    assert drawn(objective, 10, first=20).equal(keep[20:30]) and not drawn(objective, 3000, turn=1).equal(keep)
+    assert drawn(objective, 10, first=20).equal(keep[20:30]) and not drawn(objective, 3000, turn=1).equal(
+        keep
+    )
     assert (torch.bincount(keep.flatten(), minlength=16) / 3000 - 0.25).abs().max() < 0.04
 
 
@@ -94,14 +117,20 @@ def test_visible_tokens_stand_at_their_places():
     keep, seen, truth = drawn(objective), rows(5, 4, 16), rows(5, 16, 16, seed=1)
     loss = objective(views(keep, seen, truth)).loss.item()
     order = torch.tensor([2, 0, 3, 1])
-    assert objective(views(keep[:, order], seen[:, order], truth)).loss.item() == pytest.approx(loss, abs=1e-12)
-    assert abs(objective(views(keep, seen[:, order], truth)).loss.item() - loss) > 1e-6, "another token at a place is another picture"
+    assert objective(views(keep[:, order], seen[:, order], truth)).loss.item() == pytest.approx(
+        loss, abs=1e-12
+    )
+    assert abs(objective(views(keep, seen[:, order], truth)).loss.item() - loss) > 1e-6, (
+        "another token at a place is another picture"
+    )
 
 
 def test_a_picture_does_not_depend_on_its_batch_mates():
     objective = an_objective()
     keep, seen, truth = drawn(objective), rows(5, 4, 16), rows(5, 16, 16, seed=1)
-    alone = [objective(views(keep[i : i + 1], seen[i : i + 1], truth[i : i + 1])).loss.item() for i in range(5)]
+    alone = [
+        objective(views(keep[i : i + 1], seen[i : i + 1], truth[i : i + 1])).loss.item() for i in range(5)
+    ]
     assert objective(views(keep, seen, truth)).loss.item() == pytest.approx(sum(alone) / 5, abs=1e-12)
 
 
@@ -110,7 +139,9 @@ def test_gradients_reach_the_visible_tokens_and_every_part_but_the_average():
     given = views(drawn(objective), rows(5, 4, 16), rows(5, 16, 16, seed=1))
     objective(given).loss.backward()
     grads = given.images["main@visible"].tokens.grad
-    assert grads[:, 0].abs().max() == 0 and (grads[:, 1:].abs().sum(dim=2) > 0).all(), "[CLS] takes no part, every visible patch does"
+    assert grads[:, 0].abs().max() == 0 and (grads[:, 1:].abs().sum(dim=2) > 0).all(), (
+        "[CLS] takes no part, every visible patch does"
+    )
     assert given.targets["ema"].images["main"].tokens.grad is None and objective.average.weight.grad is None
     for name in ("blank", "places", "tokeniser.weight"):
         assert objective.get_parameter(name).grad.abs().sum() > 0
@@ -120,7 +151,9 @@ def test_the_loss_stays_in_double_precision_and_a_tokeniser_of_zeros_pays_chance
     objective = an_objective()
     torch.nn.init.zeros_(objective.tokeniser.weight)
     outcome = objective(views(drawn(objective), rows(5, 4, 16), rows(5, 16, 16, seed=1)))
-    assert outcome.loss.dtype == torch.float64 and outcome.loss.item() == pytest.approx(math.log(7), abs=1e-12)
+    assert outcome.loss.dtype == torch.float64 and outcome.loss.item() == pytest.approx(
+        math.log(7), abs=1e-12
+    )
     assert outcome.logs["chance"].item() == pytest.approx(math.log(7))
 
 
@@ -137,5 +170,7 @@ def test_the_tokenisers_average_starts_as_its_copy_and_follows():
 
 def test_needs():
     assert an_objective(view="second", teacher="slow").needs() == Needs(
-        images=frozenset({"second@visible"}), tokens=frozenset({"second@visible", "slow:second"}), teachers=frozenset({"slow:second"})
+        images=frozenset({"second@visible"}),
+        tokens=frozenset({"second@visible", "slow:second"}),
+        teachers=frozenset({"slow:second"}),
     )

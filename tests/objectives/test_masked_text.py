@@ -14,13 +14,27 @@ from frugalclip.objectives.base import Needs
 from frugalclip.objectives.masked_text import IGNORED, Config, MaskedText, mask_tokens, masked_text_loss
 
 START, END, PAD, MASK, VOCABULARY, CONTEXT = 0, 1, 2, 3, 1000, 24
-DIMS = Dims(image_width=6, text_width=8, embedding=4, vocabulary=VOCABULARY, context=CONTEXT, patch_grid=(2, 2), batch=5, seed=7, mask=MASK)
+DIMS = Dims(
+    image_width=6,
+    text_width=8,
+    embedding=4,
+    vocabulary=VOCABULARY,
+    context=CONTEXT,
+    patch_grid=(2, 2),
+    batch=5,
+    seed=7,
+    mask=MASK,
+)
 
 
 def captions(number: int, *, words: int | None = None, length: int = CONTEXT) -> Tokens:
     """Words from 4 on between a start and an end, padded; of random length unless said."""
     draw = torch.Generator().manual_seed(number)
-    counts = torch.randint(1, length - 1, (number,), generator=draw) if words is None else torch.full((number,), words)
+    counts = (
+        torch.randint(1, length - 1, (number,), generator=draw)
+        if words is None
+        else torch.full((number,), words)
+    )
     ids, places = torch.randint(4, VOCABULARY, (number, length), generator=draw), torch.arange(length)
     ids[:, 0] = START
     ids = ids.masked_fill(places >= counts[:, None] + 1, PAD)
@@ -44,7 +58,12 @@ def masked(tokens: Tokens, **settings: Any) -> Selection:
 
 def views(hidden: Tensor, labels: Tensor) -> Views:
     pooled = hidden[:, 0]
-    return Views({}, {"caption@masked": Encoded(hidden, pooled, pooled)}, torch.tensor(1.0), selections={"caption@masked": Selection(labels=labels)})
+    return Views(
+        {},
+        {"caption@masked": Encoded(hidden, pooled, pooled)},
+        torch.tensor(1.0),
+        selections={"caption@masked": Selection(labels=labels)},
+    )
 
 
 def test_rates_are_those_of_the_paper_over_thousands_of_captions():
@@ -58,7 +77,11 @@ def test_rates_are_those_of_the_paper_over_thousands_of_captions():
     assert (became == was).double().mean().item() == pytest.approx(0.1, abs=0.01)
     random = became[(became != MASK) & (became != was)]
     assert len(random) / len(was) == pytest.approx(0.1, abs=0.01)
-    assert random.min() >= 0 and random.max() < VOCABULARY and random.double().mean().item() == pytest.approx(VOCABULARY / 2, abs=40)
+    assert (
+        random.min() >= 0
+        and random.max() < VOCABULARY
+        and random.double().mean().item() == pytest.approx(VOCABULARY / 2, abs=40)
+    )
 
 
 def test_labels_are_the_truth_and_the_rest_is_as_it_was():
@@ -82,7 +105,11 @@ def test_start_end_padding_and_the_mask_itself_are_never_chosen():
 def test_a_caption_of_one_word_has_one_place_and_an_empty_one_none():
     one, none = masked(captions(3000, words=1)), masked(captions(50, words=0), probability=0.999)
     chosen = one.labels != IGNORED
-    assert chosen[:, 1].double().mean().item() == pytest.approx(0.15, abs=0.02) and not chosen[:, 2:].any() and not chosen[:, 0].any()
+    assert (
+        chosen[:, 1].double().mean().item() == pytest.approx(0.15, abs=0.02)
+        and not chosen[:, 2:].any()
+        and not chosen[:, 0].any()
+    )
     assert (none.labels == IGNORED).all() and none.ids.equal(captions(50, words=0).ids)
 
 
@@ -109,7 +136,9 @@ def test_what_is_masked_follows_from_row_and_turn_alone():
 
 def test_three_draws_decide_a_place():
     tokens = Tokens(torch.tensor([[START, 10, 11, 12, 13, END]]), torch.tensor([6]))
-    draws = torch.tensor([[0, 0.1, 0.1, 0.1, 0.2, 0], [0, 0.79, 0.89, 0.9, 0, 0], [0, 0, 0.5, 0.5, 0, 0]], dtype=torch.float64).flatten()[None]
+    draws = torch.tensor(
+        [[0, 0.1, 0.1, 0.1, 0.2, 0], [0, 0.79, 0.89, 0.9, 0, 0], [0, 0, 0.5, 0.5, 0, 0]], dtype=torch.float64
+    ).flatten()[None]
     found = mask_tokens(tokens, draws, config=Config(), mask=MASK, vocabulary=VOCABULARY)
     assert found.ids.tolist() == [[START, MASK, 500, 12, 13, END]]
     assert found.labels.tolist() == [[IGNORED, 10, 11, 12, IGNORED, IGNORED]]
@@ -117,13 +146,22 @@ def test_three_draws_decide_a_place():
 
 def test_the_loss_matches_loops_and_only_masked_places_count():
     draw = torch.Generator().manual_seed(0)
-    hidden, weight = torch.randn(2, 4, 3, generator=draw, dtype=torch.float64), torch.randn(5, 3, generator=draw, dtype=torch.float64)
-    bias, labels = torch.randn(5, generator=draw, dtype=torch.float64), torch.tensor([[-100, 2, -100, 4], [0, -100, -100, -100]])
+    hidden, weight = (
+        torch.randn(2, 4, 3, generator=draw, dtype=torch.float64),
+        torch.randn(5, 3, generator=draw, dtype=torch.float64),
+    )
+    bias, labels = (
+        torch.randn(5, generator=draw, dtype=torch.float64),
+        torch.tensor([[-100, 2, -100, 4], [0, -100, -100, -100]]),
+    )
     hidden.requires_grad_()
     total, guesses, right = masked_text_loss(hidden, labels, weight, bias)
     expected, hits = 0.0, 0
     for i, j in ((0, 1), (0, 3), (1, 0)):
-        logits = [sum(a * b for a, b in zip(w, hidden[i, j].tolist(), strict=True)) + c for w, c in zip(weight.tolist(), bias.tolist(), strict=True)]
+        logits = [
+            sum(a * b for a, b in zip(w, hidden[i, j].tolist(), strict=True)) + c
+            for w, c in zip(weight.tolist(), bias.tolist(), strict=True)
+        ]
         expected += math.log(sum(math.exp(x) for x in logits)) - logits[labels[i, j]]
         hits += logits.index(max(logits)) == labels[i, j]
     assert total.item() == pytest.approx(expected, abs=1e-12) and guesses.item() == 3 and right.item() == hits
@@ -134,7 +172,9 @@ def test_the_loss_matches_loops_and_only_masked_places_count():
 def test_a_head_that_knows_nothing_pays_the_logarithm_of_the_vocabulary():
     objective, labels = an_objective(), masked(captions(30)).labels
     hidden = torch.randn(30, CONTEXT, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert objective(views(hidden, labels)).loss.item() == pytest.approx(math.log(VOCABULARY), rel=0.01), "the start is nearly so"
+    assert objective(views(hidden, labels)).loss.item() == pytest.approx(math.log(VOCABULARY), rel=0.01), (
+        "the start is nearly so"
+    )
     torch.nn.init.zeros_(objective.output.weight)
     outcome = objective(views(hidden, labels))
     assert outcome.loss.item() == pytest.approx(math.log(VOCABULARY), abs=1e-12)
@@ -145,12 +185,17 @@ def test_the_loss_is_the_mean_over_guesses_however_they_lie():
     objective, hidden = an_objective(), torch.randn(1, 3, 8, dtype=torch.float64)
     labels = torch.tensor([[IGNORED, 5, 9]])
     once = objective(views(hidden, labels)).loss
-    assert objective(views(hidden.expand(4, 3, 8), labels.expand(4, 3))).loss.item() == pytest.approx(once.item(), abs=1e-12)
+    assert objective(views(hidden.expand(4, 3, 8), labels.expand(4, 3))).loss.item() == pytest.approx(
+        once.item(), abs=1e-12
+    )
 
 
 def test_needs_and_mistakes():
     name = frozenset({"augmented@masked"})
     assert an_objective(text="augmented").needs() == Needs(texts=name, tokens=name)
-    with pytest.raises(RecipeError, match=r"masked and replaced are shares of the same words and add up to 1\.1; expected at most 1"):
+    with pytest.raises(
+        RecipeError,
+        match=r"masked and replaced are shares of the same words and add up to 1\.1; expected at most 1",
+    ):
         an_objective(masked=0.9, replaced=0.2)
     an_objective(masked=0.9, replaced=0.1)

@@ -25,12 +25,17 @@ def encoded(seed: int, *, same: bool = False) -> Encoded:
     return Encoded(None, x, x.clone().requires_grad_())
 
 
-def views(*, seeds: tuple[int, int, int, int] = (0, 1, 2, 3), same: bool = False, codes: list[int] | None = None) -> Views:
+def views(
+    *, seeds: tuple[int, int, int, int] = (0, 1, 2, 3), same: bool = False, codes: list[int] | None = None
+) -> Views:
     made = [encoded(seed, same=same) for seed in seeds]
     fields = {"caption": torch.tensor(codes)} if codes else {}
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
     return Views(
-        dict(zip(("main", "second"), made[:2], strict=True)), dict(zip(("caption", "augmented"), made[2:], strict=True)), scale, fields=fields
+        dict(zip(("main", "second"), made[:2], strict=True)),
+        dict(zip(("caption", "augmented"), made[2:], strict=True)),
+        scale,
+        fields=fields,
     )
 
 
@@ -40,7 +45,9 @@ def an_objective(**settings: Any) -> Multiview:
 
 def pair(given: Views, image: str, text: str, **options: Any) -> Tensor:
     """() one symmetric InfoNCE, as the CLIP loss is."""
-    directions = info_nce_loss(unit(given.images[image].embedding), unit(given.texts[text].embedding), given.scale, **options)
+    directions = info_nce_loss(
+        unit(given.images[image].embedding), unit(given.texts[text].embedding), given.scale, **options
+    )
     return (directions[0] + directions[1]) / 2
 
 
@@ -49,7 +56,9 @@ def test_is_the_mean_of_four_pairs():
     expected = sum(pair(given, v, t).item() for v in ("main", "second") for t in ("caption", "augmented")) / 4
     outcome = an_objective()(given)
     assert outcome.loss.item() == pytest.approx(expected, abs=1e-12)
-    assert outcome.logs["second-caption"].item() == pytest.approx(pair(given, "second", "caption").item(), abs=1e-12)
+    assert outcome.logs["second-caption"].item() == pytest.approx(
+        pair(given, "second", "caption").item(), abs=1e-12
+    )
 
 
 def test_equal_views_give_the_contrastive_loss():
@@ -63,7 +72,12 @@ def test_equal_views_give_the_contrastive_loss():
 
 def test_weights_are_those_of_the_pairs_in_order():
     given, weights = views(), [[0.4, 0.2], [0.1, 0.3]]
-    names = [("main", "caption", 0.4), ("main", "augmented", 0.2), ("second", "caption", 0.1), ("second", "augmented", 0.3)]
+    names = [
+        ("main", "caption", 0.4),
+        ("main", "augmented", 0.2),
+        ("second", "caption", 0.1),
+        ("second", "augmented", 0.3),
+    ]
     expected = sum(weight * pair(given, v, t).item() for v, t, weight in names)
     assert an_objective(weights=weights)(given).loss.item() == pytest.approx(expected, abs=1e-12)
 
@@ -75,14 +89,19 @@ def test_a_view_of_weight_zero_is_not_asked_for():
     del given.texts["caption"]
     outcome = objective(given)
     expected = (pair(given, "main", "augmented") + pair(given, "second", "augmented")).item() / 2
-    assert outcome.loss.item() == pytest.approx(expected, abs=1e-12) and not [name for name in outcome.logs if name.endswith("caption")]
+    assert outcome.loss.item() == pytest.approx(expected, abs=1e-12) and not [
+        name for name in outcome.logs if name.endswith("caption")
+    ]
 
 
 def test_two_pictures_with_one_caption_get_gradients_everywhere():
     given = views()
     an_objective(texts=["caption"])(given).loss.backward()
     assert all(given.images[name].embedding.grad.abs().max() > 1e-4 for name in ("main", "second"))
-    assert given.texts["caption"].embedding.grad.abs().max() > 1e-4 and given.texts["augmented"].embedding.grad is None
+    assert (
+        given.texts["caption"].embedding.grad.abs().max() > 1e-4
+        and given.texts["augmented"].embedding.grad is None
+    )
     assert given.scale.grad.abs() > 0
 
 
@@ -90,10 +109,19 @@ def test_rows_with_equal_captions_are_positives_in_every_pair():
     codes = [1, 2, 1, 3, 4, 5]
     given, objective = views(codes=codes), an_objective(positives="caption", same="outside")
     same = same_rows(torch.tensor(codes)[:, None], torch.tensor(codes)[:, None], torch.arange(6))
-    expected = sum(pair(given, v, t, same=same, policy="outside").item() for v in ("main", "second") for t in ("caption", "augmented")) / 4
+    expected = (
+        sum(
+            pair(given, v, t, same=same, policy="outside").item()
+            for v in ("main", "second")
+            for t in ("caption", "augmented")
+        )
+        / 4
+    )
     outcome = objective(given)
     assert outcome.loss.item() == pytest.approx(expected, abs=1e-12)
-    assert outcome.logs["same_share"].item() == pytest.approx(2 / 36) and objective.needs().fields == {"caption"}
+    assert outcome.logs["same_share"].item() == pytest.approx(2 / 36) and objective.needs().fields == {
+        "caption"
+    }
     assert abs(expected - an_objective()(given).loss.item()) > 1e-3
 
 
@@ -105,9 +133,16 @@ def test_collapsed_features_sit_at_the_chance_that_is_logged(weights: list[list[
 
 
 def test_wrong_weights_say_what_would_fit():
-    with pytest.raises(RecipeError, match=r"expected weights of 2 image views by 1 text views, such as \[\[0\.5\], \[0\.5\]\]"):
+    with pytest.raises(
+        RecipeError,
+        match=r"expected weights of 2 image views by 1 text views, such as \[\[0\.5\], \[0\.5\]\]",
+    ):
         an_objective(texts=["caption"], weights=[[1, 2]])
-    with pytest.raises(RecipeError, match="weights are all 0, so nothing would be contrasted; give one pair a weight above 0"):
+    with pytest.raises(
+        RecipeError, match="weights are all 0, so nothing would be contrasted; give one pair a weight above 0"
+    ):
         an_objective(weights=[[0, 0], [0, 0]])
-    with pytest.raises(RecipeError, match="'main' is named twice; name each view once and set its share in weights"):
+    with pytest.raises(
+        RecipeError, match="'main' is named twice; name each view once and set its share in weights"
+    ):
         an_objective(images=["main", "main"])

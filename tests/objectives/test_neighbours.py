@@ -22,12 +22,17 @@ def rows(number: int, dim: int = 4, seed: int = 0) -> Tensor:
 
 
 def an_objective(*, embedding: int = 4, **options: Any) -> Neighbours:
-    dims = Dims(image_width=8, text_width=8, embedding=embedding, vocabulary=10, context=5, patch_grid=(2, 2), batch=6)
+    dims = Dims(
+        image_width=8, text_width=8, embedding=embedding, vocabulary=10, context=5, patch_grid=(2, 2), batch=6
+    )
     return Neighbours(Config.model_validate({"size": 20} | options), dims).double()
 
 
 def views(*, batch: int = 6, dim: int = 4, seed: int = 0, scale: float = 5.0) -> Views:
-    made = [Encoded(None, x, x.clone().requires_grad_()) for x in (rows(batch, dim, seed=10 * seed + i) for i in range(4))]
+    made = [
+        Encoded(None, x, x.clone().requires_grad_())
+        for x in (rows(batch, dim, seed=10 * seed + i) for i in range(4))
+    ]
     learned = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
     return Views({"main": made[0], "second": made[1]}, {"caption": made[2], "augmented": made[3]}, learned)
 
@@ -59,7 +64,11 @@ def test_the_last_text_view_enters_first_and_steps_follow_each_other():
     first, second = views(), views(seed=1)
     objective.after_step(first)
     objective.after_step(second)
-    expected = [unit(one.texts[name].embedding.detach()) for one in (first, second) for name in ("augmented", "caption")]
+    expected = [
+        unit(one.texts[name].embedding.detach())
+        for one in (first, second)
+        for name in ("augmented", "caption")
+    ]
     assert in_order(objective).equal(torch.cat(expected))
 
 
@@ -99,7 +108,9 @@ def test_a_queue_of_the_own_texts_gives_the_pictures_half_of_every_pair():
         for text in given_views.texts.values()
     ]
     outcome = objective(given_views)
-    assert outcome.loss.item() == pytest.approx(sum(halves) / 4, abs=1e-12) and outcome.logs["cosine"].item() == pytest.approx(1)
+    assert outcome.loss.item() == pytest.approx(sum(halves) / 4, abs=1e-12) and outcome.logs[
+        "cosine"
+    ].item() == pytest.approx(1)
     both = an_objective(symmetric=True)
     both.load_state_dict(objective.state_dict())
     whole = [
@@ -124,7 +135,10 @@ def test_pictures_and_scale_get_gradients_and_texts_get_none():
     objective.push(unit(rows(8, seed=5)))
     before = objective.bank.clone()
     objective(given_views).loss.backward()
-    assert all(one.embedding.grad.abs().max() > 1e-4 for one in given_views.images.values()) and given_views.scale.grad.abs() > 0
+    assert (
+        all(one.embedding.grad.abs().max() > 1e-4 for one in given_views.images.values())
+        and given_views.scale.grad.abs() > 0
+    )
     assert all(one.embedding.grad is None for one in given_views.texts.values())
     assert objective.bank.equal(before), "neighbours are looked up before anything of this step enters"
     assert not list(objective.parameters())
@@ -134,7 +148,10 @@ def test_the_loss_of_processes_that_see_all_neighbours_averages_to_the_whole():
     images, neighbours, scale = unit(rows(6)), unit(rows(6, seed=1)), torch.tensor(5.0)
     whole = neighbour_loss(images, neighbours, scale)
     parts = [
-        neighbour_loss(images[p], neighbours[p], scale, neighbour_candidates=neighbours, own=torch.arange(6)[p]) for p in (slice(0, 3), slice(3, 6))
+        neighbour_loss(
+            images[p], neighbours[p], scale, neighbour_candidates=neighbours, own=torch.arange(6)[p]
+        )
+        for p in (slice(0, 3), slice(3, 6))
     ]
     assert sum(parts).item() / 2 == pytest.approx(whole.item(), abs=1e-12)
 
@@ -152,7 +169,9 @@ def test_one_neighbour_for_all_is_chance():
     objective = an_objective()
     objective.push(unit(rows(1, seed=3)))
     outcome = objective(views())
-    assert outcome.loss.item() == pytest.approx(math.log(6), abs=1e-12) and outcome.logs["fill"].item() == pytest.approx(1 / 20)
+    assert outcome.loss.item() == pytest.approx(math.log(6), abs=1e-12) and outcome.logs[
+        "fill"
+    ].item() == pytest.approx(1 / 20)
 
 
 def test_a_checkpoint_brings_the_queue_back():

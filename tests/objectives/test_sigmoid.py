@@ -15,7 +15,9 @@ def views() -> Views:
     images, texts = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
     scale = torch.tensor(10.0, requires_grad=True)
     codes = {"caption": torch.tensor([1, 1, 2, 3, 4, 5])}
-    return Views({"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, scale, fields=codes)
+    return Views(
+        {"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, scale, fields=codes
+    )
 
 
 def test_the_bias_starts_where_the_paper_or_the_batch_says():
@@ -32,7 +34,9 @@ def test_bias_and_scale_are_learned():
 def test_other_positives_are_left_out_or_counted():
     losses = {}
     for same in ("drop", "positive"):
-        losses[same] = Sigmoid(Config.model_validate({"positives": "caption", "same": same}), DIMS)(views()).loss.item()
+        losses[same] = Sigmoid(Config.model_validate({"positives": "caption", "same": same}), DIMS)(
+            views()
+        ).loss.item()
     losses["none"] = Sigmoid(Config(), DIMS)(views()).loss.item()
     assert losses["drop"] <= losses["none"] and losses["positive"] > losses["drop"]
     assert len(set(losses.values())) == 3

@@ -25,8 +25,14 @@ def by_loops(first: Tensor, second: Tensor, temperature: float) -> float:
     """The mean over 2 N anchors, each against the 2 N - 1 others."""
     everything, number, total = first.tolist() + second.tolist(), len(first), 0.0
     for i, anchor in enumerate(everything):
-        scores = {j: sum(a * b for a, b in zip(anchor, other, strict=True)) / temperature for j, other in enumerate(everything) if j != i}
-        total += math.log(sum(math.exp(score) for score in scores.values())) - scores[(i + number) % (2 * number)]
+        scores = {
+            j: sum(a * b for a, b in zip(anchor, other, strict=True)) / temperature
+            for j, other in enumerate(everything)
+            if j != i
+        }
+        total += (
+            math.log(sum(math.exp(score) for score in scores.values())) - scores[(i + number) % (2 * number)]
+        )
     return total / (2 * number)
 
 
@@ -54,7 +60,14 @@ def test_processes_that_see_all_candidates_give_the_whole_loss_on_average():
     first, second = unit(rows(6, 3)), unit(rows(6, 3, seed=1))
     whole, hits = nt_xent_loss(first, second, temperature=0.2)
     parts = [
-        nt_xent_loss(first[p], second[p], temperature=0.2, first_candidates=first, second_candidates=second, own=torch.arange(6)[p])
+        nt_xent_loss(
+            first[p],
+            second[p],
+            temperature=0.2,
+            first_candidates=first,
+            second_candidates=second,
+            own=torch.arange(6)[p],
+        )
         for p in (slice(0, 3), slice(3, 6))
     ]
     assert (parts[0][0] + parts[1][0]).item() / 2 == pytest.approx(whole.item(), abs=1e-12)
@@ -65,7 +78,9 @@ def test_equal_rows_give_chance_and_orthonormal_ones_the_closed_form():
     same = unit(rows(1, 3)).expand(7, 3)
     assert nt_xent_loss(same, same, temperature=0.1)[0].item() == pytest.approx(math.log(13), abs=1e-12)
     apart = torch.eye(5, dtype=torch.float64)
-    assert nt_xent_loss(apart, apart, temperature=0.5)[0].item() == pytest.approx(math.log(1 + 8 * math.exp(-2)), abs=1e-12)
+    assert nt_xent_loss(apart, apart, temperature=0.5)[0].item() == pytest.approx(
+        math.log(1 + 8 * math.exp(-2)), abs=1e-12
+    )
 
 
 def test_a_view_against_itself_only_repels():
@@ -86,8 +101,12 @@ def test_one_picture_has_no_loss_and_no_gradient():
 def test_views_may_be_swapped_and_lengths_do_not_matter():
     first, second = rows(5, 3).requires_grad_(), rows(5, 3, seed=1)
     loss, _ = nt_xent_loss(unit(first), unit(second), temperature=0.2)
-    assert nt_xent_loss(unit(second), unit(first), temperature=0.2)[0].item() == pytest.approx(loss.item(), abs=1e-12)
-    assert nt_xent_loss(unit(3 * first), unit(second), temperature=0.2)[0].item() == pytest.approx(loss.item(), abs=1e-12)
+    assert nt_xent_loss(unit(second), unit(first), temperature=0.2)[0].item() == pytest.approx(
+        loss.item(), abs=1e-12
+    )
+    assert nt_xent_loss(unit(3 * first), unit(second), temperature=0.2)[0].item() == pytest.approx(
+        loss.item(), abs=1e-12
+    )
     loss.backward()
     assert first.grad.abs().max() > 1e-3 and (first.grad * first).sum(dim=1).abs().max() < 1e-12
 
@@ -109,7 +128,9 @@ def test_the_head_reads_one_feature_and_leaves_the_other_alone(source: str, othe
     objective(given).loss.backward()
     for name in ("second", "third"):
         assert getattr(given.images[name], source).grad.abs().sum() > 0
-        assert getattr(given.images[name], other).grad is None, "the projection gets no gradient from what does not pass through it"
+        assert getattr(given.images[name], other).grad is None, (
+            "the projection gets no gradient from what does not pass through it"
+        )
     assert all(p.grad is not None for p in objective.parameters())
 
 
@@ -128,7 +149,9 @@ def test_each_view_has_its_own_batch_statistics_unless_they_go_together():
 
 def test_collapsed_features_sit_at_the_chance_that_is_logged():
     outcome = an_objective()(views(same=True))
-    assert outcome.loss.item() == pytest.approx(math.log(9)) and outcome.logs["chance"].item() == pytest.approx(math.log(9))
+    assert outcome.loss.item() == pytest.approx(math.log(9)) and outcome.logs[
+        "chance"
+    ].item() == pytest.approx(math.log(9))
 
 
 def test_needs_and_mistakes():

@@ -24,7 +24,10 @@ def an_objective(**settings: Any) -> SimSiam:
 
 
 def views(first: Tensor, second: Tensor) -> Views:
-    made = {"main": Encoded(None, rows(len(first), 6, seed=8), first), "second": Encoded(None, rows(len(first), 6, seed=9), second)}
+    made = {
+        "main": Encoded(None, rows(len(first), 6, seed=8), first),
+        "second": Encoded(None, rows(len(first), 6, seed=9), second),
+    }
     return Views(made, {}, torch.tensor(1.0))
 
 
@@ -32,7 +35,10 @@ def test_matches_cosines_written_as_loops():
     p1, z1, p2, z2 = (rows(5, 3, seed=i) for i in range(4))
 
     def cosine(a: Tensor, b: Tensor) -> float:
-        return sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True)) / (a.square().sum() * b.square().sum()).sqrt().item()
+        return (
+            sum(x * y for x, y in zip(a.tolist(), b.tolist(), strict=True))
+            / (a.square().sum() * b.square().sum()).sqrt().item()
+        )
 
     expected = -sum(cosine(p1[i], z2[i]) + cosine(p2[i], z1[i]) for i in range(5)) / 10
     assert simsiam_loss((p1, z1), (p2, z2)).item() == pytest.approx(expected, abs=1e-12)
@@ -64,13 +70,17 @@ def test_each_view_has_its_own_batch_statistics():
     objective, twin = an_objective(), an_objective()
     loss = objective(views(first, second)).loss
     z1, z2 = twin.projector(first), twin.projector(second)
-    assert loss.item() == pytest.approx(simsiam_loss((twin.predictor(z1), z1), (twin.predictor(z2), z2)).item(), abs=1e-12)
+    assert loss.item() == pytest.approx(
+        simsiam_loss((twin.predictor(z1), z1), (twin.predictor(z2), z2)).item(), abs=1e-12
+    )
     assert {m.num_batches_tracked.item() for m in objective.modules() if isinstance(m, nn.BatchNorm1d)} == {2}
 
 
 def test_the_projector_is_normalised_at_its_end_and_the_predictor_is_not():
     objective = an_objective()
-    assert isinstance(objective.projector[-1], nn.BatchNorm1d) and isinstance(objective.predictor[-1], nn.Linear)
+    assert isinstance(objective.projector[-1], nn.BatchNorm1d) and isinstance(
+        objective.predictor[-1], nn.Linear
+    )
     assert [type(m).__name__ for m in objective.projector].count("Linear") == 3
     assert [type(m).__name__ for m in objective.predictor].count("Linear") == 2
 
@@ -87,7 +97,9 @@ def test_the_spread_is_one_at_random_and_zero_at_collapse():
     objective = SimSiam(Config(hidden=512, bottleneck=8), DIMS).double()
     objective.projector = nn.Identity()  # so that the spread is that of what is put in
     objective.predictor = nn.Identity()
-    assert objective(views(rows(256, 32), rows(256, 32, seed=1))).logs["spread"].item() == pytest.approx(1, abs=0.03)
+    assert objective(views(rows(256, 32), rows(256, 32, seed=1))).logs["spread"].item() == pytest.approx(
+        1, abs=0.03
+    )
     same = torch.ones(6, 4, dtype=torch.float64)
     assert objective(views(same, same)).logs["spread"].item() == 0
 
@@ -95,7 +107,10 @@ def test_the_spread_is_one_at_random_and_zero_at_collapse():
 @pytest.mark.parametrize("stops", [True, False], ids=["with stop-gradient", "without"])
 def test_only_the_stop_gradient_keeps_a_toy_from_collapsing(stops: bool, monkeypatch: pytest.MonkeyPatch):
     if not stops:
-        monkeypatch.setattr("frugalclip.objectives.simsiam.negative_cosine", lambda p, z: -F.cosine_similarity(p, z, dim=-1).mean())
+        monkeypatch.setattr(
+            "frugalclip.objectives.simsiam.negative_cosine",
+            lambda p, z: -F.cosine_similarity(p, z, dim=-1).mean(),
+        )
     objective, content = an_objective().float(), rows(64, 4).float()
     optimiser = torch.optim.SGD(objective.parameters(), lr=0.5, momentum=0.9)
     draw = torch.Generator().manual_seed(2)

@@ -33,14 +33,18 @@ def views(*, same: bool = False, extra: int = 0) -> Views:
     patches, words = rows(5, 4, 6), rows(5, 5, 8, seed=1)
     if same:
         patches, words = torch.ones_like(patches), torch.ones_like(words)
-    words = torch.nn.functional.pad(words * is_word()[:, :, None], (0, 0, 0, extra))  # zeros at padding, as towers give them
+    words = torch.nn.functional.pad(
+        words * is_word()[:, :, None], (0, 0, 0, extra)
+    )  # zeros at padding, as towers give them
     images, texts = (Encoded(x.clone().requires_grad_(), x[:, 0], x[:, 0]) for x in (patches, words))
     return Views({"main": images}, {"caption": texts}, torch.tensor(1.0))
 
 
 def by_loops(patches: Tensor, words: Tensor) -> tuple[float, float]:
     """One picture, (patches, dim), and the words, (words, dim), of one text."""
-    cosines = [[sum(a * b for a, b in zip(p, w, strict=True)) for w in words.tolist()] for p in patches.tolist()]
+    cosines = [
+        [sum(a * b for a, b in zip(p, w, strict=True)) for w in words.tolist()] for p in patches.tolist()
+    ]
     from_image = sum(max(line) for line in cosines) / len(cosines)
     from_text = sum(max(line[j] for line in cosines) for j in range(len(words))) / len(words)
     return from_image, from_text
@@ -57,8 +61,12 @@ def test_similarities_match_loops_over_words_without_padding():
 
 def test_what_stands_at_padding_does_not_matter():
     images, texts = unit(rows(5, 4, 3)), unit(rows(5, 5, 3, seed=1))
-    spoilt = torch.where(is_word()[:, :, None], texts, images[:, :1].expand(5, 5, 3))  # the best word there could be
-    for one, other in zip(token_similarity(images, texts, is_word()), token_similarity(images, spoilt, is_word()), strict=True):
+    spoilt = torch.where(
+        is_word()[:, :, None], texts, images[:, :1].expand(5, 5, 3)
+    )  # the best word there could be
+    for one, other in zip(
+        token_similarity(images, texts, is_word()), token_similarity(images, spoilt, is_word()), strict=True
+    ):
         assert one.equal(other)
 
 
@@ -79,7 +87,9 @@ def test_the_loss_is_the_softmax_of_each_direction_over_its_own_similarity():
     outcome = objective(given)
     assert outcome.loss.item() == pytest.approx(total / 10, abs=1e-7), "the initial scale is float32"
     hits = sum(max(range(5), key=lambda j, i=i: pairs[i][j][0]) == i for i in range(5)) / 5
-    assert outcome.logs["accuracy"].item() == pytest.approx(hits) and outcome.logs["scale"].item() == pytest.approx(4)
+    assert outcome.logs["accuracy"].item() == pytest.approx(hits) and outcome.logs[
+        "scale"
+    ].item() == pytest.approx(4)
 
 
 def test_longer_padding_changes_nothing():
@@ -94,7 +104,14 @@ def test_texts_a_few_at_a_time_give_the_same_loss_and_gradients(chunk: int):
         given, objective = views(), an_objective(chunk=size)
         loss = objective(given).loss
         loss.backward()
-        found.append([loss.detach(), given.images["main"].tokens.grad, given.texts["caption"].tokens.grad, objective.text_map.weight.grad])
+        found.append(
+            [
+                loss.detach(),
+                given.images["main"].tokens.grad,
+                given.texts["caption"].tokens.grad,
+                objective.text_map.weight.grad,
+            ]
+        )
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
 
@@ -110,12 +127,17 @@ def test_gradients_reach_patches_words_maps_and_scale_but_no_padding():
 
 def test_equal_tokens_sit_at_the_chance_that_is_logged():
     outcome = an_objective()(views(same=True))
-    assert outcome.loss.item() == pytest.approx(math.log(5), abs=1e-9) and outcome.logs["chance"].item() == pytest.approx(math.log(5))
+    assert outcome.loss.item() == pytest.approx(math.log(5), abs=1e-9) and outcome.logs[
+        "chance"
+    ].item() == pytest.approx(math.log(5))
 
 
 def test_permuting_pairs_changes_nothing():
     given, objective, order = views(), an_objective(), torch.tensor([3, 1, 4, 0, 2])
-    shuffled = [Encoded(one.tokens[order], one.pooled, one.embedding) for one in (given.images["main"], given.texts["caption"])]
+    shuffled = [
+        Encoded(one.tokens[order], one.pooled, one.embedding)
+        for one in (given.images["main"], given.texts["caption"])
+    ]
     moved = objective(Views({"main": shuffled[0]}, {"caption": shuffled[1]}, given.scale))
     assert moved.loss.item() == pytest.approx(objective(given).loss.item(), abs=1e-12)
 

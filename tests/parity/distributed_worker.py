@@ -16,16 +16,27 @@ from frugalclip.objectives.base import Objective
 SIGMOID_BIAS = -10.0  # of the arrays; not among them
 
 
-def gradients(objective: Objective, images: np.ndarray, texts: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
+def gradients(
+    objective: Objective, images: np.ndarray, texts: np.ndarray, scale: np.ndarray
+) -> dict[str, np.ndarray]:
     """Loss of this rank and its gradients at its own rows and at the scale."""
     image, text, factor = (torch.from_numpy(np.array(x)).requires_grad_() for x in (images, texts, scale))
-    views = Views(images={"main": Encoded(None, image, image)}, texts={"caption": Encoded(None, text, text)}, scale=factor)
+    views = Views(
+        images={"main": Encoded(None, image, image)},
+        texts={"caption": Encoded(None, text, text)},
+        scale=factor,
+    )
     loss = objective(views).loss
     loss.backward()
     assert image.grad is not None
     assert text.grad is not None
     assert factor.grad is not None
-    return {"loss": loss.detach().numpy(), "g1": image.grad.numpy(), "g2": text.grad.numpy(), "gscale": factor.grad.numpy()}
+    return {
+        "loss": loss.detach().numpy(),
+        "g1": image.grad.numpy(),
+        "g2": text.grad.numpy(),
+        "gscale": factor.grad.numpy(),
+    }
 
 
 def main(path: str, meeting: str, rank: int, processes: int, out: str) -> None:
@@ -33,13 +44,28 @@ def main(path: str, meeting: str, rank: int, processes: int, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
     a = np.load(path, allow_pickle=False)
     batch, dim = a["image_embed"].shape[1:]
-    dims = Dims(image_width=dim, text_width=dim, embedding=dim, vocabulary=8, context=8, patch_grid=(1, 1), batch=batch * processes)
+    dims = Dims(
+        image_width=dim,
+        text_width=dim,
+        embedding=dim,
+        vocabulary=8,
+        context=8,
+        patch_grid=(1, 1),
+        batch=batch * processes,
+    )
     objectives: dict[str, Objective] = {
         "contrastive": contrastive.Contrastive(contrastive.Config(), dims),
         "sigmoid": sigmoid.Sigmoid(sigmoid.Config(bias=SIGMOID_BIAS), dims),
     }
-    found = {name: gradients(objective, a["image_embed"][rank], a["text_embed"][rank], a["logit_scale"]) for name, objective in objectives.items()}
-    np.savez(out, allow_pickle=False, **{f"{name}__{part}": value for name, parts in found.items() for part, value in parts.items()})
+    found = {
+        name: gradients(objective, a["image_embed"][rank], a["text_embed"][rank], a["logit_scale"])
+        for name, objective in objectives.items()
+    }
+    np.savez(
+        out,
+        allow_pickle=False,
+        **{f"{name}__{part}": value for name, parts in found.items() for part, value in parts.items()},
+    )
     dist.destroy_process_group()
 
 

@@ -43,7 +43,9 @@ def arrays(place: Path) -> list[Path]:
     """Every file that must be met."""
     if not place.is_dir():
         return []
-    return sorted(p for p in place.iterdir() if p.is_file() and p.suffix != ".md" and p.name != "families.json")
+    return sorted(
+        p for p in place.iterdir() if p.is_file() and p.suffix != ".md" and p.name != "families.json"
+    )
 
 
 def family_of(path: Path) -> str:
@@ -60,7 +62,9 @@ def match(path: Path) -> None:
     """Fail unless the file's family has a check and the check passes."""
     known = checks()
     family = family_of(path)
-    assert family in known, f"{path.name} is of the family {family}, which has no check in tests/parity/families"
+    assert family in known, (
+        f"{path.name} is of the family {family}, which has no check in tests/parity/families"
+    )
     known[family](path)
 
 
@@ -70,7 +74,9 @@ def test_matches(path: Path):
 
 
 def test_the_folder_holds_arrays():
-    assert arrays(folder()), f"{folder()} is missing or holds no array; unset {VARIABLE} or point it at a folder with arrays and families.json"
+    assert arrays(folder()), (
+        f"{folder()} is missing or holds no array; unset {VARIABLE} or point it at a folder with arrays and families.json"
+    )
 
 
 def test_a_file_of_no_family_or_without_a_check_fails_and_is_named(tmp_path: Path):

@@ -42,7 +42,9 @@ def evaluation() -> dict[str, Any]:
         "classes": {"restricted": 6, "generalised": 9},
         "bootstrap": {"draws": 100, "seed": 0, "level": 95, "groups": 6},
         "per_class": [
-            {"name": n, "samples": 1, "top1": 100.0 if i < 3 else 0.0} | ({"mistaken_for": "red"} if i > 2 else {}) for i, n in enumerate(names)
+            {"name": n, "samples": 1, "top1": 100.0 if i < 3 else 0.0}
+            | ({"mistaken_for": "red"} if i > 2 else {})
+            for i, n in enumerate(names)
         ],
     }
 
@@ -51,10 +53,26 @@ def evaluation() -> dict[str, Any]:
 def rows() -> list[dict[str, Any]]:
     """Forty steps of 32 samples with two evaluation points."""
     made: list[dict[str, Any]] = [
-        {"step": s, "samples_seen": 32 * s, "seconds": 0.1 * s, "loss": 3.4 - 0.05 * s, "lr": 1e-3, "scale": 14.0 + s} for s in range(1, 41)
+        {
+            "step": s,
+            "samples_seen": 32 * s,
+            "seconds": 0.1 * s,
+            "loss": 3.4 - 0.05 * s,
+            "lr": 1e-3,
+            "scale": 14.0 + s,
+        }
+        for s in range(1, 41)
     ]
-    made[19]["evaluation"] = {"zeroshot/top1": 30.0, "retrieval/t2i_r1": 20.0, "retrieval/t2i_median_rank": 4.0}
-    made[39]["evaluation"] = {"zeroshot/top1": 50.0, "retrieval/t2i_r1": 40.0, "retrieval/t2i_median_rank": 2.0}
+    made[19]["evaluation"] = {
+        "zeroshot/top1": 30.0,
+        "retrieval/t2i_r1": 20.0,
+        "retrieval/t2i_median_rank": 4.0,
+    }
+    made[39]["evaluation"] = {
+        "zeroshot/top1": 50.0,
+        "retrieval/t2i_r1": 40.0,
+        "retrieval/t2i_median_rank": 2.0,
+    }
     return made
 
 
@@ -72,19 +90,32 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
     ) -> RunDirectory:
         run = RunDirectory(tmp_path / name)
         run.path.mkdir()
-        run.recipe.write_text(recipe or "name: clip\ndata: {path: colours/}\nobjectives: {contrastive: {weight: 1.0}}\nbatch: 32\nsteps: 40\n")
+        run.recipe.write_text(
+            recipe
+            or "name: clip\ndata: {path: colours/}\nobjectives: {contrastive: {weight: 1.0}}\nbatch: 32\nsteps: 40\n"
+        )
         if rows is not None:
             run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
         if evaluations is not None:
             figures = {"steps": 40, "samples_seen": 1280, "seconds": 4.0, "parameters": 1_500_000}
             write_json(run.summary, {"evaluations": evaluations, "training": figures | (training or {})})
-        write_json(run.environment, {"python": "3.11", "versions": {"torch": "2.6"}, "command": "frugalclip train clip --out first"})
+        write_json(
+            run.environment,
+            {"python": "3.11", "versions": {"torch": "2.6"}, "command": "frugalclip train clip --out first"},
+        )
         return run
 
     return make
 
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "black": (0, 0, 0), "white": (250, 250, 250), "grey": (128, 128, 128)}
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 200, 30),
+    "blue": (30, 30, 220),
+    "black": (0, 0, 0),
+    "white": (250, 250, 250),
+    "grey": (128, 128, 128),
+}
 
 
 @pytest.fixture
@@ -93,7 +124,13 @@ def colours(tmp_path: Path) -> Manifest:
     for name, colour in COLOURS.items():
         Image.new("RGB", (160, 120), colour).save(tmp_path / f"{name}.png")
     places = image_places([f"{name}.png" for name in COLOURS])
-    return make_manifest(ids=list(COLOURS), images=places, captions=[[name] for name in COLOURS], root=tmp_path, name="colours/")
+    return make_manifest(
+        ids=list(COLOURS),
+        images=places,
+        captions=[[name] for name in COLOURS],
+        root=tmp_path,
+        name="colours/",
+    )
 
 
 class Oracle:
@@ -103,7 +140,9 @@ class Oracle:
         self.blur = blur
 
     def _unit(self, texts: list[str]) -> torch.Tensor:
-        own = torch.nn.functional.one_hot(torch.tensor([list(COLOURS).index(t) for t in texts]), len(COLOURS)).float()
+        own = torch.nn.functional.one_hot(
+            torch.tensor([list(COLOURS).index(t) for t in texts]), len(COLOURS)
+        ).float()
         rows = torch.ones_like(own) if self.blur == float("inf") else own + self.blur
         return torch.nn.functional.normalize(rows, dim=-1)
 
@@ -111,7 +150,10 @@ class Oracle:
         return self._unit(texts)
 
     def image_features(self, manifest: Manifest, /) -> Any:
-        readable = np.array([i for i, name in enumerate(manifest.ids) if (manifest.root / f"{name}.png").stat().st_size > 20], dtype=np.int64)
+        readable = np.array(
+            [i for i, name in enumerate(manifest.ids) if (manifest.root / f"{name}.png").stat().st_size > 20],
+            dtype=np.int64,
+        )
         return SimpleNamespace(features=self._unit([manifest.ids[i] for i in readable]), rows=readable)
 
 

@@ -8,14 +8,34 @@ import pytest
 from rich.console import Console
 
 from frugalclip.report.compare import comparison_page, write_comparison_report
-from frugalclip.report.compare_tables import curve_table, floor_table, print_comparison, reach_words, saved_table, verdict_table
+from frugalclip.report.compare_tables import (
+    curve_table,
+    floor_table,
+    print_comparison,
+    reach_words,
+    saved_table,
+    verdict_table,
+)
 from frugalclip.report.formats import NBSP
 
-ESTIMATE = {"standard_error": 1.0, "df": 9.0, "pigeonhole": [1.0, 7.0], "runs": 6, "families": 155, "rotations": 2, "variance": {"families": 0.5}}
+ESTIMATE = {
+    "standard_error": 1.0,
+    "df": 9.0,
+    "pigeonhole": [1.0, 7.0],
+    "runs": 6,
+    "families": 155,
+    "rotations": 2,
+    "variance": {"families": 0.5},
+}
 
 
 def curve(scale):
-    return {"x": [0, 500, 1000], "mean": [0, 10 * scale, 20 * scale], "lowest": [0, 9 * scale, 18 * scale], "highest": [0, 11 * scale, 22 * scale]}
+    return {
+        "x": [0, 500, 1000],
+        "mean": [0, 10 * scale, 20 * scale],
+        "lowest": [0, 9 * scale, 18 * scale],
+        "highest": [0, 11 * scale, 22 * scale],
+    }
 
 
 def read(value, difference=None):
@@ -42,15 +62,35 @@ def result():
             "lost": {**nothing, "runs": 0, "by_rotation": {}, "difference": nothing},
         },
     }
-    reach = {"runs": 6, "times_sooner": 3.1, "interval": [2.2, None], "seconds": 3.0, "reference_seconds": 9.3, "reference_whole_seconds": 10.0}
+    reach = {
+        "runs": 6,
+        "times_sooner": 3.1,
+        "interval": [2.2, None],
+        "seconds": 3.0,
+        "reference_seconds": 9.3,
+        "reference_whole_seconds": 10.0,
+    }
     entry = {"samples": curve(1), "seconds": curve(1), "reach": None}
-    entry |= {f"{name}_{axis}": read(20.0) for name in ("at_equal", "area") for axis in ("samples", "seconds")}
+    entry |= {
+        f"{name}_{axis}": read(20.0) for name in ("at_equal", "area") for axis in ("samples", "seconds")
+    }
     entry |= {"points_above_samples": None, "points_above_seconds": None}
     better = copy.deepcopy(entry) | {"reach": reach, "points_above_samples": 100, "points_above_seconds": 90}
     better["at_equal_seconds"] = read(24.0, gap)
-    absent = {f"{name}_{axis}": nothing | {"difference": nothing} for name in ("at_equal", "area") for axis in ("samples", "seconds")}
-    absent |= {"points_above_samples": None, "points_above_seconds": None, "reach": reach | {"runs": 0, "times_sooner": None, "interval": None}}
-    fractions = [{"fraction": 0.25, "pairs": 760, "value": 20.0, "interval": None}, {"fraction": 1.0, "pairs": 3038, "value": 30.0, "interval": None}]
+    absent = {
+        f"{name}_{axis}": nothing | {"difference": nothing}
+        for name in ("at_equal", "area")
+        for axis in ("samples", "seconds")
+    }
+    absent |= {
+        "points_above_samples": None,
+        "points_above_seconds": None,
+        "reach": reach | {"runs": 0, "times_sooner": None, "interval": None},
+    }
+    fractions = [
+        {"fraction": 0.25, "pairs": 760, "value": 20.0, "interval": None},
+        {"fraction": 1.0, "pairs": 3038, "value": 30.0, "interval": None},
+    ]
     cost = {
         "trials": 6,
         "parameters": 1.4e6,
@@ -61,7 +101,13 @@ def result():
         "samples_per_second": 520.0,
     }
     cost |= {"peak_memory_bytes": 2**30, "training_rows": 3038, "evaluations": 20}
-    trial = {"arm": "good", "rotation": "ink", "fraction": 1.0, "seed": 0, "folder": "trials/good/ink/1/seed-0"}
+    trial = {
+        "arm": "good",
+        "rotation": "ink",
+        "fraction": 1.0,
+        "seed": 0,
+        "folder": "trials/good/ink/1/seed-0",
+    }
     return {
         "frugalclip_compare": 1,
         "answer": "Against base on unseen: good is better; nothing can be said of lost: no finished pair of runs.",
@@ -75,10 +121,31 @@ def result():
         "independent_seeds": False,
         "jobs": 1,
         "clock": "cpu",
-        "arms": [{"name": name, "kind": "recipe", "description": "", "batch": 64} for name in ("good", "base", "lost")],
+        "arms": [
+            {"name": name, "kind": "recipe", "description": "", "batch": 64}
+            for name in ("good", "base", "lost")
+        ],
         "tests": [
-            {"arm": "good", "reference": "base", "figure": "unseen", **ESTIMATE, **gap, "p": 0.0004, "p_holm": 0.0004, "verdict": "better"},
-            {"arm": "lost", "reference": "base", "figure": "unseen", **ESTIMATE, **nothing, "runs": 0, "p": None, "p_holm": None}
+            {
+                "arm": "good",
+                "reference": "base",
+                "figure": "unseen",
+                **ESTIMATE,
+                **gap,
+                "p": 0.0004,
+                "p_holm": 0.0004,
+                "verdict": "better",
+            },
+            {
+                "arm": "lost",
+                "reference": "base",
+                "figure": "unseen",
+                **ESTIMATE,
+                **nothing,
+                "runs": 0,
+                "p": None,
+                "p_holm": None,
+            }
             | {"verdict": "no finished pair of runs"},
         ],
         "figures": {"unseen": figure},
@@ -89,7 +156,11 @@ def result():
             "equal_seconds": 60.0,
             "arms": {"base": entry, "good": better, "lost": absent},
         },
-        "costs": {"base": cost, "good": cost, "lost": {"trials": 0, **{key: None for key in cost if key != "trials"}}},
+        "costs": {
+            "base": cost,
+            "good": cost,
+            "lost": {"trials": 0, **{key: None for key in cost if key != "trials"}},
+        },
         "pairs_saved": {
             "figure": "unseen",
             "reference": "base",
@@ -105,7 +176,13 @@ def result():
         },
         "trials": [
             trial | {"status": "finished", "values": {"unseen": 34.0}, "training": {"seconds": 9.5}},
-            trial | {"arm": "lost", "folder": "trials/lost/ink/1/seed-0", "status": "failed", "message": "DataError: <b>no</b> pictures"},
+            trial
+            | {
+                "arm": "lost",
+                "folder": "trials/lost/ink/1/seed-0",
+                "status": "failed",
+                "message": "DataError: <b>no</b> pictures",
+            },
         ],
         "notes": ["3 seeds screen at best."],
         "protocol": {"data": "sample"},
@@ -115,7 +192,11 @@ def result():
 
 
 def test_the_page_says_the_answer_first_and_keeps_the_losers(result, tmp_path):
-    page = write_comparison_report(tmp_path / "report.html", result).read_text(encoding="utf-8").replace(NBSP, " ")
+    page = (
+        write_comparison_report(tmp_path / "report.html", result)
+        .read_text(encoding="utf-8")
+        .replace(NBSP, " ")
+    )
     assert re.search(r"<h1[^>]*>([^<]+)</h1>", page)[1] == result["answer"]
     for said in (
         "34.1 %",
@@ -154,7 +235,14 @@ def test_the_terminal_shows_the_same_figures(result):
 
 def test_the_reference_comes_first_and_floors_last(result):
     table = verdict_table(result)
-    assert [row[0] for row in table.rows] == ["base", "good", "lost", "10 pixel nearest neighbours", "pixel nearest neighbour", "chance"]
+    assert [row[0] for row in table.rows] == [
+        "base",
+        "good",
+        "lost",
+        "10 pixel nearest neighbours",
+        "pixel nearest neighbour",
+        "chance",
+    ]
     assert table.rows[0][2] == "reference"
     assert "6 paired runs in 2 rotations, 155 families" in table.foot
 
@@ -163,12 +251,20 @@ def test_arms_stand_against_floors_where_those_were_tested(result):
     assert floor_table(result) is None
     known = {"value": 4.1, "interval": [2.0, 6.2], "verdict": "better"}
     result["floor_tests"] = [
-        {"arm": arm, "floor": floor, **(known if arm == "good" else {"value": None, "interval": None, "verdict": "no finished trial"})}
+        {
+            "arm": arm,
+            "floor": floor,
+            **(known if arm == "good" else {"value": None, "interval": None, "verdict": "no finished trial"}),
+        }
         for floor in ("pixel_nn_1", "pixel_nn_10")
         for arm in ("base", "good", "lost")
     ]
     table = floor_table(result)
-    assert table is not None and table.columns == ["Arm", "pixel nearest neighbour", "10 pixel nearest neighbours"]
+    assert table is not None and table.columns == [
+        "Arm",
+        "pixel nearest neighbour",
+        "10 pixel nearest neighbours",
+    ]
     assert table.rows[1] == ["good", "+4.1\n+2.0 to +6.2 better", "+4.1\n+2.0 to +6.2 better"]
     assert table.rows[2][1].endswith("no finished trial")
     assert "points above each floor" in comparison_page(result)

@@ -13,7 +13,10 @@ def suite() -> dict[str, Any]:
         "metrics": figures,
         "interval": {"a-test": [50.5, 70.25], "mean": [50.5, 70.25]},
         "chance": dict.fromkeys(figures, 33.3),
-        "floors": {"pixel_nn_1": {"a-test": 44.4, "mean": 44.4}, "feature_nn_1": {"a-test": 55.5, "mean": 55.5}},
+        "floors": {
+            "pixel_nn_1": {"a-test": 44.4, "mean": 44.4},
+            "feature_nn_1": {"a-test": 55.5, "mean": 55.5},
+        },
         "knn": {"a-test": 58.8, "mean": 58.8},
         "samples": 12,
         "suite": {"name": "mine", "features": "embedding", "mean_of": 1},
@@ -26,7 +29,12 @@ def suite() -> dict[str, Any]:
 def test_a_suite_has_a_row_a_test_with_everything_beside_the_figure():
     page = suite_table(suite())
     figures = ("61.2 %", "50.5 to 70.2", "58.8 %", "33.3 %", "44.4 %", "55.5 %")
-    for part in ("A-test", *figures, "Mean of 1 tests", "3 classes, 12 pictures judged, 5 of them trained on."):
+    for part in (
+        "A-test",
+        *figures,
+        "Mean of 1 tests",
+        "3 classes, 12 pictures judged, 5 of them trained on.",
+    ):
         assert part.replace(" %", "\N{NO-BREAK SPACE}%") in page, part
     assert "is it &lt;b&gt;so&lt;/b&gt;" in page
     block = evaluation_block(suite())

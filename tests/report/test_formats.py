@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugalclip.report.formats import duration, escape, fit, number, percent, short_count, shorten, text_width, times
+from frugalclip.report.formats import (
+    duration,
+    escape,
+    fit,
+    number,
+    percent,
+    short_count,
+    shorten,
+    text_width,
+    times,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,18 +32,28 @@ def test_a_number_keeps_three_digits_and_its_sign(value, text):
     assert number(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(34.16, "34.2 %"), (0.543, "0.54 %"), (0, "0.0 %"), (100, "100.0 %"), (None, "—")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(34.16, "34.2 %"), (0.543, "0.54 %"), (0, "0.0 %"), (100, "100.0 %"), (None, "—")]
+)
 def test_percentages_bear_their_unit(value, text):
     assert percent(value).replace("\xa0", " ") == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(950, "950"), (36_000, "36k"), (168_960, "169k"), (999_900, "1000k"), (1_520_000, "1.52M"), (0, "0")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(950, "950"), (36_000, "36k"), (168_960, "169k"), (999_900, "1000k"), (1_520_000, "1.52M"), (0, "0")],
+)
 def test_counts_are_short(value, text):
     assert short_count(value) == text
 
 
 def test_seconds_are_said_as_people_say_them():
-    assert [duration(s).replace("\xa0", " ") for s in (8.44, 151, 11_100, None)] == ["8.4 s", "2 min 31 s", "3 h 05 min", "—"]
+    assert [duration(s).replace("\xa0", " ") for s in (8.44, 151, 11_100, None)] == [
+        "8.4 s",
+        "2 min 31 s",
+        "3 h 05 min",
+        "—",
+    ]
     assert times(6.12).replace("\xa0", " ") == "6.1 ×"
     assert times(99.99).replace("\xa0", " ") == "100 ×"
 

@@ -58,7 +58,12 @@ def test_a_collapsed_model_is_not_flattered_by_ties(colours, oracle, evaluation)
 
 def test_the_choice_depends_on_the_seed_alone(colours, oracle, evaluation):
     def texts(seed: int) -> list[str]:
-        return [e.text for e in build_gallery(oracle(), colours, evaluation=evaluation, rows=3, seed=seed).picture_to_names]
+        return [
+            e.text
+            for e in build_gallery(
+                oracle(), colours, evaluation=evaluation, rows=3, seed=seed
+            ).picture_to_names
+        ]
 
     assert texts(1) == texts(1)
     assert len({tuple(texts(seed)) for seed in range(5)}) > 1
@@ -85,7 +90,9 @@ def test_embeddings_that_are_not_finite_give_no_examples_and_say_why(colours, or
 def test_a_large_set_is_thinned_and_says_so(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, rows=6, pool=4)
     assert {e.candidates for e in gallery.text_to_pictures} == {4}
-    assert {e.candidates for e in gallery.picture_to_names} == {6}  # names compete as they did in the evaluation
+    assert {e.candidates for e in gallery.picture_to_names} == {
+        6
+    }  # names compete as they did in the evaluation
     assert "4 pictures out of 6" in gallery.note
 
 

@@ -16,17 +16,29 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    assert found, "no Chromium was found, and this test looks at the page in one; install it with: apt-get install -y chromium"
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
+        None,
+    )
+    assert found, (
+        "no Chromium was found, and this test looks at the page in one; install it with: apt-get install -y chromium"
+    )
     return found
 
 
 @pytest.fixture
 def page(make_run, rows, evaluation, hostile) -> Path:
-    pictures = tuple(thumbnail(Image.new("RGB", (90, 60), (20 * i, 90, 200)), text) for i, text in enumerate(hostile))
-    examples = tuple(Example(p.text, tuple(Found(0.5, i == 0, q.text, q) for i, q in enumerate(pictures[:5])), 2.0, 6, p) for p in pictures)
+    pictures = tuple(
+        thumbnail(Image.new("RGB", (90, 60), (20 * i, 90, 200)), text) for i, text in enumerate(hostile)
+    )
+    examples = tuple(
+        Example(p.text, tuple(Found(0.5, i == 0, q.text, q) for i, q in enumerate(pictures[:5])), 2.0, 6, p)
+        for p in pictures
+    )
     classes = tuple(ClassResult(p.text, 50.0, 2, p.text, pictures[:4]) for p in pictures)
-    gallery = Gallery(examples, examples, classes, classes, {"data": hostile[0]}, pictures, "Drawn at random.")
+    gallery = Gallery(
+        examples, examples, classes, classes, {"data": hostile[0]}, pictures, "Drawn at random."
+    )
     evaluation["per_class"] = [{"name": text, "samples": 1, "top1": 0.0} for text in hostile[:5]]
     return write_run_report(make_run(rows=rows, evaluations=[evaluation]), gallery=gallery)
 
@@ -62,6 +74,8 @@ def test_the_page_is_as_wide_as_the_window(browser, page, tmp_path, width):
         "const d = f.contentDocument; d.querySelectorAll('details').forEach(e => e.open = true);"
         "document.title = d.documentElement.scrollWidth + ' ' + f.contentWindow.getComputedStyle(d.querySelector('.narrow')).display"
     )
-    frame.write_text(f'<iframe id="f" src="{page.as_uri()}" style="border:0;width:{width}px;height:3000px" onload="{measure}"></iframe>')
+    frame.write_text(
+        f'<iframe id="f" src="{page.as_uri()}" style="border:0;width:{width}px;height:3000px" onload="{measure}"></iframe>'
+    )
     document, _ = opened(browser, frame, tmp_path / "profile")
     assert f"<title>{width} {'block' if width < 600 else 'none'}</title>" in document

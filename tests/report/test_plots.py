@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugalclip.report.plots import Bar, Reference, Series, bar_comparison, interval_strip, line_chart, nice_ticks, thin, tick_labels
+from frugalclip.report.plots import (
+    Bar,
+    Reference,
+    Series,
+    bar_comparison,
+    interval_strip,
+    line_chart,
+    nice_ticks,
+    thin,
+    tick_labels,
+)
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -50,10 +60,24 @@ def test_tick_labels_share_a_unit():
     assert tick_labels([-0.5, 0, 0.5]) == (["−0.5", "0.0", "0.5"], "")
 
 
-@given(st.lists(st.tuples(finite, st.one_of(finite, st.just(math.nan))), min_size=1, max_size=30), st.sampled_from([350, 548]), st.booleans())
+@given(
+    st.lists(st.tuples(finite, st.one_of(finite, st.just(math.nan))), min_size=1, max_size=30),
+    st.sampled_from([350, 548]),
+    st.booleans(),
+)
 def test_everything_drawn_lies_inside_the_axes(points, width, from_zero):
     points = sorted(points, key=lambda p: p[0])
-    root = parsed(line_chart([Series("a", points)], x_label="samples", y_label="loss", title="t", width=width, from_zero=from_zero, counts=False))
+    root = parsed(
+        line_chart(
+            [Series("a", points)],
+            x_label="samples",
+            y_label="loss",
+            title="t",
+            width=width,
+            from_zero=from_zero,
+            counts=False,
+        )
+    )
     if all(math.isnan(y) for _, y in points):
         assert "no finite value" in ElementTree.tostring(root, encoding="unicode")
         return
@@ -69,7 +93,9 @@ def test_everything_drawn_lies_inside_the_axes(points, width, from_zero):
 
 
 def test_larger_values_stand_higher_and_later_ones_further_right():
-    root = parsed(line_chart([Series("a", [(0, 1.0), (10, 3.0), (20, 2.0)])], x_label="x", y_label="y", title="t"))
+    root = parsed(
+        line_chart([Series("a", [(0, 1.0), (10, 3.0), (20, 2.0)])], x_label="x", y_label="y", title="t")
+    )
     (x0, y0), (x1, y1), (x2, y2) = corners(of_class(root, "line")[0])
     assert x0 < x1 < x2
     assert y1 < y2 < y0
@@ -102,7 +128,15 @@ def test_noise_below_a_hundredth_does_not_fill_the_chart():
 
 
 def test_a_reference_is_drawn_at_its_value_and_stretches_the_axis():
-    root = parsed(line_chart([Series("a", [(0, 1.0), (1, 2.0)])], x_label="x", y_label="y", title="t", references=[Reference(5.5, "guessing")]))
+    root = parsed(
+        line_chart(
+            [Series("a", [(0, 1.0), (1, 2.0)])],
+            x_label="x",
+            y_label="y",
+            title="t",
+            references=[Reference(5.5, "guessing")],
+        )
+    )
     (line,) = of_class(root, "reference")
     box = hover(root)["box"]
     assert box[1] <= float(line.get("y1") or -1) < min(y for _, y in corners(of_class(root, "line")[0]))
@@ -139,7 +173,9 @@ def test_series_differ_by_mark_as_well_as_by_colour():
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>', "a & b", "קטע"])
 def test_labels_are_escaped_and_said(text):
-    chart = line_chart([Series(text, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 1.0)])], x_label=text, y_label=text, title=text)
+    chart = line_chart(
+        [Series(text, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 1.0)])], x_label=text, y_label=text, title=text
+    )
     drawn = bar_comparison([Bar(text, 3.0, "model", (1.0, 5.0))], title=text, axis_label=text)
     strip = interval_strip(3.0, interval=None, floors=[], maximum=100, label=text)
     for svg in (chart, drawn, strip):

@@ -61,11 +61,27 @@ def report(run: RunDirectory, gallery: Gallery | None = None) -> Page:
 
 
 def gallery_of(texts: list[str]) -> Gallery:
-    pictures = [thumbnail(Image.new("RGB", (40 + 10 * i, 60), (20 * i, 90, 200)), text) for i, text in enumerate(texts)]
-    found = tuple(Found(0.5, i == 0, text, picture) for i, (text, picture) in enumerate(zip(texts, pictures, strict=True)))
-    examples = tuple(Example(text, found, 1.5, 6, picture) for text, picture in zip(texts, pictures, strict=True))
+    pictures = [
+        thumbnail(Image.new("RGB", (40 + 10 * i, 60), (20 * i, 90, 200)), text)
+        for i, text in enumerate(texts)
+    ]
+    found = tuple(
+        Found(0.5, i == 0, text, picture)
+        for i, (text, picture) in enumerate(zip(texts, pictures, strict=True))
+    )
+    examples = tuple(
+        Example(text, found, 1.5, 6, picture) for text, picture in zip(texts, pictures, strict=True)
+    )
     classes = tuple(ClassResult(text, 50.0, 2, text, tuple(pictures)) for text in texts)
-    return Gallery(examples, examples, classes, classes, {text: text for text in texts} | {"pairs": 6}, tuple(pictures), texts[0])
+    return Gallery(
+        examples,
+        examples,
+        classes,
+        classes,
+        {text: text for text in texts} | {"pairs": 6},
+        tuple(pictures),
+        texts[0],
+    )
 
 
 def test_the_figure_stands_first_beside_interval_chance_and_floors(make_run, rows, evaluation):
@@ -95,7 +111,9 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script(make_run, rows, eva
     script = raw[raw.index("<script>") + 8 : raw.index("</script>")]
     policy = str(page.all("meta")[1]["content"])
     assert "default-src 'none'" in policy
-    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    assert (
+        f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    )
 
 
 def test_hostile_text_is_shown_and_not_obeyed(make_run, rows, evaluation, hostile):
@@ -103,10 +121,23 @@ def test_hostile_text_is_shown_and_not_obeyed(make_run, rows, evaluation, hostil
     rows[3]["advice"] = [evil]
     rows[5][f"{evil}/accuracy"] = 0.5
     rows[19]["evaluation"][f"{evil}/top1"] = 1.0
-    evaluation |= {"data": evil, "where": evil, "task": evil, "model": evil, "names": evil, "floors": {evil: {"top1": 3.0}}}
-    evaluation["per_class"] = [{"name": text, "samples": 1, "top1": 0.0, "mistaken_for": text} for text in hostile[:5]]
-    recipe = json.dumps({"name": evil, "description": evil, "data": {"path": evil}, "objectives": {evil: {"weight": 1}}})
-    page = report(make_run(rows=rows, evaluations=[evaluation], name="a <b> & c", recipe=recipe), gallery_of(hostile))
+    evaluation |= {
+        "data": evil,
+        "where": evil,
+        "task": evil,
+        "model": evil,
+        "names": evil,
+        "floors": {evil: {"top1": 3.0}},
+    }
+    evaluation["per_class"] = [
+        {"name": text, "samples": 1, "top1": 0.0, "mistaken_for": text} for text in hostile[:5]
+    ]
+    recipe = json.dumps(
+        {"name": evil, "description": evil, "data": {"path": evil}, "objectives": {evil: {"weight": 1}}}
+    )
+    page = report(
+        make_run(rows=rows, evaluations=[evaluation], name="a <b> & c", recipe=recipe), gallery_of(hostile)
+    )
     assert len(page.all("script")) == 1
     assert not [a for a in page.all("img") if "onerror" in a]
     assert page.text.count(evil) > 8
@@ -153,7 +184,9 @@ def test_the_loss_is_compared_with_guessing(make_run, rows, evaluation):
     ],
 )
 def test_the_loss_of_guessing_is_known_for_one_contrastive_objective(make_run, rows, objectives, expected):
-    run = make_run(rows=rows, evaluations=None, recipe=f"objectives: {{{objectives}}}\nbatch: 32\nsteps: 40\n")
+    run = make_run(
+        rows=rows, evaluations=None, recipe=f"objectives: {{{objectives}}}\nbatch: 32\nsteps: 40\n"
+    )
     assert read_run(run).loss_of_guessing() == (None if expected is None else pytest.approx(expected))
 
 
@@ -246,7 +279,10 @@ def test_equal_files_give_an_equal_page(make_run, rows, evaluation):
 
 
 def test_a_long_run_stays_a_small_page(make_run, evaluation):
-    many = [{"step": s, "samples_seen": 32 * s, "seconds": s, "loss": 3 + math.sin(s), "lr": 1e-3, "scale": 14.0} for s in range(1, 20_001)]
+    many = [
+        {"step": s, "samples_seen": 32 * s, "seconds": s, "loss": 3 + math.sin(s), "lr": 1e-3, "scale": 14.0}
+        for s in range(1, 20_001)
+    ]
     run = make_run(rows=many, evaluations=[evaluation])
     assert write_run_report(run).stat().st_size < 200_000
 

@@ -20,7 +20,9 @@ from frugalclip.report.tables import (
 
 
 def test_cells_and_titles_are_escaped_unless_they_are_markup_already():
-    html = table([Column("<i>a</i>"), Column("b", figures=True)], [["<script>", Html("<b>1</b>")]], caption="<c>")
+    html = table(
+        [Column("<i>a</i>"), Column("b", figures=True)], [["<script>", Html("<b>1</b>")]], caption="<c>"
+    )
     assert "<i>" not in html
     assert "<script>" not in html
     assert "<c>" not in html
@@ -104,14 +106,30 @@ def test_a_figure_without_floors_says_how_to_get_them(evaluation):
 
 def test_every_metric_stands_with_interval_chance_and_floors(evaluation):
     html = evaluation_table(evaluation)
-    for text in ("Top-1 accuracy", "50.0\xa0%", "30.0 to 70.0", "16.7\xa0%", "20.0\xa0%", "25.0\xa0%", "90.0\xa0%", "Top-1 accuracy, all names"):
+    for text in (
+        "Top-1 accuracy",
+        "50.0\xa0%",
+        "30.0 to 70.0",
+        "16.7\xa0%",
+        "20.0\xa0%",
+        "25.0\xa0%",
+        "90.0\xa0%",
+        "Top-1 accuracy, all names",
+    ):
         assert text in html
     assert html.count('<tr role="row">') == 1 + len(evaluation["metrics"])
 
 
 def test_what_a_figure_depends_on_is_listed(evaluation):
     html = evaluation_notes(evaluation | {"left_out": {"truncated": 2, "without a name": 0}})
-    for text in ("0123456789abcdef", "split=test", "plain: {}", "size: 32", "truncated: 2", "bootstrap, 100 draws"):
+    for text in (
+        "0123456789abcdef",
+        "split=test",
+        "plain: {}",
+        "size: 32",
+        "truncated: 2",
+        "bootstrap, 100 draws",
+    ):
         assert text in html
     assert "without a name" not in html
 

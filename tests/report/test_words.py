@@ -11,8 +11,18 @@ from frugalclip.report.words import describe_pictures, words_section
 @pytest.fixture
 def worded(hostile) -> dict[str, Any]:
     """A result of `evaluate_words` on two of the coloured pictures and one that has gone."""
-    figures = {"words_hit": 60.0, "words_precision": 15.4, "most_used_word": 40.0, "non_zeros": 11547.4, "i2t_r1": 20.0, "i2t_r1_64_words": 10.0}
-    listed = [{"word": "crimson", "weight": 0.5, "is_hit": False}, {"word": "red", "weight": 0.25, "is_hit": True}]
+    figures = {
+        "words_hit": 60.0,
+        "words_precision": 15.4,
+        "most_used_word": 40.0,
+        "non_zeros": 11547.4,
+        "i2t_r1": 20.0,
+        "i2t_r1_64_words": 10.0,
+    }
+    listed = [
+        {"word": "crimson", "weight": 0.5, "is_hit": False},
+        {"word": "red", "weight": 0.25, "is_hit": True},
+    ]
     return {
         "task": "words",
         "metrics": figures,
@@ -30,22 +40,47 @@ def worded(hostile) -> dict[str, Any]:
     }
 
 
-def test_a_run_of_a_lexical_model_shows_pictures_beside_their_words(make_run, rows, evaluation, worded, colours):
+def test_a_run_of_a_lexical_model_shows_pictures_beside_their_words(
+    make_run, rows, evaluation, worded, colours
+):
     described = describe_pictures(colours, [evaluation, worded])
-    assert [one.text for one in described] == ["red", "blue"], "the picture that is no longer there is left out"
-    page = write_run_report(make_run(rows=rows, evaluations=[evaluation, worded]), gallery=Gallery(words=described)).read_text(encoding="utf-8")
+    assert [one.text for one in described] == ["red", "blue"], (
+        "the picture that is no longer there is left out"
+    )
+    page = write_run_report(
+        make_run(rows=rows, evaluations=[evaluation, worded]), gallery=Gallery(words=described)
+    ).read_text(encoding="utf-8")
     start = page.index('<section id="words"')
     section = page[start : page.index("</section>", start)].replace("\N{NO-BREAK SPACE}", " ")
-    assert section.count("<img") == 2 and section.count('aria-label="right"') == 2 and 'aria-label="wrong"' not in section
-    for part in ("crimson", "0.500", "colour", "40.0 %", "15.4 % of all top words (chance 1.2 %)", "11,547 words above zero of the 31,428"):
+    assert (
+        section.count("<img") == 2
+        and section.count('aria-label="right"') == 2
+        and 'aria-label="wrong"' not in section
+    )
+    for part in (
+        "crimson",
+        "0.500",
+        "colour",
+        "40.0 %",
+        "15.4 % of all top words (chance 1.2 %)",
+        "11,547 words above zero of the 31,428",
+    ):
         assert part in section, part
     assert "<script>" not in section
     assert 'href="#words"' in page
 
 
 def test_the_figures_stand_among_the_evaluations_with_counts_as_counts(make_run, rows, evaluation, worded):
-    page = run_page(read_run(make_run(rows=rows, evaluations=[evaluation, worded])), Gallery()).replace("\N{NO-BREAK SPACE}", " ")
-    for part in ("Words of pictures", "Top words that are hits", "10.0 to 20.0", "Picture → text, recall at 1, 64 words of each", "<b>11,547</b>"):
+    page = run_page(read_run(make_run(rows=rows, evaluations=[evaluation, worded])), Gallery()).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    for part in (
+        "Words of pictures",
+        "Top words that are hits",
+        "10.0 to 20.0",
+        "Picture → text, recall at 1, 64 words of each",
+        "<b>11,547</b>",
+    ):
         assert part in page, part
     assert "11,547 %" not in page
 

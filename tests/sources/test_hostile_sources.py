@@ -34,7 +34,9 @@ ROUTES: dict[str, Callable[[Path], tuple[Path, hostile.Expected]]] = {
 def fates(source: Source) -> hostile.Expected:
     """Id -> cause for everything that was met, decoded too; a shard's name is left off where the rest is enough."""
     found: hostile.Expected = dict.fromkeys(source.manifest.ids)
-    found |= {source.manifest.ids[row]: cause for row, cause, _ in decoding_faults(source.manifest, workers=1)}
+    found |= {
+        source.manifest.ids[row]: cause for row, cause, _ in decoding_faults(source.manifest, workers=1)
+    }
     for fault in source.ledger.faults:
         if fault.status == DROPPED:
             short = fault.id.split("/", 1)[-1] if ".tar/" in fault.id else fault.id
@@ -123,7 +125,14 @@ def test_files_that_are_nothing_are_said_in_a_sentence(tmp_path: Path, name: str
 def test_paths_that_cannot_be_opened_are_said_in_a_sentence(tmp_path: Path):
     hostile.make_pipe(tmp_path / "pipe.csv")
     (tmp_path / "circle").symlink_to("circle")
-    for path in (tmp_path / "pipe.csv", "/dev/zero", tmp_path / "circle", "x" * 5000, "a\0b", "not-\udcff-text"):
+    for path in (
+        tmp_path / "pipe.csv",
+        "/dev/zero",
+        tmp_path / "circle",
+        "x" * 5000,
+        "a\0b",
+        "not-\udcff-text",
+    ):
         with pytest.raises(DataError):
             read_source(path)
 
@@ -148,14 +157,18 @@ def test_damage_anywhere_in_a_table_gives_rows_or_a_sentence(tmp_path: Path):
 
 def test_one_image_with_very_many_captions_does_not_take_quadratic_time(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(hostile.saved(hostile.noise(), "PNG"))
-    (tmp_path / "t.csv").write_text("image,caption\n" + "".join(f"a.png,caption {i}\n" for i in range(30_000)))
+    (tmp_path / "t.csv").write_text(
+        "image,caption\n" + "".join(f"a.png,caption {i}\n" for i in range(30_000))
+    )
     assert len(read_source(tmp_path / "t.csv").manifest.captions()[0]) == 30_000
 
 
 def test_a_quote_that_stays_open_costs_its_own_line(tmp_path: Path):
     for name in "abc":
         (tmp_path / f"{name}.png").write_bytes(hostile.saved(hostile.noise(), "PNG"))
-    (tmp_path / "t.csv").write_text('image,caption\na.png,"open\nb.png,"whole, ""quoted"""\nc.png,"two\nlines"\n')
+    (tmp_path / "t.csv").write_text(
+        'image,caption\na.png,"open\nb.png,"whole, ""quoted"""\nc.png,"two\nlines"\n'
+    )
     source = read_source(tmp_path / "t.csv")
     assert source.manifest.captions() == [['whole, "quoted"'], ["two\nlines"]]
     assert [(fault.id, fault.reason) for fault in source.ledger.faults] == [("line 2", "open-quote")]

@@ -48,7 +48,10 @@ def test_json_beside_pictures(tmp_path: Path, make: SimpleNamespace, key: str):
 def test_json_in_tars_and_keys_of_a_language_each(tmp_path: Path, make: SimpleNamespace):
     members: dict[str, bytes | str] = {}
     for name, languages in zip("abc", EXPECTED, strict=True):
-        record = {f"caption_{code}": texts for code, texts in languages.items()} | {"caption_id": 7, "title_url": "x"}
+        record = {f"caption_{code}": texts for code, texts in languages.items()} | {
+            "caption_id": 7,
+            "title_url": "x",
+        }
         members |= {f"{name}.png": make.encoded(), f"{name}.json": json.dumps(record)}
     manifest = checked(open_data(make.tar(tmp_path / "t.tar", members)))
     assert manifest.field_names == ["caption_id", "title_url"]
@@ -72,11 +75,15 @@ def test_json_lines(tmp_path: Path, make: SimpleNamespace, key: str):
     checked(open_data(make.put(tmp_path / "t.json", json.dumps(rows))))
 
 
-def test_json_lines_that_are_read_in_parts(tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+def test_json_lines_that_are_read_in_parts(
+    tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
     """Each part of a long file knows languages that the others lack, and some rows have plain captions."""
     monkeypatch.setattr("frugalclip.sources.rows._CHUNK", 1)
     pictures(tmp_path, make)
-    rows: list[Any] = [{"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)]
+    rows: list[Any] = [
+        {"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)
+    ]
     checked(open_data(make.put(tmp_path / "t.jsonl", make.json_lines(*rows))))
     make.pictures(tmp_path, "d.png", "e.png")
     rows += [{"image": "d.png", "captions": "plain {text}"}, {"image": "e.png", "captions": ["one", "two"]}]
@@ -92,11 +99,19 @@ def test_parquet_maps_and_structs(tmp_path: Path, make: SimpleNamespace, name: s
     images = [make.encoded()] * 3
     kinds = {
         "map": pa.array(PAIRS, pa.map_(pa.string(), pa.list_(pa.string()))),
-        "struct": pa.array(EXPECTED, pa.struct([(code, pa.list_(pa.string())) for code in ("en", "de", "pt-BR")])),
+        "struct": pa.array(
+            EXPECTED, pa.struct([(code, pa.list_(pa.string())) for code in ("en", "de", "pt-BR")])
+        ),
         "variable": [
-            {"language": [c for c, texts in pairs for _ in texts], "translation": [t for _, texts in pairs for t in texts]} for pairs in PAIRS
+            {
+                "language": [c for c, texts in pairs for _ in texts],
+                "translation": [t for _, texts in pairs for t in texts],
+            }
+            for pairs in PAIRS
         ],
-        "records": [[{"language": code, "text": text} for code, texts in pairs for text in texts] for pairs in PAIRS],
+        "records": [
+            [{"language": code, "text": text} for code, texts in pairs for text in texts] for pairs in PAIRS
+        ],
         "json": [json.dumps(languages) for languages in EXPECTED],
     }
     for kind, values in kinds.items():
@@ -106,7 +121,12 @@ def test_parquet_maps_and_structs(tmp_path: Path, make: SimpleNamespace, name: s
 
 def test_parquet_with_captions_and_languages_beside(tmp_path: Path, make: SimpleNamespace):
     languages = pa.array([[("de", "Hund")], None], pa.map_(pa.string(), pa.string()))
-    pq.write_table(pa.table({"image": [make.encoded()] * 2, "caption": ["dog", "sea"], "captions_by_language": languages}), tmp_path / "t.parquet")
+    pq.write_table(
+        pa.table(
+            {"image": [make.encoded()] * 2, "caption": ["dog", "sea"], "captions_by_language": languages}
+        ),
+        tmp_path / "t.parquet",
+    )
     manifest = open_data(tmp_path / "t.parquet")
     assert manifest.captions() == [["dog"], ["sea"]]
     assert found(manifest) == [{"de": ["Hund"]}, {}]
@@ -124,7 +144,10 @@ def test_csv_columns_of_a_language_each(tmp_path: Path, make: SimpleNamespace):
 
 def test_csv_of_indonesian_and_rare_languages(tmp_path: Path, make: SimpleNamespace):
     make.pictures(tmp_path, "a.png")
-    make.put(tmp_path / "t.csv", "image,caption_en,caption_id,caption_fil,caption_raw,title_fr\na.png,dog,seekor anjing,aso,DOG,chien\n")
+    make.put(
+        tmp_path / "t.csv",
+        "image,caption_en,caption_id,caption_fil,caption_raw,title_fr\na.png,dog,seekor anjing,aso,DOG,chien\n",
+    )
     manifest = open_data(tmp_path / "t.csv")
     assert found(manifest) == [{"en": ["dog"], "id": ["seekor anjing"], "fil": ["aso"]}]
     assert manifest.field("title_fr") == ["chien"]  # of another stem than the captions
@@ -134,10 +157,22 @@ def test_csv_of_indonesian_and_rare_languages(tmp_path: Path, make: SimpleNamesp
 def test_csv_of_json_and_csv_with_a_column_of_codes(tmp_path: Path, make: SimpleNamespace):
     pictures(tmp_path, make)
     cells = [json.dumps(languages).replace('"', '""') for languages in EXPECTED]
-    make.put(tmp_path / "t.csv", "image,caption\n" + "".join(f'{name}.png,"{cell}"\n' for name, cell in zip("abc", cells, strict=True)))
+    make.put(
+        tmp_path / "t.csv",
+        "image,caption\n"
+        + "".join(f'{name}.png,"{cell}"\n' for name, cell in zip("abc", cells, strict=True)),
+    )
     checked(open_data(tmp_path / "t.csv"))
-    rows = [(name, code, text) for name, pairs in zip("abc", PAIRS, strict=True) for code, texts in pairs for text in texts]
-    make.put(tmp_path / "t.csv", "image,language,caption\n" + "".join(f"{name}.png,{code},{text}\n" for name, code, text in rows))
+    rows = [
+        (name, code, text)
+        for name, pairs in zip("abc", PAIRS, strict=True)
+        for code, texts in pairs
+        for text in texts
+    ]
+    make.put(
+        tmp_path / "t.csv",
+        "image,language,caption\n" + "".join(f"{name}.png,{code},{text}\n" for name, code, text in rows),
+    )
     manifest = open_data(tmp_path / "t.csv")
     assert found(manifest) == EXPECTED
     assert manifest.captions()[0] == ["dog", "hound", "Hund"]  # rows of one image: training reads them all
@@ -148,7 +183,17 @@ def test_csv_of_json_and_csv_with_a_column_of_codes(tmp_path: Path, make: Simple
 
 @pytest.mark.parametrize(
     "value",
-    [None, "en", {"raw": "a dog", "en": "x"}, {"url": "x", "alt": "y"}, {"width": 3}, ["en", "de"], [{"text": "x"}], [("x", "y", "z")], {"en": ""}],
+    [
+        None,
+        "en",
+        {"raw": "a dog", "en": "x"},
+        {"url": "x", "alt": "y"},
+        {"width": 3},
+        ["en", "de"],
+        [{"text": "x"}],
+        [("x", "y", "z")],
+        {"en": ""},
+    ],
 )
 def test_what_is_no_language_stays_what_it_is(value: Any):
     assert languages_in(value) == {}
@@ -161,11 +206,24 @@ def test_codes():
 
 def test_a_text_view_reads_one_language(tmp_path: Path, make: SimpleNamespace):
     pictures(tmp_path, make)
-    rows = [{"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)]
+    rows = [
+        {"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)
+    ]
     manifest = open_data(make.put(tmp_path / "t.jsonl", make.json_lines(*rows)))
     tokenizer = train_tokenizer(["Hund Meer dog"], vocabulary=1024, context=8)
-    loader = Loader(manifest, tokenizer=tokenizer, views={}, texts={"caption": TextConfig(language="de")}, batch=2, size=8, seed=0)
+    loader = Loader(
+        manifest,
+        tokenizer=tokenizer,
+        views={},
+        texts={"caption": TextConfig(language="de")},
+        batch=2,
+        size=8,
+        seed=0,
+    )
     assert [row for row, _ in loader.faults] == [2]
     batch = next(loader.batches())
-    texts = {row: tokenizer.decode(ids) for row, ids in zip(batch.rows.tolist(), batch.texts["caption"].ids, strict=True)}
+    texts = {
+        row: tokenizer.decode(ids)
+        for row, ids in zip(batch.rows.tolist(), batch.texts["caption"].ids, strict=True)
+    }
     assert {row: text.strip().lower() for row, text in texts.items()} == {0: "hund", 1: "meer"}

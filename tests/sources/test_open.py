@@ -33,10 +33,24 @@ def opened(manifest: Any) -> None:
 
 def test_a_folder_with_text_beside(tmp_path: Path, make: SimpleNamespace):
     make.pictures(tmp_path, "b.jpg", "a.png", "in/c.webp", "in/d.GIF", "e.bmp", "f.jpeg")
-    for name, text in {"b.txt": "bee", "a.txt": "one\n\ntwo\n", "in/c.txt": "\ufeffsea", "in/d.TXT": "dee", "e.bmp.txt": "ee", "f.txt": "ef"}.items():
+    for name, text in {
+        "b.txt": "bee",
+        "a.txt": "one\n\ntwo\n",
+        "in/c.txt": "\ufeffsea",
+        "in/d.TXT": "dee",
+        "e.bmp.txt": "ee",
+        "f.txt": "ef",
+    }.items():
         make.put(tmp_path / name, text)
     source = read_source(tmp_path)
-    assert source.manifest.ids == ["a", "b", "e", "f", "in/c", "in/d"]  # sorted, whatever the file system says
+    assert source.manifest.ids == [
+        "a",
+        "b",
+        "e",
+        "f",
+        "in/c",
+        "in/d",
+    ]  # sorted, whatever the file system says
     assert source.manifest.captions() == [["one", "two"], ["bee"], ["ee"], ["ef"], ["sea"], ["dee"]]
     assert source.manifest.field_names == []
     assert source.kind == "a folder of images with text beside them"
@@ -81,7 +95,11 @@ def test_text_beside_and_class_folders_mix(tmp_path: Path, make: SimpleNamespace
     make.put(tmp_path / "3.txt", "the sea")
     source = read_source(tmp_path)
     assert source.kind.endswith("text beside them and class folders")
-    assert dict(zip(source.manifest.ids, source.manifest.captions(), strict=True)) == {"3": ["the sea"], "cat/1": ["my cat"], "cat/2": ["cat"]}
+    assert dict(zip(source.manifest.ids, source.manifest.captions(), strict=True)) == {
+        "3": ["the sea"],
+        "cat/1": ["my cat"],
+        "cat/2": ["cat"],
+    }
     assert source.manifest.field("label") == [None, "cat", "cat"]
     assert reasons(source) == [("4", "no-caption")]
 
@@ -95,7 +113,17 @@ def test_equal_stems_are_told_apart(tmp_path: Path, make: SimpleNamespace):
 
 def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, make: SimpleNamespace):
     root = tmp_path / "data"
-    make.pictures(root, "good.png", "mute.png", "blank.png", "bytes.png", "record.png", "._good.png", "__MACOSX/good.png", ".git/x.png")
+    make.pictures(
+        root,
+        "good.png",
+        "mute.png",
+        "blank.png",
+        "bytes.png",
+        "record.png",
+        "._good.png",
+        "__MACOSX/good.png",
+        ".git/x.png",
+    )
     for name, text in {
         "good.txt": "x",
         "blank.txt": "\n",
@@ -157,7 +185,10 @@ def test_folders_without_samples_say_what_was_looked_for(tmp_path: Path, make: S
     with pytest.raises(DataError, match=r"found: 2 .doc, 1 .txt"):
         open_data(tmp_path / "docs")
     make.pictures(tmp_path / "mute", "images/a.png", "images/b.png")
-    with pytest.raises(DataError, match=r"2 images and no caption; expected NAME.txt beside NAME.jpg, a folder for each class"):
+    with pytest.raises(
+        DataError,
+        match=r"2 images and no caption; expected NAME.txt beside NAME.jpg, a folder for each class",
+    ):
         open_data(tmp_path / "mute")
 
 
@@ -182,9 +213,15 @@ def test_a_folder_with_several_tables_asks_which(tmp_path: Path, make: SimpleNam
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("begin", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_separators_marks_and_line_ends(tmp_path: Path, make: SimpleNamespace, separator: str, begin: str, end: str):
+def test_separators_marks_and_line_ends(
+    tmp_path: Path, make: SimpleNamespace, separator: str, begin: str, end: str
+):
     make.pictures(tmp_path, "a.png", "b.png")
-    rows = [["image", "caption", "n"], ["a.png", '"a dog, a cat; and | a ""bird"""', "1"], ["b.png", "the sea", "2"]]
+    rows = [
+        ["image", "caption", "n"],
+        ["a.png", '"a dog, a cat; and | a ""bird"""', "1"],
+        ["b.png", "the sea", "2"],
+    ]
     make.put(tmp_path / "t.csv", begin + end.join(separator.join(row) for row in rows) + end)
     source = read_source(tmp_path / "t.csv")
     assert source.manifest.captions() == [['a dog, a cat; and | a "bird"'], ["the sea"]]
@@ -201,11 +238,17 @@ def test_encodings(tmp_path: Path, make: SimpleNamespace, encoding: str):
     assert open_data(tmp_path / "t.tsv").captions() == [["ein Bär 熊"]]
 
 
-@pytest.mark.parametrize("image", ["image", "filepath", "path", "file", "File Name", "img_path", "file_name", "IMAGE", "some_column"])
+@pytest.mark.parametrize(
+    "image",
+    ["image", "filepath", "path", "file", "File Name", "img_path", "file_name", "IMAGE", "some_column"],
+)
 @pytest.mark.parametrize("caption", ["caption", "text", "title", "Sentence", "alt_text", "whatever"])
 def test_columns_are_recognised(tmp_path: Path, make: SimpleNamespace, image: str, caption: str):
     make.pictures(tmp_path, "a.png", "b.png")
-    make.put(tmp_path / "t.csv", f"url,{caption},{image},extra\nhttp://x.org/a.png,a small dog,a.png,q\nhttp://x.org/b.png,a big dog,b.png,r\n")
+    make.put(
+        tmp_path / "t.csv",
+        f"url,{caption},{image},extra\nhttp://x.org/a.png,a small dog,a.png,q\nhttp://x.org/b.png,a big dog,b.png,r\n",
+    )
     manifest = open_data(tmp_path / "t.csv")
     assert manifest.captions() == [["a small dog"], ["a big dog"]]
     assert manifest.ids == ["a", "b"]
@@ -214,12 +257,20 @@ def test_columns_are_recognised(tmp_path: Path, make: SimpleNamespace, image: st
 
 def test_columns_can_be_named(tmp_path: Path, make: SimpleNamespace):
     make.pictures(tmp_path, "a.png", "b.png")
-    make.put(tmp_path / "t.csv", "image,photo,caption,long,short,code\nx.png,a.png,no,a long one,short,k1\nx.png,b.png,no,another,,k2\n")
-    manifest = open_data(tmp_path / "t.csv", columns={"image": "photo", "caption": "long, short", "id": "code"})
+    make.put(
+        tmp_path / "t.csv",
+        "image,photo,caption,long,short,code\nx.png,a.png,no,a long one,short,k1\nx.png,b.png,no,another,,k2\n",
+    )
+    manifest = open_data(
+        tmp_path / "t.csv", columns={"image": "photo", "caption": "long, short", "id": "code"}
+    )
     assert manifest.captions() == [["a long one", "short"], ["another"]]
     assert manifest.ids == ["k1", "k2"]
     assert manifest.field("caption") == ["no", "no"]
-    for columns, words in [({"image": "fotto"}, "no column 'fotto'; did you mean 'photo'"), ({"img": "photo"}, "columns.img is not a column")]:
+    for columns, words in [
+        ({"image": "fotto"}, "no column 'fotto'; did you mean 'photo'"),
+        ({"img": "photo"}, "columns.img is not a column"),
+    ]:
         with pytest.raises(DataError, match=words):
             open_data(tmp_path / "t.csv", columns=columns)
 
@@ -254,7 +305,10 @@ def test_fields_have_the_narrowest_type_that_loses_nothing(tmp_path: Path, make:
         "word": (["x", "", " y"], ["x", None, " y"]),
         "nothing": (["", "", ""], [None, None, None]),
     }
-    lines = [["image", "caption", *columns], *([f"{name}.png", "x", *(cells[i] for cells, _ in columns.values())] for i, name in enumerate("abc"))]
+    lines = [
+        ["image", "caption", *columns],
+        *([f"{name}.png", "x", *(cells[i] for cells, _ in columns.values())] for i, name in enumerate("abc")),
+    ]
     make.put(tmp_path / "t.csv", "\n".join(",".join(line) for line in lines))
     manifest = open_data(tmp_path / "t.csv")
     for name, (_, expected) in columns.items():
@@ -273,7 +327,10 @@ def test_a_table_without_header(tmp_path: Path, make: SimpleNamespace):
 
 def test_rows_that_share_an_image_are_one_sample(tmp_path: Path, make: SimpleNamespace):
     make.pictures(tmp_path, "a.png", "b.png")
-    make.put(tmp_path / "t.csv", "image_name| comment_number| comment\na.png| 0| one\nb.png| 0| sea\na.png| 1| two\n./a.png| 2| one\n")
+    make.put(
+        tmp_path / "t.csv",
+        "image_name| comment_number| comment\na.png| 0| one\nb.png| 0| sea\na.png| 1| two\n./a.png| 2| one\n",
+    )
     source = read_source(tmp_path / "t.csv")
     assert source.manifest.ids == ["a", "b"]
     assert source.manifest.captions() == [["one", "two"], ["sea"]]
@@ -287,7 +344,15 @@ def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespa
     make.pictures(tmp_path, "outside.png", "data/a.png", "data/sub/b.png")
     (data / "folder.png").mkdir()
     rows = [
-        *["image,caption", "a.png,good", "gone.png,x", "../outside.png,x", "sub/../../outside.png,x", "http://x.org/a.png,x", ",x"],
+        *[
+            "image,caption",
+            "a.png,good",
+            "gone.png,x",
+            "../outside.png,x",
+            "sub/../../outside.png,x",
+            "http://x.org/a.png,x",
+            ",x",
+        ],
         *[
             "sub/b.png,  ",
             "folder.png,x",
@@ -313,11 +378,16 @@ def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespa
         "unsupported-format": 1,
     }
     assert source.seen == len(rows)  # the header counts for the last row
-    assert next(fault.detail for fault in source.ledger.faults if fault.reason == "missing-file") == "line 3: gone.png"
+    assert (
+        next(fault.detail for fault in source.ledger.faults if fault.reason == "missing-file")
+        == "line 3: gone.png"
+    )
     opened(source.manifest)
 
 
-def test_paths_may_start_elsewhere_and_it_is_said(tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
+def test_paths_may_start_elsewhere_and_it_is_said(
+    tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
     make.pictures(tmp_path / "set", "Images/a.png", "Images/b.png")
     make.put(tmp_path / "set/t.csv", "image,caption\na.png,one\nb.png,two\n")
     source = read_source(tmp_path / "set/t.csv")
@@ -335,14 +405,25 @@ def test_paths_may_start_elsewhere_and_it_is_said(tmp_path: Path, make: SimpleNa
     [
         ("", "is empty, expected a header"),
         ("image,caption\n", "no usable row"),
-        ("image,caption\ngone.png,x\n", r"1 rows and none is a sample \(1 missing-file\); images were looked for in 'image'"),
+        (
+            "image,caption\ngone.png,x\n",
+            r"1 rows and none is a sample \(1 missing-file\); images were looked for in 'image'",
+        ),
         ("colour,size\nred,3\n", "no column that looks like an image file .found: colour, size"),
         ("image,price\na.png,3\n", "no column that looks like a caption .found: image, price"),
-        ("url,caption\nhttp://x.org/a.png,x\nhttp://x.org/b.png,y\n", "holds web addresses in 'url'.*download them first"),
-        ('image,caption\na.png,"open\n' + "x" * 5_000_000, r"no usable row \(1 open-quote, 1 wrong-columns\)"),
+        (
+            "url,caption\nhttp://x.org/a.png,x\nhttp://x.org/b.png,y\n",
+            "holds web addresses in 'url'.*download them first",
+        ),
+        (
+            'image,caption\na.png,"open\n' + "x" * 5_000_000,
+            r"no usable row \(1 open-quote, 1 wrong-columns\)",
+        ),
     ],
 )
-def test_tables_that_cannot_be_used_say_what_was_expected(tmp_path: Path, make: SimpleNamespace, content: str, words: str):
+def test_tables_that_cannot_be_used_say_what_was_expected(
+    tmp_path: Path, make: SimpleNamespace, content: str, words: str
+):
     make.pictures(tmp_path, "a.png")
     with pytest.raises(DataError, match=words):
         open_data(make.put(tmp_path / "t.csv", content))
@@ -385,8 +466,14 @@ def test_json_lines(tmp_path: Path, make: SimpleNamespace):
 
 def test_json_captions_by_language_and_a_json_list(tmp_path: Path, make: SimpleNamespace):
     make.pictures(tmp_path, "a.png", "b.png")
-    rows = [{"file_name": "a.png", "captions": {"en": "dog", "de": "Hund"}}, {"file_name": "b.png", "captions": {"fr": "mer"}}]
-    for path in (make.put(tmp_path / "t.jsonl", make.json_lines(*rows)), make.put(tmp_path / "t.json", json.dumps(rows))):
+    rows = [
+        {"file_name": "a.png", "captions": {"en": "dog", "de": "Hund"}},
+        {"file_name": "b.png", "captions": {"fr": "mer"}},
+    ]
+    for path in (
+        make.put(tmp_path / "t.jsonl", make.json_lines(*rows)),
+        make.put(tmp_path / "t.json", json.dumps(rows)),
+    ):
         manifest = open_data(path)
         assert manifest.captions() == [["dog"], ["mer"]]
         assert manifest.captions(language="de") == [["Hund"], []]
@@ -397,7 +484,13 @@ def test_json_captions_by_language_and_a_json_list(tmp_path: Path, make: SimpleN
 
 
 def test_parquet_with_bytes_inside(tmp_path: Path, make: SimpleNamespace):
-    table = pa.table({"jpg": [make.encoded((i, 0, 0)) for i in range(5)], "text": ["a b", "c", "", "e", None], "n": [1, 2, 3, 4, 5]})
+    table = pa.table(
+        {
+            "jpg": [make.encoded((i, 0, 0)) for i in range(5)],
+            "text": ["a b", "c", "", "e", None],
+            "n": [1, 2, 3, 4, 5],
+        }
+    )
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
     source = read_source(tmp_path / "t.parquet")
     assert source.manifest.captions() == [["a b"], ["c"], ["e"]]
@@ -409,8 +502,17 @@ def test_parquet_with_bytes_inside(tmp_path: Path, make: SimpleNamespace):
 
 def test_parquet_as_hugging_face_writes_it(tmp_path: Path, make: SimpleNamespace):
     images = [{"bytes": make.encoded(), "path": "x.png"}, None, {"bytes": make.encoded(), "path": None}]
-    features = {"info": {"features": {"image": {"_type": "Image"}, "label": {"names": ["cat", "sea_gull"], "_type": "ClassLabel"}}}}
-    table = pa.table({"image": images, "label": [0, 1, 1], "image_id": [7, 8, 9]}).replace_schema_metadata({"huggingface": json.dumps(features)})
+    features = {
+        "info": {
+            "features": {
+                "image": {"_type": "Image"},
+                "label": {"names": ["cat", "sea_gull"], "_type": "ClassLabel"},
+            }
+        }
+    }
+    table = pa.table({"image": images, "label": [0, 1, 1], "image_id": [7, 8, 9]}).replace_schema_metadata(
+        {"huggingface": json.dumps(features)}
+    )
     for split in ("train", "test"):
         pq.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
     source = read_source(tmp_path / "train-00000-of-00001.parquet", columns={"caption": "label"})
@@ -428,7 +530,13 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path, make: SimpleNamespace
 
 def test_parquet_with_paths(tmp_path: Path, make: SimpleNamespace):
     make.pictures(tmp_path, "in/a.png", "in/b.png")
-    table = pa.table({"path": ["in/a.png", "in/b.png", "in/c.png"], "captions": [["one", "eins"], ["two"], ["x"]], "weight": [1.0, 2.0, 3.0]})
+    table = pa.table(
+        {
+            "path": ["in/a.png", "in/b.png", "in/c.png"],
+            "captions": [["one", "eins"], ["two"], ["x"]],
+            "weight": [1.0, 2.0, 3.0],
+        }
+    )
     pq.write_table(table, tmp_path / "t.parquet")
     source = read_source(tmp_path / "t.parquet")
     assert source.manifest.captions() == [["one", "eins"], ["two"]]
@@ -486,7 +594,9 @@ def test_damaged_parquet_is_one_sentence(tmp_path: Path, make: SimpleNamespace):
         ("blob.zip", "unpack it first"),
     ],
 )
-def test_wrong_paths_say_what_to_do(tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str, words: str):
+def test_wrong_paths_say_what_to_do(
+    tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+):
     make.pictures(tmp_path, "good/a.png")
     make.tar(tmp_path / "good/s-0.tar", {"a.png": make.encoded(), "a.txt": "x"})
     make.put(tmp_path / "good/t.tsv", "image\tcaption\n")
@@ -505,10 +615,25 @@ def test_the_same_data_in_every_form_is_the_same(tmp_path: Path, make: SimpleNam
     for number, name in enumerate("abc"):
         make.put(tmp_path / f"f/{name}.txt", captions[name])
         make.put(tmp_path / f"f/{name}.json", json.dumps({"n": number}))
-    make.put(tmp_path / "f.csv", "image,caption,n\n" + "".join(f"f/{name}.png,{captions[name]},{n}\n" for n, name in enumerate("abc")))
-    make.put(tmp_path / "f.jsonl", make.json_lines(*({"image": f"f/{name}.png", "caption": captions[name], "n": n} for n, name in enumerate("abc"))))
-    pq.write_table(pa.table({"image": list(images.values()), "caption": list(captions.values()), "n": [0, 1, 2]}), tmp_path / "f.parquet")
-    members = {f"{name}.{end}": content for name in "abc" for end, content in (("png", images[name]), ("txt", captions[name]))}
+    make.put(
+        tmp_path / "f.csv",
+        "image,caption,n\n" + "".join(f"f/{name}.png,{captions[name]},{n}\n" for n, name in enumerate("abc")),
+    )
+    make.put(
+        tmp_path / "f.jsonl",
+        make.json_lines(
+            *({"image": f"f/{name}.png", "caption": captions[name], "n": n} for n, name in enumerate("abc"))
+        ),
+    )
+    pq.write_table(
+        pa.table({"image": list(images.values()), "caption": list(captions.values()), "n": [0, 1, 2]}),
+        tmp_path / "f.parquet",
+    )
+    members = {
+        f"{name}.{end}": content
+        for name in "abc"
+        for end, content in (("png", images[name]), ("txt", captions[name]))
+    }
     members |= {f"{name}.json": json.dumps({"n": number}) for number, name in enumerate("abc")}
     make.tar(tmp_path / "f.tar", members)
     for form in ("f", "f.csv", "f.jsonl", "f.parquet", "f.tar"):
@@ -517,7 +642,9 @@ def test_the_same_data_in_every_form_is_the_same(tmp_path: Path, make: SimpleNam
         assert manifest.field("n") == [0, 1, 2], form
         assert [ImageReader(manifest).bytes(row) for row in range(3)] == list(images.values()), form
         manifest.write(tmp_path / "out" / f"{form}.parquet")
-        assert [ImageReader(open_data(tmp_path / "out" / f"{form}.parquet")).bytes(row) for row in range(3)] == list(images.values()), form
+        assert [
+            ImageReader(open_data(tmp_path / "out" / f"{form}.parquet")).bytes(row) for row in range(3)
+        ] == list(images.values()), form
 
 
 # The ledger

@@ -39,12 +39,24 @@ def test_it_is_small_and_its_licences_name_every_file():
     assert sum(files.values()) < LIMIT
     licences = (sample_folder() / "LICENSES.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in licences for name in files if name != "LICENSES.md")
-    assert all(name in licences for name in ("Apache-2.0", "CC-BY 4.0", "CC-BY-SA 4.0", "Unicode-3.0", "public domain", "Unicode, Inc."))
+    assert all(
+        name in licences
+        for name in (
+            "Apache-2.0",
+            "CC-BY 4.0",
+            "CC-BY-SA 4.0",
+            "Unicode-3.0",
+            "public domain",
+            "Unicode, Inc.",
+        )
+    )
 
 
 def test_it_opens_in_a_blink():
     code = "import sys, time; from frugalclip.sources.open import open_data; open_data('sample'); print('torch' in sys.modules, time.process_time())"
-    loads_torch, seconds = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loads_torch, seconds = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert loads_torch == "False"
     assert float(seconds) < 3  # with Python and every import; the machine may be busy
     start = time.process_time()
@@ -55,8 +67,13 @@ def test_it_opens_in_a_blink():
 def test_every_style_draws_every_concept(sample: Manifest):
     concepts = {style: sample.where(f"style={style}").field("concept") for style in STYLES}
     assert [len(values) for values in concepts.values()] == [1911] * 3
-    assert all(len(set(values)) == 1911 and set(values) == set(concepts["noto"]) for values in concepts.values())
-    assert sample.field("captions") == [[name] if name else captions for name, captions in zip(sample.field("name"), sample.captions(), strict=True)]
+    assert all(
+        len(set(values)) == 1911 and set(values) == set(concepts["noto"]) for values in concepts.values()
+    )
+    assert sample.field("captions") == [
+        [name] if name else captions
+        for name, captions in zip(sample.field("name"), sample.captions(), strict=True)
+    ]
 
 
 def test_splits_are_those_of_the_packs(sample: Manifest):
@@ -78,7 +95,11 @@ def test_splits_are_those_of_the_packs(sample: Manifest):
 
 def test_clipart_keeps_whole_components_and_every_split(sample: Manifest):
     clipart = sample.where("pack=clipart")
-    assert {split: clipart.field("split").count(split) > 300 for split in ("train", "val", "test")} == {"train": True, "val": True, "test": True}
+    assert {split: clipart.field("split").count(split) > 300 for split in ("train", "val", "test")} == {
+        "train": True,
+        "val": True,
+        "test": True,
+    }
     owners: dict[str, set[str]] = {}
     for component, split in zip(clipart.field("component"), clipart.field("split"), strict=True):
         owners.setdefault(component, set()).add(split)
@@ -133,14 +154,26 @@ def packs(tmp_path: Path, make: SimpleNamespace) -> Path:
                 "style": style,
                 "id": concept,
             }
-            members |= {f"{style}-{concept}.webp": make.encoded((number, int(concept, 16) % 256, 0), kind="WEBP")}
-            members |= {f"{style}-{concept}.txt": f"name {concept}\n", f"{style}-{concept}.json": json.dumps(record)}
+            members |= {
+                f"{style}-{concept}.webp": make.encoded((number, int(concept, 16) % 256, 0), kind="WEBP")
+            }
+            members |= {
+                f"{style}-{concept}.txt": f"name {concept}\n",
+                f"{style}-{concept}.json": json.dumps(record),
+            }
         make.tar(tmp_path / f"emoji-{style}.tar", members)
     members = {}
     for number in range(120):
         component = number % 40
         split = ("train", "train", "val", "test")[component % 4]
-        record = {"id": f"x/{number}", "title": "t", "description": "", "keywords": [], "category": "c", "subcategory": "s"}
+        record = {
+            "id": f"x/{number}",
+            "title": "t",
+            "description": "",
+            "keywords": [],
+            "category": "c",
+            "subcategory": "s",
+        }
         members[f"clip-{number}.webp"] = make.encoded((number, 9, 9), kind="WEBP")
         members[f"clip-{number}.txt"] = "t"
         members[f"clip-{number}.json"] = json.dumps({**record, "component": f"k{component}", "split": split})
@@ -148,7 +181,9 @@ def packs(tmp_path: Path, make: SimpleNamespace) -> Path:
     return tmp_path
 
 
-def test_the_script_builds_the_same_bytes_again(packs: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]):
+def test_the_script_builds_the_same_bytes_again(
+    packs: Path, script: ModuleType, capsys: pytest.CaptureFixture[str]
+):
     script.build(packs, packs / "one")
     script.build(packs, packs / "two")
     one, two = ({p.name: p.read_bytes() for p in sorted((packs / name).iterdir())} for name in ("one", "two"))
@@ -168,12 +203,18 @@ def test_the_slice_never_cuts_a_component(packs: Path, script: ModuleType):
     assert sum(len(clipart[key]["webp"]) for key in chosen) <= total // 2
     assert {clipart[key]["json"]["split"] for key in chosen} == {"train", "val", "test"}
     components = {clipart[key]["json"]["component"] for key in chosen}
-    assert sorted(key for key, sample in clipart.items() if sample["json"]["component"] in components) == chosen
+    assert (
+        sorted(key for key, sample in clipart.items() if sample["json"]["component"] in components) == chosen
+    )
     assert chosen == script.clipart_slice(dict(reversed(clipart.items())), total // 2)
 
 
 def test_the_script_stops_when_styles_disagree(packs: Path, script: ModuleType, make: SimpleNamespace):
-    members: dict[str, bytes | str] = {"noto-1.webp": make.encoded(), "noto-1.txt": "x", "noto-1.json": json.dumps({"concept": "1"})}
+    members: dict[str, bytes | str] = {
+        "noto-1.webp": make.encoded(),
+        "noto-1.txt": "x",
+        "noto-1.json": json.dumps({"concept": "1"}),
+    }
     make.tar(packs / "emoji-twemoji.tar", members)
     with pytest.raises(SystemExit, match="twemoji draws other concepts"):
         script.build(packs, packs / "out")

@@ -14,7 +14,11 @@ from frugalclip.sources.open import open_data, read_source
 
 
 def samples(make: SimpleNamespace, *keys: str) -> list[tuple[str, bytes | str]]:
-    return [part for number, key in enumerate(keys) for part in ((f"{key}.png", make.encoded((number, 0, 0))), (f"{key}.txt", f"caption of {key}"))]
+    return [
+        part
+        for number, key in enumerate(keys)
+        for part in ((f"{key}.png", make.encoded((number, 0, 0))), (f"{key}.txt", f"caption of {key}"))
+    ]
 
 
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
@@ -29,7 +33,10 @@ def test_the_index_is_what_tarfile_says(tmp_path: Path, make: SimpleNamespace, f
     assert [(m.name, m.offset, m.length) for m in index.members] == expected
     assert index.fault is None
     data = path.read_bytes()
-    assert all(data[m.offset : m.offset + m.length].decode() == name * 40 for m, name in zip(index.members, names, strict=True))
+    assert all(
+        data[m.offset : m.offset + m.length].decode() == name * 40
+        for m, name in zip(index.members, names, strict=True)
+    )
 
 
 def test_folders_links_and_sparse_numbers_are_passed_over(tmp_path: Path):
@@ -76,7 +83,9 @@ def test_damage_in_the_middle_is_placed(tmp_path: Path, make: SimpleNamespace):
         ("s.tar.bz2", bz2.compress, "bunzip2 -k"),
     ],
 )
-def test_compressed_tars_are_refused_with_the_command(tmp_path: Path, make: SimpleNamespace, name: str, pack, words: str):
+def test_compressed_tars_are_refused_with_the_command(
+    tmp_path: Path, make: SimpleNamespace, name: str, pack, words: str
+):
     whole = make.tar(tmp_path / "whole.tar", samples(make, "a"))
     with pytest.raises(DataError, match=words):
         open_data(make.put(tmp_path / name, pack(whole.read_bytes())))
@@ -90,7 +99,12 @@ def test_what_is_no_tar_is_refused(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_braces_and_globs(tmp_path: Path):
-    assert [p.name for p in shards.expand("s-{008..011}.tar")] == ["s-008.tar", "s-009.tar", "s-010.tar", "s-011.tar"]
+    assert [p.name for p in shards.expand("s-{008..011}.tar")] == [
+        "s-008.tar",
+        "s-009.tar",
+        "s-010.tar",
+        "s-011.tar",
+    ]
     assert [p.name for p in shards.expand("{a,b}-{1..2}.tar")] == ["a-1.tar", "a-2.tar", "b-1.tar", "b-2.tar"]
     assert [str(p) for p in shards.expand("plain.tar")] == ["plain.tar"]
     for name in ("t-2.tar", "t-1.tar", "u.txt"):
@@ -122,11 +136,16 @@ def test_keys_that_repeat_over_shards_get_the_shards_name(tmp_path: Path, make: 
 
 def test_members_of_a_key_need_not_be_neighbours(tmp_path: Path, make: SimpleNamespace):
     ordered = samples(make, "a", "b")
-    assert open_data(make.tar(tmp_path / "s.tar", ordered[::2] + ordered[1::2])).captions() == [["caption of a"], ["caption of b"]]
+    assert open_data(make.tar(tmp_path / "s.tar", ordered[::2] + ordered[1::2])).captions() == [
+        ["caption of a"],
+        ["caption of b"],
+    ]
 
 
 def test_json_gives_fields_and_languages_and_cls_a_label(tmp_path: Path, make: SimpleNamespace):
-    record = '{"captions": {"en": "a dog", "de": ["ein Hund", "Hund"]}, "n": 3, "deep": {"x": 1}, "tags": ["p"]}'
+    record = (
+        '{"captions": {"en": "a dog", "de": ["ein Hund", "Hund"]}, "n": 3, "deep": {"x": 1}, "tags": ["p"]}'
+    )
     path = make.tar(
         tmp_path / "s.tar",
         {
@@ -155,7 +174,13 @@ def test_what_is_left_out_of_a_tar_is_said(tmp_path: Path, make: SimpleNamespace
         *[("same.png", image), ("same.txt", "first"), ("same.png", image), ("same.txt", "second")],
         *[("mute.png", image), ("blank.png", image), ("blank.txt", " \n"), ("text.txt", "alone")],
         *[("bytes.png", image), ("bytes.txt", b"caf\xe9"), ("json.png", image), ("json.json", "{")],
-        *[("../../etc/evil.png", image), ("../../etc/evil.txt", "x"), ("photo.heic", b"x"), ("photo.txt", "x"), (".hidden.png", image)],
+        *[
+            ("../../etc/evil.png", image),
+            ("../../etc/evil.txt", "x"),
+            ("photo.heic", b"x"),
+            ("photo.txt", "x"),
+            (".hidden.png", image),
+        ],
         ("meta.csv", "not a sample"),
     ]
     source = read_source(make.tar(tmp_path / "s.tar", members))
@@ -170,7 +195,10 @@ def test_what_is_left_out_of_a_tar_is_said(tmp_path: Path, make: SimpleNamespace
         "outside-folder": 1,
         "unsupported-format": 1,
     }
-    assert {fault.id for fault in source.ledger.faults if fault.reason == "no-caption"} == {"s.tar/mute", "s.tar/blank"}
+    assert {fault.id for fault in source.ledger.faults if fault.reason == "no-caption"} == {
+        "s.tar/mute",
+        "s.tar/blank",
+    }
 
 
 def test_tars_without_a_sample_say_what_was_met(tmp_path: Path, make: SimpleNamespace):

@@ -16,8 +16,38 @@ from frugalclip.synthetic.plan import ScenePlan
 from frugalclip.synthetic.planting import assign
 
 NAMES = (
-    *("cat", "dog", "horse", "apple", "bus", "clock", "umbrella", "tree", "hammer", "fish", "glasses", "no entry", "man with white cane", "bread"),
-    *("ear of corn", "skis", "unicorn", "leaf", "mouse", "person surfing", "house", "drum", "kite", "anchor", "box", "knife", "scarf", "left arrow"),
+    *(
+        "cat",
+        "dog",
+        "horse",
+        "apple",
+        "bus",
+        "clock",
+        "umbrella",
+        "tree",
+        "hammer",
+        "fish",
+        "glasses",
+        "no entry",
+        "man with white cane",
+        "bread",
+    ),
+    *(
+        "ear of corn",
+        "skis",
+        "unicorn",
+        "leaf",
+        "mouse",
+        "person surfing",
+        "house",
+        "drum",
+        "kite",
+        "anchor",
+        "box",
+        "knife",
+        "scarf",
+        "left arrow",
+    ),
 )
 STYLES = ("flat", "line")
 
@@ -32,11 +62,20 @@ def write_cutouts(folder: Path) -> Path:
             draw = ImageDraw.Draw(image)
             hue = tuple(int(value) for value in np.random.default_rng(number).integers(0, 200, 3))
             shape = (4 + number % 4, 3, 20, 20 - number % 5)
-            getattr(draw, ("ellipse", "rectangle")[number % 2])(shape, fill=hue if style == "flat" else "white", outline=hue, width=2)
+            getattr(draw, ("ellipse", "rectangle")[number % 2])(
+                shape, fill=hue if style == "flat" else "white", outline=hue, width=2
+            )
             file = f"{style}-{number}.png"
             image.save(folder / file)
             rows.append(
-                {"image": file, "caption": name, "id": f"{style}-{number}", "concept": f"c{number}", "style": style, "family": f"f{number // 2}"}
+                {
+                    "image": file,
+                    "caption": name,
+                    "id": f"{style}-{number}",
+                    "concept": f"c{number}",
+                    "style": style,
+                    "family": f"f{number // 2}",
+                }
             )
     (folder / "cutouts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder

@@ -32,7 +32,9 @@ def ring(size: int = 40, *, smooth: bool = False) -> Image.Image:
     """A red ring on white, white inside."""
     scale = 4 if smooth else 1
     image = Image.new("RGB", (size * scale, size * scale), "white")
-    ImageDraw.Draw(image).ellipse((8 * scale, 8 * scale, 31 * scale, 31 * scale), fill="white", outline=(200, 0, 0), width=4 * scale)
+    ImageDraw.Draw(image).ellipse(
+        (8 * scale, 8 * scale, 31 * scale, 31 * scale), fill="white", outline=(200, 0, 0), width=4 * scale
+    )
     return image.resize((size, size), Image.Resampling.BOX)
 
 
@@ -40,7 +42,12 @@ def flooded(background: np.ndarray) -> np.ndarray:
     """The slow, obvious way: a queue of pixels."""
     height, width = background.shape
     reached = np.zeros_like(background)
-    queue = [(y, x) for y in range(height) for x in range(width) if background[y, x] and (y in (0, height - 1) or x in (0, width - 1))]
+    queue = [
+        (y, x)
+        for y in range(height)
+        for x in range(width)
+        if background[y, x] and (y in (0, height - 1) or x in (0, width - 1))
+    ]
     while queue:
         y, x = queue.pop()
         if 0 <= y < height and 0 <= x < width and background[y, x] and not reached[y, x]:
@@ -93,7 +100,9 @@ def test_specks_of_compression_are_not_object():
     assert cut_out(encoded(image), side=64).shape == (24, 24, 4)
 
 
-@pytest.mark.parametrize(("colour", "words"), [("white", "% of it is object"), ((90, 120, 30), "0 % of the border is white")])
+@pytest.mark.parametrize(
+    ("colour", "words"), [("white", "% of it is object"), ((90, 120, 30), "0 % of the border is white")]
+)
 def test_what_is_no_cutout_says_why(colour: str, words: str):
     with pytest.raises(NotACutout, match=words):
         cut_out(encoded(Image.new("RGB", (30, 30), colour)), side=64)
@@ -105,11 +114,16 @@ def test_families_stay_together_and_more_cutouts_move_none(parts: Manifest):
     plan = ScenePlan()
     items = choose_cutouts(parts, plan).items
     assert len(items) == len(parts)
-    by_family = {item.family: {other.split for other in items if other.family == item.family} for item in items}
+    by_family = {
+        item.family: {other.split for other in items if other.family == item.family} for item in items
+    }
     assert all(len(splits) == 1 for splits in by_family.values())
     assert {item.split for item in items} == {"train", "val", "test"}
     part = parts.take([row for row in range(len(parts)) if items[row].split != "train" or row % 3])
-    assert all({item.id: item.split for item in items}[one.id] == one.split for one in choose_cutouts(part, plan).items)
+    assert all(
+        {item.id: item.split for item in items}[one.id] == one.split
+        for one in choose_cutouts(part, plan).items
+    )
 
 
 def with_field(manifest: Manifest, name: str, values: list) -> Manifest:
@@ -142,7 +156,9 @@ def test_shares_of_the_division(parts: Manifest):
 
 def test_fields_are_chosen_by_name(parts: Manifest):
     named = with_field(parts, "title", [f"thing {'abcdefgh'[row % 8]}" for row in range(len(parts))])
-    items = choose_cutouts(named, ScenePlan(name_field="title", concept_field="title", family_field="title", style_field="none")).items
+    items = choose_cutouts(
+        named, ScenePlan(name_field="title", concept_field="title", family_field="title", style_field="none")
+    ).items
     assert {item.name for item in items} == {f"thing {letter}" for letter in "abcdefgh"}
     assert {item.concept for item in items} == {item.family for item in items}
     assert {item.style for item in items} == {None}
@@ -151,7 +167,9 @@ def test_fields_are_chosen_by_name(parts: Manifest):
 
 def test_names_that_are_none_and_theme_names_are_left_out(parts: Manifest):
     names = ["Part of a theme"] * 30 + ["x#1"] + list(scene_parts.NAMES[:25])
-    found = choose_cutouts(with_field(parts, "name", names), ScenePlan(concept_field="none", family_field="none"))
+    found = choose_cutouts(
+        with_field(parts, "name", names), ScenePlan(concept_field="none", family_field="none")
+    )
     assert sorted({one.reason for one in found.left_out}) == ["no-name", "theme-name"]
     assert len(found.left_out) == 31
     assert len(found.items) == 25
@@ -164,7 +182,10 @@ def test_a_picture_that_cannot_be_cut_out_is_left_out(parts: Manifest, tmp_path:
     manifest = scene_parts.open_data(folder)
     plan = ScenePlan()
     found = with_pixels(choose_cutouts(manifest, plan), manifest, plan)
-    assert {one.id: one.reason for one in found.left_out} == {"flat-0": "not-a-cutout", "flat-1": "empty-file"}
+    assert {one.id: one.reason for one in found.left_out} == {
+        "flat-0": "not-a-cutout",
+        "flat-1": "empty-file",
+    }
     assert len(found.pixels) == len(found.items) == len(parts) - 2
 
 
@@ -180,7 +201,9 @@ def test_frequencies(parts: Manifest):
     uniform = counts(splits=one_split)
     assert len(uniform) == len(scene_parts.NAMES)
     assert max(uniform.values()) < 2 * min(uniform.values())
-    zipf = sorted(counts(splits=one_split, frequencies={"kind": "zipf", "exponent": 1}).values(), reverse=True)
+    zipf = sorted(
+        counts(splits=one_split, frequencies={"kind": "zipf", "exponent": 1}).values(), reverse=True
+    )
     expected = [4000 / sum(1 / rank for rank in range(1, 29)) / rank for rank in (1, 2, 4)]
     assert [zipf[0], zipf[1], zipf[3]] == pytest.approx(expected, rel=0.15)
     flat = counts(splits=one_split, frequencies={"kind": "zipf", "exponent": 0})

@@ -27,7 +27,11 @@ from frugalclip.synthetic.english import article, clean_name, counted, listed, n
         ("no smoking", "a no smoking symbol", "two no smoking symbols"),
         ("Aries", "an Aries symbol", "two Aries symbols"),
         ("person: bald", "a bald person", "two bald people"),
-        ("family: man, woman, girl", "a family of a man, a woman and a girl", "two families of a man, a woman and a girl"),
+        (
+            "family: man, woman, girl",
+            "a family of a man, a woman and a girl",
+            "two families of a man, a woman and a girl",
+        ),
         ("nine o'clock", "a clock showing nine o'clock", "two clocks showing nine o'clock"),
         ("fast up button", "a fast up button", "two fast up buttons"),
         ("compass", "a compass", "two compasses"),
@@ -48,15 +52,44 @@ def test_size_and_colour_stand_where_they_belong():
 @pytest.mark.parametrize(
     ("phrase", "expected"),
     [
-        *[(word, "an") for word in ("apple", "umbrella", "hour", "X-ray", "e-mail", "SOS button", "8 ball", "ATM sign", "unimportant thing")],
-        *[(word, "a") for word in ("unicorn", "euro banknote", "one-piece swimsuit", "ewe", "t-shirt", "P button", "uniform", "hat", "u.s. flag")],
+        *[
+            (word, "an")
+            for word in (
+                "apple",
+                "umbrella",
+                "hour",
+                "X-ray",
+                "e-mail",
+                "SOS button",
+                "8 ball",
+                "ATM sign",
+                "unimportant thing",
+            )
+        ],
+        *[
+            (word, "a")
+            for word in (
+                "unicorn",
+                "euro banknote",
+                "one-piece swimsuit",
+                "ewe",
+                "t-shirt",
+                "P button",
+                "uniform",
+                "hat",
+                "u.s. flag",
+            )
+        ],
     ],
 )
 def test_articles_follow_the_sound(phrase: str, expected: str):
     assert article(phrase) == expected
 
 
-@pytest.mark.parametrize(("word", "expected"), [("box", "boxes"), ("church", "churches"), ("day", "days"), ("human", "humans"), ("wolf", "wolves")])
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("box", "boxes"), ("church", "churches"), ("day", "days"), ("human", "humans"), ("wolf", "wolves")],
+)
 def test_plurals(word: str, expected: str):
     assert plural(word) == expected
 
@@ -69,7 +102,15 @@ def test_captions_that_name_one_thing_become_names():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "A wheel! Put it there", "BlueMan#101", "12_34", "2004 08 25", "a sentence which goes on and on about far too many things"]
+    "text",
+    [
+        "",
+        "A wheel! Put it there",
+        "BlueMan#101",
+        "12_34",
+        "2004 08 25",
+        "a sentence which goes on and on about far too many things",
+    ],
 )
 def test_captions_that_name_nothing_do_not(text: str):
     assert clean_name(text) is None

@@ -49,10 +49,21 @@ def labels(row: dict[str, Any], canvas: int = 96) -> np.ndarray:
 
 
 def test_a_scene_is_a_function_of_seed_and_number(parts: Manifest):
-    faults = {"swapped": 0.1, "duplicates": 0.1, "near_duplicates": 0.1, "leaks": 0.1, "dropped_words": 0.1, "wrong_object": 0.1}
+    faults = {
+        "swapped": 0.1,
+        "duplicates": 0.1,
+        "near_duplicates": 0.1,
+        "leaks": 0.1,
+        "dropped_words": 0.1,
+        "wrong_object": 0.1,
+    }
     few = scene_parts.scenes(parts, 40, planted=faults)
     many = scene_parts.composer(parts, count=3000, planted=faults)
-    assert [many.scene(number) for number in (39, 7, 20)] == [few[39], few[7], few[20]]  # in any order, of any total
+    assert [many.scene(number) for number in (39, 7, 20)] == [
+        few[39],
+        few[7],
+        few[20],
+    ]  # in any order, of any total
     other = scene_parts.scenes(parts, 3, seed=1, splits=ONE_SPLIT)
     assert [one.image for one in other] != [one.image for one in few[:3]]
 
@@ -67,7 +78,11 @@ def test_boxes_and_masks_say_where_objects_are(parts: Manifest):
             box = np.s_[one["top"] : one["top"] + one["height"], one["left"] : one["left"] + one["width"]]
             seen = shown == place + 1
             assert seen.sum() == seen[box].sum() > 0  # nothing outside the box, something inside
-            alone = paint(type(layout)(number, "train", None, layout.background, (layout.objects[place],)), maker.plan, maker.atlas)
+            alone = paint(
+                type(layout)(number, "train", None, layout.background, (layout.objects[place],)),
+                maker.plan,
+                maker.atlas,
+            )
             assert one["visible"] == pytest.approx(seen.sum() / (alone.labels == 1).sum(), abs=1e-3)
             assert not (seen & (alone.labels == 0)).any()
 
@@ -88,7 +103,9 @@ def test_objects_are_as_many_as_asked_and_seen(plain: list[dict[str, Any]], part
     counts = Counter(len(row["objects"]) for row in plain)
     assert set(counts) == {2, 3, 4, 5, 6}
     assert min(one["visible"] for row in plain for one in row["objects"]) > 0.3
-    assert {len(row["objects"]) for row in scene_parts.rows(parts, 20, splits=ONE_SPLIT, objects=[1, 1])} == {1}
+    assert {len(row["objects"]) for row in scene_parts.rows(parts, 20, splits=ONE_SPLIT, objects=[1, 1])} == {
+        1
+    }
 
 
 def shares(rows: list[dict[str, Any]], name: str) -> dict[Any, float]:
@@ -98,12 +115,16 @@ def shares(rows: list[dict[str, Any]], name: str) -> dict[Any, float]:
 
 def test_settings_of_objects(parts: Manifest):
     def some(**settings: Any) -> list[dict[str, Any]]:
-        return scene_parts.rows(parts, 30, splits=ONE_SPLIT, captions={"long": 0, "medium": 0}, canvas=64, **settings)
+        return scene_parts.rows(
+            parts, 30, splits=ONE_SPLIT, captions={"long": 0, "medium": 0}, canvas=64, **settings
+        )
 
     assert shares(some(tint=0), "colour") == {None: 1}
     assert set(shares(some(tint=1), "colour")) - {None} == set(TINTS)
     sided = {one["name"]: one["mirrored"] for row in some(mirror=1) for one in row["objects"]}
-    assert sided == {name: name != "left arrow" for name in sided} and "left arrow" in sided  # mirrored it would be a right arrow
+    assert (
+        sided == {name: name != "left arrow" for name in sided} and "left arrow" in sided
+    )  # mirrored it would be a right arrow
     assert shares(some(mirror=0), "mirrored") == {False: 1}
     assert shares(some(sizes={"tiny": 1}), "size") == {"tiny": 1}
     assert min(one["visible"] for row in some(overlap=0, objects=[2, 2]) for one in row["objects"]) > 0.9
@@ -134,13 +155,25 @@ def test_a_near_duplicate_is_nearly_the_same_picture(parts: Manifest):
         source = by_id[copy.row["planted_from"]]
         assert copy.row["captions"] != source.row["captions"]
         assert copy.image != source.image
-        assert [one["concept"] for one in copy.row["objects"]] == [one["concept"] for one in source.row["objects"]]
-        thumbnails = [np.asarray(Image.open(io.BytesIO(one.image)).resize((8, 8), Image.Resampling.BOX)).astype(int) for one in (copy, source)]
+        assert [one["concept"] for one in copy.row["objects"]] == [
+            one["concept"] for one in source.row["objects"]
+        ]
+        thumbnails = [
+            np.asarray(Image.open(io.BytesIO(one.image)).resize((8, 8), Image.Resampling.BOX)).astype(int)
+            for one in (copy, source)
+        ]
         assert np.abs(thumbnails[0] - thumbnails[1]).mean() < 15
 
 
 def test_planted_faults_are_what_they_say(parts: Manifest):
-    faults = {"swapped": 0.15, "duplicates": 0.1, "leaks": 0.1, "dropped_words": 0.15, "dropped_share": 0.4, "wrong_object": 0.15}
+    faults = {
+        "swapped": 0.15,
+        "duplicates": 0.1,
+        "leaks": 0.1,
+        "dropped_words": 0.15,
+        "dropped_share": 0.4,
+        "wrong_object": 0.15,
+    }
     made = scene_parts.scenes(parts, 250, planted=faults, captions={"long": 0}, canvas=48)
     clean = Clean(scene_parts.composer(parts, count=1024, captions={"long": 0}, canvas=48))
     by_kind: dict[str, list] = {}
@@ -150,7 +183,11 @@ def test_planted_faults_are_what_they_say(parts: Manifest):
     assert all(one == clean[one.row["id"]] for one in by_kind[None])
     assert {one.row["split"] for kind, some in by_kind.items() if kind for one in some} == {"train"}
     for one in by_kind["swapped"]:
-        assert one.row["captions"] == clean[one.row["planted_from"]].row["captions"] != clean[one.row["id"]].row["captions"]
+        assert (
+            one.row["captions"]
+            == clean[one.row["planted_from"]].row["captions"]
+            != clean[one.row["id"]].row["captions"]
+        )
         assert one.image == clean[one.row["id"]].image
         assert set(map(tuple, one.row["mentions"])) == {()}
     for kind, split in (("duplicate", {"train"}), ("leak", {"val", "test"})):
@@ -166,7 +203,11 @@ def test_planted_faults_are_what_they_say(parts: Manifest):
         assert right in {item["name"] for item in one.row["objects"]}
         assert wrong not in {item["name"] for item in one.row["objects"]}
         text = one.row["captions"][1]  # the medium one speaks of everything
-        assert noun(wrong).many.split()[-1] in text or noun(wrong).one.split()[-1] in text or noun(wrong).rest in text
+        assert (
+            noun(wrong).many.split()[-1] in text
+            or noun(wrong).one.split()[-1] in text
+            or noun(wrong).rest in text
+        )
         there = {place for place, item in enumerate(one.row["objects"]) if item["name"] == right}
         assert not there & {place for places in one.row["mentions"] for place in places}
 
@@ -201,13 +242,18 @@ def test_rates_are_met_and_never_change_what_came_before():
     assert (found.sources[swapped] != swapped).all()
     fewer = assign(plan, 1500)
     assert len(fewer.splits) >= 1500
-    assert all((getattr(fewer, name) == getattr(found, name)[: len(fewer.splits)]).all() for name in ("splits", "planted", "sources"))
+    assert all(
+        (getattr(fewer, name) == getattr(found, name)[: len(fewer.splits)]).all()
+        for name in ("splits", "planted", "sources")
+    )
 
 
 def test_concepts_of_test_scenes_are_new_unless_shared(parts: Manifest):
     def seen(**splits: Any) -> dict[str, set[str]]:
         result: dict[str, set[str]] = {}
-        for row in scene_parts.rows(parts, 150, captions={"long": 0}, splits={"scenes": {"train": 1, "test": 1}, **splits}):
+        for row in scene_parts.rows(
+            parts, 150, captions={"long": 0}, splits={"scenes": {"train": 1, "test": 1}, **splits}
+        ):
             result.setdefault(row["split"], set()).update(one["cutout"] for one in row["objects"])
         return result
 
@@ -236,7 +282,12 @@ def test_captions_are_of_the_levels_and_lengths_asked_for(plain: list[dict[str, 
     assert np.mean(lengths["short"]) < np.mean(lengths["medium"]) < np.mean(lengths["long"])
     assert min(lengths["long"]) > 25 and max(lengths["long"]) > 120
     longer = scene_parts.rows(
-        parts, 20, captions={"short": 0, "medium": 0, "long": 1, "long_words": [100, 110]}, objects=[6, 6], repeat=0, splits=ONE_SPLIT
+        parts,
+        20,
+        captions={"short": 0, "medium": 0, "long": 1, "long_words": [100, 110]},
+        objects=[6, 6],
+        repeat=0,
+        splits=ONE_SPLIT,
     )
     assert all(row["levels"] == ["long"] for row in longer)
     assert np.mean([len(row["captions"][0].split()) for row in longer]) == pytest.approx(108, abs=12)
@@ -267,17 +318,26 @@ def test_captions_are_true_varied_and_well_formed(plain: list[dict[str, Any]]):
             for concept in {row["objects"][place]["concept"] for place in places}:
                 item = next(one for one in row["objects"] if one["concept"] == concept)
                 name = noun(item["name"])
-                assert any(form and form.lower() in text.lower() for form in (name.one, name.many)), (name, text)
+                assert any(form and form.lower() in text.lower() for form in (name.one, name.many)), (
+                    name,
+                    text,
+                )
 
 
 def test_relations_and_places_in_captions_hold(parts: Manifest):
     checked: Counter[str] = Counter()
-    for row in scene_parts.rows(parts, 250, splits=ONE_SPLIT, repeat=0, captions={"short": 0, "medium": 1, "long": 1}):
+    for row in scene_parts.rows(
+        parts, 250, splits=ONE_SPLIT, repeat=0, captions={"short": 0, "medium": 1, "long": 1}
+    ):
         names = {noun(one["name"]).phrase(): one for one in row["objects"]}
-        middle = {name: (one["top"] + one["height"] / 2, one["left"] + one["width"] / 2) for name, one in names.items()}
+        middle = {
+            name: (one["top"] + one["height"] / 2, one["left"] + one["width"] / 2)
+            for name, one in names.items()
+        }
         for sentence in re.split(r"(?<=\.) ", row["captions"][1]):
             found = re.fullmatch(
-                r"The (.+?) is (left of|to the left of|on the left of|above|below|under|smaller than|larger than) the (.+)\.", sentence
+                r"The (.+?) is (left of|to the left of|on the left of|above|below|under|smaller than|larger than) the (.+)\.",
+                sentence,
             )
             if found and found[1] in names and found[3] in names:
                 (down, right), (other_down, other_right) = middle[found[1]], middle[found[3]]
@@ -293,7 +353,10 @@ def test_relations_and_places_in_captions_hold(parts: Manifest):
                 assert truth.get(found[2], other_right - right) > 0, sentence
                 checked[found[2]] += 1
         for name, one in names.items():
-            if re.search(rf"(There is|there is) an? (small |tiny |large )?{re.escape(name)} in the top left corner", row["captions"][1]):
+            if re.search(
+                rf"(There is|there is) an? (small |tiny |large )?{re.escape(name)} in the top left corner",
+                row["captions"][1],
+            ):
                 assert one["region"] == "top left"
                 checked["place"] += 1
     assert len(checked) > 6
@@ -330,7 +393,13 @@ def test_regions_and_patches(parts: Manifest, tmp_path: Any):
         assert found.sum(axis=0).max() == 1  # nobody sees two objects in one pixel
         assert (found.sum(axis=0) * 1 == (labels(table.slice(row, 1).to_pylist()[0], 64) > 0)).all()
         patches = patch_labels(found, 16)
-        slow = [[[found[k, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean() for x in range(4)] for y in range(4)] for k in range(len(found))]
+        slow = [
+            [
+                [found[k, 16 * y : 16 * y + 16, 16 * x : 16 * x + 16].mean() for x in range(4)]
+                for y in range(4)
+            ]
+            for k in range(len(found))
+        ]
         assert np.allclose(patches, slow)
         assert patches.sum() * 256 == pytest.approx(found.sum())
     with pytest.raises(DataError, match="choose a divisor of both sides"):
@@ -368,7 +437,9 @@ def settings_of(settings: Any, prefix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for name, one in settings.model_fields.items():
         inner = hasattr(one.annotation, "model_fields")
-        found |= settings_of(one.annotation, f"{prefix}{name}.") if inner else {f"{prefix}{name}": one.description}
+        found |= (
+            settings_of(one.annotation, f"{prefix}{name}.") if inner else {f"{prefix}{name}": one.description}
+        )
     return found
 
 

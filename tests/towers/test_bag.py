@@ -20,7 +20,10 @@ def bag(**settings: object) -> BagOfWords:
 def texts(*words: list[int]) -> Tokens:
     rows = [[START, *one, END] for one in words]
     longest = max(map(len, rows))
-    return Tokens(torch.tensor([row + [PAD] * (longest - len(row)) for row in rows]), torch.tensor([len(row) for row in rows]))
+    return Tokens(
+        torch.tensor([row + [PAD] * (longest - len(row)) for row in rows]),
+        torch.tensor([len(row) for row in rows]),
+    )
 
 
 def test_a_text_is_the_mean_of_its_words():
@@ -34,7 +37,9 @@ def test_a_text_is_the_mean_of_its_words():
 
 def test_order_and_batch_mates_do_not_matter():
     tower = bag(width=12)
-    torch.testing.assert_close(tower(texts([5, 6, 9], [7])).embedding[0], tower(texts([9, 5, 6])).embedding[0])
+    torch.testing.assert_close(
+        tower(texts([5, 6, 9], [7])).embedding[0], tower(texts([9, 5, 6])).embedding[0]
+    )
 
 
 def test_a_text_without_words_is_its_start_and_end():
@@ -51,7 +56,9 @@ def test_start_end_and_padding_learn_nothing_from_texts_with_words():
 
 @pytest.mark.parametrize("width", [0, 12])
 def test_a_dual_encoder_is_built_again_from_its_description(width: int):
-    config = ModelConfig.model_validate({"image": {"kind": "resnet", "size": "nano"}, "text": {"kind": "bag", "width": width}, "dim": 32})
+    config = ModelConfig.model_validate(
+        {"image": {"kind": "resnet", "size": "nano"}, "text": {"kind": "bag", "width": width}, "dim": 32}
+    )
     network = DualEncoder(config, vocabulary=50, context=8)
     again = DualEncoder.build(network.architecture())
     again.load_state_dict(network.state_dict())

@@ -23,7 +23,11 @@ SHARES[0] = torch.tensor([0.5, 0.5, 0, 0], dtype=torch.float64)
 
 
 def fitted(**settings: float) -> CaptionWords:
-    head = CaptionWordsConfig.model_validate({"kind": "caption_words", **settings}).build(width=5, dim=9).double()
+    head = (
+        CaptionWordsConfig.model_validate({"kind": "caption_words", **settings})
+        .build(width=5, dim=9)
+        .double()
+    )
     head.fit(PICTURES, CAPTIONS, SHARES)
     return head
 
@@ -47,7 +51,9 @@ def test_the_head_is_ridge_regression_towards_the_main_words_of_captions():
 
 def test_no_picture_gets_a_word_that_is_no_main_word_of_a_caption():
     said = fitted(words=2)(normal(50, 5, seed=3))
-    assert set(said.any(dim=0).nonzero().flatten().tolist()) <= set(CAPTIONS.topk(2, dim=1).indices.flatten().tolist())
+    assert set(said.any(dim=0).nonzero().flatten().tolist()) <= set(
+        CAPTIONS.topk(2, dim=1).indices.flatten().tolist()
+    )
 
 
 def test_patches_are_described_like_pictures_and_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch):
@@ -68,5 +74,10 @@ def test_a_saved_head_describes_as_before(tmp_path: Path):
 
 
 def test_it_is_no_head_of_texts():
-    with pytest.raises(ValueError, match=r"head\.kind caption_words is fitted to pictures; texts take kernel, mlp, lexical or same"):
-        BorrowedTextConfig.model_validate({"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "caption_words"}})
+    with pytest.raises(
+        ValueError,
+        match=r"head\.kind caption_words is fitted to pictures; texts take kernel, mlp, lexical or same",
+    ):
+        BorrowedTextConfig.model_validate(
+            {"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "caption_words"}}
+        )

@@ -27,7 +27,13 @@ def pictures(batch: int = 3, side: int = 64) -> Tensor:
 
 @pytest.mark.parametrize(
     ("size", "width", "resolution"),
-    [("rn50", 2048, 224), ("rn101", 2048, 224), ("rn50x4", 2560, 288), ("rn50x16", 3072, 384), ("rn50x64", 4096, 448)],
+    [
+        ("rn50", 2048, 224),
+        ("rn101", 2048, 224),
+        ("rn50x4", 2560, 288),
+        ("rn50x16", 3072, 384),
+        ("rn50x64", 4096, 448),
+    ],
 )
 def test_the_published_sizes_are_known_by_name(size: str, width: int, resolution: int):
     config = ClipResNetConfig.model_validate({"kind": "clip_resnet", "size": size})
@@ -56,7 +62,9 @@ def test_counted_arithmetic_is_what_the_products_do():
         tower(pictures(batch=2).float())
     projection = 2 * 2 * 256 * 24
     # the counter leaves attention out on some devices: one query over five places
-    assert 2e9 * tower.config.forward_gflops(tokens=4) == pytest.approx(counter.get_total_flops() - projection, rel=1e-3)
+    assert 2e9 * tower.config.forward_gflops(tokens=4) == pytest.approx(
+        counter.get_total_flops() - projection, rel=1e-3
+    )
     assert tower.config.kept_numbers(tokens=8) > tower.config.kept_numbers(tokens=4) > 0
 
 
@@ -79,7 +87,9 @@ def test_the_gradient_cache_refuses_it_with_the_reason():
     config = ModelConfig.model_validate({"image": small().config.model_dump(), "text": "nano", "dim": 32})
     network = DualEncoder(config, vocabulary=50, context=8)
     step = type("Step", (), {"network": network})()
-    with pytest.raises(RecipeError, match=r"model.image.stem.0.1 is a batch normalisation, which would see 4 samples"):
+    with pytest.raises(
+        RecipeError, match=r"model.image.stem.0.1 is a batch normalisation, which would see 4 samples"
+    ):
         GradientCache(step, micro_batch=4)
     assert network.dims(batch=4).image_width == 256 and network.dims(batch=4).patch_grid == (2, 2)
 

@@ -46,15 +46,21 @@ def test_depth_and_cost():
     assert FacetProjectorConfig(depth=1).widths(width=6, dim=4) == [6, 4]
     deep = FacetProjectorConfig(depth=3, hidden=8)
     assert deep.widths(width=6, dim=4) == [6, 8, 8, 4] and a_projector(depth=3)(tokens()).shape == (3, 4)
-    assert deep.forward_gflops(tokens=10, width=6, dim=4) == pytest.approx(2e-9 * 10 * (6 * 8 + 8 * 8 + 8 * 4))
+    assert deep.forward_gflops(tokens=10, width=6, dim=4) == pytest.approx(
+        2e-9 * 10 * (6 * 8 + 8 * 8 + 8 * 4)
+    )
     assert deep.kept_numbers(tokens=10, width=6, dim=4) == 10 * (2 * 16 + 4)
     paper = FacetProjectorConfig().forward_gflops(tokens=197, width=768, dim=5120)
-    assert paper == pytest.approx(2 * 5.94, rel=1e-3), "5.9 billion multiplications a picture, a third of what ViT-B/16 itself takes"
+    assert paper == pytest.approx(2 * 5.94, rel=1e-3), (
+        "5.9 billion multiplications a picture, a third of what ViT-B/16 itself takes"
+    )
 
 
 def test_the_start_is_that_of_the_generator_and_keeps_lengths():
     one, other = a_projector(width=512, hidden=512), a_projector(width=512, hidden=512)
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
     first = one.layers[0](tokens(width=512)).detach()
     assert 0.9 < float(first.std()) < 1.1 and float(F.gelu(first).std()) > 0.5
     assert all(parameter.requires_grad for parameter in one.parameters())

@@ -56,7 +56,10 @@ def test_fewer_pictures_than_dimensions_and_a_channel_that_says_nothing_leave_no
 
 def kernel(texts: Tensor, others: Tensor, *, sharpness: float) -> Tensor:
     """Written as loops."""
-    return torch.tensor([[math.exp(-sharpness * float((a - b).square().sum())) for b in others] for a in texts], dtype=torch.float64)
+    return torch.tensor(
+        [[math.exp(-sharpness * float((a - b).square().sum())) for b in others] for a in texts],
+        dtype=torch.float64,
+    )
 
 
 def test_the_kernel_head_is_weighted_kernel_ridge_regression():
@@ -67,10 +70,14 @@ def test_the_kernel_head_is_weighted_kernel_ridge_regression():
     unit = centred / centred.norm(dim=1, keepdim=True)
     among = kernel(unit, unit, sharpness=0.7)
     # the weights a that minimise sum_i w_i |y_i - (K a)_i|^2 + ridge a' K a, from its normal equations
-    solved = torch.linalg.solve(among @ torch.diag(WEIGHTS) @ among + 0.3 * among, among @ (WEIGHTS[:, None] * TARGETS))
+    solved = torch.linalg.solve(
+        among @ torch.diag(WEIGHTS) @ among + 0.3 * among, among @ (WEIGHTS[:, None] * TARGETS)
+    )
     new = normal(9, 6, seed=5)
     unit_new = (new - mean) / (new - mean).norm(dim=1, keepdim=True)
-    torch.testing.assert_close(head(new), kernel(unit_new, unit, sharpness=0.7) @ solved, atol=1e-8, rtol=1e-6)
+    torch.testing.assert_close(
+        head(new), kernel(unit_new, unit, sharpness=0.7) @ solved, atol=1e-8, rtol=1e-6
+    )
 
 
 def test_fewer_anchors_that_span_all_texts_give_the_same():
@@ -110,7 +117,11 @@ def test_a_saved_head_is_loaded_whatever_its_number_of_anchors(anchors: int):
 
 def test_kernels_of_trunks_side_by_side_are_multiplied():
     """A part that says nothing new changes nothing, and the product is the product."""
-    head = KernelConfig(kind="kernel", parts=(2, 4), sharpness=(0.7, 0.4), ridge=0.3).build(width=6, dim=4).double()
+    head = (
+        KernelConfig(kind="kernel", parts=(2, 4), sharpness=(0.7, 0.4), ridge=0.3)
+        .build(width=6, dim=4)
+        .double()
+    )
     head.fit(TEXTS, TARGETS, WEIGHTS)
     mean = (WEIGHTS[:, None] * TEXTS).sum(0) / WEIGHTS.sum()
     parts = [torch.nn.functional.normalize(part, dim=-1) for part in (TEXTS - mean).split((2, 4), dim=1)]
@@ -154,7 +165,9 @@ def test_the_last_channel_of_pictures_is_the_constant_beside_a_vector_of_length_
     torch.testing.assert_close(after[:, :4], torch.nn.functional.normalize(before, dim=-1)[:, :4])
 
 
-@pytest.mark.parametrize("settings", [{"parts": [2, 4]}, {"sharpness": [1, 2]}, {"parts": [2], "sharpness": [-1]}, {"novelty": -1}])
+@pytest.mark.parametrize(
+    "settings", [{"parts": [2, 4]}, {"sharpness": [1, 2]}, {"parts": [2], "sharpness": [-1]}, {"novelty": -1}]
+)
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, object]):
     with pytest.raises(ValueError, match=r"sharpness|novelty"):
         KernelConfig.model_validate({"kind": "kernel", **settings})

@@ -21,7 +21,9 @@ def rows(*shape: int, seed: int = 0) -> Tensor:
 
 
 def a_head(*, width: int = WIDTH, **settings: Any) -> LexicalHead:
-    head = LexicalHeadConfig.model_validate({"head_dim": 4} | settings).build(width=width, codebook=rows(WORDS, INSIDE, seed=1))
+    head = LexicalHeadConfig.model_validate({"head_dim": 4} | settings).build(
+        width=width, codebook=rows(WORDS, INSIDE, seed=1)
+    )
     head.reset(generator(0, "test"))
     return head.double()
 
@@ -36,9 +38,14 @@ def test_without_adapter_a_picture_is_the_maximum_of_its_mapped_patches():
 
 
 def test_cosines_are_multiplied_by_a_learned_scale_that_is_held():
-    head, tokens = a_head(adapter_depth=0, mapper=False, width=INSIDE, score="cosine", scale=5, activation="elu1p"), rows(2, 4, INSIDE)
+    head, tokens = (
+        a_head(adapter_depth=0, mapper=False, width=INSIDE, score="cosine", scale=5, activation="elu1p"),
+        rows(2, 4, INSIDE),
+    )
     scores = (5 * unit(tokens) @ unit(head.codebook).T).amax(dim=1)
-    torch.testing.assert_close(head(tokens), F.elu(scores) + 1, rtol=0, atol=1e-6)  # the scale starts in single precision
+    torch.testing.assert_close(
+        head(tokens), F.elu(scores) + 1, rtol=0, atol=1e-6
+    )  # the scale starts in single precision
     torch.testing.assert_close(head(7 * tokens), head(tokens))
     head(tokens).sum().backward()
     assert head.log_scale.grad.abs() > 0
@@ -73,7 +80,9 @@ def test_a_text_is_one_patch():
 
 def test_a_text_as_it_comes_from_its_language_model_is_scored_by_that_models_words():
     head, states = a_head(adapter_depth=0, mapper=False, width=INSIDE, train_codebook=False), rows(5, INSIDE)
-    torch.testing.assert_close(head(states), (states @ rows(WORDS, INSIDE, seed=1).T).clamp(min=0).log1p(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        head(states), (states @ rows(WORDS, INSIDE, seed=1).T).clamp(min=0).log1p(), rtol=0, atol=1e-12
+    )
     assert not list(filter(lambda p: p.requires_grad, head.parameters()))
 
 
@@ -81,7 +90,9 @@ def test_the_mean_over_a_corpus_is_taken_off_before_the_activation():
     head, states = a_head(adapter_depth=0, centre=True), rows(50, WIDTH)
     means = head.scores(states).mean(dim=0)
     head.set_centre(means)
-    torch.testing.assert_close(head(states), (head.scores(states) - means).clamp(min=0).log1p(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        head(states), (head.scores(states) - means).clamp(min=0).log1p(), rtol=0, atol=1e-12
+    )
     assert "centre" in head.state_dict(), "a saved head knows what it takes off"
     with pytest.raises(ModelError, match="set centre: true"):
         a_head().set_centre(means)
@@ -91,8 +102,16 @@ def test_what_is_trained_and_what_is_frozen():
     trained, frozen = a_head(), a_head(train_codebook=False)
     for head in (trained, frozen):
         head(rows(2, 4, WIDTH)).sum().backward()
-        assert all(p.grad is not None for name, p in head.named_parameters() if name.startswith(("mapper", "adapter", "norm")))
-    assert trained.codebook.grad is not None and frozen.codebook.grad is None and not frozen.codebook.requires_grad
+        assert all(
+            p.grad is not None
+            for name, p in head.named_parameters()
+            if name.startswith(("mapper", "adapter", "norm"))
+        )
+    assert (
+        trained.codebook.grad is not None
+        and frozen.codebook.grad is None
+        and not frozen.codebook.requires_grad
+    )
 
 
 def test_a_trained_codebook_is_a_copy_and_resetting_leaves_the_words():
@@ -103,7 +122,10 @@ def test_a_trained_codebook_is_a_copy_and_resetting_leaves_the_words():
     with torch.no_grad():
         head.codebook.zero_()
     assert given.any()
-    assert all(torch.equal(a, b) for a, b in zip(a_head().state_dict().values(), a_head().state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(a_head().state_dict().values(), a_head().state_dict().values(), strict=True)
+    )
 
 
 def test_under_autocast_activations_are_in_single_precision_and_near_the_exact_ones():
@@ -118,7 +140,9 @@ def test_under_autocast_activations_are_in_single_precision_and_near_the_exact_o
 
 
 def test_what_does_not_fit_is_said_with_the_next_step():
-    with pytest.raises(ModelError, match="states are 8 wide and words 6, so something has to map them; set mapper: true"):
+    with pytest.raises(
+        ModelError, match="states are 8 wide and words 6, so something has to map them; set mapper: true"
+    ):
         a_head(mapper=False)
     with pytest.raises(ModelError, match="states are 8 wide, which is no multiple of head_dim 3"):
         a_head(head_dim=3)
@@ -128,7 +152,9 @@ def test_cost_counts_layers_map_and_words():
     config = LexicalHeadConfig(adapter_depth=1, head_dim=4)
     sizes = {"tokens": 10, "width": WIDTH, "vocab": WORDS, "inside": INSIDE}
     layer = 2 * 10 * WIDTH * (4 * WIDTH + 2 * 4 * WIDTH) + 4 * 100 * WIDTH
-    assert config.forward_gflops(**sizes) == pytest.approx(1e-9 * (layer + 2 * 10 * (WIDTH * INSIDE + INSIDE * WORDS)))
+    assert config.forward_gflops(**sizes) == pytest.approx(
+        1e-9 * (layer + 2 * 10 * (WIDTH * INSIDE + INSIDE * WORDS))
+    )
     more = config.kept_numbers(**(sizes | {"vocab": WORDS + 1000})) - config.kept_numbers(**sizes)
     assert more == 3000, "the scores of all patches are never kept"
 
@@ -136,7 +162,10 @@ def test_cost_counts_layers_map_and_words():
 def test_truncation_keeps_the_largest_above_the_threshold_and_of_equal_ones_the_first():
     vectors = torch.tensor([[0.5, 0.1, 0.5, 0.5, 0.0], [0.0, 0.2, 0.0, 0.3, 0.1]])
     assert truncated(vectors, top_k=2).tolist() == [[0.5, 0, 0.5, 0, 0], pytest.approx([0, 0.2, 0, 0.3, 0])]
-    assert truncated(vectors, threshold=0.2).tolist() == [[0.5, 0, 0.5, 0.5, 0], pytest.approx([0, 0, 0, 0.3, 0])]
+    assert truncated(vectors, threshold=0.2).tolist() == [
+        [0.5, 0, 0.5, 0.5, 0],
+        pytest.approx([0, 0, 0, 0.3, 0]),
+    ]
     assert truncated(vectors, threshold=0.2, top_k=1).count_nonzero() == 2
     assert truncated(vectors).equal(vectors) and truncated(vectors, top_k=99).equal(vectors)
 
@@ -151,7 +180,9 @@ def test_a_mapper_that_starts_from_captions_is_ridge_regression(shape: tuple[int
     penalty = 0.2 * (centred**2).sum(0).mean()
     # the rows of sqrt(penalty) beside the data make least squares of it
     more = torch.cat([centred, penalty.sqrt() * torch.eye(WIDTH)])
-    weight = torch.linalg.lstsq(more, torch.cat([states - states.mean(0), torch.zeros(WIDTH, INSIDE)])).solution
+    weight = torch.linalg.lstsq(
+        more, torch.cat([states - states.mean(0), torch.zeros(WIDTH, INSIDE)])
+    ).solution
     assert head.mapper is not None
     torch.testing.assert_close(head.mapper(x), centred @ weight + states.mean(0), atol=1e-6, rtol=1e-6)
 

@@ -12,7 +12,9 @@ X = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_se
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.ModuleDict({"inner": nn.Linear(8, 3, bias=False)})["inner"]).double()
+    return nn.Sequential(
+        nn.Linear(6, 8), nn.Tanh(), nn.ModuleDict({"inner": nn.Linear(8, 3, bias=False)})["inner"]
+    ).double()
 
 
 def with_lora(**settings: object) -> nn.Sequential:
@@ -51,7 +53,9 @@ def test_targets_choose_by_name_and_a_second_call_finds_no_map_inside_an_additio
     assert add_lora(made, LoraConfig(targets=("2",))) == ["2"]
     assert isinstance(made[0], nn.Linear)
     assert add_lora(made, LoraConfig()) == ["0"]
-    with pytest.raises(RecipeError, match=r"lora\.targets names 'q_proj', which matches no linear map; Known: 0, 2"):
+    with pytest.raises(
+        RecipeError, match=r"lora\.targets names 'q_proj', which matches no linear map; Known: 0, 2"
+    ):
         add_lora(network(), LoraConfig(targets=("0", "q_proj")))
 
 

@@ -33,7 +33,9 @@ class Small(Trunk):
 
 
 def tower(*, trunk: Trunk | None = None, dim: int = 5, **settings: Any) -> Borrowed:
-    config = BorrowedImageConfig.model_validate({"kind": "borrowed", "from": "small", "width": 6, "resolution": 4, **settings})
+    config = BorrowedImageConfig.model_validate(
+        {"kind": "borrowed", "from": "small", "width": 6, "resolution": 4, **settings}
+    )
     built = config.build(dim=dim)
     built.reset(generator(0, "test"))
     made = trunk or Small()
@@ -46,7 +48,11 @@ def test_a_frozen_trunk_has_no_gradient_and_is_no_part_of_the_weights():
     own.train()(PIXELS).embedding.sum().backward()
     assert own.head.linear.weight.grad.abs().sum() > 0
     assert all(p.grad is None and not p.requires_grad for p in own.lent.parameters())
-    assert {name.split(".")[0] for name in own.state_dict()} == {name.split(".")[0] for name, _ in own.named_parameters()} == {"head"}
+    assert (
+        {name.split(".")[0] for name in own.state_dict()}
+        == {name.split(".")[0] for name, _ in own.named_parameters()}
+        == {"head"}
+    )
 
 
 def test_a_frozen_trunk_is_fetched_once_and_late_and_never_in_training_mode():
@@ -60,7 +66,9 @@ def test_a_frozen_trunk_is_fetched_once_and_late_and_never_in_training_mode():
 
 @pytest.mark.parametrize("head", [{"kind": "mlp"}, {"kind": "same"}, {"kind": "whiten"}])
 def test_a_frozen_trunk_moves_with_the_tower(head: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("frugalclip.towers.pretrained._exact", lambda device: nullcontext())  # the meta device knows no autocast
+    monkeypatch.setattr(
+        "frugalclip.towers.pretrained._exact", lambda device: nullcontext()
+    )  # the meta device knows no autocast
     own = tower(head=head, dim=6)
     own(PIXELS)
     assert {p.device.type for p in own.lent.parameters()} == {"cpu"}
@@ -91,49 +99,84 @@ def test_another_width_another_trunk_and_none_are_refused_with_what_to_do():
         tower(width=7)(PIXELS)
     own = tower(trunk=Small("another"))
     own.fingerprint = "small"
-    with pytest.raises(ModelError, match=r"small is not the trunk .* \(another, expected small\); restore its files"):
+    with pytest.raises(
+        ModelError, match=r"small is not the trunk .* \(another, expected small\); restore its files"
+    ):
         own(PIXELS)
     bare = BorrowedImageConfig.model_validate({"kind": "borrowed", "from": "small", "width": 6}).build(dim=5)
-    with pytest.raises(ModelError, match=r"borrows small, and nobody fetched it; load the model with frugalclip\.load"):
+    with pytest.raises(
+        ModelError, match=r"borrows small, and nobody fetched it; load the model with frugalclip\.load"
+    ):
         bare(PIXELS)
 
 
 def test_what_a_borrowed_tower_cannot_do_is_refused():
     own = tower()
-    with pytest.raises(RecipeError, match="an objective drops patches, which a borrowed image tower does not offer"):
+    with pytest.raises(
+        RecipeError, match="an objective drops patches, which a borrowed image tower does not offer"
+    ):
         own(PIXELS, keep=torch.zeros(11, 2, dtype=torch.int64))
     with pytest.raises(RecipeError, match=r"reads the attention of \[CLS\]"):
         own(PIXELS, with_attention=True)
-    with pytest.raises(RecipeError, match=r"reads tokens of model\.image, and the store holds one vector a sample"):
+    with pytest.raises(
+        RecipeError, match=r"reads tokens of model\.image, and the store holds one vector a sample"
+    ):
         own(torch.zeros(2, 6), with_tokens=True)
     with pytest.raises(RecipeError, match=r"embeddings of 6 numbers, and model\.dim is 5; set model\.dim=6"):
         tower(head={"kind": "same"})
 
 
 def test_heads_of_the_other_side_are_refused():
-    with pytest.raises(ValidationError, match=r"head\.kind kernel is fitted to texts; pictures take whiten, mlp or same"):
-        BorrowedImageConfig.model_validate({"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "kernel"}})
-    with pytest.raises(ValidationError, match=r"head\.kind whiten is fitted to pictures; texts take kernel, mlp, lexical or same"):
-        BorrowedTextConfig.model_validate({"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "whiten"}})
+    with pytest.raises(
+        ValidationError, match=r"head\.kind kernel is fitted to texts; pictures take whiten, mlp or same"
+    ):
+        BorrowedImageConfig.model_validate(
+            {"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "kernel"}}
+        )
+    with pytest.raises(
+        ValidationError,
+        match=r"head\.kind whiten is fitted to pictures; texts take kernel, mlp, lexical or same",
+    ):
+        BorrowedTextConfig.model_validate(
+            {"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "whiten"}}
+        )
 
 
 def trained(own: Borrowed) -> list[str]:
     own.eval()(PIXELS).embedding.square().sum().backward()
-    return [name for name, p in own.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0 and not name.startswith("head")]
+    return [
+        name
+        for name, p in own.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0 and not name.startswith("head")
+    ]
 
 
 def test_tune_trains_what_is_named_and_nothing_else():
-    assert trained(tower(tune="all")) == ["trunk.enter.weight", "trunk.enter.bias", "trunk.leave.weight", "trunk.leave.bias"]
+    assert trained(tower(tune="all")) == [
+        "trunk.enter.weight",
+        "trunk.enter.bias",
+        "trunk.leave.weight",
+        "trunk.leave.bias",
+    ]
     own = tower(tune=["leave.*"])
     assert trained(own) == ["trunk.leave.weight", "trunk.leave.bias"]
-    assert [name for name, p in own.trunk.named_parameters() if p.requires_grad] == ["leave.weight", "leave.bias"]
+    assert [name for name, p in own.trunk.named_parameters() if p.requires_grad] == [
+        "leave.weight",
+        "leave.bias",
+    ]
     assert "trunk.enter.weight" in own.state_dict()  # the whole trunk is saved, so that one file is the model
 
 
 def test_additions_are_drawn_from_the_seed_of_the_run():
     def drawn(seed: int) -> Tensor:
         built = BorrowedImageConfig.model_validate(
-            {"kind": "borrowed", "from": "small", "width": 6, "resolution": 4, "lora": {"targets": ["leave"], "rank": 2}}
+            {
+                "kind": "borrowed",
+                "from": "small",
+                "width": 6,
+                "resolution": 4,
+                "lora": {"targets": ["leave"], "rank": 2},
+            }
         ).build(dim=5)
         built.reset(generator(seed, "test"))
         built.lend(Small)
@@ -143,16 +186,27 @@ def test_additions_are_drawn_from_the_seed_of_the_run():
 
 
 def test_lora_trains_its_additions_and_patterns_go_with_it():
-    assert trained(tower(lora={"targets": ["leave"], "rank": 2})) == ["trunk.leave.up"]  # `down` has no gradient while `up` is zero
+    assert trained(tower(lora={"targets": ["leave"], "rank": 2})) == [
+        "trunk.leave.up"
+    ]  # `down` has no gradient while `up` is zero
     own = tower(lora={"targets": ["leave"], "rank": 2}, tune=["enter.bias"])
-    assert [name for name, p in own.trunk.named_parameters() if p.requires_grad] == ["enter.bias", "leave.down", "leave.up"]
+    assert [name for name, p in own.trunk.named_parameters() if p.requires_grad] == [
+        "enter.bias",
+        "leave.down",
+        "leave.up",
+    ]
     torch.testing.assert_close(own.eval()(PIXELS).pooled, tower()(PIXELS).pooled)
 
 
 def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name():
-    with pytest.raises(RecipeError, match=r"tune names 'leave\.wieght', which matches no parameter of small; did you mean 'leave\.weight'"):
+    with pytest.raises(
+        RecipeError,
+        match=r"tune names 'leave\.wieght', which matches no parameter of small; did you mean 'leave\.weight'",
+    ):
         tower(tune=["enter.*", "leave.wieght"])
-    with pytest.raises(RecipeError, match=r"lora\.targets names 'laeve', which matches no linear map; did you mean 'leave'"):
+    with pytest.raises(
+        RecipeError, match=r"lora\.targets names 'laeve', which matches no linear map; did you mean 'leave'"
+    ):
         tower(lora={"targets": ["laeve"]})
 
 
@@ -172,7 +226,11 @@ def test_the_hidden_part_of_a_head_starts_at_the_linear_map():
 
 def test_the_description_names_the_trunk_and_the_built_network_expects_it():
     image: dict[str, Any] = {"kind": "borrowed", "from": "small", "width": 6, "resolution": 4}
-    network = DualEncoder(ModelConfig.model_validate({"image": image, "text": {"kind": "bag"}, "dim": 5}), vocabulary=9, context=4)
+    network = DualEncoder(
+        ModelConfig.model_validate({"image": image, "text": {"kind": "bag"}, "dim": 5}),
+        vocabulary=9,
+        context=4,
+    )
     network.borrowed()["image"].lend(Small)
     description = network.architecture()
     assert description["trunks"] == {"image": "small"}

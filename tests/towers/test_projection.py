@@ -17,8 +17,17 @@ def kinds(head: ProjectionHead) -> list[str]:
 
 def test_each_layer_but_the_last_is_normalised_and_rectified():
     assert kinds(ProjectionHead([4, 8, 8, 3])) == ["Linear", "BatchNorm", "ReLU"] * 2 + ["Linear"]
-    assert kinds(ProjectionHead([4, 8, 3], last_norm=True)) == ["Linear", "BatchNorm", "ReLU", "Linear", "BatchNorm"]
-    assert kinds(ProjectionHead([4, 3])) == ["Linear"] and kinds(ProjectionHead([4, 3], last_norm=True)) == ["Linear", "BatchNorm"]
+    assert kinds(ProjectionHead([4, 8, 3], last_norm=True)) == [
+        "Linear",
+        "BatchNorm",
+        "ReLU",
+        "Linear",
+        "BatchNorm",
+    ]
+    assert kinds(ProjectionHead([4, 3])) == ["Linear"] and kinds(ProjectionHead([4, 3], last_norm=True)) == [
+        "Linear",
+        "BatchNorm",
+    ]
 
 
 def test_biases_are_those_of_linear_layers_only():

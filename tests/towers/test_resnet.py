@@ -14,7 +14,9 @@ from frugalclip.towers.resnet import ResidualBlock, ResNet, ResNetConfig
 
 
 def small(**settings: object) -> ResNet:
-    tower = ResNetConfig.model_validate({"kind": "resnet", "width": 64, "blocks": [1, 2], "resolution": 16} | settings).build(dim=24)
+    tower = ResNetConfig.model_validate(
+        {"kind": "resnet", "width": 64, "blocks": [1, 2], "resolution": 16} | settings
+    ).build(dim=24)
     tower.reset(generator(0, "test"))
     return tower.double().eval()
 
@@ -52,7 +54,9 @@ def test_counted_arithmetic_is_what_the_products_do():
     with FlopCounterMode(display=False) as counter:
         tower(pictures(batch=2).float())
     projection = 2 * 2 * 64 * 24
-    assert 2e9 * tower.config.forward_gflops(tokens=tower.config.tokens) == pytest.approx(counter.get_total_flops() - projection)
+    assert 2e9 * tower.config.forward_gflops(tokens=tower.config.tokens) == pytest.approx(
+        counter.get_total_flops() - projection
+    )
 
 
 def test_what_it_cannot_do_is_refused_with_the_setting_to_change():
@@ -61,7 +65,11 @@ def test_what_it_cannot_do_is_refused_with_the_setting_to_change():
         tower(pictures(), keep=torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(RecipeError, match=r"\[CLS\].*model.image.kind=vit"):
         tower(pictures(), with_attention=True)
-    for settings, complaint in (({"resolution": 18}, "not a multiple of 4"), ({"width": 40}, "not a multiple of 32"), ({"size": "big"}, "nano")):
+    for settings, complaint in (
+        ({"resolution": 18}, "not a multiple of 4"),
+        ({"width": 40}, "not a multiple of 32"),
+        ({"size": "big"}, "nano"),
+    ):
         with pytest.raises(ValidationError, match=complaint):
             small(**settings)
     with pytest.raises(RecipeError, match="patch"):
@@ -69,7 +77,9 @@ def test_what_it_cannot_do_is_refused_with_the_setting_to_change():
 
 
 def test_a_dual_encoder_is_built_again_from_its_description():
-    config = ModelConfig.model_validate({"image": {"kind": "resnet", "size": "nano"}, "text": "nano", "dim": 32})
+    config = ModelConfig.model_validate(
+        {"image": {"kind": "resnet", "size": "nano"}, "text": "nano", "dim": 32}
+    )
     network = DualEncoder(config, vocabulary=50, context=8)
     again = DualEncoder.build(network.architecture())
     again.load_state_dict(network.state_dict())

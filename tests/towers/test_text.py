@@ -59,7 +59,9 @@ def test_a_causal_tower_sees_no_later_token_and_a_bidirectional_one_does():
     changed[0, 4] = (changed[0, 4] + 1) % 50
     for attention, is_same in (("causal", True), ("bidirectional", False)):
         tower = small_text(attention=attention)
-        before, after = (tower(Tokens(ids, texts.lengths), with_tokens=True).tokens[0, :4] for ids in (texts.ids, changed))
+        before, after = (
+            tower(Tokens(ids, texts.lengths), with_tokens=True).tokens[0, :4] for ids in (texts.ids, changed)
+        )
         assert torch.allclose(before, after) == is_same
 
 
@@ -76,7 +78,10 @@ def test_a_filled_text_is_what_its_whole_context_gives_and_does_not_depend_on_it
     whole = torch.where(torch.arange(12) < texts.lengths[:, None], texts.ids, 1)
     x, _ = tower.layers(tower.lookup(whole) + tower.positions)
     x = tower.norm_after(x)
-    rows = [x[i, -1] if pool == "last" else x[i, n - 1] if pool == "end" else x[i, :n].mean(0) for i, n in enumerate([3, 12, 5])]
+    rows = [
+        x[i, -1] if pool == "last" else x[i, n - 1] if pool == "end" else x[i, :n].mean(0)
+        for i, n in enumerate([3, 12, 5])
+    ]
     together = tower(texts, with_tokens=True)
     torch.testing.assert_close(together.pooled, torch.stack(rows))
     torch.testing.assert_close(tower(texts).embedding, together.embedding)

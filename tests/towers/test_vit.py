@@ -10,7 +10,9 @@ from frugalclip.towers.vit import Vit, VitConfig
 
 
 def small_vit(**settings: object) -> Vit:
-    config = VitConfig.model_validate({"width": 64, "depth": 3, "head_dim": 16, "patch": 8, "resolution": 32} | settings)
+    config = VitConfig.model_validate(
+        {"width": 64, "depth": 3, "head_dim": 16, "patch": 8, "resolution": 32} | settings
+    )
     tower = Vit(config, dim=24).double()
     tower.reset(generator(0, "test"))
     return tower.eval()
@@ -23,7 +25,9 @@ def pictures(batch: int = 2, side: int = 32) -> Tensor:
 def test_the_patch_product_is_a_convolution():
     tower = small_vit(patch_bias=True)
     kernel = tower.patch.weight.view(64, 3, 8, 8)
-    expected = torch.nn.functional.conv2d(pictures(), kernel, tower.patch.bias, stride=8).flatten(2).transpose(1, 2)
+    expected = (
+        torch.nn.functional.conv2d(pictures(), kernel, tower.patch.bias, stride=8).flatten(2).transpose(1, 2)
+    )
     found, grid = tower._patches(pictures())
     assert grid == (4, 4)
     torch.testing.assert_close(found, expected)
@@ -51,7 +55,9 @@ def test_cls_attention_is_the_mean_over_layers_and_heads_of_the_full_softmax():
     def full(module: torch.nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
         x = inputs[0]
         q, k, _ = module.qkv(x).view(2, 17, 3, 4, 16).permute(2, 0, 3, 1, 4)  # pyright: ignore
-        seen.append(torch.softmax(q @ k.transpose(-2, -1) / 4, dim=-1)[:, :, 0, 1:])  # (batch, heads, patches)
+        seen.append(
+            torch.softmax(q @ k.transpose(-2, -1) / 4, dim=-1)[:, :, 0, 1:]
+        )  # (batch, heads, patches)
 
     for block in tower.layers.blocks:
         block.attention.register_forward_hook(full)  # pyright: ignore
@@ -62,8 +68,15 @@ def test_cls_attention_is_the_mean_over_layers_and_heads_of_the_full_softmax():
 
 def test_open_gates_change_nothing_and_binary_gates_equal_the_sliced_tower():
     tower = small_vit()
-    ones = Gates(hidden=torch.ones(64), heads=(torch.ones(4),) * 3, neurons=(torch.ones(256),) * 3, layers=torch.ones(3, 2))
-    torch.testing.assert_close(tower(pictures(), gates=ones).embedding, tower(pictures()).embedding, rtol=1e-6, atol=1e-6)
+    ones = Gates(
+        hidden=torch.ones(64),
+        heads=(torch.ones(4),) * 3,
+        neurons=(torch.ones(256),) * 3,
+        layers=torch.ones(3, 2),
+    )
+    torch.testing.assert_close(
+        tower(pictures(), gates=ones).embedding, tower(pictures()).embedding, rtol=1e-6, atol=1e-6
+    )
     heads = (torch.tensor([1.0, 0, 1, 1]), torch.ones(4), torch.ones(4))
     neurons = (torch.ones(256), (torch.arange(256) < 100).float(), torch.ones(256))
     gated = tower(pictures(), gates=Gates(heads=heads, neurons=neurons)).embedding
@@ -79,7 +92,10 @@ def sliced_weights(tower: Vit) -> dict[str, Tensor]:
     state[f"{prefix}.qkv.bias"] = state[f"{prefix}.qkv.bias"].view(3, 4, 16)[:, kept].reshape(-1)
     state[f"{prefix}.out.weight"] = state[f"{prefix}.out.weight"].view(64, 4, 16)[:, kept].reshape(64, -1)
     prefix = "layers.blocks.1.feed_forward"
-    state[f"{prefix}.enter.weight"], state[f"{prefix}.enter.bias"] = state[f"{prefix}.enter.weight"][:100], state[f"{prefix}.enter.bias"][:100]
+    state[f"{prefix}.enter.weight"], state[f"{prefix}.enter.bias"] = (
+        state[f"{prefix}.enter.weight"][:100],
+        state[f"{prefix}.enter.bias"][:100],
+    )
     state[f"{prefix}.leave.weight"] = state[f"{prefix}.leave.weight"][:, :100]
     return state
 
@@ -90,8 +106,12 @@ def test_a_closed_channel_is_out_of_the_normalisation():
     assert tower.norm_after is not None
     normalised = tower.norm_after(torch.randn(5, 64, dtype=torch.float64), gate)
     assert (normalised[:, ::2] == 0).all()
-    torch.testing.assert_close(normalised[:, 1::2].mean(1), torch.zeros(5, dtype=torch.float64), atol=1e-6, rtol=0)
-    torch.testing.assert_close(normalised[:, 1::2].var(1, unbiased=False), torch.ones(5, dtype=torch.float64), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        normalised[:, 1::2].mean(1), torch.zeros(5, dtype=torch.float64), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        normalised[:, 1::2].var(1, unbiased=False), torch.ones(5, dtype=torch.float64), atol=1e-3, rtol=0
+    )
 
 
 def test_another_resolution_interpolates_positions():
@@ -122,11 +142,18 @@ def test_plain_and_fused_attention_agree():
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"size": "tinny"}, "tinny"), ({"width": 65}, "head_dim"), ({"heads": (1,)}, "expected depth"), ({"resolution": 30}, "multiple of patch")],
+    [
+        ({"size": "tinny"}, "tinny"),
+        ({"width": 65}, "head_dim"),
+        ({"heads": (1,)}, "expected depth"),
+        ({"resolution": 30}, "multiple of patch"),
+    ],
 )
 def test_wrong_settings_say_what_to_set(settings: dict[str, object], said: str):
     with pytest.raises(ValueError, match=said):
-        VitConfig.model_validate({"width": 64, "depth": 3, "head_dim": 16, "patch": 8, "resolution": 32} | settings)
+        VitConfig.model_validate(
+            {"width": 64, "depth": 3, "head_dim": 16, "patch": 8, "resolution": 32} | settings
+        )
 
 
 def test_named_sizes_span_one_million_to_vit_large():

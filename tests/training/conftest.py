@@ -10,7 +10,14 @@ from PIL import Image
 
 from frugalclip.core.config import dump_yaml
 
-COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "grey": (128, 128, 128), "white": (250, 250, 250), "black": (5, 5, 5)}
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 200, 40),
+    "blue": (40, 50, 220),
+    "grey": (128, 128, 128),
+    "white": (250, 250, 250),
+    "black": (5, 5, 5),
+}
 
 RECIPE: dict[str, Any] = {
     "tokenizer": {"kind": "captions", "vocabulary": 600, "context": 8},
@@ -40,7 +47,9 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
         image.paste(COLOURS[right], (10, 0, 20, 20))
         image.save(folder / f"{i:03}.png")
         split = "val" if i >= 80 else "train"
-        rows.append({"id": f"s{i:03}", "image": f"{i:03}.png", "caption": f"{left} beside {right}", "split": split})
+        rows.append(
+            {"id": f"s{i:03}", "image": f"{i:03}.png", "caption": f"{left} beside {right}", "split": split}
+        )
     (folder / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return folder / "pairs.jsonl"
 

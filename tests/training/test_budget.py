@@ -20,13 +20,17 @@ from frugalclip.verbs.train import train
 
 def rows(count: int) -> Rows:
     ids = [f"s{i}" for i in range(count)]
-    every = make_manifest(ids=ids, images=image_places(ids), captions=[["x"]] * count, root=Path(), name="pack")
+    every = make_manifest(
+        ids=ids, images=image_places(ids), captions=[["x"]] * count, root=Path(), name="pack"
+    )
     return Rows(every, every, None)
 
 
 def budget(count: int, run: Path, *, max_bad: float = 0.01, read: int = 0, **options: Any) -> Budget:
     ledger = Ledger([Fault(f"r{i}", "no-caption") for i in range(read)])
-    return Budget(DataConfig(path="my data", max_bad=max_bad), rows(count), RunDirectory(run), read=ledger, **options)
+    return Budget(
+        DataConfig(path="my data", max_bad=max_bad), rows(count), RunDirectory(run), read=ledger, **options
+    )
 
 
 def bad(count: int) -> list[tuple[str, str]]:
@@ -44,9 +48,19 @@ def test_share_is_what_reading_and_what_decoding_lost(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("count", "faults", "max_bad", "stops"),
-    [(20, 2, 0.01, False), (20, 3, 0.01, True), (20, 3, 0.2, False), (9, 1, 0, True), (900, 9, 0.01, False), (900, 10, 0.01, True), (9, 9, 1, False)],
+    [
+        (20, 2, 0.01, False),
+        (20, 3, 0.01, True),
+        (20, 3, 0.2, False),
+        (9, 1, 0, True),
+        (900, 9, 0.01, False),
+        (900, 10, 0.01, True),
+        (9, 9, 1, False),
+    ],
 )
-def test_a_share_stops_but_one_or_two_samples_never_do(tmp_path: Path, count: int, faults: int, max_bad: float, stops: bool):
+def test_a_share_stops_but_one_or_two_samples_never_do(
+    tmp_path: Path, count: int, faults: int, max_bad: float, stops: bool
+):
     one = budget(count, tmp_path, max_bad=max_bad)
     one.meet(bad(faults))
     assert one.is_exceeded is stops
@@ -107,7 +121,9 @@ def fates(run: Path) -> dict[str, list[str]]:
 BROKEN = ["s003", "s017", "s031", "s044", "s058", "s070"]
 
 
-def test_a_run_stops_before_its_first_step_and_the_command_it_names_goes_on(recipe_file: Callable[..., str], spoiled: Path, tmp_path: Path):
+def test_a_run_stops_before_its_first_step_and_the_command_it_names_goes_on(
+    recipe_file: Callable[..., str], spoiled: Path, tmp_path: Path
+):
     run, recipe = tmp_path / "run", recipe_file(data={"path": str(spoiled)})
     with pytest.raises(DataError, match=r"(?s)7 samples are bad, 7.3 %.*data.max_bad=0.1 --out"):
         train(recipe, out=run)
@@ -120,7 +136,10 @@ def test_a_run_stops_before_its_first_step_and_the_command_it_names_goes_on(reci
     found = fates(run)
     assert sorted(found["truncated"]) == BROKEN
     assert len(found["kept"]) + len(found["watched"]) == 90
-    assert json.loads((run / "metrics.json").read_text())["training"]["left_out"] == {"truncated": 6, "no-caption": 1}
+    assert json.loads((run / "metrics.json").read_text())["training"]["left_out"] == {
+        "truncated": 6,
+        "no-caption": 1,
+    }
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -138,7 +157,9 @@ def test_pictures_that_fail_on_the_way_count_and_the_run_can_go_on_exactly(
     assert fates(tmp_path / "stopped") == fates(tmp_path / "straight")
     assert set(fates(tmp_path / "straight")["truncated"]) == set(BROKEN)
     assert (tmp_path / "stopped/recipe.yaml").read_text() == (tmp_path / "straight/recipe.yaml").read_text()
-    for first, second in zip(resumed.model.network.parameters(), straight.model.network.parameters(), strict=True):
+    for first, second in zip(
+        resumed.model.network.parameters(), straight.model.network.parameters(), strict=True
+    ):
         assert first.equal(second)
 
 

@@ -43,12 +43,19 @@ def whole_batch() -> Batch:
     lengths = torch.randint(2, 9, (16,), generator=draw)
     codes = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 8, 9, 10, 11, 12])
     images = torch.randn(16, 3, 16, 16, generator=draw, dtype=torch.float64)
-    return Batch(torch.arange(16), {"main": images}, {"caption": Tokens(ids, lengths)}, fields={"caption": codes})
+    return Batch(
+        torch.arange(16), {"main": images}, {"caption": Tokens(ids, lengths)}, fields={"caption": codes}
+    )
 
 
 def part(batch: Batch, rows: slice) -> Batch:
     texts = {k: Tokens(v.ids[rows], v.lengths[rows]) for k, v in batch.texts.items()}
-    return Batch(batch.rows[rows], {k: v[rows] for k, v in batch.images.items()}, texts, fields={k: v[rows] for k, v in batch.fields.items()})
+    return Batch(
+        batch.rows[rows],
+        {k: v[rows] for k, v in batch.images.items()},
+        texts,
+        fields={k: v[rows] for k, v in batch.fields.items()},
+    )
 
 
 def gradients(small: dict[str, Any], case: str, batch: Batch, *, wrapped: bool) -> dict[str, torch.Tensor]:
@@ -79,21 +86,34 @@ def of_two_processes(tmp_path_factory: pytest.TempPathFactory, small_recipe: dic
 
 @pytest.mark.timeout(300)  # the first one waits for two processes that load torch
 @pytest.mark.parametrize("case", CASES)
-def test_two_processes_give_the_gradients_of_one(case: str, of_two_processes: Path, small_recipe: dict[str, Any]):
-    two, one = load_file(of_two_processes / f"{case}.safetensors"), gradients(small_recipe, case, whole_batch(), wrapped=False)
+def test_two_processes_give_the_gradients_of_one(
+    case: str, of_two_processes: Path, small_recipe: dict[str, Any]
+):
+    two, one = (
+        load_file(of_two_processes / f"{case}.safetensors"),
+        gradients(small_recipe, case, whole_batch(), wrapped=False),
+    )
     assert two.keys() == one.keys() and len(one) > 20
     for name in one:
         # attention keys have no influence through their bias: both gradients are rounding there, so the floor is absolute
-        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            two[name], one[name], rtol=1e-5, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def launch(processes: int, recipe: str, out: Path, *more: str) -> list[str]:
-    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    start = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        if processes > 1
+        else []
+    )
     return [sys.executable, *start, "-m", "frugalclip", "train", recipe, *more, "--out", str(out)]
 
 
 def finished(processes: int, recipe: str, out: Path, *more: str) -> RunDirectory:
-    done = subprocess.run(launch(processes, recipe, out, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        launch(processes, recipe, out, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return RunDirectory(out)
 
@@ -101,16 +121,26 @@ def finished(processes: int, recipe: str, out: Path, *more: str) -> RunDirectory
 def difference(one: RunDirectory, other: RunDirectory, step: int) -> float:
     """The largest relative difference of any weight tensor."""
     first, second = (load_file(run.checkpoint(step) / "model.safetensors") for run in (one, other))
-    return max(float((first[name].double() - second[name].double()).norm() / first[name].double().norm().clamp(min=1e-9)) for name in first)
+    return max(
+        float(
+            (first[name].double() - second[name].double()).norm()
+            / first[name].double().norm().clamp(min=1e-9)
+        )
+        for name in first
+    )
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any], squares: Path) -> dict[int, RunDirectory]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any], squares: Path
+) -> dict[int, RunDirectory]:
     """The same run on one, two and four processes, the last one with a gradient cache besides."""
     folder = tmp_path_factory.mktemp("runs")
     recipe = folder / "small.yaml"
     checkpoints = {"every": 10, "keep": 2}
-    recipe.write_text(dump_yaml(small_recipe | {"data": {"path": str(squares)}, "steps": 20, "checkpoints": checkpoints}))
+    recipe.write_text(
+        dump_yaml(small_recipe | {"data": {"path": str(squares)}, "steps": 20, "checkpoints": checkpoints})
+    )
     more = {4: ["micro_batch=3"]}
     return {n: finished(n, str(recipe), folder / str(n), *more.get(n, [])) for n in (1, 2, 4)}
 
@@ -119,10 +149,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any],
 @pytest.mark.parametrize("processes", [2, 4])
 def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: dict[int, RunDirectory]):
     one, several = list(runs[1].rows()), list(runs[processes].rows())
-    assert len(one) == 20 and [row["loss"] for row in several] == pytest.approx([row["loss"] for row in one], rel=1e-4)
+    assert len(one) == 20 and [row["loss"] for row in several] == pytest.approx(
+        [row["loss"] for row in one], rel=1e-4
+    )
     assert difference(runs[1], runs[processes], 20) < 1e-5
     watched = [[row["evaluation"] for row in rows if "evaluation" in row] for rows in (one, several)]
-    assert len(watched[0]) == 3 and watched[1] == watched[0], "each process encodes its share of the rows that watch"
+    assert len(watched[0]) == 3 and watched[1] == watched[0], (
+        "each process encodes its share of the rows that watch"
+    )
 
 
 @pytest.mark.timeout(400)
@@ -138,7 +172,13 @@ def test_a_checkpoint_of_four_processes_goes_on_with_one(runs: dict[int, RunDire
 @pytest.mark.timeout(400)
 def test_a_dying_process_ends_the_job_with_a_sentence(recipe_file: Callable[..., str], tmp_path: Path):
     recipe = recipe_file(steps=100_000, evaluation={"points": 2}, checkpoints={"every": 5})
-    job = subprocess.Popen(launch(2, recipe, tmp_path / "run"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    job = subprocess.Popen(
+        launch(2, recipe, tmp_path / "run"),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         until = time.monotonic() + 200
         while RunDirectory(tmp_path / "run").last_checkpoint() is None:

@@ -47,14 +47,19 @@ def test_going_on_is_not_having_stopped_but_for_the_order_of_sums(name: str, squ
     train_run(recipe, data, run, resume=True)
     assert [row["loss"] for row in run.rows()] == pytest.approx(losses, rel=2e-2)
     again = load_file(run.checkpoint(20) / "optimizer.safetensors")
-    assert again.keys() == moments.keys() and all(again[key] == moments[key] for key in moments if key.endswith("/step"))
+    assert again.keys() == moments.keys() and all(
+        again[key] == moments[key] for key in moments if key.endswith("/step")
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if name not in BORROWED])
 def test_every_small_recipe_takes_two_steps(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)
     model = load(tmp_path, device="cuda")
-    assert model.network.log_scale.device.type == "cuda" and torch.isfinite(model.encode_text(["red beside blue"])).all()
+    assert (
+        model.network.log_scale.device.type == "cuda"
+        and torch.isfinite(model.encode_text(["red beside blue"])).all()
+    )
 
 
 @pytest.mark.parametrize("name", ["declip", "aclip-efficient", "protoclip"])
@@ -64,8 +69,13 @@ def test_a_plan_probes_it(name: str):
 
 
 @pytest.mark.parametrize("change", [{}, FITTED, LORA], ids=["heads", "fitted", "lora"])
-def test_borrowed_trunks_learn_what_they_learn_on_the_processor(change: dict[str, Any], tmp_path: Path, trunks: tuple[str, str]):  # noqa: F811
-    still = (trunks[0], bert_source(tmp_path / "bert", dropout=0.0))  # dropout draws other numbers on each kind of device
+def test_borrowed_trunks_learn_what_they_learn_on_the_processor(
+    change: dict[str, Any], tmp_path: Path, trunks: tuple[str, str]
+):  # noqa: F811
+    still = (
+        trunks[0],
+        bert_source(tmp_path / "bert", dropout=0.0),
+    )  # dropout draws other numbers on each kind of device
     content = recipe_of(pairs(tmp_path / "data"), still, change)
     here = go(tmp_path / "here", merged(content, {"device": "cpu"}))
     there = go(tmp_path / "there", merged(content, {"device": "cuda"}))
@@ -73,16 +83,22 @@ def test_borrowed_trunks_learn_what_they_learn_on_the_processor(change: dict[str
     assert losses[1] == pytest.approx(losses[0], rel=2e-2)
     texts = ["red above blue", "a white square"]
     on_cpu, on_gpu = load(there.path), load(there.path, device="cuda")
-    torch.testing.assert_close(on_gpu.encode_text(texts).cpu(), on_cpu.encode_text(texts), atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(
+        on_gpu.encode_text(texts).cpu(), on_cpu.encode_text(texts), atol=2e-3, rtol=1e-2
+    )
     picture = Image.open(tmp_path / "data" / "03.png")
-    torch.testing.assert_close(on_gpu.encode_image(picture).cpu(), on_cpu.encode_image(picture), atol=2e-3, rtol=1e-2)
+    torch.testing.assert_close(
+        on_gpu.encode_image(picture).cpu(), on_cpu.encode_image(picture), atol=2e-3, rtol=1e-2
+    )
 
 
 def test_a_model_embeds_and_is_judged_as_on_the_processor(squares: Path, tmp_path: Path):
     run = RunDirectory(tmp_path / "run")
     train_run(small("slip", squares), open_data(squares), run)
     rows = open_data(squares)
-    on_cpu, on_gpu = (load(run.path, device=device).image_features(rows).features.cpu() for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (
+        load(run.path, device=device).image_features(rows).features.cpu() for device in ("cpu", "cuda")
+    )
     torch.testing.assert_close(on_gpu, on_cpu, atol=2e-3, rtol=1e-2)
     embed(str(run.path), str(squares), out=tmp_path / "store")
     assert (tmp_path / "store" / "store.json").is_file()
@@ -90,5 +106,8 @@ def test_a_model_embeds_and_is_judged_as_on_the_processor(squares: Path, tmp_pat
 
 def test_a_gpu_that_is_not_there_is_said_to_be_missing():
     many = torch.cuda.device_count()
-    with pytest.raises(RecipeError, match=f"device is 'cuda:{many}', and there are {many}, counted from 0; start at most {many}"):
+    with pytest.raises(
+        RecipeError,
+        match=f"device is 'cuda:{many}', and there are {many}, counted from 0; start at most {many}",
+    ):
         pick_device(f"cuda:{many}")

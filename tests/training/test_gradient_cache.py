@@ -26,9 +26,19 @@ SUMS: dict[str, dict[str, Any]] = {
 
 def a_batch(rows: int = 10) -> Batch:
     draw = torch.Generator().manual_seed(0)
-    ids, lengths = torch.randint(1, 90, (rows, 8), generator=draw), torch.randint(2, 9, (rows,), generator=draw)
-    images = {name: torch.randn(rows, 3, 16, 16, generator=draw, dtype=torch.float64) for name in ("main", "second")}
-    return Batch(torch.arange(rows), images, {"caption": Tokens(ids, lengths)}, fields={"caption": torch.arange(rows) % 7})
+    ids, lengths = (
+        torch.randint(1, 90, (rows, 8), generator=draw),
+        torch.randint(2, 9, (rows,), generator=draw),
+    )
+    images = {
+        name: torch.randn(rows, 3, 16, 16, generator=draw, dtype=torch.float64) for name in ("main", "second")
+    }
+    return Batch(
+        torch.arange(rows),
+        images,
+        {"caption": Tokens(ids, lengths)},
+        fields={"caption": torch.arange(rows) % 7},
+    )
 
 
 def a_step(small: dict[str, Any], objectives: dict[str, Any]) -> Step:
@@ -43,13 +53,21 @@ def gradients(step: Step, batch: Batch, micro_batch: int | None) -> tuple[float,
     assert isinstance(engine, Direct if micro_batch in (None, len(batch)) else GradientCache)
     result = engine(batch)
     engine.backward(2 * result.loss)
-    return result.loss.item(), {name: p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
+    return result.loss.item(), {
+        name: p.grad.clone() for name, p in step.named_parameters() if p.grad is not None
+    }
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-10) -> None:
     assert one.keys() == other.keys() and len(one) > 20
     for name in one:
-        torch.testing.assert_close(other[name], one[name], rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            other[name],
+            one[name],
+            rtol=tolerance,
+            atol=tolerance,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 10])
@@ -69,20 +87,32 @@ class TokensToo(Objective):
 
     def __init__(self, config: ObjectiveConfig, dims: Any) -> None:
         super().__init__(config, dims)
-        self.head = nn.Sequential(nn.Linear(dims.image_width, 4), nn.BatchNorm1d(4))  # batch statistics of a head are those of the whole batch
+        self.head = nn.Sequential(
+            nn.Linear(dims.image_width, 4), nn.BatchNorm1d(4)
+        )  # batch statistics of a head are those of the whole batch
 
     def needs(self) -> Needs:
-        return Needs(images=frozenset({"main", "second@kept"}), texts=frozenset({"caption"}), tokens=frozenset({"main", "caption"}))
+        return Needs(
+            images=frozenset({"main", "second@kept"}),
+            texts=frozenset({"caption"}),
+            tokens=frozenset({"main", "caption"}),
+        )
 
     def prepare(self, batch: Batch, targets: Any) -> dict[str, Selection]:
-        return {"second@kept": Selection(keep=torch.stack([torch.arange(2) + i % 3 for i in range(len(batch))]))}
+        return {
+            "second@kept": Selection(keep=torch.stack([torch.arange(2) + i % 3 for i in range(len(batch))]))
+        }
 
     def forward(self, views: Views) -> Outcome:
         main, kept, caption = views.images["main"], views.images["second@kept"], views.texts["caption"]
         assert main.tokens is not None
         assert caption.tokens is not None
         pooled = self.head(kept.pooled)
-        return Outcome(main.tokens.square().mean() + caption.tokens.abs().mean() + (pooled * main.embedding[:, :4].roll(1, 0)).sum() * views.scale)
+        return Outcome(
+            main.tokens.square().mean()
+            + caption.tokens.abs().mean()
+            + (pooled * main.embedding[:, :4].roll(1, 0)).sum() * views.scale
+        )
 
 
 def test_tokens_derived_views_and_heads_get_their_gradient(small_recipe: dict[str, Any]):
@@ -112,21 +142,30 @@ def test_what_is_random_in_a_tower_is_drawn_again(small_recipe: dict[str, Any]):
     step, jitter = a_step(small_recipe, {"contrastive": {}}), Jitter()
     image = step.network.image
     plain = image.forward
-    image.forward = lambda *given, **named: dataclasses.replace(found := plain(*given, **named), embedding=jitter(found.embedding))
+    image.forward = lambda *given, **named: dataclasses.replace(
+        found := plain(*given, **named), embedding=jitter(found.embedding)
+    )
     cache = GradientCache(step, micro_batch=4)
     torch.manual_seed(3)
     result = cache(a_batch())
     after = torch.get_rng_state()
     cache.backward(result.loss)
     first, second, last, *replayed = jitter.drawn
-    assert [x.tolist() for x in replayed] == [second.tolist(), first.tolist()], "the last part keeps its graph, the others are drawn again"
-    assert len(last) == 2 and torch.equal(torch.get_rng_state(), after), "the generator goes on as if nothing had been drawn again"
+    assert [x.tolist() for x in replayed] == [second.tolist(), first.tolist()], (
+        "the last part keeps its graph, the others are drawn again"
+    )
+    assert len(last) == 2 and torch.equal(torch.get_rng_state(), after), (
+        "the generator goes on as if nothing had been drawn again"
+    )
 
 
 def test_a_tower_with_batch_normalisation_is_refused_with_the_reason(small_recipe: dict[str, Any]):
     step = a_step(small_recipe, {"contrastive": {}})
     step.network.image.norm_after = nn.BatchNorm1d(32)  # pyright: ignore
-    with pytest.raises(RecipeError, match=r"model\.image\.norm_after is a batch normalisation, which would see 4 samples instead of the batch"):
+    with pytest.raises(
+        RecipeError,
+        match=r"model\.image\.norm_after is a batch normalisation, which would see 4 samples instead of the batch",
+    ):
         build_engine(step, batch=10, micro_batch=4)
     assert isinstance(build_engine(step, batch=10, micro_batch=None), Direct)
 

@@ -12,7 +12,9 @@ from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_ou
 def run(advisor: Advisor, *, loss: float, scale: float = 20.0, steps: int = 300) -> list[str]:
     said = []
     for step in range(1, steps + 1):
-        said += advisor.look({"step": step, "scale": scale, "contrastive/loss": loss, "contrastive/chance": math.log(256)})
+        said += advisor.look(
+            {"step": step, "scale": scale, "contrastive/loss": loss, "contrastive/chance": math.log(256)}
+        )
     return said
 
 
@@ -22,7 +24,9 @@ def test_a_loss_at_chance_is_said_once_and_a_falling_one_is_not():
     assert run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0) == []
 
 
-@pytest.mark.parametrize(("scale", "said"), [(100.0, "reached its limit 100"), (1.0, "fallen to its limit 1")])
+@pytest.mark.parametrize(
+    ("scale", "said"), [(100.0, "reached its limit 100"), (1.0, "fallen to its limit 1")]
+)
 def test_a_scale_at_its_clamp_is_said(scale: float, said: str):
     found = run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0, scale=scale)
     assert len(found) == 1 and said in found[0]
@@ -39,12 +43,19 @@ def test_a_spread_near_zero_is_a_collapse_once_the_run_has_begun():
     assert advisor.look({"step": 1, "scale": 5.0, "simsiam/spread": 0.02}) == []
     (said,) = advisor.look({"step": 5, "scale": 5.0, "simsiam/spread": 0.02})
     assert "What simsiam compares" in said and "collapse" in said
-    assert Advisor(steps=10, scale_min=1, scale_max=100).look({"step": 5, "scale": 5.0, "simsiam/spread": 0.9}) == []
+    assert (
+        Advisor(steps=10, scale_min=1, scale_max=100).look({"step": 5, "scale": 5.0, "simsiam/spread": 0.9})
+        == []
+    )
 
 
 def test_monitors_of_known_features():
     def views(images: torch.Tensor, texts: torch.Tensor) -> Views:
-        return Views({"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, torch.tensor(1.0))
+        return Views(
+            {"main": Encoded(None, images, images)},
+            {"caption": Encoded(None, texts, texts)},
+            torch.tensor(1.0),
+        )
 
     apart = feature_monitors(views(torch.eye(4), -torch.eye(4)))
     assert apart["image_similarity"] == pytest.approx(0, abs=1e-6) and apart["gap"] == pytest.approx(1.0)

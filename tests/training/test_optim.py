@@ -38,14 +38,19 @@ def test_a_warm_up_of_one_or_more_counts_steps():
 
 
 def test_a_restart_begins_anew():
-    once, twice = ScheduleConfig(warmup=0.2, final=0.1), ScheduleConfig(warmup=0.2, final=0.1, restarts=(0.25,))
+    once, twice = (
+        ScheduleConfig(warmup=0.2, final=0.1),
+        ScheduleConfig(warmup=0.2, final=0.1, restarts=(0.25,)),
+    )
     rates = learning_rates(twice, peak=1.0, steps=40)
     np.testing.assert_array_equal(rates[:10], learning_rates(once, peak=1.0, steps=10))
     np.testing.assert_array_equal(rates[10:], learning_rates(once, peak=1.0, steps=30))
     ended = learning_rates(twice, peak=1.0, steps=40, end=20)
     np.testing.assert_array_equal(ended[10:], learning_rates(once, peak=1.0, steps=30, end=10))
     assert not learning_rates(twice, peak=1.0, steps=40, end=5)[5:].any()
-    assert len(learning_rates(ScheduleConfig(restarts=(0.4, 0.5)), peak=1.0, steps=2)) == 2  # a stage without a step
+    assert (
+        len(learning_rates(ScheduleConfig(restarts=(0.4, 0.5)), peak=1.0, steps=2)) == 2
+    )  # a stage without a step
 
 
 @pytest.mark.parametrize("restarts", [(0.5, 0.5), (0.6, 0.3), (0.0,), (1.0,)])
@@ -77,7 +82,11 @@ def test_groups_by_name_scale_the_rate_and_the_first_match_wins():
     optimizer = build_optimizer(Toy().named_parameters(), config)
     set_learning_rate(optimizer, 2.0)
     rates = {name: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for name in g["names"]}
-    assert rates["linear.weight"] == (0.2, 0.5) and rates["linear.bias"] == (0.2, 0.0) and rates["log_scale"] == (2.0, 0.0)
+    assert (
+        rates["linear.weight"] == (0.2, 0.5)
+        and rates["linear.bias"] == (0.2, 0.0)
+        and rates["log_scale"] == (2.0, 0.0)
+    )
 
 
 def test_a_pattern_that_is_not_one_is_refused():

@@ -17,7 +17,15 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe, validate_recipe
 
-from ..backbones.tiny_backbones import BERT_WIDTH, LLAMA_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
+from ..backbones.tiny_backbones import (
+    BERT_WIDTH,
+    LLAMA_WIDTH,
+    VISION_WIDTH,
+    bert_source,
+    llama_source,
+    timm_source,
+    vision_source,
+)
 from .test_stores import pairs, recipe_of, trainer
 
 
@@ -39,7 +47,12 @@ def test_logits_stop_growing_where_tiles_begin():
 
 def test_kept_patches_teachers_and_episodes_are_counted():
     found = {one.view: one for one in plan_recipe(load_recipe("aclip-efficient")).passes}
-    assert {view: one.tokens for view, one in found.items()} == {"main@kept": 33, "second@kept": 33, "caption": 32, "ema:around": 17}
+    assert {view: one.tokens for view, one in found.items()} == {
+        "main@kept": 33,
+        "second@kept": 33,
+        "caption": 32,
+        "ema:around": 17,
+    }
     assert not found["ema:around"].has_gradient and found["main@kept"].has_gradient
     views = [one.view for one in plan_recipe(load_recipe("protoclip")).passes if not one.has_gradient]
     assert sorted(views) == ["episode:caption", "episode:main"]
@@ -47,12 +60,23 @@ def test_kept_patches_teachers_and_episodes_are_counted():
 
 def test_declip_shares_two_image_and_two_text_passes():
     passes = plan_recipe(load_recipe("declip")).passes
-    assert [(one.tower, one.view) for one in passes] == [("image", "main"), ("image", "second"), ("text", "augmented"), ("text", "caption@masked")]
+    assert [(one.tower, one.view) for one in passes] == [
+        ("image", "main"),
+        ("image", "second"),
+        ("text", "augmented"),
+        ("text", "caption@masked"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["aclip-efficient", "declip", "protoclip"])
 def test_a_sum_with_teachers_and_derived_views_is_probed(name: str):
-    small = ["batch=8", "model.image.resolution=16", "model.image.depth=1", "model.text.depth=1", "model.image.patch=4"]
+    small = [
+        "batch=8",
+        "model.image.resolution=16",
+        "model.image.depth=1",
+        "model.text.depth=1",
+        "model.image.patch=4",
+    ]
     more = ["views.around.size=8"] if name == "aclip-efficient" else []
     probe = plan_recipe(load_recipe(name, [*small, *more]), probe=True).probe
     assert probe is not None
@@ -72,19 +96,36 @@ BERT, LLAMA = {"options": {"context": 12}}, {"options": {"caption_tokens": 20}}
         ("llama", {"lora": {}, "options": {"caption_tokens": 20, "layer": -1}}),
     ],
 )
-def test_parameters_of_a_tuned_trunk_are_those_that_training_has(tmp_path: Path, kind: str, settings: dict[str, Any]):
-    source, width = (bert_source(tmp_path), BERT_WIDTH) if kind == "bert" else (llama_source(tmp_path), LLAMA_WIDTH)
+def test_parameters_of_a_tuned_trunk_are_those_that_training_has(
+    tmp_path: Path, kind: str, settings: dict[str, Any]
+):
+    source, width = (
+        (bert_source(tmp_path), BERT_WIDTH) if kind == "bert" else (llama_source(tmp_path), LLAMA_WIDTH)
+    )
     content = recipe_of(tmp_path, (timm_source(tmp_path), source))
-    content["data"]["path"], content["model"]["text"] = None, {"kind": "borrowed", "from": source, "width": width} | settings
+    content["data"]["path"], content["model"]["text"] = (
+        None,
+        {"kind": "borrowed", "from": source, "width": width} | settings,
+    )
     recipe = validate_recipe(content)
     tokenizer = trunk_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
-    network = lend_trunks(DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context))
+    network = lend_trunks(
+        DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context)
+    )
     every = list(network.parameters())
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
     counts = plan_recipe(recipe).parameters
-    assert counts["all"] == sum(p.numel() for p in every) and counts["text"] == sum(p.numel() for p in network.text.parameters())
-    assert counts["trained"] == sum(p.numel() for p in every if p.requires_grad) == counts["all"] - counts["frozen"]
-    assert counts["image trunk, read once"] == sum(p.numel() for p in network.borrowed()["image"].lent.parameters())
+    assert counts["all"] == sum(p.numel() for p in every) and counts["text"] == sum(
+        p.numel() for p in network.text.parameters()
+    )
+    assert (
+        counts["trained"]
+        == sum(p.numel() for p in every if p.requires_grad)
+        == counts["all"] - counts["frozen"]
+    )
+    assert counts["image trunk, read once"] == sum(
+        p.numel() for p in network.borrowed()["image"].lent.parameters()
+    )
 
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "siglip_vision_model"])
@@ -92,10 +133,18 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
     source = vision_source(tmp_path, kind=kind)
     content = recipe_of(tmp_path, (source, bert_source(tmp_path / "text")))
     content["data"]["path"] = None
-    content["model"]["image"] = {"kind": "borrowed", "from": source, "width": VISION_WIDTH, "resolution": 32, "tune": "all"}
+    content["model"]["image"] = {
+        "kind": "borrowed",
+        "from": source,
+        "width": VISION_WIDTH,
+        "resolution": 32,
+        "tune": "all",
+    }
     recipe = validate_recipe(content)
     tokenizer = trunk_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
-    network = lend_trunks(DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context))
+    network = lend_trunks(
+        DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context)
+    )
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
     assert plan_recipe(recipe).parameters["image"] == sum(p.numel() for p in network.image.parameters())
 
@@ -104,7 +153,9 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
 def test_parameters_of_a_fitted_transformer_of_timm_are_those_that_training_has(tmp_path: Path, size: int):
     source = timm_source(tmp_path, name="test_vit")
     trunk = image_trunk(source, {}, size=size)
-    assert sum(p.numel() for p in image_shape(source, {}, size=size).parameters()) == sum(p.numel() for p in trunk.parameters())
+    assert sum(p.numel() for p in image_shape(source, {}, size=size).parameters()) == sum(
+        p.numel() for p in trunk.parameters()
+    )
 
 
 def test_a_broken_configuration_of_an_image_encoder_is_one_sentence(tmp_path: Path):
@@ -121,11 +172,21 @@ def test_a_broken_configuration_of_an_image_encoder_is_one_sentence(tmp_path: Pa
 
 def test_a_pattern_that_matches_nothing_and_a_wrong_width_are_found_before_any_weights_are_read():
     tuned = ["model.text.options.prompt=single", "model.text.head.centre=false"]
-    with pytest.raises(RecipeError, match=r"tune names 'module\.layers\.29\.\*', which matches no parameter of package:smollm2"):
-        plan_recipe(load_recipe("flame", [*tuned, "model.text.tune=[module.layers.29.*]"]))  # behind the layer that is read
-    with pytest.raises(RecipeError, match=r"package:smollm2 gives vectors of 576; set model\.text\.width=576"):
+    with pytest.raises(
+        RecipeError,
+        match=r"tune names 'module\.layers\.29\.\*', which matches no parameter of package:smollm2",
+    ):
+        plan_recipe(
+            load_recipe("flame", [*tuned, "model.text.tune=[module.layers.29.*]"])
+        )  # behind the layer that is read
+    with pytest.raises(
+        RecipeError, match=r"package:smollm2 gives vectors of 576; set model\.text\.width=576"
+    ):
         plan_recipe(load_recipe("flame", ["model.text.width=575", "model.dim=575"]))
-    assert plan_recipe(load_recipe("flame", [*tuned, "model.text.tune=[module.layers.28.*]"])).parameters["text"] == 130_974_336
+    assert (
+        plan_recipe(load_recipe("flame", [*tuned, "model.text.tune=[module.layers.28.*]"])).parameters["text"]
+        == 130_974_336
+    )
 
 
 @pytest.mark.parametrize("name", ["minilm"])
@@ -144,14 +205,21 @@ def test_what_is_not_known_is_said():
     ]
     assert planned.readings == [Reading("image", None, None, None), Reading("text", None, None, None)]
     assert {one["samples"] for one in planned.to_json()["readings"]} == {UNKNOWN}
-    one, _ = plan_recipe(load_recipe("flame", ["model.text.tune=all", "model.text.options={prompt: single, layer: 99}"])).notes
-    assert one == "the parameters of the text trunk are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
+    one, _ = plan_recipe(
+        load_recipe("flame", ["model.text.tune=all", "model.text.options={prompt: single, layer: 99}"])
+    ).notes
+    assert (
+        one
+        == "the parameters of the text trunk are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
+    )
     (note,) = plan_recipe(load_recipe("lit", ["model.image.tune=[module.blocks.6.*]"])).notes
     assert "what backward keeps of the tuned image trunk is not counted" in note
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_what_is_read_once_is_what_the_stores_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str):
+def test_what_is_read_once_is_what_the_stores_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+):
     monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
     content = recipe_of(pairs(tmp_path / "data"), (timm_source(tmp_path), bert_source(tmp_path / "bert")))
     content["store"], content["model"]["image"]["gflops"] = {"views": 2, "dtype": dtype}, 0.5
@@ -170,15 +238,31 @@ def write(path: Path, content: dict[str, Any]) -> str:
     return str(path)
 
 
-THINNED = ["objectives.attentive_mask.choose=random", "objectives.attentive_mask.views=[main]", "objectives.contrastive.image=main@kept"]
+THINNED = [
+    "objectives.attentive_mask.choose=random",
+    "objectives.attentive_mask.views=[main]",
+    "objectives.contrastive.image=main@kept",
+]
 
 
 @pytest.mark.parametrize(
     ("recipe", "changes", "said"),
     [
-        ("clip-small", THINNED, "drops patches, which a resnet tower does not have; set model.image.kind=vit"),
-        ("aclip", ["model.image.pool=mean"], r"attention of \[CLS\], which a tower with pool: mean does not have; set pool: cls"),
-        ("clip-small", ["objectives.masked_text.weight=1"], "a bag of words knows nothing of the words around them; set model.text.kind=transformer"),
+        (
+            "clip-small",
+            THINNED,
+            "drops patches, which a resnet tower does not have; set model.image.kind=vit",
+        ),
+        (
+            "aclip",
+            ["model.image.pool=mean"],
+            r"attention of \[CLS\], which a tower with pool: mean does not have; set pool: cls",
+        ),
+        (
+            "clip-small",
+            ["objectives.masked_text.weight=1"],
+            "a bag of words knows nothing of the words around them; set model.text.kind=transformer",
+        ),
         ("borrowed", ["objectives.masked_text.weight=1"], "caption@masked.*borrowed text tower"),
     ],
 )
@@ -188,5 +272,10 @@ def test_what_a_tower_cannot_do_is_said_before_anything_is_read(recipe: str, cha
 
 
 def test_another_models_attention_is_its_own_affair():
-    changes = ["model.image.pool=mean", "objectives.attentive_mask.teacher=frozen", "objectives.byol=null", "teachers.frozen.from=runs/vit"]
+    changes = [
+        "model.image.pool=mean",
+        "objectives.attentive_mask.teacher=frozen",
+        "objectives.byol=null",
+        "teachers.frozen.from=runs/vit",
+    ]
     assert plan_recipe(load_recipe("aclip", changes)).passes

@@ -26,8 +26,16 @@ def test_a_resolved_recipe_reads_back_as_itself(name: str):
 
 
 def test_numbers_are_read_by_the_type_of_the_field():
-    recipe = load_recipe("clip", ["optimizer.lr=1e-5", "data=2024", "batch=64", "epochs=2.5", "views.main={preset: clip, flip: .5}"])
-    assert recipe.optimizer.lr == 1e-5 and recipe.data.path == "2024" and recipe.epochs == 2.5 and recipe.views["main"].flip == 0.5
+    recipe = load_recipe(
+        "clip",
+        ["optimizer.lr=1e-5", "data=2024", "batch=64", "epochs=2.5", "views.main={preset: clip, flip: .5}"],
+    )
+    assert (
+        recipe.optimizer.lr == 1e-5
+        and recipe.data.path == "2024"
+        and recipe.epochs == 2.5
+        and recipe.views["main"].flip == 0.5
+    )
 
 
 def test_a_plain_word_sets_the_path_and_keeps_the_section():
@@ -44,8 +52,14 @@ def test_null_removes_and_a_new_length_replaces_the_old():
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["objectives.contrastive.wieght=1"], "objectives.contrastive.wieght is not a setting; did you mean 'weight'?"),
-        (["objectives.contrastiv.weight=1"], "objectives.contrastiv is not an objective; did you mean 'contrastive'?"),
+        (
+            ["objectives.contrastive.wieght=1"],
+            "objectives.contrastive.wieght is not a setting; did you mean 'weight'?",
+        ),
+        (
+            ["objectives.contrastiv.weight=1"],
+            "objectives.contrastiv is not an objective; did you mean 'contrastive'?",
+        ),
         (["optimiser.lr=1"], "optimiser is not a setting; did you mean 'optimizer'?"),
         (["optimizer.lrr=1"], "optimizer.lrr is not a setting; did you mean 'lr'?"),
         (["optimizer.lr=fast"], "optimizer.lr is 'fast'; expected a valid number"),
@@ -70,20 +84,72 @@ def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], sai
 @pytest.mark.parametrize(
     ("name", "overrides", "said"),
     [
-        ("lit", ["model.image.options.stage=true"], "model.image.options.stage is not a setting; did you mean 'stages'?"),
-        ("lit", ["model.image.from=timm:x@y", "model.image.options={pool: mean}"], "model.image.options.pool is not a setting; Known: stages."),
+        (
+            "lit",
+            ["model.image.options.stage=true"],
+            "model.image.options.stage is not a setting; did you mean 'stages'?",
+        ),
+        (
+            "lit",
+            ["model.image.from=timm:x@y", "model.image.options={pool: mean}"],
+            "model.image.options.pool is not a setting; Known: stages.",
+        ),
         ("lit", ["model.image.from=runs/first"], "model.image.options (stages) have no effect on runs/first"),
-        ("flame", ["model.text.options.promt=short"], "model.text.options.promt is not a setting; did you mean 'prompt'?"),
-        ("flame", ["model.text.options.prompt=shrt"], "'shrt' is neither a prompt for language models nor a file; did you mean 'short'?"),
-        ("flame", ["model.text.options.caption_tokens=many"], "model.text.options.caption_tokens is 'many'; expected a valid integer"),
-        ("flame", ["model.text.tune=all"], "prompt 'short' has 3 facets, and a language model that is tuned gives one vector a text; set"),
-        ("flame", ["model.text.from=a/b.gguf", "model.text.options.pool=mean"], "model.text.options.pool is not a setting"),
-        ("flame-cc3m", ["model.text.options.promt=short"], "model.text.options.promt is not a setting; did you mean 'prompt'?"),  # not here yet
-        ("flame-cc3m", ["model.text.tune=all"], "prompt 'long' has 7 facets, and a language model that is tuned gives one vector a text; set"),
-        ("borrowed", ["model.text.options=[{pol: end}, {}]"], "model.text.options.0.pol is not a setting; did you mean 'pool'?"),
-        ("borrowed", ["model.text.options=[{}, {role: passagee}]"], "model.text.options.1.role is 'passagee'; expected 'query' or 'passage'"),
-        ("flame", ["model.text={from: package:e5, width: 384, options: null, tune: all}"], "its weights cannot be trained"),
-        ("borrowed", ["model.text.from=[package:e6, package:e5]"], "'package:e6' is no text trunk; did you mean 'package:e5'"),
+        (
+            "flame",
+            ["model.text.options.promt=short"],
+            "model.text.options.promt is not a setting; did you mean 'prompt'?",
+        ),
+        (
+            "flame",
+            ["model.text.options.prompt=shrt"],
+            "'shrt' is neither a prompt for language models nor a file; did you mean 'short'?",
+        ),
+        (
+            "flame",
+            ["model.text.options.caption_tokens=many"],
+            "model.text.options.caption_tokens is 'many'; expected a valid integer",
+        ),
+        (
+            "flame",
+            ["model.text.tune=all"],
+            "prompt 'short' has 3 facets, and a language model that is tuned gives one vector a text; set",
+        ),
+        (
+            "flame",
+            ["model.text.from=a/b.gguf", "model.text.options.pool=mean"],
+            "model.text.options.pool is not a setting",
+        ),
+        (
+            "flame-cc3m",
+            ["model.text.options.promt=short"],
+            "model.text.options.promt is not a setting; did you mean 'prompt'?",
+        ),  # not here yet
+        (
+            "flame-cc3m",
+            ["model.text.tune=all"],
+            "prompt 'long' has 7 facets, and a language model that is tuned gives one vector a text; set",
+        ),
+        (
+            "borrowed",
+            ["model.text.options=[{pol: end}, {}]"],
+            "model.text.options.0.pol is not a setting; did you mean 'pool'?",
+        ),
+        (
+            "borrowed",
+            ["model.text.options=[{}, {role: passagee}]"],
+            "model.text.options.1.role is 'passagee'; expected 'query' or 'passage'",
+        ),
+        (
+            "flame",
+            ["model.text={from: package:e5, width: 384, options: null, tune: all}"],
+            "its weights cannot be trained",
+        ),
+        (
+            "borrowed",
+            ["model.text.from=[package:e6, package:e5]"],
+            "'package:e6' is no text trunk; did you mean 'package:e5'",
+        ),
     ],
 )
 def test_options_of_a_trunk_are_checked_with_the_recipe(name: str, overrides: list[str], said: str):
@@ -93,20 +159,28 @@ def test_options_of_a_trunk_are_checked_with_the_recipe(name: str, overrides: li
 
 
 def test_a_view_that_is_not_in_the_recipe_is_named():
-    with pytest.raises(RecipeError, match=r"views\.mian is read by an objective but not in the recipe; did you mean 'main'"):
+    with pytest.raises(
+        RecipeError, match=r"views\.mian is read by an objective but not in the recipe; did you mean 'main'"
+    ):
         plan_recipe(load_recipe("clip", ["objectives.contrastive.image=mian"]))
 
 
 def test_one_level_of_extends(tmp_path: Path):
-    (tmp_path / "child.yaml").write_text("extends: clip\nbatch: 32\nobjectives:\n  contrastive: {smoothing: 0, positives: id}\n")
+    (tmp_path / "child.yaml").write_text(
+        "extends: clip\nbatch: 32\nobjectives:\n  contrastive: {smoothing: 0, positives: id}\n"
+    )
     child = load_recipe(str(tmp_path / "child.yaml"))
-    assert child.batch == 32 and child.name == "child" and child.objectives["contrastive"].positives == ("id",)  # pyright: ignore
+    assert (
+        child.batch == 32 and child.name == "child" and child.objectives["contrastive"].positives == ("id",)
+    )  # pyright: ignore
     (tmp_path / "grandchild.yaml").write_text("extends: child\n")
     with pytest.raises(RecipeError, match="one level is allowed"):
         load_recipe(str(tmp_path / "grandchild.yaml"))
 
 
-@pytest.mark.parametrize(("name", "said"), [("clpi", "did you mean 'clip'"), ("no/such.yaml", "there is no recipe file")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("clpi", "did you mean 'clip'"), ("no/such.yaml", "there is no recipe file")]
+)
 def test_an_unknown_recipe_says_which_there_are(name: str, said: str):
     with pytest.raises(RecipeError, match=said):
         load_recipe(name)
@@ -130,7 +204,10 @@ def test_the_plan_counts_parameters_exactly_and_arithmetic_closely(recipe_file: 
     planned = plan_recipe(recipe)
     network = DualEncoder(recipe.model, vocabulary=4096, context=32)
     assert planned.parameters["all"] == sum(p.numel() for p in network.parameters())
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the fused CPU kernel is not counted
+    with (
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # the fused CPU kernel is not counted
         network.image(torch.zeros(1, 3, 64, 64))
         network.text(Tokens(torch.ones(1, 32, dtype=torch.int64), torch.tensor([32])))
     forward = sum(p.gflops for p in planned.passes)
@@ -145,7 +222,9 @@ def test_a_file_may_extend_the_recipe_of_its_own_name(tmp_path: Path):
 
 
 def test_a_plain_word_and_settings_of_its_section_add_up():
-    recipe = load_recipe("clip", ["data=my folder", "data.where=split=train", "model.image=nano", "model.image.patch=4"])
+    recipe = load_recipe(
+        "clip", ["data=my folder", "data.where=split=train", "model.image=nano", "model.image.patch=4"]
+    )
     assert (recipe.data.path, recipe.data.where) == ("my folder", "split=train")
     assert (recipe.model.image.width, recipe.model.image.patch) == (128, 4)
 
@@ -173,8 +252,12 @@ def test_the_sum_in_the_documentation_is_a_recipe(tmp_path: Path):
         ("protoclip-cc3m", 5e-4, 0.5, 0, 0, 15625, 512),
     ],
 )
-def test_published_recipes_have_the_published_rates(name: str, peak: float, decay: float, begin: float, end: float, warmup: float, batch: int):
+def test_published_recipes_have_the_published_rates(
+    name: str, peak: float, decay: float, begin: float, end: float, warmup: float, batch: int
+):
     recipe = load_recipe(name)
     assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.batch) == (peak, decay, batch)
-    assert (peak * recipe.schedule.start, peak * recipe.schedule.final) == pytest.approx((begin, end), rel=1e-3)
+    assert (peak * recipe.schedule.start, peak * recipe.schedule.final) == pytest.approx(
+        (begin, end), rel=1e-3
+    )
     assert recipe.schedule.warmup == pytest.approx(warmup, rel=1e-3)

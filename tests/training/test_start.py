@@ -35,15 +35,30 @@ def trainer(recipe: str, out: Path, *overrides: str) -> Trainer:
 
 
 def test_a_run_begins_with_the_weights_sizes_words_and_pictures_of_the_model(recipe_file, first, tmp_path):
-    begun = trainer(recipe_file(), tmp_path / "second", f"init_from={first}", "tokenizer.vocabulary=700", "model.scale_max=50")
+    begun = trainer(
+        recipe_file(),
+        tmp_path / "second",
+        f"init_from={first}",
+        "tokenizer.vocabulary=700",
+        "model.scale_max=50",
+    )
     model = load(first)
     assert begun.model.fingerprint != trainer(recipe_file(), tmp_path / "third").model.fingerprint
-    assert all(torch.equal(one, two) for one, two in zip(begun.network.state_dict().values(), model.network.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(one, two)
+        for one, two in zip(
+            begun.network.state_dict().values(), model.network.state_dict().values(), strict=True
+        )
+    )
     assert begun.tokenizer.fingerprint() == model.tokenizer.fingerprint()
     assert begun.recipe.preprocess.mean == (0.4, 0.5, 0.6) and begun.recipe.model.image.depth == 2  # type: ignore[union-attr]
-    assert begun.recipe.model.scale_max == begun.network.config.scale_max == 50  # how to train the scale is the recipe's
+    assert (
+        begun.recipe.model.scale_max == begun.network.config.scale_max == 50
+    )  # how to train the scale is the recipe's
     assert all(parameter.requires_grad for parameter in begun.network.parameters())
-    assert plan_recipe(load_recipe(recipe_file(), [f"init_from={first}"])).parameters["all"] == sum(p.numel() for p in model.network.parameters())
+    assert plan_recipe(load_recipe(recipe_file(), [f"init_from={first}"])).parameters["all"] == sum(
+        p.numel() for p in model.network.parameters()
+    )
 
 
 def test_it_resumes_bit_for_bit_when_the_model_is_gone(recipe_file, first, tmp_path):
@@ -54,7 +69,10 @@ def test_it_resumes_bit_for_bit_when_the_model_is_gone(recipe_file, first, tmp_p
     shutil.rmtree(run.checkpoint(8))
     shutil.rmtree(first)
     train(recipe_file(), settings, out=tmp_path / "cut", resume=True)
-    one, two = (load_file(RunDirectory(tmp_path / name).checkpoint(8) / "model.safetensors") for name in ("whole", "cut"))
+    one, two = (
+        load_file(RunDirectory(tmp_path / name).checkpoint(8) / "model.safetensors")
+        for name in ("whole", "cut")
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)
     with pytest.raises(RecipeError, match="was begun with another 'batch'"):
         train(recipe_file(), [*settings, "batch=8"], out=tmp_path / "cut", resume=True)
@@ -64,7 +82,13 @@ def test_it_resumes_bit_for_bit_when_the_model_is_gone(recipe_file, first, tmp_p
 
 def test_an_encoder_of_pictures_alone_is_borrowed_and_not_started_from(recipe_file, tmp_path):
     source = vision_source(tmp_path / "dino")
-    with pytest.raises(ModelError, match=r"init_from: hf:.* is an encoder of pictures alone; set model\.image\.kind=borrowed model\.image\.from=hf:"):
+    with pytest.raises(
+        ModelError,
+        match=r"init_from: hf:.* is an encoder of pictures alone; set model\.image\.kind=borrowed model\.image\.from=hf:",
+    ):
         train(recipe_file(), [f"init_from={source}"], out=tmp_path / "run")
-    with pytest.raises(RecipeError, match=r"model\.text\.kind none is for models that read no texts, and a recipe trains two towers"):
+    with pytest.raises(
+        RecipeError,
+        match=r"model\.text\.kind none is for models that read no texts, and a recipe trains two towers",
+    ):
         load_recipe(recipe_file(model={"text": {"kind": "none"}}))

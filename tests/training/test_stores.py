@@ -29,10 +29,21 @@ from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.stores import TrunkEncoder, _Views
 from frugalclip.training.trainer import Silent, Trainer, train_run
 
-from ..backbones.tiny_backbones import BERT_WIDTH, LLAMA_WIDTH, TIMM_WIDTH, VISION_WIDTH, bert_source, llama_source, timm_source, vision_source
+from ..backbones.tiny_backbones import (
+    BERT_WIDTH,
+    LLAMA_WIDTH,
+    TIMM_WIDTH,
+    VISION_WIDTH,
+    bert_source,
+    llama_source,
+    timm_source,
+    vision_source,
+)
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-FITTED = {"model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}}
+FITTED = {
+    "model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}
+}
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +69,9 @@ def pairs(folder: Path, *, rows: int = 24, broken: tuple[int, ...] = (), prefix:
             (folder / f"{prefix}{row:02}.png").write_bytes(b"no picture")
         colours = ["red", "green", "blue", "grey"]
         captions = [f"{colours[row % 4]} above {colours[row // 4 % 4]}", f"a {colours[row % 4]} square"]
-        lines.append(json.dumps({"id": f"{prefix}{row}", "image": f"{prefix}{row:02}.png", "captions": captions}))
+        lines.append(
+            json.dumps({"id": f"{prefix}{row}", "image": f"{prefix}{row:02}.png", "captions": captions})
+        )
     (folder / "pairs.jsonl").write_text("\n".join(lines))
     return folder / "pairs.jsonl"
 
@@ -66,7 +79,11 @@ def pairs(folder: Path, *, rows: int = 24, broken: tuple[int, ...] = (), prefix:
 def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
-        result[key] = merged(result[key], value) if isinstance(value, Mapping) and isinstance(result.get(key), dict) else value
+        result[key] = (
+            merged(result[key], value)
+            if isinstance(value, Mapping) and isinstance(result.get(key), dict)
+            else value
+        )
     return result
 
 
@@ -129,7 +146,9 @@ def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(tmp_path: Pa
     assert {name.rpartition("head.")[0] for name in own.network.state_dict()} == {"image.", "text.", ""}
     towers = own.network.borrowed()
     in_optimiser = {id(p) for group in own.optimizer.param_groups for p in group["params"]}
-    assert in_optimiser and not in_optimiser & {id(p) for tower in towers.values() for p in tower.lent.parameters()}
+    assert in_optimiser and not in_optimiser & {
+        id(p) for tower in towers.values() for p in tower.lent.parameters()
+    }
     run = go(tmp_path / "run", recipe_of(tmp_path / "data" / "pairs.jsonl", trunks))
     assert saved(run).keys() == own.network.state_dict().keys()
     assert all("head" in name or "log_scale" in name for name in saved(run, "optimizer"))
@@ -139,7 +158,10 @@ def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(tmp_path: Pa
 
 def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(tmp_path: Path, trunks: tuple[str, str]):
     content = recipe_of(pairs(tmp_path / "data"), trunks)
-    stored, live = go(tmp_path / "stored", content), go(tmp_path / "live", merged(content, {"store": {"pictures": False}}))
+    stored, live = (
+        go(tmp_path / "stored", content),
+        go(tmp_path / "live", merged(content, {"store": {"pictures": False}})),
+    )
     one, two = saved(stored), saved(live)
     assert one.keys() == two.keys()
     for name in one:
@@ -152,9 +174,13 @@ def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(tmp_path: P
 
 
 @pytest.mark.parametrize("heads", [{}, FITTED])
-def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(tmp_path: Path, trunks: tuple[str, str], heads: dict[str, Any], cache: Path):
+def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(
+    tmp_path: Path, trunks: tuple[str, str], heads: dict[str, Any], cache: Path
+):
     data = pairs(tmp_path / "data")
-    result = train_run(validate_recipe(recipe_of(data, trunks, heads)), open_data(data), RunDirectory(tmp_path / "run"))
+    result = train_run(
+        validate_recipe(recipe_of(data, trunks, heads)), open_data(data), RunDirectory(tmp_path / "run")
+    )
     manifest, texts = open_data(data), ["red above blue", "a white square beside a square"]
     before = result.model.image_features(manifest).features, result.model.encode_text(texts)
     assert result.model.pictures is not None and result.model.texts.unknown(texts) == []
@@ -171,24 +197,41 @@ def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(tmp_path: Path
 
 def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, trunks: tuple[str, str]):
     other = bert_source(tmp_path / "other", seed=1)
-    both = {"from": [trunks[1], other], "width": 2 * BERT_WIDTH, "options": [{"context": 12}, {"context": 9, "pool": "first"}]}
+    both = {
+        "from": [trunks[1], other],
+        "width": 2 * BERT_WIDTH,
+        "options": [{"context": 12}, {"context": 9, "pool": "first"}],
+    }
     head = {"kind": "kernel", "parts": [BERT_WIDTH, BERT_WIDTH], "sharpness": [1, 0.5], "novelty": 0.1}
     content = recipe_of(pairs(tmp_path / "data"), trunks, FITTED, {"model": {"text": both | {"head": head}}})
     run = go(tmp_path / "run", content)
-    loaded, texts = frugalclip.load(run.path), ["red above blue", "a long text about a white square beside another square"]
+    loaded, texts = (
+        frugalclip.load(run.path),
+        ["red above blue", "a long text about a white square beside another square"],
+    )
     said = loaded.network.borrowed()["text"].say(loaded.tokenizer.encode(texts)).pooled
-    for part, source, options in zip(said.split(BERT_WIDTH, dim=1), both["from"], both["options"], strict=True):
+    for part, source, options in zip(
+        said.split(BERT_WIDTH, dim=1), both["from"], both["options"], strict=True
+    ):
         alone = text_trunk(source, options)(text_tokenizer(source, options).encode(texts)).pooled
         torch.testing.assert_close(part, alone, atol=1e-6, rtol=1e-5)
     picture = loaded.encode_image(Image.new("RGB", (32, 32)))
     assert picture[0, -1] > 0 and (loaded.encode_text(texts)[:, -1] > 0).all()
-    with pytest.raises(RecipeError, match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whiten, or novelty=0"):
+    with pytest.raises(
+        RecipeError,
+        match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whiten, or novelty=0",
+    ):
         trainer(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
 
 
 def test_caption_words_need_captions_with_words(tmp_path: Path, trunks: tuple[str, str]):
-    content = recipe_of(pairs(tmp_path / "data"), trunks, {"model": {"image": {"head": {"kind": "caption_words"}}}})
-    with pytest.raises(RecipeError, match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text trunk"):
+    content = recipe_of(
+        pairs(tmp_path / "data"), trunks, {"model": {"image": {"head": {"kind": "caption_words"}}}}
+    )
+    with pytest.raises(
+        RecipeError,
+        match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text trunk",
+    ):
         trainer(tmp_path / "run", content)
 
 
@@ -199,14 +242,22 @@ def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tm
     content = recipe_of(pairs(tmp_path / "data"), own)
     run = go(tmp_path / "run", content)
     Path(timm_source(tmp_path, seed=1).partition("@")[2]).replace(own[0].partition("@")[2])
-    with pytest.raises(ModelError, match=r"is not the trunk that this model's image head was trained on .* or train the head again"):
+    with pytest.raises(
+        ModelError,
+        match=r"is not the trunk that this model's image head was trained on .* or train the head again",
+    ):
         frugalclip.load(tmp_path / "run").encode_image(Image.new("RGB", (32, 32)))
-    with pytest.raises(ModelError, match=r"was trained on image trunk \w+, and timm:test_resnet@.* restore its files, or train anew"):
+    with pytest.raises(
+        ModelError,
+        match=r"was trained on image trunk \w+, and timm:test_resnet@.* restore its files, or train anew",
+    ):
         go(run.path, merged(content, {"steps": 9}), resume=True)
 
 
 @pytest.mark.parametrize("tune", ["all", ["module.layer4.*"]])
-def test_a_tuned_convolutional_trunk_is_saved_and_read_again(tmp_path: Path, trunks: tuple[str, str], tune: Any):
+def test_a_tuned_convolutional_trunk_is_saved_and_read_again(
+    tmp_path: Path, trunks: tuple[str, str], tune: Any
+):
     content = recipe_of(pairs(tmp_path / "data"), trunks, {"model": {"image": {"tune": tune}}})
     run = go(tmp_path / "run", content)
     model, picture = frugalclip.load(run.path), Image.open(tmp_path / "data" / "03.png")
@@ -218,9 +269,15 @@ def test_a_tuned_convolutional_trunk_is_saved_and_read_again(tmp_path: Path, tru
     ("change", "trained"),
     [
         ({}, []),
-        ({"tune": ["module.encoder.layer.1.*", "module.layernorm.*"]}, ["module.encoder.layer.1.", "module.layernorm."]),
+        (
+            {"tune": ["module.encoder.layer.1.*", "module.layernorm.*"]},
+            ["module.encoder.layer.1.", "module.layernorm."],
+        ),
         ({"tune": "all"}, ["module."]),
-        ({"lora": {"rank": 2, "targets": ["*q_proj", "*v_proj"]}}, []),  # what is added has no counterpart in the original
+        (
+            {"lora": {"rank": 2, "targets": ["*q_proj", "*v_proj"]}},
+            [],
+        ),  # what is added has no counterpart in the original
     ],
     ids=["frozen", "partly", "all", "lora"],
 )
@@ -235,14 +292,18 @@ def test_an_image_encoder_of_hugging_face_is_a_trunk_like_any_other(
     assert model.fingerprint == json.loads((run.last_checkpoint() / "model.json").read_text())["fingerprint"]
     lent = model.network.borrowed()["image"].lent
     found = {name.replace(".base.", "."): parameter for name, parameter in lent.named_parameters()}
-    moved = {name for name, parameter in untuned.named_parameters() if not torch.equal(found[name], parameter)}
+    moved = {
+        name for name, parameter in untuned.named_parameters() if not torch.equal(found[name], parameter)
+    }
     assert moved == {name for name in found if name.startswith(tuple(trained))}
     pixels = model.preprocess(Image.open(tmp_path / "data" / "03.png"))
     assert torch.equal(lent(pixels).pooled, untuned(pixels).pooled) == (not change)
     assert any("trunk" in name for name in saved(run)) == bool(change)
 
 
-def test_a_step_larger_than_the_data_is_refused_before_a_trunk_reads_it(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]):
+def test_a_step_larger_than_the_data_is_refused_before_a_trunk_reads_it(
+    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]
+):
     with pytest.raises(DataError, match="has 24 usable samples, and one step takes 32; set batch=16 or less"):
         go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), trunks, {"batch": 32}))
     assert not written
@@ -252,21 +313,33 @@ def test_options_without_effect_are_refused(tmp_path: Path, trunks: tuple[str, s
     run = go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), trunks))
     for side in ("image", "text"):
         change = {"model": {side: {"from": str(run.path), "options": {"stages": True}}}}
-        with pytest.raises(ModelError, match=rf"model\.{side}\.options \(.*stages\) have no effect on .*run, whose tower is read as it is"):
+        with pytest.raises(
+            ModelError,
+            match=rf"model\.{side}\.options \(.*stages\) have no effect on .*run, whose tower is read as it is",
+        ):
             go(tmp_path / side, recipe_of(tmp_path / "data" / "pairs.jsonl", trunks, change))
 
 
-def test_a_second_run_computes_no_chunk_again(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]):
+def test_a_second_run_computes_no_chunk_again(
+    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]
+):
     content = recipe_of(pairs(tmp_path / "data"), trunks)
     trainer(tmp_path / "a", content)
     assert [(done.computed, done.reused) for done in written] == [(3, 0), (3, 0)]  # 24 pictures and 20 texts
     trainer(tmp_path / "b", merged(content, {"batch": 4, "seed": 7, "optimizer": {"lr": 1.0}}))
     assert [(done.computed, done.reused) for done in written[2:]] == [(0, 3), (0, 3)]
-    trainer(tmp_path / "c", merged(content, {"model": {"image": {"head": {"hidden": 5}}}, "texts": {"caption": {"pick": "first"}}}))
+    trainer(
+        tmp_path / "c",
+        merged(
+            content, {"model": {"image": {"head": {"hidden": 5}}}, "texts": {"caption": {"pick": "first"}}}
+        ),
+    )
     assert [(done.computed, done.reused) for done in written[4:]] == [(0, 3), (0, 3)]
 
 
-def test_texts_that_another_store_holds_are_not_read_again(tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch):
+def test_texts_that_another_store_holds_are_not_read_again(
+    tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
     read: list[str] = []
     say = Borrowed.say
 
@@ -282,14 +355,20 @@ def test_texts_that_another_store_holds_are_not_read_again(tmp_path: Path, trunk
     second = trainer(tmp_path / "b", recipe_of(pairs(tmp_path / "two", rows=24), trunks))
     more = vectors_of(second.stores.texts)
     assert len(read) == len(more.keys() - held.keys()) > 0
-    assert held.keys() & more.keys() and all(np.array_equal(held[text], more[text]) for text in held.keys() & more.keys())
+    assert held.keys() & more.keys() and all(
+        np.array_equal(held[text], more[text]) for text in held.keys() & more.keys()
+    )
 
 
 def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(
     tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], monkeypatch: pytest.MonkeyPatch
 ):
     def files(folder: Path) -> dict[str, bytes]:
-        return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+        return {
+            str(file.relative_to(folder)): file.read_bytes()
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        }
 
     data, encode, calls = pairs(tmp_path / "data"), TrunkEncoder.encode_image, []
 
@@ -310,13 +389,21 @@ def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
-def test_other_views_and_other_preprocessing_have_their_own_store(tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], cache: Path):
+def test_other_views_and_other_preprocessing_have_their_own_store(
+    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], cache: Path
+):
     content = recipe_of(pairs(tmp_path / "data"), trunks)
-    own: list[Mapping[str, Any]] = [{}, {"store": {"views": 3}}, {"store": {"views": 3}, "views": {"main": {"flip": 0.5}}}]
+    own: list[Mapping[str, Any]] = [
+        {},
+        {"store": {"views": 3}},
+        {"store": {"views": 3}, "views": {"main": {"flip": 0.5}}},
+    ]
     own += [{"preprocess": {"resize": "squash"}}, {"store": {"dtype": "float16"}}]
     for change in own:
         trainer(tmp_path / "unused", merged(content, change))
-    assert len(list(cache.glob("pictures-*"))) == 5 and len(list(cache.glob("texts-*"))) == 2  # texts differ in their type alone
+    assert (
+        len(list(cache.glob("pictures-*"))) == 5 and len(list(cache.glob("texts-*"))) == 2
+    )  # texts differ in their type alone
     assert len({done.store.path for done in written[::2]}) == 5
     fixed = merged(content, {"store": {"path": str(tmp_path / "fixed")}})
     trainer(tmp_path / "unused", fixed)
@@ -328,7 +415,11 @@ def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_a
     tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ):
     calls, encode = [], TrunkEncoder.encode_image
-    monkeypatch.setattr(TrunkEncoder, "encode_image", lambda self, images, **options: calls.append(len(images)) or encode(self, images, **options))
+    monkeypatch.setattr(
+        TrunkEncoder,
+        "encode_image",
+        lambda self, images, **options: calls.append(len(images)) or encode(self, images, **options),
+    )
     first, larger = pairs(tmp_path / "a"), pairs(tmp_path / "b", rows=30, prefix="other-")
     trainer(tmp_path / "unused", recipe_of(first, trunks, {"store": {"dtype": "float16"}}))
     calls.clear()
@@ -342,7 +433,9 @@ def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_a
     assert torch.equal(a[24:].half().float(), b[24:])
     calls.clear()
     found = exact.model.image_features(open_data(first)).features  # by their bytes
-    assert len(found) == 24 and exact.model.pictures.find((tmp_path / "a" / "05.png").read_bytes()) is not None
+    assert (
+        len(found) == 24 and exact.model.pictures.find((tmp_path / "a" / "05.png").read_bytes()) is not None
+    )
 
 
 def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, trunks: tuple[str, str]):
@@ -358,7 +451,9 @@ def test_the_first_view_is_that_of_evaluation_and_the_others_depend_on_the_id_al
     made = _Views(preprocess, config, number=4)
     views = made(picture, "a")
     assert views.shape == (4, 3, 24, 24) and torch.equal(views[:1], preprocess(picture))
-    assert torch.equal(made(picture, "a"), views) and torch.equal(_Views(preprocess, config, number=6)(picture, "a")[:4], views)
+    assert torch.equal(made(picture, "a"), views) and torch.equal(
+        _Views(preprocess, config, number=6)(picture, "a")[:4], views
+    )
     others = made(picture, "b")
     assert torch.equal(others[0], views[0])
     different = [others[1:], views[[2, 3, 1]]]
@@ -368,14 +463,25 @@ def test_the_first_view_is_that_of_evaluation_and_the_others_depend_on_the_id_al
     assert float((plain[1] - plain[0]).abs().mean()) < 0.02  # cut as evaluation cuts, by another path
 
 
-def test_several_views_are_drawn_in_training_and_evaluation_sees_the_first(tmp_path: Path, trunks: tuple[str, str]):
-    content = recipe_of(pairs(tmp_path / "data"), trunks, {"store": {"views": 3}, "views": {"main": {"crop_scale": [0.3, 0.6]}}})
+def test_several_views_are_drawn_in_training_and_evaluation_sees_the_first(
+    tmp_path: Path, trunks: tuple[str, str]
+):
+    content = recipe_of(
+        pairs(tmp_path / "data"),
+        trunks,
+        {"store": {"views": 3}, "views": {"main": {"crop_scale": [0.3, 0.6]}}},
+    )
     own = trainer(tmp_path / "unused", content)
     single = trainer(tmp_path / "unused", recipe_of(tmp_path / "data" / "pairs.jsonl", trunks))
-    every, first = own.loader.stored.views(np.arange(24)).view(24, 3, -1), single.loader.stored.views(np.arange(24))
+    every, first = (
+        own.loader.stored.views(np.arange(24)).view(24, 3, -1),
+        single.loader.stored.views(np.arange(24)),
+    )
     torch.testing.assert_close(every[:, 0], first, atol=1e-5, rtol=1e-4)
     assert float((every[:, 1] - first).abs().mean()) > 1e-3
-    places = [own.model.pictures.find((tmp_path / "data" / f"{row:02}.png").read_bytes()) for row in range(24)]
+    places = [
+        own.model.pictures.find((tmp_path / "data" / f"{row:02}.png").read_bytes()) for row in range(24)
+    ]
     assert torch.equal(own.model.pictures.vectors(places), every[:, 0])
 
 
@@ -387,7 +493,9 @@ class Killed(Silent):
             raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("change", [FITTED, {"model": {"image": {"lora": {"rank": 2, "targets": ["*fc1", "*fc2"]}}}}])
+@pytest.mark.parametrize(
+    "change", [FITTED, {"model": {"image": {"lora": {"rank": 2, "targets": ["*fc1", "*fc2"]}}}}]
+)
 def test_resuming_equals_not_having_stopped(tmp_path: Path, trunks: tuple[str, str], change: dict[str, Any]):
     content = recipe_of(pairs(tmp_path / "data"), trunks, change, {"steps": 6, "evaluation": {"points": 3}})
     if change is not FITTED:
@@ -403,36 +511,62 @@ def test_resuming_equals_not_having_stopped(tmp_path: Path, trunks: tuple[str, s
         assert not [key for key in one if not torch.equal(one[key], two[key])]
     assert [row["loss"] for row in whole.rows()] == [row["loss"] for row in cut.rows()]
     moved = [name for name in saved(whole, "optimizer") if name.endswith("exp_avg")]
-    assert any("text.head.weight" in name for name in moved) if change is FITTED else any(".down" in name for name in moved)
+    assert (
+        any("text.head.weight" in name for name in moved)
+        if change is FITTED
+        else any(".down" in name for name in moved)
+    )
 
 
 def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, trunks: tuple[str, str]):
     own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), trunks, FITTED))
-    assert own.notes[-2:] == ["the image head is fitted to 24 pictures", "the text head is fitted to 20 texts"]
+    assert own.notes[-2:] == [
+        "the image head is fitted to 24 pictures",
+        "the text head is fitted to 20 texts",
+    ]
     with torch.no_grad():
         images = own.network.image(own.loader.stored.mean(np.arange(24))).embedding  # (24, 8)
     torch.testing.assert_close(images.mean(0), torch.zeros(8), atol=1e-5, rtol=0)
     captions = own.training.captions()
     texts = sorted({text for row in captions for text in row})
-    drawn = torch.tensor([[0.5 * row.count(text) for row in captions] for text in texts])  # (texts, 24) times an epoch
+    drawn = torch.tensor(
+        [[0.5 * row.count(text) for row in captions] for text in texts]
+    )  # (texts, 24) times an epoch
     expected = KernelConfig(kind="kernel").build(width=BERT_WIDTH, dim=8)
     said = own.network.borrowed()["text"].say(own.tokenizer.encode(texts)).pooled
     expected.fit(said, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
-    torch.testing.assert_close(own.model.encode_text(texts, normalize=False), expected(said), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        own.model.encode_text(texts, normalize=False), expected(said), atol=1e-4, rtol=1e-3
+    )
 
 
-def test_a_run_of_our_own_is_a_trunk(tmp_path: Path, trunks: tuple[str, str], small_recipe: dict[str, Any], squares: Path):
-    go(tmp_path / "base", small_recipe | {"data": {"path": str(squares)}, "steps": 2, "evaluation": {"points": 1}})
+def test_a_run_of_our_own_is_a_trunk(
+    tmp_path: Path, trunks: tuple[str, str], small_recipe: dict[str, Any], squares: Path
+):
+    go(
+        tmp_path / "base",
+        small_recipe | {"data": {"path": str(squares)}, "steps": 2, "evaluation": {"points": 1}},
+    )
     base, source = frugalclip.load(tmp_path / "base"), str(tmp_path / "base")
-    image, text = {"kind": "borrowed", "from": source, "width": 32, "resolution": 16}, {"kind": "borrowed", "from": source, "width": 32}
-    content = small_recipe | {"data": {"path": str(squares)}, "model": {"image": image, "text": text, "dim": 8}, "store": {"dtype": "float32"}}
+    image, text = (
+        {"kind": "borrowed", "from": source, "width": 32, "resolution": 16},
+        {"kind": "borrowed", "from": source, "width": 32},
+    )
+    content = small_recipe | {
+        "data": {"path": str(squares)},
+        "model": {"image": image, "text": text, "dim": 8},
+        "store": {"dtype": "float32"},
+    }
     run = go(tmp_path / "run", content)
     loaded = frugalclip.load(tmp_path / "run")
     assert loaded.tokenizer.fingerprint() == base.tokenizer.fingerprint()
     picture, words = Image.new("RGB", (20, 20), "red"), ["red beside blue"]
     with torch.no_grad():
         pooled = base.network.image(base.preprocess(picture)).pooled
-        expected = loaded.network.image.head(pooled), loaded.network.text.head(base.network.text(base.tokenizer.encode(words)).pooled)
+        expected = (
+            loaded.network.image.head(pooled),
+            loaded.network.text.head(base.network.text(base.tokenizer.encode(words)).pooled),
+        )
     torch.testing.assert_close(loaded.encode_image(picture, normalize=False), expected[0])
     torch.testing.assert_close(loaded.encode_text(words, normalize=False), expected[1])
     content = json.loads((run.last_checkpoint() / "model.json").read_text())
@@ -443,15 +577,30 @@ BLOCK = ["module.layers.1.*"]  # the last that is read: layer -2 of three
 LORA = {"rank": 2, "targets": ["*q_proj", "*v_proj"]}
 
 
-@pytest.mark.parametrize(("how", "moving"), [({"tune": "all"}, ""), ({"tune": BLOCK}, "layers.1."), ({"lora": LORA}, ("q_proj.", "v_proj."))])
+@pytest.mark.parametrize(
+    ("how", "moving"),
+    [({"tune": "all"}, ""), ({"tune": BLOCK}, "layers.1."), ({"lora": LORA}, ("q_proj.", "v_proj."))],
+)
 def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
     tmp_path: Path, trunks: tuple[str, str], how: dict[str, Any], moving: str | tuple[str, ...]
 ):
     content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 6, "evaluation": {"points": 3}})
     options = {"caption_tokens": 20}
-    content["model"]["text"] = {"kind": "borrowed", "from": llama_source(tmp_path / "llama"), "width": LLAMA_WIDTH, "options": options} | how
-    started = {name: value.clone() for name, value in trainer(tmp_path / "unused", content).network.state_dict().items()}
-    result = train_run(validate_recipe(content), open_data(content["data"]["path"]), whole := RunDirectory(tmp_path / "whole"))
+    content["model"]["text"] = {
+        "kind": "borrowed",
+        "from": llama_source(tmp_path / "llama"),
+        "width": LLAMA_WIDTH,
+        "options": options,
+    } | how
+    started = {
+        name: value.clone()
+        for name, value in trainer(tmp_path / "unused", content).network.state_dict().items()
+    }
+    result = train_run(
+        validate_recipe(content),
+        open_data(content["data"]["path"]),
+        whole := RunDirectory(tmp_path / "whole"),
+    )
     with pytest.raises(RuntimeError, match="killed"):
         go(tmp_path / "cut", content, listener=Killed())
     cut = go(tmp_path / "cut", content, resume=True)
@@ -461,21 +610,39 @@ def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
     ended = saved(whole)
     of_trunk = {name for name in ended if name.startswith("text.trunk.")}
     moved = {name for name in of_trunk if not torch.equal(ended[name], started[name])}
-    expected = {name for name in of_trunk if any(part in name for part in ([moving] if isinstance(moving, str) else moving))}
-    assert moved == {name for name in expected if "lora" not in how or name.endswith((".up", ".down"))} and moved
+    expected = {
+        name
+        for name in of_trunk
+        if any(part in name for part in ([moving] if isinstance(moving, str) else moving))
+    }
+    assert (
+        moved == {name for name in expected if "lora" not in how or name.endswith((".up", ".down"))} and moved
+    )
     texts, loaded = ["red above blue", "a white square beside a square"], frugalclip.load(tmp_path / "whole")
     said = loaded.encode_text(texts)
     torch.testing.assert_close(result.model.encode_text(texts), said, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(torch.cat([loaded.encode_text(text) for text in texts]), said, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.cat([loaded.encode_text(text) for text in texts]), said, atol=1e-5, rtol=1e-4
+    )
     assert loaded.fingerprint == result.model.fingerprint == frugalclip.load(tmp_path / "cut").fingerprint
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(tmp_path: Path, trunks: tuple[str, str], precision: str):
+def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(
+    tmp_path: Path, trunks: tuple[str, str], precision: str
+):
     content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 2, "precision": precision})
-    text = {"from": llama_source(tmp_path / "llama"), "width": LLAMA_WIDTH, "options": {"caption_tokens": 20}, "tune": "all"}
+    text = {
+        "from": llama_source(tmp_path / "llama"),
+        "width": LLAMA_WIDTH,
+        "options": {"caption_tokens": 20},
+        "tune": "all",
+    }
     content["model"]["text"] = {"kind": "borrowed"} | text
-    whole, parts = (go(tmp_path / name, merged(content, change)) for name, change in (("whole", {}), ("parts", {"micro_batch": 4})))
+    whole, parts = (
+        go(tmp_path / name, merged(content, change))
+        for name, change in (("whole", {}), ("parts", {"micro_batch": 4}))
+    )
     losses = [[row["loss"] for row in run.rows()] for run in (whole, parts)]
     np.testing.assert_allclose(*losses, rtol=1e-4 if precision == "fp32" else 3e-2)
 
@@ -483,16 +650,34 @@ def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}}, r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std="),
+        (
+            {"preprocess": {"mean": [0.4, 0.5, 0.5]}},
+            r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std=",
+        ),
         ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "store": {"pictures": False}}, r"set preprocess\.mean="),
-        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "model": {"image": {"tune": "all"}}}, r"set preprocess\.mean="),
+        (
+            {"preprocess": {"mean": [0.4, 0.5, 0.5]}, "model": {"image": {"tune": "all"}}},
+            r"set preprocess\.mean=",
+        ),
         ({"model": {"image": {"width": 97}}}, r"gives vectors of 96; set model\.image\.width=96"),
         ({"model": {"text": {"width": 7}}}, r"gives vectors of 24; set model\.text\.width=24"),
-        ({"objectives": {"masked_text": {"weight": 1}}}, "an objective reads caption@masked, whose words are masked"),
-        ({**FITTED, "store": {"pictures": False}}, r"needs a frozen image trunk whose pictures are stored; set store\.pictures=true"),
-        (merged(FITTED, {"model": {"text": {"tune": "all"}}}), r"leave model\.text\.tune and model\.text\.lora out"),
+        (
+            {"objectives": {"masked_text": {"weight": 1}}},
+            "an objective reads caption@masked, whose words are masked",
+        ),
+        (
+            {**FITTED, "store": {"pictures": False}},
+            r"needs a frozen image trunk whose pictures are stored; set store\.pictures=true",
+        ),
+        (
+            merged(FITTED, {"model": {"text": {"tune": "all"}}}),
+            r"leave model\.text\.tune and model\.text\.lora out",
+        ),
         ({"store": {"views": 2}, "views": {"main": {"size": 16}}}, r"views\.NAME\.size is 16; leave it out"),
-        ({"model": {"image": {"tune": ["*layer4.wieght"]}}}, r"tune names '\*layer4\.wieght', which matches no parameter"),
+        (
+            {"model": {"image": {"tune": ["*layer4.wieght"]}}},
+            r"tune names '\*layer4\.wieght', which matches no parameter",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_settings_to_write(

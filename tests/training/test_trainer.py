@@ -33,7 +33,9 @@ def go(recipe: str, out: Path, *overrides: str, resume: bool = False, listener: 
 def weights(run: RunDirectory) -> dict[str, torch.Tensor]:
     last = run.last_checkpoint()
     assert last is not None
-    return load_file(last / "model.safetensors") | {f"optimizer/{k}": v for k, v in load_file(last / "optimizer.safetensors").items()}
+    return load_file(last / "model.safetensors") | {
+        f"optimizer/{k}": v for k, v in load_file(last / "optimizer.safetensors").items()
+    }
 
 
 def rows(run: RunDirectory) -> list[dict[str, Any]]:
@@ -77,7 +79,9 @@ class Killed(Silent):
 
 @pytest.mark.parametrize("step", [2, 5, 11])
 @pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
-def test_resuming_equals_not_having_stopped(recipe_file: Callable[..., str], tmp_path: Path, step: int, name: str):
+def test_resuming_equals_not_having_stopped(
+    recipe_file: Callable[..., str], tmp_path: Path, step: int, name: str
+):
     recipe = recipe_file(objectives={name: {"positives": "caption"}})
     whole = go(recipe, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
@@ -86,7 +90,9 @@ def test_resuming_equals_not_having_stopped(recipe_file: Callable[..., str], tmp
 
 
 @pytest.mark.timeout(300)  # three processes that load torch, on a machine that may be busy
-def test_kill_9_at_a_random_step_then_resume_equals_an_uninterrupted_run(recipe_file: Callable[..., str], tmp_path: Path):
+def test_kill_9_at_a_random_step_then_resume_equals_an_uninterrupted_run(
+    recipe_file: Callable[..., str], tmp_path: Path
+):
     recipe = recipe_file(steps=120, evaluation={"points": 24})
     command = [sys.executable, "-m", "frugalclip", "train", recipe, "--out", str(tmp_path / "cut")]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -142,12 +148,18 @@ class Centre(Objective):
 '''
 
 
-def test_an_objective_of_the_users_own_enters_by_a_dotted_path(recipe_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_objective_of_the_users_own_enters_by_a_dotted_path(
+    recipe_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "centre.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
     recipe = recipe_file()
-    added = ["objectives.centre.kind=my_lab.centre", "objectives.centre.power=4", "objectives.centre.weight=0.5"]
+    added = [
+        "objectives.centre.kind=my_lab.centre",
+        "objectives.centre.power=4",
+        "objectives.centre.weight=0.5",
+    ]
     run = go(recipe, tmp_path / "own", *added)
     assert all("centre/loss" in row for row in run.rows())
     assert rows(run)[-1]["loss"] != rows(go(recipe, tmp_path / "without"))[-1]["loss"]
@@ -156,7 +168,9 @@ def test_an_objective_of_the_users_own_enters_by_a_dotted_path(recipe_file: Call
 
 
 @pytest.mark.parametrize("added", ["sigmoid", "my_lab.centre"])
-def test_weight_0_is_absence(recipe_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: str):
+def test_weight_0_is_absence(
+    recipe_file: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, added: str
+):
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "centre.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -165,13 +179,17 @@ def test_weight_0_is_absence(recipe_file: Callable[..., str], tmp_path: Path, mo
     assert_same_run(go(recipe, tmp_path / "without"), with_it)
 
 
-def test_heads_of_one_objective_do_not_move_the_start_of_the_towers(recipe_file: Callable[..., str], tmp_path: Path):
+def test_heads_of_one_objective_do_not_move_the_start_of_the_towers(
+    recipe_file: Callable[..., str], tmp_path: Path
+):
     recipe = recipe_file()
     starts = []
     for overrides in ([], ["objectives.sigmoid.weight=1"]):
         loaded = load_recipe(recipe, overrides)
         assert loaded.data.path is not None
-        starts.append(Trainer(loaded, open_data(loaded.data.path), RunDirectory(tmp_path)).network.state_dict())
+        starts.append(
+            Trainer(loaded, open_data(loaded.data.path), RunDirectory(tmp_path)).network.state_dict()
+        )
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
 
 
@@ -208,7 +226,9 @@ def test_out_folders(recipe_file: Callable[..., str], tmp_path: Path):
     recipe, out = recipe_file(), tmp_path / "run"
     out.mkdir()
     assert train(recipe, out=out).is_finished, "an empty folder is fine"
-    assert (out / "report.html").is_file() and json.loads((out / "metrics.json").read_text())["evaluations"][0]["task"] == "zeroshot"
+    assert (out / "report.html").is_file() and json.loads((out / "metrics.json").read_text())["evaluations"][
+        0
+    ]["task"] == "zeroshot"
     with pytest.raises(RecipeError, match="already holds a run; add --resume"):
         train(recipe, out=out)
     with pytest.raises(RecipeError, match="begun with another 'batch'"):
@@ -223,7 +243,12 @@ def test_out_folders(recipe_file: Callable[..., str], tmp_path: Path):
 def test_changed_data_is_not_resumed(recipe_file: Callable[..., str], tmp_path: Path, squares: Path):
     go(recipe_file(), tmp_path / "run", "steps=3")
     with pytest.raises(DataError, match=r"the data of .* has changed"):
-        go(recipe_file(data={"path": str(squares), "where": "split=train,id!=s001"}), tmp_path / "run", "steps=3", resume=True)
+        go(
+            recipe_file(data={"path": str(squares), "where": "split=train,id!=s001"}),
+            tmp_path / "run",
+            "steps=3",
+            resume=True,
+        )
 
 
 def test_evaluation_points():
@@ -236,6 +261,10 @@ def test_the_checkpoint_says_which_rows_were_trained_on_even_where_the_data_impl
     recipe_file: Callable[..., str], tmp_path: Path, squares: Path
 ):
     go(recipe_file(), tmp_path / "implied", "steps=1")
-    assert load(tmp_path / "implied").training_data == {"path": str(squares), "columns": {}, "where": "split=train"}
+    assert load(tmp_path / "implied").training_data == {
+        "path": str(squares),
+        "columns": {},
+        "where": "split=train",
+    }
     go(recipe_file(), tmp_path / "written", "steps=1", "data.where=split=train,id!=s001")
     assert load(tmp_path / "written").training_data["where"] == "split=train,id!=s001"

@@ -36,7 +36,14 @@ def data(tmp_path_factory):
                 image.save(folder / f"{name}.png")
                 split = "test" if i % 4 == 3 else "train"
                 rows.append(
-                    {"id": name, "image": f"{name}.png", "caption": f"{left} beside {right}", "style": style, "family": f"p{i}", "split": split}
+                    {
+                        "id": name,
+                        "image": f"{name}.png",
+                        "caption": f"{left} beside {right}",
+                        "style": style,
+                        "family": f"p{i}",
+                        "split": split,
+                    }
                 )
     (folder / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return folder / "pairs.jsonl"
@@ -64,9 +71,21 @@ def recipe(tmp_path, data):
 @pytest.fixture
 def protocol(tmp_path):
     path = tmp_path / "protocol.yaml"
-    figures = {"unseen": {"where": "split=test", "primary": True}, "all": {"where": "split=test", "pool": "all"}}
+    figures = {
+        "unseen": {"where": "split=test", "primary": True},
+        "all": {"where": "split=test", "pool": "all"},
+    }
     path.write_text(
-        dump_yaml({"rotate": "style", "train": "split=train", "validation": "split=test", "group": "family", "figures": figures, "points": 2})
+        dump_yaml(
+            {
+                "rotate": "style",
+                "train": "split=train",
+                "validation": "split=test",
+                "group": "family",
+                "figures": figures,
+                "points": 2,
+            }
+        )
     )
     return str(path)
 
@@ -85,7 +104,13 @@ class Started:
                 return False
             self.folders.append(task.folder)
             broken = self.breaks is not None and self.breaks in str(task.folder)
-            code = 1 if broken else peer(task.job) if "peer.py" in task.line[-1] else trials.main([str(task.job)])
+            code = (
+                1
+                if broken
+                else peer(task.job)
+                if "peer.py" in task.line[-1]
+                else trials.main([str(task.job)])
+            )
             if ended is not None:
                 ended(Ended(task, code, 0.1, "DataError: broken on purpose" if broken else ""))
         return True
@@ -120,7 +145,11 @@ def peer(path: Path) -> int:
         for k in (1, 2)
     ]
     RunDirectory(path.parent).metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    trials.finish_trial(path, Uniform(), training={"samples_seen": job.samples, "seconds": 0.2, "parameters": 0, "training_rows": 72})
+    trials.finish_trial(
+        path,
+        Uniform(),
+        training={"samples_seen": job.samples, "seconds": 0.2, "parameters": 0, "training_rows": 72},
+    )
     return 0
 
 
@@ -139,17 +168,28 @@ def test_a_costly_reference_is_trained_on_all_pairs_only(recipe, protocol, data,
     shares = {(folder.parts[-4], folder.parts[-2]) for folder in started.folders}
     assert shares == {("peer", "1"), ("ours", "1"), ("ours", "1-2")}
     saved = result["pairs_saved"]
-    assert saved["arms"]["peer"] is None and saved["arms"]["ours"]["runs"] == 2 and saved["reference"] == "peer"
+    assert (
+        saved["arms"]["peer"] is None and saved["arms"]["ours"]["runs"] == 2 and saved["reference"] == "peer"
+    )
     show(result)
     assert "not trained on every fraction" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(RecipeError, match="--whole pear is not one of the arms"):
         compare(arms, out=tmp_path / "d", whole=["pear"], **options)
 
 
-def test_two_recipes_and_a_program_over_rotations_and_fractions(recipe, protocol, data, started, tmp_path, capsys):
+def test_two_recipes_and_a_program_over_rotations_and_fractions(
+    recipe, protocol, data, started, tmp_path, capsys
+):
     (tmp_path / "peer.yaml").write_text("command: [python, peer.py]\n")
     arms = [f"ours:{recipe}", str(tmp_path / "peer.yaml"), "optimizer.lr=0.003"]
-    options = {"out": tmp_path / "c", "seeds": 2, "samples": 32, "protocol": protocol, "data": str(data), "fractions": "1/2"}
+    options = {
+        "out": tmp_path / "c",
+        "seeds": 2,
+        "samples": 32,
+        "protocol": protocol,
+        "data": str(data),
+        "fractions": "1/2",
+    }
     result = compare(arms, **options)
     assert len(started.folders) == 2 * 2 * 2 * 2
     # stopped anywhere, the arms are as far as each other
@@ -158,25 +198,38 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(recipe, protocol
     ]
     assert read_json(tmp_path / "c" / "compare.json") == result
     assert (tmp_path / "c" / "report.html").read_text().count("<section") == 7
-    assert (result["primary"], result["reference"], result["rotations"]) == ("unseen", "ours", ["big", "small"])
+    assert (result["primary"], result["reference"], result["rotations"]) == (
+        "unseen",
+        "ours",
+        ["big", "small"],
+    )
     (test,) = result["tests"]
     assert (test["arm"], test["runs"], test["families"], test["rotations"]) == ("peer", 4, 4, 2)
     unseen = result["figures"]["unseen"]
     assert unseen["chance"] == pytest.approx(25)
     assert unseen["arms"]["peer"]["value"] == pytest.approx(25)  # all the same to it: chance, exactly
     assert result["figures"]["all"]["arms"]["peer"]["value"] == pytest.approx(100 / 16)
-    assert {(t["arm"], t["floor"]) for t in result["floor_tests"]} == {(arm["name"], floor) for arm in result["arms"] for floor in unseen["floors"]}
+    assert {(t["arm"], t["floor"]) for t in result["floor_tests"]} == {
+        (arm["name"], floor) for arm in result["arms"] for floor in unseen["floors"]
+    }
     first = result["floor_tests"][0]
-    assert first["value"] == pytest.approx(unseen["arms"][first["arm"]]["value"] - unseen["floors"][first["floor"]], abs=1e-4)
+    assert first["value"] == pytest.approx(
+        unseen["arms"][first["arm"]]["value"] - unseen["floors"][first["floor"]], abs=1e-4
+    )
     assert set(unseen["floors"]) == {f"{kind}_nn_{k}" for kind in ("pixel", "feature") for k in (1, 10)}
     assert result["curves"]["clock"] == "cpu" if result["costs"]["ours"]["cpu_seconds"] else "wall"
     assert result["pairs_saved"]["arms"]["ours"]["fractions"][1]["pairs"] == 36
     show(result)
     assert result["answer"] in " ".join(capsys.readouterr().out.split())
 
-    seeds = {(job.arm, job.rotation, job.seed_index): job.seed for job in map(trials.read_job, (f / "job.json" for f in started.folders))}
+    seeds = {
+        (job.arm, job.rotation, job.seed_index): job.seed
+        for job in map(trials.read_job, (f / "job.json" for f in started.folders))
+    }
     assert seeds["ours", "big", 1] == seeds["peer", "big", 1]  # paired
-    assert len({seed for (arm, *_), seed in seeds.items() if arm == "ours"}) == 4  # and nothing shared between rotations
+    assert (
+        len({seed for (arm, *_), seed in seeds.items() if arm == "ours"}) == 4
+    )  # and nothing shared between rotations
 
     started.folders.clear()
     again = compare(arms, **options)
@@ -195,7 +248,10 @@ def test_the_same_recipe_under_two_names_is_a_real_comparison(recipe, started, t
     assert any("A/A" in note for note in result["notes"])
     values = [trial["training"]["samples_seen"] for trial in result["trials"]]
     assert values == [32] * 4
-    losses = {(job.arm, job.seed_index): list(RunDirectory(f).rows())[-1]["loss"] for job, f in zip(jobs, started.folders, strict=True)}
+    losses = {
+        (job.arm, job.seed_index): list(RunDirectory(f).rows())[-1]["loss"]
+        for job, f in zip(jobs, started.folders, strict=True)
+    }
     assert len(set(losses.values())) == 4
 
 
@@ -215,9 +271,14 @@ def test_a_failure_is_recorded_and_the_others_go_on(recipe, started, tmp_path):
     assert result["tests"][0]["verdict"] == "no finished pair of runs"
     assert "broken on purpose" in (tmp_path / "c" / "report.html").read_text()
     started.breaks = None
-    assert {trial["status"] for trial in compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "c", seeds=2)["trials"]} == {"finished"}
+    assert {
+        trial["status"]
+        for trial in compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "c", seeds=2)["trials"]
+    } == {"finished"}
     started.breaks = "trials"
-    with pytest.raises(TrainingError, match="no trial finished; the first failed with: DataError: broken on purpose"):
+    with pytest.raises(
+        TrainingError, match="no trial finished; the first failed with: DataError: broken on purpose"
+    ):
         compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "d", seeds=1)
 
 
@@ -232,10 +293,19 @@ def test_a_stopped_comparison_says_what_it_has_and_goes_on(recipe, started, tmp_
 
 
 def test_a_second_process_does_not_train_in_the_folder_of_the_first(recipe, started, tmp_path):
-    arms, place, options = [f"a:{recipe}", f"b:{recipe}"], tmp_path / "c", {"out": tmp_path / "c", "seeds": 1, "samples": 32}
+    arms, place, options = (
+        [f"a:{recipe}", f"b:{recipe}"],
+        tmp_path / "c",
+        {"out": tmp_path / "c", "seeds": 1, "samples": 32},
+    )
     (place / "data").mkdir(parents=True)
-    with held(place, RecipeError("never")):  # as another process would; file locks belong to the opening, not to the process
-        with pytest.raises(RecipeError, match=r"another 'frugalclip compare' is training in .*; wait until it has ended, or compare into"):
+    with held(
+        place, RecipeError("never")
+    ):  # as another process would; file locks belong to the opening, not to the process
+        with pytest.raises(
+            RecipeError,
+            match=r"another 'frugalclip compare' is training in .*; wait until it has ended, or compare into",
+        ):
             compare(arms, **options)
         assert not started.folders
     compare(arms, **options)
@@ -249,7 +319,10 @@ def test_equal_seconds_are_measured_first_and_kept(recipe, started, tmp_path):
     result = compare([f"a:{recipe}", f"b:{recipe}", "batch=8"], **options)
     rates = read_json(tmp_path / "c" / "rates.json")
     assert set(rates) == {"a wall", "b wall"}
-    jobs = {job.arm: job.samples for job in (trials.read_job(f / "job.json") for f in started.folders if "trials" in f.parts)}
+    jobs = {
+        job.arm: job.samples
+        for job in (trials.read_job(f / "job.json") for f in started.folders if "trials" in f.parts)
+    }
     assert jobs == {arm: round(0.1 * rates[f"{arm} wall"]) for arm in "ab"}
     assert result["seconds"] == 0.1
     assert [f.name for f in started.folders[:2]] == ["a", "b"]

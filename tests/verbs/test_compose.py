@@ -28,7 +28,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def composed(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> verb.Composed:
-    return verb.compose(parts, ["shard=8", "planted.duplicates=0.3"], out=tmp_path_factory.mktemp("out") / "scenes", scenes=30, workers=1)
+    return verb.compose(
+        parts,
+        ["shard=8", "planted.duplicates=0.3"],
+        out=tmp_path_factory.mktemp("out") / "scenes",
+        scenes=30,
+        workers=1,
+    )
 
 
 def shards(folder: Path) -> dict[str, bytes]:
@@ -64,7 +70,9 @@ def test_the_truth_adds_up(composed: verb.Composed):
     assert sum(one["scenes"] for one in concepts) == sum(map(len, manifest.field("concepts")))
     assert max(one["captions"] for one in concepts) > 1
     planted = pq.read_table(truth / "planted.parquet").to_pylist()
-    assert {one["id"] for one in planted} == {id for id, fault in zip(manifest.ids, manifest.field("planted"), strict=True) if fault}
+    assert {one["id"] for one in planted} == {
+        id for id, fault in zip(manifest.ids, manifest.field("planted"), strict=True) if fault
+    }
     assert composed.planted == {"duplicate": len(planted)} and len(planted) > 2
     by_id = dict(zip(manifest.ids, manifest.captions(), strict=True))
     assert all(by_id[one["id"]] == by_id[one["from"]] for one in planted)
@@ -72,7 +80,9 @@ def test_the_truth_adds_up(composed: verb.Composed):
     assert (truth / "sheet.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
-def test_calling_again_goes_on_and_adds_without_changing(composed: verb.Composed, parts: Path, tmp_path: Path):
+def test_calling_again_goes_on_and_adds_without_changing(
+    composed: verb.Composed, parts: Path, tmp_path: Path
+):
     settings = ["shard=8", "planted.duplicates=0.3"]
     out = tmp_path / "scenes"
     verb.compose(parts, settings, out=out, scenes=20, workers=1)
@@ -89,7 +99,9 @@ def test_calling_again_goes_on_and_adds_without_changing(composed: verb.Composed
 
 
 def test_two_processes_write_the_same_bytes(composed: verb.Composed, parts: Path, tmp_path: Path):
-    found = verb.compose(parts, ["shard=8", "planted.duplicates=0.3"], out=tmp_path / "scenes", scenes=30, workers=2)
+    found = verb.compose(
+        parts, ["shard=8", "planted.duplicates=0.3"], out=tmp_path / "scenes", scenes=30, workers=2
+    )
     assert shards(found.path) == shards(composed.path)
     assert found.fingerprint == composed.fingerprint
 
@@ -123,7 +135,24 @@ def test_a_plan_is_read_overridden_and_kept(parts: Path, tmp_path: Path):
 
 def test_the_command_line(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "scenes"
-    assert main(["data", "compose", str(parts), "--out", str(out), "--scenes", "5", "canvas=32", ONE_SPLIT, "--workers", "1"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "compose",
+                str(parts),
+                "--out",
+                str(out),
+                "--scenes",
+                "5",
+                "canvas=32",
+                ONE_SPLIT,
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     assert "5 scenes" in text and "Cut-outs: 56 used" in text and "data.where=split=train" in text
     assert main(["data", "compose", str(parts), "canvass=32", "--out", str(tmp_path / "x")]) == 2
@@ -134,7 +163,9 @@ def test_the_command_line(parts: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_the_sample_can_be_composed(tmp_path: Path):
-    found = verb.compose("sample", ["where=style=openmoji,category=Food & Drink"], out=tmp_path / "scenes", scenes=6, workers=1)
+    found = verb.compose(
+        "sample", ["where=style=openmoji,category=Food & Drink"], out=tmp_path / "scenes", scenes=6, workers=1
+    )
     manifest = open_data(found.path)
     assert set(manifest.field("style")) == {"openmoji"}
     assert json.loads((found.path / "scenes.json").read_text())["scenes"] == 6

@@ -46,7 +46,10 @@ def test_check_counts_and_explains(messy: Path):
     (check,) = verb.check([str(messy)])
     assert len(check.source.manifest) == 9
     assert check.source.ledger.counts() == {"no-caption": 1, "unsupported-format": 1}
-    assert [(fault.id, fault.reason) for fault in check.images.faults] == [("4", "truncated"), ("5", "web-page")]
+    assert [(fault.id, fault.reason) for fault in check.images.faults] == [
+        ("4", "truncated"),
+        ("5", "web-page"),
+    ]
     assert not check.is_clean
     assert check.source.seen == 11
     text = printed(verb.show_check, [check])
@@ -121,7 +124,10 @@ def test_manifest_concatenates_and_keeps_the_ledger(messy: Path, tmp_path: Path)
     assert ImageReader(manifest).image(11).size == (10, 6)
     fates = read_ledger(tmp_path / "out/all.ledger.parquet").to_pylist()
     assert [row["id"] for row in fates if row["status"] == "kept"] == manifest.ids
-    assert sorted(row["reason"] for row in fates if row["status"] == "dropped") == ["no-caption", "unsupported-format"]
+    assert sorted(row["reason"] for row in fates if row["status"] == "dropped") == [
+        "no-caption",
+        "unsupported-format",
+    ]
     text = printed(verb.show_manifest, written)
     assert "12 samples" in text
     assert "2 left out" in text

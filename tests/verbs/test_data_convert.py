@@ -38,7 +38,12 @@ def pairs(tmp_path: Path) -> Manifest:
         places.append(f"{number}.{kind.lower()}")
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / places[-1]).write_bytes(encoded(number, kind) if number != 4 else b"no picture")
-    languages = [[("en", ["one", "two"]), ("de", ["eins"])], None, [("zh-Hans", ["一"])], *[[("de", [f"zahl {n}"])] for n in range(5)]]
+    languages = [
+        [("en", ["one", "two"]), ("de", ["eins"])],
+        None,
+        [("zh-Hans", ["一"])],
+        *[[("de", [f"zahl {n}"])] for n in range(5)],
+    ]
     fields = {
         "split": ["train", "test", *["train"] * 6],
         "number": list(range(8)),
@@ -50,7 +55,16 @@ def pairs(tmp_path: Path) -> Manifest:
         "title_de": [f"Titel {n}" for n in range(8)],
         "caption_": ["x"] * 8,
     }
-    captions = [["first\nof two lines", "second"], ["plain"], ["ünï"], ["d"], ["e"], ["f"], ["g"], ["h", "hh", "hhh"]]
+    captions = [
+        ["first\nof two lines", "second"],
+        ["plain"],
+        ["ünï"],
+        ["d"],
+        ["e"],
+        ["f"],
+        ["g"],
+        ["h", "hh", "hhh"],
+    ]
     return make_manifest(
         ids=IDS,
         images=image_places(places),
@@ -102,7 +116,9 @@ def test_what_is_written_is_read_back(pairs: Manifest, path: Path, tmp_path: Pat
     if to == "parquet":
         assert {f.name: f.type for f in again.table.schema} == {f.name: f.type for f in before.table.schema}
     fates = read_ledger(tmp_path / "out.ledger.parquet").to_pylist()
-    assert [(fate["id"], fate["reason"]) for fate in fates if fate["status"] == "dropped"] == [("f%2E", "not-an-image")]
+    assert [(fate["id"], fate["reason"]) for fate in fates if fate["status"] == "dropped"] == [
+        ("f%2E", "not-an-image")
+    ]
     assert sorted(fate["id"] for fate in fates if fate["status"] == "kept") == sorted(again.ids)
 
 
@@ -124,8 +140,12 @@ def test_hugging_face_reads_the_parquet(path: Path, tmp_path: Path):
     file = pq.ParquetFile(tmp_path / "out/train-00000-of-00001.parquet")
     schema = file.schema_arrow
     assert schema.field("image").type == pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    assert json.loads(schema.metadata[b"huggingface"]) == {"info": {"features": {"image": {"_type": "Image"}}}}
-    assert schema.field("captions_by_language").type == pa.struct([(code, pa.list_(pa.string())) for code in ("de", "en", "zh-Hans")])
+    assert json.loads(schema.metadata[b"huggingface"]) == {
+        "info": {"features": {"image": {"_type": "Image"}}}
+    }
+    assert schema.field("captions_by_language").type == pa.struct(
+        [(code, pa.list_(pa.string())) for code in ("de", "en", "zh-Hans")]
+    )
     leaf = [file.schema.column(i).path for i in range(len(file.schema))].index("image.bytes")
     chunk = file.metadata.row_group(0).column(leaf)
     assert chunk.compression == "UNCOMPRESSED"
@@ -163,7 +183,9 @@ def test_shuffling_is_seeded(path: Path, tmp_path: Path):
     assert len({tuple(sorted(order)) for order in orders}) == 1
 
 
-def test_a_stopped_conversion_goes_on_shard_by_shard(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_stopped_conversion_goes_on_shard_by_shard(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     whole, out = tmp_path / "whole", tmp_path / "out"
     verb.convert(path, to="tar", out=whole, samples_per_shard=2)
     read: list[int] = []
@@ -184,7 +206,10 @@ def test_a_stopped_conversion_goes_on_shard_by_shard(path: Path, tmp_path: Path,
     assert (result.done_before, result.shards) == (2, 5)
     for item in whole.glob("*.tar"):
         assert (out / item.name).read_bytes() == item.read_bytes()
-    assert read_ledger(tmp_path / "out.ledger.parquet").to_pylist() == read_ledger(tmp_path / "whole.ledger.parquet").to_pylist()
+    assert (
+        read_ledger(tmp_path / "out.ledger.parquet").to_pylist()
+        == read_ledger(tmp_path / "whole.ledger.parquet").to_pylist()
+    )
     (out / "train-00001.tar").write_bytes(b"cut")
     assert verb.convert(path, to="tar", out=out, samples_per_shard=2).done_before == 4
     assert (out / "train-00001.tar").read_bytes() == (whole / "train-00001.tar").read_bytes()
@@ -219,7 +244,12 @@ def test_every_sample_of_several_sources_has_a_fate(path: Path, tmp_path: Path):
     console = Console(file=io.StringIO(), width=200, color_system=None)
     verb.show_convert(result, console)
     text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
-    for words in ("7 samples in 1 shards", "(3 left out)", "no-caption: the caption is missing", f"data={tmp_path / 'out'} --out"):
+    for words in (
+        "7 samples in 1 shards",
+        "(3 left out)",
+        "no-caption: the caption is missing",
+        f"data={tmp_path / 'out'} --out",
+    ):
         assert words in text, (words, text)
 
 

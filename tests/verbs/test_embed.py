@@ -20,8 +20,16 @@ from ..backbones.tiny_backbones import BERT_WIDTH, TIMM_WIDTH, bert_source, timm
 @pytest.fixture
 def checkpoint(tmp_path):
     tokenizer = train_tokenizer(["a red thing", "a blue thing"], vocabulary=1024, context=20)
-    towers = {"image": {"width": 32, "depth": 1, "patch": 8, "resolution": 16}, "text": {"width": 32, "depth": 1}}
-    network = DualEncoder(ModelConfig.model_validate({**towers, "dim": 16}), vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=3)
+    towers = {
+        "image": {"width": 32, "depth": 1, "patch": 8, "resolution": 16},
+        "text": {"width": 32, "depth": 1},
+    }
+    network = DualEncoder(
+        ModelConfig.model_validate({**towers, "dim": 16}),
+        vocabulary=tokenizer.vocabulary,
+        context=tokenizer.context,
+        seed=3,
+    )
     Model(network, tokenizer, Preprocess(size=16)).save(tmp_path / "model")
     return tmp_path / "model"
 
@@ -32,7 +40,10 @@ def folder(tmp_path):
     data.mkdir()
     for i, colour in enumerate(("red", "blue", "green", "white", "black")):
         Image.new("RGB", (20, 30), colour).save(data / f"{i}.png")
-        (data / f"{i}.txt").write_text(f"a {colour} thing" + (" that is described at great length in many unknown words" if i == 4 else ""))
+        (data / f"{i}.txt").write_text(
+            f"a {colour} thing"
+            + (" that is described at great length in many unknown words" if i == 4 else "")
+        )
     return data
 
 
@@ -68,7 +79,9 @@ def test_broken_pictures_are_printed(checkpoint, folder, tmp_path, capsys):
 def test_data_without_captions_gives_pictures_only_and_says_so(checkpoint, folder, tmp_path, capsys):
     places = image_places([f"{i}.png" for i in range(3)])
     options = {"fields": {"label": ["cat", "dog", "cat"]}, "root": folder, "name": "bare"}
-    make_manifest(ids=["a", "b", "c"], images=places, captions=[[], [], []], **options).write(folder / "bare.parquet")
+    make_manifest(ids=["a", "b", "c"], images=places, captions=[[], [], []], **options).write(
+        folder / "bare.parquet"
+    )
     result = embed(checkpoint, folder / "bare.parquet", out=tmp_path / "store", where="label=cat")
     show(result)
     assert "captions: none in this data, so none are stored" in capsys.readouterr().out
@@ -85,7 +98,10 @@ def test_the_command_line_writes_the_same_store(checkpoint, folder, tmp_path, ca
 
 def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path, capsys):
     embed(checkpoint, folder, out=tmp_path / "store")
-    with pytest.raises(DataError, match=r"written with dtype float16, now asked for is dtype float32; give another folder, such as .*-2, or delete"):
+    with pytest.raises(
+        DataError,
+        match=r"written with dtype float16, now asked for is dtype float32; give another folder, such as .*-2, or delete",
+    ):
         embed(checkpoint, folder, out=tmp_path / "store", dtype="float32")
     with pytest.raises(ModelError, match="there is no model at nowhere"):
         embed("nowhere", folder, out=tmp_path / "other")
@@ -96,13 +112,20 @@ def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path
 def test_an_encoder_of_one_modality_gives_vectors_that_can_teach(folder, tmp_path):
     with pytest.raises(DataError, match=r"reads texts, and --what is images; leave --what out"):
         embed(bert_source(tmp_path / "bert"), folder, out=tmp_path / "store", what="images")
-    for kind, source, width in (("text", bert_source(tmp_path / "bert"), BERT_WIDTH), ("image", timm_source(tmp_path), TIMM_WIDTH)):
+    for kind, source, width in (
+        ("text", bert_source(tmp_path / "bert"), BERT_WIDTH),
+        ("image", timm_source(tmp_path), TIMM_WIDTH),
+    ):
         store = embed(source, folder, out=tmp_path / kind).store
         assert {name: summary.shape for name, summary in store.head.summary.items()} == {kind: (width,)}
     with pytest.raises(DataError, match=r"reads images, and --what is texts; leave --what out"):
         embed(vision_source(tmp_path / "dino"), folder, out=tmp_path / "store", what="texts")
     store = embed(vision_source(tmp_path / "dino"), folder, out=tmp_path / "store", dtype="float32").store
-    expected = load(f"hf:{tmp_path}/dino").encode_image([Image.open(folder / f"{i}.png") for i in range(5)]).numpy()
-    np.testing.assert_allclose(store.vectors("image", [store.row_of(id) for id in sorted(store.ids)]), expected, atol=1e-5)
+    expected = (
+        load(f"hf:{tmp_path}/dino").encode_image([Image.open(folder / f"{i}.png") for i in range(5)]).numpy()
+    )
+    np.testing.assert_allclose(
+        store.vectors("image", [store.row_of(id) for id in sorted(store.ids)]), expected, atol=1e-5
+    )
     again = embed(bert_source(tmp_path / "bert"), folder, out=tmp_path / "text")
     assert (again.computed, again.reused) == (0, 1)

@@ -19,7 +19,17 @@ from frugalclip.verbs.evaluate import TASKS, evaluate, metric_name, show
 from ..backbones.tiny_backbones import timm_source, vision_source
 
 COLOURS = {"red": (250, 0, 0), "green": (0, 250, 0), "blue": (0, 0, 250)}
-CONTRACT = {"task", "metrics", "interval", "chance", "floors", "samples", "split_hash", "prompts", "preprocess"}
+CONTRACT = {
+    "task",
+    "metrics",
+    "interval",
+    "chance",
+    "floors",
+    "samples",
+    "split_hash",
+    "prompts",
+    "preprocess",
+}
 TINY = {"width": 16, "depth": 1, "head_dim": 8}
 
 
@@ -31,13 +41,17 @@ def folder(tmp_path):
     for i, name in enumerate(["red", "green", "blue", "red"] * 2):
         Image.fromarray(np.full((20, 20, 3), COLOURS[name], np.uint8)).save(place / f"{i}.png")
         (place / f"{i}.txt").write_text(f"a {name} square", encoding="utf-8")
-        (place / f"{i}.json").write_text(json.dumps({"label": name, "split": "train" if i < 4 else "test"}), encoding="utf-8")
+        (place / f"{i}.json").write_text(
+            json.dumps({"label": name, "split": "train" if i < 4 else "test"}), encoding="utf-8"
+        )
     return place
 
 
 def make_model(folder=None) -> Model:
     tokenizer = train_tokenizer([f"a {name} square" for name in COLOURS] * 3, vocabulary=520, context=12)
-    config = ModelConfig.model_validate({"image": {**TINY, "patch": 8, "resolution": 16}, "text": TINY, "dim": 8})
+    config = ModelConfig.model_validate(
+        {"image": {**TINY, "patch": 8, "resolution": 16}, "text": TINY, "dim": 8}
+    )
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=0)
     data = {"path": str(folder), "where": "split=train"} if folder else None
     return Model(network, tokenizer, Preprocess(size=16), training_data=data)
@@ -46,9 +60,13 @@ def make_model(folder=None) -> Model:
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "suite"])
 def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
     model = make_model(folder)
-    model.lexicon = Lexicon([f"word{i}" for i in range(model.dim)], range(model.dim)) if task == "words" else None
+    model.lexicon = (
+        Lexicon([f"word{i}" for i in range(model.dim)], range(model.dim)) if task == "words" else None
+    )
     model.save(tmp_path / "model")
-    result = evaluate(tmp_path / "model", data=folder, task=task, where="split=test", json=tmp_path / "out" / "result.json")
+    result = evaluate(
+        tmp_path / "model", data=folder, task=task, where="split=test", json=tmp_path / "out" / "result.json"
+    )
     assert json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8")) == result
     assert result.keys() >= CONTRACT
     assert (result["task"], result["samples"]) == (task, 4)
@@ -67,8 +85,12 @@ def trunk_of_pictures(kind, place) -> str:
 
 
 @pytest.mark.parametrize("kind", ["timm", "hf"])
-@pytest.mark.parametrize("task", [name for name, one in TASKS.items() if not one.needs_texts and name != "suite"])
-def test_an_encoder_of_pictures_alone_takes_the_tasks_without_texts(task, kind, folder, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "task", [name for name, one in TASKS.items() if not one.needs_texts and name != "suite"]
+)
+def test_an_encoder_of_pictures_alone_takes_the_tasks_without_texts(
+    task, kind, folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
     source = trunk_of_pictures(kind, tmp_path)
     result = evaluate(source, data=folder, task=task, where="split=test", label_field="label")
@@ -86,7 +108,8 @@ def test_tasks_with_texts_say_which_others_an_encoder_of_pictures_takes(folder, 
     source = trunk_of_pictures("hf", tmp_path)
     for task in ("zeroshot", "retrieval"):
         with pytest.raises(
-            DataError, match=rf"hf reads pictures and no texts, which --task {task} needs; .* \(probe, knn, fewshot, grouping, suite\)"
+            DataError,
+            match=rf"hf reads pictures and no texts, which --task {task} needs; .* \(probe, knn, fewshot, grouping, suite\)",
         ):
             evaluate(source, data=folder, task=task)
     with pytest.raises(DataError, match="the model reads pictures and no texts"):
@@ -115,8 +138,16 @@ def test_any_model_can_be_the_frozen_encoder_of_the_feature_floor(folder, tmp_pa
 
 def test_the_classes_come_from_the_label_field_and_a_caption_can_be_asked_for(folder):
     model = make_model()
-    assert [entry["name"] for entry in sorted(evaluate(model, data=folder)["per_class"], key=lambda e: e["name"])] == ["blue", "green", "red"]
-    other = evaluate(model, data=folder, label_field="captions", prompts="drawing", classes=["a red square", "a blue square | azure"])
+    assert [
+        entry["name"] for entry in sorted(evaluate(model, data=folder)["per_class"], key=lambda e: e["name"])
+    ] == ["blue", "green", "red"]
+    other = evaluate(
+        model,
+        data=folder,
+        label_field="captions",
+        prompts="drawing",
+        classes=["a red square", "a blue square | azure"],
+    )
     assert other["classes"] == {"restricted": 2, "generalised": 2}
     assert other["left_out"] == {"without a name of the list": 2}
     assert other["prompts"]["set"] == "drawing"
@@ -156,7 +187,9 @@ def test_altered_copies_are_shown_beside_the_pictures_as_they_are(folder, capsys
     show(result)
     printed = capsys.readouterr().out
     for name, found in result["robustness"].items():
-        assert re.search(rf"{name}\W+{found['metrics']['top1']:.1f}\W+\{found['difference']['top1']:+.1f}", printed), name
+        assert re.search(
+            rf"{name}\W+{found['metrics']['top1']:.1f}\W+\{found['difference']['top1']:+.1f}", printed
+        ), name
 
 
 SUITE = """
@@ -176,7 +209,10 @@ def run(folder, tmp_path):
     make_model(folder).save(place.checkpoint(1))
     write_json(place.checkpoint(1) / "state.json", {})
     place.recipe.write_text("name: tiny", encoding="utf-8")
-    write_json(place.summary, {"evaluations": [evaluate(place.path, data=folder, where="split=test")], "training": {"steps": 1}})
+    write_json(
+        place.summary,
+        {"evaluations": [evaluate(place.path, data=folder, where="split=test")], "training": {"steps": 1}},
+    )
     write_run_report(place)
     (tmp_path / "suite.yaml").write_text(SUITE, encoding="utf-8")
     return place
@@ -186,7 +222,11 @@ def test_grouping_joins_the_report_of_its_run_once(run, folder):
     for _ in range(2):
         evaluate(run.path, data=folder, task="grouping", label_field="label")
     evaluate(run.path, data=folder, task="grouping", label_field="split")
-    found = [one for one in json.loads(run.summary.read_text(encoding="utf-8"))["evaluations"] if one["task"] == "grouping"]
+    found = [
+        one
+        for one in json.loads(run.summary.read_text(encoding="utf-8"))["evaluations"]
+        if one["task"] == "grouping"
+    ]
     assert [one["clusters"]["label_field"] for one in found] == ["label", "split"]
     assert found[0]["metrics"].keys() == {"ami", "ari"}
     assert "grouping" in run.report.read_text(encoding="utf-8")
@@ -197,7 +237,9 @@ def test_a_suite_is_shown_and_joins_the_report_of_its_run(run, tmp_path, capsys,
     monkeypatch.setenv("FRUGALCLIP_PACKS", str(tmp_path))
     evaluate(run.path, task="suite", suite=str(tmp_path / "suite.yaml"))
     # the second takes the place of the first
-    result = evaluate(run.path, task="suite", suite=str(tmp_path / "suite.yaml"), json=tmp_path / "suite.json")
+    result = evaluate(
+        run.path, task="suite", suite=str(tmp_path / "suite.yaml"), json=tmp_path / "suite.json"
+    )
     assert result.keys() >= CONTRACT
     assert json.loads((tmp_path / "suite.json").read_text(encoding="utf-8")) == result
     show(result)
@@ -221,6 +263,9 @@ def test_packs_are_looked_for_where_the_user_says(run, tmp_path, monkeypatch):
     suite = str(tmp_path / "suite.yaml")
     with pytest.raises(DataError, match="set FRUGALCLIP_PACKS or give --data FOLDER"):
         evaluate(run.path, task="suite", suite=suite)
-    assert evaluate(run.path, task="suite", suite=suite, data=tmp_path)["metrics"].keys() == {"colour", "mean"}
+    assert evaluate(run.path, task="suite", suite=suite, data=tmp_path)["metrics"].keys() == {
+        "colour",
+        "mean",
+    }
     with pytest.warns(UserWarning, match="--where has no effect on --task suite"):
         evaluate(run.path, task="suite", suite=suite, data=tmp_path, where="split=test")

@@ -69,7 +69,9 @@ def test_a_data_set_full_of_bad_input_is_checked_trained_on_judged_and_embedded(
     assert len(bad) >= 40
 
     result = evaluate(tmp_path / "run", data=path, task="retrieval", json=tmp_path / "result.json")
-    counted = {reason: sum(row["reason"] == reason and row["status"] != "kept" for row in fates) for _, reason in bad}
+    counted = {
+        reason: sum(row["reason"] == reason and row["status"] != "kept" for row in fates) for _, reason in bad
+    }
     written = json.loads((tmp_path / "result.json").read_text())["left_out"]
     assert {reason: count for reason, count in written.items() if reason in counted} == counted
     assert result["samples"] + sum(counted.values()) + len(found.source.ledger.merged) == seen

@@ -44,7 +44,13 @@ def test_an_import_gives_identical_embeddings(source: str, tmp_path: Path):
     record = json.loads((tmp_path / "run" / RECORD).read_text())
     assert record["given"] == source and record["fingerprint"] == again.fingerprint
     files = {path.name for path in (tmp_path / "run" / "checkpoints" / "step-0").iterdir()}
-    assert files == {"model.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "state.json"}
+    assert files == {
+        "model.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "state.json",
+    }
 
 
 def test_a_model_of_hugging_face_keeps_its_own_tokenizer(tmp_path: Path):
@@ -58,8 +64,16 @@ def test_a_model_of_hugging_face_keeps_its_own_tokenizer(tmp_path: Path):
     words.save(str(tmp_path / "hf" / "tokenizer.json"))
     (tmp_path / "hf" / "tokenizer_config.json").write_text('{"pad_token": "</s>"}')
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ids = {"vocab_size": 4, "max_position_embeddings": 6, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 1}
-    config = SiglipConfig(text_config={**sizes, **ids}, vision_config={**sizes, "image_size": 16, "patch_size": 8})
+    ids = {
+        "vocab_size": 4,
+        "max_position_embeddings": 6,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    config = SiglipConfig(
+        text_config={**sizes, **ids}, vision_config={**sizes, "image_size": 16, "patch_size": 8}
+    )
     SiglipModel(config).save_pretrained(tmp_path / "hf")
     SiglipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "hf")
     import_model(f"hf:{tmp_path}/hf", out=tmp_path / "run")
@@ -68,7 +82,9 @@ def test_a_model_of_hugging_face_keeps_its_own_tokenizer(tmp_path: Path):
     assert again.fingerprint == direct.fingerprint and again.preprocess == direct.preprocess
 
 
-def test_what_was_read_is_printed(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_what_was_read_is_printed(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("COLUMNS", "300")
     show(import_model(source, out=tmp_path / "run"))
     printed = capsys.readouterr().out
@@ -84,7 +100,9 @@ def test_what_was_read_is_printed(source: str, tmp_path: Path, capsys: pytest.Ca
         assert words in printed, printed
 
 
-def test_the_command_line_imports_and_other_verbs_read_it(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_line_imports_and_other_verbs_read_it(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     assert main(["import", source, "--out", str(tmp_path / "run")]) == 0
     for i, colour in enumerate(("red", "blue")):
         (tmp_path / "my").mkdir(exist_ok=True)
@@ -98,7 +116,10 @@ def test_the_command_line_imports_and_other_verbs_read_it(source: str, tmp_path:
 
 def test_an_encoder_of_one_modality_is_no_run_and_says_which_verbs_take_it(tmp_path: Path):
     for one in (vision_source(tmp_path / "dino"), "timm:resnet50@weights.safetensors", "package:minilm"):
-        with pytest.raises(ModelError, match=r"of texts alone, and a run directory holds both; 'frugalclip embed' .* a recipe borrows it"):
+        with pytest.raises(
+            ModelError,
+            match=r"of texts alone, and a run directory holds both; 'frugalclip embed' .* a recipe borrows it",
+        ):
             import_model(one, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -107,7 +128,9 @@ def test_a_folder_that_holds_something_else_is_refused(source: str, tmp_path: Pa
     import_model(source, out=tmp_path / "run")
     import_model(source, out=tmp_path / "run")  # the same source again
     (tmp_path / "b.json").write_text(json.dumps(SIGMOID))
-    with pytest.raises(ModelError, match=r"holds an import of open_clip:.*; give an empty or new folder with --out"):
+    with pytest.raises(
+        ModelError, match=r"holds an import of open_clip:.*; give an empty or new folder with --out"
+    ):
         import_model(source.replace("a.json", "b.json"), out=tmp_path / "run")
     with pytest.raises(ModelError, match="holds something else than an import"):
         import_model(source, out=tmp_path)

@@ -26,7 +26,9 @@ def pairs(tmp_path: Path) -> Path:
         noise = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(place / f"{i:02}.png")
         (place / f"{i:02}.txt").write_text(f"a {known[i % 6]} on a {known[i // 6 % 6]}", encoding="utf-8")
-        (place / f"{i:02}.json").write_text(json.dumps({"split": "val" if i < 12 else "train"}), encoding="utf-8")
+        (place / f"{i:02}.json").write_text(
+            json.dumps({"split": "val" if i < 12 else "train"}), encoding="utf-8"
+        )
     return place
 
 
@@ -44,9 +46,28 @@ def test_the_report_of_a_lexical_model_shows_its_words(pairs, language_model, tm
     monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
     words = len(FrozenLanguageModel.read(language_model).lexicon())
     codebook = {"codebook": f"hf:{language_model}", "inside": 32, "train_codebook": False}
-    head = {"kind": "lexical", "adapter_depth": 0, "mapper": False, "centre": True, "over": "vector", **codebook}
-    text = {"kind": "borrowed", "from": f"hf:{language_model}", "width": 32, "options": {"prompt": "lexical", "states": "next_word"}, "head": head}
-    image = {"kind": "borrowed", "from": timm_source(tmp_path), "width": TIMM_WIDTH, "resolution": 32, "head": {"kind": "caption_words"}}
+    head = {
+        "kind": "lexical",
+        "adapter_depth": 0,
+        "mapper": False,
+        "centre": True,
+        "over": "vector",
+        **codebook,
+    }
+    text = {
+        "kind": "borrowed",
+        "from": f"hf:{language_model}",
+        "width": 32,
+        "options": {"prompt": "lexical", "states": "next_word"},
+        "head": head,
+    }
+    image = {
+        "kind": "borrowed",
+        "from": timm_source(tmp_path),
+        "width": TIMM_WIDTH,
+        "resolution": 32,
+        "head": {"kind": "caption_words"},
+    }
     recipe = {
         "data": {"path": str(pairs)},
         "model": {"image": image, "text": text, "dim": words},
@@ -69,4 +90,6 @@ def test_the_report_of_a_lexical_model_shows_its_words(pairs, language_model, tm
     assert section.count("<img") == 8
     assert found[2]["words"]["used"][0]["word"] in section
     again = evaluate(run, data=pairs, task="words", where="split=val")
-    assert again["metrics"] == pytest.approx(found[2]["metrics"], abs=1e-4), "the command gives the figures of the report"
+    assert again["metrics"] == pytest.approx(found[2]["metrics"], abs=1e-4), (
+        "the command gives the figures of the report"
+    )

@@ -53,26 +53,46 @@ def test_everything_bad_is_named_and_the_exit_code_says_so(folder: Path, capsys:
     before = digests(folder)
     assert main(["data", "verify", str(folder)]) == BAD_DATA
     text = " ".join(capsys.readouterr().out.split())
-    for words in ("15 samples = 11 good + 0 joined to another + 4 left out", "truncated", "web-page", "not-utf8", "--repair"):
+    for words in (
+        "15 samples = 11 good + 0 joined to another + 4 left out",
+        "truncated",
+        "web-page",
+        "not-utf8",
+        "--repair",
+    ):
         assert words in text, (words, text)
-    rows = {row["id"]: row["reason"] for row in read_ledger(folder.parent / "my data.ledger.parquet").to_pylist()}
+    rows = {
+        row["id"]: row["reason"] for row in read_ledger(folder.parent / "my data.ledger.parquet").to_pylist()
+    }
     assert len(rows) == 15
-    assert {id: reason for id, reason in rows.items() if reason} == {"03": "not-utf8", "04": "truncated", "05": "web-page", "06": "no-caption"}
+    assert {id: reason for id, reason in rows.items() if reason} == {
+        "03": "not-utf8",
+        "04": "truncated",
+        "05": "web-page",
+        "06": "no-caption",
+    }
     assert not (folder.parent / "my data.clean.parquet").exists()
     assert digests(folder) == before
 
 
-def test_repair_writes_what_can_be_trained_on_and_touches_no_original(folder: Path, capsys: pytest.CaptureFixture[str]):
+def test_repair_writes_what_can_be_trained_on_and_touches_no_original(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
     before = digests(folder)
     assert main(["data", "verify", str(folder), "--repair"]) == 0
     assert digests(folder) == before
     clean = folder.parent / "my data.clean.parquet"
-    assert f"frugalclip train clip data='{clean}' --out runs/first" in " ".join(capsys.readouterr().out.split())
+    assert f"frugalclip train clip data='{clean}' --out runs/first" in " ".join(
+        capsys.readouterr().out.split()
+    )
     manifest = open_data(clean)
     assert manifest.ids == [f"{number:02}" for number in range(15) if number not in (4, 5, 6)]
     assert manifest.captions()[3] == ["ein Bär im Café"]
     assert all(ImageReader(manifest).image(row).size == (24, 24) for row in range(len(manifest)))
-    rows = {row["id"]: (row["status"], row["reason"]) for row in read_ledger(folder.parent / "my data.ledger.parquet").to_pylist()}
+    rows = {
+        row["id"]: (row["status"], row["reason"])
+        for row in read_ledger(folder.parent / "my data.ledger.parquet").to_pylist()
+    }
     assert rows["03"] == ("kept", "repaired")
     assert verify(clean).is_clean
     assert read_source(folder.parent / "my data").seen == 15  # what lies beside is not read
@@ -111,7 +131,10 @@ def test_nothing_of_the_users_is_overwritten(folder: Path, tmp_path: Path):
 def test_nothing_good_is_said_and_named(folder: Path):
     for path in folder.glob("*.png"):
         path.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"none of 15 samples is good \(13 not-an-image, 1 no-caption, 1 not-utf8\)|none of 15 samples is good"):
+    with pytest.raises(
+        DataError,
+        match=r"none of 15 samples is good \(13 not-an-image, 1 no-caption, 1 not-utf8\)|none of 15 samples is good",
+    ):
         verify(folder, repair=True)
     assert (folder.parent / "my data.ledger.parquet").is_file()
 
@@ -138,9 +161,13 @@ def test_a_decoder_that_crashes_is_a_fault_of_its_picture(tmp_path: Path, monkey
     for number in range(20):
         (tmp_path / f"{number}.png").write_bytes(b"crash" if number == 13 else b"good")
     names = [f"{number}.png" for number in range(20)]
-    manifest = make_manifest(ids=names, images=image_places(names), captions=[["x"]] * 20, root=tmp_path, name="m")
+    manifest = make_manifest(
+        ids=names, images=image_places(names), captions=[["x"]] * 20, root=tmp_path, name="m"
+    )
     done: list[int] = []
-    assert [fault[:2] for fault in decoding.decoding_faults(manifest, workers=2, progress=done.append)] == [(13, "broken-image")]
+    assert [fault[:2] for fault in decoding.decoding_faults(manifest, workers=2, progress=done.append)] == [
+        (13, "broken-image")
+    ]
     assert sum(done) == 20
 
 
@@ -150,7 +177,9 @@ def test_processes_find_what_threads_find(tmp_path: Path, monkeypatch: pytest.Mo
     threads = decoding.decoding_faults(manifest, workers=2)
     monkeypatch.setattr(decoding, "_FEW", 0)
     assert decoding.decoding_faults(manifest, workers=2) == threads
-    assert {manifest.ids[row]: cause for row, cause, _ in threads} == {id: cause for id, cause in expected.items() if cause and id in manifest.ids}
+    assert {manifest.ids[row]: cause for row, cause, _ in threads} == {
+        id: cause for id, cause in expected.items() if cause and id in manifest.ids
+    }
 
 
 def test_check_leads_to_verify_where_training_would_stop(folder: Path):

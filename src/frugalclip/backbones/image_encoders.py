@@ -32,7 +32,9 @@ class VisionTrunk(Trunk):
     def __init__(self, module: Any, *, fingerprint: str) -> None:
         super().__init__()
         self.module, self.fingerprint = module, fingerprint
-        self.module.embeddings.mask_token = None  # only masked pre-training reads it: a trained trunk has no parameter without gradient
+        self.module.embeddings.mask_token = (
+            None  # only masked pre-training reads it: a trained trunk has no parameter without gradient
+        )
         config: Any = module.config
         self.width = int(config.hidden_size)
         self.prefix = IMAGE_ENCODERS[config.model_type] + int(getattr(config, "num_register_tokens", 0))
@@ -80,20 +82,35 @@ def read_vision(folder: Path, *, size: int | None = None) -> VisionTrunk:
         preprocess = read_preprocess(folder, defaults={})
     kind = read_json(folder / "config.json")["model_type"]
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder} holds no *.safetensors; save the model with save_pretrained of a recent transformers.")
+        raise ModelError(
+            f"{folder} holds no *.safetensors; save the model with save_pretrained of a recent transformers."
+        )
     try:
         with quiet(transformers):
             module, report = transformers.AutoModel.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **arguments(kind)
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **arguments(kind),
             )
-    except Exception as error:  # the checks of a configuration raise classes of their own, and so do those of the weights
+    except (
+        Exception
+    ) as error:  # the checks of a configuration raise classes of their own, and so do those of the weights
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder} cannot be read as an image encoder of type {kind} ({first}); copy it again.") from error
+        raise ModelError(
+            f"{folder} cannot be read as an image encoder of type {kind} ({first}); copy it again."
+        ) from error
     if report["missing_keys"]:
         first = min(report["missing_keys"])
-        raise ModelError(f"{folder} lacks {len(report['missing_keys'])} tensors of its {kind}, such as {first}; copy it again.")
+        raise ModelError(
+            f"{folder} lacks {len(report['missing_keys'])} tensors of its {kind}, such as {first}; copy it again."
+        )
     if kind == "siglip_vision_model" and not module.config.vision_use_head:
-        raise ModelError(f"{folder} has no pooling (vision_use_head: false), so its image encoder gives no vector of a picture; choose another one.")
+        raise ModelError(
+            f"{folder} has no pooling (vision_use_head: false), so its image encoder gives no vector of a picture; choose another one."
+        )
     if (size or preprocess.size) < module.config.patch_size:
         patch = module.config.patch_size
         raise ModelError(

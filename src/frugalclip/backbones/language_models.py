@@ -22,19 +22,27 @@ from frugalclip.language_model.frozen import PromptTokens
 from frugalclip.language_model.source import model_folder, read_tokenizer, without_later_blocks
 from frugalclip.towers.pretrained import Said, Trunk
 
-FROZEN_ONLY = ("position_ids", "precision", "batch_tokens")  # a tuned one has one facet, float32 weights and the recipe's precision and batch
+FROZEN_ONLY = (
+    "position_ids",
+    "precision",
+    "batch_tokens",
+)  # a tuned one has one facet, float32 weights and the recipe's precision and batch
 _NO_TOKENS = "a language model that answers prompts gives no tokens; use another text tower for an objective that reads them."
 
 
 class LanguageModelOptions(LanguageModelSettings):
     """`options` of a language model."""
 
-    states: Literal["facets", "next_word"] = Field("facets", description="facets: the end of each facet; next_word: what predicts a key word")
+    states: Literal["facets", "next_word"] = Field(
+        "facets", description="facets: the end of each facet; next_word: what predicts a key word"
+    )
 
     @property
     def asked(self) -> str:
         """Name or file of the prompt."""
-        return "lexical" if self.states == "next_word" and "prompt" not in self.model_fields_set else self.prompt
+        return (
+            "lexical" if self.states == "next_word" and "prompt" not in self.model_fields_set else self.prompt
+        )
 
     @property
     def read(self) -> tuple[int, ...]:
@@ -43,7 +51,9 @@ class LanguageModelOptions(LanguageModelSettings):
         return (layers,) if isinstance(layers, int) else layers
 
 
-def language_model_options(options: Mapping[str, Any], *, tuned: bool, where: str = "model.text.options") -> LanguageModelOptions:
+def language_model_options(
+    options: Mapping[str, Any], *, tuned: bool, where: str = "model.text.options"
+) -> LanguageModelOptions:
     """Settings of a language model, checked as far as they can be without its weights.
 
     Args:
@@ -57,24 +67,36 @@ def language_model_options(options: Mapping[str, Any], *, tuned: bool, where: st
     """
     asked = validated(LanguageModelOptions, dict(options), where=where)
     if asked.states == "next_word" and "layer" in asked.model_fields_set:
-        raise ModelError(f"{where}.layer has no effect on states=next_word, which are read after the last layer; leave it out.")
+        raise ModelError(
+            f"{where}.layer has no effect on states=next_word, which are read after the last layer; leave it out."
+        )
     facets = len(find_prompt(asked.asked).facets)
     if asked.states == "next_word" and facets != 1:
-        raise ModelError(f"prompt '{asked.asked}' has {facets} facets, and states=next_word reads one; set {where}.prompt=lexical.")
+        raise ModelError(
+            f"prompt '{asked.asked}' has {facets} facets, and states=next_word reads one; set {where}.prompt=lexical."
+        )
     if tuned and facets != 1:
         raise RecipeError(
             f"prompt '{asked.asked}' has {facets} facets, and a language model that is tuned gives one vector a text; set {where}.prompt=single, or "
             "leave model.text.tune and model.text.lora out, which keeps it frozen."
         )
     if tuned and (idle := [name for name in FROZEN_ONLY if name in asked.model_fields_set]):
-        raise RecipeError(f"{where}.{idle[0]} has no effect on a language model that is tuned, only on a frozen one; leave it out.")
+        raise RecipeError(
+            f"{where}.{idle[0]} has no effect on a language model that is tuned, only on a frozen one; leave it out."
+        )
     return asked
 
 
 class LanguageModelTrunk(Trunk):
     """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
 
-    def __init__(self, model: FrozenLanguageModel, *, states: Literal["facets", "next_word"] = "facets", prompt: str | Path = "lexical") -> None:
+    def __init__(
+        self,
+        model: FrozenLanguageModel,
+        *,
+        states: Literal["facets", "next_word"] = "facets",
+        prompt: str | Path = "lexical",
+    ) -> None:
         super().__init__()
         self.model, self.states, self.prompt = model, states, prompt
         self.width = model.width
@@ -102,8 +124,14 @@ class TunedLanguageModelTrunk(Trunk):
     def __init__(self, module: nn.Module, *, layers: Sequence[int], fingerprint: str) -> None:
         super().__init__()
         if max(layers) == 0:
-            raise RecipeError("model.text.options.layer is 0, the embeddings before any block, where nothing is tuned; set -1, or above 0.")
-        self.module, self.layers, self.fingerprint = without_later_blocks(module, max(layers)), tuple(layers), fingerprint
+            raise RecipeError(
+                "model.text.options.layer is 0, the embeddings before any block, where nothing is tuned; set -1, or above 0."
+            )
+        self.module, self.layers, self.fingerprint = (
+            without_later_blocks(module, max(layers)),
+            tuple(layers),
+            fingerprint,
+        )
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
     def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> Said:
@@ -111,14 +139,22 @@ class TunedLanguageModelTrunk(Trunk):
         if with_tokens:
             raise ModelError(_NO_TOKENS)
         lengths = inputs.lengths.to(inputs.ids.device)
-        is_real = torch.arange(inputs.ids.shape[1], device=lengths.device) < lengths[:, None]  # (batch, length)
-        states = self.module(input_ids=inputs.ids, attention_mask=is_real.long(), use_cache=False, output_hidden_states=True).hidden_states
+        is_real = (
+            torch.arange(inputs.ids.shape[1], device=lengths.device) < lengths[:, None]
+        )  # (batch, length)
+        states = self.module(
+            input_ids=inputs.ids, attention_mask=is_real.long(), use_cache=False, output_hidden_states=True
+        ).hidden_states
         rows = torch.arange(len(lengths), device=lengths.device)
-        ends: list[Tensor] = [states[layer][rows, lengths - 1] for layer in self.layers]  # each (batch, width)
+        ends: list[Tensor] = [
+            states[layer][rows, lengths - 1] for layer in self.layers
+        ]  # each (batch, width)
         return Said(torch.stack(ends).mean(dim=0))
 
 
-def read_language_model(path: Path, asked: LanguageModelOptions, *, tuned: bool = False, device: str | torch.device = "cpu") -> Trunk:
+def read_language_model(
+    path: Path, asked: LanguageModelOptions, *, tuned: bool = False, device: str | torch.device = "cpu"
+) -> Trunk:
     """A language model as trunk.
 
     Args:
@@ -133,8 +169,14 @@ def read_language_model(path: Path, asked: LanguageModelOptions, *, tuned: bool 
     plain = LanguageModelSettings.model_validate(asked.model_dump(exclude={"states"}))
     if not tuned:
         model = FrozenLanguageModel.read(path, plain, device=device)
-        return LanguageModelTrunk(model) if asked.states == "facets" else LanguageModelTrunk(model, states="next_word", prompt=asked.asked)
-    model = FrozenLanguageModel.read(path, plain.model_copy(update={"prompt": asked.asked, "layer": asked.read, "precision": "fp32"}))
+        return (
+            LanguageModelTrunk(model)
+            if asked.states == "facets"
+            else LanguageModelTrunk(model, states="next_word", prompt=asked.asked)
+        )
+    model = FrozenLanguageModel.read(
+        path, plain.model_copy(update={"prompt": asked.asked, "layer": asked.read, "precision": "fp32"})
+    )
     return TunedLanguageModelTrunk(model.parts.network, layers=model.layers, fingerprint=model.fingerprint)
 
 
@@ -150,6 +192,11 @@ def prompted_tokenizer(path: Path, asked: LanguageModelOptions) -> PublishedToke
     suffix = (*prompt.closing, *prompt.facets[0])
     # any id pads, since nothing sees it, and no objective masks words of a borrowed tower
     rules = PublishedSettings(
-        context=prompt.longest + asked.caption_tokens, prefix=tuple(prompt.opening), suffix=suffix, pad=0, mask=0, cleaning="prompt"
+        context=prompt.longest + asked.caption_tokens,
+        prefix=tuple(prompt.opening),
+        suffix=suffix,
+        pad=0,
+        mask=0,
+        cleaning="prompt",
     )
     return PublishedTokenizer(backend, rules)

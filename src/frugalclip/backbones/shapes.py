@@ -34,7 +34,9 @@ def image_shape(source: str, options: Mapping[str, Any], *, size: int) -> Trunk:
     name = "tf_efficientnet_lite0" if source == LITE0 else source.removeprefix("timm:").partition("@")[0]
     timm = require("timm", extra="timm", purpose=f"counting the parameters of {source}")
     if not timm.is_model(name):
-        raise ModelError(f"timm has no model '{name}', expected {LITE0} or timm:NAME@FILE; correct model.image.from.")
+        raise ModelError(
+            f"timm has no model '{name}', expected {LITE0} or timm:NAME@FILE; correct model.image.from."
+        )
     with torch.device("meta"):
         module = timm.create_model(name, pretrained=False, num_classes=0)
         fitted(module, name, size=size)
@@ -54,7 +56,11 @@ def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk
         config = _config(transformers, source)
         module = transformers.AutoModel.from_config(config)
     if kind == "encoder":
-        return EncoderTrunk(module, pool=validated(EncoderOptions, dict(options), where="model.text.options").pool, fingerprint="")
+        return EncoderTrunk(
+            module,
+            pool=validated(EncoderOptions, dict(options), where="model.text.options").pool,
+            fingerprint="",
+        )
     asked = language_model_options(options, tuned=tuned)
     layers = layer_indices(asked.read if tuned else -1, count=config.num_hidden_layers)
     return TunedLanguageModelTrunk(module, layers=layers, fingerprint="")
@@ -63,11 +69,15 @@ def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk
 def _vision_shape(source: str) -> Trunk:
     folder = place_of(source)
     if not is_vision_folder(folder):
-        raise ModelError(f"{folder} holds no image encoder that could be counted, expected a config.json of one; correct model.image.from.")
+        raise ModelError(
+            f"{folder} holds no image encoder that could be counted, expected a config.json of one; correct model.image.from."
+        )
     transformers = require("transformers", extra="hf", purpose=f"counting the parameters of {source}")
     with _described(source, key="model.image.from"), torch.device("meta"):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        return VisionTrunk(transformers.AutoModel.from_config(config, **arguments(config.model_type)), fingerprint="")
+        return VisionTrunk(
+            transformers.AutoModel.from_config(config, **arguments(config.model_type)), fingerprint=""
+        )
 
 
 @contextmanager
@@ -79,7 +89,9 @@ def _described(source: str, *, key: str) -> Iterator[None]:
         raise
     except Exception as error:  # the checks of a configuration raise classes of their own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the configuration of {source} describes no model that transformers knows ({reason}); check {key}.") from error
+        raise ModelError(
+            f"the configuration of {source} describes no model that transformers knows ({reason}); check {key}."
+        ) from error
 
 
 def _config(transformers: Any, source: str) -> Any:
@@ -87,7 +99,9 @@ def _config(transformers: Any, source: str) -> Any:
     if source.startswith(SCHEME):
         facts = PACKAGES[source.removeprefix(SCHEME)].config
         if not facts:
-            raise ModelError(f"{source} computes with an engine of its own, which does not tell; it is never trained.")
+            raise ModelError(
+                f"{source} computes with an engine of its own, which does not tell; it is never trained."
+            )
         return transformers.AutoConfig.for_model(**facts)
     folder = place_of(source)
     if not (folder / "config.json").is_file():

@@ -13,7 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from frugalclip.backbones.image_encoders import is_vision_folder, read_vision
-from frugalclip.backbones.language_models import LanguageModelOptions, language_model_options, prompted_tokenizer, read_language_model
+from frugalclip.backbones.language_models import (
+    LanguageModelOptions,
+    language_model_options,
+    prompted_tokenizer,
+    read_language_model,
+)
 from frugalclip.backbones.packages import SCHEME, package_path
 from frugalclip.backbones.text_encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
 from frugalclip.backbones.timm import read_timm
@@ -35,20 +40,30 @@ Kind = Literal["timm", "encoder", "language_model", "e5"]
 class ImageOptions(Settings):
     """`options` of an image trunk of timm."""
 
-    stages: bool = Field(False, description="read the mean of every stage of a convolutional network beside the pooled feature")
+    stages: bool = Field(
+        False, description="read the mean of every stage of a convolutional network beside the pooled feature"
+    )
 
 
 class EncoderOptions(Settings):
     """`options` of a borrowed text encoder."""
 
-    pool: Pool = Field("mean", description="what the vector is read from: mean over tokens, first token, or end token")
-    context: int | None = Field(None, ge=3, description="longest text in tokens; null: 256, or what the encoder reads where that is less")
+    pool: Pool = Field(
+        "mean", description="what the vector is read from: mean over tokens, first token, or end token"
+    )
+    context: int | None = Field(
+        None,
+        ge=3,
+        description="longest text in tokens; null: 256, or what the encoder reads where that is less",
+    )
 
 
 class E5Options(Settings):
     """`options` of package:e5."""
 
-    role: Literal["query", "passage"] = Field("query", description="the word that the model wants before a text")
+    role: Literal["query", "passage"] = Field(
+        "query", description="the word that the model wants before a text"
+    )
 
 
 class SideBySide(Trunk):
@@ -68,7 +83,9 @@ class SideBySide(Trunk):
     def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
         """Read texts: (batch, sum of the widths)."""
         if with_tokens:
-            raise ModelError("encoders side by side split a text in different ways and give no tokens; name one trunk in model.text.from.")
+            raise ModelError(
+                "encoders side by side split a text in different ways and give no tokens; name one trunk in model.text.from."
+            )
         said: list[Tensor] = []
         for trunk, tokenizer in zip(self.trunks, self.tokenizers, strict=True):
             read = tokenizer.encode(inputs.texts)
@@ -77,7 +94,9 @@ class SideBySide(Trunk):
                 read = Tokens(read.ids.to(device), read.lengths.to(device))
             said.append(trunk(read).pooled)
         if any(part.ndim != 2 for part in said):
-            raise ModelError("encoders side by side give one vector a text each, and one of these gives several; name it alone in model.text.from.")
+            raise ModelError(
+                "encoders side by side give one vector a text each, and one of these gives several; name it alone in model.text.from."
+            )
         return Said(torch.cat([part.float().cpu() for part in said], dim=1))
 
 
@@ -96,25 +115,37 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
     asked = image_options(source, options)
     if source.startswith("hf:"):
         return read_vision(place_of(source), size=size)
-    if source == LITE0:  # of timm's two variants the one with the padding of the original: the other is silently wrong
+    if (
+        source == LITE0
+    ):  # of timm's two variants the one with the padding of the original: the other is silently wrong
         return read_timm("tf_efficientnet_lite0", package_path(source), stages=asked.stages, in_order=True)
     if source.startswith("timm:"):
         name, at, file = source.removeprefix("timm:").partition("@")
         if not at:
-            raise ModelError(f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors.")
+            raise ModelError(
+                f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors."
+            )
         return read_timm(name, Path(file), stages=asked.stages, size=size)
     raise _no_image_trunk(source)
 
 
 def reads_pictures(source: str) -> bool:
     """Whether the trunk of a source reads pictures, from its name or its config.json; no weights are read."""
-    return source == LITE0 or source.startswith("timm:") or (source.startswith("hf:") and is_vision_folder(place_of(source)))
+    return (
+        source == LITE0
+        or source.startswith("timm:")
+        or (source.startswith("hf:") and is_vision_folder(place_of(source)))
+    )
 
 
 def text_kind(source: str) -> Kind:
     """What a source of texts is, from its name or its config.json; no weights are read."""
     if source.startswith(SCHEME):
-        known: dict[str, Kind] = {"package:minilm": "encoder", "package:smollm2": "language_model", "package:e5": "e5"}
+        known: dict[str, Kind] = {
+            "package:minilm": "encoder",
+            "package:smollm2": "language_model",
+            "package:e5": "e5",
+        }
         if source not in known:
             raise ModelError(f"'{source}' is no text trunk; {known_names(source, known)}")
         return known[source]
@@ -123,9 +154,13 @@ def text_kind(source: str) -> Kind:
         return "language_model"
     config = path / "config.json"
     if not config.is_file():
-        raise ModelError(f"{path} has no config.json, expected a folder that Hugging Face's library saved, or a GGUF file.")
+        raise ModelError(
+            f"{path} has no config.json, expected a folder that Hugging Face's library saved, or a GGUF file."
+        )
     if is_vision_folder(path):
-        raise ModelError(f"{path} holds an image encoder, expected one of texts or a causal language model; name it in model.image.from.")
+        raise ModelError(
+            f"{path} holds an image encoder, expected one of texts or a causal language model; name it in model.image.from."
+        )
     content = read_json(config)
     names = (content.get("architectures") if isinstance(content, dict) else None) or []
     return "language_model" if any(str(name).endswith(CAUSAL) for name in names) else "encoder"
@@ -136,7 +171,9 @@ def place_of(source: str) -> Path:
     return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
 
 
-def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, device: str | torch.device = "cpu") -> Trunk:
+def text_trunk(
+    source: str, options: Mapping[str, Any], *, tuned: bool = False, device: str | torch.device = "cpu"
+) -> Trunk:
     """A trunk of texts.
 
     Args:
@@ -151,14 +188,20 @@ def text_trunk(source: str, options: Mapping[str, Any], *, tuned: bool = False, 
     if kind == "encoder":
         asked = validated(EncoderOptions, dict(options), where=where)
         return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
-    return read_language_model(place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device)
+    return read_language_model(
+        place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device
+    )
 
 
 def _no_image_trunk(source: str) -> ModelError:
-    return ModelError(f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is borrowed.")
+    return ModelError(
+        f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is borrowed."
+    )
 
 
-def image_options(source: str, options: Mapping[str, Any], *, where: str = "model.image.options") -> ImageOptions:
+def image_options(
+    source: str, options: Mapping[str, Any], *, where: str = "model.image.options"
+) -> ImageOptions:
     """Settings of the reader of an image trunk.
 
     Raises:
@@ -168,7 +211,9 @@ def image_options(source: str, options: Mapping[str, Any], *, where: str = "mode
     if source.startswith(SCHEME) and source != LITE0:
         raise _no_image_trunk(source)
     if options and source.startswith("hf:"):
-        raise RecipeError(f"{where} ({', '.join(options)}) have no effect on {source}, which is read as it is; set {where}=null.")
+        raise RecipeError(
+            f"{where} ({', '.join(options)}) have no effect on {source}, which is read as it is; set {where}=null."
+        )
     return validated(ImageOptions, dict(options), where=where)
 
 
@@ -183,7 +228,9 @@ def check_text_options(source: str, options: Mapping[str, Any], *, tuned: bool, 
     has_prompt = bool(options.keys() & LanguageModelOptions.model_fields.keys())
     kind = text_kind(source) if is_here else "language_model" if has_prompt else None
     if kind == "e5" and tuned:
-        raise RecipeError(f"{source} is read as it is, and its weights cannot be trained; leave model.text.tune and model.text.lora out.")
+        raise RecipeError(
+            f"{source} is read as it is, and its weights cannot be trained; leave model.text.tune and model.text.lora out."
+        )
     if kind == "language_model":
         language_model_options(options, tuned=tuned, where=where)
     elif kind is not None:
@@ -196,7 +243,11 @@ def check_text_options(source: str, options: Mapping[str, Any], *, tuned: bool, 
 
 def vectors_of_text(options: Mapping[str, Any]) -> int:
     """Vectors that a frozen trunk gives a text, from its options: the facets of a language model's prompt, otherwise one."""
-    return len(find_prompt(options["prompt"]).facets) if "prompt" in options and options.get("states") != "next_word" else 1
+    return (
+        len(find_prompt(options["prompt"]).facets)
+        if "prompt" in options and options.get("states") != "next_word"
+        else 1
+    )
 
 
 def text_tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
@@ -221,7 +272,17 @@ def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> str | N
     """
     if any(abs(a - b) > 1e-6 for a, b in zip((*given.mean, *given.std), (*own.mean, *own.std), strict=True)):
         mean, std = list(own.mean), list(own.std)
-        raise RecipeError(f"{source} was trained with mean {mean} and std {std}; set preprocess.mean={mean} preprocess.std={std}.")
-    wanted = {name: value for name in ("resize", "crop", "interpolation") if (value := getattr(own, name)) != getattr(given, name)}
+        raise RecipeError(
+            f"{source} was trained with mean {mean} and std {std}; set preprocess.mean={mean} preprocess.std={std}."
+        )
+    wanted = {
+        name: value
+        for name in ("resize", "crop", "interpolation")
+        if (value := getattr(own, name)) != getattr(given, name)
+    }
     words = " ".join(f"preprocess.{name}={value}" for name, value in wanted.items())
-    return f"{source} was trained with pictures prepared in another way; {words} prepares them so" if wanted else None
+    return (
+        f"{source} was trained with pictures prepared in another way; {words} prepares them so"
+        if wanted
+        else None
+    )

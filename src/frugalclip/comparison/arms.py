@@ -12,7 +12,12 @@ from frugalclip.core.config import Settings, read_yaml, validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.training.recipe import Recipe, load_recipe
 
-_TITLES = {"name", "description", "source", "run_here"}  # what a recipe is called does not change what it does
+_TITLES = {
+    "name",
+    "description",
+    "source",
+    "run_here",
+}  # what a recipe is called does not change what it does
 
 
 class CommandArm(Settings):
@@ -21,7 +26,10 @@ class CommandArm(Settings):
     name: str | None = Field(None, description="of the arm; default the name of the file")
     description: str = Field("", description="one sentence")
     source: str = Field("", description="where the settings come from")
-    command: list[str] = Field(min_length=1, description="program and arguments; the path of the job is appended, and python means this one")
+    command: list[str] = Field(
+        min_length=1,
+        description="program and arguments; the path of the job is appended, and python means this one",
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="handed on in the job")
 
 
@@ -66,10 +74,14 @@ def read_arms(words: Sequence[str]) -> list[Arm]:
     arms = [_read_arm(word, overrides) for word in given]
     if len(arms) < 2:
         found = f"'{given[0]}' alone is" if given else "nothing is"
-        raise RecipeError(f"{found} no comparison; give two arms or more, such as: frugalclip compare clip siglip --seeds 3 --out runs/compare")
+        raise RecipeError(
+            f"{found} no comparison; give two arms or more, such as: frugalclip compare clip siglip --seeds 3 --out runs/compare"
+        )
     names = [arm.name for arm in arms]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise RecipeError(f"two arms are called '{twice}'; name them apart, such as {twice}-a:{twice} {twice}-b:{twice}.")
+        raise RecipeError(
+            f"two arms are called '{twice}'; name them apart, such as {twice}-a:{twice} {twice}-b:{twice}."
+        )
     return arms
 
 
@@ -78,7 +90,9 @@ def _read_arm(word: str, overrides: Sequence[str]) -> Arm:
     if not colon or Path(word).is_file():
         name, source = "", word
     if name and (not name[0].isalnum() or not all(c.isalnum() or c in "-_." for c in name)):
-        raise RecipeError(f"'{name}' in {word} is no name for an arm; use letters, digits, - and _, such as baseline:clip.")
+        raise RecipeError(
+            f"'{name}' in {word} is no name for an arm; use letters, digits, - and _, such as baseline:clip."
+        )
     path = Path(source)
     content = read_yaml(path) if path.is_file() else {}
     if "command" in content:

@@ -46,7 +46,9 @@ class Curve:
         if i == 0:
             return float(self.seconds[0])
         low, high = self.values[i - 1], self.values[i]
-        return float(self.seconds[i - 1] + (target - low) / (high - low) * (self.seconds[i] - self.seconds[i - 1]))
+        return float(
+            self.seconds[i - 1] + (target - low) / (high - low) * (self.seconds[i] - self.seconds[i - 1])
+        )
 
 
 Runs = Mapping[tuple[str, int], Curve]  # (rotation, seed) -> curve
@@ -83,7 +85,10 @@ def times_sooner(arm: Runs, reference: Runs, *, draws: int = 500, seed: int = 0)
     ours, theirs = _on_one_grid([arm[k] for k in keys]), _on_one_grid([reference[k] for k in keys])
 
     def read(weights: np.ndarray) -> tuple[float, float]:
-        mine, standard = (Curve(*(rows.T @ weights / weights.sum() for rows in three)).monotone() for three in (ours, theirs))
+        mine, standard = (
+            Curve(*(rows.T @ weights / weights.sum() for rows in three)).monotone()
+            for three in (ours, theirs)
+        )
         target = float(standard.values[-1])
         return mine.reaches(target) or math.nan, standard.reaches(target) or math.nan
 
@@ -167,13 +172,19 @@ def pairs_saved(pairs: Sequence[float], values: Sequence[float] | np.ndarray, ta
         return math.inf
     i = int(np.flatnonzero(curve >= target - 1e-9)[0])
     logs = np.log(np.asarray(pairs, np.float64))
-    needed = logs[0] if i == 0 else logs[i - 1] + (target - curve[i - 1]) / (curve[i] - curve[i - 1]) * (logs[i] - logs[i - 1])
+    needed = (
+        logs[0]
+        if i == 0
+        else logs[i - 1] + (target - curve[i - 1]) / (curve[i] - curve[i - 1]) * (logs[i] - logs[i - 1])
+    )
     return float(np.exp(logs[-1] - needed))
 
 
 def censor(factor: float, *, most: float) -> Censored:
     """A factor of `pairs_saved` with `inf` as `> most` and 0 as `< 1`."""
-    return Censored(most, ">") if math.isinf(factor) else Censored(1.0, "<") if factor == 0 else Censored(factor)
+    return (
+        Censored(most, ">") if math.isinf(factor) else Censored(1.0, "<") if factor == 0 else Censored(factor)
+    )
 
 
 def saved_with_interval(
@@ -199,12 +210,22 @@ def saved_with_interval(
     fractions = sorted(arm)
     numbers, most = [pairs[f] for f in fractions], pairs[fractions[-1]] / pairs[fractions[0]]
     means = [float(np.mean([b.means().mean() for b in arm[f]])) for f in fractions]
-    factor = censor(pairs_saved(numbers, means, float(np.mean([b.means().mean() for b in reference]))), most=most)
+    factor = censor(
+        pairs_saved(numbers, means, float(np.mean([b.means().mean() for b in reference]))), most=most
+    )
     if max(len(b.seeds) for b in reference) < 2:
         return factor, None
     holes = Pigeonhole(reference, draws=draws, seed=seed)
     drawn = np.stack([holes.means(arm[f]) for f in fractions], axis=1)  # (draws, fractions)
     targets = holes.means(reference)
-    factors = np.array([pairs_saved(numbers, row, target) for row, target in zip(drawn, targets, strict=True) if np.isfinite(row).all()])
-    low, high = np.quantile(factors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")  # nearest: between 2 and > 8 there is nothing
+    factors = np.array(
+        [
+            pairs_saved(numbers, row, target)
+            for row, target in zip(drawn, targets, strict=True)
+            if np.isfinite(row).all()
+        ]
+    )
+    low, high = np.quantile(
+        factors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest"
+    )  # nearest: between 2 and > 8 there is nothing
     return factor, (censor(float(low), most=most), censor(float(high), most=most))

@@ -53,7 +53,15 @@ class Planned:
     def trial(self, record: Mapping[str, Any]) -> Trial:
         """The trial as statistics read it."""
         points = [row for row in RunDirectory(self.folder).rows() if "evaluation" in row]
-        return Trial(self.arm.name, self.rotation, self.fraction, self.seed, record["figures"], record["training"], points)
+        return Trial(
+            self.arm.name,
+            self.rotation,
+            self.fraction,
+            self.seed,
+            record["figures"],
+            record["training"],
+            points,
+        )
 
 
 def slug(text: str) -> str:
@@ -121,14 +129,23 @@ def plan_trials(
                 place, digest = data.training(division, fraction, seed)
                 for arm in arms:
                     folder = (
-                        out / "trials" / slug(arm.name) / slug(rotation or WHOLE) / str(Fraction(fraction).limit_denominator(1000)).replace("/", "-")
+                        out
+                        / "trials"
+                        / slug(arm.name)
+                        / slug(rotation or WHOLE)
+                        / str(Fraction(fraction).limit_denominator(1000)).replace("/", "-")
                     )
                     job = Job(
                         arm=arm.name,
                         recipe=arm.settings_of_recipe(),
                         command=list(arm.command) if arm.command else None,
                         settings=arm.settings or {},
-                        seed=trial_seed(seed, number, arm.name if independent else None, base=arm.recipe.seed if arm.recipe else 0),
+                        seed=trial_seed(
+                            seed,
+                            number,
+                            arm.name if independent else None,
+                            base=arm.recipe.seed if arm.recipe else 0,
+                        ),
                         seed_index=seed,
                         rotation=division.rotation,
                         fraction=fraction,
@@ -151,7 +168,9 @@ def plan_trials(
 def calibration(planned: Planned, out: Path, *, samples: int) -> Planned:
     """A short trial of the same arm that only shows its speed."""
     job = planned.job.model_copy(update={"samples": samples, "points": 1, "figures": {}})
-    return Planned(planned.arm, planned.rotation, 1.0, planned.seed, job, out / "calibration" / slug(planned.arm.name))
+    return Planned(
+        planned.arm, planned.rotation, 1.0, planned.seed, job, out / "calibration" / slug(planned.arm.name)
+    )
 
 
 def write(planned: Planned) -> Task:
@@ -166,8 +185,18 @@ def _refuse_another(planned: Planned) -> None:
     if not path.is_file() or (old := read_job(path)).digest() == planned.job.digest():
         return
     before, now = old.model_dump(mode="json"), planned.job.model_dump(mode="json")
-    changed = next((key for key in now if key != "data" and json.dumps(before[key], sort_keys=True) != json.dumps(now[key], sort_keys=True)), "data")
-    raise RecipeError(f"{planned.folder} holds a trial with another '{changed}'; compare into a new --out, or delete that folder to train it again.")
+    changed = next(
+        (
+            key
+            for key in now
+            if key != "data"
+            and json.dumps(before[key], sort_keys=True) != json.dumps(now[key], sort_keys=True)
+        ),
+        "data",
+    )
+    raise RecipeError(
+        f"{planned.folder} holds a trial with another '{changed}'; compare into a new --out, or delete that folder to train it again."
+    )
 
 
 class _Data:
@@ -180,18 +209,29 @@ class _Data:
 
     def training(self, division: Division, fraction: float, seed: int) -> tuple[Path, str]:
         """The file with the rows that are trained on and those that watch, and its fingerprint; a fraction has its own rows for every seed."""
-        part = "1" if fraction == 1 else f"{str(Fraction(fraction).limit_denominator(1000)).replace('/', '-')}-seed-{seed}"
+        part = (
+            "1"
+            if fraction == 1
+            else f"{str(Fraction(fraction).limit_denominator(1000)).replace('/', '-')}-seed-{seed}"
+        )
         path = self._folder(division) / f"train-{part}.parquet"
         if path not in self.hashes:
-            train = division.train.take(subset_rows(division.train, fraction, self.protocol.subset, seed=seed))
-            parts = [_marked(train, "train"), *([_marked(division.watch, "watch")] if division.watch is not None else [])]
+            train = division.train.take(
+                subset_rows(division.train, fraction, self.protocol.subset, seed=seed)
+            )
+            parts = [
+                _marked(train, "train"),
+                *([_marked(division.watch, "watch")] if division.watch is not None else []),
+            ]
             self._write(path, concatenate(parts, name=self.everything.name))
         return path.resolve(), self.hashes[path]
 
     def figures(self, division: Division) -> dict[str, JobFigure]:
         """The figures of a division with their rows as files."""
         if division.rotation not in self._figures:
-            self._figures[division.rotation] = {name: self._figure(division, name) for name in self.protocol.figures}
+            self._figures[division.rotation] = {
+                name: self._figure(division, name) for name in self.protocol.figures
+            }
         return self._figures[division.rotation]
 
     def _figure(self, division: Division, name: str) -> JobFigure:
@@ -202,7 +242,9 @@ class _Data:
             self._write(whole, self.everything)
         content = config.model_dump(exclude={"where", "primary", "description"})
         everything = str(whole.resolve()) if config.pool == "all" else None
-        return JobFigure.model_validate({**content, "rows": str(rows.resolve()), "everything": everything, "rows_hash": self.hashes[rows]})
+        return JobFigure.model_validate(
+            {**content, "rows": str(rows.resolve()), "everything": everything, "rows_hash": self.hashes[rows]}
+        )
 
     def _folder(self, division: Division) -> Path:
         return self.folder / slug(division.rotation or WHOLE)
@@ -223,7 +265,9 @@ def _holds(old: Manifest, new: Manifest) -> bool:
 def _marked(manifest: Manifest, part: str) -> Manifest:
     """The manifest with the field that says which part it is."""
     table = manifest.table.drop_columns([PART]) if PART in manifest.table.column_names else manifest.table
-    return Manifest(table.append_column(PART, pa.array([part] * len(manifest), pa.string())), manifest.root, manifest.name)
+    return Manifest(
+        table.append_column(PART, pa.array([part] * len(manifest), pa.string())), manifest.root, manifest.name
+    )
 
 
 def failures(planned: Sequence[Planned], out: Path) -> dict[str, str]:

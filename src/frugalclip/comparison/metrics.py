@@ -33,10 +33,20 @@ class FigureConfig(Settings):
     """What is measured on a set of rows."""
 
     task: Literal["zeroshot", "retrieval"] = "zeroshot"
-    metric: str = Field("", description="zeroshot: top1, top5, mean_per_class; retrieval: t2i_r1, i2t_r1, t2i_r5, …; default the first")
-    pool: Literal["restricted", "all"] = Field("restricted", description="names that compete: those of the judged rows, or of all the data")
-    label_field: str | None = Field(None, description="field that names the class of a row; null: label, else the first caption")
-    group: str | None = Field(None, description="field whose equal values stand or fall together, such as family; null: every row alone")
+    metric: str = Field(
+        "",
+        description="zeroshot: top1, top5, mean_per_class; retrieval: t2i_r1, i2t_r1, t2i_r5, …; default the first",
+    )
+    pool: Literal["restricted", "all"] = Field(
+        "restricted", description="names that compete: those of the judged rows, or of all the data"
+    )
+    label_field: str | None = Field(
+        None, description="field that names the class of a row; null: label, else the first caption"
+    )
+    group: str | None = Field(
+        None,
+        description="field whose equal values stand or fall together, such as family; null: every row alone",
+    )
     prompts: str = Field("plain", description="a prompt set")
 
     @model_validator(mode="before")
@@ -50,7 +60,9 @@ class FigureConfig(Settings):
     def _metric_of_the_task(self) -> Self:
         known = METRICS[self.task]
         if self.metric not in known:
-            raise ValueError(f"metric {self.metric} is not one of {self.task}; {known_names(self.metric, known)}")
+            raise ValueError(
+                f"metric {self.metric} is not one of {self.task}; {known_names(self.metric, known)}"
+            )
         if self.pool == "all" and self.task == "retrieval":
             raise ValueError("pool: all belongs to zeroshot; retrieval always searches the judged rows")
         return self
@@ -70,13 +82,23 @@ class Judgement:
 
     def outcome(self) -> dict[str, Any]:
         """What became of every sample, as records hold it."""
-        outcome = {"id": self.ids, "group": self.groups, "hit": np.round(self.hits, 9).tolist(), "rank": np.round(self.ranks, 3).tolist()}
+        outcome = {
+            "id": self.ids,
+            "group": self.groups,
+            "hit": np.round(self.hits, 9).tolist(),
+            "rank": np.round(self.ranks, 3).tolist(),
+        }
         return outcome | {"weight": None if self.weights is None else np.round(self.weights, 9).tolist()}
 
     def as_json(self, metric: str) -> dict[str, Any]:
         """The record of `trial.json`."""
         metrics = {k: round(v, 6) for k, v in self.metrics.items()}
-        return {"metric": metric, "value": round(self.value, 6), "metrics": metrics, "outcome": self.outcome()}
+        return {
+            "metric": metric,
+            "value": round(self.value, 6),
+            "metrics": metrics,
+            "outcome": self.outcome(),
+        }
 
 
 class Figure:
@@ -94,7 +116,9 @@ class Figure:
         self._retrieval: RetrievalTask | None = None
         if config.task == "zeroshot":
             label = config.label_field
-            self._zeroshot = zeroshot_task(rows, everything, label_field=label, prompts=config.prompts, group=config.group)
+            self._zeroshot = zeroshot_task(
+                rows, everything, label_field=label, prompts=config.prompts, group=config.group
+            )
         else:
             self._retrieval = retrieval_task(rows, group=config.group)
 
@@ -117,7 +141,11 @@ class Figure:
         Raises:
             DataError: when no picture can be read.
         """
-        return self._judge_naming(model, self._zeroshot) if self._zeroshot is not None else self._judge_finding(model)
+        return (
+            self._judge_naming(model, self._zeroshot)
+            if self._zeroshot is not None
+            else self._judge_finding(model)
+        )
 
     def _judge_naming(self, model: Encoder, task: ZeroshotTask) -> Judgement:
         images, kept, _ = image_features(model, self.manifest, task.rows)
@@ -126,7 +154,9 @@ class Figure:
         return self._naming(task, task.scores(images, texts), task.metrics(images, texts))
 
     def _naming(self, task: ZeroshotTask, scores: Scores, metrics: dict[str, float]) -> Judgement:
-        ranks = pool_ranks(scores, task.labels, classes=len(task.names))["generalised_" if self.config.pool == "all" else ""]
+        ranks = pool_ranks(scores, task.labels, classes=len(task.names))[
+            "generalised_" if self.config.pool == "all" else ""
+        ]
         depth = 5 if self.config.metric == "top5" else 1
         # the classes' weights make the mean over samples the mean over classes, also where a row has several
         weights = _class_weights(task.labels) if self.config.metric == "mean_per_class" else None
@@ -139,18 +169,41 @@ class Figure:
         task = task.only(kept) if len(kept) < len(task.rows) else task
         texts = encode_texts(model, task.texts)
         pictures, captions = unit(images), unit(texts)
-        return self._finding(task, cosine_scores(pictures, captions), cosine_scores(captions, pictures), task.metrics(images, texts))
+        return self._finding(
+            task,
+            cosine_scores(pictures, captions),
+            cosine_scores(captions, pictures),
+            task.metrics(images, texts),
+        )
 
-    def _finding(self, task: RetrievalTask, by_image: Scores, by_text: Scores, metrics: dict[str, float]) -> Judgement:
+    def _finding(
+        self, task: RetrievalTask, by_image: Scores, by_text: Scores, metrics: dict[str, float]
+    ) -> Judgement:
         of_images, of_texts = task.positives()
         way, _, depth = self.config.metric.partition("_r")
         if way == "i2t":
-            return self._judgement(metrics, rank_positives(by_image, of_images), int(depth), rows=task.rows, ids=task.ids, weights=None)
+            return self._judgement(
+                metrics,
+                rank_positives(by_image, of_images),
+                int(depth),
+                rows=task.rows,
+                ids=task.ids,
+                weights=None,
+            )
         first = task.rows[of_texts[:, 0].numpy()]  # a caption goes with the first picture that bears it
-        return self._judgement(metrics, rank_positives(by_text, of_texts), int(depth), rows=first, ids=task.texts, weights=None)
+        return self._judgement(
+            metrics, rank_positives(by_text, of_texts), int(depth), rows=first, ids=task.texts, weights=None
+        )
 
     def _judgement(
-        self, metrics: dict[str, float], ranks: Ranks, depth: int, *, rows: np.ndarray, ids: list[str], weights: np.ndarray | None
+        self,
+        metrics: dict[str, float],
+        ranks: Ranks,
+        depth: int,
+        *,
+        rows: np.ndarray,
+        ids: list[str],
+        weights: np.ndarray | None,
     ) -> Judgement:
         hits = ranks.hits(depth).numpy()
         value = 100 * float(np.average(hits, weights=weights))
@@ -177,7 +230,12 @@ class Figure:
             names = row_names(training, label_field=label)[0]
         if not any(names):
             return {}
-        return {kind: find_neighbours(training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED) for kind, look in looks().items()}
+        return {
+            kind: find_neighbours(
+                training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
+            )
+            for kind, look in looks().items()
+        }
 
     def floors(self, neighbours: Mapping[str, Neighbours]) -> dict[str, Judgement]:
         """How copying from the nearest training pictures does: `pixel_nn_1`, `pixel_nn_10`, `feature_nn_1`, `feature_nn_10`.
@@ -197,7 +255,9 @@ class Figure:
 
     def _copied(self, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> Judgement:
         task = (self._zeroshot or self._retrieval).only(readable)  # pyright: ignore[reportOptionalMemberAccess]
-        votes = neighbours.scores(places, task.synonyms if isinstance(task, ZeroshotTask) else [[text] for text in task.texts])
+        votes = neighbours.scores(
+            places, task.synonyms if isinstance(task, ZeroshotTask) else [[text] for text in task.texts]
+        )
         matrix = torch.cat(
             [votes(rows) for rows in torch.arange(len(places)).split(1024)]
         )  # (images, names or texts), made once for ranks and metrics
@@ -217,5 +277,7 @@ def _class_weights(labels: Tensor) -> np.ndarray:
     """(samples,) such that the weighted mean over samples is the mean over classes of the class's mean, from (samples, most) labels, -1 for none."""
     known = labels >= 0
     sizes = torch.bincount(labels[known])
-    share = torch.where(known, 1 / sizes[labels.clamp(min=0)].clamp(min=1).double(), torch.zeros((), dtype=torch.float64))
+    share = torch.where(
+        known, 1 / sizes[labels.clamp(min=0)].clamp(min=1).double(), torch.zeros((), dtype=torch.float64)
+    )
     return share.sum(1).numpy()

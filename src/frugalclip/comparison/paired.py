@@ -25,7 +25,9 @@ class Block:
     """Outcomes of the runs of one rotation on the same samples."""
 
     values: np.ndarray  # (runs, samples) such as hits, or differences of hits
-    groups: np.ndarray  # (samples,) of str: what stands or falls together; the same word is the same group in every rotation
+    groups: (
+        np.ndarray
+    )  # (samples,) of str: what stands or falls together; the same word is the same group in every rotation
     weights: np.ndarray  # (samples,) how much each counts
     ids: np.ndarray  # (samples,) of str
     seeds: tuple[int, ...]  # (runs,) index of each run
@@ -95,7 +97,9 @@ def estimate(blocks: Sequence[Block], *, draws: int = 0, seed: int = 0) -> Estim
     return Estimate(value, error, df, (value - reach, value + reach), p, drawn, *counts, parts)
 
 
-def paired(arm: Mapping[str, Block], reference: Mapping[str, Block], *, draws: int = 0, seed: int = 0) -> Estimate:
+def paired(
+    arm: Mapping[str, Block], reference: Mapping[str, Block], *, draws: int = 0, seed: int = 0
+) -> Estimate:
     """How much better an arm is than the reference, on the rotations, runs and samples that both have.
 
     Args:
@@ -104,7 +108,9 @@ def paired(arm: Mapping[str, Block], reference: Mapping[str, Block], *, draws: i
         draws: see `estimate`.
         seed: of the bootstrap.
     """
-    return estimate([arm[name].minus(reference[name]) for name in arm if name in reference], draws=draws, seed=seed)
+    return estimate(
+        [arm[name].minus(reference[name]) for name in arm if name in reference], draws=draws, seed=seed
+    )
 
 
 def over_runs(values: Sequence[Sequence[float]]) -> Estimate:
@@ -142,7 +148,9 @@ def _cells(block: Block, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return means, sums - share * means.mean(), share
 
 
-def _moments(cells: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, families: int, spare: int) -> tuple[float, float, float]:
+def _moments(
+    cells: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, families: int, spare: int
+) -> tuple[float, float, float]:
     """Variances of the mean over all that families, runs and residual account for; the first two hold the third."""
     rotations, inflate = len(cells), families / (families - 1)
     by_family = np.sum([deviations.mean(0) for _, deviations, _ in cells], axis=0) / rotations  # (families,)
@@ -171,7 +179,9 @@ class Pigeonhole:
         random = np.random.default_rng(seed)
         self.names = _names(blocks)
         families = len(self.names)
-        self.families = random.multinomial(families, np.full(families, 1 / families), size=draws).astype(np.float64)  # (draws, families)
+        self.families = random.multinomial(families, np.full(families, 1 / families), size=draws).astype(
+            np.float64
+        )  # (draws, families)
         self.runs: list[dict[int, np.ndarray]] = []
         for block in blocks:
             number = len(block.seeds)
@@ -186,8 +196,13 @@ class Pigeonhole:
             place = np.searchsorted(self.names, block.groups)
             onto = np.zeros((len(place), len(self.names)))
             onto[np.arange(len(place)), place] = block.weights
-            above, below = self.families @ (block.values @ onto).T, self.families @ onto.sum(0)  # (draws, runs), (draws,)
-            means = np.divide(above, below[:, None], out=np.full(above.shape, np.nan), where=below[:, None] > 0)
+            above, below = (
+                self.families @ (block.values @ onto).T,
+                self.families @ onto.sum(0),
+            )  # (draws, runs), (draws,)
+            means = np.divide(
+                above, below[:, None], out=np.full(above.shape, np.nan), where=below[:, None] > 0
+            )
             counts = np.stack([weights[s] for s in block.seeds], axis=1)  # (draws, runs)
             total += (means * counts).sum(1) / counts.sum(1)
         return total / len(blocks)
@@ -195,7 +210,9 @@ class Pigeonhole:
 
 def pigeonhole_interval(blocks: Sequence[Block], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean by the pigeonhole bootstrap."""
-    low, high = np.nanquantile(Pigeonhole(blocks, draws=draws, seed=seed).means(blocks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.nanquantile(
+        Pigeonhole(blocks, draws=draws, seed=seed).means(blocks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    )
     return float(low), float(high)
 
 

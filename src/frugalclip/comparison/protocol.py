@@ -24,8 +24,13 @@ from frugalclip.training.validation import divide
 class ProtocolFigure(FigureConfig):
     """A figure and the rows it is judged on."""
 
-    where: str | None = Field(None, description="condition of the judged rows, in which {on} is the chosen part; null: the rows that watch")
-    primary: bool = Field(False, description="the figure that verdicts are about; one of them, by default the first")
+    where: str | None = Field(
+        None,
+        description="condition of the judged rows, in which {on} is the chosen part; null: the rows that watch",
+    )
+    primary: bool = Field(
+        False, description="the figure that verdicts are about; one of them, by default the first"
+    )
     description: str = Field("", description="what the figure asks, for the reader")
 
 
@@ -34,16 +39,32 @@ class ProtocolConfig(Settings):
 
     description: str = Field("", description="one sentence")
     data: str | None = Field(None, description="data set; $NAMES of the environment are filled in")
-    columns: dict[str, str] = Field(default_factory=dict, description="names of the image and caption columns where they are not recognised")
-    rotate: str | None = Field(None, description="field of which every value is left out of training in turn, and judged")
-    rotations: list[str] | None = Field(None, description="values to leave out; null: all of the training rows")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of the image and caption columns where they are not recognised",
+    )
+    rotate: str | None = Field(
+        None, description="field of which every value is left out of training in turn, and judged"
+    )
+    rotations: list[str] | None = Field(
+        None, description="values to leave out; null: all of the training rows"
+    )
     train: str | None = Field(None, description="rows to train on, such as split=train")
     validation: str = Field("auto", description="rows that watch: auto, none or a condition")
     on: str | None = Field(None, description="name of the part that figures with {on} are judged on")
-    parts: dict[str, str] = Field(default_factory=dict, description="what {on} stands for, such as validation: split=val, test: split=test")
-    label_field: str | None = Field(None, description="field that names the class of a row; null: label, else the first caption")
-    group: str | None = Field(None, description="field whose equal values stand or fall together, such as family")
-    figures: dict[str, ProtocolFigure] = Field(default_factory=dict, description="what is judged; none: naming and finding on the rows that watch")
+    parts: dict[str, str] = Field(
+        default_factory=dict,
+        description="what {on} stands for, such as validation: split=val, test: split=test",
+    )
+    label_field: str | None = Field(
+        None, description="field that names the class of a row; null: label, else the first caption"
+    )
+    group: str | None = Field(
+        None, description="field whose equal values stand or fall together, such as family"
+    )
+    figures: dict[str, ProtocolFigure] = Field(
+        default_factory=dict, description="what is judged; none: naming and finding on the rows that watch"
+    )
     subset: SubsetConfig = Field(default_factory=SubsetConfig, description="how --fractions choose pairs")
     curve: str = Field("zeroshot/top1", description="figure on the watching rows that curves are drawn of")
     points: int = Field(20, ge=1, description="how often the watching rows are scored")
@@ -53,22 +74,31 @@ class ProtocolConfig(Settings):
         task, _, metric = self.curve.partition("/")
         if metric not in METRICS.get(task, ()):
             known = [f"{t}/{m}" for t, names in METRICS.items() for m in names]
-            raise ValueError(f"curve {self.curve} is not a figure of the watching rows; {known_names(self.curve, known)}")
+            raise ValueError(
+                f"curve {self.curve} is not a figure of the watching rows; {known_names(self.curve, known)}"
+            )
         if sum(f.primary for f in self.figures.values()) > 1:
             raise ValueError("several figures are primary; keep primary: true for one")
         if self.on is not None and self.on not in self.parts:
             raise ValueError(f"on: {self.on} is not one of parts; {known_names(self.on, self.parts)}")
         asking = [name for name, f in self.figures.items() if "{on}" in (f.where or "")]
         if asking and self.on is None:
-            raise ValueError(f"figure {asking[0]} says {{on}} but nothing says what that is; add on: test and parts: {{test: split=test}}")
+            raise ValueError(
+                f"figure {asking[0]} says {{on}} but nothing says what that is; add on: test and parts: {{test: split=test}}"
+            )
         return self
 
     def resolved(self) -> "ProtocolConfig":
         """With every figure complete: its own condition, names and groups, exactly one of them primary."""
         figures = self.figures or {
-            "naming": ProtocolFigure.model_validate({"primary": True, "description": "naming the pictures that watched the run"}),
+            "naming": ProtocolFigure.model_validate(
+                {"primary": True, "description": "naming the pictures that watched the run"}
+            ),
             "finding": ProtocolFigure.model_validate(
-                {"task": "retrieval", "description": "finding the pictures that watched the run by their captions"}
+                {
+                    "task": "retrieval",
+                    "description": "finding the pictures that watched the run by their captions",
+                }
             ),
         }
         primary = next((name for name, f in figures.items() if f.primary), next(iter(figures)))
@@ -109,7 +139,9 @@ def read_protocol(path: str | Path, changes: Mapping[str, Any] | None = None) ->
     path = Path(path)
     if not path.is_file():
         known = [one.name for one in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise RecipeError(f"there is no protocol {path}; {known_names(path.name, known)} Write one as docs/compare.md shows.")
+        raise RecipeError(
+            f"there is no protocol {path}; {known_names(path.name, known)} Write one as docs/compare.md shows."
+        )
     return validated(ProtocolConfig, {**read_yaml(path), **(changes or {})}, where=str(path))
 
 
@@ -122,7 +154,9 @@ def fill_environment(path: str) -> str:
     filled = os.path.expandvars(path)
     if "$" in filled:
         name = filled.partition("$")[2].lstrip("{").partition("/")[0].rstrip("}")
-        raise DataError(f"data is {path} and {name} is not set; name the folder with: export {name}=FOLDER, or give --data PATH.")
+        raise DataError(
+            f"data is {path} and {name} is not set; name the folder with: export {name}=FOLDER, or give --data PATH."
+        )
     return filled
 
 
@@ -150,12 +184,21 @@ def divisions(everything: Manifest, protocol: ProtocolConfig) -> list[Division]:
         )
     wanted = protocol.rotations or found
     if unknown := [value for value in wanted if value not in found]:
-        raise DataError(f"'{unknown[0]}' is not a value of {protocol.rotate} in the training rows; {known_names(unknown[0], found)}")
-    return [_division(everything, protocol, parts.train, parts.validation, value, parts.notes) for value in wanted]
+        raise DataError(
+            f"'{unknown[0]}' is not a value of {protocol.rotate} in the training rows; {known_names(unknown[0], found)}"
+        )
+    return [
+        _division(everything, protocol, parts.train, parts.validation, value, parts.notes) for value in wanted
+    ]
 
 
 def _division(
-    everything: Manifest, protocol: ProtocolConfig, train: Manifest, watch: Manifest | None, value: str | None, notes: list[str]
+    everything: Manifest,
+    protocol: ProtocolConfig,
+    train: Manifest,
+    watch: Manifest | None,
+    value: str | None,
+    notes: list[str],
 ) -> Division:
     if value is not None:
         train = train.where(f'{protocol.rotate}!="{value}"')
@@ -163,8 +206,16 @@ def _division(
     judged = {}
     for name, figure in protocol.figures.items():
         if figure.where is None and watch is None:
-            raise DataError(f"figure {name} is judged on the rows that watch, and there are none; set its where, or validation.")
-        rows = everything.where(",".join(filter(None, [figure.where, f'{protocol.rotate}="{value}"' if value else ""]))) if figure.where else watch
+            raise DataError(
+                f"figure {name} is judged on the rows that watch, and there are none; set its where, or validation."
+            )
+        rows = (
+            everything.where(
+                ",".join(filter(None, [figure.where, f'{protocol.rotate}="{value}"' if value else ""]))
+            )
+            if figure.where
+            else watch
+        )
         assert rows is not None
         judged[name] = rows
         if shared := set(rows.ids) & set(train.ids):

@@ -50,7 +50,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(tasks: Sequence[Task], *, jobs: int = 1, threads: int | None = None, ended: Callable[[Ended], None] | None = None) -> bool:
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+    ended: Callable[[Ended], None] | None = None,
+) -> bool:
     """Run trials, in order, some at a time.
 
     Args:
@@ -63,9 +69,16 @@ def run_tasks(tasks: Sequence[Task], *, jobs: int = 1, threads: int | None = Non
         False when Ctrl-C or SIGTERM stopped it; trials under way were asked to save first, and go on when they are run again.
     """
     threads = threads or max(1, cores() // jobs)
-    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        **os.environ,
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     waiting, running = list(tasks), list[tuple[Task, subprocess.Popen[bytes], float]]()
-    with stop_signals() as stop, contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C only cuts the wait short
+    with (
+        stop_signals() as stop,
+        contextlib.suppress(KeyboardInterrupt),
+    ):  # a second Ctrl-C only cuts the wait short
         while (waiting or running) and not stop.is_set():
             while waiting and len(running) < jobs:
                 task = waiting.pop(0)
@@ -86,13 +99,22 @@ def _start(task: Task, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     with (task.folder / LOG).open("ab") as log:
         try:
             line = [*task.line, str(task.job)]
-            return subprocess.Popen(line, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+            return subprocess.Popen(
+                line,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
         except OSError as error:
             log.write(f"{task.line[0]} cannot be started: {error.strerror}\n".encode())
             return subprocess.Popen(["false"], env=environment)
 
 
-def _report(entry: tuple[Task, subprocess.Popen[bytes], float], ended: Callable[[Ended], None] | None) -> None:
+def _report(
+    entry: tuple[Task, subprocess.Popen[bytes], float], ended: Callable[[Ended], None] | None
+) -> None:
     task, process, begun = entry
     code = process.returncode
     message = "" if code == 0 else _last_line(task.folder / LOG)
@@ -122,7 +144,9 @@ def _last_line(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
-            lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            lines = [
+                line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()
+            ]
     except OSError:
         return ""
     return lines[-1] if lines else ""

@@ -36,7 +36,12 @@ class Trial:
         if not rows:
             return None
         return Curve(
-            *(np.array(column, np.float64) for column in zip(*((r["samples_seen"], r[key], r["evaluation"][name]) for r in rows), strict=True))
+            *(
+                np.array(column, np.float64)
+                for column in zip(
+                    *((r["samples_seen"], r[key], r["evaluation"][name]) for r in rows), strict=True
+                )
+            )
         )
 
     def seconds(self, clock: Clock) -> float:
@@ -62,7 +67,9 @@ def blocks_of(trials: Sequence[Trial], figure: str) -> dict[str, Block]:
     """Outcomes of one arm on one figure: rotation -> block; samples that every run judged, runs by seed."""
     found: dict[str, Block] = {}
     for rotation in dict.fromkeys(t.rotation for t in trials):
-        runs = sorted((t for t in trials if t.rotation == rotation and figure in t.figures), key=lambda t: t.seed)
+        runs = sorted(
+            (t for t in trials if t.rotation == rotation and figure in t.figures), key=lambda t: t.seed
+        )
         if runs:
             found[rotation] = _block([t.figures[figure]["outcome"] for t in runs], [t.seed for t in runs])
     return found
@@ -70,16 +77,24 @@ def blocks_of(trials: Sequence[Trial], figure: str) -> dict[str, Block]:
 
 def floor_blocks(outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str, Block]) -> dict[str, Block]:
     """A floor beside an arm: copying has nothing random in it, so every run of the arm is paired with the same outcomes."""
-    return {rotation: _block([outcomes[rotation]] * len(block.seeds), block.seeds) for rotation, block in own.items() if rotation in outcomes}
+    return {
+        rotation: _block([outcomes[rotation]] * len(block.seeds), block.seeds)
+        for rotation, block in own.items()
+        if rotation in outcomes
+    }
 
 
 def _block(outcomes: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Block:
     ids = sorted(set.intersection(*(set(o["id"]) for o in outcomes)))
     places = [{name: i for i, name in enumerate(o["id"])} for o in outcomes]
-    values = np.array([[100 * o["hit"][place[name]] for name in ids] for o, place in zip(outcomes, places, strict=True)])
+    values = np.array(
+        [[100 * o["hit"][place[name]] for name in ids] for o, place in zip(outcomes, places, strict=True)]
+    )
     first, place = outcomes[0], places[0]
     weights = np.array([1.0 if first["weight"] is None else first["weight"][place[name]] for name in ids])
-    return Block(values, np.array([first["group"][place[name]] for name in ids]), weights, np.array(ids), tuple(seeds))
+    return Block(
+        values, np.array([first["group"][place[name]] for name in ids]), weights, np.array(ids), tuple(seeds)
+    )
 
 
 def available_clock(trials: Sequence[Trial], wanted: Clock) -> Clock:
@@ -89,7 +104,12 @@ def available_clock(trials: Sequence[Trial], wanted: Clock) -> Clock:
 
 
 def summarise(
-    trials: Sequence[Trial], plan: Plan, *, clock: Clock, floors: Mapping[str, Mapping[str, Any]] | None = None, draws: int = 2000
+    trials: Sequence[Trial],
+    plan: Plan,
+    *,
+    clock: Clock,
+    floors: Mapping[str, Mapping[str, Any]] | None = None,
+    draws: int = 2000,
 ) -> dict[str, Any]:
     """Compare arms.
 
@@ -105,7 +125,9 @@ def summarise(
     """
     whole = [t for t in trials if t.fraction == 1.0]
     by_arm = {arm: [t for t in whole if t.arm == arm] for arm in plan.arms}
-    blocks = {figure: {arm: blocks_of(runs, figure) for arm, runs in by_arm.items()} for figure in plan.figures}
+    blocks = {
+        figure: {arm: blocks_of(runs, figure) for arm, runs in by_arm.items()} for figure in plan.figures
+    }
     tests = _tests(blocks[plan.primary], plan, draws=draws)
     found = {
         "answer": answer(tests, blocks[plan.primary], plan),
@@ -126,19 +148,35 @@ def _tests(blocks: Mapping[str, Mapping[str, Block]], plan: Plan, *, draws: int)
     found = [paired(blocks[arm], blocks[plan.reference], draws=draws) for arm in others]
     adjusted = holm([f.p for f in found])
     return [
-        {"arm": arm, "reference": plan.reference, "figure": plan.primary, **as_json(f), "p_holm": _rounded(p), "verdict": verdict(f, p)}
+        {
+            "arm": arm,
+            "reference": plan.reference,
+            "figure": plan.primary,
+            **as_json(f),
+            "p_holm": _rounded(p),
+            "verdict": verdict(f, p),
+        }
         for arm, f, p in zip(others, found, adjusted, strict=True)
     ]
 
 
-def _floor_tests(blocks: Mapping[str, Mapping[str, Block]], plan: Plan, floors: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _floor_tests(
+    blocks: Mapping[str, Mapping[str, Block]], plan: Plan, floors: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """Every arm against every floor on the primary figure, with Holm over the arms."""
     tests = []
     for floor, outcomes in floors.items():
         found = [paired(blocks[arm], floor_blocks(outcomes, blocks[arm])) for arm in plan.arms]
         adjusted = holm([f.p for f in found])
         tests += [
-            {"arm": arm, "floor": floor, "figure": plan.primary, **as_json(f), "p_holm": _rounded(p), "verdict": verdict(f, p)}
+            {
+                "arm": arm,
+                "floor": floor,
+                "figure": plan.primary,
+                **as_json(f),
+                "p_holm": _rounded(p),
+                "verdict": verdict(f, p),
+            }
             for arm, f, p in zip(plan.arms, found, adjusted, strict=True)
         ]
     return tests
@@ -188,20 +226,34 @@ def _figure(blocks: Mapping[str, Mapping[str, Block]], plan: Plan) -> dict[str, 
 
 def _curves(by_arm: Mapping[str, Sequence[Trial]], plan: Plan, *, clock: Clock) -> dict[str, Any]:
     """Mean curves over samples and seconds, read at equal samples and at equal seconds."""
-    curves = {arm: {(t.rotation, t.seed): c for t in runs if (c := t.curve(plan.curve, clock)) is not None} for arm, runs in by_arm.items()}
+    curves = {
+        arm: {(t.rotation, t.seed): c for t in runs if (c := t.curve(plan.curve, clock)) is not None}
+        for arm, runs in by_arm.items()
+    }
     every = [c for own in curves.values() for c in own.values()]
     result: dict[str, Any] = {"figure": plan.curve, "clock": clock, "arms": {}}
     if not every:
         return result
-    ends = {axis: (max(getattr(c, axis)[0] for c in every), min(getattr(c, axis)[-1] for c in every)) for axis in ("samples", "seconds")}
+    ends = {
+        axis: (max(getattr(c, axis)[0] for c in every), min(getattr(c, axis)[-1] for c in every))
+        for axis in ("samples", "seconds")
+    }
     result |= {"equal_samples": _rounded(ends["samples"][1]), "equal_seconds": _rounded(ends["seconds"][1])}
     reference = curves[plan.reference]
     for arm, own in curves.items():
-        entry: dict[str, Any] = {axis: _mean_curve(list(own.values()), axis) for axis in ("samples", "seconds")} if own else {}
+        entry: dict[str, Any] = (
+            {axis: _mean_curve(list(own.values()), axis) for axis in ("samples", "seconds")} if own else {}
+        )
         for axis, (low, high) in ends.items():
-            entry[f"at_equal_{axis}"] = _read(own, reference, arm == plan.reference, lambda c, a=axis, h=high: float(c.at(a, h)))
-            entry[f"area_{axis}"] = _read(own, reference, arm == plan.reference, lambda c, a=axis, lo=low, h=high: c.area(a, lo, h))
-            entry[f"points_above_{axis}"] = None if arm == plan.reference else _share_above(own, reference, axis, low, high)
+            entry[f"at_equal_{axis}"] = _read(
+                own, reference, arm == plan.reference, lambda c, a=axis, h=high: float(c.at(a, h))
+            )
+            entry[f"area_{axis}"] = _read(
+                own, reference, arm == plan.reference, lambda c, a=axis, lo=low, h=high: c.area(a, lo, h)
+            )
+            entry[f"points_above_{axis}"] = (
+                None if arm == plan.reference else _share_above(own, reference, axis, low, high)
+            )
         entry["reach"] = None if arm == plan.reference else _reach(own, reference)
         result["arms"][arm] = entry
     return result
@@ -212,7 +264,13 @@ def _mean_curve(curves: Sequence[Curve], axis: str) -> dict[str, Any]:
     places = np.linspace(low, high, GRID) if high > low else np.array([high])
     values = np.stack([c.at(axis, places) for c in curves])  # (runs, places)
     rows = (places, values.mean(0), values.min(0), values.max(0))
-    return dict(zip(("x", "mean", "lowest", "highest"), ([_rounded(float(v)) for v in row] for row in rows), strict=True))
+    return dict(
+        zip(
+            ("x", "mean", "lowest", "highest"),
+            ([_rounded(float(v)) for v in row] for row in rows),
+            strict=True,
+        )
+    )
 
 
 def _read(own: Runs, reference: Runs, is_reference: bool, number: Any) -> dict[str, Any]:
@@ -226,7 +284,10 @@ def _read(own: Runs, reference: Runs, is_reference: bool, number: Any) -> dict[s
 
 def _grouped(values: Mapping[tuple[str, int], float]) -> list[list[float]]:
     finite = {key: v for key, v in values.items() if math.isfinite(v)}
-    return [[v for (r, _), v in finite.items() if r == rotation] for rotation in dict.fromkeys(r for r, _ in finite)]
+    return [
+        [v for (r, _), v in finite.items() if r == rotation]
+        for rotation in dict.fromkeys(r for r, _ in finite)
+    ]
 
 
 def _share_above(own: Runs, reference: Runs, axis: str, low: float, high: float) -> float | None:
@@ -244,11 +305,20 @@ def _reach(own: Runs, reference: Runs) -> dict[str, Any]:
     keys = [key for key in own if key in reference]
     found = times_sooner({k: own[k] for k in keys}, {k: reference[k] for k in keys})
     if found is None:
-        return {"runs": 0, "times_sooner": None, "interval": None, "seconds": None, "reference_seconds": None, "reference_whole_seconds": None}
+        return {
+            "runs": 0,
+            "times_sooner": None,
+            "interval": None,
+            "seconds": None,
+            "reference_seconds": None,
+            "reference_whole_seconds": None,
+        }
     return {
         "runs": len(keys),
         "times_sooner": _rounded(found.factor) if found.factor else None,  # null: never reached
-        "interval": [_rounded(v) if v else None for v in found.interval] if found.interval else None,  # a null bound: never reached
+        "interval": [_rounded(v) if v else None for v in found.interval]
+        if found.interval
+        else None,  # a null bound: never reached
         "seconds": _rounded(found.seconds),
         "reference_seconds": _rounded(found.reference_seconds),
         "reference_whole_seconds": _rounded(float(np.mean([reference[key].seconds[-1] for key in keys]))),
@@ -269,7 +339,10 @@ def _cost(runs: Sequence[Trial]) -> dict[str, Any]:
         "evaluations",
     )
     known = {key: [float(t.training[key]) for t in runs if t.training.get(key) is not None] for key in keys}
-    return {"trials": len(runs), **{key: _rounded(float(np.mean(values))) if values else None for key, values in known.items()}}
+    return {
+        "trials": len(runs),
+        **{key: _rounded(float(np.mean(values))) if values else None for key, values in known.items()},
+    }
 
 
 def _pairs_saved(trials: Sequence[Trial], plan: Plan, *, draws: int) -> dict[str, Any]:
@@ -279,22 +352,32 @@ def _pairs_saved(trials: Sequence[Trial], plan: Plan, *, draws: int) -> dict[str
     for arm in plan.arms:
         own = [t for t in trials if t.arm == arm]
         keys = {(t.rotation, t.seed) for t in reference}
-        keys = keys.intersection(*({(t.rotation, t.seed) for t in own if t.fraction == f} for f in plan.fractions))
+        keys = keys.intersection(
+            *({(t.rotation, t.seed) for t in own if t.fraction == f} for f in plan.fractions)
+        )
         if not keys:
             arms[arm] = None
             continue
         kept = [t for t in own if (t.rotation, t.seed) in keys]
         order = sorted({rotation for rotation, _ in keys})
         at = {f: blocks_of([t for t in kept if t.fraction == f], figure) for f in plan.fractions}
-        pairs = {f: float(np.mean([t.training["training_rows"] for t in kept if t.fraction == f])) for f in plan.fractions}
+        pairs = {
+            f: float(np.mean([t.training["training_rows"] for t in kept if t.fraction == f]))
+            for f in plan.fractions
+        }
         target = blocks_of([t for t in reference if (t.rotation, t.seed) in keys], figure)
-        factor, interval = saved_with_interval({f: [b[r] for r in order] for f, b in at.items()}, [target[r] for r in order], pairs, draws=draws)
+        factor, interval = saved_with_interval(
+            {f: [b[r] for r in order] for f, b in at.items()}, [target[r] for r in order], pairs, draws=draws
+        )
         arms[arm] = {
             "factor": factor.as_json(),
             "interval": [bound.as_json() for bound in interval] if interval else None,
             "words": f"{factor}" + (f" ({interval[0]} to {interval[1]})" if interval else ""),
             "runs": len(keys),
-            "fractions": [{"fraction": f, "pairs": pairs[f], **_brief(estimate(list(at[f].values())))} for f in plan.fractions],
+            "fractions": [
+                {"fraction": f, "pairs": pairs[f], **_brief(estimate(list(at[f].values())))}
+                for f in plan.fractions
+            ],
         }
     return {"figure": figure, "reference": plan.reference, "arms": arms}
 
@@ -308,9 +391,16 @@ def answer(tests: Sequence[Mapping[str, Any]], blocks: Mapping[str, Mapping[str,
     rest = []
     for test in tests:
         words.get(test["verdict"], rest).append(test["arm"])
-    parts = [f"{', '.join(arms)} {'is' if len(arms) == 1 else 'are'} {word}" for word, arms in words.items() if arms]
+    parts = [
+        f"{', '.join(arms)} {'is' if len(arms) == 1 else 'are'} {word}"
+        for word, arms in words.items()
+        if arms
+    ]
     if rest:
-        parts.append(f"nothing can be said of {', '.join(rest)}: " + "; ".join(sorted({t["verdict"] for t in tests if t["arm"] in rest})))
+        parts.append(
+            f"nothing can be said of {', '.join(rest)}: "
+            + "; ".join(sorted({t["verdict"] for t in tests if t["arm"] in rest}))
+        )
     return f"Against {plan.reference} on {plan.primary}: {'; '.join(parts)}."
 
 
@@ -323,7 +413,9 @@ def _sentence(test: Mapping[str, Any], means: Mapping[str, float], plan: Plan) -
     if test["p_holm"] is None:
         return f"{said[0].upper()}{said[1:]} whether {arm} is better than {reference}: {figures}, {gap}."
     low, high = test["interval"]
-    known = f"{gap}, 95 % interval {low:+.1f} to {high:+.1f}, p = {_p(test['p_holm'])}".replace("-", "\N{MINUS SIGN}")
+    known = f"{gap}, 95 % interval {low:+.1f} to {high:+.1f}, p = {_p(test['p_holm'])}".replace(
+        "-", "\N{MINUS SIGN}"
+    )
     if said == "not distinguishable":
         return f"{arm} and {reference} are not distinguishable: {figures} ({known})."
     return f"{arm} is {said} than {reference}: {figures} ({known})."

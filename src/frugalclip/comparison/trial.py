@@ -32,14 +32,20 @@ JOB, TRIAL = "job.json", "trial.json"
 INTERRUPTED = 130
 PARTS = 4  # of a trial, each with a checkpoint at its end
 LENGTHS = ("epochs", "samples", "steps")
-_PLACES = ("data", "rows", "everything")  # keys that hold a path: no part of what a job is, since its data is named by fingerprint
+_PLACES = (
+    "data",
+    "rows",
+    "everything",
+)  # keys that hold a path: no part of what a job is, since its data is named by fingerprint
 
 
 class JobFigure(FigureConfig):
     """A figure with its rows as files."""
 
     rows: str = Field(description="manifest of the judged rows")
-    everything: str | None = Field(None, description="manifest of the data they come from, whose names are the pool all")
+    everything: str | None = Field(
+        None, description="manifest of the data they come from, whose names are the pool all"
+    )
     rows_hash: str = Field(description="fingerprint of the judged rows")
 
 
@@ -48,9 +54,15 @@ class Job(Settings):
 
     frugalclip_job: Literal[1] = Field(1, description="version of this schema")
     arm: str = Field(description="name of the arm")
-    recipe: dict[str, Any] | None = Field(None, description="recipe with all that is not default, or null for an arm with a command")
-    command: list[str] | None = Field(None, description="how an arm that is not ours is started; the path of the job is appended")
-    settings: dict[str, Any] = Field(default_factory=dict, description="settings of an arm with a command, handed on as they are")
+    recipe: dict[str, Any] | None = Field(
+        None, description="recipe with all that is not default, or null for an arm with a command"
+    )
+    command: list[str] | None = Field(
+        None, description="how an arm that is not ours is started; the path of the job is appended"
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="settings of an arm with a command, handed on as they are"
+    )
     seed: int = Field(ge=0, description="every random stream of the trial derives from it")
     seed_index: int = Field(ge=0, description="which repetition this is, from 0")
     rotation: str | None = Field(None, description="value that is left out of training, or null")
@@ -59,10 +71,18 @@ class Job(Settings):
     train: str = Field(description="condition that gives the training rows")
     watch: str | None = Field(None, description="condition that gives the rows that watch, or null")
     data_hash: str = Field(description="fingerprint of the manifest")
-    label_field: str | None = Field(None, description="field that names the class of a watching row; null: label, else the first caption")
+    label_field: str | None = Field(
+        None, description="field that names the class of a watching row; null: label, else the first caption"
+    )
     curve: str = Field("zeroshot/top1", description="figure on the watching rows that curves are drawn of")
-    points: int = Field(20, ge=1, description="how often the watching rows are scored, evenly spaced, the last time at the end")
-    samples: int | None = Field(None, ge=1, description="samples to see; null: as many as the arm itself says")
+    points: int = Field(
+        20,
+        ge=1,
+        description="how often the watching rows are scored, evenly spaced, the last time at the end",
+    )
+    samples: int | None = Field(
+        None, ge=1, description="samples to see; null: as many as the arm itself says"
+    )
     figures: dict[str, JobFigure] = Field(default_factory=dict, description="what to measure at the end")
 
     def digest(self) -> str:
@@ -76,7 +96,12 @@ class Job(Settings):
     def moved(self, change: Any) -> "Job":
         """The job with every path changed by a function of it."""
         figures = {
-            name: f.model_copy(update={"rows": change(f.rows), "everything": None if f.everything is None else change(f.everything)})
+            name: f.model_copy(
+                update={
+                    "rows": change(f.rows),
+                    "everything": None if f.everything is None else change(f.everything),
+                }
+            )
             for name, f in self.figures.items()
         }
         return self.model_copy(update={"data": change(self.data), "figures": figures})
@@ -101,7 +126,9 @@ def read_job(path: Path | str) -> Job:
         raise RecipeError(f"there is no job at {path}; 'frugalclip compare' writes them.")
     content = read_json(path)
     if not isinstance(content, dict) or content.get("frugalclip_job") != 1:
-        raise RecipeError(f"{path} is no job of version 1; run 'frugalclip compare' again with the version that wrote it.")
+        raise RecipeError(
+            f"{path} is no job of version 1; run 'frugalclip compare' again with the version that wrote it."
+        )
     start = path.resolve().parent
     return validated(Job, content, where=str(path)).moved(lambda place: os.path.normpath(start / place))
 
@@ -118,15 +145,34 @@ def trial_recipe(job: Job) -> Recipe:
         RecipeError: when the arm has no recipe, or one that does not describe a run.
     """
     if job.recipe is None:
-        raise RecipeError(f"arm '{job.arm}' has a command and no recipe; start it with: {' '.join(job.command or [])} JOB.json")
+        raise RecipeError(
+            f"arm '{job.arm}' has a command and no recipe; start it with: {' '.join(job.command or [])} JOB.json"
+        )
     content = {key: value for key, value in job.recipe.items() if job.samples is None or key not in LENGTHS}
-    data = {**_section(content, "data"), "path": job.data, "where": job.train, "validation": job.watch or "none", "columns": {}}
+    data = {
+        **_section(content, "data"),
+        "path": job.data,
+        "where": job.train,
+        "validation": job.watch or "none",
+        "columns": {},
+    }
     points = {**_section(content, "evaluation"), "points": job.points, "label_field": job.label_field}
     batch = int(content.get("batch") or Recipe.model_fields["batch"].default)
-    seldom = {} if job.samples is None else {"every": max(1, math.ceil(job.samples / batch / PARTS))}  # trials are short, and there are many
+    seldom = (
+        {} if job.samples is None else {"every": max(1, math.ceil(job.samples / batch / PARTS))}
+    )  # trials are short, and there are many
     checkpoints = {**seldom, **_section(content, "checkpoints"), "keep": 1}  # only the last is ever read
     length = {} if job.samples is None else {"samples": job.samples}
-    return validate_recipe({**content, **length, "data": data, "evaluation": points, "checkpoints": checkpoints, "seed": job.seed})
+    return validate_recipe(
+        {
+            **content,
+            **length,
+            "data": data,
+            "evaluation": points,
+            "checkpoints": checkpoints,
+            "seed": job.seed,
+        }
+    )
 
 
 def _section(content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -187,7 +233,9 @@ def watch_figures(job: Job, model: Encoder) -> dict[str, float]:
     if job.watch is None:
         return {}
     task, _, metric = job.curve.partition("/")
-    config = validated(FigureConfig, {"task": task, "metric": metric, "label_field": job.label_field}, where="curve")
+    config = validated(
+        FigureConfig, {"task": task, "metric": metric, "label_field": job.label_field}, where="curve"
+    )
     return {job.curve: round(Figure(config, open_data(job.data, where=job.watch)).judge(model).value, 4)}
 
 
@@ -217,10 +265,20 @@ def finish_trial(path: Path | str, model: Encoder, *, training: Mapping[str, Any
         **{key: getattr(job, key) for key in ("arm", "seed", "seed_index", "rotation", "fraction")},
         "figures": figures,
         "training": cost,
-        "code": {"version": code["versions"].get("frugalclip"), "commit": code["commit"], "device": code["device"], "threads": code["threads"]},
+        "code": {
+            "version": code["versions"].get("frugalclip"),
+            "commit": code["commit"],
+            "device": code["device"],
+            "threads": code["threads"],
+        },
     }
     evaluations = [
-        {"task": job.figures[name].task, "metrics": {found["metric"]: found["value"]}, "where": name, "samples": len(found["outcome"]["id"])}
+        {
+            "task": job.figures[name].task,
+            "metrics": {found["metric"]: found["value"]},
+            "where": name,
+            "samples": len(found["outcome"]["id"]),
+        }
         for name, found in figures.items()
     ]
     write_json(run.summary, {"evaluations": evaluations, "training": cost})

@@ -29,7 +29,13 @@ else:
 class Settings(BaseModel, metaclass=_Checked):
     """Base of every configuration: frozen, unknown keys refused, options documented beside the code that reads them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        coerce_numbers_to_str=True,
+        validate_default=True,
+        protected_namespaces=(),
+    )
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -53,15 +59,21 @@ class _Yaml(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
-_Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF|nan|NaN|NAN))$"),
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+|\.(?:inf|Inf|INF|nan|NaN|NAN))$"
+    ),
     list("-+0123456789."),
 )
 
@@ -77,7 +89,9 @@ def parse_yaml(text: str, *, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{where}{line} is not YAML: {getattr(error, 'problem', error)}; check indentation and colons.") from error
+        raise RecipeError(
+            f"{where}{line} is not YAML: {getattr(error, 'problem', error)}; check indentation and colons."
+        ) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -85,11 +99,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+        raise RecipeError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} holds a {type(content).__name__}, expected a mapping such as 'objectives: {{contrastive: {{}}}}'.")
+        raise RecipeError(
+            f"{path} holds a {type(content).__name__}, expected a mapping such as 'objectives: {{contrastive: {{}}}}'."
+        )
     return content
 
 
@@ -113,7 +131,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse_overrides(pairs: Sequence[str], *, expand: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> dict[str, Any]:
+def parse_overrides(
+    pairs: Sequence[str], *, expand: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> dict[str, Any]:
     """`a.b=1 c=[x, y]` as nested mappings, ready to merge.
 
     Args:
@@ -128,7 +148,9 @@ def parse_overrides(pairs: Sequence[str], *, expand: Callable[[dict[str, Any]], 
         name, equals, text = pair.partition("=")
         parts = name.strip().split(".")
         if not equals or not all(parts):
-            raise RecipeError(f"'{pair}' is not an override; write key=value, such as objectives.contrastive.weight=1.")
+            raise RecipeError(
+                f"'{pair}' is not an override; write key=value, such as objectives.contrastive.weight=1."
+            )
         value = parse_yaml(text, where=f"override {name}") if text.strip() else ""
         for part in reversed(parts[1:]):
             value = {part: value}
@@ -148,7 +170,9 @@ def _merge_keeping_none(base: dict[str, Any], over: dict[str, Any]) -> dict[str,
     return result
 
 
-def validated(settings: type[SettingsT], content: Any, *, where: str, error: type[Exception] = RecipeError) -> SettingsT:
+def validated(
+    settings: type[SettingsT], content: Any, *, where: str, error: type[Exception] = RecipeError
+) -> SettingsT:
     """Validate plain mappings into settings.
 
     Args:
@@ -170,7 +194,11 @@ def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) ->
     """The first fault of a validation as a sentence; unknown keys go first, since they usually cause the rest."""
     faults = sorted(fault.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = faults[0]
-    location = [str(part) for part in first["loc"] if not str(part).startswith(("function-", "tagged-", "lax-or-strict"))]
+    location = [
+        str(part)
+        for part in first["loc"]
+        if not str(part).startswith(("function-", "tagged-", "lax-or-strict"))
+    ]
     name = ".".join([*([where] if where else []), *(part for part in location if not part.startswith(KIND))])
     if first["type"] == "extra_forbidden":
         known = _settings_at(settings, location[:-1]).model_fields
@@ -180,7 +208,11 @@ def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) ->
     else:
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         expected = expected if first["type"] == "value_error" else f"expected {expected}"
-        message = f"{name} is {_short(first['input'])}; {expected.rstrip('.')}." if name else f"{expected.rstrip('.')}."
+        message = (
+            f"{name} is {_short(first['input'])}; {expected.rstrip('.')}."
+            if name
+            else f"{expected.rstrip('.')}."
+        )
     more = len(faults) - 1
     return message + (f" ({more} more fault{'s' if more > 1 else ''} after this one.)" if more else "")
 
@@ -196,7 +228,11 @@ def _settings_at(settings: type[BaseModel], location: Sequence[str]) -> type[Bas
     for part in location:
         options = [o for o in _members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
         if part.startswith(KIND):
-            current = next(o for o in options if part.removeprefix(KIND) in typing.get_args(o.model_fields["kind"].annotation))
+            current = next(
+                o
+                for o in options
+                if part.removeprefix(KIND) in typing.get_args(o.model_fields["kind"].annotation)
+            )
             continue
         named = [o for o in options if part in o.model_fields]
         if named:

@@ -22,10 +22,18 @@ def pick_device(name: str) -> torch.device:
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
-        raise RecipeError(f"device is '{name}', and torch sees no GPU here; set device=auto, or see what 'frugalclip doctor' says.")
+        raise RecipeError(
+            f"device is '{name}', and torch sees no GPU here; set device=auto, or see what 'frugalclip doctor' says."
+        )
     local, gpus = os.environ.get("LOCAL_RANK"), torch.cuda.device_count()
     index = device.index if device.index is not None else int(local) if local else torch.cuda.current_device()
     if index >= gpus:
-        wanted = f"device is '{name}'" if device.index is not None else f"process {index} of this machine wants a GPU of its own"
-        raise RecipeError(f"{wanted}, and there are {gpus}, counted from 0; start at most {gpus} processes a machine, or set device=cpu.")
+        wanted = (
+            f"device is '{name}'"
+            if device.index is not None
+            else f"process {index} of this machine wants a GPU of its own"
+        )
+        raise RecipeError(
+            f"{wanted}, and there are {gpus}, counted from 0; start at most {gpus} processes a machine, or set device=cpu."
+        )
     return torch.device("cuda", index)

@@ -120,7 +120,9 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     if not is_active():
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    has_gradient = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.float32, device=trained[0].device)
+    has_gradient = torch.tensor(
+        [parameter.grad is not None for parameter in trained], dtype=torch.float32, device=trained[0].device
+    )
     dist.all_reduce(has_gradient)
     by_kind: dict[torch.dtype, list[Tensor]] = {}
     for parameter, somewhere in zip(trained, (has_gradient > 0).tolist(), strict=True):
@@ -131,7 +133,9 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         flat /= world_size()
-        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        for gradient, part in zip(
+            gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+        ):
             gradient.copy_(part.view_as(gradient))
 
 
@@ -160,4 +164,6 @@ def all_parts(part: Any) -> list[Any]:
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether an error means that another process went away in the middle of a collective operation."""
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "onnection closed", "onnection reset"))
+    return isinstance(error, dist.DistError) or any(
+        word in str(error) for word in ("gloo", "NCCL", "onnection closed", "onnection reset")
+    )

@@ -66,4 +66,6 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise MissingExtra(f"{purpose} needs {package} ({error}); install it with pip install 'frugalclip[{extra}]'.") from error
+        raise MissingExtra(
+            f"{purpose} needs {package} ({error}); install it with pip install 'frugalclip[{extra}]'."
+        ) from error

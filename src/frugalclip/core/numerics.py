@@ -23,7 +23,13 @@ class SoftmaxRegression:
 
 
 def softmax_regression(
-    features: Tensor, labels: Tensor, *, strength: float, classes: int | None = None, steps: int = 5000, tolerance: float = 1e-11
+    features: Tensor,
+    labels: Tensor,
+    *,
+    strength: float,
+    classes: int | None = None,
+    steps: int = 5000,
+    tolerance: float = 1e-11,
 ) -> SoftmaxRegression:
     """L2-regularised softmax regression by L-BFGS in float64, to its optimum.
 
@@ -43,16 +49,24 @@ def softmax_regression(
     """
     classes = int(labels.max()) + 1 if classes is None and len(labels) else classes
     if not len(labels) or classes is None:
-        raise DataError("the probe got no training samples; choose rows with a label, such as --where split=train.")
+        raise DataError(
+            "the probe got no training samples; choose rows with a label, such as --where split=train."
+        )
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise DataError(f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {classes - 1}; number the classes anew.")
+        raise DataError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {classes - 1}; number the classes anew."
+        )
     x = features.detach().double()
     if not torch.isfinite(x).all():
-        raise DataError("the features of the probe hold NaN or infinity; look at the model's metrics.jsonl for the first bad loss.")
+        raise DataError(
+            "the features of the probe hold NaN or infinity; look at the model's metrics.jsonl for the first bad loss."
+        )
     return _fit(x, labels, classes, strength, steps, tolerance)
 
 
-def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, tolerance: float) -> SoftmaxRegression:
+def _fit(
+    x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, tolerance: float
+) -> SoftmaxRegression:
     """The same optimum in coordinates in which every direction is about equally steep, so that L-BFGS needs tens of steps and not thousands.
 
     Weights W are sought as V P^T on centred features: P turns to the principal axes of the features and scales each by what the loss and the
@@ -60,11 +74,15 @@ def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, t
     """
     samples, mean = len(x), x.mean(dim=0)
     axes, spread = _principal_axes(x - mean)  # (width, rank), (rank,)
-    reach = (strength * samples / (1 + strength * spread / classes)).sqrt()  # (rank,); the loss curves by about spread / classes
+    reach = (
+        strength * samples / (1 + strength * spread / classes)
+    ).sqrt()  # (rank,); the loss curves by about spread / classes
     turn = axes * reach  # (width, rank)
     design = torch.cat([(x - mean) @ turn, torch.ones_like(x[:, :1])], dim=1)  # (samples, rank + 1)
     penalty = 0.5 * reach.square() / (strength * samples)  # (rank,) of V
-    parameters = torch.zeros(classes, design.shape[1], dtype=torch.float64, device=x.device, requires_grad=True)
+    parameters = torch.zeros(
+        classes, design.shape[1], dtype=torch.float64, device=x.device, requires_grad=True
+    )
     solver = torch.optim.LBFGS(
         [parameters],
         max_iter=steps,
@@ -77,7 +95,10 @@ def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, t
 
     def closure() -> Tensor:  # the objective divided by C * samples, so that one tolerance suits every C
         solver.zero_grad()
-        value = torch.nn.functional.cross_entropy(design @ parameters.T, labels) + (penalty * parameters[:, :-1].square()).sum()
+        value = (
+            torch.nn.functional.cross_entropy(design @ parameters.T, labels)
+            + (penalty * parameters[:, :-1].square()).sum()
+        )
         value.backward()
         return value
 
@@ -86,8 +107,13 @@ def _fit(x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, t
         value = float(closure().detach())
     weight = parameters.detach()[:, :-1] @ turn.T  # (classes, width)
     bias = parameters.detach()[:, -1] - weight @ mean
-    wrong = torch.softmax(x @ weight.T + bias, dim=1) - torch.nn.functional.one_hot(labels, classes)  # (samples, classes)
-    gradient = max(float((wrong.T @ x / samples + weight / (strength * samples)).abs().max()), float(wrong.mean(dim=0).abs().max()))
+    wrong = torch.softmax(x @ weight.T + bias, dim=1) - torch.nn.functional.one_hot(
+        labels, classes
+    )  # (samples, classes)
+    gradient = max(
+        float((wrong.T @ x / samples + weight / (strength * samples)).abs().max()),
+        float(wrong.mean(dim=0).abs().max()),
+    )
     return SoftmaxRegression(weight, bias - bias.mean(), value * strength * samples, gradient)
 
 
@@ -174,11 +200,17 @@ def kmeans(
         DataError: when there are fewer points than centres.
     """
     if len(points) < k:
-        raise DataError(f"{len(points):,} points cannot make {k:,} clusters; ask for {len(points):,} or fewer.")
+        raise DataError(
+            f"{len(points):,} points cannot make {k:,} clusters; ask for {len(points):,} or fewer."
+        )
     lengths = points.square().sum(dim=1)
     best: Clusters | None = None
     for _ in range(1 if start is not None else restarts):
-        centres = points[torch.randperm(len(points), generator=generator)[:k]] if start is None else start.to(points.dtype)
+        centres = (
+            points[torch.randperm(len(points), generator=generator)[:k]]
+            if start is None
+            else start.to(points.dtype)
+        )
         path = []
         for _ in range(steps):
             labels, distances = _nearest_centres(points, lengths, centres, chunk)

@@ -50,7 +50,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not JSON ({error}); restore it, or run the verb again that wrote it.") from error
+        raise ModelError(
+            f"{path} is not JSON ({error}); restore it, or run the verb again that wrote it."
+        ) from error
 
 
 class RunDirectory:
@@ -83,12 +85,18 @@ class RunDirectory:
 
     def cut_rows(self, *, after_step: int) -> None:
         """Drop rows of steps that the checkpoint has not seen, so that a resumed run writes each step once."""
-        kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows() if row["step"] <= after_step]
+        kept = [
+            json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows() if row["step"] <= after_step
+        ]
         write_atomically(self.metrics, "".join(kept))
 
     def steps_saved(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
-        names = [p.name.removeprefix("step-") for p in self.checkpoints.glob("step-*") if (p / "state.json").is_file()]
+        names = [
+            p.name.removeprefix("step-")
+            for p in self.checkpoints.glob("step-*")
+            if (p / "state.json").is_file()
+        ]
         return sorted(int(name) for name in names if name.isdigit())
 
     def checkpoint(self, step: int) -> Path:
@@ -137,7 +145,12 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5).stdout.strip() or None
+        return (
+            subprocess.run(
+                ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+            ).stdout.strip()
+            or None
+        )
     return None
 
 

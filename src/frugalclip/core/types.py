@@ -22,7 +22,9 @@ class Encoded:
     tokens: Tensor | None  # (batch, length, width), only where asked for
     pooled: Tensor  # (batch, width)
     embedding: Tensor  # (batch, dim), not normalised
-    attention: Tensor | None = None  # (batch, patches) [CLS] attention, mean over layers and heads, only where asked for
+    attention: Tensor | None = (
+        None  # (batch, patches) [CLS] attention, mean over layers and heads, only where asked for
+    )
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,24 @@ class Batch:
     """One step's samples of one process, as the loader gives them."""
 
     rows: Tensor  # (batch,) int64 rows of the data set
-    images: dict[str, Tensor]  # view -> (batch, 3, height, width) float32, normalised; from a store what the trunk said, see towers.borrowed
-    texts: dict[str, Tokens | Tensor]  # text view -> token ids; from a store (batch, width) or (batch, facets, width) float32
-    boxes: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch, 4) top, left, height, width in source pixels
-    mirrored: dict[str, Tensor] = field(default_factory=dict)  # view -> (batch,) bool, where left and right are swapped
-    fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes; equal values have equal codes
-    turns: Tensor | None = None  # (batch,) int64 how often each row was drawn before: with `rows` it decides every random choice
+    images: dict[
+        str, Tensor
+    ]  # view -> (batch, 3, height, width) float32, normalised; from a store what the trunk said, see towers.borrowed
+    texts: dict[
+        str, Tokens | Tensor
+    ]  # text view -> token ids; from a store (batch, width) or (batch, facets, width) float32
+    boxes: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # view -> (batch, 4) top, left, height, width in source pixels
+    mirrored: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # view -> (batch,) bool, where left and right are swapped
+    fields: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # field -> (batch,) int64 codes; equal values have equal codes
+    turns: Tensor | None = (
+        None  # (batch,) int64 how often each row was drawn before: with `rows` it decides every random choice
+    )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -86,7 +100,9 @@ class Needs:
     texts: frozenset[str] = frozenset()
     tokens: frozenset[str] = frozenset()  # views, image or text, whose token outputs are read too
     teachers: frozenset[str] = frozenset()  # `teacher:view`; names of teachers are those of the recipe
-    attention: frozenset[str] = frozenset()  # image views, own or `teacher:view`, whose [CLS] attention is read
+    attention: frozenset[str] = (
+        frozenset()
+    )  # image views, own or `teacher:view`, whose [CLS] attention is read
     fields: frozenset[str] = frozenset()  # manifest fields such as id, caption, label
     episode: bool = False
 

@@ -64,14 +64,18 @@ def matching(table: pa.Table, condition: str, *, name: str) -> np.ndarray:
 def _split(text: str, separator: str, condition: str) -> list[str]:
     """Parts between separators that stand outside double quotes."""
     if text.count('"') % 2:
-        raise DataError(f"the condition '{condition}' leaves a quote open; write field=\"a value, with a comma\".")
+        raise DataError(
+            f"the condition '{condition}' leaves a quote open; write field=\"a value, with a comma\"."
+        )
     return re.split(rf'{re.escape(separator)}(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
 
 
 def _clause(part: str, condition: str) -> Clause:
     found = re.fullmatch(r"\s*([^=!]+?)\s*(!=|==?)(.*)", part, re.DOTALL)
     if not found:
-        raise DataError(f"'{part.strip()}' in the condition '{condition}' is not a clause; write field=value, such as split=train,style!=noto.")
+        raise DataError(
+            f"'{part.strip()}' in the condition '{condition}' is not a clause; write field=value, such as split=train,style!=noto."
+        )
     values = tuple(_value(text) for text in _split(found[3], "|", condition))
     return Clause(found[1], values, found[2] == "!=")
 
@@ -86,17 +90,23 @@ def _value(text: str) -> str | None:
 def _mask(table: pa.Table, clause: Clause, name: str) -> np.ndarray:
     known = [column for column in table.column_names if column not in _HIDDEN]
     if clause.field not in known:
-        raise DataError(f"{name} has no field '{clause.field}' to filter by; {known_names(clause.field, known, limit=40)}")
+        raise DataError(
+            f"{name} has no field '{clause.field}' to filter by; {known_names(clause.field, known, limit=40)}"
+        )
     column = table[clause.field].combine_chunks()
     words = [value for value in clause.values if value is not None]
     mask = np.zeros(len(column), dtype=bool)
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        wanted = pa.array([_converted(w, column.type.value_type, clause.field) for w in words], column.type.value_type)
+        wanted = pa.array(
+            [_converted(w, column.type.value_type, clause.field) for w in words], column.type.value_type
+        )
         parents = pc.list_parent_indices(column).to_numpy()
         mask[parents[pc.is_in(pc.list_flatten(column), wanted).to_numpy(zero_copy_only=False)]] = True
         empty = pc.fill_null(pc.equal(pc.list_value_length(column), 0), True)
     elif pa.types.is_nested(column.type):
-        raise DataError(f"the field '{clause.field}' of {name} holds {column.type}, which cannot be compared; choose another field.")
+        raise DataError(
+            f"the field '{clause.field}' of {name} holds {column.type}, which cannot be compared; choose another field."
+        )
     else:
         wanted = pa.array([_converted(w, column.type, clause.field) for w in words], column.type)
         if words:
@@ -119,8 +129,16 @@ def _converted(word: str, kind: pa.DataType, field: str) -> Any:
             return float(word)
         return word if pa.types.is_string(kind) else pa.scalar(word).cast(kind).as_py()
     except (KeyError, ValueError, pa.ArrowException):
-        expected = "true or false" if pa.types.is_boolean(kind) else "a whole number" if pa.types.is_integer(kind) else f"a value of type {kind}"
-        raise DataError(f"{field}={word} cannot be compared: '{field}' holds {kind} values, expected {expected}, or null.") from None
+        expected = (
+            "true or false"
+            if pa.types.is_boolean(kind)
+            else "a whole number"
+            if pa.types.is_integer(kind)
+            else f"a value of type {kind}"
+        )
+        raise DataError(
+            f"{field}={word} cannot be compared: '{field}' holds {kind} values, expected {expected}, or null."
+        ) from None
 
 
 def _nothing_left(table: pa.Table, clause: Clause, kept: np.ndarray, condition: str, name: str) -> str:
@@ -131,7 +149,11 @@ def _nothing_left(table: pa.Table, clause: Clause, kept: np.ndarray, condition: 
     before = "" if kept.all() else f" after the clauses before it left {kept.sum():,}"
     text = f"{clause} leaves none of the {table.num_rows:,} samples of {name}{before}; {clause.field} holds {listed or 'nothing'}{more}."
     near = [str(value) for value in values if value is not None]
-    hints = [known_names(word, near).split("? ")[0] + "?" for word in clause.values if word is not None and "did you mean" in known_names(word, near)]
+    hints = [
+        known_names(word, near).split("? ")[0] + "?"
+        for word in clause.values
+        if word is not None and "did you mean" in known_names(word, near)
+    ]
     return text + (f" {hints[0][0].upper()}{hints[0][1:]}" if hints and not clause.negated else "")
 
 

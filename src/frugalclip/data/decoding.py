@@ -17,10 +17,14 @@ Faults = list[tuple[int, str, str]]  # row, cause, detail
 _PART = 128  # rows that a worker takes at a time
 _FEW = 2000  # rows below which starting processes takes longer than decoding
 _CRASHED = "the decoder crashed; save the picture again."
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"  # a copy of this process would lack its threads
+_METHOD = (
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+)  # a copy of this process would lack its threads
 
 
-def decoding_faults(manifest: Manifest, *, workers: int | None = None, progress: Callable[[int], None] | None = None) -> Faults:
+def decoding_faults(
+    manifest: Manifest, *, workers: int | None = None, progress: Callable[[int], None] | None = None
+) -> Faults:
     """Every picture that cannot be decoded at its full size.
 
     Args:
@@ -57,7 +61,9 @@ def decoding_faults(manifest: Manifest, *, workers: int | None = None, progress:
     return sorted(found)
 
 
-def _as_they_come(pool: Executor, work: Callable[[range], Faults], parts: Sequence[range]) -> Iterator[tuple[range, Faults | None]]:
+def _as_they_come(
+    pool: Executor, work: Callable[[range], Faults], parts: Sequence[range]
+) -> Iterator[tuple[range, Faults | None]]:
     """Parts with their faults, in order; None for a part whose process died."""
     futures: list[Future[Faults] | None] = []
     for part in parts:
@@ -86,7 +92,9 @@ def _isolated(reader: ImageReader, part: range) -> Faults:
 
 def _processes(reader: ImageReader, workers: int) -> ProcessPoolExecutor:
     """Processes of which each has the reader."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_METHOD), initializer=_begin, initargs=(reader,))
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context(_METHOD), initializer=_begin, initargs=(reader,)
+    )
 
 
 _reader: ImageReader | None = None  # of a worker process

@@ -14,7 +14,15 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.statistics import Spread, sampled_rows, script_of
 
 CONTEXTS = (32, 77)  # what small models are trained with, and CLIP's own
-LATIN = ("en", "de", "fr", "es", "it", "pt", "nl")  # told apart by their dictionaries, which take some seconds to load
+LATIN = (
+    "en",
+    "de",
+    "fr",
+    "es",
+    "it",
+    "pt",
+    "nl",
+)  # told apart by their dictionaries, which take some seconds to load
 _SURE = 0.5  # share of a caption's words that its language has to know
 _FEW_WORDS = 3  # shorter captions are names, which belong to no language
 _SIDE = 16  # pixels of a thumbnail
@@ -38,7 +46,11 @@ def token_facts(captions: Sequence[str]) -> TokenFacts | None:
     table = clip_tokenizer().table(captions, context=2**31)
     lengths = np.diff(table.offsets)
     tokens = Spread.of(lengths)
-    return TokenFacts(len(lengths), tokens, {context: float((lengths > context).mean()) for context in CONTEXTS}) if tokens else None
+    return (
+        TokenFacts(len(lengths), tokens, {context: float((lengths > context).mean()) for context in CONTEXTS})
+        if tokens
+        else None
+    )
 
 
 def detected_languages(captions: Sequence[str]) -> dict[str, int]:
@@ -69,7 +81,11 @@ class NearFacts:
 
 
 def near_duplicates(
-    manifest: Manifest, rows: Sequence[int], *, workers: int | None = None, progress: Callable[[int], None] | None = None
+    manifest: Manifest,
+    rows: Sequence[int],
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> NearFacts:
     """Compare pictures by thumbnails of 16 x 16 pixels: those whose mean absolute difference is below 4 of 255 are near duplicates.
 
@@ -83,7 +99,9 @@ def near_duplicates(
 
     def thumbnail(row: int) -> np.ndarray | None:
         try:
-            picture = decode(reader.bytes(row), at_least=2 * _SIDE).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+            picture = decode(reader.bytes(row), at_least=2 * _SIDE).resize(
+                (_SIDE, _SIDE), Image.Resampling.BICUBIC
+            )
         except BadImage:
             return None
         finally:
@@ -94,7 +112,11 @@ def near_duplicates(
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(thumbnail, rows))
     good = [row for row, one in zip(rows, found, strict=True) if one is not None]
-    thumbnails = np.stack([one for one in found if one is not None]) if good else np.zeros((0, 3 * _SIDE**2), dtype=np.int16)
+    thumbnails = (
+        np.stack([one for one in found if one is not None])
+        if good
+        else np.zeros((0, 3 * _SIDE**2), dtype=np.int16)
+    )
     first, second, distances = near_pairs(thumbnails)
     nearest = np.argsort(distances, kind="stable")[:5]
     pairs = [(manifest.ids[good[first[i]]], manifest.ids[good[second[i]]]) for i in nearest]
@@ -113,7 +135,12 @@ def near_pairs(thumbnails: np.ndarray, *, limit: float = _NEAR) -> tuple[np.ndar
     Returns:
         (pairs,) first, (pairs,) second, above the first, and (pairs,) their difference.
     """
-    coarse = thumbnails.reshape(-1, 4, 4, 4, 4, 3).mean(axis=(2, 4)).reshape(len(thumbnails), 48).astype(np.float32)
+    coarse = (
+        thumbnails.reshape(-1, 4, 4, 4, 4, 3)
+        .mean(axis=(2, 4))
+        .reshape(len(thumbnails), 48)
+        .astype(np.float32)
+    )
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for start in range(0, len(thumbnails), _BLOCK):
         stop = min(start + _BLOCK, len(thumbnails))
@@ -122,10 +149,16 @@ def near_pairs(thumbnails: np.ndarray, *, limit: float = _NEAR) -> tuple[np.ndar
             bound = np.zeros((stop - start, len(part)), dtype=np.float32)
             for column in range(48):
                 bound += np.abs(coarse[start:stop, column, None] - part[None, :, column])
-            i, j = np.nonzero(bound / 48 < limit + 1e-3)  # single precision must not rule out a pair at the limit
+            i, j = np.nonzero(
+                bound / 48 < limit + 1e-3
+            )  # single precision must not rule out a pair at the limit
             i, j = (i + start)[i + start < j + other], (j + other)[i + start < j + other]
             distances = np.concatenate(
-                [np.abs(thumbnails[i[k : k + 4096]] - thumbnails[j[k : k + 4096]]).mean(axis=1) for k in range(0, len(i), 4096)] or [[]]
+                [
+                    np.abs(thumbnails[i[k : k + 4096]] - thumbnails[j[k : k + 4096]]).mean(axis=1)
+                    for k in range(0, len(i), 4096)
+                ]
+                or [[]]
             )
             near = distances < limit
             parts.append((i[near], j[near], distances[near]))
@@ -142,7 +175,9 @@ class WeightFacts:
     weights: Spread
     zero: int  # samples that are never drawn
     most_draws: float  # expected draws of the heaviest sample in one epoch
-    effective: float  # samples that equal weights would need for the same variance: (sum w)^2 / sum w^2, Kish 1965
+    effective: (
+        float  # samples that equal weights would need for the same variance: (sum w)^2 / sum w^2, Kish 1965
+    )
 
 
 def weight_facts(manifest: Manifest) -> WeightFacts | None:
@@ -159,7 +194,12 @@ def weight_facts(manifest: Manifest) -> WeightFacts | None:
     if spread is None or not drawn.any():
         return spread and WeightFacts(spread, len(weights), 0.0, 0.0)
     scaled = weights / weights.max()
-    return WeightFacts(spread, int((~drawn).sum()), float(drawn.sum() / scaled.sum()), float(scaled.sum() ** 2 / (scaled**2).sum()))
+    return WeightFacts(
+        spread,
+        int((~drawn).sum()),
+        float(drawn.sum() / scaled.sum()),
+        float(scaled.sum() ** 2 / (scaled**2).sum()),
+    )
 
 
 def sampled_captions(captions: Sequence[Sequence[str]], limit: int) -> list[str]:

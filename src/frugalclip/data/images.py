@@ -32,13 +32,43 @@ from frugalclip.data.parquet_images import MEMORY_BYTES, ParquetImages
 if TYPE_CHECKING:  # looking at data does not wait two seconds for torch
     from torch import Tensor
 
-MAX_PIXELS = 64_000_000  # 8000 x 8000: below Pillow's own warning, above any photo worth training on undivided
+MAX_PIXELS = (
+    64_000_000  # 8000 x 8000: below Pillow's own warning, above any photo worth training on undivided
+)
 MAX_BYTES = 2**29  # of one encoded picture: MAX_PIXELS of four 16-bit channels, not compressed at all
-_AT_A_TIME = 32  # pictures that a thread decodes before it asks for more; small ones take less time than asking does
-_MAX_SCANNED = 16 * MAX_PIXELS  # pixels times scans of a JPEG; each scan is a pass over the picture, and a few bytes can ask for thousands
+_AT_A_TIME = (
+    32  # pictures that a thread decodes before it asks for more; small ones take less time than asking does
+)
+_MAX_SCANNED = (
+    16 * MAX_PIXELS
+)  # pixels times scans of a JPEG; each scan is a pass over the picture, and a few bytes can ask for thousands
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
-UNREADABLE_EXTENSIONS = (".svg", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".eps", ".ai", ".raw", ".cr2", ".nef", ".dng", ".ico")
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")  # no EPS (runs Ghostscript), no exotic parsers
+UNREADABLE_EXTENSIONS = (
+    ".svg",
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".jp2",
+    ".psd",
+    ".eps",
+    ".ai",
+    ".raw",
+    ".cr2",
+    ".nef",
+    ".dng",
+    ".ico",
+)
+_FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "PPM",
+    "AVIF",
+)  # no EPS (runs Ghostscript), no exotic parsers
 _PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Avif")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -117,24 +147,36 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with _quiet:
             image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as error:
-        raise BadImage("too-many-pixels", f"the image is larger than {max_pixels:,} pixels ({error}); make it smaller.") from None
+        raise BadImage(
+            "too-many-pixels", f"the image is larger than {max_pixels:,} pixels ({error}); make it smaller."
+        ) from None
     except Exception as error:  # parsers raise anything on hostile bytes: struct.error, ValueError, SyntaxError, OverflowError
         cause, what = _not_an_image(data)
-        raise BadImage(cause, f"{what} ({type(error).__name__}); expected JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF.") from None
+        raise BadImage(
+            cause, f"{what} ({type(error).__name__}); expected JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
+        ) from None
     if image.width * image.height > max_pixels:
         raise BadImage(
-            "too-many-pixels", f"the image is {image.width:,} x {image.height:,}, expected at most {max_pixels:,} pixels; make it smaller."
+            "too-many-pixels",
+            f"the image is {image.width:,} x {image.height:,}, expected at most {max_pixels:,} pixels; make it smaller.",
         )
     if (scans := _scans(image, data)) * image.width * image.height > _MAX_SCANNED:
-        raise BadImage("too-much-work", f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans; save it again.")
+        raise BadImage(
+            "too-much-work",
+            f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans; save it again.",
+        )
     if not image.width or not image.height:
-        raise BadImage("broken-image", f"the image is {image.width} x {image.height} pixels; copy it again or delete it.")
+        raise BadImage(
+            "broken-image", f"the image is {image.width} x {image.height} pixels; copy it again or delete it."
+        )
     return image
 
 
 def _scans(image: Image.Image, data: bytes) -> int:
     """Passes over the pixels that a JPEG asks for: its start-of-scan marks, which cannot occur inside coded data."""
-    is_jpeg = image.format in ("JPEG", "MPO") or (image.format == "TIFF" and "jpeg" in str(image.info.get("compression")))
+    is_jpeg = image.format in ("JPEG", "MPO") or (
+        image.format == "TIFF" and "jpeg" in str(image.info.get("compression"))
+    )
     return data.count(b"\xff\xda") if is_jpeg else 1
 
 
@@ -179,7 +221,9 @@ def decode_squashed(data: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]
     return square[0].contiguous().numpy(), whole
 
 
-def _picture(data: bytes, *, at_least: int | None, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, tuple[int, int]]:
+def _picture(
+    data: bytes, *, at_least: int | None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, tuple[int, int]]:
     """The decoded picture, and (height, width) of the whole one, upright."""
     with _quiet:
         found = fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)
@@ -202,8 +246,14 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
     except Exception as error:  # decoders raise anything on hostile bytes
         text = str(error)
         truncated = "truncated" in text.lower() or isinstance(error, EOFError) or "not enough" in text.lower()
-        cause, what = ("truncated", "the image ends early") if truncated else ("broken-image", "the image cannot be decoded")
-        raise BadImage(cause, f"{what} ({type(error).__name__}: {text or 'no detail'}); copy it again or delete it.") from None
+        cause, what = (
+            ("truncated", "the image ends early")
+            if truncated
+            else ("broken-image", "the image cannot be decoded")
+        )
+        raise BadImage(
+            cause, f"{what} ({type(error).__name__}: {text or 'no detail'}); copy it again or delete it."
+        ) from None
     return upright_rgb(image)
 
 
@@ -222,7 +272,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         elif picture is image:
             picture = image.copy()
     except Exception as error:
-        raise BadImage("broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG.") from None
+        raise BadImage(
+            "broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG."
+        ) from None
     picture.info = {}
     return picture
 
@@ -263,7 +315,9 @@ def _rgb_on_white(image: Image.Image) -> Image.Image:
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
     """Grey values of 16 bit, 32 bit or float as uint8; Pillow's own conversion clips instead of scaling."""
-    if values.dtype.itemsize == 2 and values.dtype.kind == "u":  # a table: whole pictures of 64-bit numbers would need 8 bytes a pixel, several times
+    if (
+        values.dtype.itemsize == 2 and values.dtype.kind == "u"
+    ):  # a table: whole pictures of 64-bit numbers would need 8 bytes a pixel, several times
         return np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)[values]
     is_float = values.dtype.kind == "f"
     top = float(np.nanmax(values, initial=0, where=np.isfinite(values)))
@@ -304,7 +358,11 @@ def _not_an_image(data: bytes) -> tuple[str, str]:
         brand = data[8:12]
         if brand in (b"heic", b"heix", b"hevc", b"mif1", b"heim"):
             return "heic", "the bytes are a HEIC photo"
-        return ("broken-image", "the AVIF picture is damaged") if brand in (b"avif", b"avis") else ("unsupported-format", "the bytes are a video")
+        return (
+            ("broken-image", "the AVIF picture is damaged")
+            if brand in (b"avif", b"avis")
+            else ("unsupported-format", "the bytes are a video")
+        )
     if found := next((what for magic, what in _FOREIGN.items() if data.startswith(magic)), None):
         return "unsupported-format", f"the bytes are {found}"
     if data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
@@ -321,7 +379,10 @@ class _Handle:
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         status = os.fstat(self.number)
         if not stat.S_ISREG(status.st_mode):
-            raise BadImage("not-a-file", f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe or device'}, expected an image file.")
+            raise BadImage(
+                "not-a-file",
+                f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'a pipe or device'}, expected an image file.",
+            )
         self.size = status.st_size
 
     def __del__(self) -> None:
@@ -344,7 +405,9 @@ class ImageReader:
         self.root = manifest.root.absolute()
         self._paths: pa.Array = image.field("path")
         self._columns: pa.Array = image.field("column")
-        self._offsets, self._lengths, self._rows = (_numbers(image.field(name)) for name in ("offset", "length", "row"))
+        self._offsets, self._lengths, self._rows = (
+            _numbers(image.field(name)) for name in ("offset", "length", "row")
+        )
         self._forget()
 
     def __len__(self) -> int:
@@ -391,7 +454,12 @@ class ImageReader:
             raise BadImage("missing-file", f"{path} is gone; run 'frugalclip data check' again.") from None
         except PermissionError:
             raise BadImage("no-permission", f"{path} may not be read; check its permissions.") from None
-        except (OSError, pa.ArrowException, ValueError, LookupError) as error:  # a place that is not in the file
+        except (
+            OSError,
+            pa.ArrowException,
+            ValueError,
+            LookupError,
+        ) as error:  # a place that is not in the file
             raise _unreadable(path, error) from None
 
     def image(self, row: int, *, at_least: int | None = None) -> Image.Image:
@@ -415,9 +483,14 @@ class ImageReader:
             while len(self._handles) > self.open_files:
                 self._handles.popitem(last=False)
         _refuse_large(path, length)
-        data = os.pread(handle.number, length, offset)  # gives the position, so that forks and threads do not disturb each other
+        data = os.pread(
+            handle.number, length, offset
+        )  # gives the position, so that forks and threads do not disturb each other
         if len(data) < length:
-            raise BadImage("truncated-shard", f"{path} ends inside an image; copy it again, or run 'frugalclip data verify' with --repair.")
+            raise BadImage(
+                "truncated-shard",
+                f"{path} ends inside an image; copy it again, or run 'frugalclip data verify' with --repair.",
+            )
         return data
 
     def _from_parquet(self, path: str, column: str, row: int) -> Bytes:
@@ -432,7 +505,10 @@ class ImageReader:
 
 def _refuse_large(path: str, size: int) -> None:
     if size > MAX_BYTES:
-        raise BadImage("too-many-bytes", f"{path} has {size:,} bytes, expected at most {MAX_BYTES:,} for one image; leave it out.")
+        raise BadImage(
+            "too-many-bytes",
+            f"{path} has {size:,} bytes, expected at most {MAX_BYTES:,} for one image; leave it out.",
+        )
 
 
 def _unreadable(path: str, error: Exception) -> BadImage:
@@ -440,10 +516,15 @@ def _unreadable(path: str, error: Exception) -> BadImage:
     number = getattr(error, "errno", None)
     if number == errno.ELOOP:
         return BadImage("missing-file", f"{path} is a link that leads back to itself; remove it.")
-    if number in (errno.ENAMETOOLONG, errno.EINVAL) or (isinstance(error, ValueError) and "null" in str(error)):
+    if number in (errno.ENAMETOOLONG, errno.EINVAL) or (
+        isinstance(error, ValueError) and "null" in str(error)
+    ):
         return BadImage("not-a-path", f"{path[:200]!r} cannot be a file's name ({error}); correct the path.")
     if number in (errno.ENOTDIR, errno.ENXIO):
-        return BadImage("missing-file" if number == errno.ENOTDIR else "not-a-file", f"{path} is not a file ({error}); correct the path.")
+        return BadImage(
+            "missing-file" if number == errno.ENOTDIR else "not-a-file",
+            f"{path} is not a file ({error}); correct the path.",
+        )
     return BadImage("broken-shard", f"{path} cannot be read ({error}); copy it again.")
 
 
@@ -460,7 +541,13 @@ class Decoded:
     faults: list[tuple[int, str]]  # (row, cause)
 
 
-def decode_all(manifest: Manifest, size: int, workers: int | None = None, *, progress: Callable[[int], None] | None = None) -> Decoded:
+def decode_all(
+    manifest: Manifest,
+    size: int,
+    workers: int | None = None,
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Decoded:
     """Decode every image of a manifest to one square size.
 
     Args:
@@ -485,7 +572,9 @@ def decode_all(manifest: Manifest, size: int, workers: int | None = None, *, pro
 
     causes: list[str | None] = []
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
-        for start in range(0, len(manifest), 1024):  # in turns, so that reads stay near each other and a stop is quick
+        for start in range(
+            0, len(manifest), 1024
+        ):  # in turns, so that reads stay near each other and a stop is quick
             rows = range(start, min(start + 1024, len(manifest)))
             few = [rows[i : i + _AT_A_TIME] for i in range(0, len(rows), _AT_A_TIME)]
             causes += chain.from_iterable(pool.map(lambda some: [one(row) for row in some], few))

@@ -26,7 +26,9 @@ def _library() -> Any:
     return simplejpeg
 
 
-def fast_jpeg(data: bytes, *, max_pixels: int, max_scanned: int, at_least: int | None = None) -> tuple[np.ndarray, tuple[int, int], int] | None:
+def fast_jpeg(
+    data: bytes, *, max_pixels: int, max_scanned: int, at_least: int | None = None
+) -> tuple[np.ndarray, tuple[int, int], int] | None:
     """Decode an ordinary JPEG.
 
     Args:

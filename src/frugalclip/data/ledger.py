@@ -72,7 +72,9 @@ class Fault(NamedTuple):
 
 MAX_BAD = 0.01  # share of bad samples that a run puts up with unless told otherwise
 LEAST_BAD = 3  # fewer never stop a run: of 20 samples a single one is 5 %
-NO_DAMAGE = frozenset({"filtered", "no-text", "symlink-loop"})  # left out because of what was asked for, or read elsewhere: not bad data
+NO_DAMAGE = frozenset(
+    {"filtered", "no-text", "symlink-loop"}
+)  # left out because of what was asked for, or read elsewhere: not bad data
 
 
 @dataclass
@@ -128,7 +130,9 @@ class Ledger:
     def table(self, kept: Sequence[str]) -> pa.Table:
         """One row a sample: the kept ones in their order, then the faults in theirs."""
         rows = len(kept)
-        remarks = [self.remarks.get(id, (None, None)) for id in kept] if self.remarks else [(None, None)] * rows
+        remarks = (
+            [self.remarks.get(id, (None, None)) for id in kept] if self.remarks else [(None, None)] * rows
+        )
         columns = {
             "id": [*kept, *(fault.id for fault in self.faults)],
             "status": [KEPT] * rows + [fault.status for fault in self.faults],
@@ -136,7 +140,9 @@ class Ledger:
             "detail": [detail for _, detail in remarks] + [fault.detail for fault in self.faults],
         }
         schema = pa.schema([(name, pa.string()) for name in columns], metadata={_VERSION_KEY: VERSION})
-        return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()}, schema=schema)
+        return pa.table(
+            {name: pa.array(values, pa.string()) for name, values in columns.items()}, schema=schema
+        )
 
     def write(self, path: Path, *, kept: Sequence[str], seen: int | None = None) -> None:
         """Write the ledger as Parquet.
@@ -172,8 +178,12 @@ def read_ledger(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a ledger ({error}); expected a Parquet file that a frugalclip verb wrote.") from error
+        raise DataError(
+            f"{path} is not a ledger ({error}); expected a Parquet file that a frugalclip verb wrote."
+        ) from error
     found = (table.schema.metadata or {}).get(_VERSION_KEY)
     if found != VERSION:
-        raise DataError(f"{path} is a ledger of version {found.decode() if found else 'none'}, expected {VERSION.decode()}; write it again.")
+        raise DataError(
+            f"{path} is a ledger of version {found.decode() if found else 'none'}, expected {VERSION.decode()}; write it again."
+        )
     return table

@@ -54,7 +54,9 @@ class Manifest:
         return self.table.num_rows
 
     def __repr__(self) -> str:
-        return f"Manifest({self.name!r}, {len(self):,} samples, fields: {', '.join(self.field_names) or 'none'})"
+        return (
+            f"Manifest({self.name!r}, {len(self):,} samples, fields: {', '.join(self.field_names) or 'none'})"
+        )
 
     @cached_property
     def ids(self) -> list[str]:
@@ -105,7 +107,9 @@ class Manifest:
         if language is None:
             return self.table["captions"].to_pylist()
         if language not in (known := self.languages):
-            raise DataError(f"{self.name} has no captions in '{language}'; {known_names(language, known, limit=80)}")
+            raise DataError(
+                f"{self.name} has no captions in '{language}'; {known_names(language, known, limit=80)}"
+            )
         found = pc.map_lookup(self.table["captions_by_language"], pa.scalar(language), "first")
         return [captions or [] for captions in found.to_pylist()]
 
@@ -137,7 +141,9 @@ class Manifest:
         """
         column = self._column(name)
         if not (is_number(column.type) or pa.types.is_null(column.type)):
-            raise DataError(f"'{name}' of {self.name} holds {column.type}, expected numbers; name another field with data.weights=FIELD, or none.")
+            raise DataError(
+                f"'{name}' of {self.name} holds {column.type}, expected numbers; name another field with data.weights=FIELD, or none."
+            )
         column = column.cast(pa.float64())
         values = pc.fill_null(column, 1.0 if name == "weight" else math.nan).to_numpy()
         if len(wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))):
@@ -212,7 +218,9 @@ class Manifest:
         try:
             table = pq.ParquetFile(path).read()
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{path} is not a manifest ({_first_line(error)}); write one with: frugalclip data manifest PATH --out FILE") from error
+            raise DataError(
+                f"{path} is not a manifest ({_first_line(error)}); write one with: frugalclip data manifest PATH --out FILE"
+            ) from error
         manifest = Manifest(_checked(table, path), path.parent, str(path))
         if "weight" in manifest.table.column_names:
             manifest.weights()
@@ -236,7 +244,11 @@ def make_manifest(
     name: str,
 ) -> Manifest:
     """Put columns together as a manifest. A field whose name is reserved gets an underscore behind it."""
-    columns: dict[str, Any] = {"id": _array(ids, pa.string()), "image": images, "captions": _array(captions, CAPTIONS)}
+    columns: dict[str, Any] = {
+        "id": _array(ids, pa.string()),
+        "image": images,
+        "captions": _array(captions, CAPTIONS),
+    }
     if captions_by_language is not None:
         columns["captions_by_language"] = _array(captions_by_language, CAPTIONS_BY_LANGUAGE)
     if weights is not None:
@@ -248,7 +260,12 @@ def make_manifest(
 
 
 def image_places(
-    paths: Sequence[str] | pa.Array, *, offsets: Any = None, lengths: Any = None, rows: Any = None, column: str | None = None
+    paths: Sequence[str] | pa.Array,
+    *,
+    offsets: Any = None,
+    lengths: Any = None,
+    rows: Any = None,
+    column: str | None = None,
 ) -> pa.StructArray:
     """The `image` column: whole files, byte ranges (offsets and lengths) or Parquet rows (rows and column)."""
     path = _array(paths, pa.string())
@@ -268,9 +285,13 @@ def concatenate(manifests: Sequence[Manifest], *, name: str | None = None) -> Ma
     tables = [with_root(manifest, root).table for manifest in manifests]
     every = pa.concat_arrays([chunk for table in tables for chunk in table["id"].chunks])
     if len(pc.unique(every)) < len(every):
-        tables = [_prefixed(table, prefix) for table, prefix in zip(tables, _prefixes(manifests), strict=True)]
+        tables = [
+            _prefixed(table, prefix) for table, prefix in zip(tables, _prefixes(manifests), strict=True)
+        ]
     table = concatenate_tables(tables).replace_schema_metadata({VERSION_KEY: VERSION})
-    return Manifest(table, root, name if name is not None else " + ".join(manifest.name for manifest in manifests))
+    return Manifest(
+        table, root, name if name is not None else " + ".join(manifest.name for manifest in manifests)
+    )
 
 
 def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
@@ -278,8 +299,12 @@ def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
     tables = [plain_types(table.replace_schema_metadata(None)) for table in tables]
     names = list(dict.fromkeys(name for table in tables for name in table.column_names))
     for column in names:
-        types = {table.schema.field(column).type for table in tables if column in table.column_names} - {pa.null()}
-        if len(types) > 1 and any(pa.types.is_map(t) for t in types):  # captions by language beside plain ones: as JSON each stays what it is
+        types = {table.schema.field(column).type for table in tables if column in table.column_names} - {
+            pa.null()
+        }
+        if len(types) > 1 and any(
+            pa.types.is_map(t) for t in types
+        ):  # captions by language beside plain ones: as JSON each stays what it is
             tables, types = [_as_text(table, column) for table in tables], {pa.string()}
         if any(pa.types.is_list(t) for t in types):
             tables = [_as_lists(table, column) for table in tables]
@@ -319,9 +344,14 @@ def with_root(manifest: Manifest, root: Path) -> Manifest:
         return whole if beneath.split(os.sep)[0] == os.pardir else Path(beneath).as_posix()
 
     image = manifest.table["image"].combine_chunks()
-    children = [_dictionary_map(image.field("path"), moved), *(image.field(child.name) for child in IMAGE if child.name != "path")]
+    children = [
+        _dictionary_map(image.field("path"), moved),
+        *(image.field(child.name) for child in IMAGE if child.name != "path"),
+    ]
     position = manifest.table.column_names.index("image")
-    table = manifest.table.set_column(position, "image", pa.StructArray.from_arrays(children, fields=list(IMAGE)))
+    table = manifest.table.set_column(
+        position, "image", pa.StructArray.from_arrays(children, fields=list(IMAGE))
+    )
     return Manifest(table, new, manifest.name)
 
 
@@ -354,7 +384,9 @@ def _span(chunk: pa.MapArray) -> tuple[int, int]:
 def _dictionary_map(strings: pa.Array, change: Any) -> pa.Array:
     """Apply a function to every distinct string."""
     encoded = strings.dictionary_encode()
-    changed = pa.array([None if text is None else change(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    changed = pa.array(
+        [None if text is None else change(text) for text in encoded.dictionary.to_pylist()], pa.string()
+    )
     return changed.take(encoded.indices)
 
 
@@ -369,7 +401,11 @@ def _update(digest: Any, strings: pa.Array | pa.ChunkedArray) -> None:
 
 def _prefixes(manifests: Sequence[Manifest]) -> list[str]:
     names = [Path(manifest.name).stem or manifest.name for manifest in manifests]
-    return names if len(set(names)) == len(names) else [f"{name}-{number}" for number, name in enumerate(names, start=1)]
+    return (
+        names
+        if len(set(names)) == len(names)
+        else [f"{name}-{number}" for number, name in enumerate(names, start=1)]
+    )
 
 
 def _prefixed(table: pa.Table, prefix: str) -> pa.Table:
@@ -402,7 +438,11 @@ def _as_lists(table: pa.Table, column: str) -> pa.Table:
 
 
 def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        value
+        if value is None or isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -414,21 +454,36 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
     found = (table.schema.metadata or {}).get(VERSION_KEY)
     if found != VERSION:
         what = "has no version" if found is None else f"is of version {found.decode()}"
-        raise DataError(f"{path} {what} as a manifest, expected {VERSION.decode()}; write one with: frugalclip data manifest PATH --out FILE.")
+        raise DataError(
+            f"{path} {what} as a manifest, expected {VERSION.decode()}; write one with: frugalclip data manifest PATH --out FILE."
+        )
     missing = [name for name in ("id", "image", "captions") if name not in table.column_names]
     if missing:
-        raise DataError(f"{path} is a manifest without the column '{missing[0]}'; write it again with: frugalclip data manifest PATH --out FILE.")
+        raise DataError(
+            f"{path} is a manifest without the column '{missing[0]}'; write it again with: frugalclip data manifest PATH --out FILE."
+        )
     try:
         image = table["image"].combine_chunks()
         present = {child.name for child in image.type}
-        children = [image.field(c.name).cast(c.type) if c.name in present else pa.nulls(len(image), c.type) for c in IMAGE]
-        table = table.set_column(table.column_names.index("image"), "image", pa.StructArray.from_arrays(children, fields=list(IMAGE)))
+        children = [
+            image.field(c.name).cast(c.type) if c.name in present else pa.nulls(len(image), c.type)
+            for c in IMAGE
+        ]
+        table = table.set_column(
+            table.column_names.index("image"),
+            "image",
+            pa.StructArray.from_arrays(children, fields=list(IMAGE)),
+        )
         for name, kind in (("id", pa.string()), ("captions", CAPTIONS)):
             table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
         table = plain_types(table)
     except (pa.ArrowException, AttributeError) as error:
-        raise DataError(f"{path} is a manifest with a column of the wrong type ({_first_line(error)}); docs/formats.md has the schema.") from error
+        raise DataError(
+            f"{path} is a manifest with a column of the wrong type ({_first_line(error)}); docs/formats.md has the schema."
+        ) from error
     ids = table["id"]
     if ids.null_count or len(pc.unique(ids)) < len(ids):
-        raise DataError(f"{path} repeats an id or leaves one empty; ids must be unique, so write the manifest again.")
+        raise DataError(
+            f"{path} repeats an id or leaves one empty; ids must be unique, so write the manifest again."
+        )
     return table.replace_schema_metadata({VERSION_KEY: VERSION})

@@ -118,7 +118,11 @@ def _shorten(kept: OrderedDict[Any, Any], limit: int) -> None:
 
 def _column_bytes(file: pq.ParquetFile, column: str, group: int) -> int:
     names = [file.schema.column(i).path for i in range(len(file.schema))]
-    return file.metadata.row_group(group).column(names.index(column)).total_uncompressed_size if column in names else 0
+    return (
+        file.metadata.row_group(group).column(names.index(column)).total_uncompressed_size
+        if column in names
+        else 0
+    )
 
 
 def _binary(table: pa.Table, column: str) -> pa.Array:
@@ -136,7 +140,11 @@ def _folder_of(path: str, column: str) -> Path | None:
     """The folder for one column of one file as it is now: a file that is written again gets another one."""
     status = os.stat(path)
     identity = f"{os.path.realpath(path)}\0{column}\0{status.st_size}\0{status.st_mtime_ns}"
-    folder = cache_folder() / "parquet" / hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    folder = (
+        cache_folder()
+        / "parquet"
+        / hashlib.blake2b(identity.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    )
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,11 @@ def caption_facts(manifest: Manifest) -> CaptionFacts:
     repeated = {text for text, count in owners.items() if count > 1}
     per_sample, words, characters = (
         Spread.of(values) or Spread(0, 0, 0, 0, 0)
-        for values in (map(len, captions), (len(text.split()) for text in every), (len(text) for text in every))
+        for values in (
+            map(len, captions),
+            (len(text.split()) for text in every),
+            (len(text) for text in every),
+        )
     )
     return CaptionFacts(
         captions=len(every),
@@ -69,7 +73,11 @@ def caption_facts(manifest: Manifest) -> CaptionFacts:
         characters=characters,
         distinct=len(owners),
         shared=sum(any(text in repeated for text in texts) for texts in captions),
-        most_shared=[(text, count) for text, count in sorted(owners.items(), key=lambda item: (-item[1], item[0]))[:5] if count > 1],
+        most_shared=[
+            (text, count)
+            for text, count in sorted(owners.items(), key=lambda item: (-item[1], item[0]))[:5]
+            if count > 1
+        ],
         scripts=_sorted(Counter(script_of(text) for text in every[:: max(1, len(every) // _SCRIPTS_READ)])),
         languages=_languages(manifest),
     )
@@ -78,7 +86,14 @@ def caption_facts(manifest: Manifest) -> CaptionFacts:
 def _languages(manifest: Manifest) -> dict[str, int]:
     if not manifest.languages:
         return {}
-    return _sorted(Counter(language for pairs in manifest.field("captions_by_language") for language, texts in pairs or () if texts))
+    return _sorted(
+        Counter(
+            language
+            for pairs in manifest.field("captions_by_language")
+            for language, texts in pairs or ()
+            if texts
+        )
+    )
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:
@@ -118,9 +133,19 @@ def field_facts(manifest: Manifest, *, shown: int = 5) -> list[FieldFacts]:
             result.append(FieldFacts(name, _type_in_words(str(column.type)), column.null_count, None, []))
             continue
         found = values.drop_null().value_counts()
-        counts = Counter(dict(zip(map(_shown, found.field("values").to_pylist()), found.field("counts").to_pylist(), strict=True)))
+        counts = Counter(
+            dict(
+                zip(
+                    map(_shown, found.field("values").to_pylist()),
+                    found.field("counts").to_pylist(),
+                    strict=True,
+                )
+            )
+        )
         frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:shown]
-        result.append(FieldFacts(name, _type_in_words(str(column.type)), column.null_count, len(counts), frequent))
+        result.append(
+            FieldFacts(name, _type_in_words(str(column.type)), column.null_count, len(counts), frequent)
+        )
     return result
 
 
@@ -129,7 +154,14 @@ def _shown(value: Any) -> str:
 
 
 def _type_in_words(kind: str) -> str:
-    words = {"int64": "integer", "double": "number", "bool": "true/false", "string": "text", "null": "empty", "binary": "bytes"}
+    words = {
+        "int64": "integer",
+        "double": "number",
+        "bool": "true/false",
+        "string": "text",
+        "null": "empty",
+        "binary": "bytes",
+    }
     return kind.partition("<")[0] if "<" in kind else words.get(kind, kind)
 
 
@@ -149,7 +181,12 @@ class ImageFacts:
 
 
 def image_facts(
-    manifest: Manifest, rows: Sequence[int], *, decoded: bool, workers: int | None = None, progress: Callable[[int], None] | None = None
+    manifest: Manifest,
+    rows: Sequence[int],
+    *,
+    decoded: bool,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> ImageFacts:
     """Read images and say what they are.
 
@@ -184,7 +221,9 @@ def image_facts(
     digests: dict[bytes, list[int]] = {}
     for row, result in good.items():
         digests.setdefault(result[3], []).append(row)
-    copied = sorted((group for group in digests.values() if len(group) > 1), key=lambda group: (-len(group), group[0]))
+    copied = sorted(
+        (group for group in digests.values() if len(group) > 1), key=lambda group: (-len(group), group[0])
+    )
     return ImageFacts(
         rows=len(rows),
         heights=Spread.of(result[0][0] for result in good.values()),

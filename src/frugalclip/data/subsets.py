@@ -18,8 +18,14 @@ from frugalclip.data.manifest import Manifest
 class SubsetConfig(Settings):
     """How a part of the training pairs is chosen; give one of the two."""
 
-    by: str | None = Field(None, description="field whose values stay or go as a whole, such as concept, family or style; default the captions")
-    within: str | None = Field(None, description="field of which every value keeps the same share of its pairs, such as concept or style")
+    by: str | None = Field(
+        None,
+        description="field whose values stay or go as a whole, such as concept, family or style; default the captions",
+    )
+    within: str | None = Field(
+        None,
+        description="field of which every value keeps the same share of its pairs, such as concept or style",
+    )
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> Self:
@@ -28,7 +34,9 @@ class SubsetConfig(Settings):
         return self
 
 
-def subset_rows(manifest: Manifest, fraction: float, config: SubsetConfig | None = None, *, seed: int = 0) -> np.ndarray:
+def subset_rows(
+    manifest: Manifest, fraction: float, config: SubsetConfig | None = None, *, seed: int = 0
+) -> np.ndarray:
     """Rows of a part of a data set.
 
     Args:
@@ -62,7 +70,9 @@ def _of_every_value(manifest: Manifest, field: str, fraction: float, seed: int) 
     codes, own = manifest.codes(field).view(np.uint64), manifest.codes("id").view(np.uint64)
     values, inverse, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
-    wanted = np.floor(fraction * sizes + uniform(seed, "subset/coin", values, 1)[:, 0]).astype(np.int64)  # (values,), grows with the fraction
+    wanted = np.floor(fraction * sizes + uniform(seed, "subset/coin", values, 1)[:, 0]).astype(
+        np.int64
+    )  # (values,), grows with the fraction
     order = np.lexsort((uniform(seed, "subset/row", own, 1)[:, 0], inverse))
     starts = np.cumsum(sizes) - sizes
     place = np.arange(len(order)) - np.repeat(starts, sizes)  # of each row among those of its value
@@ -81,8 +91,12 @@ def parse_fractions(text: str) -> list[float]:
         try:
             value = float(Fraction(part.strip()))
         except (ValueError, ZeroDivisionError):
-            raise DataError(f"'{part.strip()}' in --fractions {text} is not a number; write fractions such as 1/8,1/4,1.") from None
+            raise DataError(
+                f"'{part.strip()}' in --fractions {text} is not a number; write fractions such as 1/8,1/4,1."
+            ) from None
         if not 0 < value <= 1:
-            raise DataError(f"{part.strip()} in --fractions {text} is not above 0 and at most 1; write fractions such as 1/8,1/4,1.")
+            raise DataError(
+                f"{part.strip()} in --fractions {text} is not above 0 and at most 1; write fractions such as 1/8,1/4,1."
+            )
         found.add(value)
     return sorted(found)

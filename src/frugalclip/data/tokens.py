@@ -36,7 +36,9 @@ _CHUNK = 4096  # texts handed to the backend at once: its encodings are large, a
 # CLIP's pattern is case-blind, which for text in lower case matters for two characters only: the long s, and U+0345, a mark whose capital is a
 # letter, so that nothing matches it. Saying so avoids the multi-letter foldings (ß = ss) of the backend's own case-blind mode. Letters assigned
 # after Unicode 15 count as symbols here.
-_CLIP_WORDS = r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+_CLIP_WORDS = (
+    r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+)
 # Marks and joiners belong to the word (CLIP's pattern cuts every Indic word at its vowel signs), and 's only counts at the end of a word.
 _CAPTION_WORDS = r"'(?:s|t|re|ve|m|ll|d)(?!\p{L})|\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*|\p{N}|[^\s\p{L}\p{N}]+"
 _LONGEST_TOKEN = 48  # bytes; scripts without spaces would otherwise get whole captions as tokens
@@ -51,21 +53,29 @@ class TokenizerSettings(Settings):
     end: int
     pad: int
     mask: int
-    clean: bool = Field(description="repair encodings, unescape HTML, collapse whitespace, lower case, as CLIP does")
+    clean: bool = Field(
+        description="repair encodings, unescape HTML, collapse whitespace, lower case, as CLIP does"
+    )
 
 
 class TokenizerConfig(Settings):
     """The `tokenizer` section of a recipe."""
 
-    kind: Literal["captions", "clip", "file"] = Field("captions", description="captions: trained on your captions; clip; file: a tokenizers JSON")
+    kind: Literal["captions", "clip", "file"] = Field(
+        "captions", description="captions: trained on your captions; clip; file: a tokenizers JSON"
+    )
     path: str | None = Field(None, description="the JSON file, for kind: file")
     vocabulary: int = Field(4096, ge=600, description="largest number of tokens, for kind: captions")
-    context: int | None = Field(None, ge=3, description="longest sequence in tokens; 32 for captions, otherwise 77")
+    context: int | None = Field(
+        None, ge=3, description="longest sequence in tokens; 32 for captions, otherwise 77"
+    )
 
 
 def clean_text(text: str) -> str:
     """CLIP's cleaning: ftfy, HTML unescaped twice, whitespace collapsed, lower case."""
-    if not (text.isascii() and text.isprintable() and "&" not in text):  # otherwise there is nothing to mend, and mending is slow
+    if not (
+        text.isascii() and text.isprintable() and "&" not in text
+    ):  # otherwise there is nothing to mend, and mending is slow
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
@@ -116,7 +126,9 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # a caption that contains '<mask>' means those letters
-        self.vocabulary = 1 + max(backend.get_vocab().values())  # rows of a token embedding; files may leave gaps in their ids
+        self.vocabulary = 1 + max(
+            backend.get_vocab().values()
+        )  # rows of a token embedding; files may leave gaps in their ids
 
     start = property(lambda self: self.settings.start)
     end = property(lambda self: self.settings.end)
@@ -124,7 +136,9 @@ class Tokenizer:
     mask = property(lambda self: self.settings.mask)
     context = property(lambda self: self.settings.context)
 
-    def encode(self, texts: Sequence[str], *, context: int | None = None, pad_to: int | None = None) -> Tokens:
+    def encode(
+        self, texts: Sequence[str], *, context: int | None = None, pad_to: int | None = None
+    ) -> Tokens:
         """Token ids with start and end.
 
         Args:
@@ -144,7 +158,9 @@ class Tokenizer:
         """The same ids without padding, for texts that are read many times."""
         limit = (context or self.context) - 2
         if limit < 1:
-            raise DataError(f"context={context} leaves no room between the start and the end token; set context=3 or more.")
+            raise DataError(
+                f"context={context} leaves no room between the start and the end token; set context=3 or more."
+            )
         parts: list[int] = []
         lengths: list[int] = [0]
         for words in self._words(texts):
@@ -163,7 +179,9 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of a sequence of ids, up to the end token; special tokens are left out."""
         text = list(takewhile(lambda i: i != self.end, map(int, ids)))
-        special = {self.start, self.mask} | ({self.pad} if self.settings.kind != "clip" else set())  # CLIP pads with id 0, which is '!'
+        special = {self.start, self.mask} | (
+            {self.pad} if self.settings.kind != "clip" else set()
+        )  # CLIP pads with id 0, which is '!'
         return self.backend.decode([i for i in text if i not in special], skip_special_tokens=False).strip()
 
     def save(self, folder: Path) -> None:
@@ -180,7 +198,9 @@ class Tokenizer:
         """
         config = Path(folder) / "tokenizer_config.json"
         if not config.is_file():
-            raise ModelError(f"{folder} has no tokenizer_config.json; give a folder that 'frugalclip train' wrote.")
+            raise ModelError(
+                f"{folder} has no tokenizer_config.json; give a folder that 'frugalclip train' wrote."
+            )
         settings = validated(TokenizerSettings, read_json(config), where=str(config), error=ModelError)
         return Tokenizer(_read_backend(Path(folder) / "tokenizer.json", error=ModelError), settings)
 
@@ -204,7 +224,9 @@ class Tokenizer:
         splitter = _word_splitter(_CLIP_WORDS)
         ids: list[int] = []
         for word, _ in splitter.pre_tokenize_str(text):
-            ids += {START: [self.start], END: [self.end]}.get(word) or self.backend.encode(word, add_special_tokens=False).ids
+            ids += {START: [self.start], END: [self.end]}.get(word) or self.backend.encode(
+                word, add_special_tokens=False
+            ).ids
         return ids
 
 
@@ -215,7 +237,9 @@ def clip_tokenizer(context: int = 77) -> Tokenizer:
     """
     backend = _byte_level([_pair(line) for line in _clip_merges()], _CLIP_WORDS, specials=(START, END, MASK))
     ids = backend.get_vocab()
-    settings = TokenizerSettings(kind="clip", context=context, start=ids[START], end=ids[END], pad=0, mask=ids[MASK], clean=True)
+    settings = TokenizerSettings(
+        kind="clip", context=context, start=ids[START], end=ids[END], pad=0, mask=ids[MASK], clean=True
+    )
     return Tokenizer(backend, settings)
 
 
@@ -235,18 +259,39 @@ def train_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, context:
     specials = (START, END, PAD, MASK)
     room = vocabulary - 512 - len(specials)
     if room < 1:
-        raise DataError(f"a vocabulary of {vocabulary} cannot hold the 512 byte tokens; set vocabulary=1024 or more.")
+        raise DataError(
+            f"a vocabulary of {vocabulary} cannot hold the 512 byte tokens; set vocabulary=1024 or more."
+        )
     words = _count_words(captions)
     if not words:
-        raise DataError("no caption holds any text, so there is nothing to train a vocabulary on; check the caption column or language.")
+        raise DataError(
+            "no caption holds any text, so there is nothing to train a vocabulary on; check the caption column or language."
+        )
     backend = _byte_level(_train_merges(words, limit=room), _CAPTION_WORDS, specials=specials)
     ids = backend.get_vocab()
-    settings = TokenizerSettings(kind="captions", context=context, start=ids[START], end=ids[END], pad=ids[PAD], mask=ids[MASK], clean=True)
+    settings = TokenizerSettings(
+        kind="captions",
+        context=context,
+        start=ids[START],
+        end=ids[END],
+        pad=ids[PAD],
+        mask=ids[MASK],
+        clean=True,
+    )
     return Tokenizer(backend, settings)
 
 
 _KNOWN_SPECIALS = {  # names by which published tokenizer files call them
-    "start": (START, "<|startoftext|>", "<|im_start|>", "<s>", "<bos>", "[CLS]", "<|begin_of_text|>", "<|endoftext|>"),
+    "start": (
+        START,
+        "<|startoftext|>",
+        "<|im_start|>",
+        "<s>",
+        "<bos>",
+        "[CLS]",
+        "<|begin_of_text|>",
+        "<|endoftext|>",
+    ),
     "end": (END, "<|endoftext|>", "<|im_end|>", "</s>", "<eos>", "[SEP]", "<|end_of_text|>"),
     "pad": (PAD, "[PAD]", "<|pad|>", "<|finetune_right_pad_id|>"),
     "mask": (MASK, "[MASK]", "<|mask|>"),
@@ -285,7 +330,9 @@ def build_tokenizer(config: TokenizerConfig, captions: Iterable[str]) -> Tokeniz
         return clip_tokenizer(config.context or 77)
     if config.kind == "file":
         if config.path is None:
-            raise DataError("tokenizer.kind is file but tokenizer.path is not given; add tokenizer.path=FILE.json.")
+            raise DataError(
+                "tokenizer.kind is file but tokenizer.path is not given; add tokenizer.path=FILE.json."
+            )
         return file_tokenizer(config.path, context=config.context or 77)
     return train_tokenizer(captions, vocabulary=config.vocabulary, context=config.context or 32)
 
@@ -306,16 +353,25 @@ def _byte_symbols() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def _byte_level(merges: list[tuple[str, str]], words: str, *, specials: Sequence[str]) -> tokenizers.Tokenizer:
+def _byte_level(
+    merges: list[tuple[str, str]], words: str, *, specials: Sequence[str]
+) -> tokenizers.Tokenizer:
     """Byte-level BPE whose tokens at the end of a word carry `</w>`: bytes, end bytes, merges in order, special tokens.
 
     Special tokens are vocabulary entries that no merge can reach, so no caption can produce them.
     """
     symbols = _byte_symbols()
-    entries = [*symbols, *(symbol + _WORD_END for symbol in symbols), *(first + second for first, second in merges), *specials]
+    entries = [
+        *symbols,
+        *(symbol + _WORD_END for symbol in symbols),
+        *(first + second for first, second in merges),
+        *specials,
+    ]
     vocabulary = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END))
-    backend.pre_tokenizer = pre_tokenizers.Sequence([_word_splitter(words), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [_word_splitter(words), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(_WORD_END, " ")])
     return backend
 
@@ -326,7 +382,9 @@ def _word_splitter(words: str) -> Any:
 
 def _count_words(captions: Iterable[str]) -> Counter[str]:
     """Words of the captions as byte symbols, with their counts."""
-    splitter = pre_tokenizers.Sequence([_word_splitter(_CAPTION_WORDS), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    splitter = pre_tokenizers.Sequence(
+        [_word_splitter(_CAPTION_WORDS), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     words: Counter[str] = Counter()
     for caption, count in Counter(map(clean_text, captions)).items():
         for word, _ in splitter.pre_tokenize_str(caption):
@@ -352,7 +410,9 @@ def _train_merges(words: Counter[str], *, limit: int) -> list[tuple[str, str]]:
     )
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.train_from_iterator((" ".join([word[:-1] + last[word[-1]]] * count) for word, count in sorted(words.items())), trainer)
+    backend.train_from_iterator(
+        (" ".join([word[:-1] + last[word[-1]]] * count) for word, count in sorted(words.items())), trainer
+    )
     pairs = json.loads(backend.to_str())["model"]["merges"]
     restore: Callable[[str], str] = lambda text: "".join(back.get(symbol, symbol) for symbol in text)  # noqa: E731
     return [(restore(first), restore(second)) for first, second in pairs]
@@ -364,4 +424,6 @@ def _read_backend(path: Path, *, error: type[Exception]) -> tokenizers.Tokenizer
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as fault:  # the backend raises bare Exception
-        raise error(f"{path} is not a tokenizers JSON file ({fault}); save one with tokenizer.save().") from fault
+        raise error(
+            f"{path} is not a tokenizers JSON file ({fault}); save one with tokenizer.save()."
+        ) from fault

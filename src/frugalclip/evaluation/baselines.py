@@ -58,9 +58,13 @@ class WordSimilarity:
             (first, second) float32 in [0, 1].
         """
         left, right = _distinct(first), _distinct(second)
-        shared = sorted({w for text in left for w in _words(text)} & {w for text in right for w in _words(text)})
+        shared = sorted(
+            {w for text in left for w in _words(text)} & {w for text in right for w in _words(text)}
+        )
         columns = {word: i for i, word in enumerate(shared)}
-        similarity = torch.sparse.mm(self._vectors(left, columns), self._vectors(right, columns).to_dense().T).clamp(max=ALMOST_EQUAL)
+        similarity = torch.sparse.mm(
+            self._vectors(left, columns), self._vectors(right, columns).to_dense().T
+        ).clamp(max=ALMOST_EQUAL)
         place = {text: i for i, text in enumerate(right)}
         equal = [(i, place[text]) for i, text in enumerate(left) if text in place]
         if equal:
@@ -79,8 +83,12 @@ class WordSimilarity:
             places += [place for place, _ in known]
             values += [value for _, value in known]
         indices = torch.tensor([rows, places], dtype=torch.int64).reshape(2, -1)
-        with torch.sparse.check_sparse_tensor_invariants():  # said once for both steps: some versions warn where nothing is said
-            return torch.sparse_coo_tensor(indices, torch.tensor(values, dtype=torch.float32), (len(texts), len(columns))).coalesce()
+        with (
+            torch.sparse.check_sparse_tensor_invariants()
+        ):  # said once for both steps: some versions warn where nothing is said
+            return torch.sparse_coo_tensor(
+                indices, torch.tensor(values, dtype=torch.float32), (len(texts), len(columns))
+            ).coalesce()
 
 
 def _words(text: str) -> list[str]:
@@ -100,7 +108,9 @@ def _best(similarity: Tensor, entries: Sequence[Sequence[str]], texts: list[str]
     return result.scatter_reduce_(0, owners[:, None].expand(-1, result.shape[1]), similarity[sources], "amax")
 
 
-Look = Callable[[Manifest], tuple[Tensor, np.ndarray]]  # pictures -> (kept, width) numbers whose distances mean something, and the rows kept
+Look = Callable[
+    [Manifest], tuple[Tensor, np.ndarray]
+]  # pictures -> (kept, width) numbers whose distances mean something, and the rows kept
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,9 @@ class Neighbours:
         lengths = self.features.square().sum(1)  # (training,)
         parts = []
         for part in features.split(chunk):
-            distances = lengths - 2 * part @ self.features.T  # (chunk, training) squared, up to a constant of the row; exact for thumbnails
+            distances = (
+                lengths - 2 * part @ self.features.T
+            )  # (chunk, training) squared, up to a constant of the row; exact for thumbnails
             parts.append(top_k(-distances, k)[1])
         places = torch.cat(parts) if parts else torch.zeros(0, min(k, len(self.names)), dtype=torch.int64)
         return places, (features - self.features[places[:, 0]]).abs().mean(1)

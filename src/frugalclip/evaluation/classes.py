@@ -31,20 +31,29 @@ def read_classes(path: Path) -> list[list[str]]:
         DataError: when it is missing, empty, or one name stands for two classes.
     """
     if not path.is_file():
-        raise DataError(f"there is no class file {path}; write one name a line, synonyms after |, or leave --classes out.")
-    lines = [[name.strip() for name in line.split("|") if name.strip()] for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        raise DataError(
+            f"there is no class file {path}; write one name a line, synonyms after |, or leave --classes out."
+        )
+    lines = [
+        [name.strip() for name in line.split("|") if name.strip()]
+        for line in path.read_text(encoding="utf-8-sig").splitlines()
+    ]
     classes = [names for names in lines if names]
     owner: dict[str, str] = {}
     for names in classes:
         for name in names:
             if owner.setdefault(key(name), names[0]) != names[0]:
-                raise DataError(f"{path} gives '{name}' to both '{owner[key(name)]}' and '{names[0]}'; keep it in one of the two lines.")
+                raise DataError(
+                    f"{path} gives '{name}' to both '{owner[key(name)]}' and '{names[0]}'; keep it in one of the two lines."
+                )
     if not classes:
         raise DataError(f"{path} holds no class; write one name a line.")
     return list({key(names[0]): names for names in classes}.values())
 
 
-def row_names(manifest: Manifest, *, label_field: str | None = None, language: str | None = None) -> tuple[list[list[str]], str]:
+def row_names(
+    manifest: Manifest, *, label_field: str | None = None, language: str | None = None
+) -> tuple[list[list[str]], str]:
     """What each row is called.
 
     Args:
@@ -60,7 +69,9 @@ def row_names(manifest: Manifest, *, label_field: str | None = None, language: s
     if label_field is not None:
         return [_texts(value) for value in manifest.field(label_field)], f"field {label_field}"
     captions = manifest.captions(language=language)
-    return [_texts(c[0]) if c else [] for c in captions], "first caption" + (f" in {language}" if language else "")
+    return [_texts(c[0]) if c else [] for c in captions], "first caption" + (
+        f" in {language}" if language else ""
+    )
 
 
 def _texts(value: Any) -> list[str]:
@@ -101,7 +112,9 @@ def collect_classes(
     if not any(labels):
         found = next((row[0] for row in names if row), None)
         if found is None:
-            raise DataError(f"none of the {len(selected)} rows of {selected.name} has a name ({source}); choose another --label-field.")
+            raise DataError(
+                f"none of the {len(selected)} rows of {selected.name} has a name ({source}); choose another --label-field."
+            )
         origin, tail = source.partition(",")[0], known_names(found, [s[0] for s in synonyms])
         raise DataError(f"'{found}', what a row is called by its {origin}, is not in the class list; {tail}")
     return Classes([texts[0] for texts in synonyms], synonyms, labels, source)

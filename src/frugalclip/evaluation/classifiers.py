@@ -63,11 +63,17 @@ def linear_probe(train: Examples, validation: Examples, features: Tensor, *, cla
     """
     strength = choose_strength([(train, validation)], classes=classes)
     both = train + validation
-    fit = softmax_regression(both.features, both.labels, strength=strength, classes=classes, steps=1000, tolerance=1e-6)
-    return Scored(fit.logits(features), {"strength": strength, "gradient": fit.gradient, "training_samples": len(both)})
+    fit = softmax_regression(
+        both.features, both.labels, strength=strength, classes=classes, steps=1000, tolerance=1e-6
+    )
+    return Scored(
+        fit.logits(features), {"strength": strength, "gradient": fit.gradient, "training_samples": len(both)}
+    )
 
 
-def choose_strength(parts: Sequence[tuple[Examples, Examples]], *, classes: int, finest: float = FINEST) -> float:
+def choose_strength(
+    parts: Sequence[tuple[Examples, Examples]], *, classes: int, finest: float = FINEST
+) -> float:
     """C of the linear probe by its accuracy on validation rows; of equally good ones the most regularised.
 
     Args:
@@ -89,7 +95,9 @@ def choose_strength(parts: Sequence[tuple[Examples, Examples]], *, classes: int,
 
 def _right_answers(train: Examples, validation: Examples, strength: float, classes: int) -> int:
     # only the order of the counts matters here, not the last digit of a fit
-    fit = softmax_regression(train.features, train.labels, strength=strength, classes=classes, steps=100, tolerance=1e-4)
+    fit = softmax_regression(
+        train.features, train.labels, strength=strength, classes=classes, steps=100, tolerance=1e-4
+    )
     return int((fit.logits(validation.features).argmax(1) == validation.labels).sum())
 
 
@@ -112,7 +120,11 @@ def search(score: Callable[[float], float], *, coarse: Sequence[float], finest: 
     step = (coarse[1] - coarse[0]) / 2
     while step >= finest:
         middle = best()
-        found |= {place: score(place) for place in (middle - step, middle + step) if place not in found and coarse[0] <= place <= coarse[-1]}
+        found |= {
+            place: score(place)
+            for place in (middle - step, middle + step)
+            if place not in found and coarse[0] <= place <= coarse[-1]
+        }
         step /= 2
     return best()
 
@@ -126,20 +138,35 @@ def neighbours(train: Examples, validation: Examples, features: Tensor, *, class
         features: (samples, width) to score, any length.
         classes: how many there are.
     """
-    train, validation = Examples(unit(train.features), train.labels), Examples(unit(validation.features), validation.labels)
+    train, validation = (
+        Examples(unit(train.features), train.labels),
+        Examples(unit(validation.features), validation.labels),
+    )
     k, temperature = 20, 0.07
     if len(validation):
         cosines, places = top_k(validation.features @ train.features.T, max(NEIGHBOURS))
-        grid = [(k, t) for k in NEIGHBOURS if k <= len(train) for t in (TEMPERATURES if k > 1 else TEMPERATURES[:1])]
+        grid = [
+            (k, t)
+            for k in NEIGHBOURS
+            if k <= len(train)
+            for t in (TEMPERATURES if k > 1 else TEMPERATURES[:1])
+        ]
 
         def right(setting: tuple[int, float]) -> int:
-            votes = _votes(cosines[:, : setting[0]], train.labels[places[:, : setting[0]]], classes=classes, temperature=setting[1])
+            votes = _votes(
+                cosines[:, : setting[0]],
+                train.labels[places[:, : setting[0]]],
+                classes=classes,
+                temperature=setting[1],
+            )
             return int((votes.argmax(1) == validation.labels).sum())
 
         k, temperature = max(grid, key=right)  # of equally good ones the first: fewest neighbours
     both = train + validation
     k = min(k, len(both))
-    votes = knn_votes(unit(features), both.features, both.labels, classes=classes, k=k, temperature=temperature)
+    votes = knn_votes(
+        unit(features), both.features, both.labels, classes=classes, k=k, temperature=temperature
+    )
     return Scored(votes, {"neighbours": k, "temperature": temperature, "training_samples": len(both)})
 
 
@@ -159,7 +186,9 @@ def nearest(train: Examples, validation: Examples, features: Tensor, *, classes:
     return Scored(torch.nn.functional.one_hot(labels, classes).double(), {"training_samples": len(both)})
 
 
-def knn_votes(features: Tensor, training: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float = 0.07) -> Tensor:
+def knn_votes(
+    features: Tensor, training: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float = 0.07
+) -> Tensor:
     """Votes of the nearest training rows, weighted by exp(cosine / temperature).
 
     Args:
@@ -198,7 +227,9 @@ def examples(features: Tensor, labelled: Labelled, fold: Fold) -> tuple[Examples
     return train, validation
 
 
-def classify(classifier: Classifier, features: Tensor, labelled: Labelled) -> tuple[Tensor, list[dict[str, Any]]]:
+def classify(
+    classifier: Classifier, features: Tensor, labelled: Labelled
+) -> tuple[Tensor, list[dict[str, Any]]]:
     """Scores of every judged row, fold after fold.
 
     Args:
@@ -210,6 +241,11 @@ def classify(classifier: Classifier, features: Tensor, labelled: Labelled) -> tu
         (judged, classes) in the order of `labelled.judged`, and the settings chosen in each fold.
     """
     found = [
-        classifier(*examples(features, labelled, fold), features[torch.from_numpy(fold.test)], classes=len(labelled.names)) for fold in labelled.folds
+        classifier(
+            *examples(features, labelled, fold),
+            features[torch.from_numpy(fold.test)],
+            classes=len(labelled.names),
+        )
+        for fold in labelled.folds
     ]
     return torch.cat([one.scores.double() for one in found]), [one.settings for one in found]

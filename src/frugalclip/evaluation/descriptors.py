@@ -23,7 +23,9 @@ ORIENTATIONS = 9
 LEVELS = 4  # of each colour
 CLIP = 0.2
 _CHUNK = 512  # pictures in memory at a time
-_KEPT = 4  # data sets whose descriptors stay in memory, so that several evaluations of a run compute them once
+_KEPT = (
+    4  # data sets whose descriptors stay in memory, so that several evaluations of a run compute them once
+)
 
 _known: OrderedDict[tuple[str, str], tuple[Tensor, np.ndarray]] = OrderedDict()
 
@@ -39,9 +41,16 @@ def gradient_histograms(pixels: Tensor) -> Tensor:
     """
     x = pixels.float().sqrt()  # gamma: a step in the dark counts as much as one in the light
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    across, down = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2], padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
-    strength, channel = (across.square() + down.square()).sqrt().max(dim=1, keepdim=True)  # (pictures, 1, side, side)
-    angle = torch.atan2(down.gather(1, channel), across.gather(1, channel)) % math.pi  # without direction: 0 to pi
+    across, down = (
+        padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2],
+        padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1],
+    )
+    strength, channel = (
+        (across.square() + down.square()).sqrt().max(dim=1, keepdim=True)
+    )  # (pictures, 1, side, side)
+    angle = (
+        torch.atan2(down.gather(1, channel), across.gather(1, channel)) % math.pi
+    )  # without direction: 0 to pi
     place = angle / math.pi * ORIENTATIONS
     votes = []
     for orientation in range(ORIENTATIONS):
@@ -68,7 +77,9 @@ def colour_histograms(pixels: Tensor) -> Tensor:
     """
     levels = pixels.long() * LEVELS // 256
     bins = (levels[:, 0] * LEVELS + levels[:, 1]) * LEVELS + levels[:, 2]  # (pictures, side, side)
-    counts = torch.zeros(len(pixels), LEVELS**3).scatter_add_(1, bins.flatten(1), torch.ones(bins.flatten(1).shape))
+    counts = torch.zeros(len(pixels), LEVELS**3).scatter_add_(
+        1, bins.flatten(1), torch.ones(bins.flatten(1).shape)
+    )
     return (counts / bins[0].numel()).sqrt() if len(pixels) else counts
 
 

@@ -87,19 +87,36 @@ def evaluate_fewshot(
     Returns:
         The result described in `docs/formats.md`: `4shot_top1` and so on, and the same without prefix for the most shots.
     """
-    labelled = labelled_rows(manifest, everything, label_field=label_field, language=language, group=group, seed=seed)
+    labelled = labelled_rows(
+        manifest, everything, label_field=label_field, language=language, group=group, seed=seed
+    )
     found = read_features(model, everything, labelled, layer=layer)
-    curve = few_shot_curve(found.features, found.labelled, everything, shots=shots, draws=shot_draws, seed=seed)
+    curve = few_shot_curve(
+        found.features, found.labelled, everything, shots=shots, draws=shot_draws, seed=seed
+    )
     judged = everything.take(found.labelled.rows[found.labelled.judged])
     result = _result(curve, found.labelled, find_groups(judged, group), draws=draws, seed=seed) | {
         "left_out": found.left_out,
         "parts": found.labelled.sizes(),
-        "fewshot": {"features": layer, "draws": shot_draws, "curve": [one.entry(len(found.labelled.names)) for one in curve]},
+        "fewshot": {
+            "features": layer,
+            "draws": shot_draws,
+            "curve": [one.entry(len(found.labelled.names)) for one in curve],
+        },
     }
-    return with_provenance("fewshot", result, {}, model, manifest.where(labelled.judged_where), joined(where, labelled.judged_where))
+    return with_provenance(
+        "fewshot",
+        result,
+        {},
+        model,
+        manifest.where(labelled.judged_where),
+        joined(where, labelled.judged_where),
+    )
 
 
-def few_shot_curve(features: Tensor, labelled: Labelled, everything: Manifest, *, shots: Sequence[int], draws: int, seed: int) -> list[Shots]:
+def few_shot_curve(
+    features: Tensor, labelled: Labelled, everything: Manifest, *, shots: Sequence[int], draws: int, seed: int
+) -> list[Shots]:
     """Probes for every number of shots and every draw.
 
     Args:
@@ -114,23 +131,41 @@ def few_shot_curve(features: Tensor, labelled: Labelled, everything: Manifest, *
     codes = find_groups(everything).codes[labelled.rows]
     keys = everything.codes("id")[labelled.rows]
     orders = [
-        [_order(part, labelled.labels.numpy(), codes, keys, seed=seed, draw=draw) for part in (fold.train, fold.validation)] for draw in range(draws)
+        [
+            _order(part, labelled.labels.numpy(), codes, keys, seed=seed, draw=draw)
+            for part in (fold.train, fold.validation)
+        ]
+        for draw in range(draws)
     ]
     for number in shots:
         parts = []
         for train, validation in orders:
             chosen = (train.first(number), validation.first(min(number, MOST_VALIDATION)))
-            parts.append(tuple(Examples(features[places], labelled.labels[places]) for places in map(torch.from_numpy, chosen)))
+            parts.append(
+                tuple(
+                    Examples(features[places], labelled.labels[places])
+                    for places in map(torch.from_numpy, chosen)
+                )
+            )
         strength = choose_strength(parts[:TUNED], classes=len(labelled.names), finest=1.0)
         hits = [_hits(train, features, labelled, strength) for train, _ in parts]
-        sizes = np.bincount(labelled.labels[torch.from_numpy(fold.train)].numpy(), minlength=len(labelled.names))
+        sizes = np.bincount(
+            labelled.labels[torch.from_numpy(fold.train)].numpy(), minlength=len(labelled.names)
+        )
         short = {labelled.names[i]: int(size) for i, size in enumerate(sizes) if size < number}
         curve.append(Shots(number, np.stack(hits), strength, len(parts[0][0]), short))
     return curve
 
 
 def _hits(train: Examples, features: Tensor, labelled: Labelled, strength: float) -> np.ndarray:
-    fit = softmax_regression(train.features, train.labels, strength=strength, classes=len(labelled.names), steps=1000, tolerance=1e-6)
+    fit = softmax_regression(
+        train.features,
+        train.labels,
+        strength=strength,
+        classes=len(labelled.names),
+        steps=1000,
+        tolerance=1e-6,
+    )
     test = torch.from_numpy(labelled.folds[0].test)
     return (fit.logits(features[test]).argmax(1) == labelled.labels[test]).double().numpy()
 
@@ -147,9 +182,13 @@ class _Order:
         return self.places[self.turn < number]
 
 
-def _order(part: np.ndarray, labels: np.ndarray, codes: np.ndarray, keys: np.ndarray, *, seed: int, draw: int) -> _Order:
+def _order(
+    part: np.ndarray, labels: np.ndarray, codes: np.ndarray, keys: np.ndarray, *, seed: int, draw: int
+) -> _Order:
     """One draw: by chance, but a group gives its second row only after every group of the class gave its first."""
-    chance = uniform(seed, f"fewshot/{draw}", keys[part].view(np.uint64), 1)[:, 0] if len(part) else np.zeros(0)
+    chance = (
+        uniform(seed, f"fewshot/{draw}", keys[part].view(np.uint64), 1)[:, 0] if len(part) else np.zeros(0)
+    )
     drawn = part[np.argsort(chance, kind="stable")]
     order = np.argsort(_turns(np.stack([labels[drawn], codes[drawn]], axis=1)), kind="stable")
     places = drawn[order]
@@ -167,14 +206,19 @@ def _turns(values: np.ndarray) -> np.ndarray:
     return turns
 
 
-def _result(curve: list[Shots], labelled: Labelled, groups: Groups, *, draws: int, seed: int) -> dict[str, Any]:
+def _result(
+    curve: list[Shots], labelled: Labelled, groups: Groups, *, draws: int, seed: int
+) -> dict[str, Any]:
     labels = labelled.labels[torch.from_numpy(labelled.judged)].numpy()
     dense = np.unique(labels, return_inverse=True)[1].reshape(-1)
     codes = group_codes(groups.codes if groups.over else None, len(labels))
     weights = {"top1": np.ones(len(labels)), "mean_per_class": 1 / np.bincount(dense)[dense]}
     metrics: dict[str, float] = {}
     statistics: dict[str, Statistic] = {}
-    for prefix, one in [("", max(curve, key=lambda one: one.shots)), *((f"{one.shots}shot_", one) for one in curve)]:
+    for prefix, one in [
+        ("", max(curve, key=lambda one: one.shots)),
+        *((f"{one.shots}shot_", one) for one in curve),
+    ]:
         for name, weight in weights.items():
             metrics[prefix + name] = 100 * float(np.average(one.hits.mean(0), weights=weight))
             statistics[prefix + name] = mean_over_draws(one.hits, codes, weight, seed=seed)

@@ -88,7 +88,9 @@ def _adjusted_information(table: np.ndarray) -> float:
     """From counts (classes, clusters)."""
     number = table.sum()
     rows, columns = table.sum(axis=1), table.sum(axis=0)
-    entropy: Callable[[np.ndarray], float] = lambda counts: -float((counts / number * np.log(counts / number)).sum())  # noqa: E731
+    entropy: Callable[[np.ndarray], float] = lambda counts: (
+        -float((counts / number * np.log(counts / number)).sum())
+    )  # noqa: E731
     i, j = np.nonzero(table)
     shared = table[i, j]
     information = float((shared / number * np.log(number * shared / (rows[i] * columns[j]))).sum())
@@ -108,7 +110,11 @@ def _expected_information(rows: np.ndarray, columns: np.ndarray, number: float) 
             log_factorial[a] + log_factorial[b] + log_factorial[int(number) - a] + log_factorial[int(number) - b] - log_factorial[int(number)]
             - log_factorial[shared] - log_factorial[a - shared] - log_factorial[b - shared] - log_factorial[int(number) - a - b + shared]
         )  # fmt: skip
-        total += times_a * times_b * float((shared / number * np.log(number * shared / (a * b)) * np.exp(log_share)).sum())
+        total += (
+            times_a
+            * times_b
+            * float((shared / number * np.log(number * shared / (a * b)) * np.exp(log_share)).sum())
+        )
     return total
 
 
@@ -134,8 +140,12 @@ def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> tuple[dict[s
     """
     classes = len(np.unique(labels.numpy()))
     if classes < 2:
-        raise DataError(f"all {len(labels):,} samples carry one label, so there is nothing to group; choose another --label-field.")
-    found = kmeans(features.float(), classes, steps=STEPS, restarts=RESTARTS, generator=generator(seed, "grouping"))
+        raise DataError(
+            f"all {len(labels):,} samples carry one label, so there is nothing to group; choose another --label-field."
+        )
+    found = kmeans(
+        features.float(), classes, steps=STEPS, restarts=RESTARTS, generator=generator(seed, "grouping")
+    )
     return grouping_scores(labels, found.labels), found.labels
 
 
@@ -151,11 +161,15 @@ def jackknife(labels: Tensor, clusters: Tensor, groups: Tensor) -> dict[str, tup
     """
     _, numbers = groups.unique(return_inverse=True)  # (samples,)
     parts = numbers % PARTS
-    found = [grouping_scores(labels[parts != part], clusters[parts != part]) for part in parts.unique().tolist()]
+    found = [
+        grouping_scores(labels[parts != part], clusters[parts != part]) for part in parts.unique().tolist()
+    ]
     whole, intervals = grouping_scores(labels, clusters), {}
     for name, value in whole.items():
         values = np.array([one[name] for one in found])
-        deviation = math.sqrt((len(values) - 1) / len(values) * float(np.square(values - values.mean()).sum()))
+        deviation = math.sqrt(
+            (len(values) - 1) / len(values) * float(np.square(values - values.mean()).sum())
+        )
         intervals[name] = (value - 1.96 * deviation, value + 1.96 * deviation)
     return intervals
 
@@ -197,7 +211,9 @@ def evaluate_grouping(
     if not len(rows):
         raise DataError(f"no row of {manifest.name} has a class; choose a --label-field such as category.")
     features, kept, faults = image_features(model, manifest, rows, layer=layer)
-    classes = {name: place for place, name in enumerate(sorted({key(names[row][0]) for row in rows[kept].tolist()}))}
+    classes = {
+        name: place for place, name in enumerate(sorted({key(names[row][0]) for row in rows[kept].tolist()}))
+    }
     labels = torch.tensor([classes[key(names[row][0])] for row in rows[kept].tolist()])
     scores, clusters = grouping(unit(features), labels, seed=seed)
     groups = find_groups(manifest, group)
@@ -208,8 +224,16 @@ def evaluate_grouping(
         "chance": {"ami": 0.0, "ari": 0.0},
         "samples": len(kept),
         "prompts": None,
-        "geometry": _geometry(model, manifest.take(rows[kept]), features, language) if layer == "embedding" and model.reads == "both" else None,
-        "clusters": {"number": len(classes), "label_field": label_field, "steps": STEPS, "restarts": RESTARTS, "features": layer},
+        "geometry": _geometry(model, manifest.take(rows[kept]), features, language)
+        if layer == "embedding" and model.reads == "both"
+        else None,
+        "clusters": {
+            "number": len(classes),
+            "label_field": label_field,
+            "steps": STEPS,
+            "restarts": RESTARTS,
+            "features": layer,
+        },
         "left_out": {"without a class": len(manifest) - len(rows), **faults},
         "interval_by": "jackknife",
         "interval_over": groups.over or "samples",

@@ -67,18 +67,38 @@ class Labelled:
         place[kept] = np.arange(len(kept))
         folds = [fold.map(lambda part: place[part][place[part] >= 0]) for fold in self.folds]
         if not any(len(fold.train) and len(fold.test) for fold in folds):
-            raise DataError("no picture is left to learn from or to judge; run 'frugalclip data check' on the data.")
-        return Labelled(self.names, self.rows[kept], self.labels[torch.from_numpy(kept)], folds, self.rule, self.judged_where, self.left_out)
+            raise DataError(
+                "no picture is left to learn from or to judge; run 'frugalclip data check' on the data."
+            )
+        return Labelled(
+            self.names,
+            self.rows[kept],
+            self.labels[torch.from_numpy(kept)],
+            folds,
+            self.rule,
+            self.judged_where,
+            self.left_out,
+        )
 
     def sizes(self) -> dict[str, Any]:
         """How it was divided, for the result."""
         first = self.folds[0]
-        counts = {"train": len(first.train), "validation": len(first.validation), "test": sum(len(fold.test) for fold in self.folds)}
+        counts = {
+            "train": len(first.train),
+            "validation": len(first.validation),
+            "test": sum(len(fold.test) for fold in self.folds),
+        }
         return {"rule": self.rule, "folds": len(self.folds), **counts}
 
 
 def labelled_rows(
-    manifest: Manifest, everything: Manifest, *, label_field: str | None = None, language: str | None = None, group: str | None = None, seed: int = 0
+    manifest: Manifest,
+    everything: Manifest,
+    *,
+    label_field: str | None = None,
+    language: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
 ) -> Labelled:
     """Classes and parts of a data set.
 
@@ -99,11 +119,19 @@ def labelled_rows(
     names, _ = row_names(everything, label_field=label_field, language=language)
     place = {name: row for row, name in enumerate(everything.ids)}
     chosen = np.array([place[name] for name in manifest.ids], dtype=np.int64)
-    return divide(everything, [key(row[0]) if row else None for row in names], chosen=chosen, group=group, seed=seed)
+    return divide(
+        everything, [key(row[0]) if row else None for row in names], chosen=chosen, group=group, seed=seed
+    )
 
 
 def divide(
-    everything: Manifest, labels: Sequence[str | None], *, chosen: np.ndarray, split: Split = "data", group: str | None = None, seed: int = 0
+    everything: Manifest,
+    labels: Sequence[str | None],
+    *,
+    chosen: np.ndarray,
+    split: Split = "data",
+    group: str | None = None,
+    seed: int = 0,
 ) -> Labelled:
     """Divide rows with labels into parts.
 
@@ -124,10 +152,14 @@ def divide(
     if split == "folds":
         rows = chosen[has[chosen]]
         deal = _dealt(rows, labels, codes, seed)
-        rule = f"{FOLDS} folds by seed, whole groups at a time: each is judged by what three teach and one tunes"
+        rule = (
+            f"{FOLDS} folds by seed, whole groups at a time: each is judged by what three teach and one tunes"
+        )
         parts = [_turned(deal, turn).map(lambda part: rows[part]) for turn in range(FOLDS)]
     elif "split" in everything.field_names and "train" in everything.field("split"):
-        part, rule, where, left_out = _by_split(everything, chosen, find_groups(everything).codes, seed, has)  # a field asked for is no near copy
+        part, rule, where, left_out = _by_split(
+            everything, chosen, find_groups(everything).codes, seed, has
+        )  # a field asked for is no near copy
         parts = [part]
     else:
         rows = chosen[has[chosen]]
@@ -146,7 +178,9 @@ def _by_split(
     if "train" in names:
         judged_name = next((name for name in (*TEST_NAMES, *VALIDATION_NAMES) if name in names), None)
         if judged_name is None:
-            raise DataError(f"every {TRAINING} row of {everything.name} is judged too; choose others with --where split=test.")
+            raise DataError(
+                f"every {TRAINING} row of {everything.name} is judged too; choose others with --where split=test."
+            )
         pool, where = chosen, f"split={judged_name}"
         chosen = chosen[splits[chosen] == judged_name]
     pool = pool[has[pool] & ~np.isin(pool, chosen)]
@@ -157,7 +191,11 @@ def _by_split(
     rule = "the data's split"
     if not len(validation):
         is_out = uniform(seed, "held-out", codes[train].view(np.uint64), 1)[:, 0] < HELD_OUT
-        train, validation, rule = train[~is_out], train[is_out], f"{rule}; {HELD_OUT:.0%} of its training groups tune"
+        train, validation, rule = (
+            train[~is_out],
+            train[is_out],
+            f"{rule}; {HELD_OUT:.0%} of its training groups tune",
+        )
     lost = {"training rows of a group that is judged": near} if near else {}
     return Fold(train, validation, chosen), rule, where, lost
 
@@ -179,19 +217,38 @@ def _turned(deal: np.ndarray, turn: int) -> Fold:
 
 
 def _labelled(
-    everything: Manifest, labels: Sequence[str | None], parts: Sequence[Fold], *, rule: str, where: str | None, left_out: dict[str, int]
+    everything: Manifest,
+    labels: Sequence[str | None],
+    parts: Sequence[Fold],
+    *,
+    rule: str,
+    where: str | None,
+    left_out: dict[str, int],
 ) -> Labelled:
     """From folds of rows of the data set: classes that can be learned, and the rows that have one."""
-    learned = sorted({label for fold in parts for row in (*fold.train, *fold.validation) if (label := labels[int(row)]) is not None})
+    learned = sorted(
+        {
+            label
+            for fold in parts
+            for row in (*fold.train, *fold.validation)
+            if (label := labels[int(row)]) is not None
+        }
+    )
     place = {name: i for i, name in enumerate(learned)}
     judged = np.concatenate([fold.test for fold in parts])
     is_known = np.array([label in place for label in labels], dtype=bool)
     if not any(len(fold.train) for fold in parts):
-        raise DataError(f"no row of {everything.name} is left to learn from; give more rows, or a --label-field that training rows have.")
+        raise DataError(
+            f"no row of {everything.name} is left to learn from; give more rows, or a --label-field that training rows have."
+        )
     if not is_known[judged].any():
-        raise DataError(f"none of the {len(judged)} rows has a class that occurs in {TRAINING}; choose a --label-field such as category.")
+        raise DataError(
+            f"none of the {len(judged)} rows has a class that occurs in {TRAINING}; choose a --label-field such as category."
+        )
     parts = [fold.map(lambda part: part[is_known[part]]) for fold in parts]
-    rows = np.unique(np.concatenate([part for fold in parts for part in (fold.train, fold.validation, fold.test)]))
+    rows = np.unique(
+        np.concatenate([part for fold in parts for part in (fold.train, fold.validation, fold.test)])
+    )
     numbers = torch.tensor([place[str(labels[row])] for row in rows.tolist()], dtype=torch.int64)
     folds = [fold.map(lambda part: np.searchsorted(rows, part)) for fold in parts]
     lost = {"without a class of the training rows": int((~is_known[judged]).sum()), **left_out}

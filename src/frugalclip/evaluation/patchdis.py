@@ -40,12 +40,20 @@ def patch_labels(pixels: Tensor, *, side: int, min_majority: float = 0.5) -> Ten
         (images, patches) int64, row by row; -1 where no class has the majority. Of two halves the lower class is taken.
     """
     images, height, width = pixels.shape
-    pieces = pixels.reshape(images, height // side, side, width // side, side).permute(0, 1, 3, 2, 4).reshape(images, -1, side * side)
+    pieces = (
+        pixels.reshape(images, height // side, side, width // side, side)
+        .permute(0, 1, 3, 2, 4)
+        .reshape(images, -1, side * side)
+    )
     classes = max(int(pixels.max()) + 1, 1)
-    counts = torch.zeros(*pieces.shape[:2], classes + 1, dtype=torch.int64)  # the last place is for pixels without a class
+    counts = torch.zeros(
+        *pieces.shape[:2], classes + 1, dtype=torch.int64
+    )  # the last place is for pixels without a class
     counts.scatter_add_(2, torch.where(pieces < 0, classes, pieces), torch.ones_like(pieces))
     most = counts[:, :, :classes].max(dim=2)
-    return torch.where(most.values >= min_majority * side * side, most.indices, IGNORED).masked_fill(most.values == 0, IGNORED)
+    return torch.where(most.values >= min_majority * side * side, most.indices, IGNORED).masked_fill(
+        most.values == 0, IGNORED
+    )
 
 
 def patch_scores(patches: Tensor, classes: Tensor) -> Tensor:
@@ -61,7 +69,9 @@ def patch_scores(patches: Tensor, classes: Tensor) -> Tensor:
     return unit(patches) @ unit(classes).T
 
 
-def patch_discrimination(scores: Tensor, labels: Tensor, *, candidates: Literal["open", "present"] = "open") -> PatchDis:
+def patch_discrimination(
+    scores: Tensor, labels: Tensor, *, candidates: Literal["open", "present"] = "open"
+) -> PatchDis:
     """Hold the best class of each patch against its label.
 
     Args:
@@ -82,8 +92,12 @@ def patch_discrimination(scores: Tensor, labels: Tensor, *, candidates: Literal[
             "number the classes anew."
         )
     if not judged.any():
-        raise DataError("every patch is ignored, so there is nothing to judge; give labels of 0 and more, or lower min_majority.")
-    is_label = torch.nn.functional.one_hot(labels.masked_fill(~judged, number), number + 1)[:, :, :number].bool()  # (images, patches, classes)
+        raise DataError(
+            "every patch is ignored, so there is nothing to judge; give labels of 0 and more, or lower min_majority."
+        )
+    is_label = torch.nn.functional.one_hot(labels.masked_fill(~judged, number), number + 1)[
+        :, :, :number
+    ].bool()  # (images, patches, classes)
     competes = _competing(is_label, candidates)  # (images, classes)
     predicted = scores.masked_fill(~competes[:, None], float("-inf")).argmax(dim=2)  # (images, patches)
     is_predicted = torch.nn.functional.one_hot(predicted, number).bool() & judged[:, :, None]

@@ -32,7 +32,9 @@ class LabelledFeatures:
     left_out: dict[str, int]
 
 
-def read_features(model: Encoder, everything: Manifest, labelled: Labelled, *, layer: Layer) -> LabelledFeatures:
+def read_features(
+    model: Encoder, everything: Manifest, labelled: Labelled, *, layer: Layer
+) -> LabelledFeatures:
     """Encode the pictures of labelled rows, once for all parts.
 
     Args:
@@ -45,7 +47,9 @@ def read_features(model: Encoder, everything: Manifest, labelled: Labelled, *, l
         DataError: when no picture is left to learn from or to judge.
     """
     features, kept, faults = image_features(model, everything, labelled.rows, layer=layer)
-    return LabelledFeatures(features, labelled.only(kept) if faults else labelled, {**labelled.left_out, **faults})
+    return LabelledFeatures(
+        features, labelled.only(kept) if faults else labelled, {**labelled.left_out, **faults}
+    )
 
 
 def evaluate_classifier(
@@ -80,7 +84,9 @@ def evaluate_classifier(
     Returns:
         The result described in `docs/formats.md`.
     """
-    labelled = labelled_rows(manifest, everything, label_field=label_field, language=language, group=group, seed=seed)
+    labelled = labelled_rows(
+        manifest, everything, label_field=label_field, language=language, group=group, seed=seed
+    )
     found = read_features(model, everything, labelled, layer=layer)
     scores, settings = classify(CLASSIFIERS[task], found.features, found.labelled)
     judged = everything.take(found.labelled.rows[found.labelled.judged])
@@ -90,10 +96,14 @@ def evaluate_classifier(
         "parts": found.labelled.sizes(),
         task: {"features": layer, **settings[0]},
     }
-    return with_provenance(task, result, {}, model, _judged_rows(manifest, labelled), joined(where, labelled.judged_where))
+    return with_provenance(
+        task, result, {}, model, _judged_rows(manifest, labelled), joined(where, labelled.judged_where)
+    )
 
 
-def evaluate_probe(model: Encoder, manifest: Manifest, everything: Manifest, **options: Any) -> dict[str, Any]:
+def evaluate_probe(
+    model: Encoder, manifest: Manifest, everything: Manifest, **options: Any
+) -> dict[str, Any]:
     """A linear probe; arguments and result as `evaluate_classifier`."""
     return evaluate_classifier("probe", model, manifest, everything, **options)
 
@@ -125,7 +135,9 @@ class Outcome:
     origin: str  # how they were found
 
     @classmethod
-    def of(cls, scores: Tensor, labelled: Labelled, judged: Manifest, *, group: str | None = None) -> "Outcome":
+    def of(
+        cls, scores: Tensor, labelled: Labelled, judged: Manifest, *, group: str | None = None
+    ) -> "Outcome":
         """From scores.
 
         Args:
@@ -152,13 +164,21 @@ class Outcome:
 
     def metrics(self) -> dict[str, float]:
         """top1, top5 and mean_per_class, in percent."""
-        values = {"top1": self.right[:, 0].mean(), "top5": self.right.sum(1).mean(), "mean_per_class": self.per_class().mean()}
+        values = {
+            "top1": self.right[:, 0].mean(),
+            "top5": self.right.sum(1).mean(),
+            "mean_per_class": self.per_class().mean(),
+        }
         return {name: 100 * float(value) for name, value in values.items()}
 
     def chance(self) -> dict[str, float]:
         """What guessing gives, in percent."""
         classes = len(self.names)
-        return {"top1": 100 / classes, "top5": 100 * min(5, classes) / classes, "mean_per_class": 100 / classes}
+        return {
+            "top1": 100 / classes,
+            "top5": 100 * min(5, classes) / classes,
+            "mean_per_class": 100 / classes,
+        }
 
     def statistics(self, groups: np.ndarray | None = None) -> dict[str, Statistic]:
         """The metrics as functions of how often each group was drawn, in shares of one.

@@ -33,12 +33,16 @@ def find_prompts(name: str | Path) -> list[str]:
         return list(_sets()[str(name)]["prompts"])
     path = Path(name)
     if not path.is_file():
-        raise DataError(f"'{name}' is neither a prompt set nor a file; {known_names(str(name), prompt_sets())}")
+        raise DataError(
+            f"'{name}' is neither a prompt set nor a file; {known_names(str(name), prompt_sets())}"
+        )
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     prompts = [line for line in lines if line and not line.startswith("#")]
     for line in prompts:
         if "{}" not in line:
-            raise DataError(f"{path} has the prompt '{line}' without {{}}; put {{}} where the class name goes.")
+            raise DataError(
+                f"{path} has the prompt '{line}' without {{}}; put {{}} where the class name goes."
+            )
     if not prompts:
         raise DataError(f"{path} holds no prompt; write one a line, such as 'a photo of a {{}}.'")
     return list(dict.fromkeys(prompts))

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.baselines import MOST_DESCRIBED, MOST_ROWS, NEAR_DUPLICATE, VOTERS, Look, Neighbours, find_neighbours, thumbnails
+from frugalclip.evaluation.baselines import (
+    MOST_DESCRIBED,
+    MOST_ROWS,
+    NEAR_DUPLICATE,
+    VOTERS,
+    Look,
+    Neighbours,
+    find_neighbours,
+    thumbnails,
+)
 from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.ranking import TIE_RULE
@@ -84,7 +93,15 @@ def evaluate_zeroshot(
     Returns:
         The result described in `docs/formats.md`: what `evaluate --json` writes.
     """
-    task = zeroshot_task(manifest, everything, label_field=label_field, classes=classes, prompts=prompts, language=language, group=group)
+    task = zeroshot_task(
+        manifest,
+        everything,
+        label_field=label_field,
+        classes=classes,
+        prompts=prompts,
+        language=language,
+        group=group,
+    )
     images, kept, faults = image_features(model, manifest, task.rows)
     texts = encode_texts(model, task.texts)
     result = task.result(images, texts, kept=kept, draws=draws, seed=seed)
@@ -94,8 +111,18 @@ def evaluate_zeroshot(
         result["robustness"] = _robustness(readable, model, manifest, images, texts, draws=draws, seed=seed)
     floors = {}
     if training is not None:
-        names, _ = row_names(training, label_field=label_field if label_field in training.field_names else None, language=language)
-        floors = _floors(manifest.take(task.rows[kept]), training, names, reference, lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s))
+        names, _ = row_names(
+            training,
+            label_field=label_field if label_field in training.field_names else None,
+            language=language,
+        )
+        floors = _floors(
+            manifest.take(task.rows[kept]),
+            training,
+            names,
+            reference,
+            lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s),
+        )
     return with_provenance("zeroshot", result, floors, model, manifest, where)
 
 
@@ -124,12 +151,25 @@ def evaluate_retrieval(
     floors = {}
     if training is not None:
         names = training.captions(language=language if language in training.languages else None)
-        floors = _floors(manifest.take(task.rows), training, names, reference, lambda n, p, s: _retrieval_floor(task, n, p, s))
+        floors = _floors(
+            manifest.take(task.rows),
+            training,
+            names,
+            reference,
+            lambda n, p, s: _retrieval_floor(task, n, p, s),
+        )
     return with_provenance("retrieval", result, floors, model, manifest, where)
 
 
 def _robustness(
-    task: ZeroshotTask | RetrievalTask, model: Encoder, manifest: Manifest, images: Tensor, texts: Tensor, *, draws: int, seed: int
+    task: ZeroshotTask | RetrievalTask,
+    model: Encoder,
+    manifest: Manifest,
+    images: Tensor,
+    texts: Tensor,
+    *,
+    draws: int,
+    seed: int,
 ) -> dict[str, Any]:
     altered = altered_features(model, manifest.take(task.rows))
     return robustness(
@@ -145,10 +185,14 @@ def _robustness(
 @torch.no_grad()
 def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tensor:
     """(texts, dim) features on the CPU, `batch` texts at a time."""
-    return torch.cat([model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)])
+    return torch.cat(
+        [model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)]
+    )
 
 
-def image_features(model: Encoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding") -> tuple[Tensor, np.ndarray, dict[str, int]]:
+def image_features(
+    model: Encoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
+) -> tuple[Tensor, np.ndarray, dict[str, int]]:
     """Encode the pictures of some rows.
 
     Args:
@@ -161,10 +205,14 @@ def image_features(model: Encoder, manifest: Manifest, rows: np.ndarray, *, laye
         (kept, dim) features of those whose picture can be read, (kept,) their places among `rows`, and a count for each cause of a loss.
     """
     chosen = manifest.take(rows)
-    found = model.image_features(chosen) if layer == "embedding" else model.image_features(chosen, layer=layer)
+    found = (
+        model.image_features(chosen) if layer == "embedding" else model.image_features(chosen, layer=layer)
+    )
     kept = np.asarray(found.rows)
     if not len(kept):
-        raise DataError(f"no picture of {manifest.name} could be read; run 'frugalclip data check {manifest.name}'.")
+        raise DataError(
+            f"no picture of {manifest.name} could be read; run 'frugalclip data check {manifest.name}'."
+        )
     causes = [str(fault[1]) for fault in found.faults]
     return found.features.float().cpu(), kept, {cause: causes.count(cause) for cause in sorted(set(causes))}
 
@@ -182,17 +230,25 @@ def looks(reference: Encoder | None = None) -> dict[str, Look]:
 
 def looked_at_by(reference: Encoder | None) -> str:
     """What the feature floor sees, in words."""
-    return "shape and colour: oriented gradients and a colour histogram" if reference is None else f"frozen encoder {reference.fingerprint}"
+    return (
+        "shape and colour: oriented gradients and a colour histogram"
+        if reference is None
+        else f"frozen encoder {reference.fingerprint}"
+    )
 
 
-def _floors(chosen: Manifest, training: Manifest, names: list[list[str]], reference: Encoder | None, measure: Any) -> dict[str, Any]:
+def _floors(
+    chosen: Manifest, training: Manifest, names: list[list[str]], reference: Encoder | None, measure: Any
+) -> dict[str, Any]:
     """`pixel_nn_1`, `feature_nn_10` and so on with the metrics; `about`: the training pictures, and how many judged ones are nearly among them."""
     if not any(names):
         return {}
     found: dict[str, Any] = {}
     about: dict[str, Any] = {"training": training.name, "training_hash": training.fingerprint()}
     for kind, look in looks(reference).items():
-        neighbours = find_neighbours(training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED)
+        neighbours = find_neighbours(
+            training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
+        )
         features, readable = look(chosen)
         places, differences = neighbours.nearest(features)
         found |= {f"{kind}_nn_{k}": measure(neighbours, places[:, :k], readable) for k in VOTERS}
@@ -204,11 +260,15 @@ def _floors(chosen: Manifest, training: Manifest, names: list[list[str]], refere
     return found | {"about": about}
 
 
-def _zeroshot_floor(task: ZeroshotTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
+def _zeroshot_floor(
+    task: ZeroshotTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray
+) -> dict[str, float]:
     return task.floor(neighbours.scores(places, task.synonyms), readable)
 
 
-def _retrieval_floor(task: RetrievalTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> dict[str, float]:
+def _retrieval_floor(
+    task: RetrievalTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray
+) -> dict[str, float]:
     task = task if len(readable) == len(task.rows) else task.only(readable)
     scores = neighbours.scores(places, [[text] for text in task.texts])
     matrix = torch.cat([scores(rows) for rows in torch.arange(len(places)).split(1024)])  # (images, texts)
@@ -216,14 +276,28 @@ def _retrieval_floor(task: RetrievalTask, neighbours: Neighbours, places: Tensor
 
 
 def with_provenance(
-    name: str, result: dict[str, Any], floors: dict[str, Any], model: Encoder, manifest: Manifest, where: str | None
+    name: str,
+    result: dict[str, Any],
+    floors: dict[str, Any],
+    model: Encoder,
+    manifest: Manifest,
+    where: str | None,
 ) -> dict[str, Any]:
     """A result with everything that its numbers depend on, in the order of `docs/formats.md`."""
-    return stated(name, result, floors, model, data=manifest.name, split_hash=manifest.fingerprint(), where=where)
+    return stated(
+        name, result, floors, model, data=manifest.name, split_hash=manifest.fingerprint(), where=where
+    )
 
 
 def stated(
-    name: str, result: dict[str, Any], floors: dict[str, Any], model: Encoder, *, data: str, split_hash: str, where: str | None
+    name: str,
+    result: dict[str, Any],
+    floors: dict[str, Any],
+    model: Encoder,
+    *,
+    data: str,
+    split_hash: str,
+    where: str | None,
 ) -> dict[str, Any]:
     """As `with_provenance`, for rows that are no single manifest.
 

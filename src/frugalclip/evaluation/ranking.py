@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 TIE_RULE = "expected value under random tie-breaking; cosines within 1e-6 tie; the best placed of several positives counts"
-TIE = 1e-6  # what float32 cannot tell apart: the same text encoded in another batch differs by about this much
+TIE = (
+    1e-6  # what float32 cannot tell apart: the same text encoded in another batch differs by about this much
+)
 
 Scores = Callable[[Tensor], Tensor]
 

@@ -57,12 +57,16 @@ class RetrievalTask:
     def metrics_of_scores(self, by_image: Scores, by_text: Scores) -> dict[str, float]:
         """The same from scores: `by_image` gives (rows, texts), `by_text` gives (rows, images)."""
         of_images, of_texts = self.positives()
-        return _metrics({"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)})
+        return _metrics(
+            {"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)}
+        )
 
     def chance(self) -> dict[str, float]:
         """What guessing gives, exactly; the median rank is the median over queries of the expected rank."""
         of_images, of_texts = self.positives()
-        return _metrics({"i2t": chance_ranks(of_images, len(self.texts)), "t2i": chance_ranks(of_texts, len(self.rows))})
+        return _metrics(
+            {"i2t": chance_ranks(of_images, len(self.texts)), "t2i": chance_ranks(of_texts, len(self.rows))}
+        )
 
     def only(self, images: np.ndarray) -> "RetrievalTask":
         """The same test with some of its pictures; captions that lose all their pictures go too."""
@@ -98,10 +102,15 @@ class RetrievalTask:
         """
         images, texts = unit(image_features), unit(text_features)
         of_images, of_texts = self.positives()
-        ranks = {"i2t": rank_positives(cosine_scores(images, texts), of_images), "t2i": rank_positives(cosine_scores(texts, images), of_texts)}
+        ranks = {
+            "i2t": rank_positives(cosine_scores(images, texts), of_images),
+            "t2i": rank_positives(cosine_scores(texts, images), of_texts),
+        }
         return _statistics(ranks, {"i2t": self.image_groups, "t2i": self.text_groups})
 
-    def result(self, image_features: Tensor, text_features: Tensor, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    def result(
+        self, image_features: Tensor, text_features: Tensor, *, draws: int = 1000, seed: int = 0
+    ) -> dict[str, Any]:
         """Metrics with intervals, chance and examples.
 
         Args:
@@ -119,7 +128,9 @@ class RetrievalTask:
             "metrics": _metrics(ranks),
             "interval": {
                 name: [_percent(name, low), _percent(name, high)]
-                for name, (low, high) in intervals(statistics, groups=self.group_count, draws=draws, seed=seed).items()
+                for name, (low, high) in intervals(
+                    statistics, groups=self.group_count, draws=draws, seed=seed
+                ).items()
             },
             "chance": self.chance(),
             "samples": len(self.rows),
@@ -133,7 +144,9 @@ class RetrievalTask:
             },
         }
 
-    def _found_images(self, by_text: Scores, positives: Tensor, ranks: Ranks, *, seed: int) -> list[dict[str, Any]]:
+    def _found_images(
+        self, by_text: Scores, positives: Tensor, ranks: Ranks, *, seed: int
+    ) -> list[dict[str, Any]]:
         chosen = _chosen(ranks, seed)
         scores, places = top_k(by_text(chosen).cpu(), 5)
         return [
@@ -149,7 +162,9 @@ class RetrievalTask:
             for n, query in enumerate(chosen.tolist())
         ]
 
-    def _found_texts(self, by_image: Scores, positives: Tensor, ranks: Ranks, *, seed: int) -> list[dict[str, Any]]:
+    def _found_texts(
+        self, by_image: Scores, positives: Tensor, ranks: Ranks, *, seed: int
+    ) -> list[dict[str, Any]]:
         chosen = _chosen(ranks, seed)
         scores, places = top_k(by_image(chosen).cpu(), 5)
         return [
@@ -169,7 +184,9 @@ class RetrievalTask:
         return {"id": self.ids[place], "row": int(self.rows[place])}
 
 
-def retrieval_task(manifest: Manifest, *, language: str | None = None, group: str | None = None) -> RetrievalTask:
+def retrieval_task(
+    manifest: Manifest, *, language: str | None = None, group: str | None = None
+) -> RetrievalTask:
     """Read pictures and captions of a data set.
 
     Args:
@@ -181,10 +198,14 @@ def retrieval_task(manifest: Manifest, *, language: str | None = None, group: st
         DataError: unknown field, or no row with a caption.
     """
     captions = manifest.captions(language=language)
-    rows = np.array([i for i, texts in enumerate(captions) if any(text.strip() for text in texts)], dtype=np.int64)
+    rows = np.array(
+        [i for i, texts in enumerate(captions) if any(text.strip() for text in texts)], dtype=np.int64
+    )
     if not len(rows):
         wanted = f" in {language}" if language else ""
-        raise DataError(f"none of the {len(manifest)} rows of {manifest.name} has a caption{wanted}; see 'frugalclip data stats {manifest.name}'.")
+        raise DataError(
+            f"none of the {len(manifest)} rows of {manifest.name} has a caption{wanted}; see 'frugalclip data stats {manifest.name}'."
+        )
     place: dict[str, int] = {}
     texts: list[str] = []
     pairs: list[tuple[int, int]] = []
@@ -201,11 +222,21 @@ def retrieval_task(manifest: Manifest, *, language: str | None = None, group: st
     about = {
         "prompts": {"set": "plain", "templates": ["{}"]},
         "pool": f"all {len(texts)} distinct captions and all {len(rows)} pictures of the rows",
-        "left_out": {"without a caption" + (f" in {language}" if language else ""): len(manifest) - len(rows)},
+        "left_out": {
+            "without a caption" + (f" in {language}" if language else ""): len(manifest) - len(rows)
+        },
         "interval_over": groups.over or "pictures, with their captions",
         "interval_groups": groups.origin,
     }
-    return RetrievalTask(texts, rows, [ids[i] for i in rows], right, image_groups, image_groups[_first_image(right.numpy(), len(texts))], about)
+    return RetrievalTask(
+        texts,
+        rows,
+        [ids[i] for i in rows],
+        right,
+        image_groups,
+        image_groups[_first_image(right.numpy(), len(texts))],
+        about,
+    )
 
 
 def retrieval_metrics(image_features: Tensor, text_features: Tensor, pairs: Tensor) -> dict[str, float]:
@@ -241,12 +272,20 @@ def _metrics(ranks: dict[str, Ranks]) -> dict[str, float]:
 
 
 def _statistics(ranks: dict[str, Ranks], groups: dict[str, np.ndarray]) -> dict[str, Statistic]:
-    statistics = {f"{way}_r{k}": mean_of(rank.hits(k).numpy(), groups[way]) for way, rank in ranks.items() for k in DEPTHS}
-    return statistics | {f"{way}_median_rank": median_of(rank.expected().numpy(), groups[way]) for way, rank in ranks.items()}
+    statistics = {
+        f"{way}_r{k}": mean_of(rank.hits(k).numpy(), groups[way])
+        for way, rank in ranks.items()
+        for k in DEPTHS
+    }
+    return statistics | {
+        f"{way}_median_rank": median_of(rank.expected().numpy(), groups[way]) for way, rank in ranks.items()
+    }
 
 
 def _chosen(ranks: Ranks, seed: int, *, random: int = 8, worst: int = 4) -> Tensor:
     """Queries to show: some drawn at random, so that they are typical, then the worst of the rest."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(ranks)))
     drawn, rest = order[:random].sort().values, order[random:]
-    return torch.cat([drawn, rest[torch.sort(ranks.expected()[rest], descending=True, stable=True).indices[:worst]]])
+    return torch.cat(
+        [drawn, rest[torch.sort(ranks.expected()[rest], descending=True, stable=True).indices[:worst]]]
+    )

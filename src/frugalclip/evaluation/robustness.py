@@ -50,7 +50,13 @@ def _occluded(image: Image.Image, number: int) -> Image.Image:
     side = max(1, round(0.4 * min(image.size)))
     result = image.copy()
     result.paste(
-        (128, 128, 128), (left := int(across * (image.width - side + 1)), top := int(down * (image.height - side + 1)), left + side, top + side)
+        (128, 128, 128),
+        (
+            left := int(across * (image.width - side + 1)),
+            top := int(down * (image.height - side + 1)),
+            left + side,
+            top + side,
+        ),
     )
     return result
 
@@ -98,7 +104,13 @@ def altered_features(model: EncodesPictures, manifest: Manifest) -> dict[str, Te
     faults: list[tuple[int, str]] = []
     for rows, images in readable_images(manifest, batch=_BATCH, faults=faults):
         for name, (_, alter) in ALTERATIONS.items():
-            parts[name].append(model.encode_image([alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]).float().cpu())
+            parts[name].append(
+                model.encode_image(
+                    [alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]
+                )
+                .float()
+                .cpu()
+            )
     assert not faults, "the caller gives rows that were read before"
     return {name: torch.cat(found) for name, found in parts.items()}
 
@@ -135,7 +147,11 @@ def robustness(
         found[kind] = {
             "about": ALTERATIONS[kind][0],
             "metrics": {name: round(percent(name, value), 6) for name, value in after.items()},
-            "difference": {name: round(percent(name, after[name]) - percent(name, before[name]), 6) for name in after},
-            "interval": {name: [round(percent(name, limit), 6) for limit in limits] for name, limits in spread.items()},
+            "difference": {
+                name: round(percent(name, after[name]) - percent(name, before[name]), 6) for name in after
+            },
+            "interval": {
+                name: [round(percent(name, limit), 6) for limit in limits] for name, limits in spread.items()
+            },
         }
     return found

@@ -38,7 +38,10 @@ def mean_of(values: np.ndarray, groups: np.ndarray, weights: np.ndarray | None =
     """
     weights = np.ones(len(values)) if weights is None else weights
     size = int(groups.max(initial=-1)) + 1
-    sums, sizes = np.bincount(groups, weights=weights * values, minlength=size), np.bincount(groups, weights=weights, minlength=size)
+    sums, sizes = (
+        np.bincount(groups, weights=weights * values, minlength=size),
+        np.bincount(groups, weights=weights, minlength=size),
+    )
 
     def statistic(counts: np.ndarray) -> np.ndarray:
         above, below = counts[:, :size] @ sums, counts[:, :size] @ sizes
@@ -71,13 +74,20 @@ def mean_over_draws(values: np.ndarray, groups: np.ndarray, weights: np.ndarray,
         seed: of drawing the experiments; on counts of one, no experiment is drawn twice.
     """
     experiments, size = len(values), int(groups.max(initial=-1)) + 1
-    sums = np.stack([np.bincount(groups, weights=weights * row, minlength=size) for row in values], axis=1)  # (groups, experiments)
+    sums = np.stack(
+        [np.bincount(groups, weights=weights * row, minlength=size) for row in values], axis=1
+    )  # (groups, experiments)
     sizes = np.bincount(groups, weights=weights, minlength=size)
     random = np.random.default_rng(seed)
 
     def statistic(counts: np.ndarray) -> np.ndarray:
-        drawn = random.multinomial(experiments, np.full(experiments, 1 / experiments), size=len(counts)) / experiments
-        shares = np.full_like(drawn, 1 / experiments) if (counts == 1).all() else drawn  # (draws, experiments)
+        drawn = (
+            random.multinomial(experiments, np.full(experiments, 1 / experiments), size=len(counts))
+            / experiments
+        )
+        shares = (
+            np.full_like(drawn, 1 / experiments) if (counts == 1).all() else drawn
+        )  # (draws, experiments)
         above, below = ((counts[:, :size] @ sums) * shares).sum(1), counts[:, :size] @ sizes
         return np.divide(above, below, out=np.full(len(counts), np.nan), where=below > 0)
 
@@ -102,7 +112,9 @@ def median_of(values: np.ndarray, groups: np.ndarray) -> Statistic:
     return statistic
 
 
-def intervals(statistics: Mapping[str, Statistic], *, groups: int, draws: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, list[float]]:
+def intervals(
+    statistics: Mapping[str, Statistic], *, groups: int, draws: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, list[float]]:
     """Percentile bootstrap intervals of several statistics on the same draws.
 
     Args:
@@ -115,10 +127,15 @@ def intervals(statistics: Mapping[str, Statistic], *, groups: int, draws: int = 
     Returns:
         name -> [low, high].
     """
-    return {name: percentiles(values, level=level) for name, values in bootstrap(statistics, groups=groups, draws=draws, seed=seed).items()}
+    return {
+        name: percentiles(values, level=level)
+        for name, values in bootstrap(statistics, groups=groups, draws=draws, seed=seed).items()
+    }
 
 
-def bootstrap(statistics: Mapping[str, Statistic], *, groups: int, draws: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
+def bootstrap(
+    statistics: Mapping[str, Statistic], *, groups: int, draws: int = 1000, seed: int = 0
+) -> dict[str, np.ndarray]:
     """The values of several statistics on the same draws; equal seeds give equal draws, so that differences may be taken draw by draw.
 
     Args:
@@ -160,4 +177,8 @@ def _draws(groups: int, draws: int, seed: int) -> Iterator[np.ndarray]:
     for start in range(0, draws, at_once):
         number = min(at_once, draws - start)
         picked = random.integers(0, groups, size=(number, groups)) + np.arange(number)[:, None] * groups
-        yield np.bincount(picked.reshape(-1), minlength=number * groups).reshape(number, groups).astype(np.float64)
+        yield (
+            np.bincount(picked.reshape(-1), minlength=number * groups)
+            .reshape(number, groups)
+            .astype(np.float64)
+        )

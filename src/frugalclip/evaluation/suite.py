@@ -27,16 +27,24 @@ DEFAULT = "packs"
 class PackConfig(Settings):
     """Where the pictures of a pack are: a part of the sample, or a file of the folder of packs."""
 
-    sample: str | None = Field(None, description="condition that takes the pack out of the sample that installs with frugalclip")
-    file: str | None = Field(None, description="name in the folder of packs, of any form that --data understands")
+    sample: str | None = Field(
+        None, description="condition that takes the pack out of the sample that installs with frugalclip"
+    )
+    file: str | None = Field(
+        None, description="name in the folder of packs, of any form that --data understands"
+    )
 
 
 class LabelConfig(Settings):
     """How a row's class is read."""
 
     field: str = Field(description="the field; of a list, the first")
-    patterns: dict[str, str] = Field(default_factory=dict, description="class: regular expression of the whole value; others take no part")
-    rule: Literal["value", "flag_region"] = Field("value", description="flag_region: the UN region of the country code in a flag's code points")
+    patterns: dict[str, str] = Field(
+        default_factory=dict, description="class: regular expression of the whole value; others take no part"
+    )
+    rule: Literal["value", "flag_region"] = Field(
+        "value", description="flag_region: the UN region of the country code in a flag's code points"
+    )
 
 
 class TaskConfig(Settings):
@@ -46,8 +54,13 @@ class TaskConfig(Settings):
     pack: str
     where: str | None = Field(None, description="rows of the pack that take part")
     label: LabelConfig
-    split: Split = Field("data", description="data: by the pack's own split; folds: five, of whole groups, each judged by the others")
-    least_learned: int = Field(3, ge=1, description="groups (families, components) a class must have to learn from")
+    split: Split = Field(
+        "data",
+        description="data: by the pack's own split; folds: five, of whole groups, each judged by the others",
+    )
+    least_learned: int = Field(
+        3, ge=1, description="groups (families, components) a class must have to learn from"
+    )
     least_judged: int = Field(1, ge=1, description="groups a class must have to be judged on")
 
 
@@ -90,7 +103,9 @@ def load_suite(name: str = DEFAULT) -> Suite:
     path = Path(name)
     own = path.suffix in (".yaml", ".yml")
     if own and not path.is_file():
-        raise DataError(f"there is no file {path}; give a suite's name or a file such as src/frugalclip/evaluation/suites.yaml.")
+        raise DataError(
+            f"there is no file {path}; give a suite's name or a file such as src/frugalclip/evaluation/suites.yaml."
+        )
     config = _read(path if own else Path(__file__).with_name("suites.yaml"))
     if not own and name not in (known := {**config.suites, **{task: [task] for task in config.tasks}}):
         raise DataError(f"'{name}' is no suite; {known_names(name, known, limit=20)}")
@@ -102,7 +117,9 @@ def _read(path: Path) -> SuitesConfig:
     config = validated(SuitesConfig, read_yaml(path), where=str(path), error=DataError)
     for name, task in config.tasks.items():
         if task.pack not in config.packs:
-            raise DataError(f"{path}: task {name} is of pack '{task.pack}'; {known_names(task.pack, config.packs)}")
+            raise DataError(
+                f"{path}: task {name} is of pack '{task.pack}'; {known_names(task.pack, config.packs)}"
+            )
     for name, listed in config.suites.items():
         unknown = next((task for task in listed if task not in config.tasks), None)
         if unknown is not None:
@@ -125,18 +142,31 @@ def open_packs(suite: Suite, folder: Path | None, *, seed: int = 0) -> tuple[lis
         DataError: when a pack is here but its rows do not carry a test, or the folder does not exist.
     """
     if folder is not None and not folder.is_dir():
-        raise DataError(f"{folder} is no folder of packs; give the folder that holds them with --data, or in {ENVIRONMENT}.")
+        raise DataError(
+            f"{folder} is no folder of packs; give the folder that holds them with --data, or in {ENVIRONMENT}."
+        )
     packs, missing = [], {}
     for name in dict.fromkeys(task.pack for task in suite.tasks.values()):
         tasks = {task: config for task, config in suite.tasks.items() if config.pack == name}
         config = suite.packs[name]
         source = _place(config, folder)
         if source is None:
-            where = f"not in {folder}" if folder else f"nobody said where packs are: set {ENVIRONMENT} or give --data FOLDER"
+            where = (
+                f"not in {folder}"
+                if folder
+                else f"nobody said where packs are: set {ENVIRONMENT} or give --data FOLDER"
+            )
             missing |= dict.fromkeys(tasks, f"pack {config.file} is missing ({where})")
             continue
         data = open_data(source).where(config.sample)
-        packs.append(Pack(name, data, source, {task: labels(data, one, name=task, seed=seed) for task, one in tasks.items()}))
+        packs.append(
+            Pack(
+                name,
+                data,
+                source,
+                {task: labels(data, one, name=task, seed=seed) for task, one in tasks.items()},
+            )
+        )
     return packs, missing
 
 
@@ -167,14 +197,22 @@ def labels(data: Manifest, config: TaskConfig, *, name: str, seed: int = 0) -> L
     first = divide(data, found, chosen=chosen, split=config.split, seed=seed)
     enough = _enough(first, find_groups(data).codes, config)
     if len(enough) < 2:
-        raise DataError(f"test {name}: of {len(first.names)} classes in {data.name} {len(enough)} have rows enough, expected two; look at the pack.")
+        raise DataError(
+            f"test {name}: of {len(first.names)} classes in {data.name} {len(enough)} have rows enough, expected two; look at the pack."
+        )
     dropped = [label for label in found if label is not None and label not in enough]
     found = [label if label in enough else None for label in found]
     chosen = np.array([row for row in chosen if found[row] is not None], dtype=np.int64)
     labelled = divide(data, found, chosen=chosen, split=config.split, seed=seed) if dropped else first
     unlabelled = int(inside.sum()) - len(chosen) - len(dropped)
     lost = {"in classes that are too small": len(dropped), "without a class of the test": unlabelled}
-    return replace(labelled, left_out={**lost, **{k: v for k, v in labelled.left_out.items() if k != "without a class of the training rows"}})
+    return replace(
+        labelled,
+        left_out={
+            **lost,
+            **{k: v for k, v in labelled.left_out.items() if k != "without a class of the training rows"},
+        },
+    )
 
 
 def _enough(labelled: Labelled, codes: np.ndarray, config: TaskConfig) -> set[str]:
@@ -185,7 +223,11 @@ def _enough(labelled: Labelled, codes: np.ndarray, config: TaskConfig) -> set[st
     for places in (learned, labelled.judged):
         pairs = {(int(labelled.labels[place]), int(codes[labelled.rows[place]])) for place in places}
         counts.append(Counter(label for label, _ in pairs))
-    return {name for i, name in enumerate(labelled.names) if counts[0][i] >= config.least_learned and counts[1][i] >= config.least_judged}
+    return {
+        name
+        for i, name in enumerate(labelled.names)
+        if counts[0][i] >= config.least_learned and counts[1][i] >= config.least_judged
+    }
 
 
 def _label(value: Any, config: LabelConfig) -> str | None:
@@ -196,7 +238,9 @@ def _label(value: Any, config: LabelConfig) -> str | None:
         return flag_region(str(value))
     if not config.patterns:
         return str(value)
-    return next((name for name, pattern in config.patterns.items() if re.fullmatch(pattern, str(value))), None)
+    return next(
+        (name for name, pattern in config.patterns.items() if re.fullmatch(pattern, str(value))), None
+    )
 
 
 @cache

@@ -74,22 +74,51 @@ def evaluate_suite(
         raise DataError(f"no test of suite {suite} can run: {next(iter(missing.values()))}.")
     results: dict[str, TestResult] = {}
     for number, pack in enumerate(packs):
-        results |= _run_pack(model, pack, wanted, layer=layer, reference=reference, draws=draws, seed=seed + number, progress=progress)
+        results |= _run_pack(
+            model,
+            pack,
+            wanted,
+            layer=layer,
+            reference=reference,
+            draws=draws,
+            seed=seed + number,
+            progress=progress,
+        )
     results = {name: results[name] for name in wanted.tasks if name in results}
-    return _result(model, wanted, packs, results, missing, layer=layer, reference=reference, draws=draws, seed=seed)
+    return _result(
+        model, wanted, packs, results, missing, layer=layer, reference=reference, draws=draws, seed=seed
+    )
 
 
 def _run_pack(
-    model: Encoder, pack: Pack, suite: Suite, *, layer: Layer, reference: Encoder | None, draws: int, seed: int, progress: Progress | None
+    model: Encoder,
+    pack: Pack,
+    suite: Suite,
+    *,
+    layer: Layer,
+    reference: Encoder | None,
+    draws: int,
+    seed: int,
+    progress: Progress | None,
 ) -> dict[str, TestResult]:
     rows = np.unique(np.concatenate([one.rows for one in pack.tasks.values()]))
     say = progress or (lambda text: None)
     say(f"{pack.name}: encoding {len(rows):,} pictures")
-    seen: dict[str, Look] = {"model": lambda manifest: image_features(model, manifest, np.arange(len(manifest)), layer=layer)[:2], **looks(reference)}
+    seen: dict[str, Look] = {
+        "model": lambda manifest: image_features(model, manifest, np.arange(len(manifest)), layer=layer)[:2],
+        **looks(reference),
+    }
     pictures = pack.data.take(rows)
-    found = {name: look(pictures) for name, look in seen.items()}  # pictures are looked at once for all tests of the pack
-    kept = np.array(sorted(set.intersection(*(set(places.tolist()) for _, places in found.values()))), dtype=np.int64)
-    features = {name: values[torch.from_numpy(np.searchsorted(places, kept))] for name, (values, places) in found.items()}
+    found = {
+        name: look(pictures) for name, look in seen.items()
+    }  # pictures are looked at once for all tests of the pack
+    kept = np.array(
+        sorted(set.intersection(*(set(places.tolist()) for _, places in found.values()))), dtype=np.int64
+    )
+    features = {
+        name: values[torch.from_numpy(np.searchsorted(places, kept))]
+        for name, (values, places) in found.items()
+    }
     trained_on, codes = _trained_on(model, pack), _judged_groups(pack)
     results = {}
     for name, labelled in pack.tasks.items():
@@ -127,8 +156,13 @@ class _Judged:
 
 def _judge(features: dict[str, Tensor], labelled: Labelled, data: Manifest) -> _Judged:
     manifest = data.take(labelled.rows[labelled.judged])
-    scores = {name: classify(one, features["model"], labelled) for name, one in (("probe", linear_probe), ("knn", neighbours))}
-    floors = {f"{kind}_nn_1": classify(nearest, features[kind], labelled)[0] for kind in features if kind != "model"}
+    scores = {
+        name: classify(one, features["model"], labelled)
+        for name, one in (("probe", linear_probe), ("knn", neighbours))
+    }
+    floors = {
+        f"{kind}_nn_1": classify(nearest, features[kind], labelled)[0] for kind in features if kind != "model"
+    }
     return _Judged(
         probe=Outcome.of(scores["probe"][0], labelled, manifest),
         knn=Outcome.of(scores["knn"][0], labelled, manifest),
@@ -140,7 +174,11 @@ def _judge(features: dict[str, Tensor], labelled: Labelled, data: Manifest) -> _
 
 def _listed(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Settings of one fold, or lists over several."""
-    return dict(settings[0]) if len(settings) == 1 else {key: [one[key] for one in settings] for key in settings[0]}
+    return (
+        dict(settings[0])
+        if len(settings) == 1
+        else {key: [one[key] for one in settings] for key in settings[0]}
+    )
 
 
 def _test_result(
@@ -155,7 +193,13 @@ def _test_result(
     seed: int,
 ) -> TestResult:
     own, count = codes[labelled.rows[labelled.judged]], int(codes.max()) + 1
-    drawn = bootstrap({METRIC: judged.probe.statistics(own)[METRIC]}, groups=count, draws=draws, seed=seed)[METRIC] if draws else np.zeros(0)
+    drawn = (
+        bootstrap({METRIC: judged.probe.statistics(own)[METRIC]}, groups=count, draws=draws, seed=seed)[
+            METRIC
+        ]
+        if draws
+        else np.zeros(0)
+    )
     entry = {
         **about,
         "classes": len(labelled.names),
@@ -181,7 +225,10 @@ def _trained_on(model: Encoder, pack: Pack) -> set[str]:
     """Ids of the pack's rows that the model was trained on, as far as it says where its training data is."""
     recorded = getattr(model, "training_data", None) or {}
     path = recorded.get("path")
-    if path is None or (path != pack.source and ("sample" in (path, pack.source) or Path(path).resolve() != Path(pack.source).resolve())):
+    if path is None or (
+        path != pack.source
+        and ("sample" in (path, pack.source) or Path(path).resolve() != Path(pack.source).resolve())
+    ):
         return set()
     try:
         return set(open_data(path).where(recorded.get("where")).ids)
@@ -208,13 +255,20 @@ def _result(
         return values | {MEAN: float(np.mean(list(values.values())))}
 
     floors: dict[str, Any] = {
-        floor: figures(lambda entry, floor=floor: entry["floors"][floor][METRIC]) for floor in next(iter(entries.values()))["floors"]
+        floor: figures(lambda entry, floor=floor: entry["floors"][floor][METRIC])
+        for floor in next(iter(entries.values()))["floors"]
     }
-    floors["about"] = {"features": looked_at_by(reference), "copied from": "the rows that the probe learns from"}
+    floors["about"] = {
+        "features": looked_at_by(reference),
+        "copied from": "the rows that the probe learns from",
+    }
     drawn = np.nanmean(np.stack([one.drawn for one in results.values()]), axis=0) if draws else None
     result = {
         "metrics": figures(lambda entry: entry["metrics"][METRIC]),
-        "interval": {name: entry["interval"][METRIC] for name, entry in entries.items()} | {MEAN: percentiles(drawn)} if drawn is not None else {},
+        "interval": {name: entry["interval"][METRIC] for name, entry in entries.items()}
+        | {MEAN: percentiles(drawn)}
+        if drawn is not None
+        else {},
         "chance": figures(lambda entry: entry["chance"][METRIC]),
         "samples": sum(entry["samples"] for entry in entries.values()),
         "prompts": None,
@@ -234,5 +288,15 @@ def _result(
         "left_out": {},
         "tests": entries,
     }
-    digest = hashlib.blake2b("".join(f"{name}={entry['split_hash']};" for name, entry in entries.items()).encode(), digest_size=8).hexdigest()
-    return stated("suite", result, floors, model, data=", ".join(pack.name for pack in packs), split_hash=digest, where=None)
+    digest = hashlib.blake2b(
+        "".join(f"{name}={entry['split_hash']};" for name, entry in entries.items()).encode(), digest_size=8
+    ).hexdigest()
+    return stated(
+        "suite",
+        result,
+        floors,
+        model,
+        data=", ".join(pack.name for pack in packs),
+        split_hash=digest,
+        where=None,
+    )

@@ -27,11 +27,15 @@ TOP = 10  # words of a picture that are judged and shown
 STORED = 64  # words of a picture or text that an inverted index stores
 EXCHANGES = 20  # of the pictures' words among each other, for chance
 LISTED, SHOWN = 20, 8  # commonest words, and pictures drawn by chance, that a result holds
-FUNCTION_WORDS = frozenset(re.findall("[a-z]+", "a an the of and or with without in on at to for from by no not as is"))
+FUNCTION_WORDS = frozenset(
+    re.findall("[a-z]+", "a an the of and or with without in on at to for from by no not as is")
+)
 LEXICAL = "train one with 'frugalclip train words' (fitted in seconds) or 'frugalclip train lexvla'"
 COUNTED = "non_zeros"  # the one figure that is no percentage
 _WORD = re.compile(r"[^\W\d_]{2,}")
-TopWords = Sequence[Sequence[tuple[str, float]]]  # of each picture, words with their weights, the largest first
+TopWords = Sequence[
+    Sequence[tuple[str, float]]
+]  # of each picture, words with their weights, the largest first
 
 
 class WordEncoder(Encoder, Protocol):
@@ -86,10 +90,17 @@ class WordTask:
         random, number = np.random.default_rng(seed), len(self.own)
         order, lemmas = random.permutation(number), self._lemmas(top)
         shifts = 1 + random.permutation(max(number - 1, 0))[:EXCHANGES]  # nobody gets its own back
-        found = [_shares(_hits([lemmas[i] for i in np.roll(order, shift)], [self.own[i] for i in order])) for shift in shifts]
-        return {name: 100 * float(np.mean([one[name] for one in found])) for name in (found[0] if found else ())}
+        found = [
+            _shares(_hits([lemmas[i] for i in np.roll(order, shift)], [self.own[i] for i in order]))
+            for shift in shifts
+        ]
+        return {
+            name: 100 * float(np.mean([one[name] for one in found])) for name in (found[0] if found else ())
+        }
 
-    def result(self, images: Tensor, texts: Tensor, top: TopWords, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    def result(
+        self, images: Tensor, texts: Tensor, top: TopWords, *, draws: int = 1000, seed: int = 0
+    ) -> dict[str, Any]:
         """Metrics with intervals and chance, the commonest words, and pictures drawn by chance with their words.
 
         Args:
@@ -103,16 +114,27 @@ class WordTask:
         used = Counter(word for words in top for word, _ in words)
         commonest = used.most_common(LISTED)
         holds = [any(word == commonest[0][0] for word, _ in words) for words in top]
-        own: dict[str, Any] = {**_shares(hits), "most_used_word": holds, COUNTED: (images > 0).sum(dim=1).numpy()}
-        statistics = {name: mean_of(np.asarray(values, np.float64), task.image_groups) for name, values in own.items()}
+        own: dict[str, Any] = {
+            **_shares(hits),
+            "most_used_word": holds,
+            COUNTED: (images > 0).sum(dim=1).numpy(),
+        }
+        statistics = {
+            name: mean_of(np.asarray(values, np.float64), task.image_groups) for name, values in own.items()
+        }
         few = _recall(task, *(truncated(x, top_k=STORED) for x in (images, texts)))
-        statistics |= _recall(task, images, texts) | {f"{name}_{STORED}_words": one for name, one in few.items()}
+        statistics |= _recall(task, images, texts) | {
+            f"{name}_{STORED}_words": one for name, one in few.items()
+        }
         groups, guessed = task.group_count, task.chance()
         found = intervals(statistics, groups=groups, draws=draws, seed=seed)
         return {
-            "metrics": {name: _unit(name) * on_the_sample(one, groups=groups) for name, one in statistics.items()},
+            "metrics": {
+                name: _unit(name) * on_the_sample(one, groups=groups) for name, one in statistics.items()
+            },
             "interval": {name: [_unit(name) * edge for edge in edges] for name, edges in found.items()},
-            "chance": self.chance(top, seed=seed) | {f"{name}{ending}": guessed[name] for ending in ("", f"_{STORED}_words") for name in few},
+            "chance": self.chance(top, seed=seed)
+            | {f"{name}{ending}": guessed[name] for ending in ("", f"_{STORED}_words") for name in few},
             "samples": len(self.own),
             **task.about,
             "texts": len(task.texts),
@@ -120,20 +142,38 @@ class WordTask:
             "words": {
                 **self.about,
                 "vocabulary": images.shape[1],
-                "used": [{"word": word, "pictures": round(100 * count / len(top), 4)} for word, count in commonest],
+                "used": [
+                    {"word": word, "pictures": round(100 * count / len(top), 4)} for word, count in commonest
+                ],
             },
-            "examples": {"words": [self._example(i, top[i], hits[i]) for i in np.random.default_rng(seed).permutation(len(top))[:SHOWN]]},
+            "examples": {
+                "words": [
+                    self._example(i, top[i], hits[i])
+                    for i in np.random.default_rng(seed).permutation(len(top))[:SHOWN]
+                ]
+            },
         }
 
     def _lemmas(self, top: TopWords) -> list[list[str]]:
         return [[self.lemma(word.casefold()) for word, _ in words] for words in top]
 
-    def _example(self, image: int, words: Sequence[tuple[str, float]], hits: Sequence[bool]) -> dict[str, Any]:
-        listed = [{"word": word, "weight": round(weight, 6), "is_hit": is_hit} for (word, weight), is_hit in zip(words, hits, strict=True)]
+    def _example(
+        self, image: int, words: Sequence[tuple[str, float]], hits: Sequence[bool]
+    ) -> dict[str, Any]:
+        listed = [
+            {"word": word, "weight": round(weight, 6), "is_hit": is_hit}
+            for (word, weight), is_hit in zip(words, hits, strict=True)
+        ]
         return {"id": self.retrieval.ids[image], "row": int(self.retrieval.rows[image]), "words": listed}
 
 
-def word_task(manifest: Manifest, *, label_field: str | None = None, language: str | None = None, group: str | None = None) -> WordTask:
+def word_task(
+    manifest: Manifest,
+    *,
+    label_field: str | None = None,
+    language: str | None = None,
+    group: str | None = None,
+) -> WordTask:
     """Read which words belong to the pictures of a data set.
 
     Args:
@@ -146,10 +186,18 @@ def word_task(manifest: Manifest, *, label_field: str | None = None, language: s
         DataError: unknown field, or no row with a caption.
     """
     task = retrieval_task(manifest, language=language, group=group)
-    captions, (names, source) = manifest.captions(language=language), row_names(manifest, label_field=label_field, language=language)
+    captions, (names, source) = (
+        manifest.captions(language=language),
+        row_names(manifest, label_field=label_field, language=language),
+    )
     lemma, compared = lemmatizer(language or "en")
     own = [content_words([*captions[row], *names[row]], lemma) for row in task.rows.tolist()]
-    return WordTask(task, own, lemma, {"of": f"captions, and {source}" if source.startswith("field") else "captions", "compared": compared})
+    return WordTask(
+        task,
+        own,
+        lemma,
+        {"of": f"captions, and {source}" if source.startswith("field") else "captions", "compared": compared},
+    )
 
 
 def evaluate_words(
@@ -191,7 +239,13 @@ def evaluate_words(
     task = word_task(manifest, label_field=label_field, language=language, group=group)
     images, kept, faults = image_features(model, manifest, task.retrieval.rows)
     task = task.only(kept) if faults else task
-    result = task.result(images, encode_texts(model, task.retrieval.texts), model.words(images, top=TOP), draws=draws, seed=seed)
+    result = task.result(
+        images,
+        encode_texts(model, task.retrieval.texts),
+        model.words(images, top=TOP),
+        draws=draws,
+        seed=seed,
+    )
     result["left_out"] = {**task.retrieval.about["left_out"], **faults}
     return with_provenance("words", result, {}, model, manifest, where)
 
@@ -202,7 +256,10 @@ def _hits(lemmas: Sequence[Sequence[str]], own: Sequence[frozenset[str]]) -> lis
 
 def _shares(hits: Sequence[Sequence[bool]]) -> dict[str, np.ndarray]:
     """Of each picture, whether any of its words is a hit, and which share of them; 0 for one without words."""
-    return {"words_hit": np.array([any(one) for one in hits]), "words_precision": np.array([sum(one) / max(len(one), 1) for one in hits])}
+    return {
+        "words_hit": np.array([any(one) for one in hits]),
+        "words_precision": np.array([sum(one) / max(len(one), 1) for one in hits]),
+    }
 
 
 def _recall(task: RetrievalTask, images: Tensor, texts: Tensor) -> dict[str, Statistic]:

@@ -62,7 +62,10 @@ class ZeroshotTask:
             top1, top5, mean_per_class and the same with `generalised_`, in percent.
         """
         return {
-            name: 100 * float(value) for name, value in _pool_metrics(self._ranks(self.scores(image_features, text_features)), self.labels).items()
+            name: 100 * float(value)
+            for name, value in _pool_metrics(
+                self._ranks(self.scores(image_features, text_features)), self.labels
+            ).items()
         }
 
     def _ranks(self, scores: Scores) -> dict[str, Ranks]:
@@ -90,15 +93,29 @@ class ZeroshotTask:
             kept: samples that have a score; default all.
         """
         labels = self.labels if kept is None else self.labels[torch.from_numpy(kept)]
-        return {name: 100 * float(value) for name, value in _pool_metrics(pool_ranks(scores, labels, classes=len(self.names)), labels).items()}
+        return {
+            name: 100 * float(value)
+            for name, value in _pool_metrics(
+                pool_ranks(scores, labels, classes=len(self.names)), labels
+            ).items()
+        }
 
     def chance(self) -> dict[str, float]:
         """What guessing gives, exactly."""
-        ranks = {prefix: chance_ranks(self.labels, len(pool)) for prefix, pool in _pools(self.labels, len(self.names)).items()}
+        ranks = {
+            prefix: chance_ranks(self.labels, len(pool))
+            for prefix, pool in _pools(self.labels, len(self.names)).items()
+        }
         return {name: 100 * float(value) for name, value in _pool_metrics(ranks, self.labels).items()}
 
     def result(
-        self, image_features: Tensor, text_features: Tensor, *, kept: np.ndarray | None = None, draws: int = 1000, seed: int = 0
+        self,
+        image_features: Tensor,
+        text_features: Tensor,
+        *,
+        kept: np.ndarray | None = None,
+        draws: int = 1000,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """Metrics with intervals, chance, a table of classes, and examples.
 
@@ -118,7 +135,9 @@ class ZeroshotTask:
         best = _predicted(scores, pool, len(task.rows))  # (samples,) classes
         table = _class_table(task, ranks[""].hits(1), best)
         return {
-            "metrics": {name: 100 * float(value) for name, value in _pool_metrics(ranks, task.labels).items()},
+            "metrics": {
+                name: 100 * float(value) for name, value in _pool_metrics(ranks, task.labels).items()
+            },
             "interval": {name: [100 * low, 100 * high] for name, (low, high) in found.items()},
             "chance": task.chance(),
             "samples": len(task.rows),
@@ -133,7 +152,17 @@ class ZeroshotTask:
         """The same test on some of its samples; names that lose all their samples leave the restricted pool."""
         places = torch.from_numpy(np.asarray(samples, np.int64))
         ids, groups = [self.ids[i] for i in samples], group_codes(self.groups[samples], len(samples))
-        return ZeroshotTask(self.names, self.synonyms, self.texts, self.owners, self.rows[samples], ids, self.labels[places], groups, self.about)
+        return ZeroshotTask(
+            self.names,
+            self.synonyms,
+            self.texts,
+            self.owners,
+            self.rows[samples],
+            ids,
+            self.labels[places],
+            groups,
+            self.about,
+        )
 
 
 def zeroshot_task(
@@ -160,7 +189,9 @@ def zeroshot_task(
     Raises:
         DataError: unknown field, prompt set or class file, or no row with a name.
     """
-    found = collect_classes(manifest, everything or manifest, label_field=label_field, classes=classes, language=language)
+    found = collect_classes(
+        manifest, everything or manifest, label_field=label_field, classes=classes, language=language
+    )
     sentences = find_prompts(prompts)
     texts, owners = [], []
     for i, names in enumerate(found.synonyms):
@@ -175,7 +206,9 @@ def zeroshot_task(
         if classes is None
         else "restricted: names among the rows; generalised_: the class list",
         "names": found.source,
-        "left_out": {"without a name of the list" if classes else "without a name": len(manifest) - len(rows)},
+        "left_out": {
+            "without a name of the list" if classes else "without a name": len(manifest) - len(rows)
+        },
         "interval_over": groups.over or "samples",
         "interval_groups": groups.origin,
     }
@@ -224,7 +257,9 @@ def pool_ranks(scores: Scores, labels: Tensor, *, classes: int) -> dict[str, Ran
     for prefix, pool in _pools(labels, classes).items():
         place = torch.full((classes,), -1, dtype=torch.int64)
         place[pool] = torch.arange(len(pool))
-        inside = torch.where(labels >= 0, place[labels.clamp(min=0)], labels)  # (samples, most) places in the pool
+        inside = torch.where(
+            labels >= 0, place[labels.clamp(min=0)], labels
+        )  # (samples, most) places in the pool
         found[prefix] = rank_positives(lambda rows, pool=pool: scores(rows).cpu()[:, pool], inside)
     return found
 
@@ -249,7 +284,9 @@ def _pool_metrics(ranks: dict[str, Ranks], labels: Tensor) -> dict[str, float]:
         first = rank.hits(1)
         metrics[f"{prefix}top1"] = float(first.mean())
         metrics[f"{prefix}top5"] = float(rank.hits(5).mean())
-        metrics[f"{prefix}mean_per_class"] = float((torch.bincount(dense, weights=first[samples]) / sizes).mean())
+        metrics[f"{prefix}mean_per_class"] = float(
+            (torch.bincount(dense, weights=first[samples]) / sizes).mean()
+        )
     return metrics
 
 
@@ -261,7 +298,9 @@ def _statistics(ranks: dict[str, Ranks], labels: Tensor, groups: np.ndarray) -> 
         first = rank.hits(1).numpy()
         statistics[f"{prefix}top1"] = mean_of(first, groups)
         statistics[f"{prefix}top5"] = mean_of(rank.hits(5).numpy(), groups)
-        statistics[f"{prefix}mean_per_class"] = mean_of_classes(first[samples.numpy()], dense, groups[samples.numpy()])
+        statistics[f"{prefix}mean_per_class"] = mean_of_classes(
+            first[samples.numpy()], dense, groups[samples.numpy()]
+        )
     return statistics
 
 
@@ -279,10 +318,17 @@ def _class_table(task: ZeroshotTask, hits: Tensor, predicted: Tensor) -> list[di
         number = int(classes[members[0]])
         rows = samples[members]
         wrong = predicted[rows][hits[rows] < 0.5]
-        entry: dict[str, Any] = {"name": task.names[number], "samples": len(rows), "top1": 100 * float(hits[rows].mean())}
+        entry: dict[str, Any] = {
+            "name": task.names[number],
+            "samples": len(rows),
+            "top1": 100 * float(hits[rows].mean()),
+        }
         if len(wrong):
             values, counts = wrong.unique(return_counts=True)
-            entry["mistaken_for"], entry["times"] = task.names[int(values[counts.argmax()])], int(counts.max())
+            entry["mistaken_for"], entry["times"] = (
+                task.names[int(values[counts.argmax()])],
+                int(counts.max()),
+            )
         table.append(entry)
     return sorted(table, key=lambda entry: (-entry["top1"], -entry["samples"], entry["name"]))
 
@@ -293,21 +339,32 @@ def _members(classes: Tensor) -> list[Tensor]:
     return list(order.split(classes.unique(return_counts=True)[1].tolist()))
 
 
-def _examples(task: ZeroshotTask, table: list[dict[str, Any]], predicted: Tensor, *, classes: int = 8, rows: int = 4) -> dict[str, Any]:
+def _examples(
+    task: ZeroshotTask, table: list[dict[str, Any]], predicted: Tensor, *, classes: int = 8, rows: int = 4
+) -> dict[str, Any]:
     """Rows to show for the best and the worst classes, and the confusions that happen most."""
     samples, owners = _pairs(task.labels)
     members = {task.names[int(owners[m[0]])]: samples[m] for m in _members(owners)}
 
     def shown(name: str) -> list[dict[str, Any]]:
-        return [{"id": task.ids[i], "row": int(task.rows[i]), "named": task.names[int(predicted[i])]} for i in members[name][:rows].tolist()]
+        return [
+            {"id": task.ids[i], "row": int(task.rows[i]), "named": task.names[int(predicted[i])]}
+            for i in members[name][:rows].tolist()
+        ]
 
     worst = sorted(table, key=lambda entry: (entry["top1"], -entry["samples"], entry["name"]))
     listed = {"best": table[:classes], "worst": worst[:classes]}
     confused = sorted((e for e in table if "times" in e), key=lambda e: (-e["times"], e["name"]))[:classes]
     return {
         **{
-            side: [{"name": e["name"], "samples": e["samples"], "top1": e["top1"], "rows": shown(e["name"])} for e in entries]
+            side: [
+                {"name": e["name"], "samples": e["samples"], "top1": e["top1"], "rows": shown(e["name"])}
+                for e in entries
+            ]
             for side, entries in listed.items()
         },
-        "confusions": [{"name": e["name"], "named": e["mistaken_for"], "times": e["times"], "rows": shown(e["name"])} for e in confused],
+        "confusions": [
+            {"name": e["name"], "named": e["mistaken_for"], "times": e["times"], "rows": shown(e["name"])}
+            for e in confused
+        ],
     }

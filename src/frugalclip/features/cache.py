@@ -41,7 +41,10 @@ class StoredPictures:
     def faults(self, manifest: Manifest) -> list[tuple[int, str]]:
         """(row, cause) of samples without a vector."""
         causes = self.store.causes()
-        return [(int(row), causes.get(manifest.ids[row], "unreadable")) for row in np.flatnonzero(self.counts == 0)]
+        return [
+            (int(row), causes.get(manifest.ids[row], "unreadable"))
+            for row in np.flatnonzero(self.counts == 0)
+        ]
 
     def views(self, rows: np.ndarray) -> Tensor:
         """(views, width) float32: all views of these rows, end to end."""
@@ -52,7 +55,9 @@ class StoredPictures:
         counts = torch.from_numpy(self.counts[rows])
         place = torch.repeat_interleave(torch.arange(len(rows)), counts)
         views = self.views(rows)
-        return torch.zeros(len(rows), *views.shape[1:]).index_add_(0, place, views) / counts.view(-1, *[1] * (views.ndim - 1))
+        return torch.zeros(len(rows), *views.shape[1:]).index_add_(0, place, views) / counts.view(
+            -1, *[1] * (views.ndim - 1)
+        )
 
     def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray, name: str) -> Tensor:
         """One view of each row, another one each epoch.
@@ -94,7 +99,9 @@ class StoredTexts:
 
 def _held(store: Store, kind: Kind, rows: np.ndarray, *, vectors: int) -> Tensor | None:
     """All vectors of these rows, end to end, exactly as the store has them, or None where they do not fit into memory."""
-    dtype = torch.float16 if store.head.dtype == "float16" else torch.float32  # int8 has a scale a vector, which float16 would round
+    dtype = (
+        torch.float16 if store.head.dtype == "float16" else torch.float32
+    )  # int8 has a scale a vector, which float16 would round
     if vectors * int(np.prod(store.shape(kind))) * dtype.itemsize > _HELD_BYTES:
         return None
     return torch.from_numpy(store.ragged(kind, rows).values).to(dtype)
@@ -126,7 +133,10 @@ class PictureMemory:
         for number, store in enumerate(self.stores):
             rows = sorted({row for own, row in places if own == number})
             if rows:
-                found |= {(number, row): vector for row, vector in zip(rows, store.vectors("image", rows), strict=True)}
+                found |= {
+                    (number, row): vector
+                    for row, vector in zip(rows, store.vectors("image", rows), strict=True)
+                }
         return torch.from_numpy(np.stack([found[place] for place in places]))
 
     def views(self, data_digest: bytes, id: str, *, number: int) -> np.ndarray | None:

@@ -26,8 +26,12 @@ from frugalclip.features.writer import Part, RowKey, means_digest, store_means, 
 
 What = Literal["both", "images", "texts"]
 Progress = Callable[[int, int], None]  # rows done, rows in all
-Known = Callable[[bytes, str], np.ndarray | None]  # hash of a picture's bytes and its id to (views, dim) float32
-Views = Callable[[Image.Image, str], Tensor]  # a picture and its id to (views, 3, height, width); the same for the same, whatever was asked before
+Known = Callable[
+    [bytes, str], np.ndarray | None
+]  # hash of a picture's bytes and its id to (views, dim) float32
+Views = Callable[
+    [Image.Image, str], Tensor
+]  # a picture and its id to (views, 3, height, width); the same for the same, whatever was asked before
 _HELD_BYTES = 256 * 2**20  # encoded pictures kept between hashing and decoding; beyond it they are read twice
 _MEAN_ROWS = 4096
 
@@ -61,7 +65,9 @@ class Embedded:
     reused: int  # chunks
     seconds: float
     absent: tuple[Kind, ...] = ()  # asked for, but the data has none
-    unread: Mapping[str, int] = field(default_factory=dict)  # cause -> samples that were left out before, while the data set was read
+    unread: Mapping[str, int] = field(
+        default_factory=dict
+    )  # cause -> samples that were left out before, while the data set was read
 
 
 class TextRows:
@@ -116,14 +122,33 @@ class ManifestVectors:
     def keys(self, start: int, stop: int) -> list[RowKey]:
         """Ids and hashes of the pictures' bytes and of the captions; a picture that cannot be read counts by its cause."""
         self._held, self._held_bytes = {}, 0
-        images = [self._image_digest(row) for row in range(start, stop)] if self.reader else [None] * (stop - start)
-        texts = [texts_digest(self.captions[row]) for row in range(start, stop)] if "text" in self.kinds else [None] * (stop - start)
-        return [RowKey(id, image, text) for id, image, text in zip(self.ids[start:stop], images, texts, strict=True)]
+        images = (
+            [self._image_digest(row) for row in range(start, stop)]
+            if self.reader
+            else [None] * (stop - start)
+        )
+        texts = (
+            [texts_digest(self.captions[row]) for row in range(start, stop)]
+            if "text" in self.kinds
+            else [None] * (stop - start)
+        )
+        return [
+            RowKey(id, image, text)
+            for id, image, text in zip(self.ids[start:stop], images, texts, strict=True)
+        ]
 
     def encode(self, start: int, stop: int) -> dict[Kind, Part]:
         """The vectors of a chunk."""
-        texts = sorted({text for row in range(start, stop) for text in self.captions[row]}, key=lambda t: (len(t), t)) if self.captions else []
-        steps = _Steps(self.progress, len(self.ids), start, stop, items=len(texts) + (stop - start if self.reader else 0))
+        texts = (
+            sorted(
+                {text for row in range(start, stop) for text in self.captions[row]}, key=lambda t: (len(t), t)
+            )
+            if self.captions
+            else []
+        )
+        steps = _Steps(
+            self.progress, len(self.ids), start, stop, items=len(texts) + (stop - start if self.reader else 0)
+        )
         parts: dict[Kind, Part] = {}
         if self.reader:
             parts["image"] = self._images(start, stop, steps)
@@ -138,8 +163,16 @@ class ManifestVectors:
         for first, prepared in self._prepared(start, stop):
             pictures = [picture for picture in prepared if isinstance(picture, Tensor)]
             causes |= {first - start + i: cause for i, cause in enumerate(prepared) if isinstance(cause, str)}
-            counts[first - start : first - start + len(prepared)] = [0 if isinstance(one, str) else len(one) for one in prepared]
-            new = self._finished("image", self.model.encode_image(torch.cat(pictures), normalize=self._model_normalizes)) if pictures else None
+            counts[first - start : first - start + len(prepared)] = [
+                0 if isinstance(one, str) else len(one) for one in prepared
+            ]
+            new = (
+                self._finished(
+                    "image", self.model.encode_image(torch.cat(pictures), normalize=self._model_normalizes)
+                )
+                if pictures
+                else None
+            )
             vectors += _in_order(prepared, new)
             steps.advance(len(prepared))
         return Part(np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), counts, causes)
@@ -148,7 +181,10 @@ class ManifestVectors:
         """Batches of pictures ready for the model, vectors that are known, or causes; the next batch is decoded while the model works on one."""
         ahead: tuple[int, list[Future[Tensor | np.ndarray | str]]] | None = None
         for first in range(start, stop, self.batch):
-            begun = first, [self.pool.submit(self._picture, row) for row in range(first, min(first + self.batch, stop))]
+            begun = (
+                first,
+                [self.pool.submit(self._picture, row) for row in range(first, min(first + self.batch, stop))],
+            )
             if ahead:
                 yield ahead[0], [future.result() for future in ahead[1]]
             ahead = begun
@@ -186,11 +222,17 @@ class ManifestVectors:
         vectors: list[np.ndarray] = []
         for first in range(0, len(unique), self.batch):  # sorted by length: a batch is padded to its longest
             texts = unique[first : first + self.batch]
-            vectors.append(self._finished("text", self.model.encode_text(texts, normalize=self._model_normalizes)))
+            vectors.append(
+                self._finished("text", self.model.encode_text(texts, normalize=self._model_normalizes))
+            )
             steps.advance(len(texts))
         place = {text: i for i, text in enumerate(unique)}
         rows = [place[text] for row in range(start, stop) for text in self.captions[row]]
-        too_long = set() if not self.model.tokenizer.truncated(unique) else {t for t in unique if self.model.tokenizer.truncated([t])}
+        too_long = (
+            set()
+            if not self.model.tokenizer.truncated(unique)
+            else {t for t in unique if self.model.tokenizer.truncated([t])}
+        )
         truncated = sum(text in too_long for row in range(start, stop) for text in self.captions[row])
         return Part(np.concatenate(vectors)[rows], counts, truncated=truncated)
 
@@ -225,7 +267,14 @@ class _Steps:
     """Progress inside a chunk, in rows."""
 
     def __init__(self, progress: Progress | None, rows: int, start: int, stop: int, *, items: int) -> None:
-        self.progress, self.rows, self.start, self.stop, self.items, self.done = progress, rows, start, stop, max(items, 1), 0
+        self.progress, self.rows, self.start, self.stop, self.items, self.done = (
+            progress,
+            rows,
+            start,
+            stop,
+            max(items, 1),
+            0,
+        )
 
     def advance(self, items: int) -> None:
         self.done += items
@@ -282,16 +331,35 @@ def embed_manifest(
     common: dict[str, Any] = {"kinds": kinds, "batch": batch}
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode") as pool:
         means = (store_means(out) or mean_vectors(model, manifest, pool=pool, **common)) if centre else {}
-        source = ManifestVectors(model, manifest, pool=pool, normalize=normalize, means=means, views=views, known=known, progress=progress, **common)
+        source = ManifestVectors(
+            model,
+            manifest,
+            pool=pool,
+            normalize=normalize,
+            means=means,
+            views=views,
+            known=known,
+            progress=progress,
+            **common,
+        )
         encoder = describe(model, kinds=kinds, normalize=normalize, means=means, settings=settings)
-        origin = Origin(name=manifest.name, where=where, fingerprint=manifest.fingerprint(), rows=len(manifest))
+        origin = Origin(
+            name=manifest.name, where=where, fingerprint=manifest.fingerprint(), rows=len(manifest)
+        )
         options: dict[str, Any] = {"dtype": dtype, "chunk_rows": chunk_rows, "progress": progress}
-        written = write_store(out, source, encoder=encoder, kinds=kinds, origin=origin, means=means, **options)
+        written = write_store(
+            out, source, encoder=encoder, kinds=kinds, origin=origin, means=means, **options
+        )
     return Embedded(written.store, written.computed, written.reused, time.perf_counter() - begun, absent)
 
 
 def describe(
-    model: Encodes, *, kinds: Sequence[Kind], normalize: bool, means: Mapping[Kind, np.ndarray], settings: Mapping[str, Any] | None = None
+    model: Encodes,
+    *,
+    kinds: Sequence[Kind],
+    normalize: bool,
+    means: Mapping[Kind, np.ndarray],
+    settings: Mapping[str, Any] | None = None,
 ) -> Encoder:
     """What a store says of the model that filled it.
 
@@ -314,7 +382,12 @@ def describe(
 
 
 def mean_vectors(
-    model: Encodes, manifest: Manifest | TextRows, *, kinds: Sequence[Kind], pool: ThreadPoolExecutor, batch: int
+    model: Encodes,
+    manifest: Manifest | TextRows,
+    *,
+    kinds: Sequence[Kind],
+    pool: ThreadPoolExecutor,
+    batch: int,
 ) -> dict[Kind, np.ndarray]:
     """The mean of the model's vectors, at the length it gives them, over at most 4,096 evenly spaced rows.
 
@@ -328,7 +401,9 @@ def mean_vectors(
     Returns:
         kind -> (dim,) float32, without the kinds that have no vector.
     """
-    sample = manifest.take(np.unique(np.linspace(0, len(manifest) - 1, min(len(manifest), _MEAN_ROWS)).round().astype(np.int64)))
+    sample = manifest.take(
+        np.unique(np.linspace(0, len(manifest) - 1, min(len(manifest), _MEAN_ROWS)).round().astype(np.int64))
+    )
     source = ManifestVectors(model, sample, kinds=kinds, pool=pool, batch=batch, normalize=False)
     sums: dict[Kind, np.ndarray] = {}
     counts: dict[Kind, int] = {}
@@ -347,7 +422,9 @@ def _kinds(manifest: Manifest | TextRows, what: What) -> tuple[tuple[Kind, ...],
     kinds: tuple[Kind, ...] = tuple(kind for kind in wanted if kind not in absent)
     if not kinds or not len(manifest):
         missing = "captions" if len(manifest) else "samples"
-        raise DataError(f"{manifest.name} has no {missing} to embed; look at it with 'frugalclip data check {manifest.name}'.")
+        raise DataError(
+            f"{manifest.name} has no {missing} to embed; look at it with 'frugalclip data check {manifest.name}'."
+        )
     return kinds, absent
 
 

@@ -28,11 +28,15 @@ class Encoder(Settings):
 
     model: str = Field(description="fingerprint of the weights")
     description: dict[str, Any] = Field(default_factory=dict, description="for people; not compared")
-    preprocess: dict[str, Any] | None = Field(None, description="settings of the picture path; None when no picture was read")
+    preprocess: dict[str, Any] | None = Field(
+        None, description="settings of the picture path; None when no picture was read"
+    )
     tokenizer: str | None = Field(None, description="fingerprint; None when no text was read")
     normalize: bool = Field(True, description="vectors have length 1 before they are rounded")
     centring: str | None = Field(None, description="hash of the means subtracted before normalising")
-    settings: dict[str, Any] = Field(default_factory=dict, description="whatever else changes a vector: layer, prompts, views")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="whatever else changes a vector: layer, prompts, views"
+    )
 
     def identity(self) -> dict[str, Any]:
         """What must agree for two vectors to be comparable."""
@@ -58,10 +62,15 @@ class CosineError(Settings):
 class KindSummary(Settings):
     """One kind of vector over the whole store."""
 
-    shape: tuple[int, ...] = Field(description="of one vector: (dim,), or (facets, dim) when an item has several")
+    shape: tuple[int, ...] = Field(
+        description="of one vector: (dim,), or (facets, dim) when an item has several"
+    )
     vectors: int
     rows_without: int = Field(description="rows that have no vector of this kind")
-    truncated: int = Field(0, description="texts that were longer than the model reads, so that their end has no part in the vector")
+    truncated: int = Field(
+        0,
+        description="texts that were longer than the model reads, so that their end has no part in the vector",
+    )
     error: CosineError
 
 
@@ -85,8 +94,12 @@ class Head(Settings):
     chunk_rows: int = Field(gt=0)
     origin: Origin
     summary: dict[Kind, KindSummary] = Field(default_factory=dict)
-    missing: dict[str, int] = Field(default_factory=dict, description="pictures without a vector, counted by cause")
-    files: dict[str, str] = Field(default_factory=dict, description="ids, index, means -> file name, which ends in its hash")
+    missing: dict[str, int] = Field(
+        default_factory=dict, description="pictures without a vector, counted by cause"
+    )
+    files: dict[str, str] = Field(
+        default_factory=dict, description="ids, index, means -> file name, which ends in its hash"
+    )
     chunks: tuple[ChunkEntry, ...] = ()
 
 
@@ -101,7 +114,9 @@ def digest(*parts: bytes, size: int = 16) -> bytes:
 
 def canonical(content: Any) -> bytes:
     """JSON that is the same for equal content on every machine."""
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(
+        content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+    ).encode()
 
 
 def texts_digest(texts: Sequence[str]) -> bytes:
@@ -111,7 +126,9 @@ def texts_digest(texts: Sequence[str]) -> bytes:
 
 def id_hashes(ids: Sequence[str]) -> np.ndarray:
     """(rows,) uint64 hashes by which the index is sorted."""
-    return np.frombuffer(b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids), dtype="<u8")
+    return np.frombuffer(
+        b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids), dtype="<u8"
+    )
 
 
 def payload_hash(tensors: Mapping[str, np.ndarray], notes: Mapping[str, Any]) -> str:
@@ -138,9 +155,13 @@ class MappedTensors:
             self.notes: dict[str, Any] = json.loads(header.pop("__metadata__")["frugalclip"])
             expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
         except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
-            raise DataError(f"{path} cannot be read ({error}); delete it and run the same 'frugalclip embed' again.") from error
+            raise DataError(
+                f"{path} cannot be read ({error}); delete it and run the same 'frugalclip embed' again."
+            ) from error
         if path.stat().st_size != expected:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes, expected {expected:,}; delete it and run the same 'frugalclip embed' again.")
+            raise DataError(
+                f"{path} has {path.stat().st_size:,} bytes, expected {expected:,}; delete it and run the same 'frugalclip embed' again."
+            )
         data = np.memmap(path, np.uint8, "r", offset=8 + length).view(np.ndarray)
         self.tensors = {name: self._tensor(data, entry) for name, entry in header.items()}
 
@@ -163,12 +184,18 @@ def read_head(path: Path) -> Head:
     """
     file = path / "store.json"
     if not file.is_file():
-        raise DataError(f"{path} is not an embedding store (no store.json); make one with 'frugalclip embed MODEL PATH --out {path}'.")
+        raise DataError(
+            f"{path} is not an embedding store (no store.json); make one with 'frugalclip embed MODEL PATH --out {path}'."
+        )
     content = read_json(file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataError(f"{file} does not describe an embedding store; give the folder that 'frugalclip embed' wrote.")
+        raise DataError(
+            f"{file} does not describe an embedding store; give the folder that 'frugalclip embed' wrote."
+        )
     if content.get("version") != VERSION:
-        raise DataError(f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; upgrade it or embed again.")
+        raise DataError(
+            f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; upgrade it or embed again."
+        )
     return validated(Head, content, where=str(file), error=DataError)
 
 

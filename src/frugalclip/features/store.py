@@ -17,7 +17,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
-from frugalclip.features.format import ChunkEntry, Head, Kind, MappedTensors, chunk_path, digest, id_hashes, read_head, texts_digest
+from frugalclip.features.format import (
+    ChunkEntry,
+    Head,
+    Kind,
+    MappedTensors,
+    chunk_path,
+    digest,
+    id_hashes,
+    read_head,
+    texts_digest,
+)
 
 _OPEN_CHUNKS = 256  # a map holds a file handle, and systems allow about a thousand
 
@@ -54,8 +64,13 @@ class Store:
         path = Path(path)
         head = read_head(path)
         if not head.complete:
-            done, total = len(list((path / "chunks").glob("*.safetensors"))), -(-head.origin.rows // head.chunk_rows)
-            raise DataError(f"{path} is not finished ({done} of {total} chunks); run the same 'frugalclip embed' again to go on.")
+            done, total = (
+                len(list((path / "chunks").glob("*.safetensors"))),
+                -(-head.origin.rows // head.chunk_rows),
+            )
+            raise DataError(
+                f"{path} is not finished ({done} of {total} chunks); run the same 'frugalclip embed' again to go on."
+            )
         return cls(path, head)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,7 +106,9 @@ class Store:
         found = np.full(len(ids), -1, dtype=np.int64)
         names = self.ids
         for i, start in enumerate(np.searchsorted(hashes, wanted).tolist()):
-            while start < len(hashes) and hashes[start] == wanted[i]:  # two ids with one hash stand side by side
+            while (
+                start < len(hashes) and hashes[start] == wanted[i]
+            ):  # two ids with one hash stand side by side
                 if names[rows[start]] == ids[i]:
                     found[i] = rows[start]
                     break
@@ -135,10 +152,14 @@ class Store:
         return MappedTensors(self.path / self.head.files["means"]).tensors.get(self._known(kind))
 
     @overload
-    def vectors(self, kind: Literal["image"], rows: Any = None, *, view: int = 0, fill: float | None = None) -> np.ndarray: ...
+    def vectors(
+        self, kind: Literal["image"], rows: Any = None, *, view: int = 0, fill: float | None = None
+    ) -> np.ndarray: ...
     @overload
     def vectors(self, kind: Literal["text"], rows: Any = None) -> Ragged: ...
-    def vectors(self, kind: Kind, rows: Any = None, *, view: int = 0, fill: float | None = None) -> np.ndarray | Ragged:
+    def vectors(
+        self, kind: Kind, rows: Any = None, *, view: int = 0, fill: float | None = None
+    ) -> np.ndarray | Ragged:
         """Vectors of some rows.
 
         Args:
@@ -172,7 +193,9 @@ class Store:
         items = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         return Ragged(self._gather(kind, np.repeat(rows, counts), items), offsets)
 
-    def require(self, *, model: str | None = None, kinds: Sequence[Kind] = (), normalize: bool | None = None) -> None:
+    def require(
+        self, *, model: str | None = None, kinds: Sequence[Kind] = (), normalize: bool | None = None
+    ) -> None:
         """Refuse a store that is not what a recipe means.
 
         Raises:
@@ -187,7 +210,9 @@ class Store:
             )
         if normalize is not None and normalize != found.normalize:
             is_what = "normalised" if found.normalize else "not normalised"
-            raise DataError(f"the vectors of {self.path} are {is_what}, the recipe expects the contrary; embed again with normalize={normalize}.")
+            raise DataError(
+                f"the vectors of {self.path} are {is_what}, the recipe expects the contrary; embed again with normalize={normalize}."
+            )
 
     def rows_for(self, ids: Sequence[str], *, texts: Sequence[Sequence[str]] | None = None) -> np.ndarray:
         """Rows of a data set's samples, refused when their captions are not those that were embedded.
@@ -218,7 +243,9 @@ class Store:
         Returns:
             One sentence for each file that is not what was written; empty when all is well.
         """
-        faults = [fault for name in self.head.files.values() if (fault := self._side_file_fault(self.path / name))]
+        faults = [
+            fault for name in self.head.files.values() if (fault := self._side_file_fault(self.path / name))
+        ]
         return faults + [fault for entry in self.head.chunks if (fault := self._chunk_fault(entry))]
 
     def _side_file_fault(self, path: Path) -> str | None:
@@ -247,7 +274,9 @@ class Store:
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
         wrong = rows[(rows < 0) | (rows >= len(self))]
         if len(wrong):
-            raise DataError(f"row {wrong[0]} is not in {self.path}, which has rows 0 to {len(self) - 1}; find rows by id with rows_of.")
+            raise DataError(
+                f"row {wrong[0]} is not in {self.path}, which has rows 0 to {len(self) - 1}; find rows by id with rows_of."
+            )
         return rows
 
     def _refuse_missing(self, rows: np.ndarray, view: int) -> None:
@@ -290,7 +319,9 @@ class Store:
 
     def _chunk(self, number: int) -> dict[str, np.ndarray]:
         if number not in self._open_chunks:
-            self._open_chunks[number] = MappedTensors(chunk_path(self.path, self.head.chunks[number].name)).tensors
+            self._open_chunks[number] = MappedTensors(
+                chunk_path(self.path, self.head.chunks[number].name)
+            ).tensors
             if len(self._open_chunks) > _OPEN_CHUNKS:
                 self._open_chunks.popitem(last=False)
         self._open_chunks.move_to_end(number)

@@ -99,7 +99,9 @@ def rounded(values: np.ndarray, dtype: StoreDtype) -> tuple[np.ndarray, np.ndarr
         return values.astype(np.float32), None
     if dtype == "float16":
         if values.size and np.abs(values).max() > np.finfo(np.float16).max:
-            raise DataError(f"a value of {np.abs(values).max():.3g} does not fit in float16; set dtype to float32, or to int8, which has scales.")
+            raise DataError(
+                f"a value of {np.abs(values).max():.3g} does not fit in float16; set dtype to float32, or to int8, which has scales."
+            )
         return values.astype(np.float16), None
     scales = (np.abs(values).max(-1, initial=0.0) / 127).astype(np.float32)
     safe = np.where(scales > 0, scales, 1)[..., None]
@@ -157,7 +159,13 @@ def write_store(
     """
     path = Path(path)
     found = _found(path)
-    head = Head(encoder=encoder, kinds=tuple(kinds), dtype=dtype, chunk_rows=chunk_rows or (found.chunk_rows if found else CHUNK_ROWS), origin=origin)
+    head = Head(
+        encoder=encoder,
+        kinds=tuple(kinds),
+        dtype=dtype,
+        chunk_rows=chunk_rows or (found.chunk_rows if found else CHUNK_ROWS),
+        origin=origin,
+    )
     means = means or {}
     if (means_digest(means) if means else None) != encoder.centring:
         raise ValueError("encoder.centring must be the digest of the means")
@@ -178,14 +186,19 @@ def _found(path: Path) -> Head | None:
     """The head of what is already there; refuses a folder of anything else."""
     if (path / "store.json").is_file():
         return read_head(path)
-    visible = [p.name for p in path.iterdir() if not p.name.startswith((".", "means-"))] if path.is_dir() else []
+    visible = (
+        [p.name for p in path.iterdir() if not p.name.startswith((".", "means-"))] if path.is_dir() else []
+    )
     if path.is_file() or visible:
         raise DataError(f"{path} is there and is not a store; give an empty or new folder with --out.")
     return None
 
 
 def _refuse_other_encoder(path: Path, found: Head, head: Head) -> None:
-    flat = [{**h.encoder.identity(), "kinds": "+".join(h.kinds), "dtype": h.dtype, "chunk_rows": h.chunk_rows} for h in (found, head)]
+    flat = [
+        {**h.encoder.identity(), "kinds": "+".join(h.kinds), "dtype": h.dtype, "chunk_rows": h.chunk_rows}
+        for h in (found, head)
+    ]
     differing = [line for key in flat[0] for line in _differences(key, flat[0][key], flat[1][key])]
     if differing:
         raise DataError(
@@ -197,7 +210,11 @@ def _refuse_other_encoder(path: Path, found: Head, head: Head) -> None:
 def _differences(name: str, was: Any, now: Any) -> list[tuple[str, Any, Any]]:
     """Leaves that differ, by dotted name."""
     if isinstance(was, dict) and isinstance(now, dict):
-        return [line for key in {**was, **now} for line in _differences(f"{name}.{key}", was.get(key), now.get(key))]
+        return [
+            line
+            for key in {**was, **now}
+            for line in _differences(f"{name}.{key}", was.get(key), now.get(key))
+        ]
     return [] if was == now else [(name, was, now)]
 
 
@@ -208,8 +225,9 @@ def _listed(pairs: Sequence[tuple[str, Any]]) -> str:
 def _refuse_other_rows(path: Path, found: Head, head: Head, source: VectorSource) -> None:
     """A longer data set may go on where a shorter one ended; anything else would lose rows that somebody embedded."""
     advice = f"give another folder, such as {path}-2, or delete {path}."
-    origin = f"{path} was made from {found.origin.name} ({found.origin.rows:,} rows, {found.origin.fingerprint}), not from {head.origin.name} " + (
-        f"({head.origin.rows:,} rows, {head.origin.fingerprint})"
+    origin = (
+        f"{path} was made from {found.origin.name} ({found.origin.rows:,} rows, {found.origin.fingerprint}), not from {head.origin.name} "
+        + (f"({head.origin.rows:,} rows, {head.origin.fingerprint})")
     )
     if not found.complete:
         names = {entry.stem for entry in (path / "chunks").glob("*.safetensors")}
@@ -222,7 +240,9 @@ def _refuse_other_rows(path: Path, found: Head, head: Head, source: VectorSource
     table = Store(path, found).table
     for start, stop in _ranges(head):
         old = table.slice(start, stop - start).to_pylist()
-        for row, (was, key) in enumerate(zip(old, source.keys(start, start + len(old)), strict=True), start=start):
+        for row, (was, key) in enumerate(
+            zip(old, source.keys(start, start + len(old)), strict=True), start=start
+        ):
             if fault := _other_sample(was, key):
                 raise DataError(f"{origin}: row {row} ('{key.id}') {fault}; {advice}")
 
@@ -237,12 +257,17 @@ def _other_sample(was: dict[str, Any], key: RowKey) -> str | None:
 
 
 def _ranges(head: Head) -> list[tuple[int, int]]:
-    return [(start, min(start + head.chunk_rows, head.origin.rows)) for start in range(0, head.origin.rows, head.chunk_rows)]
+    return [
+        (start, min(start + head.chunk_rows, head.origin.rows))
+        for start in range(0, head.origin.rows, head.chunk_rows)
+    ]
 
 
 def _chunk_name(head: Head, keys: Sequence[RowKey]) -> str:
     """32 hex digits over everything that decides the content of a chunk."""
-    how = canonical({"version": VERSION, "encoder": head.encoder.identity(), "kinds": head.kinds, "dtype": head.dtype})
+    how = canonical(
+        {"version": VERSION, "encoder": head.encoder.identity(), "kinds": head.kinds, "dtype": head.dtype}
+    )
     rows = [part for key in keys for part in (key.id.encode(), key.image or b"", key.text or b"")]
     return digest(how, *rows).hex()
 
@@ -250,7 +275,9 @@ def _chunk_name(head: Head, keys: Sequence[RowKey]) -> str:
 class _Run:
     """One pass over the chunks. What it remembers of a chunk is compact: ten million rows must fit in memory."""
 
-    def __init__(self, path: Path, head: Head, source: VectorSource, means: Mapping[Kind, np.ndarray]) -> None:
+    def __init__(
+        self, path: Path, head: Head, source: VectorSource, means: Mapping[Kind, np.ndarray]
+    ) -> None:
         self.path, self.head, self.source, self.means = path, head, source, means
         self.tables: list[pa.Table] = []
         self.entries: list[ChunkEntry] = []
@@ -293,7 +320,9 @@ class _Run:
         )
         write_json(self.path / "store.json", head.model_dump(mode="json"))
         self._remove_leftovers(head)
-        return Written(Store.open(self.path), computed=self.computed, reused=len(self.entries) - self.computed)
+        return Written(
+            Store.open(self.path), computed=self.computed, reused=len(self.entries) - self.computed
+        )
 
     def _finished(self, name: str) -> MappedTensors | None:
         """A chunk that is there and whole."""
@@ -307,10 +336,14 @@ class _Run:
         notes: dict[str, Any] = {"errors": {}, "truncated": {}, "causes": {}}
         for kind in self.head.kinds:
             part = parts[kind]
-            assert (len(part.counts), len(part.values)) == (stop - start, part.counts.sum()), f"{kind}: counts and vectors disagree"
+            assert (len(part.counts), len(part.values)) == (stop - start, part.counts.sum()), (
+                f"{kind}: counts and vectors disagree"
+            )
             self._refuse_non_finite(kind, part, start)
             stored, scales = rounded(part.values, self.head.dtype)
-            exact = stored.astype(np.float32) if scales is None else stored.astype(np.float32) * scales[..., None]
+            exact = (
+                stored.astype(np.float32) if scales is None else stored.astype(np.float32) * scales[..., None]
+            )
             errors = cosine_errors(part.values, exact)
             tensors |= {f"{kind}.values": stored, f"{kind}.counts": part.counts.astype(np.int64)}
             tensors |= {f"{kind}.scales": scales} if scales is not None else {}
@@ -319,7 +352,9 @@ class _Run:
             notes["causes"] |= {str(row): cause for row, cause in sorted(part.causes.items())}
         notes["payload"] = payload_hash(tensors, notes)
         # one metadata key: the library writes several in any order, and then equal chunks would not have equal bytes
-        write_atomically(chunk_path(self.path, name), save(tensors, metadata={"frugalclip": canonical(notes).decode()}))
+        write_atomically(
+            chunk_path(self.path, name), save(tensors, metadata={"frugalclip": canonical(notes).decode()})
+        )
         return MappedTensors(chunk_path(self.path, name))
 
     def _refuse_non_finite(self, kind: Kind, part: Part, start: int) -> None:
@@ -327,7 +362,9 @@ class _Run:
         if not finite.all():
             row = start + int(np.repeat(np.arange(len(part.counts)), part.counts)[~finite][0])
             name = self.source.keys(row, row + 1)[0].id
-            raise ModelError(f"the model gives a {kind} vector that is not finite for '{name}'; look at its weights, or run it in float32.")
+            raise ModelError(
+                f"the model gives a {kind} vector that is not finite for '{name}'; look at its weights, or run it in float32."
+            )
 
     def _write_ids(self, table: pa.Table) -> str:
         sink = io.BytesIO()
@@ -339,15 +376,21 @@ class _Run:
         order = np.argsort(hashes, kind="stable")
         for i in np.flatnonzero(hashes[order][1:] == hashes[order][:-1]):
             if ids[order[i]] == ids[order[i + 1]]:
-                raise DataError(f"the id '{ids[order[i]]}' occurs more than once in {self.head.origin.name}; make ids unique and embed again.")
+                raise DataError(
+                    f"the id '{ids[order[i]]}' occurs more than once in {self.head.origin.name}; make ids unique and embed again."
+                )
         return self._write_tensors("index", {"hashes": hashes[order], "rows": order.astype(np.int64)})
 
     def _write_means(self) -> str:
-        return self._write_tensors("means", {str(kind): np.asarray(mean, np.float32) for kind, mean in self.means.items()})
+        return self._write_tensors(
+            "means", {str(kind): np.asarray(mean, np.float32) for kind, mean in self.means.items()}
+        )
 
     def _write_tensors(self, name: str, tensors: dict[str, np.ndarray]) -> str:
         notes = {"payload": payload_hash(tensors, {})}
-        return self._write_side_file(name, "safetensors", save(tensors, metadata={"frugalclip": canonical(notes).decode()}))
+        return self._write_side_file(
+            name, "safetensors", save(tensors, metadata={"frugalclip": canonical(notes).decode()})
+        )
 
     def _write_side_file(self, name: str, ending: str, content: bytes) -> str:
         """Hash in the name, so that a store which is replaced keeps its own files until `store.json` changes."""
@@ -359,10 +402,16 @@ class _Run:
         """Chunks and side files that `store.json` does not name, and the temporary files of killed runs; nothing that we did not write."""
         kept = {*head.files.values(), *(f"{entry.name}.safetensors" for entry in head.chunks)}
         side = [file for name in ("ids", "index", "means") for file in self.path.glob(f"{name}-*")]
-        temporary = [file for name in ("store.json", "ids-", "index-", "means-") for file in self.path.glob(f".{name}*")]
+        temporary = [
+            file
+            for name in ("store.json", "ids-", "index-", "means-")
+            for file in self.path.glob(f".{name}*")
+        ]
         for file in [*side, *temporary, *(self.path / "chunks").glob("*.safetensors*")]:
             if file.name not in kept:
-                with contextlib.suppress(OSError):  # still mapped by a reader, on a system that forbids removal
+                with contextlib.suppress(
+                    OSError
+                ):  # still mapped by a reader, on a system that forbids removal
                     file.unlink()
 
 
@@ -383,18 +432,32 @@ class _Totals:
         error_sum, error_max, errors = chunk.notes["errors"][kind]
         self.shapes |= {values.shape[1:]} if len(values) else set()
         if len(self.shapes) > 1:
-            raise ModelError(f"the {kind} vectors have the shapes {sorted(self.shapes)}; a store holds one, so embed with one model.")
+            raise ModelError(
+                f"the {kind} vectors have the shapes {sorted(self.shapes)}; a store holds one, so embed with one model."
+            )
         self.vectors += len(values)
         self.rows_without += int((counts == 0).sum())
         self.truncated += chunk.notes["truncated"][kind]
-        self.error_sum, self.error_max, self.errors = self.error_sum + error_sum, max(self.error_max, error_max), self.errors + errors
+        self.error_sum, self.error_max, self.errors = (
+            self.error_sum + error_sum,
+            max(self.error_max, error_max),
+            self.errors + errors,
+        )
 
     def summary(self, kind: Kind) -> KindSummary:
         if not self.vectors:
-            raise DataError(f"not one {kind} of this data could be embedded; look at it with 'frugalclip data check PATH'.")
+            raise DataError(
+                f"not one {kind} of this data could be embedded; look at it with 'frugalclip data check PATH'."
+            )
         error = CosineError(mean=self.error_sum / max(self.errors, 1), max=self.error_max)
         shape = next(iter(self.shapes))
-        return KindSummary(shape=shape, vectors=self.vectors, rows_without=self.rows_without, truncated=self.truncated, error=error)
+        return KindSummary(
+            shape=shape,
+            vectors=self.vectors,
+            rows_without=self.rows_without,
+            truncated=self.truncated,
+            error=error,
+        )
 
 
 def _id_table(keys: Sequence[RowKey], chunk: MappedTensors, kinds: Sequence[Kind]) -> pa.Table:
@@ -404,7 +467,9 @@ def _id_table(keys: Sequence[RowKey], chunk: MappedTensors, kinds: Sequence[Kind
         columns[kind] = pa.array(chunk.tensors[f"{kind}.counts"], pa.int32())
     if "image" in kinds:
         columns["image_digest"] = pa.array([key.image for key in keys], pa.binary(16))
-        columns["cause"] = pa.array([chunk.notes["causes"].get(str(row)) for row in range(len(keys))], pa.string())
+        columns["cause"] = pa.array(
+            [chunk.notes["causes"].get(str(row)) for row in range(len(keys))], pa.string()
+        )
     if "text" in kinds:
         columns["text_digest"] = pa.array([key.text for key in keys], pa.binary(16))
     return pa.table(columns)
@@ -416,5 +481,9 @@ def store_means(path: str | Path) -> dict[Kind, np.ndarray] | None:
     with contextlib.suppress(FrugalclipError):
         files = sorted(path.glob("means-*.safetensors"))
         if files:
-            return {kind: array.copy() for kind in ("image", "text") if (array := MappedTensors(files[0]).tensors.get(kind)) is not None}
+            return {
+                kind: array.copy()
+                for kind in ("image", "text")
+                if (array := MappedTensors(files[0]).tensors.get(kind)) is not None
+            }
     return None

@@ -29,7 +29,9 @@ def lexical_activation(scores: Tensor, *, kind: LexicalActivation) -> Tensor:
     """
     if kind == "log1p_relu":
         return F.relu(scores).log1p()
-    return torch.where(scores > 0, scores + 1, scores.clamp(max=0).exp())  # elu(x) + 1 would round what is far below zero
+    return torch.where(
+        scores > 0, scores + 1, scores.clamp(max=0).exp()
+    )  # elu(x) + 1 would round what is far below zero
 
 
 def lexical_usage(vectors: Tensor, *, absolute: bool = False) -> Tensor:

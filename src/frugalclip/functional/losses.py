@@ -87,7 +87,10 @@ def multi_positive_rows(logits: Tensor, own: Tensor, same: Tensor, *, policy: Sa
     count = positives.sum(dim=1)  # (batch,)
     if policy == "outside":
         return -(log_probability.masked_fill(~positives, 0).sum(dim=1) / count).mean()
-    inside = torch.logsumexp(log_probability.masked_fill(~positives, float("-inf")), dim=1) - count.to(logits.dtype).log()
+    inside = (
+        torch.logsumexp(log_probability.masked_fill(~positives, float("-inf")), dim=1)
+        - count.to(logits.dtype).log()
+    )
     return -inside.mean()
 
 
@@ -129,9 +132,13 @@ def info_nce_loss(
     to_text = scale * images @ text_candidates.T  # (batch, candidates)
     to_image = scale * texts @ image_candidates.T  # (batch, candidates)
     if same is None:
-        return cross_entropy_rows(to_text, own, smoothing=smoothing), cross_entropy_rows(to_image, own, smoothing=smoothing)
+        return cross_entropy_rows(to_text, own, smoothing=smoothing), cross_entropy_rows(
+            to_image, own, smoothing=smoothing
+        )
     assert smoothing == 0, "smoothing and further positives are exclusive; the configuration refuses both"
-    return multi_positive_rows(to_text, own, same, policy=policy), multi_positive_rows(to_image, own, same, policy=policy)
+    return multi_positive_rows(to_text, own, same, policy=policy), multi_positive_rows(
+        to_image, own, same, policy=policy
+    )
 
 
 def sigmoid_loss(
@@ -185,6 +192,8 @@ def class_weights(prompt_features: Tensor, classes: Tensor, *, count: int) -> Te
         (classes, dim) unit vectors.
     """
     rows = unit(prompt_features)
-    total = torch.zeros(count, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, classes, rows)
+    total = torch.zeros(count, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(
+        0, classes, rows
+    )
     number = torch.bincount(classes, minlength=count).to(rows.dtype)[:, None]  # (classes, 1)
     return unit(total / number)

@@ -13,7 +13,13 @@ from frugalclip.functional.tiled import Contrast, needs_tiles, tiled_info_nce_lo
 
 
 def multi_positive_sigmoid_loss(
-    images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, *, text_candidates: Tensor | None = None, own: Tensor | None = None
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    text_candidates: Tensor | None = None,
+    own: Tensor | None = None,
 ) -> Tensor:
     """Judge every pair of a picture and a text on its own: sum over pairs divided by the number of own texts.
 
@@ -31,15 +37,30 @@ def multi_positive_sigmoid_loss(
     candidates = texts if text_candidates is None else text_candidates
     rows, facets = candidates.shape[:2]
     own = torch.arange(len(images), device=images.device) if own is None else own
-    flat, first = candidates.flatten(0, 1), own * facets  # (candidates * facets, dim), (batch,) each picture's first text
-    pictures = torch.arange(rows, device=images.device).repeat_interleave(facets)  # (candidates * facets,) whose text it is
+    flat, first = (
+        candidates.flatten(0, 1),
+        own * facets,
+    )  # (candidates * facets, dim), (batch,) each picture's first text
+    pictures = torch.arange(rows, device=images.device).repeat_interleave(
+        facets
+    )  # (candidates * facets,) whose text it is
     if needs_tiles(len(images), len(flat)):
         total = tiled_sigmoid_loss(
-            images, texts, scale, bias, text_candidates=flat, own=first, codes=own, candidate_codes=pictures, same_is_positive=True
+            images,
+            texts,
+            scale,
+            bias,
+            text_candidates=flat,
+            own=first,
+            codes=own,
+            candidate_codes=pictures,
+            same_is_positive=True,
         )
     else:
         same = same_rows(own, pictures, first)
-        total = sigmoid_loss(images, texts, scale, bias, text_candidates=flat, own=first, same=same, same_is_positive=True)
+        total = sigmoid_loss(
+            images, texts, scale, bias, text_candidates=flat, own=first, same=same, same_is_positive=True
+        )
     return total / facets
 
 
@@ -68,19 +89,31 @@ def multi_positive_nce_loss(
     """
     own = torch.arange(len(images), device=images.device) if own is None else own
     others = [None] * texts.shape[1] if text_candidates is None else text_candidates.unbind(dim=1)
-    found = [_at_one_place(images, t, scale, image_candidates, others[m], own) for m, t in enumerate(texts.unbind(dim=1))]
+    found = [
+        _at_one_place(images, t, scale, image_candidates, others[m], own)
+        for m, t in enumerate(texts.unbind(dim=1))
+    ]
     loss = torch.stack([one.loss for one in found]).mean()
     return Contrast(loss, torch.cat([one.hits for one in found]), torch.zeros((), device=images.device))
 
 
 def _at_one_place(
-    images: Tensor, texts: Tensor, scale: Tensor, image_candidates: Tensor | None, text_candidates: Tensor | None, own: Tensor
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    image_candidates: Tensor | None,
+    text_candidates: Tensor | None,
+    own: Tensor,
 ) -> Contrast:
     """Both directions of InfoNCE between pictures (batch, dim) and one text (batch, dim) of each, by the route that fits into memory."""
     everyone = texts if text_candidates is None else text_candidates
     if needs_tiles(len(images), len(everyone)):
-        return tiled_info_nce_loss(images, texts, scale, image_candidates=image_candidates, text_candidates=text_candidates, own=own)
-    directions = info_nce_loss(images, texts, scale, image_candidates=image_candidates, text_candidates=text_candidates, own=own)
+        return tiled_info_nce_loss(
+            images, texts, scale, image_candidates=image_candidates, text_candidates=text_candidates, own=own
+        )
+    directions = info_nce_loss(
+        images, texts, scale, image_candidates=image_candidates, text_candidates=text_candidates, own=own
+    )
     with torch.no_grad():
         hits = (images @ everyone.T).max(dim=1).indices == own
     return Contrast(directions[0] + directions[1], hits, torch.zeros((), device=images.device))

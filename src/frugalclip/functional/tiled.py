@@ -102,7 +102,9 @@ class _Sums:
     """What a row (or a column) adds up to; own partners are kept apart, which keeps losses near zero precise."""
 
     others: Tensor  # (rows,) sum of exponentials without the partner's
-    positives: Tensor | None  # (rows,) of the further positives: the part of `others` (inside), or the sum of logits (outside)
+    positives: (
+        Tensor | None
+    )  # (rows,) of the further positives: the part of `others` (inside), or the sum of logits (outside)
     count: Tensor | None  # (rows,) further positives
 
     def __add__(self, more: "_Sums") -> "_Sums":
@@ -134,12 +136,21 @@ class _TiledInfoNCE(torch.autograd.Function):
     HEADROOM = 75.0  # exp(75) times 10^5 candidates is still a float32
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, scale: Tensor, plan: _Tiles) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, rows: Tensor, columns: Tensor, scale: Tensor, plan: _Tiles
+    ) -> tuple[Tensor, Tensor, Tensor]:
         found = _TiledPass(rows, columns, scale, plan)
         if not found.is_safe:
             found = _TiledPass(rows.double(), columns.double(), scale.double(), plan)
         kinds = (rows.dtype, columns.dtype, scale.dtype)
-        ctx.save_for_backward(*(g.to(kind) for g, kind in zip((found.row_gradient, found.column_gradient, found.scale_gradient), kinds, strict=True)))
+        ctx.save_for_backward(
+            *(
+                g.to(kind)
+                for g, kind in zip(
+                    (found.row_gradient, found.column_gradient, found.scale_gradient), kinds, strict=True
+                )
+            )
+        )
         ctx.mark_non_differentiable(found.hits, found.same)
         return found.loss.to(scale.dtype), found.hits, found.same
 
@@ -204,10 +215,16 @@ class _TiledPass:
     def _sums(self, exponentials: Tensor, same: Tensor | None, *, dim: int) -> _Sums:
         if same is None or self.plan.policy == "drop":
             return _Sums(exponentials.sum(dim=dim), None, None)
-        of_positives = (exponentials if self.plan.policy == "inside" else exponentials.log()).masked_fill(~same, 0)
-        return _Sums(exponentials.sum(dim=dim), of_positives.sum(dim=dim), same.sum(dim=dim).to(exponentials.dtype))
+        of_positives = (exponentials if self.plan.policy == "inside" else exponentials.log()).masked_fill(
+            ~same, 0
+        )
+        return _Sums(
+            exponentials.sum(dim=dim), of_positives.sum(dim=dim), same.sum(dim=dim).to(exponentials.dtype)
+        )
 
-    def _differentiate(self, block: slice, exponentials: Tensor, same: Tensor | None, by_row: _Sums, by_column: _Sums | None) -> None:
+    def _differentiate(
+        self, block: slice, exponentials: Tensor, same: Tensor | None, by_row: _Sums, by_column: _Sums | None
+    ) -> None:
         """Turn a block of exponentials into the gradient at its logits, and multiply that out."""
         own, policy = self.own[block], self.plan.policy
         weight = (1 / (by_row.others + own))[:, None]  # (tile, 1)
@@ -221,9 +238,10 @@ class _TiledPass:
         if target is not None and same is not None:
             partner = own[:, None] if policy == "inside" else torch.ones_like(own[:, None])
             places = self.plan.own[block][:, None]
-            at_own = (own[:, None] * weight.expand_as(exponentials).gather(1, places) - partner * target.expand_as(exponentials).gather(1, places))[
-                :, 0
-            ]
+            at_own = (
+                own[:, None] * weight.expand_as(exponentials).gather(1, places)
+                - partner * target.expand_as(exponentials).gather(1, places)
+            )[:, 0]
             if policy == "inside":
                 weight = weight - target * same
         gradient = exponentials.mul_(weight)
@@ -278,7 +296,9 @@ def tiled_sigmoid_loss(
     own = torch.arange(len(images), device=images.device) if own is None else own
     text_candidates = texts if text_candidates is None else text_candidates
     tile = max(1, TILE // len(text_candidates)) if tile is None else tile
-    plan = _Tiles(own, codes, codes if candidate_codes is None else candidate_codes, "drop", 0.0, tile, both=False)
+    plan = _Tiles(
+        own, codes, codes if candidate_codes is None else candidate_codes, "drop", 0.0, tile, both=False
+    )
     return _TiledSigmoid.apply(images, text_candidates, scale, bias, plan, same_is_positive)  # pyright: ignore[reportReturnType]
 
 
@@ -286,9 +306,21 @@ class _TiledSigmoid(torch.autograd.Function):
     """Pairwise losses of `scale * rows @ columns.T + bias`, with the gradient made in the forward pass."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, scale: Tensor, bias: Tensor, plan: _Tiles, same_is_positive: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        rows: Tensor,
+        columns: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        plan: _Tiles,
+        same_is_positive: bool,
+    ) -> Tensor:
         row_gradient, column_gradient = torch.empty_like(rows), torch.zeros_like(columns)
-        scale_gradient, bias_gradient, loss = torch.zeros_like(scale), torch.zeros_like(bias), torch.zeros_like(scale)
+        scale_gradient, bias_gradient, loss = (
+            torch.zeros_like(scale),
+            torch.zeros_like(bias),
+            torch.zeros_like(scale),
+        )
         for block in plan.blocks(len(rows)):
             signed = ((rows[block] * scale) @ columns.T).add_(bias)  # (tile, candidates)
             sign, same = torch.full_like(signed, -1.0), plan.same(block)
@@ -296,7 +328,10 @@ class _TiledSigmoid(torch.autograd.Function):
             if same is not None and same_is_positive:
                 sign.masked_fill_(same, 1.0)
             signed *= sign
-            each, gradient = F.softplus(-signed), torch.sigmoid(-signed).mul_(sign).neg_()  # (tile, candidates) both
+            each, gradient = (
+                F.softplus(-signed),
+                torch.sigmoid(-signed).mul_(sign).neg_(),
+            )  # (tile, candidates) both
             if same is not None and not same_is_positive:
                 each.masked_fill_(same, 0.0)
                 gradient.masked_fill_(same, 0.0)
@@ -306,7 +341,12 @@ class _TiledSigmoid(torch.autograd.Function):
             column_gradient.addmm_(gradient.T, rows[block])
             scale_gradient = scale_gradient + (row_gradient[block] * rows[block]).sum()
         batch, factor = len(rows), scale / len(rows)
-        ctx.save_for_backward(row_gradient.mul_(factor), column_gradient.mul_(factor), scale_gradient / batch, bias_gradient / batch)
+        ctx.save_for_backward(
+            row_gradient.mul_(factor),
+            column_gradient.mul_(factor),
+            scale_gradient / batch,
+            bias_gradient / batch,
+        )
         return loss / batch
 
     @staticmethod

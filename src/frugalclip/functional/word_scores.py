@@ -22,7 +22,9 @@ def word_scores(states: Tensor, codebook: Tensor) -> Tensor:
     return states.to(kind) @ codebook.to(kind).T
 
 
-def best_word_scores(states: Tensor, codebook: Tensor, *, mask: Tensor | None = None, chunk: int | None = None) -> Tensor:
+def best_word_scores(
+    states: Tensor, codebook: Tensor, *, mask: Tensor | None = None, chunk: int | None = None
+) -> Tensor:
     """The largest score of each word over the states of a row: max pooling of SPLADE and STAIR, without its (batch, patches, vocab) scores.
 
     Some words are scored at a time; of a word only its best state is remembered, and its gradient goes to that state alone, the first of equal
@@ -49,14 +51,21 @@ class _BestWordScores(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, codebook: Tensor, mask: Tensor | None, words: int) -> Tensor:
         kind = torch.promote_types(states.dtype, codebook.dtype)
         best = torch.empty(len(states), len(codebook), dtype=_at_least_single(kind), device=states.device)
-        places = torch.empty(best.shape, dtype=torch.int32, device=states.device)  # half of what int64 would keep
+        places = torch.empty(
+            best.shape, dtype=torch.int32, device=states.device
+        )  # half of what int64 would keep
         left, closed = states.to(kind), None if mask is None else ~mask[:, :, None]
         for start in range(0, len(codebook), words):
             scores = left @ codebook[start : start + words].to(kind).T  # (batch, patches, words)
             scores = scores if closed is None else scores.masked_fill_(closed, float("-inf"))
             best[:, start : start + words], places[:, start : start + words] = scores.max(dim=1)
         ctx.save_for_backward(states, codebook, places)
-        ctx.words, ctx.kind = words, torch.get_autocast_dtype(states.device.type) if torch.is_autocast_enabled(states.device.type) else kind
+        ctx.words, ctx.kind = (
+            words,
+            torch.get_autocast_dtype(states.device.type)
+            if torch.is_autocast_enabled(states.device.type)
+            else kind,
+        )
         return best
 
     @staticmethod
@@ -69,8 +78,15 @@ class _BestWordScores(torch.autograd.Function):
         to_words = torch.empty(codebook.shape, dtype=gradients[0].dtype, device=flat.device)
         for start in range(0, len(codebook), ctx.words):
             some = slice(start, start + ctx.words)
-            where, gradient = places[:, None, some].long(), gradients[0][:, None, some].to(ctx.kind)  # (batch, 1, words)
-            spread = gradient.new_zeros(batch, patches, where.shape[2]).scatter_(1, where, gradient).view(batch * patches, -1)
+            where, gradient = (
+                places[:, None, some].long(),
+                gradients[0][:, None, some].to(ctx.kind),
+            )  # (batch, 1, words)
+            spread = (
+                gradient.new_zeros(batch, patches, where.shape[2])
+                .scatter_(1, where, gradient)
+                .view(batch * patches, -1)
+            )
             to_words[some] = spread.T @ flat
             to_states += spread @ codebook[some].to(ctx.kind)
         return to_states.view_as(states).to(states.dtype), to_words.to(codebook.dtype), None, None

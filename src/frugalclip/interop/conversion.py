@@ -17,7 +17,9 @@ from frugalclip.towers.sizes import TransformerConfig
 NamesOfLayer = Mapping[str, tuple[str, ...]]
 OPEN_CLIP: NamesOfLayer = {  # our name in a block: theirs; several are laid end to end
     "norm_attention": ("ln_1",),
-    "attention.qkv": ("attn.in_proj_",),  # of a multi-head attention of torch, whose parameters are in_proj_weight and in_proj_bias
+    "attention.qkv": (
+        "attn.in_proj_",
+    ),  # of a multi-head attention of torch, whose parameters are in_proj_weight and in_proj_bias
     "attention.out": ("attn.out_proj",),
     "norm_feed_forward": ("ln_2",),
     "feed_forward.enter": ("mlp.c_fc",),
@@ -39,8 +41,18 @@ HUGGING_FACE: NamesOfLayer = {
     "feed_forward.enter": ("mlp.fc1",),
     "feed_forward.leave": ("mlp.fc2",),
 }
-SCALES = {"attention.out": ("ls_1.gamma", "ls1.gamma"), "feed_forward.leave": ("ls_2.gamma", "ls2.gamma")}  # of a branch, in either library
-_UNREAD = ("attn_mask", "position_ids", "input_resolution", "context_length", "vocab_size", "num_batches_tracked")  # constants, not weights
+SCALES = {
+    "attention.out": ("ls_1.gamma", "ls1.gamma"),
+    "feed_forward.leave": ("ls_2.gamma", "ls2.gamma"),
+}  # of a branch, in either library
+_UNREAD = (
+    "attn_mask",
+    "position_ids",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "num_batches_tracked",
+)  # constants, not weights
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,14 @@ class Parts:
     def activation(self) -> str:
         """Of the feed-forward layers; of either tower where they differ."""
         towers = {"pictures": self.network.config.image, "texts": self.network.config.text}
-        found = {name: tower.activation for name, tower in towers.items() if isinstance(tower, TransformerConfig)}
-        return ", ".join(f"{kind} ({name})" for name, kind in found.items()) if len({*found.values()}) > 1 else next(iter(found.values()))
+        found = {
+            name: tower.activation for name, tower in towers.items() if isinstance(tower, TransformerConfig)
+        }
+        return (
+            ", ".join(f"{kind} ({name})" for name, kind in found.items())
+            if len({*found.values()}) > 1
+            else next(iter(found.values()))
+        )
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -100,7 +118,9 @@ class Conversion:
         """
         if name not in self._left:
             near = known_names(name, self._left, limit=3) if self._left else "nothing is left in it."
-            raise ModelError(f"{self.where}: there is no tensor '{name}', which this architecture has; is it the one of these weights? {near}")
+            raise ModelError(
+                f"{self.where}: there is no tensor '{name}', which this architecture has; is it the one of these weights? {near}"
+            )
         tensor = self._left.pop(name)
         return tensor.float() if tensor.is_floating_point() else tensor
 
@@ -156,7 +176,11 @@ class Conversion:
             rows: of our network.
             found: rows that their architecture has.
         """
-        self.put("text.lookup.weight", name, change=lambda x: torch.cat([x, x.new_zeros(rows - found, x.shape[1])]) if len(x) == found else x)
+        self.put(
+            "text.lookup.weight",
+            name,
+            change=lambda x: torch.cat([x, x.new_zeros(rows - found, x.shape[1])]) if len(x) == found else x,
+        )
 
     def into(self, network: nn.Module) -> None:
         """Fill the network; every tensor of the file must have been used and have the shape that is expected.
@@ -210,11 +234,17 @@ def understood(where: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error!r}"
-        raise ModelError(f"{where}: its configuration cannot be understood ({reason}); restore the file that its library wrote.") from error
+        raise ModelError(
+            f"{where}: its configuration cannot be understood ({reason}); restore the file that its library wrote."
+        ) from error
 
 
 def refuse_unknown(
-    settings: Mapping[str, Any], known: Collection[str], *, unset: Collection[Any] = (None, False, 0, 0.0, "", "linear"), where: str
+    settings: Mapping[str, Any],
+    known: Collection[str],
+    *,
+    unset: Collection[Any] = (None, False, 0, 0.0, "", "linear"),
+    where: str,
 ) -> None:
     """Stop at a setting that changes the computation and that we have no counterpart for.
 
@@ -228,5 +258,9 @@ def refuse_unknown(
         ModelError: naming the setting.
     """
     for name, value in settings.items():
-        if name not in known and not any(value is one or (value == one and type(value) is type(one)) for one in unset):
-            raise ModelError(f"{where} has {name}: {value}, for which our towers have no counterpart; choose another architecture.")
+        if name not in known and not any(
+            value is one or (value == one and type(value) is type(one)) for one in unset
+        ):
+            raise ModelError(
+                f"{where} has {name}: {value}, for which our towers have no counterpart; choose another architecture."
+            )

@@ -23,12 +23,36 @@ from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 SCHEME = "hf"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_python": "gelu", "gelu_new": "gelu_tanh"}
-_TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8, "layer_norm_eps": 1e-5}
+ACTIVATIONS = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+}
+_TEXT = {
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "layer_norm_eps": 1e-5,
+}
 _TEXT |= {"hidden_act": "quick_gelu", "vocab_size": 49408, "max_position_embeddings": 77}
-_IMAGE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "layer_norm_eps": 1e-5}
+_IMAGE = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "layer_norm_eps": 1e-5,
+}
 _IMAGE |= {"hidden_act": "quick_gelu", "image_size": 224, "patch_size": 32, "num_channels": 3}
-_SIGLIP = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "layer_norm_eps": 1e-6, "hidden_act": "gelu_pytorch_tanh"}
+_SIGLIP = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "layer_norm_eps": 1e-6,
+    "hidden_act": "gelu_pytorch_tanh",
+}
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # of transformers, by type of model
     "clip": {"text": _TEXT, "vision": _IMAGE},
     "siglip": {
@@ -62,7 +86,9 @@ def read_huggingface(source: str) -> Parts:
     with understood(where):
         text, vision = (_tower(config, kind, part) for part in ("text", "vision"))
         context, rows = int(text["max_position_embeddings"]), int(text["vocab_size"])
-        tokenizer = published_tokenizer(folder, context=context, rows=rows, cleaning=None, pad=text.get("pad_token_id"))
+        tokenizer = published_tokenizer(
+            folder, context=context, rows=rows, cleaning=None, pad=text.get("pad_token_id")
+        )
         network = _network(config, kind, text, vision, tensors, tokenizer, where=where)
         preprocess = _preprocess(folder, kind, size=network.config.image.resolution)
     return Parts(
@@ -105,7 +131,9 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 def _activation(tower: Mapping[str, Any], where: str) -> str:
     name = str(tower["hidden_act"])
     if name not in ACTIVATIONS:
-        raise ModelError(f"{where} has the activation {name}; {', '.join(ACTIVATIONS)} have counterparts here.")
+        raise ModelError(
+            f"{where} has the activation {name}; {', '.join(ACTIVATIONS)} have counterparts here."
+        )
     return ACTIVATIONS[name]
 
 
@@ -126,13 +154,22 @@ def _image_settings(vision: Mapping[str, Any], *, is_clip: bool, where: str) -> 
     if vision["num_channels"] != 3:
         raise ModelError(f"{where} reads pictures of {vision['num_channels']} channels, ours have 3.")
     if not (is_clip or vision["vision_use_head"]):
-        raise ModelError(f"{where} has no pooling (vision_use_head: false), so its image tower gives no embedding.")
+        raise ModelError(
+            f"{where} has no pooling (vision_use_head: false), so its image tower gives no embedding."
+        )
     size, patch = int(vision["image_size"]), int(vision["patch_size"])
     shared = {**_layers(vision, where), "patch": patch, "resolution": size, "trim": bool(size % patch)}
     if is_clip:
         return shared
     pool = {"pool_neurons": int(vision["intermediate_size"]), "pool_activation": shared["activation"]}
-    return {**shared, "pool": "attention", "pre_norm": False, "patch_bias": True, "projection": "none", **pool}
+    return {
+        **shared,
+        "pool": "attention",
+        "pre_norm": False,
+        "patch_bias": True,
+        "projection": "none",
+        **pool,
+    }
 
 
 def _network(
@@ -153,11 +190,24 @@ def _network(
     image = _image_settings(vision, is_clip=is_clip, where=where)
     words = _layers(text, where)
     if not is_clip:
-        words |= {"attention": "bidirectional", "pool": "last", "fill": tokenizer.settings.pad, "project_bias": True}
-    dim = int(config.get("projection_dim") or 512) if is_clip else int(text.get("projection_size") or text["hidden_size"])
-    model = ModelConfig.model_validate({"image": image, "text": words, "dim": dim, **scale_settings(log_scale)})
+        words |= {
+            "attention": "bidirectional",
+            "pool": "last",
+            "fill": tokenizer.settings.pad,
+            "project_bias": True,
+        }
+    dim = (
+        int(config.get("projection_dim") or 512)
+        if is_clip
+        else int(text.get("projection_size") or text["hidden_size"])
+    )
+    model = ModelConfig.model_validate(
+        {"image": image, "text": words, "dim": dim, **scale_settings(log_scale)}
+    )
     rows, vocabulary = int(text["vocab_size"]), max(int(text["vocab_size"]), tokenizer.vocabulary)
-    network = DualEncoder(model, vocabulary=vocabulary, context=int(text["max_position_embeddings"]), seed=None)
+    network = DualEncoder(
+        model, vocabulary=vocabulary, context=int(text["max_position_embeddings"]), seed=None
+    )
     conversion.set("log_scale", log_scale)
     _put_image(conversion, depth=image["depth"], width=image["width"], is_clip=is_clip)
     _put_text(conversion, depth=words["depth"], rows=vocabulary, found=rows, is_clip=is_clip)
@@ -180,14 +230,24 @@ def _put_image(conversion: Conversion, *, depth: int, width: int, is_clip: bool)
     head = "vision_model.head"
     conversion.put("image.pool.query", f"{head}.probe")
     for part in ("weight", "bias"):
-        conversion.divide(f"{head}.attention.in_proj_{part}", {f"image.pool.q.{part}": width, f"image.pool.kv.{part}": 2 * width})
-    for ours, theirs in (("out", "attention.out_proj"), ("norm", "layernorm"), ("feed_forward.enter", "mlp.fc1"), ("feed_forward.leave", "mlp.fc2")):
+        conversion.divide(
+            f"{head}.attention.in_proj_{part}",
+            {f"image.pool.q.{part}": width, f"image.pool.kv.{part}": 2 * width},
+        )
+    for ours, theirs in (
+        ("out", "attention.out_proj"),
+        ("norm", "layernorm"),
+        ("feed_forward.enter", "mlp.fc1"),
+        ("feed_forward.leave", "mlp.fc2"),
+    ):
         conversion.linear(f"image.pool.{ours}", f"{head}.{theirs}")
 
 
 def _put_text(conversion: Conversion, *, depth: int, rows: int, found: int, is_clip: bool) -> None:
     conversion.lookup("text_model.embeddings.token_embedding.weight", rows=rows, found=found)
-    conversion.put("text.positions", "text_model.embeddings.position_embedding.weight", change=lambda x: x[None])
+    conversion.put(
+        "text.positions", "text_model.embeddings.position_embedding.weight", change=lambda x: x[None]
+    )
     conversion.layers("text.layers", "text_model.encoder.layers", depth=depth, names=HUGGING_FACE)
     conversion.linear("text.norm_after", "text_model.final_layer_norm")
     if is_clip:
@@ -200,5 +260,7 @@ def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
     """What the folder says, with the defaults of the processor of this kind; pictures must come out at the tower's size."""
     preprocess = read_preprocess(folder, defaults=PROCESSORS[kind] | {"size": size})
     if preprocess.size != size:
-        raise ModelError(f"{folder} prepares pictures of {preprocess.size} by {preprocess.size} pixels, and its model reads {size} by {size}.")
+        raise ModelError(
+            f"{folder} prepares pictures of {preprocess.size} by {preprocess.size} pixels, and its model reads {size} by {size}."
+        )
     return preprocess

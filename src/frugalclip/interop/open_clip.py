@@ -22,7 +22,13 @@ from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer
 from frugalclip.interop.conversion import Conversion, Parts, scale_settings, triple, understood
-from frugalclip.interop.open_clip_towers import image_tower, put_image, put_text, refuse_other_kinds, text_tower
+from frugalclip.interop.open_clip_towers import (
+    image_tower,
+    put_image,
+    put_text,
+    refuse_other_kinds,
+    text_tower,
+)
 from frugalclip.interop.tokenizers import Cleaning, published_tokenizer
 from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
@@ -32,8 +38,14 @@ from frugalclip.towers.pretrained import BorrowedImageConfig, BorrowedTextConfig
 
 SCHEME = "open_clip"
 SUFFIX = "-quickgelu"
-BESIDE = "open_clip_config.json"  # lies beside weights of the hub, with the architecture and the preprocessing
-OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}  # entries that only OpenAI's own files have
+BESIDE = (
+    "open_clip_config.json"  # lies beside weights of the hub, with the architecture and the preprocessing
+)
+OPENAI_MARKS = {
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+}  # entries that only OpenAI's own files have
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 _PURPOSE = "an architecture of open_clip by its name"
 
@@ -65,7 +77,9 @@ def read_open_clip(source: str) -> Parts:
     """
     name, at, place = source.removeprefix(f"{SCHEME}:").partition("@")
     if not (name and at and place):
-        raise ModelError(f"'{source}' names no architecture and file; write {SCHEME}:ARCH@FILE, such as {SCHEME}:ViT-B-32@weights.safetensors.")
+        raise ModelError(
+            f"'{source}' names no architecture and file; write {SCHEME}:ARCH@FILE, such as {SCHEME}:ViT-B-32@weights.safetensors."
+        )
     file = Path(place)
     architecture = find_architecture(name)
     where = f"{file} read as {name}"
@@ -105,17 +119,29 @@ def find_architecture(name: str) -> Architecture:
     config = library.get_model_config(found) if found in known else None
     if config is None:
         raise ModelError(f"open_clip has no architecture '{name}'; {known_names(name, known)}")
-    tags = {tag: library.get_pretrained_cfg(plain, tag) for tag in library.list_pretrained_tags_by_model(plain)}
-    return Architecture(name, {**config, "quick_gelu": config.get("quick_gelu", False) or name.endswith(SUFFIX)}, tags=tags)
+    tags = {
+        tag: library.get_pretrained_cfg(plain, tag) for tag in library.list_pretrained_tags_by_model(plain)
+    }
+    return Architecture(
+        name, {**config, "quick_gelu": config.get("quick_gelu", False) or name.endswith(SUFFIX)}, tags=tags
+    )
 
 
 def _from_file(file: Path) -> Architecture:
     if not file.is_file():
-        raise ModelError(f"there is no file {file}; give the name of an architecture, or a JSON file with embed_dim, vision_cfg and text_cfg.")
+        raise ModelError(
+            f"there is no file {file}; give the name of an architecture, or a JSON file with embed_dim, vision_cfg and text_cfg."
+        )
     content = read_json(file)
     config = content.get("model_cfg", content) if isinstance(content, Mapping) else {}
-    if missing := [key for key in ("embed_dim", "vision_cfg", "text_cfg") if not (isinstance(config, Mapping) and key in config)]:
-        raise ModelError(f"{file} has no {missing[0]}; expected a configuration of open_clip with embed_dim, vision_cfg and text_cfg.")
+    if missing := [
+        key
+        for key in ("embed_dim", "vision_cfg", "text_cfg")
+        if not (isinstance(config, Mapping) and key in config)
+    ]:
+        raise ModelError(
+            f"{file} has no {missing[0]}; expected a configuration of open_clip with embed_dim, vision_cfg and text_cfg."
+        )
     return Architecture(str(file), config, preprocess=content.get("preprocess_cfg"))
 
 
@@ -130,7 +156,9 @@ def published_as(architecture: Architecture, file: Path) -> str | None:
     return None
 
 
-def quick_gelu(architecture: Architecture, tensors: Mapping[str, Tensor], *, file: Path, tag: str | None) -> tuple[bool, list[str]]:
+def quick_gelu(
+    architecture: Architecture, tensors: Mapping[str, Tensor], *, file: Path, tag: str | None
+) -> tuple[bool, list[str]]:
     """Whether the weights were trained with OpenAI's activation, and notes about how that is known.
 
     Args:
@@ -146,19 +174,29 @@ def quick_gelu(architecture: Architecture, tensors: Mapping[str, Tensor], *, fil
     known, reason = _known_activation(architecture, tensors, file=file, tag=tag)
     name = architecture.plain
     if known is None:
-        is_ambiguous = not says and any(config.get("quick_gelu") for config in (architecture.tags or {}).values())
-        assumed = f"activation: {file} does not say which it was trained with, so gelu was assumed, as {name} means"
-        return says, [f"{assumed}; OpenAI's weights and others of quick_gelu are {SCHEME}:{name}{SUFFIX}@{file}"] if is_ambiguous else []
+        is_ambiguous = not says and any(
+            config.get("quick_gelu") for config in (architecture.tags or {}).values()
+        )
+        assumed = (
+            f"activation: {file} does not say which it was trained with, so gelu was assumed, as {name} means"
+        )
+        return says, [
+            f"{assumed}; OpenAI's weights and others of quick_gelu are {SCHEME}:{name}{SUFFIX}@{file}"
+        ] if is_ambiguous else []
     if known == says:
         return says, []
     if architecture.name.endswith(SUFFIX):
-        raise ModelError(f"{file} was trained with gelu ({reason}), {architecture.name} means quick_gelu; write {SCHEME}:{name}@{file}.")
+        raise ModelError(
+            f"{file} was trained with gelu ({reason}), {architecture.name} means quick_gelu; write {SCHEME}:{name}@{file}."
+        )
     return known, [
         f"activation: {'quick_gelu' if known else 'gelu'}, since {reason}; {architecture.name} alone means {'quick_gelu' if says else 'gelu'}"
     ]
 
 
-def _known_activation(architecture: Architecture, tensors: Mapping[str, Tensor], *, file: Path, tag: str | None) -> tuple[bool | None, str]:
+def _known_activation(
+    architecture: Architecture, tensors: Mapping[str, Tensor], *, file: Path, tag: str | None
+) -> tuple[bool | None, str]:
     if tensors.keys() >= OPENAI_MARKS:
         return True, "the file holds the entries of OpenAI's own"
     if tag is not None and architecture.tags is not None:
@@ -175,7 +213,9 @@ def _beside(file: Path) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def _preprocessing(architecture: Architecture, file: Path, tag: str | None) -> tuple[Mapping[str, Any], list[str]]:
+def _preprocessing(
+    architecture: Architecture, file: Path, tag: str | None
+) -> tuple[Mapping[str, Any], list[str]]:
     """What is known about mean, deviation and resizing, the nearest source first, and a note where it was assumed."""
     tags = architecture.tags or {}
     if architecture.preprocess is not None:
@@ -194,11 +234,15 @@ def _preprocessing(architecture: Architecture, file: Path, tag: str | None) -> t
 def _preprocess(settings: Mapping[str, Any], *, size: int) -> Preprocess:
     mode = settings.get("resize_mode") or "shortest"
     if mode not in ("shortest", "squash"):
-        raise ModelError(f"the preprocessing resizes pictures by '{mode}'; shortest and squash have counterparts here.")
+        raise ModelError(
+            f"the preprocessing resizes pictures by '{mode}'; shortest and squash have counterparts here."
+        )
     return Preprocess(
         size=size,
         resize="squash" if mode == "squash" else "shorter",
-        interpolation="bilinear" if settings.get("interpolation") == "bilinear" else "bicubic",  # 'random' is for training only
+        interpolation="bilinear"
+        if settings.get("interpolation") == "bilinear"
+        else "bicubic",  # 'random' is for training only
         mean=triple(settings.get("mean"), CLIP_MEAN),
         std=triple(settings.get("std"), CLIP_STD),
     )
@@ -212,17 +256,27 @@ def _tokenizer(config: Mapping[str, Any], file: Path, *, where: str) -> tuple[To
     cleaning = options.pop("clean", None)
     if options or text.get("tokenizer_mode"):
         what = next(iter(options), None) or f"tokenizer_mode {text['tokenizer_mode']}"
-        raise ModelError(f"{where} has a tokenizer with {what}, for which there is no counterpart here; choose another architecture.")
+        raise ModelError(
+            f"{where} has a tokenizer with {what}, for which there is no counterpart here; choose another architecture."
+        )
     if name := text.get("hf_tokenizer_name"):
         if not (file.parent / "tokenizer.json").is_file():
-            raise ModelError(f"{where} reads texts with the tokenizer of {name}; put its tokenizer.json and tokenizer_config.json beside {file}.")
-        tokenizer: Tokenizer = published_tokenizer(file.parent, context=context, rows=rows, cleaning=_cleaning(cleaning or "whitespace", where))
+            raise ModelError(
+                f"{where} reads texts with the tokenizer of {name}; put its tokenizer.json and tokenizer_config.json beside {file}."
+            )
+        tokenizer: Tokenizer = published_tokenizer(
+            file.parent, context=context, rows=rows, cleaning=_cleaning(cleaning or "whitespace", where)
+        )
     else:
         if cleaning not in (None, "lower"):
-            raise ModelError(f"{where} cleans texts by '{cleaning}' before CLIP's tokenizer, which always cleans as CLIP does; choose another.")
+            raise ModelError(
+                f"{where} cleans texts by '{cleaning}' before CLIP's tokenizer, which always cleans as CLIP does; choose another."
+            )
         tokenizer = clip_tokenizer(context)
         if tokenizer.vocabulary - 1 != rows:  # ours has the mask behind CLIP's
-            raise ModelError(f"{where} has {rows:,} tokens, CLIP's tokenizer has {tokenizer.vocabulary - 1:,}; the architecture is not complete.")
+            raise ModelError(
+                f"{where} has {rows:,} tokens, CLIP's tokenizer has {tokenizer.vocabulary - 1:,}; the architecture is not complete."
+            )
     return tokenizer, tokenizer.settings.pad if text.get("no_causal_mask") else None
 
 
@@ -234,21 +288,34 @@ def _cleaning(name: str, where: str) -> Cleaning:
     raise ModelError(f"{where} cleans texts by '{name}', expected one of {', '.join(known)}.")
 
 
-def _network(config: Mapping[str, Any], tensors: dict[str, Tensor], tokenizer: Tokenizer, *, fill: int | None, where: str) -> DualEncoder:
+def _network(
+    config: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    tokenizer: Tokenizer,
+    *,
+    fill: int | None,
+    where: str,
+) -> DualEncoder:
     dim, rows = int(config["embed_dim"]), int(config["text_cfg"].get("vocab_size", 49408))
     image, wrapper = image_tower(config, where=where)
     text = text_tower(config, end=tokenizer.settings.end, fill=fill, where=where)
     vocabulary = max(rows, tokenizer.vocabulary)
     conversion = Conversion(tensors, where=where)
-    log_scale = conversion.take("logit_scale").reshape(()) if conversion.has("logit_scale") else torch.tensor(math.log(1 / 0.07))
+    log_scale = (
+        conversion.take("logit_scale").reshape(())
+        if conversion.has("logit_scale")
+        else torch.tensor(math.log(1 / 0.07))
+    )
     if conversion.has("logit_bias"):
         conversion.take("logit_bias")  # belongs to the loss: the description keeps it
-    model = ModelConfig.model_validate({"image": image, "text": text, "dim": dim, **scale_settings(log_scale)})
+    model = ModelConfig.model_validate(
+        {"image": image, "text": text, "dim": dim, **scale_settings(log_scale)}
+    )
     network = DualEncoder(model, vocabulary=vocabulary, context=tokenizer.settings.context, seed=None)
     pictures, texts = network.config.image, network.config.text
-    assert not isinstance(pictures, BorrowedImageConfig) and not isinstance(texts, BorrowedTextConfig | NoTextsConfig), (
-        "the settings above are of our own towers"
-    )
+    assert not isinstance(pictures, BorrowedImageConfig) and not isinstance(
+        texts, BorrowedTextConfig | NoTextsConfig
+    ), "the settings above are of our own towers"
     put_image(conversion, pictures, wrapper=wrapper)
     put_text(conversion, texts, rows=vocabulary, found=rows)
     conversion.set("log_scale", log_scale)

@@ -19,7 +19,15 @@ from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
 # Dropout, pretraining of a part and layer scale's first value have no effect on what a trained model computes.
-_TRAINING = {"patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained", "ls_init_value", "output_tokens", "attn_pooler_queries"}
+_TRAINING = {
+    "patch_dropout",
+    "timm_drop",
+    "timm_drop_path",
+    "timm_model_pretrained",
+    "ls_init_value",
+    "output_tokens",
+    "attn_pooler_queries",
+}
 _IMAGE = _TRAINING | {
     "layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "no_ln_pre", "pos_embed_type", "act_kwargs", "norm_kwargs",
     "attn_pooler_heads", "timm_model_name", "timm_pool", "timm_proj", "timm_proj_bias",
@@ -38,9 +46,13 @@ def refuse_other_kinds(config: Mapping[str, Any], *, where: str) -> None:
         ModelError: saying what kind of model it is.
     """
     if "multimodal_cfg" in config:
-        raise ModelError(f"{where} is a CoCa, whose pooling and text tower have no counterpart here; choose another architecture.")
+        raise ModelError(
+            f"{where} is a CoCa, whose pooling and text tower have no counterpart here; choose another architecture."
+        )
     if name := config["text_cfg"].get("hf_model_name"):
-        raise ModelError(f"{where} has the text tower {name} of transformers, for which our towers have no counterpart; choose another architecture.")
+        raise ModelError(
+            f"{where} has the text tower {name} of transformers, for which our towers have no counterpart; choose another architecture."
+        )
 
 
 def image_tower(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], bool]:
@@ -54,14 +66,26 @@ def image_tower(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any
     size = vision.get("image_size", 224)
     if isinstance(size, list | tuple):
         if len(set(size)) != 1:
-            raise ModelError(f"{where} reads pictures of {size}, ours are square; choose another architecture.")
+            raise ModelError(
+                f"{where} reads pictures of {size}, ours are square; choose another architecture."
+            )
         size = size[0]
     if vision.get("timm_model_name"):
         return {"kind": "vit", **_timm(vision, dim=int(config["embed_dim"]), size=size, where=where)}, True
     if isinstance(vision.get("layers"), list | tuple):
         width, head = int(vision.get("width", 64)), int(vision.get("head_width", 64))
-        return {"kind": "clip_resnet", "width": 32 * width, "blocks": tuple(vision["layers"]), "resolution": size, "head_dim": head}, False
-    width, head, patch = int(vision.get("width", 768)), int(vision.get("head_width", 64)), vision.get("patch_size", 16)
+        return {
+            "kind": "clip_resnet",
+            "width": 32 * width,
+            "blocks": tuple(vision["layers"]),
+            "resolution": size,
+            "head_dim": head,
+        }, False
+    width, head, patch = (
+        int(vision.get("width", 768)),
+        int(vision.get("head_width", 64)),
+        vision.get("patch_size", 16),
+    )
     depth = int(vision.get("layers", 12))
     settings = {
         "kind": "vit",
@@ -92,11 +116,19 @@ def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: 
     """
     text = config["text_cfg"]
     refuse_unknown(text, _TEXT, unset=_UNSET, where=where)
-    pool, width, depth = text.get("pool_type", "argmax"), int(text.get("width", 512)), int(text.get("layers", 12))
+    pool, width, depth = (
+        text.get("pool_type", "argmax"),
+        int(text.get("width", 512)),
+        int(text.get("layers", 12)),
+    )
     if pool not in ("argmax", "eos", "last"):
-        raise ModelError(f"{where} reads texts by '{pool}'; the end token and the last place have counterparts here.")
+        raise ModelError(
+            f"{where} reads texts by '{pool}'; the end token and the last place have counterparts here."
+        )
     if pool == "last" and fill is None:
-        raise ModelError(f"{where} reads the last place of padded texts causally, for which our text tower has no counterpart.")
+        raise ModelError(
+            f"{where} reads the last place of padded texts causally, for which our text tower has no counterpart."
+        )
     if pool == "eos" and int(text.get("eos_id", 2)) != end:
         raise ModelError(
             f"{where} reads texts at token {text.get('eos_id', 2)}, but its tokenizer ends them with {end}; put the model's own beside it."
@@ -114,7 +146,9 @@ def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: 
     return settings | _epsilon(text) | ({} if fill is None else {"fill": fill})
 
 
-def put_image(conversion: Conversion, config: VitConfig | ResNetConfig | ClipResNetConfig, *, wrapper: bool) -> None:
+def put_image(
+    conversion: Conversion, config: VitConfig | ResNetConfig | ClipResNetConfig, *, wrapper: bool
+) -> None:
     """Move the image tower's tensors."""
     if isinstance(config, ClipResNetConfig):
         _put_resnet(conversion, config)
@@ -161,11 +195,15 @@ def _put_resnet(conversion: Conversion, config: ClipResNetConfig) -> None:
             for i, name in enumerate(("first", "second", "third")):
                 _put_convolved(conversion, f"{ours}.{name}", f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}")
             if not block:
-                _put_convolved(conversion, f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
+                _put_convolved(
+                    conversion, f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+                )
     conversion.put("image.pool.positions", "visual.attnpool.positional_embedding", change=lambda x: x[None])
     conversion.linear("image.pool.q", "visual.attnpool.q_proj")
     conversion.put("image.pool.k.weight", "visual.attnpool.k_proj.weight")
-    conversion.take("visual.attnpool.k_proj.bias")  # adds the same to all scores of a query, which softmax does not see
+    conversion.take(
+        "visual.attnpool.k_proj.bias"
+    )  # adds the same to all scores of a query, which softmax does not see
     conversion.linear("image.pool.v", "visual.attnpool.v_proj")
     conversion.linear("image.project", "visual.attnpool.c_proj")
 
@@ -190,10 +228,18 @@ def _epsilon(tower: Mapping[str, Any]) -> dict[str, float]:
 def _timm(vision: Mapping[str, Any], *, dim: int, size: int, where: str) -> dict[str, Any]:
     """Settings of a trunk of timm, looked up in the module that open_clip would build, without its memory."""
     library = require("open_clip.timm_model", extra="openclip", purpose="a trunk of timm")
-    options = {"pool": vision.get("timm_pool", "avg"), "proj": vision.get("timm_proj", "linear"), "proj_bias": vision.get("timm_proj_bias", False)}
+    options = {
+        "pool": vision.get("timm_pool", "avg"),
+        "proj": vision.get("timm_proj", "linear"),
+        "proj_bias": vision.get("timm_proj_bias", False),
+    }
     try:
         with torch.device("meta"):
-            tower = library.TimmModel(vision["timm_model_name"], embed_dim=dim, image_size=size, pretrained=False, **options)
+            tower = library.TimmModel(
+                vision["timm_model_name"], embed_dim=dim, image_size=size, pretrained=False, **options
+            )
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        raise ModelError(f"{where}: timm cannot build its trunk {vision['timm_model_name']} ({str(error).splitlines()[0]}); update timm.") from error
+        raise ModelError(
+            f"{where}: timm cannot build its trunk {vision['timm_model_name']} ({str(error).splitlines()[0]}); update timm."
+        ) from error
     return image_settings(tower, where=where)

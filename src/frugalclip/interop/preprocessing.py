@@ -39,12 +39,19 @@ def read_preprocess(folder: Path, *, defaults: Mapping[str, Any]) -> Preprocess:
     file, given = _settings(folder)
     settings = {**defaults, **{name: value for name, value in given.items() if value is not None}}
     if missing := [name for name in NEEDED if name not in settings]:
-        raise ModelError(f"{file} does not say {', '.join(missing)}, which the pictures depend on; copy the file from the model's page.")
+        raise ModelError(
+            f"{file} does not say {', '.join(missing)}, which the pictures depend on; copy the file from the model's page."
+        )
     factor = float(settings.get("rescale_factor", 1 / 255))
-    if not all(settings.get(f"do_{step}", True) for step in ("resize", "normalize", "rescale")) or abs(factor * 255 - 1) > 1e-4:
+    if (
+        not all(settings.get(f"do_{step}", True) for step in ("resize", "normalize", "rescale"))
+        or abs(factor * 255 - 1) > 1e-4
+    ):
         raise ModelError(f"{file} leaves pictures unscaled or not normalised, which has no counterpart here.")
     if settings["resample"] not in FILTERS:
-        raise ModelError(f"{file} resizes with Pillow's filter {settings['resample']}; 2 (bilinear) and 3 (bicubic) have counterparts here.")
+        raise ModelError(
+            f"{file} resizes with Pillow's filter {settings['resample']}; 2 (bilinear) and 3 (bicubic) have counterparts here."
+        )
     size, resized, is_squashed = _sides(settings, file)
     return Preprocess(
         size=size,
@@ -60,11 +67,17 @@ def _settings(folder: Path) -> tuple[Path, Mapping[str, Any]]:
     for file in (folder / FILE, folder / "processor_config.json"):
         if file.is_file():
             content = read_json(file)
-            settings = content if file.name == FILE or not isinstance(content, Mapping) else content.get("image_processor")
+            settings = (
+                content
+                if file.name == FILE or not isinstance(content, Mapping)
+                else content.get("image_processor")
+            )
             if not isinstance(settings, Mapping):
                 raise ModelError(f"{file} holds no settings of pictures; copy it again.")
             return file, settings
-    raise ModelError(f"{folder} has no {FILE}, so it does not say how pictures are prepared; copy it from the model's page.")
+    raise ModelError(
+        f"{folder} has no {FILE}, so it does not say how pictures are prepared; copy it from the model's page."
+    )
 
 
 def _sides(settings: Mapping[str, Any], file: Path) -> tuple[int, int, bool]:
@@ -80,7 +93,9 @@ def _sides(settings: Mapping[str, Any], file: Path) -> tuple[int, int, bool]:
     kept = _square(cut) if isinstance(cut, Mapping) else int(cut)
     if not 0 < kept <= resized or not (is_cut or is_squashed):
         asked = f"size {settings['size']}" + (f" and crop_size {cut}" if is_cut else " without cutting")
-        raise ModelError(f"{file} asks for {asked}; only squares of one size, cut from the middle or squashed, have a counterpart here.")
+        raise ModelError(
+            f"{file} asks for {asked}; only squares of one size, cut from the middle or squashed, have a counterpart here."
+        )
     return kept, resized, is_squashed
 
 

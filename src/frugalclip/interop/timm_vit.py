@@ -28,7 +28,9 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
     """
     trunk = tower.trunk
     if type(trunk).__name__ != "VisionTransformer" or not type(trunk).__module__.startswith("timm."):
-        raise ModelError(f"{where} has the trunk {type(trunk).__name__} of timm; only its plain VisionTransformer has a counterpart here.")
+        raise ModelError(
+            f"{where} has the trunk {type(trunk).__name__} of timm; only its plain VisionTransformer has a counterpart here."
+        )
     block, patch = trunk.blocks[0], trunk.patch_embed
     _refuse({f"patches by {type(patch).__name__}": type(patch).__name__ != "PatchEmbed"}, where=where)
     pool = trunk.attn_pool
@@ -44,12 +46,18 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
             "normalised patches": not _nothing(getattr(patch, "norm", nn.Identity())),
             f"blocks {type(block).__name__}": {type(one).__name__ for one in trunk.blocks} != {"Block"},
             f"attention {type(block.attn).__name__}": type(block.attn).__name__ != "Attention",
-            "normalised queries": not _nothing(block.attn.q_norm) or not _nothing(getattr(block.attn, "norm", nn.Identity())),
-            f"feed-forward {type(block.mlp).__name__}": type(block.mlp).__name__ != "Mlp" or not _nothing(block.mlp.norm),
+            "normalised queries": not _nothing(block.attn.q_norm)
+            or not _nothing(getattr(block.attn, "norm", nn.Identity())),
+            f"feed-forward {type(block.mlp).__name__}": type(block.mlp).__name__ != "Mlp"
+            or not _nothing(block.mlp.norm),
             "a projection of its own": not _nothing(trunk.head),
-            "a head of several layers": any(name not in ("drop", "proj") for name, _ in tower.head.named_children()),
-            "several queries in its pooling": pool is not None and (pool.latent_len != 1 or pool.pos_embed is not None or not _nothing(pool.q_norm)),
-            "patches or pictures that are not square": len({*patch.patch_size}) > 1 or len({*patch.img_size}) > 1,
+            "a head of several layers": any(
+                name not in ("drop", "proj") for name, _ in tower.head.named_children()
+            ),
+            "several queries in its pooling": pool is not None
+            and (pool.latent_len != 1 or pool.pos_embed is not None or not _nothing(pool.q_norm)),
+            "patches or pictures that are not square": len({*patch.patch_size}) > 1
+            or len({*patch.img_size}) > 1,
         },
         where=where,
     )
@@ -78,7 +86,14 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
         "pre_norm": not _nothing(trunk.norm_pre),
         "patch_bias": patch.proj.bias is not None,
         "projection": "none" if projection is None else "linear",
-        **({} if pool is None else {"pool_neurons": pool.mlp.fc1.out_features, "pool_activation": activation_of(pool.mlp.act, where=where)}),
+        **(
+            {}
+            if pool is None
+            else {
+                "pool_neurons": pool.mlp.fc1.out_features,
+                "pool_activation": activation_of(pool.mlp.act, where=where),
+            }
+        ),
     }
 
 
@@ -123,7 +138,9 @@ def activation_of(module: nn.Module, *, where: str) -> str:
     for name in names:
         if torch.allclose(found, activated(x, name), rtol=1e-9, atol=1e-12):
             return name
-    raise ModelError(f"{where} has the activation {type(module).__name__}; gelu, quick_gelu and gelu_tanh have counterparts here.")
+    raise ModelError(
+        f"{where} has the activation {type(module).__name__}; gelu, quick_gelu and gelu_tanh have counterparts here."
+    )
 
 
 def _norms(module: nn.Module) -> set[str]:
@@ -137,4 +154,6 @@ def _nothing(module: Any) -> bool:
 def _refuse(faults: dict[str, bool], *, where: str) -> None:
     for name, is_there in faults.items():
         if is_there:
-            raise ModelError(f"{where} has a trunk of timm with {name}, for which our image tower has no counterpart; choose another architecture.")
+            raise ModelError(
+                f"{where} has a trunk of timm with {name}, for which our image tower has no counterpart; choose another architecture."
+            )

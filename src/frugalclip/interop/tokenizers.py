@@ -66,8 +66,15 @@ class PublishedTokenizer(Tokenizer):
 
     def __init__(self, backend: tokenizers.Tokenizer, rules: PublishedSettings) -> None:
         start = rules.prefix[0] if rules.prefix else rules.pad
-        around: dict[str, Any] = {"start": start, "end": rules.suffix[-1], "pad": rules.pad, "mask": rules.mask}
-        super().__init__(backend, TokenizerSettings(kind="file", context=max(rules.context, 3), clean=False, **around))
+        around: dict[str, Any] = {
+            "start": start,
+            "end": rules.suffix[-1],
+            "pad": rules.pad,
+            "mask": rules.mask,
+        }
+        super().__init__(
+            backend, TokenizerSettings(kind="file", context=max(rules.context, 3), clean=False, **around)
+        )
         self.rules = rules
 
     def table(self, texts: Iterable[str], *, context: int | None = None) -> TokenTable:
@@ -99,7 +106,9 @@ class PublishedTokenizer(Tokenizer):
         around = len(self.rules.prefix) + len(self.rules.suffix)
         limit = (context or self.rules.context) - around
         if limit < 1:
-            raise DataError(f"context={context} leaves no room beside {around} special tokens; set context={around + 1} or more.")
+            raise DataError(
+                f"context={context} leaves no room beside {around} special tokens; set context={around + 1} or more."
+            )
         return limit
 
 
@@ -139,7 +148,10 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         return Verbatim()
     if not isinstance(content, Mapping) or content.get("kind") != "published":
         return Tokenizer.read(folder)
-    return PublishedTokenizer(backend_of(folder / "tokenizer.json"), validated(PublishedSettings, content, where=str(config), error=ModelError))
+    return PublishedTokenizer(
+        backend_of(folder / "tokenizer.json"),
+        validated(PublishedSettings, content, where=str(config), error=ModelError),
+    )
 
 
 class Found(NamedTuple):
@@ -149,7 +161,9 @@ class Found(NamedTuple):
     suffix: tuple[int, ...]
 
 
-def published_tokenizer(folder: Path, *, context: int, rows: int, cleaning: Cleaning | None, pad: int | None = None) -> PublishedTokenizer:
+def published_tokenizer(
+    folder: Path, *, context: int, rows: int, cleaning: Cleaning | None, pad: int | None = None
+) -> PublishedTokenizer:
     """The tokenizer that a model was published with.
 
     Args:
@@ -168,16 +182,24 @@ def published_tokenizer(folder: Path, *, context: int, rows: int, cleaning: Clea
     backend.no_truncation()
     backend.no_padding()
     if (largest := max(backend.get_vocab(with_added_tokens=False).values(), default=0)) >= rows:
-        raise ModelError(f"{folder}/tokenizer.json has tokens up to id {largest}, the model's embedding has {rows} rows; put the model's own there.")
+        raise ModelError(
+            f"{folder}/tokenizer.json has tokens up to id {largest}, the model's embedding has {rows} rows; put the model's own there."
+        )
     around = _around(backend, folder)
     named = backend.token_to_id(str(_word(config.get("pad_token")))) if config.get("pad_token") else None
     padding = next((one for one in (named, given_pad, pad) if one is not None), None)
     if padding is None:
-        raise ModelError(f"{folder} does not say which token is padding; add pad_token to its tokenizer_config.json.")
+        raise ModelError(
+            f"{folder} does not say which token is padding; add pad_token to its tokenizer_config.json."
+        )
     if cleaning is None:
-        cleaning = "siglip" if str(config.get("tokenizer_class", "")).startswith("SiglipTokenizer") else "none"
+        cleaning = (
+            "siglip" if str(config.get("tokenizer_class", "")).startswith("SiglipTokenizer") else "none"
+        )
     mask = _mask(backend, config)
-    settings = PublishedSettings(context=context, prefix=around.prefix, suffix=around.suffix, pad=padding, mask=mask, cleaning=cleaning)
+    settings = PublishedSettings(
+        context=context, prefix=around.prefix, suffix=around.suffix, pad=padding, mask=mask, cleaning=cleaning
+    )
     return PublishedTokenizer(backend, settings)
 
 
@@ -200,11 +222,16 @@ def backend_of(file: Path) -> tokenizers.Tokenizer:
 
 def _around(backend: tokenizers.Tokenizer, folder: Path) -> Found:
     """Ids before and after the words, found by letting the backend add them to one."""
-    plain, whole = backend.encode("a", add_special_tokens=False).ids, backend.encode("a", add_special_tokens=True).ids
+    plain, whole = (
+        backend.encode("a", add_special_tokens=False).ids,
+        backend.encode("a", add_special_tokens=True).ids,
+    )
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain and start + len(plain) < len(whole):
             return Found(tuple(whole[:start]), tuple(whole[start + len(plain) :]))
-    raise ModelError(f"{folder}/tokenizer.json adds no token at the end of a text, so there is none to read it at; put the model's own there.")
+    raise ModelError(
+        f"{folder}/tokenizer.json adds no token at the end of a text, so there is none to read it at; put the model's own there."
+    )
 
 
 def _mask(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> int:
@@ -219,7 +246,9 @@ def _mask(backend: tokenizers.Tokenizer, config: Mapping[str, Any]) -> int:
 
 
 def _word(token: Any) -> Any:
-    return token.get("content") if isinstance(token, Mapping) else token  # older files write a token with its flags
+    return (
+        token.get("content") if isinstance(token, Mapping) else token
+    )  # older files write a token with its flags
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

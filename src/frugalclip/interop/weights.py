@@ -31,12 +31,20 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     elif file.suffix in PICKLED:
         content = _pickled(file)
     else:
-        raise ModelError(f"{file} is no file of weights that is read here; expected {', '.join(('.safetensors', *PICKLED))}.")
+        raise ModelError(
+            f"{file} is no file of weights that is read here; expected {', '.join(('.safetensors', *PICKLED))}."
+        )
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)} if isinstance(content, Mapping) else {}
+    tensors = (
+        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
     if not tensors:
-        raise ModelError(f"{file} holds no tensors by name; expected a state dict, or a training checkpoint with a 'state_dict' in it.")
+        raise ModelError(
+            f"{file} holds no tensors by name; expected a state dict, or a training checkpoint with a 'state_dict' in it."
+        )
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
@@ -52,14 +60,20 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     content = read_json(index)
     places = content.get("weight_map") if isinstance(content, Mapping) else None
     if not isinstance(places, Mapping) or not places:
-        raise ModelError(f"{index} has no weight_map; expected names of tensors with the files that hold them.")
+        raise ModelError(
+            f"{index} has no weight_map; expected names of tensors with the files that hold them."
+        )
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(map(str, places.values()))):
         if Path(name).name != name:  # an index must not reach outside its folder
-            raise ModelError(f"{index} names the file '{name}', which is not in its own folder; put the shards beside the index.")
+            raise ModelError(
+                f"{index} names the file '{name}', which is not in its own folder; put the shards beside the index."
+            )
         tensors |= read_weights(index.parent / name)
     if missing := sorted(places.keys() - tensors.keys()):
-        raise ModelError(f"{index} lists the tensor '{missing[0]}', which {places[missing[0]]} does not hold; copy the shards again.")
+        raise ModelError(
+            f"{index} lists the tensor '{missing[0]}', which {places[missing[0]]} does not hold; copy the shards again."
+        )
     return tensors
 
 
@@ -67,12 +81,16 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} is not a whole safetensors file ({str(error).splitlines()[0]}); copy it again.") from error
+        raise ModelError(
+            f"{file} is not a whole safetensors file ({str(error).splitlines()[0]}); copy it again."
+        ) from error
 
 
 def _pickled(file: Path) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, where the error that follows says enough
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of pickle protocols, where the error that follows says enough
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError and others, by the place of the damage
         if type(error).__name__ == "UnpicklingError":  # its module is imported nowhere in this project

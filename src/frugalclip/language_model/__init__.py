@@ -6,7 +6,14 @@ Importing this loads no transformers; reading a model does, and names the extra 
 from frugalclip.language_model.frozen import FrozenLanguageModel, LanguageModelSettings
 from frugalclip.language_model.lexicon import Lexicon
 from frugalclip.language_model.packing import Packed, facet_positions, facet_visibility, pack
-from frugalclip.language_model.prompts import CLEANING_VERSION, Prompt, clean_caption, fill_template, find_prompt, prompt_names
+from frugalclip.language_model.prompts import (
+    CLEANING_VERSION,
+    Prompt,
+    clean_caption,
+    fill_template,
+    find_prompt,
+    prompt_names,
+)
 
 __all__ = [
     "CLEANING_VERSION",

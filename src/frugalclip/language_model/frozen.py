@@ -24,7 +24,13 @@ from frugalclip.core.errors import ModelError
 from frugalclip.language_model.lexicon import Lexicon
 from frugalclip.language_model.packing import Packed, PositionIds, batches, pack
 from frugalclip.language_model.prompts import CLEANING_VERSION, Prompt, clean_caption, find_prompt
-from frugalclip.language_model.source import model_folder, output_head, read_network, read_tokenizer, weights_hash
+from frugalclip.language_model.source import (
+    model_folder,
+    output_head,
+    read_network,
+    read_tokenizer,
+    weights_hash,
+)
 
 FORMAT = 1
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -33,17 +39,26 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class LanguageModelSettings(Settings):
     """What is asked of the model, and where its answer is read."""
 
-    prompt: str = Field("single", description="single, short, long, lexical, or a YAML file; docs/formats.md has its form")
+    prompt: str = Field(
+        "single", description="single, short, long, lexical, or a YAML file; docs/formats.md has its form"
+    )
     layer: int | tuple[int, ...] = Field(
         -2,
         description="hidden states as transformers counts them: 0 embeddings, -1 after the final norm, -2 last but one block; several are averaged",
     )
     position_ids: PositionIds = Field(
-        "reset", description="reset: every facet stands right behind the prefix; sequential: counted through, as published"
+        "reset",
+        description="reset: every facet stands right behind the prefix; sequential: counted through, as published",
     )
-    caption_tokens: int = Field(1024, ge=1, description="longer captions are cut and counted; the prompt never is. paper: 1024")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="of weights and states; auto: bf16 where the processor computes it")
-    batch_tokens: int = Field(512, ge=1, description="padded tokens of a pass; 512 suits a CPU, a GPU takes 16 times as many")
+    caption_tokens: int = Field(
+        1024, ge=1, description="longer captions are cut and counted; the prompt never is. paper: 1024"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of weights and states; auto: bf16 where the processor computes it"
+    )
+    batch_tokens: int = Field(
+        512, ge=1, description="padded tokens of a pass; 512 suits a CPU, a GPU takes 16 times as many"
+    )
 
     @field_validator("layer")
     @classmethod
@@ -109,11 +124,19 @@ class FrozenLanguageModel:
         self.parts, self.settings = parts, settings
         self.prompt = find_prompt(settings.prompt)
         self.layers = layer_indices(settings.layer, count=parts.network.config.num_hidden_layers)
-        self._openings: dict[tuple[int, ...], Any] = {}  # keys and values of opening words, computed once for all texts
+        self._openings: dict[
+            tuple[int, ...], Any
+        ] = {}  # keys and values of opening words, computed once for all texts
         self._check_room(self.prompt)
 
     @classmethod
-    def read(cls, path: str | Path, settings: LanguageModelSettings | None = None, *, device: str | torch.device = "cpu") -> "FrozenLanguageModel":
+    def read(
+        cls,
+        path: str | Path,
+        settings: LanguageModelSettings | None = None,
+        *,
+        device: str | torch.device = "cpu",
+    ) -> "FrozenLanguageModel":
         """Read a model.
 
         Args:
@@ -137,7 +160,9 @@ class FrozenLanguageModel:
         """The same weights with other settings, such as `prompt="long"`; precision stays what it is."""
         if "precision" in changes:
             raise ModelError("precision belongs to the weights; read the model again with other settings.")
-        return FrozenLanguageModel(self.parts, LanguageModelSettings.model_validate({**self.settings.model_dump(), **changes}))
+        return FrozenLanguageModel(
+            self.parts, LanguageModelSettings.model_validate({**self.settings.model_dump(), **changes})
+        )
 
     @property
     def width(self) -> int:
@@ -169,7 +194,9 @@ class FrozenLanguageModel:
     @property
     def fingerprint(self) -> str:
         """16 hex digits over the description; equal fingerprints give equal vectors, up to the machine's rounding."""
-        return hashlib.blake2b(json.dumps(self.description, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(
+            json.dumps(self.description, sort_keys=True).encode(), digest_size=8
+        ).hexdigest()
 
     def truncated(self, texts: Sequence[str]) -> int:
         """How many of the texts are longer than `caption_tokens`, so that their end has no part in the vectors."""
@@ -198,7 +225,9 @@ class FrozenLanguageModel:
         """
         asked = find_prompt(prompt)
         if len(asked.facets) != 1:
-            raise ModelError(f"prompt '{prompt}' has {len(asked.facets)} facets, and a next word needs one; set prompt=lexical.")
+            raise ModelError(
+                f"prompt '{prompt}' has {len(asked.facets)} facets, and a next word needs one; set prompt=lexical."
+            )
         self._check_room(asked)
         return self._states(texts, asked, (self.parts.network.config.num_hidden_layers,))[:, 0]
 
@@ -210,7 +239,9 @@ class FrozenLanguageModel:
 
     def lexicon(self) -> Lexicon:
         """The words among the vocabulary's entries."""
-        return Lexicon.of(self.parts.backend, vocabulary=self.parts.network.get_input_embeddings().weight.shape[0])
+        return Lexicon.of(
+            self.parts.backend, vocabulary=self.parts.network.get_input_embeddings().weight.shape[0]
+        )
 
     def _captions(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of the cleaned captions; what looks like a special token in a caption is read as letters."""
@@ -219,14 +250,19 @@ class FrozenLanguageModel:
         self.parts.backend.encode_special_tokens = True
         # half a surrogate pair, as broken JSON leaves it, would stop the run
         cleaned = [clean_caption(text).encode("utf-8", "replace").decode() for text in texts]
-        return [encoding.ids for encoding in self.parts.backend.encode_batch_fast(cleaned, add_special_tokens=False)]
+        return [
+            encoding.ids
+            for encoding in self.parts.backend.encode_batch_fast(cleaned, add_special_tokens=False)
+        ]
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[str], prompt: Prompt, layers: tuple[int, ...]) -> Tensor:
         """(texts, facets, width) float32 on the CPU."""
         tokens = PromptTokens.of(prompt, self.parts.backend)
         captions = [tuple(ids[: self.settings.caption_tokens]) for ids in self._captions(texts)]
-        unique = sorted(set(captions), key=lambda ids: (len(ids), ids))  # neighbours of like length, in an order that the texts alone decide
+        unique = sorted(
+            set(captions), key=lambda ids: (len(ids), ids)
+        )  # neighbours of like length, in an order that the texts alone decide
         states = torch.empty(len(unique), len(prompt.facets), self.width)
         cache = self._opening(tokens.opening) if tokens.opening else None
         lengths = [len(ids) + tokens.longest for ids in unique]
@@ -240,7 +276,9 @@ class FrozenLanguageModel:
         """Keys and values of the opening words, a transformers cache of one row that is never appended to."""
         key = tuple(ids)
         if key not in self._openings:
-            self._openings[key] = self.parts.network(input_ids=torch.tensor([key], device=self.parts.device), use_cache=True).past_key_values
+            self._openings[key] = self.parts.network(
+                input_ids=torch.tensor([key], device=self.parts.device), use_cache=True
+            ).past_key_values
         return self._openings[key]
 
     def _pass(self, packed: Packed, layers: tuple[int, ...], cache: Any = None) -> Tensor:
@@ -254,9 +292,16 @@ class FrozenLanguageModel:
             known = packed.opening
             cache = copy.deepcopy(cache)  # a pass appends to it
             cache.batch_repeat_interleave(len(packed.ids))
-        given: dict[str, Any] = {"input_ids": rows.ids[:, known:], "position_ids": rows.positions(self.settings.position_ids)[:, known:]}
-        given["attention_mask"] = rows.visible()[:, None, known:]  # (rows, 1, length - known, length), the heads alike
-        output = self.parts.network(**given, past_key_values=cache, use_cache=cache is not None, output_hidden_states=True)
+        given: dict[str, Any] = {
+            "input_ids": rows.ids[:, known:],
+            "position_ids": rows.positions(self.settings.position_ids)[:, known:],
+        }
+        given["attention_mask"] = rows.visible()[
+            :, None, known:
+        ]  # (rows, 1, length - known, length), the heads alike
+        output = self.parts.network(
+            **given, past_key_values=cache, use_cache=cache is not None, output_hidden_states=True
+        )
         ends = [end - known for end in packed.ends]
         states = [output.hidden_states[layer][:, ends].float() for layer in layers]
         return torch.stack(states).mean(0)
@@ -270,7 +315,9 @@ class FrozenLanguageModel:
         if room is not None and needed > room:
             left = self.settings.caption_tokens - (needed - room)
             tip = f"set caption_tokens={left} or less" if left > 0 else "take a shorter prompt"
-            raise ModelError(f"the prompt and {self.settings.caption_tokens} caption tokens need {needed} positions, the model has {room}; {tip}.")
+            raise ModelError(
+                f"the prompt and {self.settings.caption_tokens} caption tokens need {needed} positions, the model has {room}; {tip}."
+            )
 
 
 def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
@@ -286,7 +333,9 @@ def layer_indices(asked: int | tuple[int, ...], *, count: int) -> tuple[int, ...
     listed = (asked,) if isinstance(asked, int) else asked
     for layer in listed:
         if not -count - 1 <= layer <= count:
-            raise ModelError(f"layer is {layer}, expected {-count - 1} to {count}: the model has {count} blocks and hidden states 0 to {count}.")
+            raise ModelError(
+                f"layer is {layer}, expected {-count - 1} to {count}: the model has {count} blocks and hidden states 0 to {count}."
+            )
     return tuple(layer % (count + 1) for layer in listed)
 
 
@@ -296,5 +345,8 @@ def _precision(asked: str, device: torch.device) -> Literal["fp32", "bf16"]:
         return "bf16" if asked == "bf16" else "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    capable = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
     return "bf16" if capable else "fp32"

@@ -76,7 +76,9 @@ class Lexicon:
         """
         index = self.of_token[self._kept].to(scores.device).expand(*scores.shape[:-1], -1)  # (..., kept)
         empty = scores.new_full((*scores.shape[:-1], len(self)), -torch.inf)
-        return empty.scatter_reduce(-1, index, scores[..., self._kept.to(scores.device)], "amax", include_self=False)
+        return empty.scatter_reduce(
+            -1, index, scores[..., self._kept.to(scores.device)], "amax", include_self=False
+        )
 
     def content(self) -> dict[str, object]:
         """The lexicon as JSON."""
@@ -84,7 +86,9 @@ class Lexicon:
 
     def fingerprint(self) -> str:
         """16 hex digits over words and spellings; an index of another lexicon speaks of other axes."""
-        return hashlib.blake2b(json.dumps(self.content(), ensure_ascii=True).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(
+            json.dumps(self.content(), ensure_ascii=True).encode(), digest_size=8
+        ).hexdigest()
 
     def save(self, path: Path | str) -> None:
         """Write JSON with `format`, `words`, `of_token` and `fingerprint`."""

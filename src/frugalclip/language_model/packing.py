@@ -29,7 +29,9 @@ def facet_visibility(is_token: Tensor, *, prefix: int, facets: Sequence[int]) ->
         (rows, length, length) bool, query by key. Padding sees nothing and is seen by nothing.
     """
     part = _parts(prefix, facets, device=is_token.device)  # (length,)
-    assert len(part) == is_token.shape[1], f"prefix {prefix} and facets {list(facets)} do not fill rows of {is_token.shape[1]}"
+    assert len(part) == is_token.shape[1], (
+        f"prefix {prefix} and facets {list(facets)} do not fill rows of {is_token.shape[1]}"
+    )
     place = torch.arange(len(part), device=is_token.device)
     causal = place[:, None] >= place[None, :]
     same_or_prefix = (part[None, :] == 0) | (part[:, None] == part[None, :])
@@ -52,7 +54,9 @@ def facet_positions(is_token: Tensor, *, prefix: int, facets: Sequence[int], mod
     counted = is_token.long().cumsum(1) - 1  # (rows, length)
     if mode == "reset":
         before = [sum(facets[:i]) for i in range(len(facets))]
-        shift = [0] * prefix + [offset for offset, facet in zip(before, facets, strict=True) for _ in range(facet)]
+        shift = [0] * prefix + [
+            offset for offset, facet in zip(before, facets, strict=True) for _ in range(facet)
+        ]
         counted = counted - torch.tensor(shift, device=is_token.device)
     return counted.masked_fill(~is_token, 0)
 
@@ -92,7 +96,9 @@ class Packed:
         return Packed(self.ids.to(device), self.is_token.to(device), self.opening, self.prefix, self.facets)
 
 
-def pack(opening: Sequence[int], middles: Sequence[Sequence[int]], facets: Sequence[Sequence[int]], *, pad: int = 0) -> Packed:
+def pack(
+    opening: Sequence[int], middles: Sequence[Sequence[int]], facets: Sequence[Sequence[int]], *, pad: int = 0
+) -> Packed:
     """Rows of token ids with their padding between opening and middle, so that facets stand in the same columns of every row.
 
     Args:

@@ -22,17 +22,24 @@ class Prompt(Settings):
 
     about: str = Field("", description="for people; not part of what a vector depends on")
     template: str = Field(description="opening words, {} for the caption, closing words")
-    facets: tuple[str, ...] = Field(min_length=1, description="what is asked after the template, one vector each; ends where one word is expected")
+    facets: tuple[str, ...] = Field(
+        min_length=1,
+        description="what is asked after the template, one vector each; ends where one word is expected",
+    )
 
     @model_validator(mode="after")
     def _is_readable(self) -> "Prompt":
         if self.template.count(SLOT) != 1:
-            raise ValueError(f"template holds {self.template.count(SLOT)} slots, expected {SLOT} once, where the caption goes")
+            raise ValueError(
+                f"template holds {self.template.count(SLOT)} slots, expected {SLOT} once, where the caption goes"
+            )
         if self.template != self.template.lstrip():
             raise ValueError("template begins with white space, which the model would not see; remove it")
         for facet in self.facets:
             if not facet or facet != facet.rstrip():
-                raise ValueError(f"facet {facet!r} is empty or ends with white space; end it with what a word follows, such as a colon")
+                raise ValueError(
+                    f"facet {facet!r} is empty or ends with white space; end it with what a word follows, such as a colon"
+                )
         return self
 
     @property
@@ -90,5 +97,7 @@ def find_prompt(name: str | Path) -> Prompt:
         return validated(Prompt, _known()[str(name)], where=str(name), error=ModelError)
     path = Path(name)
     if not path.is_file():
-        raise ModelError(f"'{name}' is neither a prompt for language models nor a file; {known_names(str(name), prompt_names())}")
+        raise ModelError(
+            f"'{name}' is neither a prompt for language models nor a file; {known_names(str(name), prompt_names())}"
+        )
     return validated(Prompt, read_yaml(path), where=str(path), error=ModelError)

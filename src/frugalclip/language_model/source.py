@@ -27,7 +27,13 @@ from frugalclip.data.parquet_images import cache_folder
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how architectures with an output head for the next word are called
 _HEADS = ("lm_head.weight", "embed_out.weight")
-_VOLATILE = {"transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}  # none of them changes a hidden state
+_VOLATILE = {
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "architectures",
+}  # none of them changes a hidden state
 _LEFTOVER_SECONDS = 24 * 3600
 _PURPOSE = "a frozen language model"
 
@@ -45,15 +51,21 @@ def model_folder(path: str | Path) -> Path:
     if path.is_file() and path.suffix == ".gguf":
         return converted(path)
     if not path.is_dir():
-        raise ModelError(f"there is no language model at {path}; give a folder with config.json, safetensors and tokenizer.json, or a .gguf file.")
+        raise ModelError(
+            f"there is no language model at {path}; give a folder with config.json, safetensors and tokenizer.json, or a .gguf file."
+        )
     if not (path / "config.json").is_file():
         found = sorted(path.glob("*.gguf"))
         if len(found) != 1:
-            raise ModelError(f"{path} holds no config.json and {len(found)} GGUF files; give a Hugging Face folder, or name the GGUF file itself.")
+            raise ModelError(
+                f"{path} holds no config.json and {len(found)} GGUF files; give a Hugging Face folder, or name the GGUF file itself."
+            )
         return converted(found[0])
     for pattern in ("*.safetensors", "tokenizer.json"):
         if not any(path.glob(pattern)):
-            raise ModelError(f"{path} holds no {pattern}; save model and tokenizer with save_pretrained of a recent transformers.")
+            raise ModelError(
+                f"{path} holds no {pattern}; save model and tokenizer with save_pretrained of a recent transformers."
+            )
     return path
 
 
@@ -86,18 +98,30 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write a GGUF file as `config.json`, `model.safetensors` (float32, values as the quantised file has them) and `tokenizer.json`."""
     require("gguf", extra="hf", purpose=f"reading {gguf.name}")
     transformers = require("transformers", extra="hf", purpose=_PURPOSE)
-    source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name, "local_files_only": True}
+    source: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(gguf.parent),
+        "gguf_file": gguf.name,
+        "local_files_only": True,
+    }
     with quiet(transformers):
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(**source)
             tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{gguf} is no GGUF file that transformers reads ({_first_line(error)}); give a Hugging Face folder.") from error
+            raise ModelError(
+                f"{gguf} is no GGUF file that transformers reads ({_first_line(error)}); give a Hugging Face folder."
+            ) from error
         tokenizer.save_pretrained(folder)
     config = {k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
     write_json(folder / "config.json", config | {"architectures": [type(model).__name__], "dtype": "float32"})
-    head = model.get_output_embeddings().weight if getattr(model.config, "tie_word_embeddings", True) else None
-    weights = {name: value.float().contiguous() for name, value in model.state_dict().items() if head is None or name not in _HEADS}
+    head = (
+        model.get_output_embeddings().weight if getattr(model.config, "tie_word_embeddings", True) else None
+    )
+    weights = {
+        name: value.float().contiguous()
+        for name, value in model.state_dict().items()
+        if head is None or name not in _HEADS
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -115,13 +139,19 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
     transformers = require("transformers", extra="hf", purpose=_PURPOSE)
     kind = (read_json(folder / "config.json").get("architectures") or ["none"])[0]
     if not kind.endswith(CAUSAL):
-        raise ModelError(f"{folder} holds the architecture {kind}, expected a causal language model such as LlamaForCausalLM.")
+        raise ModelError(
+            f"{folder} holds the architecture {kind}, expected a causal language model such as LlamaForCausalLM."
+        )
     with quiet(transformers):
         try:
             # our own masks are booleans, which only this implementation of attention reads as such
-            network = transformers.AutoModel.from_pretrained(folder, attn_implementation="sdpa", local_files_only=True, use_safetensors=True)
+            network = transformers.AutoModel.from_pretrained(
+                folder, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+            )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{folder} does not load ({_first_line(error)}); restore its files, or delete it if it is in the cache.") from error
+            raise ModelError(
+                f"{folder} does not load ({_first_line(error)}); restore its files, or delete it if it is in the cache."
+            ) from error
     return network.to(dtype).requires_grad_(False).eval()
 
 
@@ -175,7 +205,11 @@ def output_head(folder: Path) -> Tensor | None:
 
 def weights_hash(folder: Path) -> str:
     """16 hex digits over every tensor's name, type, shape and values, and over the settings that change what they compute."""
-    config = {k: v for k, v in read_json(folder / "config.json").items() if k not in _VOLATILE and not k.startswith("_")}
+    config = {
+        k: v
+        for k, v in read_json(folder / "config.json").items()
+        if k not in _VOLATILE and not k.startswith("_")
+    }
     state = hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=8)
     found = {}
     for file in sorted(folder.glob("*.safetensors")):

@@ -26,14 +26,22 @@ _OPERATION, _FIRST = 0, 1  # which draw decides what
 class AugmentConfig(Settings):
     """The keys of `texts.<name>.augment` in a recipe."""
 
-    operations: tuple[Operation, ...] = Field(("swap", "delete"), min_length=1, description="one is drawn for each caption; DeCLIP: all three")
-    share: float = Field(0.1, gt=0, le=1, description="words that change, as a share of the caption, at least one; EDA: 0.1")
-    synonyms: str | None = Field(None, description="a text file with a line of words of one meaning each, separated by commas")
+    operations: tuple[Operation, ...] = Field(
+        ("swap", "delete"), min_length=1, description="one is drawn for each caption; DeCLIP: all three"
+    )
+    share: float = Field(
+        0.1, gt=0, le=1, description="words that change, as a share of the caption, at least one; EDA: 0.1"
+    )
+    synonyms: str | None = Field(
+        None, description="a text file with a line of words of one meaning each, separated by commas"
+    )
 
     @model_validator(mode="after")
     def _has_words(self) -> "AugmentConfig":
         if "synonym" in self.operations and self.synonyms is None:
-            raise ValueError("synonym needs a word list; set synonyms: FILE, or leave synonym out of operations")
+            raise ValueError(
+                "synonym needs a word list; set synonyms: FILE, or leave synonym out of operations"
+            )
         return self
 
 
@@ -59,7 +67,12 @@ class TextAugmentation:
         draws = uniform(seed, stream, counters, _FIRST + 2 * _WORDS)
         operations = self.config.operations
         return [
-            self._changed(text, operations[int(row[_OPERATION] * len(operations))], row[_FIRST : _FIRST + _WORDS], row[_FIRST + _WORDS :])
+            self._changed(
+                text,
+                operations[int(row[_OPERATION] * len(operations))],
+                row[_FIRST : _FIRST + _WORDS],
+                row[_FIRST + _WORDS :],
+            )
             for text, row in zip(texts, draws, strict=True)
         ]
 
@@ -68,7 +81,11 @@ class TextAugmentation:
         if len(words) < 2 and operation != "synonym":
             return text
         number = max(1, int(self.config.share * len(words)))
-        return " ".join({"swap": self._swapped, "delete": self._thinned, "synonym": self._replaced}[operation](words, number, first, second))
+        return " ".join(
+            {"swap": self._swapped, "delete": self._thinned, "synonym": self._replaced}[operation](
+                words, number, first, second
+            )
+        )
 
     def _swapped(self, words: list[str], number: int, first: np.ndarray, second: np.ndarray) -> list[str]:
         for one, other in zip(first[:number], second[:number], strict=True):
@@ -110,4 +127,6 @@ class TextAugmentation:
                 f"the word list {self.config.synonyms} cannot be read ({error}); expected UTF-8 text, words separated by commas."
             ) from error
         if not found:
-            raise DataError(f"the word list {self.config.synonyms} names no two words of one meaning; expected lines such as 'boat, ship, vessel'.")
+            raise DataError(
+                f"the word list {self.config.synonyms} names no two words of one meaning; expected lines such as 'boat, ship, vessel'."
+            )

@@ -11,7 +11,9 @@ from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
 
 
-def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], list[Image.Image]]]:
+def readable_images(
+    manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
+) -> Iterator[tuple[list[int], list[Image.Image]]]:
     """Batches of (rows, pictures) of a data set; rows that do not decode are appended to `faults` with their cause."""
     reader = ImageReader(manifest)
     rows: list[int] = []
@@ -30,7 +32,12 @@ def readable_images(manifest: Manifest, *, batch: int, faults: list[tuple[int, s
 
 
 def prepared_images(
-    manifest: Manifest, prepare: Callable[[Image.Image], Tensor], *, batch: int, faults: list[tuple[int, str]], workers: int = 2
+    manifest: Manifest,
+    prepare: Callable[[Image.Image], Tensor],
+    *,
+    batch: int,
+    faults: list[tuple[int, str]],
+    workers: int = 2,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Batches of (rows, pixels) ready for a tower; a picture leaves memory as soon as it is prepared, and the next batch is on its way.
 
@@ -55,14 +62,18 @@ def prepared_images(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: list[tuple[int, list[Future[Tensor | str]]]] = []
         for start in range(0, len(manifest), batch):
-            ahead.append((start, [pool.submit(one, row) for row in range(start, min(start + batch, len(manifest)))]))
+            ahead.append(
+                (start, [pool.submit(one, row) for row in range(start, min(start + batch, len(manifest)))])
+            )
             if len(ahead) > 1:
                 yield from _collected(*ahead.pop(0), faults=faults)
         for start, futures in ahead:
             yield from _collected(start, futures, faults=faults)
 
 
-def _collected(start: int, futures: Sequence[Future[Tensor | str]], *, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], Tensor]]:
+def _collected(
+    start: int, futures: Sequence[Future[Tensor | str]], *, faults: list[tuple[int, str]]
+) -> Iterator[tuple[list[int], Tensor]]:
     done = [(start + i, future.result()) for i, future in enumerate(futures)]
     faults += [(row, found) for row, found in done if isinstance(found, str)]
     pictures = [(row, found) for row, found in done if isinstance(found, Tensor)]

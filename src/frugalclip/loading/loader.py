@@ -29,7 +29,15 @@ from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import StoredPictures, StoredTexts
 from frugalclip.loading.sampling import TURN, Order, epoch_order
 from frugalclip.loading.texts import TextConfig, TextViews
-from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, MadeView, ViewConfig, make_view, source_size, view_order
+from frugalclip.loading.views import (
+    CLIP_MEAN,
+    CLIP_STD,
+    MadeView,
+    ViewConfig,
+    make_view,
+    source_size,
+    view_order,
+)
 
 __all__ = ["Loader", "TextConfig", "epoch_order"]
 
@@ -92,16 +100,33 @@ class Loader:
         device: torch.device | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self.batch, self.size, self.seed, self.rank, self.world, self.workers = batch, size, seed, rank, world, workers
+        self.batch, self.size, self.seed, self.rank, self.world, self.workers = (
+            batch,
+            size,
+            seed,
+            rank,
+            world,
+            workers,
+        )
         self.stored, self._stored_names = stored_pictures, sorted(views) if stored_pictures else []
         views = {} if stored_pictures else views
-        self.views, self.mean, self.std, self.device = {name: views[name] for name in view_order(views)}, mean, std, device
+        self.views, self.mean, self.std, self.device = (
+            {name: views[name] for name in view_order(views)},
+            mean,
+            std,
+            device,
+        )
         self.texts = TextViews(manifest, texts, tokenizer=tokenizer, seed=seed, stored=stored_texts)
-        self.faults: list[tuple[int, str]] = [(int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text)]
+        self.faults: list[tuple[int, str]] = [
+            (int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text)
+        ]
         self._is_usable = self.texts.has_text.copy()
         if stored_pictures:
             known = {row for row, _ in self.faults}
-            self.faults = sorted(self.faults + [(row, cause) for row, cause in stored_pictures.faults(manifest) if row not in known])
+            self.faults = sorted(
+                self.faults
+                + [(row, cause) for row, cause in stored_pictures.faults(manifest) if row not in known]
+            )
             self._is_usable &= stored_pictures.counts > 0
         self._fields = _field_codes(manifest, fields, texts)
         self.caption_view = "caption" if "caption" in texts else next(iter(texts), "")
@@ -109,7 +134,9 @@ class Loader:
         self.is_cached = not views or len(manifest) * 3 * self.source_side**2 <= cache
         self._pictures = self._decode_once(manifest, progress) if self.is_cached else None
         self.weights = weights
-        self.rows = np.flatnonzero(self._is_usable if weights is None else self._is_usable & (weights > 0))  # (usable,)
+        self.rows = np.flatnonzero(
+            self._is_usable if weights is None else self._is_usable & (weights > 0)
+        )  # (usable,)
         self.steps_per_epoch = len(self.rows) // (batch * world)
         if not self.steps_per_epoch:
             raise too_few(manifest, len(self.rows), self.faults, step=batch * world, world=world)
@@ -132,7 +159,9 @@ class Loader:
             return _Pictures(torch.zeros(len(manifest), 0), torch.zeros(len(manifest), 2, dtype=torch.int64))
         decoded = decode_all(manifest, self.source_side, self.workers or None, progress=progress)
         known = {row for row, _ in self.faults}
-        self.faults = sorted(self.faults + [(row, cause) for row, cause in decoded.faults if row not in known])
+        self.faults = sorted(
+            self.faults + [(row, cause) for row, cause in decoded.faults if row not in known]
+        )
         self._is_usable[[row for row, _ in decoded.faults]] = False
         return _Pictures(decoded.pixels, decoded.sizes)
 
@@ -142,7 +171,13 @@ class Loader:
         drawn = self._order.epoch(epoch)
         rows, turns = drawn.rows[start : start + self.batch], drawn.turns[start : start + self.batch]
         places = torch.from_numpy(rows)
-        return epoch + TURN * turns, rows, _Pictures(self._pictures.pixels.index_select(0, places), self._pictures.sizes.index_select(0, places))
+        return (
+            epoch + TURN * turns,
+            rows,
+            _Pictures(
+                self._pictures.pixels.index_select(0, places), self._pictures.sizes.index_select(0, places)
+            ),
+        )
 
     def _place(self, step: int) -> tuple[int, int]:
         """(epoch, position in its order) of the first sample of this process."""
@@ -151,9 +186,15 @@ class Loader:
 
     def _decoded_batches(self, start_step: int, stream: str) -> Iterator[Batch]:
         assert self._reader is not None
-        dataset = _Decoding(self._reader, self._order, side=self.source_side, batch=self.batch, stride=self.batch * self.world)
+        dataset = _Decoding(
+            self._reader, self._order, side=self.source_side, batch=self.batch, stride=self.batch * self.world
+        )
         places = (self._place(step) for step in _steps_from(start_step))
-        for epoch, rows, pictures, faults in _worked(dataset, places, workers=self.workers) if self.workers else map(dataset.__getitem__, places):
+        for epoch, rows, pictures, faults in (
+            _worked(dataset, places, workers=self.workers)
+            if self.workers
+            else map(dataset.__getitem__, places)
+        ):
             self.faults.extend(sorted(set(faults) - set(self.faults)))
             yield self._batch(epoch, rows, pictures, stream=stream)
 
@@ -176,14 +217,28 @@ class Loader:
             )
         images = {name: view.images for name, view in made.items()}
         if self.stored is not None:
-            images = {name: self.stored.draw(rows, epoch=epoch, name=f"{stream}{name}") for name in self._stored_names}
+            images = {
+                name: self.stored.draw(rows, epoch=epoch, name=f"{stream}{name}")
+                for name in self._stored_names
+            }
         drawn = self.texts.draw(rows, epoch=epoch, stream=stream)
-        fields = {name: torch.from_numpy(codes[rows]) for name, codes in self._fields.items() if codes is not None}
-        fields |= {name: torch.from_numpy(self.texts.codes(drawn[self.caption_view])) for name, codes in self._fields.items() if codes is None}
+        fields = {
+            name: torch.from_numpy(codes[rows]) for name, codes in self._fields.items() if codes is not None
+        }
+        fields |= {
+            name: torch.from_numpy(self.texts.codes(drawn[self.caption_view]))
+            for name, codes in self._fields.items()
+            if codes is None
+        }
         return Batch(
             rows=self._placed(torch.from_numpy(rows)),
             images={name: self._placed(view) for name, view in images.items()},
-            texts={name: self._placed_text(self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)) for name in drawn},
+            texts={
+                name: self._placed_text(
+                    self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)
+                )
+                for name in drawn
+            },
             boxes={name: view.boxes for name, view in made.items()},
             mirrored={name: view.mirrored for name, view in made.items() if self.views[name].flip},
             fields={name: self._placed(codes) for name, codes in fields.items()},
@@ -197,7 +252,11 @@ class Loader:
         return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
     def _placed_text(self, text: Tokens | Tensor) -> Tokens | Tensor:
-        return self._placed(text) if isinstance(text, Tensor) else Tokens(self._placed(text.ids), self._placed(text.lengths))
+        return (
+            self._placed(text)
+            if isinstance(text, Tensor)
+            else Tokens(self._placed(text.ids), self._placed(text.lengths))
+        )
 
 
 @dataclass(frozen=True)
@@ -224,9 +283,16 @@ class _Decoding(Dataset[_Decoded]):
         faults: list[tuple[int, str]] = []
         for i in range(self.batch):
             places[i], pixels[i], sizes[i] = self._good(drawn.rows, start + i, faults)
-        return epoch + TURN * drawn.turns[places], drawn.rows[places], _Pictures(torch.from_numpy(pixels), torch.from_numpy(sizes)), faults
+        return (
+            epoch + TURN * drawn.turns[places],
+            drawn.rows[places],
+            _Pictures(torch.from_numpy(pixels), torch.from_numpy(sizes)),
+            faults,
+        )
 
-    def _good(self, order: np.ndarray, position: int, faults: list[tuple[int, str]]) -> tuple[int, np.ndarray, tuple[int, int]]:
+    def _good(
+        self, order: np.ndarray, position: int, faults: list[tuple[int, str]]
+    ) -> tuple[int, np.ndarray, tuple[int, int]]:
         """The place in an order, and the picture there; or the first that decodes from the same place of the next global batch on."""
         later = range(position + self.stride, position + self.stride + len(order))
         for place in (position, *later):
@@ -235,7 +301,9 @@ class _Decoding(Dataset[_Decoded]):
                 return place % len(order), *decode_squashed(self.reader.bytes(row), self.side)
             except BadImage as error:
                 faults.append((row, error.cause))
-        raise DataError(f"none of the {len(order):,} images decodes (the first: {faults[0][1]}); run 'frugalclip data check' on the data.")
+        raise DataError(
+            f"none of the {len(order):,} images decodes (the first: {faults[0][1]}); run 'frugalclip data check' on the data."
+        )
 
 
 def _steps_from(step: int) -> Iterator[int]:
@@ -263,7 +331,9 @@ def _worked(dataset: _Decoding, places: Iterator[tuple[int, int]], *, workers: i
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise DataError(f"a decoding process died ({str(error).splitlines()[0]}); set data.workers to fewer, or to 0.") from error
+        raise DataError(
+            f"a decoding process died ({str(error).splitlines()[0]}); set data.workers to fewer, or to 0."
+        ) from error
 
 
 def _leave_signals(_: int) -> None:
@@ -293,11 +363,15 @@ def _quiet_fork() -> Iterator[None]:
             os.environ[name] = before
 
 
-def _field_codes(manifest: Manifest, names: Iterable[str], texts: Mapping[str, TextConfig]) -> dict[str, np.ndarray | None]:
+def _field_codes(
+    manifest: Manifest, names: Iterable[str], texts: Mapping[str, TextConfig]
+) -> dict[str, np.ndarray | None]:
     """Field -> (samples,) codes; None where the code depends on the text drawn."""
     names = list(names)
     if "caption" in names and not texts:
-        raise DataError("an objective reads the field 'caption', but the recipe has no text view; add one, such as texts: {caption: {}}.")
+        raise DataError(
+            "an objective reads the field 'caption', but the recipe has no text view; add one, such as texts: {caption: {}}."
+        )
     return {name: None if name == "caption" else manifest.codes(name) for name in names}
 
 
@@ -312,11 +386,17 @@ def _source_side(manifest: Manifest, views: Iterable[ViewConfig], *, size: int) 
     return min(source_size(views, size=size), largest)
 
 
-def too_few(manifest: Manifest, usable: int, faults: list[tuple[int, str]], *, step: int, world: int) -> DataError:
+def too_few(
+    manifest: Manifest, usable: int, faults: list[tuple[int, str]], *, step: int, world: int
+) -> DataError:
     """What to say where the usable samples do not fill one step."""
     causes = ", ".join(sorted({cause for _, cause in faults}))
     lost = f" ({len(faults):,} of {len(manifest):,} cannot be used: {causes})" if faults else ""
     if usable < world or not usable:
-        return DataError(f"{manifest.name} has {usable:,} usable samples{lost}; run 'frugalclip data check {manifest.name}'.")
+        return DataError(
+            f"{manifest.name} has {usable:,} usable samples{lost}; run 'frugalclip data check {manifest.name}'."
+        )
     fits = world * 2 ** ((usable // world).bit_length() - 1)
-    return DataError(f"{manifest.name} has {usable:,} usable samples{lost}, and one step takes {step:,}; set batch={fits} or less.")
+    return DataError(
+        f"{manifest.name} has {usable:,} usable samples{lost}, and one step takes {step:,}; set batch={fits} or less."
+    )

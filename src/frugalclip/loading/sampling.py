@@ -17,7 +17,9 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 
-TURN = 2**32  # the n-th time that an epoch draws a row counts as epoch + n * TURN for its crop and its caption; no run has so many epochs
+TURN = (
+    2**32
+)  # the n-th time that an epoch draws a row counts as epoch + n * TURN for its crop and its caption; no run has so many epochs
 _EXACT = 1e-9  # an expectation this near to a whole number is meant to be it
 
 
@@ -70,7 +72,9 @@ def epoch_draws(rows: np.ndarray, weights: np.ndarray | None, *, seed: int, epoc
     turns = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
     again = turns > 0
     keys = keys[places]  # a first draw keeps its number, further ones get their own
-    keys[again] = uniform(seed, "order/again", np.stack([rows[places], np.full(len(places), epoch), turns], axis=1)[again], 1)[:, 0]
+    keys[again] = uniform(
+        seed, "order/again", np.stack([rows[places], np.full(len(places), epoch), turns], axis=1)[again], 1
+    )[:, 0]
     order = np.argsort(keys, kind="stable")
     return Draws(rows[places][order], turns[order])
 
@@ -130,5 +134,7 @@ def sampling_weights(manifest: Manifest, choice: str) -> np.ndarray | None:
         return None
     weights = manifest.weights("weight" if choice == "auto" else choice)
     if len(weights) and not weights.any():
-        raise DataError(f"every weight of {manifest.name} is 0, so nothing would be drawn; correct them, or set data.weights=none.")
+        raise DataError(
+            f"every weight of {manifest.name} is 0, so nothing would be drawn; correct them, or set data.weights=none."
+        )
     return weights

@@ -21,20 +21,42 @@ from frugalclip.features.cache import StoredTexts, some_facets
 from frugalclip.loading.augmentation import AugmentConfig, TextAugmentation
 
 _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
-_SOURCE, _PICK, _DRAWS = 0, 1, 2  # which draw of a row decides what; later choices go behind, so that they do not move these
+_SOURCE, _PICK, _DRAWS = (
+    0,
+    1,
+    2,
+)  # which draw of a row decides what; later choices go behind, so that they do not move these
 
 
 class TextConfig(Settings):
     """What one text view reads: the keys of `texts.<name>` in a recipe."""
 
-    pick: Literal["random", "first"] = Field("random", description="which of a sample's captions: another one each epoch, or always the first")
-    language: str | None = Field(None, description="a language of captions_by_language; samples without one are left out")
-    fields: list[str] = Field(default_factory=list, description="fields that may stand in for a caption; keywords? where the data has it")
-    lists: Literal["joined", "each"] = Field("joined", description="a field that holds a list is one text, or each of its items is one")
-    field_probability: float = Field(0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them")
-    of: str | None = Field(None, description="another text view: this one shows the same text, changed by `augment`; other settings are not used")
+    pick: Literal["random", "first"] = Field(
+        "random", description="which of a sample's captions: another one each epoch, or always the first"
+    )
+    language: str | None = Field(
+        None, description="a language of captions_by_language; samples without one are left out"
+    )
+    fields: list[str] = Field(
+        default_factory=list,
+        description="fields that may stand in for a caption; keywords? where the data has it",
+    )
+    lists: Literal["joined", "each"] = Field(
+        "joined", description="a field that holds a list is one text, or each of its items is one"
+    )
+    field_probability: float = Field(
+        0.5, ge=0, le=1, description="probability that a field is read, where the sample has any of them"
+    )
+    of: str | None = Field(
+        None,
+        description="another text view: this one shows the same text, changed by `augment`; other settings are not used",
+    )
     augment: AugmentConfig | None = Field(None, description="changes the words of the text that is drawn")
-    facets: int | None = Field(None, ge=1, description="how many of a text's facets to draw, another choice each time; null: all. FLAME: 6 of 11")
+    facets: int | None = Field(
+        None,
+        ge=1,
+        description="how many of a text's facets to draw, another choice each time; null: all. FLAME: 6 of 11",
+    )
 
 
 @dataclass(frozen=True)
@@ -61,7 +83,11 @@ class TextPool:
         """Number the texts of every row; blank ones are left out."""
         numbers, lengths = [], [0]
         for row in texts:
-            kept = [self._numbers.setdefault(text, len(self._numbers)) for text in row if text and not text.isspace()]
+            kept = [
+                self._numbers.setdefault(text, len(self._numbers))
+                for text in row
+                if text and not text.isspace()
+            ]
             numbers.extend(kept)
             lengths.append(len(kept))
         return _Choices(np.array(numbers, dtype=np.int64), np.cumsum(lengths, dtype=np.int64))
@@ -97,19 +123,34 @@ class TextViews:
         self.tokenizer, self.seed = tokenizer, seed
         for name, config in configs.items():
             if config.of is not None and (config.of not in configs or configs[config.of].of is not None):
-                known = known_names(config.of, [other for other in configs if other != name and configs[other].of is None])
-                raise DataError(f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; {known}")
+                known = known_names(
+                    config.of, [other for other in configs if other != name and configs[other].of is None]
+                )
+                raise DataError(
+                    f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; {known}"
+                )
         self._views = {
-            name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed) for name, config in configs.items()
+            name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed)
+            for name, config in configs.items()
         }
-        self._augments = {name: TextAugmentation(config.augment) for name, config in configs.items() if config.augment is not None}
+        self._augments = {
+            name: TextAugmentation(config.augment)
+            for name, config in configs.items()
+            if config.augment is not None
+        }
         self._configs, self._texts = dict(configs), pool.texts()
         for name in self._augments if stored else ():
-            raise DataError(f"texts.{name}.augment changes words, and the texts' vectors come from a store; leave one of the two out.")
+            raise DataError(
+                f"texts.{name}.augment changes words, and the texts' vectors come from a store; leave one of the two out."
+            )
         self._stored = stored(self._texts) if stored else None
-        self._table = None if stored else tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
+        self._table = (
+            None if stored else tokenizer.table(self._texts) if len(self._texts) <= _KEPT_TEXTS else None
+        )
         self._codes: np.ndarray | None = None
-        self.has_text = np.ones(len(manifest), dtype=bool)  # (samples,) False where some view finds nothing to read
+        self.has_text = np.ones(
+            len(manifest), dtype=bool
+        )  # (samples,) False where some view finds nothing to read
         for view in self._views.values():
             self.has_text &= view.counts > 0
 
@@ -147,7 +188,9 @@ class TextViews:
         assert self._stored is not None, "only where a store stands in for token ids"
         return self._stored.vectors(texts)
 
-    def view_tokens(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = "") -> Tokens | Tensor:
+    def view_tokens(
+        self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = ""
+    ) -> Tokens | Tensor:
         """Ids of the texts drawn for one view, changed where the view says so; or what a frozen trunk said of them.
 
         Args:
@@ -165,16 +208,22 @@ class TextViews:
         if name not in self._augments:
             return self.tokens(drawn)
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
-        changed = self._augments[name](self.texts(drawn), counters, seed=self.seed, stream=f"{stream}augment/{name}")
+        changed = self._augments[name](
+            self.texts(drawn), counters, seed=self.seed, stream=f"{stream}augment/{name}"
+        )
         return self.tokenizer.encode(changed)
 
-    def _vectors(self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str) -> Tensor:
+    def _vectors(
+        self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str
+    ) -> Tensor:
         assert self._stored is not None
         vectors, number = self._stored.vectors(drawn), self._configs[name].facets
         if number is None or vectors.ndim == 2:
             return vectors
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
-        return some_facets(vectors, uniform(self.seed, f"{stream}facets/{name}", counters, vectors.shape[1]), number=number)
+        return some_facets(
+            vectors, uniform(self.seed, f"{stream}facets/{name}", counters, vectors.shape[1]), number=number
+        )
 
     def tokens(self, drawn: np.ndarray) -> Tokens:
         """Ids of drawn texts, padded to the longest: (batch, length)."""
@@ -196,7 +245,9 @@ class TextViews:
 class _TextView:
     """One text view: the captions and field texts each row may show."""
 
-    def __init__(self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int) -> None:
+    def __init__(
+        self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int
+    ) -> None:
         self.config, self.name, self.seed = config, name, seed
         self.captions = pool.choices(manifest.captions(language=config.language))
         self.fields = pool.choices(_field_texts(manifest, config))
@@ -207,11 +258,21 @@ class _TextView:
         every = np.arange(len(self.counts))
         captions, fields = self.captions.counts(every), self.fields.counts(every)
         of_field = np.where(captions == 0, 1.0, self.config.field_probability) * (fields > 0)
-        first = np.zeros(len(self.captions.texts)) if self.config.pick == "first" else np.ones(len(self.captions.texts))
+        first = (
+            np.zeros(len(self.captions.texts))
+            if self.config.pick == "first"
+            else np.ones(len(self.captions.texts))
+        )
         first[self.captions.offsets[:-1][captions > 0]] = 1
         shown = 1 if self.config.pick == "first" else np.maximum(captions, 1)
-        chance = [np.repeat((1 - of_field) / shown, captions) * first, np.repeat(of_field / np.maximum(fields, 1), fields)]
-        rows, texts = [np.repeat(every, captions), np.repeat(every, fields)], [self.captions.texts, self.fields.texts]
+        chance = [
+            np.repeat((1 - of_field) / shown, captions) * first,
+            np.repeat(of_field / np.maximum(fields, 1), fields),
+        ]
+        rows, texts = (
+            [np.repeat(every, captions), np.repeat(every, fields)],
+            [self.captions.texts, self.fields.texts],
+        )
         kept = np.concatenate(chance) > 0
         return np.concatenate(rows)[kept], np.concatenate(texts)[kept], np.concatenate(chance)[kept]
 
@@ -230,13 +291,24 @@ class _TextView:
 def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
     """(batch,) the text at `place` of each row; anything for a row that has none."""
     places = choices.offsets[rows] + place.astype(np.int64)
-    return choices.texts[np.minimum(places, len(choices.texts) - 1)] if len(choices.texts) else np.zeros(len(rows), dtype=np.int64)
+    return (
+        choices.texts[np.minimum(places, len(choices.texts) - 1)]
+        if len(choices.texts)
+        else np.zeros(len(rows), dtype=np.int64)
+    )
 
 
 def _field_texts(manifest: Manifest, config: TextConfig) -> list[list[str]]:
     """For every row, the texts of the fields that have a value there; lists are joined by commas, or taken apart."""
-    columns = [manifest.field(name.removesuffix("?")) for name in config.fields if not name.endswith("?") or name[:-1] in manifest.field_names]
-    return [[text for column in columns for text in _texts(column[row], config.lists)] for row in range(len(manifest))]
+    columns = [
+        manifest.field(name.removesuffix("?"))
+        for name in config.fields
+        if not name.endswith("?") or name[:-1] in manifest.field_names
+    ]
+    return [
+        [text for column in columns for text in _texts(column[row], config.lists)]
+        for row in range(len(manifest))
+    ]
 
 
 def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
@@ -244,7 +316,9 @@ def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
         items = [str(item) for item in value if item is not None]
         return items if lists == "each" else [", ".join(items)]
     if isinstance(value, dict):
-        raise DataError("texts.fields names a field that holds mappings, expected text or lists; for captions by language set texts.NAME.language.")
+        raise DataError(
+            "texts.fields names a field that holds mappings, expected text or lists; for captions by language set texts.NAME.language."
+        )
     return [] if value is None else [str(value)]
 
 

@@ -28,8 +28,22 @@ Triple = tuple[float, float, float]
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and torchvision
 _TRIES = 10  # torchvision's number of attempts before the centre crop
-_AREA, _RATIO = slice(0, _TRIES), slice(_TRIES, 2 * _TRIES)  # which draws of a row decide what; adding an option must not move the others
-_TOP, _LEFT, _FLIP, _JITTERED, _FACTORS, _GRAY, _BLURRED, _SIGMA, _SOLARIZED, _DRAWS = 20, 21, 22, 23, slice(24, 28), 28, 29, 30, 31, 32
+_AREA, _RATIO = (
+    slice(0, _TRIES),
+    slice(_TRIES, 2 * _TRIES),
+)  # which draws of a row decide what; adding an option must not move the others
+_TOP, _LEFT, _FLIP, _JITTERED, _FACTORS, _GRAY, _BLURRED, _SIGMA, _SOLARIZED, _DRAWS = (
+    20,
+    21,
+    22,
+    23,
+    slice(24, 28),
+    28,
+    29,
+    30,
+    31,
+    32,
+)
 _AROUND = slice(0, 4)  # a view around others draws no crop of its own
 _CHUNK = 2**18  # numbers of one intermediate picture stack on the CPU: it stays in the second-level cache
 
@@ -59,18 +73,38 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class ViewConfig(Settings):
     """How one view of a picture is made. A recipe gives a preset's name, or a mapping such as `{preset: clip, flip: 0.5}`."""
 
-    crop_scale: tuple[float, float] = Field((1, 1), description="area of the crop as a fraction of the picture, smallest and largest")
-    crop_ratio: tuple[float, float] = Field((3 / 4, 4 / 3), description="width over height of the crop, smallest and largest")
-    contains: tuple[str, ...] = Field((), description="other views: the crop is a random one that holds all of theirs, and crop_scale is not used")
-    interpolation: Literal["bilinear", "bicubic"] = Field("bilinear", description="filter of the resample; both are antialiased")
-    size: int | None = Field(None, ge=1, description="pixels on a side when this view differs from the recipe's image size")
+    crop_scale: tuple[float, float] = Field(
+        (1, 1), description="area of the crop as a fraction of the picture, smallest and largest"
+    )
+    crop_ratio: tuple[float, float] = Field(
+        (3 / 4, 4 / 3), description="width over height of the crop, smallest and largest"
+    )
+    contains: tuple[str, ...] = Field(
+        (),
+        description="other views: the crop is a random one that holds all of theirs, and crop_scale is not used",
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="filter of the resample; both are antialiased"
+    )
+    size: int | None = Field(
+        None, ge=1, description="pixels on a side when this view differs from the recipe's image size"
+    )
     flip: float = Field(0, ge=0, le=1, description="probability of mirroring left and right")
-    jitter: tuple[float, float, float, float] = Field((0, 0, 0, 0), description="strength of brightness, contrast, saturation, hue")
-    jitter_probability: float = Field(1, ge=0, le=1, description="probability that a picture is jittered at all")
+    jitter: tuple[float, float, float, float] = Field(
+        (0, 0, 0, 0), description="strength of brightness, contrast, saturation, hue"
+    )
+    jitter_probability: float = Field(
+        1, ge=0, le=1, description="probability that a picture is jittered at all"
+    )
     grayscale: float = Field(0, ge=0, le=1, description="probability of losing colour")
     blur: float = Field(0, ge=0, le=1, description="probability of a Gaussian blur")
-    blur_sigma: tuple[float, float] = Field((0.1, 2), description="its standard deviation, in pixels of a view of 224; scaled with the view's size")
-    solarize: float = Field(0, ge=0, le=1, description="probability of inverting what is brighter than one half")
+    blur_sigma: tuple[float, float] = Field(
+        (0.1, 2),
+        description="its standard deviation, in pixels of a view of 224; scaled with the view's size",
+    )
+    solarize: float = Field(
+        0, ge=0, le=1, description="probability of inverting what is brighter than one half"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -102,11 +136,15 @@ class ViewConfig(Settings):
     @classmethod
     def _is_strength(cls, value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         if min(value) < 0 or value[3] > 0.5:
-            raise ValueError("expected [brightness, contrast, saturation, hue], none below 0 and hue at most 0.5")
+            raise ValueError(
+                "expected [brightness, contrast, saturation, hue], none below 0 and hue at most 0.5"
+            )
         return value
 
 
-PRESETS: dict[str, ViewConfig] = {name: ViewConfig.model_validate(settings) for name, settings in _PRESETS.items()}
+PRESETS: dict[str, ViewConfig] = {
+    name: ViewConfig.model_validate(settings) for name, settings in _PRESETS.items()
+}
 
 
 def source_size(views: Iterable[ViewConfig], *, size: int) -> int:
@@ -177,8 +215,12 @@ def view_order(views: Mapping[str, ViewConfig]) -> list[str]:
     for name, config in views.items():
         for inner in config.contains:
             if inner not in views or views[inner].contains:
-                known = known_names(inner, [other for other in views if other != name and not views[other].contains])
-                raise DataError(f"views.{name}.contains names '{inner}', expected a view with a crop of its own; {known}")
+                known = known_names(
+                    inner, [other for other in views if other != name and not views[other].contains]
+                )
+                raise DataError(
+                    f"views.{name}.contains names '{inner}', expected a view with a crop of its own; {known}"
+                )
     return sorted(views, key=lambda name: (bool(views[name].contains), list(views).index(name)))
 
 
@@ -221,7 +263,9 @@ def make_view(
     """
     size = config.size or size
     originals = np.asarray(sizes)
-    counters = np.stack([np.asarray(rows, dtype=np.int64), np.full(len(pixels), epoch, dtype=np.int64)], axis=1)
+    counters = np.stack(
+        [np.asarray(rows, dtype=np.int64), np.full(len(pixels), epoch, dtype=np.int64)], axis=1
+    )
     draws = uniform(seed, f"view/{name}", counters, _DRAWS)
     if inner:
         boxes = boxes_around([box.double().cpu().numpy() for box in inner], originals, draws[:, _AROUND])
@@ -235,27 +279,42 @@ def make_view(
         part = slice(start, start + step)
         chosen = torch.from_numpy(draws[part]).to(pixels.device, torch.float32)
         is_flipped = chosen[:, _FLIP] < config.flip
-        picture = _resample(pixels[part], originals[part], boxes[part], size=size, filter_name=config.interpolation, is_flipped=is_flipped)
+        picture = _resample(
+            pixels[part],
+            originals[part],
+            boxes[part],
+            size=size,
+            filter_name=config.interpolation,
+            is_flipped=is_flipped,
+        )
         images[part] = (_recolour(picture, config, chosen) - centre) / spread
     is_flipped = torch.from_numpy(draws[:, _FLIP] < config.flip).to(pixels.device)
     return MadeView(images, torch.from_numpy(boxes).to(pixels.device, torch.float32), is_flipped)
 
 
-def _resample(pixels: Tensor, sizes: np.ndarray, boxes: np.ndarray, *, size: int, filter_name: str, is_flipped: Tensor) -> Tensor:
+def _resample(
+    pixels: Tensor, sizes: np.ndarray, boxes: np.ndarray, *, size: int, filter_name: str, is_flipped: Tensor
+) -> Tensor:
     """Cut a box out of each squashed picture and resample it to a square, in [0, 1].
 
     The filter is separable and the boxes are upright, so a crop, its resample and its mirror image are two matrix products. A bilinear
     `grid_sample` needs half the time, but it aliases when the picture shrinks and knows no bicubic; this is Pillow's resize at any reduction.
     """
     side = pixels.shape[-1]
-    spans = np.stack([boxes[:, :2] / sizes, boxes[:, 2:] / sizes], axis=2) * side  # (batch, axes, (start, length)) in squashed pixels
+    spans = (
+        np.stack([boxes[:, :2] / sizes, boxes[:, 2:] / sizes], axis=2) * side
+    )  # (batch, axes, (start, length)) in squashed pixels
     where = torch.from_numpy(spans).to(pixels.device, torch.float32)
-    mirrored = torch.stack([where[:, 1, 0] + where[:, 1, 1], -where[:, 1, 1]], dim=1)  # walk the crop from its right edge
+    mirrored = torch.stack(
+        [where[:, 1, 0] + where[:, 1, 1], -where[:, 1, 1]], dim=1
+    )  # walk the crop from its right edge
     horizontal = torch.where(is_flipped[:, None], mirrored, where[:, 1])
     down = _filter_matrix(where[:, 0], side=side, size=size, filter_name=filter_name)  # (batch, size, side)
     across = _filter_matrix(horizontal, side=side, size=size, filter_name=filter_name)
     batch = len(pixels)
-    wide = torch.bmm(pixels.reshape(batch, 3 * side, side).float(), across.transpose(1, 2)).view(batch, 3, side, size)
+    wide = torch.bmm(pixels.reshape(batch, 3 * side, side).float(), across.transpose(1, 2)).view(
+        batch, 3, side, size
+    )
     return torch.matmul(down[:, None], wide).div_(255).clamp_(0, 1)  # bicubic overshoots
 
 
@@ -275,7 +334,9 @@ def _filter_matrix(spans: Tensor, *, side: int, size: int, filter_name: str) -> 
     start, step = spans[:, :1], spans[:, 1:] / size  # (batch, 1)
     centres = start + (torch.arange(size, device=device) + 0.5) * step  # (batch, size)
     stretch = step.abs().clamp_min(1)[:, :, None]  # the filter widens when the picture shrinks
-    distance = ((torch.arange(side, device=device) + 0.5 - centres[:, :, None]) / stretch).abs_()  # (batch, size, side)
+    distance = (
+        (torch.arange(side, device=device) + 0.5 - centres[:, :, None]) / stretch
+    ).abs_()  # (batch, size, side)
     weights = _triangle(distance) if filter_name == "bilinear" else _keys(distance)
     return weights / weights.sum(-1, keepdim=True)
 
@@ -285,7 +346,10 @@ def _triangle(distance: Tensor) -> Tensor:
 
 
 def _keys(distance: Tensor) -> Tensor:
-    inner, outer = distance.clamp(max=1), distance.clamp(1, 2)  # each piece is 0 at the other end of its range
+    inner, outer = (
+        distance.clamp(max=1),
+        distance.clamp(1, 2),
+    )  # each piece is 0 at the other end of its range
     near = inner.mul(1.5).sub_(2.5).mul_(inner).mul_(inner).add_(1)
     far = outer.mul(-0.5).add_(2.5).mul_(outer).sub_(4).mul_(outer).add_(2)
     return near.add_(far)
@@ -301,21 +365,32 @@ def _recolour(picture: Tensor, config: ViewConfig, draws: Tensor) -> Tensor:
         settings = torch.cat([factors, turn], dim=1)
         picture = _on_rows(picture, draws[:, _JITTERED] < config.jitter_probability, _jitter, settings)
     if config.grayscale > 0:
-        picture = _on_rows(picture, draws[:, _GRAY] < config.grayscale, lambda rows, _: _gray(rows).expand_as(rows), draws)
+        picture = _on_rows(
+            picture, draws[:, _GRAY] < config.grayscale, lambda rows, _: _gray(rows).expand_as(rows), draws
+        )
     if config.blur > 0:
         smallest, largest = config.blur_sigma
         sigma = (smallest + (largest - smallest) * draws[:, _SIGMA]) * picture.shape[-1] / 224
         picture = _on_rows(picture, draws[:, _BLURRED] < config.blur, gaussian_blur, sigma)
     if config.solarize > 0:
-        picture = _on_rows(picture, draws[:, _SOLARIZED] < config.solarize, lambda rows, _: torch.minimum(rows, 1 - rows), draws)
+        picture = _on_rows(
+            picture,
+            draws[:, _SOLARIZED] < config.solarize,
+            lambda rows, _: torch.minimum(rows, 1 - rows),
+            draws,
+        )
     return picture
 
 
-def _on_rows(picture: Tensor, is_chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], settings: Tensor) -> Tensor:
+def _on_rows(
+    picture: Tensor, is_chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], settings: Tensor
+) -> Tensor:
     """Apply `change(rows, settings of these rows)` to the chosen rows in place."""
     chosen = is_chosen.nonzero()[:, 0]
     if len(chosen):
-        picture.index_copy_(0, chosen, change(picture.index_select(0, chosen), settings.index_select(0, chosen)))
+        picture.index_copy_(
+            0, chosen, change(picture.index_select(0, chosen), settings.index_select(0, chosen))
+        )
     return picture
 
 
@@ -346,7 +421,9 @@ def _turn_hue(picture: Tensor, turn: Tensor) -> Tensor:
     value = picture.amax(dim=1)
     chroma = value - picture.amin(dim=1)
     is_red, is_green = torch.empty_like(value), torch.empty_like(value)
-    torch.eq(value, red, out=is_red)  # masks as numbers: `torch.where` takes 30 times as long as a product on the CPU
+    torch.eq(
+        value, red, out=is_red
+    )  # masks as numbers: `torch.where` takes 30 times as long as a product on the CPU
     torch.eq(value, green, out=is_green).mul_(1 - is_red)
     is_blue = 1 - is_red - is_green
     angle = (green - blue).mul_(is_red).addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
@@ -370,7 +447,9 @@ def gaussian_blur(picture: Tensor, sigma: Tensor) -> Tensor:
     places = torch.arange(picture.shape[-1], device=picture.device)
     distance = (places - places[:, None]).float()
     exponent = (distance / sigma[:, None, None]).square_().mul_(-0.5)  # (batch, size, size)
-    weights = exponent.clamp_min_(-15).exp_().sub_(math.exp(-15)).clamp_min_(0)  # the cut keeps denormal numbers out: they are 20 times slower
+    weights = (
+        exponent.clamp_min_(-15).exp_().sub_(math.exp(-15)).clamp_min_(0)
+    )  # the cut keeps denormal numbers out: they are 20 times slower
     weights = (weights / weights.sum(-1, keepdim=True))[:, None]
     return weights @ picture @ weights.transpose(-1, -2)
 
@@ -383,8 +462,15 @@ class Preprocess(Settings):
     """
 
     size: int = Field(ge=1, description="pixels on a side")
-    resize: Literal["shorter", "squash"] = Field("shorter", description="shorter: keep the shape and cut the centre square; squash: keep all")
-    crop: float = Field(1.0, gt=0, le=1, description="share of the resized side that is kept around the centre; DINOv2: 224 of 256")
+    resize: Literal["shorter", "squash"] = Field(
+        "shorter", description="shorter: keep the shape and cut the centre square; squash: keep all"
+    )
+    crop: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the resized side that is kept around the centre; DINOv2: 224 of 256",
+    )
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: Triple = CLIP_MEAN
     std: Triple = CLIP_STD
@@ -412,19 +498,27 @@ class Preprocess(Settings):
     def resized(self, image: Image.Image) -> Image.Image:
         """RGB of size x size, before normalisation."""
         if not isinstance(image, Image.Image):
-            raise DataError(f"expected a PIL image, found {type(image).__name__}; open files with PIL.Image.open.")
+            raise DataError(
+                f"expected a PIL image, found {type(image).__name__}; open files with PIL.Image.open."
+            )
         image = upright_rgb(image)
-        filter_name = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
+        filter_name = (
+            Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
+        )
         box = centre_box(image.size, self.size, crop=self.crop, is_squashed=self.resize == "squash")
         return image.resize((self.size, self.size), filter_name, box=box)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """(batch, 3, height, width) uint8 to float32 with the mean and standard deviation of this preprocessing."""
-        mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std)
+        )
         return (pixels.float() / 255 - mean) / std
 
 
-def centre_box(shape: tuple[int, int], size: int, *, crop: float = 1.0, is_squashed: bool = False) -> tuple[float, float, float, float]:
+def centre_box(
+    shape: tuple[int, int], size: int, *, crop: float = 1.0, is_squashed: bool = False
+) -> tuple[float, float, float, float]:
     """The part of a picture that resizing it and cutting out its centre would keep.
 
     Only that part is resampled, so a picture of 1 x 60,000 pixels costs no more than a square one.
@@ -442,7 +536,9 @@ def centre_box(shape: tuple[int, int], size: int, *, crop: float = 1.0, is_squas
     shorter, target = min(width, height), round(size / crop)
     box = []
     for side in (width, height):
-        resized = target if is_squashed else target * side // shorter  # torchvision rounds the longer side down and the offset to the nearest
+        resized = (
+            target if is_squashed else target * side // shorter
+        )  # torchvision rounds the longer side down and the offset to the nearest
         offset = round((resized - size) / 2)
         box.append((offset * side / resized, (offset + size) * side / resized))
     (left, right), (top, bottom) = box

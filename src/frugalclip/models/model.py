@@ -33,7 +33,10 @@ FORMAT = 1
 LEXICON = "lexicon.json"
 _TEXTS_AT_A_TIME = 256  # of a frozen trunk
 Layer = Literal["embedding", "pooled"]
-SCHEMES = ("open_clip", "hf")  # before a colon: models of other libraries with two towers, read by `frugalclip.readers`
+SCHEMES = (
+    "open_clip",
+    "hf",
+)  # before a colon: models of other libraries with two towers, read by `frugalclip.readers`
 TRUNKS = ("timm", "package")  # likewise, encoders of one modality; `hf` has both
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor
 
@@ -68,7 +71,9 @@ class Model:
         self.pictures: PictureMemory | None = None  # what a frozen image trunk said before
         self.texts = TextMemory()
         self.lexicon: Lexicon | None = None  # the words of an embedding that has a number for each
-        self.origin = origin  # of a model that was imported: source, architecture, activation, logit bias, notes
+        self.origin = (
+            origin  # of a model that was imported: source, architecture, activation, logit bias, notes
+        )
 
     @property
     def dim(self) -> int:
@@ -103,7 +108,9 @@ class Model:
             digest.update(name.encode())
             # flat first: a kernel of one pixel is contiguous in two orders, of which only one can be read as bytes
             flat = tensor.detach().cpu().reshape(-1).contiguous()
-            digest.update(flat.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode())
+            digest.update(
+                flat.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode()
+            )
         return digest.hexdigest()
 
     @torch.inference_mode()
@@ -141,10 +148,15 @@ class Model:
             return torch.zeros(0, self.dim)
         was_training = self.network.training
         self.network.eval()
-        parts = [self.network.text(self._text_input(listed[start : start + batch])).embedding.float() for start in range(0, len(listed), batch)]
+        parts = [
+            self.network.text(self._text_input(listed[start : start + batch])).embedding.float()
+            for start in range(0, len(listed), batch)
+        ]
         self.network.train(was_training)
         embedding = torch.cat(parts)
-        embedding = embedding.mean(dim=1) if embedding.ndim == 3 else embedding  # facets: FLAME's evaluation averages them before their length goes
+        embedding = (
+            embedding.mean(dim=1) if embedding.ndim == 3 else embedding
+        )  # facets: FLAME's evaluation averages them before their length goes
         return (unit(embedding) if normalize else embedding).cpu()
 
     def words(self, embeddings: Tensor, *, top: int = 10) -> list[list[tuple[str, float]]]:
@@ -161,10 +173,15 @@ class Model:
             ModelError: where the embedding has no words.
         """
         if self.lexicon is None:
-            raise ModelError("this model's embedding is not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'.")
+            raise ModelError(
+                "this model's embedding is not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'."
+            )
         values, places = embeddings.topk(min(top, embeddings.shape[1]), dim=1)
         names = self.lexicon.words
-        return [[(names[i], v) for v, i in zip(*row, strict=True) if v > 0] for row in zip(values.tolist(), places.tolist(), strict=True)]
+        return [
+            [(names[i], v) for v, i in zip(*row, strict=True) if v > 0]
+            for row in zip(values.tolist(), places.tolist(), strict=True)
+        ]
 
     def _text_input(self, texts: list[str]) -> Any:
         """What the text tower reads: token ids, or what a frozen trunk said of the texts, now or before."""
@@ -183,7 +200,9 @@ class Model:
             return tokens
         return Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
 
-    def image_inputs(self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]) -> Iterator[tuple[list[int], Tensor]]:
+    def image_inputs(
+        self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
+    ) -> Iterator[tuple[list[int], Tensor]]:
         """Batches of (rows, what the image tower reads): pixels, or what a frozen trunk says of the pictures, where possible from memory.
 
         Args:
@@ -207,7 +226,10 @@ class Model:
         lost: list[tuple[int, str]] = []
         for rows, pixels in prepared_images(manifest.take(rest), self.preprocess, batch=batch, faults=lost):
             said = tower.say(pixels.to(self.device), with_tokens=tower.config.head.reads == "tokens")
-            yield [int(rest[row]) for row in rows], (said.pooled if said.tokens is None else said.tokens).cpu()
+            yield (
+                [int(rest[row]) for row in rows],
+                (said.pooled if said.tokens is None else said.tokens).cpu(),
+            )
         faults += [(int(rest[row]), cause) for row, cause in lost]
 
     def _known_pictures(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
@@ -222,7 +244,9 @@ class Model:
                         known[row] = found
         return known, np.array([row for row in range(len(manifest)) if row not in known], dtype=np.int64)
 
-    def image_features(self, manifest: Manifest, *, batch: int = 256, layer: Layer = "embedding") -> ManifestFeatures:
+    def image_features(
+        self, manifest: Manifest, *, batch: int = 256, layer: Layer = "embedding"
+    ) -> ManifestFeatures:
         """Encode every picture of a data set that decodes.
 
         Args:
@@ -241,7 +265,9 @@ class Model:
             parts.append(self.encode_image(inputs) if layer == "embedding" else self._pooled(inputs))
         features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
         order = np.argsort(kept, kind="stable")  # a memory gives what it knows first
-        return ManifestFeatures(features[torch.from_numpy(order)], np.asarray(kept, dtype=np.int64)[order], sorted(faults))
+        return ManifestFeatures(
+            features[torch.from_numpy(order)], np.asarray(kept, dtype=np.int64)[order], sorted(faults)
+        )
 
     @torch.inference_mode()
     def _pooled(self, pixels: Tensor) -> Tensor:
@@ -255,7 +281,9 @@ class Model:
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`, `model.json` and the tokenizer's files."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        weights = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+        }
         write_atomically(folder / "model.safetensors", save(weights))
         self.tokenizer.save(folder)
         if self.lexicon is not None:
@@ -270,22 +298,32 @@ class Model:
             ModelError: for a missing file, another format, or weights that do not fit the architecture.
         """
         if not (folder / "model.json").is_file():
-            raise ModelError(f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip wrote.")
+            raise ModelError(
+                f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip wrote."
+            )
         content = read_json(folder / "model.json")
         if content.get("format") != FORMAT:
-            raise ModelError(f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip.")
-        from frugalclip.interop.tokenizers import read_tokenizer  # tokenizers of imported models are the readers' own
+            raise ModelError(
+                f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip."
+            )
+        from frugalclip.interop.tokenizers import (
+            read_tokenizer,
+        )  # tokenizers of imported models are the readers' own
         from frugalclip.models.trunks import lend_trunks  # trunks may be models themselves
 
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
-            raise ModelError(f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files.")
+            raise ModelError(
+                f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files."
+            )
         network = lend_trunks(DualEncoder.build(content["architecture"]), device=device)
         try:
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
             first = str(error).splitlines()[0]
-            raise ModelError(f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another checkpoint.") from error
+            raise ModelError(
+                f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another checkpoint."
+            ) from error
         preprocess = Preprocess.model_validate(content["preprocess"])
         kept = {name: content.get(name) for name in ("training_data", "origin")}
         model = cls(network.eval(), tokenizer, preprocess, **kept, device=device)
@@ -335,14 +373,24 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         scheme, colon, _ = str(source).partition(":")
         if scheme in (*SCHEMES, *TRUNKS):
             return _foreign(str(source), scheme, device=device)
-        hint = f" '{scheme}:' is not a reader of this version; {known_names(scheme, (*SCHEMES, *TRUNKS))}" if colon else ""
-        raise ModelError(f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo.")
+        hint = (
+            f" '{scheme}:' is not a reader of this version; {known_names(scheme, (*SCHEMES, *TRUNKS))}"
+            if colon
+            else ""
+        )
+        raise ModelError(
+            f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo."
+        )
     if (path / "model.json").is_file():
         return Model.read(path, device=device)
     run = RunDirectory(path)
     last = run.last_checkpoint()
     if last is None:
-        what = "a run without a finished checkpoint; go on with 'frugalclip train ... --resume'" if run.is_run() else "neither a run nor a checkpoint"
+        what = (
+            "a run without a finished checkpoint; go on with 'frugalclip train ... --resume'"
+            if run.is_run()
+            else "neither a run nor a checkpoint"
+        )
         raise ModelError(f"{source} is {what}.")
     return Model.read(last, device=device)
 

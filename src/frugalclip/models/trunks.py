@@ -18,7 +18,14 @@ from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.lexical import LexicalHead
-from frugalclip.towers.pretrained import BorrowedConfig, BorrowedImageConfig, BorrowedTextConfig, LexicalConfig, Said, Trunk
+from frugalclip.towers.pretrained import (
+    BorrowedConfig,
+    BorrowedImageConfig,
+    BorrowedTextConfig,
+    LexicalConfig,
+    Said,
+    Trunk,
+)
 
 
 def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
@@ -34,7 +41,11 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
     for side, tower in network.borrowed().items():
         c = tower.config
         image = functools.partial(_image_trunk, *c.trunks[0], size=getattr(c, "resolution", None))
-        tower.lend(image if side == "image" else functools.partial(_text_trunk, c.trunks, device, tuned=not c.is_frozen))
+        tower.lend(
+            image
+            if side == "image"
+            else functools.partial(_text_trunk, c.trunks, device, tuned=not c.is_frozen)
+        )
     return network
 
 
@@ -88,14 +99,20 @@ def fill_codebooks(network: DualEncoder) -> Lexicon | None:
     Raises:
         ModelError: where model.dim is not the number of words.
     """
-    heads = {side: tower for side, tower in network.borrowed().items() if isinstance(tower.config.head, LexicalConfig)}
+    heads = {
+        side: tower
+        for side, tower in network.borrowed().items()
+        if isinstance(tower.config.head, LexicalConfig)
+    }
     words: Lexicon | None = None
     for tower in heads.values():
         assert isinstance(tower.config.head, LexicalConfig) and isinstance(tower.head, LexicalHead)
         codebook, words = _word_vectors(tower.config.head.codebook)
         if tuple(codebook.shape) != tuple(tower.head.codebook.shape):
             found, wide = codebook.shape
-            raise ModelError(f"{tower.config.head.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}.")
+            raise ModelError(
+                f"{tower.config.head.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}."
+            )
         tower.head.codebook.data.copy_(codebook)
     return words
 
@@ -137,7 +154,9 @@ def check_options(config: BorrowedConfig, *, side: Literal["image", "text"]) -> 
 
 def _check_no_options(source: str, options: Mapping[str, Any], *, where: str) -> None:
     if options:
-        raise ModelError(f"{where} ({', '.join(options)}) have no effect on {source}, whose tower is read as it is; leave them out.")
+        raise ModelError(
+            f"{where} ({', '.join(options)}) have no effect on {source}, whose tower is read as it is; leave them out."
+        )
 
 
 def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "text"]) -> Trunk:
@@ -149,22 +168,34 @@ def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "t
 def _image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
     from frugalclip.backbones.sources import image_trunk
 
-    return image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
+    return (
+        image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
+    )
 
 
-def _text_trunk(wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device, *, tuned: bool = False) -> Trunk:
+def _text_trunk(
+    wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device, *, tuned: bool = False
+) -> Trunk:
     from frugalclip.backbones.sources import SideBySide, text_trunk
 
     trunks = [
-        text_trunk(source, options, tuned=tuned, device=device) if is_trunk(source) else _tower(source, options, side="text")
+        text_trunk(source, options, tuned=tuned, device=device)
+        if is_trunk(source)
+        else _tower(source, options, side="text")
         for source, options in wanted
     ]
-    return trunks[0] if len(trunks) == 1 else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
+    return (
+        trunks[0]
+        if len(trunks) == 1
+        else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
+    )
 
 
 def trunk_tokenizer(config: BorrowedTextConfig) -> Tokenizer:
     """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own."""
-    return _tokenizer(*config.trunks[0], tuned=not config.is_frozen) if len(config.trunks) == 1 else Verbatim()
+    return (
+        _tokenizer(*config.trunks[0], tuned=not config.is_frozen) if len(config.trunks) == 1 else Verbatim()
+    )
 
 
 def _tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
@@ -208,7 +239,13 @@ def image_model(source: str, *, device: str | torch.device = "cpu") -> Model:
         ModelError: for a source that is none of these, or cannot be read.
     """
     trunk = _image_trunk(source, {})
-    image = {"kind": "borrowed", "from": source, "width": trunk.width, "resolution": trunk.preprocess.size, "head": {"kind": "same"}}
+    image = {
+        "kind": "borrowed",
+        "from": source,
+        "width": trunk.width,
+        "resolution": trunk.preprocess.size,
+        "head": {"kind": "same"},
+    }
     config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": trunk.width})
     tokenizer = Verbatim()
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)

@@ -17,18 +17,43 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
+from frugalclip.objectives.base import (
+    Batch,
+    Dims,
+    Needs,
+    Objective,
+    ObjectiveConfig,
+    Outcome,
+    Selection,
+    Views,
+    row_draws,
+)
 
 
 class Config(ObjectiveConfig):
-    views: tuple[str, ...] = Field(("main", "second"), min_length=1, description="image views to thin; the thinned ones are called VIEW@kept")
-    keep: float = Field(0.5, gt=0, le=1, description="share of the patches that a view keeps, rounded up to whole blocks; A-CLIP: 0.5")
-    block: int = Field(2, ge=1, description="side of the blocks that are kept or dropped whole, in patches; A-CLIP: 2")
+    views: tuple[str, ...] = Field(
+        ("main", "second"),
+        min_length=1,
+        description="image views to thin; the thinned ones are called VIEW@kept",
+    )
+    keep: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the patches that a view keeps, rounded up to whole blocks; A-CLIP: 0.5",
+    )
+    block: int = Field(
+        2, ge=1, description="side of the blocks that are kept or dropped whole, in patches; A-CLIP: 2"
+    )
     choose: Literal["attentive", "random", "block"] = Field(
-        "attentive", description="by the teacher's attention; at random; or all but one block of neighbouring patches, at a random place"
+        "attentive",
+        description="by the teacher's attention; at random; or all but one block of neighbouring patches, at a random place",
     )
     teacher: str = Field("ema", description="whose attention")
-    around: str = Field("around", description="image view that the teacher looks at; it should contain all the others (views.NAME.contains)")
+    around: str = Field(
+        "around",
+        description="image view that the teacher looks at; it should contain all the others (views.NAME.contains)",
+    )
 
     def blocks_kept(self, blocks: int) -> int:
         """How many of so many blocks stay."""
@@ -37,7 +62,9 @@ class Config(ObjectiveConfig):
     @model_validator(mode="after")
     def _is_own(self) -> Self:
         if any("@" in view for view in self.views):
-            raise ValueError("name the views as the recipe makes them, without @; the thinned ones are called VIEW@kept")
+            raise ValueError(
+                "name the views as the recipe makes them, without @; the thinned ones are called VIEW@kept"
+            )
         return self
 
 
@@ -56,20 +83,30 @@ def _axis_map(start: Tensor, length: Tensor, around: Tensor, *, cells: int, arou
     Returns:
         (batch, cells, around_cells); pixels outside the large crop weigh nothing.
     """
-    place = ((torch.arange(cells, device=start.device) + 0.5) * (length / cells)[:, None] - 0.5).clamp(min=0)  # (batch, cells) in its own pixels
+    place = ((torch.arange(cells, device=start.device) + 0.5) * (length / cells)[:, None] - 0.5).clamp(
+        min=0
+    )  # (batch, cells) in its own pixels
     low = place.floor()
     weights = torch.zeros(len(start), cells, around_cells, dtype=place.dtype, device=start.device)
-    for pixel, share in ((low, 1 - (place - low)), (torch.minimum(low + 1, length[:, None] - 1), place - low)):
+    for pixel, share in (
+        (low, 1 - (place - low)),
+        (torch.minimum(low + 1, length[:, None] - 1), place - low),
+    ):
         pixel = pixel + start[:, None]  # in pixels of the large crop
         inside = (pixel >= 0) & (pixel < around[:, None])
         source = ((pixel + 0.5) * (around_cells / around)[:, None] - 0.5).clamp(min=0)
         left = source.floor().clamp(max=around_cells - 1)
-        for cell, part in ((left, 1 - (source - left)), ((left + 1).clamp(max=around_cells - 1), source - left)):
+        for cell, part in (
+            (left, 1 - (source - left)),
+            ((left + 1).clamp(max=around_cells - 1), source - left),
+        ):
             weights.scatter_add_(2, cell.long()[:, :, None], (share * part * inside)[:, :, None])
     return weights
 
 
-def crop_scores(scores: Tensor, around: Tensor, box: Tensor, *, grid: tuple[int, int], around_grid: tuple[int, int]) -> Tensor:
+def crop_scores(
+    scores: Tensor, around: Tensor, box: Tensor, *, grid: tuple[int, int], around_grid: tuple[int, int]
+) -> Tensor:
     """Carry the scores of one crop's patches to the patches of another.
 
     Args:
@@ -82,10 +119,16 @@ def crop_scores(scores: Tensor, around: Tensor, box: Tensor, *, grid: tuple[int,
     Returns:
         (batch, patches of the small crop).
     """
-    plane = scores.view(len(scores), *around_grid).to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    plane = scores.view(len(scores), *around_grid).to(
+        torch.float64 if scores.dtype == torch.float64 else torch.float32
+    )
     around, box = around.to(plane.dtype), box.to(plane.dtype)
-    down = _axis_map(box[:, 0] - around[:, 0], box[:, 2], around[:, 2], cells=grid[0], around_cells=around_grid[0])
-    across = _axis_map(box[:, 1] - around[:, 1], box[:, 3], around[:, 3], cells=grid[1], around_cells=around_grid[1])
+    down = _axis_map(
+        box[:, 0] - around[:, 0], box[:, 2], around[:, 2], cells=grid[0], around_cells=around_grid[0]
+    )
+    across = _axis_map(
+        box[:, 1] - around[:, 1], box[:, 3], around[:, 3], cells=grid[1], around_cells=around_grid[1]
+    )
     return (down @ plane @ across.transpose(1, 2)).flatten(1)
 
 
@@ -119,7 +162,11 @@ def highest_blocks(blocks: Tensor, *, grid: tuple[int, int], block: int, number:
     columns = grid[1] // block
     row, column = chosen // columns, chosen % columns
     inside = torch.arange(block, device=blocks.device)
-    patches = (row[:, :, None, None] * block + inside[:, None]) * grid[1] + column[:, :, None, None] * block + inside  # (batch, number, block, block)
+    patches = (
+        (row[:, :, None, None] * block + inside[:, None]) * grid[1]
+        + column[:, :, None, None] * block
+        + inside
+    )  # (batch, number, block, block)
     return patches.flatten(1).sort(dim=1).values
 
 
@@ -131,7 +178,9 @@ class AttentiveMask(Objective):
         self.config, self.grid = config, dims.patch_grid
         rows, columns = self.grid
         if rows % config.block or columns % config.block:
-            raise RecipeError(f"attentive_mask.block {config.block} does not divide the {rows} x {columns} patches of a view; set block: 1")
+            raise RecipeError(
+                f"attentive_mask.block {config.block} does not divide the {rows} x {columns} patches of a view; set block: 1"
+            )
         self.blocks = (rows // config.block) * (columns // config.block)
         self.number = config.blocks_kept(self.blocks)
 
@@ -147,8 +196,14 @@ class AttentiveMask(Objective):
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         made = {}
         for view in self.config.views:
-            blocks = self._attentive(batch, targets, view) if self.config.choose == "attentive" else self._drawn(batch, view)
-            made[f"{view}@kept"] = Selection(keep=highest_blocks(blocks, grid=self.grid, block=self.config.block, number=self.number))
+            blocks = (
+                self._attentive(batch, targets, view)
+                if self.config.choose == "attentive"
+                else self._drawn(batch, view)
+            )
+            made[f"{view}@kept"] = Selection(
+                keep=highest_blocks(blocks, grid=self.grid, block=self.config.block, number=self.number)
+            )
         return made
 
     def _attentive(self, batch: Batch, targets: Mapping[str, Views], view: str) -> Tensor:
@@ -157,9 +212,15 @@ class AttentiveMask(Objective):
         scores = targets[c.teacher].images[c.around].attention
         assert scores is not None, "asked for in needs"
         side = math.isqrt(scores.shape[1])
-        scores = mirrored_scores(scores, batch.mirrored.get(c.around), grid=(side, side))  # as the picture lies
-        scores = crop_scores(scores, batch.boxes[c.around], batch.boxes[view], grid=self.grid, around_grid=(side, side))
-        return block_scores(mirrored_scores(scores, batch.mirrored.get(view), grid=self.grid), grid=self.grid, block=c.block)
+        scores = mirrored_scores(
+            scores, batch.mirrored.get(c.around), grid=(side, side)
+        )  # as the picture lies
+        scores = crop_scores(
+            scores, batch.boxes[c.around], batch.boxes[view], grid=self.grid, around_grid=(side, side)
+        )
+        return block_scores(
+            mirrored_scores(scores, batch.mirrored.get(view), grid=self.grid), grid=self.grid, block=c.block
+        )
 
     def _drawn(self, batch: Batch, view: str) -> Tensor:
         """(batch, blocks) numbers that keep blocks at random, or all but those around a random place."""
@@ -170,7 +231,9 @@ class AttentiveMask(Objective):
         place = torch.arange(self.blocks, device=draws.device)
         down = (place // columns - draws[:, -2:-1] * (rows - 1)).abs()
         across = (place % columns - draws[:, -1:] * (columns - 1)).abs()
-        return torch.maximum(down, across) + 1e-6 * draws[:, : self.blocks]  # what is far from the place stays
+        return (
+            torch.maximum(down, across) + 1e-6 * draws[:, : self.blocks]
+        )  # what is far from the place stays
 
     def forward(self, views: Views) -> Outcome:
         kept = self.number * self.config.block**2 / (self.grid[0] * self.grid[1])

@@ -21,7 +21,14 @@ from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.random import uniform
 from frugalclip.core.types import Batch, Dims, Needs, Selection, Views
-from frugalclip.functional import Contrast, SamePolicy, info_nce_loss, needs_tiles, same_rows, tiled_info_nce_loss
+from frugalclip.functional import (
+    Contrast,
+    SamePolicy,
+    info_nce_loss,
+    needs_tiles,
+    same_rows,
+    tiled_info_nce_loss,
+)
 
 __all__ = [
     "Batch",
@@ -44,7 +51,10 @@ __all__ = [
 
 
 # One field or several; a plain word in a recipe is a list of one.
-Fields = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else () if value is None else value)]
+Fields = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else () if value is None else value),
+]
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,12 @@ class ObjectiveConfig(Settings):
     """Base of every objective's settings; the keys of `objectives.<name>` in a recipe."""
 
     weight: float = Field(1.0, ge=0, description="multiplies the loss; 0 leaves the objective out altogether")
-    during: tuple[float, float] = Field((0, 1), description="share of the run in which it counts; [0.5, 1] is the second half")
-    kind: str | None = Field(None, description="file of the objective when the key is not its name; a dotted path for your own")
+    during: tuple[float, float] = Field(
+        (0, 1), description="share of the run in which it counts; [0.5, 1] is the second half"
+    )
+    kind: str | None = Field(
+        None, description="file of the objective when the key is not its name; a dotted path for your own"
+    )
 
     @field_validator("during")
     @classmethod
@@ -83,7 +97,9 @@ class TwoViewsConfig(ObjectiveConfig):
     @model_validator(mode="after")
     def _are_two(self) -> Self:
         if self.first == self.second:
-            raise ValueError(f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture")
+            raise ValueError(
+                f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture"
+            )
         return self
 
 
@@ -125,7 +141,13 @@ class Objective(nn.Module, ABC):
 
 
 def contrast(
-    images: Tensor, texts: Tensor, scale: Tensor, *, codes: Tensor | None = None, policy: SamePolicy = "drop", smoothing: float = 0.0
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    *,
+    codes: Tensor | None = None,
+    policy: SamePolicy = "drop",
+    smoothing: float = 0.0,
 ) -> Contrast:
     """Both directions of InfoNCE between the rows of this process and those of all, by the route that fits into memory.
 
@@ -142,7 +164,9 @@ def contrast(
     """
     own = own_rows(len(images), device=images.device)
     if needs_tiles(len(images), len(images) * world_size()):
-        alone = world_size() == 1  # then rows and candidates are the same, and one pass serves both directions
+        alone = (
+            world_size() == 1
+        )  # then rows and candidates are the same, and one pass serves both directions
         return tiled_info_nce_loss(
             images,
             texts,
@@ -170,12 +194,17 @@ def contrast(
     )
     with torch.no_grad():
         hits = (images @ text_candidates.T).max(dim=1).indices == own
-    return Contrast(directions[0] + directions[1], hits, torch.zeros(()) if same is None else same.float().mean())
+    return Contrast(
+        directions[0] + directions[1], hits, torch.zeros(()) if same is None else same.float().mean()
+    )
 
 
 def contrast_logs(contrasts: Sequence[Contrast], *, batch: int, with_same: bool) -> dict[str, Tensor]:
     """What contrastive objectives write down: the loss of chance, in nats, the share of hits, and the share of further positives."""
-    logs = {"chance": torch.tensor(float(batch * world_size())).log(), "accuracy": torch.stack([c.hits.float().mean() for c in contrasts]).mean()}
+    logs = {
+        "chance": torch.tensor(float(batch * world_size())).log(),
+        "accuracy": torch.stack([c.hits.float().mean() for c in contrasts]).mean(),
+    }
     return logs | ({"same_share": contrasts[0].same} if with_same else {})
 
 
@@ -225,10 +254,20 @@ def find_objective(kind: str) -> type[Objective]:
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        raise RecipeError(f"objective '{kind}' does not import ({error}); put its folder on PYTHONPATH or install its package.") from error
-    found = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Objective) and c.__module__ == module.__name__]
+        raise RecipeError(
+            f"objective '{kind}' does not import ({error}); put its folder on PYTHONPATH or install its package."
+        ) from error
+    found = [
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, Objective) and c.__module__ == module.__name__
+    ]
     if len(found) != 1:
-        raise RecipeError(f"{path} holds {len(found)} objectives, expected one class that derives from Objective.")
+        raise RecipeError(
+            f"{path} holds {len(found)} objectives, expected one class that derives from Objective."
+        )
     if missing := sorted(getattr(found[0], "__abstractmethods__", ())):
-        raise RecipeError(f"{path}.{found[0].__name__} has no {missing[0]}(); every objective defines needs() and forward().")
+        raise RecipeError(
+            f"{path}.{found[0].__name__} has no {missing[0]}(); every objective defines needs() and forward()."
+        )
     return found[0]

@@ -23,7 +23,9 @@ class Config(ObjectiveConfig):
     target: str = Field("main", description="image view that the teacher looks at")
     hidden: int = Field(4096, gt=0, description="width of the hidden layers; A-CLIP: 4096")
     out: int = Field(256, gt=0, description="width of projector and predictor outputs; A-CLIP: 256")
-    momentum: tuple[float, float] = Field((0.996, 1.0), description="of the projector's average, at the start and towards the end of the run")
+    momentum: tuple[float, float] = Field(
+        (0.996, 1.0), description="of the projector's average, at the start and towards the end of the run"
+    )
 
 
 def byol_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -50,13 +52,22 @@ class Byol(Objective):
         self.average = copy.deepcopy(self.projector).requires_grad_(False)
 
     def needs(self) -> Needs:
-        return Needs(images=frozenset(self.config.images), teachers=frozenset({f"{self.config.teacher}:{self.config.target}"}))
+        return Needs(
+            images=frozenset(self.config.images),
+            teachers=frozenset({f"{self.config.teacher}:{self.config.target}"}),
+        )
 
     def forward(self, views: Views) -> Outcome:
-        online = torch.cat([views.images[name].pooled for name in self.config.images])  # (views * batch, width)
+        online = torch.cat(
+            [views.images[name].pooled for name in self.config.images]
+        )  # (views * batch, width)
         with torch.no_grad():
-            target = self.average(views.targets[self.config.teacher].images[self.config.target].pooled)  # (batch, out)
-        return Outcome(byol_loss(self.predictor(self.projector(online)), target.repeat(len(self.config.images), 1)))
+            target = self.average(
+                views.targets[self.config.teacher].images[self.config.target].pooled
+            )  # (batch, out)
+        return Outcome(
+            byol_loss(self.predictor(self.projector(online)), target.repeat(len(self.config.images), 1))
+        )
 
     def after_step(self, views: Views) -> None:
         """The average follows the projector."""

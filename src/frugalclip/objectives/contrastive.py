@@ -10,14 +10,35 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from frugalclip.functional import SamePolicy, unit
-from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views, contrast, contrast_logs, field_codes
+from frugalclip.objectives.base import (
+    Dims,
+    Fields,
+    Needs,
+    Objective,
+    ObjectiveConfig,
+    Outcome,
+    Views,
+    contrast,
+    contrast_logs,
+    field_codes,
+)
 
 
 class Config(ObjectiveConfig):
-    smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all candidates; ALIGN: 0.1")
-    reduction: Literal["mean", "sum"] = Field("mean", description="of the two directions; CLIP: mean, ALIGN: sum")
-    positives: Fields = Field((), description="rows that agree in one of these fields are positives of each other: id, caption, label, …")
-    same: SamePolicy = Field("drop", description="other positives leave the denominator (drop) or share the target (outside, inside)")
+    smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target spread over all candidates; ALIGN: 0.1"
+    )
+    reduction: Literal["mean", "sum"] = Field(
+        "mean", description="of the two directions; CLIP: mean, ALIGN: sum"
+    )
+    positives: Fields = Field(
+        (),
+        description="rows that agree in one of these fields are positives of each other: id, caption, label, …",
+    )
+    same: SamePolicy = Field(
+        "drop",
+        description="other positives leave the denominator (drop) or share the target (outside, inside)",
+    )
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")
 
@@ -41,7 +62,17 @@ class Contrastive(Objective):
 
     def forward(self, views: Views) -> Outcome:
         c = self.config
-        images, texts = unit(views.images[c.image].embedding), unit(views.texts[c.text].embedding)  # (batch, dim)
-        found = contrast(images, texts, views.scale, codes=field_codes(views, c.positives), policy=c.same, smoothing=c.smoothing)
+        images, texts = (
+            unit(views.images[c.image].embedding),
+            unit(views.texts[c.text].embedding),
+        )  # (batch, dim)
+        found = contrast(
+            images,
+            texts,
+            views.scale,
+            codes=field_codes(views, c.positives),
+            policy=c.same,
+            smoothing=c.smoothing,
+        )
         logs = contrast_logs([found], batch=len(images), with_same=bool(c.positives))
         return Outcome(found.loss / 2 if c.reduction == "mean" else found.loss, logs)

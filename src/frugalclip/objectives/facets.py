@@ -23,10 +23,13 @@ class Config(ObjectiveConfig):
         description="every pair on its own, or InfoNCE place by place; the authors find the first better for retrieval, the second for classes",
     )
     bias: float | Literal["batch"] = Field(
-        -10.0, description="initial logit bias of the sigmoid loss; 'batch' starts at the log-odds of a match, -ln(batch - 1); FLAME: -10"
+        -10.0,
+        description="initial logit bias of the sigmoid loss; 'batch' starts at the log-odds of a match, -ln(batch - 1); FLAME: -10",
     )
     image: str = Field("main", description="image view")
-    text: str = Field("caption", description="text view, whose embedding is (batch, facets, dim), or (batch, dim) for one")
+    text: str = Field(
+        "caption", description="text view, whose embedding is (batch, facets, dim), or (batch, dim) for one"
+    )
 
 
 class Facets(Objective):
@@ -45,7 +48,11 @@ class Facets(Objective):
         images = unit(views.images[self.config.image].embedding)  # (batch, dim)
         given = views.texts[self.config.text].embedding
         texts = unit(given if given.ndim == 3 else given[:, None])  # (batch, facets, dim)
-        return self._contrastive(images, texts, views.scale) if self.bias is None else self._sigmoid(images, texts, views.scale, self.bias)
+        return (
+            self._contrastive(images, texts, views.scale)
+            if self.bias is None
+            else self._sigmoid(images, texts, views.scale, self.bias)
+        )
 
     def _sigmoid(self, images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Outcome:
         own = own_rows(len(images), device=images.device)
@@ -54,5 +61,7 @@ class Facets(Objective):
 
     def _contrastive(self, images: Tensor, texts: Tensor, scale: Tensor) -> Outcome:
         own = own_rows(len(images), device=images.device)
-        found = multi_positive_nce_loss(images, texts, scale, image_candidates=gather(images), text_candidates=gather(texts), own=own)
+        found = multi_positive_nce_loss(
+            images, texts, scale, image_candidates=gather(images), text_candidates=gather(texts), own=own
+        )
         return Outcome(found.loss / 2, contrast_logs([found], batch=len(images), with_same=False))

@@ -14,20 +14,52 @@ from torch import Tensor
 
 from frugalclip.core.config import Settings, shorthand
 from frugalclip.core.distributed import gather, mean_over_processes, own_rows
-from frugalclip.functional import Contrast, flops_loss, info_nce_loss, lexical_usage, mean_non_zeros, overuse_loss, quadratic_ramp, unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views, contrast, contrast_logs
+from frugalclip.functional import (
+    Contrast,
+    flops_loss,
+    info_nce_loss,
+    lexical_usage,
+    mean_non_zeros,
+    overuse_loss,
+    quadratic_ramp,
+    unit,
+)
+from frugalclip.objectives.base import (
+    Dims,
+    Needs,
+    Objective,
+    ObjectiveConfig,
+    Outcome,
+    Views,
+    contrast,
+    contrast_logs,
+)
 
 
 class PenaltyConfig(Settings):
     """What keeps words few."""
 
-    kind: Literal["overuse", "flops", "none"] = Field("overuse", description="overuse pushes common words down and rare ones up; SPLADE: flops")
+    kind: Literal["overuse", "flops", "none"] = Field(
+        "overuse", description="overuse pushes common words down and rare ones up; SPLADE: flops"
+    )
     image: float = Field(2e-2, ge=0, description="weight of the pictures' penalty")
     text: float = Field(5e-2, ge=0, description="weight of the captions' penalty")
-    ramp: float = Field(0.1, ge=0, description="quadratic warm-up of both weights: below 1 a share of the run, else steps; 0 starts at once")
-    scale_by_vocab: bool = Field(True, description="of overuse: weigh words against the mean word; false divides by the size of the vocabulary")
-    detach_weight: bool = Field(False, description="of overuse: hold the words' weights fixed in the gradient, which then pushes no word up")
-    vectors: Literal["compared", "raw"] = Field("compared", description="penalise the vectors that are compared, or those before normalisation")
+    ramp: float = Field(
+        0.1,
+        ge=0,
+        description="quadratic warm-up of both weights: below 1 a share of the run, else steps; 0 starts at once",
+    )
+    scale_by_vocab: bool = Field(
+        True,
+        description="of overuse: weigh words against the mean word; false divides by the size of the vocabulary",
+    )
+    detach_weight: bool = Field(
+        False,
+        description="of overuse: hold the words' weights fixed in the gradient, which then pushes no word up",
+    )
+    vectors: Literal["compared", "raw"] = Field(
+        "compared", description="penalise the vectors that are compared, or those before normalisation"
+    )
 
     def of(self, usage: Tensor) -> Tensor:
         """() penalty of the mean activations (vocab,), without its weight."""
@@ -37,9 +69,12 @@ class PenaltyConfig(Settings):
 
 
 class Config(ObjectiveConfig):
-    normalize: Literal["l2", "none"] = Field("l2", description="compare vectors of length one, or as they are")
+    normalize: Literal["l2", "none"] = Field(
+        "l2", description="compare vectors of length one, or as they are"
+    )
     penalty: Annotated[PenaltyConfig, BeforeValidator(shorthand("kind"))] = Field(
-        default_factory=PenaltyConfig, description="what keeps words few: a kind, or kind, image, text, ramp, …"
+        default_factory=PenaltyConfig,
+        description="what keeps words few: a kind, or kind, image, text, ramp, …",
     )
     image: str = Field("main", description="image view, whose embedding is one activation a word")
     text: str = Field("caption", description="text view, likewise")
@@ -53,18 +88,25 @@ class Lexical(Objective):
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)
         self.config = config
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of this objective, for a warm-up counted in steps
+        self.register_buffer(
+            "steps", torch.zeros((), dtype=torch.int64)
+        )  # of this objective, for a warm-up counted in steps
 
     def needs(self) -> Needs:
         return Needs(images=frozenset({self.config.image}), texts=frozenset({self.config.text}))
 
     def forward(self, views: Views) -> Outcome:
         c = self.config
-        raw = {"image": views.images[c.image].embedding, "text": views.texts[c.text].embedding}  # (batch, vocab) each
+        raw = {
+            "image": views.images[c.image].embedding,
+            "text": views.texts[c.text].embedding,
+        }  # (batch, vocab) each
         raw = {side: x if x.dtype == torch.float64 else x.float() for side, x in raw.items()}
         compared = {side: unit(x) for side, x in raw.items()} if c.normalize == "l2" else raw
         found = self._contrast(compared["image"], compared["text"], views.scale)
-        logs = contrast_logs([found], batch=len(compared["image"]), with_same=False) | {"contrast": found.loss.detach() / 2}
+        logs = contrast_logs([found], batch=len(compared["image"]), with_same=False) | {
+            "contrast": found.loss.detach() / 2
+        }
         loss, ramp = found.loss / 2, self._ramp(views.progress).to(found.loss.dtype)
         for side, weight in (("image", c.penalty.image), ("text", c.penalty.text)):
             if c.penalty.kind != "none":
@@ -85,7 +127,9 @@ class Lexical(Objective):
         length = self.config.penalty.ramp
         if not length:
             return torch.ones(())
-        return quadratic_ramp(torch.tensor(progress / length) if length < 1 else (self.steps + 1) / length)  # int(steps) would wait for the device
+        return quadratic_ramp(
+            torch.tensor(progress / length) if length < 1 else (self.steps + 1) / length
+        )  # int(steps) would wait for the device
 
     def _contrast(self, images: Tensor, texts: Tensor, scale: Tensor) -> Contrast:
         """Both directions between (batch, vocab) and (batch, vocab)."""
@@ -93,7 +137,9 @@ class Lexical(Objective):
             return contrast(images, texts, scale)
         # tiles count on logits no larger than the scale, which holds for unit vectors only
         own, everyone = own_rows(len(images), device=images.device), gather(texts)
-        directions = info_nce_loss(images, texts, scale, image_candidates=gather(images), text_candidates=everyone, own=own)
+        directions = info_nce_loss(
+            images, texts, scale, image_candidates=gather(images), text_candidates=everyone, own=own
+        )
         hits = (images.detach() @ everyone.detach().T).max(dim=1).indices == own
         return Contrast(directions[0] + directions[1], hits, scale.new_zeros(()))
 

@@ -16,21 +16,43 @@ from torch.nn import functional as F
 
 from frugalclip.core.distributed import mean_over_processes
 from frugalclip.core.types import Tokens
-from frugalclip.objectives.base import Batch, Dims, Needs, Objective, ObjectiveConfig, Outcome, Selection, Views, row_draws
+from frugalclip.objectives.base import (
+    Batch,
+    Dims,
+    Needs,
+    Objective,
+    ObjectiveConfig,
+    Outcome,
+    Selection,
+    Views,
+    row_draws,
+)
 
 IGNORED = -100  # label of a place where nothing is to be guessed
 
 
 class Config(ObjectiveConfig):
-    text: str = Field("caption", description="text view; the view with masked words is called VIEW@masked, and other objectives may read it too")
-    probability: float = Field(0.15, gt=0, lt=1, description="share of the words that are to be guessed; BERT: 0.15")
+    text: str = Field(
+        "caption",
+        description="text view; the view with masked words is called VIEW@masked, and other objectives may read it too",
+    )
+    probability: float = Field(
+        0.15, gt=0, lt=1, description="share of the words that are to be guessed; BERT: 0.15"
+    )
     masked: float = Field(0.8, ge=0, le=1, description="share of these that become the mask token; BERT: 0.8")
-    replaced: float = Field(0.1, ge=0, le=1, description="share of these that become a random token; BERT: 0.1. The rest stay as they are")
+    replaced: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of these that become a random token; BERT: 0.1. The rest stay as they are",
+    )
 
     @model_validator(mode="after")
     def _is_share(self) -> Self:
         if self.masked + self.replaced > 1 + 1e-9:
-            raise ValueError(f"masked and replaced are shares of the same words and add up to {self.masked + self.replaced:g}; expected at most 1")
+            raise ValueError(
+                f"masked and replaced are shares of the same words and add up to {self.masked + self.replaced:g}; expected at most 1"
+            )
         return self
 
 
@@ -57,7 +79,9 @@ def mask_tokens(tokens: Tokens, draws: Tensor, *, config: Config, mask: int, voc
     return Selection(ids=torch.where(is_random, (random * vocabulary).long(), ids), labels=labels)
 
 
-def masked_text_loss(hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def masked_text_loss(
+    hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy of guessed tokens, summed over the places that are to be guessed.
 
     Args:
@@ -71,9 +95,15 @@ def masked_text_loss(hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tenso
     """
     is_masked = labels != IGNORED
     truth = labels[is_masked]  # (guesses,)
-    logits = F.linear(hidden[is_masked], weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))  # (guesses, vocab)
+    logits = F.linear(
+        hidden[is_masked], weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
+    )  # (guesses, vocab)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(logits, truth, reduction="sum"), truth.new_tensor(len(truth)), (logits.detach().argmax(dim=1) == truth).sum()
+    return (
+        F.cross_entropy(logits, truth, reduction="sum"),
+        truth.new_tensor(len(truth)),
+        (logits.detach().argmax(dim=1) == truth).sum(),
+    )
 
 
 class MaskedText(Objective):
@@ -95,16 +125,28 @@ class MaskedText(Objective):
 
     def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
-        assert not isinstance(tokens, Tensor), "a borrowed text tower was refused before: training.step.check_towers"
-        draws = row_draws(batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}")
+        assert not isinstance(tokens, Tensor), (
+            "a borrowed text tower was refused before: training.step.check_towers"
+        )
+        draws = row_draws(
+            batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}"
+        )
         # each place has its own numbers, however long the batch's longest text is
         draws = torch.cat([part[:, : tokens.ids.shape[1]] for part in draws.chunk(3, dim=1)], dim=1)
-        return {self.view: mask_tokens(tokens, draws, config=self.config, mask=self.dims.mask, vocabulary=self.dims.vocabulary)}
+        return {
+            self.view: mask_tokens(
+                tokens, draws, config=self.config, mask=self.dims.mask, vocabulary=self.dims.vocabulary
+            )
+        }
 
     def forward(self, views: Views) -> Outcome:
         hidden, labels = views.texts[self.view].tokens, views.selections[self.view].labels
         assert hidden is not None, "asked for in needs"
         assert labels is not None, "made in prepare"
         total, guesses, right = masked_text_loss(hidden, labels, self.output.weight, self.output.bias)
-        everywhere = mean_over_processes(guesses.float()).clamp(min=1 / 1024)  # of all processes, so that N of them weigh words as one would
-        return Outcome(total / everywhere, {"accuracy": right / guesses.clamp(min=1), "guesses": guesses.float()})
+        everywhere = mean_over_processes(guesses.float()).clamp(
+            min=1 / 1024
+        )  # of all processes, so that N of them weigh words as one would
+        return Outcome(
+            total / everywhere, {"accuracy": right / guesses.clamp(min=1), "guesses": guesses.float()}
+        )

@@ -18,9 +18,13 @@ from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, 
 
 class Config(ObjectiveConfig):
     images: tuple[str, ...] = Field(("main", "second"), min_length=1, description="image views")
-    texts: tuple[str, ...] = Field(("caption", "augmented"), min_length=1, description="text views; the last one enters the queue first")
+    texts: tuple[str, ...] = Field(
+        ("caption", "augmented"), min_length=1, description="text views; the last one enters the queue first"
+    )
     size: int = Field(65536, gt=0, description="texts that the queue holds; DeCLIP: 65536")
-    symmetric: bool = Field(False, description="also find the picture among pictures from the neighbour; DeCLIP's code does not")
+    symmetric: bool = Field(
+        False, description="also find the picture among pictures from the neighbour; DeCLIP's code does not"
+    )
 
 
 def ring_places(pointer: int, *, rows: int, size: int) -> Tensor:
@@ -52,7 +56,12 @@ def nearest_rows(queries: Tensor, bank: Tensor) -> Tensor:
 
 
 def neighbour_loss(
-    images: Tensor, neighbours: Tensor, scale: Tensor, *, neighbour_candidates: Tensor | None = None, own: Tensor | None = None
+    images: Tensor,
+    neighbours: Tensor,
+    scale: Tensor,
+    *,
+    neighbour_candidates: Tensor | None = None,
+    own: Tensor | None = None,
 ) -> Tensor:
     """Softmax cross-entropy of each picture against the neighbour of its own caption, among the neighbours of all captions.
 
@@ -80,7 +89,9 @@ class Neighbours(Objective):
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)
         self.config = config
-        self.register_buffer("bank", torch.zeros(config.size, dims.embedding))  # (size, dim) unit rows where filled
+        self.register_buffer(
+            "bank", torch.zeros(config.size, dims.embedding)
+        )  # (size, dim) unit rows where filled
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))  # next place to fill
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
@@ -101,12 +112,25 @@ class Neighbours(Objective):
             cosines.append((text.detach() * found).sum(dim=1).mean())
             everybody = gather(found)
             for image in images:
-                terms.append(neighbour_loss(image, found, views.scale, neighbour_candidates=everybody, own=own))
+                terms.append(
+                    neighbour_loss(image, found, views.scale, neighbour_candidates=everybody, own=own)
+                )
                 if self.config.symmetric:
                     terms[-1] = (
-                        terms[-1] + neighbour_loss(found.to(image.dtype), image, views.scale, neighbour_candidates=gather(image), own=own)
+                        terms[-1]
+                        + neighbour_loss(
+                            found.to(image.dtype),
+                            image,
+                            views.scale,
+                            neighbour_candidates=gather(image),
+                            own=own,
+                        )
                     ) / 2
-        logs = {"fill": fill, "cosine": torch.stack(cosines).mean(), "chance": torch.tensor(float(len(own) * world_size())).log()}
+        logs = {
+            "fill": fill,
+            "cosine": torch.stack(cosines).mean(),
+            "chance": torch.tensor(float(len(own) * world_size())).log(),
+        }
         return Outcome(torch.stack(terms).mean(), logs)
 
     @torch.no_grad()
@@ -120,6 +144,8 @@ class Neighbours(Objective):
         size = self.config.size
         start = int(self.pointer) + max(0, len(rows) - size)
         kept = rows[-size:]
-        self.bank[ring_places(start, rows=len(kept), size=size).to(self.bank.device)] = kept.to(self.bank.dtype)
+        self.bank[ring_places(start, rows=len(kept), size=size).to(self.bank.device)] = kept.to(
+            self.bank.dtype
+        )
         self.pointer.fill_((start + len(kept)) % size)
         self.filled.fill_(min(size, int(self.filled) + len(rows)))

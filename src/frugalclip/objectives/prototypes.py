@@ -41,22 +41,38 @@ class Config(ObjectiveConfig):
     out: int = Field(128, gt=0, description="width of the projected space; paper: 128")
     layers: int = Field(1, ge=0, description="hidden layers of the heads; paper: 1")
     temperature: float = Field(0.01, ge=0, description="of the soft targets; 0 is hard targets. Paper: 0.01")
-    back_translation: bool = Field(True, description="prototypes are expressed by the student's own features (PBT)")
-    external: str | None = Field(
-        None, description="teacher whose pooled text or image features are clustered too, such as a store of sentence vectors"
+    back_translation: bool = Field(
+        True, description="prototypes are expressed by the student's own features (PBT)"
     )
-    external_number: int | None = Field(None, ge=1, description="prototypes of the external teacher; null: as many as of a modality")
+    external: str | None = Field(
+        None,
+        description="teacher whose pooled text or image features are clustered too, such as a store of sentence vectors",
+    )
+    external_number: int | None = Field(
+        None, ge=1, description="prototypes of the external teacher; null: as many as of a modality"
+    )
     external_weight: float = Field(1.0, ge=0, description="multiplies the external term; paper: 1")
-    scale: float = Field(1 / 0.07, gt=0, description="initial multiplier of dot products with prototypes; learned, at most 100. Paper: 1/0.07")
+    scale: float = Field(
+        1 / 0.07,
+        gt=0,
+        description="initial multiplier of dot products with prototypes; learned, at most 100. Paper: 1/0.07",
+    )
     features: Literal["exact", "reuse"] = Field(
-        "exact", description="exact: every episode is encoded before it is trained on; reuse: features of a row's last training pass are clustered"
+        "exact",
+        description="exact: every episode is encoded before it is trained on; reuse: features of a row's last training pass are clustered",
     )
     steps: int = Field(20, ge=1, description="updates of a clustering; paper: 20")
     restarts: int = Field(3, ge=1, description="clusterings of which the best is kept; paper: 3")
 
 
 def prototype_loss(
-    projected: Tensor, prototypes: Tensor, scale: Tensor, labels: Tensor, *, teacher_prototypes: Tensor | None = None, temperature: float = 0.0
+    projected: Tensor,
+    prototypes: Tensor,
+    scale: Tensor,
+    labels: Tensor,
+    *,
+    teacher_prototypes: Tensor | None = None,
+    temperature: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of rows against prototypes (`training/loss.py: ProtoLoss`).
 
@@ -94,14 +110,19 @@ class Prototypes(Objective):
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)
         self.config = config
-        rows = min(dims.episode, dims.samples) if dims.samples else dims.episode  # an episode of fewer samples shows them several times
+        rows = (
+            min(dims.episode, dims.samples) if dims.samples else dims.episode
+        )  # an episode of fewer samples shows them several times
         self.number = config.number or max(1, rows // 10)
         self.external_number = config.external_number or self.number
         if not dims.episode:
             raise RecipeError(
                 "objectives.prototypes clusters every episode, and the recipe has none; set episode.samples, such as episode.samples=20000."
             )
-        for name, number in (("number", self.number), ("external_number", self.external_number if config.external else 1)):
+        for name, number in (
+            ("number", self.number),
+            ("external_number", self.external_number if config.external else 1),
+        ):
             if number > dims.episode:
                 raise RecipeError(
                     f"objectives.prototypes.{name} is {number:,}, but an episode has {dims.episode:,} samples; set fewer, or more episode.samples."
@@ -120,11 +141,21 @@ class Prototypes(Objective):
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
         rows = dims.episode if config.features == "exact" else max(dims.samples, dims.episode)
         self.register_buffer("ids", torch.zeros(rows, dtype=torch.int64))  # ascending where filled
-        self.register_buffer("labels", torch.full((3, rows), NONE, dtype=torch.int32))  # of pictures, of captions, of the external teacher
-        self.register_buffer("own", torch.zeros(2, self.number, config.out))  # centres of pictures and of captions
-        self.register_buffer("translated", torch.zeros(2, self.number, config.out))  # captions' clusters by pictures, and the other way
-        self.register_buffer("external", torch.zeros(2, self.external_number if config.external else 0, config.out))  # by pictures, by captions
-        self.register_buffer("remembered", torch.zeros(2, rows if config.features == "reuse" else 0, config.out))
+        self.register_buffer(
+            "labels", torch.full((3, rows), NONE, dtype=torch.int32)
+        )  # of pictures, of captions, of the external teacher
+        self.register_buffer(
+            "own", torch.zeros(2, self.number, config.out)
+        )  # centres of pictures and of captions
+        self.register_buffer(
+            "translated", torch.zeros(2, self.number, config.out)
+        )  # captions' clusters by pictures, and the other way
+        self.register_buffer(
+            "external", torch.zeros(2, self.external_number if config.external else 0, config.out)
+        )  # by pictures, by captions
+        self.register_buffer(
+            "remembered", torch.zeros(2, rows if config.features == "reuse" else 0, config.out)
+        )
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
         self._projected: Tensor | None = None  # (2, batch, out) of the step under way
         self.register_buffer("is_ready", torch.zeros((), dtype=torch.bool))
@@ -133,7 +164,11 @@ class Prototypes(Objective):
         c = self.config
         teachers = frozenset({f"{c.external}:{c.text}"}) if c.external else frozenset()
         return Needs(
-            images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset({"id"}), teachers=teachers, episode=c.features == "exact"
+            images=frozenset({c.image}),
+            texts=frozenset({c.text}),
+            fields=frozenset({"id"}),
+            teachers=teachers,
+            episode=c.features == "exact",
         )
 
     def project(self, views: Views) -> tuple[Tensor, Tensor]:
@@ -154,12 +189,19 @@ class Prototypes(Objective):
             images.append(gather(image))
             texts.append(gather(text))
             if self.config.external:
-                teachers.append(gather(views.targets[self.config.external].texts[self.config.text].embedding.float()))
+                teachers.append(
+                    gather(views.targets[self.config.external].texts[self.config.text].embedding.float())
+                )
         if sum(map(len, ids)) < max(self.number, self.external_number if self.config.external else 0):
             self.is_ready.fill_(False)  # what is left of the run is too short to be clustered: the term rests
             return
         order = torch.argsort(torch.cat(ids))
-        self._store(torch.cat(ids)[order], torch.cat(images)[order], torch.cat(texts)[order], torch.cat(teachers)[order] if teachers else None)
+        self._store(
+            torch.cat(ids)[order],
+            torch.cat(images)[order],
+            torch.cat(texts)[order],
+            torch.cat(teachers)[order] if teachers else None,
+        )
 
     def _store(self, ids: Tensor, images: Tensor, texts: Tensor, teacher: Tensor | None) -> None:
         """Cluster rows sorted by id."""
@@ -173,7 +215,9 @@ class Prototypes(Objective):
         self.translated[0] = cluster_means(images, labels[1], self.number)
         self.translated[1] = cluster_means(texts, labels[0], self.number)
         if teacher is not None:
-            labels.append(nearest_centres(teacher, self._centres(teacher, self.external_number, "prototypes/external")))
+            labels.append(
+                nearest_centres(teacher, self._centres(teacher, self.external_number, "prototypes/external"))
+            )
             for place, points in enumerate((images, texts)):
                 self.external[place] = cluster_means(points, labels[2], self.external_number)
         self.labels[: len(labels), :rows] = torch.stack(labels).int()
@@ -183,13 +227,17 @@ class Prototypes(Objective):
         """(k, dim) centres, those of the main process; more rows than an episode has are thinned evenly."""
         thinned = points[:: -(-len(points) // self.dims.episode)]
         c = self.config
-        found = kmeans(thinned, k, steps=c.steps, restarts=c.restarts, generator=generator(self.dims.seed, stream))
+        found = kmeans(
+            thinned, k, steps=c.steps, restarts=c.restarts, generator=generator(self.dims.seed, stream)
+        )
         return from_main(found.centres)
 
     def _cluster_remembered(self) -> None:
         filled = int(self.filled)
         if filled >= max(self.number, min(self.dims.episode, self.dims.samples)):
-            self._store(self.ids[:filled].clone(), self.remembered[0, :filled], self.remembered[1, :filled], None)
+            self._store(
+                self.ids[:filled].clone(), self.remembered[0, :filled], self.remembered[1, :filled], None
+            )
 
     def forward(self, views: Views) -> Outcome:
         c, scale = self.config, self.log_scale.exp()
@@ -204,11 +252,17 @@ class Prototypes(Objective):
         image, text = image[known], text[known]
         spaces = self.translated if c.back_translation else self.own.flip(0)
         pairs = ((image, spaces[0], labels[1], self.own[1]), (text, spaces[1], labels[0], self.own[0]))
-        found = [prototype_loss(h, space, scale, y[known], teacher_prototypes=t, temperature=c.temperature) for h, space, y, t in pairs]
+        found = [
+            prototype_loss(h, space, scale, y[known], teacher_prototypes=t, temperature=c.temperature)
+            for h, space, y, t in pairs
+        ]
         loss = (found[0][0] + found[1][0]) / 2
         logs = {"accuracy": (found[0][1] + found[1][1]) / 2, "scale": scale, "known": known.float().mean()}
         if c.external:
-            outside = [prototype_loss(h, self.external[place], scale, labels[2][known])[0] for place, h in enumerate((image, text))]
+            outside = [
+                prototype_loss(h, self.external[place], scale, labels[2][known])[0]
+                for place, h in enumerate((image, text))
+            ]
             loss = loss + c.external_weight * (outside[0] + outside[1]) / 2
             logs["external_loss"] = (outside[0] + outside[1]) / 2
         return Outcome(loss, logs)
@@ -230,11 +284,17 @@ class Prototypes(Objective):
 
     def _remember(self, ids: Tensor, features: Tensor) -> None:
         ids, order = torch.sort(ids, stable=True)
-        is_last = torch.cat([ids[1:] != ids[:-1], torch.ones_like(ids[:1], dtype=torch.bool)])  # a row of some weight may come twice in a step
+        is_last = torch.cat(
+            [ids[1:] != ids[:-1], torch.ones_like(ids[:1], dtype=torch.bool)]
+        )  # a row of some weight may come twice in a step
         ids, features = ids[is_last], features[:, order[is_last]]
         filled = int(self.filled)
         place = torch.searchsorted(self.ids[:filled], ids)
-        is_known = self.ids[place.clamp(max=max(filled - 1, 0))] == ids if filled else torch.zeros_like(ids, dtype=torch.bool)
+        is_known = (
+            self.ids[place.clamp(max=max(filled - 1, 0))] == ids
+            if filled
+            else torch.zeros_like(ids, dtype=torch.bool)
+        )
         self.remembered[:, place[is_known]] = features[:, is_known]
         new = ~is_known
         number = min(int(new.sum()), len(self.ids) - filled)
@@ -242,8 +302,12 @@ class Prototypes(Objective):
             rows = new.nonzero()[:number, 0]
             self.ids[filled : filled + number] = ids[rows]
             self.remembered[:, filled : filled + number] = features[:, rows]
-            order = torch.argsort(self.ids[: filled + number])  # kept ascending, so that rows are found by bisection
+            order = torch.argsort(
+                self.ids[: filled + number]
+            )  # kept ascending, so that rows are found by bisection
             self.ids[: filled + number] = self.ids[order]
             self.remembered[:, : filled + number] = self.remembered[:, order]
-            self.labels[:, : filled + number] = torch.cat([self.labels[:, :filled], torch.full_like(self.labels[:, :number], NONE)], dim=1)[:, order]
+            self.labels[:, : filled + number] = torch.cat(
+                [self.labels[:, :filled], torch.full_like(self.labels[:, :number], NONE)], dim=1
+            )[:, order]
             self.filled.fill_(filled + number)

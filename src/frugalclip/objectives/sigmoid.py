@@ -17,10 +17,16 @@ from frugalclip.objectives.base import Dims, Fields, Needs, Objective, Objective
 
 class Config(ObjectiveConfig):
     bias: float | Literal["batch"] = Field(
-        -10.0, description="initial logit bias; 'batch' starts at the log-odds of a match, -ln(batch - 1); paper: -10"
+        -10.0,
+        description="initial logit bias; 'batch' starts at the log-odds of a match, -ln(batch - 1); paper: -10",
     )
-    positives: Fields = Field((), description="rows that agree in one of these fields are not negatives of each other: id, caption, label, …")
-    same: Literal["drop", "positive"] = Field("drop", description="such pairs are left out (drop) or count as matches (positive)")
+    positives: Fields = Field(
+        (),
+        description="rows that agree in one of these fields are not negatives of each other: id, caption, label, …",
+    )
+    same: Literal["drop", "positive"] = Field(
+        "drop", description="such pairs are left out (drop) or count as matches (positive)"
+    )
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")
 
@@ -39,9 +45,19 @@ class Sigmoid(Objective):
         return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset(c.positives))
 
     def forward(self, views: Views) -> Outcome:
-        images, texts = unit(views.images[self.config.image].embedding), unit(views.texts[self.config.text].embedding)  # (batch, dim)
-        candidates, own = gather(texts), own_rows(len(images), device=images.device)  # (candidates, dim), (batch,)
-        codes = torch.stack([views.fields[name] for name in self.config.positives], dim=1) if self.config.positives else None  # (batch, fields)
+        images, texts = (
+            unit(views.images[self.config.image].embedding),
+            unit(views.texts[self.config.text].embedding),
+        )  # (batch, dim)
+        candidates, own = (
+            gather(texts),
+            own_rows(len(images), device=images.device),
+        )  # (candidates, dim), (batch,)
+        codes = (
+            torch.stack([views.fields[name] for name in self.config.positives], dim=1)
+            if self.config.positives
+            else None
+        )  # (batch, fields)
         candidate_codes = None if codes is None else gather(codes)
         as_match = self.config.same == "positive"
         if needs_tiles(len(images), len(candidates)):
@@ -57,6 +73,17 @@ class Sigmoid(Objective):
                 same_is_positive=as_match,
             )
         else:
-            same = None if codes is None or candidate_codes is None else same_rows(codes, candidate_codes, own)
-            loss = sigmoid_loss(images, texts, views.scale, self.bias, text_candidates=candidates, own=own, same=same, same_is_positive=as_match)
+            same = (
+                None if codes is None or candidate_codes is None else same_rows(codes, candidate_codes, own)
+            )
+            loss = sigmoid_loss(
+                images,
+                texts,
+                views.scale,
+                self.bias,
+                text_candidates=candidates,
+                own=own,
+                same=same,
+                same_is_positive=as_match,
+            )
         return Outcome(loss, {"bias": self.bias.detach()})

@@ -24,8 +24,12 @@ class Config(TwoViewsConfig):
     temperature: float = Field(0.1, gt=0, description="divides cosines; SLIP: 0.1, not learned")
     hidden: int = Field(4096, gt=0, description="width of the head's hidden layers; SLIP: 4096")
     out: int = Field(256, gt=0, description="width of the head's output; SLIP: 256")
-    input: Literal["pooled", "embedding"] = Field("pooled", description="what the head reads; SLIP: the feature before the joint projection")
-    views: Literal["apart", "together"] = Field("apart", description="batch statistics of each view, or of both; SLIP: apart, A-CLIP: together")
+    input: Literal["pooled", "embedding"] = Field(
+        "pooled", description="what the head reads; SLIP: the feature before the joint projection"
+    )
+    views: Literal["apart", "together"] = Field(
+        "apart", description="batch statistics of each view, or of both; SLIP: apart, A-CLIP: together"
+    )
 
 
 def nt_xent_loss(
@@ -56,7 +60,9 @@ def nt_xent_loss(
     own = torch.arange(len(first), device=first.device) if own is None else own
 
     def logits(anchors: Tensor, others: Tensor, same: Tensor) -> Tensor:
-        against_same = (anchors @ same.T).index_put((torch.arange(len(own), device=own.device), own), anchors.new_tensor(float("-inf")))
+        against_same = (anchors @ same.T).index_put(
+            (torch.arange(len(own), device=own.device), own), anchors.new_tensor(float("-inf"))
+        )
         return torch.cat([anchors @ others.T, against_same], dim=1) / temperature  # (batch, 2 * candidates)
 
     from_first = logits(first, second_candidates, first_candidates)
@@ -78,7 +84,9 @@ class SimClr(Objective):
         return Needs(images=frozenset({self.config.first, self.config.second}))
 
     def forward(self, views: Views) -> Outcome:
-        inputs = [getattr(views.images[name], self.config.input) for name in (self.config.first, self.config.second)]  # (batch, width) each
+        inputs = [
+            getattr(views.images[name], self.config.input) for name in (self.config.first, self.config.second)
+        ]  # (batch, width) each
         if self.config.views == "together":
             first, second = unit(self.head(torch.cat(inputs))).chunk(2)
         else:
@@ -91,4 +99,10 @@ class SimClr(Objective):
             second_candidates=gather(second),
             own=own_rows(len(first), device=first.device),
         )
-        return Outcome(loss, {"chance": torch.tensor(2.0 * len(first) * world_size() - 1).log(), "accuracy": hits.float().mean()})
+        return Outcome(
+            loss,
+            {
+                "chance": torch.tensor(2.0 * len(first) * world_size() - 1).log(),
+                "accuracy": hits.float().mean(),
+            },
+        )

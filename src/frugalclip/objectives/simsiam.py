@@ -20,7 +20,9 @@ class Config(TwoViewsConfig):
     second: str = Field("second", description="another view of the same picture")
     hidden: int = Field(1024, gt=0, description="width of the projector's layers; DeCLIP: 1024")
     bottleneck: int = Field(512, gt=0, description="width of the predictor's hidden layer; DeCLIP: 512")
-    input: Literal["embedding", "pooled"] = Field("embedding", description="what the projector reads; DeCLIP: the joint embedding")
+    input: Literal["embedding", "pooled"] = Field(
+        "embedding", description="what the projector reads; DeCLIP: the joint embedding"
+    )
 
 
 def simsiam_loss(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
@@ -50,7 +52,12 @@ class SimSiam(Objective):
         return Needs(images=frozenset({self.config.first, self.config.second}))
 
     def forward(self, views: Views) -> Outcome:
-        projected = [self.projector(getattr(views.images[name], self.config.input)) for name in (self.config.first, self.config.second)]
+        projected = [
+            self.projector(getattr(views.images[name], self.config.input))
+            for name in (self.config.first, self.config.second)
+        ]
         first, second = ((self.predictor(z), z) for z in projected)
-        spread = unit(projected[0].detach()).std(dim=0).mean() * projected[0].shape[1] ** 0.5  # 1 for directions at random, 0 at collapse
+        spread = (
+            unit(projected[0].detach()).std(dim=0).mean() * projected[0].shape[1] ** 0.5
+        )  # 1 for directions at random, 0 at collapse
         return Outcome(simsiam_loss(first, second), {"spread": spread})

@@ -22,8 +22,14 @@ class Config(ObjectiveConfig):
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")
     out: int = Field(256, gt=0, description="width in which tokens are compared; FILIP: 256")
-    scale: float = Field(1 / 0.07, gt=0, description="initial multiplier of similarities; learned, at most 100")
-    chunk: int = Field(64, ge=1, description="texts compared at a time with all pictures: memory grows with batch x chunk x patches x words")
+    scale: float = Field(
+        1 / 0.07, gt=0, description="initial multiplier of similarities; learned, at most 100"
+    )
+    chunk: int = Field(
+        64,
+        ge=1,
+        description="texts compared at a time with all pictures: memory grows with batch x chunk x patches x words",
+    )
 
 
 def token_similarity(images: Tensor, texts: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,7 +62,9 @@ class TokenWise(Objective):
 
     def needs(self) -> Needs:
         c = self.config
-        return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), tokens=frozenset({c.image, c.text}))
+        return Needs(
+            images=frozenset({c.image}), texts=frozenset({c.text}), tokens=frozenset({c.image, c.text})
+        )
 
     def forward(self, views: Views) -> Outcome:
         patches, words = views.images[self.config.image].tokens, views.texts[self.config.text].tokens
@@ -70,11 +78,17 @@ class TokenWise(Objective):
         to_image = scale * self._similarities(gather(images), texts, is_word)[1].T
         loss = (F.cross_entropy(to_text, own) + F.cross_entropy(to_image, own)) / 2
         hits = (to_text.detach().argmax(dim=1) == own).float().mean()
-        return Outcome(loss, {"chance": torch.tensor(float(len(own) * world_size())).log(), "accuracy": hits, "scale": scale})
+        return Outcome(
+            loss,
+            {"chance": torch.tensor(float(len(own) * world_size())).log(), "accuracy": hits, "scale": scale},
+        )
 
     def _similarities(self, images: Tensor, texts: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
         """`token_similarity` of all pairs, some texts at a time."""
-        parts = [token_similarity(images, t, w) for t, w in zip(texts.split(self.config.chunk), is_word.split(self.config.chunk), strict=True)]
+        parts = [
+            token_similarity(images, t, w)
+            for t, w in zip(texts.split(self.config.chunk), is_word.split(self.config.chunk), strict=True)
+        ]
         return torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts], dim=1)
 
     @torch.no_grad()

@@ -42,14 +42,24 @@ def write_comparison_report(path: Path, result: Mapping[str, Any]) -> Path:
 def comparison_page(result: Mapping[str, Any]) -> str:
     """The page as text."""
     names = arm_names(result)
-    sections = [_verdicts(result), _figures(result), _curves(result), _saved(result), _costs(result), _trials(result), _method(result)]
+    sections = [
+        _verdicts(result),
+        _figures(result),
+        _curves(result),
+        _saved(result),
+        _costs(result),
+        _trials(result),
+        _method(result),
+    ]
     title = f"{' against '.join([*names[1:], names[0]]) if len(names) == 2 else plural(len(names), 'arm')}: comparison"
     return document(title, head=_head(result), sections=[s for s in sections if s])
 
 
 def _head(result: Mapping[str, Any]) -> Html:
     left = unfinished(result["trials"])
-    state = f'<span class="state short">{escape(left)}</span>' if left else '<span class="state">finished</span>'
+    state = (
+        f'<span class="state short">{escape(left)}</span>' if left else '<span class="state">finished</span>'
+    )
     names = arm_names(result)
     rotations = f", {plural(len(result['rotations']), 'rotation')}" if len(result["rotations"]) > 1 else ""
     lead = f"{', '.join(names)}; {plural(result['seeds'], 'seed')}{rotations}; {result['data']['path']}."
@@ -66,17 +76,29 @@ def _bars(result: Mapping[str, Any]) -> str:
         own = figure["arms"][name]
         if is_finite(own["value"]):
             bars.append(Bar(name, own["value"], "model", tuple(own["interval"]) if own["interval"] else None))
-    bars += [Bar(words(name), value, "floor") for name, value in sorted(figure["floors"].items(), key=lambda item: -item[1])]
+    bars += [
+        Bar(words(name), value, "floor")
+        for name, value in sorted(figure["floors"].items(), key=lambda item: -item[1])
+    ]
     bars += [Bar("chance", figure["chance"], "chance")] if is_finite(figure["chance"]) else []
     title = primary_name(result)
-    about = f'<p class="subject" dir="auto">{escape(figure["description"])}</p>' if figure.get("description") else ""
-    drawing = at_both_widths(lambda width: bar_comparison(bars, title=title, axis_label="percent, 95 % interval", width=width), wide=760)
+    about = (
+        f'<p class="subject" dir="auto">{escape(figure["description"])}</p>'
+        if figure.get("description")
+        else ""
+    )
+    drawing = at_both_widths(
+        lambda width: bar_comparison(bars, title=title, axis_label="percent, 95 % interval", width=width),
+        wide=760,
+    )
     return f'<div class="headline plain"><div><h2>{escape(title[:1].upper() + title[1:])}</h2>{about}{drawing}</div></div>'
 
 
 def _table(figures: Figures, *, stacked: bool = False) -> Html:
     """A table of the page; the second line of a cell is small. Wide ones scroll sideways on a phone."""
-    columns = [Column(title, figures=place > 0 and title != "Verdict") for place, title in enumerate(figures.columns)]
+    columns = [
+        Column(title, figures=place > 0 and title != "Verdict") for place, title in enumerate(figures.columns)
+    ]
     rows = [[row[0], *map(_cell, row[1:])] for row in figures.rows]
     foot = f'<p class="foot">{escape(figures.foot)}</p>' if figures.foot else ""
     return Html(table(columns, rows, caption=figures.caption, stacked=stacked) + foot)
@@ -96,7 +118,10 @@ def _verdicts(result: Mapping[str, Any]) -> Section:
         + (f'<div class="apart">{_table(floors)}</div>' if floors else "")
     )
     return Section(
-        "verdicts", "Verdicts", body, "Arms that lose keep their row. A floor needs no training; an arm below it has learned nothing that counts."
+        "verdicts",
+        "Verdicts",
+        body,
+        "Arms that lose keep their row. A floor needs no training; an arm below it has learned nothing that counts.",
     )
 
 
@@ -124,7 +149,11 @@ def _curves(result: Mapping[str, Any]) -> Section | None:
         )
         for axis, label in (("samples", "samples seen"), ("seconds", seconds))
     ]
-    return Section("curves", "During training", f'<div class="charts">{"".join(charts)}</div><div class="apart">{_table(found)}</div>')
+    return Section(
+        "curves",
+        "During training",
+        f'<div class="charts">{"".join(charts)}</div><div class="apart">{_table(found)}</div>',
+    )
 
 
 def _has_bands(result: Mapping[str, Any]) -> bool:
@@ -157,9 +186,17 @@ def _saved(result: Mapping[str, Any]) -> Section | None:
     if found is None:
         return None
     saved = result["pairs_saved"]
-    series = [Series(n, [(f["pairs"], f["value"]) for f in own["fractions"]], marks=True) for n in arm_names(result) if (own := saved["arms"][n])]
+    series = [
+        Series(n, [(f["pairs"], f["value"]) for f in own["fractions"]], marks=True)
+        for n in arm_names(result)
+        if (own := saved["arms"][n])
+    ]
     target = result["figures"][saved["figure"]]["arms"][saved["reference"]]["value"]
-    references = [Reference(target, f"{saved['reference']} on all pairs: {percent(target)}")] if is_finite(target) else []
+    references = (
+        [Reference(target, f"{saved['reference']} on all pairs: {percent(target)}")]
+        if is_finite(target)
+        else []
+    )
     draw = lambda width: line_chart(  # noqa: E731
         series,
         x_label="pairs trained on",
@@ -169,7 +206,9 @@ def _saved(result: Mapping[str, Any]) -> Section | None:
         references=references,
         from_zero=True,
     )
-    return Section("pairs", "Pairs saved", f'{chart("By number of pairs", draw)}<div class="apart">{_table(found)}</div>')
+    return Section(
+        "pairs", "Pairs saved", f'{chart("By number of pairs", draw)}<div class="apart">{_table(found)}</div>'
+    )
 
 
 def _costs(result: Mapping[str, Any]) -> Section:
@@ -177,7 +216,13 @@ def _costs(result: Mapping[str, Any]) -> Section:
 
 
 def _trials(result: Mapping[str, Any]) -> Section:
-    columns = [Column("Folder"), Column("State"), Column(result["primary"], figures=True), Column("Seconds", figures=True), Column("Message")]
+    columns = [
+        Column("Folder"),
+        Column("State"),
+        Column(result["primary"], figures=True),
+        Column("Seconds", figures=True),
+        Column("Message"),
+    ]
     rows = [
         [
             t["folder"],
@@ -190,7 +235,14 @@ def _trials(result: Mapping[str, Any]) -> Section:
     ]
     failed = [row for row, t in zip(rows, result["trials"], strict=True) if t["status"] == "failed"]
     body = table(columns, failed, caption="Trials that failed") if failed else ""
-    return Section("trials", "Trials", body + folded(f"All {plural(len(rows), 'trial')}", table(columns, rows, caption="Every trial", sortable=True)))
+    return Section(
+        "trials",
+        "Trials",
+        body
+        + folded(
+            f"All {plural(len(rows), 'trial')}", table(columns, rows, caption="Every trial", sortable=True)
+        ),
+    )
 
 
 def _method(result: Mapping[str, Any]) -> Section:
@@ -204,18 +256,37 @@ def _method(result: Mapping[str, Any]) -> Section:
     )
     facts = definitions(
         [
-            ("data", f"{result['data']['path']}, {result['data']['rows']:,} rows, hash {result['data']['hash']}"),
+            (
+                "data",
+                f"{result['data']['path']}, {result['data']['rows']:,} rows, hash {result['data']['hash']}",
+            ),
             ("reference", result["reference"]),
             ("length of a run", budget),
-            ("seeds", f"{result['seeds']}, {'independent' if result['independent_seeds'] else 'shared by the arms'}"),
+            (
+                "seeds",
+                f"{result['seeds']}, {'independent' if result['independent_seeds'] else 'shared by the arms'}",
+            ),
             ("clock", "processor time" if result["clock"] == "cpu" else "wall time"),
             ("trials at a time", result["jobs"]),
-            ("variance of the difference", plain({k: v for k, v in test.get("variance", {}).items() if is_finite(v)}) or None),
+            (
+                "variance of the difference",
+                plain({k: v for k, v in test.get("variance", {}).items() if is_finite(v)}) or None,
+            ),
             ("bootstrap interval", plain(test["pigeonhole"]) if test.get("pigeonhole") else None),
             ("machine", result["environment"].get("device")),
             ("commit", result["environment"].get("commit")),
         ]
     )
-    arms = "".join(folded(f"{arm['name']}: {arm['description'] or arm['kind']}", source(dump_yaml(arm))) for arm in result["arms"])
-    body = facts + command(str(result["environment"].get("command")), label="As it was started; the same line goes on or repeats it:")
-    return Section("method", "How it was compared", body + folded("The protocol", source(dump_yaml(result["protocol"]))) + arms)
+    arms = "".join(
+        folded(f"{arm['name']}: {arm['description'] or arm['kind']}", source(dump_yaml(arm)))
+        for arm in result["arms"]
+    )
+    body = facts + command(
+        str(result["environment"].get("command")),
+        label="As it was started; the same line goes on or repeats it:",
+    )
+    return Section(
+        "method",
+        "How it was compared",
+        body + folded("The protocol", source(dump_yaml(result["protocol"]))) + arms,
+    )

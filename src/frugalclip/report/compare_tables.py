@@ -13,7 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from frugalclip.report.formats import MISSING, duration, is_finite, is_interval, number, percent, short_count, span
+from frugalclip.report.formats import (
+    MISSING,
+    duration,
+    is_finite,
+    is_interval,
+    number,
+    percent,
+    short_count,
+    span,
+)
 from frugalclip.report.tables import metric_name, words
 
 Row = list[Any]
@@ -32,7 +41,9 @@ class Figures:
 
 def points(value: Any, *, unit: str = "") -> str:
     """A difference with its sign: `+4.1`."""
-    return f"{round(value, 1) + 0.0:+.1f}{unit}".replace("-", MINUS) if is_finite(value) else MISSING  # + 0.0: no minus before a zero
+    return (
+        f"{round(value, 1) + 0.0:+.1f}{unit}".replace("-", MINUS) if is_finite(value) else MISSING
+    )  # + 0.0: no minus before a zero
 
 
 def point_span(interval: Any) -> str:
@@ -118,7 +129,10 @@ def figures_table(result: Mapping[str, Any]) -> Figures:
             row.append(two(percent(own["value"]), _gap(own["difference"])))
         rows.append(row)
     levels = list(dict.fromkeys(level for name in names for level, _ in _levels(result["figures"][name])))
-    rows += [[words(level), *(percent(dict(_levels(result["figures"][name])).get(level)) for name in names)] for level in levels]
+    rows += [
+        [words(level), *(percent(dict(_levels(result["figures"][name])).get(level)) for name in names)]
+        for level in levels
+    ]
     foot = f"Below each value its difference to {result['reference']} with a 95 % interval. Only the primary figure, {result['primary']}, is tested."
     return Figures("Percent", ["Arm", *names], rows, foot)
 
@@ -129,22 +143,37 @@ def rotation_table(result: Mapping[str, Any]) -> Figures | None:
     if len(rotations) < 2:
         return None
     figure = result["figures"][result["primary"]]
-    rows = [[arm, *(percent(figure["arms"][arm]["by_rotation"].get(r)) for r in rotations)] for arm in arm_names(result)]
+    rows = [
+        [arm, *(percent(figure["arms"][arm]["by_rotation"].get(r)) for r in rotations)]
+        for arm in arm_names(result)
+    ]
     return Figures(f"{primary_name(result)}, by what was left out", ["Arm", *rotations], rows)
 
 
 def floor_table(result: Mapping[str, Any]) -> Figures | None:
     """Every arm against copying from the nearest training pictures, where there was something to copy."""
-    tests = {(test["arm"], test["floor"]): test for test in result.get("floor_tests", ())}  # comparisons of earlier versions have none
+    tests = {
+        (test["arm"], test["floor"]): test for test in result.get("floor_tests", ())
+    }  # comparisons of earlier versions have none
     floors = list(dict.fromkeys(floor for _, floor in tests))
     if not floors:
         return None
     rows = []
     for arm in arm_names(result):
         found = [tests[arm, floor] for floor in floors]
-        rows.append([arm, *(two(points(test["value"]), f"{point_span(test['interval'])} {test['verdict']}".strip()) for test in found)])
+        rows.append(
+            [
+                arm,
+                *(
+                    two(points(test["value"]), f"{point_span(test['interval'])} {test['verdict']}".strip())
+                    for test in found
+                ),
+            ]
+        )
     foot = "Copying from the nearest training pictures, sample by sample; a verdict needs Holm's p over the arms below 0.05."
-    return Figures(f"{primary_name(result)}: points above each floor", ["Arm", *map(words, floors)], rows, foot)
+    return Figures(
+        f"{primary_name(result)}: points above each floor", ["Arm", *map(words, floors)], rows, foot
+    )
 
 
 def curve_table(result: Mapping[str, Any]) -> Figures | None:
@@ -161,11 +190,21 @@ def curve_table(result: Mapping[str, Any]) -> Figures | None:
             row.append(two(percent(at["value"]), _gap(at["difference"])))
         area = own["area_samples"]
         row.append(two(percent(area["value"]), _gap(area["difference"])))
-        row.append(two(_share(own["points_above_samples"]), f"{_share(own['points_above_seconds'])} over seconds") if own["reach"] else "")
+        row.append(
+            two(_share(own["points_above_samples"]), f"{_share(own['points_above_seconds'])} over seconds")
+            if own["reach"]
+            else ""
+        )
         row.append(reach_words(own["reach"]) if own["reach"] else "reference")
         rows.append(row)
     at = f"At {short_count(curves['equal_samples'])} samples", f"At {duration(curves['equal_seconds'])}"
-    columns = ["Arm", *at, "Area under the curve", "Points above the reference", "Time to the reference's end"]
+    columns = [
+        "Arm",
+        *at,
+        "Area under the curve",
+        "Points above the reference",
+        "Time to the reference's end",
+    ]
     kind = "processor seconds" if curves["clock"] == "cpu" else "wall seconds"
     foot = (
         f"{metric_name(curves['figure'].partition('/')[2])} on the rows that watch; seconds are {kind}. "
@@ -213,7 +252,11 @@ def saved_table(result: Mapping[str, Any]) -> Figures | None:
         if own is None:
             rows.append([arm, "not trained on every fraction", *("" for _ in result["fractions"])])
             continue
-        interval = " to ".join(bound_words(b) for b in own["interval"]) if own["interval"] else "one seed: no interval"
+        interval = (
+            " to ".join(bound_words(b) for b in own["interval"])
+            if own["interval"]
+            else "one seed: no interval"
+        )
         values = [two(percent(f["value"]), f"{number(round(f['pairs']))} pairs") for f in own["fractions"]]
         rows.append([arm, two(bound_words(own["factor"]), interval), *values])
     foot = (
@@ -234,7 +277,17 @@ def bound_words(bound: Mapping[str, Any]) -> str:
 
 def cost_table(result: Mapping[str, Any]) -> Figures:
     """What the arms cost, on average over their runs."""
-    columns = ["Arm", "Parameters", "Samples seen", "Seconds", "CPU seconds", "Samples/s", "Peak memory", "Points", "Runs"]
+    columns = [
+        "Arm",
+        "Parameters",
+        "Samples seen",
+        "Seconds",
+        "CPU seconds",
+        "Samples/s",
+        "Peak memory",
+        "Points",
+        "Runs",
+    ]
     rows = []
     for arm in arm_names(result):
         cost = result["costs"][arm]
@@ -244,8 +297,13 @@ def cost_table(result: Mapping[str, Any]) -> Figures:
                 arm,
                 short_count(cost["parameters"]),
                 short_count(cost["samples_seen"]),
-                *(f"{cost[key]:,.1f}" if is_finite(cost[key]) else MISSING for key in ("seconds", "cpu_seconds")),
-                number(round(cost["samples_per_second"])) if is_finite(cost["samples_per_second"]) else MISSING,
+                *(
+                    f"{cost[key]:,.1f}" if is_finite(cost[key]) else MISSING
+                    for key in ("seconds", "cpu_seconds")
+                ),
+                number(round(cost["samples_per_second"]))
+                if is_finite(cost["samples_per_second"])
+                else MISSING,
                 f"{memory / 2**20:,.0f} MiB" if is_finite(memory) else MISSING,
                 number(cost["evaluations"]),
                 cost["trials"],
@@ -257,7 +315,9 @@ def cost_table(result: Mapping[str, Any]) -> Figures:
 def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
     """The answer and the tables on a terminal."""
     console = console or Console()
-    console = console if console.is_terminal else Console(width=max(console.width, 132), file=console.file)  # a file has room for a row
+    console = (
+        console if console.is_terminal else Console(width=max(console.width, 132), file=console.file)
+    )  # a file has room for a row
     console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
     first = (verdict_table(result), floor_table(result), figures_table(result), rotation_table(result))
     for one in (*first, curve_table(result), saved_table(result), cost_table(result)):

@@ -6,7 +6,18 @@ from typing import Any
 from frugalclip.report.formats import Html, escape, is_interval, number, percent, shorten, span
 from frugalclip.report.html import folded
 from frugalclip.report.plots import interval_strip
-from frugalclip.report.tables import Column, chance_of, evaluation_notes, evaluation_table, floors_of, interval_of, level, metric_name, table, words
+from frugalclip.report.tables import (
+    Column,
+    chance_of,
+    evaluation_notes,
+    evaluation_table,
+    floors_of,
+    interval_of,
+    level,
+    metric_name,
+    table,
+    words,
+)
 
 
 def evaluation_block(result: Mapping[str, Any]) -> Html:
@@ -15,7 +26,9 @@ def evaluation_block(result: Mapping[str, Any]) -> Html:
         shown = suite_table(result) + _missing(result)
     else:
         shown = evaluation_table(result) + robustness_table(result)
-    return Html(f'<div class="evaluation">{shown}{folded("What these figures depend on", evaluation_notes(result))}</div>')
+    return Html(
+        f'<div class="evaluation">{shown}{folded("What these figures depend on", evaluation_notes(result))}</div>'
+    )
 
 
 def suite_table(result: Mapping[str, Any]) -> Html:
@@ -26,25 +39,39 @@ def suite_table(result: Mapping[str, Any]) -> Html:
     """
     floors = [name for name in result.get("floors", {}) if isinstance(result["floors"][name], Mapping)]
     suite, tests = result.get("suite") or {}, result["tests"]
-    columns = [Column("Test"), Column("Linear probe", figures=True, note=level(result)), Column("0 to 100 %", kind="strip-column")]
+    columns = [
+        Column("Test"),
+        Column("Linear probe", figures=True, note=level(result)),
+        Column("0 to 100 %", kind="strip-column"),
+    ]
     columns += [Column("Neighbours", figures=True), Column("Chance", figures=True)]
     columns += [Column(words(name).capitalize(), figures=True, note="floor") for name in floors]
-    rows = [_suite_row(result, name, value, tests.get(name), floors) for name, value in result["metrics"].items()]
+    rows = [
+        _suite_row(result, name, value, tests.get(name), floors) for name, value in result["metrics"].items()
+    ]
     caption = f"Suite {suite.get('name', '')}: linear probes on the {suite.get('features', 'features')}, mean over classes"
     return table(columns, rows, caption=caption, stacked=True)
 
 
-def _suite_row(result: Mapping[str, Any], name: str, value: float, test: Mapping[str, Any] | None, floors: Sequence[str]) -> list[Any]:
+def _suite_row(
+    result: Mapping[str, Any], name: str, value: float, test: Mapping[str, Any] | None, floors: Sequence[str]
+) -> list[Any]:
     interval, found, chance = interval_of(result, name), floors_of(result, name), chance_of(result, name)
     reach = f"<small>{escape(span(interval))}</small>" if interval else ""
     about = f"<small>{escape(_described(test))}</small>" if test else ""
     title = words(name).capitalize() if test else f"Mean of {len(result['tests'])} tests"
     marks = [*found.values(), *([chance] if chance is not None else [])]
     strip = interval_strip(
-        float(value), interval=interval, floors=marks, maximum=100.0, label=f"{title}: {percent(value)} on a scale from 0 to 100 %"
+        float(value),
+        interval=interval,
+        floors=marks,
+        maximum=100.0,
+        label=f"{title}: {percent(value)} on a scale from 0 to 100 %",
     )
     knn = (result.get("knn") or {}).get(name)
-    shares = [None if x is None else percent(x) for x in (knn, chance, *(found.get(floor) for floor in floors))]
+    shares = [
+        None if x is None else percent(x) for x in (knn, chance, *(found.get(floor) for floor in floors))
+    ]
     return [Html(f"{escape(title)}{about}"), Html(f"<b>{escape(percent(value))}</b>{reach}"), strip, *shares]
 
 
@@ -57,7 +84,10 @@ def _described(test: Mapping[str, Any]) -> str:
 
 def _missing(result: Mapping[str, Any]) -> str:
     missing = result.get("missing") or {}
-    return "".join(f'<p class="foot" dir="auto">{escape(f"{name} did not run: {why}.")}</p>' for name, why in missing.items())
+    return "".join(
+        f'<p class="foot" dir="auto">{escape(f"{name} did not run: {why}.")}</p>'
+        for name, why in missing.items()
+    )
 
 
 def robustness_table(result: Mapping[str, Any]) -> Html:
@@ -70,7 +100,9 @@ def robustness_table(result: Mapping[str, Any]) -> Html:
     if not isinstance(found, Mapping) or not found:
         return Html("")
     metrics = [name for name in result["metrics"] if "median" not in name][:3]
-    columns = [Column("The same pictures")] + [Column(metric_name(name), figures=True, note="difference") for name in metrics]
+    columns = [Column("The same pictures")] + [
+        Column(metric_name(name), figures=True, note="difference") for name in metrics
+    ]
     rows: list[list[Any]] = [["as they are", *(percent(result["metrics"][name]) for name in metrics)]]
     for kind, entry in found.items():
         cells = [_difference(entry, name) for name in metrics]
@@ -79,7 +111,13 @@ def robustness_table(result: Mapping[str, Any]) -> Html:
 
 
 def _difference(entry: Mapping[str, Any], name: str) -> Html:
-    value, change, interval = entry["metrics"][name], entry["difference"][name], entry.get("interval", {}).get(name)
+    value, change, interval = (
+        entry["metrics"][name],
+        entry["difference"][name],
+        entry.get("interval", {}).get(name),
+    )
     reach = f", {span(interval)}" if is_interval(interval) else ""
     sign = "+" if change > 0 else ""
-    return Html(f"<b>{escape(percent(value))}</b><small>{escape(f'{sign}{percent(change, unit=False)}{reach}')}</small>")
+    return Html(
+        f"<b>{escape(percent(value))}</b><small>{escape(f'{sign}{percent(change, unit=False)}{reach}')}</small>"
+    )

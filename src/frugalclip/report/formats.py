@@ -29,7 +29,9 @@ def escape(value: Any) -> Html:
 
 def _is_unprintable(character: str) -> bool:
     """True for control characters, lone surrogates and overrides of direction."""
-    turns_text = character in "\u202d\u202e"  # overrides of direction, which would turn what stands beside them too
+    turns_text = (
+        character in "\u202d\u202e"
+    )  # overrides of direction, which would turn what stands beside them too
     return turns_text or (unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r")
 
 
@@ -50,7 +52,9 @@ def shorten(text: Any, limit: int) -> str:
     if len(line) <= limit:
         return line
     cut = max(limit - 1, 1)
-    while cut > 1 and (unicodedata.combining(line[cut]) or line[cut] in "\u200d\ufe0f" or line[cut - 1] == "\u200d"):
+    while cut > 1 and (
+        unicodedata.combining(line[cut]) or line[cut] in "\u200d\ufe0f" or line[cut - 1] == "\u200d"
+    ):
         cut -= 1
     return line[:cut].rstrip() + "…"
 
@@ -62,7 +66,15 @@ def text_width(text: str, size: float) -> float:
         if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
             continue
         wide = unicodedata.east_asian_width(character) in "WF" or ord(character) > 0x1F000
-        ems += 1.1 if wide else 0.62 if character.isupper() or character in "mwMW@%" else 0.3 if character in " .,:;'|!iljtfr()" else 0.55
+        ems += (
+            1.1
+            if wide
+            else 0.62
+            if character.isupper() or character in "mwMW@%"
+            else 0.3
+            if character in " .,:;'|!iljtfr()"
+            else 0.55
+        )
     return ems * size
 
 

@@ -30,7 +30,9 @@ from frugalclip.report.formats import shorten
 
 SIDE = 96  # px of a thumbnail's longer side
 LONGEST = 400  # characters of a caption that travel into the page
-_SOURCE = re.compile(r"field (?P<field>.+?)(?:, names from .*)?|first caption(?: in (?P<language>\S+?))?(?:, names from .*)?")
+_SOURCE = re.compile(
+    r"field (?P<field>.+?)(?:, names from .*)?|first caption(?: in (?P<language>\S+?))?(?:, names from .*)?"
+)
 
 
 class Features(Protocol):
@@ -136,7 +138,9 @@ def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Picture:
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer, kind = io.BytesIO(), "webp" if features.check("webp") else "png"
-    small.save(buffer, kind.upper(), **({"quality": 82, "method": 4} if kind == "webp" else {"optimize": True}))
+    small.save(
+        buffer, kind.upper(), **({"quality": 82, "method": 4} if kind == "webp" else {"optimize": True})
+    )
     uri = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return Picture(uri, shorten(text, LONGEST), *small.size)
 
@@ -171,7 +175,11 @@ def build_gallery(
     note = f"Drawn at random (seed {seed}) from the {len(sample):,} pictures{thinned} that were judged; nothing was picked by hand."
     data, pairs = summarize(training, seed=seed) if training is not None else ({}, ())
     if not len(sample) or not bool(images.isfinite().all()):
-        fault = "The model gives embeddings that are not finite" if len(sample) else "No picture of the judged rows could be read"
+        fault = (
+            "The model gives embeddings that are not finite"
+            if len(sample)
+            else "No picture of the judged rows could be read"
+        )
         return Gallery(data=data, pairs=pairs, note=f"{fault}, so there are no examples.")
     album = _Album(sample)
     best, worst = extremes(evaluation, count=rows, seed=seed)
@@ -192,7 +200,9 @@ class _Album:
 
     def __init__(self, manifest: Manifest) -> None:
         self.reader = ImageReader(manifest)
-        self.captions = [texts[0] if texts else name for texts, name in zip(manifest.captions(), manifest.ids, strict=True)]
+        self.captions = [
+            texts[0] if texts else name for texts, name in zip(manifest.captions(), manifest.ids, strict=True)
+        ]
         self.made: dict[int, Picture | None] = {}
 
     def picture(self, row: int) -> Picture | None:
@@ -221,7 +231,13 @@ def _names(manifest: Manifest, evaluation: Mapping[str, Any]) -> list[list[str]]
 
 
 def _text_to_pictures(
-    model: Encoder, manifest: Manifest, images: Tensor, album: _Album, *, rows: int, random: np.random.Generator
+    model: Encoder,
+    manifest: Manifest,
+    images: Tensor,
+    album: _Album,
+    *,
+    rows: int,
+    random: np.random.Generator,
 ) -> tuple[Example, ...]:
     if not any(text.strip() for texts in manifest.captions() for text in texts):
         return ()
@@ -240,7 +256,9 @@ def _text_to_pictures(
             for score, place in zip(scores[n].tolist(), places[n].tolist(), strict=True)
             for row in [int(task.rows[place])]
         ]
-        examples.append(Example(shorten(task.texts[query], LONGEST), tuple(found), float(ranks[n]), len(images)))
+        examples.append(
+            Example(shorten(task.texts[query], LONGEST), tuple(found), float(ranks[n]), len(images))
+        )
     return tuple(examples)
 
 
@@ -256,17 +274,23 @@ def _picture_to_names(
 ) -> tuple[Example, ...]:
     pool = {key(name): name for own in reversed(names) for name in reversed(own)}
     judged = [entry["name"] for entry in _classes(evaluation)]
-    if judged and any(key(name) in pool for name in judged):  # the names that competed in the evaluation, also those whose pictures were thinned out
+    if judged and any(
+        key(name) in pool for name in judged
+    ):  # the names that competed in the evaluation, also those whose pictures were thinned out
         pool = {key(name): name for name in judged}
     place = {name: i for i, name in enumerate(sorted(pool))}
-    shown = [row for row in random.permutation(len(names)) if any(key(name) in place for name in names[row])][:rows]
+    shown = [row for row in random.permutation(len(names)) if any(key(name) in place for name in names[row])][
+        :rows
+    ]
     if not shown:
         return ()
     listed = [pool[name] for name in place]
     filled = [fill(_templates(evaluation), name) for name in listed]
     owners = torch.tensor([i for i, texts in enumerate(filled) for _ in texts])
     prompts = [text for texts in filled for text in texts]
-    encoded = torch.cat([model.encode_text(prompts[i : i + 512]).float().cpu() for i in range(0, len(prompts), 512)])  # (prompts, dim)
+    encoded = torch.cat(
+        [model.encode_text(prompts[i : i + 512]).float().cpu() for i in range(0, len(prompts), 512)]
+    )  # (prompts, dim)
     classes = class_weights(encoded, owners, count=len(listed))  # (classes, dim)
     queries = images[torch.tensor(shown)]  # (queries, dim)
     right = [sorted({place[key(name)] for name in names[row] if key(name) in place}) for row in shown]
@@ -277,7 +301,10 @@ def _picture_to_names(
     return tuple(
         Example(
             text=shorten(" / ".join(listed[i] for i in right[n]), LONGEST),
-            found=tuple(Found(s, p in right[n], shorten(listed[p], LONGEST)) for s, p in zip(scores[n].tolist(), places[n].tolist(), strict=True)),
+            found=tuple(
+                Found(s, p in right[n], shorten(listed[p], LONGEST))
+                for s, p in zip(scores[n].tolist(), places[n].tolist(), strict=True)
+            ),
             rank=float(ranks[n]),
             candidates=len(listed),
             picture=album.picture(int(row)),
@@ -289,7 +316,11 @@ def _picture_to_names(
 def _templates(evaluation: Mapping[str, Any]) -> list[str]:
     prompts = evaluation.get("prompts")
     templates = prompts.get("templates") if isinstance(prompts, Mapping) else prompts
-    found = [text for text in templates if isinstance(text, str) and "{}" in text] if isinstance(templates, (list, tuple)) else []
+    found = (
+        [text for text in templates if isinstance(text, str) and "{}" in text]
+        if isinstance(templates, (list, tuple))
+        else []
+    )
     return found or ["{}"]
 
 
@@ -306,10 +337,16 @@ def _shuffled_top(scores: Tensor, random: np.random.Generator, *, count: int = 5
 
 def _classes(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     entries = evaluation.get("per_class")
-    return [e for e in entries if isinstance(e, Mapping) and "name" in e and "top1" in e] if isinstance(entries, (list, tuple)) else []
+    return (
+        [e for e in entries if isinstance(e, Mapping) and "name" in e and "top1" in e]
+        if isinstance(entries, (list, tuple))
+        else []
+    )
 
 
-def extremes(evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0) -> tuple[list[ClassResult], list[ClassResult]]:
+def extremes(
+    evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0
+) -> tuple[list[ClassResult], list[ClassResult]]:
     """The best and the worst classes of an evaluation; among equal figures, chance decides.
 
     Args:
@@ -323,13 +360,18 @@ def extremes(evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0) ->
     entries = _classes(evaluation)
     order = np.random.default_rng(stream_seed(seed, "report/classes")).permutation(len(entries))
     ranked = sorted((entries[i] for i in order), key=lambda e: (-float(e["top1"]), -int(e.get("samples", 0))))
-    results = [ClassResult(str(e["name"]), float(e["top1"]), int(e.get("samples", 0)), e.get("mistaken_for")) for e in ranked]
+    results = [
+        ClassResult(str(e["name"]), float(e["top1"]), int(e.get("samples", 0)), e.get("mistaken_for"))
+        for e in ranked
+    ]
     count = min(count, len(results) // 2)
     worst = sorted(results[count:], key=lambda r: (r.top1, -r.samples))[:count]
     return [r for r in results[:count] if r.top1 > 0], [r for r in worst if r.top1 < 100]
 
 
-def summarize(manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: int = 200) -> tuple[dict[str, Any], tuple[Picture, ...]]:
+def summarize(
+    manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: int = 200
+) -> tuple[dict[str, Any], tuple[Picture, ...]]:
     """What a data set is made of, and pairs drawn by chance.
 
     Args:
@@ -352,7 +394,9 @@ def summarize(manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: i
         "data": manifest.name,
         "pairs": len(manifest),
         "captions": f"{len(texts):,}, of them {distinct:,} distinct",
-        "most repeated caption": f"“{shorten(repeated, 60)}”, {times:,} times" if times > 1 else "none is repeated",
+        "most repeated caption": f"“{shorten(repeated, 60)}”, {times:,} times"
+        if times > 1
+        else "none is repeated",
         "words in a caption": f"{lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}",
         "picture sizes": _sizes(album.reader, order[:looked_at].tolist()),
         "languages": f"{len(manifest.languages)}" if manifest.languages else None,
@@ -371,7 +415,10 @@ def _sizes(reader: ImageReader, rows: Sequence[int]) -> str | None:
             continue
     if not sizes:
         return None
-    low, high = tuple(min(s[i] for s in sizes) for i in (0, 1)), tuple(max(s[i] for s in sizes) for i in (0, 1))
+    low, high = (
+        tuple(min(s[i] for s in sizes) for i in (0, 1)),
+        tuple(max(s[i] for s in sizes) for i in (0, 1)),
+    )
     if low == high:
         return f"all {low[1]} × {low[0]} px ({len(sizes):,} looked at)"
     return f"{low[1]} to {high[1]} px wide, {low[0]} to {high[0]} px high ({len(sizes):,} looked at)"

@@ -77,7 +77,9 @@ def folded(summary: str, body: str) -> Html:
 
 def command(line: str, *, label: str) -> Html:
     """A command to copy, with what it does."""
-    return Html(f'<p class="label">{escape(label)}</p><div class="command"><pre><code>{escape(line)}</code></pre></div>')
+    return Html(
+        f'<p class="label">{escape(label)}</p><div class="command"><pre><code>{escape(line)}</code></pre></div>'
+    )
 
 
 def source(text: str) -> Html:
@@ -90,7 +92,9 @@ def tile(picture: Picture | None, *, missing: str = "") -> Html:
     if picture is None:
         return Html(f'<div class="tile"><small>{escape(missing or "not readable")}</small></div>')
     size = f'width="{picture.width}" height="{picture.height}"'
-    return Html(f'<div class="tile"><img src="{escape(picture.uri)}" alt="{_caption(picture.text)}" {size} loading="lazy" decoding="async"></div>')
+    return Html(
+        f'<div class="tile"><img src="{escape(picture.uri)}" alt="{_caption(picture.text)}" {size} loading="lazy" decoding="async"></div>'
+    )
 
 
 def _caption(text: str) -> Html:
@@ -99,7 +103,10 @@ def _caption(text: str) -> Html:
 
 def pair_grid(pairs: Sequence[Picture]) -> Html:
     """Pictures with their captions below."""
-    items = "".join(f'<li>{tile(p)}<p class="clamp" dir="auto" title="{_caption(p.text)}">{_caption(p.text)}</p></li>' for p in pairs)
+    items = "".join(
+        f'<li>{tile(p)}<p class="clamp" dir="auto" title="{_caption(p.text)}">{_caption(p.text)}</p></li>'
+        for p in pairs
+    )
     return Html(f'<ul class="pairs">{items}</ul>')
 
 
@@ -155,13 +162,19 @@ def _mark(is_right: bool) -> str:
 
 
 def _rank(example: Example) -> str:
-    place = number(round(example.rank)) if abs(example.rank - round(example.rank)) < 1e-6 else f"{example.rank:.1f} on average"
+    place = (
+        number(round(example.rank))
+        if abs(example.rank - round(example.rank)) < 1e-6
+        else f"{example.rank:.1f} on average"
+    )
     return f' <span class="rank">right one at place {escape(place)} of {example.candidates:,}</span>'
 
 
 def class_columns(best: Sequence[ClassResult], worst: Sequence[ClassResult]) -> Html:
     """The best classes beside the worst, with pictures where there are any."""
-    lists = _class_list("Best", best, none="No class was ever named right.") + _class_list("Worst", worst, none="No class was ever named wrong.")
+    lists = _class_list("Best", best, none="No class was ever named right.") + _class_list(
+        "Worst", worst, none="No class was ever named wrong."
+    )
     return Html(f'<div class="classes">{lists}</div>')
 
 
@@ -171,9 +184,13 @@ def _class_list(title: str, classes: Sequence[ClassResult], *, none: str) -> str
 
 
 def _class(result: ClassResult) -> str:
-    pictures = f'<div class="strip-row">{"".join(map(tile, result.pictures))}</div>' if result.pictures else ""
+    pictures = (
+        f'<div class="strip-row">{"".join(map(tile, result.pictures))}</div>' if result.pictures else ""
+    )
     right = result.top1 * result.samples / 100
-    share = number(round(right)) if abs(right - round(right)) < 0.01 else percent(result.top1)  # ties count in part
+    share = (
+        number(round(right)) if abs(right - round(right)) < 0.01 else percent(result.top1)
+    )  # ties count in part
     often = "most often taken for" if result.samples > 1 else "taken for"
     mistaken = f", {often} “{escape(shorten(result.mistaken_for, 60))}”" if result.mistaken_for else ""
     note = f"{escape(share)} of {escape(plural(result.samples, 'picture'))} named right{mistaken}"

@@ -31,11 +31,17 @@ def selection_of(objectives: Mapping[str, Any]) -> AttentiveConfig | None:
     Args:
         objectives: their settings by name.
     """
-    found = [one for one in objectives.values() if isinstance(one, AttentiveConfig) and one.weight > 0 and one.choose == "attentive"]
+    found = [
+        one
+        for one in objectives.values()
+        if isinstance(one, AttentiveConfig) and one.weight > 0 and one.choose == "attentive"
+    ]
     return found[0] if found else None
 
 
-def kept_pictures(model: Model, manifest: Manifest, config: AttentiveConfig, *, seed: int = 0) -> tuple[Picture, ...]:
+def kept_pictures(
+    model: Model, manifest: Manifest, config: AttentiveConfig, *, seed: int = 0
+) -> tuple[Picture, ...]:
     """Pictures drawn by chance, dropped patches faded.
 
     Args:
@@ -58,7 +64,8 @@ def kept_pictures(model: Model, manifest: Manifest, config: AttentiveConfig, *, 
         return ()
     kept = kept_patches(model, model.preprocess(images), config)  # (pictures, rows, columns)
     return tuple(
-        thumbnail(_faded(model.preprocess.resized(image), mask), text, side=SIDE) for image, mask, text in zip(images, kept, texts, strict=True)
+        thumbnail(_faded(model.preprocess.resized(image), mask), text, side=SIDE)
+        for image, mask, text in zip(images, kept, texts, strict=True)
     )
 
 
@@ -69,12 +76,16 @@ def kept_patches(model: Model, pixels: Tensor, config: AttentiveConfig) -> Tenso
     assert attention is not None, "asked for"
     grid = model.network.config.image.grid
     blocks = block_scores(attention, grid=grid, block=config.block)
-    patches = highest_blocks(blocks, grid=grid, block=config.block, number=config.blocks_kept(blocks.shape[1]))
+    patches = highest_blocks(
+        blocks, grid=grid, block=config.block, number=config.blocks_kept(blocks.shape[1])
+    )
     return torch.zeros_like(attention, dtype=torch.bool).scatter(1, patches, True).view(-1, *grid).cpu()
 
 
 def _faded(image: Image.Image, mask: Tensor) -> Image.Image:
     """A picture whose patches outside `mask` (rows, columns) are nearly white, large enough to be looked at."""
-    stays = Image.fromarray((mask.numpy() * 255).astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    stays = Image.fromarray((mask.numpy() * 255).astype(np.uint8)).resize(
+        (SIDE, SIDE), Image.Resampling.NEAREST
+    )
     large = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return Image.composite(large, Image.blend(Image.new("RGB", large.size, "white"), large, FADED), stays)

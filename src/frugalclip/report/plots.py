@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
-from frugalclip.report.formats import Html, escape, exponent_mark, fit, is_finite, number, percent, short_count, text_width
+from frugalclip.report.formats import (
+    Html,
+    escape,
+    exponent_mark,
+    fit,
+    is_finite,
+    number,
+    percent,
+    short_count,
+    text_width,
+)
 
 COLOURS = 6  # classes s0 to s5; further series start again with another mark
 _SIZE = 12.0  # px of every text in a chart
@@ -166,15 +176,26 @@ def line_chart(
     if 0 < highest - lowest < 0.02 * abs(highest):  # do not blow a hair's breadth up to the whole height
         lowest, highest = lowest - 0.01 * abs(highest), highest + 0.01 * abs(highest)
     wide = width >= 460
-    ends = [f"{s.name} {number(p[-1][1])}" if len(series) > 1 else number(p[-1][1]) for s, p in zip(series, drawn, strict=True) if p]
-    margin = min(max(text_width(e, _SIZE) for e in ends) + 14, width * 0.34) if wide or len(series) == 1 else 12.0
+    ends = [
+        f"{s.name} {number(p[-1][1])}" if len(series) > 1 else number(p[-1][1])
+        for s, p in zip(series, drawn, strict=True)
+        if p
+    ]
+    margin = (
+        min(max(text_width(e, _SIZE) for e in ends) + 14, width * 0.34) if wide or len(series) == 1 else 12.0
+    )
     legend = [] if wide and not any(s.band for s in series) else _legend_rows(series, width)
     top = 26.0 + _LINE * len(legend)
     y_ticks = nice_ticks(lowest, highest, count=max(2, int((height - top) // 45)))
     labels, mark = tick_labels(y_ticks)
     left = max(text_width(label, _SIZE) for label in labels) + 10
     y = _Scale(y_ticks[0], y_ticks[-1], height - 40.0, top, y_ticks)
-    x = _x_scale([x for s in series for x, _ in s.points if is_finite(x)], start=left, end=width - margin, counts=counts)
+    x = _x_scale(
+        [x for s in series for x, _ in s.points if is_finite(x)],
+        start=left,
+        end=width - margin,
+        counts=counts,
+    )
     parts = [
         f'<text class="axis-name" x="0" y="12">{escape(fit(y_label + (f" ({mark})" if mark else ""), _SIZE, width))}</text>',
         *_legend(legend),
@@ -185,14 +206,22 @@ def line_chart(
         *_missing(series, x, y),
         *(_end_labels(series, drawn, x, y, margin=margin) if wide or len(series) == 1 else []),
     ]
-    summary = f"{title}. {x_label} against {y_label}. " + "; ".join(_in_words(s, p) for s, p in zip(series, drawn, strict=True))
-    return _svg("chart", width, height, parts, label=summary, hover=_hover(series, drawn, x, y, x_label=x_label))
+    summary = f"{title}. {x_label} against {y_label}. " + "; ".join(
+        _in_words(s, p) for s, p in zip(series, drawn, strict=True)
+    )
+    return _svg(
+        "chart", width, height, parts, label=summary, hover=_hover(series, drawn, x, y, x_label=x_label)
+    )
 
 
-def _svg(kind: str, width: float, height: float, parts: Sequence[str], *, label: str, hover: str = "") -> Html:
+def _svg(
+    kind: str, width: float, height: float, parts: Sequence[str], *, label: str, hover: str = ""
+) -> Html:
     data = f' data-hover="{escape(hover)}"' if hover else ""
     size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-    return Html(f'<svg class="{kind}" {size} role="img" aria-label="{escape(label)}"{data}>{"".join(parts)}</svg>')
+    return Html(
+        f'<svg class="{kind}" {size} role="img" aria-label="{escape(label)}"{data}>{"".join(parts)}</svg>'
+    )
 
 
 def _nothing_to_draw(title: str, *, width: int, height: int) -> Html:
@@ -214,7 +243,9 @@ def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> 
     if low == high:
         low, high = min(low, 0.0), max(high, 0.0 if low else 1.0)
     ticks = nice_ticks(low, high, count=max(2, int((end - start) // 64)), least_step=1.0 if counts else 0.0)
-    low = 0.0 if 0 < low < high * 0.2 else low  # the first point of a run lies near nothing seen; an axis from 0 reads better
+    low = (
+        0.0 if 0 < low < high * 0.2 else low
+    )  # the first point of a run lies near nothing seen; an axis from 0 reads better
     return _Scale(low, high, start, end, [t for t in ticks if low <= t <= high])
 
 
@@ -223,16 +254,26 @@ def _axes(x: _Scale, y: _Scale, labels: Sequence[str], *, x_label: str) -> list[
     for tick, label in zip(y.ticks, labels, strict=True):
         at = y(tick)
         kind = "base" if tick == y.low else "grid"
-        parts.append(f'<line class="{kind}" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text class="tick" x="{x.start - 6:.1f}" y="{at + 4:.1f}" text-anchor="end">{escape(label)}</text>')
+        parts.append(
+            f'<line class="{kind}" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="tick" x="{x.start - 6:.1f}" y="{at + 4:.1f}" text-anchor="end">{escape(label)}</text>'
+        )
     shown = list(x.ticks) if len(x.ticks) > 1 else [x.low, x.high]
     for tick, label in zip(shown, tick_labels(shown)[0], strict=True):
         at, half = x(tick), text_width(label, _SIZE) / 2
         anchor, place = ("end", x.end) if at + half > x.end + 8 else ("middle", at)
-        parts.append(f'<line class="base" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start:.1f}" y2="{y.start + 4:.1f}"/>')
-        parts.append(f'<text class="tick" x="{place:.1f}" y="{y.start + 17:.1f}" text-anchor="{anchor}">{escape(label)}</text>')
+        parts.append(
+            f'<line class="base" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start:.1f}" y2="{y.start + 4:.1f}"/>'
+        )
+        parts.append(
+            f'<text class="tick" x="{place:.1f}" y="{y.start + 17:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
+        )
     name = escape(fit(x_label, _SIZE, x.end - x.start))
-    parts.append(f'<text class="axis-name" x="{(x.start + x.end) / 2:.1f}" y="{y.start + 35:.1f}" text-anchor="middle">{name}</text>')
+    parts.append(
+        f'<text class="axis-name" x="{(x.start + x.end) / 2:.1f}" y="{y.start + 35:.1f}" text-anchor="middle">{name}</text>'
+    )
     return parts
 
 
@@ -273,7 +314,9 @@ def _line(series: Series, index: int, x: _Scale, y: _Scale) -> str:
         shapes.append(f'<polyline class="line s{index % COLOURS}" points="{_path(places)}"/>')
         shown = range(len(run)) if series.marks or len(run) == 1 else [len(run) - 1]
         for k in shown:
-            values = f"{series.name}: {number(series.points[run[k]][1])} at {number(series.points[run[k]][0])}"
+            values = (
+                f"{series.name}: {number(series.points[run[k]][1])} at {number(series.points[run[k]][0])}"
+            )
             shapes.append(_mark(index, *places[k], title=values))
     return "".join(shapes)
 
@@ -291,7 +334,11 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
 
 def _mark(index: int, at_x: float, at_y: float, *, title: str = "") -> str:
     """A circle, square, diamond or triangle: series differ by shape as well as by colour."""
-    tip, kind, r = (f"<title>{escape(title)}</title>" if title else ""), f'class="mark s{index % COLOURS}"', 3.2
+    tip, kind, r = (
+        (f"<title>{escape(title)}</title>" if title else ""),
+        f'class="mark s{index % COLOURS}"',
+        3.2,
+    )
     if index % 4 == 0:
         return f'<circle {kind} cx="{at_x:.1f}" cy="{at_y:.1f}" r="{r}">{tip}</circle>'
     corners = {
@@ -302,7 +349,14 @@ def _mark(index: int, at_x: float, at_y: float, *, title: str = "") -> str:
     return f'<polygon {kind} points="{_path([(at_x + a, at_y + b) for a, b in corners])}">{tip}</polygon>'
 
 
-def _end_labels(series: Sequence[Series], drawn: Sequence[Sequence[tuple[float, float]]], x: _Scale, y: _Scale, *, margin: float) -> list[str]:
+def _end_labels(
+    series: Sequence[Series],
+    drawn: Sequence[Sequence[tuple[float, float]]],
+    x: _Scale,
+    y: _Scale,
+    *,
+    margin: float,
+) -> list[str]:
     """The name and last value beside the end of each line, pushed apart where lines end close together."""
     ends = [(y(points[-1][1]), i, points[-1]) for i, points in enumerate(drawn) if points]
     ends.sort(key=lambda e: e[0])
@@ -316,7 +370,11 @@ def _end_labels(series: Sequence[Series], drawn: Sequence[Sequence[tuple[float, 
     for place, (_, i, point) in zip(places, ends, strict=True):
         value = number(point[1])
         name = fit(series[i].name, _SIZE, margin - 16 - text_width(value, _SIZE)) if len(series) > 1 else ""
-        text = f'{escape(name)} <tspan class="value">{escape(value)}</tspan>' if name else f'<tspan class="value">{escape(value)}</tspan>'
+        text = (
+            f'{escape(name)} <tspan class="value">{escape(value)}</tspan>'
+            if name
+            else f'<tspan class="value">{escape(value)}</tspan>'
+        )
         at = min(x(point[0]), x.end) if len(series) == 1 else x.end
         parts.append(f'<text class="end t{i % COLOURS}" x="{at + 8:.1f}" y="{place + 4:.1f}">{text}</text>')
     return parts
@@ -325,7 +383,11 @@ def _end_labels(series: Sequence[Series], drawn: Sequence[Sequence[tuple[float, 
 def _legend_rows(series: Sequence[Series], width: float) -> list[list[tuple[float, int, str, bool]]]:
     """Places of the legend's entries: rows of (x, series, text, is a band)."""
     entries = [(i, s.name, False) for i, s in enumerate(series)] if len(series) > 1 else []
-    entries += [(i, "lowest to highest" if len(series) == 1 else f"{s.name}, lowest to highest", True) for i, s in enumerate(series) if s.band]
+    entries += [
+        (i, "lowest to highest" if len(series) == 1 else f"{s.name}, lowest to highest", True)
+        for i, s in enumerate(series)
+        if s.band
+    ]
     if len(series) == 1 and entries:
         entries.insert(0, (0, series[0].name, False))
     rows: list[list[tuple[float, int, str, bool]]] = []
@@ -347,22 +409,42 @@ def _legend(rows: Sequence[Sequence[tuple[float, int, str, bool]]]) -> list[str]
         middle = 26 + k * _LINE
         for at, i, text, is_band in row:
             if is_band:
-                parts.append(f'<rect class="band s{i % COLOURS}" x="{at:.1f}" y="{middle - 5:.1f}" width="18" height="10"/>')
+                parts.append(
+                    f'<rect class="band s{i % COLOURS}" x="{at:.1f}" y="{middle - 5:.1f}" width="18" height="10"/>'
+                )
             else:
-                parts.append(f'<line class="line s{i % COLOURS}" x1="{at:.1f}" x2="{at + 18:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>')
+                parts.append(
+                    f'<line class="line s{i % COLOURS}" x1="{at:.1f}" x2="{at + 18:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
+                )
                 parts.append(_mark(i, at + 9, middle))
             parts.append(f'<text class="legend" x="{at + 24:.1f}" y="{middle + 4:.1f}">{escape(text)}</text>')
     return parts
 
 
-def _hover(series: Sequence[Series], drawn: Sequence[Sequence[tuple[float, float]]], x: _Scale, y: _Scale, *, x_label: str) -> str:
+def _hover(
+    series: Sequence[Series],
+    drawn: Sequence[Sequence[tuple[float, float]]],
+    x: _Scale,
+    y: _Scale,
+    *,
+    x_label: str,
+) -> str:
     """What the page's script needs to show values under the pointer, as JSON."""
     lines = [
-        {"name": s.name, "colour": i % COLOURS, "points": [[round(x(a), 1), round(y(b), 1), short_count(a), number(b)] for a, b in points]}
+        {
+            "name": s.name,
+            "colour": i % COLOURS,
+            "points": [[round(x(a), 1), round(y(b), 1), short_count(a), number(b)] for a, b in points],
+        }
         for i, (s, points) in enumerate(zip(series, drawn, strict=True))
     ]
     return json.dumps(
-        {"x": x_label, "box": [round(x.start, 1), round(y.end, 1), round(x.end, 1), round(y.start, 1)], "lines": lines}, ensure_ascii=False
+        {
+            "x": x_label,
+            "box": [round(x.start, 1), round(y.end, 1), round(x.end, 1), round(y.start, 1)],
+            "lines": lines,
+        },
+        ensure_ascii=False,
     )
 
 
@@ -393,11 +475,15 @@ def bar_comparison(bars: Sequence[Bar], *, title: str, axis_label: str, width: i
         parts.append(_bar(bar, x, top=i * row + (18 if stacked else 6), stacked=stacked))
     for tick, label in zip(ticks, tick_labels(ticks)[0], strict=True):
         anchor = "start" if stacked and tick == 0 else "middle"
-        parts.append(f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15:.1f}" text-anchor="{anchor}">{escape(label)}</text>')
+        parts.append(
+            f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
+        )
     name = escape(fit(axis_label, _SIZE, width - left))
     parts.append(f'<text class="axis-name" x="{left:.1f}" y="{bottom + 34:.1f}">{name}</text>')
     words = "; ".join(
-        f"{b.label} {percent(b.value)}" + (f", interval {b.interval[0]:.1f} to {b.interval[1]:.1f}" if b.interval else "") for b in shown
+        f"{b.label} {percent(b.value)}"
+        + (f", interval {b.interval[0]:.1f} to {b.interval[1]:.1f}" if b.interval else "")
+        for b in shown
     )
     return _svg("bars", width, bottom + 40, parts, label=f"{title}: {words}")
 
@@ -405,7 +491,9 @@ def bar_comparison(bars: Sequence[Bar], *, title: str, axis_label: str, width: i
 def _bar(bar: Bar, x: _Scale, *, top: float, stacked: bool) -> str:
     thick, middle = 20.0, top + 10
     end = x(bar.value)
-    parts = [f'<rect class="bar {bar.role}" x="{x.start:.1f}" y="{top:.1f}" width="{max(end - x.start, 1):.1f}" height="{thick:g}" rx="2"/>']
+    parts = [
+        f'<rect class="bar {bar.role}" x="{x.start:.1f}" y="{top:.1f}" width="{max(end - x.start, 1):.1f}" height="{thick:g}" rx="2"/>'
+    ]
     reach = end
     if bar.interval:
         low, high = x(max(bar.interval[0], 0.0)), x(bar.interval[1])
@@ -413,22 +501,40 @@ def _bar(bar: Bar, x: _Scale, *, top: float, stacked: bool) -> str:
         shape = f'd="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 5:.1f}v10M{high:.1f} {middle - 5:.1f}v10"'
         parts.append(f'<path class="whisker halo" {shape}/><path class="whisker" {shape}/>')
     label = fit(bar.label, _SIZE + 1, x.end if stacked else x.start - 12)
-    place = f'x="0" y="{top - 5:.1f}"' if stacked else f'x="{x.start - 10:.1f}" y="{middle + 4.5:.1f}" text-anchor="end"'
+    place = (
+        f'x="0" y="{top - 5:.1f}"'
+        if stacked
+        else f'x="{x.start - 10:.1f}" y="{middle + 4.5:.1f}" text-anchor="end"'
+    )
     parts.append(f'<text class="bar-name {bar.role}" {place}>{escape(label)}</text>')
-    parts.append(f'<text class="bar-value {bar.role}" x="{reach + 8:.1f}" y="{middle + 4.5:.1f}">{escape(percent(bar.value))}</text>')
+    parts.append(
+        f'<text class="bar-value {bar.role}" x="{reach + 8:.1f}" y="{middle + 4.5:.1f}">{escape(percent(bar.value))}</text>'
+    )
     return "".join(parts)
 
 
 def interval_strip(
-    value: float, *, interval: tuple[float, float] | None, floors: Sequence[float], maximum: float, label: str, width: int = 190
+    value: float,
+    *,
+    interval: tuple[float, float] | None,
+    floors: Sequence[float],
+    maximum: float,
+    label: str,
+    width: int = 190,
 ) -> Html:
     """A value with its interval on a thin scale from 0 to `maximum`, and the floors as grey strokes; for a table's row."""
     x = _Scale(0.0, max(maximum, 1e-9), 5.0, width - 5.0)
     place = lambda v: x(min(max(v, 0.0), x.high))  # noqa: E731
     parts = [f'<line class="grid" x1="{x.start:g}" x2="{x.end:g}" y1="9" y2="9"/>']
-    parts += [f'<line class="stroke" x1="{place(f):.1f}" x2="{place(f):.1f}" y1="3" y2="15"/>' for f in floors if is_finite(f)]
+    parts += [
+        f'<line class="stroke" x1="{place(f):.1f}" x2="{place(f):.1f}" y1="3" y2="15"/>'
+        for f in floors
+        if is_finite(f)
+    ]
     if interval:
-        parts.append(f'<line class="reach" x1="{place(interval[0]):.1f}" x2="{place(interval[1]):.1f}" y1="9" y2="9"/>')
+        parts.append(
+            f'<line class="reach" x1="{place(interval[0]):.1f}" x2="{place(interval[1]):.1f}" y1="9" y2="9"/>'
+        )
     if is_finite(value):
         parts.append(f'<circle class="mark s0" cx="{place(value):.1f}" cy="9" r="4"/>')
     return _svg("strip", width, 18, parts, label=label)

@@ -30,16 +30,27 @@ class RunRecord:
     def series(self, key: str) -> tuple[list[float], list[float]]:
         """Samples seen and values of one column; a value that is null or not a number becomes NaN."""
         rows = [row for row in self.rows if key in row and is_finite(row.get("samples_seen"))]
-        return [row["samples_seen"] for row in rows], [float(row[key]) if isinstance(row[key], (int, float)) else math.nan for row in rows]
+        return [row["samples_seen"] for row in rows], [
+            float(row[key]) if isinstance(row[key], (int, float)) else math.nan for row in rows
+        ]
 
     def columns(self) -> list[str]:
         """Names of the columns that hold numbers, in order of appearance, without step, samples and seconds."""
-        seen = dict.fromkeys(key for row in self.rows for key, value in row.items() if value is None or isinstance(value, (int, float)))
+        seen = dict.fromkeys(
+            key
+            for row in self.rows
+            for key, value in row.items()
+            if value is None or isinstance(value, (int, float))
+        )
         return [key for key in seen if key not in _TIME]
 
     def points(self) -> list[dict[str, Any]]:
         """The rows at which the model was evaluated."""
-        return [row for row in self.rows if isinstance(row.get("evaluation"), Mapping) and is_finite(row.get("samples_seen"))]
+        return [
+            row
+            for row in self.rows
+            if isinstance(row.get("evaluation"), Mapping) and is_finite(row.get("samples_seen"))
+        ]
 
     def advice(self) -> list[tuple[int | None, str]]:
         """(step, sentence) of what the trainer advised, each sentence once."""
@@ -81,7 +92,9 @@ class RunRecord:
 
     def loss_of_guessing(self) -> float | None:
         """What the total loss is when nothing has been learned, in nats, for a run with one contrastive objective; else None."""
-        objectives = {name: o for name, o in _mapping(self.recipe.get("objectives")).items() if _weight(o) > 0}
+        objectives = {
+            name: o for name, o in _mapping(self.recipe.get("objectives")).items() if _weight(o) > 0
+        }
         if len(objectives) != 1:
             return None
         name, settings = next(iter(objectives.items()))
@@ -109,7 +122,9 @@ def read_run(run: RunDirectory) -> RunRecord:
         ModelError: when it holds no recipe, so that it is no run.
     """
     if not run.is_run():
-        raise ModelError(f"{run.path} holds no recipe.yaml; expected a run directory, such as the --out of 'frugalclip train'.")
+        raise ModelError(
+            f"{run.path} holds no recipe.yaml; expected a run directory, such as the --out of 'frugalclip train'."
+        )
     faults: list[str] = []
     try:
         recipe = read_yaml(run.recipe)

@@ -9,7 +9,19 @@ from typing import Any
 
 from frugalclip.core.records import RunDirectory, write_atomically
 from frugalclip.report.evaluations import evaluation_block
-from frugalclip.report.formats import NBSP, Html, duration, escape, is_finite, number, percent, plural, short_count, shorten, span
+from frugalclip.report.formats import (
+    NBSP,
+    Html,
+    duration,
+    escape,
+    is_finite,
+    number,
+    percent,
+    plural,
+    short_count,
+    shorten,
+    span,
+)
 from frugalclip.report.gallery import Gallery, extremes
 from frugalclip.report.html import (
     Section,
@@ -49,7 +61,15 @@ from frugalclip.report.words import words_section
 _SEEN = "samples seen"
 _CHARTED = ("loss", "lr", "scale")  # columns with a chart of their own; the others are folded away
 _WATCHED = 5  # lines in the chart of evaluation points
-_ORDER = ("top1", "t2i_r1", "i2t_r1", "mean_per_class", "top5", "t2i_r5", "i2t_r5")  # which metrics get these lines
+_ORDER = (
+    "top1",
+    "t2i_r1",
+    "i2t_r1",
+    "mean_per_class",
+    "top5",
+    "t2i_r5",
+    "i2t_r5",
+)  # which metrics get these lines
 _LISTED = 500  # classes in the whole table at most
 
 
@@ -108,7 +128,11 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
 
 def _head(record: RunRecord) -> Html:
     recipe, cut = record.recipe, record.cut_short()
-    state = f'<span class="state short">cut short at {escape(cut)}</span>' if cut else '<span class="state">finished</span>'
+    state = (
+        f'<span class="state short">cut short at {escape(cut)}</span>'
+        if cut
+        else '<span class="state">finished</span>'
+    )
     name = f"Recipe {recipe['name']}" if recipe.get("name") else "A recipe without a name"
     lead = f"{name}: {recipe['description']}" if recipe.get("description") else f"{name}."
     return Html(
@@ -124,7 +148,11 @@ def _headline(record: RunRecord) -> str:
     metric = primary_metric(result) or ""
     interval = interval_of(result, metric)
     unit = f"{NBSP}%" if in_percent(metric) else ""
-    reach = f"{level(result)} {span(interval, in_percent=in_percent(metric))}{unit}" if interval else "No interval was computed"
+    reach = (
+        f"{level(result)} {span(interval, in_percent=in_percent(metric))}{unit}"
+        if interval
+        else "No interval was computed"
+    )
     title = f"{task_name(result.get('task'))}, {_inside(metric_name(metric))}"
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result, metric))
     text = (
@@ -134,7 +162,10 @@ def _headline(record: RunRecord) -> str:
     if not in_percent(metric):
         return f'<div class="headline plain"><div>{text}</div></div>'
     rows = bars(result, metric, name="this model")
-    drawing = at_both_widths(lambda width: bar_comparison(rows, title=title, axis_label=f"{metric_name(metric)} (%)", width=width), wide=600)
+    drawing = at_both_widths(
+        lambda width: bar_comparison(rows, title=title, axis_label=f"{metric_name(metric)} (%)", width=width),
+        wide=600,
+    )
     return f'<div class="headline"><div>{text}</div><div>{drawing}</div></div>'
 
 
@@ -169,7 +200,10 @@ def _resume(record: RunRecord) -> str:
 
 def _tiles(record: RunRecord) -> Html:
     training, last = record.training, record.last
-    seen, seconds = training.get("samples_seen", last.get("samples_seen")), training.get("seconds", last.get("seconds"))
+    seen, seconds = (
+        training.get("samples_seen", last.get("samples_seen")),
+        training.get("seconds", last.get("seconds")),
+    )
     rate = training.get("samples_per_second")
     rate = seen / seconds if rate is None and is_finite(seen) and is_finite(seconds) and seconds > 0 else rate
     parameters = training.get("parameters")
@@ -181,7 +215,14 @@ def _tiles(record: RunRecord) -> Html:
             ("steps", number(training.get("steps", last.get("step"))) if training or last else None),
             ("samples a step", number(record.batch) if record.batch else None),
             ("training time", duration(seconds) if seconds is not None else None),
-            ("samples a second", number(round(rate)) if is_finite(rate) and rate >= 10 else number(rate) if rate is not None else None),
+            (
+                "samples a second",
+                number(round(rate))
+                if is_finite(rate) and rate >= 10
+                else number(rate)
+                if rate is not None
+                else None,
+            ),
             ("parameters", short_count(parameters) if parameters is not None else None),
         ],
         kind="tiles",
@@ -189,18 +230,30 @@ def _tiles(record: RunRecord) -> Html:
 
 
 def _advice(record: RunRecord) -> Section | None:
-    notes = [(f"first at step {number(step)}" if is_finite(step) else "", sentence) for step, sentence in record.advice()]
+    notes = [
+        (f"first at step {number(step)}" if is_finite(step) else "", sentence)
+        for step, sentence in record.advice()
+    ]
     bad = [row for row in record.rows if "loss" in row and not is_finite(row["loss"])]
     if bad:
         first, share = bad[0].get("step"), f"{len(bad):,} of {len(record.rows):,} steps"
         notes.insert(
-            0, (f"{share}, first at step {number(first)}", "The loss was not a finite number. Lower optimizer.lr, or train with precision=fp32.")
+            0,
+            (
+                f"{share}, first at step {number(first)}",
+                "The loss was not a finite number. Lower optimizer.lr, or train with precision=fp32.",
+            ),
         )
     notes += [("", fault) for fault in record.faults]
     if not notes:
         return None
-    items = "".join(f'<li dir="auto">{escape(text)}{f"<small>{escape(when)}</small>" if when else ""}</li>' for when, text in notes)
-    return Section("advice", "Advice", f'<ul class="advice">{items}</ul>', "What the trainer noticed while it ran.")
+    items = "".join(
+        f'<li dir="auto">{escape(text)}{f"<small>{escape(when)}</small>" if when else ""}</li>'
+        for when, text in notes
+    )
+    return Section(
+        "advice", "Advice", f'<ul class="advice">{items}</ul>', "What the trainer noticed while it ran."
+    )
 
 
 def _data(record: RunRecord, gallery: Gallery) -> Section:
@@ -213,7 +266,11 @@ def _data(record: RunRecord, gallery: Gallery) -> Section:
     }
     seen, count = record.last.get("samples_seen"), record.training.get("training_rows")
     known |= {"pairs": known.get("pairs") or count}
-    known |= {"passes over the data": f"{seen / count:.1f}"} if is_finite(seen) and is_finite(count) and count > 0 else {}
+    known |= (
+        {"passes over the data": f"{seen / count:.1f}"}
+        if is_finite(seen) and is_finite(count) and count > 0
+        else {}
+    )
     known |= {"objectives": plain(_objectives(record), most=8)}
     body = definitions(list(known.items()))
     notes = record.training.get("notes")
@@ -227,7 +284,10 @@ def _data(record: RunRecord, gallery: Gallery) -> Section:
 def _objectives(record: RunRecord) -> list[str]:
     found = record.recipe.get("objectives")
     found = found if isinstance(found, Mapping) else {}
-    return [f"{words(name)}, weight {plain(o.get('weight', 1) if isinstance(o, Mapping) else 1 if o is None else o)}" for name, o in found.items()]
+    return [
+        f"{words(name)}, weight {plain(o.get('weight', 1) if isinstance(o, Mapping) else 1 if o is None else o)}"
+        for name, o in found.items()
+    ]
 
 
 def _curves(record: RunRecord) -> Section:
@@ -236,18 +296,39 @@ def _curves(record: RunRecord) -> Section:
     if "lr" in columns:
         charts.append(_column_chart(record, "lr", title="Learning rate", y_label="learning rate"))
     if "scale" in columns:
-        charts.append(_column_chart(record, "scale", title="Scale that multiplies the cosines", y_label="logit scale, 1 / temperature"))
+        charts.append(
+            _column_chart(
+                record,
+                "scale",
+                title="Scale that multiplies the cosines",
+                y_label="logit scale, 1 / temperature",
+            )
+        )
     shown = [c for c in charts if c]
     if not shown:
-        return Section("curves", "How training went", "<p>metrics.jsonl holds no row: the run ended before its first step.</p>")
+        return Section(
+            "curves",
+            "How training went",
+            "<p>metrics.jsonl holds no row: the run ended before its first step.</p>",
+        )
     body = f'<div class="charts">{"".join(shown)}</div>'
-    left = [key for key in columns if key not in _CHARTED and not key.endswith("/chance")]  # chance is a line in the chart of its loss
+    left = [
+        key for key in columns if key not in _CHARTED and not key.endswith("/chance")
+    ]  # chance is a line in the chart of its loss
     others = [c for key in left if (c := _column_chart(record, key, title=words(key).replace(" / ", ": ")))]
     if others:
-        body += folded(f"{plural(len(others), 'more curve')}: logs of the objectives", f'<div class="charts">{"".join(others)}</div>')
+        body += folded(
+            f"{plural(len(others), 'more curve')}: logs of the objectives",
+            f'<div class="charts">{"".join(others)}</div>',
+        )
     if points := record.points():
         body += folded(f"{plural(len(points), 'evaluation point')} as a table", _point_table(points))
-    return Section("curves", "How training went", body, "All curves over samples seen, so that runs of another batch size compare.")
+    return Section(
+        "curves",
+        "How training went",
+        body,
+        "All curves over samples seen, so that runs of another batch size compare.",
+    )
 
 
 def _loss_chart(record: RunRecord) -> Html | None:
@@ -257,14 +338,20 @@ def _loss_chart(record: RunRecord) -> Html | None:
     series, group = thin(seen, losses, name="mean of the steps" if len(seen) > 160 else "loss")
     guess = record.loss_of_guessing()
     references = [Reference(guess, f"guessing: {guess:.2f} nats")] if guess is not None else []
-    notes = [f"Each point is the mean of {group:,} steps; the band spans the lowest and the highest of them."] if group > 1 else []
+    notes = (
+        [f"Each point is the mean of {group:,} steps; the band spans the lowest and the highest of them."]
+        if group > 1
+        else []
+    )
     tail = [v for v in losses[-max(1, len(losses) // 20) :] if is_finite(v)]
     if tail and guess is not None:
         end = sum(tail) / len(tail)
         is_log = record.batch and abs(guess - math.log(record.batch)) < 0.02
         guessing = f"ln({number(record.batch)}), the loss of guessing" if is_log else "the loss of guessing"
         against = (
-            f"{abs(end - guess):.2f} {'below' if end < guess else 'above'} {guessing}" if abs(end - guess) >= 0.005 else f"no better than {guessing}"
+            f"{abs(end - guess):.2f} {'below' if end < guess else 'above'} {guessing}"
+            if abs(end - guess) >= 0.005
+            else f"no better than {guessing}"
         )
         when = f"Over the last {plural(len(tail), 'step')}" if len(tail) > 1 else "At the last step"
         notes.append(f"{when} the loss is {end:.2f} nats, {against}.")
@@ -281,22 +368,57 @@ def _column_chart(record: RunRecord, key: str, *, title: str, y_label: str = "")
     if not seen:
         return None
     series, _ = thin(seen, values, name=y_label or words(key))
-    chance = [v for v in record.series(key.removesuffix("loss") + "chance")[1] if is_finite(v)] if key.endswith("/loss") else []
+    chance = (
+        [v for v in record.series(key.removesuffix("loss") + "chance")[1] if is_finite(v)]
+        if key.endswith("/loss")
+        else []
+    )
     references = [Reference(chance[-1], f"guessing: {chance[-1]:.2f}")] if chance else []
-    return chart(title, partial(_draw, [Series(series.name, series.points)], title=title, y_label=y_label or words(key), references=references))
+    return chart(
+        title,
+        partial(
+            _draw,
+            [Series(series.name, series.points)],
+            title=title,
+            y_label=y_label or words(key),
+            references=references,
+        ),
+    )
 
 
 def _evaluation_charts(record: RunRecord) -> list[Html]:
     points = record.points()
-    names = list(dict.fromkeys(name for row in points for name, value in row["evaluation"].items() if isinstance(value, (int, float))))
+    names = list(
+        dict.fromkeys(
+            name
+            for row in points
+            for name, value in row["evaluation"].items()
+            if isinstance(value, (int, float))
+        )
+    )
     order = {metric: place for place, metric in enumerate(_ORDER)}
-    shares = sorted((n for n in names if in_percent(n)), key=lambda n: order.get(n.rpartition("/")[2], len(order)))
+    shares = sorted(
+        (n for n in names if in_percent(n)), key=lambda n: order.get(n.rpartition("/")[2], len(order))
+    )
     if not shares:
         return []
     first, rest = shares[:_WATCHED], shares[_WATCHED:]
-    series = [Series(_short_metric(n), [(row["samples_seen"], row["evaluation"].get(n, float("nan"))) for row in points], marks=True) for n in first]
+    series = [
+        Series(
+            _short_metric(n),
+            [(row["samples_seen"], row["evaluation"].get(n, float("nan"))) for row in points],
+            marks=True,
+        )
+        for n in first
+    ]
     note = f"{plural(len(rest), 'further metric')} in the table below." if rest else ""
-    draw = partial(_draw, series, title="Evaluation during training", y_label="score on the validation rows (%)", from_zero=True)
+    draw = partial(
+        _draw,
+        series,
+        title="Evaluation during training",
+        y_label="score on the validation rows (%)",
+        from_zero=True,
+    )
     return [chart("Evaluation during training", draw, note=note)]
 
 
@@ -309,10 +431,20 @@ def _short_metric(name: str) -> str:
 
 def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
     names = list(dict.fromkeys(name for row in points for name in row["evaluation"]))
-    columns = [Column("Samples seen", figures=True), Column("Step", figures=True), Column("Loss", figures=True)]
+    columns = [
+        Column("Samples seen", figures=True),
+        Column("Step", figures=True),
+        Column("Loss", figures=True),
+    ]
     columns += [Column(_short_metric(n), figures=True) for n in names]
     rows = [
-        [number(r["samples_seen"]), number(r.get("step")), number(r.get("loss")), *(figure(n, r["evaluation"].get(n)) for n in names)] for r in points
+        [
+            number(r["samples_seen"]),
+            number(r.get("step")),
+            number(r.get("loss")),
+            *(figure(n, r["evaluation"].get(n)) for n in names),
+        ]
+        for r in points
     ]
     return table(columns, rows, caption="Evaluation points", sortable=True)
 
@@ -333,7 +465,9 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
     result = next((e for e in record.evaluations if e.get("per_class")), None)
     if result is None:
         return None
-    best, worst = (list(gallery.best), list(gallery.worst)) if gallery.best or gallery.worst else extremes(result)
+    best, worst = (
+        (list(gallery.best), list(gallery.worst)) if gallery.best or gallery.worst else extremes(result)
+    )
     entries = [e for e in result["per_class"] if isinstance(e, Mapping) and is_finite(e.get("top1"))]
     if not entries or not (best or worst):
         return None
@@ -342,16 +476,35 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
         f"Of {plural(len(entries), 'class', 'classes')}, {full:,} are always named right and {none:,} never. "
         "Where several are equal, those shown were drawn by seed."
     )
-    columns = [Column("Class"), Column("Top-1", figures=True), Column("Pictures", figures=True), Column("Most often taken for")]
-    rows = [[shorten(e.get("name"), 120), percent(e["top1"]), e.get("samples"), shorten(e.get("mistaken_for") or "", 120)] for e in entries[:_LISTED]]
+    columns = [
+        Column("Class"),
+        Column("Top-1", figures=True),
+        Column("Pictures", figures=True),
+        Column("Most often taken for"),
+    ]
+    rows = [
+        [
+            shorten(e.get("name"), 120),
+            percent(e["top1"]),
+            e.get("samples"),
+            shorten(e.get("mistaken_for") or "", 120),
+        ]
+        for e in entries[:_LISTED]
+    ]
     cut = f" (first {_LISTED:,} of {len(entries):,})" if len(entries) > _LISTED else ""
-    whole = folded(f"All classes as a table{cut}", table(columns, rows, caption="Every class, best first", sortable=True))
+    whole = folded(
+        f"All classes as a table{cut}", table(columns, rows, caption="Every class, best first", sortable=True)
+    )
     return Section("classes", "Best and worst classes", class_columns(best, worst) + whole, intro)
 
 
 def _retrieval(gallery: Gallery) -> Section | None:
     if not gallery.text_to_pictures:
-        return Section("retrieval", "Retrieval examples", f"<p>{escape(gallery.note)}</p>") if gallery.note else None
+        return (
+            Section("retrieval", "Retrieval examples", f"<p>{escape(gallery.note)}</p>")
+            if gallery.note
+            else None
+        )
     intro = f"For each caption the five pictures that came first, with their cosines; a right one is framed and ticked. {gallery.note}"
     return Section("retrieval", "Finding pictures by words", found_pictures(gallery.text_to_pictures), intro)
 
@@ -383,14 +536,23 @@ def _repeat(record: RunRecord) -> Section:
     if record.environment.get("command"):
         body += command(str(record.environment["command"]), label="As it was started:")
     if record.environment.get("commit"):
-        body += command(f"git checkout {shlex.quote(str(record.environment['commit']))}", label="The code it ran with:")
+        body += command(
+            f"git checkout {shlex.quote(str(record.environment['commit']))}", label="The code it ran with:"
+        )
     body += f"<h3>Environment</h3>{_environment(record)}"
-    return Section("repeat", "Repeat it", body + folded("The resolved recipe, recipe.yaml", source(record.recipe_text)))
+    return Section(
+        "repeat", "Repeat it", body + folded("The resolved recipe, recipe.yaml", source(record.recipe_text))
+    )
 
 
 def _environment(record: RunRecord) -> str:
     content = {k: v for k, v in record.environment.items() if k not in ("command", "commit", "versions")}
     versions = record.environment.get("versions")
     pairs = [(words(name), plain(value)) for name, value in content.items() if value is not None]
-    pairs += [(str(name), str(value)) for name, value in versions.items()] if isinstance(versions, Mapping) else []
-    return definitions(pairs) or "<p>environment.json is missing, so the figures cannot be tied to a machine and versions.</p>"
+    pairs += (
+        [(str(name), str(value)) for name, value in versions.items()] if isinstance(versions, Mapping) else []
+    )
+    return (
+        definitions(pairs)
+        or "<p>environment.json is missing, so the figures cannot be tied to a machine and versions.</p>"
+    )

@@ -8,7 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from frugalclip.report.formats import NBSP, Html, cell, escape, is_finite, is_interval, number, percent, shorten, span, times
+from frugalclip.report.formats import (
+    NBSP,
+    Html,
+    cell,
+    escape,
+    is_finite,
+    is_interval,
+    number,
+    percent,
+    shorten,
+    span,
+    times,
+)
 from frugalclip.report.plots import Bar, interval_strip
 
 TASKS = {
@@ -45,7 +57,14 @@ class Column:
     kind: str = ""  # class of its cells, for the style sheet
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: str, sortable: bool = False, stacked: bool = False) -> Html:
+def table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Any]],
+    *,
+    caption: str,
+    sortable: bool = False,
+    stacked: bool = False,
+) -> Html:
     """A table whose first column names the rows, in a frame that scrolls sideways on a narrow screen.
 
     Args:
@@ -56,7 +75,10 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: 
         stacked: on a phone, the first cell of a row stands above the others.
     """
     heads = "".join(map(_head, columns))
-    body = "".join(f'<tr role="row">{"".join(map(_cell, columns, row, [True] + [False] * len(row)))}</tr>' for row in rows)
+    body = "".join(
+        f'<tr role="row">{"".join(map(_cell, columns, row, [True] + [False] * len(row)))}</tr>'
+        for row in rows
+    )
     kinds = " ".join(k for k, given in (("sortable", sortable), ("stacked", stacked)) if given)
     shown = sum(not column.kind for column in columns[1:])
     inner = (  # roles are said although tables have them: a browser may drop them where the style sheet stacks cells
@@ -86,7 +108,9 @@ def _cell(column: Column, value: Any, is_first: bool) -> str:
 def definitions(pairs: Sequence[tuple[str, Any]], *, kind: str = "facts") -> Html:
     """Names with their values, as a definition list; pairs whose value is None or empty are left out."""
     shown = [(name, value) for name, value in pairs if value not in (None, "", [], {})]
-    items = "".join(f'<div><dt>{escape(name)}</dt><dd dir="auto">{cell(value)}</dd></div>' for name, value in shown)
+    items = "".join(
+        f'<div><dt>{escape(name)}</dt><dd dir="auto">{cell(value)}</dd></div>' for name, value in shown
+    )
     return Html(f'<dl class="{kind}">{items}</dl>' if items else "")
 
 
@@ -123,7 +147,9 @@ def metric_name(metric: str) -> str:
 
 def in_percent(metric: str) -> bool:
     """False for the metrics that count places and distances, which have no percent sign."""
-    return not any(part in metric.lower() for part in ("rank", "loss", "seconds", "count", "nats", "non_zeros"))
+    return not any(
+        part in metric.lower() for part in ("rank", "loss", "seconds", "count", "nats", "non_zeros")
+    )
 
 
 def figure(metric: str, value: Any) -> str:
@@ -140,7 +166,11 @@ def primary_metric(result: Mapping[str, Any]) -> str | None:
 def floors_of(result: Mapping[str, Any], metric: str) -> dict[str, float]:
     """The floors of one metric: floor name -> value in the metric's unit."""
     floors = _mapping(result.get("floors"))
-    return {str(name): float(content[metric]) for name, content in floors.items() if is_finite(_mapping(content).get(metric))}
+    return {
+        str(name): float(content[metric])
+        for name, content in floors.items()
+        if is_finite(_mapping(content).get(metric))
+    }
 
 
 def interval_of(result: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
@@ -194,16 +224,24 @@ def verdict(result: Mapping[str, Any], metric: str) -> list[str]:
     if chance:
         beaten = interval is None or interval[0] > chance
         ratio = f"{times(value / chance)} chance ({percent(chance)})"
-        sentences.append(f"{ratio}." if beaten else f"{ratio}, but chance lies inside the interval: not distinguishable from guessing.")
+        sentences.append(
+            f"{ratio}."
+            if beaten
+            else f"{ratio}, but chance lies inside the interval: not distinguishable from guessing."
+        )
     if floors:
         name, level = max(floors.items(), key=lambda item: item[1])
         against = f"the strongest floor, {words(name)} ({percent(level)}, no training)"
         if interval is None:
-            sentences.append(f"{_points(abs(value - level))} {'above' if value >= level else 'below'} {against}; no interval was computed.")
+            sentences.append(
+                f"{_points(abs(value - level))} {'above' if value >= level else 'below'} {against}; no interval was computed."
+            )
         elif interval[0] <= level <= interval[1]:
             sentences.append(f"Not distinguishable from {against}: it lies inside the interval.")
         else:
-            sentences.append(f"{_points(abs(value - level))} {'above' if value > level else 'below'} {against}, which lies outside the interval.")
+            sentences.append(
+                f"{_points(abs(value - level))} {'above' if value > level else 'below'} {against}, which lies outside the interval."
+            )
     elif "floors" in result:
         sentences.append("No floor was computed for this figure; evaluate with --floors to get one.")
     return sentences
@@ -217,23 +255,46 @@ def evaluation_table(result: Mapping[str, Any]) -> Html:
     """All metrics of one evaluation: value with interval, the same on a scale, chance, and every floor."""
     metrics = _mapping(result.get("metrics"))
     floor_names = list(dict.fromkeys(name for metric in metrics for name in floors_of(result, metric)))
-    columns = [Column("Metric"), Column("This model", figures=True, note=level(result)), Column("0 to 100 %", kind="strip-column")]
-    columns += [Column("Chance", figures=True)] + [Column(words(name).capitalize(), figures=True, note="floor") for name in floor_names]
+    columns = [
+        Column("Metric"),
+        Column("This model", figures=True, note=level(result)),
+        Column("0 to 100 %", kind="strip-column"),
+    ]
+    columns += [Column("Chance", figures=True)] + [
+        Column(words(name).capitalize(), figures=True, note="floor") for name in floor_names
+    ]
     rows = []
     for metric, value in metrics.items():
-        interval, floors, chance = interval_of(result, metric), floors_of(result, metric), chance_of(result, metric)
+        interval, floors, chance = (
+            interval_of(result, metric),
+            floors_of(result, metric),
+            chance_of(result, metric),
+        )
         reach = f"<small>{escape(span(interval, in_percent=in_percent(metric)))}</small>" if interval else ""
         row: list[Any] = [
             metric_name(metric),
             Html(f"<b>{escape(figure(metric, value))}</b>{reach}"),
             _strip(metric, value, interval, floors, chance),
         ]
-        row += [None if chance is None else figure(metric, chance)] + [None if n not in floors else figure(metric, floors[n]) for n in floor_names]
+        row += [None if chance is None else figure(metric, chance)] + [
+            None if n not in floors else figure(metric, floors[n]) for n in floor_names
+        ]
         rows.append(row)
-    return table(columns, rows, caption=f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}", stacked=True)
+    return table(
+        columns,
+        rows,
+        caption=f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}",
+        stacked=True,
+    )
 
 
-def _strip(metric: str, value: Any, interval: tuple[float, float] | None, floors: Mapping[str, float], chance: float | None) -> Html:
+def _strip(
+    metric: str,
+    value: Any,
+    interval: tuple[float, float] | None,
+    floors: Mapping[str, float],
+    chance: float | None,
+) -> Html:
     if not in_percent(metric) or not is_finite(value):
         return Html("")
     marks = [*floors.values(), *([chance] if chance is not None else [])]
@@ -248,7 +309,9 @@ def level(result: Mapping[str, Any]) -> str:
 
 def evaluation_notes(result: Mapping[str, Any]) -> Html:
     """How the figures of an evaluation came about: everything they depend on besides the model."""
-    prompts, floors, bootstrap = (_mapping(result.get(name)) for name in ("prompts", "floors_about", "bootstrap"))
+    prompts, floors, bootstrap = (
+        _mapping(result.get(name)) for name in ("prompts", "floors_about", "bootstrap")
+    )
     lost = {reason: count for reason, count in _mapping(result.get("left_out")).items() if count}
     templates = prompts.get("templates") or result.get("prompts")
     return definitions(
@@ -261,13 +324,23 @@ def evaluation_notes(result: Mapping[str, Any]) -> Html:
             ("pool", result.get("pool")),
             ("classes", plain(result["classes"]) if result.get("classes") else None),
             ("names from", result.get("names")),
-            ("prompts", shorten((f"{prompts['set']}: " if prompts.get("set") else "") + plain(templates), 240) if templates else None),
+            (
+                "prompts",
+                shorten((f"{prompts['set']}: " if prompts.get("set") else "") + plain(templates), 240)
+                if templates
+                else None,
+            ),
             (
                 "interval",
-                f"bootstrap, {number(bootstrap['draws'])} draws over {result.get('interval_over', 'samples')}" if bootstrap.get("draws") else None,
+                f"bootstrap, {number(bootstrap['draws'])} draws over {result.get('interval_over', 'samples')}"
+                if bootstrap.get("draws")
+                else None,
             ),
             ("ties", result.get("tie_rule")),
-            ("pictures prepared by", shorten(plain(result["preprocess"], most=8), 240) if result.get("preprocess") else None),
+            (
+                "pictures prepared by",
+                shorten(plain(result["preprocess"], most=8), 240) if result.get("preprocess") else None,
+            ),
             ("floors from", plain(floors, most=8) if floors else None),
             ("model", result.get("model")),
         ],

@@ -16,7 +16,10 @@ from frugalclip.report.tables import Column, chance_of, table
 
 def words_result(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The first evaluation of words, if there is one."""
-    return next((one for one in evaluations if one.get("task") == "words" and isinstance(one.get("words"), Mapping)), None)
+    return next(
+        (one for one in evaluations if one.get("task") == "words" and isinstance(one.get("words"), Mapping)),
+        None,
+    )
 
 
 def describe_pictures(manifest: Manifest, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Described, ...]:
@@ -38,7 +41,9 @@ def _described(manifest: Manifest, drawn: Mapping[str, Any]) -> Described:
         picture = thumbnail(ImageReader(manifest).image(0, at_least=2 * SIDE), caption)
     except BadImage:
         picture = None
-    return Described(caption, tuple(Found(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), picture)
+    return Described(
+        caption, tuple(Found(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), picture
+    )
 
 
 def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[Described]) -> Section | None:
@@ -60,5 +65,14 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
         f"the {number(found['vocabulary'])} in the vocabulary."
     )
     rows = [[one["word"], percent(one["pictures"])] for one in found["used"]]
-    used = table([Column("Word"), Column("Pictures", figures=True)], rows, caption="The words that most pictures have among their top ten")
-    return Section("words", "Words of pictures", described_pictures(described) + f'<div class="evaluation apart">{used}</div>', intro)
+    used = table(
+        [Column("Word"), Column("Pictures", figures=True)],
+        rows,
+        caption="The words that most pictures have among their top ten",
+    )
+    return Section(
+        "words",
+        "Words of pictures",
+        described_pictures(described) + f'<div class="evaluation apart">{used}</div>',
+        intro,
+    )

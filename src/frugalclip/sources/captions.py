@@ -13,8 +13,17 @@ _UNSEEN = (  # white space, controls, and marks without a picture of their own: 
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
 )
 _SEEN = re.compile(f"[^{_UNSEEN}]")
-_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_CODE_PAGES = ("cp1252", "cp1250", "cp1254")  # western, central European, Turkish: where they agree there is one reading
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_CODE_PAGES = (
+    "cp1252",
+    "cp1250",
+    "cp1254",
+)  # western, central European, Turkish: where they agree there is one reading
 
 
 def readable(texts: Sequence[str]) -> tuple[list[str], str | None]:
@@ -73,7 +82,9 @@ def mended(data: bytes) -> tuple[str, str] | None:
     text = readings.pop()
     letters = [character for character in text if character.isalpha()]
     odd = [character for character in text if ord(character) > 127]
-    is_plain = len(odd) <= 0.3 * max(len(letters), 1) and not any(character.isspace() or ord(character) < 0xA0 for character in odd)
+    is_plain = len(odd) <= 0.3 * max(len(letters), 1) and not any(
+        character.isspace() or ord(character) < 0xA0 for character in odd
+    )
     return (text, "Windows-1252") if not readings and is_plain else None
 
 
@@ -81,7 +92,13 @@ def _wide(data: bytes) -> tuple[str, str] | None:
     if len(data) % 2:
         return None
     first, second = data[::2].count(0), data[1::2].count(0)
-    encoding = "utf-16-le" if second > 0.6 * len(data) / 2 and not first else "utf-16-be" if first > 0.6 * len(data) / 2 and not second else None
+    encoding = (
+        "utf-16-le"
+        if second > 0.6 * len(data) / 2 and not first
+        else "utf-16-be"
+        if first > 0.6 * len(data) / 2 and not second
+        else None
+    )
     if encoding is None:
         return None
     try:

@@ -17,16 +17,66 @@ import pyarrow.compute
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
-from frugalclip.sources.languages import ISO_639_1, NO_LANGUAGES, STEMS, from_json, is_code, languages_in, stem_and_code, texts_in, training_captions
+from frugalclip.sources.languages import (
+    ISO_639_1,
+    NO_LANGUAGES,
+    STEMS,
+    from_json,
+    is_code,
+    languages_in,
+    stem_and_code,
+    texts_in,
+    training_captions,
+)
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 IMAGE_NAMES = (
-    *("image", "img", "images", "imagepath", "imgpath", "imagefile", "imgfile", "imagefilename", "imagename", "imgname", "imagefilepath"),
-    *("filepath", "filename", "path", "file", "localpath", "photo", "picture", "pic", "jpg", "png", "webp", "jpeg"),
+    *(
+        "image",
+        "img",
+        "images",
+        "imagepath",
+        "imgpath",
+        "imagefile",
+        "imgfile",
+        "imagefilename",
+        "imagename",
+        "imgname",
+        "imagefilepath",
+    ),
+    *(
+        "filepath",
+        "filename",
+        "path",
+        "file",
+        "localpath",
+        "photo",
+        "picture",
+        "pic",
+        "jpg",
+        "png",
+        "webp",
+        "jpeg",
+    ),
 )
 CAPTION_NAMES = (
-    *("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "alttext", "alt", "title", "description", "comment", "prompt", "name"),
+    *(
+        "caption",
+        "captions",
+        "text",
+        "texts",
+        "txt",
+        "sentence",
+        "sentences",
+        "alttext",
+        "alt",
+        "title",
+        "description",
+        "comment",
+        "prompt",
+        "name",
+    ),
     *("label", "labelname", "classname", "class", "category"),
 )
 ID_NAMES = ("id", "key", "uid", "sampleid", "imageid")
@@ -68,14 +118,18 @@ class Roles:
     @property
     def columns(self) -> set[str]:
         """Columns that a sample is made of."""
-        return {self.image, *self.captions, *(column for _, column in self.languages)} | ({self.by_language} if self.by_language else set())
+        return {self.image, *self.captions, *(column for _, column in self.languages)} | (
+            {self.by_language} if self.by_language else set()
+        )
 
     def is_label(self, name: str) -> bool:
         """Whether a caption column holds names of classes: underscores in it are spaces."""
         return _plain(name) in LABEL_NAMES or name in self.labels
 
 
-def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str, labels: Sequence[str] = ()) -> Roles:
+def choose(
+    table: pa.Table, given: Mapping[str, str] | None, *, where: str, labels: Sequence[str] = ()
+) -> Roles:
     """Recognise the columns of a table.
 
     Args:
@@ -90,21 +144,44 @@ def choose(table: pa.Table, given: Mapping[str, str] | None, *, where: str, labe
     given = dict(given or {})
     unknown = [key for key in given if key not in ("image", "caption", "id")]
     if unknown:
-        raise DataError(f"columns.{unknown[0]} is not a column that can be named; {known_names(unknown[0], ['image', 'caption', 'id'])}")
+        raise DataError(
+            f"columns.{unknown[0]} is not a column that can be named; {known_names(unknown[0], ['image', 'caption', 'id'])}"
+        )
     names = table.column_names
     captions = tuple(part.strip() for part in given["caption"].split(",")) if "caption" in given else None
-    for key, wanted in [("image", given.get("image")), ("id", given.get("id")), *(("caption", name) for name in captions or ())]:
+    for key, wanted in [
+        ("image", given.get("image")),
+        ("id", given.get("id")),
+        *(("caption", name) for name in captions or ()),
+    ]:
         if wanted is not None and wanted not in names:
-            raise DataError(f"columns.{key}: {where} has no column '{wanted}'; {known_names(wanted, names, limit=40)}")
+            raise DataError(
+                f"columns.{key}: {where} has no column '{wanted}'; {known_names(wanted, names, limit=40)}"
+            )
     image = given.get("image") or _image_column(table, where)
     languages = _language_columns(table)
     by_name = {_plain(name): name for name in reversed(names) if name != image}
-    by_language = next((by_name[n] for n in BY_LANGUAGE_NAMES if n in by_name and _may_hold_languages(table.schema.field(by_name[n]).type)), None)
+    by_language = next(
+        (
+            by_name[n]
+            for n in BY_LANGUAGE_NAMES
+            if n in by_name and _may_hold_languages(table.schema.field(by_name[n]).type)
+        ),
+        None,
+    )
     if captions is None:
-        captions = _caption_columns(table, image, bool(languages) or by_language is not None, [n for n in labels if n != image], where)
+        captions = _caption_columns(
+            table, image, bool(languages) or by_language is not None, [n for n in labels if n != image], where
+        )
     identity = given.get("id") or next((by_name[name] for name in ID_NAMES if name in by_name), None)
-    code = None if languages or by_language else next((by_name[name] for name in CODE_NAMES if name in by_name), None)
-    if code is not None and not (pa.types.is_string(table.schema.field(code).type) and _share(table[code], is_code) > 0.8):
+    code = (
+        None
+        if languages or by_language
+        else next((by_name[name] for name in CODE_NAMES if name in by_name), None)
+    )
+    if code is not None and not (
+        pa.types.is_string(table.schema.field(code).type) and _share(table[code], is_code) > 0.8
+    ):
         code = None
     return Roles(image, captions, languages, identity, by_language, code, tuple(labels))
 
@@ -116,17 +193,32 @@ def _language_columns(table: pa.Table) -> tuple[tuple[str, str], ...]:
         if (named := stem_and_code(name)) and _is_texts(table.schema.field(name).type):
             found.setdefault(named[0], {})[named[1]] = name
     for stem in STEMS:
-        codes = {code: name for code, name in found.get(stem, {}).items() if re.split("[-_]", code)[0] in ISO_639_1}
-        if "id" in codes and (len(codes) == 1 or _share(table[codes["id"]], lambda text: not re.search(r"\d|_", text)) < 0.8):
+        codes = {
+            code: name for code, name in found.get(stem, {}).items() if re.split("[-_]", code)[0] in ISO_639_1
+        }
+        if "id" in codes and (
+            len(codes) == 1 or _share(table[codes["id"]], lambda text: not re.search(r"\d|_", text)) < 0.8
+        ):
             del codes["id"]
         if codes:
-            rare = {code: name for code, name in found[stem].items() if code not in codes and len(re.split("[-_]", code)[0]) == 3}
-            return tuple({**codes, **{code: name for code, name in rare.items() if code not in NO_LANGUAGES}}.items())
+            rare = {
+                code: name
+                for code, name in found[stem].items()
+                if code not in codes and len(re.split("[-_]", code)[0]) == 3
+            }
+            return tuple(
+                {**codes, **{code: name for code, name in rare.items() if code not in NO_LANGUAGES}}.items()
+            )
     return ()
 
 
 def _may_hold_languages(kind: pa.DataType) -> bool:
-    return pa.types.is_map(kind) or pa.types.is_struct(kind) or pa.types.is_list(kind) or pa.types.is_string(kind)
+    return (
+        pa.types.is_map(kind)
+        or pa.types.is_struct(kind)
+        or pa.types.is_list(kind)
+        or pa.types.is_string(kind)
+    )
 
 
 def features_of(schema: pa.Schema) -> dict[str, Any]:
@@ -183,7 +275,9 @@ def holds_bytes(kind: pa.DataType) -> str | None:
     """For a type that holds images: '' for plain bytes, '.bytes' for Hugging Face's struct of bytes and path; else None."""
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return ""
-    if pa.types.is_struct(kind) and any(child.name == "bytes" and holds_bytes(child.type) == "" for child in kind):
+    if pa.types.is_struct(kind) and any(
+        child.name == "bytes" and holds_bytes(child.type) == "" for child in kind
+    ):
         return ".bytes"
     return None
 
@@ -198,32 +292,49 @@ def _plain(name: str) -> str:
 
 
 def _image_column(table: pa.Table, where: str) -> str:
-    with_bytes = [name for name in table.column_names if holds_bytes(table.schema.field(name).type) is not None]
+    with_bytes = [
+        name for name in table.column_names if holds_bytes(table.schema.field(name).type) is not None
+    ]
     by_name = {_plain(name): name for name in reversed(table.column_names)}
     named = [by_name[name] for name in IMAGE_NAMES if name in by_name]
     if with_bytes:
         return next((name for name in named if name in with_bytes), with_bytes[0])
     texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)]
-    shares = {name: _share(table[name], lambda text: text.lower().endswith(EXTENSIONS) and not _URL.match(text)) for name in texts}
+    shares = {
+        name: _share(table[name], lambda text: text.lower().endswith(EXTENSIONS) and not _URL.match(text))
+        for name in texts
+    }
     if chosen := [name for name in named if name in texts and shares[name] > 0.5]:
         return chosen[0]
     if content := sorted((name for name in texts if shares[name] > 0.5), key=lambda name: -shares[name]):
         return content[0]
-    if chosen := [name for name in named if name in texts and _share(table[name], lambda text: bool(_URL.match(text))) <= 0.5]:
+    if chosen := [
+        name
+        for name in named
+        if name in texts and _share(table[name], lambda text: bool(_URL.match(text))) <= 0.5
+    ]:
         return chosen[0]
     listed = ", ".join(table.column_names[:20]) or "none"
     urls = [name for name in texts if _share(table[name], lambda text: bool(_URL.match(text))) > 0.5]
     if urls:
-        raise DataError(f"{where} holds web addresses in '{urls[0]}' and no image files; download them first, for example with img2dataset.")
+        raise DataError(
+            f"{where} holds web addresses in '{urls[0]}' and no image files; download them first, for example with img2dataset."
+        )
     raise DataError(
         f"{where} has no column that looks like an image file (found: {listed}; expected a name such as image, filepath, path or file, "
         f"or values ending in .jpg, .png, .webp); name it with data.columns.image=NAME."
     )
 
 
-def _caption_columns(table: pa.Table, image: str, has_languages: bool, labels: Sequence[str], where: str) -> tuple[str, ...]:
-    candidates = [name for name in table.column_names if name != image and _is_captions(table.schema.field(name).type)]
-    numbered = [(found[1], int(found[2]), name) for name in candidates if (found := _NUMBERED.fullmatch(_plain(name)))]
+def _caption_columns(
+    table: pa.Table, image: str, has_languages: bool, labels: Sequence[str], where: str
+) -> tuple[str, ...]:
+    candidates = [
+        name for name in table.column_names if name != image and _is_captions(table.schema.field(name).type)
+    ]
+    numbered = [
+        (found[1], int(found[2]), name) for name in candidates if (found := _NUMBERED.fullmatch(_plain(name)))
+    ]
     by_name = {_plain(name): name for name in reversed(candidates)}
     for name in CAPTION_NAMES:
         several = tuple(column for stem, _, column in sorted(numbered) if stem == name)
@@ -232,10 +343,18 @@ def _caption_columns(table: pa.Table, image: str, has_languages: bool, labels: S
             return plain + several
         if name == "captions" and has_languages:
             return ()
-        if labels and name == "description":  # titles and the like are better than classes, other names are not
+        if (
+            labels and name == "description"
+        ):  # titles and the like are better than classes, other names are not
             return (labels[0],)
-    texts = [name for name in candidates if pa.types.is_string(table.schema.field(name).type) and _plain(name) not in ID_NAMES]
-    wordy = {name: _share(table[name], lambda text: " " in text.strip() and not _URL.match(text)) for name in texts}
+    texts = [
+        name
+        for name in candidates
+        if pa.types.is_string(table.schema.field(name).type) and _plain(name) not in ID_NAMES
+    ]
+    wordy = {
+        name: _share(table[name], lambda text: " " in text.strip() and not _URL.match(text)) for name in texts
+    }
     best = sorted((name for name in texts if wordy[name] > 0.5), key=lambda name: -_mean_length(table[name]))
     if best:
         return (best[0],)
@@ -263,7 +382,11 @@ def _is_captions(kind: pa.DataType) -> bool:
     """Text, lists of text, records with a text inside, or languages as keys."""
     if pa.types.is_list(kind):
         return _is_captions(kind.value_type)
-    return pa.types.is_string(kind) or pa.types.is_map(kind) or (pa.types.is_struct(kind) and any(_is_captions(child.type) for child in kind))
+    return (
+        pa.types.is_string(kind)
+        or pa.types.is_map(kind)
+        or (pa.types.is_struct(kind) and any(_is_captions(child.type) for child in kind))
+    )
 
 
 def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
@@ -279,7 +402,9 @@ def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[di
             elif languages := languages_in(value):
                 by_language[row].update(languages)
             else:
-                captions[row] += [text.replace("_", " ") for text in texts_in(value)] if is_label else texts_in(value)
+                captions[row] += (
+                    [text.replace("_", " ") for text in texts_in(value)] if is_label else texts_in(value)
+                )
     for language, name in roles.languages:
         for row, value in enumerate(table[name].to_pylist()):
             if texts := texts_in(from_json(value.strip()) if isinstance(value, str) else value):
@@ -288,11 +413,17 @@ def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[di
         for row, value in enumerate(table[name].to_pylist() if name else ()):
             if name == roles.code:
                 by_language[row].update(
-                    {value.strip().replace("_", "-"): captions[row]} if value and captions[row] and is_code(value.strip()) else {}
+                    {value.strip().replace("_", "-"): captions[row]}
+                    if value and captions[row] and is_code(value.strip())
+                    else {}
                 )
             else:
-                by_language[row].update(languages_in(from_json(value.strip()) if isinstance(value, str) else value))
-    captions = [own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)]
+                by_language[row].update(
+                    languages_in(from_json(value.strip()) if isinstance(value, str) else value)
+                )
+    captions = [
+        own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)
+    ]
     return captions, by_language if any(by_language) else None
 
 
@@ -309,7 +440,9 @@ def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.equal(pc.utf8_lower(text), "true")
     if pc.all(pc.match_substring_regex(distinct, r"^(0|-?[1-9][0-9]{0,17})$")).as_py():
         return text.cast(pa.int64())
-    if pc.all(pc.match_substring_regex(distinct, r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|nan|NaN)$")).as_py():
+    if pc.all(
+        pc.match_substring_regex(distinct, r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|nan|NaN)$")
+    ).as_py():
         return text.cast(pa.float64())
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
@@ -325,19 +458,26 @@ def column_of(values: list[Any], name: str) -> pa.Array:
     if _plain(name) in TEXT_NAMES or _plain(name) in BY_LANGUAGE_NAMES:
         languages = [languages_in(value) if isinstance(value, (dict, list)) else {} for value in values]
         if any(languages) and all(found or not value for found, value in zip(languages, values, strict=True)):
-            return pa.array([list(found.items()) if found else None for found in languages], CAPTIONS_BY_LANGUAGE)
+            return pa.array(
+                [list(found.items()) if found else None for found in languages], CAPTIONS_BY_LANGUAGE
+            )
         if any(languages):  # some rows have languages, some have none: `captions_of` reads each
             return pa.array([as_text(value) for value in values], pa.string())
     if _plain(name) not in TEXT_NAMES:
         values = [as_text(value) if _has_objects(value) else value for value in values]
-    elif any(_has_objects(value) and isinstance(value, list) for value in values):  # records such as {"raw": "a dog", "tokens": [...]}
+    elif any(
+        _has_objects(value) and isinstance(value, list) for value in values
+    ):  # records such as {"raw": "a dog", "tokens": [...]}
         values = [None if value is None else texts_in(value) for value in values]
     if any(isinstance(value, list) for value in values):  # one caption or several: a list either way
         values = [value if value is None or isinstance(value, list) else [value] for value in values]
     try:
         return pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        numbers = all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values)
+        numbers = all(
+            value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+            for value in values
+        )
         if numbers:
             return pa.array([None if value is None else float(value) for value in values], pa.float64())
         return pa.array([as_text(value) for value in values], pa.string())
@@ -345,8 +485,14 @@ def column_of(values: list[Any], name: str) -> pa.Array:
 
 def as_text(value: Any) -> str | None:
     """Text as it is, anything else as JSON, None as None."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        value
+        if value is None or isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
 def _has_objects(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value))
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
+    )

@@ -21,8 +21,35 @@ from frugalclip.sources.columns import CAPTION_NAMES, column_of
 from frugalclip.sources.languages import is_code, languages_beside, languages_in, texts_in, training_captions
 
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
-_GENERIC = ("images", "image", "img", "imgs", "photos", "pictures", "pics", "data", "dataset", "jpg", "png", "jpegs", "files", "input", "raw")
-_NOT_CAPTIONS = ("readme", "license", "licence", "notice", "requirements", "classes", "classnames", "labels", "attribution", "credits")
+_GENERIC = (
+    "images",
+    "image",
+    "img",
+    "imgs",
+    "photos",
+    "pictures",
+    "pics",
+    "data",
+    "dataset",
+    "jpg",
+    "png",
+    "jpegs",
+    "files",
+    "input",
+    "raw",
+)
+_NOT_CAPTIONS = (
+    "readme",
+    "license",
+    "licence",
+    "notice",
+    "requirements",
+    "classes",
+    "classnames",
+    "labels",
+    "attribution",
+    "credits",
+)
 ID_KEY = "__id__"  # in the JSON of a sample whose id cannot be the name of a file
 LARGEST_TEXT = 2**20
 
@@ -39,7 +66,14 @@ class Gathered:
     by_language: list[dict[str, list[str]]] = field(default_factory=list)
     fields: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, id: str, path: str, captions: list[str], by_language: dict[str, list[str]], fields: dict[str, Any]) -> None:
+    def add(
+        self,
+        id: str,
+        path: str,
+        captions: list[str],
+        by_language: dict[str, list[str]],
+        fields: dict[str, Any],
+    ) -> None:
         self.ids.append(str(fields.pop(ID_KEY, id)))
         self.paths.append(path)
         self.captions.append(captions)
@@ -53,7 +87,9 @@ class Gathered:
             ids=self.ids,
             images=image_places(self.paths, offsets=self.offsets or None, lengths=self.lengths or None),
             captions=self.captions,
-            captions_by_language=[list(row.items()) for row in self.by_language] if any(self.by_language) else None,
+            captions_by_language=[list(row.items()) for row in self.by_language]
+            if any(self.by_language)
+            else None,
             weights=fields.pop("weight") if "weight" in fields and is_number(fields["weight"].type) else None,
             fields=fields,
             root=root,
@@ -98,7 +134,10 @@ def read_beside(read: Callable[[str], bytes | None], *, mend: bool = False) -> B
         if label is not None:
             _read_label(label.strip(), result)
     except UnicodeError as error:
-        result.fault = "not-utf8", f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+        result.fault = (
+            "not-utf8",
+            f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error),
+        )
     except TooLong as error:
         result.fault = "caption-too-long", str(error)
     except (ValueError, RecursionError) as error:
@@ -135,11 +174,15 @@ def _read_record(record: Any, result: Beside) -> None:
     if ID_KEY in record:  # written by `data convert`: keys are what they are called
         result.captions = texts_in(record.get("captions"))
         result.by_language = languages_in(record.get("captions_by_language"))
-        result.fields = {key: value for key, value in record.items() if key not in ("captions", "captions_by_language")}
+        result.fields = {
+            key: value for key, value in record.items() if key not in ("captions", "captions_by_language")
+        }
         return
     result.by_language, taken = languages_beside(record)
     record = {name: value for name, value in record.items() if name not in taken}
-    if isinstance(every := record.get("captions"), list) and _says_the_same(result.captions, listed := texts_in(every)):
+    if isinstance(every := record.get("captions"), list) and _says_the_same(
+        result.captions, listed := texts_in(every)
+    ):
         result.captions = listed
         record = {name: value for name, value in record.items() if name != "captions"}
     elif not result.captions and not result.by_language:
@@ -153,7 +196,9 @@ def _read_record(record: Any, result: Beside) -> None:
 
 def _says_the_same(lines: list[str], listed: list[str]) -> bool:
     """Whether a list of captions holds all that the .txt says, by line or, where a caption has several lines, as a whole."""
-    return set(lines) <= set(listed) or lines in ([line.strip() for line in text.splitlines() if line.strip()] for text in listed)
+    return set(lines) <= set(listed) or lines in (
+        [line.strip() for line in text.splitlines() if line.strip()] for text in listed
+    )
 
 
 def _read_label(label: str, result: Beside) -> None:
@@ -241,7 +286,11 @@ def _is_utf8(text: str) -> bool:
 def _sort_file(path: str, kind: str, found: _Scan, ledger: Ledger) -> None:
     extension = os.path.splitext(path)[1].lower()
     if kind != "file" and (extension in (*EXTENSIONS, ".txt", ".json") or kind == "symlink-loop"):
-        words = {"missing-file": "the link leads nowhere", "not-a-file": "a pipe or device", "symlink-loop": "the link leads back to itself"}
+        words = {
+            "missing-file": "the link leads nowhere",
+            "not-a-file": "a pipe or device",
+            "symlink-loop": "the link leads back to itself",
+        }
         ledger.drop(path, kind, words.get(kind, ""))
     elif extension in EXTENSIONS:
         found.images.append(path)
@@ -253,7 +302,9 @@ def _sort_file(path: str, kind: str, found: _Scan, ledger: Ledger) -> None:
             ledger.drop(path, "unsupported-format", f"a {extension} file")
 
 
-def folder_manifest(root: Path, *, ledger: Ledger, notes: list[str], mend: bool = False) -> tuple[Manifest, str]:
+def folder_manifest(
+    root: Path, *, ledger: Ledger, notes: list[str], mend: bool = False
+) -> tuple[Manifest, str]:
     """A folder of images with text beside them, of class folders, or of both.
 
     Returns:
@@ -292,7 +343,11 @@ def folder_manifest(root: Path, *, ledger: Ledger, notes: list[str], mend: bool 
         )
     layout = "a folder of images with text beside them" if counted["text"] else "class folders"
     layout += " and class folders" if counted["text"] and counted["folder"] else ""
-    ignored = [f"{count:,} {extension}" for extension, count in sorted(found.others.items()) if extension not in UNREADABLE_EXTENSIONS]
+    ignored = [
+        f"{count:,} {extension}"
+        for extension, count in sorted(found.others.items())
+        if extension not in UNREADABLE_EXTENSIONS
+    ]
     notes += [f"other files are not read: {', '.join(ignored)}"] if ignored else []
     notes += [f"hidden files and folders are not read: {found.hidden:,}"] if found.hidden else []
     return result.manifest(root=root, name=str(root)), layout
@@ -302,7 +357,9 @@ def _read_files(root: Path, path: str, texts: set[str], mend: bool) -> Beside:
     stem = os.path.splitext(path)[0]
 
     def read(extension: str) -> bytes | None:
-        name = next((n for n in (stem + extension, stem + extension.upper(), path + extension) if n in texts), None)
+        name = next(
+            (n for n in (stem + extension, stem + extension.upper(), path + extension) if n in texts), None
+        )
         if name is None:
             return None
         with (root / name).open("rb") as file:
@@ -346,7 +403,11 @@ def _orphans(found: _Scan, ledger: Ledger) -> None:
     stems = {os.path.splitext(path)[0] for path in found.images} | set(found.images)
     for text in sorted(found.texts):
         stem, extension = os.path.splitext(text)
-        if extension.lower() == ".txt" and stem not in stems and os.path.basename(stem).lower() not in _NOT_CAPTIONS:
+        if (
+            extension.lower() == ".txt"
+            and stem not in stems
+            and os.path.basename(stem).lower() not in _NOT_CAPTIONS
+        ):
             ledger.drop(text, "no-image", f"no image named {stem}")
 
 
@@ -355,6 +416,12 @@ def _no_images(root: Path, found: _Scan) -> str:
     for text in found.texts:
         extension = os.path.splitext(text)[1].lower()
         kinds[extension] = kinds.get(extension, 0) + 1
-    listed = ", ".join(f"{count:,} {extension}" for extension, count in sorted(kinds.items(), key=lambda item: -item[1])[:8])
-    expected = f"expected {', '.join(EXTENSIONS[:7])}, tar shards, or one table (.csv, .tsv, .jsonl, .parquet)"
-    return f"{root} holds no image (found: {listed or 'nothing'}; {expected}); give the folder that holds them."
+    listed = ", ".join(
+        f"{count:,} {extension}" for extension, count in sorted(kinds.items(), key=lambda item: -item[1])[:8]
+    )
+    expected = (
+        f"expected {', '.join(EXTENSIONS[:7])}, tar shards, or one table (.csv, .tsv, .jsonl, .parquet)"
+    )
+    return (
+        f"{root} holds no image (found: {listed or 'nothing'}; {expected}); give the folder that holds them."
+    )

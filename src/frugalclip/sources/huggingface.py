@@ -39,7 +39,9 @@ def is_saved_dataset(folder: Path) -> bool:
     """Whether a folder is what `save_to_disk` writes, for one split or several, or a data set in the cache of `datasets`."""
     if (folder / "dataset_dict.json").is_file():
         return True
-    return any((folder / name).is_file() for name in ("state.json", "dataset_info.json")) and any(folder.glob("*.arrow"))
+    return any((folder / name).is_file() for name in ("state.json", "dataset_info.json")) and any(
+        folder.glob("*.arrow")
+    )
 
 
 def split_of(path: Path) -> str | None:
@@ -63,17 +65,27 @@ def hub_files(folder: Path) -> list[tuple[Path, str | None]]:
             return []
         parts = Path(place).relative_to(folder).parts
         split = next((part for part in parts if part.lower() in SPLITS), None)
-        files = [Path(place) / name for name in sorted(names) if name.endswith(".parquet") and not name.startswith(".")]
+        files = [
+            Path(place) / name
+            for name in sorted(names)
+            if name.endswith(".parquet") and not name.startswith(".")
+        ]
         if files:
             configuration = tuple(part for part in parts if part != split and part not in ("data", "default"))
-            found.setdefault(configuration, []).extend((path, split or split_of(path)) for path in files if not path.name.endswith(".ledger.parquet"))
+            found.setdefault(configuration, []).extend(
+                (path, split or split_of(path)) for path in files if not path.name.endswith(".ledger.parquet")
+            )
     if len(found) > 1:
         names = [str(Path(folder, *configuration)) for configuration in found]
-        raise DataError(f"{folder} holds {len(found):,} configurations ({', '.join(names[:5])}); give the one meant.")
+        raise DataError(
+            f"{folder} holds {len(found):,} configurations ({', '.join(names[:5])}); give the one meant."
+        )
     return next(iter(found.values()), [])
 
 
-def arrow_manifest(paths: Sequence[Path], *, name: str, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
+def arrow_manifest(
+    paths: Sequence[Path], *, name: str, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]
+) -> Manifest:
     """Arrow files of one folder, streams or files, one behind the other.
 
     Raises:
@@ -81,12 +93,16 @@ def arrow_manifest(paths: Sequence[Path], *, name: str, columns: Mapping[str, st
     """
     folders = {path.parent for path in paths}
     if len(folders) > 1:
-        raise DataError(f"{name} stands for Arrow files of {len(folders):,} folders; give one folder, or write a manifest of each.")
+        raise DataError(
+            f"{name} stands for Arrow files of {len(folders):,} folders; give one folder, or write a manifest of each."
+        )
     manifest = _read(folders.pop(), paths, {}, columns, ledger, notes)
     return Manifest(manifest.table, manifest.root, name)
 
 
-def saved_manifest(folder: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
+def saved_manifest(
+    folder: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]
+) -> Manifest:
     """A saved data set as a manifest; several splits become one, with the field `split`.
 
     Raises:
@@ -95,12 +111,20 @@ def saved_manifest(folder: Path, *, columns: Mapping[str, str] | None, ledger: L
     if not (folder / "dataset_dict.json").is_file():
         return _one_folder(folder, columns, ledger, notes)
     splits = _json(folder / "dataset_dict.json").get("splits")
-    if not isinstance(splits, list) or not splits or not all(isinstance(split, str) and Path(split).name == split for split in splits):
-        raise DataError(f'{folder / "dataset_dict.json"} names no splits, expected {{"splits": ["train", ...]}}; save the data set again.')
+    if (
+        not isinstance(splits, list)
+        or not splits
+        or not all(isinstance(split, str) and Path(split).name == split for split in splits)
+    ):
+        raise DataError(
+            f'{folder / "dataset_dict.json"} names no splits, expected {{"splits": ["train", ...]}}; save the data set again.'
+        )
     parts: list[Manifest] = []
     for split in splits:
         if not (folder / split).is_dir():
-            raise DataError(f"{folder} has no folder '{split}', which its dataset_dict.json names; copy the data set again.")
+            raise DataError(
+                f"{folder} has no folder '{split}', which its dataset_dict.json names; copy the data set again."
+            )
         own = Ledger()
         parts.append(with_split(_one_folder(folder / split, columns, own, notes), split))
         ledger.extend(fault._replace(id=f"{split}/{fault.id}") for fault in own.faults)
@@ -123,7 +147,9 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _one_folder(folder: Path, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
+def _one_folder(
+    folder: Path, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]
+) -> Manifest:
     """One data set: what its state names, or the files of each split that lie in the cache."""
     state = _json(folder / "state.json")
     if "_data_files" in state:
@@ -134,9 +160,13 @@ def _one_folder(folder: Path, columns: Mapping[str, str] | None, ledger: Ledger,
             found = _CACHED.fullmatch(path.stem)
             by_split.setdefault(found[1] if found else "", []).append(path)
     if not by_split:
-        raise DataError(f"{folder} holds no Arrow file of a data set, expected data-00000-of-00001.arrow; save the data set again.")
+        raise DataError(
+            f"{folder} holds no Arrow file of a data set, expected data-00000-of-00001.arrow; save the data set again."
+        )
     parts = [(split, _read(folder, paths, {}, columns, ledger, notes)) for split, paths in by_split.items()]
-    return concatenate([with_split(part, split) if split else part for split, part in parts], name=str(folder))
+    return concatenate(
+        [with_split(part, split) if split else part for split, part in parts], name=str(folder)
+    )
 
 
 def _listed(folder: Path, entries: Any) -> list[Path]:
@@ -154,18 +184,28 @@ def _listed(folder: Path, entries: Any) -> list[Path]:
 
 
 def _read(
-    folder: Path, paths: Sequence[Path], state: Mapping[str, Any], columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]
+    folder: Path,
+    paths: Sequence[Path],
+    state: Mapping[str, Any],
+    columns: Mapping[str, str] | None,
+    ledger: Ledger,
+    notes: list[str],
 ) -> Manifest:
     files = [_Arrow(path) for path in paths]
     schema = files[0].table.schema
     features = features_of(schema) or _json(folder / "dataset_info.json").get("features") or {}
     first = pa.concat_tables([file.table.slice(0, _PROBED) for file in files[:1]])
-    light = {field.name: first[field.name] if holds_bytes(field.type) is None else pa.nulls(len(first), field.type) for field in schema}
+    light = {
+        field.name: first[field.name] if holds_bytes(field.type) is None else pa.nulls(len(first), field.type)
+        for field in schema
+    }
     named, _ = valid_text(plain_types(pa.table(light)))
     roles = choose(named_labels(named, features), columns, where=str(folder), labels=label_names(features))
     inside = holds_bytes(schema.field(roles.image).type)
     kept = [name for name in schema.names if inside is None or name != roles.image]
-    table, broken = valid_text(named_labels(plain_types(pa.concat_tables([file.table.select(kept) for file in files])), features))
+    table, broken = valid_text(
+        named_labels(plain_types(pa.concat_tables([file.table.select(kept) for file in files])), features)
+    )
     rows = _selected(folder, state, sum(len(file.table) for file in files), notes)
     causes = {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]}
     if rows is not None:
@@ -176,8 +216,14 @@ def _read(
         return _named(assemble(raw, roles, folder / paths[0].name, ledger, notes), folder)
     ranges = [file.ranges(roles.image) for file in files]
     offsets, lengths, held = (np.concatenate([part[i] for part in ranges]) for i in range(3))
-    beside = [path for file in files for path in file.paths(roles.image, inside)] if not held.all() else [None] * len(held)
-    names = pa.array([path.name for path in paths]).take(pa.array(np.repeat(np.arange(len(files)), [len(part[0]) for part in ranges])))
+    beside = (
+        [path for file in files for path in file.paths(roles.image, inside)]
+        if not held.all()
+        else [None] * len(held)
+    )
+    names = pa.array([path.name for path in paths]).take(
+        pa.array(np.repeat(np.arange(len(files)), [len(part[0]) for part in ranges]))
+    )
     places = image_places(names, offsets=offsets, lengths=lengths)
     places, reasons = with_paths(places, held, beside, folder)
     if rows is not None:
@@ -204,7 +250,9 @@ def _selected(folder: Path, state: Mapping[str, Any], count: int, notes: list[st
     tables = [_Arrow(path).table for path in _listed(folder, entries)]
     rows = np.concatenate([table.column(0).to_numpy() for table in tables]).astype(np.int64)
     if len(rows) and not (rows.min() >= 0 and rows.max() < count):
-        raise DataError(f"{folder} selects row {rows.max():,} of {count:,}; its indices belong to other files, so save the data set again.")
+        raise DataError(
+            f"{folder} selects row {rows.max():,} of {count:,}; its indices belong to other files, so save the data set again."
+        )
     notes.append(f"the data set selects {len(rows):,} of {count:,} rows, in an order of its own")
     return rows
 
@@ -217,9 +265,13 @@ class _Arrow:
         try:
             self.buffer = pa.memory_map(str(path)).read_buffer()
             is_file = self.buffer.slice(0, 6).to_pybytes() == b"ARROW1"
-            self.table: pa.Table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(self.buffer).read_all()
+            self.table: pa.Table = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(
+                self.buffer
+            ).read_all()
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as Arrow ({(str(error).splitlines() or ['no detail'])[0]}); copy the data set again.") from None
+            raise DataError(
+                f"{path} cannot be read as Arrow ({(str(error).splitlines() or ['no detail'])[0]}); copy the data set again."
+            ) from None
 
     def ranges(self, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where the values of a column of bytes, or of structs with bytes, lie.
@@ -232,7 +284,9 @@ class _Arrow:
         """
         parts = [self._range(chunk) for chunk in self.table[column].chunks]
         empty = np.zeros(0, dtype=np.int64)
-        offsets, lengths, held = zip(*parts, strict=True) if parts else ([empty], [empty], [empty.astype(bool)])
+        offsets, lengths, held = (
+            zip(*parts, strict=True) if parts else ([empty], [empty], [empty.astype(bool)])
+        )
         return np.concatenate(offsets), np.concatenate(lengths), np.concatenate(held)
 
     def _range(self, chunk: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,10 +296,14 @@ class _Arrow:
             held = pc.and_(held, chunk.is_valid())
         _, ends, data = chunk.buffers()
         kind = np.int64 if pa.types.is_large_binary(chunk.type) else np.int32
-        bounds = np.frombuffer(ends, dtype=kind)[chunk.offset : chunk.offset + len(chunk) + 1].astype(np.int64)
+        bounds = np.frombuffer(ends, dtype=kind)[chunk.offset : chunk.offset + len(chunk) + 1].astype(
+            np.int64
+        )
         start = data.address - self.buffer.address if data is not None and data.size else 0
         if not 0 <= start <= self.buffer.size:  # unpacked into memory: the file holds something else
-            raise DataError(f"{self.path} is compressed, so that pictures cannot be read at random; write it with: dataset.save_to_disk(FOLDER)")
+            raise DataError(
+                f"{self.path} is compressed, so that pictures cannot be read at random; write it with: dataset.save_to_disk(FOLDER)"
+            )
         return bounds[:-1] + start, np.diff(bounds), held.to_numpy(zero_copy_only=False)
 
     def paths(self, column: str, inside: str) -> list[str | None]:

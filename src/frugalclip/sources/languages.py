@@ -11,9 +11,41 @@ from typing import Any
 
 RECORDS = ("raw", "caption", "text", "sentence", "value")  # keys of a record such as {"raw": "a dog"}
 NO_LANGUAGES = frozenset(
-    {"raw", "url", "txt", "src", "tag", "len", "num", "new", "old", "alt", "key", "set", "uid", "ids", "max", "min", "sum", "idx", "map"}
+    {
+        "raw",
+        "url",
+        "txt",
+        "src",
+        "tag",
+        "len",
+        "num",
+        "new",
+        "old",
+        "alt",
+        "key",
+        "set",
+        "uid",
+        "ids",
+        "max",
+        "min",
+        "sum",
+        "idx",
+        "map",
+    }
 )
-STEMS = ("caption", "text", "sentence", "description", "alttext", "alt", "title", "prompt", "comment", "name", "label")  # the first that is there
+STEMS = (
+    "caption",
+    "text",
+    "sentence",
+    "description",
+    "alttext",
+    "alt",
+    "title",
+    "prompt",
+    "comment",
+    "name",
+    "label",
+)  # the first that is there
 _NAME = re.compile(
     r"(?i:(caption|text|sentence|description|alt_?text|alt|title|prompt|comment|name|label)s?)[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)"
 )
@@ -48,7 +80,11 @@ def languages_beside(record: Mapping[str, Any]) -> tuple[dict[str, list[str]], s
             return found, {key}
     stems: dict[str, dict[str, str]] = {}
     for key in record:
-        if (named := stem_and_code(key)) and re.split("[-_]", named[1])[0] in ISO_639_1 - {"id"} and texts_in(record[key]):
+        if (
+            (named := stem_and_code(key))
+            and re.split("[-_]", named[1])[0] in ISO_639_1 - {"id"}
+            and texts_in(record[key])
+        ):
             stems.setdefault(named[0], {})[named[1]] = key
     keys = next((stems[stem] for stem in STEMS if stem in stems), {})
     return {code: texts_in(record[key]) for code, key in keys.items()}, set(keys.values())
@@ -79,10 +115,14 @@ def languages_in(value: Any) -> dict[str, list[str]]:
         `{language: captions}`, without empty ones; empty for anything else.
     """
     if isinstance(value, list) and value:
-        if all(isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str) for item in value):
+        if all(
+            isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], str) for item in value
+        ):
             value = dict(value)
         elif all(isinstance(item, Mapping) for item in value):
-            return _joined((str(item.get("language") or item.get("lang") or ""), _without_code(item)) for item in value)
+            return _joined(
+                (str(item.get("language") or item.get("lang") or ""), _without_code(item)) for item in value
+            )
     if not isinstance(value, Mapping):
         return {}
     if isinstance(value.get("language"), list) and isinstance(value.get("translation"), list):
@@ -115,7 +155,11 @@ def from_json(text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if languages_in(value) or (isinstance(value, list) and all(isinstance(item, str) for item in value)) else text
+    return (
+        value
+        if languages_in(value) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+        else text
+    )
 
 
 def training_captions(by_language: Mapping[str, Sequence[str]]) -> list[str]:

@@ -18,7 +18,14 @@ from frugalclip.data.ledger import Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
 from frugalclip.sources import tar_index as shards
 from frugalclip.sources.folders import folder_manifest
-from frugalclip.sources.huggingface import arrow_manifest, hub_files, is_saved_dataset, saved_manifest, split_of, with_split
+from frugalclip.sources.huggingface import (
+    arrow_manifest,
+    hub_files,
+    is_saved_dataset,
+    saved_manifest,
+    split_of,
+    with_split,
+)
 from frugalclip.sources.parquet_tables import parquet_manifest
 from frugalclip.sources.sample import sample_manifest
 from frugalclip.sources.tables import table_manifest
@@ -43,7 +50,9 @@ class Source:
         return len(self.manifest) + len(self.ledger.faults)
 
 
-def open_data(path: str | Path, *, where: str | None = None, columns: Mapping[str, str] | None = None) -> Manifest:
+def open_data(
+    path: str | Path, *, where: str | None = None, columns: Mapping[str, str] | None = None
+) -> Manifest:
     """Open a data set of any supported form.
 
     Args:
@@ -72,7 +81,9 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     reading = _Reading(columns, mend)
     text = str(path)
     if not _is_text(text):
-        raise DataError(f"the path {text!r} is not UTF-8; rename the file or folder, for example with convmv.")
+        raise DataError(
+            f"the path {text!r} is not UTF-8; rename the file or folder, for example with convmv."
+        )
     if text == "sample" and isinstance(path, str):
         return Source(sample_manifest(), "the sample that comes with frugalclip")
     if "://" in text or text.startswith("pipe:"):
@@ -87,7 +98,9 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     return _read_files([place], text, reading)
 
 
-def read_sources(paths: Sequence[str | Path], *, columns: Mapping[str, str] | None = None, mend: bool = False) -> Source:
+def read_sources(
+    paths: Sequence[str | Path], *, columns: Mapping[str, str] | None = None, mend: bool = False
+) -> Source:
     """Several data sets as one, put one behind the other; ids that clash get their data set's name as prefix.
 
     Args:
@@ -122,10 +135,18 @@ def _missing(place: Path) -> str:
         return f"{place} is a link to {os.readlink(place)}, which does not exist; mend the link or give another path."
     parent = place.parent
     try:
-        known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")] if os.path.isdir(parent) else []
+        known = (
+            [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
+            if os.path.isdir(parent)
+            else []
+        )
     except OSError:
         known = []
-    there = known_names(place.name, known) if known else f"{parent} {'is empty' if os.path.isdir(parent) else 'does not exist either'}."
+    there = (
+        known_names(place.name, known)
+        if known
+        else f"{parent} {'is empty' if os.path.isdir(parent) else 'does not exist either'}."
+    )
     return f"{str(place)[:500]} does not exist; {there} Give a folder, a table, tars, or the word sample."
 
 
@@ -136,13 +157,19 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
-        raise DataError(f"{missing[0]} does not exist{more}, expected all that {name} stands for; correct the pattern.")
+        raise DataError(
+            f"{missing[0]} does not exist{more}, expected all that {name} stands for; correct the pattern."
+        )
     folders = [path for path in paths if path.is_dir()]
     if folders:
-        raise DataError(f"{name} matches the folder {folders[0]}, expected files; give the folder alone, or end the pattern with *.tar.")
+        raise DataError(
+            f"{name} matches the folder {folders[0]}, expected files; give the folder alone, or end the pattern with *.tar."
+        )
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path} is a pipe or device, expected a file; copy what it gives into one first.")
+            raise DataError(
+                f"{path} is a pipe or device, expected a file; copy what it gives into one first."
+            )
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
         raise DataError(
@@ -154,7 +181,9 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     if kind == "arrow":
         ledger, notes = Ledger(), list[str]()
         manifest = arrow_manifest(paths, name=name, columns=reading.columns, ledger=ledger, notes=notes)
-        return Source(manifest, "an Arrow file" if len(paths) == 1 else f"{len(paths):,} Arrow files", ledger, notes)
+        return Source(
+            manifest, "an Arrow file" if len(paths) == 1 else f"{len(paths):,} Arrow files", ledger, notes
+        )
     if kind == "parquet":
         return _read_several(paths, name, reading)
     sources = [_read_table(path, reading) for path in paths]
@@ -204,20 +233,30 @@ def _kind(path: Path) -> str:
     if suffix in (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z"):
         raise DataError(f"{path} is compressed; unpack it first, then give the folder or file inside.")
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is of an unknown kind, expected .csv, .tsv, .jsonl, .parquet, .tar or a folder; convert it to one of these.")
+        raise DataError(
+            f"{path} is of an unknown kind, expected .csv, .tsv, .jsonl, .parquet, .tar or a folder; convert it to one of these."
+        )
     return "table"
 
 
 def _read_shards(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     ledger, notes = Ledger(), list[str]()
     manifest = shards_manifest(paths, name=name, ledger=ledger, notes=notes, mend=reading.mend)
-    return Source(manifest, f"WebDataset tars ({len(paths):,})" if len(paths) > 1 else "a WebDataset tar", ledger, notes)
+    return Source(
+        manifest, f"WebDataset tars ({len(paths):,})" if len(paths) > 1 else "a WebDataset tar", ledger, notes
+    )
 
 
 def _read_table(path: Path, reading: _Reading) -> Source:
     ledger, notes = Ledger(), list[str]()
     manifest = table_manifest(path, columns=reading.columns, ledger=ledger, notes=notes, mend=reading.mend)
-    words = {".csv": "a CSV table", ".tsv": "a TSV table", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "a JSON list"}
+    words = {
+        ".csv": "a CSV table",
+        ".tsv": "a TSV table",
+        ".jsonl": "JSON lines",
+        ".ndjson": "JSON lines",
+        ".json": "a JSON list",
+    }
     return Source(manifest, words.get(path.suffix.lower(), "a table"), ledger, notes)
 
 
@@ -225,34 +264,56 @@ def _read_parquet(path: Path, reading: _Reading) -> Source:
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
+        raise DataError(
+            f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again."
+        ) from None
     if is_manifest(schema):
         return Source(Manifest.read(path), "a manifest")
     ledger, notes = Ledger(), list[str]()
-    return Source(parquet_manifest(path, columns=reading.columns, ledger=ledger, notes=notes), "a Parquet table", ledger, notes)
+    return Source(
+        parquet_manifest(path, columns=reading.columns, ledger=ledger, notes=notes),
+        "a Parquet table",
+        ledger,
+        notes,
+    )
 
 
 def _together(sources: Sequence[Source], name: str) -> Source:
     manifest = concatenate([source.manifest for source in sources], name=name)
     ends = np.cumsum([len(source.manifest) for source in sources])
     ids = [manifest.ids[end - len(source.manifest) : end] for source, end in zip(sources, ends, strict=True)]
-    ledger = together([source.ledger.renamed(source.manifest.ids, new) for source, new in zip(sources, ids, strict=True)])
+    ledger = together(
+        [source.ledger.renamed(source.manifest.ids, new) for source, new in zip(sources, ids, strict=True)]
+    )
     notes = list(dict.fromkeys(note for source in sources for note in source.notes))
     kinds = list(dict.fromkeys(source.kind for source in sources))
-    kind = f"{len(sources):,} files, each {kinds[0]}" if len(kinds) == 1 else f"{len(sources):,} data sets ({', '.join(kinds)})"
+    kind = (
+        f"{len(sources):,} files, each {kinds[0]}"
+        if len(kinds) == 1
+        else f"{len(sources):,} data sets ({', '.join(kinds)})"
+    )
     return Source(manifest, kind, ledger, notes)
 
 
 def _read_folder(folder: Path, reading: _Reading) -> Source:
     """A folder is what it holds at its top: shards, Parquet files, one table, or else images."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if not _is_ours(entry.name) and os.path.isfile(entry) and _is_text(entry.name))
+        names = sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if not _is_ours(entry.name) and os.path.isfile(entry) and _is_text(entry.name)
+        )
     except OSError as error:
         raise DataError(f"{folder} may not be read ({error.strerror}); check its permissions.") from None
     by_kind = {kind: [folder / n for n in names if n.lower().endswith(ends)] for kind, ends in _KINDS.items()}
     if is_saved_dataset(folder):
         ledger, notes = Ledger(), list[str]()
-        return Source(saved_manifest(folder, columns=reading.columns, ledger=ledger, notes=notes), "a saved Hugging Face dataset", ledger, notes)
+        return Source(
+            saved_manifest(folder, columns=reading.columns, ledger=ledger, notes=notes),
+            "a saved Hugging Face dataset",
+            ledger,
+            notes,
+        )
     images = any(name.lower().endswith(EXTENSIONS) for name in names)
     if by_kind["tar"] and not images:
         return _read_shards(by_kind["tar"], str(folder), reading)
@@ -263,7 +324,9 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
     if preferred or (len(tables) == 1 and not any(name.lower().endswith(".txt") for name in names)):
         return _named(_read_table((preferred or tables)[0], reading), folder)
     if len(tables) > 1 and not images:
-        raise DataError(f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); give the one meant, such as {tables[0]}.")
+        raise DataError(
+            f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); give the one meant, such as {tables[0]}."
+        )
     if not (images or tables) and (files := hub_files(folder)):
         return _read_hub(files, folder, reading)
     ledger, notes = Ledger(), list[str]()
@@ -276,7 +339,9 @@ def _read_hub(files: Sequence[tuple[Path, str | None]], folder: Path, reading: _
     sources: list[Source] = []
     for path, split in files:
         source = _read_parquet(path, reading)
-        sources.append(replace(source, manifest=with_split(source.manifest, split) if split else source.manifest))
+        sources.append(
+            replace(source, manifest=with_split(source.manifest, split) if split else source.manifest)
+        )
     joined = sources[0] if len(sources) == 1 else _together(sources, str(folder))
     return _named(joined, folder)
 
@@ -288,9 +353,19 @@ def _is_ours(name: str) -> bool:
 
 LEDGER, CLEAN = ".ledger.parquet", ".clean.parquet"  # how the names of ledgers and of mended manifests end
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_KINDS = {"tar": _TARS, "parquet": (".parquet", ".pq"), "table": (".csv", ".tsv", ".jsonl", ".ndjson"), "arrow": (".arrow",)}
+_KINDS = {
+    "tar": _TARS,
+    "parquet": (".parquet", ".pq"),
+    "table": (".csv", ".tsv", ".jsonl", ".ndjson"),
+    "arrow": (".arrow",),
+}
 
 
 def _named(source: Source, folder: Path) -> Source:
     manifest = source.manifest
-    return Source(Manifest(manifest.table, manifest.root, str(folder)), f"a folder with {source.kind}", source.ledger, source.notes)
+    return Source(
+        Manifest(manifest.table, manifest.root, str(folder)),
+        f"a folder with {source.kind}",
+        source.ledger,
+        source.notes,
+    )

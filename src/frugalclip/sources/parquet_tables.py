@@ -17,7 +17,9 @@ from frugalclip.sources.rows import Raw
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 
-def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]) -> Manifest:
+def parquet_manifest(
+    path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str]
+) -> Manifest:
     """A Parquet file, with images inside or as paths, as a manifest; image bytes are not read.
 
     Raises:
@@ -34,15 +36,21 @@ def parquet_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: L
         names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
         table, broken = valid_text(named_labels(plain_types(file.read(columns=names)), features))
         raw = Raw(
-            table, np.arange(1, file.metadata.num_rows + 1), {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]}
+            table,
+            np.arange(1, file.metadata.num_rows + 1),
+            {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]},
         )
         if inside is None:
             return assemble(raw, roles, path, ledger, notes)
         places, reasons = _inside(file, path, roles.image + inside)
         if path.stat().st_size > MEMORY_BYTES:
-            notes.append(f"pictures lie in Parquet: read in random order, they are unpacked once into {cache_folder()} (${FOLDER_VARIABLE})")
+            notes.append(
+                f"pictures lie in Parquet: read in random order, they are unpacked once into {cache_folder()} (${FOLDER_VARIABLE})"
+            )
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again.") from None
+        raise DataError(
+            f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again."
+        ) from None
     return inside_manifest(raw, roles, path, places, reasons, ledger, notes)
 
 
@@ -61,9 +69,14 @@ def _converted(file: pq.ParquetFile, path: Path, ledger: Ledger) -> Manifest:
         ids=table["id"],
         images=places.take(rows),
         captions=table["captions"],
-        captions_by_language=languages and [[(code, texts) for code, texts in (value or {}).items() if texts] for value in languages],
+        captions_by_language=languages
+        and [[(code, texts) for code, texts in (value or {}).items() if texts] for value in languages],
         weights=table["weight"] if "weight" in names else None,
-        fields={name: table[name] for name in names if name not in ("id", "captions", "captions_by_language", "weight")},
+        fields={
+            name: table[name]
+            for name in names
+            if name not in ("id", "captions", "captions_by_language", "weight")
+        },
         root=path.parent,
         name=str(path),
     )
@@ -80,7 +93,11 @@ def valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
             values = column.cast(_binary_like(column.type)).to_pylist()
             rows = [row for row, value in enumerate(values) if not _is_text(value)]
             broken[name] = rows
-            table = table.set_column(position, name, pa.array([None if not _is_text(value) else _as_text(value) for value in values], column.type))
+            table = table.set_column(
+                position,
+                name,
+                pa.array([None if not _is_text(value) else _as_text(value) for value in values], column.type),
+            )
     return table, broken
 
 
@@ -100,7 +117,13 @@ def _is_text(value: Any) -> bool:
 
 
 def _as_text(value: Any) -> Any:
-    return [_as_text(item) for item in value] if isinstance(value, list) else value.decode() if isinstance(value, bytes) else value
+    return (
+        [_as_text(item) for item in value]
+        if isinstance(value, list)
+        else value.decode()
+        if isinstance(value, bytes)
+        else value
+    )
 
 
 def _is_small(file: pq.ParquetFile) -> bool:
@@ -135,7 +158,9 @@ def _inside(file: pq.ParquetFile, path: Path, column: str) -> tuple[pa.StructArr
             if len(columns) > 1:
                 paths[start : start + count] = _leaf(table, beside).to_pylist()
         start += count
-    return with_paths(image_places([path.name] * rows, rows=np.arange(rows), column=column), held, paths, path.parent)
+    return with_paths(
+        image_places([path.name] * rows, rows=np.arange(rows), column=column), held, paths, path.parent
+    )
 
 
 def _leaf(table: pa.Table, column: str) -> pa.Array:

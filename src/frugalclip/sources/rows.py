@@ -37,7 +37,9 @@ class Raw:
 
     table: pa.Table
     lines: np.ndarray  # (rows,) int64, from 1
-    causes: dict[int, str] = field(default_factory=dict)  # row -> why it is no sample, where that is known already
+    causes: dict[int, str] = field(
+        default_factory=dict
+    )  # row -> why it is no sample, where that is known already
 
 
 def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False) -> Raw:
@@ -62,8 +64,15 @@ def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False
         raise DataError(f"{path} is empty, expected a header such as image,caption and one row a sample.")
     separator = _separator(head, path.suffix.lower())
     first = next(csv.reader(io.StringIO(head, newline=""), delimiter=separator))
-    header = None if any(cell.strip().lower().endswith(EXTENSIONS) for cell in first) else _unique([cell.strip() for cell in first])
-    notes.append(f"separator {'TAB' if separator == chr(9) else repr(separator)}" + ("" if header else ", no header: columns are numbered"))
+    header = (
+        None
+        if any(cell.strip().lower().endswith(EXTENSIONS) for cell in first)
+        else _unique([cell.strip() for cell in first])
+    )
+    notes.append(
+        f"separator {'TAB' if separator == chr(9) else repr(separator)}"
+        + ("" if header else ", no header: columns are numbered")
+    )
     names = header or [f"column_{number}" for number in range(1, len(first) + 1)]
     tables: list[pa.Table] = []
     lines: list[int] = []
@@ -76,7 +85,9 @@ def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False
                 tables.append(_text_table(names, [row for _, row in chunk]))
     finally:
         csv.field_size_limit(limit)
-    table = pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in names})
+    table = (
+        pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in names})
+    )
     return Raw(table, np.array(lines, dtype=np.int64))
 
 
@@ -99,7 +110,9 @@ class _Lines:
         self.again += reversed(self.taken[1:])
 
 
-def _csv_rows(file: Iterator[str], separator: str, names: list[str], has_header: bool, ledger: Ledger, mend: bool) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(
+    file: Iterator[str], separator: str, names: list[str], has_header: bool, ledger: Ledger, mend: bool
+) -> Iterator[tuple[int, list[str]]]:
     lines = _Lines(file)
     reader = csv.reader(lines, delimiter=separator)
     line, is_header = 1, has_header
@@ -119,11 +132,17 @@ def _csv_rows(file: Iterator[str], separator: str, names: list[str], has_header:
             line += 1
             continue
         line += spanned
-        if is_header or (not row and spanned == 1 and len(lines.taken[0]) < _FIELD_LIMIT) or (len(row) == 1 and not row[0].strip()):
+        if (
+            is_header
+            or (not row and spanned == 1 and len(lines.taken[0]) < _FIELD_LIMIT)
+            or (len(row) == 1 and not row[0].strip())
+        ):
             is_header = False
         elif len(row) != len(names):
             over = f" over {spanned:,} lines" if spanned > 1 else ""
-            detail = f"{len(row)} cells{over}, the header has {len(names)}: {shown(_as_utf8(separator.join(row)))}"
+            detail = (
+                f"{len(row)} cells{over}, the header has {len(names)}: {shown(_as_utf8(separator.join(row)))}"
+            )
             ledger.drop(f"line {here}", "wrong-columns", detail)
         elif (text := _utf8_row(row, f"line {here}", separator, ledger, mend)) is not None:
             yield here, text
@@ -179,7 +198,11 @@ def _encoding(path: Path) -> tuple[str, str]:
     """Encoding by the mark at the beginning, and how to go on behind what does not decode: such rows are found by what it leaves."""
     with path.open("rb") as file:
         head = file.read(4)
-    return ("utf-16", "replace") if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ("utf-8-sig", "surrogateescape")
+    return (
+        ("utf-16", "replace")
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        else ("utf-8-sig", "surrogateescape")
+    )
 
 
 def _separator(head: str, suffix: str) -> str:
@@ -188,11 +211,22 @@ def _separator(head: str, suffix: str) -> str:
     whole = head if len(head) < 2**16 else head[: head.rfind("\n") + 1] or head
 
     def score(separator: str) -> tuple[float, ...]:
-        rows = [row for row in itertools.islice(csv.reader(io.StringIO(whole, newline=""), delimiter=separator), 100) if row]
+        rows = [
+            row
+            for row in itertools.islice(csv.reader(io.StringIO(whole, newline=""), delimiter=separator), 100)
+            if row
+        ]
         if not rows or len(rows[0]) < 2:
             return 0.0, 0.0, 0.0
-        recognised = sum(re.sub(r"[\s_.\-]", "", cell).lower() in known or cell.strip().lower().endswith(EXTENSIONS) for cell in rows[0])
-        return recognised, sum(len(row) == len(rows[0]) for row in rows) / len(rows), separator == "\t" and suffix == ".tsv"
+        recognised = sum(
+            re.sub(r"[\s_.\-]", "", cell).lower() in known or cell.strip().lower().endswith(EXTENSIONS)
+            for cell in rows[0]
+        )
+        return (
+            recognised,
+            sum(len(row) == len(rows[0]) for row in rows) / len(rows),
+            separator == "\t" and suffix == ".tsv",
+        )
 
     return max(SEPARATORS, key=score)
 
@@ -210,8 +244,16 @@ def _unique(names: list[str]) -> list[str]:
 
 def _with_plain_images(row: dict[str, Any]) -> dict[str, Any]:
     """One odd value must not make a whole column odd: where an image is named, anything but text becomes text."""
-    odd = {key: value for key, value in row.items() if not isinstance(value, str) and value is not None and roles_of.is_image_name(key)}
-    return {**row, **{key: value[0] if _is_one_text(value) else as_text(value) for key, value in odd.items()}} if odd else row
+    odd = {
+        key: value
+        for key, value in row.items()
+        if not isinstance(value, str) and value is not None and roles_of.is_image_name(key)
+    }
+    return (
+        {**row, **{key: value[0] if _is_one_text(value) else as_text(value) for key, value in odd.items()}}
+        if odd
+        else row
+    )
 
 
 def _is_one_text(value: Any) -> bool:
@@ -239,11 +281,15 @@ def read_json(path: Path, ledger: Ledger, *, mend: bool = False) -> Raw:
         lines += [line for line, _ in chunk]
         tables.append(rows_to_table([_with_plain_images(row) for _, row in chunk]))
     if not tables:
-        raise DataError(f'{path} holds no JSON object, expected lines such as {{"image": "a.jpg", "caption": "a dog"}}.')
+        raise DataError(
+            f'{path} holds no JSON object, expected lines such as {{"image": "a.jpg", "caption": "a dog"}}.'
+        )
     return Raw(concatenate_tables(tables), np.array(lines, dtype=np.int64))
 
 
-def _json_lines(path: Path, encoding: str, errors: str, ledger: Ledger, mend: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(
+    path: Path, encoding: str, errors: str, ledger: Ledger, mend: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding=encoding, errors=errors, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -254,7 +300,9 @@ def _json_lines(path: Path, encoding: str, errors: str, ledger: Ledger, mend: bo
                 line = found[0]
             try:
                 row = json.loads(line)
-                json.dumps(row, ensure_ascii=False).encode()  # escapes such as \ud800 are valid JSON and no text
+                json.dumps(
+                    row, ensure_ascii=False
+                ).encode()  # escapes such as \ud800 are valid JSON and no text
             except UnicodeEncodeError:
                 ledger.drop(name, "not-utf8", shown(_as_utf8(line)))
             except (ValueError, RecursionError) as error:
@@ -263,7 +311,11 @@ def _json_lines(path: Path, encoding: str, errors: str, ledger: Ledger, mend: bo
                 if isinstance(row, dict):
                     yield number, row
                 else:
-                    ledger.drop(name, "not-json", f"a {type(row).__name__}, expected an object: {shown(_as_utf8(line))}")
+                    ledger.drop(
+                        name,
+                        "not-json",
+                        f"a {type(row).__name__}, expected an object: {shown(_as_utf8(line))}",
+                    )
 
 
 def _json_list(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -271,9 +323,13 @@ def _json_list(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]
         content = json.loads(path.read_text(encoding=encoding))
         json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not JSON ({error}); expected a list of objects, or one object a line.") from None
+        raise DataError(
+            f"{path} is not JSON ({error}); expected a list of objects, or one object a line."
+        ) from None
     if not all(isinstance(row, dict) for row in content):
-        raise DataError(f'{path} is a list of other things than objects, expected [{{"image": "a.jpg", "caption": "a dog"}}, ...].')
+        raise DataError(
+            f'{path} is a list of other things than objects, expected [{{"image": "a.jpg", "caption": "a dog"}}, ...].'
+        )
     yield from enumerate(content, start=1)
 
 

@@ -13,7 +13,13 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE, Manifest, concatenate_tables, image_places, make_manifest
+from frugalclip.data.manifest import (
+    CAPTIONS_BY_LANGUAGE,
+    Manifest,
+    concatenate_tables,
+    image_places,
+    make_manifest,
+)
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
@@ -38,9 +44,15 @@ def sample_manifest(folder: Path | None = None) -> Manifest:
         names = pq.read_table(folder / NAMES)
         tables = [_emoji(folder, style, names) for style in STYLES] + [_clipart(folder)]
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"the sample in {folder} is not whole ({str(error).splitlines()[0]}); install frugalclip again.") from None
+        raise DataError(
+            f"the sample in {folder} is not whole ({str(error).splitlines()[0]}); install frugalclip again."
+        ) from None
     table = concatenate_tables(tables)
-    fields = {name: table[name] for name in table.column_names if name not in ("id", "image", "captions", "captions_by_language")}
+    fields = {
+        name: table[name]
+        for name in table.column_names
+        if name not in ("id", "image", "captions", "captions_by_language")
+    }
     return make_manifest(
         ids=table["id"],
         images=table["image"],
@@ -56,14 +68,24 @@ def _emoji(folder: Path, style: str, names: pa.Table) -> pa.Table:
     """One style: its pictures in the order of its file, with the shared names of their concepts."""
     concepts = pq.read_table(folder / f"{style}.parquet", columns=["concept"])["concept"]
     table = names.take(pc.index_in(concepts, names["concept"].combine_chunks()))
-    return _with_places(table, f"{style}.parquet", {"style": style, "pack": "emoji"}, pc.binary_join_element_wise(pa.scalar(style), concepts, "-"))
+    return _with_places(
+        table,
+        f"{style}.parquet",
+        {"style": style, "pack": "emoji"},
+        pc.binary_join_element_wise(pa.scalar(style), concepts, "-"),
+    )
 
 
 def _clipart(folder: Path) -> pa.Table:
     file = pq.ParquetFile(folder / f"{CLIPART}.parquet")
     table = file.read(columns=[name for name in file.schema_arrow.names if name != "image"])
     nothing = pa.nulls(table.num_rows, CAPTIONS_BY_LANGUAGE)
-    return _with_places(table.append_column("captions_by_language", nothing), f"{CLIPART}.parquet", {"style": CLIPART, "pack": CLIPART}, table["id"])
+    return _with_places(
+        table.append_column("captions_by_language", nothing),
+        f"{CLIPART}.parquet",
+        {"style": CLIPART, "pack": CLIPART},
+        table["id"],
+    )
 
 
 def _with_places(table: pa.Table, file: str, constants: dict[str, str], ids: pa.ChunkedArray) -> pa.Table:

@@ -38,8 +38,14 @@ _EXTENSIONS = {
     "PPM": ".ppm",
     "AVIF": ".avif",
 }
-_ENCODED: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"quality": 95}, "PNG": {}}
-_VERIFIED = 32  # pixels that a JPEG kept as it is has to decode to: every byte is read, few are turned into colours
+_ENCODED: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+    "PNG": {},
+}
+_VERIFIED = (
+    32  # pixels that a JPEG kept as it is has to decode to: every byte is read, few are turned into colours
+)
 _GROUP_BYTES = 2**20  # of pictures in a row group: what one random read costs
 _GROUP_ROWS = 128
 _LONGEST_KEY = 180  # file systems take 255 bytes for a name, and an extension follows
@@ -48,8 +54,12 @@ _LONGEST_KEY = 180  # file systems take 255 bytes for a name, and an extension f
 class Pictures(Settings):
     """How pictures are written."""
 
-    size: int | None = Field(None, ge=1, description="pixels of the shorter side; larger pictures are shrunk, smaller ones stay")
-    format: Literal["keep", "jpeg", "webp", "png"] = Field("keep", description="keep: as it is, or where it is shrunk its own format, else PNG")
+    size: int | None = Field(
+        None, ge=1, description="pixels of the shorter side; larger pictures are shrunk, smaller ones stay"
+    )
+    format: Literal["keep", "jpeg", "webp", "png"] = Field(
+        "keep", description="keep: as it is, or where it is shrunk its own format, else PNG"
+    )
 
     def written(self, data: bytes) -> tuple[bytes, str]:
         """A picture as it goes into a shard.
@@ -85,7 +95,11 @@ class Pictures(Settings):
 
 def _is_plain(image: Image.Image) -> bool:
     """Whether other programs see the picture as we do: RGB or gray, upright, opaque."""
-    return image.mode in ("RGB", "L") and image.getexif().get(0x0112, 1) == 1 and "transparency" not in image.info
+    return (
+        image.mode in ("RGB", "L")
+        and image.getexif().get(0x0112, 1) == 1
+        and "transparency" not in image.info
+    )
 
 
 class Sample(NamedTuple):
@@ -103,7 +117,9 @@ def safe_key(id: str) -> str:
     """
     parts = id.split("/")
     keep = r"[^A-Za-z0-9_\-/]" if all(parts) else r"[^A-Za-z0-9_\-]"
-    key = re.sub(keep, lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")), id)
+    key = re.sub(
+        keep, lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")), id
+    )
     key = key.replace("__MACOSX", "%5F_MACOSX")
     if len(key) <= _LONGEST_KEY:
         return key
@@ -135,8 +151,14 @@ def write_tar(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> None
             record = rows.record(sample.row)
             key = safe_key(record[ID_KEY])
             text = json.dumps(record, ensure_ascii=False, default=str)
-            for extension, content in ((sample.extension, sample.data), (".txt", record["captions"][0].encode()), (".json", text.encode())):
-                member = tarfile.TarInfo(key + extension)  # no time, no owner: the same input gives the same bytes
+            for extension, content in (
+                (sample.extension, sample.data),
+                (".txt", record["captions"][0].encode()),
+                (".json", text.encode()),
+            ):
+                member = tarfile.TarInfo(
+                    key + extension
+                )  # no time, no owner: the same input gives the same bytes
                 member.size = len(content)
                 file.addfile(member, io.BytesIO(content))
 
@@ -185,8 +207,13 @@ def write_parquet(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> 
     """
     languages = manifest.languages
     schema = _schema(manifest, languages)
-    leaves = [leaf for leaf in _leaves(schema) if leaf != "image.bytes"]  # encoded pictures only grow by being packed again
-    options: dict[str, Any] = {"compression": {**dict.fromkeys(leaves, "zstd"), "image.bytes": "none"}, "use_dictionary": leaves}
+    leaves = [
+        leaf for leaf in _leaves(schema) if leaf != "image.bytes"
+    ]  # encoded pictures only grow by being packed again
+    options: dict[str, Any] = {
+        "compression": {**dict.fromkeys(leaves, "zstd"), "image.bytes": "none"},
+        "use_dictionary": leaves,
+    }
     with _whole(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for group in _groups(samples):
             writer.write_table(_table(manifest, group, schema, languages), row_group_size=len(group))
@@ -220,19 +247,36 @@ def _schema(manifest: Manifest, languages: Sequence[str]) -> pa.Schema:
         pa.field("captions", CAPTIONS),
     ]
     if languages:
-        fields.append(pa.field("captions_by_language", pa.struct([(language, CAPTIONS) for language in languages])))
-    fields += [field.with_metadata(None) for field in manifest.table.schema if field.name not in ("id", "image", "captions", "captions_by_language")]
+        fields.append(
+            pa.field("captions_by_language", pa.struct([(language, CAPTIONS) for language in languages]))
+        )
+    fields += [
+        field.with_metadata(None)
+        for field in manifest.table.schema
+        if field.name not in ("id", "image", "captions", "captions_by_language")
+    ]
     features = {"info": {"features": {"image": {"_type": "Image"}}}}
-    return pa.schema(fields, metadata={SHARD_KEY: SHARD_VERSION, b"huggingface": json.dumps(features).encode()})
+    return pa.schema(
+        fields, metadata={SHARD_KEY: SHARD_VERSION, b"huggingface": json.dumps(features).encode()}
+    )
 
 
-def _table(manifest: Manifest, group: Sequence[Sample], schema: pa.Schema, languages: Sequence[str]) -> pa.Table:
+def _table(
+    manifest: Manifest, group: Sequence[Sample], schema: pa.Schema, languages: Sequence[str]
+) -> pa.Table:
     part = manifest.table.take(pa.array([sample.row for sample in group]))
     ids = part["id"].to_pylist()
-    images = [{"bytes": sample.data, "path": safe_key(id) + sample.extension} for id, sample in zip(ids, group, strict=True)]
-    columns: dict[str, Any] = {name: part[name] for name in schema.names if name not in ("image", "captions_by_language")}
+    images = [
+        {"bytes": sample.data, "path": safe_key(id) + sample.extension}
+        for id, sample in zip(ids, group, strict=True)
+    ]
+    columns: dict[str, Any] = {
+        name: part[name] for name in schema.names if name not in ("image", "captions_by_language")
+    }
     columns["image"] = pa.array(images, schema.field("image").type)
     if languages:
-        values = [None if value is None else dict(value) for value in part["captions_by_language"].to_pylist()]
+        values = [
+            None if value is None else dict(value) for value in part["captions_by_language"].to_pylist()
+        ]
         columns["captions_by_language"] = pa.array(values, schema.field("captions_by_language").type)
     return pa.table([columns[name] for name in schema.names], schema=schema)

@@ -25,7 +25,9 @@ _LISTED = 64  # from so many files of one folder on, the folder is listed once i
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, of Linux
 
 
-def table_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str], mend: bool = False) -> Manifest:
+def table_manifest(
+    path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str], mend: bool = False
+) -> Manifest:
     """A CSV, TSV or JSON file as a manifest; faults go to the ledger, remarks to the notes.
 
     Raises:
@@ -34,7 +36,9 @@ def table_manifest(path: Path, *, columns: Mapping[str, str] | None, ledger: Led
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
     raw = read_json(path, ledger, mend=mend) if is_json else read_csv(path, ledger, notes, mend=mend)
     if not raw.table.num_rows:
-        raise DataError(f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption and one row a sample.")
+        raise DataError(
+            f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption and one row a sample."
+        )
     return assemble(raw, choose(raw.table, columns, where=str(path)), path, ledger, notes)
 
 
@@ -42,7 +46,9 @@ def _captions(raw: Raw, roles: Roles) -> tuple[list[list[str]], list[dict[str, l
     """Captions that can be read, of every row and by language; why a row has none is added to the causes of its rows."""
     captions, by_language = captions_of(raw.table, roles)
     captions, causes = read_all(captions)
-    raw.causes.update({row: cause for row, cause in causes.items() if not captions[row] and row not in raw.causes})
+    raw.causes.update(
+        {row: cause for row, cause in causes.items() if not captions[row] and row not in raw.causes}
+    )
     return captions, by_language and [readable_by_language(languages) for languages in by_language]
 
 
@@ -72,12 +78,18 @@ def assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str
         if not captions[row] or row in raw.causes:
             reason = reason or raw.causes.get(row, "no-caption")
         if reason is not None:
-            ledger.drop(shown(ids[row]) or f"line {raw.lines[row]}", reason, f"line {raw.lines[row]}: {shown(path or '')}")
+            ledger.drop(
+                shown(ids[row]) or f"line {raw.lines[row]}",
+                reason,
+                f"line {raw.lines[row]}: {shown(path or '')}",
+            )
         elif (earlier := first.setdefault(path or "", row)) != row:
             joined.setdefault(earlier, dict.fromkeys(captions[earlier])).update(dict.fromkeys(captions[row]))
             if by_language:
                 for language, texts in by_language[row].items():
-                    by_language[earlier][language] = list(dict.fromkeys([*by_language[earlier].get(language, []), *texts]))
+                    by_language[earlier][language] = list(
+                        dict.fromkeys([*by_language[earlier].get(language, []), *texts])
+                    )
             ledger.merge(ids[row], "same-image", f"line {raw.lines[row]}: {path}")
             merged += 1
         else:
@@ -85,17 +97,31 @@ def assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str
     for row, texts in joined.items():
         captions[row] = list(texts)
     if merged:
-        notes.append(f"rows that share their image with an earlier row: {merged:,}; their captions are joined, other columns are the first row's")
+        notes.append(
+            f"rows that share their image with an earlier row: {merged:,}; their captions are joined, other columns are the first row's"
+        )
     if not keep.any():
-        tried = f" beside {file.name}, in its folders and in the current folder" if any(r == "missing-file" for r in reasons) else ""
+        tried = (
+            f" beside {file.name}, in its folders and in the current folder"
+            if any(r == "missing-file" for r in reasons)
+            else ""
+        )
         found = f"{file} has {len(paths):,} rows and none is a sample{_faults_in_words(ledger)}"
-        raise DataError(f"{found}; images were looked for in '{roles.image}'{tried}; see the paths with: head {file}")
+        raise DataError(
+            f"{found}; images were looked for in '{roles.image}'{tried}; see the paths with: head {file}"
+        )
     places = image_places([path or "" for path in paths])
     return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base, notes)
 
 
 def inside_manifest(
-    raw: Raw, roles: Roles, file: Path, places: pa.StructArray, reasons: Sequence[str | None], ledger: Ledger, notes: list[str]
+    raw: Raw,
+    roles: Roles,
+    file: Path,
+    places: pa.StructArray,
+    reasons: Sequence[str | None],
+    ledger: Ledger,
+    notes: list[str],
 ) -> Manifest:
     """Samples of rows whose images lie inside a file.
 
@@ -117,7 +143,9 @@ def inside_manifest(
     return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, file.parent, notes)
 
 
-def with_paths(places: pa.StructArray, held: np.ndarray, paths: Sequence[str | None], folder: Path) -> tuple[pa.StructArray, list[str | None]]:
+def with_paths(
+    places: pa.StructArray, held: np.ndarray, paths: Sequence[str | None], folder: Path
+) -> tuple[pa.StructArray, list[str | None]]:
     """Places of which some are files instead.
 
     Args:
@@ -155,7 +183,9 @@ def _finish(
     notes: list[str],
 ) -> Manifest:
     if not keep.any():
-        raise DataError(f"{file} has {len(ids):,} rows and none is a sample{_faults_in_words(ledger)}; see frugalclip data check {file}.")
+        raise DataError(
+            f"{file} has {len(ids):,} rows and none is a sample{_faults_in_words(ledger)}; see frugalclip data check {file}."
+        )
     rows = np.flatnonzero(keep)
     table = raw.table.take(pa.array(rows))
     fields = {name: typed(table[name]) for name in table.column_names if name not in roles.consumed}
@@ -182,10 +212,18 @@ def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def _keep(ids: list[str], captions: list[list[str]], reasons: Sequence[str | None], causes: dict[int, str], ledger: Ledger) -> np.ndarray:
+def _keep(
+    ids: list[str],
+    captions: list[list[str]],
+    reasons: Sequence[str | None],
+    causes: dict[int, str],
+    ledger: Ledger,
+) -> np.ndarray:
     keep = np.ones(len(ids), dtype=bool)
     for row, name in enumerate(ids):
-        reason = reasons[row] or (causes.get(row, "no-caption") if not captions[row] or row in causes else None)
+        reason = reasons[row] or (
+            causes.get(row, "no-caption") if not captions[row] or row in causes else None
+        )
         if reason:
             ledger.drop(name, reason, f"row {row + 1}")
             keep[row] = False
@@ -199,16 +237,26 @@ def _clean(value: Any) -> str | None:
         return None
     if "\\" in path and "/" not in path:
         path = path.replace("\\", "/")  # written on Windows
-    return path if "://" in path or "\0" in path else os.path.normpath(path)  # which cuts at a NUL in some versions of Python
+    return (
+        path if "://" in path or "\0" in path else os.path.normpath(path)
+    )  # which cuts at a NUL in some versions of Python
 
 
 def _base(paths: Sequence[str | None], file: Path, notes: list[str]) -> Path:
     """The folder the paths start from: the file's own, else one of its folders or the current folder, whichever holds the first ones."""
-    probes = [path for path in paths if path and not os.path.isabs(path) and "://" not in path and not path.startswith("..")][:50]
+    probes = [
+        path
+        for path in paths
+        if path and not os.path.isabs(path) and "://" not in path and not path.startswith("..")
+    ][:50]
     own = file.parent
-    if not probes or any(os.path.exists(own / path) for path in probes):  # Path.exists raises for names that are too long
+    if not probes or any(
+        os.path.exists(own / path) for path in probes
+    ):  # Path.exists raises for names that are too long
         return own
-    folders = sorted(entry for entry in own.iterdir() if entry.is_dir() and not entry.name.startswith("."))[:50]
+    folders = sorted(entry for entry in own.iterdir() if entry.is_dir() and not entry.name.startswith("."))[
+        :50
+    ]
     for folder in [*folders, Path.cwd()]:
         if any(os.path.exists(folder / path) for path in probes):
             notes.append(f"image paths start from {folder}, not from {own}")
@@ -244,7 +292,9 @@ def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
 
 
 def _is_too_long(path: str) -> bool:
-    return len(os.fsencode(path)) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.split("/"))
+    return len(os.fsencode(path)) > _LONGEST_PATH or any(
+        len(os.fsencode(part)) > _LONGEST_NAME for part in path.split("/")
+    )
 
 
 def _files(folder: Path) -> set[str]:

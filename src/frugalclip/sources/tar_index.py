@@ -41,7 +41,9 @@ class ShardIndex:
 
     path: Path
     members: list[Member] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)  # names that hold no bytes of their own: links, devices, files with holes
+    links: list[str] = field(
+        default_factory=list
+    )  # names that hold no bytes of their own: links, devices, files with holes
     fault: str | None = None  # a reason of the ledger
     detail: str = ""
 
@@ -54,7 +56,9 @@ def expand(pattern: str) -> list[Path]:
     found: list[Path] = []
     for name in _braces(pattern):
         is_glob = bool(re.search(r"[*?\[]", name)) and not os.path.exists(name)
-        found += [Path(match) for match in sorted(glob.glob(name, recursive=True))] if is_glob else [Path(name)]
+        found += (
+            [Path(match) for match in sorted(glob.glob(name, recursive=True))] if is_glob else [Path(name)]
+        )
     return list(dict.fromkeys(found))
 
 
@@ -76,7 +80,9 @@ def _options(text: str, pattern: str) -> list[str]:
     bounds = re.fullmatch(r"(\d+)\.\.(\d+)", text)
     if not bounds:
         if ".." in text and "," not in text:
-            raise DataError(f"'{{{text}}}' in {pattern} is not a range; write numbers, such as {{00000..00012}}, or a list, such as {{a,b}}.")
+            raise DataError(
+                f"'{{{text}}}' in {pattern} is not a range; write numbers, such as {{00000..00012}}, or a list, such as {{a,b}}."
+            )
         return text.split(",")
     first, last = int(bounds[1]), int(bounds[2])
     width = len(bounds[1]) if bounds[1].startswith("0") else 0
@@ -96,7 +102,9 @@ def refuse_compressed(path: Path) -> None:
     for magic, (name, command) in _COMPRESSIONS.items():
         if head.startswith(magic):
             suffix = " -S .tgz" if path.suffix == ".tgz" and name == "gzip" else ""
-            raise DataError(f"{path} is compressed with {name}, so that samples cannot be read at random; unpack it with: {command}{suffix} {path}")
+            raise DataError(
+                f"{path} is compressed with {name}, so that samples cannot be read at random; unpack it with: {command}{suffix} {path}"
+            )
 
 
 def index(path: Path) -> ShardIndex:
@@ -115,7 +123,9 @@ def index(path: Path) -> ShardIndex:
         return result
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if any(data[:_BLOCK]) and (size < _BLOCK or not _checksum_holds(data[:_BLOCK])):
-            raise DataError(f"{path} is not a tar; run 'file {path}' to see what it is, and give tars, a table or a folder of images.")
+            raise DataError(
+                f"{path} is not a tar; run 'file {path}' to see what it is, and give tars, a table or a folder of images."
+            )
         _walk(data, size, result)
     return result
 
@@ -129,7 +139,10 @@ def _walk(data: mmap.mmap, size: int, result: ShardIndex) -> None:
         if not header[0] and not any(header):
             return  # the end mark, a block of zeros
         if not _checksum_holds(header):
-            result.fault, result.detail = "broken-shard", f"no file header at byte {position:,} of {size:,}, after {len(result.members):,} files"
+            result.fault, result.detail = (
+                "broken-shard",
+                f"no file header at byte {position:,} of {size:,}, after {len(result.members):,} files",
+            )
             return
         kind, start = header[156:157], position + _BLOCK
         name = extra.name or _name(header)
@@ -139,7 +152,10 @@ def _walk(data: mmap.mmap, size: int, result: ShardIndex) -> None:
         if kind in _BODILESS:
             length = 0  # some writers state the size of what a link points to
         if length is None or length < 0 or start + length > size:
-            result.fault, result.detail = "truncated-shard", f"the tar ends inside {name}, after {len(result.members):,} whole files"
+            result.fault, result.detail = (
+                "truncated-shard",
+                f"the tar ends inside {name}, after {len(result.members):,} whole files",
+            )
             return
         if kind in (b"L", b"x"):
             extra.read(kind, data[start : start + min(length, _LARGEST_HEADER)])
@@ -148,7 +164,10 @@ def _walk(data: mmap.mmap, size: int, result: ShardIndex) -> None:
             extra = _Extra()
         position = start + -(-length // _BLOCK) * _BLOCK
     if position != size or not result.members:  # without an end mark a tar may still be whole
-        result.fault, result.detail = "truncated-shard", f"the tar ends inside a file header, after {len(result.members):,} whole files"
+        result.fault, result.detail = (
+            "truncated-shard",
+            f"the tar ends inside a file header, after {len(result.members):,} whole files",
+        )
 
 
 @dataclass
@@ -170,7 +189,15 @@ class _Extra:
         self.is_sparse |= any(key.startswith("GNU.sparse.") for key in records)
 
 
-def _sort_member(kind: bytes, name: str, member: Member, extra: _Extra, header: bytes, by_name: dict[str, Member], result: ShardIndex) -> None:
+def _sort_member(
+    kind: bytes,
+    name: str,
+    member: Member,
+    extra: _Extra,
+    header: bytes,
+    by_name: dict[str, Member],
+    result: ShardIndex,
+) -> None:
     """A file is a member; a hard link is the file it names, since its bytes are in the tar; what else holds no bytes is listed apart."""
     if kind in _REGULAR and not extra.is_sparse:
         by_name[name] = member
@@ -198,7 +225,9 @@ def _checksum_holds(header: bytes) -> bool:
     unsigned = sum(header) - sum(header[148:156]) + 8 * 32
     if stated == unsigned:
         return True
-    return stated == unsigned - 256 * (sum(byte > 127 for byte in header) - sum(byte > 127 for byte in header[148:156]))
+    return stated == unsigned - 256 * (
+        sum(byte > 127 for byte in header) - sum(byte > 127 for byte in header[148:156])
+    )
 
 
 def _number(text: bytes) -> int | None:

@@ -13,7 +13,9 @@ from frugalclip.sources import tar_index as shards
 from frugalclip.sources.folders import LARGEST_TEXT, Gathered, TooLong, read_beside
 
 
-def shards_manifest(paths: Sequence[Path], *, name: str, ledger: Ledger, notes: list[str], mend: bool = False) -> Manifest:
+def shards_manifest(
+    paths: Sequence[Path], *, name: str, ledger: Ledger, notes: list[str], mend: bool = False
+) -> Manifest:
     """WebDataset tars as one manifest with byte ranges; keys that occur in several shards get the shard's name as prefix.
 
     Raises:
@@ -36,13 +38,17 @@ def shards_manifest(paths: Sequence[Path], *, name: str, ledger: Ledger, notes: 
         if refusals:
             raise refusals[0]
         counts = ledger.in_words() or "no file"
-        raise DataError(f"{name} holds no sample ({counts}); expected KEY.jpg with KEY.txt or KEY.json in {len(paths):,} tars.")
+        raise DataError(
+            f"{name} holds no sample ({counts}); expected KEY.jpg with KEY.txt or KEY.json in {len(paths):,} tars."
+        )
     keys = result.ids
     if len(set(keys)) < len(keys):
         notes.append("keys occur in several shards: ids are SHARD/KEY")
         result.ids = [f"{origin}/{key}" for origin, key in zip(reader.origins, keys, strict=True)]
     if len(set(result.ids)) < len(result.ids):
-        raise DataError(f"{name} names the same shard twice or two shards of one name; give each tar once, with a name of its own.")
+        raise DataError(
+            f"{name} names the same shard twice or two shards of one name; give each tar once, with a name of its own."
+        )
     for row, how in reader.mended.items():
         ledger.remark(result.ids[row], "repaired", how)
     notes += reader.notes()
@@ -72,11 +78,17 @@ class _Shards:
                 is_last = index.fault is not None and key == next(reversed(groups))
                 shown = _printable(key)
                 taken[shown] = taken.get(shown, 0) + 1
-                shown = shown if taken[shown] == 1 else f"{shown}#{taken[shown]}"  # names that are no text may look alike
+                shown = (
+                    shown if taken[shown] == 1 else f"{shown}#{taken[shown]}"
+                )  # names that are no text may look alike
                 self._add_sample(file, shown, group, place, path, is_last=is_last)
         for member in index.links:
             if shards.split_name(member)[1].endswith(EXTENSIONS):
-                self.ledger.drop(f"{path.name}/{_printable(member)}", "not-a-file", "a link, device or sparse file in a tar")
+                self.ledger.drop(
+                    f"{path.name}/{_printable(member)}",
+                    "not-a-file",
+                    "a link, device or sparse file in a tar",
+                )
         self.origins += [path.stem] * (len(self.result.ids) - len(self.origins))
         if index.fault:
             self.ledger.drop(path.name, index.fault, index.detail)
@@ -105,13 +117,19 @@ class _Shards:
     def _ignore(self, what: str) -> None:
         self.ignored[what] = self.ignored.get(what, 0) + 1
 
-    def _add_sample(self, file: Any, key: str, group: dict[str, shards.Member], place: str, path: Path, *, is_last: bool) -> None:
-        image = next((extension for extension in group if extension in EXTENSIONS), None) or next((e for e in group if e.endswith(EXTENSIONS)), None)
+    def _add_sample(
+        self, file: Any, key: str, group: dict[str, shards.Member], place: str, path: Path, *, is_last: bool
+    ) -> None:
+        image = next((extension for extension in group if extension in EXTENSIONS), None) or next(
+            (e for e in group if e.endswith(EXTENSIONS)), None
+        )
         name = f"{path.name}/{key}"
         if image is None:
             unreadable = next((e for e in group if e.endswith(UNREADABLE_EXTENSIONS)), None)
             if unreadable or ({".txt", ".json", ".cls"} & group.keys() and not is_last):
-                self.ledger.drop(name, "unsupported-format" if unreadable else "no-image", f"found {', '.join(group)}")
+                self.ledger.drop(
+                    name, "unsupported-format" if unreadable else "no-image", f"found {', '.join(group)}"
+                )
             elif not is_last:
                 self._ignore("keys without an image, caption or record are not read")
             return

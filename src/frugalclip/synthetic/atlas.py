@@ -38,7 +38,9 @@ class Atlas:
 
     def __init__(self, pixels: list[np.ndarray]) -> None:
         self._shapes = [one.shape[:2] for one in pixels]
-        self._images = [Image.frombuffer("RGBa", one.shape[1::-1], one.tobytes(), "raw", "RGBa", 0, 1) for one in pixels]
+        self._images = [
+            Image.frombuffer("RGBa", one.shape[1::-1], one.tobytes(), "raw", "RGBa", 0, 1) for one in pixels
+        ]
         self._scaled: OrderedDict[tuple[int, int], Layer] = OrderedDict()
         self._bytes = 0
         self._profiles: dict[tuple[int, str | None], np.ndarray] = {}
@@ -60,7 +62,13 @@ class Atlas:
         """
         layer = self._scale(cutout, side)
         layer = layer if colour is None else painted(layer, colour)
-        return Layer(*(np.ascontiguousarray(part[:, ::-1]) for part in (layer.colours, layer.through, layer.solid))) if mirrored else layer
+        return (
+            Layer(
+                *(np.ascontiguousarray(part[:, ::-1]) for part in (layer.colours, layer.through, layer.solid))
+            )
+            if mirrored
+            else layer
+        )
 
     def standing_out(self, cutout: int, colour: str | None) -> np.ndarray:
         """(palette,) share of the object that anyone can tell from a background of that colour."""
@@ -68,8 +76,12 @@ class Atlas:
             layer = self.layer(cutout, _PROFILE, colour=colour)
             weight = 255.0 - layer.through[..., 0].ravel()
             own = layer.colours.reshape(-1, 3) * (255.0 / np.maximum(weight, 1.0))[:, None]
-            square = (own**2).sum(axis=1)[:, None] - 2 * own @ _COLOURS.T + (_COLOURS**2).sum(axis=1)  # (pixels, palette) distance squared
-            self._profiles[cutout, colour] = weight @ (square > _STANDS_OUT**2) / max(float(weight.sum()), 1.0)
+            square = (
+                (own**2).sum(axis=1)[:, None] - 2 * own @ _COLOURS.T + (_COLOURS**2).sum(axis=1)
+            )  # (pixels, palette) distance squared
+            self._profiles[cutout, colour] = (
+                weight @ (square > _STANDS_OUT**2) / max(float(weight.sum()), 1.0)
+            )
         return self._profiles[cutout, colour]
 
     def _scale(self, cutout: int, side: int) -> Layer:
@@ -77,7 +89,9 @@ class Atlas:
         if found is not None:
             return found
         height, width = self.shape(cutout, side)
-        scaled = np.array(self._images[cutout].resize((width, height), Image.Resampling.BICUBIC)).astype(np.uint16)
+        scaled = np.array(self._images[cutout].resize((width, height), Image.Resampling.BICUBIC)).astype(
+            np.uint16
+        )
         opacity = scaled[..., 3:]
         colours = np.minimum(scaled[..., :3], opacity)  # the filter may overshoot
         made = Layer(colours, np.repeat(255 - opacity, 3, axis=-1), opacity[..., 0] >= _SOLID)
@@ -90,5 +104,7 @@ class Atlas:
 
 def painted(layer: Layer, colour: str) -> Layer:
     """A layer in one named colour of `TINTS`; opacity stays."""
-    colours = np.minimum(layer.colours.astype(np.float32) @ tint_matrix(colour), 255 - layer.through).astype(np.uint16)
+    colours = np.minimum(layer.colours.astype(np.float32) @ tint_matrix(colour), 255 - layer.through).astype(
+        np.uint16
+    )
     return Layer(colours, layer.through, layer.solid)

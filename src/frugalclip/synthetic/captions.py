@@ -37,7 +37,10 @@ _AREAS = {  # of regions that hold nothing
     ("bottom", "right"): "the bottom right corner",
 }
 _RELATIONS = {  # kind -> (how the first lies to the second, how the second lies to the first)
-    "left": (("to the left of", "left of", "on the left of"), ("to the right of", "right of", "on the right of")),
+    "left": (
+        ("to the left of", "left of", "on the left of"),
+        ("to the right of", "right of", "on the right of"),
+    ),
     "above": (("above", "higher than"), ("below", "under", "lower than")),
     "front": (("in front of", "partly in front of"), ("behind", "partly hidden behind", "partly behind")),
     "larger": (("larger than", "bigger than", "much larger than"), ("smaller than", "much smaller than")),
@@ -74,7 +77,9 @@ class Told:
 CountTokens = Callable[[str], int]
 
 
-def tell(facts: Facts, config: CaptionConfig, draws: Draws, *, count_tokens: CountTokens | None = None) -> Told:
+def tell(
+    facts: Facts, config: CaptionConfig, draws: Draws, *, count_tokens: CountTokens | None = None
+) -> Told:
     """The captions of one scene.
 
     Args:
@@ -83,7 +88,10 @@ def tell(facts: Facts, config: CaptionConfig, draws: Draws, *, count_tokens: Cou
         draws: where every choice comes from.
         count_tokens: CLIP tokens of a text, without start and end; needed where key words are asked for.
     """
-    wanted = {level: draws.chance(share) for level, share in (("short", config.short), ("medium", config.medium), ("long", config.long))}
+    wanted = {
+        level: draws.chance(share)
+        for level, share in (("short", config.short), ("medium", config.medium), ("long", config.long))
+    }
     wants_key = draws.chance(config.key_word / config.long if config.long else 0.0)
     if not any(wanted.values()):
         wanted[max(wanted, key=lambda level: getattr(config, level))] = True
@@ -105,7 +113,9 @@ def tell(facts: Facts, config: CaptionConfig, draws: Draws, *, count_tokens: Cou
     return Told(tuple(captions), key)
 
 
-def _with_key(facts: Facts, draws: Draws, words: int, count_tokens: CountTokens) -> tuple[Caption, KeyWord] | None:
+def _with_key(
+    facts: Facts, draws: Draws, words: int, count_tokens: CountTokens
+) -> tuple[Caption, KeyWord] | None:
     """A long caption that keeps one single thing back until CLIP has stopped reading; None where there is too little else to say."""
     for place in draws.shuffled([i for i, thing in enumerate(facts.things) if thing.is_one]):
         thing = facts.things[place]
@@ -140,12 +150,24 @@ def background_phrase(background: Background, *, form: int = 0) -> str:
     if background.kind == "speckled":
         return (f"speckled {first} background", f"{first} background with noise")[form % 2]
     if background.kind == "striped":
-        lie = {"vertical": "horizontal", "horizontal": "vertical"}.get(background.direction, "diagonal")  # stripes lie across the change
+        lie = {"vertical": "horizontal", "horizontal": "vertical"}.get(
+            background.direction, "diagonal"
+        )  # stripes lie across the change
         return f"background with {lie} stripes in {first} and {last}"
-    ends = {"vertical": ("top", "bottom"), "horizontal": ("left", "right"), "diagonal": ("top left", "bottom right")}[background.direction]
+    ends = {
+        "vertical": ("top", "bottom"),
+        "horizontal": ("left", "right"),
+        "diagonal": ("top left", "bottom right"),
+    }[background.direction]
     if background.kind == "gradient":
-        return (f"background that fades from {first} to {last}", f"gradient from {first} at the {ends[0]} to {last} at the {ends[1]}")[form % 2]
-    return (f"background that is half {first} and half {last}", f"background that is {first} at the {ends[0]} and {last} at the {ends[1]}")[form % 2]
+        return (
+            f"background that fades from {first} to {last}",
+            f"gradient from {first} at the {ends[0]} to {last} at the {ends[1]}",
+        )[form % 2]
+    return (
+        f"background that is half {first} and half {last}",
+        f"background that is {first} at the {ends[0]} and {last} at the {ends[1]}",
+    )[form % 2]
 
 
 @dataclass
@@ -162,7 +184,9 @@ class Narrator:
     draws: Draws
     hidden: int | None = None
     introduced: set[int] = field(default_factory=set)
-    _told: set[tuple[int, str]] = field(default_factory=set)  # attributes already said, as (thing, size) and (thing, colour)
+    _told: set[tuple[int, str]] = field(
+        default_factory=set
+    )  # attributes already said, as (thing, size) and (thing, colour)
     _ground_told: bool = False
     _extras: list[Callable[[], str | None]] | None = None
 
@@ -201,15 +225,29 @@ class Narrator:
         kind = self.draws.weighted({"list": 3, "places": 3, "ground": 2})
         if kind == "list":
             names = [self._name(i) for i in order]
-            opening = self.draws.choice(("there {be} {names}", "the picture shows {names}", "we see {names}", "{names} can be seen"))
+            opening = self.draws.choice(
+                ("there {be} {names}", "the picture shows {names}", "we see {names}", "{names} can be seen")
+            )
             parts = [sentence(opening.format(be=self._be(order[0]), names=listed(names)))]
         elif kind == "ground":
             names = [self._name(i) for i in order]
             ground = self._background()
-            parts = [sentence(self.draws.choice((f"on {ground}, there {self._be(order[0])} {listed(names)}", f"{listed(names)} on {ground}")))]
+            parts = [
+                sentence(
+                    self.draws.choice(
+                        (
+                            f"on {ground}, there {self._be(order[0])} {listed(names)}",
+                            f"{listed(names)} on {ground}",
+                        )
+                    )
+                )
+            ]
         else:
             clauses = [self._located(i) for i in order]
-            parts = [sentence(f"{self.draws.choice((', and ', '; '))}".join(clauses[start : start + 2])) for start in range(0, len(clauses), 2)]
+            parts = [
+                sentence(f"{self.draws.choice((', and ', '; '))}".join(clauses[start : start + 2]))
+                for start in range(0, len(clauses), 2)
+            ]
         for _ in range(self.draws.integer(0, 2)):
             if (more := self.more()) is not None:
                 parts.append(more)
@@ -296,7 +334,10 @@ class Narrator:
         things = f"{NUMBERS[self.facts.objects]} thing{'s' if self.facts.objects > 1 else ''}"
         forms = [f"this is a scene on {self._background()}", f"the scene has {self._background()}"]
         if self.hidden is None:
-            forms += [f"the picture shows {things} on {self._background()}", f"there {'is' if self.facts.objects == 1 else 'are'} {things} here"]
+            forms += [
+                f"the picture shows {things} on {self._background()}",
+                f"there {'is' if self.facts.objects == 1 else 'are'} {things} here",
+            ]
         return sentence(self.draws.choice(forms))
 
     def _related_phrase(self, relation: Relation) -> str:
@@ -329,7 +370,11 @@ class Narrator:
 
     def _attributes(self, place: int) -> str | None:
         thing = self.facts.things[place]
-        left = [value for kind, value in (("size", thing.size), ("colour", thing.colour)) if value and (place, kind) not in self._told]
+        left = [
+            value
+            for kind, value in (("size", thing.size), ("colour", thing.colour))
+            if value and (place, kind) not in self._told
+        ]
         if place not in self.introduced or not left:
             return None
         self._told |= {(place, "size"), (place, "colour")}
@@ -351,12 +396,20 @@ class Narrator:
     def _style(self) -> str | None:
         if self.facts.style is None:
             return None
-        form = self.draws.choice(("everything is drawn in the {} style", "the drawing style is {}", "the picture is in the style of {}"))
+        form = self.draws.choice(
+            (
+                "everything is drawn in the {} style",
+                "the drawing style is {}",
+                "the picture is in the style of {}",
+            )
+        )
         return form.format(self.facts.style)
 
     def _nothing(self, region: tuple[str, str]) -> str:
         area = _AREAS[region]
-        return self.draws.choice((f"{area} is empty", f"there is nothing in {area}", f"{area} shows only the background"))
+        return self.draws.choice(
+            (f"{area} is empty", f"there is nothing in {area}", f"{area} shows only the background")
+        )
 
 
 def _bare(phrase: str) -> str:

@@ -54,7 +54,11 @@ class Composer:
     def scene(self, number: int) -> Scene:
         """One scene with its planted fault, if it has one."""
         fault, source = str(self.assignment.planted[number]), int(self.assignment.sources[number])
-        made = self._copy(number, source, near=fault == "near-duplicate") if fault in ("duplicate", "near-duplicate", "leak") else self._made(number)
+        made = (
+            self._copy(number, source, near=fault == "near-duplicate")
+            if fault in ("duplicate", "near-duplicate", "leak")
+            else self._made(number)
+        )
         told, detail = made.told, ""
         if fault == "swapped":
             told = _without_truth(self._made(source).told)
@@ -63,22 +67,36 @@ class Composer:
         elif fault == "wrong-object":
             told, detail = self._with_a_wrong_object(number, made)
         row = self._row(number, made, told)
-        row |= {"planted": fault or None, "planted_from": scene_id(source) if source >= 0 else None, "planted_detail": detail or None}
+        row |= {
+            "planted": fault or None,
+            "planted_from": scene_id(source) if source >= 0 else None,
+            "planted_detail": detail or None,
+        }
         return Scene(encode(made.painted.pixels, self.plan), row)
 
     def _made(self, number: int) -> _Made:
-        layout = lay_out(self.plan, self.pool, self.atlas, split=str(self.assignment.splits[number]), number=number)
+        layout = lay_out(
+            self.plan, self.pool, self.atlas, split=str(self.assignment.splits[number]), number=number
+        )
         return self._painted(layout, Draws(self.plan.seed, "captions", number))
 
     def _painted(self, layout: Layout, draws: Draws) -> _Made:
         painted = paint(layout, self.plan, self.atlas)
         facts = facts_of(layout, painted, self.cutouts)
-        return _Made(layout, painted, facts, tell(facts, self.plan.captions, draws, count_tokens=self._count_tokens))
+        return _Made(
+            layout, painted, facts, tell(facts, self.plan.captions, draws, count_tokens=self._count_tokens)
+        )
 
     def _copy(self, number: int, source: int, *, near: bool) -> _Made:
         """The source's scene: as it is, or nudged and told in other words."""
         made = self._made(source)
-        return self._painted(nudged(made.layout, self.plan, number=number), Draws(self.plan.seed, "captions", number)) if near else made
+        return (
+            self._painted(
+                nudged(made.layout, self.plan, number=number), Draws(self.plan.seed, "captions", number)
+            )
+            if near
+            else made
+        )
 
     def _with_words_dropped(self, number: int, told: Told) -> tuple[Told, str]:
         """Every caption without some of its words; what is left of a mention is not asked."""
@@ -97,7 +115,10 @@ class Composer:
         draws = Draws(self.plan.seed, "wrong object", number)
         thing = draws.integer(0, len(made.facts.things) - 1)
         there = {self.cutouts.items[one.cutout].concept for one in made.layout.objects}
-        items, right = self.cutouts.items, self.cutouts.items[made.layout.objects[made.facts.things[thing].members[0]].cutout]
+        items, right = (
+            self.cutouts.items,
+            self.cutouts.items[made.layout.objects[made.facts.things[thing].members[0]].cutout],
+        )
         for _ in range(50):
             wrong = items[self.pool.draw(draws, made.layout.split, None)]
             if wrong.concept not in there:
@@ -105,9 +126,16 @@ class Composer:
         else:
             return made.told, ""  # every concept of the split is in the picture
         facts = renamed(made.facts, thing, wrong.name)
-        told = tell(facts, self.plan.captions, Draws(self.plan.seed, "captions", number), count_tokens=self._count_tokens)
+        told = tell(
+            facts,
+            self.plan.captions,
+            Draws(self.plan.seed, "captions", number),
+            count_tokens=self._count_tokens,
+        )
         members = set(facts.things[thing].members)
-        captions = [replace(one, mentions=tuple(m for m in one.mentions if m not in members)) for one in told.captions]
+        captions = [
+            replace(one, mentions=tuple(m for m in one.mentions if m not in members)) for one in told.captions
+        ]
         return Told(tuple(captions), told.key), f"{right.name} -> {wrong.name}"
 
     def _row(self, number: int, made: _Made, told: Told) -> dict[str, Any]:
@@ -143,7 +171,9 @@ class Composer:
             "objects": objects,
             "background": layout.background.kind,
             "background_colours": list(layout.background.colours),
-            "background_direction": layout.background.direction if len(layout.background.colours) > 1 else None,
+            "background_direction": layout.background.direction
+            if len(layout.background.colours) > 1
+            else None,
             "key_object": told.key.object if told.key else None,
             "key_word": told.key.word if told.key else None,
             "key_token": told.key.token if told.key else None,
@@ -188,11 +218,19 @@ def compose_shard(composer: Composer, shard: int, scenes: int) -> tuple[bytes, p
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as file:
         for number in range(shard * plan.shard, min((shard + 1) * plan.shard, scenes)):
             scene = composer.scene(number)
-            member = tarfile.TarInfo(f"{scene_id(number)}.{EXTENSIONS[plan.format]}")  # no time, no owner: the same bytes every time
+            member = tarfile.TarInfo(
+                f"{scene_id(number)}.{EXTENSIONS[plan.format]}"
+            )  # no time, no owner: the same bytes every time
             member.size = len(scene.image)
             offset = file.offset + tarfile.BLOCKSIZE
             file.addfile(member, io.BytesIO(scene.image))
-            place = {"path": f"shards/{shard_name(shard)}", "offset": offset, "length": len(scene.image), "row": None, "column": None}
+            place = {
+                "path": f"shards/{shard_name(shard)}",
+                "offset": offset,
+                "length": len(scene.image),
+                "row": None,
+                "column": None,
+            }
             rows.append({**scene.row, "image": place})
     return buffer.getvalue(), pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -204,7 +242,11 @@ def _without_truth(told: Told) -> Told:
 
 def _region(one: Any, canvas: int) -> str:
     row, column = region_of(one.top, one.left, height=one.height, width=one.width, canvas=canvas)
-    return "centre" if row == column == "middle" else " ".join(word for word in (row, column) if word != "middle")
+    return (
+        "centre"
+        if row == column == "middle"
+        else " ".join(word for word in (row, column) if word != "middle")
+    )
 
 
 def scenes_of(shard: int, plan: ScenePlan, scenes: int) -> int:

@@ -92,22 +92,34 @@ def choose_cutouts(manifest: Manifest, plan: ScenePlan) -> Cutouts:
     for row, id in enumerate(manifest.ids):
         name = clean_name(names[row] or "")
         if concepts[row] is None and has_concepts:
-            left_out.append(LeftOut(id, "no-concept", "other pictures have one; set concept_field to another field to use it"))
+            left_out.append(
+                LeftOut(
+                    id, "no-concept", "other pictures have one; set concept_field to another field to use it"
+                )
+            )
         elif name is None:
-            left_out.append(LeftOut(id, "no-name", f"'{(names[row] or '')[:80]}' does not name one thing in a few words"))
+            left_out.append(
+                LeftOut(id, "no-name", f"'{(names[row] or '')[:80]}' does not name one thing in a few words")
+            )
         elif not has_concepts and shared[names[row]] > _THEME:
             left_out.append(LeftOut(id, "theme-name", f"{shared[names[row]]:,} pictures are called '{name}'"))
         else:
             concept = str(concepts[row]) if has_concepts else name.lower()
-            items.append(Cutout(id, row, concept, name, str(families[row] or concept), _text(styles[row]), ""))
+            items.append(
+                Cutout(id, row, concept, name, str(families[row] or concept), _text(styles[row]), "")
+            )
     if not items:
-        raise DataError(f"{manifest.name} names no object ({left_out[0].detail if left_out else 'it is empty'}); set name_field to a field of names.")
+        raise DataError(
+            f"{manifest.name} names no object ({left_out[0].detail if left_out else 'it is empty'}); set name_field to a field of names."
+        )
     items, notes = _divided(_one_name_each(items), manifest, plan)
     _check_splits(items, plan)
     return Cutouts(items, [], left_out, notes)
 
 
-def with_pixels(chosen: Cutouts, manifest: Manifest, plan: ScenePlan, executor: Executor | None = None) -> Cutouts:
+def with_pixels(
+    chosen: Cutouts, manifest: Manifest, plan: ScenePlan, executor: Executor | None = None
+) -> Cutouts:
     """Cut the chosen objects out of their pictures.
 
     Args:
@@ -125,10 +137,18 @@ def with_pixels(chosen: Cutouts, manifest: Manifest, plan: ScenePlan, executor: 
     apply: Callable[..., Any] = executor.map if executor else map
     found = [one for part in apply(_cut_rows, parts) for one in part]
     kept = [(item, one) for item, one in zip(chosen.items, found, strict=True) if isinstance(one, np.ndarray)]
-    faults = [LeftOut(item.id, *one) for item, one in zip(chosen.items, found, strict=True) if not isinstance(one, np.ndarray)]
+    faults = [
+        LeftOut(item.id, *one)
+        for item, one in zip(chosen.items, found, strict=True)
+        if not isinstance(one, np.ndarray)
+    ]
     if not kept:
-        raise DataError(f"none of {len(found):,} pictures is an object on white ({faults[0].detail}); give cut-outs, such as the word sample.")
-    result = Cutouts([item for item, _ in kept], [one for _, one in kept], [*chosen.left_out, *faults], chosen.notes)
+        raise DataError(
+            f"none of {len(found):,} pictures is an object on white ({faults[0].detail}); give cut-outs, such as the word sample."
+        )
+    result = Cutouts(
+        [item for item, _ in kept], [one for _, one in kept], [*chosen.left_out, *faults], chosen.notes
+    )
     _check_splits(result.items, plan)
     return result
 
@@ -207,8 +227,12 @@ def _divided(items: list[Cutout], manifest: Manifest, plan: ScenePlan) -> tuple[
         else f"the field '{name}' knows {', '.join(sorted(set().union(*found.values())))}, not all of {', '.join(plan.splits.scenes)}"
     )
     if wanted != "auto":
-        raise DataError(f"{why}, so it cannot divide the cut-outs; leave splits.field out, or set splits.field=none to divide by a hash.")
-    return [replace(item, split=_hashed_split(item.family, plan)) for item in items], [f"{why}: cut-outs are divided by a hash of the family"]
+        raise DataError(
+            f"{why}, so it cannot divide the cut-outs; leave splits.field out, or set splits.field=none to divide by a hash."
+        )
+    return [replace(item, split=_hashed_split(item.family, plan)) for item in items], [
+        f"{why}: cut-outs are divided by a hash of the family"
+    ]
 
 
 def _hashed_split(family: str, plan: ScenePlan) -> str:
@@ -227,7 +251,9 @@ def _check_splits(items: Sequence[Cutout], plan: ScenePlan) -> None:
     for split, share in plan.splits.scenes.items():
         wanted = plan.splits.styles.get(split)
         if wanted and (unknown := [style for style in wanted if style not in styles]):
-            raise DataError(f"splits.styles.{split} names '{unknown[0]}', which no cut-out has; {known_names(unknown[0], styles)}")
+            raise DataError(
+                f"splits.styles.{split} names '{unknown[0]}', which no cut-out has; {known_names(unknown[0], styles)}"
+            )
         if share and not any(item.split == split and (not wanted or item.style in wanted) for item in items):
             listed = ", ".join(f"{name} {count:,}" for name, count in there.items())
             raise DataError(
@@ -253,7 +279,9 @@ class Pool:
     def styles(self, split: str) -> list[str]:
         """Styles that scenes of a split may use; empty where objects have none."""
         if split not in self._styles:
-            there = sorted({item.style for item in self.cutouts.items if item.split == split and item.style is not None})
+            there = sorted(
+                {item.style for item in self.cutouts.items if item.split == split and item.style is not None}
+            )
             self._styles[split] = self.plan.splits.styles.get(split) or there
         return self._styles[split]
 
@@ -279,7 +307,11 @@ class Pool:
             allowed = self.plan.splits.styles.get(split) if style is None else [style]
             members: defaultdict[str, list[int]] = defaultdict(list)
             for position, item in enumerate(self.cutouts.items):
-                if item.split == split and (allowed is None or item.style in allowed) and self.weights[item.concept] > 0:
+                if (
+                    item.split == split
+                    and (allowed is None or item.style in allowed)
+                    and self.weights[item.concept] > 0
+                ):
                     members[item.concept].append(position)
             ends = np.cumsum([self.weights[concept] for concept in members])
             self._tables[split, style] = list(members.values()), ends
@@ -310,9 +342,13 @@ def concept_weights(items: Sequence[Cutout], plan: ScenePlan) -> dict[str, float
     for name, weight in frequencies.table.items():
         concept = known.get(name, known.get(name.lower()))
         if concept is None:
-            raise DataError(f"frequencies.table names '{name}', which no cut-out shows; {known_names(name, (item.name for item in items))}")
+            raise DataError(
+                f"frequencies.table names '{name}', which no cut-out shows; {known_names(name, (item.name for item in items))}"
+            )
         weights[concept] = weight
     for split, share in plan.splits.scenes.items():
         if share and not any(weights[item.concept] > 0 for item in items if item.split == split):
-            raise DataError(f"frequencies.table gives no concept of the split '{split}' a weight; name some, or set splits.scenes={{train: 1}}.")
+            raise DataError(
+                f"frequencies.table gives no concept of the split '{split}' a weight; name some, or set splits.scenes={{train: 1}}."
+            )
     return weights

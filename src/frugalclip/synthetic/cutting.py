@@ -57,7 +57,9 @@ def _off_white(pixels: np.ndarray) -> np.ndarray:
     outside = outside_of(lightest >= _WHITE)
     border = np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]])
     if border.mean() < _BORDER:
-        raise NotACutout(f"{100 * border.mean():.0f} % of the border is white, expected {100 * _BORDER:.0f} % or more")
+        raise NotACutout(
+            f"{100 * border.mean():.0f} % of the border is white, expected {100 * _BORDER:.0f} % or more"
+        )
     alpha = _opacity(255 - lightest, outside)[..., None]
     through = 255 - alpha  # of the white behind
     return np.concatenate([np.maximum(pixels, through) - through, alpha], axis=-1)
@@ -74,7 +76,9 @@ def _opacity(ink: np.ndarray, outside: np.ndarray) -> np.ndarray:
     strongest = _largest(ink, _REACH)[rows, columns]
     share = np.rint(255.0 * ink[rows, columns] / np.maximum(strongest, 1))
     opacity = np.where(outside, 0, 255).astype(np.uint8)
-    opacity[rows, columns] = np.where(strongest < _PALE, 0, share)  # pale all around: the noise of compression
+    opacity[rows, columns] = np.where(
+        strongest < _PALE, 0, share
+    )  # pale all around: the noise of compression
     return opacity
 
 
@@ -126,6 +130,8 @@ def _tight(layer: np.ndarray) -> np.ndarray:
     """The box of what can be seen."""
     seen = layer[..., 3] >= 32
     if seen.mean() < _LEAST_INK:
-        raise NotACutout(f"{100 * seen.mean():.1f} % of it is object, expected {100 * _LEAST_INK:.0f} % or more")
+        raise NotACutout(
+            f"{100 * seen.mean():.1f} % of it is object, expected {100 * _LEAST_INK:.0f} % or more"
+        )
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     return np.ascontiguousarray(layer[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])

@@ -9,7 +9,9 @@ import numpy as np
 from frugalclip.core.random import uniform
 
 _BLOCK = 192  # what most scenes need for one purpose
-_NEIGHBOURS = 64  # scenes whose first block is drawn at once, since whoever asks for one usually goes on to the next
+_NEIGHBOURS = (
+    64  # scenes whose first block is drawn at once, since whoever asks for one usually goes on to the next
+)
 Item = TypeVar("Item")
 
 

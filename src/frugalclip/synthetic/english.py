@@ -16,7 +16,9 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 _WORDS = read_yaml(Path(__file__).with_name("words.yaml"))
 _IRREGULAR: dict[str, str] = _WORDS["irregular"]
 _MEASURES: dict[str, str] = _WORDS["measures"]
-_UNCHANGED, _NOT_MEN, _SINGULAR_S = (frozenset(_WORDS[name]) for name in ("unchanged", "not_men", "singular_s"))
+_UNCHANGED, _NOT_MEN, _SINGULAR_S = (
+    frozenset(_WORDS[name]) for name in ("unchanged", "not_men", "singular_s")
+)
 _PAIRS, _GROUPS, _BUNCHES = (frozenset(_WORDS[name]) for name in ("pairs", "groups", "bunches"))
 _PROPER, _SIGNS = (frozenset(_WORDS[name]) for name in ("proper", "signs"))
 _MARKERS, _LAST, _PEOPLE = (frozenset(_WORDS[name]) for name in ("markers", "last", "people"))
@@ -61,7 +63,9 @@ def noun(name: str) -> Noun:
         kinds = (("group", _GROUPS), ("pair", _PAIRS), ("bunch", _BUNCHES))
         measure = next((kind for kind, members in kinds if head.lower() in members), "set")
         return Noun(measure, plural(measure), name)
-    first = [plural(words[0])] if end > 1 and words[0] in ("man", "woman") else words[: min(1, end - 1)]  # women pilots
+    first = (
+        [plural(words[0])] if end > 1 and words[0] in ("man", "woman") else words[: min(1, end - 1)]
+    )  # women pilots
     many = " ".join([*first, *words[1 : end - 1], plural(head), *([tail] if tail else [])])
     return Noun(name, many)
 
@@ -76,7 +80,12 @@ def clean_name(text: str) -> str | None:
     words = text.split()
     letters = sum(character.isalpha() for character in text)
     is_prose = re.search(r"(?<!Mr)(?<!Mrs)(?<!Dr)(?<!St)[.!?] [A-Z]", text)
-    if is_prose or not 1 <= len(words) <= 8 or letters < 0.6 * len(text.replace(" ", "")) or re.search(r"[#_@<>|/\\=;]", text):
+    if (
+        is_prose
+        or not 1 <= len(words) <= 8
+        or letters < 0.6 * len(text.replace(" ", ""))
+        or re.search(r"[#_@<>|/\\=;]", text)
+    ):
         return None
     return text
 
@@ -109,7 +118,9 @@ def _head_end(words: Sequence[str]) -> int:
     if words[-1].lower() in _LAST:
         return len(words)
     for place, word in enumerate(words):
-        if place and (word.lower() in _MARKERS or (word.endswith("ing") and words[place - 1].lower() in _PEOPLE)):
+        if place and (
+            word.lower() in _MARKERS or (word.endswith("ing") and words[place - 1].lower() in _PEOPLE)
+        ):
             return place
     return len(words)
 
@@ -119,7 +130,12 @@ def is_plural(word: str) -> bool:
     word = word.lower()
     if word in _GROUPS or word in _PAIRS or word in _BUNCHES or word in _IRREGULAR.values():
         return word not in ("oxen",)
-    return len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "'s")) and word not in _SINGULAR_S
+    return (
+        len(word) > 3
+        and word.endswith("s")
+        and not word.endswith(("ss", "us", "is", "'s"))
+        and word not in _SINGULAR_S
+    )
 
 
 def plural(word: str) -> str:
@@ -151,7 +167,9 @@ def _article_before(word: str) -> str:
     lower = first.lower()
     if re.match(r"(?:8|11$|18$|80|sos$)", lower):
         return "an"
-    if len(first) == 1 or (first.isupper() and not re.search(r"[AEIOU]", first)):  # read letter by letter, as X-ray or SMS
+    if len(first) == 1 or (
+        first.isupper() and not re.search(r"[AEIOU]", first)
+    ):  # read letter by letter, as X-ray or SMS
         return "an" if lower[0] in "aefhilmnorsx" else "a"
     if re.match(r"(?:hour|honest|heir|honou?r)", lower):
         return "an"

@@ -11,7 +11,10 @@ from frugalclip.synthetic.layout import Background, Layout, Placed
 from frugalclip.synthetic.rendering import Painted
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "middle", "right")
-_BANDS = (0.39, 0.61)  # of the canvas: a centre before the first is top or left, behind the second bottom or right
+_BANDS = (
+    0.39,
+    0.61,
+)  # of the canvas: a centre before the first is top or left, behind the second bottom or right
 _BESIDE = 0.16  # share of the canvas by which centres differ at least where one object is left of, or above, another
 _STRAIGHT = 1.3  # how many times larger that difference is than the one across
 _IN_FRONT = 0.06  # share of an object's pixels that another covers at least, to be called in front of it
@@ -75,8 +78,18 @@ def facts_of(layout: Layout, painted: Painted, cutouts: Cutouts) -> Facts:
     things = tuple(_thing(layout, members, cutouts, canvas) for members in groups.values())
     singles = [(i, thing.members[0]) for i, thing in enumerate(things) if thing.is_one]
     boxes = {i: layout.objects[place] for i, place in singles}
-    near = [(i, edge) for i, box in boxes.items() for edge, gap in _gaps(box, canvas) if gap <= _NEAR_EDGE * canvas]
-    spans = [(i, words) for i, box in boxes.items() for share, words in _SPANS if abs(box.width / canvas - share) <= 0.08 * share]
+    near = [
+        (i, edge)
+        for i, box in boxes.items()
+        for edge, gap in _gaps(box, canvas)
+        if gap <= _NEAR_EDGE * canvas
+    ]
+    spans = [
+        (i, words)
+        for i, box in boxes.items()
+        for share, words in _SPANS
+        if abs(box.width / canvas - share) <= 0.08 * share
+    ]
     return Facts(
         things=things,
         relations=tuple(_relations(layout, painted, singles)),
@@ -110,12 +123,19 @@ def _thing(layout: Layout, members: Sequence[int], cutouts: Cutouts, canvas: int
         size="" if size == "medium" else size,
         colour=boxes[0].colour or "",
         style=cutouts.items[boxes[0].cutout].style or "",
-        regions=tuple(region_of(box.top, box.left, height=box.height, width=box.width, canvas=canvas) for box in boxes),
+        regions=tuple(
+            region_of(box.top, box.left, height=box.height, width=box.width, canvas=canvas) for box in boxes
+        ),
     )
 
 
 def _gaps(box: Placed, canvas: int) -> list[tuple[str, int]]:
-    return [("top", box.top), ("bottom", canvas - box.top - box.height), ("left", box.left), ("right", canvas - box.left - box.width)]
+    return [
+        ("top", box.top),
+        ("bottom", canvas - box.top - box.height),
+        ("left", box.left),
+        ("right", canvas - box.left - box.width),
+    ]
 
 
 def _relations(layout: Layout, painted: Painted, singles: Sequence[tuple[int, int]]) -> list[Relation]:
@@ -134,7 +154,10 @@ def _relations(layout: Layout, painted: Painted, singles: Sequence[tuple[int, in
                 found.append(Relation(i, "above", j))
             if painted.hidden_by[b, a] >= _IN_FRONT:
                 found.append(Relation(i, "front", j))
-            if first.height * first.width >= _LARGER * second.height * second.width and first.size != second.size:
+            if (
+                first.height * first.width >= _LARGER * second.height * second.width
+                and first.size != second.size
+            ):
                 found.append(Relation(i, "larger", j))
     return found
 

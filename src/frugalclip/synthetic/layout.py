@@ -14,7 +14,12 @@ from frugalclip.synthetic.draws import Draws, block
 from frugalclip.synthetic.english import COLOUR_WORDS, SIDE_WORDS
 from frugalclip.synthetic.plan import MOST_OBJECTS, SIZES, ScenePlan
 
-SIDES = {"tiny": (0.15,), "small": (0.22, 0.27), "medium": (0.34, 0.4), "large": (0.55,)}  # longer side, as a share of the canvas
+SIDES = {
+    "tiny": (0.15,),
+    "small": (0.22, 0.27),
+    "medium": (0.34, 0.4),
+    "large": (0.55,),
+}  # longer side, as a share of the canvas
 _ROOM = 0.6  # share of the canvas that boxes may take together, so that they can be told apart
 _TRIES = 16
 _APART, _TOUCHING = 0.02, (0.08, 0.35)  # overlap of two boxes, as a share of the smaller one
@@ -74,8 +79,17 @@ def lay_out(plan: ScenePlan, pool: Pool, atlas: Atlas, *, split: str, number: in
     chosen = _choose(plan, pool, draws, split, style)
     sized = _sizes(plan, draws, len(chosen))
     tries = block(plan.seed, "places", number, 0, 2 * _TRIES * MOST_OBJECTS).reshape(MOST_OBJECTS, _TRIES, 2)
-    placed = _place(plan, atlas, draws, tries, [(cutout, colour, *size) for (cutout, colour), size in zip(chosen, sized, strict=True)])
-    placed = [replace(one, mirrored=one.mirrored and not _has_sides(pool.cutouts.items[one.cutout].name)) for one in placed]
+    placed = _place(
+        plan,
+        atlas,
+        draws,
+        tries,
+        [(cutout, colour, *size) for (cutout, colour), size in zip(chosen, sized, strict=True)],
+    )
+    placed = [
+        replace(one, mirrored=one.mirrored and not _has_sides(pool.cutouts.items[one.cutout].name))
+        for one in placed
+    ]
     background = _background(plan, atlas, draws, placed)
     found = {pool.cutouts.items[one.cutout].style for one in placed}
     return Layout(number, split, found.pop() if len(found) == 1 else None, background, tuple(placed))
@@ -95,12 +109,17 @@ def nudged(layout: Layout, plan: ScenePlan, *, number: int) -> Layout:
     def moved(place: int, length: int) -> int:
         return int(np.clip(place + draws.integer(-most, most), 0, plan.canvas - length))
 
-    objects = tuple(replace(one, top=moved(one.top, one.height), left=moved(one.left, one.width)) for one in layout.objects)
+    objects = tuple(
+        replace(one, top=moved(one.top, one.height), left=moved(one.left, one.width))
+        for one in layout.objects
+    )
     background = replace(layout.background, shade=draws.choice((-9, -6, -3, 3, 6, 9)))
     return replace(layout, number=number, objects=objects, background=background)
 
 
-def _choose(plan: ScenePlan, pool: Pool, draws: Draws, split: str, style: str | None) -> list[tuple[int, str | None]]:
+def _choose(
+    plan: ScenePlan, pool: Pool, draws: Draws, split: str, style: str | None
+) -> list[tuple[int, str | None]]:
     """(cut-out, colour) of every object; one concept always looks the same within a scene, so that `two cats` can be said."""
     by_concept: dict[str, tuple[int, str | None]] = {}
     chosen: list[tuple[int, str | None]] = []
@@ -138,10 +157,18 @@ def _sizes(plan: ScenePlan, draws: Draws, count: int) -> list[tuple[str, int]]:
     return result
 
 
-def _place(plan: ScenePlan, atlas: Atlas, draws: Draws, tries: np.ndarray, wanted: list[tuple[int, str | None, str, int]]) -> list[Placed]:
+def _place(
+    plan: ScenePlan,
+    atlas: Atlas,
+    draws: Draws,
+    tries: np.ndarray,
+    wanted: list[tuple[int, str | None, str, int]],
+) -> list[Placed]:
     """Find a place for every object, the largest first; who stands in front is drawn afterwards."""
     placed: list[Placed] = []
-    for tried, (cutout, colour, size, side) in zip(tries, sorted(wanted, key=lambda one: -one[3]), strict=False):
+    for tried, (cutout, colour, size, side) in zip(
+        tries, sorted(wanted, key=lambda one: -one[3]), strict=False
+    ):
         height, width = atlas.shape(cutout, side)
         may_touch, mirrored = draws.chance(plan.overlap), draws.chance(plan.mirror)
         low, high = _TOUCHING if may_touch and placed else (0.0, _APART)
@@ -172,11 +199,19 @@ def _overlap(one: Placed, top: int, left: int, height: int, width: int) -> float
 def _background(plan: ScenePlan, atlas: Atlas, draws: Draws, placed: list[Placed]) -> Background:
     """A background on which every object can be seen."""
     kind = draws.weighted(plan.backgrounds)
-    direction = draws.choice(("vertical", "horizontal", "diagonal") if kind in ("gradient", "striped") else ("vertical", "horizontal"))
-    standing_out = np.min([atlas.standing_out(one.cutout, one.colour) for one in placed], axis=0)  # (palette,)
+    direction = draws.choice(
+        ("vertical", "horizontal", "diagonal")
+        if kind in ("gradient", "striped")
+        else ("vertical", "horizontal")
+    )
+    standing_out = np.min(
+        [atlas.standing_out(one.cutout, one.colour) for one in placed], axis=0
+    )  # (palette,)
     names = list(PALETTE)
     usable = [names[i] for i in np.flatnonzero(standing_out >= _VISIBLE)]
     if len(usable) < 2:
         usable = [names[i] for i in np.argsort(-standing_out, kind="stable")[:2]]
     first, second = draws.shuffled(usable)[:2]
-    return Background(kind, (first, second) if kind in ("gradient", "striped", "split") else (first,), direction)
+    return Background(
+        kind, (first, second) if kind in ("gradient", "striped", "split") else (first,), direction
+    )

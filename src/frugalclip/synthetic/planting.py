@@ -31,19 +31,33 @@ def assign(plan: ScenePlan, scenes: int) -> Assignment:
         plan: shares and rates.
         scenes: how many are wanted at least.
     """
-    whole = -(-scenes // BLOCK) * BLOCK  # exchanges need whole blocks, whatever part of the last one is asked for
+    whole = (
+        -(-scenes // BLOCK) * BLOCK
+    )  # exchanges need whole blocks, whatever part of the last one is asked for
     numbers = np.arange(whole)
     splits = _drawn(uniform(plan.seed, "scenes/splits", numbers, 1)[:, 0], plan.splits.scenes)
     rates = plan.planted.rates
-    faults = _drawn(uniform(plan.seed, "scenes/planted", numbers, 1)[:, 0], {**rates, "": max(0.0, 1 - sum(rates.values()))})
+    faults = _drawn(
+        uniform(plan.seed, "scenes/planted", numbers, 1)[:, 0],
+        {**rates, "": max(0.0, 1 - sum(rates.values()))},
+    )
     planted = np.where(splits == "train", faults, "").astype(faults.dtype)
     sources = np.full(whole, -1, dtype=np.int64)
     places = uniform(plan.seed, "scenes/sources", numbers, 1)[:, 0]
     clean = planted == ""
     for kind in COPIES:
-        _choose_earlier(sources, np.flatnonzero(planted == kind), np.flatnonzero(clean & ((splits == "train") ^ (kind == "leak"))), places)
+        _choose_earlier(
+            sources,
+            np.flatnonzero(planted == kind),
+            np.flatnonzero(clean & ((splits == "train") ^ (kind == "leak"))),
+            places,
+        )
     for start in range(0, whole, BLOCK):
-        _exchange(sources, start + np.flatnonzero(planted[start : start + BLOCK] == "swapped"), Draws(plan.seed, "exchange", start))
+        _exchange(
+            sources,
+            start + np.flatnonzero(planted[start : start + BLOCK] == "swapped"),
+            Draws(plan.seed, "exchange", start),
+        )
     needs_source = np.isin(planted, [*COPIES, "swapped"])
     planted[needs_source & (sources < 0)] = ""  # nothing to copy came before, or nobody to exchange with
     return Assignment(splits, planted, sources)
@@ -52,7 +66,9 @@ def assign(plan: ScenePlan, scenes: int) -> Assignment:
 def _drawn(places: np.ndarray, weights: dict[str, float]) -> np.ndarray:
     """(rows,) names, each as often as its weight."""
     ends = np.cumsum(list(weights.values()))
-    return np.array(list(weights))[np.minimum(np.searchsorted(ends / ends[-1], places, side="right"), len(ends) - 1)]
+    return np.array(list(weights))[
+        np.minimum(np.searchsorted(ends / ends[-1], places, side="right"), len(ends) - 1)
+    ]
 
 
 def _choose_earlier(sources: np.ndarray, rows: np.ndarray, eligible: np.ndarray, places: np.ndarray) -> None:

@@ -25,7 +25,9 @@ class Painted:
     pixels: np.ndarray  # (canvas, canvas, 3) uint8
     labels: np.ndarray  # (canvas, canvas) uint8: 0 background, k + 1 where object k is the foremost
     visible: np.ndarray  # (objects,) float64, share of an object's pixels that can be seen
-    hidden_by: np.ndarray  # (objects, objects) float64, share of the first object's pixels that the second covers
+    hidden_by: (
+        np.ndarray
+    )  # (objects, objects) float64, share of the first object's pixels that the second covers
 
 
 def paint(layout: Layout, plan: ScenePlan, atlas: Atlas) -> Painted:
@@ -58,7 +60,11 @@ def encode(pixels: np.ndarray, plan: ScenePlan) -> bytes:
         pixels: (height, width, 3) uint8.
         plan: format and quality. Pillow encodes, whatever else is installed, so that the bytes do not depend on it.
     """
-    options = {"jpeg": {"quality": plan.quality, "subsampling": 0}, "webp": {"quality": plan.quality, "method": 2}, "png": {"compress_level": 6}}
+    options = {
+        "jpeg": {"quality": plan.quality, "subsampling": 0},
+        "webp": {"quality": plan.quality, "method": 2},
+        "png": {"compress_level": 6},
+    }
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, plan.format.upper(), **options[plan.format])
     return buffer.getvalue()
@@ -70,7 +76,12 @@ def _paint_background(background: Background, plan: ScenePlan, number: int) -> n
         return _plain_background(background, plan.canvas)
     grains = -(-plan.canvas // 2)
     noise = uniform(plan.seed, "scenes/speckle", np.array([number]), grains * grains).reshape(grains, grains)
-    grain = ((noise - 0.5) * _SPECKLE).astype(np.float32).repeat(2, 0).repeat(2, 1)[: plan.canvas, : plan.canvas, None]
+    grain = (
+        ((noise - 0.5) * _SPECKLE)
+        .astype(np.float32)
+        .repeat(2, 0)
+        .repeat(2, 1)[: plan.canvas, : plan.canvas, None]
+    )
     return _clipped(rgb(background.colours[0]) + background.shade + grain)
 
 

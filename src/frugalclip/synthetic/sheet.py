@@ -5,12 +5,19 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-_WIDTH, _GAP, _LINE, _FONT = 272, 14, 15, 12  # pixels of a cell, between cells, of a line of text, of its letters
+_WIDTH, _GAP, _LINE, _FONT = (
+    272,
+    14,
+    15,
+    12,
+)  # pixels of a cell, between cells, of a line of text, of its letters
 _LETTERS = 46  # of a line
 _LINES = 11  # of a cell, at most
 
 
-def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]], *, columns: int = 5) -> Image.Image:
+def contact_sheet(
+    pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]], *, columns: int = 5
+) -> Image.Image:
     """Pictures in rows, each with its captions below.
 
     Args:
@@ -20,7 +27,10 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[Sequence[s
     """
     font = ImageFont.load_default(_FONT)
     texts = [_lines(one) for one in captions]
-    heights = [_WIDTH + 6 + _LINE * max(map(len, texts[start : start + columns])) + _GAP for start in range(0, len(texts), columns)]
+    heights = [
+        _WIDTH + 6 + _LINE * max(map(len, texts[start : start + columns])) + _GAP
+        for start in range(0, len(texts), columns)
+    ]
     sheet = Image.new("RGB", (columns * (_WIDTH + _GAP) + _GAP, sum(heights) + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
     for place, (picture, lines) in enumerate(zip(pictures, texts, strict=True)):
@@ -33,5 +43,9 @@ def contact_sheet(pictures: Sequence[Image.Image], captions: Sequence[Sequence[s
 
 
 def _lines(captions: Sequence[str]) -> list[str]:
-    lines = [line for text in captions for line in textwrap.wrap(text, _LETTERS, initial_indent="- ", subsequent_indent="  ")]
+    lines = [
+        line
+        for text in captions
+        for line in textwrap.wrap(text, _LETTERS, initial_indent="- ", subsequent_indent="  ")
+    ]
     return lines if len(lines) <= _LINES else [*lines[: _LINES - 1], f"{lines[_LINES - 1][: _LETTERS - 2]} …"]

@@ -14,7 +14,10 @@ OBJECT = pa.struct(
         ("name", pa.string()),
         ("cutout", pa.string()),  # id of the picture it was cut from
         ("style", pa.string()),
-        ("top", pa.int64()),  # pixels, as the next three; the box of the whole object, also where it is hidden
+        (
+            "top",
+            pa.int64(),
+        ),  # pixels, as the next three; the box of the whole object, also where it is hidden
         ("left", pa.int64()),
         ("height", pa.int64()),
         ("width", pa.int64()),
@@ -33,7 +36,10 @@ SCHEMA = pa.schema(
         ("scene", pa.int64()),
         ("split", pa.string()),
         ("levels", pa.list_(pa.string())),  # of the captions: short, medium, long
-        ("mentions", pa.list_(pa.list_(pa.int64()))),  # for every caption the objects that it speaks of, truly
+        (
+            "mentions",
+            pa.list_(pa.list_(pa.int64())),
+        ),  # for every caption the objects that it speaks of, truly
         ("concepts", pa.list_(pa.string())),  # of the objects, each once
         ("names", pa.list_(pa.string())),  # of the concepts
         ("style", pa.string()),
@@ -47,7 +53,10 @@ SCHEMA = pa.schema(
         ("planted", pa.string()),
         ("planted_from", pa.string()),
         ("planted_detail", pa.string()),
-        ("mask", pa.binary()),  # zlib of (height, width) uint8: 0 background, k + 1 the visible part of object k
+        (
+            "mask",
+            pa.binary(),
+        ),  # zlib of (height, width) uint8: 0 background, k + 1 the visible part of object k
     ]
 )
 
@@ -75,7 +84,9 @@ def regions(manifest: Manifest, row: int) -> np.ndarray:
         DataError: when the data set has no masks.
     """
     if "mask" not in manifest.field_names or "objects" not in manifest.field_names:
-        raise DataError(f"{manifest.name} has no field 'mask', so regions are not known; compose scenes with: frugalclip data compose PATH --out DIR")
+        raise DataError(
+            f"{manifest.name} has no field 'mask', so regions are not known; compose scenes with: frugalclip data compose PATH --out DIR"
+        )
     labels = np.frombuffer(zlib.decompress(manifest.table["mask"][row].as_py()), dtype=np.uint8)
     side = round(len(labels) ** 0.5)
     count = len(manifest.table["objects"][row])
@@ -97,6 +108,8 @@ def patch_labels(regions: np.ndarray, patch: int) -> np.ndarray:
     """
     objects, height, width = regions.shape
     if patch < 1 or height % patch or width % patch:
-        raise DataError(f"patches of {patch} pixels do not fill a picture of {height} x {width}; choose a divisor of both sides.")
+        raise DataError(
+            f"patches of {patch} pixels do not fill a picture of {height} x {width}; choose a divisor of both sides."
+        )
     split = regions.reshape(objects, height // patch, patch, width // patch, patch)
     return split.mean(axis=(2, 4), dtype=np.float32)

@@ -20,7 +20,11 @@ class BagConfig(Settings):
     """Settings of a text tower without layers."""
 
     kind: Literal["bag"]  # without a default, so that it is always written down
-    width: int = Field(0, ge=0, description="channels of a word; 0: those of the joint embedding, into which it then needs no projection")
+    width: int = Field(
+        0,
+        ge=0,
+        description="channels of a word; 0: those of the joint embedding, into which it then needs no projection",
+    )
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one text of `tokens`, in 10^9 operations: additions alone."""
@@ -68,6 +72,8 @@ class BagOfWords(nn.Module):
         is_real = places < texts.lengths[:, None].to(words.device)  # (batch, length)
         is_word = (places > 0) & (places < texts.lengths[:, None].to(words.device) - 1)
         is_word = torch.where(is_word.any(dim=1, keepdim=True), is_word, is_real)
-        pooled = torch.bmm(is_word[:, None].to(words.dtype), words)[:, 0] / is_word.sum(dim=1, keepdim=True)  # (batch, width)
+        pooled = torch.bmm(is_word[:, None].to(words.dtype), words)[:, 0] / is_word.sum(
+            dim=1, keepdim=True
+        )  # (batch, width)
         tokens = words * is_real[:, :, None] if with_tokens else None
         return Encoded(tokens, pooled, pooled if self.project is None else self.project(pooled))

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 NORM_EPS = 1e-5  # torch's and CLIP's; SigLIP and timm have 1e-6
-PLAIN_ROUTE_LENGTH = 160  # tokens; above it the (length, length) scores cost more memory traffic than they save
+PLAIN_ROUTE_LENGTH = (
+    160  # tokens; above it the (length, length) scores cost more memory traffic than they save
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def first_token_attention(q: Tensor, k: Tensor) -> Tensor:
     Returns:
         (batch, length - 1) float32; rows sum to one less the first token's attention to itself. Memory grows with length, not its square.
     """
-    scores = (q[:, :, :1].float() * q.shape[-1] ** -0.5) @ k.float().transpose(-2, -1)  # (batch, heads, 1, length)
+    scores = (q[:, :, :1].float() * q.shape[-1] ** -0.5) @ k.float().transpose(
+        -2, -1
+    )  # (batch, heads, 1, length)
     return torch.softmax(scores, dim=-1)[:, :, 0, 1:].mean(dim=1)
 
 
@@ -100,12 +104,18 @@ class Attention(nn.Module):
         self.heads, self.head_dim = heads, head_dim
         self.qkv = nn.Linear(width, 3 * heads * head_dim)
         self.out = nn.Linear(heads * head_dim, width)
-        self.register_buffer("bias_acts", torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(heads * head_dim), persistent=False)
+        self.register_buffer(
+            "bias_acts", torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(heads * head_dim), persistent=False
+        )
 
-    def forward(self, x: Tensor, *, mask: Tensor | None, head_gates: Tensor | None, with_attention: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None, head_gates: Tensor | None, with_attention: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """(batch, length, width) to the same; with the first token's attention (batch, length - 1) where asked for."""
         batch, length, _ = x.shape
-        qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(batch, length, 3, self.heads, self.head_dim)
+        qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(
+            batch, length, 3, self.heads, self.head_dim
+        )
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, length, head_dim)
         mixed = attend(q, k, v, mask=mask)
         if head_gates is not None:
@@ -149,22 +159,40 @@ class Norm(nn.LayerNorm):
         mean = (x * is_open).sum(dim=-1, keepdim=True) / number
         centred = (x - mean) * is_open
         variance = centred.square().sum(dim=-1, keepdim=True) / number
-        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open).to(input.dtype)
+        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open).to(
+            input.dtype
+        )
 
 
 class Block(nn.Module):
     """Pre-norm transformer layer."""
 
-    def __init__(self, width: int, *, heads: int, head_dim: int, neurons: int, activation: Activation, norm_eps: float = NORM_EPS) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        head_dim: int,
+        neurons: int,
+        activation: Activation,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         super().__init__()
         self.norm_attention = Norm(width, eps=norm_eps)
         self.attention = Attention(width, heads=heads, head_dim=head_dim)
         self.norm_feed_forward = Norm(width, eps=norm_eps)
         self.feed_forward = FeedForward(width, neurons=neurons, activation=activation)
 
-    def forward(self, x: Tensor, *, mask: Tensor | None, gates: LayerGates, with_attention: bool) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, *, mask: Tensor | None, gates: LayerGates, with_attention: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """(batch, length, width) to the same, with the first token's attention where asked for."""
-        mixed, attention = self.attention(self.norm_attention(x, gates.hidden), mask=mask, head_gates=gates.heads, with_attention=with_attention)
+        mixed, attention = self.attention(
+            self.norm_attention(x, gates.hidden),
+            mask=mask,
+            head_gates=gates.heads,
+            with_attention=with_attention,
+        )
         x = x + _gated(mixed, gates.hidden, gates.attention)
         grown = self.feed_forward(self.norm_feed_forward(x, gates.hidden), neuron_gates=gates.neurons)
         return x + _gated(grown, gates.hidden, gates.feed_forward), attention
@@ -193,11 +221,17 @@ class Transformer(nn.Module):
         assert len(heads) == len(neurons), "one number of heads and of neurons for each layer"
         self.width, self.depth = width, len(heads)
         self.blocks = nn.ModuleList(
-            Block(width, heads=h, head_dim=head_dim, neurons=n, activation=activation, norm_eps=norm_eps) for h, n in zip(heads, neurons, strict=True)
+            Block(width, heads=h, head_dim=head_dim, neurons=n, activation=activation, norm_eps=norm_eps)
+            for h, n in zip(heads, neurons, strict=True)
         )
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None = None, gates: Gates | None = None, with_attention: bool = False
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        gates: Gates | None = None,
+        with_attention: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Run all layers.
 

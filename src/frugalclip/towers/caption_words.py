@@ -23,8 +23,12 @@ class CaptionWordsConfig(VectorHeadConfig):
     """A head for pictures beside a text head of kind lexical."""
 
     kind: Literal["caption_words"]
-    anchors: int = Field(6000, ge=1, description="training pictures that count, at most; of more, evenly spaced ones")
-    sharpness: float = Field(8.0, gt=0, description="g of exp(-g |a - b|^2) between standardised pictures of length one")
+    anchors: int = Field(
+        6000, ge=1, description="training pictures that count, at most; of more, evenly spaced ones"
+    )
+    sharpness: float = Field(
+        8.0, gt=0, description="g of exp(-g |a - b|^2) between standardised pictures of length one"
+    )
     ridge: float = Field(0.1, gt=0, description="how much of a caption its picture does not explain")
     words: int = Field(32, ge=1, description="main words of a caption that a picture can get")
 
@@ -83,10 +87,14 @@ class CaptionWords(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim), none negative."""
         pictures = unit((x.to(self.mean.dtype) - self.mean) / self.deviation)
-        amounts = (_kernel(pictures, self.anchors, self.config.sharpness) @ self.amounts).reshape(-1, len(self.words))  # (rows, captions)
+        amounts = (_kernel(pictures, self.anchors, self.config.sharpness) @ self.amounts).reshape(
+            -1, len(self.words)
+        )  # (rows, captions)
         flat, parts = self.words.flatten(), []
         for some in amounts.split(max(1, _MIXED // max(1, self.words.numel()))):
-            told = (some.T[:, None] * self.values[:, :, None]).flatten(0, 1)  # (captions * words, rows): rows side by side, which adds up fast
+            told = (some.T[:, None] * self.values[:, :, None]).flatten(
+                0, 1
+            )  # (captions * words, rows): rows side by side, which adds up fast
             parts.append(told.new_zeros(self.dim, len(some)).index_add_(0, flat, told).clamp_min_(0).T)
         return torch.cat(parts).view(*x.shape[:-1], self.dim)
 

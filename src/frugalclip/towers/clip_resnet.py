@@ -37,8 +37,12 @@ class ClipResNetConfig(Settings):
     """Settings of CLIP's convolutional image tower."""
 
     kind: Literal["clip_resnet"]  # without a default, so that it is always written down
-    size: str | None = Field(None, description="named width, blocks and resolution: rn50, rn101, rn50x4, rn50x16, rn50x64")
-    width: int = Field(0, ge=0, description="channels of the last stage, 32 times those of the stem. 0: from size")
+    size: str | None = Field(
+        None, description="named width, blocks and resolution: rn50, rn101, rn50x4, rn50x16, rn50x64"
+    )
+    width: int = Field(
+        0, ge=0, description="channels of the last stage, 32 times those of the stem. 0: from size"
+    )
     blocks: tuple[int, ...] = Field((), description="residual blocks of each of the four stages")
     resolution: int = Field(0, ge=0, description="side of the picture in pixels; 0: from size")
     head_dim: int = Field(64, gt=0, description="channels of a head of the attention pooling")
@@ -57,11 +61,17 @@ class ClipResNetConfig(Settings):
     @model_validator(mode="after")
     def _fits(self) -> "ClipResNetConfig":
         if self.resolution % STRIDE:
-            raise ValueError(f"resolution {self.resolution} is not a multiple of {STRIDE}, by which this tower shrinks a picture; choose one")
+            raise ValueError(
+                f"resolution {self.resolution} is not a multiple of {STRIDE}, by which this tower shrinks a picture; choose one"
+            )
         if self.width % 64 or self.width % self.head_dim:  # half the stem's channels are width / 64
-            raise ValueError(f"width {self.width} is not a multiple of 64 and of head_dim {self.head_dim}; set width or head_dim")
+            raise ValueError(
+                f"width {self.width} is not a multiple of 64 and of head_dim {self.head_dim}; set width or head_dim"
+            )
         if len(self.blocks) != 4 or min(self.blocks) < 1:
-            raise ValueError(f"blocks {list(self.blocks)} are not four numbers of at least 1, such as [3, 4, 6, 3]")
+            raise ValueError(
+                f"blocks {list(self.blocks)} are not four numbers of at least 1, such as [3, 4, 6, 3]"
+            )
         return self
 
     @property
@@ -83,7 +93,11 @@ class ClipResNetConfig(Settings):
             inner = stem * 2**stage
             for block in range(blocks):
                 after_places = places // 4 if stage and not block else places
-                found += [(places, before, inner, 1), (places, inner, inner, 9), (after_places, inner, GROWTH * inner, 1)]
+                found += [
+                    (places, before, inner, 1),
+                    (places, inner, inner, 9),
+                    (after_places, inner, GROWTH * inner, 1),
+                ]
                 if not block:
                     found.append((after_places, before, GROWTH * inner, 1))
                 before, places = GROWTH * inner, after_places
@@ -91,13 +105,21 @@ class ClipResNetConfig(Settings):
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one picture, in 10^9 operations; `tokens` places of the last map."""
-        total = sum(tokens * places * before * after * weights for places, before, after, weights in self._convolutions())
-        pooling = self.width**2 * (1 + 2 * (tokens + 1)) + 2 * (tokens + 1) * self.width  # projections, then scores and mixture of one query
+        total = sum(
+            tokens * places * before * after * weights
+            for places, before, after, weights in self._convolutions()
+        )
+        pooling = (
+            self.width**2 * (1 + 2 * (tokens + 1)) + 2 * (tokens + 1) * self.width
+        )  # projections, then scores and mixture of one query
         return 2 * (total + pooling) * 1e-9
 
     def kept_numbers(self, *, tokens: int) -> float:
         """Numbers that backward keeps of one picture: what each convolution gives, and what its normalisation does."""
-        return sum(2 * tokens * places * after for places, _, after, _ in self._convolutions()) + 3 * (tokens + 1) * self.width
+        return (
+            sum(2 * tokens * places * after for places, _, after, _ in self._convolutions())
+            + 3 * (tokens + 1) * self.width
+        )
 
     def build(self, *, dim: int) -> "ClipResNet":
         """The tower of these sizes."""
@@ -122,10 +144,17 @@ class BatchNorm(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, *, number: int) -> None:
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None and self.momentum is not None
+        assert (
+            self.running_mean is not None
+            and self.running_var is not None
+            and self.num_batches_tracked is not None
+            and self.momentum is not None
+        )
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * number / max(number - 1, 1), self.momentum)  # torch, too, keeps the unbiased one
+        self.running_var.lerp_(
+            variance * number / max(number - 1, 1), self.momentum
+        )  # torch, too, keeps the unbiased one
 
 
 def convolved(before: int, after: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
@@ -140,7 +169,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         after = GROWTH * inner
         self.stride = stride
-        self.first, self.second, self.third = convolved(before, inner, 1), convolved(inner, inner, 3), convolved(inner, after, 1)
+        self.first, self.second, self.third = (
+            convolved(before, inner, 1),
+            convolved(inner, inner, 3),
+            convolved(inner, after, 1),
+        )
         self.shortcut = convolved(before, after, 1) if before != after or stride > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,7 +194,11 @@ class MeanQuery(nn.Module):
         super().__init__()
         self.heads, self.grid = heads, grid
         self.positions = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], width))
-        self.q, self.k, self.v = nn.Linear(width, width), nn.Linear(width, width, bias=False), nn.Linear(width, width)
+        self.q, self.k, self.v = (
+            nn.Linear(width, width),
+            nn.Linear(width, width, bias=False),
+            nn.Linear(width, width),
+        )
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights."""
@@ -173,14 +210,24 @@ class MeanQuery(nn.Module):
 
     def forward(self, tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """(batch, places, width) of a map of `grid` to (batch, width)."""
-        positions = self.positions if grid == self.grid else resampled_positions(self.positions, own=self.grid, grid=grid)
-        x = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + positions.to(tokens.dtype)  # (batch, 1 + places, width)
-        q, k, v = (self._by_head(layer(part)) for layer, part in ((self.q, x[:, :1]), (self.k, x), (self.v, x)))
+        positions = (
+            self.positions
+            if grid == self.grid
+            else resampled_positions(self.positions, own=self.grid, grid=grid)
+        )
+        x = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + positions.to(
+            tokens.dtype
+        )  # (batch, 1 + places, width)
+        q, k, v = (
+            self._by_head(layer(part)) for layer, part in ((self.q, x[:, :1]), (self.k, x), (self.v, x))
+        )
         return attend(q, k, v, mask=None).transpose(1, 2).flatten(1)  # (batch, width)
 
     def _by_head(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
-        return x.view(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (batch, heads, length, head_dim)
+        return x.view(batch, length, self.heads, width // self.heads).transpose(
+            1, 2
+        )  # (batch, heads, length, head_dim)
 
 
 class ClipResNet(ReadsWhole, nn.Module):
@@ -192,14 +239,25 @@ class ClipResNet(ReadsWhole, nn.Module):
         super().__init__()
         self.config = config
         stem = config.width // 32
-        self.stem = nn.ModuleList([convolved(3, stem // 2, 3, stride=2), convolved(stem // 2, stem // 2, 3), convolved(stem // 2, stem, 3)])
+        self.stem = nn.ModuleList(
+            [
+                convolved(3, stem // 2, 3, stride=2),
+                convolved(stem // 2, stem // 2, 3),
+                convolved(stem // 2, stem, 3),
+            ]
+        )
         inner = [stem * 2**stage for stage in range(4)]
         channels = [stem, *(GROWTH * each for each in inner)]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                *(Bottleneck(after if block else before, each, stride=2 if stage and not block else 1) for block in range(config.blocks[stage]))
+                *(
+                    Bottleneck(after if block else before, each, stride=2 if stage and not block else 1)
+                    for block in range(config.blocks[stage])
+                )
             )
-            for stage, (each, (before, after)) in enumerate(zip(inner, itertools.pairwise(channels), strict=True))
+            for stage, (each, (before, after)) in enumerate(
+                zip(inner, itertools.pairwise(channels), strict=True)
+            )
         )
         self.pool = MeanQuery(config.width, heads=config.width // config.head_dim, grid=config.grid)
         self.project = nn.Linear(config.width, dim)
@@ -217,7 +275,14 @@ class ClipResNet(ReadsWhole, nn.Module):
         nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
         nn.init.zeros_(self.project.bias)
 
-    def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        keep: Tensor | None = None,
+        with_tokens: bool = False,
+        with_attention: bool = False,
+    ) -> Encoded:
         """Encode pictures.
 
         Args:

@@ -22,7 +22,9 @@ from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
-IMAGE_TOWERS: dict[str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig] | type[BorrowedImageConfig]] = {
+IMAGE_TOWERS: dict[
+    str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig] | type[BorrowedImageConfig]
+] = {
     "vit": VitConfig,
     "resnet": ResNetConfig,
     "clip_resnet": ClipResNetConfig,
@@ -51,10 +53,16 @@ TextTowerConfig = Annotated[
 class ModelConfig(Settings):
     """The `model` section of a recipe."""
 
-    image: ImageTowerConfig = Field(default_factory=VitConfig, description="image tower: a size's name or settings")
-    text: TextTowerConfig = Field(default_factory=TextConfig, description="text tower: a size's name or settings")
+    image: ImageTowerConfig = Field(
+        default_factory=VitConfig, description="image tower: a size's name or settings"
+    )
+    text: TextTowerConfig = Field(
+        default_factory=TextConfig, description="text tower: a size's name or settings"
+    )
     dim: int = Field(256, gt=0, description="width of the joint embedding; CLIP ViT-B: 512")
-    scale: float = Field(1 / 0.07, gt=0, description="initial scale of cosines; CLIP: 1/0.07, SigLIP: 10, ALIGN: 1")
+    scale: float = Field(
+        1 / 0.07, gt=0, description="initial scale of cosines; CLIP: 1/0.07, SigLIP: 10, ALIGN: 1"
+    )
     scale_min: float = Field(1.0, gt=0, description="lower clamp; CLIP: 1, DeCLIP: e^3")
     scale_max: float = Field(100.0, gt=0, description="upper clamp; CLIP: 100")
     learn_scale: bool = Field(True, description="false keeps the scale where it starts")
@@ -89,23 +97,44 @@ class DualEncoder(nn.Module):
     def dims(self, *, batch: int, **run: int) -> Dims:
         """Sizes for objectives that build heads; `run` are those entries of `Dims` that the network does not know."""
         c = self.config
-        return Dims(c.image.width, c.text.width or c.dim, c.dim, self.vocabulary, self.context, c.image.grid, batch, **run)
+        return Dims(
+            c.image.width,
+            c.text.width or c.dim,
+            c.dim,
+            self.vocabulary,
+            self.context,
+            c.image.grid,
+            batch,
+            **run,
+        )
 
     def architecture(self) -> dict[str, Any]:
         """Everything needed to build this module again, as JSON; of a borrowed trunk that is frozen, what it must be."""
-        trunks = {side: tower.fingerprint for side, tower in self.borrowed().items() if tower.config.is_frozen}
-        known = {"config": self.config.model_dump(mode="json", by_alias=True), "vocabulary": self.vocabulary, "context": self.context}
+        trunks = {
+            side: tower.fingerprint for side, tower in self.borrowed().items() if tower.config.is_frozen
+        }
+        known = {
+            "config": self.config.model_dump(mode="json", by_alias=True),
+            "vocabulary": self.vocabulary,
+            "context": self.context,
+        }
         return known | ({"trunks": trunks} if trunks else {})
 
     def borrowed(self) -> dict[str, Borrowed]:
         """The towers whose trunk is borrowed, by side: image, text."""
-        return {side: tower for side, tower in (("image", self.image), ("text", self.text)) if isinstance(tower, Borrowed)}
+        return {
+            side: tower
+            for side, tower in (("image", self.image), ("text", self.text))
+            if isinstance(tower, Borrowed)
+        }
 
     @classmethod
     def build(cls, architecture: dict[str, Any]) -> "DualEncoder":
         """The module that `architecture` describes, to be filled with weights."""
         config = ModelConfig.model_validate(architecture["config"])
-        network = cls(config, vocabulary=architecture["vocabulary"], context=architecture["context"], seed=None)
+        network = cls(
+            config, vocabulary=architecture["vocabulary"], context=architecture["context"], seed=None
+        )
         for side, fingerprint in architecture.get("trunks", {}).items():
             network.borrowed()[side].fingerprint = fingerprint
         return network

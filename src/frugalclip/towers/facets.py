@@ -22,7 +22,9 @@ class FacetProjectorConfig(Settings):
     """Settings of the projector from an image tower's tokens into the width of a language model."""
 
     depth: int = Field(2, ge=1, description="linear layers; FLAME: 2")
-    hidden: int = Field(0, ge=0, description="width between them; 0: that of the language model, at least 4096, as FLAME")
+    hidden: int = Field(
+        0, ge=0, description="width between them; 0: that of the language model, at least 4096, as FLAME"
+    )
 
     def widths(self, *, width: int, dim: int) -> list[int]:
         """Widths before, between and after the linear layers."""
@@ -30,7 +32,11 @@ class FacetProjectorConfig(Settings):
 
     def forward_gflops(self, *, tokens: int, width: int, dim: int) -> float:
         """Forward arithmetic for one picture of `tokens`, in 10^9 operations."""
-        return 2e-9 * tokens * sum(before * after for before, after in itertools.pairwise(self.widths(width=width, dim=dim)))
+        return (
+            2e-9
+            * tokens
+            * sum(before * after for before, after in itertools.pairwise(self.widths(width=width, dim=dim)))
+        )
 
     def kept_numbers(self, *, tokens: int, width: int, dim: int) -> float:
         """Numbers that backward keeps of one picture of `tokens`: each hidden layer before and after its activation, and the output."""
@@ -47,7 +53,10 @@ class FacetProjector(nn.Module):
     def __init__(self, config: FacetProjectorConfig, *, width: int, dim: int) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in itertools.pairwise(config.widths(width=width, dim=dim)))
+        self.layers = nn.ModuleList(
+            nn.Linear(before, after)
+            for before, after in itertools.pairwise(config.widths(width=width, dim=dim))
+        )
         self.norm = Norm(dim)
 
     def reset(self, generator: torch.Generator) -> None:

@@ -29,7 +29,9 @@ class WhitenConfig(VectorHeadConfig):
     """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred; its last channel is kept free."""
 
     kind: Literal["whiten"]
-    power: float = Field(0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal")
+    power: float = Field(
+        0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal"
+    )
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector, in 10^9 operations."""
@@ -79,7 +81,11 @@ class Whiten(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
         z = unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
-        return torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1) if self.level > 0 else z
+        return (
+            torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1)
+            if self.level > 0
+            else z
+        )
 
 
 class KernelConfig(VectorHeadConfig):
@@ -88,12 +94,20 @@ class KernelConfig(VectorHeadConfig):
     kind: Literal["kernel"]
     anchors: int = Field(6000, ge=1, description="texts that count, at most: those that are drawn most often")
     sharpness: tuple[PositiveFloat, ...] = Field(
-        (1.0,), min_length=1, description="g of exp(-g |a - b|^2) between centred texts of length one; of several trunks side by side, one for each"
+        (1.0,),
+        min_length=1,
+        description="g of exp(-g |a - b|^2) between centred texts of length one; of several trunks side by side, one for each",
     )
-    parts: tuple[PositiveInt, ...] = Field((), description="width of each of several trunks side by side; their kernels are multiplied")
-    ridge: float = Field(0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch")
+    parts: tuple[PositiveInt, ...] = Field(
+        (), description="width of each of several trunks side by side; their kernels are multiplied"
+    )
+    ridge: float = Field(
+        0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch"
+    )
     novelty: float = Field(
-        0.0, ge=0, description="what is added to the score (-1 to 1) of a text of which nothing is known; needs pictures of head.kind whiten"
+        0.0,
+        ge=0,
+        description="what is added to the score (-1 to 1) of a text of which nothing is known; needs pictures of head.kind whiten",
     )
     train: bool = Field(False, description="whether training may move the fitted weights")
 
@@ -105,7 +119,9 @@ class KernelConfig(VectorHeadConfig):
     @model_validator(mode="after")
     def _agrees(self) -> "KernelConfig":
         if len(self.sharpness) != max(1, len(self.parts)):
-            raise ValueError(f"sharpness has {len(self.sharpness)} numbers, and parts has {len(self.parts)}; give one number for each part")
+            raise ValueError(
+                f"sharpness has {len(self.sharpness)} numbers, and parts has {len(self.parts)}; give one number for each part"
+            )
         return self
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
@@ -123,7 +139,9 @@ class KernelConfig(VectorHeadConfig):
             RecipeError: where the parts do not add up to the trunks' width.
         """
         if self.parts and sum(self.parts) != width:
-            raise RecipeError(f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; give the width of each trunk.")
+            raise RecipeError(
+                f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; give the width of each trunk."
+            )
         return Kernel(self, width=width, dim=dim)
 
 
@@ -176,7 +194,9 @@ class Kernel(nn.Module):
         self.anchors = anchors.to(device, self.mean.dtype)
         self.noise = (c.ridge / w[chosen]).to(device, self.mean.dtype)
         self._precision = None
-        solved = solved.to(device, self.mean.dtype).contiguous()  # LAPACK's columns would be added up in another order than loaded rows
+        solved = solved.to(
+            device, self.mean.dtype
+        ).contiguous()  # LAPACK's columns would be added up in another order than loaded rows
         self.weight = nn.Parameter(solved, requires_grad=c.train)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,7 +214,11 @@ class Kernel(nn.Module):
         Args:
             near: (..., anchors) kernel of the texts and the anchors.
         """
-        if self._precision is None or self._precision.device != near.device or self._precision.dtype != near.dtype:
+        if (
+            self._precision is None
+            or self._precision.device != near.device
+            or self._precision.dtype != near.dtype
+        ):
             among = self._near(self.anchors.double(), self.anchors.double()) + torch.diag(self.noise.double())
             self._precision = torch.cholesky_inverse(torch.linalg.cholesky(among)).to(near.dtype)
         return (1 - ((near @ self._precision) * near).sum(dim=-1)).clamp(0, 1)
@@ -202,7 +226,9 @@ class Kernel(nn.Module):
     def _placed(self, x: Tensor, mean: Tensor) -> Tensor:
         """Centred, each part of length one times the root of its sharpness: one plain product then gives the product of the parts' kernels."""
         parts = (x - mean).split(self.config.parts or x.shape[-1], dim=-1)
-        return torch.cat([unit(part) * g**0.5 for part, g in zip(parts, self.config.sharpness, strict=True)], dim=-1)
+        return torch.cat(
+            [unit(part) * g**0.5 for part, g in zip(parts, self.config.sharpness, strict=True)], dim=-1
+        )
 
     def _near(self, a: Tensor, b: Tensor) -> Tensor:
         """exp(-sum of g |a - b|^2) of placed texts: (..., width), (anchors, width) to (..., anchors)."""
@@ -213,6 +239,8 @@ class Kernel(nn.Module):
         saved = state_dict.get(f"{prefix}anchors")
         if saved is not None and len(saved) != len(self.anchors):
             self.anchors, self.noise = self.anchors.new_zeros(saved.shape), self.noise.new_zeros(len(saved))
-            self.weight = nn.Parameter(self.weight.new_zeros(len(saved), self.weight.shape[1]), requires_grad=self.config.train)
+            self.weight = nn.Parameter(
+                self.weight.new_zeros(len(saved), self.weight.shape[1]), requires_grad=self.config.train
+            )
         self._precision = None
         super()._load_from_state_dict(state_dict, prefix, *rest)

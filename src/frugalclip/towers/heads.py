@@ -10,12 +10,24 @@ from frugalclip.towers.blocks import NORM_EPS, Activation, FeedForward, Norm, at
 class AttentionPool(nn.Module):
     """A learned query attends to all tokens, followed by a feed-forward residual (MAP head of SigLIP; Lee et al. 2019, arXiv 1810.00825)."""
 
-    def __init__(self, width: int, *, heads: int, neurons: int = 0, activation: Activation = "gelu", norm_eps: float = NORM_EPS) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int,
+        neurons: int = 0,
+        activation: Activation = "gelu",
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         """`neurons=0` stands for 4 * width."""
         super().__init__()
         self.heads, self.head_dim = heads, width // heads
         self.query = nn.Parameter(torch.empty(1, 1, width))
-        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.q, self.kv, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
         self.norm = Norm(width, eps=norm_eps)
         self.feed_forward = FeedForward(width, neurons=neurons or 4 * width, activation=activation)
 
@@ -30,8 +42,15 @@ class AttentionPool(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(batch, length, width) to (batch, width)."""
         batch, length, width = tokens.shape
-        q = self.q(self.query.to(tokens.dtype)).view(1, 1, self.heads, self.head_dim).transpose(1, 2).expand(batch, -1, -1, -1)
-        k, v = self.kv(tokens).view(batch, length, 2, self.heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        q = (
+            self.q(self.query.to(tokens.dtype))
+            .view(1, 1, self.heads, self.head_dim)
+            .transpose(1, 2)
+            .expand(batch, -1, -1, -1)
+        )
+        k, v = (
+            self.kv(tokens).view(batch, length, 2, self.heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        )
         mixed = self.out(attend(q, k, v, mask=None).transpose(1, 2).reshape(batch, width))
         return mixed + self.feed_forward(self.norm(mixed), neuron_gates=None)
 

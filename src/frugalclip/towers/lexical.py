@@ -24,16 +24,29 @@ MOST = math.log(100)  # of the learned scale, as for the model's own
 class LexicalHeadConfig(Settings):
     """Settings of the head from states to words."""
 
-    adapter_depth: int = Field(1, ge=0, description="transformer layers over the patches before they are mapped; 0 for one state of a text")
-    head_dim: int = Field(64, gt=0, description="channels of an attention head of the adapter")
-    mapper: bool = Field(True, description="normalise and map states to the width of the words; false takes them as they are")
-    score: Literal["dot", "cosine"] = Field("dot", description="of a state with a word; cosine where words differ in length, with a learned scale")
-    scale: float = Field(10.0, gt=0, le=100, description="initial multiplier of cosines; at most 100")
-    activation: LexicalActivation = Field("log1p_relu", description="log1p_relu (SPLADE) has exact zeros, elu1p (VDR) has none")
-    start: Literal["drawn", "captions"] = Field(
-        "drawn", description="of the mapper: drawn weights, or ridge regression from pictures to what the frozen text trunk says of their captions"
+    adapter_depth: int = Field(
+        1,
+        ge=0,
+        description="transformer layers over the patches before they are mapped; 0 for one state of a text",
     )
-    train_codebook: bool = Field(True, description="whether the words' vectors are trained; LexVLA: pictures' yes, texts' no")
+    head_dim: int = Field(64, gt=0, description="channels of an attention head of the adapter")
+    mapper: bool = Field(
+        True, description="normalise and map states to the width of the words; false takes them as they are"
+    )
+    score: Literal["dot", "cosine"] = Field(
+        "dot", description="of a state with a word; cosine where words differ in length, with a learned scale"
+    )
+    scale: float = Field(10.0, gt=0, le=100, description="initial multiplier of cosines; at most 100")
+    activation: LexicalActivation = Field(
+        "log1p_relu", description="log1p_relu (SPLADE) has exact zeros, elu1p (VDR) has none"
+    )
+    start: Literal["drawn", "captions"] = Field(
+        "drawn",
+        description="of the mapper: drawn weights, or ridge regression from pictures to what the frozen text trunk says of their captions",
+    )
+    train_codebook: bool = Field(
+        True, description="whether the words' vectors are trained; LexVLA: pictures' yes, texts' no"
+    )
     centre: bool = Field(
         False,
         description="take each word's mean score over the training data, before the first step, off: else what all have in common outweighs the rest",
@@ -72,16 +85,24 @@ class LexicalHead(nn.Module):
         super().__init__()
         self.config, inside = config, codebook.shape[1]
         if not config.mapper and width != inside:
-            raise ModelError(f"states are {width} wide and words {inside}, so something has to map them; set mapper: true.")
+            raise ModelError(
+                f"states are {width} wide and words {inside}, so something has to map them; set mapper: true."
+            )
         if config.adapter_depth and width % config.head_dim:
-            raise ModelError(f"states are {width} wide, which is no multiple of head_dim {config.head_dim}; set a head_dim that divides it.")
+            raise ModelError(
+                f"states are {width} wide, which is no multiple of head_dim {config.head_dim}; set a head_dim that divides it."
+            )
         depth = config.adapter_depth
         self.adapter = _layers(width, depth=depth, head_dim=config.head_dim) if depth else None
         self.norm = Norm(width) if config.mapper else None
         self.mapper = nn.Linear(width, inside) if config.mapper else None
         trained = config.train_codebook
-        self.codebook = nn.Parameter(codebook.detach().clone() if trained else codebook.detach(), requires_grad=trained)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale))) if config.score == "cosine" else None
+        self.codebook = nn.Parameter(
+            codebook.detach().clone() if trained else codebook.detach(), requires_grad=trained
+        )
+        self.log_scale = (
+            nn.Parameter(torch.tensor(math.log(config.scale))) if config.score == "cosine" else None
+        )
         self.register_buffer("centre", torch.zeros(len(codebook)) if config.centre else None)
 
     def reset(self, generator: torch.Generator) -> None:
@@ -121,14 +142,23 @@ class LexicalHead(nn.Module):
             ModelError: where the head has no mapper.
         """
         if self.mapper is None or self.norm is None:
-            raise ModelError("the head maps nothing, so there is nothing to start; leave start: captions out, or set mapper: true.")
+            raise ModelError(
+                "the head maps nothing, so there is nothing to start; leave start: captions out, or set mapper: true."
+            )
         x = tokens if self.adapter is None else self.adapter(tokens)[0]
         x = self.norm(x).double()
-        x, y = x if x.ndim == 2 else x.mean(dim=1), states.double()  # the mean of what is mapped is what the mean maps to
+        x, y = (
+            x if x.ndim == 2 else x.mean(dim=1),
+            states.double(),
+        )  # the mean of what is mapped is what the mean maps to
         mean, middle = x.mean(dim=0), y.mean(dim=0)
         x, y = x - mean, y - middle
         spread = x.T @ x
-        weight = torch.linalg.solve(spread + ridge * spread.diagonal().mean() * torch.eye(len(spread), dtype=x.dtype, device=x.device), x.T @ y)
+        weight = torch.linalg.solve(
+            spread
+            + ridge * spread.diagonal().mean() * torch.eye(len(spread), dtype=x.dtype, device=x.device),
+            x.T @ y,
+        )
         self.mapper.weight.copy_(weight.T)
         self.mapper.bias.copy_(middle - mean @ weight)
 
@@ -146,7 +176,11 @@ class LexicalHead(nn.Module):
     def scores(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """What `forward` gives before centring and activation, (batch, vocab), whose mean over a corpus is what `set_centre` takes."""
         states, codebook = self._compared(tokens[:, None] if tokens.ndim == 2 else tokens, mask)
-        return word_scores(states[:, 0], codebook) if tokens.ndim == 2 else best_word_scores(states, codebook, mask=mask)
+        return (
+            word_scores(states[:, 0], codebook)
+            if tokens.ndim == 2
+            else best_word_scores(states, codebook, mask=mask)
+        )
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
@@ -168,16 +202,26 @@ class LexicalHead(nn.Module):
     def _activated(self, scores: Tensor) -> Tensor:
         """In single precision or better: what adds up to a penalty must not round to nothing."""
         scores = scores if scores.dtype == torch.float64 else scores.float()
-        return lexical_activation(scores if self.centre is None else scores - self.centre, kind=self.config.activation)
+        return lexical_activation(
+            scores if self.centre is None else scores - self.centre, kind=self.config.activation
+        )
 
 
 def _layers(width: int, *, depth: int, head_dim: int) -> Transformer:
-    return Transformer(width, heads=(width // head_dim,) * depth, head_dim=head_dim, neurons=(4 * width,) * depth, activation="gelu")
+    return Transformer(
+        width,
+        heads=(width // head_dim,) * depth,
+        head_dim=head_dim,
+        neurons=(4 * width,) * depth,
+        activation="gelu",
+    )
 
 
 def _closed(mask: Tensor, kind: torch.dtype) -> Tensor:
     """(batch, 1, 1, patches) to add to attention scores: the least number at keys that do not take part, which leaves a row of them finite."""
-    return torch.zeros(mask.shape, dtype=kind, device=mask.device).masked_fill(~mask, torch.finfo(kind).min)[:, None, None]
+    return torch.zeros(mask.shape, dtype=kind, device=mask.device).masked_fill(~mask, torch.finfo(kind).min)[
+        :, None, None
+    ]
 
 
 def truncated(vectors: Tensor, *, threshold: float = 0.0, top_k: int | None = None) -> Tensor:

@@ -21,14 +21,20 @@ class LoraConfig(Settings):
 
     rank: int = Field(8, ge=1, description="rank of an addition")
     alpha: float = Field(16.0, gt=0, description="an addition is multiplied by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs of an addition that a step leaves out")
-    targets: tuple[str, ...] = Field(("*",), description="patterns of names of linear maps, such as ['*.q_proj', '*.v_proj']")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the inputs of an addition that a step leaves out"
+    )
+    targets: tuple[str, ...] = Field(
+        ("*",), description="patterns of names of linear maps, such as ['*.q_proj', '*.v_proj']"
+    )
 
 
 class LoraLinear(nn.Module):
     """A linear map that stays as it is, and a low-rank addition that is trained."""
 
-    def __init__(self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.base, self.config = base, config
         kind = {"device": base.weight.device, "dtype": base.weight.dtype}
@@ -74,7 +80,9 @@ def add_lora(module: nn.Module, config: LoraConfig, *, generator: torch.Generato
     found = [(name, parent, inner) for name, parent, inner in _children(module, nn.Linear) if inner != "base"]
     for pattern in config.targets:
         if not any(fnmatch(name, pattern) for name, _, _ in found):
-            raise RecipeError(f"lora.targets names '{pattern}', which matches no linear map; {known_names(pattern, [name for name, _, _ in found])}")
+            raise RecipeError(
+                f"lora.targets names '{pattern}', which matches no linear map; {known_names(pattern, [name for name, _, _ in found])}"
+            )
     chosen = [one for one in found if any(fnmatch(one[0], pattern) for pattern in config.targets)]
     for _, parent, inner in chosen:
         base = parent.get_submodule(inner)

@@ -37,7 +37,12 @@ class MlpConfig(VectorHeadConfig):
     kind: Literal["mlp"] = "mlp"
     hidden: int = Field(0, ge=0, description="hidden neurons beside the linear map; 0: the linear map alone")
     norm: bool = Field(True, description="layer normalisation of the trunk's vector")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the trunk's channels, and of the neurons, that a step leaves out")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the trunk's channels, and of the neurons, that a step leaves out",
+    )
     bias: bool = Field(True, description="of the linear map")
 
     def forward_gflops(self, *, width: int, dim: int) -> float:

@@ -37,4 +37,6 @@ class NoTexts(nn.Module):
 
     def forward(self, texts: Any, **wishes: Any) -> Encoded:
         """Raise the sentence that says what there is instead."""
-        raise ModelError("this model reads pictures and no texts; give one with two towers, or train a text tower beside it (model.image.from).")
+        raise ModelError(
+            "this model reads pictures and no texts; give one with two towers, or train a text tower beside it (model.image.from)."
+        )

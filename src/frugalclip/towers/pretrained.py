@@ -30,7 +30,10 @@ from frugalclip.towers.mlp import MlpConfig, VectorHeadConfig
 from frugalclip.towers.whole import ReadsWhole
 
 Reads = Literal["pooled", "tokens"]
-PICTURES_AT_A_TIME = {"cpu": 4, "cuda": 256}  # of a frozen trunk; on a CPU larger activations are mapped and unmapped at every layer
+PICTURES_AT_A_TIME = {
+    "cpu": 4,
+    "cuda": 256,
+}  # of a frozen trunk; on a CPU larger activations are mapped and unmapped at every layer
 
 
 class Said(NamedTuple):
@@ -45,7 +48,9 @@ class Trunk(nn.Module, ABC):
 
     width: int  # of what it says
     fingerprint: str  # of the weights and of everything else that changes what it says
-    preprocess: Any = None  # `data.views.Preprocess` that its weights were trained with, where it reads pictures
+    preprocess: Any = (
+        None  # `data.views.Preprocess` that its weights were trained with, where it reads pictures
+    )
 
     @abstractmethod
     def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
@@ -56,12 +61,17 @@ class SameConfig(VectorHeadConfig):
     """A head that changes nothing: the trunk's own vector is the embedding, as FLAME takes its texts."""
 
     kind: Literal["same"]
-    centre: bool = Field(False, description="take the training texts' mean off: the states of a small language model all point one way")
+    centre: bool = Field(
+        False,
+        description="take the training texts' mean off: the states of a small language model all point one way",
+    )
 
     def build(self, *, width: int, dim: int) -> "Same":
         """The head; the trunk must be as wide as the joint embedding."""
         if width != dim:
-            raise RecipeError(f"a head of kind 'same' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}.")
+            raise RecipeError(
+                f"a head of kind 'same' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}."
+            )
         return Same(width, centre=self.centre)
 
 
@@ -92,9 +102,13 @@ class LexicalConfig(LexicalHeadConfig):
     """A head whose embedding has a number for each word of a lexicon; model.dim is how many words it has."""
 
     kind: Literal["lexical"]
-    codebook: str = Field("package:smollm2", description="the language model whose output embedding the words start from")
+    codebook: str = Field(
+        "package:smollm2", description="the language model whose output embedding the words start from"
+    )
     inside: int = Field(576, gt=0, description="width of that language model")
-    over: Literal["patches", "vector"] = Field("patches", description="patches: the best patch for each word; vector: the trunk's one vector")
+    over: Literal["patches", "vector"] = Field(
+        "patches", description="patches: the best patch for each word; vector: the trunk's one vector"
+    )
 
     @property
     def reads(self) -> Reads:
@@ -136,17 +150,25 @@ class BorrowedConfig(Settings):
         min_length=1,
         description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model; several for texts, side by side",
     )
-    width: int = Field(gt=0, description="channels of what the trunk says, of several trunks together; checked when it is there")
+    width: int = Field(
+        gt=0,
+        description="channels of what the trunk says, of several trunks together; checked when it is there",
+    )
     head: HeadConfig = Field(
-        default_factory=MlpConfig, description="mlp, same, lexical, or fitted in closed form: whiten, caption_words (pictures), kernel (texts)"
+        default_factory=MlpConfig,
+        description="mlp, same, lexical, or fitted in closed form: whiten, caption_words (pictures), kernel (texts)",
     )
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
-        "none", description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen"
+        "none",
+        description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen",
     )
     lora: LoraConfig | None = Field(None, description="train low-rank additions to the trunk's linear maps")
-    gflops: float = Field(0.0, ge=0, description="10^9 operations of the trunk for one sample, for 'frugalclip plan'")
+    gflops: float = Field(
+        0.0, ge=0, description="10^9 operations of the trunk for one sample, for 'frugalclip plan'"
+    )
     options: dict[str, Any] | tuple[dict[str, Any], ...] = Field(
-        default_factory=dict, description="settings of the trunk's reader, such as the prompts of a language model; of several trunks, a list"
+        default_factory=dict,
+        description="settings of the trunk's reader, such as the prompts of a language model; of several trunks, a list",
     )
 
     @field_validator("sources", mode="before")
@@ -157,11 +179,17 @@ class BorrowedConfig(Settings):
     @model_validator(mode="after")
     def _joins_plain_trunks(self) -> "BorrowedConfig":
         if len(self.sources) > 1 and not self.is_frozen:
-            raise ValueError(f"from names {len(self.sources)} trunks, which are read as they are; leave tune and lora out, or name one")
+            raise ValueError(
+                f"from names {len(self.sources)} trunks, which are read as they are; leave tune and lora out, or name one"
+            )
         if isinstance(self.options, tuple) and len(self.options) != len(self.sources):
-            raise ValueError(f"options are given for {len(self.options)} trunks, and from names {len(self.sources)}; give one mapping for each")
+            raise ValueError(
+                f"options are given for {len(self.options)} trunks, and from names {len(self.sources)}; give one mapping for each"
+            )
         if isinstance(self.options, dict) and self.options and len(self.sources) > 1:
-            raise ValueError(f"from names {len(self.sources)} trunks; give options as a list, one mapping for each")
+            raise ValueError(
+                f"from names {len(self.sources)} trunks; give options as a list, one mapping for each"
+            )
         return self
 
     @field_serializer("sources")
@@ -176,7 +204,13 @@ class BorrowedConfig(Settings):
     @property
     def trunks(self) -> list[tuple[str, dict[str, Any]]]:
         """(source, options) of each."""
-        return list(zip(self.sources, self.options if isinstance(self.options, tuple) else [self.options] * len(self.sources), strict=True))
+        return list(
+            zip(
+                self.sources,
+                self.options if isinstance(self.options, tuple) else [self.options] * len(self.sources),
+                strict=True,
+            )
+        )
 
     @property
     def is_frozen(self) -> bool:
@@ -185,7 +219,9 @@ class BorrowedConfig(Settings):
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one sample whose trunk runs, in 10^9 operations; the head's is counted for an embedding of the same width."""
-        return self.gflops + self.head.forward_gflops(width=self.width, dim=self.width) * max(1, tokens if self.head.reads == "tokens" else 1)
+        return self.gflops + self.head.forward_gflops(width=self.width, dim=self.width) * max(
+            1, tokens if self.head.reads == "tokens" else 1
+        )
 
     def kept_numbers(self, *, tokens: int) -> float:
         """Numbers that backward keeps of one sample: those of the head, unless the trunk is tuned, which is not counted."""
@@ -203,7 +239,9 @@ class BorrowedImageConfig(BorrowedConfig):
         if self.head.kind == "kernel":
             raise ValueError("head.kind kernel is fitted to texts; pictures take whiten, mlp or same")
         if len(self.sources) > 1:
-            raise ValueError(f"from names {len(self.sources)} trunks, and pictures are read by one; several stand side by side for texts only")
+            raise ValueError(
+                f"from names {len(self.sources)} trunks, and pictures are read by one; several stand side by side for texts only"
+            )
         return self
 
     @property
@@ -227,9 +265,13 @@ class BorrowedTextConfig(BorrowedConfig):
     @model_validator(mode="after")
     def _reads_vectors(self) -> "BorrowedTextConfig":
         if self.head.kind in ("whiten", "caption_words"):
-            raise ValueError(f"head.kind {self.head.kind} is fitted to pictures; texts take kernel, mlp, lexical or same")
+            raise ValueError(
+                f"head.kind {self.head.kind} is fitted to pictures; texts take kernel, mlp, lexical or same"
+            )
         if self.head.reads != "pooled":
-            raise ValueError(f"head.kind {self.head.kind} reads tokens of pictures; a text tower takes one that reads a vector")
+            raise ValueError(
+                f"head.kind {self.head.kind} reads tokens of pictures; a text tower takes one that reads a vector"
+            )
         return self
 
     def build(self, *, vocabulary: int, context: int, dim: int) -> "Borrowed":
@@ -242,12 +284,16 @@ class Borrowed(ReadsWhole, nn.Module):
 
     _place: Tensor
 
-    def __init__(self, config: BorrowedImageConfig | BorrowedTextConfig, *, dim: int, side: Literal["image", "text"]) -> None:
+    def __init__(
+        self, config: BorrowedImageConfig | BorrowedTextConfig, *, dim: int, side: Literal["image", "text"]
+    ) -> None:
         super().__init__()
         self.config, self.side = config, side
         self.refusal = f"a borrowed {side} tower does not offer; give model.{side} another kind."
         self.head = config.head.build(width=config.width, dim=dim)
-        self.register_buffer("_place", torch.zeros(0), persistent=False)  # says where the tower is: a head may have neither weights nor buffers
+        self.register_buffer(
+            "_place", torch.zeros(0), persistent=False
+        )  # says where the tower is: a head may have neither weights nor buffers
         self._lender: Callable[[], Trunk] | None = None
         self._frozen: list[Trunk] = []  # in a list, so that it is no part of the weights
         self._fingerprint: str | None = None
@@ -285,10 +331,14 @@ class Borrowed(ReadsWhole, nn.Module):
 
     def _fetched(self) -> Trunk:
         if self._lender is None:
-            raise ModelError(f"the {self.side} tower borrows {self.config.source}, and nobody fetched it; load the model with frugalclip.load.")
+            raise ModelError(
+                f"the {self.side} tower borrows {self.config.source}, and nobody fetched it; load the model with frugalclip.load."
+            )
         trunk = self._lender()
         if trunk.width != self.config.width:
-            raise RecipeError(f"{self.config.source} gives vectors of {trunk.width}; set model.{self.side}.width={trunk.width}.")
+            raise RecipeError(
+                f"{self.config.source} gives vectors of {trunk.width}; set model.{self.side}.width={trunk.width}."
+            )
         if self._fingerprint not in (None, trunk.fingerprint):
             raise ModelError(
                 f"{self.config.source} is not the trunk that this model's {self.side} head was trained on ({trunk.fingerprint}, expected "
@@ -298,7 +348,13 @@ class Borrowed(ReadsWhole, nn.Module):
         return trunk
 
     def forward(
-        self, inputs: Any, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False, gates: Gates | None = None
+        self,
+        inputs: Any,
+        *,
+        keep: Tensor | None = None,
+        with_tokens: bool = False,
+        with_attention: bool = False,
+        gates: Gates | None = None,
     ) -> Encoded:
         """Encode pictures or texts.
 
@@ -321,7 +377,9 @@ class Borrowed(ReadsWhole, nn.Module):
         if isinstance(inputs, Tensor) and inputs.ndim < 4:
             said = Said(inputs.mean(dim=1), inputs) if reads_tokens else Said(inputs)
             if with_tokens and said.tokens is None:
-                raise RecipeError(f"an objective reads tokens of model.{self.side}, and the store holds one vector a sample; leave 'store' out.")
+                raise RecipeError(
+                    f"an objective reads tokens of model.{self.side}, and the store holds one vector a sample; leave 'store' out."
+                )
         else:
             said = self.say(inputs, with_tokens=with_tokens or reads_tokens)
         embedding = self.head(said.tokens if reads_tokens else said.pooled)
@@ -335,26 +393,43 @@ class Borrowed(ReadsWhole, nn.Module):
         device = self._place.device
         with torch.no_grad(), _exact(device):
             if not isinstance(inputs, Tensor):
-                told = trunk.to(device)(inputs, with_tokens=with_tokens)  # some compute on the CPU wherever they are
+                told = trunk.to(device)(
+                    inputs, with_tokens=with_tokens
+                )  # some compute on the CPU wherever they are
                 return Said(told.pooled.to(device), None if told.tokens is None else told.tokens.to(device))
-            said = [trunk.to(device)(part, with_tokens=with_tokens) for part in inputs.split(PICTURES_AT_A_TIME.get(device.type, 64))]
+            said = [
+                trunk.to(device)(part, with_tokens=with_tokens)
+                for part in inputs.split(PICTURES_AT_A_TIME.get(device.type, 64))
+            ]
         tokens = torch.cat([part.tokens for part in said if part.tokens is not None]) if with_tokens else None
         return Said(torch.cat([part.pooled for part in said]), tokens)
 
 
 def _exact(device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    return (
+        torch.autocast(device.type, enabled=False)
+        if torch.is_autocast_enabled(device.type)
+        else nullcontext()
+    )
 
 
 def _tuned(trunk: Trunk, config: BorrowedConfig, *, seed: int) -> Trunk:
     """The trunk with those parameters trainable that the settings name."""
     names = [name for name, _ in trunk.named_parameters()]
     if not names:
-        raise RecipeError(f"{config.source} is read as it is, and its weights cannot be trained; leave tune and lora out.")
-    patterns = {"none": (), "all": ("*",)}.get(config.tune, config.tune) if isinstance(config.tune, str) else config.tune
+        raise RecipeError(
+            f"{config.source} is read as it is, and its weights cannot be trained; leave tune and lora out."
+        )
+    patterns = (
+        {"none": (), "all": ("*",)}.get(config.tune, config.tune)
+        if isinstance(config.tune, str)
+        else config.tune
+    )
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):
-            raise RecipeError(f"tune names '{pattern}', which matches no parameter of {config.source}; {known_names(pattern, names)}")
+            raise RecipeError(
+                f"tune names '{pattern}', which matches no parameter of {config.source}; {known_names(pattern, names)}"
+            )
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
     if config.lora is not None:

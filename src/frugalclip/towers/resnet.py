@@ -32,9 +32,19 @@ class ResNetConfig(Settings):
 
     kind: Literal["resnet"]  # without a default, so that it is always written down
     size: str | None = Field(None, description="named width and blocks: nano, micro, tiny, small, base")
-    width: int = Field(0, ge=0, description="channels of the last stage; each stage before has half of the next. 0: from size")
-    blocks: tuple[int, ...] = Field((), description="residual blocks of each stage; the first of a stage halves height and width")
-    stem: int = Field(1, ge=1, description="stride of the first convolution: 1 for pictures up to 48 pixels, 2 up to 96, 4 beyond")
+    width: int = Field(
+        0,
+        ge=0,
+        description="channels of the last stage; each stage before has half of the next. 0: from size",
+    )
+    blocks: tuple[int, ...] = Field(
+        (), description="residual blocks of each stage; the first of a stage halves height and width"
+    )
+    stem: int = Field(
+        1,
+        ge=1,
+        description="stride of the first convolution: 1 for pictures up to 48 pixels, 2 up to 96, 4 beyond",
+    )
     resolution: int = Field(32, gt=0, description="side of the picture in pixels")
 
     @model_validator(mode="before")
@@ -45,10 +55,14 @@ class ResNetConfig(Settings):
     @model_validator(mode="after")
     def _fits(self) -> "ResNetConfig":
         if self.resolution % self.stride:
-            raise ValueError(f"resolution {self.resolution} is not a multiple of {self.stride}, by which this tower shrinks a picture; choose one")
+            raise ValueError(
+                f"resolution {self.resolution} is not a multiple of {self.stride}, by which this tower shrinks a picture; choose one"
+            )
         least = GROUPS * 2 ** len(self.blocks)  # the stem's channels come in whole groups
         if self.width % least or min(self.blocks) < 1:
-            raise ValueError(f"width {self.width} is not a multiple of {least}, or a stage has no block; set width and blocks")
+            raise ValueError(
+                f"width {self.width} is not a multiple of {least}, or a stage has no block; set width and blocks"
+            )
         return self
 
     @property
@@ -73,17 +87,26 @@ class ResNetConfig(Settings):
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one picture, in 10^9 operations; `tokens` places of the last map."""
-        places = [tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)]  # after the stem, after each stage
+        places = [
+            tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)
+        ]  # after the stem, after each stage
         total = places[0] * 27 * self.channels[0]
-        for stage, (blocks, before, after) in enumerate(zip(self.blocks, self.channels, self.channels[1:], strict=False)):
+        for stage, (blocks, before, after) in enumerate(
+            zip(self.blocks, self.channels, self.channels[1:], strict=False)
+        ):
             total += places[stage + 1] * (13 * before * after + 9 * after**2 + (blocks - 1) * 18 * after**2)
         return 2 * total * 1e-9
 
     def kept_numbers(self, *, tokens: int) -> float:
         """Numbers that backward keeps of one picture; `tokens` places of the last map."""
         places = [tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)]
-        inputs = sum(3 * places[k] * self.channels[k] for k in range(len(self.blocks)))  # input, normalised, activated
-        inside = sum(places[k + 1] * self.channels[k + 1] * (4 + 6 * (blocks - 1)) for k, blocks in enumerate(self.blocks))
+        inputs = sum(
+            3 * places[k] * self.channels[k] for k in range(len(self.blocks))
+        )  # input, normalised, activated
+        inside = sum(
+            places[k + 1] * self.channels[k + 1] * (4 + 6 * (blocks - 1))
+            for k, blocks in enumerate(self.blocks)
+        )
         return inputs + inside
 
     def build(self, *, dim: int) -> "ResNet":
@@ -96,10 +119,18 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, before: int, after: int, *, stride: int) -> None:
         super().__init__()
-        self.norm_first, self.first = nn.GroupNorm(GROUPS, before), nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.norm_second, self.second = nn.GroupNorm(GROUPS, after), nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.norm_first, self.first = (
+            nn.GroupNorm(GROUPS, before),
+            nn.Conv2d(before, after, 3, stride, 1, bias=False),
+        )
+        self.norm_second, self.second = (
+            nn.GroupNorm(GROUPS, after),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+        )
         # one product of stride x stride patches: pooling first would take as long as a third of all convolutions on a CPU
-        self.shortcut = nn.Conv2d(before, after, stride, stride, bias=False) if before != after or stride > 1 else None
+        self.shortcut = (
+            nn.Conv2d(before, after, stride, stride, bias=False) if before != after or stride > 1 else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, before, height, width) to (batch, after, height / stride, width / stride)."""
@@ -117,7 +148,9 @@ class ResNet(ReadsWhole, nn.Module):
         super().__init__()
         self.config = config
         channels = config.channels
-        self.stem = nn.Conv2d(3, channels[0], max(3, config.stem + config.stem % 2 + 1), config.stem, max(1, config.stem // 2))
+        self.stem = nn.Conv2d(
+            3, channels[0], max(3, config.stem + config.stem % 2 + 1), config.stem, max(1, config.stem // 2)
+        )
         self.stages = nn.Sequential(
             *(
                 ResidualBlock(before if block == 0 else after, after, stride=2 if block == 0 else 1)
@@ -140,7 +173,14 @@ class ResNet(ReadsWhole, nn.Module):
         nn.init.zeros_(self.stem.bias)
         nn.init.normal_(self.project.weight, std=self.config.width**-0.5, generator=generator)
 
-    def forward(self, images: Tensor, *, keep: Tensor | None = None, with_tokens: bool = False, with_attention: bool = False) -> Encoded:
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        keep: Tensor | None = None,
+        with_tokens: bool = False,
+        with_attention: bool = False,
+    ) -> Encoded:
         """Encode pictures.
 
         Args:

@@ -38,8 +38,12 @@ class TransformerConfig(Settings):
     depth: int = Field(0, ge=0, description="layers; 0: from size")
     head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
     heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
-    neurons: tuple[int, ...] = Field((), description="feed-forward neurons of each layer; empty: 4 * width in all")
-    activation: Activation = Field("gelu", description="quick_gelu for OpenAI's weights, gelu_tanh for some of SigLIP's")
+    neurons: tuple[int, ...] = Field(
+        (), description="feed-forward neurons of each layer; empty: 4 * width in all"
+    )
+    activation: Activation = Field(
+        "gelu", description="quick_gelu for OpenAI's weights, gelu_tanh for some of SigLIP's"
+    )
     norm_eps: float = Field(NORM_EPS, gt=0, description="added to variances; CLIP: 1e-5, SigLIP: 1e-6")
 
     @model_validator(mode="before")
@@ -52,7 +56,9 @@ class TransformerConfig(Settings):
     def _derive(self) -> Self:
         head_dim = self.head_dim or (64 if self.width >= 384 else 32)
         if not self.heads and self.width % head_dim:
-            raise ValueError(f"width {self.width} is not a multiple of head_dim {head_dim}; set head_dim or heads")
+            raise ValueError(
+                f"width {self.width} is not a multiple of head_dim {head_dim}; set head_dim or heads"
+            )
         heads = self.heads or (self.width // head_dim,) * self.depth
         neurons = self.neurons or (4 * self.width,) * self.depth
         for name, layers in (("heads", heads), ("neurons", neurons)):
@@ -66,7 +72,11 @@ class TransformerConfig(Settings):
     def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings that came later are written where they are set only, so that the fingerprints of older models stay what they were."""
         fields = type(self).model_fields
-        return {name: value for name, value in write(self).items() if name not in self.LATER or getattr(self, name) != fields[name].default}
+        return {
+            name: value
+            for name, value in write(self).items()
+            if name not in self.LATER or getattr(self, name) != fields[name].default
+        }
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic of the layers for one sequence of `tokens`, in 10^9 operations."""

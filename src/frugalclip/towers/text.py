@@ -32,13 +32,21 @@ class TextConfig(TransformerConfig):
     SIZES = SIZES
     LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "fill")
     kind: Literal["transformer"] = "transformer"
-    attention: Literal["causal", "bidirectional"] = Field("causal", description="CLIP: causal; SigLIP: bidirectional")
-    pool: Literal["end", "mean", "last"] = Field("end", description="read at the end token, the mean over tokens, or the last place of the context")
+    attention: Literal["causal", "bidirectional"] = Field(
+        "causal", description="CLIP: causal; SigLIP: bidirectional"
+    )
+    pool: Literal["end", "mean", "last"] = Field(
+        "end", description="read at the end token, the mean over tokens, or the last place of the context"
+    )
     fill: int | None = Field(
-        None, ge=0, description="id that fills texts up to the context and is attended to, as in SigLIP; none: padding is not seen"
+        None,
+        ge=0,
+        description="id that fills texts up to the context and is attended to, as in SigLIP; none: padding is not seen",
     )
     project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
-    length_groups: int = Field(4, ge=1, description="captions of a batch are encoded in this many groups of like length")
+    length_groups: int = Field(
+        4, ge=1, description="captions of a batch are encoded in this many groups of like length"
+    )
 
     @model_validator(mode="after")
     def _reads_what_is_there(self) -> "TextConfig":
@@ -100,19 +108,37 @@ class TextTransformer(nn.Module):
             Encoded; tokens are (batch, length, width) after the last normalisation, zero at padding.
         """
         if self.config.fill is not None:
-            return self._encode(self._filled(texts), texts.lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
-        longest = int(texts.lengths.max()) if texts.lengths.device.type == "cpu" else texts.ids.shape[1]  # no wait for the device
+            return self._encode(
+                self._filled(texts),
+                texts.lengths,
+                with_tokens=with_tokens,
+                gates=gates,
+                pad_to=texts.ids.shape[1],
+            )
+        longest = (
+            int(texts.lengths.max()) if texts.lengths.device.type == "cpu" else texts.ids.shape[1]
+        )  # no wait for the device
         if texts.lengths.device.type != "cpu" or self.config.length_groups == 1 or len(texts) == 1:
-            return self._encode(texts.ids[:, :longest], texts.lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
+            return self._encode(
+                texts.ids[:, :longest],
+                texts.lengths,
+                with_tokens=with_tokens,
+                gates=gates,
+                pad_to=texts.ids.shape[1],
+            )
         groups = length_groups(texts.lengths, self.config.length_groups)
         parts = []
         for rows in groups:
             lengths = texts.lengths[rows]
             ids = texts.ids[rows, : int(lengths[-1])]
-            parts.append(self._encode(ids, lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1]))
+            parts.append(
+                self._encode(ids, lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
+            )
         back = torch.argsort(torch.cat(groups))  # undoes the grouping
         tokens = torch.cat([p.tokens for p in parts if p.tokens is not None])[back] if with_tokens else None
-        return Encoded(tokens, torch.cat([p.pooled for p in parts])[back], torch.cat([p.embedding for p in parts])[back])
+        return Encoded(
+            tokens, torch.cat([p.pooled for p in parts])[back], torch.cat([p.embedding for p in parts])[back]
+        )
 
     def _filled(self, texts: Tokens) -> Tensor:
         """(batch, context) ids whose padding is the id that the tower was trained with."""
@@ -121,7 +147,9 @@ class TextTransformer(nn.Module):
         places = torch.arange(self.context, device=ids.device)
         return ids.masked_fill(places >= texts.lengths[:, None].to(ids.device), fill)
 
-    def _encode(self, ids: Tensor, lengths: Tensor, *, with_tokens: bool, gates: Gates | None, pad_to: int) -> Encoded:
+    def _encode(
+        self, ids: Tensor, lengths: Tensor, *, with_tokens: bool, gates: Gates | None, pad_to: int
+    ) -> Encoded:
         batch, length = ids.shape
         x = self.lookup(ids) + self.positions[:, :length]
         x = x.to(self._compute_type(x))
@@ -129,14 +157,23 @@ class TextTransformer(nn.Module):
         x = x if hidden is None else x * hidden.to(x.dtype)
         is_real = torch.arange(length, device=ids.device)[None, :] < lengths[:, None]  # (batch, length)
         x, _ = self.layers(x, mask=self._mask(is_real, x.dtype), gates=gates)
-        every, place = torch.arange(batch, device=ids.device), lengths - 1 if self.config.pool == "end" else length - 1
+        every, place = (
+            torch.arange(batch, device=ids.device),
+            lengths - 1 if self.config.pool == "end" else length - 1,
+        )
         if self.config.pool != "mean" and not with_tokens:
             pooled = self.norm_after(x[every, place], hidden)
             return Encoded(None, pooled, self.project(pooled))
         normalised = self.norm_after(x, hidden)
         tokens = normalised * is_real[:, :, None]
-        pooled = tokens.sum(dim=1) / lengths[:, None].to(tokens.dtype) if self.config.pool == "mean" else normalised[every, place]
-        padded = nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None  # a filled text is cut
+        pooled = (
+            tokens.sum(dim=1) / lengths[:, None].to(tokens.dtype)
+            if self.config.pool == "mean"
+            else normalised[every, place]
+        )
+        padded = (
+            nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None
+        )  # a filled text is cut
         return Encoded(padded, pooled, self.project(pooled))
 
     @staticmethod
@@ -151,4 +188,6 @@ class TextTransformer(nn.Module):
             return None  # everything is seen
         if self.config.attention == "causal":
             return torch.full((length, length), float("-inf"), dtype=dtype, device=is_real.device).triu(1)
-        return torch.zeros(batch, 1, 1, length, dtype=dtype, device=is_real.device).masked_fill_(~is_real[:, None, None, :], float("-inf"))
+        return torch.zeros(batch, 1, 1, length, dtype=dtype, device=is_real.device).masked_fill_(
+            ~is_real[:, None, None, :], float("-inf")
+        )

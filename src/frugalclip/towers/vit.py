@@ -32,24 +32,47 @@ class VitConfig(TransformerConfig):
     """Settings of an image tower; a plain word is the name of a size."""
 
     SIZES = SIZES
-    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "pool_neurons", "pool_activation", "projection", "trim", "facets")
+    LATER: ClassVar[tuple[str, ...]] = (
+        "norm_eps",
+        "pool_neurons",
+        "pool_activation",
+        "projection",
+        "trim",
+        "facets",
+    )
     kind: Literal["vit"] = "vit"
     patch: int = Field(16, gt=0, description="side of a patch in pixels")
     resolution: int = Field(224, gt=0, description="side of the picture in pixels")
-    pool: Literal["cls", "mean", "attention"] = Field("cls", description="what the vector is read from; SigLIP: attention (MAP)")
-    pre_norm: bool = Field(True, description="normalise before the first layer, as CLIP does and timm does not")
+    pool: Literal["cls", "mean", "attention"] = Field(
+        "cls", description="what the vector is read from; SigLIP: attention (MAP)"
+    )
+    pre_norm: bool = Field(
+        True, description="normalise before the first layer, as CLIP does and timm does not"
+    )
     patch_bias: bool = Field(False, description="bias of the patch embedding; timm has one, CLIP does not")
-    freeze_patch: bool = Field(False, description="leave the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section 4)")
+    freeze_patch: bool = Field(
+        False,
+        description="leave the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section 4)",
+    )
     pool_neurons: int = Field(0, ge=0, description="neurons of attention pooling; 0: 4 * width")
     pool_activation: Activation = Field("gelu", description="activation of attention pooling")
-    projection: Literal["linear", "none"] = Field("linear", description="none: the vector is the embedding, as in SigLIP; dim is then the width")
-    facets: FacetProjectorConfig | None = Field(None, description="FLAME: project every token, unnormalised, and average the patches")
-    trim: bool = Field(False, description="leave out the pixels at the right and bottom that fill no patch, as SigLIP's 384 by 14 does")
+    projection: Literal["linear", "none"] = Field(
+        "linear", description="none: the vector is the embedding, as in SigLIP; dim is then the width"
+    )
+    facets: FacetProjectorConfig | None = Field(
+        None, description="FLAME: project every token, unnormalised, and average the patches"
+    )
+    trim: bool = Field(
+        False,
+        description="leave out the pixels at the right and bottom that fill no patch, as SigLIP's 384 by 14 does",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "VitConfig":
         if self.resolution % self.patch and not self.trim:
-            raise ValueError(f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is, or set trim: true")
+            raise ValueError(
+                f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is, or set trim: true"
+            )
         return self
 
     @property
@@ -65,8 +88,14 @@ class VitConfig(TransformerConfig):
 
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one picture of which `tokens` enter the layers, in 10^9 operations."""
-        facets = self.facets.forward_gflops(tokens=tokens, width=self.width, dim=self.width) if self.facets else 0
-        return facets + super().forward_gflops(tokens=tokens) + 2 * self.grid[0] * self.grid[1] * 3 * self.patch**2 * self.width * 1e-9
+        facets = (
+            self.facets.forward_gflops(tokens=tokens, width=self.width, dim=self.width) if self.facets else 0
+        )
+        return (
+            facets
+            + super().forward_gflops(tokens=tokens)
+            + 2 * self.grid[0] * self.grid[1] * 3 * self.patch**2 * self.width * 1e-9
+        )
 
     def build(self, *, dim: int) -> "Vit":
         """The tower of these sizes."""
@@ -87,7 +116,9 @@ def resampled_positions(positions: Tensor, *, own: tuple[int, int], grid: tuple[
     prefix = positions.shape[1] - own[0] * own[1]
     first, rest = positions[:, :prefix], positions[:, prefix:]
     plane = rest.view(1, *own, -1).permute(0, 3, 1, 2)  # (1, width, rows, columns)
-    plane = nn.functional.interpolate(plane.float(), size=grid, mode="bicubic", antialias=True, align_corners=False)
+    plane = nn.functional.interpolate(
+        plane.float(), size=grid, mode="bicubic", antialias=True, align_corners=False
+    )
     return torch.cat([first, plane.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
 
 
@@ -98,7 +129,9 @@ class Vit(nn.Module):
         super().__init__()
         self.config = config
         width, patches = config.width, config.grid[0] * config.grid[1]
-        self.patch = nn.Linear(3 * config.patch**2, width, bias=config.patch_bias)  # a convolution of stride = kernel, as one product
+        self.patch = nn.Linear(
+            3 * config.patch**2, width, bias=config.patch_bias
+        )  # a convolution of stride = kernel, as one product
         self.has_cls = config.pool == "cls"
         self.cls = nn.Parameter(torch.empty(1, 1, width)) if self.has_cls else None
         self.positions = nn.Parameter(torch.empty(1, patches + self.has_cls, width))
@@ -108,13 +141,25 @@ class Vit(nn.Module):
         self.projector = config.facets.build(width=width, dim=dim) if config.facets is not None else None
         self.pool = self._pool() if config.pool == "attention" else None
         if config.projection == "none" and width != dim:
-            raise RecipeError(f"model.image.projection is none, but its width is {width} and model.dim is {dim}; make them equal.")
-        self.project = nn.Linear(width, dim, bias=False) if config.projection == "linear" and config.facets is None else None
+            raise RecipeError(
+                f"model.image.projection is none, but its width is {width} and model.dim is {dim}; make them equal."
+            )
+        self.project = (
+            nn.Linear(width, dim, bias=False)
+            if config.projection == "linear" and config.facets is None
+            else None
+        )
         self.patch.requires_grad_(not config.freeze_patch)
 
     def _pool(self) -> AttentionPool:
         c = self.config
-        return AttentionPool(c.width, heads=c.heads[0], neurons=c.pool_neurons, activation=c.pool_activation, norm_eps=c.norm_eps)
+        return AttentionPool(
+            c.width,
+            heads=c.heads[0],
+            neurons=c.pool_neurons,
+            activation=c.pool_activation,
+            norm_eps=c.norm_eps,
+        )
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (SLIP `models.py`, CLIP)."""
@@ -140,7 +185,9 @@ class Vit(nn.Module):
             RecipeError: with a setting that helps.
         """
         if attends and not self.has_cls:
-            raise RecipeError(f"an objective reads the attention of [CLS], which a tower with pool: {self.config.pool} does not have; set pool: cls.")
+            raise RecipeError(
+                f"an objective reads the attention of [CLS], which a tower with pool: {self.config.pool} does not have; set pool: cls."
+            )
 
     def forward(
         self,
@@ -197,17 +244,26 @@ class Vit(nn.Module):
             return self.positions
         return resampled_positions(self.positions, own=self.config.grid, grid=grid)
 
-    def _read(self, x: Tensor, attention: Tensor | None, *, with_tokens: bool, hidden: Tensor | None) -> Encoded:
+    def _read(
+        self, x: Tensor, attention: Tensor | None, *, with_tokens: bool, hidden: Tensor | None
+    ) -> Encoded:
         if self.projector is not None:
             patches = x[:, self.has_cls :]
-            return Encoded(x if with_tokens else None, patches.mean(dim=1), self.projector(patches), attention)
+            return Encoded(
+                x if with_tokens else None, patches.mean(dim=1), self.projector(patches), attention
+            )
         assert self.norm_after is not None
         if self.has_cls and not with_tokens:
             pooled = self.norm_after(x[:, 0], hidden)  # normalising one token is enough
             return Encoded(tokens=None, pooled=pooled, embedding=self._embedding(pooled), attention=attention)
         tokens = self.norm_after(x, hidden)
         pooled = tokens[:, 0] if self.has_cls else self._pooled(tokens)
-        return Encoded(tokens=tokens if with_tokens else None, pooled=pooled, embedding=self._embedding(pooled), attention=attention)
+        return Encoded(
+            tokens=tokens if with_tokens else None,
+            pooled=pooled,
+            embedding=self._embedding(pooled),
+            attention=attention,
+        )
 
     def _embedding(self, pooled: Tensor) -> Tensor:
         return pooled if self.project is None else self.project(pooled)

@@ -15,4 +15,6 @@ class ReadsWhole:
             RecipeError: with a setting that helps.
         """
         if drops or attends:
-            raise RecipeError(f"an objective {'drops patches' if drops else 'reads the attention of [CLS]'}, which {self.refusal}")
+            raise RecipeError(
+                f"an objective {'drops patches' if drops else 'reads the attention of [CLS]'}, which {self.refusal}"
+            )

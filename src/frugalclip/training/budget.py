@@ -45,7 +45,15 @@ class Budget:
         command: words that start the run, without `--out`, for the message.
     """
 
-    def __init__(self, config: DataConfig, rows: Rows, run: RunDirectory, *, read: Ledger | None = None, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config: DataConfig,
+        rows: Rows,
+        run: RunDirectory,
+        *,
+        read: Ledger | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
         self.config, self.rows, self.run, self.command = config, rows, run, tuple(command)
         self.read = read or Ledger()
         self.found: dict[str, Fault] = {}  # id -> fault of a row that is used, found since
@@ -91,8 +99,15 @@ class Budget:
         """Take up what an earlier part of the run had met."""
         if self.path.is_file():
             rows = read_ledger(self.path).to_pylist()
-            used = {*self.rows.training.ids, *(self.rows.validation.ids if self.rows.validation is not None else ())}
-            dropped = [row for row in rows if row["status"] == DROPPED and row["reason"] != "filtered" and row["id"] in used]
+            used = {
+                *self.rows.training.ids,
+                *(self.rows.validation.ids if self.rows.validation is not None else ()),
+            }
+            dropped = [
+                row
+                for row in rows
+                if row["status"] == DROPPED and row["reason"] != "filtered" and row["id"] in used
+            ]
             self.meet((row["id"], row["reason"]) for row in dropped)
 
     def enforce(self, *, step: int = 0) -> None:
@@ -112,11 +127,18 @@ class Budget:
         """Write the run's ledger, on one process, where anything is new."""
         if self._is_written or not distributed.is_main():
             return
-        training, watched = self.rows.training.ids, self.rows.validation.ids if self.rows.validation is not None else []
+        training, watched = (
+            self.rows.training.ids,
+            self.rows.validation.ids if self.rows.validation is not None else [],
+        )
         kept = [id for id in [*training, *watched] if id not in self.found]
         used = {*training, *watched}
         ledger = Ledger([*self.read.faults, *self.found.values()], dict(self.read.remarks))
-        ledger.extend(Fault(id, "filtered", "data.where, or set aside") for id in self.rows.everything.ids if id not in used)
+        ledger.extend(
+            Fault(id, "filtered", "data.where, or set aside")
+            for id in self.rows.everything.ids
+            if id not in used
+        )
         for id in watched:
             ledger.remark(id, "watched")
         ledger.write(self.path, kept=kept, seen=len(self.rows.everything) + len(self.read.faults))
@@ -135,13 +157,19 @@ class Budget:
 
     def _message(self, step: int) -> str:
         ledger, when = Ledger(self.bad), f" after step {step:,}" if step else ""
-        lines = [f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_bad allows {100 * self.config.max_bad:g} %:"]
+        lines = [
+            f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_bad allows {100 * self.config.max_bad:g} %:"
+        ]
         for cause, count in ledger.counts().items():
             named = [fault.id for fault in ledger.faults if fault.reason == cause][:_NAMED]
-            lines.append(f"  {count:>7,}  {cause}: {REASONS[cause]} ({', '.join(named)}{', …' if count > len(named) else ''})")
+            lines.append(
+                f"  {count:>7,}  {cause}: {REASONS[cause]} ({', '.join(named)}{', …' if count > len(named) else ''})"
+            )
         lines.append(f"Every one is named in {self.path}.")
         if self.config.path and self.config.path != "sample":
-            lines.append(f"See all of them, and mend what can be mended: frugalclip data verify {shlex.quote(self.config.path)} --repair")
+            lines.append(
+                f"See all of them, and mend what can be mended: frugalclip data verify {shlex.quote(self.config.path)} --repair"
+            )
         return "\n".join([*lines, f"Go on without them: {self._command(step)}"])
 
     def _command(self, step: int) -> str:

@@ -43,15 +43,29 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
         entries.setdefault(name, {})[entry] = value
-    named = {name: p for group in optimizer.param_groups for name, p in zip(group["names"], group["params"], strict=True)}
+    named = {
+        name: p
+        for group in optimizer.param_groups
+        for name, p in zip(group["names"], group["params"], strict=True)
+    }
     if unknown := sorted(entries.keys() - named.keys()):
-        raise ModelError(f"the checkpoint's optimiser knows '{unknown[0]}', which this recipe does not train; resume with the run's own recipe.")
-    is_fused = {name: bool(group.get("fused") or group.get("capturable")) for group in optimizer.param_groups for name in group["names"]}
+        raise ModelError(
+            f"the checkpoint's optimiser knows '{unknown[0]}', which this recipe does not train; resume with the run's own recipe."
+        )
+    is_fused = {
+        name: bool(group.get("fused") or group.get("capturable"))
+        for group in optimizer.param_groups
+        for name in group["names"]
+    }
     for name, state in entries.items():
         parameter = named[name]
         # moments go where the parameter is, and so does the step counter of a fused update; the others count on the CPU
-        counts_on = parameter.device if parameter.device.type != "cpu" and is_fused[name] else torch.device("cpu")
-        optimizer.state[parameter] = {k: v.to(counts_on if k == "step" else parameter.device, copy=True) for k, v in state.items()}
+        counts_on = (
+            parameter.device if parameter.device.type != "cpu" and is_fused[name] else torch.device("cpu")
+        )
+        optimizer.state[parameter] = {
+            k: v.to(counts_on if k == "step" else parameter.device, copy=True) for k, v in state.items()
+        }
 
 
 def random_state() -> dict[str, Tensor]:
@@ -119,7 +133,12 @@ def save_checkpoint(
 
 
 def restore_checkpoint(
-    folder: Path, *, network: nn.Module, objectives: nn.Module, teachers: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path,
+    *,
+    network: nn.Module,
+    objectives: nn.Module,
+    teachers: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> dict[str, Any]:
     """Put a run back to where the checkpoint was written.
 
@@ -131,7 +150,9 @@ def restore_checkpoint(
     """
     state = read_json(folder / "state.json")
     if state.get("format") != FORMAT:
-        raise ModelError(f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it.")
+        raise ModelError(
+            f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it."
+        )
     _check_trunks(folder, network)
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
@@ -141,7 +162,9 @@ def restore_checkpoint(
         restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
         restore_random(load_file(folder / "random.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one before.") from error
+        raise ModelError(
+            f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one before."
+        ) from error
     return state
 
 
@@ -149,8 +172,13 @@ def _check_trunks(folder: Path, network: nn.Module) -> None:
     """Refuse frozen trunks whose files were exchanged since the checkpoint was written: they are no part of its weights."""
     if not isinstance(network, DualEncoder):
         return
-    then, now = (content.get("trunks", {}) for content in (read_json(folder / "model.json")["architecture"], network.architecture()))
+    then, now = (
+        content.get("trunks", {})
+        for content in (read_json(folder / "model.json")["architecture"], network.architecture())
+    )
     for side in sorted(then):
         if then[side] != now.get(side):
             source = network.borrowed()[side].config.source if side in network.borrowed() else "no trunk"
-            raise ModelError(f"{folder} was trained on {side} trunk {then[side]}, and {source} is {now.get(side)}; restore its files, or train anew.")
+            raise ModelError(
+                f"{folder} was trained on {side} trunk {then[side]}, and {source} is {now.get(side)}; restore its files, or train anew."
+            )

@@ -28,7 +28,9 @@ class Direct:
         if distributed.is_active():
             comes_and_goes = any(objective.config.during != (0, 1) for objective in step.objectives.values())  # pyright: ignore
             # buffers are the same on every process by construction, and a queue is too large to send every step
-            self.module = DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=comes_and_goes)
+            self.module = DistributedDataParallel(
+                step, broadcast_buffers=False, find_unused_parameters=comes_and_goes
+            )
 
     def __call__(self, batch: Batch) -> StepResult:
         """Encode and score."""

@@ -31,12 +31,18 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
     """
     _centre_texts(network, loader)
     _start_pictures(network, loader)
-    heads = {side: tower.head for side, tower in network.borrowed().items() if isinstance(tower.head, Whiten | CaptionWords | Kernel)}
+    heads = {
+        side: tower.head
+        for side, tower in network.borrowed().items()
+        if isinstance(tower.head, Whiten | CaptionWords | Kernel)
+    }
     if not heads:
         return []
     stored = loader.stored
     if stored is None:
-        raise RecipeError("a head that is fitted in closed form needs a frozen image trunk whose pictures are stored; set store.pictures=true.")
+        raise RecipeError(
+            "a head that is fitted in closed form needs a frozen image trunk whose pictures are stored; set store.pictures=true."
+        )
     rows = loader.rows
     notes = []
     if isinstance(head := heads.get("image"), Whiten):
@@ -54,12 +60,18 @@ def _centre_texts(network: DualEncoder, loader: Loader) -> None:
     """Give text heads that take a mean off the mean of the training texts, each counted once."""
     text = network.borrowed().get("text")
     head = None if text is None else text.head
-    is_wanted = (isinstance(head, Same) and head.mean is not None) or (isinstance(head, LexicalHead) and head.config.centre)
+    is_wanted = (isinstance(head, Same) and head.mean is not None) or (
+        isinstance(head, LexicalHead) and head.config.centre
+    )
     if not is_wanted:
         return
     if not loader.texts.is_stored:
-        raise RecipeError("a head with centre: true takes the mean of what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
-    said = loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])).to(network.log_scale.device)
+        raise RecipeError(
+            "a head with centre: true takes the mean of what a frozen text trunk says; leave model.text.tune and model.text.lora out."
+        )
+    said = loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])).to(
+        network.log_scale.device
+    )
     if isinstance(head, Same):
         head.fit(said)
     elif isinstance(head, LexicalHead):
@@ -70,7 +82,11 @@ def _centre_texts(network: DualEncoder, loader: Loader) -> None:
 def _start_pictures(network: DualEncoder, loader: Loader) -> None:
     """Let the mapper of a lexical image head start from captions, and give the head the mean of its first scores, where these are asked for."""
     image = network.borrowed().get("image")
-    if image is None or not isinstance(image.head, LexicalHead) or not (image.head.config.centre or image.head.config.start == "captions"):
+    if (
+        image is None
+        or not isinstance(image.head, LexicalHead)
+        or not (image.head.config.centre or image.head.config.start == "captions")
+    ):
         return
     if loader.stored is None:
         raise RecipeError(
@@ -79,11 +95,17 @@ def _start_pictures(network: DualEncoder, loader: Loader) -> None:
     device = network.log_scale.device
     if image.head.config.start == "captions":
         if not loader.texts.is_stored:
-            raise RecipeError("model.image.head.start=captions needs what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
+            raise RecipeError(
+                "model.image.head.start=captions needs what a frozen text trunk says; leave model.text.tune and model.text.lora out."
+            )
         rows, texts, chances = _drawn(loader)
         places = _some(np.unique(rows), STARTING_PICTURES)
         is_looked_at = np.isin(rows, places)
-        rows, texts, chances = rows[is_looked_at], texts[is_looked_at], torch.from_numpy(chances[is_looked_at]).double()[:, None]
+        rows, texts, chances = (
+            rows[is_looked_at],
+            texts[is_looked_at],
+            torch.from_numpy(chances[is_looked_at]).double()[:, None],
+        )
         said = loader.texts.said(texts).double()
         if said.shape[-1] != image.head.codebook.shape[1]:
             raise RecipeError(
@@ -92,13 +114,18 @@ def _start_pictures(network: DualEncoder, loader: Loader) -> None:
         of = torch.from_numpy(np.searchsorted(places, rows))
         states = torch.zeros(len(places), said.shape[1], dtype=said.dtype).index_add_(0, of, said * chances)
         total = torch.zeros(len(places), 1, dtype=said.dtype).index_add_(0, of, chances)
-        tokens = torch.cat([loader.stored.mean(part).to(device) for part in np.array_split(places, -(-len(places) // 512))])
+        tokens = torch.cat(
+            [loader.stored.mean(part).to(device) for part in np.array_split(places, -(-len(places) // 512))]
+        )
         image.head.start_mapper(tokens, (states / total).to(device))
     if not image.head.config.centre:
         return
     rows = _some(loader.rows, CENTRED_PICTURES)
     with torch.no_grad():
-        parts = [image.head.scores(loader.stored.mean(part).to(device)).double().sum(dim=0) for part in np.array_split(rows, -(-len(rows) // 64))]
+        parts = [
+            image.head.scores(loader.stored.mean(part).to(device)).double().sum(dim=0)
+            for part in np.array_split(rows, -(-len(rows) // 64))
+        ]
         image.head.set_centre(torch.stack(parts).sum(dim=0).div(len(rows)))
 
 
@@ -110,18 +137,30 @@ def _some(rows: np.ndarray, most: int) -> np.ndarray:
 def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
     text = network.borrowed().get("text")
     if text is None or not isinstance(text.head, LexicalHead) or not loader.texts.is_stored:
-        raise RecipeError("head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a frozen text trunk.")
+        raise RecipeError(
+            "head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a frozen text trunk."
+        )
     stored = loader.stored
     assert stored is not None
     rows, texts, chances = _drawn(loader)
     places = _some(np.unique(rows), head.config.anchors)
     is_looked_at = np.isin(rows, places)
-    rows, (numbers, of), chances = rows[is_looked_at], np.unique(texts[is_looked_at], return_inverse=True), chances[is_looked_at]
+    rows, (numbers, of), chances = (
+        rows[is_looked_at],
+        np.unique(texts[is_looked_at], return_inverse=True),
+        chances[is_looked_at],
+    )
     shares = torch.zeros(len(places), len(numbers), dtype=torch.float64)
-    shares.index_put_((torch.from_numpy(np.searchsorted(places, rows)), torch.from_numpy(of)), torch.from_numpy(chances), accumulate=True)
+    shares.index_put_(
+        (torch.from_numpy(np.searchsorted(places, rows)), torch.from_numpy(of)),
+        torch.from_numpy(chances),
+        accumulate=True,
+    )
     device = network.log_scale.device
     with torch.no_grad():
-        said = torch.cat([network.text(part.to(device)).embedding.cpu() for part in loader.texts.said(numbers).split(256)])
+        said = torch.cat(
+            [network.text(part.to(device)).embedding.cpu() for part in loader.texts.said(numbers).split(256)]
+        )
     head.fit(stored.mean(places), said, shares / shares.sum(dim=1, keepdim=True))
     return f"the image head is fitted to {len(places):,} pictures and the words of {len(numbers):,} texts"
 
@@ -135,7 +174,9 @@ def _drawn(loader: Loader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     if not loader.texts.is_stored:
-        raise RecipeError("head.kind kernel is fitted to what a frozen text trunk says; leave model.text.tune and model.text.lora out.")
+        raise RecipeError(
+            "head.kind kernel is fitted to what a frozen text trunk says; leave model.text.tune and model.text.lora out."
+        )
     stored = loader.stored
     assert stored is not None
     was_training = network.training
@@ -147,19 +188,32 @@ def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
     places = np.unique(rows)
     with torch.no_grad():  # one vector a picture: the mean over its views
         parts = np.array_split(places, max(1, len(places) // 1024))
-        embedded = torch.cat([network.image(stored.mean(part).to(device)).embedding.cpu().double() for part in parts])
+        embedded = torch.cat(
+            [network.image(stored.mean(part).to(device)).embedding.cpu().double() for part in parts]
+        )
     network.train(was_training)
     numbers, of = np.unique(texts, return_inverse=True)
-    weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, torch.from_numpy(of), torch.from_numpy(chances))
+    weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(
+        0, torch.from_numpy(of), torch.from_numpy(chances)
+    )
     shown = embedded[torch.from_numpy(np.searchsorted(places, rows))] * torch.from_numpy(chances)[:, None]
-    targets = torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(0, torch.from_numpy(of), shown) / weights[:, None]
+    targets = (
+        torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(
+            0, torch.from_numpy(of), shown
+        )
+        / weights[:, None]
+    )
     vectors = loader.texts.said(numbers)
     if vectors.ndim == 3:
-        raise RecipeError(f"head.kind kernel takes one vector a text, and the trunk gives {vectors.shape[1]} facets; set options.prompt=single.")
+        raise RecipeError(
+            f"head.kind kernel takes one vector a text, and the trunk gives {vectors.shape[1]} facets; set options.prompt=single."
+        )
     head.fit(vectors, targets, weights)
     if head.config.novelty:
         pictures = network.borrowed()["image"].head if "image" in network.borrowed() else None
         if not isinstance(pictures, Whiten):
-            raise RecipeError("head.novelty of a text head needs a channel of the pictures' head; set model.image.head.kind=whiten, or novelty=0.")
+            raise RecipeError(
+                "head.novelty of a text head needs a channel of the pictures' head; set model.image.head.kind=whiten, or novelty=0."
+            )
         pictures.level.fill_(head.config.novelty**0.5)
     return f"the text head is fitted to {len(numbers):,} texts"

@@ -77,10 +77,15 @@ class GradientCache:
                 encoded = self._encode(batch, prepared, piece)
             piece.kept = encoded if piece is pieces[-1] else None
             parts.setdefault(piece.view, []).append(encoded)
-        leaves = {view: _assemble(found, [p.rows for p in pieces if p.view == view]) for view, found in parts.items()}
+        leaves = {
+            view: _assemble(found, [p.rows for p in pieces if p.view == view])
+            for view, found in parts.items()
+        }
         self._pending = _Pending(batch, prepared, pieces, leaves)
         needs = self.step.needs
-        images, texts = ({name: leaves[name] for name in sorted(names)} for names in (needs.images, needs.texts))
+        images, texts = (
+            {name: leaves[name] for name in sorted(names)} for names in (needs.images, needs.texts)
+        )
         return self.step.score(self.step.views(batch, prepared, images=images, texts=texts))
 
     def backward(self, loss: Tensor) -> None:
@@ -106,7 +111,11 @@ class GradientCache:
         found: list[_Piece] = []
         for view in sorted(self.step.needs.texts):
             text = batch.texts[view.partition("@")[0]]
-            order = torch.arange(len(text)) if isinstance(text, Tensor) else torch.argsort(text.lengths, stable=True)
+            order = (
+                torch.arange(len(text))
+                if isinstance(text, Tensor)
+                else torch.argsort(text.lengths, stable=True)
+            )
             found += [_Piece(view, False, rows) for rows in order.split(self.micro_batch)]
         everything = torch.arange(len(batch), device=batch.rows.device)
         for view in sorted(self.step.needs.images):

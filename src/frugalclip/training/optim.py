@@ -24,10 +24,17 @@ NO_DECAY = re.compile(r"(^|\.)(cls|positions|query|log_scale)$")
 class GroupConfig(Settings):
     """Other settings for the parameters whose name matches."""
 
-    match: str = Field(description="regular expression searched in the name, such as ^network\\.image\\. or ^objectives\\.")
+    match: str = Field(
+        description="regular expression searched in the name, such as ^network\\.image\\. or ^objectives\\."
+    )
     lr: float = Field(1.0, ge=0, description="multiplies the learning rate; 0 freezes")
     weight_decay: float | None = Field(None, ge=0, description="replaces the weight decay; null keeps it")
-    until: float = Field(1.0, gt=0, le=1, description="share of the run after which the learning rate is 0, reached on the schedule's own curve")
+    until: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the run after which the learning rate is 0, reached on the schedule's own curve",
+    )
 
     @field_validator("match")
     @classmethod
@@ -44,9 +51,13 @@ class OptimizerConfig(Settings):
 
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.2, ge=0, description="CLIP: 0.2, SLIP: 0.1")
-    betas: tuple[float, float] = Field((0.9, 0.98), description="CLIP ViT: 0.9 and 0.98, SigLIP: 0.9 and 0.95")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.98), description="CLIP ViT: 0.9 and 0.98, SigLIP: 0.9 and 0.95"
+    )
     eps: float = Field(1e-6, gt=0, description="CLIP ViT: 1e-6")
-    clip: float | None = Field(None, gt=0, description="largest gradient norm over all parameters; null: no limit")
+    clip: float | None = Field(
+        None, gt=0, description="largest gradient norm over all parameters; null: no limit"
+    )
     groups: tuple[GroupConfig, ...] = Field((), description="the first match wins")
 
 
@@ -58,14 +69,17 @@ class ScheduleConfig(Settings):
     start: float = Field(0.0, ge=0, description="first learning rate as a share of the peak")
     final: float = Field(0.0, ge=0, description="last learning rate as a share of the peak")
     restarts: tuple[float, ...] = Field(
-        (), description="shares of the run, in order, at which warm-up and decay begin anew, as for the second of two stages (SGDR, arXiv 1608.03983)"
+        (),
+        description="shares of the run, in order, at which warm-up and decay begin anew, as for the second of two stages (SGDR, arXiv 1608.03983)",
     )
 
     @field_validator("restarts")
     @classmethod
     def _are_in_order(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if list(value) != sorted(set(value)) or any(not 0 < share < 1 for share in value):
-            raise ValueError(f"{list(value)} are not shares between 0 and 1, each above the one before, such as [0.5]")
+            raise ValueError(
+                f"{list(value)} are not shares between 0 and 1, each above the one before, such as [0.5]"
+            )
         return value
 
     def stages(self, steps: int) -> list[tuple[int, int]]:
@@ -78,7 +92,9 @@ class ScheduleConfig(Settings):
         return min(steps, round(self.warmup * steps) if self.warmup < 1 else round(self.warmup))
 
 
-def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int = 0, start: float = 0.0) -> NDArray[np.float64]:
+def cosine_schedule(
+    base: float, final: float, *, steps: int, warmup_steps: int = 0, start: float = 0.0
+) -> NDArray[np.float64]:
     """Linear warm-up that includes both ends, then a cosine evaluated at k / length, so the last value lies slightly above `final`.
 
     Args:
@@ -97,7 +113,9 @@ def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int 
     return np.concatenate([rise, fall])
 
 
-def learning_rates(config: ScheduleConfig, *, peak: float, steps: int, end: int | None = None) -> NDArray[np.float64]:
+def learning_rates(
+    config: ScheduleConfig, *, peak: float, steps: int, end: int | None = None
+) -> NDArray[np.float64]:
     """Learning rate of each step, set before the step.
 
     Args:
@@ -114,21 +132,34 @@ def learning_rates(config: ScheduleConfig, *, peak: float, steps: int, end: int 
     if config.restarts:
         whole = config.model_copy(update={"restarts": ()})
         stages = config.stages(steps)
-        return np.concatenate([learning_rates(whole, peak=peak, steps=last - first, end=max(end - first, 0)) for first, last in stages])
+        return np.concatenate(
+            [
+                learning_rates(whole, peak=peak, steps=last - first, end=max(end - first, 0))
+                for first, last in stages
+            ]
+        )
     warmup = min(config.warmup_steps(steps), end)
     start, final = config.start * peak, config.final * peak
     if config.kind == "cosine":
         # a warm-up from zero would waste its first step, so it begins one notch up
-        rates = cosine_schedule(peak, final, steps=end, warmup_steps=warmup, start=start or peak / max(warmup, 1))
+        rates = cosine_schedule(
+            peak, final, steps=end, warmup_steps=warmup, start=start or peak / max(warmup, 1)
+        )
     else:
         rise = np.linspace(start or peak / max(warmup, 1), peak, warmup)
         rest = end - warmup
-        fall = np.full(rest, peak) if config.kind == "constant" else peak + (final - peak) * np.arange(rest) / max(rest, 1)
+        fall = (
+            np.full(rest, peak)
+            if config.kind == "constant"
+            else peak + (final - peak) * np.arange(rest) / max(rest, 1)
+        )
         rates = np.concatenate([rise, fall])
     return np.concatenate([rates, np.zeros(steps - end)])
 
 
-def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> list[dict[str, Any]]:
     """Parameters by (learning-rate factor, end, weight decay), in the order of their names.
 
     Args:
@@ -159,14 +190,20 @@ def parameter_groups(parameters: Iterable[tuple[str, nn.Parameter]], config: Opt
         group["names"].append(name)
     for group in config.groups:
         if group.match not in matched:
-            raise RecipeError(f"optimizer.groups: '{group.match}' matches no trained parameter; 'frugalclip plan RECIPE' lists their names.")
+            raise RecipeError(
+                f"optimizer.groups: '{group.match}' matches no trained parameter; 'frugalclip plan RECIPE' lists their names."
+            )
     return list(groups.values())
 
 
-def build_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> torch.optim.AdamW:
+def build_optimizer(
+    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> torch.optim.AdamW:
     """AdamW over the groups; one fused kernel a step."""
     groups = parameter_groups(parameters, config)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.AdamW(
+        groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Mapping[float, float]) -> None:

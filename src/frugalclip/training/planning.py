@@ -35,7 +35,15 @@ from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.start import started_from
-from frugalclip.training.step import Step, build_objectives, check_towers, read_views, source_view, to_device, union_of_needs
+from frugalclip.training.step import (
+    Step,
+    build_objectives,
+    check_towers,
+    read_views,
+    source_view,
+    to_device,
+    union_of_needs,
+)
 from frugalclip.training.stores import distinct_texts
 from frugalclip.training.trainer import pick_precision
 from frugalclip.training.validation import divide
@@ -62,7 +70,9 @@ class Reading:
 
     tower: str
     samples: int | None  # pictures with their views, or distinct texts
-    gflops: float | None  # of all of them, as `gflops` of the tower says; None too where that is 0, which means unknown
+    gflops: (
+        float | None
+    )  # of all of them, as `gflops` of the tower says; None too where that is 0, which means unknown
     store_gb: float | None
 
 
@@ -90,8 +100,14 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON; unknown values say why."""
         content = asdict(self)
-        content["readings"] = [{key: UNKNOWN if value is None else value for key, value in one.items()} for one in content["readings"]]
-        return {key: (UNKNOWN if value is None and key in ("steps", "samples", "rows", "exaflops") else value) for key, value in content.items()}
+        content["readings"] = [
+            {key: UNKNOWN if value is None else value for key, value in one.items()}
+            for one in content["readings"]
+        ]
+        return {
+            key: (UNKNOWN if value is None and key in ("steps", "samples", "rows", "exaflops") else value)
+            for key, value in content.items()
+        }
 
 
 def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
@@ -101,14 +117,22 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         recipe: validated recipe; its data is opened only if it names some.
         probe: also run a few steps on random input and measure time and memory.
     """
-    everything = open_data(recipe.data.path, columns=recipe.data.columns or None) if recipe.data.path else None
+    everything = (
+        open_data(recipe.data.path, columns=recipe.data.columns or None) if recipe.data.path else None
+    )
     rows = None if everything is None else len(divide(everything, recipe.data).train)
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     recipe, start = started_from(recipe)
-    borrowed = [side for side, config in (("image", recipe.model.image), ("text", recipe.model.text)) if isinstance(config, BorrowedConfig)]
+    borrowed = [
+        side
+        for side, config in (("image", recipe.model.image), ("text", recipe.model.text))
+        if isinstance(config, BorrowedConfig)
+    ]
     if probe and borrowed:
-        raise RecipeError(f"model.{borrowed[0]} is borrowed and read once, before training, so that steps on noise say nothing; train with steps=10.")
+        raise RecipeError(
+            f"model.{borrowed[0]} is borrowed and read once, before training, so that steps on noise say nothing; train with steps=10."
+        )
     step = _step(recipe, start, meta=not probe)
     unknown = {} if probe else lend_shapes(step.network)
     passes = _passes(recipe, step)
@@ -145,7 +169,9 @@ def _step(recipe: Recipe, start: Model | None, *, meta: bool) -> Step:
     """The training computation; on the meta device it has shapes but no memory."""
     vocabulary, context = (start.network.vocabulary, start.network.context) if start else _text_sizes(recipe)
     with torch.device("meta" if meta else "cpu"):
-        network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=None if meta else recipe.seed)
+        network = DualEncoder(
+            recipe.model, vocabulary=vocabulary, context=context, seed=None if meta else recipe.seed
+        )
         dims = network.dims(batch=recipe.batch, **recipe.run_dims(mask=0))
         objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
         needs = union_of_needs(objectives.values())
@@ -157,7 +183,10 @@ def _step(recipe: Recipe, start: Model | None, *, meta: bool) -> Step:
 def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, Teacher]:
     """A copy of the student for every teacher, so that a probe needs neither weights nor stores."""
     names = {teacher_of(name) for name in needs.teachers}
-    return {name: EmaTeacher(asked_of(name, needs, texts=recipe.texts), network, momentum=(1.0, 1.0)) for name in sorted(names)}
+    return {
+        name: EmaTeacher(asked_of(name, needs, texts=recipe.texts), network, momentum=(1.0, 1.0))
+        for name in sorted(names)
+    }
 
 
 def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
@@ -173,7 +202,11 @@ def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
     counts["all"] = sum(counts.values()) + step.network.log_scale.numel()
     trained = _count(step, trained=True)
     counts |= {"trained": trained, "frozen": counts["all"] - trained}
-    towers = {side: tower for side, tower in step.network.borrowed().items() if tower.config.is_frozen and side not in unknown}
+    towers = {
+        side: tower
+        for side, tower in step.network.borrowed().items()
+        if tower.config.is_frozen and side not in unknown
+    }
     return counts | {f"{side} trunk, read once": _count(tower.lent) for side, tower in towers.items()}
 
 
@@ -187,9 +220,13 @@ def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
     tuned = [side for side, tower in network.borrowed().items() if not tower.config.is_frozen]
     unsaid = [side for side in tuned if not network.borrowed()[side].config.gflops]
     notes += [
-        f"the arithmetic of the tuned {side} trunk is not counted; set model.{side}.gflops to its forward pass of one sample" for side in unsaid
+        f"the arithmetic of the tuned {side} trunk is not counted; set model.{side}.gflops to its forward pass of one sample"
+        for side in unsaid
     ]
-    return notes + [f"the memory of what backward keeps of the tuned {side} trunk is not counted; train with steps=10 and look" for side in tuned]
+    return notes + [
+        f"the memory of what backward keeps of the tuned {side} trunk is not counted; train with steps=10 and look"
+        for side in tuned
+    ]
 
 
 def _passes(recipe: Recipe, step: Step) -> list[Pass]:
@@ -197,34 +234,59 @@ def _passes(recipe: Recipe, step: Step) -> list[Pass]:
     objectives = cast("list[Objective]", list(step.objectives.values()))
     needs = union_of_needs(objectives)
     kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
-    stores = {name for name, teacher in recipe.teachers.items() if (Path(teacher.source) / "store.json").is_file()}
+    stores = {
+        name for name, teacher in recipe.teachers.items() if (Path(teacher.source) / "store.json").is_file()
+    }
     given = [name for name in sorted(needs.teachers) if teacher_of(name) not in stores]
     context = step.network.context
     passes = [
-        _pass(recipe, view, view, kept, context=context) for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))
+        _pass(recipe, view, view, kept, context=context)
+        for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))
     ]
-    passes += [_pass(recipe, name, name.partition(":")[2], {}, context=context, has_gradient=False) for name in given]
+    passes += [
+        _pass(recipe, name, name.partition(":")[2], {}, context=context, has_gradient=False) for name in given
+    ]
     ahead = union_of_needs(objective for objective in objectives if objective.needs().episode)
     whole = [view for view in sorted(ahead.images | ahead.texts) if "@" not in view]
-    passes += [_pass(recipe, f"episode:{view}", view, {}, context=context, has_gradient=False) for view in whole]
+    passes += [
+        _pass(recipe, f"episode:{view}", view, {}, context=context, has_gradient=False) for view in whole
+    ]
     return passes
 
 
-def _pass(recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, context: int, has_gradient: bool = True) -> Pass:
+def _pass(
+    recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, context: int, has_gradient: bool = True
+) -> Pass:
     """One pass over a view, called `name`; of texts with the most tokens there can be, though captions are cut to the longest of their group."""
     if source_view(view) in recipe.texts:
-        return Pass(name, "text", context, recipe.model.text.forward_gflops(tokens=context) - _stored_gflops(recipe, "text"), has_gradient)
+        return Pass(
+            name,
+            "text",
+            context,
+            recipe.model.text.forward_gflops(tokens=context) - _stored_gflops(recipe, "text"),
+            has_gradient,
+        )
     image, size = recipe.model.image, recipe.views[source_view(view)].size
     if size is not None and size != image.resolution:
         image = image.model_copy(update={"resolution": size})
     tokens = image.tokens - (image.grid[0] * image.grid[1] - kept[view] if view in kept else 0)
-    return Pass(name, "image", tokens, image.forward_gflops(tokens=tokens) - _stored_gflops(recipe, "image"), has_gradient)
+    return Pass(
+        name,
+        "image",
+        tokens,
+        image.forward_gflops(tokens=tokens) - _stored_gflops(recipe, "image"),
+        has_gradient,
+    )
 
 
 def _stored_gflops(recipe: Recipe, side: str) -> float:
     """What a frozen trunk costs for one sample, and a step does not pay: it is read once, before training."""
     config = recipe.model.image if side == "image" else recipe.model.text
-    if not isinstance(config, BorrowedConfig) or not config.is_frozen or (side == "image" and not recipe.store.pictures):
+    if (
+        not isinstance(config, BorrowedConfig)
+        or not config.is_frozen
+        or (side == "image" and not recipe.store.pictures)
+    ):
         return 0.0
     return config.gflops
 
@@ -240,13 +302,21 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
             found.append(Reading(side, None, None, None))
             continue
         if isinstance(config, BorrowedImageConfig):
-            samples, vectors = len(everything) * recipe.store.views, config.tokens if config.head.reads == "tokens" else 1
+            samples, vectors = (
+                len(everything) * recipe.store.views,
+                config.tokens if config.head.reads == "tokens" else 1,
+            )
         else:
             _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
             samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
             vectors = vectors_of_text(config.trunks[0][1])
         size = (
-            samples * vectors * (config.width * np.dtype(recipe.store.dtype).itemsize + (4 if recipe.store.dtype == "int8" else 0))
+            samples
+            * vectors
+            * (
+                config.width * np.dtype(recipe.store.dtype).itemsize
+                + (4 if recipe.store.dtype == "int8" else 0)
+            )
         )  # with its scale
         found.append(Reading(side, samples, samples * config.gflops or None, size * 1e-9))
     return found
@@ -276,7 +346,9 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
 def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) -> dict[str, float]:
     """Seconds a step and peak memory of real steps on random input."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # a peak of something earlier in this process is none of this
+        torch.cuda.reset_peak_memory_stats(
+            device
+        )  # a peak of something earlier in this process is none of this
     step = step.to(device)
     step.precision = pick_precision(recipe.precision, device)
     batch = to_device(_random_batch(recipe, step.needs, step.network), device)
@@ -294,7 +366,11 @@ def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) 
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
     median = statistics.median(seconds[1:])  # the first one allocates
-    return {"seconds_per_step": median, "samples_per_second": recipe.batch / median, "peak_memory_gb": _peak_gb(device) - before}
+    return {
+        "seconds_per_step": median,
+        "samples_per_second": recipe.batch / median,
+        "peak_memory_gb": _peak_gb(device) - before,
+    }
 
 
 def _peak_gb(device: torch.device) -> float:
@@ -314,7 +390,9 @@ def _random_batch(recipe: Recipe, needs: Needs, network: DualEncoder) -> Batch:
     lengths = (13 + 4 * torch.randn(recipe.batch, generator=draw)).round().clamp(3, context).long()
     ids = torch.randint(0, network.vocabulary, (recipe.batch, context), generator=draw)
     rows = torch.arange(recipe.batch)
-    boxes = {name: torch.tensor([0.0, 0.0, side, side]).expand(recipe.batch, 4) for name, side in sides.items()}
+    boxes = {
+        name: torch.tensor([0.0, 0.0, side, side]).expand(recipe.batch, 4) for name, side in sides.items()
+    }
     return Batch(
         rows=rows,
         images=images,

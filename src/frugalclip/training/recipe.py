@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from frugalclip.core.config import Settings, dump_yaml, merge, parse_overrides, read_yaml, shorthand, validated
+from frugalclip.core.config import (
+    Settings,
+    dump_yaml,
+    merge,
+    parse_overrides,
+    read_yaml,
+    shorthand,
+    validated,
+)
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.data.ledger import MAX_BAD
 from frugalclip.data.tokens import TokenizerConfig
@@ -31,14 +39,32 @@ from frugalclip.training.stores import StoreConfig
 class DataConfig(Settings):
     """The `data` section; a plain word is the path."""
 
-    path: str | None = Field(None, description="sample, a folder, CSV, TSV, JSONL, Parquet, tars, a saved Hugging Face dataset or a manifest")
+    path: str | None = Field(
+        None,
+        description="sample, a folder, CSV, TSV, JSONL, Parquet, tars, a saved Hugging Face dataset or a manifest",
+    )
     where: str | None = Field(None, description="rows to train on, such as split=train,is_flag=false")
-    validation: str = Field("auto", description="rows that watch the run: auto, none, or a condition such as split=val")
-    columns: dict[str, str] = Field(default_factory=dict, description="names of the image and caption columns where they are not recognised")
-    weights: str = Field("auto", description="how often to draw a row: auto (the column weight, if any), none, or a field that holds numbers")
+    validation: str = Field(
+        "auto", description="rows that watch the run: auto, none, or a condition such as split=val"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of the image and caption columns where they are not recognised",
+    )
+    weights: str = Field(
+        "auto",
+        description="how often to draw a row: auto (the column weight, if any), none, or a field that holds numbers",
+    )
     workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
-    cache_bytes: int = Field(2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory")
-    max_bad: float = Field(MAX_BAD, ge=0, le=1, description="share of bad samples that a run puts up with; beyond it, it stops and names them")
+    cache_bytes: int = Field(
+        2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory"
+    )
+    max_bad: float = Field(
+        MAX_BAD,
+        ge=0,
+        le=1,
+        description="share of bad samples that a run puts up with; beyond it, it stops and names them",
+    )
 
 
 DataSection = Annotated[DataConfig, BeforeValidator(shorthand("path"))]
@@ -47,15 +73,21 @@ DataSection = Annotated[DataConfig, BeforeValidator(shorthand("path"))]
 class EvaluationConfig(Settings):
     """The `evaluation` section: how the run is watched."""
 
-    points: int = Field(20, ge=1, description="evaluations over the run, evenly spaced; the last is at its end")
+    points: int = Field(
+        20, ge=1, description="evaluations over the run, evenly spaced; the last is at its end"
+    )
     rows: int = Field(2000, ge=10, description="validation rows used at each point, at most")
-    label_field: str | None = Field(None, description="field that names the classes; null: label, else the caption")
+    label_field: str | None = Field(
+        None, description="field that names the classes; null: label, else the caption"
+    )
 
 
 class EpisodeConfig(Settings):
     """The `episode` section: how often objectives look at many samples at once."""
 
-    samples: int = Field(gt=0, description="samples of an episode, rounded to whole steps; ProtoCLIP: 200,000")
+    samples: int = Field(
+        gt=0, description="samples of an episode, rounded to whole steps; ProtoCLIP: 200,000"
+    )
 
     def steps(self, batch: int) -> int:
         """Steps of an episode."""
@@ -65,7 +97,9 @@ class EpisodeConfig(Settings):
 class CheckpointConfig(Settings):
     """The `checkpoints` section."""
 
-    every: int | None = Field(None, ge=1, description="steps between checkpoints; null: at every evaluation point")
+    every: int | None = Field(
+        None, ge=1, description="steps between checkpoints; null: at every evaluation point"
+    )
     keep: int = Field(2, ge=1, description="newest checkpoints to keep")
 
 
@@ -75,32 +109,49 @@ class Recipe(Settings):
     name: str = Field("", description="name of the file, filled in")
     description: str = Field("", description="one sentence")
     source: str = Field("", description="paper, section and code the settings come from")
-    run_here: bool = Field(True, description="false marks published settings that were planned but not run by this project")
+    run_here: bool = Field(
+        True, description="false marks published settings that were planned but not run by this project"
+    )
     data: DataSection = Field(default_factory=DataConfig)
     init_from: str | None = Field(
-        None, description="a MODEL to start from: its weights, towers, tokenizer and preprocessing, in place of what `model` and `tokenizer` say"
+        None,
+        description="a MODEL to start from: its weights, towers, tokenizer and preprocessing, in place of what `model` and `tokenizer` say",
     )
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
-    preprocess: Preprocess = Field(description="how pictures enter; its size is the resolution of the image tower")
+    preprocess: Preprocess = Field(
+        description="how pictures enter; its size is the resolution of the image tower"
+    )
     views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
-    store: StoreConfig = Field(default_factory=StoreConfig, description="what frozen trunks say, kept for every run on the same data")
-    teachers: dict[str, TeacherConfig] = Field(default_factory=dict, description="encoders that give targets; ema is known without being listed")
+    store: StoreConfig = Field(
+        default_factory=StoreConfig, description="what frozen trunks say, kept for every run on the same data"
+    )
+    teachers: dict[str, TeacherConfig] = Field(
+        default_factory=dict, description="encoders that give targets; ema is known without being listed"
+    )
     episode: EpisodeConfig | None = Field(None, description="for objectives that cluster, such as prototypes")
     batch: int = Field(256, ge=2, description="samples of one step over all processes")
     micro_batch: int | None = Field(
-        None, ge=1, description="rows that a tower encodes at a time, of each process; the gradient stays that of the whole batch. null: all at once"
+        None,
+        ge=1,
+        description="rows that a tower encodes at a time, of each process; the gradient stays that of the whole batch. null: all at once",
     )
-    epochs: float | None = Field(None, gt=0, description="length of the run; give one of epochs, samples, steps")
+    epochs: float | None = Field(
+        None, gt=0, description="length of the run; give one of epochs, samples, steps"
+    )
     samples: int | None = Field(None, gt=0, description="length of the run in samples seen")
     steps: int | None = Field(None, gt=0, description="length of the run in steps")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where the processor computes it, else fp32")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the processor computes it, else fp32"
+    )
     device: str = Field("auto", description="auto: a GPU if there is one")
-    threads: int | None = Field(None, ge=1, description="threads of a CPU; null: torch's own number. Small steps are faster with 1")
+    threads: int | None = Field(
+        None, ge=1, description="threads of a CPU; null: torch's own number. Small steps are faster with 1"
+    )
     seed: int = Field(0, ge=0, description="every random stream derives from it")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
@@ -121,7 +172,9 @@ class Recipe(Settings):
                 "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or borrowed"
             )
         if not any(o.weight > 0 for o in self.objectives.values()):
-            raise ValueError(f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}")
+            raise ValueError(
+                f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}"
+            )
         return self
 
     def run_dims(self, *, mask: int, samples: int = 0) -> dict[str, int]:
@@ -148,7 +201,11 @@ class Recipe(Settings):
         return dump_yaml(self.model_dump(mode="json", by_alias=True))
 
 
-SHORTHANDS = {("data",): "path", ("model", "image"): "size", ("model", "text"): "size"}  # a plain word there sets this key
+SHORTHANDS = {
+    ("data",): "path",
+    ("model", "image"): "size",
+    ("model", "text"): "size",
+}  # a plain word there sets this key
 
 
 def _expand(content: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +215,9 @@ def _expand(content: dict[str, Any]) -> dict[str, Any]:
         place: Any = content
         for part in path:
             place = place.get(part) if isinstance(place, dict) else None
-        if isinstance(place, dict) and isinstance(place.get(last), str | int | float):  # a folder may be called 2024
+        if isinstance(place, dict) and isinstance(
+            place.get(last), str | int | float
+        ):  # a folder may be called 2024
             place[last] = {key: str(place[last])}
     return content
 
@@ -181,8 +240,12 @@ def _locate(name: str) -> Path:
     if path.is_file():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise RecipeError(f"there is no recipe file {name}; expected a path to a YAML file or a name. Known: {', '.join(known_recipes())}.")
-    raise RecipeError(f"'{name}' is not a recipe; {known_names(name, known_recipes(), limit=40)} Or give the path of a YAML file.")
+        raise RecipeError(
+            f"there is no recipe file {name}; expected a path to a YAML file or a name. Known: {', '.join(known_recipes())}."
+        )
+    raise RecipeError(
+        f"'{name}' is not a recipe; {known_names(name, known_recipes(), limit=40)} Or give the path of a YAML file."
+    )
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -198,14 +261,20 @@ def read_recipe(name: str) -> dict[str, Any]:
     if base_name is None:
         return content
     beside = path.parent / f"{base_name}.yaml"
-    is_other = beside.is_file() and beside.resolve() != path.resolve()  # clip.yaml of one's own may extend the package's clip
+    is_other = (
+        beside.is_file() and beside.resolve() != path.resolve()
+    )  # clip.yaml of one's own may extend the package's clip
     place = beside if is_other else _locate(str(base_name))
     base = _expand(read_yaml(place))
     if "extends" not in base:
         return merge(base, content)
     if not _is_shipped(place) or _is_shipped(path):
-        raise RecipeError(f"{path} extends {base_name}, which extends {base['extends']} itself; one level is allowed, so extend {base['extends']}.")
-    return merge(read_recipe(str(base_name)), content)  # a recipe of the package counts as whole, however it is written
+        raise RecipeError(
+            f"{path} extends {base_name}, which extends {base['extends']} itself; one level is allowed, so extend {base['extends']}."
+        )
+    return merge(
+        read_recipe(str(base_name)), content
+    )  # a recipe of the package counts as whole, however it is written
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -220,7 +289,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     over = parse_overrides(overrides, expand=_expand)
     content = read_recipe(name)
-    if any(over.get(length) is not None for length in ("epochs", "samples", "steps")):  # a new length replaces the old one, whatever its unit
+    if any(
+        over.get(length) is not None for length in ("epochs", "samples", "steps")
+    ):  # a new length replaces the old one, whatever its unit
         content = {k: v for k, v in content.items() if k not in ("epochs", "samples", "steps")}
     return validate_recipe(merge(content, over))
 
@@ -229,12 +300,16 @@ def validate_recipe(content: dict[str, Any]) -> Recipe:
     """Validate merged mappings; each objective by the settings of its own file."""
     objectives = content.get("objectives") or {}
     if not isinstance(objectives, dict):
-        raise RecipeError(f"objectives is a {type(objectives).__name__}; expected a mapping such as objectives: {{contrastive: {{weight: 1}}}}.")
+        raise RecipeError(
+            f"objectives is a {type(objectives).__name__}; expected a mapping such as objectives: {{contrastive: {{weight: 1}}}}."
+        )
     known = set(Recipe.model_fields)
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
     configs = {name: _objective_config(str(name), settings) for name, settings in objectives.items()}
-    recipe = validated(Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where="")
+    recipe = validated(
+        Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where=""
+    )
     if isinstance(recipe.model.image, BorrowedConfig):
         check_options(recipe.model.image, side="image")
     if isinstance(recipe.model.text, BorrowedConfig):

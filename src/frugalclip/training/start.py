@@ -6,7 +6,11 @@ from frugalclip.core.errors import ModelError
 from frugalclip.models import Model, load
 from frugalclip.training.recipe import Recipe
 
-OWN = {"scale_min", "scale_max", "learn_scale"}  # of the recipe's model section, which stay: how to train the scale, and no weight
+OWN = {
+    "scale_min",
+    "scale_max",
+    "learn_scale",
+}  # of the recipe's model section, which stay: how to train the scale, and no weight
 
 
 def started_from(recipe: Recipe, *, going_on: Path | None = None) -> tuple[Recipe, Model | None]:

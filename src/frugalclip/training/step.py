@@ -35,7 +35,9 @@ class StepResult:
     views: Views  # the features, for monitors and `after_step`
 
 
-def build_objectives(configs: Mapping[str, ObjectiveConfig], dims: Dims, *, seed: int) -> dict[str, Objective]:
+def build_objectives(
+    configs: Mapping[str, ObjectiveConfig], dims: Dims, *, seed: int
+) -> dict[str, Objective]:
     """Objectives by name, without those of weight 0.
 
     Each draws its initial weights from a stream of its own, so adding or removing one leaves the others exactly as they were.
@@ -70,7 +72,11 @@ def _check_derived(objectives: Mapping[str, Objective]) -> None:
         for view in sorted(one for one in needs.images | needs.texts if "@" in one):
             maker = makers.get(view)
             if maker is None:
-                known = f"this recipe makes {', '.join(sorted(makers))}" if makers else f"add the one that makes it, or read {source_view(view)}"
+                known = (
+                    f"this recipe makes {', '.join(sorted(makers))}"
+                    if makers
+                    else f"add the one that makes it, or read {source_view(view)}"
+                )
                 raise RecipeError(f"objectives.{name} reads {view}, which no objective makes; {known}.")
             lasts = objectives[maker].config.during
             if lasts[0] > start or lasts[1] < end:
@@ -98,7 +104,8 @@ def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps:
         f"objectives.{name} clusters where an episode begins, and none of {episode:,} steps begins in [{objective.config.during[0]:g}, "
         f"{objective.config.during[1]:g}] of the run, so that it has no effect; set fewer episode.samples, or objectives.{name}.during=[0,1]"
         for name, objective in objectives.items()
-        if type(objective).begin_episode is not Objective.begin_episode and not any(map(objective.config.counts_at, begins))
+        if type(objective).begin_episode is not Objective.begin_episode
+        and not any(map(objective.config.counts_at, begins))
     ]
 
 
@@ -112,7 +119,9 @@ def source_view(name: str) -> str:
     return name.partition("@")[0]
 
 
-def read_views(needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterable[str]) -> tuple[set[str], set[str]]:
+def read_views(
+    needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterable[str]
+) -> tuple[set[str], set[str]]:
     """The views of the recipe that some objective or teacher reads, and those that their crops depend on.
 
     Raises:
@@ -124,7 +133,9 @@ def read_views(needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterabl
     wanted |= {inner for name in wanted if name in images for inner in images[name].contains}
     for kind, needed, given in (("views", wanted, list(images)), ("texts", wanted_texts, list(texts))):
         for name in sorted(needed - set(given)):
-            raise RecipeError(f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} Add it under '{kind}:'.")
+            raise RecipeError(
+                f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} Add it under '{kind}:'."
+            )
     return wanted, wanted_texts
 
 
@@ -149,7 +160,9 @@ def check_towers(network: DualEncoder, needs: Needs, *, teachers: Mapping[str, T
             "masked_text out."
         )
     if masked and isinstance(network.text, Borrowed):
-        raise RecipeError(f"an objective reads {masked[0]}, whose words are masked, which a borrowed text tower does not offer; set model.text.kind.")
+        raise RecipeError(
+            f"an objective reads {masked[0]}, whose words are masked, which a borrowed text tower does not offer; set model.text.kind."
+        )
 
 
 @dataclass(frozen=True)
@@ -214,7 +227,11 @@ class Step(nn.Module):
     def look(self, batch: Batch) -> dict[str, Views]:
         """What the teachers that count now say of a batch."""
         with self._autocast(batch.rows.device):
-            return {name: cast("Teacher", teacher).look(batch) for name, teacher in self.teachers.items() if name in self._asking}
+            return {
+                name: cast("Teacher", teacher).look(batch)
+                for name, teacher in self.teachers.items()
+                if name in self._asking
+            }
 
     def score(self, views: Views) -> StepResult:
         """Let every objective look at the features, and add up."""
@@ -223,7 +240,9 @@ class Step(nn.Module):
         for name in self.active:
             objective = self._objective(name)
             outcome = objective(views)
-            total = total + objective.config.weight * (outcome.loss if outcome.loss.dtype == torch.float64 else outcome.loss.float())
+            total = total + objective.config.weight * (
+                outcome.loss if outcome.loss.dtype == torch.float64 else outcome.loss.float()
+            )
             logs[f"{name}/loss"] = outcome.loss.detach()
             logs.update({f"{name}/{key}": value.detach() for key, value in outcome.logs.items()})
         return StepResult(total, logs, views)
@@ -234,7 +253,9 @@ class Step(nn.Module):
         texts = {name: self.encode_text(batch, prepared, name) for name in sorted(self.needs.texts)}
         return self.views(batch, prepared, images=images, texts=texts)
 
-    def views(self, batch: Batch, prepared: Prepared, *, images: dict[str, Encoded], texts: dict[str, Encoded]) -> Views:
+    def views(
+        self, batch: Batch, prepared: Prepared, *, images: dict[str, Encoded], texts: dict[str, Encoded]
+    ) -> Views:
         """What objectives look at, from encoded views."""
         return Views(
             images=images,
@@ -246,7 +267,9 @@ class Step(nn.Module):
             progress=self.progress,
         )
 
-    def encode_image(self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None) -> Encoded:
+    def encode_image(
+        self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None
+    ) -> Encoded:
         """One image view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         keep = prepared.selections[name].keep if "@" in name else None
         pixels = batch.images[source_view(name)]
@@ -258,14 +281,18 @@ class Step(nn.Module):
                 with_attention=name in self.needs.attention,
             )
 
-    def encode_text(self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None) -> Encoded:
+    def encode_text(
+        self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None
+    ) -> Encoded:
         """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         texts = batch.texts[source_view(name)]
         if isinstance(texts, Tensor):  # what a frozen trunk said
             with self._autocast(texts.device):
                 return self.network.text(_rows_of(texts, rows), with_tokens=name in self.needs.tokens)
         ids = prepared.selections[name].ids if "@" in name else None
-        texts = Tokens(ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows))
+        texts = Tokens(
+            ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows)
+        )
         with self._autocast(texts.ids.device):
             return self.network.text(texts, with_tokens=name in self.needs.tokens)
 
@@ -275,8 +302,16 @@ class Step(nn.Module):
         self.eval()
         for batch in batches:
             prepared = Prepared(self.look(batch), {})
-            images = {name: self.encode_image(batch, prepared, name) for name in sorted(needs.images) if "@" not in name}
-            texts = {name: self.encode_text(batch, prepared, name) for name in sorted(needs.texts) if "@" not in name}
+            images = {
+                name: self.encode_image(batch, prepared, name)
+                for name in sorted(needs.images)
+                if "@" not in name
+            }
+            texts = {
+                name: self.encode_text(batch, prepared, name)
+                for name in sorted(needs.texts)
+                if "@" not in name
+            }
             yield self.views(batch, prepared, images=images, texts=texts)
 
     def begin_episode(self, batches: Callable[[], Iterable[Batch]]) -> None:
@@ -291,7 +326,9 @@ class Step(nn.Module):
         self.train()
 
     def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32")
+        return torch.autocast(
+            device.type, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32"
+        )
 
     def after_step(self, views: Views) -> None:
         """Clamp the scale, then let objectives and teachers update what gradients do not train."""
@@ -318,7 +355,12 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         return batch
 
     def move(x: Any) -> Any:
-        return Tokens(move(x.ids), move(x.lengths)) if isinstance(x, Tokens) else x.to(device, non_blocking=True)
+        return (
+            Tokens(move(x.ids), move(x.lengths)) if isinstance(x, Tokens) else x.to(device, non_blocking=True)
+        )
 
-    groups = {key: {name: move(x) for name, x in getattr(batch, key).items()} for key in ("images", "texts", "boxes", "mirrored", "fields")}
+    groups = {
+        key: {name: move(x) for name, x in getattr(batch, key).items()}
+        for key in ("images", "texts", "boxes", "mirrored", "fields")
+    }
     return Batch(rows=move(batch.rows), turns=None if batch.turns is None else move(batch.turns), **groups)

@@ -41,9 +41,18 @@ Note = Callable[[str], None]
 class StoreConfig(Settings):
     """The `store` section: how what frozen trunks say is kept."""
 
-    path: str | None = Field(None, description="folder of the stores; null: the cache folder, under the hash of what decides their content")
-    pictures: bool = Field(True, description="false runs a frozen image trunk at every step, on views that are new each time")
-    views: int = Field(1, ge=1, description="views of each picture: the first as evaluation sees it, the others as views.NAME says")
+    path: str | None = Field(
+        None,
+        description="folder of the stores; null: the cache folder, under the hash of what decides their content",
+    )
+    pictures: bool = Field(
+        True, description="false runs a frozen image trunk at every step, on views that are new each time"
+    )
+    views: int = Field(
+        1,
+        ge=1,
+        description="views of each picture: the first as evaluation sees it, the others as views.NAME says",
+    )
     dtype: StoreDtype = Field("float16", description="float16, float32, or int8 with one scale a vector")
 
 
@@ -64,7 +73,10 @@ class Stores:
         """What a loader takes in place of pictures and token ids."""
         texts = self.texts
         pictures = None if self.pictures is None else StoredPictures(self.pictures, training, seed=seed)
-        return {"stored_pictures": pictures, "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted)}
+        return {
+            "stored_pictures": pictures,
+            "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted),
+        }
 
 
 def remember_cached(model: Model) -> Model:
@@ -82,7 +94,11 @@ def remember_cached(model: Model) -> Model:
         with contextlib.suppress(DataError):  # another version, damaged, or not finished
             store = Store.open(file.parent)
             side = store.head.kinds[0]
-            if side in frozen and store.head.dtype != "int8" and _is_of(store.head.encoder, frozen[side], model):
+            if (
+                side in frozen
+                and store.head.dtype != "int8"
+                and _is_of(store.head.encoder, frozen[side], model)
+            ):
                 stores[side].append(store)
     if stores["image"]:
         model.pictures = PictureMemory(stores["image"])
@@ -97,13 +113,23 @@ def _is_of(encoder: Encoder, tower: Borrowed, model: Model) -> bool:
         return False
     if tower.side == "text":
         return encoder.tokenizer == model.tokenizer.fingerprint()
-    return encoder.preprocess == model.preprocess.model_dump(mode="json") and encoder.settings.get("reads") == tower.config.head.reads
+    return (
+        encoder.preprocess == model.preprocess.model_dump(mode="json")
+        and encoder.settings.get("reads") == tower.config.head.reads
+    )
 
 
 class TrunkEncoder:
     """A borrowed tower as `embedding.Encodes`: what its trunk says, before any head of ours."""
 
-    def __init__(self, tower: Borrowed, *, preprocess: Preprocess | None, tokenizer: Tokenizer | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        tower: Borrowed,
+        *,
+        preprocess: Preprocess | None,
+        tokenizer: Tokenizer | None,
+        device: torch.device,
+    ) -> None:
         self.tower, self.preprocess, self.tokenizer, self.device = tower, preprocess, tokenizer, device
         self.texts = TextMemory()  # what other stores hold already
 
@@ -182,17 +208,35 @@ def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfi
         return None
     kinds = list(dict.fromkeys(view.model_dump_json() for view in views.values()))
     if len(kinds) != 1:
-        raise RecipeError(f"store.views is {config.views}, and the views {', '.join(views)} are made in {len(kinds)} ways; make them alike.")
+        raise RecipeError(
+            f"store.views is {config.views}, and the views {', '.join(views)} are made in {len(kinds)} ways; make them alike."
+        )
     view = next(iter(views.values()))
     if view.size is not None:
-        raise RecipeError(f"store.views is {config.views}, and views.NAME.size is {view.size}; leave it out, since a trunk reads one size.")
+        raise RecipeError(
+            f"store.views is {config.views}, and views.NAME.size is {view.size}; leave it out, since a trunk reads one size."
+        )
     return view
 
 
-def _pictures(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Model, view: ViewConfig | None, note: Note) -> Store:
+def _pictures(
+    config: StoreConfig,
+    everything: Manifest,
+    tower: Borrowed,
+    model: Model,
+    view: ViewConfig | None,
+    note: Note,
+) -> Store:
     encoder = TrunkEncoder(tower, preprocess=model.preprocess, tokenizer=None, device=model.device)
-    settings: dict[str, Any] = {"reads": tower.config.head.reads, "views": config.views} | ({"view": view.model_dump(mode="json")} if view else {})
-    arguments: dict[str, Any] = {"what": "images", "settings": settings, "batch": max(8, 64 // config.views), "chunk_rows": 256}
+    settings: dict[str, Any] = {"reads": tower.config.head.reads, "views": config.views} | (
+        {"view": view.model_dump(mode="json")} if view else {}
+    )
+    arguments: dict[str, Any] = {
+        "what": "images",
+        "settings": settings,
+        "batch": max(8, 64 // config.views),
+        "chunk_rows": 256,
+    }
     if view is not None:
         arguments["views"] = _Views(model.preprocess, view, number=config.views)
     return _store(config, everything, encoder, "pictures", arguments, note)
@@ -200,17 +244,35 @@ def _pictures(config: StoreConfig, everything: Manifest, tower: Borrowed, model:
 
 def distinct_texts(everything: Manifest, texts: Mapping[str, TextConfig]) -> list[str]:
     """What a frozen text trunk reads: every text that the views may show, each once."""
-    return list(dict.fromkeys(text for text in texts_of(everything, texts.values()) if text and not text.isspace()))
+    return list(
+        dict.fromkeys(text for text in texts_of(everything, texts.values()) if text and not text.isspace())
+    )
 
 
-def _texts(config: StoreConfig, everything: Manifest, tower: Borrowed, model: Model, texts: Mapping[str, TextConfig], note: Note) -> Store:
+def _texts(
+    config: StoreConfig,
+    everything: Manifest,
+    tower: Borrowed,
+    model: Model,
+    texts: Mapping[str, TextConfig],
+    note: Note,
+) -> Store:
     wanted = distinct_texts(everything, texts)
     encoder = TrunkEncoder(tower, preprocess=None, tokenizer=model.tokenizer, device=model.device)
     arguments: dict[str, Any] = {"what": "texts", "batch": 64, "chunk_rows": 256}
-    return _store(config, TextRows(wanted, name=f"texts of {everything.name}"), encoder, "texts", arguments, note)
+    return _store(
+        config, TextRows(wanted, name=f"texts of {everything.name}"), encoder, "texts", arguments, note
+    )
 
 
-def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder, name: str, arguments: dict[str, Any], note: Note) -> Store:
+def _store(
+    config: StoreConfig,
+    rows: Manifest | TextRows,
+    encoder: TrunkEncoder,
+    name: str,
+    arguments: dict[str, Any],
+    note: Note,
+) -> Store:
     kinds = ("image",) if name == "pictures" else ("text",)
     described = describe(encoder, kinds=kinds, normalize=False, means={}, settings=arguments.get("settings"))  # pyright: ignore[reportArgumentType]
     identity = described.identity()
@@ -220,7 +282,9 @@ def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder
     if distributed.is_main():
         is_there = (folder / "store.json").is_file()
         if not is_there:
-            note(f"what {encoder.tower.config.source} says of {len(rows):,} {name} is computed once, into {folder}")
+            note(
+                f"what {encoder.tower.config.source} says of {len(rows):,} {name} is computed once, into {folder}"
+            )
         siblings = list(_siblings(folder, described, kind=name, dtype=config.dtype))
         if name == "pictures":
             arguments["known"] = functools.partial(PictureMemory(siblings).views, number=config.views)
@@ -228,14 +292,18 @@ def _store(config: StoreConfig, rows: Manifest | TextRows, encoder: TrunkEncoder
             encoder.texts = TextMemory(siblings)
         done = embed_manifest(encoder, rows, folder, dtype=config.dtype, normalize=False, **arguments)
         if done.computed:
-            note(f"{len(rows):,} {name} took {done.seconds:.0f} s; the largest rounding error of a vector is {_error(done.store):.1e}")
+            note(
+                f"{len(rows):,} {name} took {done.seconds:.0f} s; the largest rounding error of a vector is {_error(done.store):.1e}"
+            )
     distributed.barrier()
     return Store.open(folder)
 
 
 def _siblings(own: Path, encoder: Encoder, *, kind: str, dtype: StoreDtype) -> Iterator[Store]:
     """Finished stores of pictures or texts beside this one, from the same trunk with the same settings, whose vectors would be stored as they are."""
-    exact = {"float32", dtype} - {"int8"}  # rounded numbers are no source for finer ones, and int8 would be rounded twice
+    exact = {"float32", dtype} - {
+        "int8"
+    }  # rounded numbers are no source for finer ones, and int8 would be rounded twice
     for file in sorted(own.parent.glob(f"{kind}-*/store.json")):
         if file.parent != own:
             with contextlib.suppress(DataError):  # another version, damaged, or not finished
@@ -258,7 +326,9 @@ class _Views:
         """(views, 3, size, size)."""
         p, upright = self.preprocess, upright_rgb(picture)
         side = max(p.size, *upright.size) if max(upright.size) < 2 * p.size else 2 * p.size
-        squashed = torch.from_numpy(np.array(upright.resize((side, side), Image.Resampling.BICUBIC))).permute(2, 0, 1)[None]
+        squashed = torch.from_numpy(np.array(upright.resize((side, side), Image.Resampling.BICUBIC))).permute(
+            2, 0, 1
+        )[None]
         row = np.int64(id_hashes([id])[0] >> np.uint64(1))
         further = self.number - 1
         made = make_view(

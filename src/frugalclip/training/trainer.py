@@ -98,11 +98,16 @@ def pick_precision(name: str, device: torch.device) -> Precision:
     """`auto` is bfloat16 where the processor multiplies it in hardware, otherwise float32."""
     if name != "auto":
         if name == "fp16" and device.type == "cpu":
-            raise RecipeError("precision is fp16, which a CPU does not compute; set precision=bf16 or precision=fp32.")
+            raise RecipeError(
+                "precision is fp16, which a CPU does not compute; set precision=bf16 or precision=fp32."
+            )
         return name  # pyright: ignore[reportReturnType]
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    capable = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
     return "bf16" if capable else "fp32"
 
 
@@ -126,42 +131,65 @@ class Trainer:
         self.device = pick_device(recipe.device)
         distributed.start(self.device)
         if recipe.batch % distributed.world_size():
-            raise RecipeError(f"batch {recipe.batch} is not a multiple of the {distributed.world_size()} processes; set batch to one.")
+            raise RecipeError(
+                f"batch {recipe.batch} is not a multiple of the {distributed.world_size()} processes; set batch to one."
+            )
         self.precision = pick_precision(recipe.precision, self.device)
         torch.manual_seed(stream_seed(recipe.seed, "sequential"))
         parts = divide(everything, recipe.data)
         self.training, self.validation, self.notes = parts.train, parts.validation, list(parts.notes)
         if start:
-            self.notes.append(f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing take the place of the recipe's")
+            self.notes.append(
+                f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing take the place of the recipe's"
+            )
         if not len(self.training):
-            raise DataError(f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'.")
+            raise DataError(
+                f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'."
+            )
         if len(self.training) < recipe.batch:  # said before a trunk reads everything
-            raise too_few(self.training, len(self.training), [], step=recipe.batch, world=distributed.world_size())
-        self.budget = Budget(recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command)
+            raise too_few(
+                self.training, len(self.training), [], step=recipe.batch, world=distributed.world_size()
+            )
+        self.budget = Budget(
+            recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command
+        )
         self._counted = 0  # of the loader's faults
         self.budget.enforce()  # what reading found needs no decoding
         self.tokenizer = start.tokenizer if start else self._tokenizer()
         if start:
             self.network, words = start.network.to(self.device), start.lexicon
         else:
-            network = DualEncoder(recipe.model, vocabulary=self.tokenizer.vocabulary, context=self.tokenizer.context, seed=recipe.seed)
+            network = DualEncoder(
+                recipe.model,
+                vocabulary=self.tokenizer.vocabulary,
+                context=self.tokenizer.context,
+                seed=recipe.seed,
+            )
             self.network = lend_trunks(network, device=self.device).to(self.device)
             words = fill_codebooks(self.network)
         run_dims = recipe.run_dims(mask=self.tokenizer.mask, samples=len(self.training))
-        objectives = build_objectives(recipe.objectives, self.network.dims(batch=recipe.batch, **run_dims), seed=recipe.seed)
+        objectives = build_objectives(
+            recipe.objectives, self.network.dims(batch=recipe.batch, **run_dims), seed=recipe.seed
+        )
         needs = union_of_needs(objectives.values())
         data = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {"where": parts.where}
-        self.model = Model(self.network, self.tokenizer, recipe.preprocess, training_data=data, device=self.device)
+        self.model = Model(
+            self.network, self.tokenizer, recipe.preprocess, training_data=data, device=self.device
+        )
         self.model.lexicon = words
         check_towers(self.network, needs, teachers=recipe.teachers)
         images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
         views = {name: view for name, view in recipe.views.items() if name in images}
         read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
-        self.stores = make_stores(recipe.store, everything, self.model, views=views, texts=read_texts, note=note)
+        self.stores = make_stores(
+            recipe.store, everything, self.model, views=views, texts=read_texts, note=note
+        )
         self.stores.remember(self.model)
         is_plain = all(view in (ViewConfig(), PRESETS["none"]) for view in views.values())
         if self.stores.pictures is not None and recipe.store.views == 1 and not is_plain:
-            self.notes.append("pictures are stored as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too")
+            self.notes.append(
+                "pictures are stored as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too"
+            )
         self.loader = self._loader(needs, views=views, texts=read_texts)
         if start is None:  # heads that were fitted before stay
             self.notes += fit_heads(self.network, self.loader)
@@ -174,24 +202,34 @@ class Trainer:
             preprocess=recipe.preprocess,
             manifest=self.training,
         )
-        self.step_module = Step(self.network, objectives, teachers=teachers, precision=self.precision).to(self.device)
+        self.step_module = Step(self.network, objectives, teachers=teachers, precision=self.precision).to(
+            self.device
+        )
         steps = recipe.total_steps(self.loader.steps_per_epoch * recipe.batch)
         assert steps is not None, "the data is known here"
         self.steps = steps
         self.optimizer = build_optimizer(self.step_module.named_parameters(), recipe.optimizer)
         self.rates = {
-            until: learning_rates(recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps, end=round(until * self.steps))
+            until: learning_rates(
+                recipe.schedule, peak=recipe.optimizer.lr, steps=self.steps, end=round(until * self.steps)
+            )
             for until in {1.0, *(group["until"] for group in self.optimizer.param_groups)}
         }
-        self.watch = Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
-        self.engine: Engine = build_engine(self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch)
+        self.watch = (
+            Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
+        )
+        self.engine: Engine = build_engine(
+            self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch
+        )
         self.episode = recipe.episode.steps(recipe.batch) if recipe.episode else 0  # steps
         self.notes += never_clustered(objectives, episode=self.episode, steps=self.steps)
         if self.watch is not None:
             self.budget.meet(self.watch.faults)
         self.count_bad()
         self.budget.enforce()
-        self.advisor = Advisor(steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max)
+        self.advisor = Advisor(
+            steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max
+        )
         self.step, self.stopwatch = 0, Stopwatch()
 
     def _tokenizer(self) -> Tokenizer:
@@ -245,7 +283,9 @@ class Trainer:
         weights = sampling_weights(self.training, self.recipe.data.weights)
         if weights is not None:
             name = "weight" if self.recipe.data.weights == "auto" else self.recipe.data.weights
-            self.notes.append(f"rows are drawn in proportion to '{name}'; data.weights=none draws each once an epoch")
+            self.notes.append(
+                f"rows are drawn in proportion to '{name}'; data.weights=none draws each once an epoch"
+            )
         return weights
 
     def saved_teachers(self) -> nn.Module:
@@ -264,7 +304,11 @@ def _lost_peers_explained(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not distributed.is_active() or isinstance(error, FrugalclipError) or not distributed.is_lost_peer(error):
+        if (
+            not distributed.is_active()
+            or isinstance(error, FrugalclipError)
+            or not distributed.is_lost_peer(error)
+        ):
             raise
         last = trainer.run_directory.last_checkpoint()
         where = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
@@ -377,10 +421,16 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
     last = run.last_checkpoint()
     if resume and last is not None:
         state = restore_checkpoint(
-            last, network=trainer.network, objectives=trainer.step_module.objectives, teachers=trainer.saved_teachers(), optimizer=trainer.optimizer
+            last,
+            network=trainer.network,
+            objectives=trainer.step_module.objectives,
+            teachers=trainer.saved_teachers(),
+            optimizer=trainer.optimizer,
         )
         if state["data"] != trainer.training.fingerprint():
-            raise DataError(f"the data of {run.path} has changed since step {state['step']:,}; train into a new --out, or restore the data.")
+            raise DataError(
+                f"the data of {run.path} has changed since step {state['step']:,}; train into a new --out, or restore the data."
+            )
         trainer.step = state["step"]
         trainer.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
         trainer.advisor.given |= set(state["advice_given"])
@@ -389,7 +439,10 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
         if trainer.step == 0:
             run.path.mkdir(parents=True, exist_ok=True)
             write_atomically(run.recipe, trainer.recipe.to_yaml())
-            write_json(run.environment, environment() | {"precision": trainer.precision, "processes": distributed.world_size()})
+            write_json(
+                run.environment,
+                environment() | {"precision": trainer.precision, "processes": distributed.world_size()},
+            )
         run.cut_rows(after_step=trainer.step)
         trainer.budget.write()
         for recent in list(run.rows())[-(trainer.advisor.recent.maxlen or 1) :]:
@@ -400,7 +453,9 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
             listener.note(note)
 
 
-def _update(trainer: Trainer, batch: Batch, *, rates: dict[float, float], scaler: torch.amp.GradScaler) -> StepResult:
+def _update(
+    trainer: Trainer, batch: Batch, *, rates: dict[float, float], scaler: torch.amp.GradScaler
+) -> StepResult:
     """One optimiser step."""
     set_learning_rate(trainer.optimizer, rates)
     trainer.step_module.train()
@@ -419,10 +474,20 @@ def _update(trainer: Trainer, batch: Batch, *, rates: dict[float, float], scaler
 
 
 def _row(trainer: Trainer, result: StepResult, *, rate: float, with_monitors: bool) -> dict[str, Any]:
-    values: dict[str, Tensor] = {"loss": result.loss.detach(), "scale": result.views.scale.detach(), **result.logs}
+    values: dict[str, Tensor] = {
+        "loss": result.loss.detach(),
+        "scale": result.views.scale.detach(),
+        **result.logs,
+    }
     names = list(values)
-    numbers = distributed.mean_over_processes(torch.stack([values[name].float().to(trainer.device) for name in names])).tolist()
-    row: dict[str, Any] = {"step": trainer.step, "samples_seen": trainer.step * trainer.recipe.batch, "lr": rate}
+    numbers = distributed.mean_over_processes(
+        torch.stack([values[name].float().to(trainer.device) for name in names])
+    ).tolist()
+    row: dict[str, Any] = {
+        "step": trainer.step,
+        "samples_seen": trainer.step * trainer.recipe.batch,
+        "lr": rate,
+    }
     row |= dict(zip(names, numbers, strict=True))
     return row | (feature_monitors(result.views) if with_monitors else {})
 
@@ -466,8 +531,15 @@ def _explain_bad_loss(trainer: Trainer, batch: Batch, result: StepResult) -> str
         trainer.step_module(batch)
     ids = trainer.training.ids
     # a text tower works in groups of like length, so only image modules tell rows of the batch
-    rows = [int(r) for r in found.get("rows", "").split(", ") if r] if ".image" in found.get("module", "") else []
-    samples = ", ".join(ids[int(batch.rows[r])] for r in rows) or ", ".join(ids[int(r)] for r in batch.rows[:8].tolist()) + ", … (the batch)"
+    rows = (
+        [int(r) for r in found.get("rows", "").split(", ") if r]
+        if ".image" in found.get("module", "")
+        else []
+    )
+    samples = (
+        ", ".join(ids[int(batch.rows[r])] for r in rows)
+        or ", ".join(ids[int(r)] for r in batch.rows[:8].tolist()) + ", … (the batch)"
+    )
     where = found.get("module", "an objective's arithmetic")
     value = float(result.loss.detach())
     return f"the loss of step {step:,} is {value}: the first value that is not finite came out of {where}, on samples {samples}; {remedy}"

@@ -83,13 +83,26 @@ def _apart(watched: Manifest, train: Manifest, condition: str) -> Manifest:
 
 def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> Parts:
     if len(train) < LEAST_ROWS:
-        return Parts(train, None, where, [*notes, f"{len(train)} rows are too few to set some aside; nothing watches the run"])
+        return Parts(
+            train,
+            None,
+            where,
+            [*notes, f"{len(train)} rows are too few to set some aside; nothing watches the run"],
+        )
     codes = train.codes("captions").view(np.uint64)
     is_out = uniform(0, "held-out", codes, 1)[:, 0] < HELD_OUT
     if not is_out.any() or is_out.all():
-        return Parts(train, None, where, [*notes, "the captions are too few to set some aside; nothing watches the run"])
+        return Parts(
+            train,
+            None,
+            where,
+            [*notes, "the captions are too few to set some aside; nothing watches the run"],
+        )
     rows = np.arange(len(train))
-    notes = [*notes, f"{int(is_out.sum()):,} of {len(train):,} rows are set aside by caption to watch the run"]
+    notes = [
+        *notes,
+        f"{int(is_out.sum()):,} of {len(train):,} rows are set aside by caption to watch the run",
+    ]
     return Parts(train.take(rows[~is_out]), train.take(rows[is_out]), where, notes)
 
 
@@ -104,7 +117,9 @@ class Watch:
         faults: list[tuple[int, str]] = []
         rows: list[int] = []
         pixels: list[Tensor] = []
-        for part, inputs in model.image_inputs(chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults):
+        for part, inputs in model.image_inputs(
+            chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults
+        ):
             rows.extend(row + share.start for row in part)
             pixels.append(inputs)
         order = np.argsort(rows, kind="stable")  # a memory gives what it knows first
@@ -119,7 +134,9 @@ class Watch:
 
     def measure(self, model: Model, *, batch: int = 256) -> dict[str, float]:
         """Retrieval and zero-shot figures in percent, `<task>/<metric>`; the same on every process."""
-        images = torch.cat(distributed.all_parts(torch.cat([model.encode_image(part) for part in self.pixels.split(batch)])))
+        images = torch.cat(
+            distributed.all_parts(torch.cat([model.encode_image(part) for part in self.pixels.split(batch)]))
+        )
         figures: dict[str, float] = {}
         for name, task in (("zeroshot", self.zeroshot), ("retrieval", self.retrieval)):
             share = distributed.share_of_rows(len(task.texts))

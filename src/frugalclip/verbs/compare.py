@@ -15,9 +15,24 @@ import torch
 from rich.console import Console
 
 from frugalclip.comparison.arms import Arm, equal_arms, read_arms
-from frugalclip.comparison.jobs import Planned, Samples, calibration, failures, own_samples, plan_trials, slug, write
+from frugalclip.comparison.jobs import (
+    Planned,
+    Samples,
+    calibration,
+    failures,
+    own_samples,
+    plan_trials,
+    slug,
+    write,
+)
 from frugalclip.comparison.metrics import Figure
-from frugalclip.comparison.protocol import Division, ProtocolConfig, divisions, fill_environment, read_protocol
+from frugalclip.comparison.protocol import (
+    Division,
+    ProtocolConfig,
+    divisions,
+    fill_environment,
+    read_protocol,
+)
 from frugalclip.comparison.queue import Ended, cores, run_tasks
 from frugalclip.comparison.results import Clock, Plan, Trial, available_clock, summarise
 from frugalclip.core.config import dump_yaml
@@ -90,15 +105,30 @@ def compare(
     path = fill_environment(settings.data or "")
     everything = open_data(path, columns=settings.columns or None)
     parts = divisions(everything, settings)
-    shares = parse_fractions(fractions if isinstance(fractions, str) else ",".join(map(str, fractions or [1])))
+    shares = parse_fractions(
+        fractions if isinstance(fractions, str) else ",".join(map(str, fractions or [1]))
+    )
     _check_folder(place)
     twins = equal_arms(found)
     independent = independent_seeds or twins is not None
-    common: dict[str, Any] = {"arms": found, "everything": everything, "divisions": parts, "protocol": settings, "independent": independent}
+    common: dict[str, Any] = {
+        "arms": found,
+        "everything": everything,
+        "divisions": parts,
+        "protocol": settings,
+        "independent": independent,
+    }
     lengths = _lengths(found, parts, samples)
     is_stopped = False
     if seconds is not None:
-        first = plan_trials(place, **common, seeds=1, fractions=[1.0], samples=dict.fromkeys(lengths, CALIBRATION_SAMPLES), check=False)
+        first = plan_trials(
+            place,
+            **common,
+            seeds=1,
+            fractions=[1.0],
+            samples=dict.fromkeys(lengths, CALIBRATION_SAMPLES),
+            check=False,
+        )
         rates = _rates(first, place, console=console, clock=_wanted(clock))
         lengths = {key: max(1, round(seconds * rates[key[0]])) for key in lengths}
     planned = plan_trials(place, **common, seeds=seeds, fractions=shares, samples=lengths)
@@ -109,7 +139,9 @@ def compare(
     is_stopped = not _train(planned, place, jobs=jobs, console=console, primary=settings.primary)
     notes = list(parts[0].notes)
     if twins:
-        notes.append(f"{twins[0]} and {twins[1]} are the same recipe (an A/A comparison), so every arm has randomness of its own.")
+        notes.append(
+            f"{twins[0]} and {twins[1]} are the same recipe (an A/A comparison), so every arm has randomness of its own."
+        )
     plan = Plan(
         arms=[arm.name for arm in found],
         reference=reference,
@@ -121,20 +153,39 @@ def compare(
         curve=settings.curve,
     )
     budget = {"samples": samples, "seconds": seconds, "independent_seeds": independent, "jobs": jobs}
-    result = _result(planned, plan, settings, place, floors=floors, budget=budget, clock=_wanted(clock), notes=notes, everything=everything)
+    result = _result(
+        planned,
+        plan,
+        settings,
+        place,
+        floors=floors,
+        budget=budget,
+        clock=_wanted(clock),
+        notes=notes,
+        everything=everything,
+    )
     result["is_stopped"] = is_stopped
     write_json(place / "compare.json", result)
     write_comparison_report(place / "report.html", result)
     if not any(entry["status"] == "finished" for entry in result["trials"]) and not is_stopped:
-        raise TrainingError(f"no trial finished; the first failed with: {next(iter(failures(planned, place).values()), 'no message')}")
+        raise TrainingError(
+            f"no trial finished; the first failed with: {next(iter(failures(planned, place).values()), 'no message')}"
+        )
     return result
 
 
 def _protocol(
-    arms: Sequence[Arm], given: str | Path | ProtocolConfig | None, *, data: str | None, rotate: str | None, on: str | None
+    arms: Sequence[Arm],
+    given: str | Path | ProtocolConfig | None,
+    *,
+    data: str | None,
+    rotate: str | None,
+    on: str | None,
 ) -> ProtocolConfig:
     """The protocol with what the command line changes; without one, the division that the recipes themselves ask for."""
-    changes = {name: value for name, value in {"data": data, "rotate": rotate, "on": on}.items() if value is not None}
+    changes = {
+        name: value for name, value in {"data": data, "rotate": rotate, "on": on}.items() if value is not None
+    }
     if isinstance(given, ProtocolConfig):
         config = ProtocolConfig.model_validate({**given.model_dump(), **changes})
     elif given is not None:
@@ -142,7 +193,9 @@ def _protocol(
     else:
         config = ProtocolConfig.model_validate(_from_recipes(arms) | changes)
     if config.data is None:
-        raise RecipeError("nothing says which data; add --data PATH, data=PATH for the recipes, or data: to the protocol.")
+        raise RecipeError(
+            "nothing says which data; add --data PATH, data=PATH for the recipes, or data: to the protocol."
+        )
     return config.resolved()
 
 
@@ -152,7 +205,9 @@ def _from_recipes(arms: Sequence[Arm]) -> dict[str, Any]:
     sections = [r.data.model_dump(include={"path", "where", "validation", "columns"}) for r in recipes]
     named = [s for s in sections if s["path"] is not None] or sections[:1]
     if any(s != named[0] for s in named):
-        raise RecipeError("the recipes name different data, so their figures would not compare; add data=PATH for all, or --protocol FILE.")
+        raise RecipeError(
+            "the recipes name different data, so their figures would not compare; add data=PATH for all, or --protocol FILE."
+        )
     if not named:
         return {}
     labels = {r.evaluation.label_field for r in recipes}
@@ -181,7 +236,9 @@ def _check_folder(out: Path) -> None:
 
 
 def _busy(out: Path) -> RecipeError:
-    return RecipeError(f"another 'frugalclip compare' is training in {out}; wait until it has ended, or compare into a new --out.")
+    return RecipeError(
+        f"another 'frugalclip compare' is training in {out}; wait until it has ended, or compare into a new --out."
+    )
 
 
 def _wanted(clock: str) -> Clock:
@@ -191,7 +248,11 @@ def _wanted(clock: str) -> Clock:
 
 
 def _lengths(arms: Sequence[Arm], parts: Sequence[Division], samples: int | None) -> Samples:
-    return {(arm.name, part.rotation or ""): samples or own_samples(arm, len(part.train)) for arm in arms for part in parts}
+    return {
+        (arm.name, part.rotation or ""): samples or own_samples(arm, len(part.train))
+        for arm in arms
+        for part in parts
+    }
 
 
 def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Clock) -> dict[str, float]:
@@ -210,7 +271,9 @@ def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Cloc
             with held(out, _busy(out)):
                 run_tasks([write(short)], ended=ended.append)
             if not ended or not ended[0].is_finished:
-                raise TrainingError(f"the speed of {one.arm.name} cannot be measured: {ended[0].message if ended else 'it was stopped'}")
+                raise TrainingError(
+                    f"the speed of {one.arm.name} cannot be measured: {ended[0].message if ended else 'it was stopped'}"
+                )
             known[key] = _rate(short.folder, clock)
             write_json(path, known)
         console.print(f"{one.arm.name}: {known[key]:,.0f} samples a second ({clock} clock)", highlight=False)
@@ -235,7 +298,10 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
     by_folder = {one.folder: one for one in planned}
     failed, done = failures(planned, out), len(planned) - len(missing)
     threads = max(1, cores() // jobs)
-    console.print(f"{len(planned):,} trials, {done:,} finished already; {jobs} at a time, {threads} threads each.", highlight=False)
+    console.print(
+        f"{len(planned):,} trials, {done:,} finished already; {jobs} at a time, {threads} threads each.",
+        highlight=False,
+    )
 
     def ended(one: Ended) -> None:
         nonlocal done
@@ -253,7 +319,9 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
             if not one.is_stopped:
                 failed[str(trial.folder.relative_to(out))] = one.message
                 write_json(out / "failures.json", failed)
-            console.print(f"{name} did not finish: {one.message}", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                f"{name} did not finish: {one.message}", highlight=False, markup=False, soft_wrap=True
+            )
 
     with held(out, _busy(out)) if missing else nullcontext():
         finished = run_tasks([write(one) for one in missing], jobs=jobs, threads=threads, ended=ended)
@@ -261,24 +329,29 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
     return finished
 
 
-def _floors(parts: Sequence[Division], everything: Manifest, protocol: ProtocolConfig, out: Path) -> dict[str, Any]:
+def _floors(
+    parts: Sequence[Division], everything: Manifest, protocol: ProtocolConfig, out: Path
+) -> dict[str, Any]:
     """Chance and floors of every figure and rotation; they depend on the data alone, so they are measured once."""
     path = out / "data" / "floors.json"
     known: dict[str, Any] = read_json(path) if path.is_file() else {}
     found: dict[str, Any] = {}
     for part in parts:
-        copied: dict[tuple[str, str | None], dict[str, Neighbours]] = {}  # figures of one task copy from the same pictures, decoded once
+        copied: dict[
+            tuple[str, str | None], dict[str, Neighbours]
+        ] = {}  # figures of one task copy from the same pictures, decoded once
         for name, config in protocol.figures.items():
-            key = (
-                f"{part.train.fingerprint()} {part.judged[name].fingerprint()} {config.model_dump_json(exclude={'where', 'primary', 'description'})}"
-            )
+            key = f"{part.train.fingerprint()} {part.judged[name].fingerprint()} {config.model_dump_json(exclude={'where', 'primary', 'description'})}"
             is_tested = name == protocol.primary
             if key not in known or (is_tested and "outcomes" not in known[key]):
                 figure = Figure(config, part.judged[name], everything if config.pool == "all" else None)
                 kind = (config.task, config.label_field)
                 copied[kind] = copied[kind] if kind in copied else figure.neighbours(part.train)
                 floors = figure.floors(copied[kind])
-                known[key] = {"chance": round(figure.chance(), 6), "floors": {k: round(one.value, 6) for k, one in floors.items()}}
+                known[key] = {
+                    "chance": round(figure.chance(), 6),
+                    "floors": {k: round(one.value, 6) for k, one in floors.items()},
+                }
                 if is_tested:
                     known[key]["outcomes"] = {k: one.outcome() for k, one in floors.items()}
             found.setdefault(name, {})[part.rotation or ""] = known[key]
@@ -309,8 +382,17 @@ def _result(
     summary = summarise(trials, plan, clock=used, floors=outcomes)
     for name, figure in summary["figures"].items():
         config = protocol.figures[name]
-        mean = {key: _mean([entry["floors"].get(key) for entry in floors[name].values()]) for key in next(iter(floors[name].values()))["floors"]}
-        about = {"description": config.description, "task": config.task, "metric": config.metric, "pool": config.pool, "where": config.where}
+        mean = {
+            key: _mean([entry["floors"].get(key) for entry in floors[name].values()])
+            for key in next(iter(floors[name].values()))["floors"]
+        }
+        about = {
+            "description": config.description,
+            "task": config.task,
+            "metric": config.metric,
+            "pool": config.pool,
+            "where": config.where,
+        }
         summary["figures"][name] = {
             **about,
             "chance": _mean([entry["chance"] for entry in floors[name].values()]),
@@ -323,13 +405,20 @@ def _result(
         **{key: getattr(plan, key) for key in ("reference", "primary", "rotations", "seeds", "fractions")},
         **budget,
         "clock": used,
-        "arms": [_arm(arm) for arm in dict.fromkeys(one.arm.name for one in planned) for arm in [next(o.arm for o in planned if o.arm.name == arm)]],
+        "arms": [
+            _arm(arm)
+            for arm in dict.fromkeys(one.arm.name for one in planned)
+            for arm in [next(o.arm for o in planned if o.arm.name == arm)]
+        ],
         **summary,
         "trials": [_entry(one, records.get(one), failures(planned, out), out) for one in planned],
-        "notes": notes + _notes(plan, clock, used, records) + _below_floors(summary["figures"][plan.primary], plan),
+        "notes": notes
+        + _notes(plan, clock, used, records)
+        + _below_floors(summary["figures"][plan.primary], plan),
         "protocol": protocol.model_dump(mode="json"),
         "data": {"path": protocol.data, "rows": len(everything), "hash": everything.fingerprint()},
-        "environment": environment() | {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])},  # the same on every machine
+        "environment": environment()
+        | {"command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])},  # the same on every machine
     }
 
 
@@ -339,14 +428,28 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
-    return {"name": arm.name, "kind": "recipe" if arm.recipe else "command", "description": arm.description, **arm.content()}
+    return {
+        "name": arm.name,
+        "kind": "recipe" if arm.recipe else "command",
+        "description": arm.description,
+        **arm.content(),
+    }
 
 
 def _entry(one: Planned, record: dict[str, Any] | None, failed: dict[str, str], out: Path) -> dict[str, Any]:
     folder = str(one.folder.relative_to(out))
-    entry: dict[str, Any] = {"arm": one.arm.name, "rotation": one.rotation, "fraction": one.fraction, "seed": one.seed, "folder": folder}
+    entry: dict[str, Any] = {
+        "arm": one.arm.name,
+        "rotation": one.rotation,
+        "fraction": one.fraction,
+        "seed": one.seed,
+        "folder": folder,
+    }
     if record is None:
-        return entry | {"status": "failed" if folder in failed else "not run", "message": failed.get(folder, "")}
+        return entry | {
+            "status": "failed" if folder in failed else "not run",
+            "message": failed.get(folder, ""),
+        }
     values = {name: figure["value"] for name, figure in record["figures"].items()}
     training = {key: value for key, value in record["training"].items() if key != "notes"}
     return entry | {"status": "finished", "values": values, "training": training, "code": record["code"]}
@@ -356,22 +459,32 @@ def _notes(plan: Plan, wanted: Clock, used: Clock, records: dict[Planned, dict[s
     """What a reader of the figures has to know."""
     notes = []
     if plan.seeds < SCREENING:
-        notes.append(f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} screen at best: repeat with --seeds 3, and 6 for what is claimed.")
+        notes.append(
+            f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''} screen at best: repeat with --seeds 3, and 6 for what is claimed."
+        )
     if used != wanted:
-        notes.append("Some trial does not know its processor time, so seconds are the wall's; compare them only if the machine was otherwise idle.")
+        notes.append(
+            "Some trial does not know its processor time, so seconds are the wall's; compare them only if the machine was otherwise idle."
+        )
     lengths = {(one.rotation, record["training"]["samples_seen"]) for one, record in records.items()}
     if len(lengths) > len({rotation for rotation, _ in lengths}):
-        notes.append("The arms did not see equally many samples: final figures are at each arm's own length; add --samples N for equal ones.")
+        notes.append(
+            "The arms did not see equally many samples: final figures are at each arm's own length; add --samples N for equal ones."
+        )
     commits = {record["code"].get("commit") for record in records.values()}
     if len(commits) > 1:
-        notes.append("The trials were made by several versions of the code; delete the older ones and compare again for what is claimed.")
+        notes.append(
+            "The trials were made by several versions of the code; delete the older ones and compare again for what is claimed."
+        )
     return notes
 
 
 def _below_floors(figure: dict[str, Any], plan: Plan) -> list[str]:
     """Said where no arm does better than something that needs no training, since such arms rank nothing."""
     levels = {**figure["floors"], "chance": figure["chance"]}
-    name, level = max(((n, v) for n, v in levels.items() if v is not None), key=lambda item: item[1], default=("", 0.0))
+    name, level = max(
+        ((n, v) for n, v in levels.items() if v is not None), key=lambda item: item[1], default=("", 0.0)
+    )
     values = [arm["value"] for arm in figure["arms"].values() if arm["value"] is not None]
     if not values or max(values) > level:
         return []

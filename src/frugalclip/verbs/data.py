@@ -16,7 +16,16 @@ from rich.table import Table
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import LEAST_BAD, MAX_BAD, REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.statistics import CaptionFacts, FieldFacts, ImageFacts, Spread, caption_facts, field_facts, image_facts, sampled_rows
+from frugalclip.data.statistics import (
+    CaptionFacts,
+    FieldFacts,
+    ImageFacts,
+    Spread,
+    caption_facts,
+    field_facts,
+    image_facts,
+    sampled_rows,
+)
 from frugalclip.sources.open import Source, read_source
 
 DECODED = 1_000  # pictures that `check` decodes unless asked for all
@@ -72,7 +81,9 @@ class Written:
     fingerprint: str
 
 
-def check(paths: Sequence[str | Path] | str | Path, *, full: bool = False, columns: Mapping[str, str] | None = None) -> list[Check]:
+def check(
+    paths: Sequence[str | Path] | str | Path, *, full: bool = False, columns: Mapping[str, str] | None = None
+) -> list[Check]:
     """Say what data sets are recognised as and what is wrong with them.
 
     Args:
@@ -98,12 +109,27 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
     images = _images(manifest, rows, decoded=True)
     shown = [rows[position] for position in sampled_rows(len(rows), EXAMPLES, seed=1)]
     captions = manifest.take(shown).captions()
-    examples = [Example(manifest.ids[row], images.sizes.get(row), " | ".join(texts)) for row, texts in zip(shown, captions, strict=True)]
-    return Check(str(path), source, caption_facts(manifest), field_facts(manifest, shown=3), images, examples, next_command)
+    examples = [
+        Example(manifest.ids[row], images.sizes.get(row), " | ".join(texts))
+        for row, texts in zip(shown, captions, strict=True)
+    ]
+    return Check(
+        str(path),
+        source,
+        caption_facts(manifest),
+        field_facts(manifest, shown=3),
+        images,
+        examples,
+        next_command,
+    )
 
 
 def manifest(
-    paths: Sequence[str | Path] | str | Path, *, out: str | Path, where: str | None = None, columns: Mapping[str, str] | None = None
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    out: str | Path,
+    where: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Written:
     """Write one manifest of data sets, and beside it the ledger of what was left out. Copies no picture.
 
@@ -135,7 +161,9 @@ def manifest(
 def _as_list(paths: Sequence[str | Path] | str | Path) -> list[str | Path]:
     every = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not every:
-        raise DataError("no data set was given, expected one or more paths; try: frugalclip data check sample")
+        raise DataError(
+            "no data set was given, expected one or more paths; try: frugalclip data check sample"
+        )
     return every
 
 
@@ -149,7 +177,9 @@ def _images(manifest: Manifest, rows: Sequence[int], *, decoded: bool) -> ImageF
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading pictures", total=len(rows))
-        return image_facts(manifest, rows, decoded=decoded, progress=lambda done: progress.advance(task, done))
+        return image_facts(
+            manifest, rows, decoded=decoded, progress=lambda done: progress.advance(task, done)
+        )
 
 
 def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
@@ -162,7 +192,10 @@ def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
 
 def _show_one(one: Check, console: Console) -> None:
     source, images = one.source, one.images
-    console.print(f"[bold]{escape(one.path)}[/] is {escape(source.kind)}: [bold]{len(source.manifest):,}[/] samples.", soft_wrap=True)
+    console.print(
+        f"[bold]{escape(one.path)}[/] is {escape(source.kind)}: [bold]{len(source.manifest):,}[/] samples.",
+        soft_wrap=True,
+    )
     for note in source.notes:
         console.print(f"  {escape(note)}", soft_wrap=True)
     dropped = source.ledger.dropped
@@ -173,14 +206,23 @@ def _show_one(one: Check, console: Console) -> None:
     if one.is_too_bad:
         words = f"{100 * one.bad_share:.2g} % is bad, and training stops beyond {100 * MAX_BAD:g} % (data.max_bad); verify names all of it and mends"
         console.print(f"[yellow]{words}.[/]", soft_wrap=True)
-    pairs = Table("id", "height x width", "caption", title=f"{len(one.examples)} pairs, drawn at random", title_justify="left", expand=True)
+    pairs = Table(
+        "id",
+        "height x width",
+        "caption",
+        title=f"{len(one.examples)} pairs, drawn at random",
+        title_justify="left",
+        expand=True,
+    )
     for example in one.examples:
         size = f"{example.size[0]} x {example.size[1]}" if example.size else "[red]unreadable[/]"
         pairs.add_row(escape(short(example.id, 40)), size, escape(short(example.caption, 200)))
     console.print(pairs)
     _show_captions(one.captions, console)
     if images.heights and images.widths:
-        console.print(f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; {counts(images.formats)}.")
+        console.print(
+            f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; {counts(images.formats)}."
+        )
     show_fields(one.fields, console)
 
 
@@ -190,22 +232,32 @@ def show_faults(faults: Sequence[Fault], console: Console) -> None:
     for reason, count in ledger.counts().items():
         console.print(f"  {count:>7,}  [bold]{reason}[/]: {escape(REASONS[reason])}", soft_wrap=True)
         for fault in [fault for fault in faults if fault.reason == reason][:_FAULTS_SHOWN]:
-            console.print(f"           [dim]{escape(short(f'{fault.id}: {fault.detail}', 140))}[/]", soft_wrap=True)
+            console.print(
+                f"           [dim]{escape(short(f'{fault.id}: {fault.detail}', 140))}[/]", soft_wrap=True
+            )
 
 
 def _show_decoding(one: Check, console: Console) -> None:
     images, samples = one.images, len(one.source.manifest)
-    what = f"all {samples:,} pictures" if images.rows == samples else f"{images.rows:,} of {samples:,} pictures, drawn at random (--full reads all)"
+    what = (
+        f"all {samples:,} pictures"
+        if images.rows == samples
+        else f"{images.rows:,} of {samples:,} pictures, drawn at random (--full reads all)"
+    )
     if not images.faults:
         console.print(f"Decoded {what}: [green]every one is good[/].")
         return
     share = f", about {100 * len(images.faults) / images.rows:.1f} %" if images.rows < samples else ""
-    console.print(f"Decoded {what}: [red]{len(images.faults):,} cannot be used{share}[/]; training leaves them out.")
+    console.print(
+        f"Decoded {what}: [red]{len(images.faults):,} cannot be used{share}[/]; training leaves them out."
+    )
     show_faults(images.faults, console)
 
 
 def _show_captions(facts: CaptionFacts, console: Console) -> None:
-    console.print(f"Captions: {facts.captions:,}, {_spread(facts.per_sample)} a sample, {_spread(facts.words)} words, {facts.distinct:,} distinct.")
+    console.print(
+        f"Captions: {facts.captions:,}, {_spread(facts.per_sample)} a sample, {_spread(facts.words)} words, {facts.distinct:,} distinct."
+    )
     if facts.shared:
         text, count = facts.most_shared[0]
         console.print(
@@ -224,21 +276,43 @@ def show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
     if not fields:
         console.print("Fields: none beside the captions.")
         return
-    table = Table("field", "type", "empty", "distinct", "frequent values", title="Fields, for where and --label-field", title_justify="left")
+    table = Table(
+        "field",
+        "type",
+        "empty",
+        "distinct",
+        "frequent values",
+        title="Fields, for where and --label-field",
+        title_justify="left",
+    )
     for facts in fields:
         values = ", ".join(f"{short(value, 30)} ({count:,})" for value, count in facts.values)
-        table.add_row(escape(facts.name), facts.type, f"{facts.nulls:,}", "" if facts.distinct is None else f"{facts.distinct:,}", escape(values))
+        table.add_row(
+            escape(facts.name),
+            facts.type,
+            f"{facts.nulls:,}",
+            "" if facts.distinct is None else f"{facts.distinct:,}",
+            escape(values),
+        )
     console.print(table)
 
 
 def show_manifest(result: Written, console: Console | None = None) -> None:
     """Print what `manifest` wrote."""
     console = console or Console()
-    console.print(f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, fingerprint {result.fingerprint}.", soft_wrap=True)
+    console.print(
+        f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, fingerprint {result.fingerprint}.",
+        soft_wrap=True,
+    )
     faults = f"{len(result.ledger.dropped):,} left out, {len(result.ledger.merged):,} joined to another"
-    console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({faults}).", soft_wrap=True)
+    console.print(
+        f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({faults}).", soft_wrap=True
+    )
     show_faults(result.ledger.dropped, console)
-    console.print(f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out runs/first[/]", soft_wrap=True)
+    console.print(
+        f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out runs/first[/]",
+        soft_wrap=True,
+    )
 
 
 def _spread(spread: Spread) -> str:

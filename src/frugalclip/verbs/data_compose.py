@@ -75,7 +75,9 @@ def read_plan(path: str | Path | None, overrides: Sequence[str] = ()) -> ScenePl
         RecipeError: when the file is not there, or a setting is unknown or wrong.
     """
     if path is not None and not Path(path).is_file():
-        raise RecipeError(f"{path} is not a file, expected a plan in YAML; every setting has a default, so --plan may be left out.")
+        raise RecipeError(
+            f"{path} is not a file, expected a plan in YAML; every setting has a default, so --plan may be left out."
+        )
     content = read_yaml(Path(path)) if path is not None else {}
     return validated(ScenePlan, merge(content, parse_overrides(overrides)), where="")
 
@@ -114,13 +116,23 @@ def compose(
     concept_weights(chosen.items, settings)  # a wrong table is refused before anything is cut out
     key = _key(settings, manifest, chosen)
     _claim(folder, key, settings, scenes)
-    todo = [shard for shard in range(shards_of(settings, scenes)) if _rows_there(folder, shard, key) < scenes_of(shard, settings, scenes)]
+    todo = [
+        shard
+        for shard in range(shards_of(settings, scenes))
+        if _rows_there(folder, shard, key) < scenes_of(shard, settings, scenes)
+    ]
     start = time.perf_counter()
     workers = max(1, min(workers or min(os.cpu_count() or 1, 16), len(todo) or 1))
-    cutouts = _make(folder, manifest, chosen, settings, scenes=scenes, todo=todo, key=key, workers=workers) if todo else None
+    cutouts = (
+        _make(folder, manifest, chosen, settings, scenes=scenes, todo=todo, key=key, workers=workers)
+        if todo
+        else None
+    )
     seconds = time.perf_counter() - start
     made = sum(scenes_of(shard, settings, scenes) for shard in todo)
-    return _finished(folder, settings, scenes=scenes, made=made, seconds=seconds, chosen=chosen, cutouts=cutouts, key=key)
+    return _finished(
+        folder, settings, scenes=scenes, made=made, seconds=seconds, chosen=chosen, cutouts=cutouts, key=key
+    )
 
 
 def _key(plan: ScenePlan, manifest: Manifest, chosen: Cutouts) -> str:
@@ -138,7 +150,9 @@ def _claim(folder: Path, key: str, plan: ScenePlan, scenes: int) -> None:
     if marker.is_file():
         found = read_json(marker)
         if found.get("key") != key:
-            raise DataError(f"{folder} holds scenes of another plan or other cut-outs; give --out another folder, or delete this one.")
+            raise DataError(
+                f"{folder} holds scenes of another plan or other cut-outs; give --out another folder, or delete this one."
+            )
     elif folder.is_dir() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty and holds no scenes; give --out an empty folder.")
     (folder / "shards").mkdir(parents=True, exist_ok=True)
@@ -165,11 +179,15 @@ _folder = Path()
 _job: tuple[int, str] = (0, "")
 
 
-def _start(composer: Composer | None = None, folder: Path = Path("."), scenes: int = 0, key: str = "") -> None:
+def _start(
+    composer: Composer | None = None, folder: Path = Path("."), scenes: int = 0, key: str = ""
+) -> None:
     global _composer, _folder, _job
     _composer, _folder, _job = composer, folder, (scenes, key)
     if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the first one ends the others
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches every process of the terminal; the first one ends the others
         gc.freeze()  # cut-outs and tables stay; going through them again and again took a quarter of the time
         gc.disable()  # what a shard leaves is collected after it
 
@@ -180,18 +198,35 @@ def _write_shard(shard: int) -> int:
     scenes, key = _job
     tar, table = compose_shard(_composer, shard, scenes)
     path = _tar(_folder, shard)
-    path.with_suffix(".parquet").unlink(missing_ok=True)  # of a shorter shard: it does not go with the new tar
+    path.with_suffix(".parquet").unlink(
+        missing_ok=True
+    )  # of a shorter shard: it does not go with the new tar
     write_atomically(path, tar)
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_KEY: f"{key} {len(tar)}".encode()}), buffer, compression="zstd")
+    pq.write_table(
+        table.replace_schema_metadata({_KEY: f"{key} {len(tar)}".encode()}), buffer, compression="zstd"
+    )
     write_atomically(path.with_suffix(".parquet"), buffer.getvalue())
     gc.collect()
     return table.num_rows
 
 
-def _make(folder: Path, manifest: Manifest, chosen: Cutouts, plan: ScenePlan, *, scenes: int, todo: list[int], key: str, workers: int) -> Cutouts:
+def _make(
+    folder: Path,
+    manifest: Manifest,
+    chosen: Cutouts,
+    plan: ScenePlan,
+    *,
+    scenes: int,
+    todo: list[int],
+    key: str,
+    workers: int,
+) -> Cutouts:
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, _processes(workers) as executor:
+    with (
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+        _processes(workers) as executor,
+    ):
         task = progress.add_task("cutting objects out", total=None)
         cutouts = with_pixels(chosen, manifest, plan, executor)
     composer = Composer(plan, cutouts, assign(plan, scenes))
@@ -212,10 +247,17 @@ def _processes(workers: int, *job: Any) -> Iterator[Executor | None]:
             _start(*job)
         yield None
         return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")  # forked ones share the cut-outs' memory
+    context = multiprocessing.get_context(
+        "fork" if sys.platform == "linux" else "spawn"
+    )  # forked ones share the cut-outs' memory
     try:
-        with warnings.catch_warnings(), ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=job) as executor:
-            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)  # of threads, which the new process leaves alone
+        with (
+            warnings.catch_warnings(),
+            ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=job) as executor,
+        ):
+            warnings.filterwarnings(
+                "ignore", message=".*fork.*", category=DeprecationWarning
+            )  # of threads, which the new process leaves alone
             yield executor
     except BrokenProcessPool:
         raise DataError(
@@ -224,14 +266,33 @@ def _processes(workers: int, *job: Any) -> Iterator[Executor | None]:
 
 
 def _finished(
-    folder: Path, plan: ScenePlan, *, scenes: int, made: int, seconds: float, chosen: Cutouts, cutouts: Cutouts | None, key: str
+    folder: Path,
+    plan: ScenePlan,
+    *,
+    scenes: int,
+    made: int,
+    seconds: float,
+    chosen: Cutouts,
+    cutouts: Cutouts | None,
+    key: str,
 ) -> Composed:
     """Put manifest and truth together from what the shards hold."""
-    tables = [pq.read_table(_tar(folder, shard).with_suffix(".parquet")) for shard in range(shards_of(plan, scenes))]
-    table = pa.concat_tables([one.slice(0, scenes_of(shard, plan, scenes)).cast(SCHEMA) for shard, one in enumerate(tables)])
+    tables = [
+        pq.read_table(_tar(folder, shard).with_suffix(".parquet")) for shard in range(shards_of(plan, scenes))
+    ]
+    table = pa.concat_tables(
+        [one.slice(0, scenes_of(shard, plan, scenes)).cast(SCHEMA) for shard, one in enumerate(tables)]
+    )
     fields = {name: table[name] for name in SCHEMA.names if name not in ("id", "image", "captions")}
     images = table["image"].combine_chunks()
-    manifest = make_manifest(ids=table["id"], images=images, captions=table["captions"], fields=fields, root=folder, name=str(folder))
+    manifest = make_manifest(
+        ids=table["id"],
+        images=images,
+        captions=table["captions"],
+        fields=fields,
+        root=folder,
+        name=str(folder),
+    )
     manifest.write(folder / "manifest.parquet")
     truth = folder / "truth"
     truth.mkdir(exist_ok=True)
@@ -258,7 +319,9 @@ def _left_out(truth: Path) -> dict[str, int]:
     return dict(Counter(reason for reason in reasons if reason).most_common())
 
 
-def _write_truth(truth: Path, table: pa.Table, plan: ScenePlan, chosen: Cutouts, cutouts: Cutouts | None) -> None:
+def _write_truth(
+    truth: Path, table: pa.Table, plan: ScenePlan, chosen: Cutouts, cutouts: Cutouts | None
+) -> None:
     """Exact counts of concepts, the planted faults, and the fate of every cut-out."""
     objects, scenes, mentions = Counter[str](), Counter[str](), Counter[str]()
     for placed, spoken in zip(table["objects"].to_pylist(), table["mentions"].to_pylist(), strict=True):
@@ -269,19 +332,40 @@ def _write_truth(truth: Path, table: pa.Table, plan: ScenePlan, chosen: Cutouts,
     weights = concept_weights(chosen.items, plan)
     first = {item.concept: item for item in reversed(chosen.items)}
     rows = [
-        {"concept": concept, "name": item.name, "family": item.family, "split": item.split, "weight": weights[concept]}
+        {
+            "concept": concept,
+            "name": item.name,
+            "family": item.family,
+            "split": item.split,
+            "weight": weights[concept],
+        }
         | {"objects": objects[concept], "scenes": scenes[concept], "captions": mentions[concept]}
         for concept, item in sorted(first.items(), key=lambda pair: (-objects[pair[0]], pair[0]))
     ]
     pq.write_table(pa.Table.from_pylist(rows), truth / "concepts.parquet")
-    faulty = table.select(["id", "split", "planted", "planted_from", "planted_detail"]).filter(pc.is_valid(table["planted"]))
-    pq.write_table(faulty.rename_columns(["id", "split", "planted", "from", "detail"]), truth / "planted.parquet")
+    faulty = table.select(["id", "split", "planted", "planted_from", "planted_detail"]).filter(
+        pc.is_valid(table["planted"])
+    )
+    pq.write_table(
+        faulty.rename_columns(["id", "split", "planted", "from", "detail"]), truth / "planted.parquet"
+    )
     if cutouts is not None:  # otherwise nothing was cut out this time, and the file is there
         kept = [
-            {"id": item.id, "status": "kept", "reason": None, "detail": None, "concept": item.concept, "style": item.style, "split": item.split}
+            {
+                "id": item.id,
+                "status": "kept",
+                "reason": None,
+                "detail": None,
+                "concept": item.concept,
+                "style": item.style,
+                "split": item.split,
+            }
             for item in cutouts.items
         ]
-        dropped = [{"id": one.id, "status": "dropped", "reason": one.reason, "detail": one.detail} for one in cutouts.left_out]
+        dropped = [
+            {"id": one.id, "status": "dropped", "reason": one.reason, "detail": one.detail}
+            for one in cutouts.left_out
+        ]
         names = ["id", "status", "reason", "detail", "concept", "style", "split"]
         schema = pa.schema([(name, pa.string()) for name in names])
         pq.write_table(pa.Table.from_pylist([*kept, *dropped], schema=schema), truth / "cutouts.parquet")
@@ -291,7 +375,9 @@ def _write_sheet(path: Path, manifest: Manifest) -> None:
     rows = range(min(_SHOWN, len(manifest)))
     reader = ImageReader(manifest)
     buffer = io.BytesIO()
-    contact_sheet([reader.image(row) for row in rows], manifest.take(rows).captions()).save(buffer, "JPEG", quality=88, subsampling=0)
+    contact_sheet([reader.image(row) for row in rows], manifest.take(rows).captions()).save(
+        buffer, "JPEG", quality=88, subsampling=0
+    )
     write_atomically(path, buffer.getvalue())
 
 
@@ -300,9 +386,13 @@ def show(result: Composed, console: Console | None = None) -> None:
     console = console or Console()
     there = f", {result.scenes - result.made:,} were there" if result.made < result.scenes else ""
     speed = f"{result.made:,} made in {result.seconds:.1f} s ({result.made / max(result.seconds, 1e-9):,.0f} a second){there}"
-    console.print(f"Wrote [bold]{escape(str(result.path))}[/]: {result.scenes:,} scenes, {result.bytes / 1e6:,.1f} MB; {speed}.", soft_wrap=True)
     console.print(
-        f"Cut-outs: {result.cutouts:,} used; left out: {_counts(result.left_out) or 'none'} (truth/cutouts.parquet says why).", soft_wrap=True
+        f"Wrote [bold]{escape(str(result.path))}[/]: {result.scenes:,} scenes, {result.bytes / 1e6:,.1f} MB; {speed}.",
+        soft_wrap=True,
+    )
+    console.print(
+        f"Cut-outs: {result.cutouts:,} used; left out: {_counts(result.left_out) or 'none'} (truth/cutouts.parquet says why).",
+        soft_wrap=True,
     )
     for note in result.notes:
         console.print(f"[yellow]note[/]: {escape(note)}.", soft_wrap=True)
@@ -314,7 +404,9 @@ def show(result: Composed, console: Console | None = None) -> None:
     if result.key_words:
         table.add_row("key word after token 77", f"{result.key_words:,}")
     console.print(table)
-    console.print(f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {min(_SHOWN, result.scenes)} scenes with their captions.")
+    console.print(
+        f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {min(_SHOWN, result.scenes)} scenes with their captions."
+    )
     command = f"frugalclip train clip data.path={shlex.quote(str(result.path))} data.where=split=train --out runs/scenes"
     console.print(f"\nNext: [bold]{escape(command)}[/]", soft_wrap=True)
 

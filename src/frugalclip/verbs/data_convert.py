@@ -97,7 +97,9 @@ def convert(
         raise DataError(f"--samples-per-shard is {samples_per_shard}, expected at least 1.")
     pictures = validated(Pictures, {"size": size, "format": format}, where="convert")
     folder = Path(out)
-    sources = [read_source(path, columns=columns) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    sources = [
+        read_source(path, columns=columns) for path in ([paths] if isinstance(paths, (str, Path)) else paths)
+    ]
     every = concatenate([source.manifest for source in sources])
     manifest = every.where(where)
     if "weight" in manifest.table.column_names:
@@ -106,16 +108,24 @@ def convert(
     ledger = together(source.ledger for source in sources)
     ledger.extend(Fault(id, "filtered", where or "") for id in every.ids if id not in kept)
     shards = _divide(manifest, samples_per_shard, shuffle, to)
-    _begin(folder, manifest, {"to": to, **pictures.model_dump(), "samples_per_shard": samples_per_shard, "shuffle": shuffle})
+    _begin(
+        folder,
+        manifest,
+        {"to": to, **pictures.model_dump(), "samples_per_shard": samples_per_shard, "shuffle": shuffle},
+    )
     job = _Job(folder, manifest, pictures, to, workers or min(os.cpu_count() or 1, 8))
     done_before, records, seconds = job.run(shards)
     faults = {row[0]: Fault(*row) for record in records for row in record["faults"]}
     order = [manifest.ids[row] for shard in shards for row in shard.rows]
     written = [id for id in order if id not in faults]
     if not written:
-        raise DataError(f"none of the {len(manifest):,} pictures of {manifest.name} can be used; see why with: frugalclip data check {manifest.name}")
+        raise DataError(
+            f"none of the {len(manifest):,} pictures of {manifest.name} can be used; see why with: frugalclip data check {manifest.name}"
+        )
     ledger.extend(faults.values())
-    ledger_path = folder.resolve().with_name(f"{folder.resolve().name}.ledger.parquet")  # beside: the folder holds nothing but shards
+    ledger_path = folder.resolve().with_name(
+        f"{folder.resolve().name}.ledger.parquet"
+    )  # beside: the folder holds nothing but shards
     ledger.write(ledger_path, kept=written, seen=sum(source.seen for source in sources))
     left = unwritten_fields(manifest) if to == "tar" else []
     return Converted(
@@ -144,14 +154,20 @@ def _divide(manifest: Manifest, limit: int, shuffle: int | None, to: str) -> lis
     if "split" in manifest.field_names:
         values = manifest.field("split")
         names = set(values)
-        if len(names) <= _SPLITS and all(isinstance(name, str) and re.fullmatch(r"\w+", name) for name in names):
+        if len(names) <= _SPLITS and all(
+            isinstance(name, str) and re.fullmatch(r"\w+", name) for name in names
+        ):
             groups = {name: order[[values[row] == name for row in order]] for name in sorted(names)}
     shards: list[_Shard] = []
     for name, rows in groups.items():
         parts = [rows[start : start + limit] for start in range(0, len(rows), limit)]
         for number, part in enumerate(parts):
             tar = f"{name}-{number:05d}.tar" if name else f"{number:05d}.tar"
-            shards.append(_Shard(tar if to == "tar" else f"{name or 'data'}-{number:05d}-of-{len(parts):05d}.parquet", part))
+            shards.append(
+                _Shard(
+                    tar if to == "tar" else f"{name or 'data'}-{number:05d}-of-{len(parts):05d}.parquet", part
+                )
+            )
     return shards
 
 
@@ -167,8 +183,12 @@ def _begin(folder: Path, manifest: Manifest, options: Mapping[str, Any]) -> None
     found = read_json(place)
     changed = [key for key in plan if found.get(key) != plan[key]]
     if changed:
-        what = "other data" if changed == ["data"] else f"{changed[0].replace('_', '-')} {found.get(changed[0])}"
-        raise DataError(f"--out {folder} holds shards of a conversion with {what}; choose a new folder, or delete this one to begin again.")
+        what = (
+            "other data" if changed == ["data"] else f"{changed[0].replace('_', '-')} {found.get(changed[0])}"
+        )
+        raise DataError(
+            f"--out {folder} holds shards of a conversion with {what}; choose a new folder, or delete this one to begin again."
+        )
 
 
 def _digest(manifest: Manifest) -> str:
@@ -186,7 +206,13 @@ class _Job:
     """One call."""
 
     def __init__(self, folder: Path, manifest: Manifest, pictures: Pictures, to: str, workers: int) -> None:
-        self.folder, self.manifest, self.pictures, self.write, self.workers = folder, manifest, pictures, _WRITERS[to], workers
+        self.folder, self.manifest, self.pictures, self.write, self.workers = (
+            folder,
+            manifest,
+            pictures,
+            _WRITERS[to],
+            workers,
+        )
         self.reader = ImageReader(manifest)
 
     def run(self, shards: Sequence[_Shard]) -> tuple[int, list[dict[str, Any]], float]:
@@ -199,10 +225,15 @@ class _Job:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         start = time.monotonic()
-        with ThreadPoolExecutor(self.workers) as pool, Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        with (
+            ThreadPoolExecutor(self.workers) as pool,
+            Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+        ):
             done = sum(len(shard.rows) for shard in shards if found[shard.name])
             task = bar.add_task("converting pictures", total=len(self.manifest), completed=done)
-            records = [found[shard.name] or self._convert(shard, pool, lambda: bar.advance(task)) for shard in shards]
+            records = [
+                found[shard.name] or self._convert(shard, pool, lambda: bar.advance(task)) for shard in shards
+            ]
         return sum(record is not None for record in found.values()), records, time.monotonic() - start
 
     def _place(self, shard: _Shard) -> Path:
@@ -223,7 +254,9 @@ class _Job:
         write_json(self._place(shard), record)
         return record
 
-    def _samples(self, shard: _Shard, pool: ThreadPoolExecutor, record: dict[str, Any], advance: Any) -> Iterator[Sample]:
+    def _samples(
+        self, shard: _Shard, pool: ThreadPoolExecutor, record: dict[str, Any], advance: Any
+    ) -> Iterator[Sample]:
         """Pictures in the order of the shard, made by the pool a few ahead; faults go to the record."""
         rows = iter(shard.rows.tolist())
         waiting: deque[tuple[int, Future[tuple[int, bytes, str] | BadImage]]] = deque()
@@ -254,14 +287,21 @@ def show_convert(result: Converted, console: Console | None = None) -> None:
     before = f" ({result.done_before:,} were there)" if result.done_before else ""
     mega = f"{result.bytes_read / 1e6:,.1f} MB of pictures became {result.bytes_written / 1e6:,.1f} MB"
     console.print(
-        f"Wrote [bold]{escape(str(result.out))}[/]: {result.samples:,} samples in {result.shards:,} shards{before}; {mega}.", soft_wrap=True
+        f"Wrote [bold]{escape(str(result.out))}[/]: {result.samples:,} samples in {result.shards:,} shards{before}; {mega}.",
+        soft_wrap=True,
     )
     for note in result.notes:
         console.print(f"  {escape(note)}", soft_wrap=True)
     dropped = result.ledger.counts()
-    console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({sum(dropped.values()):,} left out).", soft_wrap=True)
+    console.print(
+        f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({sum(dropped.values()):,} left out).",
+        soft_wrap=True,
+    )
     for reason, count in dropped.items():
         console.print(f"  {count:>7,}  [bold]{reason}[/]: {escape(REASONS[reason])}", soft_wrap=True)
     if result.seconds >= 1 and result.done_before < result.shards:
         console.print(f"{result.seconds:,.0f} seconds.", soft_wrap=True)
-    console.print(f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.out)))} --out runs/first[/]", soft_wrap=True)
+    console.print(
+        f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.out)))} --out runs/first[/]",
+        soft_wrap=True,
+    )

@@ -22,7 +22,15 @@ from frugalclip.data.detailed_statistics import (
     weight_facts,
 )
 from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.statistics import CaptionFacts, FieldFacts, ImageFacts, caption_facts, field_facts, image_facts, sampled_rows
+from frugalclip.data.statistics import (
+    CaptionFacts,
+    FieldFacts,
+    ImageFacts,
+    caption_facts,
+    field_facts,
+    image_facts,
+    sampled_rows,
+)
 from frugalclip.sources.open import read_source
 from frugalclip.verbs.data import counts, short, show_faults, show_fields
 
@@ -50,7 +58,9 @@ class Stats:
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON values."""
         images = asdict(self.images)
-        images["faults"] = [{"id": fault.id, "reason": fault.reason, "detail": fault.detail} for fault in self.images.faults]
+        images["faults"] = [
+            {"id": fault.id, "reason": fault.reason, "detail": fault.detail} for fault in self.images.faults
+        ]
         del images["sizes"]
         return {
             "data": self.manifest.name,
@@ -68,7 +78,11 @@ class Stats:
 
 
 def stats(
-    paths: Sequence[str | Path] | str | Path, *, full: bool = False, columns: Mapping[str, str] | None = None, json: str | Path | None = None
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    full: bool = False,
+    columns: Mapping[str, str] | None = None,
+    json: str | Path | None = None,
 ) -> Stats:
     """Count what is in data sets, read as one: sizes, lengths, copies, languages, values, weights.
 
@@ -83,7 +97,9 @@ def stats(
     """
     every = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not every:
-        raise DataError("no data set was given, expected one or more paths; try: frugalclip data stats sample")
+        raise DataError(
+            "no data set was given, expected one or more paths; try: frugalclip data stats sample"
+        )
     manifest = concatenate([read_source(path, columns=columns).manifest for path in every])
     notes: list[str] = []
     texts = manifest.captions()
@@ -91,12 +107,25 @@ def stats(
     tokenised = sampled_captions(texts, total if full else TOKENISED)
     rows = sampled_rows(len(manifest), len(manifest) if full else READ)
     compared = sampled_rows(len(manifest), _COMPARED_AT_MOST if full else COMPARED, seed=3)
-    for read, of, what in ((len(rows), len(manifest), "pictures read"), (len(tokenised), total, "captions tokenised")):
+    for read, of, what in (
+        (len(rows), len(manifest), "pictures read"),
+        (len(tokenised), total, "captions tokenised"),
+    ):
         notes += [f"{what}: {read:,} of {of:,}, drawn at random (--full takes all)"] if read < of else []
     detected = _detected(manifest, texts, notes)
     images, near = _pictures(manifest, rows, compared)
     weights = weight_facts(manifest)
-    result = Stats(manifest, caption_facts(manifest), token_facts(tokenised), detected, field_facts(manifest), images, near, weights, notes)
+    result = Stats(
+        manifest,
+        caption_facts(manifest),
+        token_facts(tokenised),
+        detected,
+        field_facts(manifest),
+        images,
+        near,
+        weights,
+        notes,
+    )
     if json is not None:
         from frugalclip.core.records import write_json  # waits for torch
 
@@ -115,11 +144,15 @@ def _detected(manifest: Manifest, texts: Sequence[Sequence[str]], notes: list[st
         return {}
 
 
-def _pictures(manifest: Manifest, rows: Sequence[int], compared: Sequence[int]) -> tuple[ImageFacts, NearFacts]:
+def _pictures(
+    manifest: Manifest, rows: Sequence[int], compared: Sequence[int]
+) -> tuple[ImageFacts, NearFacts]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading pictures", total=len(rows) + len(compared))
-        images = image_facts(manifest, rows, decoded=False, progress=lambda done: progress.advance(task, done))
+        images = image_facts(
+            manifest, rows, decoded=False, progress=lambda done: progress.advance(task, done)
+        )
         return images, near_duplicates(manifest, compared, progress=lambda done: progress.advance(task, done))
 
 
@@ -127,7 +160,10 @@ def show_stats(result: Stats, console: Console | None = None) -> None:
     """Print what `stats` counted."""
     console = console or Console()
     samples = len(result.manifest)
-    console.print(f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, fingerprint {result.manifest.fingerprint()}.", soft_wrap=True)
+    console.print(
+        f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, fingerprint {result.manifest.fingerprint()}.",
+        soft_wrap=True,
+    )
     for note in result.notes:
         console.print(f"  {escape(note)}", soft_wrap=True)
     _show_spreads(result, console)
@@ -144,14 +180,33 @@ def show_stats(result: Stats, console: Console | None = None) -> None:
 
 def _show_spreads(result: Stats, console: Console) -> None:
     images, captions = result.images, result.captions
-    table = Table("", "least", "5 %", "middle", "95 %", "most", title="Sizes and lengths", title_justify="left")
-    lines = {"height, pixels": images.heights, "width, pixels": images.widths, "bytes a picture": images.bytes}
-    lines |= {"captions a sample": captions.per_sample, "words a caption": captions.words, "characters": captions.characters}
-    lines |= {"CLIP tokens a caption": result.tokens.tokens if result.tokens else None, "weight": result.weights.weights if result.weights else None}
+    table = Table(
+        "", "least", "5 %", "middle", "95 %", "most", title="Sizes and lengths", title_justify="left"
+    )
+    lines = {
+        "height, pixels": images.heights,
+        "width, pixels": images.widths,
+        "bytes a picture": images.bytes,
+    }
+    lines |= {
+        "captions a sample": captions.per_sample,
+        "words a caption": captions.words,
+        "characters": captions.characters,
+    }
+    lines |= {
+        "CLIP tokens a caption": result.tokens.tokens if result.tokens else None,
+        "weight": result.weights.weights if result.weights else None,
+    }
     for name, spread in lines.items():
         if spread:
             digits = ",.3g" if name == "weight" else ",.0f"
-            table.add_row(name, *(f"{value:{digits}}" for value in (spread.least, spread.low, spread.middle, spread.high, spread.most)))
+            table.add_row(
+                name,
+                *(
+                    f"{value:{digits}}"
+                    for value in (spread.least, spread.low, spread.middle, spread.high, spread.most)
+                ),
+            )
     console.print(table)
 
 
@@ -163,18 +218,26 @@ def _show_pictures(result: Stats, console: Console) -> None:
         show_faults(images.faults, console)
     copies = ", ".join(f"{escape(name)} ({count:,} times)" for name, count in images.most_copied)
     among = "" if images.rows == len(result.manifest) else f" of {images.rows:,} read"
-    console.print(f"Copies: {images.copies:,} pictures{among} have the bytes of an earlier one{f'; most: {copies}' if copies else ''}.")
+    console.print(
+        f"Copies: {images.copies:,} pictures{among} have the bytes of an earlier one{f'; most: {copies}' if copies else ''}."
+    )
     pairs = ", ".join(f"{escape(one)} and {escape(other)}" for one, other in near.pairs[:3])
-    console.print(f"Near duplicates: {near.alike:,} of {near.rows:,} pictures compared look like another one{f', such as {pairs}' if pairs else ''}.")
+    console.print(
+        f"Near duplicates: {near.alike:,} of {near.rows:,} pictures compared look like another one{f', such as {pairs}' if pairs else ''}."
+    )
 
 
 def _show_captions(result: Stats, console: Console) -> None:
     captions, tokens = result.captions, result.tokens
     if tokens:
-        cut = ", ".join(f"{100 * share:.1f} % at context {context}" for context, share in tokens.truncated.items())
+        cut = ", ".join(
+            f"{100 * share:.1f} % at context {context}" for context, share in tokens.truncated.items()
+        )
         console.print(f"Truncated captions: {cut} (CLIP's vocabulary).")
     shared = ", ".join(f"'{escape(short(text, 40))}' ({count:,})" for text, count in captions.most_shared)
-    console.print(f"Equal captions: {captions.shared:,} samples share one{f'; most: {shared}' if shared else ''}.")
+    console.print(
+        f"Equal captions: {captions.shared:,} samples share one{f'; most: {shared}' if shared else ''}."
+    )
     if captions.languages:
         console.print(f"Languages (samples): {counts(captions.languages, limit=80)}.")
     if result.detected:

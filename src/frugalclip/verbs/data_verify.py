@@ -65,7 +65,9 @@ def verify(
     """
     every = [paths] if isinstance(paths, (str, Path)) else list(paths)
     if not every:
-        raise DataError("no data set was given, expected one or more paths; try: frugalclip data verify sample")
+        raise DataError(
+            "no data set was given, expected one or more paths; try: frugalclip data verify sample"
+        )
     source = read_sources(every, columns=columns, mend=repair)
     manifest_path, ledger_path = _targets(every, out)
     manifest = source.manifest
@@ -79,10 +81,22 @@ def verify(
         if repair and len(good):
             good.write(manifest_path)
     except OSError as error:
-        raise DataError(f"{ledger_path.parent} cannot be written to ({error.strerror}); name another place with --out FILE.") from None
+        raise DataError(
+            f"{ledger_path.parent} cannot be written to ({error.strerror}); name another place with --out FILE."
+        ) from None
     if repair and not len(good):
-        raise DataError(f"none of {source.seen:,} samples is good ({ledger.in_words()}); every one is named in {ledger_path}.")
-    return Verified(tuple(map(str, every)), source.kind, len(good), source.seen, ledger, ledger_path, manifest_path if repair else None)
+        raise DataError(
+            f"none of {source.seen:,} samples is good ({ledger.in_words()}); every one is named in {ledger_path}."
+        )
+    return Verified(
+        tuple(map(str, every)),
+        source.kind,
+        len(good),
+        source.seen,
+        ledger,
+        ledger_path,
+        manifest_path if repair else None,
+    )
 
 
 def _decoded(manifest: Manifest, workers: int | None) -> list[tuple[int, str, str]]:
@@ -107,7 +121,9 @@ def _targets(paths: Sequence[str | Path], out: str | Path | None) -> tuple[Path,
     given = {Path(path).expanduser().resolve() for path in paths if path != "sample"}
     for path, is_ours in ((manifest, _is_manifest), (ledger, _is_ledger)):
         if path.resolve() in given or (path.exists() and not is_ours(path)):
-            raise DataError(f"{path} is there already and would be overwritten; name another place with --out FILE.")
+            raise DataError(
+                f"{path} is there already and would be overwritten; name another place with --out FILE."
+            )
     return manifest, ledger
 
 
@@ -143,18 +159,24 @@ def show(result: Verified, console: Console | None = None) -> None:
     console, ledger = console or Console(), result.ledger
     merged, dropped = len(ledger.merged), len(ledger.dropped)
     name = " ".join(result.paths)
-    console.print(f"[bold]{escape(name)}[/] is {escape(result.kind)}: every sample read and decoded.", soft_wrap=True)
+    console.print(
+        f"[bold]{escape(name)}[/] is {escape(result.kind)}: every sample read and decoded.", soft_wrap=True
+    )
     parts = f"{result.samples:,} good + {merged:,} joined to another + {dropped:,} left out"
     console.print(f"{result.seen:,} samples = {parts}.", soft_wrap=True)
     if ledger.faults:
         console.print(_causes(ledger))
     repaired = [id for id, (reason, _) in ledger.remarks.items() if reason == "repaired"]
     if repaired:
-        console.print(f"Mended: {len(repaired):,} captions that were not UTF-8, such as {escape(', '.join(repaired[:_EXAMPLES]))}.", soft_wrap=True)
+        console.print(
+            f"Mended: {len(repaired):,} captions that were not UTF-8, such as {escape(', '.join(repaired[:_EXAMPLES]))}.",
+            soft_wrap=True,
+        )
     console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample.", soft_wrap=True)
     if result.manifest_path is not None:
         console.print(
-            f"Wrote {escape(str(result.manifest_path))}: the good ones, with no picture copied. The originals are as they were.", soft_wrap=True
+            f"Wrote {escape(str(result.manifest_path))}: the good ones, with no picture copied. The originals are as they were.",
+            soft_wrap=True,
         )
     console.print(f"\nNext: [bold]{escape(_next(result))}[/]", soft_wrap=True)
 
@@ -170,7 +192,9 @@ def _causes(ledger: Ledger) -> Table:
         if len(named := examples.setdefault(fault.reason, [])) < _EXAMPLES:
             named.append(fault.id if len(fault.id) <= 40 else fault.id[:39] + "…")
     for reason, count in counts.items():
-        table.add_row(f"[bold]{reason}[/]", f"{count:,}", escape(REASONS[reason]), escape(", ".join(examples[reason])))
+        table.add_row(
+            f"[bold]{reason}[/]", f"{count:,}", escape(REASONS[reason]), escape(", ".join(examples[reason]))
+        )
     return table
 
 

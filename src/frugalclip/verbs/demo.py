@@ -67,11 +67,20 @@ def judge(result: TrainingResult, everything: Manifest) -> list[dict[str, Any]]:
     for where in (UNSEEN, SEEN):
         rows = everything.where(where)
         found = evaluate_zeroshot(
-            result.model, rows, everything=everything.where("pack=emoji"), where=where, label_field=LABEL, group=FAMILY, training=result.training
+            result.model,
+            rows,
+            everything=everything.where("pack=emoji"),
+            where=where,
+            label_field=LABEL,
+            group=FAMILY,
+            training=result.training,
         )
         evaluations.append(found | {"data": "sample"})
     unseen = everything.where(UNSEEN)
-    evaluations.append(evaluate_retrieval(result.model, unseen, where=UNSEEN, group=FAMILY, training=result.training) | {"data": "sample"})
+    evaluations.append(
+        evaluate_retrieval(result.model, unseen, where=UNSEEN, group=FAMILY, training=result.training)
+        | {"data": "sample"}
+    )
     return evaluations
 
 
@@ -81,7 +90,9 @@ def show(result: DemoResult) -> None:
     for found in result.evaluations:
         evaluating.show(found)
     if result.evaluations:
-        console.print(f"{result.seconds:.0f} s in all.  Open {result.run}/report.html", highlight=False, soft_wrap=True)
+        console.print(
+            f"{result.seconds:.0f} s in all.  Open {result.run}/report.html", highlight=False, soft_wrap=True
+        )
         console.print(
             "Your own pictures: frugalclip data check FOLDER, then frugalclip train clip data=FOLDER --out runs/first",
             highlight=False,

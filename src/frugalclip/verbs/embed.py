@@ -53,7 +53,13 @@ def embed(
     is_of_texts = is_trunk(str(model)) and not reads_pictures(str(model))
     encoder = LoneTrunk(str(model), device=device) if is_of_texts else load(model, device=device)
     what = _of_one_side(what, encoder, model)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"embedding {manifest.name}", total=len(manifest))
 
@@ -76,14 +82,22 @@ def _of_one_side(what: What, encoder: Model | LoneTrunk, model: str | Path) -> W
 def show(result: Embedded) -> None:
     """Print what is in the store, how exact it is, what is missing and how to read it."""
     console, store, head = Console(), result.store, result.store.head
-    console.print(Text(f"{store.path}: {len(store):,} rows of {head.origin.name}", style="bold"), soft_wrap=True)
+    console.print(
+        Text(f"{store.path}: {len(store):,} rows of {head.origin.name}", style="bold"), soft_wrap=True
+    )
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("", "vectors", "shape", "stored as", "cosine error", "at most", "rows without"):
         table.add_column(name, justify="left" if name in ("", "stored as") else "right")
     for kind, summary in head.summary.items():
         shape = " x ".join(map(str, summary.shape))
-        error = (f"{summary.error.mean:.1e}", f"{summary.error.max:.1e}") if head.dtype != "float32" else ("exact", "exact")
-        table.add_row(_PLURAL[kind], f"{summary.vectors:,}", shape, head.dtype, *error, f"{summary.rows_without:,}")
+        error = (
+            (f"{summary.error.mean:.1e}", f"{summary.error.max:.1e}")
+            if head.dtype != "float32"
+            else ("exact", "exact")
+        )
+        table.add_row(
+            _PLURAL[kind], f"{summary.vectors:,}", shape, head.dtype, *error, f"{summary.rows_without:,}"
+        )
     console.print(table)
     for line in _remarks(result):
         console.print(Text(line), soft_wrap=True)
@@ -91,12 +105,24 @@ def show(result: Embedded) -> None:
 
 def _remarks(result: Embedded) -> list[str]:
     store, summary = result.store, result.store.head.summary
-    lines = [f"pictures without a vector: {count:,} ({REASONS.get(cause, cause)})" for cause, count in store.head.missing.items()]
-    lines += [f"samples left out while reading: {count:,} ({REASONS.get(cause, cause)})" for cause, count in result.unread.items()]
+    lines = [
+        f"pictures without a vector: {count:,} ({REASONS.get(cause, cause)})"
+        for cause, count in store.head.missing.items()
+    ]
+    lines += [
+        f"samples left out while reading: {count:,} ({REASONS.get(cause, cause)})"
+        for cause, count in result.unread.items()
+    ]
     lines += [f"{_PLURAL[kind]}: none in this data, so none are stored" for kind in result.absent]
     if "text" in summary and summary["text"].truncated:
-        lines.append(f"captions longer than the model reads, so that their end was cut: {summary['text'].truncated:,}")
+        lines.append(
+            f"captions longer than the model reads, so that their end was cut: {summary['text'].truncated:,}"
+        )
     size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
-    lines.append(f"chunks computed: {result.computed:,}, reused: {result.reused:,}; {size / 1e6:,.1f} MB, {result.seconds:,.1f} s")
-    lines.append(f"read it: from frugalclip.features.store import Store; Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])")
+    lines.append(
+        f"chunks computed: {result.computed:,}, reused: {result.reused:,}; {size / 1e6:,.1f} MB, {result.seconds:,.1f} s"
+    )
+    lines.append(
+        f"read it: from frugalclip.features.store import Store; Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])"
+    )
     return lines

@@ -43,7 +43,11 @@ class Task:
 _DATA = frozenset({"where", "group", "language"})
 _LABELS = _DATA | {"label_field", "features"}
 TASKS = {
-    "zeroshot": Task(evaluate_zeroshot, _DATA | {"label_field", "classes", "prompts", "floors", "robustness"}, needs_texts=True),
+    "zeroshot": Task(
+        evaluate_zeroshot,
+        _DATA | {"label_field", "classes", "prompts", "floors", "robustness"},
+        needs_texts=True,
+    ),
     "retrieval": Task(evaluate_retrieval, _DATA | {"floors", "robustness"}, needs_texts=True),
     "probe": Task(evaluate_probe, _LABELS),
     "knn": Task(evaluate_knn, _LABELS),
@@ -103,14 +107,32 @@ def evaluate(
         raise DataError(f"'{task}' is not a task; {known_names(task, TASKS)}")
     if features is not None and features not in get_args(Layer):
         raise DataError(f"--features {features} is not understood; {known_names(features, get_args(Layer))}")
-    texts = {"where": where, "label_field": label_field, "classes": classes, "prompts": prompts, "language": language, "group": group}
-    given: dict[str, Any] = {name: value for name, value in (texts | {"features": features, "suite": suite}).items() if value is not None}
+    texts = {
+        "where": where,
+        "label_field": label_field,
+        "classes": classes,
+        "prompts": prompts,
+        "language": language,
+        "group": group,
+    }
+    given: dict[str, Any] = {
+        name: value
+        for name, value in (texts | {"features": features, "suite": suite}).items()
+        if value is not None
+    }
     given |= {
-        name: True for name, asked in (("floors", floors or (floors_model is not None and task != "suite")), ("robustness", robustness)) if asked
+        name: True
+        for name, asked in (
+            ("floors", floors or (floors_model is not None and task != "suite")),
+            ("robustness", robustness),
+        )
+        if asked
     }
     for name in sorted(given.keys() - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
-    known = {_ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options}
+    known = {
+        _ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options
+    }
     loaded, reference = _loaded(model), None if floors_model is None else _loaded(floors_model)
     if TASKS[task].needs_texts and loaded.reads == "images":
         others = ", ".join(name for name, one in TASKS.items() if not one.needs_texts)
@@ -132,20 +154,29 @@ def evaluate(
     return result
 
 
-_RECORDED = ("suite", "grouping")  # tasks whose result belongs to the run's report: they say what its features are
+_RECORDED = (
+    "suite",
+    "grouping",
+)  # tasks whose result belongs to the run's report: they say what its features are
 _ARGUMENTS = {"features": "layer", "robustness": "with_robustness"}  # options whose name says less inside
 
 
-def _on_data(task: str, model: Model, data: str | Path | Manifest | None, known: dict[str, Any]) -> dict[str, Any]:
+def _on_data(
+    task: str, model: Model, data: str | Path | Manifest | None, known: dict[str, Any]
+) -> dict[str, Any]:
     """A test on the rows of one data set."""
     if data is None:
-        raise DataError(f"--task {task} needs a data set; add --data PATH, or --data sample for the pictures that come with the package.")
+        raise DataError(
+            f"--task {task} needs a data set; add --data PATH, or --data sample for the pictures that come with the package."
+        )
     everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
     if task != "retrieval":
         known["everything"] = everything
     result = TASKS[task].run(model, everything.where(known.get("where")), **known)
     if unread.faults:  # beside what a condition or a broken picture leaves out
-        result["left_out"] = dict(sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter()))
+        result["left_out"] = dict(
+            sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter())
+        )
     return result
 
 
@@ -174,7 +205,10 @@ def _record(run: RunDirectory, result: dict[str, Any]) -> None:
         write_json(run.summary, summary | {"evaluations": [*others, result]})
         refresh_evaluations(run)
     except OSError as error:
-        warnings.warn(f"{run.path} cannot be written ({error.strerror}), so the result is not in its report; --json FILE keeps it.", stacklevel=3)
+        warnings.warn(
+            f"{run.path} cannot be written ({error.strerror}), so the result is not in its report; --json FILE keeps it.",
+            stacklevel=3,
+        )
 
 
 def _kind(result: dict[str, Any]) -> tuple[Any, ...]:
@@ -182,7 +216,13 @@ def _kind(result: dict[str, Any]) -> tuple[Any, ...]:
     if result.get("task") == "suite":
         return "suite", suite.get("name"), suite.get("features")
     clusters = result.get("clusters") or {}
-    return result.get("task"), result.get("data"), result.get("where"), clusters.get("label_field"), clusters.get("features")
+    return (
+        result.get("task"),
+        result.get("data"),
+        result.get("where"),
+        clusters.get("label_field"),
+        clusters.get("features"),
+    )
 
 
 def _read(path: str | Path) -> tuple[Manifest, Ledger]:
@@ -192,7 +232,9 @@ def _read(path: str | Path) -> tuple[Manifest, Ledger]:
 
 
 def _loaded(model: str | Path | Model) -> Model:
-    return remember_cached(load(model, device=pick_device("auto"))) if isinstance(model, (str, Path)) else model
+    return (
+        remember_cached(load(model, device=pick_device("auto"))) if isinstance(model, (str, Path)) else model
+    )
 
 
 def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:
@@ -202,16 +244,29 @@ def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifes
     recorded = model.training_data or {}
     path = given or recorded.get("path")
     if path is None:
-        raise DataError("--floors needs the training pictures and this model does not say where they are; call evaluate(..., floors_data=PATH).")
+        raise DataError(
+            "--floors needs the training pictures and this model does not say where they are; call evaluate(..., floors_data=PATH)."
+        )
     try:
-        everything = open_data(path, columns=recorded.get("columns") or None) if given is None else open_data(path)
+        everything = (
+            open_data(path, columns=recorded.get("columns") or None) if given is None else open_data(path)
+        )
         return everything.where(recorded.get("where") if given is None else None)
     except DataError as error:
         place = f" from {os.getcwd()}" if given is None and path != "sample" else ""
-        raise DataError(f"--floors needs the training pictures, and {path} cannot be read{place}: {error}") from error
+        raise DataError(
+            f"--floors needs the training pictures, and {path} cannot be read{place}: {error}"
+        ) from error
 
 
-_NAMES = {"top1": "top 1", "top5": "top 5", "mean_per_class": "class mean", "r1": "recall@1", "r5": "recall@5", "r10": "recall@10"}
+_NAMES = {
+    "top1": "top 1",
+    "top5": "top 5",
+    "mean_per_class": "class mean",
+    "r1": "recall@1",
+    "r5": "recall@5",
+    "r10": "recall@10",
+}
 _NAMES |= {
     "words_hit": "pictures with a hit",
     "words_precision": "words that hit",
@@ -233,7 +288,9 @@ def show(result: dict[str, Any]) -> None:
 
 def _table(title: str, headings: Sequence[str]) -> Table:
     """A table that fits 80 columns: the first column is words, the others are figures."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     return table
@@ -246,12 +303,24 @@ def _interval(low_high: Sequence[float] | None) -> str:
 def _metric_table(result: dict[str, Any]) -> Table:
     floors = _grouped(result["floors"])
     heads = [f"{kind}\n{'/'.join(names)}" for kind, names in floors.items()]
-    table = _table(f"{result['task']}: {result['samples']:,} samples, percent", ["", "value", "95 % between", "chance", *heads])
+    table = _table(
+        f"{result['task']}: {result['samples']:,} samples, percent",
+        ["", "value", "95 % between", "chance", *heads],
+    )
     for name, value in result["metrics"].items():
         chance = result["chance"].get(name)
-        others = ["/".join(_figure(result["floors"][floor].get(name)) for floor in names.values()) for names in floors.values()]
+        others = [
+            "/".join(_figure(result["floors"][floor].get(name)) for floor in names.values())
+            for names in floors.values()
+        ]
         interval = _interval(result["interval"].get(name))
-        table.add_row(metric_name(name), f"[bold]{value:.1f}[/]", interval, "" if chance is None else f"{chance:.2f}", *others)
+        table.add_row(
+            metric_name(name),
+            f"[bold]{value:.1f}[/]",
+            interval,
+            "" if chance is None else f"{chance:.2f}",
+            *others,
+        )
     return table
 
 
@@ -259,26 +328,55 @@ def _suite_table(result: dict[str, Any]) -> Table:
     """A row a test: the probe with its interval, nearest neighbours, chance and floors."""
     suite, floors = result["suite"], _grouped(result["floors"])
     title = f"suite {suite['name']}: linear probes on the {suite['features']}, mean over classes in percent"
-    table = _table(title, ["", "judged", "probe", "95 % between", "k-NN", "chance", *(kind.replace(" ", "\n") for kind in floors)])
+    table = _table(
+        title,
+        [
+            "",
+            "judged",
+            "probe",
+            "95 % between",
+            "k-NN",
+            "chance",
+            *(kind.replace(" ", "\n") for kind in floors),
+        ],
+    )
     for name, value in result["metrics"].items():
         if name == MEAN:
             table.add_section()
         judged = result["tests"].get(name, result)["samples"]
-        others = ["/".join(_figure(result["floors"][floor].get(name)) for floor in names.values()) for names in floors.values()]
+        others = [
+            "/".join(_figure(result["floors"][floor].get(name)) for floor in names.values())
+            for names in floors.values()
+        ]
         words = f"mean of {suite['mean_of']}" if name == MEAN else name
         interval = _interval(result["interval"].get(name))
-        table.add_row(words, f"{judged:,}", f"[bold]{value:.1f}[/]", interval, f"{result['knn'][name]:.1f}", f"{result['chance'][name]:.1f}", *others)
+        table.add_row(
+            words,
+            f"{judged:,}",
+            f"[bold]{value:.1f}[/]",
+            interval,
+            f"{result['knn'][name]:.1f}",
+            f"{result['chance'][name]:.1f}",
+            *others,
+        )
     return table
 
 
 def _robustness_table(result: dict[str, Any]) -> Table:
     """A row an alteration: the primary metric and what it lost."""
     primary = next(iter(result["metrics"]))
-    table = _table(f"the same pictures altered: {metric_name(primary)}", ["", "value", "difference", "95 % between"])
+    table = _table(
+        f"the same pictures altered: {metric_name(primary)}", ["", "value", "difference", "95 % between"]
+    )
     table.add_row("as they are", f"[bold]{result['metrics'][primary]:.1f}[/]", "", "")
     for name, found in result["robustness"].items():
         interval = _interval(found["interval"].get(primary))
-        table.add_row(name, f"[bold]{found['metrics'][primary]:.1f}[/]", f"{found['difference'][primary]:+.1f}", interval)
+        table.add_row(
+            name,
+            f"[bold]{found['metrics'][primary]:.1f}[/]",
+            f"{found['difference'][primary]:+.1f}",
+            interval,
+        )
     return table
 
 
@@ -299,7 +397,10 @@ def _words(result: dict[str, Any]) -> list[str]:
     if not found:
         return []
     commonest = ", ".join(f"{one['word']} {one['pictures']:.1f} %" for one in found["used"][:10])
-    return [f"Commonest among the ten top words: {commonest or 'none'}.", f"A hit is a word of the {found['of']}, compared {found['compared']}."]
+    return [
+        f"Commonest among the ten top words: {commonest or 'none'}.",
+        f"A hit is a word of the {found['of']}, compared {found['compared']}.",
+    ]
 
 
 def _learning(result: dict[str, Any]) -> list[str]:
@@ -311,7 +412,9 @@ def _learning(result: dict[str, Any]) -> list[str]:
     for one in result.get("fewshot", {}).get("curve", ()):
         if one["classes_with_fewer"]:
             fewest = ", ".join(f"{name} {count}" for name, count in list(one["fewest"].items())[:3])
-            lines.append(f"{one['shots']} shots: {one['classes_with_fewer']} of {one['classes']} classes have fewer and gave all ({fewest}, …).")
+            lines.append(
+                f"{one['shots']} shots: {one['classes_with_fewer']} of {one['classes']} classes have fewer and gave all ({fewest}, …)."
+            )
     return lines
 
 
@@ -347,20 +450,32 @@ def _remarks(result: dict[str, Any]) -> list[str]:
         lines.append(f"Names: {pools}; from {result['names']}; prompts {result['prompts']['set']}.")
     hint = "" if result["task"] == "suite" else "; --group id draws rows singly"
     found = f" (found in the data{hint})" if result.get("interval_groups") == "found in the data" else ""
-    intervals = [f"Intervals: {result.get('interval_by', 'bootstrap')} over {result['interval_over']}{found}."] if result["interval"] else []
+    intervals = (
+        [f"Intervals: {result.get('interval_by', 'bootstrap')} over {result['interval_over']}{found}."]
+        if result["interval"]
+        else []
+    )
     lines += [" ".join([*intervals, f"Left out: {lost}."])] if lost else intervals
     if geometry := result.get("geometry"):
         apart = f"{geometry['modality_gap']:.2f} between the mean picture and the mean caption"
-        lines.append(f"Geometry: {apart}; mean cosine {geometry['image_similarity']:.2f} of pictures, {geometry['text_similarity']:.2f} of captions.")
+        lines.append(
+            f"Geometry: {apart}; mean cosine {geometry['image_similarity']:.2f} of pictures, {geometry['text_similarity']:.2f} of captions."
+        )
     lines += _words(result) + _learning(result)
     about = result.get("floors_about")
     if about and about.get("near_duplicates"):
-        lines.append(f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]")
+        lines.append(
+            f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]"
+        )
     examples = result.get("examples", {})
     for side in ("best", "worst"):
-        several = [e for e in examples.get(side, ()) if e["samples"] > 1]  # one sample says nothing about a class
+        several = [
+            e for e in examples.get(side, ()) if e["samples"] > 1
+        ]  # one sample says nothing about a class
         if several:
             lines.append(
-                f"{side.capitalize()} classes: " + ", ".join(f"{e['name']} ({e['top1']:.0f} % of {e['samples']})" for e in several[:5]) + "."
+                f"{side.capitalize()} classes: "
+                + ", ".join(f"{e['name']} ({e['top1']:.0f} % of {e['samples']})" for e in several[:5])
+                + "."
             )
     return lines

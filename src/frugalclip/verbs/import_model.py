@@ -49,14 +49,19 @@ def import_model(source: str, *, out: str | Path) -> Imported:
         )
     if source.partition(":")[0] not in SCHEMES:
         expected = "open_clip:ARCH@FILE or hf:DIR"
-        raise ModelError(f"'{source}' is no model of another library; expected {expected}. Runs of ours need no import: every verb reads them.")
+        raise ModelError(
+            f"'{source}' is no model of another library; expected {expected}. Runs of ours need no import: every verb reads them."
+        )
     run = RunDirectory(out)
     _check_out(run, source)
     model = load(source)
     assert model.origin is not None
     _write(run, model)
     write_json(run.environment, environment())
-    write_json(run.path / RECORD, {"format": FORMAT, "given": source, **model.origin, "fingerprint": model.fingerprint})
+    write_json(
+        run.path / RECORD,
+        {"format": FORMAT, "given": source, **model.origin, "fingerprint": model.fingerprint},
+    )
     return Imported(model, run)
 
 
@@ -100,11 +105,15 @@ def show(result: Imported) -> None:
 
 def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
     network, seen = model.network, model.preprocess
-    counts = [sum(parameter.numel() for parameter in part.parameters()) for part in (network, network.image, network.text)]
+    counts = [
+        sum(parameter.numel() for parameter in part.parameters())
+        for part in (network, network.image, network.text)
+    ]
     cut = "the centre square" if seen.resize == "shorter" else "squashed to a square"
     texts = (
         "padding is seen"
-        if isinstance(text := network.config.text, TransformerConfig) and getattr(text, "fill", None) is not None
+        if isinstance(text := network.config.text, TransformerConfig)
+        and getattr(text, "fill", None) is not None
         else "padding is not seen"
     )
     facts = [
@@ -112,11 +121,21 @@ def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("activation", origin["activation"]),
         ("parameters", f"{counts[0]:,}: pictures {counts[1]:,}, texts {counts[2]:,}"),
         ("scale", f"{network.scale().item():.2f}"),
-        ("tokenizer", f"{model.tokenizer.vocabulary:,} tokens, at most {model.tokenizer.context} a text, {texts}"),
-        ("pictures", f"{seen.size} pixels, {seen.interpolation}, {cut}; mean {_three(seen.mean)}, deviation {_three(seen.std)}"),
+        (
+            "tokenizer",
+            f"{model.tokenizer.vocabulary:,} tokens, at most {model.tokenizer.context} a text, {texts}",
+        ),
+        (
+            "pictures",
+            f"{seen.size} pixels, {seen.interpolation}, {cut}; mean {_three(seen.mean)}, deviation {_three(seen.std)}",
+        ),
     ]
     bias = origin.get("logit_bias")
-    return facts if bias is None else [*facts, ("logit bias", f"{bias:.4g}: objectives.sigmoid.bias={bias:.4g} goes on from there")]
+    return (
+        facts
+        if bias is None
+        else [*facts, ("logit bias", f"{bias:.4g}: objectives.sigmoid.bias={bias:.4g} goes on from there")]
+    )
 
 
 def _three(values: tuple[float, float, float]) -> str:

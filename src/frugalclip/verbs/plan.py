@@ -13,7 +13,9 @@ from frugalclip.training.recipe import load_recipe
 GPU_RATE = 150e12  # operations a second: an A100-class GPU at about half of its bfloat16 peak; an assumption, printed as one
 
 
-def plan(recipe: str, overrides: Sequence[str] = (), *, probe: bool = False, json: str | Path | None = None) -> Plan:
+def plan(
+    recipe: str, overrides: Sequence[str] = (), *, probe: bool = False, json: str | Path | None = None
+) -> Plan:
     """Count passes, parameters, memory and arithmetic of a recipe; needs no data.
 
     Args:
@@ -34,7 +36,11 @@ def plan(recipe: str, overrides: Sequence[str] = (), *, probe: bool = False, jso
 def show(plan: Plan) -> None:
     """Print a plan."""
     console = Console()
-    console.print(f"[bold]{plan.recipe}[/]: {plan.description}" + ("" if plan.run_here else "  [yellow]not run here[/]"), highlight=False)
+    console.print(
+        f"[bold]{plan.recipe}[/]: {plan.description}"
+        + ("" if plan.run_here else "  [yellow]not run here[/]"),
+        highlight=False,
+    )
     passes = Table("tower", "view", "tokens", "GFLOP forward, a sample", title="passes of a step")
     for each in plan.passes:
         passes.add_row(each.tower, each.view, str(each.tokens), f"{each.gflops:.3f}")
@@ -44,7 +50,9 @@ def show(plan: Plan) -> None:
         cost.add_row(f"parameters: {name}", f"{number:,}")
     for name, gigabytes in plan.memory_gb.items():
         cost.add_row(f"memory at batch {plan.batch:,}: {name}", f"{gigabytes:.2f} GB (estimate)")
-    cost.add_row("arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}")
+    cost.add_row(
+        "arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
+    )
     for reading in plan.readings:
         cost.add_row(f"read once by the frozen {reading.tower} trunk", _reading(reading))
     cost.add_row("training rows", _number(plan.rows))
@@ -54,12 +62,21 @@ def show(plan: Plan) -> None:
         cost.add_row("arithmetic, the run", UNKNOWN)
     else:
         hours = plan.exaflops * 1e18 / GPU_RATE / 3600
-        cost.add_row("arithmetic, the run", f"{plan.exaflops:.3g} EFLOP: {hours:.3g} GPU hours if one sustains {GPU_RATE / 1e12:.0f} TFLOP/s")
+        cost.add_row(
+            "arithmetic, the run",
+            f"{plan.exaflops:.3g} EFLOP: {hours:.3g} GPU hours if one sustains {GPU_RATE / 1e12:.0f} TFLOP/s",
+        )
     if plan.probe:
-        cost.add_row("measured here", f"{plan.probe['seconds_per_step']:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples a second")
+        cost.add_row(
+            "measured here",
+            f"{plan.probe['seconds_per_step']:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples a second",
+        )
         cost.add_row("measured here: memory above start", f"{plan.probe['peak_memory_gb']:.2f} GB")
         if plan.steps is not None:
-            cost.add_row("the run on this machine", f"{plan.steps * plan.probe['seconds_per_step'] / 3600:.2f} hours, without evaluation")
+            cost.add_row(
+                "the run on this machine",
+                f"{plan.steps * plan.probe['seconds_per_step'] / 3600:.2f} hours, without evaluation",
+            )
     console.print(cost)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False)
@@ -69,7 +86,11 @@ def _reading(reading: Reading) -> str:
     if reading.samples is None or reading.store_gb is None:
         return UNKNOWN
     what = "pictures, their views counted" if reading.tower == "image" else "distinct texts"
-    cost = "arithmetic unknown (gflops is not set)" if reading.gflops is None else f"{reading.gflops * 1e-3:.3g} TFLOP"
+    cost = (
+        "arithmetic unknown (gflops is not set)"
+        if reading.gflops is None
+        else f"{reading.gflops * 1e-3:.3g} TFLOP"
+    )
     return f"{reading.samples:,} {what}: {cost}, a store of {reading.store_gb:.3g} GB"
 
 

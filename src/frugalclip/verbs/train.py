@@ -38,9 +38,16 @@ class ConsoleListener:
     def started(self, trainer: Trainer) -> None:
         """Say what runs, then show a bar where there is a terminal."""
         words = f"{trainer.parameters() / 1e6:.1f}M parameters, {len(trainer.training):,} pairs, {trainer.steps:,} steps of {trainer.recipe.batch}"
-        self.console.print(f"[bold]{trainer.recipe.name}[/]: {words}, {trainer.precision} on {trainer.device}")
+        self.console.print(
+            f"[bold]{trainer.recipe.name}[/]: {words}, {trainer.precision} on {trainer.device}"
+        )
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
             self.progress = Progress(*columns, console=self.console)
             self.progress.add_task("training", total=trainer.steps, completed=trainer.step)
             self.progress.start()
@@ -48,16 +55,25 @@ class ConsoleListener:
     def row(self, row: dict[str, Any]) -> None:
         """Move the bar; print evaluation points and advice."""
         if self.progress is not None:
-            self.progress.update(self.progress.task_ids[0], completed=row["step"], description=f"loss {row['loss']:.3f}")
+            self.progress.update(
+                self.progress.task_ids[0], completed=row["step"], description=f"loss {row['loss']:.3f}"
+            )
         if "evaluation" in row:
-            figures = ", ".join(f"{name} {row['evaluation'][name]:.1f} %" for name in WATCHED if name in row["evaluation"])
-            self.console.print(f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {figures}", highlight=False)
+            figures = ", ".join(
+                f"{name} {row['evaluation'][name]:.1f} %" for name in WATCHED if name in row["evaluation"]
+            )
+            self.console.print(
+                f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {figures}",
+                highlight=False,
+            )
         for sentence in row.get("advice", []):
             self.console.print(f"[yellow]advice:[/] {sentence}", highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a remark of the trainer."""
-        self.console.print(Text(text, style="dim"), soft_wrap=True)  # it may hold a command, which a line break would spoil
+        self.console.print(
+            Text(text, style="dim"), soft_wrap=True
+        )  # it may hold a command, which a line break would spoil
 
     def close(self) -> None:
         """Take the bar away."""
@@ -65,7 +81,9 @@ class ConsoleListener:
             self.progress.stop()
 
 
-def train(recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume: bool = False) -> TrainingResult:
+def train(
+    recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume: bool = False
+) -> TrainingResult:
     """Train a recipe and write a run directory.
 
     Args:
@@ -83,12 +101,22 @@ def train(recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume
     run = RunDirectory(out)
     resolved = _resolve(recipe, overrides, run=run, resume=resume)
     if resolved.data.path is None:
-        raise RecipeError(f"recipe '{resolved.name}' names no data; add data=PATH, or data=sample for the pairs that ship with the package.")
+        raise RecipeError(
+            f"recipe '{resolved.name}' names no data; add data=PATH, or data=sample for the pairs that ship with the package."
+        )
     listener = ConsoleListener(Console())
     source = read_source(resolved.data.path, columns=resolved.data.columns or None)
     command = ("frugalclip", "train", recipe, *overrides)
     try:
-        result = train_run(resolved, source.manifest, run, resume=resume, listener=listener, read=source.ledger, command=command)
+        result = train_run(
+            resolved,
+            source.manifest,
+            run,
+            resume=resume,
+            listener=listener,
+            read=source.ledger,
+            command=command,
+        )
     finally:
         listener.close()
     if result.is_finished and distributed.is_main():
@@ -106,11 +134,20 @@ def validation_evaluations(result: TrainingResult, recipe: Recipe) -> list[dict[
         evaluate_retrieval(result.model, result.validation),
     ]
     if result.model.lexicon is not None:
-        evaluations.append(evaluate_words(result.model, result.validation, label_field=recipe.evaluation.label_field))
+        evaluations.append(
+            evaluate_words(result.model, result.validation, label_field=recipe.evaluation.label_field)
+        )
     return [one | watched for one in evaluations]
 
 
-def finish(run: RunDirectory, result: TrainingResult, recipe: Recipe, evaluations: list[dict[str, Any]], *, shown: Manifest | None = None) -> None:
+def finish(
+    run: RunDirectory,
+    result: TrainingResult,
+    recipe: Recipe,
+    evaluations: list[dict[str, Any]],
+    *,
+    shown: Manifest | None = None,
+) -> None:
     """Write `metrics.json` and the report of a finished run.
 
     Args:
@@ -145,22 +182,34 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
     """The recipe to run: as given for a new run, as recorded for one that goes on."""
     given = load_recipe(name, overrides)
     if not run.is_run():
-        if run.path.is_dir() and any(path != run.ledger for path in run.path.iterdir()):  # a run that bad data stopped leaves its ledger
+        if run.path.is_dir() and any(
+            path != run.ledger for path in run.path.iterdir()
+        ):  # a run that bad data stopped leaves its ledger
             raise RecipeError(f"--out {run.path} is not empty and holds no run; choose a new folder.")
         if run.path.is_file():
             raise RecipeError(f"--out {run.path} is a file; choose a folder.")
         return given
     if not resume:
-        raise RecipeError(f"--out {run.path} already holds a run; add --resume to go on with it, or choose another folder.")
+        raise RecipeError(
+            f"--out {run.path} already holds a run; add --resume to go on with it, or choose another folder."
+        )
     recorded = validate_recipe(read_yaml(run.recipe))
-    if any(word.startswith("data.max_bad=") for word in overrides):  # how much bad data is put up with changes no number: it may change on the way
-        recorded = recorded.model_copy(update={"data": recorded.data.model_copy(update={"max_bad": given.data.max_bad})})
+    if any(
+        word.startswith("data.max_bad=") for word in overrides
+    ):  # how much bad data is put up with changes no number: it may change on the way
+        recorded = recorded.model_copy(
+            update={"data": recorded.data.model_copy(update={"max_bad": given.data.max_bad})}
+        )
         write_atomically(run.recipe, recorded.to_yaml())
-    taken = {"model", "preprocess"} if recorded.init_from else set[str]()  # from the model that the run began with
+    taken = (
+        {"model", "preprocess"} if recorded.init_from else set[str]()
+    )  # from the model that the run began with
     old, new = (one.model_dump(mode="json", exclude=taken) for one in (recorded, given))
     changed = [key for key in old if old[key] != new[key]]
     if changed and set(overrides) - {word for word in overrides if word.startswith("data.max_bad=")}:
-        raise RecipeError(f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder.")
+        raise RecipeError(
+            f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder."
+        )
     if given.name != recorded.name:
         raise RecipeError(
             f"--out {run.path} is a run of '{recorded.name}', not of '{given.name}'; run frugalclip train {recorded.name} --out {run.path} --resume."
@@ -175,7 +224,13 @@ def show(result: TrainingResult) -> None:
         return
     rows = [row for row in RunDirectory(result.run).rows() if "evaluation" in row]
     if rows:
-        table = Table("figure", "first point", "last point", "best (at step)", title="rows that watched the run, percent")
+        table = Table(
+            "figure",
+            "first point",
+            "last point",
+            "best (at step)",
+            title="rows that watched the run, percent",
+        )
         for name in rows[-1]["evaluation"]:
             if name.endswith(("top1", "top5", "_r1", "_r5")):
                 best = max(rows, key=lambda r: r["evaluation"].get(name, 0.0))
@@ -184,6 +239,9 @@ def show(result: TrainingResult) -> None:
         console.print(table)
     speed = result.samples_seen / max(result.seconds, 1e-9)
     console.print(
-        f"{result.samples_seen:,} samples in {result.seconds:.0f} s ({speed:.0f} a second).  Report: {result.run}/report.html", highlight=False
+        f"{result.samples_seen:,} samples in {result.seconds:.0f} s ({speed:.0f} a second).  Report: {result.run}/report.html",
+        highlight=False,
     )
-    console.print(f"Next: frugalclip evaluate {result.run} --data PATH --task zeroshot", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: frugalclip evaluate {result.run} --data PATH --task zeroshot", highlight=False, soft_wrap=True
+    )

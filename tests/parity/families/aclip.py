@@ -22,7 +22,9 @@ Arrays = dict[str, Tensor]
 
 
 def _read(path: Path) -> Arrays:
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()}
+    return {
+        name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()
+    }
 
 
 def _close(ours: Tensor | None, theirs: Tensor, atol: float = 1e-5) -> None:
@@ -68,11 +70,29 @@ def _tower(a: Arrays) -> Vit:
     side = math.isqrt(a["tokens"].shape[1])
     neurons = len(a["w.blocks.0.mlp.0.bias"])
     config = VitConfig.model_validate(
-        {"width": width, "depth": depth, "head_dim": width // heads, "neurons": [neurons] * depth, "patch": 1, "resolution": side, "pre_norm": False}
+        {
+            "width": width,
+            "depth": depth,
+            "head_dim": width // heads,
+            "neurons": [neurons] * depth,
+            "patch": 1,
+            "resolution": side,
+            "pre_norm": False,
+        }
     )
     tower = Vit(config, dim=4).eval()
-    state = {"cls": a["w.cls_token"], "positions": a["w.pos_embed"], "norm_after.weight": a["w.norm.weight"], "norm_after.bias": a["w.norm.bias"]}
-    names = {"norm1": "norm_attention", "norm2": "norm_feed_forward", "attn.qkv": "attention.qkv", "attn.proj": "attention.out"}
+    state = {
+        "cls": a["w.cls_token"],
+        "positions": a["w.pos_embed"],
+        "norm_after.weight": a["w.norm.weight"],
+        "norm_after.bias": a["w.norm.bias"],
+    }
+    names = {
+        "norm1": "norm_attention",
+        "norm2": "norm_feed_forward",
+        "attn.qkv": "attention.qkv",
+        "attn.proj": "attention.out",
+    }
     names |= {"mlp.0": "feed_forward.enter", "mlp.2": "feed_forward.leave"}
     for layer in range(depth):
         for theirs, ours in names.items():
@@ -126,7 +146,12 @@ def check_aclip_heads(path: Path) -> None:
     out, projected = simclr(x), projector(x)
     predicted = predictor(projected)
     (out.square().mean() + predicted.pow(3).mean()).backward()
-    for ours, name in ((out, "simclr_out"), (projected, "byol_proj_out"), (predicted, "byol_pred_out"), (x.grad, "grad_x")):
+    for ours, name in (
+        (out, "simclr_out"),
+        (projected, "byol_proj_out"),
+        (predicted, "byol_pred_out"),
+        (x.grad, "grad_x"),
+    ):
         _close(ours, a[name])
 
 
@@ -135,7 +160,9 @@ def check_aclip_loss(path: Path) -> None:
     a = _read(path)
     names = ("image_embed", "text_embed", "image_ssl_embed", "byol_pred")
     images, texts, ssl, predicted = (a[name].clone().requires_grad_() for name in names)
-    contrasts = [sum(info_nce_loss(unit(view), unit(texts), a["logit_scale"])) / 2 for view in images.chunk(2)]
+    contrasts = [
+        sum(info_nce_loss(unit(view), unit(texts), a["logit_scale"])) / 2 for view in images.chunk(2)
+    ]
     first, second = unit(ssl).chunk(2)
     simclr, _ = nt_xent_loss(first, second, temperature=0.1)
     byol = byol_loss(predicted, a["byol_target_ema"].repeat(2, 1))
@@ -152,4 +179,6 @@ def check_aclip_loss(path: Path) -> None:
         _close(ours, a[name])
     for leaf, name in zip((images, texts, ssl, predicted), names, strict=True):
         _close(leaf.grad, a[f"grad_{name}"])
-    assert abs(float(simclr.detach()) - float(a["simclr_official_bug"])) > 1e-3, "view 1 is not compared with itself"
+    assert abs(float(simclr.detach()) - float(a["simclr_official_bug"])) > 1e-3, (
+        "view 1 is not compared with itself"
+    )

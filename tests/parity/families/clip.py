@@ -33,7 +33,11 @@ def check_clip_infonce(path: Path) -> None:
     loss.backward()
     for ours, name in ((loss, "loss"), (to_text, "loss_i2t"), (to_image, "loss_t2i")):
         _close(ours, a[name], 1e-5)
-    for leaf, name in ((images, "grad_image_embed"), (texts, "grad_text_embed"), (log_scale, "grad_log_logit_scale")):
+    for leaf, name in (
+        (images, "grad_image_embed"),
+        (texts, "grad_text_embed"),
+        (log_scale, "grad_log_logit_scale"),
+    ):
         _close(leaf.grad, a[name], 1e-5)
     accuracy = zeroshot_metrics(images.detach(), texts.detach(), torch.arange(len(images)))["top1"]
     np.testing.assert_allclose(accuracy, a["acc_i2t_percent"], atol=1e-4)  # of 100, in float32
@@ -42,11 +46,18 @@ def check_clip_infonce(path: Path) -> None:
 def check_clip_siglip(path: Path) -> None:
     """Sum over all pairs divided by the rows, and gradients; open_clip SigLipLoss."""
     a = np.load(path, allow_pickle=False)
-    images, texts, log_scale, bias = (_leaf(a[name]) for name in ("image_embed", "text_embed", "log_logit_scale", "logit_bias"))
+    images, texts, log_scale, bias = (
+        _leaf(a[name]) for name in ("image_embed", "text_embed", "log_logit_scale", "logit_bias")
+    )
     loss = sigmoid_loss(unit(images), unit(texts), log_scale.exp(), bias)
     loss.backward()
     _close(loss, a["loss"], 1e-5)
-    leaves = {"grad_image_embed": images, "grad_text_embed": texts, "grad_log_logit_scale": log_scale, "grad_logit_bias": bias}
+    leaves = {
+        "grad_image_embed": images,
+        "grad_text_embed": texts,
+        "grad_log_logit_scale": log_scale,
+        "grad_logit_bias": bias,
+    }
     for name, leaf in leaves.items():
         _close(leaf.grad, a[name], 1e-5)
 
@@ -57,7 +68,12 @@ def check_clip_align_smoothed(path: Path) -> None:
     images, texts = (torch.from_numpy(a[name].astype(np.float64)) for name in ("image_embed", "text_embed"))
     scale = 1 / torch.tensor(float(a["temperature"]), dtype=torch.float64)
     to_text, to_image = info_nce_loss(unit(images), unit(texts), scale, smoothing=float(a["label_smoothing"]))
-    for ours, name in ((to_text, "loss_i2t"), (to_image, "loss_t2i"), (to_text + to_image, "loss_sum"), ((to_text + to_image) / 2, "loss_mean")):
+    for ours, name in (
+        (to_text, "loss_i2t"),
+        (to_image, "loss_t2i"),
+        (to_text + to_image, "loss_sum"),
+        ((to_text + to_image) / 2, "loss_mean"),
+    ):
         _close(ours, a[name], 1e-6)
 
 
@@ -66,7 +82,11 @@ def check_clip_zeroshot_ensemble(path: Path) -> None:
     a = np.load(path, allow_pickle=False)
     prompts, images = torch.from_numpy(a["prompt_embeddings"]), torch.from_numpy(a["image_embed"])
     classes, templates, dim = prompts.shape
-    weights = class_weights(prompts.reshape(classes * templates, dim), torch.arange(classes).repeat_interleave(templates), count=classes)
+    weights = class_weights(
+        prompts.reshape(classes * templates, dim),
+        torch.arange(classes).repeat_interleave(templates),
+        count=classes,
+    )
     cosines = unit(images) @ weights.T
     _close(weights, a["class_weights"], 1e-6)
     _close(cosines, a["cosine_logits"], 1e-6)

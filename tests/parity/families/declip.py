@@ -28,12 +28,16 @@ PREDICTOR = {"linear1": 0, "bn1": 1, "layer2": 3}
 
 
 def _read(path: Path) -> Arrays:
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()}
+    return {
+        name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()
+    }
 
 
 def _close(ours: Tensor | None, theirs: Tensor, atol: float = 1e-5) -> None:
     assert ours is not None
-    torch.testing.assert_close(ours.detach().reshape(theirs.shape).to(theirs.dtype), theirs, rtol=0, atol=atol)
+    torch.testing.assert_close(
+        ours.detach().reshape(theirs.shape).to(theirs.dtype), theirs, rtol=0, atol=atol
+    )
 
 
 def _fill(head: ProjectionHead, a: Arrays, prefix: str, places: dict[str, int]) -> None:
@@ -48,7 +52,9 @@ def _fill(head: ProjectionHead, a: Arrays, prefix: str, places: dict[str, int]) 
 
 def _heads(a: Arrays) -> tuple[ProjectionHead, ProjectionHead]:
     hidden, inside = len(a["proj.linear1.bias"]), len(a["pred.linear1.bias"])
-    projector = ProjectionHead([a["proj.linear1.weight"].shape[1], hidden, hidden, len(a["proj.linear3.bias"])], last_norm=True)
+    projector = ProjectionHead(
+        [a["proj.linear1.weight"].shape[1], hidden, hidden, len(a["proj.linear3.bias"])], last_norm=True
+    )
     predictor = ProjectionHead([a["pred.linear1.weight"].shape[1], inside, len(a["pred.layer2.bias"])])
     _fill(projector, a, "proj", PROJECTOR)
     _fill(predictor, a, "pred", PREDICTOR)
@@ -129,7 +135,9 @@ def check_declip_nn_queue(path: Path) -> None:
         _close(ours[step][2], a["bank_after"][step], 1e-6)
     last = torch.cat([row for step in range(steps) for row in (a["text_aug"][step], a["text"][step])])[-size:]
     held = ours[-1][2]
-    assert {tuple(row) for row in last.tolist()} <= {tuple(row) for row in held.tolist()}, "the last rows, all of them, are in our ring"
+    assert {tuple(row) for row in last.tolist()} <= {tuple(row) for row in held.tolist()}, (
+        "the last rows, all of them, are in our ring"
+    )
     if size % batch and overflow < steps:
         assert not torch.equal(held, a["bank_after"][-1]), "the defect is not shared"
 
@@ -141,8 +149,13 @@ def check_declip_mlm(path: Path) -> None:
     vocabulary, special = int(a["vocab_size"]), torch.tensor([mask, int(a["sot_id"]), int(a["eot_id"])])
     lengths = (tokens != 0).sum(dim=1)
     config = MaskedTextConfig()
-    draws = torch.rand(400, len(tokens), 3 * tokens.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    ours = [mask_tokens(Tokens(tokens, lengths), one, config=config, mask=mask, vocabulary=vocabulary) for one in draws]
+    draws = torch.rand(
+        400, len(tokens), 3 * tokens.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    ours = [
+        mask_tokens(Tokens(tokens, lengths), one, config=config, mask=mask, vocabulary=vocabulary)
+        for one in draws
+    ]
     for ids, chosen in [(a["masked_tokens"], labels), *[(one.ids, one.labels) for one in ours]]:
         assert ids is not None
         assert chosen is not None
@@ -180,7 +193,9 @@ def check_declip_total(path: Path) -> None:
     multiview = Multiview(MultiviewConfig(), dims)
     queue = Neighbours(NeighboursConfig(size=len(a["bank_init"])), dims)
     queue.push(a["bank_init"])
-    simsiam = SimSiam(SimSiamConfig(hidden=len(a["proj.linear1.bias"]), bottleneck=len(a["pred.linear1.bias"])), dims)
+    simsiam = SimSiam(
+        SimSiamConfig(hidden=len(a["proj.linear1.bias"]), bottleneck=len(a["pred.linear1.bias"])), dims
+    )
     simsiam.projector, simsiam.predictor = _heads(a)
     clip = multiview(views)
     terms = {"w_clip": clip.loss, "w_nn": queue(views).loss, "w_simsiam": simsiam(views).loss}
@@ -189,13 +204,30 @@ def check_declip_total(path: Path) -> None:
     total = sum((float(a[name]) * term for name, term in terms.items()), torch.zeros(()))
     total.backward()
     queue.after_step(views)
-    for name, ours in (("v1_t", "main-caption"), ("v2_t", "second-caption"), ("v1_taug", "main-augmented"), ("v2_taug", "second-augmented")):
+    for name, ours in (
+        ("v1_t", "main-caption"),
+        ("v2_t", "second-caption"),
+        ("v1_taug", "main-augmented"),
+        ("v2_taug", "second-augmented"),
+    ):
         _close(clip.logs[ours], a[f"clip_{name}"])
-    for name, theirs in (("w_clip", "clip_loss"), ("w_nn", "nn_loss"), ("w_simsiam", "simsiam_loss"), ("w_mlm", "mlm_loss")):
+    for name, theirs in (
+        ("w_clip", "clip_loss"),
+        ("w_nn", "nn_loss"),
+        ("w_simsiam", "simsiam_loss"),
+        ("w_mlm", "mlm_loss"),
+    ):
         _close(terms[name], a[theirs])
     _close(total, a["total"])
     _close(queue.bank, a["bank_after"])
-    gradients = ("grad_image_1", "grad_image_2", "grad_text", "grad_text_aug", "grad_word_hidden", "grad_log_logit_scale")
+    gradients = (
+        "grad_image_1",
+        "grad_image_2",
+        "grad_text",
+        "grad_text_aug",
+        "grad_word_hidden",
+        "grad_log_logit_scale",
+    )
     for leaf, name in zip((f1, f2, g, augmented, hidden, log_scale), gradients, strict=True):
         _close(leaf.grad, a[name], 2e-5)
     assert torch.allclose(unit(f1).norm(dim=1), torch.ones(len(f1)))

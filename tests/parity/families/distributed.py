@@ -29,9 +29,16 @@ def check_clip_distributed(path: Path) -> None:
     np.testing.assert_allclose(ours["contrastive__g2"] / world, a["single_grad_text"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(ours["contrastive__gscale"].mean(), a["single_grad_scale"], atol=1e-5)
     for part in ("loss", "g1", "g2", "gscale"):  # the same split over processes as open_clip's exact mode
-        np.testing.assert_allclose(ours[f"contrastive__{part}"], a[f"openclip_local1_gathergrad1__{part}"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            ours[f"contrastive__{part}"], a[f"openclip_local1_gathergrad1__{part}"], rtol=0, atol=1e-5
+        )
     for part in ("g1", "g2"):  # its other exact mode has the same sum
-        np.testing.assert_allclose(ours[f"contrastive__{part}"] / world, a[f"openclip_local0_gathergrad1__{part}"] / world, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            ours[f"contrastive__{part}"] / world,
+            a[f"openclip_local0_gathergrad1__{part}"] / world,
+            rtol=0,
+            atol=1e-5,
+        )
 
     np.testing.assert_allclose(ours["sigmoid__loss"].mean(), a["siglip_single_loss"], atol=1e-5)
     np.testing.assert_allclose(ours["sigmoid__g1"] / world, a["siglip_single_grad_image"], rtol=0, atol=1e-5)
@@ -40,7 +47,9 @@ def check_clip_distributed(path: Path) -> None:
 
     for biased in ("openclip_local1_gathergrad0", "slip_clip_nograd_gather", "openclip_local0_gathergrad0"):
         for part in ("g1", "g2"):
-            assert np.abs(ours[f"contrastive__{part}"] - a[f"{biased}__{part}"]).max() > 1e-3, f"our gather has the defect of {biased}"
+            assert np.abs(ours[f"contrastive__{part}"] - a[f"{biased}__{part}"]).max() > 1e-3, (
+                f"our gather has the defect of {biased}"
+            )
 
 
 def _run(path: Path, *, processes: int) -> dict[str, np.ndarray]:
@@ -49,10 +58,23 @@ def _run(path: Path, *, processes: int) -> dict[str, np.ndarray]:
         meeting = Path(folder) / "meeting"
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         commands = [
-            [sys.executable, str(WORKER), str(path.resolve()), str(meeting), str(rank), str(processes), f"{folder}/{rank}.npz"]
+            [
+                sys.executable,
+                str(WORKER),
+                str(path.resolve()),
+                str(meeting),
+                str(rank),
+                str(processes),
+                f"{folder}/{rank}.npz",
+            ]
             for rank in range(processes)
         ]
-        started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for command in commands]
+        started = [
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for command in commands
+        ]
         try:
             outputs = [process.communicate(timeout=90)[0] for process in started]
         finally:

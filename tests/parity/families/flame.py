@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.types import Dims, Encoded, Views
-from frugalclip.functional import info_nce_loss, multi_positive_nce_loss, multi_positive_sigmoid_loss, sigmoid_loss, unit
+from frugalclip.functional import (
+    info_nce_loss,
+    multi_positive_nce_loss,
+    multi_positive_sigmoid_loss,
+    sigmoid_loss,
+    unit,
+)
 from frugalclip.objectives.facets import Config, Facets
 from frugalclip.towers.facets import FacetProjectorConfig
 
@@ -20,7 +26,9 @@ Arrays = dict[str, Tensor]
 
 
 def _read(path: Path) -> Arrays:
-    return {name: torch.from_numpy(np.array(value)) for name, value in np.load(path, allow_pickle=False).items()}
+    return {
+        name: torch.from_numpy(np.array(value)) for name, value in np.load(path, allow_pickle=False).items()
+    }
 
 
 def _by_picture(a: Arrays) -> Tensor:
@@ -40,9 +48,13 @@ def _near(ours: Tensor | None, theirs: Tensor, *, rtol: float = 1e-5, atol: floa
 def _objective(a: Arrays, **settings: object) -> tuple[Facets, Views]:
     """The objective and what it looks at; `bias` starts where the arrays say."""
     rows, dim = a["image"].shape
-    dims = Dims(image_width=dim, text_width=dim, embedding=dim, vocabulary=1, context=1, patch_grid=(1, 1), batch=rows)
+    dims = Dims(
+        image_width=dim, text_width=dim, embedding=dim, vocabulary=1, context=1, patch_grid=(1, 1), batch=rows
+    )
     images, texts = a["image"], _by_picture(a)
-    views = Views({"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, a["logit_scale"])
+    views = Views(
+        {"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, a["logit_scale"]
+    )
     return Facets(Config.model_validate(settings), dims), views
 
 
@@ -54,7 +66,12 @@ def check_flame_mpsigmoid(path: Path) -> None:
     loss = multi_positive_sigmoid_loss(images, texts.unflatten(0, (len(own), facets)), scale, bias)
     loss.backward()
     _near(loss, a["loss"])
-    for leaf, name in ((images, "grad_image"), (texts, "grad_text"), (scale, "grad_logit_scale"), (bias, "grad_logit_bias")):
+    for leaf, name in (
+        (images, "grad_image"),
+        (texts, "grad_text"),
+        (scale, "grad_logit_scale"),
+        (bias, "grad_logit_bias"),
+    ):
         _near(leaf.grad, a[name], atol=ROUNDING)
     objective, views = _objective(a, bias=float(a["logit_bias"]))
     _near(objective(views).loss, a["loss"])
@@ -66,7 +83,14 @@ def check_flame_mpsigmoid(path: Path) -> None:
 
     everyone = _by_picture(a)
     shares = [
-        multi_positive_sigmoid_loss(a["image"][rows], everyone[rows], a["logit_scale"], a["logit_bias"], text_candidates=everyone, own=rows)
+        multi_positive_sigmoid_loss(
+            a["image"][rows],
+            everyone[rows],
+            a["logit_scale"],
+            a["logit_bias"],
+            text_candidates=everyone,
+            own=rows,
+        )
         for rows in own.tensor_split(len(a["loss_2rank"]))
     ]
     _near(torch.stack(shares), a["loss_2rank"])
@@ -86,7 +110,9 @@ def check_flame_mpnce(path: Path) -> None:
     _near(objective(views).loss, a["loss"])
     first = _by_picture(a)[:, :1]
     directions = info_nce_loss(a["image"], first[:, 0], a["logit_scale"])
-    assert multi_positive_nce_loss(a["image"], first, a["logit_scale"]).loss.equal(directions[0] + directions[1])
+    assert multi_positive_nce_loss(a["image"], first, a["logit_scale"]).loss.equal(
+        directions[0] + directions[1]
+    )
 
 
 def check_flame_projector(path: Path) -> None:
@@ -94,13 +120,21 @@ def check_flame_projector(path: Path) -> None:
     a = _read(path)
     hidden, width = a["w0"].shape
     config = FacetProjectorConfig()
-    assert config.widths(width=width, dim=len(a["w1"])) == [width, hidden, len(a["w1"])], "the hidden width is derived"
+    assert config.widths(width=width, dim=len(a["w1"])) == [width, hidden, len(a["w1"])], (
+        "the hidden width is derived"
+    )
     projector = config.build(width=width, dim=len(a["w1"]))
     names = {"layers.0": ("w0", "b0"), "layers.1": ("w1", "b1"), "norm": ("ln_w", "ln_b")}
     projector.load_state_dict(
-        {f"{ours}.{part}": a[name] for ours, both in names.items() for part, name in zip(("weight", "bias"), both, strict=True)}
+        {
+            f"{ours}.{part}": a[name]
+            for ours, both in names.items()
+            for part, name in zip(("weight", "bias"), both, strict=True)
+        }
     )
-    tokens = a["tokens"].double()  # in single precision ours would add its own rounding of thousands of summands to theirs
+    tokens = a[
+        "tokens"
+    ].double()  # in single precision ours would add its own rounding of thousands of summands to theirs
     pooled = projector.double()(tokens[:, 1:])
     for ours, theirs in ((projector.project(tokens), "projected"), (pooled, "pooled"), (unit(pooled), "out")):
         _near(ours.float(), a[theirs], rtol=1e-4, atol=ROUNDING)

@@ -26,7 +26,9 @@ def check_flame_mask(path: Path) -> None:
     a = np.load(path, allow_pickle=False)
     is_token = torch.from_numpy(a["attention_mask"]).bool()
     ends = [int(a["prefix_last"]), *map(int, a["facet_last"])]
-    visible = facet_visibility(is_token, prefix=ends[0] + 1, facets=[stop - start for start, stop in itertools.pairwise(ends)])
+    visible = facet_visibility(
+        is_token, prefix=ends[0] + 1, facets=[stop - start for start, stop in itertools.pairwise(ends)]
+    )
     np.testing.assert_array_equal(visible.numpy(), a["visible_fixed"])
     out = _decoder(a, visible | torch.diag_embed(~is_token))[:, ends[1:]]
     np.testing.assert_allclose(out.numpy(), a["out_fixed"], rtol=0, atol=1e-5)
@@ -42,6 +44,8 @@ def _decoder(a: np.lib.npyio.NpzFile, visible: Tensor) -> Tensor:
     """(rows, length, dim) states of the arrays' decoder: single heads, residuals, no positions and no norms."""
     states = torch.from_numpy(a["emb"])[torch.from_numpy(a["input_ids"])]
     for query, key, value in zip(*(torch.from_numpy(a[name]) for name in ("Wq", "Wk", "Wv")), strict=True):
-        scores = (states @ query) @ (states @ key).transpose(1, 2) / states.shape[-1] ** 0.5  # (rows, length, length)
+        scores = (
+            (states @ query) @ (states @ key).transpose(1, 2) / states.shape[-1] ** 0.5
+        )  # (rows, length, length)
         states = states + scores.masked_fill(~visible, -torch.inf).softmax(dim=-1) @ (states @ value)
     return states

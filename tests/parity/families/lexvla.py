@@ -35,7 +35,9 @@ Arrays = dict[str, Tensor]
 
 
 def _read(path: Path) -> Arrays:
-    return {name: torch.from_numpy(np.array(value)) for name, value in np.load(path, allow_pickle=False).items()}
+    return {
+        name: torch.from_numpy(np.array(value)) for name, value in np.load(path, allow_pickle=False).items()
+    }
 
 
 def _near(ours: Tensor | float | None, theirs: Tensor, *, rtol: float, atol: float = 0.0) -> None:
@@ -56,16 +58,28 @@ def check_lexvla_flops(path: Path) -> None:
     vectors = a["s"].clone().requires_grad_()
     flops = flops_loss(lexical_usage(vectors, absolute=True))
     flops.backward()
-    for ours, name in ((flops, "flops"), (vectors.grad, "grad_flops"), (l1_loss(a["s"]), "l1"), (mean_non_zeros(a["s"]), "l0")):
+    for ours, name in (
+        (flops, "flops"),
+        (vectors.grad, "grad_flops"),
+        (l1_loss(a["s"]), "l1"),
+        (mean_non_zeros(a["s"]), "l0"),
+    ):
         _near(ours, a[name], rtol=1e-5)
     steps = torch.arange(1, len(a["lambda_schedule"]) + 1, dtype=torch.float64)
-    _near(torch.stack([a["lambda_max"] * quadratic_ramp(step / a["T"]) for step in steps]), a["lambda_schedule"], rtol=1e-5)
+    _near(
+        torch.stack([a["lambda_max"] * quadratic_ramp(step / a["T"]) for step in steps]),
+        a["lambda_schedule"],
+        rtol=1e-5,
+    )
 
 
 def check_lexvla_overuse(path: Path) -> None:
     """The penalty in both scales and on unit rows, its weights, and both gradients; in double and in single precision."""
     a = _read(path)
-    for kind, rtol, atol in ((torch.float64, 1e-6, 0.0), (torch.float32, 1e-4, 1e-6)):  # a gradient that changes its sign has entries near zero
+    for kind, rtol, atol in (
+        (torch.float64, 1e-6, 0.0),
+        (torch.float32, 1e-4, 1e-6),
+    ):  # a gradient that changes its sign has entries near zero
         vectors = a["s"].to(kind)
         usage = lexical_usage(vectors)
         for ours, name in (
@@ -96,7 +110,9 @@ def check_lexvla_heads(path: Path) -> None:
 
     plain = {"adapter_depth": 0, "mapper": False}
     head = LexicalHeadConfig.model_validate(plain).build(width=states.shape[2], codebook=codebook)
-    rivals = LexicalHeadConfig.model_validate(plain | {"activation": "elu1p"}).build(width=states.shape[2], codebook=codebook)
+    rivals = LexicalHeadConfig.model_validate(plain | {"activation": "elu1p"}).build(
+        width=states.shape[2], codebook=codebook
+    )
     _near(head(states), a["image_lex_max_log1prelu"], rtol=1e-5)
     _near(head(states, mask=mask), a["image_lex_masked"], rtol=1e-5)
     _near(head.of_patches(states), a["patch_lex_log1prelu"], rtol=1e-5)
@@ -115,8 +131,20 @@ def check_lexvla_clip(path: Path) -> None:
     _near(scale * images @ texts.T, a["logits"], rtol=1e-6)
     _near(sum(info_nce_loss(images, texts, scale)) / 2, a["loss"], rtol=1e-6)
     rows, vocab = images.shape
-    dims = Dims(image_width=vocab, text_width=vocab, embedding=vocab, vocabulary=vocab, context=1, patch_grid=(1, 1), batch=rows)
-    views = Views({"main": Encoded(None, images, a["image_lex"])}, {"caption": Encoded(None, texts, a["text_lex"])}, scale)
+    dims = Dims(
+        image_width=vocab,
+        text_width=vocab,
+        embedding=vocab,
+        vocabulary=vocab,
+        context=1,
+        patch_grid=(1, 1),
+        batch=rows,
+    )
+    views = Views(
+        {"main": Encoded(None, images, a["image_lex"])},
+        {"caption": Encoded(None, texts, a["text_lex"])},
+        scale,
+    )
     _near(Lexical(Config.model_validate({"penalty": "none"}), dims)(views).loss, a["loss"], rtol=1e-6)
 
 

@@ -19,7 +19,9 @@ from frugalclip.towers.projection import ProjectionHead
 from frugalclip.training.optim import ScheduleConfig, learning_rates
 
 Arrays = dict[str, Tensor]
-SETTINGS: dict[str, dict[str, Any]] = {  # prefix: temperature, back translation, external, weights of clip, proto, external
+SETTINGS: dict[
+    str, dict[str, Any]
+] = {  # prefix: temperature, back translation, external, weights of clip, proto, external
     "full": {"temperature": 0.01, "translate": True, "external": True, "weights": (1, 1, 1)},
     "soft_nopbt": {"temperature": 0.01, "translate": False, "external": False, "weights": (1, 1, 0)},
     "soft_warm": {"temperature": 0.3, "translate": True, "external": False, "weights": (1, 0.5, 0)},
@@ -29,11 +31,15 @@ SETTINGS: dict[str, dict[str, Any]] = {  # prefix: temperature, back translation
 
 
 def _read(path: Path) -> Arrays:
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()}
+    return {
+        name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()
+    }
 
 
 def _close(ours: Tensor, theirs: Tensor, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    torch.testing.assert_close(ours.detach().to(theirs.dtype).reshape(theirs.shape), theirs, rtol=rtol, atol=atol)
+    torch.testing.assert_close(
+        ours.detach().to(theirs.dtype).reshape(theirs.shape), theirs, rtol=rtol, atol=atol
+    )
 
 
 def check_protoclip_pbt(path: Path) -> None:
@@ -62,18 +68,43 @@ def check_protoclip_loss(path: Path) -> None:
         image, text, image_proj, text_proj, log_scale, log_scale_proto = leaves.values()
         scale = log_scale_proto.exp()
         clip = sum(info_nce_loss(image, text, log_scale.exp()), torch.zeros(())) / 2
-        spaces = ("img_from_text", "text_from_img") if setting["translate"] else ("text_centroids", "img_centroids")
+        spaces = (
+            ("img_from_text", "text_from_img")
+            if setting["translate"]
+            else ("text_centroids", "img_centroids")
+        )
         t = setting["temperature"]
         of_image, hits_image = prototype_loss(
-            image_proj, a[spaces[0]], scale, a["text_labels"], teacher_prototypes=a["text_centroids"], temperature=t
+            image_proj,
+            a[spaces[0]],
+            scale,
+            a["text_labels"],
+            teacher_prototypes=a["text_centroids"],
+            temperature=t,
         )
-        of_text, hits_text = prototype_loss(text_proj, a[spaces[1]], scale, a["img_labels"], teacher_prototypes=a["img_centroids"], temperature=t)
-        outside = [prototype_loss(h, a[f"{m}_from_ext"], scale, a["ext_labels"])[0] for h, m in ((image_proj, "img"), (text_proj, "text"))]
+        of_text, hits_text = prototype_loss(
+            text_proj,
+            a[spaces[1]],
+            scale,
+            a["img_labels"],
+            teacher_prototypes=a["img_centroids"],
+            temperature=t,
+        )
+        outside = [
+            prototype_loss(h, a[f"{m}_from_ext"], scale, a["ext_labels"])[0]
+            for h, m in ((image_proj, "img"), (text_proj, "text"))
+        ]
         proto, external = (of_image + of_text) / 2, (outside[0] + outside[1]) / 2
         weights = setting["weights"]
         total = weights[0] * clip + weights[1] * proto + weights[2] * external
         total.backward()
-        found = {"clip": clip, "proto_img2text": of_image, "proto_text2img": of_text, "proto": proto, "total": total}
+        found = {
+            "clip": clip,
+            "proto_img2text": of_image,
+            "proto_text2img": of_text,
+            "proto": proto,
+            "total": total,
+        }
         found |= {"ext": external} if setting["external"] else {}
         for name, value in found.items():
             _close(value, a[f"{prefix}_{name}"])
@@ -88,7 +119,11 @@ def check_protoclip_head(path: Path) -> None:
     """Both heads with running and with batch statistics; they are equal at the start and keep statistics of their own."""
     a = _read(path)
     layers = int(a["n_layers"])
-    linear = sorted(int(name.split("_")[1]) for name in a if name.startswith("w_") and name.endswith("_weight") and a[name].ndim == 2)
+    linear = sorted(
+        int(name.split("_")[1])
+        for name in a
+        if name.startswith("w_") and name.endswith("_weight") and a[name].ndim == 2
+    )
     assert len(linear) == layers + 1
     widths = [a[f"w_{linear[0]}_weight"].shape[1], *[len(a[f"w_{place}_bias"]) for place in linear]]
     heads = {}
@@ -120,7 +155,9 @@ def check_protoclip_lr(path: Path) -> None:
     base, warmup, steps = float(a["base_lr"]), int(a["warmup"]), int(a["total_steps"])
     schedule = ScheduleConfig(kind="cosine", warmup=warmup)
     for end, name in ((int(a["visual_steps"]), "lr_visual"), (steps, "lr_rest")):
-        np.testing.assert_allclose(learning_rates(schedule, peak=base, steps=steps, end=end), a[name], rtol=1e-12, atol=0)
+        np.testing.assert_allclose(
+            learning_rates(schedule, peak=base, steps=steps, end=end), a[name], rtol=1e-12, atol=0
+        )
 
 
 def check_protoclip_metrics(path: Path) -> None:

@@ -11,7 +11,9 @@ from frugalclip.objectives.simclr import nt_xent_loss
 
 def check_slip_simclr(path: Path) -> None:
     """Loss over both views' anchors, accuracy of the first view's, gradients, and the sum with CLIP's loss."""
-    a = {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()}
+    a = {
+        name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()
+    }
     first, second = (a[name].clone().requires_grad_() for name in ("aug1_embed", "aug2_embed"))
     loss, hits = nt_xent_loss(unit(first), unit(second), temperature=float(a["temperature"]))
     loss.backward()
@@ -21,4 +23,6 @@ def check_slip_simclr(path: Path) -> None:
     torch.testing.assert_close(first.grad, a["grad_aug1"], rtol=0, atol=1e-5)
     torch.testing.assert_close(second.grad, a["grad_aug2"], rtol=0, atol=1e-5)
     torch.testing.assert_close(clip, a["clip_loss"], rtol=0, atol=1e-5)
-    torch.testing.assert_close(clip + float(a["ssl_scale"]) * loss.detach(), a["total_loss"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        clip + float(a["ssl_scale"]) * loss.detach(), a["total_loss"], rtol=0, atol=1e-5
+    )
