@@ -33,14 +33,14 @@ KEPT = (
     "samples",
     "clock",
     "tests",
-    "floor_tests",
-    "figures",
+    "baseline_tests",
+    "metrics",
     "curves",
     "costs",
     "notes",
     "data",
     "fractions",
-    "pairs_saved",
+    "data_efficiency",
 )
 
 
@@ -149,7 +149,7 @@ def best_rates(
         "folder": folder,
     }
     found = compared(list(files.values()), once, reference=next(iter(files)), **more)
-    values = {name: entry["value"] for name, entry in found["figures"][found["primary"]]["arms"].items()}
+    values = {name: entry["value"] for name, entry in found["metrics"][found["primary"]]["arms"].items()}
     each = {
         name: {f"{rate:g}": values[f"{name}-{rate:g}"] for rate in rates} for name, rates in methods.items()
     }
@@ -197,7 +197,7 @@ def emoji_data() -> str:
 
 
 def read_all(arms: Sequence[str]) -> None:
-    """Let the frozen trunks of arms read the emoji pack, before several trials at once would all begin to; nothing happens where they did before."""
+    """Let the frozen backbones of arms read the emoji pack, before several trials at once would all begin to; nothing happens where they did before."""
     data = f"data={emoji_data()}"
     for arm in arms:
         with tempfile.TemporaryDirectory() as folder:

@@ -92,20 +92,20 @@ def declip(data: str, against_clip: dict[str, Any], left_out: dict[str, Any]) ->
 
 def signals(found: dict[str, Any]) -> Iterator[Row]:
     """DeCLIP, SLIP and ProtoCLIP on the emoji pack: unseen concepts in an unseen style."""
-    asked, data = found["questions"], "emoji"
+    requested, data = found["questions"], "emoji"
     yield from declip(
-        data, asked["DeCLIP against CLIP with its views"], asked["DeCLIP without one of its terms"]
+        data, requested["DeCLIP against CLIP with its views"], requested["DeCLIP without one of its terms"]
     )
-    slip = by_arm(asked["SimCLR between two views, both contrasted with the caption"])["slip-two"]
+    slip = by_arm(requested["SimCLR between two views, both contrasted with the caption"])["slip-two"]
     yield (f"{data}: SLIP, SimCLR under equal views", SLIP, *tested(slip, HOLDS))
-    proto = asked["ProtoCLIP against CLIP with its view"]
+    proto = requested["ProtoCLIP against CLIP with its view"]
     yield (
         f"{data}: ProtoCLIP above CLIP with its view",
         PROTOCLIP,
         *tested(by_arm(proto)["protoclip"], HOLDS),
     )
     yield (f"{data}: ProtoCLIP's time to CLIP's final figure", SOONER, *sooner(proto, "protoclip"))
-    back = by_arm(asked["back translation and the external teacher"])["protoclip"]
+    back = by_arm(requested["back translation and the external teacher"])["protoclip"]
     yield (
         f"{data}: ProtoCLIP, back translation on against off",
         "a gain; figure not at hand",
@@ -120,10 +120,10 @@ def signals(found: dict[str, Any]) -> Iterator[Row]:
 
 def scenes(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
     """The same on composed scenes: finding a scene by its caption."""
-    asked = found["questions"]
-    clip = asked["against CLIP"]
-    yield from declip(data, clip, asked["DeCLIP without one of its terms"])
-    two = by_arm(asked["DeCLIP against two views alone"])["declip"]
+    requested = found["questions"]
+    clip = requested["against CLIP"]
+    yield from declip(data, clip, requested["DeCLIP without one of its terms"])
+    two = by_arm(requested["DeCLIP against two views alone"])["declip"]
     yield (f"{data}: DeCLIP above two views alone", "+2.4 (CC3M, R50: 24.8 to 27.2)", *tested(two, HOLDS))
     yield (f"{data}: SLIP above CLIP", SLIP, *tested(by_arm(clip)["slip"], HOLDS))
     yield (f"{data}: ProtoCLIP above CLIP", PROTOCLIP, *tested(by_arm(clip)["protoclip"], HOLDS))
@@ -173,8 +173,8 @@ def scenes_methods(found: dict[str, Any]) -> Iterator[Row]:
     for question in found["questions"].values():
         for arm, test in by_arm(question).items():
             if (arm, question["reference"]) in published:
-                claim, figure = published[arm, question["reference"]]
-                yield (f"{data}: {claim}", figure, *tested(test, HOLDS))
+                claim, metric = published[arm, question["reference"]]
+                yield (f"{data}: {claim}", metric, *tested(test, HOLDS))
 
 
 def clipart(found: dict[str, Any]) -> Iterator[Row]:
@@ -186,8 +186,8 @@ def clipart(found: dict[str, Any]) -> Iterator[Row]:
     }
     for question in found["questions"].values():
         for arm, test in by_arm(question).items():
-            claim, figure = published[arm]
-            yield (f"clip art: {claim}", figure, *tested(test, HOLDS))
+            claim, metric = published[arm]
+            yield (f"clip art: {claim}", metric, *tested(test, HOLDS))
 
 
 def representations(found: dict[str, Any]) -> Iterator[Row]:
@@ -213,7 +213,7 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
         "clip-two": "two views",
     }
     for arm, one in found["probes"].items():
-        mean = sum(figure["difference"] for figure in one["figures"].values()) / len(one["figures"])
+        mean = sum(metric["difference"] for metric in one["metrics"].values()) / len(one["metrics"])
         here = f"{one['better_on']} of {one['of']}; {mean:+.1f} points in the mean, {one['runs']} runs"
         chance = sign_test(one["better_on"], one["of"])
         verdict = (
@@ -227,11 +227,11 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
         claim = f"{data}: {called[arm]}, probes better than {one['reference']}'s"
         yield (claim, published.get(arm, "–"), here, f"sign test p = {chance:.3f}", verdict)
     for arm, one in found["groups"].items():
-        figure = one["figures"]["ami"]
-        low, high = figure["interval"]
+        metric = one["metrics"]["ami"]
+        low, high = metric["interval"]
         verdict = "holds" if low > 0 else "refuted" if high < 0 else "not distinguishable"
         verdict = verdict if one["runs"] >= ENOUGH else f"{one['runs']} runs: cannot say"
-        here = f"{figure['value']:.1f} against {figure['reference']:.1f}"
+        here = f"{metric['value']:.1f} against {metric['reference']:.1f}"
         known = "higher; figures not at hand" if arm.startswith("protoclip") else "–"
         yield (
             f"{data}: {arm}, tighter groups (mutual information, percent)",
@@ -244,7 +244,7 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
 
 def gap(found: dict[str, Any]) -> Iterator[Row]:
     """Prototypes under an imposed gap."""
-    arms = found["figures"][found["primary"]]["arms"]
+    arms = found["metrics"][found["primary"]]["arms"]
     published = {"translated": "unharmed; figures not at hand", "plain": "figures not at hand"}
     for name, words in (("translated", "with back translation"), ("plain", "without")):
         values = [arms[f"{name}-{length}"] for length in ("0", "0.5", "1", "2")]
@@ -257,8 +257,8 @@ def gap(found: dict[str, Any]) -> Iterator[Row]:
             f"at 2: {between(low, high)}",
             "as measured",
         )
-    for question, asked in found.get("questions", {}).items():
-        for test in asked["tests"]:
+    for question, requested in found.get("questions", {}).items():
+        for test in requested["tests"]:
             yield (
                 f"ProtoCLIP: {question}, on against off",
                 "a gain; figures not at hand",
@@ -295,7 +295,7 @@ def masks(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
 
 def saved(found: dict[str, Any]) -> Iterator[Row]:
     """Pairs saved."""
-    words = found["pairs_saved"]["arms"]["frugal"]["words"]
+    words = found["data_efficiency"]["arms"]["frugal"]["words"]
     factor, _, rest = words.partition(" (")
     yield (
         "`frugal`: times fewer pairs for open_clip's figure on all",

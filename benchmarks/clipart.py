@@ -39,16 +39,16 @@ def main() -> None:
     )
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "clipart.yaml"}
     found = compared(list(files.values()), chosen, reference="default", is_record=False, **shared)
-    asked = {
+    requested = {
         question: (reference, [arm for arm in others if arm in KEPT])
         for question, (reference, others) in COMPARISONS.items()
     }
-    asked = {
+    requested = {
         question: (reference, others)
-        for question, (reference, others) in asked.items()
+        for question, (reference, others) in requested.items()
         if others and reference in KEPT
     }
-    write_json(chosen.json, found | {"questions": questions(asked, files, chosen, **shared)})
+    write_json(chosen.json, found | {"questions": questions(requested, files, chosen, **shared)})
 
 
 if __name__ == "__main__":

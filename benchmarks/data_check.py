@@ -32,7 +32,7 @@ def write_pairs(folder: Path, rows: int) -> Path:
         writer = csv.writer(file)
         writer.writerow(["image", "caption"])
         for i in range(rows):
-            place = folder / "pictures" / f"{i // 1000:03}"
+            place = folder / "images" / f"{i // 1000:03}"
             place.mkdir(parents=True, exist_ok=True)
             if i % 997:  # now and then a picture is missing
                 os.link(folder / "originals" / f"{i % PICTURES}.jpg", place / f"{i}.jpg")

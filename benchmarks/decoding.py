@@ -30,18 +30,18 @@ def photo(side: int, draw: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-def squashed(picture: Image.Image, size: int) -> np.ndarray:
+def squashed(image: Image.Image, size: int) -> np.ndarray:
     return np.ascontiguousarray(
-        np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     )
 
 
 def main() -> None:
     """Measure and print."""
-    chosen = options(__doc__ or "", "decoding", side=256, size=64, pictures=256, repeats=5)
+    chosen = options(__doc__ or "", "decoding", side=256, size=64, images=256, repeats=5)
     torch.set_num_threads(1)
     draw = np.random.default_rng(0)
-    files = [photo(chosen.side, draw) for _ in range(chosen.pictures)]
+    files = [photo(chosen.side, draw) for _ in range(chosen.images)]
     fast = images.fast_jpeg
 
     def ours() -> None:
@@ -83,7 +83,7 @@ def main() -> None:
     seconds = in_turn(arms | {"the decoder alone": limit}, repeats=chosen.repeats)
     median = medians(seconds)
     for name, value in median.items():
-        print(f"{name:24} {chosen.pictures / value:7.0f} pictures/s")
+        print(f"{name:24} {chosen.images / value:7.0f} pictures/s")
     alone = median["ours"] / median["the decoder alone"]
     print(
         f"{sum(map(len, files)) / len(files) / 1000:.1f} kB a picture; ours takes {alone:.2f} x the decoder alone"

@@ -13,7 +13,7 @@ import numpy as np
 from _common import options, record
 
 from frugalclip.features.embedding import Embedded, TextRows, embed_manifest
-from frugalclip.models import LoneTrunk, load
+from frugalclip.models import TextOnlyModel, load
 from frugalclip.sources.open import open_data
 
 PICTURES, VIEWS = 5733, 2  # of the emoji pack
@@ -33,20 +33,20 @@ def sentences(number: int) -> list[str]:
 
 def main() -> None:
     """Measure and print."""
-    chosen = options(__doc__ or "", "embedding", captions=5000, pictures=400)
-    encoder, texts = LoneTrunk("package:minilm"), TextRows(sentences(chosen.captions), name="sentences")
+    chosen = options(__doc__ or "", "embedding", captions=5000, images=400)
+    encoder, texts = TextOnlyModel("package:minilm"), TextRows(sentences(chosen.captions), name="sentences")
     done: dict[str, Embedded] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("float16", "int8"):
             done[kind] = embed_manifest(encoder, texts, Path(folder) / kind, what="texts", dtype=kind)
         manifest = open_data("sample")
-        some = manifest.take(np.linspace(0, len(manifest) - 1, chosen.pictures).astype(np.int64))
+        some = manifest.take(np.linspace(0, len(manifest) - 1, chosen.images).astype(np.int64))
         seen = embed_manifest(
-            load("package:efficientnet-lite0"), some, Path(folder) / "pictures", what="images", batch=32
+            load("package:efficientnet-lite0"), some, Path(folder) / "images", what="images", batch=32
         )
         errors = {kind: one.store.head.summary["text"].error.max for kind, one in done.items()}
     seconds = done["float16"].seconds * 5000 / chosen.captions
-    minutes = seen.seconds / chosen.pictures * PICTURES * VIEWS / 60
+    minutes = seen.seconds / chosen.images * PICTURES * VIEWS / 60
     goals = [
         ("seconds for 5,000 captions", seconds, 60, "at most"),
         (f"minutes for {PICTURES:,} pictures in {VIEWS} views, from the rate", minutes, 30, "at most"),
@@ -56,7 +56,7 @@ def main() -> None:
         chosen.json,
         {
             "captions": chosen.captions,
-            "pictures": chosen.pictures,
+            "images": chosen.images,
             "errors": errors,
             "load": os.getloadavg()[0],
         },

@@ -1,8 +1,8 @@
-"""What `borrowed` is worth with few pairs: 250 to 2,000 of the emoji pack, beside every floor on the same pairs and open_clip trained on all of them.
+"""What `pretrained` is worth with few pairs: 250 to 2,000 of the emoji pack, beside every floor on the same pairs and open_clip trained on all of them.
 
 Every style left out in turn; whole concept families are drawn, other ones with each seed. Floors copy from the pairs that the model is fitted to: by
-pixels, by shape and colour, by the frozen trunk's features with the captions' sentence vectors averaged over ten neighbours, and by perceptrons on
-the same frozen trunks, trained by contrast (arm borrowed_heads, 313 steps). Needs `make frozen`
+pixels, by shape and colour, by the frozen backbone's features with the captions' sentence vectors averaged over ten neighbours, and by perceptrons on
+the same frozen backbones, trained by contrast (arm pretrained_heads, 313 steps). Needs `make frozen`
 and results/emoji.json. Writes results/few_pairs.json. Run: FRUGALCLIP_PACKS=... python benchmarks/few_pairs.py [--seeds 6]
 """
 
@@ -36,15 +36,15 @@ STEPS = [
 
 def sentences(model: Model, texts: list[str]) -> Tensor:
     """(texts, width) what the first frozen encoder says of them."""
-    assert model.network.borrowed()["text"].config.head.kind == "kernel"
-    said = model._text_input(texts)
-    return said[:, : said.shape[1] // 2].cpu()
+    assert model.network.pretrained_towers()["text"].config.head.kind == "kernel_ridge"
+    output = model._text_input(texts)
+    return output[:, : output.shape[1] // 2].cpu()
 
 
 def copied(
     model: Model, training: Manifest, judged: Manifest, names: list[str], *, voters: int = 10
 ) -> float:
-    """Top 1 in percent of averaging the sentences of the nearest pictures by the frozen trunk's features, weighted by similarity."""
+    """Top 1 in percent of averaging the sentences of the nearest pictures by the frozen backbone's features, weighted by similarity."""
     own, others = (model.image_features(rows, layer="pooled").features for rows in (training, judged))
     mean, deviation = own.mean(0), own.std(0) + 1e-3
     own, others = unit((own - mean) / deviation), unit((others - mean) / deviation)
@@ -65,21 +65,23 @@ def one(everything: Manifest, style: str, pairs: int, *, seed: int) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         rows.write(Path(folder) / "pairs.parquet")
         words = [f"data={folder}/pairs.parquet", "data.validation=none", f"seed={seed}"]
-        model = train("borrowed", words, out=Path(folder) / "run").model
+        model = train("pretrained", words, out=Path(folder) / "run").model
         result: dict[str, Any] = evaluate_zeroshot(model, judged, label_field="name", training=rows, draws=0)
         heads = train(
-            str(HERE / "arms" / "borrowed_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads"
+            str(HERE / "arms" / "pretrained_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads"
         ).model
         trained: dict[str, Any] = evaluate_zeroshot(heads, judged, label_field="name", draws=0)
     names = [str(name) for name in judged.field("name")]
-    floors = {
-        f"floor: {name}": value["top1"] for name, value in result["floors"].items() if isinstance(value, dict)
+    baselines = {
+        f"floor: {name}": value["top1"]
+        for name, value in result["baselines"].items()
+        if isinstance(value, dict)
     }
-    floors |= {
+    baselines |= {
         "floor: frozen features": copied(model, rows, judged, names),
         "floor: trained heads": trained["metrics"]["top1"],
     }
-    return {"pairs": len(rows), "borrowed": result["metrics"]["top1"], **floors}
+    return {"pairs": len(rows), "pretrained": result["metrics"]["top1"], **baselines}
 
 
 def main() -> None:
@@ -91,12 +93,12 @@ def main() -> None:
         found = [one(everything, style, pairs, seed=seed) for seed in range(chosen.seeds) for style in STYLES]
         table[str(pairs)] = {key: fmean(run[key] for run in found) for key in found[0]}
         by_seed = [
-            fmean(run["borrowed"] for run in found[i : i + len(STYLES)])
+            fmean(run["pretrained"] for run in found[i : i + len(STYLES)])
             for i in range(0, len(found), len(STYLES))
         ]
         table[str(pairs)]["spread over seeds"] = stdev(by_seed) if len(by_seed) > 1 else 0.0
         print(pairs, {key: round(value, 1) for key, value in table[str(pairs)].items()}, flush=True)
-    trained = read_json(RESULTS / "emoji.json")["figures"]["unseen"]["arms"]["open_clip"]
+    trained = read_json(RESULTS / "emoji.json")["metrics"]["unseen"]["arms"]["open_clip"]
     write_json(
         chosen.json,
         {

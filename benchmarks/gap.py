@@ -45,10 +45,10 @@ def main() -> None:
     protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["noto"]})
     shared = {"samples": chosen.samples, "protocol": protocol}
     found = compared(list(files.values()), chosen, reference="clip-proto", is_record=False, **shared)
-    asked = {
+    requested = {
         f"back translation at a gap of {gap:g}": (f"plain-{gap:g}", [f"translated-{gap:g}"]) for gap in GAPS
     }
-    write_json(chosen.json, found | {"questions": questions(asked, files, chosen, **shared)})
+    write_json(chosen.json, found | {"questions": questions(requested, files, chosen, **shared)})
 
 
 if __name__ == "__main__":

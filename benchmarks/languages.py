@@ -15,15 +15,15 @@ from _common import options
 from frugalclip.core.records import environment, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.protocol import evaluate_retrieval
-from frugalclip.features.cache import TextMemory
+from frugalclip.features.cache import TextFeatureCache
 from frugalclip.sources.open import open_data
 from frugalclip.verbs.train import train
 
 STYLES = ("noto", "openmoji", "twemoji")
 ALONE = ("model.text.width=384", "model.text.head.parts=[]", "model.text.head.sharpness=1")
 ARMS = {
-    "frozen multilingual": ("borrowed", "model.text.from=package:e5", *ALONE),
-    "frozen English": ("borrowed", "model.text.from=package:minilm", *ALONE),
+    "frozen multilingual": ("pretrained", "model.text.from=package:e5", *ALONE),
+    "frozen English": ("pretrained", "model.text.from=package:minilm", *ALONE),
     "trained English": ("lit",),
 }
 
@@ -40,7 +40,9 @@ def main() -> None:
     chosen = options(__doc__ or "", "../languages")
     packs = os.environ["FRUGALCLIP_PACKS"]
     found: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
-    said: dict[str, TextMemory] = {}  # what a frozen encoder said of a name it says of it for every style
+    output: dict[
+        str, TextFeatureCache
+    ] = {}  # what a frozen encoder said of a name it says of it for every style
     for style in STYLES:
         rows, languages = judged(packs, style)
         for arm, (recipe, *changes) in ARMS.items():
@@ -52,7 +54,7 @@ def main() -> None:
                 ]
                 model = train(recipe, [*data, *changes], out=Path(folder) / "run").model
             if arm.startswith("frozen"):
-                model.texts = said.setdefault(arm, model.texts)
+                model.texts = output.setdefault(arm, model.texts)
             for language in languages:
                 result = evaluate_retrieval(model, rows, language=language, draws=0)
                 found[arm].setdefault(language, []).append(result["metrics"]["t2i_r1"])

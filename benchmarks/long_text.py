@@ -27,7 +27,7 @@ from frugalclip.verbs.train import train
 
 HERE = Path(__file__).resolve().parent
 PICTURES = {
-    "kind": "borrowed",
+    "kind": "pretrained",
     "from": "package:efficientnet-lite0",
     "width": 1792,
     "options": {"stages": True},
@@ -48,13 +48,13 @@ ARMS: dict[str, dict[str, Any]] = {
     },
     "frozen sentence encoder": {
         "model": {
-            "text": {"kind": "borrowed", "from": "package:minilm", "width": 384, "head": {"kind": "mlp"}}
+            "text": {"kind": "pretrained", "from": "package:minilm", "width": 384, "head": {"kind": "mlp"}}
         }
     },
     "frozen language model": {
         "model": {
             "text": {
-                "kind": "borrowed",
+                "kind": "pretrained",
                 "from": "package:smollm2",
                 "width": 576,
                 "options": {"prompt": "single"},
@@ -104,36 +104,36 @@ def completed(rows: Manifest, words: list[str]) -> list[str]:
     return texts
 
 
-def accuracy(model: Model, rows: Manifest, words: list[str], said: dict[str, Tensor]) -> float:
+def accuracy(model: Model, rows: Manifest, words: list[str], output: dict[str, Tensor]) -> float:
     """Share of pictures, in percent, whose own key word scores best in the place of the key word; equal scores count in part.
 
     Args:
         model: to judge.
         rows: pictures with a key word.
         words: that may stand there.
-        said: what a frozen trunk says of the texts, computed where it is not there yet: the heads of all seeds read the same.
+        said: what a frozen backbone says of the texts, computed where it is not there yet: the heads of all seeds read the same.
     """
-    pictures, tower, texts = (
+    images, tower, texts = (
         model.image_features(rows).features,
-        model.network.borrowed().get("text"),
+        model.network.pretrained_towers().get("text"),
         completed(rows, words),
     )
     with torch.inference_mode():
         if tower is None:
             encoded = model.encode_text(texts)
         else:
-            if tower.fingerprint not in said:
-                said[tower.fingerprint] = torch.cat(
+            if tower.fingerprint not in output:
+                output[tower.fingerprint] = torch.cat(
                     [
-                        tower.say(model.tokenizer.encode(texts[i : i + 64])).pooled
+                        tower.run_backbone(model.tokenizer.encode(texts[i : i + 64])).pooled
                         for i in range(0, len(texts), 64)
                     ]
                 )
-            encoded = unit(tower(said[tower.fingerprint]).embedding.float())
+            encoded = unit(tower(output[tower.fingerprint]).embedding.float())
     of_pictures = encoded.view(len(rows), len(words), -1)  # (pictures, words, dim)
     right = []
-    for picture, candidates, word in zip(pictures, of_pictures, rows.field("key_word"), strict=True):
-        scores = candidates @ picture
+    for image, candidates, word in zip(images, of_pictures, rows.field("key_word"), strict=True):
+        scores = candidates @ image
         own = scores[words.index(word)]
         right.append(float(own >= scores.max() - 1e-6) / int((scores >= own - 1e-6).sum()))
     return 100 * fmean(right)
@@ -150,7 +150,7 @@ def main() -> None:
     )
     scenes.where("split=train").write(place / "train.parquet")
     found: dict[str, list[float]] = {}
-    said: dict[str, Tensor] = {}
+    output: dict[str, Tensor] = {}
     for arm, changes in ARMS.items():
         recipe: dict[str, Any] = {
             "model": {"image": PICTURES, "dim": 256, **changes["model"]},
@@ -169,7 +169,7 @@ def main() -> None:
             for seed in range(chosen.seeds):
                 words_of = [f"data={place}/train.parquet", "data.validation=none", f"seed={seed}"]
                 model = train(f"{folder}/arm.yaml", words_of, out=Path(folder) / f"run-{seed}").model
-                found.setdefault(arm, []).append(accuracy(model, judged, words, said))
+                found.setdefault(arm, []).append(accuracy(model, judged, words, output))
         print(f"{arm}: {fmean(found[arm]):.1f} % {[round(value, 1) for value in found[arm]]}", flush=True)
     means = {arm: fmean(values) for arm, values in found.items()}
     times = {arm: value / means["trained, 77 tokens"] for arm, value in means.items()}

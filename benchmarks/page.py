@@ -25,7 +25,7 @@ thread, medians of arms that ran in turn in one process; only ratios within one 
 """
 
 
-def figure(value: float) -> str:
+def metric(value: float) -> str:
     return f"{value:.1e}" if value < 1e-2 else f"{value:.2f}"
 
 
@@ -37,9 +37,9 @@ def rows(name: str, found: dict[str, Any]) -> list[str]:
         met = (
             goal["reached"] >= goal["goal"] if goal["way"] == "at least" else goal["reached"] <= goal["goal"]
         )
-        wanted = f"{goal['way']} {figure(goal['goal'])}"
+        wanted = f"{goal['way']} {metric(goal['goal'])}"
         lines.append(
-            f"| {title} | {goal['what']} | {peer} | {figure(goal['reached'])} | {wanted} | {'yes' if met else '**no**'} |"
+            f"| {title} | {goal['what']} | {peer} | {metric(goal['reached'])} | {wanted} | {'yes' if met else '**no**'} |"
         )
     return lines
 

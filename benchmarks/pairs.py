@@ -23,7 +23,7 @@ def main() -> None:
         whole=["open_clip"],
         folder="emoji",
     )
-    print(f"pairs saved: {found['pairs_saved']['arms']['frugal']['words']}")
+    print(f"pairs saved: {found['data_efficiency']['arms']['frugal']['words']}")
 
 
 if __name__ == "__main__":

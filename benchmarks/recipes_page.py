@@ -28,7 +28,7 @@ towers and batch (`benchmarks/objectives.py`); a recipe without a figure has oth
 | FILIP, DeFILIP | `token_wise` | formula and invariants only: **experimental** |
 | FLAME | `facets` over a stored language model | authors' arrays; packed facets equal separate prompts on the real language model |
 | LexVLA | `lexical` | formulas and invariants, since no code was released: **experimental** |
-| LiT, `borrowed` | `contrastive` over frozen trunks | training from a store equals training with the trunk; the fit equals the solved regression |
+| LiT, `pretrained` | `contrastive` over frozen backbones | training from a store equals training with the backbone; the fit equals the solved regression |
 | MaskCLIP (self-distillation) | `masked_distillation` | no public code to compare with: **experimental** |
 
 ## What helps at a small budget
@@ -38,7 +38,7 @@ intervals; [log](log.md) for what did not help):
 
 | you have | start with | why |
 |---|---|---|
-| pretrained parts that may be used | `borrowed` | three to four times the best model from nothing on unseen concepts; above floors from 250 pairs |
+| pretrained parts that may be used | `pretrained` | three to four times the best model from nothing on unseen concepts; above floors from 250 pairs |
 | a few thousand small pictures | `frugal` | twice open_clip's figure at equal samples, in less than half of its time (later 1.8 times) |
 | few pairs with sentences | `declip` without `neighbours` | finds 21.7 % of scenes by caption, CLIP 18.9 (three seeds); twice its time |
 | pictures to tell apart by features | `slip` | better on ten of eleven probes (six pairs of runs); on scenes +1.6; twice its time |

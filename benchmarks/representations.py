@@ -21,9 +21,9 @@ from torch import Tensor
 from frugalclip.core.numerics import softmax_regression
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classifiers import Examples, Scored, choose_strength, classify
+from frugalclip.evaluation.classifiers import ClassifierScores, Examples, choose_strength, classify
 from frugalclip.evaluation.labelled import Labelled
-from frugalclip.evaluation.probes import Outcome
+from frugalclip.evaluation.probes import ProbeResult
 from frugalclip.evaluation.protocol import image_features
 from frugalclip.evaluation.suite import load_suite, open_packs
 from frugalclip.models import Model, load
@@ -55,13 +55,15 @@ Tests = list[
 ]  # of each pack: the pictures, their rows, and its tests
 
 
-def coarse_probe(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+def coarse_probe(
+    train: Examples, validation: Examples, features: Tensor, *, classes: int
+) -> ClassifierScores:
     """The linear probe of `frugalclip evaluate`, its strength found to a decade and not to an eighth of one: a fifth of the time."""
     strength, both = choose_strength([(train, validation)], classes=classes, finest=1), train + validation
     fit = softmax_regression(
         both.features, both.labels, strength=strength, classes=classes, steps=200, tolerance=1e-4
     )
-    return Scored(fit.logits(features), {"strength": strength})
+    return ClassifierScores(fit.logits(features), {"strength": strength})
 
 
 def read_tests() -> Tests:
@@ -75,23 +77,23 @@ def read_tests() -> Tests:
 def probes(model: Model, tests: Tests) -> dict[str, float]:
     """Mean over classes of the share named right in each test, percent."""
     found = {}
-    for pictures, rows, tasks in tests:
-        features, places = image_features(model, pictures, np.arange(len(pictures)), layer="pooled")[:2]
-        assert len(places) == len(pictures), "packs hold no broken pictures"
+    for images, rows, tasks in tests:
+        features, places = image_features(model, images, np.arange(len(images)), layer="pooled")[:2]
+        assert len(places) == len(images), "packs hold no broken pictures"
         for name, labelled in tasks.items():
             own = features[torch.from_numpy(np.searchsorted(rows, labelled.rows))]
             scores = classify(coarse_probe, own, labelled)[0]
-            judged = pictures.take(np.searchsorted(rows, labelled.rows[labelled.judged]))
-            found[name] = Outcome.of(scores, labelled, judged).metrics()["mean_per_class"]
+            judged = images.take(np.searchsorted(rows, labelled.rows[labelled.judged]))
+            found[name] = ProbeResult.of(scores, labelled, judged).metrics()["mean_per_class"]
     return found
 
 
 def groups(model: Model, style: str) -> dict[str, float]:
     """Agreement of k-means with the subcategories of a style's pictures, or of all styles', percent."""
-    pictures = open_data(emoji_data()).where(
+    images = open_data(emoji_data()).where(
         "is_flag=false" if style == "all" else f"style={style},is_flag=false"
     )
-    metrics = evaluate(model, data=pictures, task="grouping", label_field="subcategory")["metrics"]
+    metrics = evaluate(model, data=images, task="grouping", label_field="subcategory")["metrics"]
     return {name: metrics[name] for name in ("ari", "ami")}
 
 
@@ -114,21 +116,21 @@ def interval(differences: list[float], *, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def pairs(found: dict[str, Measured], asked: dict[str, str]) -> dict[str, Any]:
+def pairs(found: dict[str, Measured], requested: dict[str, str]) -> dict[str, Any]:
     """Arms beside their references, run by run of one seed and style."""
     rows: dict[str, Any] = {}
-    for arm, reference in asked.items():
+    for arm, reference in requested.items():
         keys = sorted(found[arm].keys() & found[reference].keys())
         if not keys:
             continue
-        rows[arm] = {"reference": reference, "runs": len(keys), "figures": {}}
+        rows[arm] = {"reference": reference, "runs": len(keys), "metrics": {}}
         for name in found[arm][keys[0]]:
             values, others = ([found[one][key][name] for key in keys] for one in (arm, reference))
             differences = [a - b for a, b in zip(values, others, strict=True)]
             means = {"value": fmean(values), "reference": fmean(others), "difference": fmean(differences)}
-            rows[arm]["figures"][name] = means | {"interval": interval(differences)}
-        better = sum(one["difference"] > 0 for one in rows[arm]["figures"].values())
-        rows[arm]["better_on"], rows[arm]["of"] = better, len(rows[arm]["figures"])
+            rows[arm]["metrics"][name] = means | {"interval": interval(differences)}
+        better = sum(one["difference"] > 0 for one in rows[arm]["metrics"].values())
+        rows[arm]["better_on"], rows[arm]["of"] = better, len(rows[arm]["metrics"])
         print(f"{arm}: better than {reference} on {better} of {rows[arm]['of']}")
     return rows
 
@@ -162,12 +164,15 @@ def main() -> None:
         if not (RUNS / folder / "trials").is_dir():
             continue
         content[folder] = {}
-        for kind, asked, seeds, measure in (
+        for kind, requested, seeds, measure in (
             ("groups", GROUPED[folder], chosen.seeds, groups),
             ("probes", PROBED[folder], chosen.probed, lambda model, _: probes(model, tests)),
         ):
             content[folder][kind] = pairs(
-                measured(folder, list(dict.fromkeys([*asked, *asked.values()])), seeds, kind, measure), asked
+                measured(
+                    folder, list(dict.fromkeys([*requested, *requested.values()])), seeds, kind, measure
+                ),
+                requested,
             )
     write_json(chosen.json, {**content, "environment": environment()})
 

@@ -18,8 +18,8 @@ ARMS = {
     "frugal": "recommended recipe `frugal`: the same, four crops, caption and keyword",
 }
 BORROWED = {
-    "borrowed": "recipe `borrowed`: fitted heads on frozen trunks",
-    "borrowed_heads": "the same trunks, heads trained by contrast",
+    "pretrained": "recipe `pretrained`: fitted heads on frozen backbones",
+    "pretrained_heads": "the same backbones, heads trained by contrast",
 }
 HEAD = """# Results
 
@@ -40,18 +40,18 @@ def bounds(entry: dict[str, Any] | None) -> str:
 
 def emoji(found: dict[str, Any]) -> list[str]:
     """Unseen concepts in an unseen drawing style."""
-    figures, tests = found["figures"], {test["arm"]: test for test in found["tests"]}
+    metrics, tests = found["metrics"], {test["arm"]: test for test in found["tests"]}
     lines = [
         "## Emoji: unseen concepts in an unseen style",
         "",
         f"`python benchmarks/emoji.py`: {found['seeds']} seeds, the styles {', '.join(found['rotations'])} left out in turn, "
         f"{found['samples']:,} samples a run, on {found['data']['rows']:,} pairs. {found['answer']}",
         "",
-        "| arm | " + " | ".join(figures) + " | against open_clip, unseen | p | verdict |",
-        "|---|" + "---|" * (len(figures) + 3),
+        "| arm | " + " | ".join(metrics) + " | against open_clip, unseen | p | verdict |",
+        "|---|" + "---|" * (len(metrics) + 3),
     ]
     for arm, words in ARMS.items():
-        cells = [bounds(figure["arms"].get(arm)) for figure in figures.values()]
+        cells = [bounds(metric["arms"].get(arm)) for metric in metrics.values()]
         test = tests.get(arm)
         against = (
             [bounds(test), f"{test['p_holm']:.3f}" if test["p_holm"] is not None else "–", test["verdict"]]
@@ -59,14 +59,14 @@ def emoji(found: dict[str, Any]) -> list[str]:
             else ["–", "–", "reference"]
         )
         lines.append(f"| {words} | " + " | ".join([*cells, *against]) + " |")
-    for kind in ("chance", "floors"):
-        lines += floors(figures, kind)
+    for kind in ("chance", "baselines"):
+        lines += baselines(metrics, kind)
     lines += [
         "",
         *(
-            f"- `{name}`: {figure['description']}"
-            for name, figure in figures.items()
-            if figure.get("description")
+            f"- `{name}`: {metric['description']}"
+            for name, metric in metrics.items()
+            if metric.get("description")
         ),
     ]
     return [*lines, "", *costs(found)]
@@ -76,25 +76,25 @@ def arms(
     found: dict[str, Any], title: str, words: str, names: dict[str, str], *, with_answer: bool = True
 ) -> list[str]:
     """A section with the figures of some arms, chance and floors."""
-    figures = found["figures"]
+    metrics = found["metrics"]
     lines = [
         f"## {title}",
         "",
         words,
         "",
-        "| arm | " + " | ".join(figures) + " |",
-        "|---|" + "---|" * len(figures),
+        "| arm | " + " | ".join(metrics) + " |",
+        "|---|" + "---|" * len(metrics),
     ]
     for arm, called in names.items():
         lines.append(
             f"| {called} | "
-            + " | ".join(bounds(figure["arms"].get(arm)) for figure in figures.values())
+            + " | ".join(bounds(metric["arms"].get(arm)) for metric in metrics.values())
             + " |"
         )
     lines += [
         row.removesuffix(" | – | – | – |") + " |"
-        for kind in ("chance", "floors")
-        for row in floors(figures, kind)
+        for kind in ("chance", "baselines")
+        for row in baselines(metrics, kind)
     ]
     return [*lines, "", *([found["answer"], ""] if with_answer else [])]
 
@@ -119,16 +119,16 @@ def emoji_long(found: dict[str, Any]) -> list[str]:
         words,
         {name: called for name, called in ARMS.items() if name in found["rates"]},
     )
-    floors_of = [test for test in found["floor_tests"] if test["arm"] == "frugal"]
-    said = "; ".join(
-        f"{test['floor'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})"
-        for test in floors_of
+    baselines_of = [test for test in found["baseline_tests"] if test["arm"] == "frugal"]
+    output = "; ".join(
+        f"{test['baseline'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})"
+        for test in baselines_of
     )
     above = found["curves"]["arms"]["frugal"]["points_above_seconds"]
-    by = found["figures"][found["primary"]]["arms"]
+    by = found["metrics"][found["primary"]]["arms"]
     times = by["frugal"]["value"] / by["open_clip"]["value"]
     more = f"`frugal` reaches {times:.2f} times open_clip's figure and stands above its curve in {above:.0f} % of the run at equal seconds."
-    return [*lines, f"{more} Beside the floors, sample by sample: {said}.", ""]
+    return [*lines, f"{more} Beside the floors, sample by sample: {output}.", ""]
 
 
 def bounds_of(test: dict[str, Any]) -> str:
@@ -137,14 +137,14 @@ def bounds_of(test: dict[str, Any]) -> str:
     return f"{low:.1f} to {high:.1f}"
 
 
-def borrowed(found: dict[str, Any]) -> list[str]:
-    """What frozen trunks are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
+def pretrained_towers(found: dict[str, Any]) -> list[str]:
+    """What frozen backbones are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
     words = (
-        f"`python benchmarks/borrowed.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of ImageNet, MiniLM and multilingual E5, "
+        f"`python benchmarks/pretrained.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of ImageNet, MiniLM and multilingual E5, "
         "frozen. The figures stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only "
         "vary the scale."
     )
-    return arms(found, "Emoji: borrowed trunks", words, BORROWED)
+    return arms(found, "Emoji: pretrained backbones", words, BORROWED)
 
 
 def few_pairs(found: dict[str, Any]) -> list[str]:
@@ -157,7 +157,7 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
         f"whole families, and its spread over draws. Floors copy from the same pairs. "
         f"open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
         "",
-        "| pairs | `borrowed` | spread | "
+        "| pairs | `pretrained` | spread | "
         + " | ".join(kind.removeprefix("floor: ").replace("_", " ") for kind in kinds)
         + " |",
         "|---|---|---|" + "---|" * len(kinds),
@@ -165,7 +165,7 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
     for one in found["pairs"].values():
         cells = [
             f"{one['pairs']:,.0f}",
-            f"{one['borrowed']:.1f}",
+            f"{one['pretrained']:.1f}",
             f"{one['spread over seeds']:.1f}",
             *(f"{one[kind]:.1f}" for kind in kinds),
         ]
@@ -173,20 +173,20 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def trunk_tuning(found: dict[str, Any]) -> list[str]:
-    """Whether to move the trunk."""
+def backbone_tuning(found: dict[str, Any]) -> list[str]:
+    """Whether to move the backbone."""
     words = (
-        f"`python benchmarks/trunk_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast "
-        "towards the pictures of `borrowed`, and the same with the sentence encoder moved. "
+        f"`python benchmarks/backbone_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast "
+        "towards the pictures of `pretrained`, and the same with the sentence encoder moved. "
         "188 steps of 64; each arm's rate is the best of four (head: of three) on validation concepts (docs/log.md). A fit in closed form, "
-        "without any step, reaches more than any of them: `borrowed`, above."
+        "without any step, reaches more than any of them: `pretrained`, above."
     )
     names = {
         "text_heads": "head only",
         "text_lora": "low-rank additions (LoRA)",
         "text_partial": "last two layers trained",
     }
-    return arms(found, "Emoji: moving the trunk", words, names)
+    return arms(found, "Emoji: moving the backbone", words, names)
 
 
 def facets(found: dict[str, Any]) -> list[str]:
@@ -241,7 +241,7 @@ def scenes(found: dict[str, Any]) -> list[str]:
         "the same things in new scenes and new words. Tests of each question stand below, under published claims, those against CLIP with "
         f"{found['finalists']} seeds."
     )
-    first = found["figures"][found["primary"]]["arms"]
+    first = found["metrics"][found["primary"]]["arms"]
     return arms(
         found,
         "Scenes: every signal in a pair",
@@ -260,14 +260,14 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
         "Those of ProtoCLIP and of the halves are the lowest tried; halves have views of their own (`aclip`) and are compared with each other only. "
         "Composed there, where another Pillow writes other JPEG bytes and one caption of the 2,481 judged came out otherwise than above."
     )
-    figures = {
-        name: figure | {"arms": found["screened"]["figures"][name]["arms"] | figure["arms"]}
-        for name, figure in found["figures"].items()
+    metrics = {
+        name: metric | {"arms": found["screened"]["metrics"][name]["arms"] | metric["arms"]}
+        for name, metric in found["metrics"].items()
     }
-    first = figures[found["primary"]]["arms"]
+    first = metrics[found["primary"]]["arms"]
     names = {arm: called for arm, called in SIGNALS.items() if arm in first}
     return arms(
-        found | {"figures": figures},
+        found | {"metrics": metrics},
         "Scenes: every signal in a pair, 1,000 steps",
         words,
         names,
@@ -283,7 +283,7 @@ def scenes_methods(found: dict[str, Any]) -> list[str]:
         "view on see its cuts and changed colours (half to all of a picture), which contradict captions that speak of colours and places: they stand "
         "against each other, not against CLIP's gentler view; the one whole view takes CLIP's rate."
     )
-    first = found["figures"][found["primary"]]["arms"]
+    first = found["metrics"][found["primary"]]["arms"]
     names = {arm: called for arm, called in SIGNALS.items() if arm in first}
     return arms(found, "Scenes: the other methods, 500 steps", words, names, with_answer=False)
 
@@ -294,7 +294,7 @@ def clipart(found: dict[str, Any]) -> list[str]:
         f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, {found['data']['rows']:,} pairs, those judged "
         "among them; drawings with the captions that their authors gave, near duplicates on one side only."
     )
-    first = found["figures"][found["primary"]]["arms"]
+    first = found["metrics"][found["primary"]]["arms"]
     names = {arm: called for arm, called in (ARMS | SIGNALS).items() if arm in first}
     return arms(found, "Clip art: every signal in a pair", words, names)
 
@@ -329,18 +329,18 @@ def words(found: dict[str, Any]) -> list[str]:
         "`python benchmarks/words.py`: each style left out in turn; percent, but for scores and counts. "
         "Settings were chosen on the pictures of Noto that are judged here, not on those of the other styles (docs/log.md). "
         "A hit: one of the ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's. `fitted` is the recipe "
-        f"`words`; the trained arms are `lexvla` over the trunk's one vector (model.image.head.over=vector), {found['epochs']} epochs, with the "
-        "pictures' penalty at the weight beside its name.",
+        f"`words`; the trained arms are `lexvla` over the backbone's one vector (model.image.head.over=vector), {found['epochs']} epochs, with the "
+        "images' penalty at the weight beside its name.",
         "",
         "| figure | " + " | ".join(by) + " |",
         "|---|" + "---|" * len(by),
     ]
-    figures = next(iter(by.values()))
+    metrics = next(iter(by.values()))
     return [
         *lines,
         *(
             f"| {name} | " + " | ".join(three_digits(one[name]) for one in by.values()) + " |"
-            for name in figures
+            for name in metrics
         ),
         "",
         *tried_weights(found["tried"]),
@@ -404,20 +404,20 @@ def languages(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def floors(figures: dict[str, Any], kind: str) -> list[str]:
+def baselines(metrics: dict[str, Any], kind: str) -> list[str]:
     """Rows of what needs no training."""
     if kind == "chance":
         cells = [
-            f"{value:.2f}" if isinstance(value := figure.get("chance"), float) else "–"
-            for figure in figures.values()
+            f"{value:.2f}" if isinstance(value := metric.get("chance"), float) else "–"
+            for metric in metrics.values()
         ]
         return ["| *chance* | " + " | ".join(cells) + " | – | – | – |"]
-    names = dict.fromkeys(name for figure in figures.values() for name in figure.get("floors") or {})
+    names = dict.fromkeys(name for metric in metrics.values() for name in metric.get("baselines") or {})
     rows = []
     for name in names:
         cells = [
-            f"{value:.1f}" if isinstance(value := (figure.get("floors") or {}).get(name), float) else "–"
-            for figure in figures.values()
+            f"{value:.1f}" if isinstance(value := (metric.get("baselines") or {}).get(name), float) else "–"
+            for metric in metrics.values()
         ]
         rows.append(f"| *{name.replace('_', ' ')}* | " + " | ".join(cells) + " | – | – | – |")
     return rows
@@ -493,9 +493,9 @@ def main() -> None:
         "scenes-long.json": scenes_long,
         "scenes-methods.json": scenes_methods,
         "clipart.json": clipart,
-        "borrowed.json": borrowed,
+        "pretrained.json": pretrained_towers,
         "few_pairs.json": few_pairs,
-        "trunk_tuning.json": trunk_tuning,
+        "backbone_tuning.json": backbone_tuning,
         "facets.json": facets,
         "languages.json": languages,
         "long_text.json": long_text,

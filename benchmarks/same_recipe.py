@@ -24,7 +24,7 @@ def verdict(number: int, *, seeds: int, jobs: int) -> dict[str, Any]:
     out = OUT / f"pair-{number:02}"
     judged = {"unseen": {"where": "{on},is_flag=false", "primary": True}}
     protocol = read_protocol(
-        HERE / "protocols" / "sample.yaml", {"rotations": ["twemoji"], "points": 2, "figures": judged}
+        HERE / "protocols" / "sample.yaml", {"rotations": ["twemoji"], "points": 2, "metrics": judged}
     )
     compare(
         [*(f"{name}:clip-small" for name in names), *SHORT],

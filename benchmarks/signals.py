@@ -153,7 +153,10 @@ COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, a
 
 
 def questions(
-    asked: dict[str, tuple[str, list[str]]], files: dict[str, Path], chosen: argparse.Namespace, **shared: Any
+    requested: dict[str, tuple[str, list[str]]],
+    files: dict[str, Path],
+    chosen: argparse.Namespace,
+    **shared: Any,
 ) -> dict[str, dict[str, Any]]:
     """Ask each question of runs that are finished: paired tests against its own reference, Holm within the question, and how soon.
 
@@ -164,7 +167,7 @@ def questions(
         shared: further arguments of `compared`.
     """
     answers = {}
-    for question, (reference, others) in asked.items():
+    for question, (reference, others) in requested.items():
         found = compared(
             [files[name] for name in (reference, *others)],
             chosen,

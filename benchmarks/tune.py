@@ -84,7 +84,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name, (_, what) in everything.items():
         trials = [read_json(path) for path in sorted((OUT / "compare" / "trials" / name).rglob("trial.json"))]
-        unseen = [trial["figures"]["unseen"]["metrics"] for trial in trials]
+        unseen = [trial["metrics"]["unseen"]["metrics"] for trial in trials]
         found[name] = {"settings": what, "trials": len(trials)} | {
             key: sum(metrics[key] for metrics in unseen) / len(unseen) for key in ("top1", "top5") if unseen
         }

@@ -1,6 +1,6 @@
 """LexVLA on the emoji pack: are the ten top words of a picture words that belong to it, do they carry the match, and what do the penalties do?
 
-Every style left out in turn: the fitted recipe `words`, and `lexvla` on the trunk's one vector, trained without a penalty, with the overuse penalty
+Every style left out in turn: the fitted recipe `words`, and `lexvla` on the backbone's one vector, trained without a penalty, with the overuse penalty
 and with FLOPS. What is a hit and what is chance: `frugalclip.evaluation.words`, over the concept's name and keywords. Deletion takes the matched
 word out of the picture's vector, beside another word of its ten. PatchDis on composed scenes of the style that was left out.
 
@@ -59,10 +59,10 @@ CHANCE = {"chance of a hit": "words_hit", "chance of precision": "words_precisio
 def read_words(model: Model, rows: Manifest) -> dict[str, float]:
     """Figures of pictures of an unseen style, in percent where they are shares."""
     task = word_task(rows, label_field="keywords")
-    pictures, texts = model.image_features(rows).features, model.encode_text(task.retrieval.texts)
-    top = model.words(pictures, top=TOP)
-    result = task.result(pictures, texts, top, draws=0)
-    places, stored = pictures.topk(TOP, dim=1).indices, truncated(pictures, top_k=STORED)
+    images, texts = model.image_features(rows).features, model.encode_text(task.retrieval.texts)
+    top = model.words(images, top=TOP)
+    result = task.result(images, texts, top, draws=0)
+    places, stored = images.topk(TOP, dim=1).indices, truncated(images, top_k=STORED)
     own = texts[task.retrieval.positives()[0][:, 0]]  # (pictures, vocab) of each picture's name
     falls = []  # shares of the score that go with a matched word and with another one, of what an index would store
     for row, hits in enumerate(task.hits(top)):
@@ -71,7 +71,7 @@ def read_words(model: Model, rows: Manifest) -> dict[str, float]:
             chosen = places[row, [hits.index(True), hits.index(False)]]
             falls.append((100 * stored[row, chosen] * own[row, chosen] / score).tolist())
     return {
-        "pictures": float(result["samples"]),
+        "images": float(result["samples"]),
         **{name: result["metrics"][key] for name, key in NAMES.items()},
         **{name: result["chance"][key] for name, key in CHANCE.items()},
         "score lost with the matched word": fmean(fall[0] for fall in falls) if falls else 0.0,
@@ -82,10 +82,10 @@ def read_words(model: Model, rows: Manifest) -> dict[str, float]:
 
 
 def tokens_of(model: Model, scenes: Manifest) -> tuple[Tensor, list[int]]:
-    """(scenes, patches, width) of what the trunk says, and the rows."""
-    tower, rows, found = model.network.borrowed()["image"], [], []
+    """(scenes, patches, width) of what the backbone says, and the rows."""
+    tower, rows, found = model.network.pretrained_towers()["image"], [], []
     for some, pixels in prepared_images(scenes, model.preprocess, batch=32, faults=[]):
-        tokens = tower.say(pixels, with_tokens=True).tokens
+        tokens = tower.run_backbone(pixels, with_tokens=True).tokens
         assert tokens is not None
         rows += list(some)
         found.append(tokens)
@@ -94,7 +94,7 @@ def tokens_of(model: Model, scenes: Manifest) -> tuple[Tensor, list[int]]:
 
 def patches_named(model: Model, scenes: Manifest, tokens: Tensor, rows: list[int]) -> dict[str, float]:
     """PatchDis: every patch of 7 x 7 is named by the name it is most like, among those of all scenes and of its own."""
-    head = model.network.borrowed()["image"].head
+    head = model.network.pretrained_towers()["image"].head
     assert isinstance(head, LexicalHead | CaptionWords)
     of_scene = [[one["name"] for one in objects] for objects in scenes.field("objects")]
     names = sorted({name for own in of_scene for name in own})
@@ -175,7 +175,7 @@ def main() -> None:
     packs = os.environ["FRUGALCLIP_PACKS"]
     trained(
         "words", ["samples=128", "epochs=null"], style=None
-    )  # lets the trunks read every picture and name once; the model is thrown away
+    )  # lets the backbones read every picture and name once; the model is thrown away
     tried: dict[str, dict[str, dict[str, float]]] = {}
     if chosen.epochs:
         tried = tried_weights(chosen.epochs) if chosen.choose else read_json(chosen.json)["tried"]
@@ -184,16 +184,16 @@ def main() -> None:
     for style in STYLES:
         everything = open_data(f"{packs}/emoji-{style}.tar").where("is_flag=false")
         scenes = scenes_of(packs, style, scenes=chosen.scenes)
-        said: tuple[Tensor, list[int]] | None = None
+        output: tuple[Tensor, list[int]] | None = None
         for arm, (recipe, *changes) in arms.items():
             model = trained(recipe, changes, style=style)
-            said = said or tokens_of(model, scenes)
+            output = output or tokens_of(model, scenes)
             one = {
                 f"{part}: {key}": value
                 for part, where in PARTS.items()
                 for key, value in read_words(model, everything.where(where)).items()
             }
-            found[arm].append({"style": style, **one, **patches_named(model, scenes, *said)})
+            found[arm].append({"style": style, **one, **patches_named(model, scenes, *output)})
             print(
                 style,
                 arm,

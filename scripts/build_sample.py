@@ -108,7 +108,7 @@ def check_shared(styles: dict[str, dict[str, dict[str, Any]]]) -> None:
                 raise SystemExit(f"{key} disagrees with {STYLES[0]} in {different or 'the caption'}")
 
 
-def clipart_slice(samples: dict[str, dict[str, Any]], budget: int) -> list[str]:
+def clipart_slice(samples: dict[str, dict[str, Any]], error_policy: int) -> list[str]:
     """Keys of whole components, in the order of a hash, the same share of the bytes of every split."""
     components: dict[str, list[str]] = {}
     for key, sample in samples.items():
@@ -118,7 +118,7 @@ def clipart_slice(samples: dict[str, dict[str, Any]], budget: int) -> list[str]:
     total = sum(size.values())
     chosen: list[str] = []
     for part in sorted(set(split.values())):
-        left = budget * sum(size[name] for name in size if split[name] == part) // total
+        left = error_policy * sum(size[name] for name in size if split[name] == part) // total
         names = [
             name for name in components if split[name] == part and len(components[name]) <= LARGEST_COMPONENT
         ]

@@ -72,7 +72,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "output"),
     [
         ("tarin clip", ["'tarin' is not a verb of frugalclip", "did you mean 'train'?"]),
         ("no-such-verb --help", ["'no-such-verb' is not a verb", "Known: compare, data, demo"]),
@@ -90,14 +90,14 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
     ],
 )
 def test_a_line_that_cannot_be_understood_gives_one_sentence(
-    line: str, said: list[str], capsys: pytest.CaptureFixture[str]
+    line: str, output: list[str], capsys: pytest.CaptureFixture[str]
 ):
     assert cli.main(line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.strip().splitlines()) == 1
     assert err.startswith("UsageError: ")
-    for words in said:
+    for words in output:
         assert words in err
 
 
@@ -133,19 +133,19 @@ def test_flags_reach_the_verbs(stand_in: Verb):
                 "label",
                 "--where",
                 "split=val",
-                "--floors",
+                "--baselines",
             ]
         )
         == 0
     )
     _, arguments, options = evaluate[0]
     assert arguments == ("runs/x",)
-    assert {key: options[key] for key in ("data", "task", "label_field", "where", "floors")} == {
+    assert {key: options[key] for key in ("data", "task", "label_field", "where", "baselines")} == {
         "data": "d",
         "task": "knn",
         "label_field": "label",
         "where": "split=val",
-        "floors": True,
+        "baselines": True,
     }
     assert cli.main(["data", "check", "a.csv", "data.columns.image=photo", "b", "--full"]) == 0
     assert data[0] == ("check", (["a.csv", "b"],), {"full": True, "columns": {"image": "photo"}})
@@ -252,8 +252,8 @@ def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(
 
 
 def test_our_warnings_take_one_line_and_foreign_ones_keep_their_place(capsys: pytest.CaptureFixture[str]):
-    cli._show_warning(UserWarning("--floors has no effect"), UserWarning, cli.__file__, 3)
+    cli._show_warning(UserWarning("--baselines has no effect"), UserWarning, cli.__file__, 3)
     cli._show_warning(UserWarning("old"), UserWarning, "/elsewhere/torch/x.py", 3)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "warning: --floors has no effect"
+    assert lines[0] == "warning: --baselines has no effect"
     assert "torch/x.py:3" in lines[1]

@@ -27,7 +27,7 @@ FLOORS = [
     {"verbs"},
     {"cli", "__init__", "__main__"},
 ]
-FLOOR = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
+FLOOR = {unit: baseline for baseline, units in enumerate(FLOORS) for unit in units}
 EXCEPTIONS = {
     ("cli", "__init__"),  # the version
     ("__main__", "cli"),  # the program behind python -m

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from frugalclip.backbones.sources import image_trunk
+from frugalclip.backbones.sources import image_backbone
 from frugalclip.core.errors import ModelError
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.language_model import Lexicon
@@ -32,19 +32,19 @@ def model() -> Model:
     )
 
 
-def picture(colour: str, size: tuple[int, int] = (30, 20)) -> Image.Image:
+def photo(colour: str, size: tuple[int, int] = (30, 20)) -> Image.Image:
     return Image.new("RGB", size, colour)
 
 
 def test_one_or_many_in_a_batch_of_unit_vectors_out(model: Model):
     one, many = (
-        model.encode_image(picture("red")),
-        model.encode_image([picture("red"), picture("blue", (5, 90))]),
+        model.encode_image(photo("red")),
+        model.encode_image([photo("red"), photo("blue", (5, 90))]),
     )
     assert one.shape == (1, 12) and many.shape == (2, 12)
     torch.testing.assert_close(many[0], one[0])
     torch.testing.assert_close(many.norm(dim=1), torch.ones(2))
-    torch.testing.assert_close(model.encode_image(model.preprocess([picture("red")])), one)
+    torch.testing.assert_close(model.encode_image(model.preprocess([photo("red")])), one)
     assert model.encode_text("a red square").shape == (1, 12)
     raw = model.encode_text(["a red square", "red"], normalize=False)
     torch.testing.assert_close(
@@ -73,13 +73,13 @@ def test_saving_and_reading_keeps_everything(model: Model, tmp_path: Path):
 
 def test_features_of_a_data_set_leave_out_what_does_not_decode(model: Model, tmp_path: Path):
     for i, colour in enumerate(("red", "green", "blue")):
-        picture(colour).save(tmp_path / f"{i}.png")
+        photo(colour).save(tmp_path / f"{i}.png")
         (tmp_path / f"{i}.txt").write_text(colour)
     data = open_data(tmp_path)
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
     found = model.image_features(data, batch=2)
     assert found.rows.tolist() == [0, 2] and [row for row, _ in found.faults] == [1]
-    torch.testing.assert_close(found.features[1], model.encode_image(picture("blue"))[0])
+    torch.testing.assert_close(found.features[1], model.encode_image(photo("blue"))[0])
 
 
 def test_what_is_not_a_model_says_what_was_expected(model: Model, tmp_path: Path):
@@ -106,12 +106,12 @@ def test_what_is_not_a_model_says_what_was_expected(model: Model, tmp_path: Path
 
 def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
     for source in (timm_source(tmp_path), vision_source(tmp_path / "dino")):
-        trunk, model = image_trunk(source, {}), load(source)
-        image = picture("teal", (50, 40))
-        said = trunk(trunk.preprocess(image)).pooled
-        torch.testing.assert_close(model.encode_image(image, normalize=False), said)
-        torch.testing.assert_close(model.encode_image([image]), torch.nn.functional.normalize(said, dim=1))
-        assert (model.reads, model.dim, model.preprocess) == ("images", trunk.width, trunk.preprocess)
+        backbone, model = image_backbone(source, {}), load(source)
+        image = photo("teal", (50, 40))
+        output = backbone(backbone.preprocess(image)).pooled
+        torch.testing.assert_close(model.encode_image(image, normalize=False), output)
+        torch.testing.assert_close(model.encode_image([image]), torch.nn.functional.normalize(output, dim=1))
+        assert (model.reads, model.dim, model.preprocess) == ("images", backbone.width, backbone.preprocess)
         with pytest.raises(
             ModelError,
             match="this model reads pictures and no texts; give one with two towers, or train a text tower beside it",
@@ -131,7 +131,7 @@ def test_encoders_of_texts_alone_are_no_models_and_say_where_they_belong(tmp_pat
         load(bert_source(tmp_path / "bert"))
     with pytest.raises(
         ModelError,
-        match="'package:minilm' is no image trunk; expected timm:NAME@FILE, hf:DIR, package:efficientnet-lite0",
+        match="'package:minilm' is no image backbone; expected timm:NAME@FILE, hf:DIR, package:efficientnet-lite0",
     ):
         load("package:minilm")
     with pytest.raises(ModelError, match=r"names no file; write timm:NAME@FILE"):

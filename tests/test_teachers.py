@@ -20,18 +20,18 @@ from frugalclip.features.writer import Part, RowKey, write_store
 from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.teachers import (
-    Asked,
     EmaTeacher,
     FrozenTeacher,
     StoredTeacher,
     TeacherConfig,
-    asked_of,
+    TeacherRequest,
     build_teachers,
+    request_of,
 )
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 CAPTIONS = [["a red square", "red"], [], ["blue"], ["a green one"], []]
-EVERYTHING = Asked(images=frozenset({"main"}), texts=frozenset({"caption"}))
+EVERYTHING = TeacherRequest(images=frozenset({"main"}), texts=frozenset({"caption"}))
 
 
 def a_network(*, seed: int = 0, resolution: int = 16, vocabulary: int = 300) -> DualEncoder:
@@ -192,8 +192,10 @@ def test_a_teacher_is_never_in_training_mode():
 
 
 def test_only_what_is_asked_for_is_kept_and_computed():
-    asked = Asked(images=frozenset({"second"}), tokens=frozenset({"second"}), attention=frozenset({"second"}))
-    teacher = EmaTeacher(asked, a_network(), momentum=(0.9, 0.9))
+    requested = TeacherRequest(
+        images=frozenset({"second"}), tokens=frozenset({"second"}), attention=frozenset({"second"})
+    )
+    teacher = EmaTeacher(requested, a_network(), momentum=(0.9, 0.9))
     seen = teacher.look(a_batch())
     assert teacher.text is None and set(seen.images) == {"second"} and not seen.texts
     assert seen.images["second"].tokens.shape == (3, 5, 32) and seen.images["second"].attention.shape == (
@@ -201,7 +203,7 @@ def test_only_what_is_asked_for_is_kept_and_computed():
         4,
     )
     teacher.after_step(a_network(seed=1), progress=0)
-    plain = EmaTeacher(Asked(texts=frozenset({"caption"})), a_network(), momentum=(0.9, 0.9))
+    plain = EmaTeacher(TeacherRequest(texts=frozenset({"caption"})), a_network(), momentum=(0.9, 0.9))
     assert plain.image is None and plain.look(a_batch()).texts["caption"].tokens is None
 
 
@@ -213,11 +215,11 @@ def test_what_is_asked_is_split_by_teacher_and_by_kind_of_view():
         tokens=frozenset({"ema:caption", "caption", "other:main"}),
         attention=frozenset({"ema:main"}),
     )
-    ema = asked_of("ema", needs, texts=["caption", "augmented"])
-    assert ema == Asked(
+    ema = request_of("ema", needs, texts=["caption", "augmented"])
+    assert ema == TeacherRequest(
         frozenset({"main"}), frozenset({"caption"}), frozenset({"caption"}), frozenset({"main"})
     )
-    assert asked_of("other", needs, texts=["caption"]) == Asked(
+    assert request_of("other", needs, texts=["caption"]) == TeacherRequest(
         images=frozenset({"main"}), tokens=frozenset({"main"})
     )
 
@@ -228,7 +230,7 @@ def test_what_is_asked_is_split_by_teacher_and_by_kind_of_view():
 @pytest.mark.parametrize("resolution", [16, 24])
 def test_a_frozen_model_sees_pictures_as_it_was_trained_to(resolution: int):
     model, student = a_model(resolution=resolution), Preprocess(size=16)
-    teacher = FrozenTeacher(Asked(images=frozenset({"main"})), model, preprocess=student)
+    teacher = FrozenTeacher(TeacherRequest(images=frozenset({"main"})), model, preprocess=student)
     raw = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def normalised(pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -355,11 +357,11 @@ def test_an_average_takes_the_statistics_of_normalisations_as_they_are():
         {"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12}
     )
     student = DualEncoder(config, vocabulary=300, context=8, seed=0).train()
-    teacher = EmaTeacher(Asked(images=frozenset({"main"})), student, momentum=(0.5, 0.5))
-    pictures = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    teacher = EmaTeacher(TeacherRequest(images=frozenset({"main"})), student, momentum=(0.5, 0.5))
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for _ in range(30):
-        student.image(pictures)
+        student.image(images)
         teacher.after_step(student, progress=0)
-    batch = Batch(torch.arange(16), {"main": pictures}, {})
-    seen, known = teacher.look(batch).images["main"].pooled, student.eval().image(pictures).pooled
+    batch = Batch(torch.arange(16), {"main": images}, {})
+    seen, known = teacher.look(batch).images["main"].pooled, student.eval().image(images).pooled
     torch.testing.assert_close(seen, known)

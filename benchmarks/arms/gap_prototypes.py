@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frugalclip.core.random import generator
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Dims, Views
+from frugalclip.objectives.base import Dims, Features
 from frugalclip.objectives.prototypes import Config as PrototypesConfig
 from frugalclip.objectives.prototypes import Prototypes
 
@@ -31,7 +31,7 @@ class GapPrototypes(Prototypes):
         direction = torch.randn(config.out, generator=generator(0, "gap_prototypes"))
         self.register_buffer("aside", config.gap * unit(direction))  # (out,)
 
-    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+    def project(self, views: Features) -> tuple[Tensor, Tensor]:
         """Unit vectors (batch, out) of pictures, and of captions moved aside."""
         image, text = super().project(views)
         return image, unit(text + self.aside)

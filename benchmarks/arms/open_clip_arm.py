@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.comparison.trial import Job, finish_trial, read_job, watch_figures
+from frugalclip.comparison.trial import Job, finish_trial, read_job, validation_metrics
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.devices import pick_device
 from frugalclip.core.random import generator, stream_seed
@@ -198,7 +198,7 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
                 "loss": value,
             }
             if step + 1 in points:
-                row["evaluation"] = watch_figures(job, encoder)
+                row["evaluation"] = validation_metrics(job, encoder)
             file.write(json.dumps(row) + "\n")
             file.flush()
     parameters = sum(p.numel() for p in model.parameters())

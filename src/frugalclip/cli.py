@@ -115,8 +115,8 @@ Json = Annotated[
 ]
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"frugalclip {__version__}")
         raise typer.Exit
 
@@ -309,17 +309,17 @@ def evaluate(
         str | None,
         typer.Option(metavar="L", help="Language of the captions, such as de.", show_default=False),
     ] = None,
-    floors: Annotated[
+    baselines: Annotated[
         bool,
         typer.Option(
-            "--floors", metavar="", help="Also compute what copying from the training pictures reaches."
+            "--baselines", metavar="", help="Also compute what copying from the training pictures reaches."
         ),
     ] = False,
-    floors_model: Annotated[
+    baselines_model: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Frozen encoder for the feature floor.", show_default=False),
     ] = None,
-    floors_data: Annotated[
+    baselines_data: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Training data, if the model's is elsewhere.", show_default=False),
     ] = None,
@@ -355,9 +355,9 @@ def evaluate(
             classes=classes,
             prompts=prompts,
             language=language,
-            floors=floors,
-            floors_model=floors_model,
-            floors_data=floors_data,
+            baselines=baselines,
+            baselines_model=baselines_model,
+            baselines_data=baselines_data,
             group=group,
             robustness=robustness,
             suite=suite,

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
-from frugalclip.core.types import Batch, Encoded, Needs, Views
+from frugalclip.core.types import Batch, Features, Needs, TowerOutput
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.format import Kind
@@ -48,7 +48,7 @@ class TeacherConfig(Settings):
 
 
 @dataclass(frozen=True)
-class Asked:
+class TeacherRequest:
     """What a step wants of one teacher: names of views, without the teacher's own."""
 
     images: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ def teacher_of(name: str) -> str:
     return name.partition(":")[0]
 
 
-def asked_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> Asked:
+def request_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> TeacherRequest:
     """What some needs want of one teacher.
 
     Args:
@@ -78,7 +78,7 @@ def asked_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> Asked:
             if ":" in name and teacher_of(name) == teacher
         )
     is_text = frozenset(texts)
-    return Asked(
+    return TeacherRequest(
         images=of["teachers"] - is_text,
         texts=of["teachers"] & is_text,
         tokens=of["tokens"],
@@ -89,12 +89,12 @@ def asked_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> Asked:
 class Teacher(nn.Module, ABC):
     """Something that gives targets. Abstract: every subclass is final."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, requested: TeacherRequest) -> None:
         super().__init__()
-        self.asked = asked
+        self.requested = requested
 
     @abstractmethod
-    def look(self, batch: Batch) -> Views:
+    def look(self, batch: Batch) -> Features:
         """What the teacher says of a batch: the views it was asked for, without gradient."""
 
     def after_step(self, student: DualEncoder, *, progress: float) -> None:
@@ -108,10 +108,10 @@ class Teacher(nn.Module, ABC):
 class _Encoding(Teacher):
     """A teacher with towers of its own."""
 
-    def __init__(self, asked: Asked, network: DualEncoder) -> None:
-        super().__init__(asked)
-        self.image = network.image if asked.images else None
-        self.text = network.text if asked.texts else None
+    def __init__(self, requested: TeacherRequest, network: DualEncoder) -> None:
+        super().__init__(requested)
+        self.image = network.image if requested.images else None
+        self.text = network.text if requested.texts else None
         self.requires_grad_(False)
         self.eval()
 
@@ -120,20 +120,23 @@ class _Encoding(Teacher):
         return super().train(False)  # pyright: ignore[reportReturnType]
 
     @torch.no_grad()
-    def look(self, batch: Batch) -> Views:
+    def look(self, batch: Batch) -> Features:
         """Encode the views asked for."""
         images, texts = {}, {}
-        for name in sorted(self.asked.images):
+        for name in sorted(self.requested.images):
             assert self.image is not None, "kept where pictures are asked for"
             pixels = self._pixels(batch.images[name])
             images[name] = self.image(pixels, **self._wishes(name))
-        for name in sorted(self.asked.texts):
+        for name in sorted(self.requested.texts):
             assert self.text is not None, "kept where texts are asked for"
-            texts[name] = self.text(batch.texts[name], with_tokens=name in self.asked.tokens)
-        return Views(images=images, texts=texts, scale=torch.ones(()))
+            texts[name] = self.text(batch.texts[name], with_tokens=name in self.requested.tokens)
+        return Features(images=images, texts=texts, scale=torch.ones(()))
 
     def _wishes(self, name: str) -> dict[str, bool]:
-        wishes = {"with_tokens": name in self.asked.tokens, "with_attention": name in self.asked.attention}
+        wishes = {
+            "with_tokens": name in self.requested.tokens,
+            "with_attention": name in self.requested.attention,
+        }
         return {key: value for key, value in wishes.items() if value}
 
     def _pixels(self, pixels: Tensor) -> Tensor:
@@ -143,8 +146,10 @@ class _Encoding(Teacher):
 class EmaTeacher(_Encoding):
     """An exponential moving average of the student; at the start its copy."""
 
-    def __init__(self, asked: Asked, student: DualEncoder, *, momentum: tuple[float, float]) -> None:
-        super().__init__(asked, copy.deepcopy(student))
+    def __init__(
+        self, requested: TeacherRequest, student: DualEncoder, *, momentum: tuple[float, float]
+    ) -> None:
+        super().__init__(requested, copy.deepcopy(student))
         self.momentum = momentum
 
     @torch.no_grad()
@@ -168,8 +173,8 @@ class FrozenTeacher(_Encoding):
     gain: Tensor
     shift: Tensor
 
-    def __init__(self, asked: Asked, model: Model, *, preprocess: Preprocess) -> None:
-        super().__init__(asked, model.network)
+    def __init__(self, requested: TeacherRequest, model: Model, *, preprocess: Preprocess) -> None:
+        super().__init__(requested, model.network)
         own, theirs = model.preprocess, preprocess
         self.size = own.size
         self.register_buffer(
@@ -192,9 +197,9 @@ class FrozenTeacher(_Encoding):
 class StoredTeacher(Teacher):
     """Vectors that were computed before, found by the sample's row and read as they are needed; a text's is the first one of its sample."""
 
-    def __init__(self, asked: Asked, store: Store, manifest: Manifest) -> None:
-        super().__init__(asked)
-        kinds: list[Kind] = [*(["image"] if asked.images else []), *(["text"] if asked.texts else [])]
+    def __init__(self, requested: TeacherRequest, store: Store, manifest: Manifest) -> None:
+        super().__init__(requested)
+        kinds: list[Kind] = [*(["image"] if requested.images else []), *(["text"] if requested.texts else [])]
         store.require(kinds=kinds)
         if faceted := [kind for kind in kinds if len(store.shape(kind)) > 1]:
             raise RecipeError(
@@ -202,20 +207,22 @@ class StoredTeacher(Teacher):
             )
         self.store = store
         self.rows = store.rows_for(
-            manifest.ids, texts=[list(one) for one in manifest.captions()] if asked.texts else None
+            manifest.ids, texts=[list(one) for one in manifest.captions()] if requested.texts else None
         )  # (samples,)
 
-    def look(self, batch: Batch) -> Views:
+    def look(self, batch: Batch) -> Features:
         """The vectors of the batch's rows; zeros where a sample has none."""
         rows, device = self.rows[batch.rows.cpu().numpy()], batch.rows.device
 
-        def encoded(vectors: np.ndarray) -> Encoded:
+        def encoded(vectors: np.ndarray) -> TowerOutput:
             tensor = torch.from_numpy(vectors).to(device)  # (batch, dim)
-            return Encoded(None, tensor, tensor)
+            return TowerOutput(None, tensor, tensor)
 
-        images = {name: encoded(self.store.vectors("image", rows, fill=0.0)) for name in self.asked.images}
+        images = {
+            name: encoded(self.store.vectors("image", rows, fill=0.0)) for name in self.requested.images
+        }
         texts = {}
-        if self.asked.texts:
+        if self.requested.texts:
             found = self.store.ragged("text", rows)
             vectors, has_text = (
                 np.zeros((len(rows), *self.store.shape("text")), np.float32),
@@ -224,8 +231,8 @@ class StoredTeacher(Teacher):
             vectors[has_text] = found.values[
                 found.offsets[:-1][has_text]
             ]  # keywords may stand in for a caption that is not there
-            texts = dict.fromkeys(self.asked.texts, encoded(vectors))
-        return Views(images=images, texts=texts, scale=torch.ones(()))
+            texts = dict.fromkeys(self.requested.texts, encoded(vectors))
+        return Features(images=images, texts=texts, scale=torch.ones(()))
 
 
 def build_teachers(
@@ -260,21 +267,21 @@ def build_teachers(
             raise RecipeError(
                 f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} Add it under 'teachers:'."
             )
-        asked, config = asked_of(name, needs, texts=texts), known[name]
+        requested, config = request_of(name, needs, texts=texts), known[name]
         if config.source == EMA:
-            built[name] = EmaTeacher(asked, student, momentum=config.momentum)
+            built[name] = EmaTeacher(requested, student, momentum=config.momentum)
         elif (Path(config.source) / "store.json").is_file():
-            if asked.tokens or asked.attention:
+            if requested.tokens or requested.attention:
                 raise RecipeError(
                     f"teachers.{name} is a store, which holds one vector a sample; tokens and attention need from: ema or a model."
                 )
-            built[name] = StoredTeacher(asked, Store.open(config.source), manifest)
+            built[name] = StoredTeacher(requested, Store.open(config.source), manifest)
         else:
             model = load(config.source)
-            if asked.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
+            if requested.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
                 raise RecipeError(
                     f"teachers.{name} ({config.source}) reads texts with another tokenizer than this recipe; embed the captions with it "
                     f"('frugalclip embed {config.source} DATA --out STORE') and set teachers.{name}.from=STORE, or train with its tokenizer."
                 )
-            built[name] = FrozenTeacher(asked, model, preprocess=preprocess)
+            built[name] = FrozenTeacher(requested, model, preprocess=preprocess)
     return built

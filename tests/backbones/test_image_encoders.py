@@ -1,4 +1,4 @@
-"""Image encoders of Hugging Face as trunks, against transformers: its processors' pixels, its forward pass; and every kind of damage."""
+"""Image encoders of Hugging Face as backbones, against transformers: its processors' pixels, its forward pass; and every kind of damage."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 import transformers
 from PIL import Image
 
-from frugalclip.backbones.sources import image_trunk, reads_pictures
+from frugalclip.backbones.sources import image_backbone, reads_images
 from frugalclip.core.errors import ModelError, RecipeError
-from frugalclip.towers.pretrained import Said
+from frugalclip.towers.pretrained import BackboneOutput
 
 from .tiny_backbones import VISION, VISION_WIDTH, bert_source, vision_model, vision_source
 
@@ -30,7 +30,7 @@ PROCESSORS = {  # as the published folders have them, smaller
 }
 
 
-def picture(size: tuple[int, int]) -> Image.Image:
+def image(size: tuple[int, int]) -> Image.Image:
     """A smooth one: what is cut off is not resampled here, and a sharp one would differ at the edge of the crop."""
     width, height = size
     ramp = [
@@ -44,17 +44,17 @@ def picture(size: tuple[int, int]) -> Image.Image:
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", VISION)
 def test_a_trunk_says_what_transformers_says(tmp_path: Path, kind: str):
-    trunk, own = image_trunk(vision_source(tmp_path, kind=kind), {}), vision_model(kind)
-    said, expected = trunk(PIXELS, with_tokens=True), own(pixel_values=PIXELS)
+    backbone, own = image_backbone(vision_source(tmp_path, kind=kind), {}), vision_model(kind)
+    output, expected = backbone(PIXELS, with_tokens=True), own(pixel_values=PIXELS)
     pooled = expected.last_hidden_state[:, 0] if kind in ("vit", "deit") else expected.pooler_output
-    assert trunk.width == VISION_WIDTH and trunk(PIXELS).tokens is None
-    torch.testing.assert_close(said.pooled, pooled, rtol=0, atol=1e-6)
+    assert backbone.width == VISION_WIDTH and backbone(PIXELS).tokens is None
+    torch.testing.assert_close(output.pooled, pooled, rtol=0, atol=1e-6)
     torch.testing.assert_close(
-        said.tokens, expected.last_hidden_state[:, -16:], rtol=0, atol=1e-6
+        output.tokens, expected.last_hidden_state[:, -16:], rtol=0, atol=1e-6
     )  # patches stand last
     options = {} if kind.startswith("dino") else {"interpolate_pos_encoding": True}
     expected = own(pixel_values=LARGE, **options).last_hidden_state
-    torch.testing.assert_close(trunk(LARGE, with_tokens=True).tokens, expected[:, -25:], rtol=0, atol=1e-6)
+    torch.testing.assert_close(backbone(LARGE, with_tokens=True).tokens, expected[:, -25:], rtol=0, atol=1e-6)
 
 
 @torch.inference_mode()
@@ -67,22 +67,25 @@ def test_a_trunk_says_what_transformers_says(tmp_path: Path, kind: str):
     ],
 )
 def test_heads_of_other_tasks_are_left_out(tmp_path: Path, kind: str, name: str):
-    trunk, own = image_trunk(vision_source(tmp_path, kind=kind, name=name), {}), vision_model(kind, name=name)
+    backbone, own = (
+        image_backbone(vision_source(tmp_path, kind=kind, name=name), {}),
+        vision_model(kind, name=name),
+    )
     body: Any = getattr(own, own.base_model_prefix if kind != "clip_vision_model" else "vision_model")
     expected = body(pixel_values=PIXELS)
     pooled = (
         expected.pooler_output if expected.pooler_output is not None else expected.last_hidden_state[:, 0]
     )
-    torch.testing.assert_close(trunk(PIXELS).pooled, pooled, rtol=0, atol=1e-6)
+    torch.testing.assert_close(backbone(PIXELS).pooled, pooled, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", PROCESSORS)
 def test_pictures_are_prepared_as_the_folder_says(tmp_path: Path, kind: str):
     source = vision_source(tmp_path, kind=kind, processor=PROCESSORS[kind])
-    preprocess = image_trunk(source, {}).preprocess
+    preprocess = image_backbone(source, {}).preprocess
     for size in ((32, 32), (64, 64), (90, 60), (61, 200)):
-        expected = PROCESSORS[kind](picture(size), return_tensors="pt")["pixel_values"]
-        found = preprocess(picture(size))
+        expected = PROCESSORS[kind](image(size), return_tensors="pt")["pixel_values"]
+        found = preprocess(image(size))
         assert found.shape == expected.shape == (1, 3, 32, 32)
         levels = (found - expected).abs().amax((0, 2, 3)) * torch.tensor(preprocess.std) * 255
         assert levels.max() <= 1.01, size
@@ -102,24 +105,25 @@ def test_sizes_of_older_files_are_plain_numbers(tmp_path: Path):
         cutting = {} if cut is None else {"crop_size": cut, "do_center_crop": True}
         content = {"size": size, "resample": 3, "feature_extractor_type": maker, **IMAGENET, **cutting}
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
-        found = image_trunk(source, {}).preprocess
+        found = image_backbone(source, {}).preprocess
         assert (found.size, found.resize, found.crop) == (32, resize, pytest.approx(crop))
 
 
 def test_the_fingerprint_is_that_of_weights_and_settings(tmp_path: Path):
     options: list[dict[str, Any]] = [{}, {"seed": 1}, {"layer_norm_eps": 1e-3}, {}]
     found = [
-        image_trunk(vision_source(tmp_path / str(i), **own), {}).fingerprint for i, own in enumerate(options)
+        image_backbone(vision_source(tmp_path / str(i), **own), {}).fingerprint
+        for i, own in enumerate(options)
     ]
     assert len(set(found)) == 3 and found[0] == found[3]
 
 
 def test_every_parameter_of_a_trained_trunk_has_a_gradient(tmp_path: Path):
     for kind in VISION:  # otherwise several processes would wait for it
-        trunk = image_trunk(vision_source(tmp_path / kind, kind=kind), {}).requires_grad_(True)
-        said: Said = trunk(PIXELS)
-        said.pooled.square().sum().backward()
-        assert [name for name, parameter in trunk.named_parameters() if parameter.grad is None] == []
+        backbone = image_backbone(vision_source(tmp_path / kind, kind=kind), {}).requires_grad_(True)
+        output: BackboneOutput = backbone(PIXELS)
+        output.pooled.square().sum().backward()
+        assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
 
 
 def changed(file: Path, *without: str, **change: Any) -> None:
@@ -136,7 +140,7 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
 
     def refused(message: str, **options: Any) -> None:
         with pytest.raises(ModelError, match=message):
-            image_trunk(source, {}, **options)
+            image_backbone(source, {}, **options)
         for file, content in whole.items():
             file.write_bytes(content)
 
@@ -166,15 +170,17 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
     refused(r"holds no \*\.safetensors; save the model with save_pretrained")
     refused(r"reads patches of 8 pixels, and pictures come with 4; set model\.image\.resolution=16", size=4)
     with pytest.raises(ModelError, match=r"has no config\.json, expected a folder with an image encoder"):
-        image_trunk(f"hf:{tmp_path}/gone", {})
+        image_backbone(f"hf:{tmp_path}/gone", {})
     with pytest.raises(ModelError, match="holds a model of type 'bert'"):
-        image_trunk(bert_source(tmp_path / "bert"), {})
+        image_backbone(bert_source(tmp_path / "bert"), {})
     with pytest.raises(ModelError, match=r"has no pooling \(vision_use_head: false\)"):
-        image_trunk(vision_source(tmp_path / "siglip", kind="siglip_vision_model", vision_use_head=False), {})
+        image_backbone(
+            vision_source(tmp_path / "siglip", kind="siglip_vision_model", vision_use_head=False), {}
+        )
     with pytest.raises(RecipeError, match=r"model\.image\.options \(stages\) have no effect on hf:"):
-        image_trunk(source, {"stages": True})
+        image_backbone(source, {"stages": True})
 
 
 def test_what_a_folder_reads_stands_in_its_configuration(tmp_path: Path):
-    assert reads_pictures(vision_source(tmp_path / "dino"))
-    assert not reads_pictures(bert_source(tmp_path / "bert")) and not reads_pictures(f"hf:{tmp_path}/gone")
+    assert reads_images(vision_source(tmp_path / "dino"))
+    assert not reads_images(bert_source(tmp_path / "bert")) and not reads_images(f"hf:{tmp_path}/gone")

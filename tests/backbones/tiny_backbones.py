@@ -1,4 +1,4 @@
-"""Random trunks in a second: a backbone of timm, and encoders of texts and of pictures and a causal language model of transformers."""
+"""Random backbones in a second: a backbone of timm, and encoders of texts and of pictures and a causal language model of transformers."""
 
 from pathlib import Path
 from typing import Any

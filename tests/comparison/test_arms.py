@@ -42,7 +42,7 @@ def test_a_recipe_without_its_defaults_is_the_same_recipe(name):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         (["clip"], "'clip' alone is no comparison"),
         ([], "nothing is no comparison"),
@@ -52,8 +52,8 @@ def test_a_recipe_without_its_defaults_is_the_same_recipe(name):
         (["clip", "../x:siglip"], "is no name for an arm"),
     ],
 )
-def test_faults_are_sentences(words, said):
-    with pytest.raises(RecipeError, match=said):
+def test_faults_are_sentences(words, output):
+    with pytest.raises(RecipeError, match=output):
         read_arms(words)
 
 

@@ -9,8 +9,8 @@ from frugalclip.comparison.curves import (
     Censored,
     Curve,
     censor,
+    data_efficiency,
     isotonic,
-    pairs_saved,
     saved_with_interval,
     times_sooner,
 )
@@ -45,14 +45,14 @@ def test_isotonic_by_hand():
 
 def test_pairs_saved_on_a_logarithm_and_censored_outside():
     pairs = [100, 200, 400, 800]
-    assert pairs_saved(pairs, [10, 20, 30, 40], 30) == pytest.approx(2)
-    assert pairs_saved(pairs, [10, 20, 30, 40], 25) == pytest.approx(800 / (200 * math.sqrt(2)))
-    assert pairs_saved(pairs, [10, 20, 30, 40], 40) == pytest.approx(1)
-    assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 9), most=8)) == "> 8.00 ×"
-    assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 10), most=8)) == "8.00 ×", (
+    assert data_efficiency(pairs, [10, 20, 30, 40], 30) == pytest.approx(2)
+    assert data_efficiency(pairs, [10, 20, 30, 40], 25) == pytest.approx(800 / (200 * math.sqrt(2)))
+    assert data_efficiency(pairs, [10, 20, 30, 40], 40) == pytest.approx(1)
+    assert str(censor(data_efficiency(pairs, [10, 20, 30, 40], 9), most=8)) == "> 8.00 ×"
+    assert str(censor(data_efficiency(pairs, [10, 20, 30, 40], 10), most=8)) == "8.00 ×", (
         "reached there, and not before as far as anyone knows"
     )
-    assert str(censor(pairs_saved(pairs, [10, 20, 30, 40], 41), most=8)) == "< 1.00 ×"
+    assert str(censor(data_efficiency(pairs, [10, 20, 30, 40], 41), most=8)) == "< 1.00 ×"
     assert Censored(2.104, "").as_json() == {"value": 2.104, "bound": ""}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from frugalclip.comparison.metrics import METRICS, Figure, FigureConfig
+from frugalclip.comparison.metrics import METRICS, MetricConfig, SampledMetric
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.manifest import image_places, make_manifest
@@ -61,42 +61,42 @@ def test_the_outcomes_average_to_the_figure_of_the_evaluation(task, pool, chosen
         else evaluate_retrieval(Fixed(), judged)
     )
     for metric in METRICS[task]:
-        figure = Figure(
-            validated(FigureConfig, {"task": task, "metric": metric, "pool": pool}, where=""), judged, rows
+        metric = SampledMetric(
+            validated(MetricConfig, {"task": task, "metric": metric, "pool": pool}, where=""), judged, rows
         )
-        found = figure.judge(Fixed())
-        assert found.value == pytest.approx(whole["metrics"][figure.name], abs=1e-6)
+        found = metric.judge(Fixed())
+        assert found.value == pytest.approx(whole["metrics"][metric.name], abs=1e-6)
         assert found.value == pytest.approx(100 * np.average(found.hits, weights=found.weights))
-        assert figure.chance() == pytest.approx(whole["chance"][figure.name], abs=1e-6) or 3 in chosen
+        assert metric.chance() == pytest.approx(whole["chance"][metric.name], abs=1e-6) or 3 in chosen
 
 
 def test_several_right_names_a_row_still_average_to_the_mean_over_classes(rows):
-    config = validated(FigureConfig, {"metric": "mean_per_class", "label_field": "tags"}, where="")
+    config = validated(MetricConfig, {"metric": "mean_per_class", "label_field": "tags"}, where="")
     whole = evaluate_zeroshot(Fixed(), rows, label_field="tags")
-    assert Figure(config, rows).judge(Fixed()).value == pytest.approx(
+    assert SampledMetric(config, rows).judge(Fixed()).value == pytest.approx(
         whole["metrics"]["mean_per_class"], abs=1e-6
     )
 
 
 def test_samples_know_their_group_and_a_null_stands_alone(rows):
-    found = Figure(FigureConfig.model_validate({"group": "family"}), rows).judge(Fixed())
+    found = SampledMetric(MetricConfig.model_validate({"group": "family"}), rows).judge(Fixed())
     assert dict(zip(found.ids, found.groups, strict=True)) == {
         "i0": "warm", "i1": "cold", "i2": "cold", "i4": "id i4", "i5": "cold", "i6": "warm", "i7": "id i7",
     }  # fmt: skip
-    captions = Figure(FigureConfig.model_validate({"task": "retrieval", "group": "family"}), rows).judge(
-        Fixed()
-    )
+    captions = SampledMetric(
+        MetricConfig.model_validate({"task": "retrieval", "group": "family"}), rows
+    ).judge(Fixed())
     assert dict(zip(captions.ids, captions.groups, strict=True))["red"] == "warm"
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "output"),
     [
         ({"metric": "top11"}, "metric top11 is not one of zeroshot; did you mean 'top1'"),
         ({"task": "retrieval", "pool": "all"}, "pool: all belongs to zeroshot"),
         ({"metrc": "top1"}, "did you mean 'metric'"),
     ],
 )
-def test_a_wrong_setting_says_what_to_set(settings, said):
-    with pytest.raises(RecipeError, match=said):
-        validated(FigureConfig, settings, where="figures.unseen")
+def test_a_wrong_setting_says_what_to_set(settings, output):
+    with pytest.raises(RecipeError, match=output):
+        validated(MetricConfig, settings, where="figures.unseen")

@@ -45,20 +45,20 @@ def test_every_value_is_left_out_in_turn(rows):
             validation="split=val",
             on="test",
             parts={"validation": "split=val", "test": "split=test"},
-            figures={"unseen": {"where": "{on}"}, "seen": {"where": "split=train"}},
+            metrics={"unseen": {"where": "{on}"}, "seen": {"where": "split=train"}},
         ),
     )
     assert [d.rotation for d in found] == ["ink", "oil, dry"]  # a comma in a value is no second clause
     for one in found:
         assert set(one.train.field("style")) == {"ink", "oil, dry"} - {one.rotation}
         assert set(one.train.field("split")) == {"train"}
-        assert set(one.watch.field("style")) == {one.rotation}
+        assert set(one.validation.field("style")) == {one.rotation}
         assert set(one.judged["unseen"].field("split")) == {"test"}
         assert set(one.judged["seen"].field("style")) == {one.rotation}
     only = divisions(
         rows,
         protocol(
-            rotate="style", rotations=["ink"], train="split=train", figures={"u": {"where": "split=test"}}
+            rotate="style", rotations=["ink"], train="split=train", metrics={"u": {"where": "split=test"}}
         ),
     )
     assert [d.rotation for d in only] == ["ink"]
@@ -69,17 +69,17 @@ def test_without_figures_the_rows_that_watch_are_judged(rows):
     assert one.rotation is None
     assert set(one.train.field("split")) == {"train"}
     assert {name: rows.ids for name, rows in one.judged.items()} == dict.fromkeys(
-        ("naming", "finding"), one.watch.ids
+        ("naming", "finding"), one.validation.ids
     )
     resolved = protocol(label_field="name").resolved()
     assert resolved.primary == "naming"
-    assert resolved.figures["finding"].label_field == "name"
+    assert resolved.metrics["finding"].label_field == "name"
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "output"),
     [
-        ({"figures": {"x": {"where": "split=train"}}}, "figure x judges 24 rows that are trained on"),
+        ({"metrics": {"x": {"where": "split=train"}}}, "figure x judges 24 rows that are trained on"),
         (
             {"rotate": "split", "train": "split=train", "validation": "split=val"},
             "rotate: split has 1 value in the training rows",
@@ -91,13 +91,13 @@ def test_without_figures_the_rows_that_watch_are_judged(rows):
         ({"validation": "none", "train": "split=train"}, "there are none; set its where, or validation"),
     ],
 )
-def test_a_division_that_cannot_be(settings, said, rows):
-    with pytest.raises(DataError, match=said):
+def test_a_division_that_cannot_be(settings, output, rows):
+    with pytest.raises(DataError, match=output):
         divisions(rows, protocol(**settings))
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "output"),
     [
         ({"rotat": "style"}, "rotat is not a setting; did you mean 'rotate'"),
         ({"curve": "zeroshot/top2"}, "did you mean 'zeroshot/top"),
@@ -105,13 +105,13 @@ def test_a_division_that_cannot_be(settings, said, rows):
             {"on": "tset", "parts": {"test": "split=test"}},
             "on: tset is not one of parts; did you mean 'test'",
         ),
-        ({"figures": {"x": {"where": "{on}"}}}, "figure x says {on} but nothing says what that is"),
-        ({"figures": {"x": {"primary": True}, "y": {"primary": True}}}, "several figures are primary"),
-        ({"figures": {"x": {"pol": "all"}}}, "figures.x.pol is not a setting; did you mean 'pool'"),
+        ({"metrics": {"x": {"where": "{on}"}}}, "figure x says {on} but nothing says what that is"),
+        ({"metrics": {"x": {"primary": True}, "y": {"primary": True}}}, "several figures are primary"),
+        ({"metrics": {"x": {"pol": "all"}}}, "metrics.x.pol is not a setting; did you mean 'pool'"),
     ],
 )
-def test_a_wrong_setting_says_what_to_set(settings, said):
-    with pytest.raises(RecipeError, match=said):
+def test_a_wrong_setting_says_what_to_set(settings, output):
+    with pytest.raises(RecipeError, match=output):
         protocol(**settings)
 
 

@@ -10,7 +10,7 @@ PLAN = Plan(
     arms=["base", "good", "same"],
     reference="base",
     primary="unseen",
-    figures=["unseen", "seen"],
+    metrics=["unseen", "seen"],
     rotations=["ink", "oil"],
     seeds=3,
     fractions=[0.25, 1.0],
@@ -44,14 +44,14 @@ def trial(random, arm, rotation, fraction, seed):
         }
         for k in range(1, 11)
     ]
-    figures = {name: {"metric": "top1", "outcome": outcome(random, chance)} for name in PLAN.figures}
+    metrics = {name: {"metric": "top1", "outcome": outcome(random, chance)} for name in PLAN.metrics}
     training = {
         "samples_seen": 1000,
         "seconds": 20 / SPEEDS[arm],
         "cpu_seconds": 10 / SPEEDS[arm],
         "training_rows": int(400 * fraction),
     }
-    return Trial(arm, rotation, fraction, seed, figures, training | {"parameters": 5}, points)
+    return Trial(arm, rotation, fraction, seed, metrics, training | {"parameters": 5}, points)
 
 
 @pytest.fixture(scope="module")
@@ -79,20 +79,20 @@ def test_every_arm_stands_against_every_floor_sample_by_sample(trials):
         "level": {r: outcome(random, 0.6) for r in PLAN.rotations},
     }
     tests = {
-        (t["arm"], t["floor"]): t
-        for t in summarise(trials, PLAN, clock="cpu", floors=copied, draws=50)["floor_tests"]
+        (t["arm"], t["baseline"]): t
+        for t in summarise(trials, PLAN, clock="cpu", baselines=copied, draws=50)["baseline_tests"]
     }
     assert len(tests) == 6
     assert (tests["good", "low"]["verdict"], tests["base", "level"]["verdict"]) == ("better", "worse")
     assert tests["good", "level"]["verdict"] == "not distinguishable"
     own = np.mean([block.means().mean() for block in blocks.values()])
-    floor = np.mean([100 * np.mean(one["hit"]) for one in copied["low"].values()])
-    assert tests["good", "low"]["value"] == pytest.approx(own - floor)
+    baseline = np.mean([100 * np.mean(one["hit"]) for one in copied["low"].values()])
+    assert tests["good", "low"]["value"] == pytest.approx(own - baseline)
     assert tests["good", "low"]["p_holm"] >= tests["good", "low"]["p"]
 
 
 def test_without_floors_nothing_is_tested_against_them(found):
-    assert found["floor_tests"] == []
+    assert found["baseline_tests"] == []
 
 
 def test_the_better_arm_is_better_and_the_equal_one_is_not_told_apart(found):
@@ -103,12 +103,12 @@ def test_the_better_arm_is_better_and_the_equal_one_is_not_told_apart(found):
     assert tests["good"]["pigeonhole"][0] > 0
     assert (tests["good"]["runs"], tests["good"]["families"], tests["good"]["rotations"]) == (6, FAMILIES, 2)
     assert found["answer"] == "Against base on unseen: good is better; same is not distinguishable."
-    figure = found["figures"]["seen"]["arms"]
-    assert figure["base"]["difference"] is None
-    assert figure["good"]["value"] - figure["base"]["value"] == pytest.approx(
-        figure["good"]["difference"]["value"], abs=1e-5
+    metric = found["metrics"]["seen"]["arms"]
+    assert metric["base"]["difference"] is None
+    assert metric["good"]["value"] - metric["base"]["value"] == pytest.approx(
+        metric["good"]["difference"]["value"], abs=1e-5
     )
-    assert set(figure["good"]["by_rotation"]) == {"ink", "oil"}
+    assert set(metric["good"]["by_rotation"]) == {"ink", "oil"}
 
 
 def test_equal_samples_and_equal_seconds_are_read_from_the_same_runs(found):
@@ -140,7 +140,7 @@ def test_an_arm_that_never_gets_there_has_no_ratio(trials):
 
 
 def test_pairs_saved_are_censored(found):
-    arms = found["pairs_saved"]["arms"]
+    arms = found["data_efficiency"]["arms"]
     assert arms["good"]["factor"]["bound"] == ">"
     assert arms["good"]["factor"]["value"] == 4
     assert arms["base"]["factor"] == {"value": 1.0, "bound": ""}
@@ -154,8 +154,8 @@ def test_one_seed_cannot_say_and_missing_trials_leave_a_row(trials):
     assert tests["good"]["verdict"] == "one seed: cannot say"
     assert tests["good"]["interval"] is None
     assert tests["same"]["verdict"] == "no finished pair of runs"
-    assert found["figures"]["unseen"]["arms"]["same"]["value"] is None
-    assert found["pairs_saved"]["arms"]["same"] is None
+    assert found["metrics"]["unseen"]["arms"]["same"]["value"] is None
+    assert found["data_efficiency"]["arms"]["same"] is None
     assert "nothing can be said of good, same" in found["answer"]
     assert (
         "Nothing can be said yet"
@@ -170,7 +170,7 @@ def test_samples_are_matched_by_id(trials):
         t for t in trials if t.arm == "good" and t.fraction == 1.0 and t.rotation == "ink" and t.seed == 1
     )
     hits = dict(
-        zip(one.figures["unseen"]["outcome"]["id"], one.figures["unseen"]["outcome"]["hit"], strict=True)
+        zip(one.metrics["unseen"]["outcome"]["id"], one.metrics["unseen"]["outcome"]["hit"], strict=True)
     )
     assert [100 * hits[name] for name in block.ids] == block.values[1].tolist()
     assert all(group == f"f{name[1:]}" for group, name in zip(block.groups, block.ids, strict=True))

@@ -15,7 +15,7 @@ from frugalclip.comparison.trial import (
     read_job,
     run_trial,
     trial_recipe,
-    watch_figures,
+    validation_metrics,
     write_job,
 )
 from frugalclip.core.errors import DataError, RecipeError
@@ -31,7 +31,7 @@ def job(tmp_path, squares, small_recipe):
     everything.write(tmp_path / "data" / "all.parquet")
     judged = everything.where("split=val")
     judged.write(tmp_path / "data" / "judged.parquet")
-    figure = {"rows": str(tmp_path / "data" / "judged.parquet"), "rows_hash": judged.fingerprint()}
+    metric = {"rows": str(tmp_path / "data" / "judged.parquet"), "rows_hash": judged.fingerprint()}
     return Job.model_validate(
         {
             "arm": "small",
@@ -40,13 +40,13 @@ def job(tmp_path, squares, small_recipe):
             "seed_index": 0,
             "data": str(tmp_path / "data" / "all.parquet"),
             "train": "split=train",
-            "watch": "split=val",
+            "validation": "split=val",
             "data_hash": everything.fingerprint(),
             "points": 2,
             "samples": 96,
-            "figures": {
-                "naming": figure | {"everything": str(tmp_path / "data" / "all.parquet"), "pool": "all"},
-                "finding": figure | {"task": "retrieval"},
+            "metrics": {
+                "naming": metric | {"everything": str(tmp_path / "data" / "all.parquet"), "pool": "all"},
+                "finding": metric | {"task": "retrieval"},
             },
         }
     )
@@ -67,16 +67,16 @@ def test_a_trial_leaves_a_run_and_every_outcome(job, tmp_path):
     assert record["training"]["evaluations"] == 2
     assert record["training"]["peak_memory_bytes"] > 1e6
     assert read_json(run.summary)["training"] == record["training"]
-    naming = record["figures"]["naming"]
+    naming = record["metrics"]["naming"]
     assert naming["value"] == pytest.approx(100 * np.mean(naming["outcome"]["hit"]), abs=1e-4)
     assert naming["value"] == naming["metrics"]["generalised_top1"]
-    assert len(naming["outcome"]["id"]) == len(open_data(job.figures["naming"].rows)) == 16
+    assert len(naming["outcome"]["id"]) == len(open_data(job.metrics["naming"].rows)) == 16
     model = load(path.parent)
     assert (
-        finish_trial(path, model, training=record["training"])["figures"] == record["figures"]
+        finish_trial(path, model, training=record["training"])["metrics"] == record["metrics"]
     )  # what an arm of another library calls
     last = list(run.rows())[-1]
-    assert watch_figures(job, model)[job.curve] == pytest.approx(last["evaluation"][job.curve], abs=1e-3)
+    assert validation_metrics(job, model)[job.curve] == pytest.approx(last["evaluation"][job.curve], abs=1e-3)
 
 
 def test_a_trial_that_stopped_goes_on_to_the_same_end(job, tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_a_trial_that_stopped_goes_on_to_the_same_end(job, tmp_path, monkeypatch
         train_run(recipe, everything, RunDirectory(stopped.parent), listener=StopAtThree())
     assert finished_trial(stopped.parent) is None
     assert run_trial(stopped)
-    assert finished_trial(stopped.parent)["figures"] == finished_trial(whole.parent)["figures"]
+    assert finished_trial(stopped.parent)["metrics"] == finished_trial(whole.parent)["metrics"]
 
 
 def test_what_counts_and_what_does_not(job, tmp_path):

@@ -42,13 +42,13 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         ("gpu", "device is 'gpu'; expected auto, cpu, cuda or cuda:N"),
         ("cuda", "device is 'cuda', and torch sees no GPU here; set device=auto"),
         ("cuda:0", "see what 'frugalclip doctor' says"),
     ],
 )
-def test_a_device_that_is_not_here(name: str, said: str):
-    with pytest.raises(RecipeError, match=said):
+def test_a_device_that_is_not_here(name: str, output: str):
+    with pytest.raises(RecipeError, match=output):
         pick_device(name)

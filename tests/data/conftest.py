@@ -33,7 +33,7 @@ def put(path: Path, content: bytes | str = b"") -> Path:
     return path
 
 
-def pictures(folder: Path, *names: str) -> Path:
+def images(folder: Path, *names: str) -> Path:
     """Pictures that differ, by name."""
     for number, name in enumerate(names):
         kind = {"jpg": "JPEG", "jpeg": "JPEG"}.get(
@@ -66,4 +66,4 @@ def json_lines(*rows: Any) -> str:
 
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
-    return SimpleNamespace(encoded=encoded, put=put, pictures=pictures, tar=tar, json_lines=json_lines)
+    return SimpleNamespace(encoded=encoded, put=put, images=images, tar=tar, json_lines=json_lines)

@@ -23,7 +23,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class Picture:
+class HostileImage:
     """Bytes that stand where an image should."""
 
     name: str
@@ -178,65 +178,73 @@ _HALF: dict[str, dict[str, object]] = {
 
 
 @cache
-def pictures() -> tuple[Picture, ...]:
+def hostile_images() -> tuple[HostileImage, ...]:
     """Every kind of picture, bad ones first."""
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100
     bad = [
-        Picture("zero-bytes", b"", "empty-file"),
+        HostileImage("zero-bytes", b"", "empty-file"),
         *(
-            Picture(
+            HostileImage(
                 f"cut-{kind.lower()}", saved(noise(64, 64), kind, **o)[:-600], "truncated", f".{kind.lower()}"
             )
             for kind, o in _HALF.items()
         ),
-        Picture("header-only-jpeg", saved(noise(), "JPEG")[:20], "broken-image", ".jpg"),
-        Picture("text", b"a dog on the beach\n", "not-an-image", ".jpg"),
-        Picture("error-page", b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "web-page", ".jpg"),
-        Picture("error-page-with-mark", b"\xef\xbb\xbf\n <HTML><body>403</body></html>", "web-page", ".jpg"),
-        Picture("json-error", b'{"error": "access denied"}', "not-an-image", ".jpg"),
-        Picture(
+        HostileImage("header-only-jpeg", saved(noise(), "JPEG")[:20], "broken-image", ".jpg"),
+        HostileImage("text", b"a dog on the beach\n", "not-an-image", ".jpg"),
+        HostileImage(
+            "error-page", b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "web-page", ".jpg"
+        ),
+        HostileImage(
+            "error-page-with-mark", b"\xef\xbb\xbf\n <HTML><body>403</body></html>", "web-page", ".jpg"
+        ),
+        HostileImage("json-error", b'{"error": "access denied"}', "not-an-image", ".jpg"),
+        HostileImage(
             "svg",
             b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
             "svg",
         ),
-        Picture("packed-svg", gzip.compress(b"<svg/>"), "unsupported-format"),
-        Picture("heic", heic, "heic", ".jpg"),
-        Picture("pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "unsupported-format", ".jpg"),
-        Picture("postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported-format"),
-        Picture("photoshop", b"8BPS\0\1" + b"\0" * 40, "unsupported-format"),
-        Picture("icon", saved(Image.new("RGB", (16, 16)), "ICO"), "unsupported-format"),
-        Picture("jpeg-xl", b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, "unsupported-format"),
-        Picture("jpeg-2000", b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 40, "unsupported-format"),
-        Picture("video", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + b"\0" * 40, "unsupported-format", ".gif"),
-        Picture("archive", b"PK\3\4" + b"\0" * 60, "unsupported-format"),
-        Picture("zeros", b"\0" * 4000, "not-an-image", ".jpg"),
-        Picture("bomb-of-pixels", _real_bomb(), "too-many-pixels"),
-        Picture("bomb-of-claims", png(25_000, 25_000), "too-many-pixels"),
-        Picture("bomb-beyond-all", png(2**31 - 1, 2**31 - 1), "too-many-pixels"),
-        Picture("bomb-just-too-large", png(9_000, 8_000), "too-many-pixels"),
-        Picture("bomb-jpeg", _giant_jpeg(), "too-many-pixels", ".jpg"),
-        Picture("bomb-webp", _webp_claiming(16_000, 16_000), "too-many-pixels", ".webp"),
-        Picture("bomb-gif", _gif_claiming(60_000, 60_000), "too-many-pixels", ".gif"),
-        Picture("bomb-tiff", _tiff_claiming(40_000, 40_000), "too-many-pixels", ".tif"),
-        Picture("bomb-of-scans", _jpeg_of_many_scans(2_000), "too-much-work", ".jpg"),
-        Picture(
+        HostileImage("packed-svg", gzip.compress(b"<svg/>"), "unsupported-format"),
+        HostileImage("heic", heic, "heic", ".jpg"),
+        HostileImage("pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", "unsupported-format", ".jpg"),
+        HostileImage(
+            "postscript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported-format"
+        ),
+        HostileImage("photoshop", b"8BPS\0\1" + b"\0" * 40, "unsupported-format"),
+        HostileImage("icon", saved(Image.new("RGB", (16, 16)), "ICO"), "unsupported-format"),
+        HostileImage("jpeg-xl", b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0" * 40, "unsupported-format"),
+        HostileImage("jpeg-2000", b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0" * 40, "unsupported-format"),
+        HostileImage(
+            "video", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + b"\0" * 40, "unsupported-format", ".gif"
+        ),
+        HostileImage("archive", b"PK\3\4" + b"\0" * 60, "unsupported-format"),
+        HostileImage("zeros", b"\0" * 4000, "not-an-image", ".jpg"),
+        HostileImage("bomb-of-pixels", _real_bomb(), "too-many-pixels"),
+        HostileImage("bomb-of-claims", png(25_000, 25_000), "too-many-pixels"),
+        HostileImage("bomb-beyond-all", png(2**31 - 1, 2**31 - 1), "too-many-pixels"),
+        HostileImage("bomb-just-too-large", png(9_000, 8_000), "too-many-pixels"),
+        HostileImage("bomb-jpeg", _giant_jpeg(), "too-many-pixels", ".jpg"),
+        HostileImage("bomb-webp", _webp_claiming(16_000, 16_000), "too-many-pixels", ".webp"),
+        HostileImage("bomb-gif", _gif_claiming(60_000, 60_000), "too-many-pixels", ".gif"),
+        HostileImage("bomb-tiff", _tiff_claiming(40_000, 40_000), "too-many-pixels", ".tif"),
+        HostileImage("bomb-of-scans", _jpeg_of_many_scans(2_000), "too-much-work", ".jpg"),
+        HostileImage(
             "bomb-of-text",
             png(24, 24, before=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 3_000_000, 9))),
             "broken-image",
         ),
-        Picture("no-end-mark", saved(noise(64, 64), "JPEG")[:-2], "truncated", ".jpg"),
-        Picture(
+        HostileImage("no-end-mark", saved(noise(64, 64), "JPEG")[:-2], "truncated", ".jpg"),
+        HostileImage(
             "avif-header", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + b"\0" * 90, "broken-image", ".avif"
         ),
-        Picture(
+        HostileImage(
             "wrong-check-sum-in-header",
             png(24, 24).replace(struct.pack(">II", 24, 24), struct.pack(">II", 24, 25), 1),
             "broken-image",
         ),
-        Picture("cut-in-header", saved(noise(), "PNG")[:30], "broken-image"),
-        Picture("no-pixels", png(0, 24), "broken-image"),
-        Picture("claims-more-than-it-has", png(64, 64), "truncated"),
-        Picture(
+        HostileImage("cut-in-header", saved(noise(), "PNG")[:30], "broken-image"),
+        HostileImage("no-pixels", png(0, 24), "broken-image"),
+        HostileImage("claims-more-than-it-has", png(64, 64), "truncated"),
+        HostileImage(
             "wrong-check-sum",
             png(
                 24,
@@ -246,45 +254,45 @@ def pictures() -> tuple[Picture, ...]:
             ),
             None,
         ),
-        Picture("unknown-bit-depth", png(24, 24, depth=5), "broken-image"),
+        HostileImage("unknown-bit-depth", png(24, 24, depth=5), "broken-image"),
     ]
     exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\xff\xff\xff\xff"
     fine = [
-        Picture("png-named-jpg", saved(noise(), "PNG"), extension=".jpg"),
-        Picture("jpeg-named-png", saved(noise(), "JPEG")),
-        Picture(
+        HostileImage("png-named-jpg", saved(noise(), "PNG"), extension=".jpg"),
+        HostileImage("jpeg-named-png", saved(noise(), "JPEG")),
+        HostileImage(
             "jpeg-with-garbage", _jpeg_with_garbage(), extension=".jpg"
         ),  # every decoder shows such a file, with a torn part
-        Picture("cmyk", saved(Image.new("CMYK", (24, 24), (0, 255, 255, 0)), "JPEG"), extension=".jpg"),
-        Picture("grey-16", saved(noise(channels=1).astype(np.uint16) * 257, "PNG")),
-        Picture("rgb-16", _rgb16()),
-        Picture("one-bit", saved(Image.fromarray(noise(channels=1)).convert("1"), "PNG")),
-        Picture("palette-transparent", _palette_with_transparency()),
-        Picture("grey-alpha", saved(Image.fromarray(noise(channels=4)).convert("LA"), "PNG")),
-        Picture("rgba", saved(noise(channels=4), "PNG")),
-        Picture("animated-gif", _frames("GIF"), extension=".gif"),
-        Picture("animated-webp", _frames("WEBP"), extension=".webp"),
-        Picture("animated-png", _frames("PNG")),
-        Picture("pages-tiff", _frames("TIFF"), extension=".tif"),
-        Picture("mpo", _frames("MPO"), extension=".jpg"),
+        HostileImage("cmyk", saved(Image.new("CMYK", (24, 24), (0, 255, 255, 0)), "JPEG"), extension=".jpg"),
+        HostileImage("grey-16", saved(noise(channels=1).astype(np.uint16) * 257, "PNG")),
+        HostileImage("rgb-16", _rgb16()),
+        HostileImage("one-bit", saved(Image.fromarray(noise(channels=1)).convert("1"), "PNG")),
+        HostileImage("palette-transparent", _palette_with_transparency()),
+        HostileImage("grey-alpha", saved(Image.fromarray(noise(channels=4)).convert("LA"), "PNG")),
+        HostileImage("rgba", saved(noise(channels=4), "PNG")),
+        HostileImage("animated-gif", _frames("GIF"), extension=".gif"),
+        HostileImage("animated-webp", _frames("WEBP"), extension=".webp"),
+        HostileImage("animated-png", _frames("PNG")),
+        HostileImage("pages-tiff", _frames("TIFF"), extension=".tif"),
+        HostileImage("mpo", _frames("MPO"), extension=".jpg"),
         *(
-            Picture(f"turned-{orientation}", _turned(orientation), extension=".jpg")
+            HostileImage(f"turned-{orientation}", _turned(orientation), extension=".jpg")
             for orientation in range(1, 9)
         ),
-        Picture("turned-nonsense", _turned(77), extension=".jpg"),
-        Picture("broken-exif", saved(noise(), "JPEG", exif=exif), extension=".jpg"),
-        Picture("broken-exif-png", saved(noise(), "PNG", exif=exif)),
-        Picture("broken-profile-jpeg", _icc("JPEG"), extension=".jpg"),
-        Picture("broken-profile-png", _icc("PNG")),
-        Picture("huge-metadata", png_with(before=chunk(b"prVt", b"x" * 3_000_000))),
-        Picture("garbage-behind", saved(noise(), "PNG") + b"x" * 5000),
-        Picture("float-tiff", _float_tiff(), extension=".tif"),
-        Picture("not-a-number-tiff", _not_a_number_tiff(), extension=".tif"),
-        Picture("one-pixel", saved(Image.new("RGB", (1, 1), "red"), "PNG")),
-        Picture("strip", saved(Image.new("RGB", (1, 5000), "red"), "PNG")),
-        Picture("wide-strip", saved(Image.new("RGB", (5000, 1), "red"), "PNG")),
-        Picture("run-length-bmp", _bmp_rle(), extension=".bmp"),
-        Picture("upper-case", saved(noise(), "JPEG"), extension=".JPG"),
+        HostileImage("turned-nonsense", _turned(77), extension=".jpg"),
+        HostileImage("broken-exif", saved(noise(), "JPEG", exif=exif), extension=".jpg"),
+        HostileImage("broken-exif-png", saved(noise(), "PNG", exif=exif)),
+        HostileImage("broken-profile-jpeg", _icc("JPEG"), extension=".jpg"),
+        HostileImage("broken-profile-png", _icc("PNG")),
+        HostileImage("huge-metadata", png_with(before=chunk(b"prVt", b"x" * 3_000_000))),
+        HostileImage("garbage-behind", saved(noise(), "PNG") + b"x" * 5000),
+        HostileImage("float-tiff", _float_tiff(), extension=".tif"),
+        HostileImage("not-a-number-tiff", _not_a_number_tiff(), extension=".tif"),
+        HostileImage("one-pixel", saved(Image.new("RGB", (1, 1), "red"), "PNG")),
+        HostileImage("strip", saved(Image.new("RGB", (1, 5000), "red"), "PNG")),
+        HostileImage("wide-strip", saved(Image.new("RGB", (5000, 1), "red"), "PNG")),
+        HostileImage("run-length-bmp", _bmp_rle(), extension=".bmp"),
+        HostileImage("upper-case", saved(noise(), "JPEG"), extension=".JPG"),
     ]
     return (*bad, *fine)
 
@@ -355,7 +363,7 @@ def images_into(root: Path) -> dict[str, tuple[str, str | None]]:
     for number in range(GOOD):
         _put(root / f"good-{number:02}.png", _good(number))
         found[f"good-{number:02}"] = f"good-{number:02}.png", None
-    for kind in pictures():
+    for kind in hostile_images():
         _put(root / f"{kind.name}{kind.extension}", kind.data)
         found[kind.name] = f"{kind.name}{kind.extension}", kind.cause
     return found
@@ -546,7 +554,7 @@ def parquet_bytes_into(root: Path) -> tuple[Path, Expected]:
     rows: list[tuple[str, bytes | None, str | None, str | None]] = [
         (f"good-{n:02}", _good(n), "a good pair", None) for n in range(GOOD)
     ]
-    rows += [(kind.name, kind.data, f"a caption of {kind.name}", kind.cause) for kind in pictures()]
+    rows += [(kind.name, kind.data, f"a caption of {kind.name}", kind.cause) for kind in hostile_images()]
     rows += [
         (f"caption-{kind.name}", _good(0), kind.text, kind.cause)
         for kind in captions()
@@ -582,7 +590,7 @@ def tar_into(path: Path, *, cut: bool = True) -> Expected:
         for number in range(GOOD):
             pair(f"good-{number:02}", _good(number))
             expected[f"good-{number:02}"] = None
-        for kind in pictures():
+        for kind in hostile_images():
             pair(kind.name, kind.data, extension=kind.extension)
             expected[kind.name] = kind.cause
         for kind in captions():

@@ -26,16 +26,16 @@ def named(error: BadImage) -> str:
 def outcome(data: bytes) -> str | None:
     """None for a good picture, else the cause why there is none."""
     try:
-        picture = decode(data)
+        hostile_image = decode(data)
     except BadImage as error:
         return named(error)
-    assert picture.mode == "RGB"
-    assert picture.info == {}
+    assert hostile_image.mode == "RGB"
+    assert hostile_image.info == {}
     return None
 
 
-@pytest.mark.parametrize("kind", hostile.pictures(), ids=lambda kind: kind.name)
-def test_every_kind_comes_to_what_it_must(kind: hostile.Picture, capfd: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("kind", hostile.hostile_images(), ids=lambda kind: kind.name)
+def test_every_kind_comes_to_what_it_must(kind: hostile.HostileImage, capfd: pytest.CaptureFixture[str]):
     begun = time.process_time()
     assert outcome(kind.data) == kind.cause
     assert time.process_time() - begun < 2
@@ -43,16 +43,16 @@ def test_every_kind_comes_to_what_it_must(kind: hostile.Picture, capfd: pytest.C
 
 
 def test_names_are_unique_and_kinds_are_many():
-    names = [kind.name for kind in hostile.pictures()]
+    names = [kind.name for kind in hostile.hostile_images()]
     assert len(set(names)) == len(names)
-    assert sum(kind.cause is not None for kind in hostile.pictures()) >= 40
+    assert sum(kind.cause is not None for kind in hostile.hostile_images()) >= 40
 
 
-@pytest.mark.parametrize("name", [kind.name for kind in hostile.pictures() if kind.cause is None])
+@pytest.mark.parametrize("name", [kind.name for kind in hostile.hostile_images() if kind.cause is None])
 def test_odd_but_fine_pictures_have_the_size_that_their_header_says(name: str):
-    data = next(kind.data for kind in hostile.pictures() if kind.name == name)
-    picture = decode(data)
-    assert size_of(data) == (picture.height, picture.width)
+    data = next(kind.data for kind in hostile.hostile_images() if kind.name == name)
+    hostile_image = decode(data)
+    assert size_of(data) == (hostile_image.height, hostile_image.width)
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -91,8 +91,8 @@ def test_a_bomb_is_refused_in_little_memory():
     program = (
         "import resource, sys; sys.path.insert(0, sys.argv[1]); import hostile\n"
         "from frugalclip.data.images import BadImage, decode\n"
-        "kinds = [kind for kind in hostile.pictures() if kind.name.startswith('bomb')]\n"
-        "decode(hostile.pictures()[-1].data)\n"
+        "kinds = [kind for kind in hostile.hostile_images() if kind.name.startswith('bomb')]\n"
+        "decode(hostile.hostile_images()[-1].data)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for kind in kinds:\n"
         "    try: decode(kind.data)\n"
@@ -114,7 +114,7 @@ def test_sixteen_bits_need_little_beside_the_picture():
     assert (grey[0, 0], grey[-1, -1]) == (0, 255)
     assert np.array_equal(grey, np.rint(values / 257).astype(np.uint8))
     infinite = np.asarray(
-        decode(next(kind.data for kind in hostile.pictures() if kind.name == "not-a-number-tiff"))
+        decode(next(kind.data for kind in hostile.hostile_images() if kind.name == "not-a-number-tiff"))
     )
     assert infinite[0, 0, 0] == 255
     assert infinite[1, 1, 0] == 0
@@ -123,7 +123,7 @@ def test_sixteen_bits_need_little_beside_the_picture():
 def test_warnings_of_pillow_stay_inside():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for kind in hostile.pictures():
+        for kind in hostile.hostile_images():
             outcome(kind.data)
     assert caught == []
 

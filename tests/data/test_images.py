@@ -32,9 +32,9 @@ def outcome(data: bytes) -> str:
 
 
 def pixel(data: bytes) -> tuple[int, ...]:
-    picture = decode(data)
-    assert picture.mode == "RGB"
-    return tuple(np.asarray(picture)[0, 0].tolist())
+    image = decode(data)
+    assert image.mode == "RGB"
+    return tuple(np.asarray(image)[0, 0].tolist())
 
 
 def png(width: int, height: int) -> bytes:
@@ -177,8 +177,8 @@ def test_the_size_is_known_before_pixels_are(make: SimpleNamespace):
 
 def test_a_jpeg_may_be_decoded_smaller_but_not_too_small(make: SimpleNamespace):
     data = make.encoded(size=(400, 240), kind="JPEG")
-    picture = decode(data, at_least=50)
-    assert picture.size == (100, 60)
+    image = decode(data, at_least=50)
+    assert image.size == (100, 60)
     assert decode(data).size == (400, 240)
 
 
@@ -234,7 +234,7 @@ def test_a_reader_travels_to_other_processes(places: Manifest):
     sizes = [reader.image(row).size for row in range(4)]  # files are open now
     for method in ("fork", "spawn"):
         with multiprocessing.get_context(method).Pool(2) as pool:
-            assert [picture.size for picture in pool.map(reader.image, range(4))] == sizes
+            assert [image.size for image in pool.map(reader.image, range(4))] == sizes
 
 
 def test_few_files_stay_open(tmp_path: Path, make: SimpleNamespace):
@@ -272,29 +272,27 @@ def test_decode_all_gives_squares_sizes_and_faults(places: Manifest):
 def test_decode_all_keeps_pixels_that_have_the_size_and_the_order_of_many(
     workers: int, tmp_path: Path, make: SimpleNamespace
 ):
-    pictures = np.random.default_rng(0).integers(
-        0, 255, (75, 6, 6, 3), dtype=np.uint8
-    )  # more than two bunches
+    images = np.random.default_rng(0).integers(0, 255, (75, 6, 6, 3), dtype=np.uint8)  # more than two bunches
     names = [f"{i}.png" for i in range(75)]
-    for name, picture in zip(names, pictures, strict=True):
-        make.put(tmp_path / name, of_array(picture))
+    for name, image in zip(names, images, strict=True):
+        make.put(tmp_path / name, of_array(image))
     (tmp_path / names[40]).unlink()
     manifest = make_manifest(
         ids=names, images=image_places(names), captions=[["x"]] * 75, root=tmp_path, name="many"
     )
     decoded = decode_all(manifest, 6, workers)
     assert decoded.faults == [(40, "missing-file")]
-    pictures[40] = 0
-    assert np.array_equal(decoded.pixels.permute(0, 2, 3, 1).numpy(), pictures)
+    images[40] = 0
+    assert np.array_equal(decoded.pixels.permute(0, 2, 3, 1).numpy(), images)
 
 
 def test_decode_all_is_pillows_bicubic_with_antialiasing(tmp_path: Path, make: SimpleNamespace):
-    picture = np.random.default_rng(0).integers(0, 255, (30, 47, 3), dtype=np.uint8)
-    make.put(tmp_path / "a.png", of_array(picture))
+    image = np.random.default_rng(0).integers(0, 255, (30, 47, 3), dtype=np.uint8)
+    make.put(tmp_path / "a.png", of_array(image))
     manifest = make_manifest(
         ids=["a"], images=image_places(["a.png"]), captions=[["x"]], root=tmp_path, name="one"
     )
-    expected = np.asarray(Image.fromarray(picture).resize((8, 8), Image.Resampling.BICUBIC))
+    expected = np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BICUBIC))
     found = decode_all(manifest, 8, 1).pixels[0].permute(1, 2, 0).numpy()
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1, (
         "torch's filter is the same, its rounding is not"

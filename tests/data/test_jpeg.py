@@ -12,7 +12,7 @@ from frugalclip.data.images import BadImage, decode
 LIMITS = {"max_pixels": 10**6, "max_scanned": 10**7}
 
 
-def picture(mode: str = "RGB", height: int = 40, width: int = 56) -> Image.Image:
+def image(mode: str = "RGB", height: int = 40, width: int = 56) -> Image.Image:
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([4 * x, 5 * y, 2 * (x + y)], axis=2).astype(np.uint8)).convert(mode)
 
@@ -35,7 +35,7 @@ def by_pillow(monkeypatch: pytest.MonkeyPatch, data: bytes, **given: int) -> np.
     [{}, {"quality": 60, "subsampling": 2}, {"progressive": True}, {"quality": 100, "subsampling": 0}],
 )
 def test_pixels_are_those_of_pillow(mode: str, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch):
-    data = encoded(picture(mode), **settings)
+    data = encoded(image(mode), **settings)
     assert jpeg.fast_jpeg(data, **LIMITS) is not None, "this is the fast way"
     difference = np.asarray(decode(data)).astype(int) - by_pillow(monkeypatch, data).astype(int)
     assert np.abs(difference).max() <= 2, "two builds of libjpeg-turbo may round differently"
@@ -45,35 +45,35 @@ def test_pixels_are_those_of_pillow(mode: str, settings: dict[str, object], monk
 def test_the_exif_tag_turns_it_as_pillow_would(orientation: int, monkeypatch: pytest.MonkeyPatch):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(picture(), exif=exif.tobytes())
+    data = encoded(image(), exif=exif.tobytes())
     ours, theirs = np.asarray(decode(data)), by_pillow(monkeypatch, data)
     assert ours.shape == theirs.shape
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2
-    assert images._picture(data, at_least=None)[1] == ours.shape[:2]
+    assert images._opened(data, at_least=None)[1] == ours.shape[:2]
 
 
 def test_a_smaller_decoding_keeps_the_size_asked_for_and_tells_the_whole_one():
-    data = encoded(picture(height=400, width=320))
+    data = encoded(image(height=400, width=320))
     found = jpeg.fast_jpeg(data, **LIMITS, at_least=64)
     assert found is not None and found[1] == (400, 320) and found[2] == 1
     assert min(found[0].shape[:2]) >= 64 and max(found[0].shape[:2]) < 130
 
 
 def test_what_is_unusual_damaged_or_too_large_is_left_to_pillow():
-    good = encoded(picture())
+    good = encoded(image())
     png = io.BytesIO()
-    picture().save(png, "PNG")
+    image().save(png, "PNG")
     for data in (
         b"",
         png.getvalue(),
-        encoded(picture("CMYK")),
+        encoded(image("CMYK")),
         good[: len(good) // 2],
         good[:4] + b"\0" * 300,
     ):
         assert jpeg.fast_jpeg(data, **LIMITS) is None
     assert jpeg.fast_jpeg(good, max_pixels=100, max_scanned=10**7) is None
     assert jpeg.fast_jpeg(good, max_pixels=10**6, max_scanned=100) is None
-    long = encoded(picture(height=400, width=400))
+    long = encoded(image(height=400, width=400))
     with pytest.raises(BadImage) as error:
         decode(long[: len(long) // 2])
     assert error.value.cause == "truncated"
@@ -81,7 +81,7 @@ def test_what_is_unusual_damaged_or_too_large_is_left_to_pillow():
 
 def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jpeg, "_library", lambda: None)
-    data = encoded(picture())
+    data = encoded(image())
     assert jpeg.fast_jpeg(data, **LIMITS) is None
     assert decode(data).size == (56, 40)
 
@@ -90,7 +90,7 @@ def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_a_squashed_picture_is_pillows_to_within_two(kind: str, height: int, width: int):
     file = io.BytesIO()
-    picture(height=height, width=width).save(file, kind)
+    image(height=height, width=width).save(file, kind)
     pixels, whole = images.decode_squashed(file.getvalue(), 16)
     expected = np.asarray(
         decode(file.getvalue(), at_least=32).resize((16, 16), Image.Resampling.BICUBIC)

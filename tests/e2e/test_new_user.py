@@ -23,11 +23,11 @@ def draw(folder: Path, count: int, *, seed: int) -> None:
     generator = random.Random(seed)
     for i in range(count):
         colour, shape = generator.choice(COLOURS), generator.choice(["disc", "square"])
-        picture = Image.new("RGB", (72, 64), "white")
+        image = Image.new("RGB", (72, 64), "white")
         x, y, r = generator.randint(20, 50), generator.randint(20, 44), generator.randint(8, 16)
-        pen = ImageDraw.Draw(picture)
+        pen = ImageDraw.Draw(image)
         (pen.ellipse if shape == "disc" else pen.rectangle)((x - r, y - r, x + r, y + r), fill=colour)
-        picture.save(folder / f"{i:03d}.png")
+        image.save(folder / f"{i:03d}.png")
         (folder / f"{i:03d}.txt").write_text(f"a {colour} {shape}\n")
 
 
@@ -64,12 +64,12 @@ def test_four_commands(home: Path):
     assert trained.returncode == 0, trained.stderr
     assert (home / "runs/first/report.html").is_file()
 
-    judged = run(home, "evaluate", "runs/first", "--data", "my_test/", "--floors", "--json", "first.json")
+    judged = run(home, "evaluate", "runs/first", "--data", "my_test/", "--baselines", "--json", "first.json")
     assert judged.returncode == 0, judged.stderr
     result = json.loads((home / "first.json").read_text())
     assert result["samples"] == 48
     assert result["metrics"]["top1"] > 2 * result["chance"]["top1"]
-    assert result["floors"]
+    assert result["baselines"]
 
     stored = run(home, "embed", "runs/first", "my_test/", "--out", "store")
     assert stored.returncode == 0, stored.stderr
@@ -87,9 +87,9 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(home: Path):
     while not (home / "runs/second/checkpoints").is_dir() and time.monotonic() < until:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 130, said
-    assert "--out runs/second --resume" in said
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, output
+    assert "--out runs/second --resume" in output
 
     resumed = run(home, "train", "clip", "--out", "runs/second", "--resume")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

@@ -11,7 +11,7 @@ CONTRACT = {
     "metrics",
     "interval",
     "chance",
-    "floors",
+    "baselines",
     "samples",
     "split_hash",
     "prompts",
@@ -36,15 +36,15 @@ def test_zero_shot_counts_what_is_lost_and_stores_what_it_depends_on(squares, mo
     )
     assert result["prompts"] == {"set": "plain", "templates": ["{}"]}
     # dark blue is the one name that copying the nearest training picture cannot give
-    assert result["floors"]["pixel_nn_1"]["top1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
-    assert result["floors"]["pixel_nn_1"].keys() == result["metrics"].keys()
+    assert result["baselines"]["pixel_nn_1"]["top1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
+    assert result["baselines"]["pixel_nn_1"].keys() == result["metrics"].keys()
     assert result["floors_about"]["training_rows"] == 4
     assert result["floors_about"]["near_duplicates"] == 6
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 def test_floors_are_only_measured_when_asked_for(squares, model):
-    assert evaluate_zeroshot(model, squares.where("split=test"))["floors"] == {}
+    assert evaluate_zeroshot(model, squares.where("split=test"))["baselines"] == {}
 
 
 def test_names_in_another_language(squares, model):
@@ -52,7 +52,7 @@ def test_names_in_another_language(squares, model):
         model, squares.where("split=test"), squares, language="de", training=squares.where("split=train")
     )
     assert result["metrics"]["top1"] == 100
-    assert result["floors"]["pixel_nn_1"]["top1"] == 100
+    assert result["baselines"]["pixel_nn_1"]["top1"] == 100
     assert result["left_out"] == {"without a name": 1}
     assert result["names"] == "first caption in de"
 
@@ -64,8 +64,8 @@ def test_retrieval_with_a_lost_picture_and_floors(squares, model):
     assert result.keys() >= CONTRACT
     assert (result["samples"], result["texts"], result["pairs"]) == (7, 4, 7)
     assert result["metrics"]["i2t_r1"] == 100
-    assert result["floors"]["pixel_nn_1"]["i2t_r1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
-    assert result["floors"]["pixel_nn_1"].keys() == result["metrics"].keys()
+    assert result["baselines"]["pixel_nn_1"]["i2t_r1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
+    assert result["baselines"]["pixel_nn_1"].keys() == result["metrics"].keys()
     assert result["interval_over"] == "pair"
 
 

@@ -9,7 +9,7 @@ from frugalclip.evaluation.statistics import mean_of
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     """A red left half and a blue right half, with a white line between."""
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:, :30], pixels[:, 30:], pixels[:, 29:31] = (220, 20, 20), (20, 20, 220), (255, 255, 255)
@@ -20,33 +20,33 @@ def alter(name: str, image: Image.Image, number: int = 5) -> np.ndarray:
     return np.asarray(ALTERATIONS[name][1](image, number)).astype(int)
 
 
-def test_alterations_do_what_they_say(picture):
-    original = np.asarray(picture).astype(int)
-    assert (alter("mirrored", picture) == original[:, ::-1]).all()
-    assert np.ptp(alter("grayscale", picture), axis=2).max() == 0
-    assert alter("hue", picture)[20, 5].argmax() == 1  # red becomes green
-    assert alter("hue", picture)[20, 55].argmax() == 0  # and blue becomes red
+def test_alterations_do_what_they_say(image):
+    original = np.asarray(image).astype(int)
+    assert (alter("mirrored", image) == original[:, ::-1]).all()
+    assert np.ptp(alter("grayscale", image), axis=2).max() == 0
+    assert alter("hue", image)[20, 5].argmax() == 1  # red becomes green
+    assert alter("hue", image)[20, 55].argmax() == 0  # and blue becomes red
     assert (
-        np.abs(np.diff(alter("blurred", picture)[20].sum(1))).max()
+        np.abs(np.diff(alter("blurred", image)[20].sum(1))).max()
         < np.abs(np.diff(original[20].sum(1))).max() / 2
     )
-    covered = (alter("occluded", picture) == 128).all(2)
+    covered = (alter("occluded", image) == 128).all(2)
     assert covered.sum() == 16 * 16  # 40 % of the shorter side
-    assert (alter("occluded", picture)[~covered] == original[~covered]).all()
+    assert (alter("occluded", image)[~covered] == original[~covered]).all()
     noise = (alter("noisy", Image.new("RGB", (64, 64), (128, 128, 128))) - 128) / 255
     assert noise.std() == pytest.approx(0.12, rel=0.05)
-    assert 0 < np.abs(alter("compressed", picture) - original).mean() < 20
+    assert 0 < np.abs(alter("compressed", image) - original).mean() < 20
 
 
 @pytest.mark.parametrize("name", ALTERATIONS)
-def test_an_alteration_depends_on_the_picture_and_its_id_alone_and_leaves_the_original(name, picture):
-    before = np.asarray(picture).copy()
-    assert (alter(name, picture) == alter(name, picture)).all()
-    assert ALTERATIONS[name][1](picture, 5).size == picture.size
-    assert ALTERATIONS[name][1](picture.crop((0, 0, 1, 1)), 5).size == (1, 1)
-    assert (np.asarray(picture) == before).all()
+def test_an_alteration_depends_on_the_picture_and_its_id_alone_and_leaves_the_original(name, image):
+    before = np.asarray(image).copy()
+    assert (alter(name, image) == alter(name, image)).all()
+    assert ALTERATIONS[name][1](image, 5).size == image.size
+    assert ALTERATIONS[name][1](image.crop((0, 0, 1, 1)), 5).size == (1, 1)
+    assert (np.asarray(image) == before).all()
     if name in ("occluded", "noisy"):
-        assert (alter(name, picture, 6) != alter(name, picture, 5)).any()
+        assert (alter(name, image, 6) != alter(name, image, 5)).any()
 
 
 def test_features_do_not_depend_on_which_rows_are_judged_together(squares, model):

@@ -144,7 +144,7 @@ def test_a_model_is_judged_on_every_test_whose_pack_is_here(packs, model, monkey
     )
     assert result["metrics"] == {"hue": 100, "warmth": 100, "mean": 100}
     assert result["chance"] == {"hue": 25, "warmth": 50, "mean": 37.5}
-    assert result["floors"]["pixel_nn_1"]["warmth"] == result["floors"]["feature_nn_1"]["warmth"] == 100
+    assert result["baselines"]["pixel_nn_1"]["warmth"] == result["baselines"]["feature_nn_1"]["warmth"] == 100
     assert (
         result["tests"]["warmth"]["samples"] == 36
     )  # every row but the green ones, each judged by the other folds

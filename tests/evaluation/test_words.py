@@ -101,8 +101,8 @@ def test_every_figure_is_what_counting_by_hand_gives(model, pairs):
     assert found.keys() == result["interval"].keys() > result["chance"].keys()
     assert all(low <= found[name] <= high for name, (low, high) in result["interval"].items())
     assert result["words"]["used"][:2] == [
-        {"word": "animal", "pictures": 75.0},
-        {"word": "dog", "pictures": 50.0},
+        {"word": "animal", "images": 75.0},
+        {"word": "dog", "images": 50.0},
     ]
     assert (result["task"], result["samples"], result["words"]["vocabulary"]) == ("words", 4, 7)
     assert (result["words"]["of"], result["words"]["compared"]) == ("captions", "by lemma (en, simplemma)")

@@ -1,4 +1,4 @@
-"""Vectors that trunks gave before: which view is drawn, what is found again by its bytes, and how often each text is shown."""
+"""Vectors that backbones gave before: which view is drawn, what is found again by its bytes, and how often each text is shown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,13 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.features import cache as stored_module
-from frugalclip.features.cache import PictureMemory, StoredPictures, StoredTexts, TextMemory, some_facets
+from frugalclip.features.cache import (
+    ImageFeatureCache,
+    StoredImageFeatures,
+    StoredTextFeatures,
+    TextFeatureCache,
+    some_facets,
+)
 from frugalclip.features.embedding import TextRows, embed_manifest
 from frugalclip.features.store import Store
 from frugalclip.loading.loader import Loader
@@ -69,9 +75,9 @@ def pairs(
     )
 
 
-def three_views(picture: Image.Image, id: str) -> Tensor:
+def three_views(image: Image.Image, id: str) -> Tensor:
     """The picture, and two that are brighter."""
-    plain = Means.preprocess(picture)
+    plain = Means.preprocess(image)
     return torch.cat([plain, plain + 1, plain + 2])
 
 
@@ -91,18 +97,18 @@ EVERY = np.arange(ROWS)
 
 def test_each_view_is_drawn_about_as_often_and_another_one_each_epoch(tmp_path: Path):
     manifest = pairs(tmp_path / "data")
-    pictures = StoredPictures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=1)
+    images = StoredImageFeatures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=1)
     drawn = torch.stack(
-        [pictures.draw(EVERY, epoch=epoch, name="main") for epoch in range(300)]
+        [images.draw(EVERY, epoch=epoch, name="main") for epoch in range(300)]
     )  # (epochs, rows, 4)
-    views = pictures.views(EVERY).view(ROWS, 3, 4)
+    views = images.views(EVERY).view(ROWS, 3, 4)
     picked = (drawn[:, :, None] == views).all(-1).float()  # (epochs, rows, views)
     assert bool((picked.sum(-1) == 1).all())
     torch.testing.assert_close(picked.mean((0, 1)), torch.full((3,), 1 / 3), atol=0.03, rtol=0)
-    torch.testing.assert_close(pictures.mean(EVERY), views.mean(1))
-    again = pictures.draw(EVERY[::-1].copy(), epoch=7, name="main").flip(0)
+    torch.testing.assert_close(images.mean(EVERY), views.mean(1))
+    again = images.draw(EVERY[::-1].copy(), epoch=7, name="main").flip(0)
     assert torch.equal(again, drawn[7])  # row and epoch decide, not the batch
-    assert not torch.equal(pictures.draw(EVERY, epoch=7, name="other"), drawn[7])
+    assert not torch.equal(images.draw(EVERY, epoch=7, name="other"), drawn[7])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
@@ -115,8 +121,8 @@ def test_vectors_are_those_of_the_store_whether_they_fit_into_memory_or_not(
         text_store(["a tree", "sea"], tmp_path / "t", dtype=dtype),
     )
 
-    def both() -> tuple[StoredPictures, StoredTexts]:
-        return StoredPictures(store, manifest, seed=1), StoredTexts(texts, ["sea", "a tree"])
+    def both() -> tuple[StoredImageFeatures, StoredTextFeatures]:
+        return StoredImageFeatures(store, manifest, seed=1), StoredTextFeatures(texts, ["sea", "a tree"])
 
     held = both()
     monkeypatch.setattr(stored_module, "_HELD_BYTES", 0)
@@ -131,8 +137,8 @@ def test_vectors_are_those_of_the_store_whether_they_fit_into_memory_or_not(
 
 def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_path: Path):
     manifest = pairs(tmp_path / "data", broken=(1, 4))
-    pictures = StoredPictures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=0)
-    assert pictures.faults(manifest) == [(1, "not-an-image"), (4, "not-an-image")]
+    images = StoredImageFeatures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=0)
+    assert images.faults(manifest) == [(1, "not-an-image"), (4, "not-an-image")]
     tokenizer = train_tokenizer(["picture one of many"], vocabulary=600, context=8)
     arguments: dict[str, Any] = {
         "views": {"main": ViewConfig()},
@@ -141,7 +147,7 @@ def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_pa
         "size": 8,
         "seed": 0,
     }
-    loader = Loader(manifest, tokenizer=tokenizer, stored_pictures=pictures, **arguments)
+    loader = Loader(manifest, tokenizer=tokenizer, stored_images=images, **arguments)
     assert loader.faults == [(1, "no-text"), (4, "not-an-image")]
     batches = loader.batches()
     seen = torch.cat([next(batches).rows for _ in range(2 * loader.steps_per_epoch)]).tolist()
@@ -151,21 +157,21 @@ def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_pa
 def test_a_larger_store_serves_a_part_of_its_data_and_a_smaller_one_does_not(tmp_path: Path):
     whole = pairs(tmp_path / "data")
     part = whole.take(np.array([8, 3]))
-    found = StoredPictures(store_of(whole, tmp_path / "s", views=three_views), part, seed=0).views(
+    found = StoredImageFeatures(store_of(whole, tmp_path / "s", views=three_views), part, seed=0).views(
         np.arange(2)
     )
     torch.testing.assert_close(
         found.view(2, 3, 4),
-        StoredPictures(Store.open(tmp_path / "s"), whole, seed=0).views(np.array([8, 3])).view(2, 3, 4),
+        StoredImageFeatures(Store.open(tmp_path / "s"), whole, seed=0).views(np.array([8, 3])).view(2, 3, 4),
     )
     with pytest.raises(DataError, match="has no vectors of 'id-0'"):
-        StoredPictures(store_of(part, tmp_path / "small"), whole, seed=0)
+        StoredImageFeatures(store_of(part, tmp_path / "small"), whole, seed=0)
 
 
 def test_pictures_of_another_data_set_are_found_by_their_bytes(tmp_path: Path):
     first = store_of(pairs(tmp_path / "a", broken=(4,)), tmp_path / "s", views=three_views)
     second = store_of(pairs(tmp_path / "b", prefix="more", order=[4, 5]), tmp_path / "s2", views=three_views)
-    memory = PictureMemory([first, second])
+    memory = ImageFeatureCache([first, second])
     other = pairs(tmp_path / "c", prefix="other", order=[9, 0, 4])
     places = [memory.find((tmp_path / "c" / f"{row}.png").read_bytes()) for row in (9, 0, 4, 9)]
     assert places == [(0, 9), (0, 0), (1, 0), (0, 9)] and memory.find(b"something else") is None
@@ -175,7 +181,7 @@ def test_pictures_of_another_data_set_are_found_by_their_bytes(tmp_path: Path):
 
 def test_further_views_are_known_again_only_under_the_same_id(tmp_path: Path):
     store = store_of(pairs(tmp_path / "a"), tmp_path / "s", views=three_views)
-    memory, data = PictureMemory([store]), store.table["image_digest"].to_pylist()[3]
+    memory, data = ImageFeatureCache([store]), store.table["image_digest"].to_pylist()[3]
     assert memory.views(data, "id-3", number=3).shape == (3, 4)
     assert memory.views(data, "id-9", number=3) is None
     assert memory.views(data, "id-9", number=1) is not None  # one view is the picture's alone
@@ -187,7 +193,7 @@ def test_texts_are_remembered_from_the_store_and_from_what_was_said_since(tmp_pa
         text_store(texts, tmp_path / texts[0], dtype="float32")
         for texts in (["sea", "lake"], ["lake", "tree"])
     ]
-    memory = TextMemory(stores)
+    memory = TextFeatureCache(stores)
     assert memory.unknown(["tree", "a hill", "sea", "a hill"]) == ["a hill"]
     memory.learn(["a hill"], Means().encode_text(["a hill"]))
     assert memory.unknown(["tree", "a hill"]) == []
@@ -199,9 +205,9 @@ def test_texts_are_remembered_from_the_store_and_from_what_was_said_since(tmp_pa
 
 def test_forgetting_never_loses_a_text_of_the_same_call(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stored_module, "_HELD_TEXTS", 4)
-    memory = TextMemory()
+    memory = TextFeatureCache()
     for texts in (["a", "b", "c"], ["c", "d", "e"], ["a", "b", "c", "d", "e", "f"], ["f", "a"]):
-        for text in memory.unknown(texts):  # in parts, as a trunk reads them
+        for text in memory.unknown(texts):  # in parts, as a backbone reads them
             memory.learn([text], Means().encode_text([text]))
         assert torch.equal(memory.vectors(texts), Means().encode_text(texts))
 
@@ -227,13 +233,13 @@ def views(manifest: Manifest, configs: dict[str, TextConfig], **options: Any) ->
 def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
     manifest = pairs(tmp_path / "data").take(np.array([0, 3, 4]))
 
-    def stored(texts: Sequence[str]) -> StoredTexts:
-        return StoredTexts(text_store(list(texts), tmp_path / "t", dtype="float32"), texts)
+    def stored(texts: Sequence[str]) -> StoredTextFeatures:
+        return StoredTextFeatures(text_store(list(texts), tmp_path / "t", dtype="float32"), texts)
 
     own = views(manifest, {"caption": TextConfig(facets=1), "all": TextConfig()}, stored=stored)
     rows = np.arange(3)
     drawn = own.draw(rows, epoch=0)["caption"]
-    every = own.said(drawn)
+    every = own.output(drawn)
     assert every.shape == (3, 2, 4) and own.is_stored
     picks = torch.cat(
         [own.view_tokens("caption", drawn, rows, epoch=epoch) for epoch in range(40)], dim=1

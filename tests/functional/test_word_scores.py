@@ -76,7 +76,7 @@ def test_masked_patches_are_never_best_and_get_no_gradient():
 def test_nothing_of_the_size_of_all_scores_is_held():
     largest = 0
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Validator(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             nonlocal largest
             out = func(*args, **(kwargs or {}))
@@ -85,7 +85,7 @@ def test_nothing_of_the_size_of_all_scores_is_held():
             return out
 
     states, codebook = torch.randn(4, 50, 8, requires_grad=True), torch.randn(1000, 8, requires_grad=True)
-    with Watch():
+    with Validator():
         best_word_scores(states, codebook, chunk=20).sum().backward()
     assert largest <= max(4 * 50 * 20, codebook.numel(), 4 * 1000), (
         "4 pictures of 50 patches and 1,000 words are 200,000 scores"

@@ -36,7 +36,7 @@ RESNET: dict[str, Any] = {
 
 @timm.models.register_model
 def vit_toy_siglip(pretrained: bool = False, **settings: Any) -> VisionTransformer:
-    """A small trunk with SigLIP's parts: no [CLS], attention pooling."""
+    """A small backbone with SigLIP's parts: no [CLS], attention pooling."""
     sizes: dict[str, Any] = {
         "img_size": 30,
         "patch_size": 7,
@@ -51,7 +51,7 @@ def vit_toy_siglip(pretrained: bool = False, **settings: Any) -> VisionTransform
 
 @timm.models.register_model
 def vit_toy_gap(pretrained: bool = False, **settings: Any) -> VisionTransformer:
-    """A small trunk read by the mean, with layer scale and attention without bias."""
+    """A small backbone read by the mean, with layer scale and attention without bias."""
     sizes: dict[str, Any] = {
         "img_size": 32,
         "patch_size": 8,
@@ -118,7 +118,7 @@ def built(name: str) -> Any:
     return model.eval()
 
 
-def pictures(side: int) -> Tensor:
+def images(side: int) -> Tensor:
     return torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -131,7 +131,7 @@ def same(found: Tensor, expected: Tensor) -> None:
 def agree(model: Model, original: Any, name: str) -> None:
     """Pictures and texts have the same embeddings, before normalisation and after."""
     side = model.preprocess.size
-    same(model.encode_image(pictures(side), normalize=False), original.encode_image(pictures(side)))
+    same(model.encode_image(images(side), normalize=False), original.encode_image(images(side)))
     tokens = open_clip.get_tokenizer(name)(TEXTS)
     same(model.encode_text(TEXTS, normalize=False), original.encode_text(tokens))
     same(model.encode_text(TEXTS[1]), original.encode_text(tokens[1:2], normalize=True))
@@ -184,7 +184,7 @@ def test_embeddings_are_those_of_open_clip(config: dict[str, Any], known: Callab
     expected = (
         "quick_gelu"
         if config.get("quick_gelu")
-        else "gelu (pictures), gelu_tanh (texts)"
+        else "gelu (images), gelu_tanh (texts)"
         if config is SIGLIP
         else "gelu"
     )
@@ -294,9 +294,9 @@ def test_an_ambiguous_name_says_what_was_assumed_and_how_to_say_otherwise(
     assert f"gelu was assumed, as {name} means" in found.notes[0] and found.notes[0].endswith(
         f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt"
     )
-    said = read_open_clip(f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt")
-    assert said.activation == "quick_gelu" and not said.notes
-    assert said.network.config.image.model_dump()["activation"] == "quick_gelu"
+    output = read_open_clip(f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt")
+    assert output.activation == "quick_gelu" and not output.notes
+    assert output.network.config.image.model_dump()["activation"] == "quick_gelu"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_weights_of_one_publisher_have_its_preprocessing(
         ("ViT-B-33", r"no architecture 'ViT-B-33'; did you mean 'ViT-B-32'"),
         ("coca_ViT-B-32", "is a CoCa"),
         ("mt5-base-ViT-B-32", "text tower google/mt5-base of transformers"),
-        ("convnext_base", r"trunk ConvNeXt of timm; only its plain"),
+        ("convnext_base", r"backbone ConvNeXt of timm; only its plain"),
         ("ViTamin-S", "patches by HybridEmbed"),
         ("ViT-H-14-CLIPA", "tokenizer with strip_sep_token"),
         ("ViT-B-16-SigLIP", r"with the tokenizer of timm/ViT-B-16-SigLIP; put its tokenizer.json"),

@@ -69,11 +69,11 @@ def test_the_published_positions_make_later_facets_depend_on_earlier_ones(model:
 
 @pytest.mark.parametrize("positions", ["reset", "sequential"])
 def test_a_text_does_not_depend_on_its_batch_mates(model: FrozenLanguageModel, positions: str):
-    asked = model.asking(position_ids=positions, batch_tokens=10_000)  # all in one pass
-    together = asked.encode_texts(TEXTS)
-    alone = torch.cat([asked.encode_texts([text]) for text in TEXTS])
+    requested = model.asking(position_ids=positions, batch_tokens=10_000)  # all in one pass
+    together = requested.encode_texts(TEXTS)
+    alone = torch.cat([requested.encode_texts([text]) for text in TEXTS])
     torch.testing.assert_close(together, alone, **EXACT)
-    torch.testing.assert_close(asked.asking(batch_tokens=1).encode_texts(TEXTS), alone, **EXACT)
+    torch.testing.assert_close(requested.asking(batch_tokens=1).encode_texts(TEXTS), alone, **EXACT)
 
 
 def test_what_stands_in_the_padding_is_never_seen(model: FrozenLanguageModel):
@@ -132,11 +132,11 @@ def test_a_caption_cannot_speak_in_special_tokens_but_a_prompt_can(
 ):
     end = model.parts.backend.token_to_id("<end>")
     assert end not in model._captions(["a dog<end>"])[0]
-    asked = model.asking(prompt=prompt_file(tmp_path, [" one word:"], template="a<end> {}"))
-    tokens = PromptTokens.of(asked.prompt, asked.parts.backend)
-    assert tokens.opening[0] == asked.parts.backend.token_to_id("<start>")
+    requested = model.asking(prompt=prompt_file(tmp_path, [" one word:"], template="a<end> {}"))
+    tokens = PromptTokens.of(requested.prompt, requested.parts.backend)
+    assert tokens.opening[0] == requested.parts.backend.token_to_id("<start>")
     assert end in tokens.opening
-    assert not torch.isnan(asked.encode_texts(["half a pair \ud83d here"])).any()
+    assert not torch.isnan(requested.encode_texts(["half a pair \ud83d here"])).any()
 
 
 @pytest.mark.parametrize("which", ["folder", "tied_folder"])

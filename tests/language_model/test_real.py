@@ -106,27 +106,27 @@ def test_the_conversion_keeps_what_the_model_knows(model: FrozenLanguageModel, t
 
 def test_a_prompt_in_parts_reads_like_the_whole(model: FrozenLanguageModel):
     for name in ("single", "short", "long", "lexical"):
-        asked = model.asking(prompt=name)
-        tokens = PromptTokens.of(asked.prompt, asked.parts.backend)
-        (caption,) = asked._captions(['A "small" dog!'])
+        requested = model.asking(prompt=name)
+        tokens = PromptTokens.of(requested.prompt, requested.parts.backend)
+        (caption,) = requested._captions(['A "small" dog!'])
         whole = [
-            asked.parts.backend.decode([*tokens.opening, *caption, *tokens.closing, *facet])
+            requested.parts.backend.decode([*tokens.opening, *caption, *tokens.closing, *facet])
             for facet in tokens.facets
         ]
-        assert whole == asked.prompt.filled('A "small" dog!')
+        assert whole == requested.prompt.filled('A "small" dog!')
 
 
 @pytest.mark.parametrize("prompt", ["single", "short", "long"])
 def test_packed_facets_equal_separate_prompts_whatever_the_batch(
     model: FrozenLanguageModel, prompt: str, capsys: pytest.CaptureFixture[str]
 ):
-    asked = model.asking(prompt=prompt)
+    requested = model.asking(prompt=prompt)
     captions = ["a dog", PAIRS[0][0], PAIRS[2][1], LONG]
-    states = asked.asking(batch_tokens=100_000).encode_texts(
+    states = requested.asking(batch_tokens=100_000).encode_texts(
         captions
     )  # all in one pass, the short ones padded by seventy tokens
-    separate = torch.stack([one_by_one(asked, caption) for caption in captions])
-    alone = torch.cat([asked.encode_texts([caption]) for caption in captions])
+    separate = torch.stack([one_by_one(requested, caption) for caption in captions])
+    alone = torch.cat([requested.encode_texts([caption]) for caption in captions])
     scale = states.norm(dim=-1).mean()
     packed, mates = ((states - other).abs().max() / scale for other in (separate, alone))
     with capsys.disabled():
@@ -199,10 +199,10 @@ def test_words_of_the_vocabulary_make_a_lexicon_and_a_caption_calls_for_its_own(
 def test_speed(model: FrozenLanguageModel, half: FrozenLanguageModel, capsys: pytest.CaptureFixture[str]):
     captions = [f"{first} {second} {i}" for i, (first, second) in enumerate(PAIRS * 2)]
     rates = {}
-    for name, asked in (("fp32", model), ("bf16", half)):
-        asked.encode_texts(captions[:4])
+    for name, requested in (("fp32", model), ("bf16", half)):
+        requested.encode_texts(captions[:4])
         begun = time.perf_counter(), time.process_time()
-        asked.encode_texts(captions)
+        requested.encode_texts(captions)
         rates[name] = (
             len(captions) / (time.perf_counter() - begun[0]),
             len(captions) / (time.process_time() - begun[1]),

@@ -21,7 +21,7 @@ TOKENIZER = train_tokenizer([*WORDS, "a", "photo"] * 3, vocabulary=600, context=
 SMALL = ViewConfig(crop_scale=(0.3, 1), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.1))
 
 
-def picture(number: int, size: tuple[int, int]) -> bytes:
+def image(number: int, size: tuple[int, int]) -> bytes:
     buffer = io.BytesIO()
     pixels = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(buffer, "PNG")
@@ -30,9 +30,9 @@ def picture(number: int, size: tuple[int, int]) -> bytes:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for i in range(23):
-        (root / f"{i}.png").write_bytes(picture(i, (20 + i % 3 * 10, 20)))
+        (root / f"{i}.png").write_bytes(image(i, (20 + i % 3 * 10, 20)))
     return root
 
 
@@ -40,7 +40,7 @@ def manifest_of(
     folder: Path, count: int = 23, *, broken: tuple[int, ...] = (), without_text: tuple[int, ...] = ()
 ) -> Manifest:
     for i in broken:
-        (folder / f"{i}.broken.png").write_bytes(picture(i, (20, 20))[:40])
+        (folder / f"{i}.broken.png").write_bytes(image(i, (20, 20))[:40])
     names = [f"{i}.broken.png" if i in broken else f"{i}.png" for i in range(count)]
     captions = [[] if i in without_text else [f"a {WORDS[i % 7]}", f"photo {i}"] for i in range(count)]
     return make_manifest(

@@ -69,12 +69,12 @@ def test_a_crop_is_what_pillow_cuts_and_resizes(name, size):
     sizes = torch.tensor([[40, 40], [80, 20], [400, 700], [40, 44]])
     ours, boxes = view(config, pixels, sizes=sizes, size=size)
     kind = getattr(Image.Resampling, name.upper())
-    for picture, out, (top, left, height, width), (full_height, full_width) in zip(
+    for photo, out, (top, left, height, width), (full_height, full_width) in zip(
         pixels, ours, boxes.tolist(), sizes.tolist(), strict=True
     ):
         y, x = 40 / full_height, 40 / full_width
         box = (left * x, top * y, min((left + width) * x, 40), min((top + height) * y, 40))
-        expected = np.asarray(as_pil(picture).resize((size, size), kind, box=box)) / 255
+        expected = np.asarray(as_pil(photo).resize((size, size), kind, box=box)) / 255
         error = np.abs(
             out.permute(1, 2, 0).numpy() - expected
         )  # Pillow rounds and clips to 8 bit after each direction
@@ -165,16 +165,16 @@ def test_jitter_in_the_order_brightness_contrast_saturation_hue_one_pixel_at_a_t
     from frugalclip.loading.views import _jitter
 
     generator = torch.Generator().manual_seed(1)
-    picture = torch.rand(3, 3, 4, 4, generator=generator)
-    picture[0, :, 0, 0] = 0.5  # gray, black and white pixels have no hue
-    picture[0, :, 0, 1] = 0
-    picture[0, :, 0, 2] = 1
+    photo = torch.rand(3, 3, 4, 4, generator=generator)
+    photo[0, :, 0, 0] = 0.5  # gray, black and white pixels have no hue
+    photo[0, :, 0, 1] = 0
+    photo[0, :, 0, 2] = 1
     settings_of_rows = torch.tensor([[1.3, 0.7, 1.4, 0.09], [0.6, 1.4, 0.2, -0.4], [1.0, 1.0, 1.0, 0.5]])
-    ours = _jitter(picture.clone(), settings_of_rows)
+    ours = _jitter(photo.clone(), settings_of_rows)
     for row, (brightness, contrast, saturation, turn) in zip(
         range(3), settings_of_rows.tolist(), strict=True
     ):
-        x = (picture[row].double() * brightness).clamp(0, 1)
+        x = (photo[row].double() * brightness).clamp(0, 1)
         luma = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None]
         x = (contrast * x + (1 - contrast) * (x * luma).sum(0).mean()).clamp(0, 1)
         x = (saturation * x + (1 - saturation) * (x * luma).sum(0)).clamp(0, 1)
@@ -303,7 +303,7 @@ def test_a_preprocessing_that_cuts_nothing_off_is_written_as_before_there_was_a_
 def test_preprocess_takes_any_mode_and_shape_and_comes_back_from_json():
     preprocess = Preprocess(size=16)
     assert Preprocess.model_validate(json.loads(json.dumps(preprocess.model_dump(mode="json")))) == preprocess
-    pictures = [
+    images = [
         Image.new("1", (5, 9)),
         Image.new("P", (1, 1)),
         Image.new("CMYK", (3, 4)),
@@ -311,14 +311,12 @@ def test_preprocess_takes_any_mode_and_shape_and_comes_back_from_json():
         Image.new("RGB", (1, 60_000), "red"),
         Image.new("RGBA", (8, 8), (255, 0, 0, 0)),
     ]
-    out = preprocess(pictures)
+    out = preprocess(images)
     assert out.shape == (6, 3, 16, 16)
     white = (1 - torch.tensor(preprocess.mean)) / torch.tensor(preprocess.std)
     torch.testing.assert_close(out[5], white[:, None, None].expand(3, 16, 16))
     assert preprocess([]).shape == (0, 3, 16, 16)
-    assert not torch.equal(
-        Preprocess(size=16, resize="squash")(pictures[4]), Preprocess(size=16)(pictures[0])
-    )
+    assert not torch.equal(Preprocess(size=16, resize="squash")(images[4]), Preprocess(size=16)(images[0]))
     left, top, right, bottom = centre_box((60_000, 1), 16)
     assert (top, bottom) == (0, 1)
     assert right - left == pytest.approx(1)
@@ -333,8 +331,8 @@ def test_preprocess_turns_photos_upright_once():
     exif[0x0112] = 3
     buffer = io.BytesIO()
     image.save(buffer, "PNG", exif=exif)
-    for picture in (Image.open(buffer), decode(buffer.getvalue())):
-        turned = Preprocess(size=8, **IDENTITY)(picture)
+    for photo in (Image.open(buffer), decode(buffer.getvalue())):
+        turned = Preprocess(size=8, **IDENTITY)(photo)
         assert turned[0, 1, 0, 0] == 1  # red was on top; upside down it is below
         assert turned[0, 1, 7, 0] == 0
 
@@ -403,11 +401,9 @@ def test_a_view_that_holds_others_is_cut_there_and_draws_no_crop_of_its_own():
         **settings_of,
     )
     assert other_scale.boxes.equal(made.boxes) and other_scale.images.equal(made.images)
-    for picture, out, (top, left, height, width) in zip(
-        pixels, made.images, made.boxes.tolist(), strict=True
-    ):
+    for photo, out, (top, left, height, width) in zip(pixels, made.images, made.boxes.tolist(), strict=True):
         box = (left * 0.4, top * 0.4, (left + width) * 0.4, (top + height) * 0.4)
-        expected = np.asarray(as_pil(picture).resize((24, 24), Image.Resampling.BILINEAR, box=box)) / 255
+        expected = np.asarray(as_pil(photo).resize((24, 24), Image.Resampling.BILINEAR, box=box)) / 255
         assert np.abs(out.permute(1, 2, 0).numpy() - expected).mean() < 0.5 / 255
 
 

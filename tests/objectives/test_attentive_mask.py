@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Batch, Dims, Encoded, Views
+from frugalclip.core.types import Batch, Dims, Features, TowerOutput
 from frugalclip.objectives.attentive_mask import (
     AttentiveMask,
     Config,
@@ -37,9 +37,9 @@ def scores_of(number: int, patches: int = 64, seed: int = 0) -> Tensor:
     return torch.rand(number, patches, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def seen(scores: Tensor) -> dict[str, Views]:
+def seen(scores: Tensor) -> dict[str, Features]:
     pooled = torch.zeros(len(scores), 6)
-    return {"ema": Views({"around": Encoded(None, pooled, pooled, scores)}, {}, torch.tensor(1.0))}
+    return {"ema": Features({"around": TowerOutput(None, pooled, pooled, scores)}, {}, torch.tensor(1.0))}
 
 
 def a_batch(
@@ -229,16 +229,16 @@ def test_a_block_leaves_out_one_connected_part_at_a_random_place():
 
 def test_its_loss_is_zero_and_it_logs_how_uneven_attention_is():
     objective, scale = an_objective(keep=0.25), torch.tensor(5.0, requires_grad=True)
-    even = Views({}, {}, scale, targets=seen(torch.full((3, 64), 0.01)))
+    even = Features({}, {}, scale, targets=seen(torch.full((3, 64), 0.01)))
     outcome = objective(even)
     assert (
         outcome.loss.item() == 0
         and outcome.logs["kept"].item() == 0.25
         and outcome.logs["attention_on_top"].item() == pytest.approx(0.25)
     )
-    sharp = Views({}, {}, scale, targets=seen(one_hot(2, 2)))
+    sharp = Features({}, {}, scale, targets=seen(one_hot(2, 2)))
     assert objective(sharp).logs["attention_on_top"].item() == 1
-    assert "attention_on_top" not in an_objective(choose="random")(Views({}, {}, scale)).logs
+    assert "attention_on_top" not in an_objective(choose="random")(Features({}, {}, scale)).logs
 
 
 def test_needs_a_teachers_attention_only_where_it_looks_at_it():

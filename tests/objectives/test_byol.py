@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from frugalclip.core.averages import momentum_at
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.byol import Byol, Config, byol_loss
 
@@ -23,10 +23,10 @@ def an_objective(**settings: Any) -> Byol:
     return Byol(Config.model_validate({"hidden": 16, "out": 8} | settings), DIMS).double()
 
 
-def views(*, progress: float = 0.0) -> Views:
-    made = [Encoded(None, rows(5, 6, seed=i).requires_grad_(), rows(5, 4, seed=i)) for i in range(3)]
-    target = Views({"main": made[2]}, {}, torch.tensor(1.0))
-    return Views(
+def views(*, progress: float = 0.0) -> Features:
+    made = [TowerOutput(None, rows(5, 6, seed=i).requires_grad_(), rows(5, 4, seed=i)) for i in range(3)]
+    target = Features({"main": made[2]}, {}, torch.tensor(1.0))
+    return Features(
         {"main": made[0], "second": made[1]},
         {},
         torch.tensor(1.0),

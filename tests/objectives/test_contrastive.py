@@ -7,7 +7,7 @@ import torch
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import info_nce_loss, unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.contrastive import Config, Contrastive
@@ -15,14 +15,14 @@ from frugalclip.objectives.contrastive import Config, Contrastive
 DIMS = Dims(image_width=8, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=(2, 2), batch=6)
 
 
-def views(*, same: bool = False, codes: list[int] | None = None) -> Views:
+def views(*, same: bool = False, codes: list[int] | None = None) -> Features:
     draw = torch.Generator().manual_seed(0)
     images, texts = torch.randn(2, 6, 4, generator=draw, dtype=torch.float64)
     if same:
         images, texts = torch.ones(2, 6, 4, dtype=torch.float64)
     fields = {"caption": torch.tensor(codes)} if codes else {}
-    encoded = [Encoded(None, x, x.clone().requires_grad_()) for x in (images, texts)]
-    return Views(
+    encoded = [TowerOutput(None, x, x.clone().requires_grad_()) for x in (images, texts)]
+    return Features(
         {"main": encoded[0]},
         {"caption": encoded[1]},
         torch.tensor(5.0, dtype=torch.float64, requires_grad=True),
@@ -76,9 +76,13 @@ def test_permuting_pairs_changes_nothing():
         torch.randperm(6, generator=torch.Generator().manual_seed(1)),
     )
     objective = Contrastive(Config.model_validate({"positives": "caption"}), DIMS)
-    shuffled = Views(
-        {"main": Encoded(None, given.images["main"].pooled, given.images["main"].embedding[order])},
-        {"caption": Encoded(None, given.texts["caption"].pooled, given.texts["caption"].embedding[order])},
+    shuffled = Features(
+        {"main": TowerOutput(None, given.images["main"].pooled, given.images["main"].embedding[order])},
+        {
+            "caption": TowerOutput(
+                None, given.texts["caption"].pooled, given.texts["caption"].embedding[order]
+            )
+        },
         given.scale,
         fields={"caption": given.fields["caption"][order]},
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import multi_positive_nce_loss, multi_positive_sigmoid_loss, sigmoid_loss, unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.contrastive import Config as ContrastiveConfig
@@ -23,19 +23,20 @@ def an_objective(**settings: Any) -> Facets:
     return Facets(Config.model_validate(settings), DIMS)
 
 
-def views(*, facets: int | None = 3, same: bool = False) -> Views:
+def views(*, facets: int | None = 3, same: bool = False) -> Features:
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(6, 4, generator=draw, dtype=torch.float64)
     texts = torch.randn(6, *([] if facets is None else [facets]), 4, generator=draw, dtype=torch.float64)
     images, texts = (torch.ones_like(images), torch.ones_like(texts)) if same else (images, texts)
     scale = torch.tensor(10.0, dtype=torch.float64, requires_grad=True)
     encoded = [
-        Encoded(None, x, x.requires_grad_(is_learned)) for x, is_learned in ((images, True), (texts, False))
+        TowerOutput(None, x, x.requires_grad_(is_learned))
+        for x, is_learned in ((images, True), (texts, False))
     ]  # texts come from a store
-    return Views({"main": encoded[0]}, {"caption": encoded[1]}, scale)
+    return Features({"main": encoded[0]}, {"caption": encoded[1]}, scale)
 
 
-def parts(given: Views) -> tuple[Tensor, Tensor, Tensor]:
+def parts(given: Features) -> tuple[Tensor, Tensor, Tensor]:
     return unit(given.images["main"].embedding), unit(given.texts["caption"].embedding), given.scale
 
 
@@ -80,9 +81,9 @@ def test_gradients_reach_pictures_across_their_length_only_and_never_stored_text
 
 def test_the_start_costs_ten_and_collapse_sits_at_the_chance_that_is_logged():
     apart = torch.eye(28, dtype=torch.float64)
-    far = Views(
-        {"main": Encoded(None, apart, apart[:4])},
-        {"caption": Encoded(None, apart, apart[4:].view(4, 6, 28))},
+    far = Features(
+        {"main": TowerOutput(None, apart, apart[:4])},
+        {"caption": TowerOutput(None, apart, apart[4:].view(4, 6, 28))},
         torch.tensor(10.0),
     )
     assert an_objective()(far).loss.item() == pytest.approx(10, abs=1e-3), "all of it from the positives"
@@ -98,8 +99,10 @@ def test_permuting_pairs_changes_nothing():
         given, objective = views(), an_objective(loss=loss)
         images, texts = given.images["main"].embedding[order], given.texts["caption"].embedding[order]
         moved = objective(
-            Views(
-                {"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, given.scale
+            Features(
+                {"main": TowerOutput(None, images, images)},
+                {"caption": TowerOutput(None, texts, texts)},
+                given.scale,
             )
         )
         assert moved.loss.item() == pytest.approx(objective(given).loss.item(), abs=1e-12)
@@ -108,10 +111,10 @@ def test_permuting_pairs_changes_nothing():
 def test_half_precision_features_are_scored_in_single_precision():
     given = views()
     low = [
-        Encoded(None, x, x.detach().bfloat16())
+        TowerOutput(None, x, x.detach().bfloat16())
         for x in (given.images["main"].embedding, given.texts["caption"].embedding)
     ]
-    outcome = an_objective()(Views({"main": low[0]}, {"caption": low[1]}, torch.tensor(10.0)))
+    outcome = an_objective()(Features({"main": low[0]}, {"caption": low[1]}, torch.tensor(10.0)))
     exact = sigmoid_loss(
         unit(low[0].embedding), unit(low[1].embedding)[:, 0], torch.tensor(10.0), torch.tensor(-10.0)
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import flops_loss, info_nce_loss, lexical_usage, overuse_loss, unit
 from frugalclip.objectives.base import Needs, Objective
 from frugalclip.objectives.facets import Config as FacetsConfig
@@ -31,16 +31,16 @@ def an_objective(**settings: Any) -> Lexical:
     return Lexical(Config.model_validate(settings), DIMS)
 
 
-def views(*, progress: float = 1.0, rows: slice = slice(None)) -> Views:
+def views(*, progress: float = 1.0, rows: slice = slice(None)) -> Features:
     images, texts = torch.randn(
         2, ROWS, WORDS, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     ).clamp(min=0)[:, rows]
-    encoded = [Encoded(None, x, x.clone().requires_grad_()) for x in (images, texts)]
+    encoded = [TowerOutput(None, x, x.clone().requires_grad_()) for x in (images, texts)]
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
-    return Views({"main": encoded[0]}, {"caption": encoded[1]}, scale, progress=progress)
+    return Features({"main": encoded[0]}, {"caption": encoded[1]}, scale, progress=progress)
 
 
-def vectors(given: Views) -> tuple[Tensor, Tensor]:
+def vectors(given: Features) -> tuple[Tensor, Tensor]:
     return given.images["main"].embedding.detach(), given.texts["caption"].embedding.detach()
 
 
@@ -131,9 +131,9 @@ def test_what_is_logged_counts_words():
 def test_empty_vectors_give_no_nan():
     nothing = torch.zeros(ROWS, WORDS, requires_grad=True)
     outcome = an_objective()(
-        Views(
-            {"main": Encoded(None, nothing, nothing)},
-            {"caption": Encoded(None, nothing, nothing)},
+        Features(
+            {"main": TowerOutput(None, nothing, nothing)},
+            {"caption": TowerOutput(None, nothing, nothing)},
             torch.tensor(5.0),
         )
     )
@@ -143,8 +143,8 @@ def test_empty_vectors_give_no_nan():
 
 def test_permuting_pairs_changes_nothing():
     given, order = views(), torch.tensor([3, 1, 5, 0, 2, 4])
-    moved = [Encoded(None, x, x[order]) for x in vectors(given)]
-    loss = an_objective()(Views({"main": moved[0]}, {"caption": moved[1]}, given.scale, progress=1.0)).loss
+    moved = [TowerOutput(None, x, x[order]) for x in vectors(given)]
+    loss = an_objective()(Features({"main": moved[0]}, {"caption": moved[1]}, given.scale, progress=1.0)).loss
     assert loss.item() == pytest.approx(an_objective()(given).loss.item(), abs=1e-12)
 
 
@@ -172,9 +172,9 @@ def gradients(objective: Objective, rows: slice) -> dict[str, Tensor]:
     objective, given = objective.double(), views(rows=rows)
     images, texts = given.images["main"].embedding, given.texts["caption"].embedding
     if isinstance(objective, Facets):  # three texts of three channels
-        given = Views(
-            {"main": Encoded(None, images, images[:, :3] - 0.5)},
-            {"caption": Encoded(None, texts, texts.view(-1, 3, 3) - 0.5)},
+        given = Features(
+            {"main": TowerOutput(None, images, images[:, :3] - 0.5)},
+            {"caption": TowerOutput(None, texts, texts.view(-1, 3, 3) - 0.5)},
             given.scale,
         )
     loss = objective(given).loss

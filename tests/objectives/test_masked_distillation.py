@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frugalclip.core.types import Batch, Dims, Encoded, Selection, Views
+from frugalclip.core.types import Batch, Dims, Features, Selection, TowerOutput
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.masked_distillation import Config, MaskedDistillation, distillation_loss
 
@@ -33,13 +33,13 @@ def drawn(objective: MaskedDistillation, number: int = 5, *, first: int = 0, tur
 
 def views(
     keep: Tensor, seen: Tensor, truth: Tensor, *, with_cls: bool = True, progress: float = 0.0
-) -> Views:
+) -> Features:
     if with_cls:
         seen, truth = (torch.cat([rows(len(x), 1, 16, seed=50), x], dim=1) for x in (seen, truth))
-    encoded, target = (Encoded(x.detach().requires_grad_(), x[:, 0], x[:, 0]) for x in (seen, truth))
-    targets = {"ema": Views({"main": target}, {}, torch.tensor(1.0))}
+    encoded, target = (TowerOutput(x.detach().requires_grad_(), x[:, 0], x[:, 0]) for x in (seen, truth))
+    targets = {"ema": Features({"main": target}, {}, torch.tensor(1.0))}
     selections = {"main@visible": Selection(keep=keep)}
-    return Views(
+    return Features(
         {"main@visible": encoded},
         {},
         torch.tensor(1.0),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Batch, Dims, Encoded, Selection, Tokens, Views
+from frugalclip.core.types import Batch, Dims, Features, Selection, Tokens, TowerOutput
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.masked_text import IGNORED, Config, MaskedText, mask_tokens, masked_text_loss
 
@@ -56,11 +56,11 @@ def masked(tokens: Tokens, **settings: Any) -> Selection:
     return an_objective(**settings).prepare(a_batch(tokens), {})["caption@masked"]
 
 
-def views(hidden: Tensor, labels: Tensor) -> Views:
+def views(hidden: Tensor, labels: Tensor) -> Features:
     pooled = hidden[:, 0]
-    return Views(
+    return Features(
         {},
-        {"caption@masked": Encoded(hidden, pooled, pooled)},
+        {"caption@masked": TowerOutput(hidden, pooled, pooled)},
         torch.tensor(1.0),
         selections={"caption@masked": Selection(labels=labels)},
     )

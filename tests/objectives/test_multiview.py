@@ -9,7 +9,7 @@ from torch import Tensor
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import info_nce_loss, same_rows, unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.contrastive import Config as ContrastiveConfig
@@ -19,19 +19,19 @@ from frugalclip.objectives.multiview import Config, Multiview
 DIMS = Dims(image_width=8, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=(2, 2), batch=6)
 
 
-def encoded(seed: int, *, same: bool = False) -> Encoded:
+def encoded(seed: int, *, same: bool = False) -> TowerOutput:
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     x = torch.ones_like(x) if same else x
-    return Encoded(None, x, x.clone().requires_grad_())
+    return TowerOutput(None, x, x.clone().requires_grad_())
 
 
 def views(
     *, seeds: tuple[int, int, int, int] = (0, 1, 2, 3), same: bool = False, codes: list[int] | None = None
-) -> Views:
+) -> Features:
     made = [encoded(seed, same=same) for seed in seeds]
     fields = {"caption": torch.tensor(codes)} if codes else {}
     scale = torch.tensor(5.0, dtype=torch.float64, requires_grad=True)
-    return Views(
+    return Features(
         dict(zip(("main", "second"), made[:2], strict=True)),
         dict(zip(("caption", "augmented"), made[2:], strict=True)),
         scale,
@@ -43,7 +43,7 @@ def an_objective(**settings: Any) -> Multiview:
     return Multiview(validated(Config, settings, where="objectives.multiview"), DIMS)
 
 
-def pair(given: Views, image: str, text: str, **options: Any) -> Tensor:
+def pair(given: Features, image: str, text: str, **options: Any) -> Tensor:
     """() one symmetric InfoNCE, as the CLIP loss is."""
     directions = info_nce_loss(
         unit(given.images[image].embedding), unit(given.texts[text].embedding), given.scale, **options

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import info_nce_loss, unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.neighbours import Config, Neighbours, nearest_rows, neighbour_loss, ring_places
@@ -28,13 +28,13 @@ def an_objective(*, embedding: int = 4, **options: Any) -> Neighbours:
     return Neighbours(Config.model_validate({"size": 20} | options), dims).double()
 
 
-def views(*, batch: int = 6, dim: int = 4, seed: int = 0, scale: float = 5.0) -> Views:
+def views(*, batch: int = 6, dim: int = 4, seed: int = 0, scale: float = 5.0) -> Features:
     made = [
-        Encoded(None, x, x.clone().requires_grad_())
+        TowerOutput(None, x, x.clone().requires_grad_())
         for x in (rows(batch, dim, seed=10 * seed + i) for i in range(4))
     ]
     learned = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
-    return Views({"main": made[0], "second": made[1]}, {"caption": made[2], "augmented": made[3]}, learned)
+    return Features({"main": made[0], "second": made[1]}, {"caption": made[2], "augmented": made[3]}, learned)
 
 
 def in_order(objective: Neighbours) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.prototypes import Config, Prototypes, prototype_loss
@@ -41,14 +41,14 @@ def an_objective(*, episode: int = 24, samples: int = 24, **settings: Any) -> Pr
     return Prototypes(validated(Config, settings, where="objectives.prototypes"), dims).double()
 
 
-def views(ids: list[int], *, seed: int = 0) -> Views:
+def views(ids: list[int], *, seed: int = 0) -> Features:
     """Features that follow from the id alone."""
     images = torch.stack([rows(4, seed=1000 * seed + i) for i in ids]).requires_grad_()
     texts = torch.stack([rows(4, seed=1000 * seed + 500 + i) for i in ids]).requires_grad_()
     vectors = torch.stack([rows(3, seed=1000 * seed + 800 + i) for i in ids])
-    target = Views({}, {"caption": Encoded(None, vectors, vectors)}, torch.tensor(1.0))
-    encoded = [Encoded(None, x, x) for x in (images, texts)]
-    return Views(
+    target = Features({}, {"caption": TowerOutput(None, vectors, vectors)}, torch.tensor(1.0))
+    encoded = [TowerOutput(None, x, x) for x in (images, texts)]
+    return Features(
         {"main": encoded[0]},
         {"caption": encoded[1]},
         torch.tensor(1.0),
@@ -57,7 +57,7 @@ def views(ids: list[int], *, seed: int = 0) -> Views:
     )
 
 
-def episode(ids: range | list[int], *, size: int = 6, seed: int = 0) -> Iterator[Views]:
+def episode(ids: range | list[int], *, size: int = 6, seed: int = 0) -> Iterator[Features]:
     ids = list(ids)
     return (views(ids[i : i + size], seed=seed) for i in range(0, len(ids), size))
 

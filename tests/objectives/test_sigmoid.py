@@ -5,18 +5,21 @@ import math
 import pytest
 import torch
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.objectives.sigmoid import Config, Sigmoid
 
 DIMS = Dims(image_width=8, text_width=8, embedding=4, vocabulary=10, context=5, patch_grid=(2, 2), batch=64)
 
 
-def views() -> Views:
+def views() -> Features:
     images, texts = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
     scale = torch.tensor(10.0, requires_grad=True)
     codes = {"caption": torch.tensor([1, 1, 2, 3, 4, 5])}
-    return Views(
-        {"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, scale, fields=codes
+    return Features(
+        {"main": TowerOutput(None, images, images)},
+        {"caption": TowerOutput(None, texts, texts)},
+        scale,
+        fields=codes,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.simclr import Config, SimClr, nt_xent_loss
@@ -41,12 +41,12 @@ def an_objective(**settings: Any) -> SimClr:
     return SimClr(Config.model_validate({"hidden": 16, "out": 8} | settings), DIMS).double()
 
 
-def views(*, same: bool = False) -> Views:
+def views(*, same: bool = False) -> Features:
     made = {}
     for place, name in enumerate(("second", "third")):
         pooled = torch.ones(5, 6, dtype=torch.float64) if same else rows(5, 6, seed=place)
-        made[name] = Encoded(None, pooled.requires_grad_(), rows(5, 4, seed=7 + place).requires_grad_())
-    return Views(made, {}, torch.tensor(1.0))
+        made[name] = TowerOutput(None, pooled.requires_grad_(), rows(5, 4, seed=7 + place).requires_grad_())
+    return Features(made, {}, torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])

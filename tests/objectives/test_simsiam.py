@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.simsiam import Config, SimSiam, simsiam_loss
 
@@ -23,12 +23,12 @@ def an_objective(**settings: Any) -> SimSiam:
     return SimSiam(Config.model_validate({"hidden": 16, "bottleneck": 8} | settings), DIMS).double()
 
 
-def views(first: Tensor, second: Tensor) -> Views:
+def views(first: Tensor, second: Tensor) -> Features:
     made = {
-        "main": Encoded(None, rows(len(first), 6, seed=8), first),
-        "second": Encoded(None, rows(len(first), 6, seed=9), second),
+        "main": TowerOutput(None, rows(len(first), 6, seed=8), first),
+        "second": TowerOutput(None, rows(len(first), 6, seed=9), second),
     }
-    return Views(made, {}, torch.tensor(1.0))
+    return Features(made, {}, torch.tensor(1.0))
 
 
 def test_matches_cosines_written_as_loops():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import unit
 from frugalclip.objectives.base import Needs
 from frugalclip.objectives.token_wise import Config, TokenWise, token_similarity
@@ -29,15 +29,15 @@ def an_objective(**settings: Any) -> TokenWise:
     return TokenWise(Config.model_validate({"out": 3} | settings), DIMS).double()
 
 
-def views(*, same: bool = False, extra: int = 0) -> Views:
+def views(*, same: bool = False, extra: int = 0) -> Features:
     patches, words = rows(5, 4, 6), rows(5, 5, 8, seed=1)
     if same:
         patches, words = torch.ones_like(patches), torch.ones_like(words)
     words = torch.nn.functional.pad(
         words * is_word()[:, :, None], (0, 0, 0, extra)
     )  # zeros at padding, as towers give them
-    images, texts = (Encoded(x.clone().requires_grad_(), x[:, 0], x[:, 0]) for x in (patches, words))
-    return Views({"main": images}, {"caption": texts}, torch.tensor(1.0))
+    images, texts = (TowerOutput(x.clone().requires_grad_(), x[:, 0], x[:, 0]) for x in (patches, words))
+    return Features({"main": images}, {"caption": texts}, torch.tensor(1.0))
 
 
 def by_loops(patches: Tensor, words: Tensor) -> tuple[float, float]:
@@ -135,10 +135,10 @@ def test_equal_tokens_sit_at_the_chance_that_is_logged():
 def test_permuting_pairs_changes_nothing():
     given, objective, order = views(), an_objective(), torch.tensor([3, 1, 4, 0, 2])
     shuffled = [
-        Encoded(one.tokens[order], one.pooled, one.embedding)
+        TowerOutput(one.tokens[order], one.pooled, one.embedding)
         for one in (given.images["main"], given.texts["caption"])
     ]
-    moved = objective(Views({"main": shuffled[0]}, {"caption": shuffled[1]}, given.scale))
+    moved = objective(Features({"main": shuffled[0]}, {"caption": shuffled[1]}, given.scale))
     assert moved.loss.item() == pytest.approx(objective(given).loss.item(), abs=1e-12)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.objectives import contrastive, sigmoid
 from frugalclip.objectives.base import Objective
 
@@ -21,9 +21,9 @@ def gradients(
 ) -> dict[str, np.ndarray]:
     """Loss of this rank and its gradients at its own rows and at the scale."""
     image, text, factor = (torch.from_numpy(np.array(x)).requires_grad_() for x in (images, texts, scale))
-    views = Views(
-        images={"main": Encoded(None, image, image)},
-        texts={"caption": Encoded(None, text, text)},
+    views = Features(
+        images={"main": TowerOutput(None, image, image)},
+        texts={"caption": TowerOutput(None, text, text)},
         scale=factor,
     )
     loss = objective(views).loss

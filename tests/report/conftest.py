@@ -31,7 +31,7 @@ def evaluation() -> dict[str, Any]:
         "metrics": {"top1": 50.0, "top5": 100.0, "generalised_top1": 40.0},
         "interval": {"top1": [30.0, 70.0], "top5": [100.0, 100.0]},
         "chance": {"top1": 16.7, "top5": 83.3},
-        "floors": {"pixel_nn_1": {"top1": 20.0, "top5": 90.0}, "pixel_nn_10": {"top1": 25.0}},
+        "baselines": {"pixel_nn_1": {"top1": 20.0, "top5": 90.0}, "pixel_nn_10": {"top1": 25.0}},
         "samples": 6,
         "split_hash": "0123456789abcdef",
         "prompts": {"set": "plain", "templates": ["{}"]},
@@ -97,8 +97,8 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
         if rows is not None:
             run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
         if evaluations is not None:
-            figures = {"steps": 40, "samples_seen": 1280, "seconds": 4.0, "parameters": 1_500_000}
-            write_json(run.summary, {"evaluations": evaluations, "training": figures | (training or {})})
+            metrics = {"steps": 40, "samples_seen": 1280, "seconds": 4.0, "parameters": 1_500_000}
+            write_json(run.summary, {"evaluations": evaluations, "training": metrics | (training or {})})
         write_json(
             run.environment,
             {"python": "3.11", "versions": {"torch": "2.6"}, "command": "frugalclip train clip --out first"},

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from frugalclip.report.compare import comparison_page, write_comparison_report
 from frugalclip.report.compare_tables import (
+    baseline_table,
     curve_table,
-    floor_table,
     print_comparison,
     reach_words,
     saved_table,
@@ -47,14 +47,14 @@ def result():
     """Two arms that were compared and one that never finished."""
     gap = {"value": 4.1, "interval": [2.0, 6.2]}
     nothing = {"value": None, "interval": None}
-    figure = {
+    metric = {
         "description": "unseen things",
         "task": "zeroshot",
         "metric": "top1",
         "pool": "restricted",
         "where": "split=test",
         "chance": 0.5,
-        "floors": {"pixel_nn_1": 4.2, "pixel_nn_10": 6.5},
+        "baselines": {"pixel_nn_1": 4.2, "pixel_nn_10": 6.5},
         "samples": {"ink": 184, "oil": 184},
         "arms": {
             "base": {**read(30.0), "runs": 6, "by_rotation": {"ink": 29.0, "oil": 31.0}},
@@ -129,7 +129,7 @@ def result():
             {
                 "arm": "good",
                 "reference": "base",
-                "figure": "unseen",
+                "metric": "unseen",
                 **ESTIMATE,
                 **gap,
                 "p": 0.0004,
@@ -139,7 +139,7 @@ def result():
             {
                 "arm": "lost",
                 "reference": "base",
-                "figure": "unseen",
+                "metric": "unseen",
                 **ESTIMATE,
                 **nothing,
                 "runs": 0,
@@ -148,9 +148,9 @@ def result():
             }
             | {"verdict": "no finished pair of runs"},
         ],
-        "figures": {"unseen": figure},
+        "metrics": {"unseen": metric},
         "curves": {
-            "figure": "zeroshot/top1",
+            "metric": "zeroshot/top1",
             "clock": "cpu",
             "equal_samples": 52000,
             "equal_seconds": 60.0,
@@ -161,8 +161,8 @@ def result():
             "good": cost,
             "lost": {"trials": 0, **{key: None for key in cost if key != "trials"}},
         },
-        "pairs_saved": {
-            "figure": "unseen",
+        "data_efficiency": {
+            "metric": "unseen",
             "reference": "base",
             "arms": {
                 "base": {"factor": {"value": 1.0, "bound": ""}, "interval": None, "fractions": fractions},
@@ -198,7 +198,7 @@ def test_the_page_says_the_answer_first_and_keeps_the_losers(result, tmp_path):
         .replace(NBSP, " ")
     )
     assert re.search(r"<h1[^>]*>([^<]+)</h1>", page)[1] == result["answer"]
-    for said in (
+    for output in (
         "34.1 %",
         "+2.0 to +6.2",
         "p &lt; 0.001",
@@ -208,7 +208,7 @@ def test_the_page_says_the_answer_first_and_keeps_the_losers(result, tmp_path):
         "&gt; 4.00 ×",
         "1 of 2 trials failed",
     ):
-        assert said in page, said
+        assert output in page, output
     assert "&lt;b&gt;no&lt;/b&gt; pictures" in page
     assert "<b>no</b>" not in page
     assert page.count("<svg") >= 6  # bars, two charts of curves and one of pairs, at two widths
@@ -219,7 +219,7 @@ def test_the_terminal_shows_the_same_figures(result):
     print_comparison(result, Console(file=out, width=150))
     text = out.getvalue().replace(NBSP, " ")
     assert text.startswith(result["answer"])
-    for said in (
+    for output in (
         "34.1 %",
         "+2.0 to +6.2",
         "p < 0.001",
@@ -230,7 +230,7 @@ def test_the_terminal_shows_the_same_figures(result):
         "pixel nearest neighbour",
         "1/4 of the pairs",
     ):
-        assert said in text, said
+        assert output in text, output
 
 
 def test_the_reference_comes_first_and_floors_last(result):
@@ -248,18 +248,18 @@ def test_the_reference_comes_first_and_floors_last(result):
 
 
 def test_arms_stand_against_floors_where_those_were_tested(result):
-    assert floor_table(result) is None
+    assert baseline_table(result) is None
     known = {"value": 4.1, "interval": [2.0, 6.2], "verdict": "better"}
-    result["floor_tests"] = [
+    result["baseline_tests"] = [
         {
             "arm": arm,
-            "floor": floor,
+            "baseline": baseline,
             **(known if arm == "good" else {"value": None, "interval": None, "verdict": "no finished trial"}),
         }
-        for floor in ("pixel_nn_1", "pixel_nn_10")
+        for baseline in ("pixel_nn_1", "pixel_nn_10")
         for arm in ("base", "good", "lost")
     ]
-    table = floor_table(result)
+    table = baseline_table(result)
     assert table is not None and table.columns == [
         "Arm",
         "pixel nearest neighbour",
@@ -271,8 +271,8 @@ def test_arms_stand_against_floors_where_those_were_tested(result):
 
 
 def test_what_was_not_measured_has_no_section(result):
-    del result["pairs_saved"]
-    result["curves"] = {"figure": "zeroshot/top1", "clock": "cpu", "arms": {}}
+    del result["data_efficiency"]
+    result["curves"] = {"metric": "zeroshot/top1", "clock": "cpu", "arms": {}}
     assert saved_table(result) is None
     assert curve_table(result) is None
     page = comparison_page(result)
@@ -281,7 +281,7 @@ def test_what_was_not_measured_has_no_section(result):
 
 
 @pytest.mark.parametrize(
-    ("factor", "interval", "said"),
+    ("factor", "interval", "output"),
     [
         (2.0, [1.5, 3.0], "2.00 × sooner\n1.50 × sooner to 3.00 × sooner"),
         (0.5, [None, 1.2], "2.00 × later\nnever reached to 1.20 × sooner"),
@@ -289,5 +289,5 @@ def test_what_was_not_measured_has_no_section(result):
         (2.0, None, "2.00 × sooner"),
     ],
 )
-def test_how_much_sooner_in_words(factor, interval, said):
-    assert reach_words({"runs": 3, "times_sooner": factor, "interval": interval}) == said
+def test_how_much_sooner_in_words(factor, interval, output):
+    assert reach_words({"runs": 3, "times_sooner": factor, "interval": interval}) == output

@@ -7,13 +7,13 @@ from frugalclip.report.tables import bars, primary_metric
 def suite() -> dict[str, Any]:
     """A suite of one test, with markup in every text that a user could have written."""
     test = {"about": "is it <b>so</b>", "classes": 3, "samples": 12, "trained_on": 5}
-    figures = {"a-test": 61.25, "mean": 61.25}
+    metrics = {"a-test": 61.25, "mean": 61.25}
     return {
         "task": "suite",
-        "metrics": figures,
+        "metrics": metrics,
         "interval": {"a-test": [50.5, 70.25], "mean": [50.5, 70.25]},
-        "chance": dict.fromkeys(figures, 33.3),
-        "floors": {
+        "chance": dict.fromkeys(metrics, 33.3),
+        "baselines": {
             "pixel_nn_1": {"a-test": 44.4, "mean": 44.4},
             "feature_nn_1": {"a-test": 55.5, "mean": 55.5},
         },
@@ -28,10 +28,10 @@ def suite() -> dict[str, Any]:
 
 def test_a_suite_has_a_row_a_test_with_everything_beside_the_figure():
     page = suite_table(suite())
-    figures = ("61.2 %", "50.5 to 70.2", "58.8 %", "33.3 %", "44.4 %", "55.5 %")
+    metrics = ("61.2 %", "50.5 to 70.2", "58.8 %", "33.3 %", "44.4 %", "55.5 %")
     for part in (
         "A-test",
-        *figures,
+        *metrics,
         "Mean of 1 tests",
         "3 classes, 12 pictures judged, 5 of them trained on.",
     ):

@@ -14,10 +14,10 @@ def opened(uri: str) -> Image.Image:
 
 @pytest.mark.parametrize(("size", "small"), [((640, 480), (96, 72)), ((50, 20), (50, 20))])
 def test_a_thumbnail_is_small_keeps_its_shape_and_is_never_enlarged(size, small):
-    picture = thumbnail(Image.new("RGB", size, (200, 30, 30)), "a caption " * 100)
-    image = opened(picture.uri)
-    assert image.size == small == (picture.width, picture.height)
-    assert len(picture.text) <= 400
+    made = thumbnail(Image.new("RGB", size, (200, 30, 30)), "a caption " * 100)
+    image = opened(made.uri)
+    assert image.size == small == (made.width, made.height)
+    assert len(made.text) <= 400
     red, green, blue = image.convert("RGB").getpixel((5, 5))  # pyright: ignore[reportGeneralTypeIssues]
     assert red > 180
     assert green < 60
@@ -26,8 +26,8 @@ def test_a_thumbnail_is_small_keeps_its_shape_and_is_never_enlarged(size, small)
 
 def test_a_model_that_knows_finds_everything_at_the_first_place(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, training=colours, rows=4)
-    assert len(gallery.text_to_pictures) == len(gallery.picture_to_names) == 4
-    for example in (*gallery.text_to_pictures, *gallery.picture_to_names):
+    assert len(gallery.text_to_images) == len(gallery.image_to_names) == 4
+    for example in (*gallery.text_to_images, *gallery.image_to_names):
         assert example.rank == 1
         assert example.candidates == 6
         assert [f.is_right for f in example.found] == [True, False, False, False, False]
@@ -39,10 +39,10 @@ def test_a_model_that_knows_finds_everything_at_the_first_place(colours, oracle,
 
 def test_the_picture_shown_is_the_one_that_was_found(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, rows=6)
-    for example in gallery.text_to_pictures:
-        picture = example.found[0].picture
-        assert picture is not None
-        red, green, blue = opened(picture.uri).convert("RGB").getpixel((40, 40))  # pyright: ignore[reportGeneralTypeIssues]
+    for example in gallery.text_to_images:
+        thumbnail = example.found[0].thumbnail
+        assert thumbnail is not None
+        red, green, blue = opened(thumbnail.uri).convert("RGB").getpixel((40, 40))  # pyright: ignore[reportGeneralTypeIssues]
         brightest = {"red": red, "green": green, "blue": blue}
         if example.text in brightest:
             assert max(brightest, key=brightest.__getitem__) == example.text
@@ -50,9 +50,9 @@ def test_the_picture_shown_is_the_one_that_was_found(colours, oracle, evaluation
 
 def test_a_collapsed_model_is_not_flattered_by_ties(colours, oracle, evaluation):
     gallery = build_gallery(oracle(blur=float("inf")), colours, evaluation=evaluation, rows=6)
-    for example in (*gallery.text_to_pictures, *gallery.picture_to_names):
+    for example in (*gallery.text_to_images, *gallery.image_to_names):
         assert example.rank == pytest.approx(3.5)  # the middle of six
-    firsts = [example.found[0].text for example in gallery.text_to_pictures]
+    firsts = [example.found[0].text for example in gallery.text_to_images]
     assert len(set(firsts)) == 1  # one order for all, drawn by chance
 
 
@@ -60,9 +60,7 @@ def test_the_choice_depends_on_the_seed_alone(colours, oracle, evaluation):
     def texts(seed: int) -> list[str]:
         return [
             e.text
-            for e in build_gallery(
-                oracle(), colours, evaluation=evaluation, rows=3, seed=seed
-            ).picture_to_names
+            for e in build_gallery(oracle(), colours, evaluation=evaluation, rows=3, seed=seed).image_to_names
         ]
 
     assert texts(1) == texts(1)
@@ -72,8 +70,8 @@ def test_the_choice_depends_on_the_seed_alone(colours, oracle, evaluation):
 def test_an_unreadable_picture_is_left_out(colours, oracle, evaluation):
     (colours.root / "red.png").write_bytes(b"not an image")
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, training=colours, rows=6)
-    assert len(gallery.text_to_pictures) == 5
-    assert all("red" not in [f.text for f in e.found] for e in gallery.text_to_pictures)
+    assert len(gallery.text_to_images) == 5
+    assert all("red" not in [f.text for f in e.found] for e in gallery.text_to_images)
     assert len(gallery.pairs) == 5
 
 
@@ -83,14 +81,14 @@ def test_embeddings_that_are_not_finite_give_no_examples_and_say_why(colours, or
     broken.features = torch.full_like(broken.features, float("nan"))
     model.image_features = lambda manifest: broken
     gallery = build_gallery(model, colours, evaluation=evaluation)
-    assert not gallery.text_to_pictures
+    assert not gallery.text_to_images
     assert "not finite" in gallery.note
 
 
 def test_a_large_set_is_thinned_and_says_so(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, rows=6, pool=4)
-    assert {e.candidates for e in gallery.text_to_pictures} == {4}
-    assert {e.candidates for e in gallery.picture_to_names} == {
+    assert {e.candidates for e in gallery.text_to_images} == {4}
+    assert {e.candidates for e in gallery.image_to_names} == {
         6
     }  # names compete as they did in the evaluation
     assert "4 pictures out of 6" in gallery.note
@@ -104,15 +102,17 @@ def test_names_come_from_the_field_that_the_evaluation_used(colours, oracle, eva
     swapped = [*colours.ids[1:], colours.ids[0]]
     manifest = Manifest(colours.table.append_column("called", pa.array(swapped)), colours.root, colours.name)
     gallery = build_gallery(oracle(), manifest, evaluation=evaluation | {"names": "field called"}, rows=6)
-    assert all(e.rank > 1 for e in gallery.picture_to_names)
-    assert all(e.rank == 1 for e in gallery.text_to_pictures)
+    assert all(e.rank > 1 for e in gallery.image_to_names)
+    assert all(e.rank == 1 for e in gallery.text_to_images)
 
 
 def test_the_best_and_the_worst_classes_bear_their_pictures(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, rows=2)
     assert {c.name for c in gallery.best} <= {"red", "green", "blue"}
     assert {c.name for c in gallery.worst} <= {"black", "white", "grey"}
-    assert all(len(c.pictures) == 1 and c.pictures[0].text == c.name for c in (*gallery.best, *gallery.worst))
+    assert all(
+        len(c.thumbnails) == 1 and c.thumbnails[0].text == c.name for c in (*gallery.best, *gallery.worst)
+    )
 
 
 def test_extremes_never_share_a_class_and_ties_are_drawn(evaluation):

@@ -28,16 +28,16 @@ def browser() -> str:
 
 @pytest.fixture
 def page(make_run, rows, evaluation, hostile) -> Path:
-    pictures = tuple(
+    thumbnails = tuple(
         thumbnail(Image.new("RGB", (90, 60), (20 * i, 90, 200)), text) for i, text in enumerate(hostile)
     )
     examples = tuple(
-        Example(p.text, tuple(Found(0.5, i == 0, q.text, q) for i, q in enumerate(pictures[:5])), 2.0, 6, p)
-        for p in pictures
+        Example(p.text, tuple(Found(0.5, i == 0, q.text, q) for i, q in enumerate(thumbnails[:5])), 2.0, 6, p)
+        for p in thumbnails
     )
-    classes = tuple(ClassResult(p.text, 50.0, 2, p.text, pictures[:4]) for p in pictures)
+    classes = tuple(ClassResult(p.text, 50.0, 2, p.text, thumbnails[:4]) for p in thumbnails)
     gallery = Gallery(
-        examples, examples, classes, classes, {"data": hostile[0]}, pictures, "Drawn at random."
+        examples, examples, classes, classes, {"data": hostile[0]}, thumbnails, "Drawn at random."
     )
     evaluation["per_class"] = [{"name": text, "samples": 1, "top1": 0.0} for text in hostile[:5]]
     return write_run_report(make_run(rows=rows, evaluations=[evaluation]), gallery=gallery)

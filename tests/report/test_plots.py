@@ -177,7 +177,7 @@ def test_labels_are_escaped_and_said(text):
         [Series(text, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 1.0)])], x_label=text, y_label=text, title=text
     )
     drawn = bar_comparison([Bar(text, 3.0, "model", (1.0, 5.0))], title=text, axis_label=text)
-    strip = interval_strip(3.0, interval=None, floors=[], maximum=100, label=text)
+    strip = interval_strip(3.0, interval=None, baselines=[], maximum=100, label=text)
     for svg in (chart, drawn, strip):
         assert "<script" not in svg
         assert "<img" not in svg
@@ -208,7 +208,7 @@ def test_thinning_leaves_a_short_series_and_holes_alone():
 
 @pytest.mark.parametrize("width", [350, 620])
 def test_bars_begin_at_zero_and_are_as_long_as_their_values(width):
-    bars = [Bar("model", 40.0, "model", (30.0, 55.0)), Bar("floor", 20.0), Bar("chance", 0.5, "chance")]
+    bars = [Bar("model", 40.0, "model", (30.0, 55.0)), Bar("baseline", 20.0), Bar("chance", 0.5, "chance")]
     root = parsed(bar_comparison(bars, title="t", axis_label="top-1 (%)", width=width))
     rects = [e for e in root.iter() if e.tag.endswith("rect")]
     starts, lengths = {e.get("x") for e in rects}, [float(e.get("width") or 0) for e in rects]

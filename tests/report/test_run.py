@@ -61,25 +61,25 @@ def report(run: RunDirectory, gallery: Gallery | None = None) -> Page:
 
 
 def gallery_of(texts: list[str]) -> Gallery:
-    pictures = [
+    thumbnails = [
         thumbnail(Image.new("RGB", (40 + 10 * i, 60), (20 * i, 90, 200)), text)
         for i, text in enumerate(texts)
     ]
     found = tuple(
-        Found(0.5, i == 0, text, picture)
-        for i, (text, picture) in enumerate(zip(texts, pictures, strict=True))
+        Found(0.5, i == 0, text, thumbnail)
+        for i, (text, thumbnail) in enumerate(zip(texts, thumbnails, strict=True))
     )
     examples = tuple(
-        Example(text, found, 1.5, 6, picture) for text, picture in zip(texts, pictures, strict=True)
+        Example(text, found, 1.5, 6, thumbnail) for text, thumbnail in zip(texts, thumbnails, strict=True)
     )
-    classes = tuple(ClassResult(text, 50.0, 2, text, tuple(pictures)) for text in texts)
+    classes = tuple(ClassResult(text, 50.0, 2, text, tuple(thumbnails)) for text in texts)
     return Gallery(
         examples,
         examples,
         classes,
         classes,
         {text: text for text in texts} | {"pairs": 6},
-        tuple(pictures),
+        tuple(thumbnails),
         texts[0],
     )
 
@@ -127,7 +127,7 @@ def test_hostile_text_is_shown_and_not_obeyed(make_run, rows, evaluation, hostil
         "task": evil,
         "model": evil,
         "names": evil,
-        "floors": {evil: {"top1": 3.0}},
+        "baselines": {evil: {"top1": 3.0}},
     }
     evaluation["per_class"] = [
         {"name": text, "samples": 1, "top1": 0.0, "mistaken_for": text} for text in hostile[:5]

@@ -4,11 +4,11 @@ from frugalclip.report.formats import Html
 from frugalclip.report.tables import (
     Column,
     bars,
+    baselines_of,
     chance_of,
     definitions,
     evaluation_notes,
     evaluation_table,
-    floors_of,
     in_percent,
     metric_name,
     plain,
@@ -21,7 +21,7 @@ from frugalclip.report.tables import (
 
 def test_cells_and_titles_are_escaped_unless_they_are_markup_already():
     html = table(
-        [Column("<i>a</i>"), Column("b", figures=True)], [["<script>", Html("<b>1</b>")]], caption="<c>"
+        [Column("<i>a</i>"), Column("b", numeric=True)], [["<script>", Html("<b>1</b>")]], caption="<c>"
     )
     assert "<i>" not in html
     assert "<script>" not in html
@@ -37,7 +37,7 @@ def test_a_missing_cell_is_a_dash_and_an_empty_definition_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         ("top1", "Top-1 accuracy"),
         ("t2i_r5", "Text → picture, recall at 5"),
@@ -47,8 +47,8 @@ def test_a_missing_cell_is_a_dash_and_an_empty_definition_is_left_out():
         ("brand_new", "Brand new"),
     ],
 )
-def test_metrics_are_said_in_words(name, said):
-    assert metric_name(name) == said
+def test_metrics_are_said_in_words(name, output):
+    assert metric_name(name) == output
 
 
 def test_floors_are_said_in_words():
@@ -68,18 +68,18 @@ def test_the_primary_metric_is_one_with_a_value():
 
 
 def test_floors_and_chance_are_those_of_the_metric(evaluation):
-    assert floors_of(evaluation, "top1") == {"pixel_nn_1": 20.0, "pixel_nn_10": 25.0}
-    assert floors_of(evaluation, "top5") == {"pixel_nn_1": 90.0}
+    assert baselines_of(evaluation, "top1") == {"pixel_nn_1": 20.0, "pixel_nn_10": 25.0}
+    assert baselines_of(evaluation, "top5") == {"pixel_nn_1": 90.0}
     assert chance_of(evaluation, "generalised_top1") is None
-    assert floors_of({"floors": None}, "top1") == {}
+    assert baselines_of({"baselines": None}, "top1") == {}
 
 
 def test_the_bars_are_the_model_then_floors_from_the_strongest_then_chance(evaluation):
     shown = bars(evaluation, "top1", name="this model")
     assert [(b.label, b.value, b.role) for b in shown] == [
         ("this model", 50.0, "model"),
-        ("10 pixel nearest neighbours", 25.0, "floor"),
-        ("pixel nearest neighbour", 20.0, "floor"),
+        ("10 pixel nearest neighbours", 25.0, "baseline"),
+        ("pixel nearest neighbour", 20.0, "baseline"),
         ("chance", 16.7, "chance"),
     ]
     assert shown[0].interval == (30.0, 70.0)
@@ -101,7 +101,7 @@ def test_a_verdict_says_no_more_than_the_interval_allows(evaluation):
 
 
 def test_a_figure_without_floors_says_how_to_get_them(evaluation):
-    assert "--floors" in " ".join(verdict(evaluation | {"floors": {}}, "top1"))
+    assert "--baselines" in " ".join(verdict(evaluation | {"baselines": {}}, "top1"))
 
 
 def test_every_metric_stands_with_interval_chance_and_floors(evaluation):

@@ -5,13 +5,13 @@ import pytest
 from frugalclip.report.gallery import Gallery
 from frugalclip.report.record import read_run
 from frugalclip.report.run import run_page, write_run_report
-from frugalclip.report.words import describe_pictures, words_section
+from frugalclip.report.words import describe_images, words_section
 
 
 @pytest.fixture
 def worded(hostile) -> dict[str, Any]:
     """A result of `evaluate_words` on two of the coloured pictures and one that has gone."""
-    figures = {
+    metrics = {
         "words_hit": 60.0,
         "words_precision": 15.4,
         "most_used_word": 40.0,
@@ -25,16 +25,16 @@ def worded(hostile) -> dict[str, Any]:
     ]
     return {
         "task": "words",
-        "metrics": figures,
+        "metrics": metrics,
         "interval": {"words_precision": [10.0, 20.0], "non_zeros": [11000.0, 12000.0]},
         "chance": {"words_hit": 5.0, "words_precision": 1.25, "i2t_r1": 2.0},
-        "floors": {},
+        "baselines": {},
         "samples": 3,
         "words": {
             "of": "captions",
             "compared": "by lemma (en, simplemma)",
             "vocabulary": 31428,
-            "used": [{"word": "colour", "pictures": 40.0}, {"word": hostile[0], "pictures": 20.0}],
+            "used": [{"word": "colour", "images": 40.0}, {"word": hostile[0], "images": 20.0}],
         },
         "examples": {"words": [{"id": name, "row": 0, "words": listed} for name in ("red", "gone", "blue")]},
     }
@@ -43,7 +43,7 @@ def worded(hostile) -> dict[str, Any]:
 def test_a_run_of_a_lexical_model_shows_pictures_beside_their_words(
     make_run, rows, evaluation, worded, colours
 ):
-    described = describe_pictures(colours, [evaluation, worded])
+    described = describe_images(colours, [evaluation, worded])
     assert [one.text for one in described] == ["red", "blue"], (
         "the picture that is no longer there is left out"
     )
@@ -87,11 +87,11 @@ def test_the_figures_stand_among_the_evaluations_with_counts_as_counts(make_run,
 
 def test_an_unreadable_picture_keeps_its_words(colours, worded):
     (colours.root / "red.png").write_bytes(b"not an image")
-    first, second = describe_pictures(colours, [worded])
-    assert first.picture is None and second.picture is not None
+    first, second = describe_images(colours, [worded])
+    assert first.thumbnail is None and second.thumbnail is not None
     assert [word.text for word in first.words] == ["crimson", "red"]
 
 
 def test_a_model_without_words_has_no_section(evaluation, colours):
     assert words_section([evaluation], ()) is None
-    assert describe_pictures(colours, [evaluation]) == ()
+    assert describe_images(colours, [evaluation]) == ()

@@ -99,7 +99,7 @@ def test_a_selection_of_rows_is_honoured(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_rows_without_picture_or_caption_are_in_the_ledger(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path / "d/in", "far.png")
+    make.images(tmp_path / "d/in", "far.png")
     (tmp_path / "d").rename(tmp_path / "parts")
     images = [
         {"bytes": make.encoded((70, 0, 0)), "path": "x.png"},
@@ -167,7 +167,7 @@ def test_the_librarys_cache_and_single_files(tmp_path: Path, make: SimpleNamespa
 
 def test_images_as_paths_beside_the_data_set(tmp_path: Path, make: SimpleNamespace):
     folder = saved(tmp_path / "d", make, rows=3, image=["a.png", "b.png", "c.png"])
-    make.pictures(folder, "a.png", "b.png")
+    make.images(folder, "a.png", "b.png")
     source = read_source(folder)
     assert source.manifest.ids == ["a", "b"]
     assert [fault.reason for fault in source.ledger.faults] == ["missing-file"]
@@ -250,5 +250,5 @@ def test_several_configurations_of_the_hub_ask_which(tmp_path: Path, make: Simpl
 
 def test_a_folder_of_pictures_stays_one(tmp_path: Path, make: SimpleNamespace):
     hub(tmp_path / "pets", make, "tables/x.parquet")
-    make.pictures(tmp_path / "pets", "cat/a.png", "dog/b.png")
+    make.images(tmp_path / "pets", "cat/a.png", "dog/b.png")
     assert read_source(tmp_path / "pets").kind == "class folders"

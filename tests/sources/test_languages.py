@@ -24,8 +24,8 @@ def found(manifest: Manifest) -> list[dict[str, list[str]]]:
     return [dict(pairs or ()) for pairs in manifest.field("captions_by_language")]
 
 
-def pictures(folder: Path, make: SimpleNamespace) -> Path:
-    return make.pictures(folder, "a.png", "b.png", "c.png")
+def images(folder: Path, make: SimpleNamespace) -> Path:
+    return make.images(folder, "a.png", "b.png", "c.png")
 
 
 def checked(manifest: Manifest) -> Manifest:
@@ -39,7 +39,7 @@ def checked(manifest: Manifest) -> Manifest:
 
 @pytest.mark.parametrize("key", ["captions", "caption", "captions_by_language", "translations"])
 def test_json_beside_pictures(tmp_path: Path, make: SimpleNamespace, key: str):
-    pictures(tmp_path, make)
+    images(tmp_path, make)
     for name, languages in zip("abc", MIXED, strict=True):
         make.put(tmp_path / f"{name}.json", json.dumps({key: languages, "n": 1}))
     assert checked(open_data(tmp_path)).field_names == ["n"]
@@ -58,7 +58,7 @@ def test_json_in_tars_and_keys_of_a_language_each(tmp_path: Path, make: SimpleNa
 
 
 def test_text_beside_stays_what_training_reads(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(tmp_path / "a.txt", "mine")
     make.put(tmp_path / "a.json", json.dumps({"captions": {"en": "dog"}}))
     make.put(tmp_path / "b.json", json.dumps({"caption": "Hund", "language": "de"}))
@@ -69,7 +69,7 @@ def test_text_beside_stays_what_training_reads(tmp_path: Path, make: SimpleNames
 
 @pytest.mark.parametrize("key", ["captions", "caption", "text", "captions_by_language"])
 def test_json_lines(tmp_path: Path, make: SimpleNamespace, key: str):
-    pictures(tmp_path, make)
+    images(tmp_path, make)
     rows = [{"image": f"{name}.png", key: languages} for name, languages in zip("abc", MIXED, strict=True)]
     checked(open_data(make.put(tmp_path / "t.jsonl", make.json_lines(*rows))))
     checked(open_data(make.put(tmp_path / "t.json", json.dumps(rows))))
@@ -80,12 +80,12 @@ def test_json_lines_that_are_read_in_parts(
 ):
     """Each part of a long file knows languages that the others lack, and some rows have plain captions."""
     monkeypatch.setattr("frugalclip.sources.rows._CHUNK", 1)
-    pictures(tmp_path, make)
+    images(tmp_path, make)
     rows: list[Any] = [
         {"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)
     ]
     checked(open_data(make.put(tmp_path / "t.jsonl", make.json_lines(*rows))))
-    make.pictures(tmp_path, "d.png", "e.png")
+    make.images(tmp_path, "d.png", "e.png")
     rows += [{"image": "d.png", "captions": "plain {text}"}, {"image": "e.png", "captions": ["one", "two"]}]
     for size in (1, 50):
         monkeypatch.setattr("frugalclip.sources.rows._CHUNK", size)
@@ -133,7 +133,7 @@ def test_parquet_with_captions_and_languages_beside(tmp_path: Path, make: Simple
 
 
 def test_csv_columns_of_a_language_each(tmp_path: Path, make: SimpleNamespace):
-    pictures(tmp_path, make)
+    images(tmp_path, make)
     header = "image,caption_en,caption_de,caption_pt-BR,caption_id,title_url"
     lines = ['a.png,"[""dog"", ""hound""]",Hund,,c_1,x', "b.png,,Meer,,c_2,y", "c.png,cat,,gato,c_3,z"]
     make.put(tmp_path / "t.csv", "\n".join([header, *lines]))
@@ -143,7 +143,7 @@ def test_csv_columns_of_a_language_each(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_csv_of_indonesian_and_rare_languages(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png")
+    make.images(tmp_path, "a.png")
     make.put(
         tmp_path / "t.csv",
         "image,caption_en,caption_id,caption_fil,caption_raw,title_fr\na.png,dog,seekor anjing,aso,DOG,chien\n",
@@ -155,7 +155,7 @@ def test_csv_of_indonesian_and_rare_languages(tmp_path: Path, make: SimpleNamesp
 
 
 def test_csv_of_json_and_csv_with_a_column_of_codes(tmp_path: Path, make: SimpleNamespace):
-    pictures(tmp_path, make)
+    images(tmp_path, make)
     cells = [json.dumps(languages).replace('"', '""') for languages in EXPECTED]
     make.put(
         tmp_path / "t.csv",
@@ -205,7 +205,7 @@ def test_codes():
 
 
 def test_a_text_view_reads_one_language(tmp_path: Path, make: SimpleNamespace):
-    pictures(tmp_path, make)
+    images(tmp_path, make)
     rows = [
         {"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)
     ]

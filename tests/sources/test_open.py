@@ -32,7 +32,7 @@ def opened(manifest: Any) -> None:
 
 
 def test_a_folder_with_text_beside(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "b.jpg", "a.png", "in/c.webp", "in/d.GIF", "e.bmp", "f.jpeg")
+    make.images(tmp_path, "b.jpg", "a.png", "in/c.webp", "in/d.GIF", "e.bmp", "f.jpeg")
     for name, text in {
         "b.txt": "bee",
         "a.txt": "one\n\ntwo\n",
@@ -59,7 +59,7 @@ def test_a_folder_with_text_beside(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_json_beside_gives_fields(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png", "c.png")
+    make.images(tmp_path, "a.png", "b.png", "c.png")
     make.put(tmp_path / "a.json", json.dumps({"caption": "from json", "n": 1, "ok": True}))
     make.put(tmp_path / "b.json", json.dumps({"captions": {"de": "Hund", "en": "dog"}, "n": 2.5}))
     make.put(tmp_path / "c.json", json.dumps({"title": "named", "tags": ["x"]}))
@@ -74,7 +74,7 @@ def test_json_beside_gives_fields(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_class_folders(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "golden_retriever/1.jpg", "golden_retriever/2.jpg", "tabby-cat/1.png")
+    make.images(tmp_path, "golden_retriever/1.jpg", "golden_retriever/2.jpg", "tabby-cat/1.png")
     source = read_source(tmp_path)
     assert source.kind == "class folders"
     assert source.manifest.captions() == [["golden retriever"], ["golden retriever"], ["tabby cat"]]
@@ -83,14 +83,14 @@ def test_class_folders(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_splits_above_class_folders(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "train/cat/1.png", "train/dog/2.png", "test/cat/3.png")
+    make.images(tmp_path, "train/cat/1.png", "train/dog/2.png", "test/cat/3.png")
     manifest = open_data(tmp_path, where="split=train")
     assert manifest.field("label") == ["cat", "dog"]
     assert open_data(tmp_path).field("split") == ["test", "train", "train"]
 
 
 def test_text_beside_and_class_folders_mix(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "cat/1.png", "cat/2.png", "3.png", "4.png")
+    make.images(tmp_path, "cat/1.png", "cat/2.png", "3.png", "4.png")
     make.put(tmp_path / "cat/1.txt", "my cat")
     make.put(tmp_path / "3.txt", "the sea")
     source = read_source(tmp_path)
@@ -105,7 +105,7 @@ def test_text_beside_and_class_folders_mix(tmp_path: Path, make: SimpleNamespace
 
 
 def test_equal_stems_are_told_apart(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.jpg", "a.png", "b.png")
+    make.images(tmp_path, "a.jpg", "a.png", "b.png")
     for name in ("a.txt", "b.txt"):
         make.put(tmp_path / name, "x")
     assert open_data(tmp_path).ids == ["a.jpg", "a.png", "b"]
@@ -113,7 +113,7 @@ def test_equal_stems_are_told_apart(tmp_path: Path, make: SimpleNamespace):
 
 def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, make: SimpleNamespace):
     root = tmp_path / "data"
-    make.pictures(
+    make.images(
         root,
         "good.png",
         "mute.png",
@@ -160,7 +160,7 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, make: SimpleNamesp
 
 
 def test_a_linked_folder_is_read_once(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path / "far", "a.png")
+    make.images(tmp_path / "far", "a.png")
     make.put(tmp_path / "far/a.txt", "x")
     (tmp_path / "near").mkdir()
     (tmp_path / "near/one").symlink_to(tmp_path / "far")
@@ -169,7 +169,7 @@ def test_a_linked_folder_is_read_once(tmp_path: Path, make: SimpleNamespace):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a/1.png", "b/1.png")
+    make.images(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "b").chmod(0)
     assert ("b", "no-permission") in reasons(read_source(tmp_path))
     (tmp_path / "b").chmod(0o755)
@@ -184,7 +184,7 @@ def test_folders_without_samples_say_what_was_looked_for(tmp_path: Path, make: S
     make.put(tmp_path / "docs/c.txt", "x")
     with pytest.raises(DataError, match=r"found: 2 .doc, 1 .txt"):
         open_data(tmp_path / "docs")
-    make.pictures(tmp_path / "mute", "images/a.png", "images/b.png")
+    make.images(tmp_path / "mute", "images/a.png", "images/b.png")
     with pytest.raises(
         DataError,
         match=r"2 images and no caption; expected NAME.txt beside NAME.jpg, a folder for each class",
@@ -193,7 +193,7 @@ def test_folders_without_samples_say_what_was_looked_for(tmp_path: Path, make: S
 
 
 def test_a_folder_with_one_table_is_that_table(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(tmp_path / "metadata.csv", "file_name,text\na.png,one\nb.png,two\n")
     source = read_source(tmp_path)
     assert source.kind == "a folder with a CSV table"
@@ -216,7 +216,7 @@ def test_a_folder_with_several_tables_asks_which(tmp_path: Path, make: SimpleNam
 def test_separators_marks_and_line_ends(
     tmp_path: Path, make: SimpleNamespace, separator: str, begin: str, end: str
 ):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     rows = [
         ["image", "caption", "n"],
         ["a.png", '"a dog, a cat; and | a ""bird"""', "1"],
@@ -233,7 +233,7 @@ def test_separators_marks_and_line_ends(
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_encodings(tmp_path: Path, make: SimpleNamespace, encoding: str):
-    make.pictures(tmp_path, "é.png")
+    make.images(tmp_path, "é.png")
     (tmp_path / "t.tsv").write_text("filepath\ttitle\né.png\tein Bär 熊\n", encoding=encoding)
     assert open_data(tmp_path / "t.tsv").captions() == [["ein Bär 熊"]]
 
@@ -244,7 +244,7 @@ def test_encodings(tmp_path: Path, make: SimpleNamespace, encoding: str):
 )
 @pytest.mark.parametrize("caption", ["caption", "text", "title", "Sentence", "alt_text", "whatever"])
 def test_columns_are_recognised(tmp_path: Path, make: SimpleNamespace, image: str, caption: str):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(
         tmp_path / "t.csv",
         f"url,{caption},{image},extra\nhttp://x.org/a.png,a small dog,a.png,q\nhttp://x.org/b.png,a big dog,b.png,r\n",
@@ -256,7 +256,7 @@ def test_columns_are_recognised(tmp_path: Path, make: SimpleNamespace, image: st
 
 
 def test_columns_can_be_named(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(
         tmp_path / "t.csv",
         "image,photo,caption,long,short,code\nx.png,a.png,no,a long one,short,k1\nx.png,b.png,no,another,,k2\n",
@@ -276,7 +276,7 @@ def test_columns_can_be_named(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_several_caption_columns_in_order_and_by_language(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(tmp_path / "t.csv", "image,caption_2,caption_1,caption_10\na.png,two,one,ten\nb.png,,only,\n")
     assert open_data(tmp_path / "t.csv").captions() == [["one", "two", "ten"], ["only"]]
     make.put(tmp_path / "l.csv", "image,caption_de,caption_en\na.png,Hund,dog\nb.png,Meer,\n")
@@ -287,7 +287,7 @@ def test_several_caption_columns_in_order_and_by_language(tmp_path: Path, make: 
 
 
 def test_labels_serve_as_captions_and_stay_fields(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(tmp_path / "t.csv", "image,label\na.png,sea_gull\nb.png,dog\n")
     manifest = open_data(tmp_path / "t.csv")
     assert manifest.captions() == [["sea gull"], ["dog"]]
@@ -295,7 +295,7 @@ def test_labels_serve_as_captions_and_stay_fields(tmp_path: Path, make: SimpleNa
 
 
 def test_fields_have_the_narrowest_type_that_loses_nothing(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png", "c.png")
+    make.images(tmp_path, "a.png", "b.png", "c.png")
     columns = {
         "whole": (["1", "-2", ""], [1, -2, None]),
         "real": (["1", "2.5", "1e-3"], [1.0, 2.5, 0.001]),
@@ -318,7 +318,7 @@ def test_fields_have_the_narrowest_type_that_loses_nothing(tmp_path: Path, make:
 
 
 def test_a_table_without_header(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(tmp_path / "t.tsv", "a.png\ta small dog\nb.png\ta big dog\n")
     source = read_source(tmp_path / "t.tsv")
     assert source.manifest.captions() == [["a small dog"], ["a big dog"]]
@@ -326,7 +326,7 @@ def test_a_table_without_header(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_rows_that_share_an_image_are_one_sample(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     make.put(
         tmp_path / "t.csv",
         "image_name| comment_number| comment\na.png| 0| one\nb.png| 0| sea\na.png| 1| two\n./a.png| 2| one\n",
@@ -341,7 +341,7 @@ def test_rows_that_share_an_image_are_one_sample(tmp_path: Path, make: SimpleNam
 
 def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespace):
     data = tmp_path / "data"
-    make.pictures(tmp_path, "outside.png", "data/a.png", "data/sub/b.png")
+    make.images(tmp_path, "outside.png", "data/a.png", "data/sub/b.png")
     (data / "folder.png").mkdir()
     rows = [
         *[
@@ -388,7 +388,7 @@ def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespa
 def test_paths_may_start_elsewhere_and_it_is_said(
     tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
-    make.pictures(tmp_path / "set", "Images/a.png", "Images/b.png")
+    make.images(tmp_path / "set", "Images/a.png", "Images/b.png")
     make.put(tmp_path / "set/t.csv", "image,caption\na.png,one\nb.png,two\n")
     source = read_source(tmp_path / "set/t.csv")
     assert len(source.manifest) == 2
@@ -424,7 +424,7 @@ def test_paths_may_start_elsewhere_and_it_is_said(
 def test_tables_that_cannot_be_used_say_what_was_expected(
     tmp_path: Path, make: SimpleNamespace, content: str, words: str
 ):
-    make.pictures(tmp_path, "a.png")
+    make.images(tmp_path, "a.png")
     with pytest.raises(DataError, match=words):
         open_data(make.put(tmp_path / "t.csv", content))
 
@@ -445,7 +445,7 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path: Path):
 
 
 def test_json_lines(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    make.images(tmp_path, "a.png", "b.png", "c.png", "d.png")
     rows = [
         {"image": "a.png", "caption": "one", "n": 1, "deep": {"x": [1]}, "tags": ["p", "q"], "mixed": 1},
         {"image": "b.png", "caption": ["two", "", "deux"], "n": 2.5, "mixed": "x"},
@@ -465,7 +465,7 @@ def test_json_lines(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_json_captions_by_language_and_a_json_list(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "a.png", "b.png")
+    make.images(tmp_path, "a.png", "b.png")
     rows = [
         {"file_name": "a.png", "captions": {"en": "dog", "de": "Hund"}},
         {"file_name": "b.png", "captions": {"fr": "mer"}},
@@ -529,7 +529,7 @@ def test_parquet_as_hugging_face_writes_it(tmp_path: Path, make: SimpleNamespace
 
 
 def test_parquet_with_paths(tmp_path: Path, make: SimpleNamespace):
-    make.pictures(tmp_path, "in/a.png", "in/b.png")
+    make.images(tmp_path, "in/a.png", "in/b.png")
     table = pa.table(
         {
             "path": ["in/a.png", "in/b.png", "in/c.png"],
@@ -597,7 +597,7 @@ def test_damaged_parquet_is_one_sentence(tmp_path: Path, make: SimpleNamespace):
 def test_wrong_paths_say_what_to_do(
     tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, name: str, words: str
 ):
-    make.pictures(tmp_path, "good/a.png")
+    make.images(tmp_path, "good/a.png")
     make.tar(tmp_path / "good/s-0.tar", {"a.png": make.encoded(), "a.txt": "x"})
     make.put(tmp_path / "good/t.tsv", "image\tcaption\n")
     make.put(tmp_path / "blob.bin", b"\0\1\2")
@@ -609,7 +609,7 @@ def test_wrong_paths_say_what_to_do(
 
 def test_the_same_data_in_every_form_is_the_same(tmp_path: Path, make: SimpleNamespace):
     """Folder, CSV, JSON lines, Parquet and tar of one data set agree in captions, fields and pixels."""
-    make.pictures(tmp_path / "f", "a.png", "b.png", "c.png")
+    make.images(tmp_path / "f", "a.png", "b.png", "c.png")
     images = {name: (tmp_path / f"f/{name}.png").read_bytes() for name in "abc"}
     captions = {"a": "a dog", "b": "two cats", "c": "the sea"}
     for number, name in enumerate("abc"):

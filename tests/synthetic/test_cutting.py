@@ -71,14 +71,14 @@ def test_white_inside_stays_and_the_box_is_tight():
 
 
 def test_edges_are_soft_and_leave_no_halo():
-    picture = ring(smooth=True)
-    layer = cut_out(encoded(picture), side=64).astype(int)
+    image = ring(smooth=True)
+    layer = cut_out(encoded(image), side=64).astype(int)
     soft = (layer[..., 3] > 20) & (layer[..., 3] < 235)
     assert soft.sum() > 20
     own = layer[soft][:, :3] * 255 / layer[soft][:, 3:]
     assert own[:, 1:].max() < 40  # the edge is red of its own, not pink
     on_white = layer[..., :3] + 255 - layer[..., 3:]
-    box = np.asarray(picture)[8:32, 8:32].astype(int)
+    box = np.asarray(image)[8:32, 8:32].astype(int)
     assert np.abs(on_white - box).max() <= 2  # put back on white it is the picture
 
 

@@ -92,10 +92,10 @@ def test_pixels_of_an_object_differ_from_the_background(parts: Manifest):
     for number in range(40):
         scene = maker.scene(number)
         ground = np.array(PALETTE[scene.row["background_colours"][0]])
-        picture, shown = pixels(scene.image).astype(int), labels(scene.row)
-        assert (picture[shown == 0] == ground).all(axis=-1).mean() > 0.9  # soft edges aside
+        image, shown = pixels(scene.image).astype(int), labels(scene.row)
+        assert (image[shown == 0] == ground).all(axis=-1).mean() > 0.9  # soft edges aside
         for place in range(len(scene.row["objects"])):
-            apart = np.linalg.norm(picture[shown == place + 1] - ground, axis=-1) > 60
+            apart = np.linalg.norm(image[shown == place + 1] - ground, axis=-1) > 60
             assert apart.mean() > 0.3
 
 
@@ -312,8 +312,8 @@ def test_captions_are_true_varied_and_well_formed(plain: list[dict[str, Any]]):
     openings = Counter(" ".join(text.split()[:2]) for row in plain for text in row["captions"][1:2])
     assert len(openings) > 25  # no template with one order
     for row in plain:
-        said = {place for places in row["mentions"] for place in places}
-        assert said == set(range(len(row["objects"])))  # the medium caption speaks of all
+        output = {place for places in row["mentions"] for place in places}
+        assert output == set(range(len(row["objects"])))  # the medium caption speaks of all
         for places, text in zip(row["mentions"], row["captions"], strict=True):
             for concept in {row["objects"][place]["concept"] for place in places}:
                 item = next(one for one in row["objects"] if one["concept"] == concept)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frugalclip.towers.caption_words import CaptionWords, CaptionWordsConfig
-from frugalclip.towers.pretrained import BorrowedTextConfig
+from frugalclip.towers.pretrained import PretrainedTextConfig
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -50,19 +50,19 @@ def test_the_head_is_ridge_regression_towards_the_main_words_of_captions():
 
 
 def test_no_picture_gets_a_word_that_is_no_main_word_of_a_caption():
-    said = fitted(words=2)(normal(50, 5, seed=3))
-    assert set(said.any(dim=0).nonzero().flatten().tolist()) <= set(
+    output = fitted(words=2)(normal(50, 5, seed=3))
+    assert set(output.any(dim=0).nonzero().flatten().tolist()) <= set(
         CAPTIONS.topk(2, dim=1).indices.flatten().tolist()
     )
 
 
 def test_patches_are_described_like_pictures_and_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch):
     head, patches = fitted(), normal(3, 7, 5, seed=4)
-    said = head.of_patches(patches)
-    assert said.shape == (3, 7, 9)
-    torch.testing.assert_close(said[1], head(patches[1]))
+    output = head.of_patches(patches)
+    assert output.shape == (3, 7, 9)
+    torch.testing.assert_close(output[1], head(patches[1]))
     monkeypatch.setattr("frugalclip.towers.caption_words._MIXED", 40)  # one row at a time
-    torch.testing.assert_close(head.of_patches(patches), said)
+    torch.testing.assert_close(head.of_patches(patches), output)
 
 
 def test_a_saved_head_describes_as_before(tmp_path: Path):
@@ -76,8 +76,8 @@ def test_a_saved_head_describes_as_before(tmp_path: Path):
 def test_it_is_no_head_of_texts():
     with pytest.raises(
         ValueError,
-        match=r"head\.kind caption_words is fitted to pictures; texts take kernel, mlp, lexical or same",
+        match=r"head\.kind caption_words is fitted to images; text towers take kernel_ridge, mlp, lexical or identity",
     ):
-        BorrowedTextConfig.model_validate(
-            {"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "caption_words"}}
+        PretrainedTextConfig.model_validate(
+            {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "caption_words"}}
         )

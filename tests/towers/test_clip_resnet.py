@@ -21,7 +21,7 @@ def small(**settings: object) -> ClipResNet:
     return tower.double().eval()
 
 
-def pictures(batch: int = 3, side: int = 64) -> Tensor:
+def pixels(batch: int = 3, side: int = 64) -> Tensor:
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
@@ -43,11 +43,11 @@ def test_the_published_sizes_are_known_by_name(size: str, width: int, resolution
 
 def test_tokens_are_the_last_map_and_other_sizes_are_read():
     tower = small()
-    found = tower(pictures(), with_tokens=True)
+    found = tower(pixels(), with_tokens=True)
     assert found.tokens is not None and found.tokens.shape == (3, 4, 256) and tower.config.tokens == 4
     assert found.pooled.shape == (3, 256) and found.embedding.shape == (3, 24)
-    assert tower(pictures()).tokens is None
-    assert tower(pictures(side=96)).embedding.shape == (3, 24)
+    assert tower(pixels()).tokens is None
+    assert tower(pixels(side=96)).embedding.shape == (3, 24)
 
 
 def test_a_new_block_is_its_shortcut():
@@ -59,7 +59,7 @@ def test_a_new_block_is_its_shortcut():
 def test_counted_arithmetic_is_what_the_products_do():
     tower = small().float()
     with FlopCounterMode(display=False) as counter:
-        tower(pictures(batch=2).float())
+        tower(pixels(batch=2).float())
     projection = 2 * 2 * 256 * 24
     # the counter leaves attention out on some devices: one query over five places
     assert 2e9 * tower.config.forward_gflops(tokens=4) == pytest.approx(
@@ -97,9 +97,9 @@ def test_the_gradient_cache_refuses_it_with_the_reason():
 def test_what_it_cannot_do_is_refused_with_the_setting_to_change():
     tower = small()
     with pytest.raises(RecipeError, match=r"drops patches.*model.image.kind=vit"):
-        tower(pictures(), keep=torch.zeros(3, 2, dtype=torch.int64))
+        tower(pixels(), keep=torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(RecipeError, match=r"\[CLS\].*model.image.kind=vit"):
-        tower(pictures(), with_attention=True)
+        tower(pixels(), with_attention=True)
     wrong = (
         ({"resolution": 40}, "not a multiple of 32"),
         ({"width": 100}, "not a multiple of 64"),
@@ -116,5 +116,5 @@ def test_a_dual_encoder_is_built_again_from_its_description():
     network = DualEncoder(config, vocabulary=50, context=8).eval()
     again = DualEncoder.build(network.architecture()).eval()
     again.load_state_dict(network.state_dict())
-    images = pictures().float()
+    images = pixels().float()
     torch.testing.assert_close(again.image(images).embedding, network.image(images).embedding)

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.towers.fitted import Kernel, KernelConfig, Whiten, WhitenConfig
+from frugalclip.towers.fitted import KernelRidge, KernelRidgeConfig, Whitening, WhiteningConfig
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def whiten(*, power: float, width: int = 8, dim: int = 5) -> Whiten:
-    return WhitenConfig(kind="whiten", power=power).build(width=width, dim=dim).double()
+def whiten(*, power: float, width: int = 8, dim: int = 5) -> Whitening:
+    return WhiteningConfig(kind="whitening", power=power).build(width=width, dim=dim).double()
 
 
 PICTURES = normal(200, 8) @ normal(8, 8, seed=1) + 3
@@ -63,7 +63,7 @@ def kernel(texts: Tensor, others: Tensor, *, sharpness: float) -> Tensor:
 
 
 def test_the_kernel_head_is_weighted_kernel_ridge_regression():
-    head = KernelConfig(kind="kernel", sharpness=0.7, ridge=0.3).build(width=6, dim=4).double()
+    head = KernelRidgeConfig(kind="kernel_ridge", sharpness=0.7, ridge=0.3).build(width=6, dim=4).double()
     head.fit(TEXTS, TARGETS, WEIGHTS)
     mean = (WEIGHTS[:, None] * TEXTS).sum(0) / WEIGHTS.sum()
     centred = TEXTS - mean
@@ -85,23 +85,23 @@ def test_fewer_anchors_that_span_all_texts_give_the_same():
     texts, targets = torch.cat([TEXTS, TEXTS[3:4]]), torch.cat([TARGETS, TARGETS[3:4]])
     weights = torch.cat([WEIGHTS, WEIGHTS.new_tensor([0.05])])
     weights[3] -= 0.05
-    whole = KernelConfig(kind="kernel").build(width=6, dim=4).double()
+    whole = KernelRidgeConfig(kind="kernel_ridge").build(width=6, dim=4).double()
     whole.fit(TEXTS, TARGETS, WEIGHTS)
-    fewer = KernelConfig(kind="kernel", anchors=30).build(width=6, dim=4).double()
+    fewer = KernelRidgeConfig(kind="kernel_ridge", anchors=30).build(width=6, dim=4).double()
     fewer.fit(texts, targets, weights)
     assert fewer.anchors.shape == (30, 6)
     torch.testing.assert_close(fewer(TEXTS), whole(TEXTS), atol=1e-6, rtol=1e-6)
 
 
 def test_the_anchors_are_the_texts_that_are_drawn_most_often():
-    head = KernelConfig(kind="kernel", anchors=5).build(width=6, dim=4).double()
+    head = KernelRidgeConfig(kind="kernel_ridge", anchors=5).build(width=6, dim=4).double()
     head.fit(TEXTS, TARGETS, WEIGHTS)
     unit = torch.nn.functional.normalize(TEXTS - head.mean, dim=-1)
     assert torch.equal(head.anchors, unit[torch.sort(torch.topk(WEIGHTS, 5).indices).values])
 
 
-def fitted(*, anchors: int = 6000, train: bool = False) -> Kernel:
-    head = KernelConfig(kind="kernel", anchors=anchors, train=train).build(width=6, dim=4)
+def fitted(*, anchors: int = 6000, train: bool = False) -> KernelRidge:
+    head = KernelRidgeConfig(kind="kernel_ridge", anchors=anchors, train=train).build(width=6, dim=4)
     head.fit(TEXTS, TARGETS, WEIGHTS)
     return head
 
@@ -109,7 +109,7 @@ def fitted(*, anchors: int = 6000, train: bool = False) -> Kernel:
 @pytest.mark.parametrize("anchors", [30, 7])
 def test_a_saved_head_is_loaded_whatever_its_number_of_anchors(anchors: int):
     saved = fitted(anchors=anchors)
-    fresh, other = KernelConfig(kind="kernel").build(width=6, dim=4), fitted(anchors=12)
+    fresh, other = KernelRidgeConfig(kind="kernel_ridge").build(width=6, dim=4), fitted(anchors=12)
     for head in (fresh, other):
         head.load_state_dict(saved.state_dict())
         assert torch.equal(head(TEXTS.float()), saved(TEXTS.float()))
@@ -118,7 +118,7 @@ def test_a_saved_head_is_loaded_whatever_its_number_of_anchors(anchors: int):
 def test_kernels_of_trunks_side_by_side_are_multiplied():
     """A part that says nothing new changes nothing, and the product is the product."""
     head = (
-        KernelConfig(kind="kernel", parts=(2, 4), sharpness=(0.7, 0.4), ridge=0.3)
+        KernelRidgeConfig(kind="kernel_ridge", parts=(2, 4), sharpness=(0.7, 0.4), ridge=0.3)
         .build(width=6, dim=4)
         .double()
     )
@@ -131,7 +131,11 @@ def test_kernels_of_trunks_side_by_side_are_multiplied():
 
 
 def test_what_is_unknown_of_a_text_is_the_variance_of_the_process():
-    head = KernelConfig(kind="kernel", sharpness=0.7, ridge=0.3, novelty=0.25).build(width=6, dim=4).double()
+    head = (
+        KernelRidgeConfig(kind="kernel_ridge", sharpness=0.7, ridge=0.3, novelty=0.25)
+        .build(width=6, dim=4)
+        .double()
+    )
     head.fit(TEXTS, torch.cat([TARGETS[:, :3], torch.zeros(30, 1)], dim=1), WEIGHTS)
     new = torch.cat([normal(9, 6, seed=5), TEXTS[:3]])
     unit = torch.nn.functional.normalize(TEXTS - head.mean, dim=-1)
@@ -147,9 +151,9 @@ def test_what_is_unknown_of_a_text_is_the_variance_of_the_process():
 
 @pytest.mark.parametrize("novelty", [0.0, 0.25])
 def test_a_head_that_was_saved_knows_as_much(novelty: float):
-    head = KernelConfig(kind="kernel", novelty=novelty).build(width=6, dim=4)
+    head = KernelRidgeConfig(kind="kernel_ridge", novelty=novelty).build(width=6, dim=4)
     head.fit(TEXTS, TARGETS, WEIGHTS)
-    again = KernelConfig(kind="kernel", novelty=novelty).build(width=6, dim=4)
+    again = KernelRidgeConfig(kind="kernel_ridge", novelty=novelty).build(width=6, dim=4)
     again(torch.zeros(1, 6))  # what it worked out before is forgotten
     again.load_state_dict(head.state_dict())
     assert torch.equal(again(TEXTS.float()), head(TEXTS.float()))
@@ -170,12 +174,12 @@ def test_the_last_channel_of_pictures_is_the_constant_beside_a_vector_of_length_
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, object]):
     with pytest.raises(ValueError, match=r"sharpness|novelty"):
-        KernelConfig.model_validate({"kind": "kernel", **settings})
+        KernelRidgeConfig.model_validate({"kind": "kernel_ridge", **settings})
 
 
 def test_parts_that_do_not_add_up_are_refused():
     with pytest.raises(RecipeError, match=r"add up to 5, and model\.text\.width is 6"):
-        KernelConfig(kind="kernel", parts=(2, 3), sharpness=(1, 1)).build(width=6, dim=4)
+        KernelRidgeConfig(kind="kernel_ridge", parts=(2, 3), sharpness=(1, 1)).build(width=6, dim=4)
 
 
 def test_loading_keeps_the_weight_that_an_optimiser_holds():

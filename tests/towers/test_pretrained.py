@@ -1,4 +1,4 @@
-"""Borrowed towers: a frozen trunk is no part of the weights, what it said stands for it, and tuning trains what is named and nothing else."""
+"""Pretrained towers: a frozen backbone is no part of the weights, what it said stands for it, and tuning trains what is named and nothing else."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -11,13 +11,19 @@ from torch import Tensor, nn
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.random import generator
 from frugalclip.towers.dual import DualEncoder, ModelConfig
-from frugalclip.towers.pretrained import Borrowed, BorrowedImageConfig, BorrowedTextConfig, Said, Trunk
+from frugalclip.towers.pretrained import (
+    Backbone,
+    BackboneOutput,
+    PretrainedImageConfig,
+    PretrainedTextConfig,
+    PretrainedTower,
+)
 
 PIXELS = torch.randn(11, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-class Small(Trunk):
-    """A trunk of two layers over the pixels, with dropout and four tokens."""
+class Small(Backbone):
+    """A backbone of two layers over the pixels, with dropout and four tokens."""
 
     width = 6
 
@@ -27,19 +33,19 @@ class Small(Trunk):
         torch.manual_seed(0)
         self.enter, self.leave, self.dropout = nn.Linear(48, 8), nn.Linear(8, 6), nn.Dropout(0.5)
 
-    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Any, *, with_tokens: bool = False) -> BackboneOutput:
         pooled = self.leave(torch.tanh(self.dropout(self.enter(inputs.flatten(1)))))
-        return Said(pooled, pooled[:, None].expand(-1, 4, -1) if with_tokens else None)
+        return BackboneOutput(pooled, pooled[:, None].expand(-1, 4, -1) if with_tokens else None)
 
 
-def tower(*, trunk: Trunk | None = None, dim: int = 5, **settings: Any) -> Borrowed:
-    config = BorrowedImageConfig.model_validate(
-        {"kind": "borrowed", "from": "small", "width": 6, "resolution": 4, **settings}
+def tower(*, backbone: Backbone | None = None, dim: int = 5, **settings: Any) -> PretrainedTower:
+    config = PretrainedImageConfig.model_validate(
+        {"kind": "pretrained", "from": "small", "width": 6, "resolution": 4, **settings}
     )
     built = config.build(dim=dim)
     built.reset(generator(0, "test"))
-    made = trunk or Small()
-    built.lend(lambda: made)
+    made = backbone or Small()
+    built.attach(lambda: made)
     return built
 
 
@@ -47,7 +53,7 @@ def test_a_frozen_trunk_has_no_gradient_and_is_no_part_of_the_weights():
     own = tower()
     own.train()(PIXELS).embedding.sum().backward()
     assert own.head.linear.weight.grad.abs().sum() > 0
-    assert all(p.grad is None and not p.requires_grad for p in own.lent.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in own.attached.parameters())
     assert (
         {name.split(".")[0] for name in own.state_dict()}
         == {name.split(".")[0] for name, _ in own.named_parameters()}
@@ -58,37 +64,37 @@ def test_a_frozen_trunk_has_no_gradient_and_is_no_part_of_the_weights():
 def test_a_frozen_trunk_is_fetched_once_and_late_and_never_in_training_mode():
     calls = []
     own = tower()
-    own.lend(lambda: calls.append(1) or Small())
+    own.attach(lambda: calls.append(1) or Small())
     assert not calls
     first, second = own.train()(PIXELS).pooled, own.train()(PIXELS).pooled
-    assert calls == [1] and torch.equal(first, second) and not own.lent.training
+    assert calls == [1] and torch.equal(first, second) and not own.attached.training
 
 
-@pytest.mark.parametrize("head", [{"kind": "mlp"}, {"kind": "same"}, {"kind": "whiten"}])
+@pytest.mark.parametrize("head", [{"kind": "mlp"}, {"kind": "identity"}, {"kind": "whitening"}])
 def test_a_frozen_trunk_moves_with_the_tower(head: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "frugalclip.towers.pretrained._exact", lambda device: nullcontext()
     )  # the meta device knows no autocast
     own = tower(head=head, dim=6)
     own(PIXELS)
-    assert {p.device.type for p in own.lent.parameters()} == {"cpu"}
-    assert own.to("meta").say(PIXELS.to("meta")).pooled.device.type == "meta"
-    assert {p.device.type for p in own.lent.parameters()} == {"meta"}
+    assert {p.device.type for p in own.attached.parameters()} == {"cpu"}
+    assert own.to("meta").run_backbone(PIXELS.to("meta")).pooled.device.type == "meta"
+    assert {p.device.type for p in own.attached.parameters()} == {"meta"}
 
 
 def test_what_the_trunk_said_stands_for_the_pictures():
     own = tower()
-    said = own.say(PIXELS).pooled
-    torch.testing.assert_close(own(said).embedding, own(PIXELS).embedding)
-    torch.testing.assert_close(said, own.lent(PIXELS).pooled)  # in parts as at once
-    torch.testing.assert_close(own(PIXELS, with_tokens=True).tokens, said[:, None].expand(-1, 4, -1))
-    facets = torch.stack([said, said.flip(0)], dim=1)
-    torch.testing.assert_close(own(facets).embedding[:, 0], own(said).embedding)
+    output = own.run_backbone(PIXELS).pooled
+    torch.testing.assert_close(own(output).embedding, own(PIXELS).embedding)
+    torch.testing.assert_close(output, own.attached(PIXELS).pooled)  # in parts as at once
+    torch.testing.assert_close(own(PIXELS, with_tokens=True).tokens, output[:, None].expand(-1, 4, -1))
+    facets = torch.stack([output, output.flip(0)], dim=1)
+    torch.testing.assert_close(own(facets).embedding[:, 0], own(output).embedding)
 
 
 def test_a_frozen_trunk_says_the_same_in_every_precision_of_the_step():
     own = tower()
-    exact = own.say(PIXELS).pooled
+    exact = own.run_backbone(PIXELS).pooled
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = own(PIXELS)
     assert found.embedding.dtype == torch.bfloat16 and torch.equal(found.pooled, exact)
@@ -97,13 +103,15 @@ def test_a_frozen_trunk_says_the_same_in_every_precision_of_the_step():
 def test_another_width_another_trunk_and_none_are_refused_with_what_to_do():
     with pytest.raises(RecipeError, match=r"small gives vectors of 6; set model\.image\.width=6"):
         tower(width=7)(PIXELS)
-    own = tower(trunk=Small("another"))
+    own = tower(backbone=Small("another"))
     own.fingerprint = "small"
     with pytest.raises(
-        ModelError, match=r"small is not the trunk .* \(another, expected small\); restore its files"
+        ModelError, match=r"small is not the backbone .* \(another, expected small\); restore its files"
     ):
         own(PIXELS)
-    bare = BorrowedImageConfig.model_validate({"kind": "borrowed", "from": "small", "width": 6}).build(dim=5)
+    bare = PretrainedImageConfig.model_validate({"kind": "pretrained", "from": "small", "width": 6}).build(
+        dim=5
+    )
     with pytest.raises(
         ModelError, match=r"borrows small, and nobody fetched it; load the model with frugalclip\.load"
     ):
@@ -113,7 +121,7 @@ def test_another_width_another_trunk_and_none_are_refused_with_what_to_do():
 def test_what_a_borrowed_tower_cannot_do_is_refused():
     own = tower()
     with pytest.raises(
-        RecipeError, match="an objective drops patches, which a borrowed image tower does not offer"
+        RecipeError, match="an objective drops patches, which a pretrained image tower does not offer"
     ):
         own(PIXELS, keep=torch.zeros(11, 2, dtype=torch.int64))
     with pytest.raises(RecipeError, match=r"reads the attention of \[CLS\]"):
@@ -123,26 +131,27 @@ def test_what_a_borrowed_tower_cannot_do_is_refused():
     ):
         own(torch.zeros(2, 6), with_tokens=True)
     with pytest.raises(RecipeError, match=r"embeddings of 6 numbers, and model\.dim is 5; set model\.dim=6"):
-        tower(head={"kind": "same"})
+        tower(head={"kind": "identity"})
 
 
 def test_heads_of_the_other_side_are_refused():
     with pytest.raises(
-        ValidationError, match=r"head\.kind kernel is fitted to texts; pictures take whiten, mlp or same"
+        ValidationError,
+        match=r"head\.kind kernel_ridge is fitted to texts; image towers take whitening, mlp or identity",
     ):
-        BorrowedImageConfig.model_validate(
-            {"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "kernel"}}
+        PretrainedImageConfig.model_validate(
+            {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "kernel_ridge"}}
         )
     with pytest.raises(
         ValidationError,
-        match=r"head\.kind whiten is fitted to pictures; texts take kernel, mlp, lexical or same",
+        match=r"head\.kind whitening is fitted to images; text towers take kernel_ridge, mlp, lexical or identity",
     ):
-        BorrowedTextConfig.model_validate(
-            {"kind": "borrowed", "from": "x", "width": 6, "head": {"kind": "whiten"}}
+        PretrainedTextConfig.model_validate(
+            {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "whitening"}}
         )
 
 
-def trained(own: Borrowed) -> list[str]:
+def trained(own: PretrainedTower) -> list[str]:
     own.eval()(PIXELS).embedding.square().sum().backward()
     return [
         name
@@ -153,25 +162,27 @@ def trained(own: Borrowed) -> list[str]:
 
 def test_tune_trains_what_is_named_and_nothing_else():
     assert trained(tower(tune="all")) == [
-        "trunk.enter.weight",
-        "trunk.enter.bias",
-        "trunk.leave.weight",
-        "trunk.leave.bias",
+        "backbone.enter.weight",
+        "backbone.enter.bias",
+        "backbone.leave.weight",
+        "backbone.leave.bias",
     ]
     own = tower(tune=["leave.*"])
-    assert trained(own) == ["trunk.leave.weight", "trunk.leave.bias"]
-    assert [name for name, p in own.trunk.named_parameters() if p.requires_grad] == [
+    assert trained(own) == ["backbone.leave.weight", "backbone.leave.bias"]
+    assert [name for name, p in own.backbone.named_parameters() if p.requires_grad] == [
         "leave.weight",
         "leave.bias",
     ]
-    assert "trunk.enter.weight" in own.state_dict()  # the whole trunk is saved, so that one file is the model
+    assert (
+        "backbone.enter.weight" in own.state_dict()
+    )  # the whole backbone is saved, so that one file is the model
 
 
 def test_additions_are_drawn_from_the_seed_of_the_run():
     def drawn(seed: int) -> Tensor:
-        built = BorrowedImageConfig.model_validate(
+        built = PretrainedImageConfig.model_validate(
             {
-                "kind": "borrowed",
+                "kind": "pretrained",
                 "from": "small",
                 "width": 6,
                 "resolution": 4,
@@ -179,18 +190,18 @@ def test_additions_are_drawn_from_the_seed_of_the_run():
             }
         ).build(dim=5)
         built.reset(generator(seed, "test"))
-        built.lend(Small)
-        return built.get_parameter("trunk.leave.down").detach()
+        built.attach(Small)
+        return built.get_parameter("backbone.leave.down").detach()
 
     assert torch.equal(drawn(0), drawn(0)) and not torch.equal(drawn(0), drawn(1))
 
 
 def test_lora_trains_its_additions_and_patterns_go_with_it():
     assert trained(tower(lora={"targets": ["leave"], "rank": 2})) == [
-        "trunk.leave.up"
+        "backbone.leave.up"
     ]  # `down` has no gradient while `up` is zero
     own = tower(lora={"targets": ["leave"], "rank": 2}, tune=["enter.bias"])
-    assert [name for name, p in own.trunk.named_parameters() if p.requires_grad] == [
+    assert [name for name, p in own.backbone.named_parameters() if p.requires_grad] == [
         "enter.bias",
         "leave.down",
         "leave.up",
@@ -218,31 +229,31 @@ def test_a_tuned_trunk_is_in_training_mode_with_the_tower():
 def test_the_hidden_part_of_a_head_starts_at_the_linear_map():
     plain, deep = tower(), tower(head={"kind": "mlp", "hidden": 7})
     deep.head.linear.load_state_dict(plain.head.linear.state_dict())
-    said = plain.say(PIXELS).pooled
-    assert torch.equal(plain(said).embedding, deep(said).embedding)
-    deep(said).embedding.square().sum().backward()
+    output = plain.run_backbone(PIXELS).pooled
+    assert torch.equal(plain(output).embedding, deep(output).embedding)
+    deep(output).embedding.square().sum().backward()
     assert deep.head.leave.weight.grad.abs().sum() > 0
 
 
 def test_the_description_names_the_trunk_and_the_built_network_expects_it():
-    image: dict[str, Any] = {"kind": "borrowed", "from": "small", "width": 6, "resolution": 4}
+    image: dict[str, Any] = {"kind": "pretrained", "from": "small", "width": 6, "resolution": 4}
     network = DualEncoder(
         ModelConfig.model_validate({"image": image, "text": {"kind": "bag"}, "dim": 5}),
         vocabulary=9,
         context=4,
     )
-    network.borrowed()["image"].lend(Small)
+    network.pretrained_towers()["image"].attach(Small)
     description = network.architecture()
-    assert description["trunks"] == {"image": "small"}
+    assert description["backbones"] == {"image": "small"}
     again = DualEncoder.build(description)
     again.load_state_dict(network.state_dict())
-    again.borrowed()["image"].lend(Small)
+    again.pretrained_towers()["image"].attach(Small)
 
     def embedding(one: DualEncoder) -> Tensor:
         return one.image(PIXELS).embedding
 
     assert torch.equal(embedding(again), embedding(network))
     third = DualEncoder.build(description)
-    third.borrowed()["image"].lend(lambda: Small("exchanged"))
-    with pytest.raises(ModelError, match="is not the trunk"):
+    third.pretrained_towers()["image"].attach(lambda: Small("exchanged"))
+    with pytest.raises(ModelError, match="is not the backbone"):
         embedding(third)

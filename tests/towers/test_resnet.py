@@ -21,24 +21,24 @@ def small(**settings: object) -> ResNet:
     return tower.double().eval()
 
 
-def pictures(batch: int = 3, side: int = 16) -> Tensor:
+def images(batch: int = 3, side: int = 16) -> Tensor:
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("stem", "side"), [(1, 16), (2, 32), (4, 64)])
 def test_the_stem_and_each_stage_shrink_the_picture(stem: int, side: int):
     tower = small(stem=stem, resolution=side)
-    found = tower(pictures(side=side), with_tokens=True)
+    found = tower(images(side=side), with_tokens=True)
     assert found.tokens is not None
     assert found.tokens.shape == (3, 16, 64) and tower.config.grid == (4, 4) and tower.config.tokens == 16
     torch.testing.assert_close(found.tokens.mean(1), found.pooled)
     assert found.embedding.shape == (3, 24)
-    assert tower(pictures(side=side)).tokens is None
+    assert tower(images(side=side)).tokens is None
 
 
 def test_a_picture_does_not_depend_on_its_batch_mates():
     tower = small()
-    torch.testing.assert_close(tower(pictures()[:1]).embedding, tower(pictures()).embedding[:1])
+    torch.testing.assert_close(tower(images()[:1]).embedding, tower(images()).embedding[:1])
 
 
 def test_a_new_block_is_its_shortcut():
@@ -52,7 +52,7 @@ def test_a_new_block_is_its_shortcut():
 def test_counted_arithmetic_is_what_the_products_do():
     tower = small().float()
     with FlopCounterMode(display=False) as counter:
-        tower(pictures(batch=2).float())
+        tower(images(batch=2).float())
     projection = 2 * 2 * 64 * 24
     assert 2e9 * tower.config.forward_gflops(tokens=tower.config.tokens) == pytest.approx(
         counter.get_total_flops() - projection
@@ -62,9 +62,9 @@ def test_counted_arithmetic_is_what_the_products_do():
 def test_what_it_cannot_do_is_refused_with_the_setting_to_change():
     tower = small()
     with pytest.raises(RecipeError, match=r"drops patches.*model.image.kind=vit"):
-        tower(pictures(), keep=torch.zeros(3, 2, dtype=torch.int64))
+        tower(images(), keep=torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(RecipeError, match=r"\[CLS\].*model.image.kind=vit"):
-        tower(pictures(), with_attention=True)
+        tower(images(), with_attention=True)
     for settings, complaint in (
         ({"resolution": 18}, "not a multiple of 4"),
         ({"width": 40}, "not a multiple of 32"),

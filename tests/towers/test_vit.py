@@ -18,7 +18,7 @@ def small_vit(**settings: object) -> Vit:
     return tower.eval()
 
 
-def pictures(batch: int = 2, side: int = 32) -> Tensor:
+def pixels(batch: int = 2, side: int = 32) -> Tensor:
     return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
@@ -26,9 +26,9 @@ def test_the_patch_product_is_a_convolution():
     tower = small_vit(patch_bias=True)
     kernel = tower.patch.weight.view(64, 3, 8, 8)
     expected = (
-        torch.nn.functional.conv2d(pictures(), kernel, tower.patch.bias, stride=8).flatten(2).transpose(1, 2)
+        torch.nn.functional.conv2d(pixels(), kernel, tower.patch.bias, stride=8).flatten(2).transpose(1, 2)
     )
-    found, grid = tower._patches(pictures())
+    found, grid = tower._patches(pixels())
     assert grid == (4, 4)
     torch.testing.assert_close(found, expected)
 
@@ -37,12 +37,12 @@ def test_the_patch_product_is_a_convolution():
 def test_keeping_all_tokens_in_any_order_changes_nothing(pool: str):
     tower = small_vit(pool=pool)
     shuffled = torch.stack([torch.randperm(16, generator=torch.Generator().manual_seed(i)) for i in range(2)])
-    torch.testing.assert_close(tower(pictures(), keep=shuffled).embedding, tower(pictures()).embedding)
+    torch.testing.assert_close(tower(pixels(), keep=shuffled).embedding, tower(pixels()).embedding)
 
 
 def test_dropped_patches_have_no_influence():
     tower, keep = small_vit(), torch.tensor([[0, 5, 10], [3, 4, 15]])
-    images = pictures().requires_grad_()
+    images = pixels().requires_grad_()
     tower(images, keep=keep).embedding.sum().backward()
     assert images.grad is not None
     used = images.grad.abs().sum(1).view(2, 4, 8, 4, 8).sum((2, 4)).flatten(1) > 0  # (batch, patches)
@@ -61,7 +61,7 @@ def test_cls_attention_is_the_mean_over_layers_and_heads_of_the_full_softmax():
 
     for block in tower.layers.blocks:
         block.attention.register_forward_hook(full)  # pyright: ignore
-    attention = tower(pictures(), with_attention=True).attention
+    attention = tower(pixels(), with_attention=True).attention
     torch.testing.assert_close(attention.double(), torch.stack(seen).mean((0, 2)), rtol=1e-5, atol=1e-7)
     assert (attention.sum(1) < 1).all(), "the [CLS] column is left out"
 
@@ -75,14 +75,14 @@ def test_open_gates_change_nothing_and_binary_gates_equal_the_sliced_tower():
         layers=torch.ones(3, 2),
     )
     torch.testing.assert_close(
-        tower(pictures(), gates=ones).embedding, tower(pictures()).embedding, rtol=1e-6, atol=1e-6
+        tower(pixels(), gates=ones).embedding, tower(pixels()).embedding, rtol=1e-6, atol=1e-6
     )
     heads = (torch.tensor([1.0, 0, 1, 1]), torch.ones(4), torch.ones(4))
     neurons = (torch.ones(256), (torch.arange(256) < 100).float(), torch.ones(256))
-    gated = tower(pictures(), gates=Gates(heads=heads, neurons=neurons)).embedding
+    gated = tower(pixels(), gates=Gates(heads=heads, neurons=neurons)).embedding
     sliced = small_vit(heads=(3, 4, 4), neurons=(256, 100, 256))
     sliced.load_state_dict(sliced_weights(tower))
-    torch.testing.assert_close(sliced(pictures()).embedding, gated)
+    torch.testing.assert_close(sliced(pixels()).embedding, gated)
 
 
 def sliced_weights(tower: Vit) -> dict[str, Tensor]:
@@ -116,17 +116,17 @@ def test_a_closed_channel_is_out_of_the_normalisation():
 
 def test_another_resolution_interpolates_positions():
     tower = small_vit()
-    assert tower(pictures(side=16)).embedding.shape == (2, 24)
+    assert tower(pixels(side=16)).embedding.shape == (2, 24)
     assert tower._positions((2, 2)).shape == (1, 5, 64)
     torch.testing.assert_close(tower._positions((4, 4)), tower.positions)
 
 
 def test_tokens_are_given_where_asked_for_and_pool_to_the_same():
     tower = small_vit()
-    encoded = tower(pictures(), with_tokens=True)
+    encoded = tower(pixels(), with_tokens=True)
     assert encoded.tokens is not None and encoded.tokens.shape == (2, 17, 64)
-    torch.testing.assert_close(encoded.tokens[:, 0], tower(pictures()).pooled)
-    assert tower(pictures()).tokens is None
+    torch.testing.assert_close(encoded.tokens[:, 0], tower(pixels()).pooled)
+    assert tower(pixels()).tokens is None
 
 
 def test_plain_and_fused_attention_agree():
@@ -141,7 +141,7 @@ def test_plain_and_fused_attention_agree():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "output"),
     [
         ({"size": "tinny"}, "tinny"),
         ({"width": 65}, "head_dim"),
@@ -149,8 +149,8 @@ def test_plain_and_fused_attention_agree():
         ({"resolution": 30}, "multiple of patch"),
     ],
 )
-def test_wrong_settings_say_what_to_set(settings: dict[str, object], said: str):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_settings_say_what_to_set(settings: dict[str, object], output: str):
+    with pytest.raises(ValueError, match=output):
         VitConfig.model_validate(
             {"width": 64, "depth": 3, "head_dim": 16, "patch": 8, "resolution": 32} | settings
         )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from frugalclip.core.types import Batch, Needs, Tokens
-from frugalclip.teachers import Asked, EmaTeacher, Teacher, asked_of, teacher_of
+from frugalclip.teachers import EmaTeacher, Teacher, TeacherRequest, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.step import Step, build_objectives, union_of_needs
@@ -110,7 +110,7 @@ def full_step(objectives: dict[str, Any], *, batch: int = 16) -> Step:
 
 def averages(needs: Needs, network: DualEncoder) -> dict[str, Teacher]:
     """An average of the student for every teacher that is named."""
-    asked: dict[str, Asked] = {
-        teacher_of(name): asked_of(teacher_of(name), needs, texts=["caption"]) for name in needs.teachers
+    requested: dict[str, TeacherRequest] = {
+        teacher_of(name): request_of(teacher_of(name), needs, texts=["caption"]) for name in needs.teachers
     }
-    return {name: EmaTeacher(one, network, momentum=(0.9, 1.0)) for name, one in asked.items()}
+    return {name: EmaTeacher(one, network, momentum=(0.9, 1.0)) for name, one in requested.items()}

@@ -185,11 +185,13 @@ def test_a_dying_process_ends_the_job_with_a_sentence(recipe_file: Callable[...,
             assert time.monotonic() < until and job.poll() is None
             time.sleep(0.2)
         os.kill(worker_of(job.pid, rank=1), signal.SIGKILL)
-        said, _ = job.communicate(timeout=90)
+        output, _ = job.communicate(timeout=90)
     finally:
         job.kill()
     assert job.returncode != 0
-    assert "TrainingError: process 0 of 2 lost another one in step" in said and "with --resume" in said, said
+    assert "TrainingError: process 0 of 2 lost another one in step" in output and "with --resume" in output, (
+        output
+    )
 
 
 def worker_of(launcher: int, *, rank: int) -> int:

@@ -22,7 +22,7 @@ from frugalclip.verbs.embed import embed
 from ..backbones.tiny_backbones import bert_source
 from .sums import SUMS, full_step
 from .test_recipes_run import BORROWED, SMALL, take_two_steps
-from .test_stores import FITTED, cache, go, merged, pairs, recipe_of, trunks  # noqa: F401  (fixtures too)
+from .test_stores import FITTED, backbones, cache, go, merged, pairs, recipe_of  # noqa: F401  (fixtures too)
 from .test_sums import RECIPES, assert_equal, small, walk
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
@@ -69,11 +69,13 @@ def test_a_plan_probes_it(name: str):
 
 
 @pytest.mark.parametrize("change", [{}, FITTED, LORA], ids=["heads", "fitted", "lora"])
-def test_borrowed_trunks_learn_what_they_learn_on_the_processor(
-    change: dict[str, Any], tmp_path: Path, trunks: tuple[str, str]
-):  # noqa: F811
+def test_pretrained_backbones_learn_what_they_learn_on_the_processor(
+    change: dict[str, Any],
+    tmp_path: Path,
+    backbones: tuple[str, str],  # noqa: F811  (the fixture)
+):
     still = (
-        trunks[0],
+        backbones[0],
         bert_source(tmp_path / "bert", dropout=0.0),
     )  # dropout draws other numbers on each kind of device
     content = recipe_of(pairs(tmp_path / "data"), still, change)
@@ -86,9 +88,9 @@ def test_borrowed_trunks_learn_what_they_learn_on_the_processor(
     torch.testing.assert_close(
         on_gpu.encode_text(texts).cpu(), on_cpu.encode_text(texts), atol=2e-3, rtol=1e-2
     )
-    picture = Image.open(tmp_path / "data" / "03.png")
+    image = Image.open(tmp_path / "data" / "03.png")
     torch.testing.assert_close(
-        on_gpu.encode_image(picture).cpu(), on_cpu.encode_image(picture), atol=2e-3, rtol=1e-2
+        on_gpu.encode_image(image).cpu(), on_cpu.encode_image(image), atol=2e-3, rtol=1e-2
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Batch, Encoded, Selection, Tokens
-from frugalclip.objectives.base import Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.core.types import Batch, Selection, Tokens, TowerOutput
+from frugalclip.objectives.base import Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.engine import Direct, build_engine
 from frugalclip.training.gradient_cache import GradientCache
@@ -103,12 +103,12 @@ class TokensToo(Objective):
             "second@kept": Selection(keep=torch.stack([torch.arange(2) + i % 3 for i in range(len(batch))]))
         }
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         main, kept, caption = views.images["main"], views.images["second@kept"], views.texts["caption"]
         assert main.tokens is not None
         assert caption.tokens is not None
         pooled = self.head(kept.pooled)
-        return Outcome(
+        return ObjectiveOutput(
             main.tokens.square().mean()
             + caption.tokens.abs().mean()
             + (pooled * main.embedding[:, :4].roll(1, 0)).sum() * views.scale
@@ -175,7 +175,7 @@ def test_features_of_the_towers_are_never_all_in_one_graph(small_recipe: dict[st
     seen: list[tuple[int, bool]] = []
     plain = step.network.image.forward
 
-    def watched(pixels: Tensor, **named: Any) -> Encoded:
+    def watched(pixels: Tensor, **named: Any) -> TowerOutput:
         seen.append((len(pixels), torch.is_grad_enabled()))
         return plain(pixels, **named)
 

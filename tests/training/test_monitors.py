@@ -5,31 +5,31 @@ import math
 import pytest
 import torch
 
-from frugalclip.core.types import Encoded, Views
+from frugalclip.core.types import Features, TowerOutput
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
 
 
 def run(advisor: Advisor, *, loss: float, scale: float = 20.0, steps: int = 300) -> list[str]:
-    said = []
+    output = []
     for step in range(1, steps + 1):
-        said += advisor.look(
+        output += advisor.look(
             {"step": step, "scale": scale, "contrastive/loss": loss, "contrastive/chance": math.log(256)}
         )
-    return said
+    return output
 
 
 def test_a_loss_at_chance_is_said_once_and_a_falling_one_is_not():
-    said = run(Advisor(steps=300, scale_min=1, scale_max=100), loss=math.log(256) - 0.01)
-    assert len(said) == 1 and "ln(256) = 5.55" in said[0] and "frugalclip data check" in said[0]
+    output = run(Advisor(steps=300, scale_min=1, scale_max=100), loss=math.log(256) - 0.01)
+    assert len(output) == 1 and "ln(256) = 5.55" in output[0] and "frugalclip data check" in output[0]
     assert run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0) == []
 
 
 @pytest.mark.parametrize(
-    ("scale", "said"), [(100.0, "reached its limit 100"), (1.0, "fallen to its limit 1")]
+    ("scale", "output"), [(100.0, "reached its limit 100"), (1.0, "fallen to its limit 1")]
 )
-def test_a_scale_at_its_clamp_is_said(scale: float, said: str):
+def test_a_scale_at_its_clamp_is_said(scale: float, output: str):
     found = run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0, scale=scale)
-    assert len(found) == 1 and said in found[0]
+    assert len(found) == 1 and output in found[0]
 
 
 def test_collapse_and_false_negatives_are_said():
@@ -41,8 +41,8 @@ def test_collapse_and_false_negatives_are_said():
 def test_a_spread_near_zero_is_a_collapse_once_the_run_has_begun():
     advisor = Advisor(steps=10, scale_min=1, scale_max=100)
     assert advisor.look({"step": 1, "scale": 5.0, "simsiam/spread": 0.02}) == []
-    (said,) = advisor.look({"step": 5, "scale": 5.0, "simsiam/spread": 0.02})
-    assert "What simsiam compares" in said and "collapse" in said
+    (output,) = advisor.look({"step": 5, "scale": 5.0, "simsiam/spread": 0.02})
+    assert "What simsiam compares" in output and "collapse" in output
     assert (
         Advisor(steps=10, scale_min=1, scale_max=100).look({"step": 5, "scale": 5.0, "simsiam/spread": 0.9})
         == []
@@ -50,10 +50,10 @@ def test_a_spread_near_zero_is_a_collapse_once_the_run_has_begun():
 
 
 def test_monitors_of_known_features():
-    def views(images: torch.Tensor, texts: torch.Tensor) -> Views:
-        return Views(
-            {"main": Encoded(None, images, images)},
-            {"caption": Encoded(None, texts, texts)},
+    def views(images: torch.Tensor, texts: torch.Tensor) -> Features:
+        return Features(
+            {"main": TowerOutput(None, images, images)},
+            {"caption": TowerOutput(None, texts, texts)},
             torch.tensor(1.0),
         )
 

@@ -9,9 +9,9 @@ import pytest
 import frugalclip
 from frugalclip.backbones.packages import PACKAGES, package_path
 from frugalclip.backbones.shapes import image_shape
-from frugalclip.backbones.sources import image_trunk
+from frugalclip.backbones.sources import image_backbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
-from frugalclip.models import lend_trunks, trunk_tokenizer
+from frugalclip.models import attach_backbones, backbone_tokenizer
 from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
@@ -105,11 +105,11 @@ def test_parameters_of_a_tuned_trunk_are_those_that_training_has(
     content = recipe_of(tmp_path, (timm_source(tmp_path), source))
     content["data"]["path"], content["model"]["text"] = (
         None,
-        {"kind": "borrowed", "from": source, "width": width} | settings,
+        {"kind": "pretrained", "from": source, "width": width} | settings,
     )
     recipe = validate_recipe(content)
-    tokenizer = trunk_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
-    network = lend_trunks(
+    tokenizer = backbone_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
+    network = attach_backbones(
         DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context)
     )
     every = list(network.parameters())
@@ -123,8 +123,8 @@ def test_parameters_of_a_tuned_trunk_are_those_that_training_has(
         == sum(p.numel() for p in every if p.requires_grad)
         == counts["all"] - counts["frozen"]
     )
-    assert counts["image trunk, read once"] == sum(
-        p.numel() for p in network.borrowed()["image"].lent.parameters()
+    assert counts["image backbone, read once"] == sum(
+        p.numel() for p in network.pretrained_towers()["image"].attached.parameters()
     )
 
 
@@ -134,15 +134,15 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
     content = recipe_of(tmp_path, (source, bert_source(tmp_path / "text")))
     content["data"]["path"] = None
     content["model"]["image"] = {
-        "kind": "borrowed",
+        "kind": "pretrained",
         "from": source,
         "width": VISION_WIDTH,
         "resolution": 32,
         "tune": "all",
     }
     recipe = validate_recipe(content)
-    tokenizer = trunk_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
-    network = lend_trunks(
+    tokenizer = backbone_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
+    network = attach_backbones(
         DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context)
     )
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
@@ -152,9 +152,9 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
 @pytest.mark.parametrize("size", [96, 160])
 def test_parameters_of_a_fitted_transformer_of_timm_are_those_that_training_has(tmp_path: Path, size: int):
     source = timm_source(tmp_path, name="test_vit")
-    trunk = image_trunk(source, {}, size=size)
+    backbone = image_backbone(source, {}, size=size)
     assert sum(p.numel() for p in image_shape(source, {}, size=size).parameters()) == sum(
-        p.numel() for p in trunk.parameters()
+        p.numel() for p in backbone.parameters()
     )
 
 
@@ -162,12 +162,12 @@ def test_a_broken_configuration_of_an_image_encoder_is_one_sentence(tmp_path: Pa
     source = vision_source(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "x"}))
-    for read in (lambda: image_shape(source, {}, size=32), lambda: image_trunk(source, {})):
+    for read in (lambda: image_shape(source, {}, size=32), lambda: image_backbone(source, {})):
         with pytest.raises(ModelError, match=r"hidden_size|image encoder"):
             read()
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": ["vit"]}))
     with pytest.raises(ModelError, match=r"holds a model of type|no image encoder"):
-        image_trunk(source, {})
+        image_backbone(source, {})
 
 
 def test_a_pattern_that_matches_nothing_and_a_wrong_width_are_found_before_any_weights_are_read():
@@ -199,9 +199,9 @@ def test_the_facts_of_a_packaged_part_are_those_of_its_files(name: str):
 
 
 def test_what_is_not_known_is_said():
-    planned = plan_recipe(load_recipe("borrowed"))
+    planned = plan_recipe(load_recipe("pretrained"))
     assert planned.notes == [
-        "the parameters of the text trunk are unknown: package:e5 computes with an engine of its own, which does not tell; it is never trained."
+        "the parameters of the text backbone are unknown: package:e5 computes with an engine of its own, which does not tell; it is never trained."
     ]
     assert planned.readings == [Reading("image", None, None, None), Reading("text", None, None, None)]
     assert {one["samples"] for one in planned.to_json()["readings"]} == {UNKNOWN}
@@ -210,10 +210,10 @@ def test_what_is_not_known_is_said():
     ).notes
     assert (
         one
-        == "the parameters of the text trunk are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
+        == "the parameters of the text backbone are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
     )
     (note,) = plan_recipe(load_recipe("lit", ["model.image.tune=[module.blocks.6.*]"])).notes
-    assert "what backward keeps of the tuned image trunk is not counted" in note
+    assert "what backward keeps of the tuned image backbone is not counted" in note
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
@@ -225,10 +225,10 @@ def test_what_is_read_once_is_what_the_stores_hold(
     content["store"], content["model"]["image"]["gflops"] = {"views": 2, "dtype": dtype}, 0.5
     image, text = frugalclip.plan(write(tmp_path / "r.yaml", content)).readings
     stores = trainer(tmp_path / "unused", content).stores
-    assert stores.pictures is not None and stores.texts is not None
-    assert (image.samples, text.samples) == (2 * len(stores.pictures), len(stores.texts)) == (48, 20)
+    assert stores.images is not None and stores.texts is not None
+    assert (image.samples, text.samples) == (2 * len(stores.images), len(stores.texts)) == (48, 20)
     assert image.gflops == 24 and len(open_data(tmp_path / "data" / "pairs.jsonl")) == 24
-    for reading, store in ((image, stores.pictures), (text, stores.texts)):
+    for reading, store in ((image, stores.images), (text, stores.texts)):
         held = sum(file.stat().st_size for file in store.path.rglob("*.safetensors")) * 1e-9
         assert reading.store_gb is not None and reading.store_gb < held < 1.5 * reading.store_gb + 1e-5
 
@@ -246,7 +246,7 @@ THINNED = [
 
 
 @pytest.mark.parametrize(
-    ("recipe", "changes", "said"),
+    ("recipe", "changes", "output"),
     [
         (
             "clip-small",
@@ -263,11 +263,11 @@ THINNED = [
             ["objectives.masked_text.weight=1"],
             "a bag of words knows nothing of the words around them; set model.text.kind=transformer",
         ),
-        ("borrowed", ["objectives.masked_text.weight=1"], "caption@masked.*borrowed text tower"),
+        ("pretrained", ["objectives.masked_text.weight=1"], "caption@masked.*pretrained text tower"),
     ],
 )
-def test_what_a_tower_cannot_do_is_said_before_anything_is_read(recipe: str, changes: list[str], said: str):
-    with pytest.raises(RecipeError, match=said):
+def test_what_a_tower_cannot_do_is_said_before_anything_is_read(recipe: str, changes: list[str], output: str):
+    with pytest.raises(RecipeError, match=output):
         plan_recipe(load_recipe(recipe, changes))
 
 

@@ -50,7 +50,7 @@ def test_null_removes_and_a_new_length_replaces_the_old():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "output"),
     [
         (
             ["objectives.contrastive.wieght=1"],
@@ -75,14 +75,14 @@ def test_null_removes_and_a_new_length_replaces_the_old():
         (["objectives.contrastive=[1"], "is not YAML"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], said: str):
+def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], output: str):
     with pytest.raises(RecipeError) as error:
         load_recipe("clip", overrides)
-    assert said in str(error.value)
+    assert output in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "said"),
+    ("name", "overrides", "output"),
     [
         (
             "lit",
@@ -131,12 +131,12 @@ def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], sai
             "prompt 'long' has 7 facets, and a language model that is tuned gives one vector a text; set",
         ),
         (
-            "borrowed",
+            "pretrained",
             ["model.text.options=[{pol: end}, {}]"],
             "model.text.options.0.pol is not a setting; did you mean 'pool'?",
         ),
         (
-            "borrowed",
+            "pretrained",
             ["model.text.options=[{}, {role: passagee}]"],
             "model.text.options.1.role is 'passagee'; expected 'query' or 'passage'",
         ),
@@ -146,16 +146,16 @@ def test_what_is_wrong_is_named_with_what_was_expected(overrides: list[str], sai
             "its weights cannot be trained",
         ),
         (
-            "borrowed",
+            "pretrained",
             ["model.text.from=[package:e6, package:e5]"],
-            "'package:e6' is no text trunk; did you mean 'package:e5'",
+            "'package:e6' is no text backbone; did you mean 'package:e5'",
         ),
     ],
 )
-def test_options_of_a_trunk_are_checked_with_the_recipe(name: str, overrides: list[str], said: str):
+def test_options_of_a_trunk_are_checked_with_the_recipe(name: str, overrides: list[str], output: str):
     with pytest.raises(FrugalclipError) as error:
         load_recipe(name, overrides)
-    assert said in str(error.value)
+    assert output in str(error.value)
 
 
 def test_a_view_that_is_not_in_the_recipe_is_named():
@@ -179,10 +179,10 @@ def test_one_level_of_extends(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("clpi", "did you mean 'clip'"), ("no/such.yaml", "there is no recipe file")]
+    ("name", "output"), [("clpi", "did you mean 'clip'"), ("no/such.yaml", "there is no recipe file")]
 )
-def test_an_unknown_recipe_says_which_there_are(name: str, said: str):
-    with pytest.raises(RecipeError, match=said):
+def test_an_unknown_recipe_says_which_there_are(name: str, output: str):
+    with pytest.raises(RecipeError, match=output):
         load_recipe(name)
 
 

@@ -13,7 +13,7 @@ SMALL = [name for name in known_recipes() if load_recipe(name).run_here]
 BORROWED = [
     name
     for name in SMALL
-    if "borrowed" in (load_recipe(name).model.image.kind, load_recipe(name).model.text.kind)
+    if "pretrained" in (load_recipe(name).model.image.kind, load_recipe(name).model.text.kind)
 ]
 
 
@@ -22,7 +22,7 @@ def test_two_steps(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)
 
 
-@pytest.mark.slow  # needs the pretrained parts of `make frozen`; tests/training/test_stores.py trains on small random trunks
+@pytest.mark.slow  # needs the pretrained parts of `make frozen`; tests/training/test_stores.py trains on small random backbones
 @pytest.mark.parametrize("name", BORROWED)
 def test_two_steps_on_packaged_trunks(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)

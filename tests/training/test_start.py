@@ -84,7 +84,7 @@ def test_an_encoder_of_pictures_alone_is_borrowed_and_not_started_from(recipe_fi
     source = vision_source(tmp_path / "dino")
     with pytest.raises(
         ModelError,
-        match=r"init_from: hf:.* is an encoder of pictures alone; set model\.image\.kind=borrowed model\.image\.from=hf:",
+        match=r"init_from: hf:.* is an encoder of pictures alone; set model\.image\.kind=pretrained model\.image\.from=hf:",
     ):
         train(recipe_file(), [f"init_from={source}"], out=tmp_path / "run")
     with pytest.raises(

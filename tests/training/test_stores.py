@@ -1,4 +1,4 @@
-"""Runs on borrowed trunks: a store stands for the trunk at every step, is computed once, and the checkpoint carries the head and the trunk's name."""
+"""Runs on pretrained backbones: a store stands for the backbone at every step, is computed once, and the checkpoint carries the head and the backbone's name."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import frugalclip
-from frugalclip.backbones.sources import image_trunk, text_tokenizer, text_trunk
+from frugalclip.backbones.sources import image_backbone, text_backbone, text_tokenizer
 from frugalclip.core.errors import DataError, ModelError, RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.ledger import read_ledger
@@ -22,11 +22,11 @@ from frugalclip.features.embedding import Embedded, embed_manifest
 from frugalclip.features.store import Store
 from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.sources.open import open_data
-from frugalclip.towers.fitted import KernelConfig
-from frugalclip.towers.pretrained import Borrowed
+from frugalclip.towers.fitted import KernelRidgeConfig
+from frugalclip.towers.pretrained import PretrainedTower
 from frugalclip.training import stores
 from frugalclip.training.recipe import validate_recipe
-from frugalclip.training.stores import TrunkEncoder, _Views
+from frugalclip.training.stores import BackboneEncoder, _Views
 from frugalclip.training.trainer import Silent, Trainer, train_run
 
 from ..backbones.tiny_backbones import (
@@ -42,19 +42,22 @@ from ..backbones.tiny_backbones import (
 
 HALF = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 FITTED = {
-    "model": {"image": {"head": {"kind": "whiten"}}, "text": {"head": {"kind": "kernel", "train": True}}}
+    "model": {
+        "image": {"head": {"kind": "whitening"}},
+        "text": {"head": {"kind": "kernel_ridge", "train": True}},
+    }
 }
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "trunks"
+    return tmp_path / "cache" / "backbones"
 
 
 @pytest.fixture(scope="module")
-def trunks(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    folder = tmp_path_factory.mktemp("trunks")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("backbones")
     return timm_source(folder), bert_source(folder / "bert")
 
 
@@ -87,9 +90,9 @@ def merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def recipe_of(data: Path, trunks: tuple[str, str], *changes: Mapping[str, Any]) -> dict[str, Any]:
-    image = {"kind": "borrowed", "from": trunks[0], "width": TIMM_WIDTH, "resolution": 32}
-    text = {"kind": "borrowed", "from": trunks[1], "width": BERT_WIDTH, "options": {"context": 12}}
+def recipe_of(data: Path, backbones: tuple[str, str], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    image = {"kind": "pretrained", "from": backbones[0], "width": TIMM_WIDTH, "resolution": 32}
+    text = {"kind": "pretrained", "from": backbones[1], "width": BERT_WIDTH, "options": {"context": 12}}
     content: dict[str, Any] = {
         "data": {"path": str(data), "validation": "none"},
         "model": {"image": image, "text": text, "dim": 8},
@@ -141,26 +144,30 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Embedded]:
     return done
 
 
-def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(tmp_path: Path, trunks: tuple[str, str]):
-    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), trunks))
+def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(
+    tmp_path: Path, backbones: tuple[str, str]
+):
+    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones))
     assert {name.rpartition("head.")[0] for name in own.network.state_dict()} == {"image.", "text.", ""}
-    towers = own.network.borrowed()
+    towers = own.network.pretrained_towers()
     in_optimiser = {id(p) for group in own.optimizer.param_groups for p in group["params"]}
     assert in_optimiser and not in_optimiser & {
-        id(p) for tower in towers.values() for p in tower.lent.parameters()
+        id(p) for tower in towers.values() for p in tower.attached.parameters()
     }
-    run = go(tmp_path / "run", recipe_of(tmp_path / "data" / "pairs.jsonl", trunks))
+    run = go(tmp_path / "run", recipe_of(tmp_path / "data" / "pairs.jsonl", backbones))
     assert saved(run).keys() == own.network.state_dict().keys()
     assert all("head" in name or "log_scale" in name for name in saved(run, "optimizer"))
     content = json.loads((run.last_checkpoint() / "model.json").read_text())
-    assert content["architecture"]["trunks"] == {side: tower.fingerprint for side, tower in towers.items()}
+    assert content["architecture"]["backbones"] == {side: tower.fingerprint for side, tower in towers.items()}
 
 
-def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(tmp_path: Path, trunks: tuple[str, str]):
-    content = recipe_of(pairs(tmp_path / "data"), trunks)
+def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(
+    tmp_path: Path, backbones: tuple[str, str]
+):
+    content = recipe_of(pairs(tmp_path / "data"), backbones)
     stored, live = (
         go(tmp_path / "stored", content),
-        go(tmp_path / "live", merged(content, {"store": {"pictures": False}})),
+        go(tmp_path / "live", merged(content, {"store": {"images": False}})),
     )
     one, two = saved(stored), saved(live)
     assert one.keys() == two.keys()
@@ -175,62 +182,64 @@ def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(tmp_path: P
 
 @pytest.mark.parametrize("heads", [{}, FITTED])
 def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(
-    tmp_path: Path, trunks: tuple[str, str], heads: dict[str, Any], cache: Path
+    tmp_path: Path, backbones: tuple[str, str], heads: dict[str, Any], cache: Path
 ):
     data = pairs(tmp_path / "data")
     result = train_run(
-        validate_recipe(recipe_of(data, trunks, heads)), open_data(data), RunDirectory(tmp_path / "run")
+        validate_recipe(recipe_of(data, backbones, heads)), open_data(data), RunDirectory(tmp_path / "run")
     )
     manifest, texts = open_data(data), ["red above blue", "a white square beside a square"]
     before = result.model.image_features(manifest).features, result.model.encode_text(texts)
-    assert result.model.pictures is not None and result.model.texts.unknown(texts) == []
+    assert result.model.images is not None and result.model.texts.unknown(texts) == []
     shutil.rmtree(cache)
     loaded = frugalclip.load(tmp_path / "run")
     assert loaded.fingerprint == result.model.fingerprint
     torch.testing.assert_close(loaded.image_features(manifest).features, before[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(loaded.encode_text(texts), before[1], atol=1e-5, rtol=1e-4)
-    picture = Image.open(tmp_path / "data" / "03.png")
-    torch.testing.assert_close(loaded.encode_image(picture), before[0][3:4], atol=1e-5, rtol=1e-4)
-    said = loaded.network.borrowed()["image"].say(loaded.preprocess(picture)).pooled
-    torch.testing.assert_close(loaded.encode_image(said), before[0][3:4], atol=1e-5, rtol=1e-4)
+    photo = Image.open(tmp_path / "data" / "03.png")
+    torch.testing.assert_close(loaded.encode_image(photo), before[0][3:4], atol=1e-5, rtol=1e-4)
+    output = loaded.network.pretrained_towers()["image"].run_backbone(loaded.preprocess(photo)).pooled
+    torch.testing.assert_close(loaded.encode_image(output), before[0][3:4], atol=1e-5, rtol=1e-4)
 
 
-def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, trunks: tuple[str, str]):
+def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, backbones: tuple[str, str]):
     other = bert_source(tmp_path / "other", seed=1)
     both = {
-        "from": [trunks[1], other],
+        "from": [backbones[1], other],
         "width": 2 * BERT_WIDTH,
         "options": [{"context": 12}, {"context": 9, "pool": "first"}],
     }
-    head = {"kind": "kernel", "parts": [BERT_WIDTH, BERT_WIDTH], "sharpness": [1, 0.5], "novelty": 0.1}
-    content = recipe_of(pairs(tmp_path / "data"), trunks, FITTED, {"model": {"text": both | {"head": head}}})
+    head = {"kind": "kernel_ridge", "parts": [BERT_WIDTH, BERT_WIDTH], "sharpness": [1, 0.5], "novelty": 0.1}
+    content = recipe_of(
+        pairs(tmp_path / "data"), backbones, FITTED, {"model": {"text": both | {"head": head}}}
+    )
     run = go(tmp_path / "run", content)
     loaded, texts = (
         frugalclip.load(run.path),
         ["red above blue", "a long text about a white square beside another square"],
     )
-    said = loaded.network.borrowed()["text"].say(loaded.tokenizer.encode(texts)).pooled
+    output = loaded.network.pretrained_towers()["text"].run_backbone(loaded.tokenizer.encode(texts)).pooled
     for part, source, options in zip(
-        said.split(BERT_WIDTH, dim=1), both["from"], both["options"], strict=True
+        output.split(BERT_WIDTH, dim=1), both["from"], both["options"], strict=True
     ):
-        alone = text_trunk(source, options)(text_tokenizer(source, options).encode(texts)).pooled
+        alone = text_backbone(source, options)(text_tokenizer(source, options).encode(texts)).pooled
         torch.testing.assert_close(part, alone, atol=1e-6, rtol=1e-5)
-    picture = loaded.encode_image(Image.new("RGB", (32, 32)))
-    assert picture[0, -1] > 0 and (loaded.encode_text(texts)[:, -1] > 0).all()
+    photo = loaded.encode_image(Image.new("RGB", (32, 32)))
+    assert photo[0, -1] > 0 and (loaded.encode_text(texts)[:, -1] > 0).all()
     with pytest.raises(
         RecipeError,
-        match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whiten, or novelty=0",
+        match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whitening, or novelty=0",
     ):
         trainer(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
 
 
-def test_caption_words_need_captions_with_words(tmp_path: Path, trunks: tuple[str, str]):
+def test_caption_words_need_captions_with_words(tmp_path: Path, backbones: tuple[str, str]):
     content = recipe_of(
-        pairs(tmp_path / "data"), trunks, {"model": {"image": {"head": {"kind": "caption_words"}}}}
+        pairs(tmp_path / "data"), backbones, {"model": {"image": {"head": {"kind": "caption_words"}}}}
     )
     with pytest.raises(
         RecipeError,
-        match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text trunk",
+        match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text backbone",
     ):
         trainer(tmp_path / "run", content)
 
@@ -244,25 +253,25 @@ def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tm
     Path(timm_source(tmp_path, seed=1).partition("@")[2]).replace(own[0].partition("@")[2])
     with pytest.raises(
         ModelError,
-        match=r"is not the trunk that this model's image head was trained on .* or train the head again",
+        match=r"is not the backbone that this model's image head was trained on .* or train the head again",
     ):
         frugalclip.load(tmp_path / "run").encode_image(Image.new("RGB", (32, 32)))
     with pytest.raises(
         ModelError,
-        match=r"was trained on image trunk \w+, and timm:test_resnet@.* restore its files, or train anew",
+        match=r"was trained on image backbone \w+, and timm:test_resnet@.* restore its files, or train anew",
     ):
         go(run.path, merged(content, {"steps": 9}), resume=True)
 
 
 @pytest.mark.parametrize("tune", ["all", ["module.layer4.*"]])
 def test_a_tuned_convolutional_trunk_is_saved_and_read_again(
-    tmp_path: Path, trunks: tuple[str, str], tune: Any
+    tmp_path: Path, backbones: tuple[str, str], tune: Any
 ):
-    content = recipe_of(pairs(tmp_path / "data"), trunks, {"model": {"image": {"tune": tune}}})
+    content = recipe_of(pairs(tmp_path / "data"), backbones, {"model": {"image": {"tune": tune}}})
     run = go(tmp_path / "run", content)
-    model, picture = frugalclip.load(run.path), Image.open(tmp_path / "data" / "03.png")
+    model, photo = frugalclip.load(run.path), Image.open(tmp_path / "data" / "03.png")
     assert model.fingerprint == json.loads((run.last_checkpoint() / "model.json").read_text())["fingerprint"]
-    assert torch.isfinite(model.encode_image(picture)).all()
+    assert torch.isfinite(model.encode_image(photo)).all()
 
 
 @pytest.mark.parametrize(
@@ -282,48 +291,48 @@ def test_a_tuned_convolutional_trunk_is_saved_and_read_again(
     ids=["frozen", "partly", "all", "lora"],
 )
 def test_an_image_encoder_of_hugging_face_is_a_trunk_like_any_other(
-    tmp_path: Path, trunks: tuple[str, str], cache: Path, change: dict[str, Any], trained: list[str]
+    tmp_path: Path, backbones: tuple[str, str], cache: Path, change: dict[str, Any], trained: list[str]
 ):
     source, data = vision_source(tmp_path / "dino"), pairs(tmp_path / "data")
-    content = recipe_of(data, (source, trunks[1]), {"model": {"image": {"width": VISION_WIDTH, **change}}})
+    content = recipe_of(data, (source, backbones[1]), {"model": {"image": {"width": VISION_WIDTH, **change}}})
     run = go(tmp_path / "run", content)
-    assert len(list(cache.glob("pictures-*"))) == (1 if not change else 0)
-    model, untuned = frugalclip.load(run.path), image_trunk(source, {})
+    assert len(list(cache.glob("images-*"))) == (1 if not change else 0)
+    model, untuned = frugalclip.load(run.path), image_backbone(source, {})
     assert model.fingerprint == json.loads((run.last_checkpoint() / "model.json").read_text())["fingerprint"]
-    lent = model.network.borrowed()["image"].lent
-    found = {name.replace(".base.", "."): parameter for name, parameter in lent.named_parameters()}
+    attached = model.network.pretrained_towers()["image"].attached
+    found = {name.replace(".base.", "."): parameter for name, parameter in attached.named_parameters()}
     moved = {
         name for name, parameter in untuned.named_parameters() if not torch.equal(found[name], parameter)
     }
     assert moved == {name for name in found if name.startswith(tuple(trained))}
     pixels = model.preprocess(Image.open(tmp_path / "data" / "03.png"))
-    assert torch.equal(lent(pixels).pooled, untuned(pixels).pooled) == (not change)
-    assert any("trunk" in name for name in saved(run)) == bool(change)
+    assert torch.equal(attached(pixels).pooled, untuned(pixels).pooled) == (not change)
+    assert any("backbone" in name for name in saved(run)) == bool(change)
 
 
 def test_a_step_larger_than_the_data_is_refused_before_a_trunk_reads_it(
-    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]
+    tmp_path: Path, backbones: tuple[str, str], written: list[Embedded]
 ):
     with pytest.raises(DataError, match="has 24 usable samples, and one step takes 32; set batch=16 or less"):
-        go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), trunks, {"batch": 32}))
+        go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), backbones, {"batch": 32}))
     assert not written
 
 
-def test_options_without_effect_are_refused(tmp_path: Path, trunks: tuple[str, str]):
-    run = go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), trunks))
+def test_options_without_effect_are_refused(tmp_path: Path, backbones: tuple[str, str]):
+    run = go(tmp_path / "run", recipe_of(pairs(tmp_path / "data"), backbones))
     for side in ("image", "text"):
         change = {"model": {side: {"from": str(run.path), "options": {"stages": True}}}}
         with pytest.raises(
             ModelError,
             match=rf"model\.{side}\.options \(.*stages\) have no effect on .*run, whose tower is read as it is",
         ):
-            go(tmp_path / side, recipe_of(tmp_path / "data" / "pairs.jsonl", trunks, change))
+            go(tmp_path / side, recipe_of(tmp_path / "data" / "pairs.jsonl", backbones, change))
 
 
 def test_a_second_run_computes_no_chunk_again(
-    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded]
+    tmp_path: Path, backbones: tuple[str, str], written: list[Embedded]
 ):
-    content = recipe_of(pairs(tmp_path / "data"), trunks)
+    content = recipe_of(pairs(tmp_path / "data"), backbones)
     trainer(tmp_path / "a", content)
     assert [(done.computed, done.reused) for done in written] == [(3, 0), (3, 0)]  # 24 pictures and 20 texts
     trainer(tmp_path / "b", merged(content, {"batch": 4, "seed": 7, "optimizer": {"lr": 1.0}}))
@@ -338,21 +347,21 @@ def test_a_second_run_computes_no_chunk_again(
 
 
 def test_texts_that_another_store_holds_are_not_read_again(
-    tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backbones: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ):
     read: list[str] = []
-    say = Borrowed.say
+    run_backbone = PretrainedTower.run_backbone
 
-    def counting(self: Borrowed, inputs: Any, **options: Any) -> Any:
+    def counting(self: PretrainedTower, inputs: Any, **options: Any) -> Any:
         read.extend([""] * len(inputs) if self.side == "text" else [])
-        return say(self, inputs, **options)
+        return run_backbone(self, inputs, **options)
 
-    monkeypatch.setattr(Borrowed, "say", counting)
-    first = trainer(tmp_path / "a", recipe_of(pairs(tmp_path / "one", rows=8), trunks))
+    monkeypatch.setattr(PretrainedTower, "run_backbone", counting)
+    first = trainer(tmp_path / "a", recipe_of(pairs(tmp_path / "one", rows=8), backbones))
     held = vectors_of(first.stores.texts)
     assert len(read) == len(held)
     read.clear()
-    second = trainer(tmp_path / "b", recipe_of(pairs(tmp_path / "two", rows=24), trunks))
+    second = trainer(tmp_path / "b", recipe_of(pairs(tmp_path / "two", rows=24), backbones))
     more = vectors_of(second.stores.texts)
     assert len(read) == len(more.keys() - held.keys()) > 0
     assert held.keys() & more.keys() and all(
@@ -361,7 +370,7 @@ def test_texts_that_another_store_holds_are_not_read_again(
 
 
 def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(
-    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backbones: tuple[str, str], written: list[Embedded], monkeypatch: pytest.MonkeyPatch
 ):
     def files(folder: Path) -> dict[str, bytes]:
         return {
@@ -370,29 +379,29 @@ def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(
             if file.is_file()
         }
 
-    data, encode, calls = pairs(tmp_path / "data"), TrunkEncoder.encode_image, []
+    data, encode, calls = pairs(tmp_path / "data"), BackboneEncoder.encode_image, []
 
-    def stopping(self: TrunkEncoder, images: Tensor, *, normalize: bool = True) -> Tensor:
+    def stopping(self: BackboneEncoder, images: Tensor, *, normalize: bool = True) -> Tensor:
         calls.append(len(images))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return encode(self, images, normalize=normalize)
 
-    monkeypatch.setattr(TrunkEncoder, "encode_image", stopping)
+    monkeypatch.setattr(BackboneEncoder, "encode_image", stopping)
     with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "a", recipe_of(data, trunks, {"store": {"path": str(tmp_path / "cut")}}))
+        trainer(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "cut")}}))
     with pytest.raises(DataError, match="is not finished"):
-        Store.open(tmp_path / "cut" / "pictures")
-    trainer(tmp_path / "a", recipe_of(data, trunks, {"store": {"path": str(tmp_path / "cut")}}))
+        Store.open(tmp_path / "cut" / "images")
+    trainer(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "cut")}}))
     assert (written[0].computed, written[0].reused) == (1, 2) and calls == [8, 8, 8, 8]
-    trainer(tmp_path / "a", recipe_of(data, trunks, {"store": {"path": str(tmp_path / "whole")}}))
+    trainer(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "whole")}}))
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
 def test_other_views_and_other_preprocessing_have_their_own_store(
-    tmp_path: Path, trunks: tuple[str, str], written: list[Embedded], cache: Path
+    tmp_path: Path, backbones: tuple[str, str], written: list[Embedded], cache: Path
 ):
-    content = recipe_of(pairs(tmp_path / "data"), trunks)
+    content = recipe_of(pairs(tmp_path / "data"), backbones)
     own: list[Mapping[str, Any]] = [
         {},
         {"store": {"views": 3}},
@@ -402,7 +411,7 @@ def test_other_views_and_other_preprocessing_have_their_own_store(
     for change in own:
         trainer(tmp_path / "unused", merged(content, change))
     assert (
-        len(list(cache.glob("pictures-*"))) == 5 and len(list(cache.glob("texts-*"))) == 2
+        len(list(cache.glob("images-*"))) == 5 and len(list(cache.glob("texts-*"))) == 2
     )  # texts differ in their type alone
     assert len({done.store.path for done in written[::2]}) == 5
     fixed = merged(content, {"store": {"path": str(tmp_path / "fixed")}})
@@ -412,34 +421,34 @@ def test_other_views_and_other_preprocessing_have_their_own_store(
 
 
 def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_as_exact(
-    tmp_path: Path, trunks: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, backbones: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ):
-    calls, encode = [], TrunkEncoder.encode_image
+    calls, encode = [], BackboneEncoder.encode_image
     monkeypatch.setattr(
-        TrunkEncoder,
+        BackboneEncoder,
         "encode_image",
         lambda self, images, **options: calls.append(len(images)) or encode(self, images, **options),
     )
     first, larger = pairs(tmp_path / "a"), pairs(tmp_path / "b", rows=30, prefix="other-")
-    trainer(tmp_path / "unused", recipe_of(first, trunks, {"store": {"dtype": "float16"}}))
+    trainer(tmp_path / "unused", recipe_of(first, backbones, {"store": {"dtype": "float16"}}))
     calls.clear()
-    exact = trainer(tmp_path / "unused", recipe_of(larger, trunks))
+    exact = trainer(tmp_path / "unused", recipe_of(larger, backbones))
     assert sum(calls) == 30  # what was rounded is no source of float32
     calls.clear()
-    rounded = trainer(tmp_path / "unused", recipe_of(larger, trunks, {"store": {"dtype": "float16"}}))
+    rounded = trainer(tmp_path / "unused", recipe_of(larger, backbones, {"store": {"dtype": "float16"}}))
     assert sum(calls) == 0
     a, b = (one.loader.stored.views(np.arange(30)) for one in (exact, rounded))
     torch.testing.assert_close(a.half().float(), b, atol=1e-3, rtol=1e-3)
     assert torch.equal(a[24:].half().float(), b[24:])
     calls.clear()
     found = exact.model.image_features(open_data(first)).features  # by their bytes
-    assert (
-        len(found) == 24 and exact.model.pictures.find((tmp_path / "a" / "05.png").read_bytes()) is not None
+    assert len(found) == 24 and exact.model.images.find((tmp_path / "a" / "05.png").read_bytes()) is not None
+
+
+def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, backbones: tuple[str, str]):
+    content = recipe_of(
+        pairs(tmp_path / "data", broken=(2, 17)), backbones, {"data": {"max_error_fraction": 0.2}}
     )
-
-
-def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, trunks: tuple[str, str]):
-    content = recipe_of(pairs(tmp_path / "data", broken=(2, 17)), trunks, {"data": {"max_bad": 0.2}})
     run = go(tmp_path / "run", content)
     dropped = {row["id"]: row["reason"] for row in read_ledger(run.ledger).to_pylist() if row["reason"]}
     assert dropped == {"2": "not-an-image", "17": "not-an-image"}
@@ -447,42 +456,40 @@ def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, tr
 
 def test_the_first_view_is_that_of_evaluation_and_the_others_depend_on_the_id_alone():
     preprocess, config = Preprocess(size=24), ViewConfig(crop_scale=(0.3, 0.6), flip=0.5)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     made = _Views(preprocess, config, number=4)
-    views = made(picture, "a")
-    assert views.shape == (4, 3, 24, 24) and torch.equal(views[:1], preprocess(picture))
-    assert torch.equal(made(picture, "a"), views) and torch.equal(
-        _Views(preprocess, config, number=6)(picture, "a")[:4], views
+    views = made(photo, "a")
+    assert views.shape == (4, 3, 24, 24) and torch.equal(views[:1], preprocess(photo))
+    assert torch.equal(made(photo, "a"), views) and torch.equal(
+        _Views(preprocess, config, number=6)(photo, "a")[:4], views
     )
-    others = made(picture, "b")
+    others = made(photo, "b")
     assert torch.equal(others[0], views[0])
     different = [others[1:], views[[2, 3, 1]]]
     assert all(not torch.equal(views[1 + i], one[i]) for one in different for i in range(3))
-    smooth = picture.resize((6, 4)).resize((60, 40))
+    smooth = photo.resize((6, 4)).resize((60, 40))
     plain = _Views(preprocess, ViewConfig.model_validate("none"), number=2)(smooth, "a")
     assert float((plain[1] - plain[0]).abs().mean()) < 0.02  # cut as evaluation cuts, by another path
 
 
 def test_several_views_are_drawn_in_training_and_evaluation_sees_the_first(
-    tmp_path: Path, trunks: tuple[str, str]
+    tmp_path: Path, backbones: tuple[str, str]
 ):
     content = recipe_of(
         pairs(tmp_path / "data"),
-        trunks,
+        backbones,
         {"store": {"views": 3}, "views": {"main": {"crop_scale": [0.3, 0.6]}}},
     )
     own = trainer(tmp_path / "unused", content)
-    single = trainer(tmp_path / "unused", recipe_of(tmp_path / "data" / "pairs.jsonl", trunks))
+    single = trainer(tmp_path / "unused", recipe_of(tmp_path / "data" / "pairs.jsonl", backbones))
     every, first = (
         own.loader.stored.views(np.arange(24)).view(24, 3, -1),
         single.loader.stored.views(np.arange(24)),
     )
     torch.testing.assert_close(every[:, 0], first, atol=1e-5, rtol=1e-4)
     assert float((every[:, 1] - first).abs().mean()) > 1e-3
-    places = [
-        own.model.pictures.find((tmp_path / "data" / f"{row:02}.png").read_bytes()) for row in range(24)
-    ]
-    assert torch.equal(own.model.pictures.vectors(places), every[:, 0])
+    places = [own.model.images.find((tmp_path / "data" / f"{row:02}.png").read_bytes()) for row in range(24)]
+    assert torch.equal(own.model.images.vectors(places), every[:, 0])
 
 
 class Killed(Silent):
@@ -496,8 +503,12 @@ class Killed(Silent):
 @pytest.mark.parametrize(
     "change", [FITTED, {"model": {"image": {"lora": {"rank": 2, "targets": ["*fc1", "*fc2"]}}}}]
 )
-def test_resuming_equals_not_having_stopped(tmp_path: Path, trunks: tuple[str, str], change: dict[str, Any]):
-    content = recipe_of(pairs(tmp_path / "data"), trunks, change, {"steps": 6, "evaluation": {"points": 3}})
+def test_resuming_equals_not_having_stopped(
+    tmp_path: Path, backbones: tuple[str, str], change: dict[str, Any]
+):
+    content = recipe_of(
+        pairs(tmp_path / "data"), backbones, change, {"steps": 6, "evaluation": {"points": 3}}
+    )
     if change is not FITTED:
         vit = timm_source(tmp_path, name="test_vit")
         content = merged(content, {"model": {"image": {"from": vit, "width": 64, "resolution": 160}}})
@@ -518,8 +529,8 @@ def test_resuming_equals_not_having_stopped(tmp_path: Path, trunks: tuple[str, s
     )
 
 
-def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, trunks: tuple[str, str]):
-    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), trunks, FITTED))
+def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, backbones: tuple[str, str]):
+    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones, FITTED))
     assert own.notes[-2:] == [
         "the image head is fitted to 24 pictures",
         "the text head is fitted to 20 texts",
@@ -532,16 +543,16 @@ def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, trun
     drawn = torch.tensor(
         [[0.5 * row.count(text) for row in captions] for text in texts]
     )  # (texts, 24) times an epoch
-    expected = KernelConfig(kind="kernel").build(width=BERT_WIDTH, dim=8)
-    said = own.network.borrowed()["text"].say(own.tokenizer.encode(texts)).pooled
-    expected.fit(said, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
+    expected = KernelRidgeConfig(kind="kernel_ridge").build(width=BERT_WIDTH, dim=8)
+    output = own.network.pretrained_towers()["text"].run_backbone(own.tokenizer.encode(texts)).pooled
+    expected.fit(output, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
     torch.testing.assert_close(
-        own.model.encode_text(texts, normalize=False), expected(said), atol=1e-4, rtol=1e-3
+        own.model.encode_text(texts, normalize=False), expected(output), atol=1e-4, rtol=1e-3
     )
 
 
 def test_a_run_of_our_own_is_a_trunk(
-    tmp_path: Path, trunks: tuple[str, str], small_recipe: dict[str, Any], squares: Path
+    tmp_path: Path, backbones: tuple[str, str], small_recipe: dict[str, Any], squares: Path
 ):
     go(
         tmp_path / "base",
@@ -549,8 +560,8 @@ def test_a_run_of_our_own_is_a_trunk(
     )
     base, source = frugalclip.load(tmp_path / "base"), str(tmp_path / "base")
     image, text = (
-        {"kind": "borrowed", "from": source, "width": 32, "resolution": 16},
-        {"kind": "borrowed", "from": source, "width": 32},
+        {"kind": "pretrained", "from": source, "width": 32, "resolution": 16},
+        {"kind": "pretrained", "from": source, "width": 32},
     )
     content = small_recipe | {
         "data": {"path": str(squares)},
@@ -560,17 +571,17 @@ def test_a_run_of_our_own_is_a_trunk(
     run = go(tmp_path / "run", content)
     loaded = frugalclip.load(tmp_path / "run")
     assert loaded.tokenizer.fingerprint() == base.tokenizer.fingerprint()
-    picture, words = Image.new("RGB", (20, 20), "red"), ["red beside blue"]
+    photo, words = Image.new("RGB", (20, 20), "red"), ["red beside blue"]
     with torch.no_grad():
-        pooled = base.network.image(base.preprocess(picture)).pooled
+        pooled = base.network.image(base.preprocess(photo)).pooled
         expected = (
             loaded.network.image.head(pooled),
             loaded.network.text.head(base.network.text(base.tokenizer.encode(words)).pooled),
         )
-    torch.testing.assert_close(loaded.encode_image(picture, normalize=False), expected[0])
+    torch.testing.assert_close(loaded.encode_image(photo, normalize=False), expected[0])
     torch.testing.assert_close(loaded.encode_text(words, normalize=False), expected[1])
     content = json.loads((run.last_checkpoint() / "model.json").read_text())
-    assert content["architecture"]["trunks"] == dict.fromkeys(("image", "text"), base.fingerprint)
+    assert content["architecture"]["backbones"] == dict.fromkeys(("image", "text"), base.fingerprint)
 
 
 BLOCK = ["module.layers.1.*"]  # the last that is read: layer -2 of three
@@ -582,12 +593,12 @@ LORA = {"rank": 2, "targets": ["*q_proj", "*v_proj"]}
     [({"tune": "all"}, ""), ({"tune": BLOCK}, "layers.1."), ({"lora": LORA}, ("q_proj.", "v_proj."))],
 )
 def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
-    tmp_path: Path, trunks: tuple[str, str], how: dict[str, Any], moving: str | tuple[str, ...]
+    tmp_path: Path, backbones: tuple[str, str], how: dict[str, Any], moving: str | tuple[str, ...]
 ):
-    content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 6, "evaluation": {"points": 3}})
+    content = recipe_of(pairs(tmp_path / "data"), backbones, {"steps": 6, "evaluation": {"points": 3}})
     options = {"caption_tokens": 20}
     content["model"]["text"] = {
-        "kind": "borrowed",
+        "kind": "pretrained",
         "from": llama_source(tmp_path / "llama"),
         "width": LLAMA_WIDTH,
         "options": options,
@@ -608,7 +619,7 @@ def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
         one, two = saved(whole, name), saved(cut, name)
         assert one.keys() == two.keys() and not [key for key in one if not torch.equal(one[key], two[key])]
     ended = saved(whole)
-    of_trunk = {name for name in ended if name.startswith("text.trunk.")}
+    of_trunk = {name for name in ended if name.startswith("text.backbone.")}
     moved = {name for name in of_trunk if not torch.equal(ended[name], started[name])}
     expected = {
         name
@@ -619,26 +630,26 @@ def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
         moved == {name for name in expected if "lora" not in how or name.endswith((".up", ".down"))} and moved
     )
     texts, loaded = ["red above blue", "a white square beside a square"], frugalclip.load(tmp_path / "whole")
-    said = loaded.encode_text(texts)
-    torch.testing.assert_close(result.model.encode_text(texts), said, atol=1e-6, rtol=1e-5)
+    output = loaded.encode_text(texts)
+    torch.testing.assert_close(result.model.encode_text(texts), output, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(
-        torch.cat([loaded.encode_text(text) for text in texts]), said, atol=1e-5, rtol=1e-4
+        torch.cat([loaded.encode_text(text) for text in texts]), output, atol=1e-5, rtol=1e-4
     )
     assert loaded.fingerprint == result.model.fingerprint == frugalclip.load(tmp_path / "cut").fingerprint
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(
-    tmp_path: Path, trunks: tuple[str, str], precision: str
+    tmp_path: Path, backbones: tuple[str, str], precision: str
 ):
-    content = recipe_of(pairs(tmp_path / "data"), trunks, {"steps": 2, "precision": precision})
+    content = recipe_of(pairs(tmp_path / "data"), backbones, {"steps": 2, "precision": precision})
     text = {
         "from": llama_source(tmp_path / "llama"),
         "width": LLAMA_WIDTH,
         "options": {"caption_tokens": 20},
         "tune": "all",
     }
-    content["model"]["text"] = {"kind": "borrowed"} | text
+    content["model"]["text"] = {"kind": "pretrained"} | text
     whole, parts = (
         go(tmp_path / name, merged(content, change))
         for name, change in (("whole", {}), ("parts", {"micro_batch": 4}))
@@ -654,7 +665,7 @@ def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(
             {"preprocess": {"mean": [0.4, 0.5, 0.5]}},
             r"set preprocess\.mean=\[0\.5, 0\.5, 0\.5\] preprocess\.std=",
         ),
-        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "store": {"pictures": False}}, r"set preprocess\.mean="),
+        ({"preprocess": {"mean": [0.4, 0.5, 0.5]}, "store": {"images": False}}, r"set preprocess\.mean="),
         (
             {"preprocess": {"mean": [0.4, 0.5, 0.5]}, "model": {"image": {"tune": "all"}}},
             r"set preprocess\.mean=",
@@ -666,8 +677,8 @@ def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(
             "an objective reads caption@masked, whose words are masked",
         ),
         (
-            {**FITTED, "store": {"pictures": False}},
-            r"needs a frozen image trunk whose pictures are stored; set store\.pictures=true",
+            {**FITTED, "store": {"images": False}},
+            r"needs a frozen image backbone whose pictures are stored; set store\.pictures=true",
         ),
         (
             merged(FITTED, {"model": {"text": {"tune": "all"}}}),
@@ -681,14 +692,14 @@ def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_settings_to_write(
-    tmp_path: Path, trunks: tuple[str, str], change: dict[str, Any], message: str, recwarn: Any
+    tmp_path: Path, backbones: tuple[str, str], change: dict[str, Any], message: str, recwarn: Any
 ):
     with pytest.raises(RecipeError, match=message):
-        go(tmp_path / "run", recipe_of(pairs(tmp_path / "data", rows=8), trunks, change))
+        go(tmp_path / "run", recipe_of(pairs(tmp_path / "data", rows=8), backbones, change))
 
 
 def test_a_plan_of_borrowed_trunks_needs_none_of_their_libraries(monkeypatch: pytest.MonkeyPatch):
     for name in ("timm", "transformers"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    planned = frugalclip.plan("borrowed")
+    planned = frugalclip.plan("pretrained")
     assert {one.tower for one in planned.passes} == {"image", "text"} and planned.parameters["all"] >= 1

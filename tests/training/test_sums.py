@@ -16,7 +16,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
-from frugalclip.core.types import Batch, Encoded
+from frugalclip.core.types import Batch, TowerOutput
 from frugalclip.sources.open import open_data
 from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import load_recipe
@@ -62,7 +62,7 @@ def test_an_episode_holds_its_projections_and_one_batch_at_a_time():
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     encode = step.network.image.forward
 
-    def watched(pixels: Tensor, **wishes: Any) -> Encoded:
+    def watched(pixels: Tensor, **wishes: Any) -> TowerOutput:
         nonlocal most
         encoded = encode(pixels, **wishes)
         alive.update((pixels, encoded.embedding, encoded.pooled))
@@ -199,7 +199,7 @@ def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopp
 
 
 @pytest.mark.parametrize(
-    ("name", "setting", "said"),
+    ("name", "setting", "output"),
     [
         ("protoclip", "objectives.prototypes.number=900", "an episode has 40 samples; set fewer"),
         (
@@ -238,11 +238,11 @@ def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopp
     ],
 )
 def test_what_cannot_be_is_said_with_the_next_step(
-    name: str, setting: str, said: str, squares: Path, tmp_path: Path
+    name: str, setting: str, output: str, squares: Path, tmp_path: Path
 ):
     with pytest.raises(RecipeError) as error:
         train_run(small(name, squares, setting), open_data(squares), RunDirectory(tmp_path / "run"))
-    assert said in str(error.value)
+    assert output in str(error.value)
 
 
 def test_prototypes_need_samples_and_an_episode_that_begins_while_they_count(squares: Path, tmp_path: Path):
@@ -284,7 +284,7 @@ def test_a_bag_of_words_guesses_no_masked_words(squares: Path, tmp_path: Path):
 
 def test_sums_that_cannot_be_are_refused_before_anything_is_read():
     prototypes = {"number": 4, "hidden": 24, "out": 12}
-    for objectives, said in (
+    for objectives, output in (
         (
             SUMS["aclip"] | {"contrastive": {}, "prototypes": prototypes | {"image": "main@kept"}},
             "cannot read main@kept; let it read main.",
@@ -300,7 +300,7 @@ def test_sums_that_cannot_be_are_refused_before_anything_is_read():
     ):
         with pytest.raises(RecipeError) as error:
             full_step(objectives)
-        assert said in str(error.value)
+        assert output in str(error.value)
     full_step(
         SUMS["aclip"]
         | {"contrastive": {}, "prototypes": prototypes | {"image": "main@kept", "features": "reuse"}}

@@ -130,7 +130,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(recipe_file: Callable[..., str], tmp
 OWN = '''
 """Pull the mean of the image embeddings to zero."""
 
-from frugalclip.objectives.base import Needs, Objective, ObjectiveConfig, Outcome
+from frugalclip.objectives.base import Needs, Objective, ObjectiveConfig, ObjectiveOutput
 
 
 class Config(ObjectiveConfig):
@@ -144,7 +144,7 @@ class Centre(Objective):
         return Needs(images=frozenset({"main"}))
 
     def forward(self, views):
-        return Outcome(views.images["main"].embedding.mean(dim=0).abs().pow(self.config.power).sum())
+        return ObjectiveOutput(views.images["main"].embedding.mean(dim=0).abs().pow(self.config.power).sum())
 '''
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from frugalclip.comparison import trial as trials
-from frugalclip.comparison.queue import Ended
+from frugalclip.comparison.queue import TrialExit
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
 from frugalclip.core.locks import held
@@ -71,7 +71,7 @@ def recipe(tmp_path, data):
 @pytest.fixture
 def protocol(tmp_path):
     path = tmp_path / "protocol.yaml"
-    figures = {
+    metrics = {
         "unseen": {"where": "split=test", "primary": True},
         "all": {"where": "split=test", "pool": "all"},
     }
@@ -82,7 +82,7 @@ def protocol(tmp_path):
                 "train": "split=train",
                 "validation": "split=test",
                 "group": "family",
-                "figures": figures,
+                "metrics": metrics,
                 "points": 2,
             }
         )
@@ -112,7 +112,7 @@ class Started:
                 else trials.main([str(task.job)])
             )
             if ended is not None:
-                ended(Ended(task, code, 0.1, "DataError: broken on purpose" if broken else ""))
+                ended(TrialExit(task, code, 0.1, "DataError: broken on purpose" if broken else ""))
         return True
 
 
@@ -140,7 +140,7 @@ def peer(path: Path) -> int:
             "samples_seen": k * (job.samples or 0) / 2,
             "seconds": 0.1 * k,
             "cpu_seconds": 0.1 * k,
-            "evaluation": trials.watch_figures(job, Uniform()),
+            "evaluation": trials.validation_metrics(job, Uniform()),
         }
         for k in (1, 2)
     ]
@@ -167,7 +167,7 @@ def test_a_costly_reference_is_trained_on_all_pairs_only(recipe, protocol, data,
     result = compare(arms, out=tmp_path / "c", whole=["peer"], **options)
     shares = {(folder.parts[-4], folder.parts[-2]) for folder in started.folders}
     assert shares == {("peer", "1"), ("ours", "1"), ("ours", "1-2")}
-    saved = result["pairs_saved"]
+    saved = result["data_efficiency"]
     assert (
         saved["arms"]["peer"] is None and saved["arms"]["ours"]["runs"] == 2 and saved["reference"] == "peer"
     )
@@ -205,20 +205,20 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(
     )
     (test,) = result["tests"]
     assert (test["arm"], test["runs"], test["families"], test["rotations"]) == ("peer", 4, 4, 2)
-    unseen = result["figures"]["unseen"]
+    unseen = result["metrics"]["unseen"]
     assert unseen["chance"] == pytest.approx(25)
     assert unseen["arms"]["peer"]["value"] == pytest.approx(25)  # all the same to it: chance, exactly
-    assert result["figures"]["all"]["arms"]["peer"]["value"] == pytest.approx(100 / 16)
-    assert {(t["arm"], t["floor"]) for t in result["floor_tests"]} == {
-        (arm["name"], floor) for arm in result["arms"] for floor in unseen["floors"]
+    assert result["metrics"]["all"]["arms"]["peer"]["value"] == pytest.approx(100 / 16)
+    assert {(t["arm"], t["baseline"]) for t in result["baseline_tests"]} == {
+        (arm["name"], baseline) for arm in result["arms"] for baseline in unseen["baselines"]
     }
-    first = result["floor_tests"][0]
+    first = result["baseline_tests"][0]
     assert first["value"] == pytest.approx(
-        unseen["arms"][first["arm"]]["value"] - unseen["floors"][first["floor"]], abs=1e-4
+        unseen["arms"][first["arm"]]["value"] - unseen["baselines"][first["baseline"]], abs=1e-4
     )
-    assert set(unseen["floors"]) == {f"{kind}_nn_{k}" for kind in ("pixel", "feature") for k in (1, 10)}
+    assert set(unseen["baselines"]) == {f"{kind}_nn_{k}" for kind in ("pixel", "feature") for k in (1, 10)}
     assert result["curves"]["clock"] == "cpu" if result["costs"]["ours"]["cpu_seconds"] else "wall"
-    assert result["pairs_saved"]["arms"]["ours"]["fractions"][1]["pairs"] == 36
+    assert result["data_efficiency"]["arms"]["ours"]["fractions"][1]["pairs"] == 36
     show(result)
     assert result["answer"] in " ".join(capsys.readouterr().out.split())
 
@@ -236,7 +236,7 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(
     assert started.folders == []
     assert again["tests"] == result["tests"]
     shutil.rmtree(tmp_path / "c" / "trials" / "ours" / "big" / "1" / "seed-1")
-    assert compare(arms, **options)["figures"] == result["figures"]  # the same trial, trained again
+    assert compare(arms, **options)["metrics"] == result["metrics"]  # the same trial, trained again
     assert len(started.folders) == 1
 
 
@@ -259,7 +259,7 @@ def test_without_a_protocol_the_rows_that_watch_are_judged_and_one_seed_cannot_s
     result = compare([f"a:{recipe}", f"b:{recipe}", "seed=5"], out=tmp_path / "c", seeds=1, jobs=2)
     assert result["tests"][0]["verdict"] == "one seed: cannot say"
     assert result["answer"].startswith("One seed: cannot say whether b is better than a")
-    assert set(result["figures"]) == {"naming", "finding"}
+    assert set(result["metrics"]) == {"naming", "finding"}
     assert any("1 seed screen" in note for note in result["notes"])
 
 

@@ -16,7 +16,7 @@ from frugalclip.synthetic.truth import regions
 from frugalclip.verbs import data as data_verb
 from frugalclip.verbs import data_compose as verb
 
-from ..data import scene_parts
+from ..synthetic import scene_parts
 
 ONE_SPLIT = "splits={scenes: {train: 1}, cutouts: {train: 1}}"
 

@@ -16,7 +16,7 @@ from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.sources.open import open_data, read_source
-from frugalclip.sources.shards import Pictures, safe_key
+from frugalclip.sources.shards import ImageSettings, safe_key
 from frugalclip.verbs import data_convert as verb
 
 IDS = ["a", "b/c.1", "../d", "e é", "f%2E", "g" * 300, "train/h", "i"]
@@ -91,7 +91,7 @@ def rows(manifest: Manifest) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in table}
 
 
-def pictures(manifest: Manifest) -> dict[str, bytes]:
+def images(manifest: Manifest) -> dict[str, bytes]:
     reader = ImageReader(manifest)
     return {id: reader.bytes(row) for row, id in enumerate(manifest.ids)}
 
@@ -110,7 +110,7 @@ def test_what_is_written_is_read_back(pairs: Manifest, path: Path, tmp_path: Pat
     assert source.ledger.faults == []
     again, before = source.manifest, pairs.take([row for row in range(8) if row != 4])
     assert rows(again) == rows(before)
-    assert pictures(again) == pictures(before)
+    assert images(again) == images(before)
     assert again.captions(language="de").count(["eins"]) == 1
     assert again.weights()[again.ids.index("../d")] == 0
     if to == "parquet":
@@ -255,16 +255,16 @@ def test_every_sample_of_several_sources_has_a_fate(path: Path, tmp_path: Path):
 
 def test_pictures_shrink_and_never_grow():
     data = encoded(1, "JPEG", size=(64, 40))
-    small, extension = Pictures(size=20).written(data)
+    small, extension = ImageSettings(size=20).written(data)
     assert (Image.open(io.BytesIO(small)).size, extension) == ((32, 20), ".jpg")
-    assert Pictures(size=40).written(data) == (data, ".jpg")
-    assert Pictures(size=400, format="jpeg").written(data) == (data, ".jpg")
-    assert Pictures(size=400, format="png").written(data)[1] == ".png"
-    tall, _ = Pictures(size=10, format="webp").written(encoded(1, "GIF", size=(10, 5000)))
+    assert ImageSettings(size=40).written(data) == (data, ".jpg")
+    assert ImageSettings(size=400, format="jpeg").written(data) == (data, ".jpg")
+    assert ImageSettings(size=400, format="png").written(data)[1] == ".png"
+    tall, _ = ImageSettings(size=10, format="webp").written(encoded(1, "GIF", size=(10, 5000)))
     assert Image.open(io.BytesIO(tall)).size == (10, 5000)
-    gif, extension = Pictures(size=4).written(encoded(1, "GIF"))
+    gif, extension = ImageSettings(size=4).written(encoded(1, "GIF"))
     assert (Image.open(io.BytesIO(gif)).format, extension) == ("PNG", ".png")
-    exact = Image.open(io.BytesIO(Pictures(format="png").written(encoded(3))[0]))
+    exact = Image.open(io.BytesIO(ImageSettings(format="png").written(encoded(3))[0]))
     assert np.array_equal(np.asarray(exact), np.asarray(Image.open(io.BytesIO(encoded(3)))))
 
 
@@ -272,12 +272,12 @@ def test_pictures_that_others_would_see_differently_are_written_anew():
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(1, "JPEG", size=(30, 20), exif=exif)
-    assert Pictures().written(turned) == (turned, ".jpg")  # keep is keep: our reader turns it
-    upright, _ = Pictures(format="jpeg").written(turned)
+    assert ImageSettings().written(turned) == (turned, ".jpg")  # keep is keep: our reader turns it
+    upright, _ = ImageSettings(format="jpeg").written(turned)
     assert Image.open(io.BytesIO(upright)).size == (20, 30)
     buffer = io.BytesIO()
     Image.new("RGBA", (9, 9), (255, 0, 0, 0)).save(buffer, "PNG")
-    white = Image.open(io.BytesIO(Pictures(format="png").written(buffer.getvalue())[0]))
+    white = Image.open(io.BytesIO(ImageSettings(format="png").written(buffer.getvalue())[0]))
     assert (white.mode, white.getpixel((0, 0))) == ("RGB", (255, 255, 255))
 
 
@@ -285,7 +285,7 @@ def test_pictures_that_others_would_see_differently_are_written_anew():
 def test_a_picture_that_ends_early_is_found_even_where_it_is_kept(size: int | None):
     data = encoded(1, "JPEG", size=(400, 300), quality=95)
     with pytest.raises(BadImage) as found:
-        Pictures(size=size).written(data[: len(data) // 2])
+        ImageSettings(size=size).written(data[: len(data) // 2])
     assert found.value.cause == "truncated"
 
 

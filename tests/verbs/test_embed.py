@@ -53,8 +53,8 @@ def test_embeds_a_folder_and_says_what_is_in_the_store(checkpoint, folder, tmp_p
     out = capsys.readouterr().out
     error = result.store.head.summary["image"].error
     assert 0 < error.mean <= error.max
-    row = next(line.split() for line in out.splitlines() if line.startswith("pictures "))
-    assert row == ["pictures", "5", "16", "int8", f"{error.mean:.1e}", f"{error.max:.1e}", "0"]
+    row = next(line.split() for line in out.splitlines() if line.startswith("images "))
+    assert row == ["images", "5", "16", "int8", f"{error.mean:.1e}", f"{error.max:.1e}", "0"]
     assert "captions longer than the model reads, so that their end was cut: 1\n" in out
     assert "chunks computed: 1, reused: 0" in out
     store = Store.open(tmp_path / "store")

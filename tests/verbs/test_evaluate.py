@@ -24,7 +24,7 @@ CONTRACT = {
     "metrics",
     "interval",
     "chance",
-    "floors",
+    "baselines",
     "samples",
     "split_hash",
     "prompts",
@@ -114,13 +114,13 @@ def test_tasks_with_texts_say_which_others_an_encoder_of_pictures_takes(folder, 
             evaluate(source, data=folder, task=task)
     with pytest.raises(DataError, match="the model reads pictures and no texts"):
         evaluate(load(source), data=folder)
-    found = evaluate(make_model(folder), data=folder, where="split=test", floors_model=source)
-    assert found["floors"]["feature_nn_1"]["top1"] == 100
+    found = evaluate(make_model(folder), data=folder, where="split=test", baselines_model=source)
+    assert found["baselines"]["feature_nn_1"]["top1"] == 100
 
 
 def test_floors_stand_in_the_same_row(folder, capsys):
-    result = evaluate(make_model(folder), data=folder, where="split=test", floors=True)
-    assert result["floors"]["pixel_nn_1"]["top1"] == result["floors"]["feature_nn_1"]["top1"] == 100
+    result = evaluate(make_model(folder), data=folder, where="split=test", baselines=True)
+    assert result["baselines"]["pixel_nn_1"]["top1"] == result["baselines"]["feature_nn_1"]["top1"] == 100
     assert result["floors_about"]["features"].startswith("shape and colour")
     assert result["floors_about"]["training_rows"] == 4
     show(result)
@@ -131,9 +131,9 @@ def test_floors_stand_in_the_same_row(folder, capsys):
 
 def test_any_model_can_be_the_frozen_encoder_of_the_feature_floor(folder, tmp_path):
     make_model().save(tmp_path / "other")
-    result = evaluate(make_model(folder), data=folder, where="split=test", floors_model=tmp_path / "other")
+    result = evaluate(make_model(folder), data=folder, where="split=test", baselines_model=tmp_path / "other")
     assert "frozen encoder" in result["floors_about"]["features"]
-    assert result["floors"]["feature_nn_1"]["top1"] == 100  # equal pictures have equal features
+    assert result["baselines"]["feature_nn_1"]["top1"] == 100  # equal pictures have equal features
 
 
 def test_the_classes_come_from_the_label_field_and_a_caption_can_be_asked_for(folder):
@@ -168,16 +168,16 @@ def test_what_is_misspelt_or_missing_is_named(folder, tmp_path):
     with pytest.raises(DataError, match="--task knn needs a data set; add --data PATH"):
         evaluate(model, task="knn")
     with pytest.raises(DataError, match="this model does not say where they are"):
-        evaluate(model, data=folder, floors=True)
-    with pytest.raises(DataError, match=r"--floors needs the training pictures, and .*absent"):
-        evaluate(make_model(tmp_path / "absent"), data=folder, floors=True)
+        evaluate(model, data=folder, baselines=True)
+    with pytest.raises(DataError, match=r"--baselines needs the training pictures, and .*absent"):
+        evaluate(make_model(tmp_path / "absent"), data=folder, baselines=True)
 
 
 def test_options_without_effect_warn(folder):
     with pytest.warns(UserWarning, match="--classes has no effect on --task retrieval"):
         evaluate(make_model(), data=folder, task="retrieval", classes=["red"])
-    with pytest.warns(UserWarning, match="--floors has no effect on --task knn"):
-        evaluate(make_model(), data=folder, task="knn", where="split=test", floors=True)
+    with pytest.warns(UserWarning, match="--baselines has no effect on --task knn"):
+        evaluate(make_model(), data=folder, task="knn", where="split=test", baselines=True)
     with pytest.warns(UserWarning, match="--robustness has no effect on --task probe"):
         evaluate(make_model(), data=folder, task="probe", where="split=test", robustness=True)
 

@@ -58,9 +58,9 @@ def test_a_data_set_full_of_bad_input_is_checked_trained_on_judged_and_embedded(
     seen = read_source(path).seen
     (found,) = check(path, full=True)
     (tmp_path / "tiny.yaml").write_text(dump_yaml(RECIPE | {"data": {"path": str(path)}}))
-    with pytest.raises(DataError, match=r"samples are bad, .* and data.max_bad allows 1 %"):
+    with pytest.raises(DataError, match=r"samples are bad, .* and data.max_error_fraction allows 1 %"):
         train(str(tmp_path / "tiny.yaml"), out=tmp_path / "run")
-    assert train(str(tmp_path / "tiny.yaml"), ["data.max_bad=1"], out=tmp_path / "run").is_finished
+    assert train(str(tmp_path / "tiny.yaml"), ["data.max_error_fraction=1"], out=tmp_path / "run").is_finished
 
     fates = read_ledger(tmp_path / "run/ledger.parquet").to_pylist()
     assert len(fates) == seen

@@ -55,14 +55,14 @@ def test_the_report_of_a_lexical_model_shows_its_words(pairs, language_model, tm
         **codebook,
     }
     text = {
-        "kind": "borrowed",
+        "kind": "pretrained",
         "from": f"hf:{language_model}",
         "width": 32,
         "options": {"prompt": "lexical", "states": "next_word"},
         "head": head,
     }
     image = {
-        "kind": "borrowed",
+        "kind": "pretrained",
         "from": timm_source(tmp_path),
         "width": TIMM_WIDTH,
         "resolution": 32,

@@ -1,6 +1,6 @@
-"""Image encoders of Hugging Face as trunks: `hf:DIR` with a ViT, DeiT, DINOv2, DINOv3, or the pictures' half of CLIP or SigLIP.
+"""Image encoders of Hugging Face as backbones: `hf:DIR` with a ViT, DeiT, DINOv2, DINOv3, or the pictures' half of CLIP or SigLIP.
 
-The trunk's vector is the one that each model was published with: [CLS] after the last normalisation, or what SigLIP pools by attention. ViT's and
+The backbone's vector is the one that each model was published with: [CLS] after the last normalisation, or what SigLIP pools by attention. ViT's and
 DeiT's `pooler` is left out, a layer that their published classifiers do not have and that transformers would draw at random. Tokens are the last
 layer's states of the patches, without [CLS] and registers.
 """
@@ -16,12 +16,12 @@ from frugalclip.core.records import read_json
 from frugalclip.interop.conversion import understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
 from frugalclip.language_model.source import quiet, weights_hash
-from frugalclip.towers.pretrained import Said, Trunk
+from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 POOLERLESS = ("vit", "deit")
 
 
-class VisionTrunk(Trunk):
+class ImageEncoderBackbone(Backbone):
     """An image encoder of Hugging Face's library.
 
     Args:
@@ -33,21 +33,21 @@ class VisionTrunk(Trunk):
         super().__init__()
         self.module, self.fingerprint = module, fingerprint
         self.module.embeddings.mask_token = (
-            None  # only masked pre-training reads it: a trained trunk has no parameter without gradient
+            None  # only masked pre-training reads it: a trained backbone has no parameter without gradient
         )
         config: Any = module.config
         self.width = int(config.hidden_size)
         self.prefix = IMAGE_ENCODERS[config.model_type] + int(getattr(config, "num_register_tokens", 0))
         # these refuse another size than their own unless asked; the other types always interpolate, or turn places by angles
-        is_asked = config.model_type in ("vit", "deit", "clip_vision_model", "siglip_vision_model")
-        self.options = {"interpolate_pos_encoding": True} if is_asked else {}
+        is_requested = config.model_type in ("vit", "deit", "clip_vision_model", "siglip_vision_model")
+        self.options = {"interpolate_pos_encoding": True} if is_requested else {}
 
-    def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> BackboneOutput:
         """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
-        said: Any = self.module(pixel_values=inputs, **self.options)
-        states: Tensor = said.last_hidden_state  # (batch, prefix + patches, width)
-        pooled = states[:, 0] if said.pooler_output is None else said.pooler_output
-        return Said(pooled, states[:, self.prefix :] if with_tokens else None)
+        output: Any = self.module(pixel_values=inputs, **self.options)
+        states: Tensor = output.last_hidden_state  # (batch, prefix + patches, width)
+        pooled = states[:, 0] if output.pooler_output is None else output.pooler_output
+        return BackboneOutput(pooled, states[:, self.prefix :] if with_tokens else None)
 
 
 def arguments(kind: str) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def is_vision_folder(folder: Path) -> bool:
     return isinstance(content, dict) and str(content.get("model_type")) in IMAGE_ENCODERS
 
 
-def read_vision(folder: Path, *, size: int | None = None) -> VisionTrunk:
-    """A trunk, with the preprocessing that the folder asks for. It reads pictures of any size, its embeddings of places interpolated.
+def read_vision(folder: Path, *, size: int | None = None) -> ImageEncoderBackbone:
+    """A backbone, with the preprocessing that the folder asks for. It reads pictures of any size, its embeddings of places interpolated.
 
     Args:
         folder: with config.json, preprocessor_config.json and safetensors, as `save_pretrained` writes them.
@@ -116,9 +116,9 @@ def read_vision(folder: Path, *, size: int | None = None) -> VisionTrunk:
         raise ModelError(
             f"{folder} reads patches of {patch} pixels, and pictures come with {size or preprocess.size}; set model.image.resolution={2 * patch}."
         )
-    trunk = VisionTrunk(module.eval(), fingerprint=weights_hash(folder))
-    trunk.preprocess = preprocess
-    return trunk
+    backbone = ImageEncoderBackbone(module.eval(), fingerprint=weights_hash(folder))
+    backbone.preprocess = preprocess
+    return backbone
 
 
 def _found(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Causal language models as trunks of text towers: frozen ones that answer prompts, and one that is tuned behind one prompt.
+"""Causal language models as backbones of text towers: frozen ones that answer prompts, and one that is tuned behind one prompt.
 
 Source: FLAME, arXiv 2411.11927 (frozen, the state at the end of each facet); LexVLA, arXiv 2407.17827 (tuned by LoRA, the state that predicts the
 next word). A tuned model reads what the frozen one reads: the same prompt, cleaning, layer and place, so that both give the same vector until
@@ -20,7 +20,7 @@ from frugalclip.interop.tokenizers import PublishedSettings, PublishedTokenizer
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings, find_prompt
 from frugalclip.language_model.frozen import PromptTokens
 from frugalclip.language_model.source import model_folder, read_tokenizer, without_later_blocks
-from frugalclip.towers.pretrained import Said, Trunk
+from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 FROZEN_ONLY = (
     "position_ids",
@@ -38,7 +38,7 @@ class LanguageModelOptions(LanguageModelSettings):
     )
 
     @property
-    def asked(self) -> str:
+    def requested(self) -> str:
         """Name or file of the prompt."""
         return (
             "lexical" if self.states == "next_word" and "prompt" not in self.model_fields_set else self.prompt
@@ -65,29 +65,29 @@ def language_model_options(
         RecipeError: for an unknown setting, or one that does not go with a tuned model.
         ModelError: for a prompt that is not there, or settings of which one has no effect.
     """
-    asked = validated(LanguageModelOptions, dict(options), where=where)
-    if asked.states == "next_word" and "layer" in asked.model_fields_set:
+    requested = validated(LanguageModelOptions, dict(options), where=where)
+    if requested.states == "next_word" and "layer" in requested.model_fields_set:
         raise ModelError(
             f"{where}.layer has no effect on states=next_word, which are read after the last layer; leave it out."
         )
-    facets = len(find_prompt(asked.asked).facets)
-    if asked.states == "next_word" and facets != 1:
+    facets = len(find_prompt(requested.requested).facets)
+    if requested.states == "next_word" and facets != 1:
         raise ModelError(
-            f"prompt '{asked.asked}' has {facets} facets, and states=next_word reads one; set {where}.prompt=lexical."
+            f"prompt '{requested.requested}' has {facets} facets, and states=next_word reads one; set {where}.prompt=lexical."
         )
     if tuned and facets != 1:
         raise RecipeError(
-            f"prompt '{asked.asked}' has {facets} facets, and a language model that is tuned gives one vector a text; set {where}.prompt=single, or "
+            f"prompt '{requested.requested}' has {facets} facets, and a language model that is tuned gives one vector a text; set {where}.prompt=single, or "
             "leave model.text.tune and model.text.lora out, which keeps it frozen."
         )
-    if tuned and (idle := [name for name in FROZEN_ONLY if name in asked.model_fields_set]):
+    if tuned and (idle := [name for name in FROZEN_ONLY if name in requested.model_fields_set]):
         raise RecipeError(
             f"{where}.{idle[0]} has no effect on a language model that is tuned, only on a frozen one; leave it out."
         )
-    return asked
+    return requested
 
 
-class LanguageModelTrunk(Trunk):
+class LanguageModelBackbone(Backbone):
     """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
 
     def __init__(
@@ -102,17 +102,17 @@ class LanguageModelTrunk(Trunk):
         self.width = model.width
         self.fingerprint = model.fingerprint if states == "facets" else f"{model.fingerprint}-{states}"
 
-    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> BackboneOutput:
         """Read texts: (batch, facets, width), or (batch, width) where there is one facet."""
         if with_tokens:
             raise ModelError(_NO_TOKENS)
         if self.states == "next_word":
-            return Said(self.model.next_word_states(inputs.texts, self.prompt))
-        said = self.model.encode_texts(inputs.texts)
-        return Said(said[:, 0] if said.shape[1] == 1 else said)
+            return BackboneOutput(self.model.next_word_states(inputs.texts, self.prompt))
+        output = self.model.encode_texts(inputs.texts)
+        return BackboneOutput(output[:, 0] if output.shape[1] == 1 else output)
 
 
-class TunedLanguageModelTrunk(Trunk):
+class TunedLanguageModelBackbone(Backbone):
     """A causal language model whose weights are part of the model: the state of the last token, which is the end of the prompt.
 
     Args:
@@ -134,7 +134,7 @@ class TunedLanguageModelTrunk(Trunk):
         )
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
-    def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> BackboneOutput:
         """Read token ids (batch, length) with their prompt around them; padding stands behind what is read, where causal attention never looks."""
         if with_tokens:
             raise ModelError(_NO_TOKENS)
@@ -149,13 +149,13 @@ class TunedLanguageModelTrunk(Trunk):
         ends: list[Tensor] = [
             states[layer][rows, lengths - 1] for layer in self.layers
         ]  # each (batch, width)
-        return Said(torch.stack(ends).mean(dim=0))
+        return BackboneOutput(torch.stack(ends).mean(dim=0))
 
 
 def read_language_model(
-    path: Path, asked: LanguageModelOptions, *, tuned: bool = False, device: str | torch.device = "cpu"
-) -> Trunk:
-    """A language model as trunk.
+    path: Path, requested: LanguageModelOptions, *, tuned: bool = False, device: str | torch.device = "cpu"
+) -> Backbone:
+    """A language model as backbone.
 
     Args:
         path: a Hugging Face folder or a GGUF file, which is converted once.
@@ -166,21 +166,24 @@ def read_language_model(
     Raises:
         ModelError: when there is no such model, or its positions do not suffice for prompt and caption.
     """
-    plain = LanguageModelSettings.model_validate(asked.model_dump(exclude={"states"}))
+    plain = LanguageModelSettings.model_validate(requested.model_dump(exclude={"states"}))
     if not tuned:
         model = FrozenLanguageModel.read(path, plain, device=device)
         return (
-            LanguageModelTrunk(model)
-            if asked.states == "facets"
-            else LanguageModelTrunk(model, states="next_word", prompt=asked.asked)
+            LanguageModelBackbone(model)
+            if requested.states == "facets"
+            else LanguageModelBackbone(model, states="next_word", prompt=requested.requested)
         )
     model = FrozenLanguageModel.read(
-        path, plain.model_copy(update={"prompt": asked.asked, "layer": asked.read, "precision": "fp32"})
+        path,
+        plain.model_copy(
+            update={"prompt": requested.requested, "layer": requested.read, "precision": "fp32"}
+        ),
     )
-    return TunedLanguageModelTrunk(model.parts.network, layers=model.layers, fingerprint=model.fingerprint)
+    return TunedLanguageModelBackbone(model.parts.network, layers=model.layers, fingerprint=model.fingerprint)
 
 
-def prompted_tokenizer(path: Path, asked: LanguageModelOptions) -> PublishedTokenizer:
+def prompted_tokenizer(path: Path, requested: LanguageModelOptions) -> PublishedTokenizer:
     """A language model's own tokenizer with the prompt around every text, without its weights.
 
     Args:
@@ -188,11 +191,11 @@ def prompted_tokenizer(path: Path, asked: LanguageModelOptions) -> PublishedToke
         asked: from `language_model_options`, for a model that is tuned.
     """
     backend = read_tokenizer(model_folder(path))
-    prompt = PromptTokens.of(find_prompt(asked.asked), backend)
+    prompt = PromptTokens.of(find_prompt(requested.requested), backend)
     suffix = (*prompt.closing, *prompt.facets[0])
-    # any id pads, since nothing sees it, and no objective masks words of a borrowed tower
+    # any id pads, since nothing sees it, and no objective masks words of a pretrained tower
     rules = PublishedSettings(
-        context=prompt.longest + asked.caption_tokens,
+        context=prompt.longest + requested.caption_tokens,
         prefix=tuple(prompt.opening),
         suffix=suffix,
         pad=0,

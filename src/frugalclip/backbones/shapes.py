@@ -1,4 +1,4 @@
-"""Trunks without their weights, for `frugalclip plan`: parameters with their names and shapes on the meta device, which takes no memory.
+"""Backbones without their weights, for `frugalclip plan`: parameters with their names and shapes on the meta device, which takes no memory.
 
 The architecture is known from a folder's config.json, from the facts of a packaged part, or to the library by name.
 """
@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from frugalclip.backbones.image_encoders import VisionTrunk, arguments, is_vision_folder
-from frugalclip.backbones.language_models import TunedLanguageModelTrunk, language_model_options
+from frugalclip.backbones.image_encoders import ImageEncoderBackbone, arguments, is_vision_folder
+from frugalclip.backbones.language_models import TunedLanguageModelBackbone, language_model_options
 from frugalclip.backbones.packages import PACKAGES, SCHEME
 from frugalclip.backbones.sources import LITE0, EncoderOptions, image_options, place_of, text_kind
-from frugalclip.backbones.text_encoders import EncoderTrunk
-from frugalclip.backbones.timm import TimmTrunk, fitted
+from frugalclip.backbones.text_encoders import TextEncoderBackbone
+from frugalclip.backbones.timm import TimmBackbone, fitted
 from frugalclip.core.config import validated
 from frugalclip.core.errors import ModelError, require
 from frugalclip.language_model.frozen import layer_indices
-from frugalclip.towers.pretrained import Trunk
+from frugalclip.towers.pretrained import Backbone
 
 
-def image_shape(source: str, options: Mapping[str, Any], *, size: int) -> Trunk:
-    """A trunk of pictures of `size` pixels on a side, on the meta device; see `trunks.image_trunk`.
+def image_shape(source: str, options: Mapping[str, Any], *, size: int) -> Backbone:
+    """A backbone of pictures of `size` pixels on a side, on the meta device; see `backbones.image_backbone`.
 
     Raises:
         ModelError: for a source that is none, or that the library does not know.
@@ -40,11 +40,11 @@ def image_shape(source: str, options: Mapping[str, Any], *, size: int) -> Trunk:
     with torch.device("meta"):
         module = timm.create_model(name, pretrained=False, num_classes=0)
         fitted(module, name, size=size)
-        return TimmTrunk(module, fingerprint="", stages=stages)
+        return TimmBackbone(module, fingerprint="", stages=stages)
 
 
-def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk:
-    """A trunk of texts on the meta device; see `trunks.text_trunk`. A tuned language model has the blocks that its layer needs.
+def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Backbone:
+    """A backbone of texts on the meta device; see `backbones.text_backbone`. A tuned language model has the blocks that its layer needs.
 
     Raises:
         ModelError: where only the weights would tell the architecture.
@@ -56,17 +56,17 @@ def text_shape(source: str, options: Mapping[str, Any], *, tuned: bool) -> Trunk
         config = _config(transformers, source)
         module = transformers.AutoModel.from_config(config)
     if kind == "encoder":
-        return EncoderTrunk(
+        return TextEncoderBackbone(
             module,
             pool=validated(EncoderOptions, dict(options), where="model.text.options").pool,
             fingerprint="",
         )
-    asked = language_model_options(options, tuned=tuned)
-    layers = layer_indices(asked.read if tuned else -1, count=config.num_hidden_layers)
-    return TunedLanguageModelTrunk(module, layers=layers, fingerprint="")
+    requested = language_model_options(options, tuned=tuned)
+    layers = layer_indices(requested.read if tuned else -1, count=config.num_hidden_layers)
+    return TunedLanguageModelBackbone(module, layers=layers, fingerprint="")
 
 
-def _vision_shape(source: str) -> Trunk:
+def _vision_shape(source: str) -> Backbone:
     folder = place_of(source)
     if not is_vision_folder(folder):
         raise ModelError(
@@ -75,7 +75,7 @@ def _vision_shape(source: str) -> Trunk:
     transformers = require("transformers", extra="hf", purpose=f"counting the parameters of {source}")
     with _described(source, key="model.image.from"), torch.device("meta"):
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        return VisionTrunk(
+        return ImageEncoderBackbone(
             transformers.AutoModel.from_config(config, **arguments(config.model_type)), fingerprint=""
         )
 

@@ -1,4 +1,4 @@
-"""Trunks of borrowed towers by their source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR`.
+"""Backbones of pretrained towers by their source: `package:NAME`, `timm:NAME@FILE`, `hf:DIR`.
 
 What a source holds decides how it is read: a folder with a causal language model answers prompts (`language_models`), one with an encoder gives the
 vector of a sentence (`encoders`) or of a picture (`vision`).
@@ -20,7 +20,7 @@ from frugalclip.backbones.language_models import (
     read_language_model,
 )
 from frugalclip.backbones.packages import SCHEME, package_path
-from frugalclip.backbones.text_encoders import E5Trunk, Pool, encoder_tokenizer, read_encoder
+from frugalclip.backbones.text_encoders import E5Backbone, Pool, encoder_tokenizer, read_encoder
 from frugalclip.backbones.timm import read_timm
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import ModelError, RecipeError, known_names
@@ -31,14 +31,14 @@ from frugalclip.interop.tokenizers import Verbatim
 from frugalclip.language_model.prompts import find_prompt
 from frugalclip.language_model.source import CAUSAL
 from frugalclip.loading.views import Preprocess
-from frugalclip.towers.pretrained import Said, Trunk
+from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 LITE0 = "package:efficientnet-lite0"
 Kind = Literal["timm", "encoder", "language_model", "e5"]
 
 
 class ImageOptions(Settings):
-    """`options` of an image trunk of timm."""
+    """`options` of an image backbone of timm."""
 
     stages: bool = Field(
         False, description="read the mean of every stage of a convolutional network beside the pooled feature"
@@ -46,7 +46,7 @@ class ImageOptions(Settings):
 
 
 class EncoderOptions(Settings):
-    """`options` of a borrowed text encoder."""
+    """`options` of a pretrained text encoder."""
 
     pool: Pool = Field(
         "mean", description="what the vector is read from: mean over tokens, first token, or end token"
@@ -66,42 +66,42 @@ class E5Options(Settings):
     )
 
 
-class SideBySide(Trunk):
+class SideBySide(Backbone):
     """Several encoders of texts as one: each reads the text with its own tokenizer, and their vectors stand side by side.
 
     Args:
-        trunks: two or more, each with one vector a text.
+        backbones: two or more, each with one vector a text.
         tokenizers: of each.
     """
 
-    def __init__(self, trunks: Sequence[Trunk], tokenizers: Sequence[Tokenizer]) -> None:
+    def __init__(self, backbones: Sequence[Backbone], tokenizers: Sequence[Tokenizer]) -> None:
         super().__init__()
-        self.trunks, self.tokenizers = nn.ModuleList(trunks), list(tokenizers)
-        self.width = sum(trunk.width for trunk in trunks)
-        self.fingerprint = "+".join(trunk.fingerprint for trunk in trunks)
+        self.backbones, self.tokenizers = nn.ModuleList(backbones), list(tokenizers)
+        self.width = sum(backbone.width for backbone in backbones)
+        self.fingerprint = "+".join(backbone.fingerprint for backbone in backbones)
 
-    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> BackboneOutput:
         """Read texts: (batch, sum of the widths)."""
         if with_tokens:
             raise ModelError(
-                "encoders side by side split a text in different ways and give no tokens; name one trunk in model.text.from."
+                "encoders side by side split a text in different ways and give no tokens; name one backbone in model.text.from."
             )
-        said: list[Tensor] = []
-        for trunk, tokenizer in zip(self.trunks, self.tokenizers, strict=True):
+        output: list[Tensor] = []
+        for backbone, tokenizer in zip(self.backbones, self.tokenizers, strict=True):
             read = tokenizer.encode(inputs.texts)
             if isinstance(read, Tokens):
-                device = next(trunk.parameters()).device
+                device = next(backbone.parameters()).device
                 read = Tokens(read.ids.to(device), read.lengths.to(device))
-            said.append(trunk(read).pooled)
-        if any(part.ndim != 2 for part in said):
+            output.append(backbone(read).pooled)
+        if any(part.ndim != 2 for part in output):
             raise ModelError(
                 "encoders side by side give one vector a text each, and one of these gives several; name it alone in model.text.from."
             )
-        return Said(torch.cat([part.float().cpu() for part in said], dim=1))
+        return BackboneOutput(torch.cat([part.float().cpu() for part in output], dim=1))
 
 
-def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
-    """A trunk of pictures, with the preprocessing that its weights were trained with.
+def image_backbone(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Backbone:
+    """A backbone of pictures, with the preprocessing that its weights were trained with.
 
     Args:
         source: `package:NAME`, `timm:NAME@FILE`, or `hf:DIR` with an image encoder.
@@ -112,25 +112,27 @@ def image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = N
         ModelError: for a source that is not one of pictures, or cannot be read.
         MissingExtra: where a library or a packaged part is not installed.
     """
-    asked = image_options(source, options)
+    requested = image_options(source, options)
     if source.startswith("hf:"):
         return read_vision(place_of(source), size=size)
     if (
         source == LITE0
     ):  # of timm's two variants the one with the padding of the original: the other is silently wrong
-        return read_timm("tf_efficientnet_lite0", package_path(source), stages=asked.stages, in_order=True)
+        return read_timm(
+            "tf_efficientnet_lite0", package_path(source), stages=requested.stages, in_order=True
+        )
     if source.startswith("timm:"):
         name, at, file = source.removeprefix("timm:").partition("@")
         if not at:
             raise ModelError(
                 f"'{source}' names no file; write timm:NAME@FILE, such as timm:{name}@weights.safetensors."
             )
-        return read_timm(name, Path(file), stages=asked.stages, size=size)
-    raise _no_image_trunk(source)
+        return read_timm(name, Path(file), stages=requested.stages, size=size)
+    raise _no_image_backbone(source)
 
 
-def reads_pictures(source: str) -> bool:
-    """Whether the trunk of a source reads pictures, from its name or its config.json; no weights are read."""
+def reads_images(source: str) -> bool:
+    """Whether the backbone of a source reads pictures, from its name or its config.json; no weights are read."""
     return (
         source == LITE0
         or source.startswith("timm:")
@@ -147,7 +149,7 @@ def text_kind(source: str) -> Kind:
             "package:e5": "e5",
         }
         if source not in known:
-            raise ModelError(f"'{source}' is no text trunk; {known_names(source, known)}")
+            raise ModelError(f"'{source}' is no text backbone; {known_names(source, known)}")
         return known[source]
     path = Path(source.removeprefix("hf:"))
     if path.suffix == ".gguf":
@@ -171,45 +173,45 @@ def place_of(source: str) -> Path:
     return package_path(source) if source.startswith(SCHEME) else Path(source.removeprefix("hf:"))
 
 
-def text_trunk(
+def text_backbone(
     source: str, options: Mapping[str, Any], *, tuned: bool = False, device: str | torch.device = "cpu"
-) -> Trunk:
-    """A trunk of texts.
+) -> Backbone:
+    """A backbone of texts.
 
     Args:
         source: `package:NAME`, `hf:DIR`, or a GGUF file.
         options: see `EncoderOptions`, `LanguageModelOptions` and `E5Options`.
-        tuned: whether its weights, or additions to them, are trained; a language model is then read by `TunedLanguageModelTrunk`.
+        tuned: whether its weights, or additions to them, are trained; a language model is then read by `TunedLanguageModelBackbone`.
         device: where a frozen language model computes.
     """
     kind, where = text_kind(source), "model.text.options"
     if kind == "e5":
-        return E5Trunk(role=validated(E5Options, dict(options), where=where).role)
+        return E5Backbone(role=validated(E5Options, dict(options), where=where).role)
     if kind == "encoder":
-        asked = validated(EncoderOptions, dict(options), where=where)
-        return read_encoder(place_of(source), pool=asked.pool, context=asked.context)[0]
+        requested = validated(EncoderOptions, dict(options), where=where)
+        return read_encoder(place_of(source), pool=requested.pool, context=requested.context)[0]
     return read_language_model(
         place_of(source), language_model_options(options, tuned=tuned), tuned=tuned, device=device
     )
 
 
-def _no_image_trunk(source: str) -> ModelError:
+def _no_image_backbone(source: str) -> ModelError:
     return ModelError(
-        f"'{source}' is no image trunk; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is borrowed."
+        f"'{source}' is no image backbone; expected timm:NAME@FILE, hf:DIR, {LITE0}, or a model whose image tower is pretrained."
     )
 
 
 def image_options(
     source: str, options: Mapping[str, Any], *, where: str = "model.image.options"
 ) -> ImageOptions:
-    """Settings of the reader of an image trunk.
+    """Settings of the reader of an image backbone.
 
     Raises:
         ModelError: for a packaged part that reads no pictures.
         RecipeError: for settings that it does not know; an image encoder of Hugging Face has none.
     """
     if source.startswith(SCHEME) and source != LITE0:
-        raise _no_image_trunk(source)
+        raise _no_image_backbone(source)
     if options and source.startswith("hf:"):
         raise RecipeError(
             f"{where} ({', '.join(options)}) have no effect on {source}, which is read as it is; set {where}=null."
@@ -242,7 +244,7 @@ def check_text_options(source: str, options: Mapping[str, Any], *, tuned: bool, 
 
 
 def vectors_of_text(options: Mapping[str, Any]) -> int:
-    """Vectors that a frozen trunk gives a text, from its options: the facets of a language model's prompt, otherwise one."""
+    """Vectors that a frozen backbone gives a text, from its options: the facets of a language model's prompt, otherwise one."""
     return (
         len(find_prompt(options["prompt"]).facets)
         if "prompt" in options and options.get("states") != "next_word"
@@ -251,18 +253,18 @@ def vectors_of_text(options: Mapping[str, Any]) -> int:
 
 
 def text_tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
-    """The tokenizer in front of a trunk of texts, without its weights; see `text_trunk`."""
+    """The tokenizer in front of a backbone of texts, without its weights; see `text_backbone`."""
     kind = text_kind(source)
     if kind == "encoder":
-        asked = validated(EncoderOptions, dict(options), where="model.text.options")
-        return encoder_tokenizer(place_of(source), context=asked.context)
+        requested = validated(EncoderOptions, dict(options), where="model.text.options")
+        return encoder_tokenizer(place_of(source), context=requested.context)
     if kind == "language_model" and tuned:
         return prompted_tokenizer(place_of(source), language_model_options(options, tuned=True))
     return Verbatim()
 
 
 def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> str | None:
-    """Refuse pictures that are normalised in another way than a trunk was trained with; the size is the recipe's own affair.
+    """Refuse pictures that are normalised in another way than a backbone was trained with; the size is the recipe's own affair.
 
     Returns:
         What else differs, cutting and resizing, with the settings to write; None where nothing does.

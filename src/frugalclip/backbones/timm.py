@@ -1,6 +1,6 @@
-"""Backbones of timm as trunks of image towers, filled from a file of the user's own.
+"""Backbones of timm as backbones of image towers, filled from a file of the user's own.
 
-Nothing is downloaded: `timm:NAME@FILE` names the architecture and the weights. What the trunk says is timm's own pooled feature before the
+Nothing is downloaded: `timm:NAME@FILE` names the architecture and the weights. What the backbone says is timm's own pooled feature before the
 classifier; its tokens are the places of the last feature map, or the patches of a transformer without its prefix tokens.
 """
 
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import Preprocess
-from frugalclip.towers.pretrained import Said, Trunk
+from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 CLASSIFIERS = (
     "classifier.",
     "fc.",
     "head.",
     "head_dist.",
-)  # parameters that a trunk does without, where timm's names have them at the end
+)  # parameters that a backbone does without, where timm's names have them at the end
 
 
-class TimmTrunk(Trunk):
+class TimmBackbone(Backbone):
     """A backbone of timm without its classifier.
 
     Args:
@@ -38,11 +38,10 @@ class TimmTrunk(Trunk):
         super().__init__()
         self.module, self.stages = module, stages
         self.fingerprint = fingerprint
-        self.width = int(getattr(module, "head_hidden_size", module.num_features)) + (
-            sum(_stage_widths(module)) if stages else 0
-        )  # pyright: ignore
+        pooled: Any = getattr(module, "head_hidden_size", module.num_features)
+        self.width = int(pooled) + (sum(_stage_widths(module)) if stages else 0)
 
-    def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> BackboneOutput:
         """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
         module: Any = self.module
         inputs = inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
@@ -55,7 +54,7 @@ class TimmTrunk(Trunk):
         else:
             features = module.forward_features(inputs)
             pooled = module.forward_head(features, pre_logits=True)
-        return Said(pooled, _tokens(features, module) if with_tokens else None)
+        return BackboneOutput(pooled, _tokens(features, module) if with_tokens else None)
 
 
 def _tokens(features: Tensor, module: Any) -> Tensor:
@@ -82,20 +81,20 @@ def _stage_widths(module: Any) -> list[int]:
 
 def read_timm(
     name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None
-) -> TimmTrunk:
-    """A trunk, with the preprocessing that its weights were trained with.
+) -> TimmBackbone:
+    """A backbone, with the preprocessing that its weights were trained with.
 
     Args:
         name: of the architecture in timm.
         file: safetensors, or a pickled state dict of tensors alone.
-        stages: see `TimmTrunk`.
+        stages: see `TimmBackbone`.
         in_order: the file has other names but the same tensors in the same order; every shape is checked.
         size: pixels on a side of the pictures to come; a network that reads one size only is fitted to it, its embeddings of places interpolated.
 
     Raises:
         ModelError: for a name that timm does not know, or weights that are not those of the architecture.
     """
-    timm = require("timm", extra="timm", purpose="a trunk of timm")
+    timm = require("timm", extra="timm", purpose="a backbone of timm")
     if not timm.is_model(name):
         raise ModelError(f"timm has no model '{name}'; {known_names(name, timm.list_models())}")
     module = timm.create_model(name, pretrained=False, num_classes=0).eval()
@@ -117,9 +116,9 @@ def read_timm(
         std=tuple(settings["std"]),
         interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
     )
-    trunk = TimmTrunk(module, fingerprint=digest.hexdigest(), stages=stages)
-    trunk.preprocess = preprocess
-    return trunk
+    backbone = TimmBackbone(module, fingerprint=digest.hexdigest(), stages=stages)
+    backbone.preprocess = preprocess
+    return backbone
 
 
 def fitted(module: Any, name: str, *, size: int | None) -> bool:
@@ -128,7 +127,7 @@ def fitted(module: Any, name: str, *, size: int | None) -> bool:
     Raises:
         ModelError: for a network that cannot.
     """
-    own = require("timm", extra="timm", purpose="a trunk of timm").data.resolve_model_data_config(module)[
+    own = require("timm", extra="timm", purpose="a backbone of timm").data.resolve_model_data_config(module)[
         "input_size"
     ][1]
     if size in (None, own) or not getattr(module, "pretrained_cfg", {}).get("fixed_input_size"):

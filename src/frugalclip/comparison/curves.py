@@ -55,7 +55,7 @@ Runs = Mapping[tuple[str, int], Curve]  # (rotation, seed) -> curve
 
 
 @dataclass(frozen=True)
-class Reached:
+class TargetReached:
     """When an arm stands where the reference ends."""
 
     factor: float  # the reference's seconds / the arm's; 0 where the arm never gets there
@@ -64,7 +64,7 @@ class Reached:
     reference_seconds: float
 
 
-def times_sooner(arm: Runs, reference: Runs, *, draws: int = 500, seed: int = 0) -> Reached | None:
+def times_sooner(arm: Runs, reference: Runs, *, draws: int = 500, seed: int = 0) -> TargetReached | None:
     """How much sooner an arm stands at the height at which the reference ends.
 
     Curves are averaged over runs and made monotone, and both times are read by the same rule, so that neither a lucky point nor a plateau of the
@@ -95,10 +95,10 @@ def times_sooner(arm: Runs, reference: Runs, *, draws: int = 500, seed: int = 0)
     mine, standard = read(np.ones(len(keys)))
     weights = _run_weights(keys, draws=draws, seed=seed)
     if weights is None:
-        return Reached(_factor(mine, standard), None, mine, standard)
+        return TargetReached(_factor(mine, standard), None, mine, standard)
     drawn = [_factor(*read(row)) for row in weights]
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
-    return Reached(_factor(mine, standard), (float(low), float(high)), mine, standard)
+    return TargetReached(_factor(mine, standard), (float(low), float(high)), mine, standard)
 
 
 def _factor(mine: float, standard: float) -> float:
@@ -151,7 +151,7 @@ def isotonic(values: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.concatenate([np.full(int(n), mean) for mean, n in pools])
 
 
-def pairs_saved(pairs: Sequence[float], values: Sequence[float] | np.ndarray, target: float) -> float:
+def data_efficiency(pairs: Sequence[float], values: Sequence[float] | np.ndarray, target: float) -> float:
     """How many times fewer pairs than all of them reach a figure.
 
     Args:
@@ -181,7 +181,7 @@ def pairs_saved(pairs: Sequence[float], values: Sequence[float] | np.ndarray, ta
 
 
 def censor(factor: float, *, most: float) -> Censored:
-    """A factor of `pairs_saved` with `inf` as `> most` and 0 as `< 1`."""
+    """A factor of `data_efficiency` with `inf` as `> most` and 0 as `< 1`."""
     return (
         Censored(most, ">") if math.isinf(factor) else Censored(1.0, "<") if factor == 0 else Censored(factor)
     )
@@ -211,7 +211,7 @@ def saved_with_interval(
     numbers, most = [pairs[f] for f in fractions], pairs[fractions[-1]] / pairs[fractions[0]]
     means = [float(np.mean([b.means().mean() for b in arm[f]])) for f in fractions]
     factor = censor(
-        pairs_saved(numbers, means, float(np.mean([b.means().mean() for b in reference]))), most=most
+        data_efficiency(numbers, means, float(np.mean([b.means().mean() for b in reference]))), most=most
     )
     if max(len(b.seeds) for b in reference) < 2:
         return factor, None
@@ -220,7 +220,7 @@ def saved_with_interval(
     targets = holes.means(reference)
     factors = np.array(
         [
-            pairs_saved(numbers, row, target)
+            data_efficiency(numbers, row, target)
             for row, target in zip(drawn, targets, strict=True)
             if np.isfinite(row).all()
         ]

@@ -18,20 +18,20 @@ from frugalclip.comparison.arms import Arm
 from frugalclip.comparison.protocol import Division, ProtocolConfig
 from frugalclip.comparison.queue import Task
 from frugalclip.comparison.results import Trial
-from frugalclip.comparison.trial import JOB, Job, JobFigure, finished_trial, read_job, write_job
+from frugalclip.comparison.trial import JOB, Job, JobMetric, finished_trial, read_job, write_job
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.subsets import subset_rows
 
-PART = "compare_part"  # the field that says train or watch
+PART = "compare_part"  # the field that says train or validation
 WHOLE = "all"  # stands for a rotation where nothing is left out
 Samples = Mapping[tuple[str, str], int | None]  # (arm, rotation) -> samples to see
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity: settings inside are mappings
-class Planned:
+class PlannedTrial:
     """One trial before it runs."""
 
     arm: Arm
@@ -58,7 +58,7 @@ class Planned:
             self.rotation,
             self.fraction,
             self.seed,
-            record["figures"],
+            record["metrics"],
             record["training"],
             points,
         )
@@ -102,7 +102,7 @@ def plan_trials(
     samples: Samples,
     independent: bool,
     check: bool = True,
-) -> list[Planned]:
+) -> list[PlannedTrial]:
     """Write the data of a comparison and say what is to be trained, seeds first, then rotations, fractions and arms.
 
     Args:
@@ -152,35 +152,35 @@ def plan_trials(
                         data=str(place),
                         data_hash=digest,
                         train=f"{PART}=train",
-                        watch=f"{PART}=watch" if division.watch is not None else None,
+                        validation=f"{PART}=validation" if division.validation is not None else None,
                         label_field=protocol.label_field,
                         curve=protocol.curve,
                         points=protocol.points,
                         samples=samples[arm.name, rotation],
-                        figures=data.figures(division),
+                        metrics=data.metrics(division),
                     )
-                    planned.append(Planned(arm, rotation, fraction, seed, job, folder / f"seed-{seed}"))
+                    planned.append(PlannedTrial(arm, rotation, fraction, seed, job, folder / f"seed-{seed}"))
     for one in planned if check else ():
         _refuse_another(one)
     return planned
 
 
-def calibration(planned: Planned, out: Path, *, samples: int) -> Planned:
+def calibration(planned: PlannedTrial, out: Path, *, samples: int) -> PlannedTrial:
     """A short trial of the same arm that only shows its speed."""
-    job = planned.job.model_copy(update={"samples": samples, "points": 1, "figures": {}})
-    return Planned(
+    job = planned.job.model_copy(update={"samples": samples, "points": 1, "metrics": {}})
+    return PlannedTrial(
         planned.arm, planned.rotation, 1.0, planned.seed, job, out / "calibration" / slug(planned.arm.name)
     )
 
 
-def write(planned: Planned) -> Task:
+def write(planned: PlannedTrial) -> Task:
     """Put the job of a trial into its folder."""
     planned.folder.mkdir(parents=True, exist_ok=True)
     write_job(planned.folder, planned.job)
     return planned.task
 
 
-def _refuse_another(planned: Planned) -> None:
+def _refuse_another(planned: PlannedTrial) -> None:
     path = planned.folder / JOB
     if not path.is_file() or (old := read_job(path)).digest() == planned.job.digest():
         return
@@ -205,7 +205,7 @@ class _Data:
     def __init__(self, out: Path, everything: Manifest, protocol: ProtocolConfig) -> None:
         self.folder, self.everything, self.protocol = out / "data", everything, protocol
         self.hashes: dict[Path, str] = {}
-        self._figures: dict[str | None, dict[str, JobFigure]] = {}
+        self._metrics: dict[str | None, dict[str, JobMetric]] = {}
 
     def training(self, division: Division, fraction: float, seed: int) -> tuple[Path, str]:
         """The file with the rows that are trained on and those that watch, and its fingerprint; a fraction has its own rows for every seed."""
@@ -221,28 +221,28 @@ class _Data:
             )
             parts = [
                 _marked(train, "train"),
-                *([_marked(division.watch, "watch")] if division.watch is not None else []),
+                *([_marked(division.validation, "validation")] if division.validation is not None else []),
             ]
             self._write(path, concatenate(parts, name=self.everything.name))
         return path.resolve(), self.hashes[path]
 
-    def figures(self, division: Division) -> dict[str, JobFigure]:
+    def metrics(self, division: Division) -> dict[str, JobMetric]:
         """The figures of a division with their rows as files."""
-        if division.rotation not in self._figures:
-            self._figures[division.rotation] = {
-                name: self._figure(division, name) for name in self.protocol.figures
+        if division.rotation not in self._metrics:
+            self._metrics[division.rotation] = {
+                name: self._metric(division, name) for name in self.protocol.metrics
             }
-        return self._figures[division.rotation]
+        return self._metrics[division.rotation]
 
-    def _figure(self, division: Division, name: str) -> JobFigure:
-        config = self.protocol.figures[name]
+    def _metric(self, division: Division, name: str) -> JobMetric:
+        config = self.protocol.metrics[name]
         rows, whole = self._folder(division) / f"judged-{slug(name)}.parquet", self.folder / "all.parquet"
         self._write(rows, division.judged[name])
         if config.pool == "all" and whole not in self.hashes:
             self._write(whole, self.everything)
         content = config.model_dump(exclude={"where", "primary", "description"})
         everything = str(whole.resolve()) if config.pool == "all" else None
-        return JobFigure.model_validate(
+        return JobMetric.model_validate(
             {**content, "rows": str(rows.resolve()), "everything": everything, "rows_hash": self.hashes[rows]}
         )
 
@@ -270,7 +270,7 @@ def _marked(manifest: Manifest, part: str) -> Manifest:
     )
 
 
-def failures(planned: Sequence[Planned], out: Path) -> dict[str, str]:
+def failures(planned: Sequence[PlannedTrial], out: Path) -> dict[str, str]:
     """Messages of trials that failed, by folder beneath `out`; what has finished since is left out."""
     path = out / "failures.json"
     found: dict[str, str] = read_json(path) if path.is_file() else {}

@@ -29,7 +29,7 @@ METRICS = {
 }
 
 
-class FigureConfig(Settings):
+class MetricConfig(Settings):
     """What is measured on a set of rows."""
 
     task: Literal["zeroshot", "retrieval"] = "zeroshot"
@@ -69,7 +69,7 @@ class FigureConfig(Settings):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class MetricResult:
     """How a model did on one figure."""
 
     value: float  # percent: the weighted mean of hits
@@ -101,7 +101,7 @@ class Judgement:
         }
 
 
-class Figure:
+class SampledMetric:
     """A figure on its rows, ready to judge models.
 
     Args:
@@ -110,7 +110,7 @@ class Figure:
         everything: the data set they come from, whose names are the pool `all`; default the rows themselves.
     """
 
-    def __init__(self, config: FigureConfig, rows: Manifest, everything: Manifest | None = None) -> None:
+    def __init__(self, config: MetricConfig, rows: Manifest, everything: Manifest | None = None) -> None:
         self.config, self.manifest = config, rows
         self._zeroshot: ZeroshotTask | None = None
         self._retrieval: RetrievalTask | None = None
@@ -135,7 +135,7 @@ class Figure:
         assert self._retrieval is not None
         return len(self._retrieval.texts if self.config.metric.startswith("t2i") else self._retrieval.rows)
 
-    def judge(self, model: Encoder) -> Judgement:
+    def judge(self, model: Encoder) -> MetricResult:
         """Measure a model.
 
         Raises:
@@ -147,13 +147,13 @@ class Figure:
             else self._judge_finding(model)
         )
 
-    def _judge_naming(self, model: Encoder, task: ZeroshotTask) -> Judgement:
+    def _judge_naming(self, model: Encoder, task: ZeroshotTask) -> MetricResult:
         images, kept, _ = image_features(model, self.manifest, task.rows)
         task = task.only(kept) if len(kept) < len(task.rows) else task
         texts = encode_texts(model, task.texts)
         return self._naming(task, task.scores(images, texts), task.metrics(images, texts))
 
-    def _naming(self, task: ZeroshotTask, scores: Scores, metrics: dict[str, float]) -> Judgement:
+    def _naming(self, task: ZeroshotTask, scores: Scores, metrics: dict[str, float]) -> MetricResult:
         ranks = pool_ranks(scores, task.labels, classes=len(task.names))[
             "generalised_" if self.config.pool == "all" else ""
         ]
@@ -162,23 +162,23 @@ class Figure:
         weights = _class_weights(task.labels) if self.config.metric == "mean_per_class" else None
         return self._judgement(metrics, ranks, depth, rows=task.rows, ids=task.ids, weights=weights)
 
-    def _judge_finding(self, model: Encoder) -> Judgement:
+    def _judge_finding(self, model: Encoder) -> MetricResult:
         task = self._retrieval
         assert task is not None
         images, kept, _ = image_features(model, self.manifest, task.rows)
         task = task.only(kept) if len(kept) < len(task.rows) else task
         texts = encode_texts(model, task.texts)
-        pictures, captions = unit(images), unit(texts)
+        image_rows, captions = unit(images), unit(texts)
         return self._finding(
             task,
-            cosine_scores(pictures, captions),
-            cosine_scores(captions, pictures),
+            cosine_scores(image_rows, captions),
+            cosine_scores(captions, image_rows),
             task.metrics(images, texts),
         )
 
     def _finding(
         self, task: RetrievalTask, by_image: Scores, by_text: Scores, metrics: dict[str, float]
-    ) -> Judgement:
+    ) -> MetricResult:
         of_images, of_texts = task.positives()
         way, _, depth = self.config.metric.partition("_r")
         if way == "i2t":
@@ -204,10 +204,10 @@ class Figure:
         rows: np.ndarray,
         ids: list[str],
         weights: np.ndarray | None,
-    ) -> Judgement:
+    ) -> MetricResult:
         hits = ranks.hits(depth).numpy()
         value = 100 * float(np.average(hits, weights=weights))
-        return Judgement(value, metrics, ids, self._groups(rows), hits, ranks.expected().numpy(), weights)
+        return MetricResult(value, metrics, ids, self._groups(rows), hits, ranks.expected().numpy(), weights)
 
     def _groups(self, rows: np.ndarray) -> list[str]:
         """What each judged row stands or falls with; a null stands alone."""
@@ -237,7 +237,7 @@ class Figure:
             for kind, look in looks().items()
         }
 
-    def floors(self, neighbours: Mapping[str, Neighbours]) -> dict[str, Judgement]:
+    def baselines(self, neighbours: Mapping[str, Neighbours]) -> dict[str, MetricResult]:
         """How copying from the nearest training pictures does: `pixel_nn_1`, `pixel_nn_10`, `feature_nn_1`, `feature_nn_10`.
 
         Args:
@@ -245,7 +245,7 @@ class Figure:
         """
         task = self._zeroshot or self._retrieval
         assert task is not None
-        judged, found = self.manifest.take(task.rows), dict[str, Judgement]()
+        judged, found = self.manifest.take(task.rows), dict[str, MetricResult]()
         for kind, look in looks().items() if neighbours else ():
             features, readable = look(judged)
             places, _ = neighbours[kind].nearest(features)
@@ -253,7 +253,7 @@ class Figure:
                 found[f"{kind}_nn_{k}"] = self._copied(neighbours[kind], places[:, :k], readable)
         return found
 
-    def _copied(self, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> Judgement:
+    def _copied(self, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> MetricResult:
         task = (self._zeroshot or self._retrieval).only(readable)  # pyright: ignore[reportOptionalMemberAccess]
         votes = neighbours.scores(
             places, task.synonyms if isinstance(task, ZeroshotTask) else [[text] for text in task.texts]
@@ -269,7 +269,7 @@ class Figure:
             return matrix.T[rows]
 
         if isinstance(task, ZeroshotTask):
-            return self._naming(task, by_image, task.floor(by_image))
+            return self._naming(task, by_image, task.baseline(by_image))
         return self._finding(task, by_image, by_text, task.metrics_of_scores(by_image, by_text))
 
 

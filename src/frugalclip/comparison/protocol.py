@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from frugalclip.comparison.metrics import METRICS, FigureConfig
+from frugalclip.comparison.metrics import METRICS, MetricConfig
 from frugalclip.core.config import Settings, read_yaml, validated
 from frugalclip.core.errors import DataError, RecipeError, known_names
 from frugalclip.data.manifest import Manifest
@@ -21,7 +21,7 @@ from frugalclip.training.recipe import DataConfig
 from frugalclip.training.validation import divide
 
 
-class ProtocolFigure(FigureConfig):
+class ProtocolMetric(MetricConfig):
     """A figure and the rows it is judged on."""
 
     where: str | None = Field(
@@ -62,7 +62,7 @@ class ProtocolConfig(Settings):
     group: str | None = Field(
         None, description="field whose equal values stand or fall together, such as family"
     )
-    figures: dict[str, ProtocolFigure] = Field(
+    metrics: dict[str, ProtocolMetric] = Field(
         default_factory=dict, description="what is judged; none: naming and finding on the rows that watch"
     )
     subset: SubsetConfig = Field(default_factory=SubsetConfig, description="how --fractions choose pairs")
@@ -77,11 +77,11 @@ class ProtocolConfig(Settings):
             raise ValueError(
                 f"curve {self.curve} is not a figure of the watching rows; {known_names(self.curve, known)}"
             )
-        if sum(f.primary for f in self.figures.values()) > 1:
+        if sum(f.primary for f in self.metrics.values()) > 1:
             raise ValueError("several figures are primary; keep primary: true for one")
         if self.on is not None and self.on not in self.parts:
             raise ValueError(f"on: {self.on} is not one of parts; {known_names(self.on, self.parts)}")
-        asking = [name for name, f in self.figures.items() if "{on}" in (f.where or "")]
+        asking = [name for name, f in self.metrics.items() if "{on}" in (f.where or "")]
         if asking and self.on is None:
             raise ValueError(
                 f"figure {asking[0]} says {{on}} but nothing says what that is; add on: test and parts: {{test: split=test}}"
@@ -90,29 +90,29 @@ class ProtocolConfig(Settings):
 
     def resolved(self) -> "ProtocolConfig":
         """With every figure complete: its own condition, names and groups, exactly one of them primary."""
-        figures = self.figures or {
-            "naming": ProtocolFigure.model_validate(
+        metrics = self.metrics or {
+            "naming": ProtocolMetric.model_validate(
                 {"primary": True, "description": "naming the pictures that watched the run"}
             ),
-            "finding": ProtocolFigure.model_validate(
+            "finding": ProtocolMetric.model_validate(
                 {
                     "task": "retrieval",
                     "description": "finding the pictures that watched the run by their captions",
                 }
             ),
         }
-        primary = next((name for name, f in figures.items() if f.primary), next(iter(figures)))
+        primary = next((name for name, f in metrics.items() if f.primary), next(iter(metrics)))
         filled = {}
-        for name, figure in figures.items():
-            where = figure.where.replace("{on}", self.parts.get(self.on or "", "")) if figure.where else None
-            own = {"label_field": figure.label_field or self.label_field, "group": figure.group or self.group}
-            filled[name] = figure.model_copy(update={**own, "where": where, "primary": name == primary})
-        return self.model_copy(update={"figures": filled})
+        for name, chosen in metrics.items():
+            where = chosen.where.replace("{on}", self.parts.get(self.on or "", "")) if chosen.where else None
+            own = {"label_field": chosen.label_field or self.label_field, "group": chosen.group or self.group}
+            filled[name] = chosen.model_copy(update={**own, "where": where, "primary": name == primary})
+        return self.model_copy(update={"metrics": filled})
 
     @property
     def primary(self) -> str:
         """Name of the figure that verdicts are about."""
-        return next(name for name, figure in self.resolved().figures.items() if figure.primary)
+        return next(name for name, chosen in self.resolved().metrics.items() if chosen.primary)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Division:
 
     rotation: str | None
     train: Manifest
-    watch: Manifest | None
+    validation: Manifest | None
     judged: dict[str, Manifest]  # figure -> rows
     notes: list[str]
 
@@ -196,25 +196,25 @@ def _division(
     everything: Manifest,
     protocol: ProtocolConfig,
     train: Manifest,
-    watch: Manifest | None,
+    validation: Manifest | None,
     value: str | None,
     notes: list[str],
 ) -> Division:
     if value is not None:
         train = train.where(f'{protocol.rotate}!="{value}"')
-        watch = watch.where(f'{protocol.rotate}="{value}"') if watch is not None else None
+        validation = validation.where(f'{protocol.rotate}="{value}"') if validation is not None else None
     judged = {}
-    for name, figure in protocol.figures.items():
-        if figure.where is None and watch is None:
+    for name, chosen in protocol.metrics.items():
+        if chosen.where is None and validation is None:
             raise DataError(
                 f"figure {name} is judged on the rows that watch, and there are none; set its where, or validation."
             )
         rows = (
             everything.where(
-                ",".join(filter(None, [figure.where, f'{protocol.rotate}="{value}"' if value else ""]))
+                ",".join(filter(None, [chosen.where, f'{protocol.rotate}="{value}"' if value else ""]))
             )
-            if figure.where
-            else watch
+            if chosen.where
+            else validation
         )
         assert rows is not None
         judged[name] = rows
@@ -222,4 +222,4 @@ def _division(
             raise DataError(
                 f"figure {name} judges {len(shared):,} rows that are trained on (such as {min(shared)}); exclude them in train, or change its where."
             )
-    return Division(value, train, watch, judged, list(notes))
+    return Division(value, train, validation, judged, list(notes))

@@ -27,7 +27,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrialExit:
     """How a trial ended."""
 
     task: Task
@@ -41,7 +41,7 @@ class Ended:
 
     @property
     def is_stopped(self) -> bool:
-        """Asked to end, which is no failure: it goes on when it is run again."""
+        """TeacherRequest to end, which is no failure: it goes on when it is run again."""
         return self.code in (INTERRUPTED, -signal.SIGTERM)
 
 
@@ -55,7 +55,7 @@ def run_tasks(
     *,
     jobs: int = 1,
     threads: int | None = None,
-    ended: Callable[[Ended], None] | None = None,
+    ended: Callable[[TrialExit], None] | None = None,
 ) -> bool:
     """Run trials, in order, some at a time.
 
@@ -113,7 +113,7 @@ def _start(task: Task, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def _report(
-    entry: tuple[Task, subprocess.Popen[bytes], float], ended: Callable[[Ended], None] | None
+    entry: tuple[Task, subprocess.Popen[bytes], float], ended: Callable[[TrialExit], None] | None
 ) -> None:
     task, process, begun = entry
     code = process.returncode
@@ -125,7 +125,7 @@ def _report(
     elif code == INTERRUPTED:
         message = "it was stopped and saved; it goes on when the comparison does"
     if ended is not None:
-        ended(Ended(task, code, time.monotonic() - begun, message))
+        ended(TrialExit(task, code, time.monotonic() - begun, message))
 
 
 def _stop(running: Sequence[tuple[Task, subprocess.Popen[bytes], float]]) -> None:

@@ -25,7 +25,7 @@ class Trial:
     rotation: str  # empty without rotation
     fraction: float
     seed: int  # index of the repetition
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     training: Mapping[str, Any]
     points: Sequence[Mapping[str, Any]]  # rows of metrics.jsonl with `evaluation`
 
@@ -56,26 +56,26 @@ class Plan:
     arms: Sequence[str]
     reference: str
     primary: str
-    figures: Sequence[str]
+    metrics: Sequence[str]
     rotations: Sequence[str]
     seeds: int
     fractions: Sequence[float]
     curve: str
 
 
-def blocks_of(trials: Sequence[Trial], figure: str) -> dict[str, Block]:
+def blocks_of(trials: Sequence[Trial], metric: str) -> dict[str, Block]:
     """Outcomes of one arm on one figure: rotation -> block; samples that every run judged, runs by seed."""
     found: dict[str, Block] = {}
     for rotation in dict.fromkeys(t.rotation for t in trials):
         runs = sorted(
-            (t for t in trials if t.rotation == rotation and figure in t.figures), key=lambda t: t.seed
+            (t for t in trials if t.rotation == rotation and metric in t.metrics), key=lambda t: t.seed
         )
         if runs:
-            found[rotation] = _block([t.figures[figure]["outcome"] for t in runs], [t.seed for t in runs])
+            found[rotation] = _block([t.metrics[metric]["outcome"] for t in runs], [t.seed for t in runs])
     return found
 
 
-def floor_blocks(outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str, Block]) -> dict[str, Block]:
+def baseline_blocks(outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str, Block]) -> dict[str, Block]:
     """A floor beside an arm: copying has nothing random in it, so every run of the arm is paired with the same outcomes."""
     return {
         rotation: _block([outcomes[rotation]] * len(block.seeds), block.seeds)
@@ -108,7 +108,7 @@ def summarise(
     plan: Plan,
     *,
     clock: Clock,
-    floors: Mapping[str, Mapping[str, Any]] | None = None,
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
     draws: int = 2000,
 ) -> dict[str, Any]:
     """Compare arms.
@@ -121,24 +121,24 @@ def summarise(
         draws: of the pigeonhole bootstrap.
 
     Returns:
-        `answer`, `tests`, `floor_tests`, `figures`, `curves`, `costs` and, with several fractions, `pairs_saved`.
+        `answer`, `tests`, `floor_tests`, `figures`, `curves`, `costs` and, with several fractions, `data_efficiency`.
     """
     whole = [t for t in trials if t.fraction == 1.0]
     by_arm = {arm: [t for t in whole if t.arm == arm] for arm in plan.arms}
     blocks = {
-        figure: {arm: blocks_of(runs, figure) for arm, runs in by_arm.items()} for figure in plan.figures
+        metric: {arm: blocks_of(runs, metric) for arm, runs in by_arm.items()} for metric in plan.metrics
     }
     tests = _tests(blocks[plan.primary], plan, draws=draws)
     found = {
         "answer": answer(tests, blocks[plan.primary], plan),
         "tests": tests,
-        "floor_tests": _floor_tests(blocks[plan.primary], plan, floors or {}),
-        "figures": {figure: _figure(blocks[figure], plan) for figure in plan.figures},
+        "baseline_tests": _floor_tests(blocks[plan.primary], plan, baselines or {}),
+        "metrics": {metric: _metric(blocks[metric], plan) for metric in plan.metrics},
         "curves": _curves(by_arm, plan, clock=clock),
         "costs": {arm: _cost(runs) for arm, runs in by_arm.items()},
     }
     if len(plan.fractions) > 1:
-        found["pairs_saved"] = _pairs_saved(trials, plan, draws=min(draws, 1000))
+        found["data_efficiency"] = _pairs_saved(trials, plan, draws=min(draws, 1000))
     return found
 
 
@@ -151,7 +151,7 @@ def _tests(blocks: Mapping[str, Mapping[str, Block]], plan: Plan, *, draws: int)
         {
             "arm": arm,
             "reference": plan.reference,
-            "figure": plan.primary,
+            "metric": plan.primary,
             **as_json(f),
             "p_holm": _rounded(p),
             "verdict": verdict(f, p),
@@ -161,18 +161,18 @@ def _tests(blocks: Mapping[str, Mapping[str, Block]], plan: Plan, *, draws: int)
 
 
 def _floor_tests(
-    blocks: Mapping[str, Mapping[str, Block]], plan: Plan, floors: Mapping[str, Mapping[str, Any]]
+    blocks: Mapping[str, Mapping[str, Block]], plan: Plan, baselines: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Every arm against every floor on the primary figure, with Holm over the arms."""
     tests = []
-    for floor, outcomes in floors.items():
-        found = [paired(blocks[arm], floor_blocks(outcomes, blocks[arm])) for arm in plan.arms]
+    for baseline, outcomes in baselines.items():
+        found = [paired(blocks[arm], baseline_blocks(outcomes, blocks[arm])) for arm in plan.arms]
         adjusted = holm([f.p for f in found])
         tests += [
             {
                 "arm": arm,
-                "floor": floor,
-                "figure": plan.primary,
+                "baseline": baseline,
+                "metric": plan.primary,
                 **as_json(f),
                 "p_holm": _rounded(p),
                 "verdict": verdict(f, p),
@@ -210,7 +210,7 @@ def _brief(found: Estimate) -> dict[str, Any]:
     return {"value": _rounded(found.value), "interval": _pair(found.interval)}
 
 
-def _figure(blocks: Mapping[str, Mapping[str, Block]], plan: Plan) -> dict[str, Any]:
+def _metric(blocks: Mapping[str, Mapping[str, Block]], plan: Plan) -> dict[str, Any]:
     """Means with intervals, by rotation, and differences to the reference; only the primary figure is tested."""
     arms = {}
     for arm in plan.arms:
@@ -231,7 +231,7 @@ def _curves(by_arm: Mapping[str, Sequence[Trial]], plan: Plan, *, clock: Clock) 
         for arm, runs in by_arm.items()
     }
     every = [c for own in curves.values() for c in own.values()]
-    result: dict[str, Any] = {"figure": plan.curve, "clock": clock, "arms": {}}
+    result: dict[str, Any] = {"metric": plan.curve, "clock": clock, "arms": {}}
     if not every:
         return result
     ends = {
@@ -347,7 +347,7 @@ def _cost(runs: Sequence[Trial]) -> dict[str, Any]:
 
 def _pairs_saved(trials: Sequence[Trial], plan: Plan, *, draws: int) -> dict[str, Any]:
     """Factors of every arm, from the runs that exist on every fraction and for the reference on all pairs."""
-    figure, arms = plan.primary, dict[str, Any]()
+    metric, arms = plan.primary, dict[str, Any]()
     reference = [t for t in trials if t.arm == plan.reference and t.fraction == 1.0]
     for arm in plan.arms:
         own = [t for t in trials if t.arm == arm]
@@ -360,12 +360,12 @@ def _pairs_saved(trials: Sequence[Trial], plan: Plan, *, draws: int) -> dict[str
             continue
         kept = [t for t in own if (t.rotation, t.seed) in keys]
         order = sorted({rotation for rotation, _ in keys})
-        at = {f: blocks_of([t for t in kept if t.fraction == f], figure) for f in plan.fractions}
+        at = {f: blocks_of([t for t in kept if t.fraction == f], metric) for f in plan.fractions}
         pairs = {
             f: float(np.mean([t.training["training_rows"] for t in kept if t.fraction == f]))
             for f in plan.fractions
         }
-        target = blocks_of([t for t in reference if (t.rotation, t.seed) in keys], figure)
+        target = blocks_of([t for t in reference if (t.rotation, t.seed) in keys], metric)
         factor, interval = saved_with_interval(
             {f: [b[r] for r in order] for f, b in at.items()}, [target[r] for r in order], pairs, draws=draws
         )
@@ -379,7 +379,7 @@ def _pairs_saved(trials: Sequence[Trial], plan: Plan, *, draws: int) -> dict[str
                 for f in plan.fractions
             ],
         }
-    return {"figure": figure, "reference": plan.reference, "arms": arms}
+    return {"metric": metric, "reference": plan.reference, "arms": arms}
 
 
 def answer(tests: Sequence[Mapping[str, Any]], blocks: Mapping[str, Mapping[str, Block]], plan: Plan) -> str:
@@ -405,20 +405,20 @@ def answer(tests: Sequence[Mapping[str, Any]], blocks: Mapping[str, Mapping[str,
 
 
 def _sentence(test: Mapping[str, Any], means: Mapping[str, float], plan: Plan) -> str:
-    arm, reference, said = test["arm"], plan.reference, test["verdict"]
+    arm, reference, output = test["arm"], plan.reference, test["verdict"]
     if test["value"] is None:
         return f"Nothing can be said yet: no run of {arm} and {reference} that could be compared is finished."
-    figures = f"{means[arm]:.1f} % against {means[reference]:.1f} % on {plan.primary}"
+    metrics = f"{means[arm]:.1f} % against {means[reference]:.1f} % on {plan.primary}"
     gap = f"{abs(test['value']):.1f} points {'more' if test['value'] >= 0 else 'less'}"
     if test["p_holm"] is None:
-        return f"{said[0].upper()}{said[1:]} whether {arm} is better than {reference}: {figures}, {gap}."
+        return f"{output[0].upper()}{output[1:]} whether {arm} is better than {reference}: {metrics}, {gap}."
     low, high = test["interval"]
     known = f"{gap}, 95 % interval {low:+.1f} to {high:+.1f}, p = {_p(test['p_holm'])}".replace(
         "-", "\N{MINUS SIGN}"
     )
-    if said == "not distinguishable":
-        return f"{arm} and {reference} are not distinguishable: {figures} ({known})."
-    return f"{arm} is {said} than {reference}: {figures} ({known})."
+    if output == "not distinguishable":
+        return f"{arm} and {reference} are not distinguishable: {metrics} ({known})."
+    return f"{arm} is {output} than {reference}: {metrics} ({known})."
 
 
 def _p(value: float) -> str:

@@ -2,7 +2,7 @@
 
 `python -m frugalclip.comparison.trial JOB.json` runs it. The job says everything, and the folder it lies in becomes a run directory with one
 more file, `trial.json`: the figures and the outcome of every judged sample. An arm that is not ours reads the same job and writes the same
-files; `read_job`, `watch_figures` and `finish_trial` are for it (`docs/formats.md`, "A trial").
+files; `read_job`, `validation_metrics` and `finish_trial` are for it (`docs/formats.md`, "A trial").
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from frugalclip.comparison.metrics import Figure, FigureConfig
+from frugalclip.comparison.metrics import MetricConfig, SampledMetric
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
@@ -39,7 +39,7 @@ _PLACES = (
 )  # keys that hold a path: no part of what a job is, since its data is named by fingerprint
 
 
-class JobFigure(FigureConfig):
+class JobMetric(MetricConfig):
     """A figure with its rows as files."""
 
     rows: str = Field(description="manifest of the judged rows")
@@ -69,7 +69,7 @@ class Job(Settings):
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training pairs")
     data: str = Field(description="manifest with the rows to train on and those that watch")
     train: str = Field(description="condition that gives the training rows")
-    watch: str | None = Field(None, description="condition that gives the rows that watch, or null")
+    validation: str | None = Field(None, description="condition that gives the rows that watch, or null")
     data_hash: str = Field(description="fingerprint of the manifest")
     label_field: str | None = Field(
         None, description="field that names the class of a watching row; null: label, else the first caption"
@@ -83,28 +83,28 @@ class Job(Settings):
     samples: int | None = Field(
         None, ge=1, description="samples to see; null: as many as the arm itself says"
     )
-    figures: dict[str, JobFigure] = Field(default_factory=dict, description="what to measure at the end")
+    metrics: dict[str, JobMetric] = Field(default_factory=dict, description="what to measure at the end")
 
     def digest(self) -> str:
         """16 hex digits over all that the result depends on; where the files lie does not count."""
         content = self.model_dump(mode="json", exclude={"data"})
-        for figure in content["figures"].values():
+        for metric in content["metrics"].values():
             for key in _PLACES:
-                figure.pop(key, None)
+                metric.pop(key, None)
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
     def moved(self, change: Any) -> "Job":
         """The job with every path changed by a function of it."""
-        figures = {
+        metrics = {
             name: f.model_copy(
                 update={
                     "rows": change(f.rows),
                     "everything": None if f.everything is None else change(f.everything),
                 }
             )
-            for name, f in self.figures.items()
+            for name, f in self.metrics.items()
         }
-        return self.model_copy(update={"data": change(self.data), "figures": figures})
+        return self.model_copy(update={"data": change(self.data), "metrics": metrics})
 
 
 def write_job(folder: Path, job: Job) -> Path:
@@ -153,7 +153,7 @@ def trial_recipe(job: Job) -> Recipe:
         **_section(content, "data"),
         "path": job.data,
         "where": job.train,
-        "validation": job.watch or "none",
+        "validation": job.validation or "none",
         "columns": {},
     }
     points = {**_section(content, "evaluation"), "points": job.points, "label_field": job.label_field}
@@ -214,29 +214,35 @@ def _training(result: TrainingResult) -> dict[str, Any]:
 def judge(job: Job, model: Encoder) -> dict[str, Any]:
     """The figures of a job, as `trial.json` holds them."""
     opened: dict[str, Manifest] = {}
-    figures: dict[str, Any] = {}
-    for name, config in job.figures.items():
+    metrics: dict[str, Any] = {}
+    for name, config in job.metrics.items():
         for place in (config.rows, config.everything):
             if place is not None and place not in opened:
                 opened[place] = open_data(place)
         everything = opened[config.everything] if config.everything else None
-        figures[name] = Figure(config, opened[config.rows], everything).judge(model).as_json(config.metric)
-    return figures
+        metrics[name] = (
+            SampledMetric(config, opened[config.rows], everything).judge(model).as_json(config.metric)
+        )
+    return metrics
 
 
-def watch_figures(job: Job, model: Encoder) -> dict[str, float]:
+def validation_metrics(job: Job, model: Encoder) -> dict[str, float]:
     """The figure that curves are drawn of, on the rows that watch: what an arm that is not ours puts under `evaluation` in its rows.
 
     Returns:
         {job.curve: percent}; empty where nothing watches.
     """
-    if job.watch is None:
+    if job.validation is None:
         return {}
     task, _, metric = job.curve.partition("/")
     config = validated(
-        FigureConfig, {"task": task, "metric": metric, "label_field": job.label_field}, where="curve"
+        MetricConfig, {"task": task, "metric": metric, "label_field": job.label_field}, where="curve"
     )
-    return {job.curve: round(Figure(config, open_data(job.data, where=job.watch)).judge(model).value, 4)}
+    return {
+        job.curve: round(
+            SampledMetric(config, open_data(job.data, where=job.validation)).judge(model).value, 4
+        )
+    }
 
 
 def finish_trial(path: Path | str, model: Encoder, *, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,7 +257,7 @@ def finish_trial(path: Path | str, model: Encoder, *, training: Mapping[str, Any
         The content of `trial.json`.
     """
     job, run = read_job(path), RunDirectory(Path(path).resolve().parent)
-    figures = judge(job, model)
+    metrics = judge(job, model)
     rows = list(run.rows())
     cost = {"evaluations": sum("evaluation" in row for row in rows), "peak_memory_bytes": _peak_memory()}
     if rows and rows[-1].get("cpu_seconds") is not None:
@@ -263,7 +269,7 @@ def finish_trial(path: Path | str, model: Encoder, *, training: Mapping[str, Any
         "frugalclip_trial": 1,
         "job": job.digest(),
         **{key: getattr(job, key) for key in ("arm", "seed", "seed_index", "rotation", "fraction")},
-        "figures": figures,
+        "metrics": metrics,
         "training": cost,
         "code": {
             "version": code["versions"].get("frugalclip"),
@@ -274,12 +280,12 @@ def finish_trial(path: Path | str, model: Encoder, *, training: Mapping[str, Any
     }
     evaluations = [
         {
-            "task": job.figures[name].task,
+            "task": job.metrics[name].task,
             "metrics": {found["metric"]: found["value"]},
             "where": name,
             "samples": len(found["outcome"]["id"]),
         }
-        for name, found in figures.items()
+        for name, found in metrics.items()
     ]
     write_json(run.summary, {"evaluations": evaluations, "training": cost})
     write_json(run.path / TRIAL, record)  # last: a trial that has this file is finished

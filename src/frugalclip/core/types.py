@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Encoded:
+class TowerOutput:
     """What a tower gives for one view of a batch."""
 
     tokens: Tensor | None  # (batch, length, width), only where asked for
@@ -67,7 +67,7 @@ class Batch:
     rows: Tensor  # (batch,) int64 rows of the data set
     images: dict[
         str, Tensor
-    ]  # view -> (batch, 3, height, width) float32, normalised; from a store what the trunk said, see towers.borrowed
+    ]  # view -> (batch, 3, height, width) float32, normalised; from a store what the backbone said, see towers.pretrained
     texts: dict[
         str, Tokens | Tensor
     ]  # text view -> token ids; from a store (batch, width) or (batch, facets, width) float32
@@ -119,13 +119,13 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Views:
+class Features:
     """Everything an objective may look at, in the space of one encoder."""
 
-    images: dict[str, Encoded]
-    texts: dict[str, Encoded]
+    images: dict[str, TowerOutput]
+    texts: dict[str, TowerOutput]
     scale: Tensor  # () exp of the model's learned logit scale
-    targets: dict[str, "Views"] = field(default_factory=dict)  # teacher -> its views
+    targets: dict[str, "Features"] = field(default_factory=dict)  # teacher -> its views
     fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes
     selections: dict[str, Selection] = field(default_factory=dict)
     progress: float = 0.0  # share of the run that lies behind this step

@@ -99,7 +99,7 @@ def near_duplicates(
 
     def thumbnail(row: int) -> np.ndarray | None:
         try:
-            picture = decode(reader.bytes(row), at_least=2 * _SIDE).resize(
+            image = decode(reader.bytes(row), at_least=2 * _SIDE).resize(
                 (_SIDE, _SIDE), Image.Resampling.BICUBIC
             )
         except BadImage:
@@ -107,7 +107,7 @@ def near_duplicates(
         finally:
             if progress:
                 progress(1)
-        return np.asarray(picture, dtype=np.int16).reshape(-1)
+        return np.asarray(image, dtype=np.int16).reshape(-1)
 
     with ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(thumbnail, rows))

@@ -191,7 +191,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
     Raises:
         BadImage: with `.cause`, a reason of the ledger.
     """
-    return _picture(data, at_least=at_least, max_pixels=max_pixels)[0]
+    return _opened(data, at_least=at_least, max_pixels=max_pixels)[0]
 
 
 def decode_squashed(data: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -212,8 +212,8 @@ def decode_squashed(data: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]
     if fast is not None and fast[2] == 1:
         pixels, whole = fast[0], fast[1]
     else:
-        picture, whole = _picture(data, at_least=2 * size)
-        pixels = np.array(picture)  # (height, width, 3)
+        opened, whole = _opened(data, at_least=2 * size)
+        pixels = np.array(opened)  # (height, width, 3)
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, 3, height, width)
     if planes.shape[2:] == (size, size):  # the filter would give the same numbers
         return planes[0].contiguous().numpy(), whole
@@ -221,7 +221,7 @@ def decode_squashed(data: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]
     return square[0].contiguous().numpy(), whole
 
 
-def _picture(
+def _opened(
     data: bytes, *, at_least: int | None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The decoded picture, and (height, width) of the whole one, upright."""
@@ -229,8 +229,8 @@ def _picture(
         found = fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)
     if found is not None:
         pixels, (height, width), orientation = found
-        picture = Image.fromarray(pixels)
-        turned = picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+        opened = Image.fromarray(pixels)
+        turned = opened.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else opened
         return turned, (width, height) if 5 <= orientation <= 8 else (height, width)
     image = open_image(data, max_pixels=max_pixels)
     size = upright_size(image)
@@ -266,17 +266,17 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     orientation = _orientation(image)
     try:
         with _quiet:
-            picture = _rgb_on_white(image)
+            opened = _rgb_on_white(image)
         if orientation in _UPRIGHT:
-            picture = picture.transpose(_UPRIGHT[orientation])
-        elif picture is image:
-            picture = image.copy()
+            opened = opened.transpose(_UPRIGHT[orientation])
+        elif opened is image:
+            opened = image.copy()
     except Exception as error:
         raise BadImage(
             "broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG."
         ) from None
-    picture.info = {}
-    return picture
+    opened.info = {}
+    return opened
 
 
 def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

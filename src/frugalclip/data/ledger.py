@@ -70,7 +70,7 @@ class Fault(NamedTuple):
     status: str = DROPPED
 
 
-MAX_BAD = 0.01  # share of bad samples that a run puts up with unless told otherwise
+MAX_ERROR_FRACTION = 0.01  # share of bad samples that a run puts up with unless told otherwise
 LEAST_BAD = 3  # fewer never stop a run: of 20 samples a single one is 5 %
 NO_DAMAGE = frozenset(
     {"filtered", "no-text", "symlink-loop"}

@@ -1,4 +1,4 @@
-"""Encoded images out of Parquet files, in any order.
+"""TowerOutput images out of Parquet files, in any order.
 
 A Parquet column can only be read a row group at a time: for pictures of 20 kB in groups of 1,000, one random read costs 20 MB. So groups are
 kept: in memory up to a limit, and past it on disk, unpacked, as Arrow files that are mapped instead of read. Every group is decoded once,

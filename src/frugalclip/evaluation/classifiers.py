@@ -37,7 +37,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ClassifierScores:
     """What a classifier says of rows it has not seen."""
 
     scores: Tensor  # (samples, classes)
@@ -47,12 +47,16 @@ class Scored:
 class Classifier(Protocol):
     """Learns from `train`, chooses its settings on `validation`, learns again from both, and scores `features` (samples, width)."""
 
-    def __call__(self, train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+    def __call__(
+        self, train: Examples, validation: Examples, features: Tensor, *, classes: int
+    ) -> ClassifierScores:
         """Score `features` (samples, width); an empty `validation` leaves the settings at their defaults."""
         ...
 
 
-def linear_probe(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+def linear_probe(
+    train: Examples, validation: Examples, features: Tensor, *, classes: int
+) -> ClassifierScores:
     """Softmax regression, its strength chosen on the validation rows.
 
     Args:
@@ -66,7 +70,7 @@ def linear_probe(train: Examples, validation: Examples, features: Tensor, *, cla
     fit = softmax_regression(
         both.features, both.labels, strength=strength, classes=classes, steps=1000, tolerance=1e-6
     )
-    return Scored(
+    return ClassifierScores(
         fit.logits(features), {"strength": strength, "gradient": fit.gradient, "training_samples": len(both)}
     )
 
@@ -129,7 +133,7 @@ def search(score: Callable[[float], float], *, coarse: Sequence[float], finest: 
     return best()
 
 
-def neighbours(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+def neighbours(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> ClassifierScores:
     """Votes of the nearest training rows by cosine.
 
     Args:
@@ -167,10 +171,12 @@ def neighbours(train: Examples, validation: Examples, features: Tensor, *, class
     votes = knn_votes(
         unit(features), both.features, both.labels, classes=classes, k=k, temperature=temperature
     )
-    return Scored(votes, {"neighbours": k, "temperature": temperature, "training_samples": len(both)})
+    return ClassifierScores(
+        votes, {"neighbours": k, "temperature": temperature, "training_samples": len(both)}
+    )
 
 
-def nearest(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> Scored:
+def nearest(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> ClassifierScores:
     """The class of the one training or validation row at the least Euclidean distance: a floor, with nothing to tune.
 
     Args:
@@ -183,7 +189,9 @@ def nearest(train: Examples, validation: Examples, features: Tensor, *, classes:
     lengths = both.features.square().sum(1)  # (training,)
     places = [top_k(2 * part @ both.features.T - lengths, 1)[1][:, 0] for part in features.split(1024)]
     labels = both.labels[torch.cat(places)]
-    return Scored(torch.nn.functional.one_hot(labels, classes).double(), {"training_samples": len(both)})
+    return ClassifierScores(
+        torch.nn.functional.one_hot(labels, classes).double(), {"training_samples": len(both)}
+    )
 
 
 def knn_votes(

@@ -88,9 +88,10 @@ def _adjusted_information(table: np.ndarray) -> float:
     """From counts (classes, clusters)."""
     number = table.sum()
     rows, columns = table.sum(axis=1), table.sum(axis=0)
-    entropy: Callable[[np.ndarray], float] = lambda counts: (
-        -float((counts / number * np.log(counts / number)).sum())
-    )  # noqa: E731
+
+    def entropy(counts: np.ndarray) -> float:
+        return -float((counts / number * np.log(counts / number)).sum())
+
     i, j = np.nonzero(table)
     shared = table[i, j]
     information = float((shared / number * np.log(number * shared / (rows[i] * columns[j]))).sum())

@@ -90,7 +90,7 @@ def evaluate_classifier(
     found = read_features(model, everything, labelled, layer=layer)
     scores, settings = classify(CLASSIFIERS[task], found.features, found.labelled)
     judged = everything.take(found.labelled.rows[found.labelled.judged])
-    outcome = Outcome.of(scores, found.labelled, judged, group=group)
+    outcome = ProbeResult.of(scores, found.labelled, judged, group=group)
     result = outcome.result(draws=draws, seed=seed) | {
         "left_out": found.left_out,
         "parts": found.labelled.sizes(),
@@ -124,7 +124,7 @@ def _judged_rows(manifest: Manifest, labelled: Labelled) -> Manifest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProbeResult:
     """A classifier's answers for judged rows."""
 
     names: list[str]  # (classes,)
@@ -137,7 +137,7 @@ class Outcome:
     @classmethod
     def of(
         cls, scores: Tensor, labelled: Labelled, judged: Manifest, *, group: str | None = None
-    ) -> "Outcome":
+    ) -> "ProbeResult":
         """From scores.
 
         Args:

@@ -109,21 +109,21 @@ def evaluate_zeroshot(
     if with_robustness:
         readable = task if len(kept) == len(task.rows) else task.only(kept)
         result["robustness"] = _robustness(readable, model, manifest, images, texts, draws=draws, seed=seed)
-    floors = {}
+    baselines = {}
     if training is not None:
         names, _ = row_names(
             training,
             label_field=label_field if label_field in training.field_names else None,
             language=language,
         )
-        floors = _floors(
+        baselines = _baselines(
             manifest.take(task.rows[kept]),
             training,
             names,
             reference,
             lambda n, p, s: _zeroshot_floor(task.only(kept), n, p, s),
         )
-    return with_provenance("zeroshot", result, floors, model, manifest, where)
+    return with_provenance("zeroshot", result, baselines, model, manifest, where)
 
 
 def evaluate_retrieval(
@@ -148,17 +148,17 @@ def evaluate_retrieval(
     result["left_out"] = {**task.about["left_out"], **faults}
     if with_robustness:
         result["robustness"] = _robustness(task, model, manifest, images, texts, draws=draws, seed=seed)
-    floors = {}
+    baselines = {}
     if training is not None:
         names = training.captions(language=language if language in training.languages else None)
-        floors = _floors(
+        baselines = _baselines(
             manifest.take(task.rows),
             training,
             names,
             reference,
             lambda n, p, s: _retrieval_floor(task, n, p, s),
         )
-    return with_provenance("retrieval", result, floors, model, manifest, where)
+    return with_provenance("retrieval", result, baselines, model, manifest, where)
 
 
 def _robustness(
@@ -237,7 +237,7 @@ def looked_at_by(reference: Encoder | None) -> str:
     )
 
 
-def _floors(
+def _baselines(
     chosen: Manifest, training: Manifest, names: list[list[str]], reference: Encoder | None, measure: Any
 ) -> dict[str, Any]:
     """`pixel_nn_1`, `feature_nn_10` and so on with the metrics; `about`: the training pictures, and how many judged ones are nearly among them."""
@@ -263,7 +263,7 @@ def _floors(
 def _zeroshot_floor(
     task: ZeroshotTask, neighbours: Neighbours, places: Tensor, readable: np.ndarray
 ) -> dict[str, float]:
-    return task.floor(neighbours.scores(places, task.synonyms), readable)
+    return task.baseline(neighbours.scores(places, task.synonyms), readable)
 
 
 def _retrieval_floor(
@@ -278,21 +278,21 @@ def _retrieval_floor(
 def with_provenance(
     name: str,
     result: dict[str, Any],
-    floors: dict[str, Any],
+    baselines: dict[str, Any],
     model: Encoder,
     manifest: Manifest,
     where: str | None,
 ) -> dict[str, Any]:
     """A result with everything that its numbers depend on, in the order of `docs/formats.md`."""
     return stated(
-        name, result, floors, model, data=manifest.name, split_hash=manifest.fingerprint(), where=where
+        name, result, baselines, model, data=manifest.name, split_hash=manifest.fingerprint(), where=where
     )
 
 
 def stated(
     name: str,
     result: dict[str, Any],
-    floors: dict[str, Any],
+    baselines: dict[str, Any],
     model: Encoder,
     *,
     data: str,
@@ -310,13 +310,13 @@ def stated(
         split_hash: fingerprint of exactly these rows.
         where: the condition that chose them.
     """
-    about = floors.pop("about", None)
+    about = baselines.pop("about", None)
     return {
         "task": name,
         "metrics": _rounded(result.pop("metrics")),
         "interval": _rounded(result.pop("interval")),
         "chance": _rounded(result.pop("chance")),
-        "floors": _rounded(floors),
+        "baselines": _rounded(baselines),
         **({"floors_about": about} if about else {}),
         "samples": result.pop("samples"),
         "split_hash": split_hash,

@@ -23,7 +23,7 @@ Alteration = Callable[[Image.Image, int], Image.Image]  # an RGB picture and a n
 _BATCH = 32  # decoded pictures in memory
 
 
-class EncodesPictures(Protocol):
+class EncodesImages(Protocol):
     """What is asked of a model."""
 
     def encode_image(self, images: list[Image.Image], /) -> Tensor:
@@ -89,7 +89,7 @@ ALTERATIONS: dict[str, tuple[str, Alteration]] = {
 }
 
 
-def altered_features(model: EncodesPictures, manifest: Manifest) -> dict[str, Tensor]:
+def altered_features(model: EncodesImages, manifest: Manifest) -> dict[str, Tensor]:
     """Features of every alteration of every picture; each picture is decoded once.
 
     Args:

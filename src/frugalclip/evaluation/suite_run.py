@@ -20,7 +20,7 @@ from frugalclip.evaluation.baselines import Look
 from frugalclip.evaluation.classifiers import classify, linear_probe, nearest, neighbours
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import Labelled
-from frugalclip.evaluation.probes import Outcome
+from frugalclip.evaluation.probes import ProbeResult
 from frugalclip.evaluation.protocol import Encoder, Layer, image_features, looked_at_by, looks, stated
 from frugalclip.evaluation.statistics import bootstrap, group_codes, percentiles
 from frugalclip.evaluation.suite import DEFAULT, Pack, Suite, load_suite, open_packs
@@ -102,15 +102,15 @@ def _run_pack(
     progress: Progress | None,
 ) -> dict[str, TestResult]:
     rows = np.unique(np.concatenate([one.rows for one in pack.tasks.values()]))
-    say = progress or (lambda text: None)
-    say(f"{pack.name}: encoding {len(rows):,} pictures")
+    run_backbone = progress or (lambda text: None)
+    run_backbone(f"{pack.name}: encoding {len(rows):,} pictures")
     seen: dict[str, Look] = {
         "model": lambda manifest: image_features(model, manifest, np.arange(len(manifest)), layer=layer)[:2],
         **looks(reference),
     }
-    pictures = pack.data.take(rows)
+    images = pack.data.take(rows)
     found = {
-        name: look(pictures) for name, look in seen.items()
+        name: look(images) for name, look in seen.items()
     }  # pictures are looked at once for all tests of the pack
     kept = np.array(
         sorted(set.intersection(*(set(places.tolist()) for _, places in found.values()))), dtype=np.int64
@@ -122,7 +122,7 @@ def _run_pack(
     trained_on, codes = _trained_on(model, pack), _judged_groups(pack)
     results = {}
     for name, labelled in pack.tasks.items():
-        say(f"{name}: {len(labelled.judged):,} pictures to judge")
+        run_backbone(f"{name}: {len(labelled.judged):,} pictures to judge")
         own = _readable(labelled, rows[kept])
         places = torch.from_numpy(np.searchsorted(rows[kept], own.rows))
         outcome = _judge({kind: values[places] for kind, values in features.items()}, own, pack.data)
@@ -147,9 +147,9 @@ def _readable(labelled: Labelled, rows: np.ndarray) -> Labelled:
 
 @dataclass(frozen=True)
 class _Judged:
-    probe: Outcome
-    knn: Outcome
-    floors: dict[str, Outcome]
+    probe: ProbeResult
+    knn: ProbeResult
+    baselines: dict[str, ProbeResult]
     settings: dict[str, Any]
     manifest: Manifest  # the judged rows
 
@@ -160,13 +160,13 @@ def _judge(features: dict[str, Tensor], labelled: Labelled, data: Manifest) -> _
         name: classify(one, features["model"], labelled)
         for name, one in (("probe", linear_probe), ("knn", neighbours))
     }
-    floors = {
+    baselines = {
         f"{kind}_nn_1": classify(nearest, features[kind], labelled)[0] for kind in features if kind != "model"
     }
     return _Judged(
-        probe=Outcome.of(scores["probe"][0], labelled, manifest),
-        knn=Outcome.of(scores["knn"][0], labelled, manifest),
-        floors={name: Outcome.of(values, labelled, manifest) for name, values in floors.items()},
+        probe=ProbeResult.of(scores["probe"][0], labelled, manifest),
+        knn=ProbeResult.of(scores["knn"][0], labelled, manifest),
+        baselines={name: ProbeResult.of(values, labelled, manifest) for name, values in baselines.items()},
         settings={name: _listed(settings) for name, (_, settings) in scores.items()},
         manifest=manifest,
     )
@@ -208,7 +208,7 @@ def _test_result(
         "metrics": judged.probe.metrics(),
         "interval": {METRIC: percentiles(100 * drawn)} if draws else {},
         "chance": judged.probe.chance(),
-        "floors": {name: one.metrics() for name, one in judged.floors.items()},
+        "baselines": {name: one.metrics() for name, one in judged.baselines.items()},
         "knn": judged.knn.metrics(),
         "settings": judged.settings,
         "parts": labelled.sizes(),
@@ -250,26 +250,26 @@ def _result(
 ) -> dict[str, Any]:
     entries = {name: one.entry for name, one in results.items()}
 
-    def figures(read: Callable[[dict[str, Any]], float]) -> dict[str, float]:
+    def metrics(read: Callable[[dict[str, Any]], float]) -> dict[str, float]:
         values = {name: read(entry) for name, entry in entries.items()}
         return values | {MEAN: float(np.mean(list(values.values())))}
 
-    floors: dict[str, Any] = {
-        floor: figures(lambda entry, floor=floor: entry["floors"][floor][METRIC])
-        for floor in next(iter(entries.values()))["floors"]
+    baselines: dict[str, Any] = {
+        baseline: metrics(lambda entry, baseline=baseline: entry["baselines"][baseline][METRIC])
+        for baseline in next(iter(entries.values()))["baselines"]
     }
-    floors["about"] = {
+    baselines["about"] = {
         "features": looked_at_by(reference),
         "copied from": "the rows that the probe learns from",
     }
     drawn = np.nanmean(np.stack([one.drawn for one in results.values()]), axis=0) if draws else None
     result = {
-        "metrics": figures(lambda entry: entry["metrics"][METRIC]),
+        "metrics": metrics(lambda entry: entry["metrics"][METRIC]),
         "interval": {name: entry["interval"][METRIC] for name, entry in entries.items()}
         | {MEAN: percentiles(drawn)}
         if drawn is not None
         else {},
-        "chance": figures(lambda entry: entry["chance"][METRIC]),
+        "chance": metrics(lambda entry: entry["chance"][METRIC]),
         "samples": sum(entry["samples"] for entry in entries.values()),
         "prompts": None,
         "suite": {
@@ -280,7 +280,7 @@ def _result(
             "tests": len(suite.tasks),
             "mean_of": len(entries),
         },
-        "knn": figures(lambda entry: entry["knn"][METRIC]),
+        "knn": metrics(lambda entry: entry["knn"][METRIC]),
         "interval_over": " and ".join(dict.fromkeys(entry["interval_over"] for entry in entries.values())),
         "interval_groups": "found in the data",
         "bootstrap": {"draws": draws, "seed": seed, "level": 95},
@@ -294,7 +294,7 @@ def _result(
     return stated(
         "suite",
         result,
-        floors,
+        baselines,
         model,
         data=", ".join(pack.name for pack in packs),
         split_hash=digest,

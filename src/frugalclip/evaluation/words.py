@@ -143,7 +143,7 @@ class WordTask:
                 **self.about,
                 "vocabulary": images.shape[1],
                 "used": [
-                    {"word": word, "pictures": round(100 * count / len(top), 4)} for word, count in commonest
+                    {"word": word, "images": round(100 * count / len(top), 4)} for word, count in commonest
                 ],
             },
             "examples": {

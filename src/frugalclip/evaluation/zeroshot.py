@@ -85,7 +85,7 @@ class ZeroshotTask:
         """
         return _statistics(self._ranks(self.scores(image_features, text_features)), self.labels, self.groups)
 
-    def floor(self, scores: Scores, kept: np.ndarray | None = None) -> dict[str, float]:
+    def baseline(self, scores: Scores, kept: np.ndarray | None = None) -> dict[str, float]:
         """The metrics of scores that no model of ours made.
 
         Args:

@@ -1,4 +1,4 @@
-"""What frozen trunks said of a data set, read from embedding stores in place of pictures and token ids.
+"""What frozen backbones said of a data set, read from embedding stores in place of pictures and token ids.
 
 A store of pictures has a row a sample, with one or several views: the first is the picture as evaluation sees it, the others are augmented. A
 store of texts has a row a distinct text, whose id is the text itself, so that captions, field values and class names are found in one way.
@@ -19,7 +19,7 @@ _HELD_BYTES = 2**31  # vectors are kept in memory up to here, and read as they a
 _HELD_TEXTS = 200_000  # of those that no store holds
 
 
-class StoredPictures:
+class StoredImageFeatures:
     """Picture vectors of a data set: (batch, width), or (batch, patches, width) where the store holds tokens.
 
     Args:
@@ -75,7 +75,7 @@ class StoredPictures:
         return torch.from_numpy(found.values[found.offsets[:-1] + picks])
 
 
-class StoredTexts:
+class StoredTextFeatures:
     """Text vectors by text: (batch, width), or (batch, facets, width).
 
     Args:
@@ -107,11 +107,11 @@ def _held(store: Store, kind: Kind, rows: np.ndarray, *, vectors: int) -> Tensor
     return torch.from_numpy(store.ragged(kind, rows).values).to(dtype)
 
 
-class PictureMemory:
-    """What a frozen trunk said of pictures, found by their bytes, so that a picture of any data set is known again.
+class ImageFeatureCache:
+    """What a frozen backbone said of pictures, found by their bytes, so that a picture of any data set is known again.
 
     Args:
-        stores: of pictures, all from one trunk with the same settings.
+        stores: of pictures, all from one backbone with the same settings.
     """
 
     def __init__(self, stores: Sequence[Store]) -> None:
@@ -148,11 +148,11 @@ class PictureMemory:
         return store.ragged("image", [row]).values if number == 1 or store.ids[row] == id else None
 
 
-class TextMemory:
-    """What a frozen trunk said of texts: from stores, and what was said since, which is kept up to a limit.
+class TextFeatureCache:
+    """What a frozen backbone said of texts: from stores, and what was said since, which is kept up to a limit.
 
     Args:
-        stores: of texts, all from one trunk with the same settings.
+        stores: of texts, all from one backbone with the same settings.
     """
 
     def __init__(self, stores: Sequence[Store] = ()) -> None:
@@ -161,22 +161,22 @@ class TextMemory:
         for number, store in enumerate(self.stores):
             for row, text in enumerate(store.ids):
                 self._places.setdefault(text, (number, row))
-        self._said: dict[str, Tensor] = {}
+        self._computed: dict[str, Tensor] = {}
 
     def unknown(self, texts: Iterable[str]) -> list[str]:
         """Those of the texts that have to be read, each once; what is kept beyond the limit is forgotten here, before anything is relied on."""
         texts = list(dict.fromkeys(texts))
-        if len(self._said) + len(texts) > _HELD_TEXTS:
-            self._said.clear()
-        return [text for text in texts if text not in self._places and text not in self._said]
+        if len(self._computed) + len(texts) > _HELD_TEXTS:
+            self._computed.clear()
+        return [text for text in texts if text not in self._places and text not in self._computed]
 
     def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
         """Keep what was said, (texts, width) or (texts, facets, width)."""
-        self._said.update(zip(texts, vectors, strict=True))
+        self._computed.update(zip(texts, vectors, strict=True))
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
         """(texts, width) or (texts, facets, width) float32 of texts none of which is unknown."""
-        found = {text: self._said[text] for text in texts if text in self._said}
+        found = {text: self._computed[text] for text in texts if text in self._computed}
         for number, store in enumerate(self.stores):
             stored = [text for text in texts if text in self._places and self._places[text][0] == number]
             if stored:

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]  # rows done, rows in all
 Known = Callable[
     [bytes, str], np.ndarray | None
 ]  # hash of a picture's bytes and its id to (views, dim) float32
-Views = Callable[
+Features = Callable[
     [Image.Image, str], Tensor
 ]  # a picture and its id to (views, 3, height, width); the same for the same, whatever was asked before
 _HELD_BYTES = 256 * 2**20  # encoded pictures kept between hashing and decoding; beyond it they are read twice
@@ -105,12 +105,12 @@ class ManifestVectors:
         batch: int = 256,
         normalize: bool = True,
         means: Mapping[Kind, np.ndarray] | None = None,
-        views: Views | None = None,
+        views: Features | None = None,
         known: Known | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.known = known or (lambda data, id: None)
-        self.views = views or (lambda picture, _: self.model.preprocess(picture))
+        self.views = views or (lambda image_part, _: self.model.preprocess(image_part))
         self.model, self.kinds, self.pool, self.batch = model, tuple(kinds), pool, batch
         self.normalize, self.means, self.progress = normalize, dict(means or {}), progress
         self.ids = manifest.ids
@@ -161,16 +161,16 @@ class ManifestVectors:
         causes: dict[int, str] = {}
         vectors: list[np.ndarray] = []
         for first, prepared in self._prepared(start, stop):
-            pictures = [picture for picture in prepared if isinstance(picture, Tensor)]
+            image_batch = [image_part for image_part in prepared if isinstance(image_part, Tensor)]
             causes |= {first - start + i: cause for i, cause in enumerate(prepared) if isinstance(cause, str)}
             counts[first - start : first - start + len(prepared)] = [
                 0 if isinstance(one, str) else len(one) for one in prepared
             ]
             new = (
                 self._finished(
-                    "image", self.model.encode_image(torch.cat(pictures), normalize=self._model_normalizes)
+                    "image", self.model.encode_image(torch.cat(image_batch), normalize=self._model_normalizes)
                 )
-                if pictures
+                if image_batch
                 else None
             )
             vectors += _in_order(prepared, new)
@@ -183,7 +183,7 @@ class ManifestVectors:
         for first in range(start, stop, self.batch):
             begun = (
                 first,
-                [self.pool.submit(self._picture, row) for row in range(first, min(first + self.batch, stop))],
+                [self.pool.submit(self._image, row) for row in range(first, min(first + self.batch, stop))],
             )
             if ahead:
                 yield ahead[0], [future.result() for future in ahead[1]]
@@ -191,7 +191,7 @@ class ManifestVectors:
         if ahead:
             yield ahead[0], [future.result() for future in ahead[1]]
 
-    def _picture(self, row: int) -> Tensor | np.ndarray | str:
+    def _image(self, row: int) -> Tensor | np.ndarray | str:
         """(views, 3, height, width) normalised, the (views, dim) vectors where they are known, or why there is nothing."""
         try:
             found = self.known(digest(self._bytes(row)), self.ids[row])
@@ -294,7 +294,7 @@ def embed_manifest(
     centre: bool = False,
     where: str | None = None,
     chunk_rows: int | None = None,
-    views: Views | None = None,
+    views: Features | None = None,
     known: Known | None = None,
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,

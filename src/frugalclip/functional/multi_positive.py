@@ -41,7 +41,7 @@ def multi_positive_sigmoid_loss(
         candidates.flatten(0, 1),
         own * facets,
     )  # (candidates * facets, dim), (batch,) each picture's first text
-    pictures = torch.arange(rows, device=images.device).repeat_interleave(
+    rows = torch.arange(rows, device=images.device).repeat_interleave(
         facets
     )  # (candidates * facets,) whose text it is
     if needs_tiles(len(images), len(flat)):
@@ -53,11 +53,11 @@ def multi_positive_sigmoid_loss(
             text_candidates=flat,
             own=first,
             codes=own,
-            candidate_codes=pictures,
+            candidate_codes=rows,
             same_is_positive=True,
         )
     else:
-        same = same_rows(own, pictures, first)
+        same = same_rows(own, rows, first)
         total = sigmoid_loss(
             images, texts, scale, bias, text_candidates=flat, own=first, same=same, same_is_positive=True
         )

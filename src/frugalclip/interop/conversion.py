@@ -70,7 +70,7 @@ class Parts:
     @property
     def activation(self) -> str:
         """Of the feed-forward layers; of either tower where they differ."""
-        towers = {"pictures": self.network.config.image, "texts": self.network.config.text}
+        towers = {"images": self.network.config.image, "texts": self.network.config.text}
         found = {
             name: tower.activation for name, tower in towers.items() if isinstance(tower, TransformerConfig)
         }

@@ -34,7 +34,7 @@ from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.no_texts import NoTextsConfig
-from frugalclip.towers.pretrained import BorrowedImageConfig, BorrowedTextConfig
+from frugalclip.towers.pretrained import PretrainedImageConfig, PretrainedTextConfig
 
 SCHEME = "open_clip"
 SUFFIX = "-quickgelu"
@@ -312,11 +312,11 @@ def _network(
         {"image": image, "text": text, "dim": dim, **scale_settings(log_scale)}
     )
     network = DualEncoder(model, vocabulary=vocabulary, context=tokenizer.settings.context, seed=None)
-    pictures, texts = network.config.image, network.config.text
-    assert not isinstance(pictures, BorrowedImageConfig) and not isinstance(
-        texts, BorrowedTextConfig | NoTextsConfig
+    images, texts = network.config.image, network.config.text
+    assert not isinstance(images, PretrainedImageConfig) and not isinstance(
+        texts, PretrainedTextConfig | NoTextsConfig
     ), "the settings above are of our own towers"
-    put_image(conversion, pictures, wrapper=wrapper)
+    put_image(conversion, images, wrapper=wrapper)
     put_text(conversion, texts, rows=vocabulary, found=rows)
     conversion.set("log_scale", log_scale)
     conversion.into(network)

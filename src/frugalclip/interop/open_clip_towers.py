@@ -11,7 +11,7 @@ import torch
 
 from frugalclip.core.errors import ModelError, require
 from frugalclip.interop.conversion import OPEN_CLIP, Conversion, refuse_unknown
-from frugalclip.interop.timm_vit import image_settings, put_trunk
+from frugalclip.interop.timm_vit import image_settings, put_backbone
 from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.resnet import ResNetConfig
@@ -56,7 +56,7 @@ def refuse_other_kinds(config: Mapping[str, Any], *, where: str) -> None:
 
 
 def image_tower(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], bool]:
-    """Settings of our image tower, and whether it is a trunk of timm.
+    """Settings of our image tower, and whether it is a backbone of timm.
 
     Raises:
         ModelError: naming what has no counterpart.
@@ -153,7 +153,7 @@ def put_image(
     if isinstance(config, ClipResNetConfig):
         _put_resnet(conversion, config)
     elif isinstance(config, VitConfig) and wrapper:
-        put_trunk(conversion, config.model_dump() | {"projection": config.projection}, prefix="visual")
+        put_backbone(conversion, config.model_dump() | {"projection": config.projection}, prefix="visual")
     elif isinstance(config, VitConfig):
         conversion.put("image.patch.weight", "visual.conv1.weight", change=lambda x: x.flatten(1))
         conversion.put("image.cls", "visual.class_embedding", change=lambda x: x.reshape(1, 1, -1))
@@ -226,8 +226,8 @@ def _epsilon(tower: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _timm(vision: Mapping[str, Any], *, dim: int, size: int, where: str) -> dict[str, Any]:
-    """Settings of a trunk of timm, looked up in the module that open_clip would build, without its memory."""
-    library = require("open_clip.timm_model", extra="openclip", purpose="a trunk of timm")
+    """Settings of a backbone of timm, looked up in the module that open_clip would build, without its memory."""
+    library = require("open_clip.timm_model", extra="openclip", purpose="a backbone of timm")
     options = {
         "pool": vision.get("timm_pool", "avg"),
         "proj": vision.get("timm_proj", "linear"),
@@ -240,6 +240,6 @@ def _timm(vision: Mapping[str, Any], *, dim: int, size: int, where: str) -> dict
             )
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{where}: timm cannot build its trunk {vision['timm_model_name']} ({str(error).splitlines()[0]}); update timm."
+            f"{where}: timm cannot build its backbone {vision['timm_model_name']} ({str(error).splitlines()[0]}); update timm."
         ) from error
     return image_settings(tower, where=where)

@@ -92,9 +92,9 @@ def _sides(settings: Mapping[str, Any], file: Path) -> tuple[int, int, bool]:
     cut = settings.get("crop_size", resized) if is_cut else resized
     kept = _square(cut) if isinstance(cut, Mapping) else int(cut)
     if not 0 < kept <= resized or not (is_cut or is_squashed):
-        asked = f"size {settings['size']}" + (f" and crop_size {cut}" if is_cut else " without cutting")
+        requested = f"size {settings['size']}" + (f" and crop_size {cut}" if is_cut else " without cutting")
         raise ModelError(
-            f"{file} asks for {asked}; only squares of one size, cut from the middle or squashed, have a counterpart here."
+            f"{file} asks for {requested}; only squares of one size, cut from the middle or squashed, have a counterpart here."
         )
     return kept, resized, is_squashed
 

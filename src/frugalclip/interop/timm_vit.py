@@ -1,6 +1,6 @@
-"""Plain vision transformers of timm as our image tower: the trunks of open_clip's SigLIP models.
+"""Plain vision transformers of timm as our image tower: the backbones of open_clip's SigLIP models.
 
-Source: timm `vision_transformer.py`. The trunk is built without memory (on the meta device) and looked at, so that what timm's names stand for is
+Source: timm `vision_transformer.py`. The backbone is built without memory (on the meta device) and looked at, so that what timm's names stand for is
 never guessed; whatever differs from a plain transformer is refused by name.
 """
 
@@ -17,40 +17,40 @@ POOLS = {"token": "cls", "avg": "mean", "map": "attention"}
 
 
 def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
-    """Settings of our tower that compute what open_clip's wrapper around a timm trunk does.
+    """Settings of our tower that compute what open_clip's wrapper around a timm backbone does.
 
     Args:
-        tower: the wrapper, with `trunk` and `head`.
+        tower: the wrapper, with `backbone` and `head`.
         where: the architecture, for messages.
 
     Raises:
         ModelError: naming what has no counterpart.
     """
-    trunk = tower.trunk
-    if type(trunk).__name__ != "VisionTransformer" or not type(trunk).__module__.startswith("timm."):
+    backbone = tower.trunk  # their name
+    if type(backbone).__name__ != "VisionTransformer" or not type(backbone).__module__.startswith("timm."):
         raise ModelError(
-            f"{where} has the trunk {type(trunk).__name__} of timm; only its plain VisionTransformer has a counterpart here."
+            f"{where} has the backbone {type(backbone).__name__} of timm; only its plain VisionTransformer has a counterpart here."
         )
-    block, patch = trunk.blocks[0], trunk.patch_embed
+    block, patch = backbone.blocks[0], backbone.patch_embed
     _refuse({f"patches by {type(patch).__name__}": type(patch).__name__ != "PatchEmbed"}, where=where)
-    pool = trunk.attn_pool
+    pool = backbone.attn_pool
     _refuse(
         {
-            "register tokens": trunk.num_prefix_tokens != int(trunk.has_class_token),
-            "no position embedding": trunk.pos_embed is None,
-            "a [CLS] without position": trunk.has_class_token and trunk.no_embed_class,
-            f"pooling '{trunk.global_pool}'": trunk.global_pool not in POOLS,
-            "[CLS] beside another pooling": trunk.has_class_token and trunk.global_pool != "token",
-            "no [CLS] to read": not trunk.has_class_token and trunk.global_pool == "token",
-            "normalisation after pooling": not _nothing(trunk.fc_norm) or _nothing(trunk.norm),
+            "register tokens": backbone.num_prefix_tokens != int(backbone.has_class_token),
+            "no position embedding": backbone.pos_embed is None,
+            "a [CLS] without position": backbone.has_class_token and backbone.no_embed_class,
+            f"pooling '{backbone.global_pool}'": backbone.global_pool not in POOLS,
+            "[CLS] beside another pooling": backbone.has_class_token and backbone.global_pool != "token",
+            "no [CLS] to read": not backbone.has_class_token and backbone.global_pool == "token",
+            "normalisation after pooling": not _nothing(backbone.fc_norm) or _nothing(backbone.norm),
             "normalised patches": not _nothing(getattr(patch, "norm", nn.Identity())),
-            f"blocks {type(block).__name__}": {type(one).__name__ for one in trunk.blocks} != {"Block"},
+            f"blocks {type(block).__name__}": {type(one).__name__ for one in backbone.blocks} != {"Block"},
             f"attention {type(block.attn).__name__}": type(block.attn).__name__ != "Attention",
             "normalised queries": not _nothing(block.attn.q_norm)
             or not _nothing(getattr(block.attn, "norm", nn.Identity())),
             f"feed-forward {type(block.mlp).__name__}": type(block.mlp).__name__ != "Mlp"
             or not _nothing(block.mlp.norm),
-            "a projection of its own": not _nothing(trunk.head),
+            "a projection of its own": not _nothing(backbone.head),
             "a head of several layers": any(
                 name not in ("drop", "proj") for name, _ in tower.head.named_children()
             ),
@@ -61,29 +61,29 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
         },
         where=where,
     )
-    eps = {module.eps for module in trunk.modules() if isinstance(module, nn.LayerNorm)}
+    eps = {module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)}
     projection = getattr(tower.head, "proj", None)
     _refuse(
         {
             "normalisations with several epsilons": len(eps) != 1,
-            "other normalisations": _norms(trunk) != {"LayerNorm"},
+            "other normalisations": _norms(backbone) != {"LayerNorm"},
             "a projection with a bias": projection is not None and projection.bias is not None,
         },
         where=where,
     )
     heads = block.attn.num_heads
     return {
-        "width": trunk.embed_dim,
-        "depth": len(trunk.blocks),
-        "head_dim": trunk.embed_dim // heads,
-        "neurons": tuple(one.mlp.fc1.out_features for one in trunk.blocks),
+        "width": backbone.embed_dim,
+        "depth": len(backbone.blocks),
+        "head_dim": backbone.embed_dim // heads,
+        "neurons": tuple(one.mlp.fc1.out_features for one in backbone.blocks),
         "activation": activation_of(block.mlp.act, where=where),
         "norm_eps": eps.pop(),
         "patch": patch.patch_size[0],
         "resolution": patch.img_size[0],
         "trim": bool(patch.img_size[0] % patch.patch_size[0]),
-        "pool": POOLS[trunk.global_pool],
-        "pre_norm": not _nothing(trunk.norm_pre),
+        "pool": POOLS[backbone.global_pool],
+        "pre_norm": not _nothing(backbone.norm_pre),
         "patch_bias": patch.proj.bias is not None,
         "projection": "none" if projection is None else "linear",
         **(
@@ -97,21 +97,21 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
     }
 
 
-def put_trunk(conversion: Conversion, settings: dict[str, Any], *, prefix: str) -> None:
+def put_backbone(conversion: Conversion, settings: dict[str, Any], *, prefix: str) -> None:
     """Move the tensors of the wrapper below `prefix` into our image tower."""
-    trunk = f"{prefix}.trunk"
-    conversion.put("image.patch.weight", f"{trunk}.patch_embed.proj.weight", change=lambda x: x.flatten(1))
+    backbone = f"{prefix}.trunk"  # their name
+    conversion.put("image.patch.weight", f"{backbone}.patch_embed.proj.weight", change=lambda x: x.flatten(1))
     if settings["patch_bias"]:
-        conversion.put("image.patch.bias", f"{trunk}.patch_embed.proj.bias")
-    conversion.put("image.positions", f"{trunk}.pos_embed")
+        conversion.put("image.patch.bias", f"{backbone}.patch_embed.proj.bias")
+    conversion.put("image.positions", f"{backbone}.pos_embed")
     if settings["pool"] == "cls":
-        conversion.put("image.cls", f"{trunk}.cls_token")
+        conversion.put("image.cls", f"{backbone}.cls_token")
     if settings["pre_norm"]:
-        conversion.linear("image.norm_before", f"{trunk}.norm_pre")
-    conversion.layers("image.layers", f"{trunk}.blocks", depth=settings["depth"], names=TIMM)
-    conversion.linear("image.norm_after", f"{trunk}.norm")
+        conversion.linear("image.norm_before", f"{backbone}.norm_pre")
+    conversion.layers("image.layers", f"{backbone}.blocks", depth=settings["depth"], names=TIMM)
+    conversion.linear("image.norm_after", f"{backbone}.norm")
     if settings["pool"] == "attention":
-        pool = f"{trunk}.attn_pool"
+        pool = f"{backbone}.attn_pool"
         conversion.put("image.pool.query", f"{pool}.latent")
         for ours, theirs in (
             ("q", "q"),
@@ -155,5 +155,5 @@ def _refuse(faults: dict[str, bool], *, where: str) -> None:
     for name, is_there in faults.items():
         if is_there:
             raise ModelError(
-                f"{where} has a trunk of timm with {name}, for which our image tower has no counterpart; choose another architecture."
+                f"{where} has a backbone of timm with {name}, for which our image tower has no counterpart; choose another architecture."
             )

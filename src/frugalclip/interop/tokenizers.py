@@ -113,7 +113,7 @@ class PublishedTokenizer(Tokenizer):
 
 
 class Verbatim(Tokenizer):
-    """Hands texts on as they are, to a trunk that reads them itself, such as a language model with prompts."""
+    """Hands texts on as they are, to a backbone that reads them itself, such as a language model with prompts."""
 
     def __init__(self) -> None:
         self.settings = TokenizerSettings(kind="file", context=3, start=0, end=0, pad=0, mask=0, clean=False)
@@ -124,7 +124,7 @@ class Verbatim(Tokenizer):
         return Strings(tuple(texts))
 
     def truncated(self, texts: Iterable[str], *, context: int | None = None) -> int:
-        """None: the trunk counts what it cuts."""
+        """None: the backbone counts what it cuts."""
         return 0
 
     def fingerprint(self) -> str:

@@ -223,13 +223,13 @@ class FrozenLanguageModel:
         Returns:
             (texts, width) float32 on the CPU, after the final norm.
         """
-        asked = find_prompt(prompt)
-        if len(asked.facets) != 1:
+        requested = find_prompt(prompt)
+        if len(requested.facets) != 1:
             raise ModelError(
-                f"prompt '{prompt}' has {len(asked.facets)} facets, and a next word needs one; set prompt=lexical."
+                f"prompt '{prompt}' has {len(requested.facets)} facets, and a next word needs one; set prompt=lexical."
             )
-        self._check_room(asked)
-        return self._states(texts, asked, (self.parts.network.config.num_hidden_layers,))[:, 0]
+        self._check_room(requested)
+        return self._states(texts, requested, (self.parts.network.config.num_hidden_layers,))[:, 0]
 
     def output_embedding(self) -> Tensor:
         """(vocab, width) float32 on the CPU: the rows that score the next word; the input embedding where the model shares the two."""
@@ -324,13 +324,13 @@ def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     return backend.encode(text, add_special_tokens=False).ids if text else []
 
 
-def layer_indices(asked: int | tuple[int, ...], *, count: int) -> tuple[int, ...]:
+def layer_indices(requested: int | tuple[int, ...], *, count: int) -> tuple[int, ...]:
     """Indices into the hidden states, counted from 0, of a network with `count` blocks.
 
     Raises:
         ModelError: for a layer that the network does not have.
     """
-    listed = (asked,) if isinstance(asked, int) else asked
+    listed = (requested,) if isinstance(requested, int) else requested
     for layer in listed:
         if not -count - 1 <= layer <= count:
             raise ModelError(
@@ -339,10 +339,10 @@ def layer_indices(asked: int | tuple[int, ...], *, count: int) -> tuple[int, ...
     return tuple(layer % (count + 1) for layer in listed)
 
 
-def _precision(asked: str, device: torch.device) -> Literal["fp32", "bf16"]:
+def _precision(requested: str, device: torch.device) -> Literal["fp32", "bf16"]:
     """`auto` is bfloat16 where the processor multiplies it in hardware."""
-    if asked != "auto":
-        return "bf16" if asked == "bf16" else "fp32"
+    if requested != "auto":
+        return "bf16" if requested == "bf16" else "fp32"
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capable = (

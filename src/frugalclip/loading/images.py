@@ -76,6 +76,6 @@ def _collected(
 ) -> Iterator[tuple[list[int], Tensor]]:
     done = [(start + i, future.result()) for i, future in enumerate(futures)]
     faults += [(row, found) for row, found in done if isinstance(found, str)]
-    pictures = [(row, found) for row, found in done if isinstance(found, Tensor)]
-    if pictures:
-        yield [row for row, _ in pictures], torch.cat([found for _, found in pictures])
+    images = [(row, found) for row, found in done if isinstance(found, Tensor)]
+    if images:
+        yield [row for row, _ in images], torch.cat([found for _, found in images])

@@ -26,7 +26,7 @@ from frugalclip.core.types import Batch, Tokens
 from frugalclip.data.images import BadImage, ImageReader, decode_all, decode_squashed, size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import StoredPictures, StoredTexts
+from frugalclip.features.cache import StoredImageFeatures, StoredTextFeatures
 from frugalclip.loading.sampling import TURN, Order, epoch_order
 from frugalclip.loading.texts import TextConfig, TextViews
 from frugalclip.loading.views import (
@@ -62,8 +62,8 @@ class Loader:
         size: pixels on a side of a view, unless the view has its own.
         seed: of the run.
         weights: (samples,) how often to draw each, see `sampling.sampling_weights`; 0 is never, None is each once an epoch.
-        stored_pictures: what a frozen trunk said of the pictures; then no picture is read, and all image views are drawn from there.
-        stored_texts: gives what a frozen trunk said of these texts, in place of token ids.
+        stored_images: what a frozen backbone said of the pictures; then no picture is read, and all image views are drawn from there.
+        stored_texts: gives what a frozen backbone said of these texts, in place of token ids.
         rank: of this process.
         world: number of processes.
         mean: of the normalisation.
@@ -89,8 +89,8 @@ class Loader:
         size: int,
         seed: int,
         weights: np.ndarray | None = None,
-        stored_pictures: StoredPictures | None = None,
-        stored_texts: Callable[[Sequence[str]], StoredTexts] | None = None,
+        stored_images: StoredImageFeatures | None = None,
+        stored_texts: Callable[[Sequence[str]], StoredTextFeatures] | None = None,
         rank: int = 0,
         world: int = 1,
         mean: Sequence[float] = CLIP_MEAN,
@@ -108,8 +108,8 @@ class Loader:
             world,
             workers,
         )
-        self.stored, self._stored_names = stored_pictures, sorted(views) if stored_pictures else []
-        views = {} if stored_pictures else views
+        self.stored, self._stored_names = stored_images, sorted(views) if stored_images else []
+        views = {} if stored_images else views
         self.views, self.mean, self.std, self.device = (
             {name: views[name] for name in view_order(views)},
             mean,
@@ -121,18 +121,18 @@ class Loader:
             (int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text)
         ]
         self._is_usable = self.texts.has_text.copy()
-        if stored_pictures:
+        if stored_images:
             known = {row for row, _ in self.faults}
             self.faults = sorted(
                 self.faults
-                + [(row, cause) for row, cause in stored_pictures.faults(manifest) if row not in known]
+                + [(row, cause) for row, cause in stored_images.faults(manifest) if row not in known]
             )
-            self._is_usable &= stored_pictures.counts > 0
+            self._is_usable &= stored_images.counts > 0
         self._fields = _field_codes(manifest, fields, texts)
         self.caption_view = "caption" if "caption" in texts else next(iter(texts), "")
         self.source_side = _source_side(manifest, views.values(), size=size)
         self.is_cached = not views or len(manifest) * 3 * self.source_side**2 <= cache
-        self._pictures = self._decode_once(manifest, progress) if self.is_cached else None
+        self._decoded = self._decode_once(manifest, progress) if self.is_cached else None
         self.weights = weights
         self.rows = np.flatnonzero(
             self._is_usable if weights is None else self._is_usable & (weights > 0)
@@ -150,23 +150,25 @@ class Loader:
             start_step: steps that come before.
             stream: begins the names of the random streams: the same rows with other crops, colours and captions.
         """
-        if self._pictures is not None:
+        if self._decoded is not None:
             return (self._batch(*self._cached(step), stream=stream) for step in _steps_from(start_step))
         return self._decoded_batches(start_step, stream)
 
-    def _decode_once(self, manifest: Manifest, progress: Callable[[int], None] | None) -> "_Pictures":
+    def _decode_once(self, manifest: Manifest, progress: Callable[[int], None] | None) -> "_DecodedImages":
         if not self.views:
-            return _Pictures(torch.zeros(len(manifest), 0), torch.zeros(len(manifest), 2, dtype=torch.int64))
+            return _DecodedImages(
+                torch.zeros(len(manifest), 0), torch.zeros(len(manifest), 2, dtype=torch.int64)
+            )
         decoded = decode_all(manifest, self.source_side, self.workers or None, progress=progress)
         known = {row for row, _ in self.faults}
         self.faults = sorted(
             self.faults + [(row, cause) for row, cause in decoded.faults if row not in known]
         )
         self._is_usable[[row for row, _ in decoded.faults]] = False
-        return _Pictures(decoded.pixels, decoded.sizes)
+        return _DecodedImages(decoded.pixels, decoded.sizes)
 
-    def _cached(self, step: int) -> tuple[np.ndarray, np.ndarray, "_Pictures"]:
-        assert self._pictures is not None
+    def _cached(self, step: int) -> tuple[np.ndarray, np.ndarray, "_DecodedImages"]:
+        assert self._decoded is not None
         epoch, start = self._place(step)
         drawn = self._order.epoch(epoch)
         rows, turns = drawn.rows[start : start + self.batch], drawn.turns[start : start + self.batch]
@@ -174,8 +176,8 @@ class Loader:
         return (
             epoch + TURN * turns,
             rows,
-            _Pictures(
-                self._pictures.pixels.index_select(0, places), self._pictures.sizes.index_select(0, places)
+            _DecodedImages(
+                self._decoded.pixels.index_select(0, places), self._decoded.sizes.index_select(0, places)
             ),
         )
 
@@ -190,21 +192,21 @@ class Loader:
             self._reader, self._order, side=self.source_side, batch=self.batch, stride=self.batch * self.world
         )
         places = (self._place(step) for step in _steps_from(start_step))
-        for epoch, rows, pictures, faults in (
+        for epoch, rows, decoded, faults in (
             _worked(dataset, places, workers=self.workers)
             if self.workers
             else map(dataset.__getitem__, places)
         ):
             self.faults.extend(sorted(set(faults) - set(self.faults)))
-            yield self._batch(epoch, rows, pictures, stream=stream)
+            yield self._batch(epoch, rows, decoded, stream=stream)
 
-    def _batch(self, epoch: np.ndarray, rows: np.ndarray, pictures: "_Pictures", *, stream: str) -> Batch:
-        pixels = self._placed(pictures.pixels)
+    def _batch(self, epoch: np.ndarray, rows: np.ndarray, decoded: "_DecodedImages", *, stream: str) -> Batch:
+        pixels = self._placed(decoded.pixels)
         made: dict[str, MadeView] = {}
         for name, config in self.views.items():
             made[name] = make_view(
                 pixels,
-                pictures.sizes,
+                decoded.sizes,
                 config,
                 size=self.size,
                 rows=rows,
@@ -260,12 +262,12 @@ class Loader:
 
 
 @dataclass(frozen=True)
-class _Pictures:
+class _DecodedImages:
     pixels: Tensor  # (samples, 3, side, side) uint8, squashed to a square
     sizes: Tensor  # (samples, 2) int64 height and width of the original
 
 
-_Decoded = tuple[np.ndarray, np.ndarray, _Pictures, list[tuple[int, str]]]
+_Decoded = tuple[np.ndarray, np.ndarray, _DecodedImages, list[tuple[int, str]]]
 
 
 class _Decoding(Dataset[_Decoded]):
@@ -286,7 +288,7 @@ class _Decoding(Dataset[_Decoded]):
         return (
             epoch + TURN * drawn.turns[places],
             drawn.rows[places],
-            _Pictures(torch.from_numpy(pixels), torch.from_numpy(sizes)),
+            _DecodedImages(torch.from_numpy(pixels), torch.from_numpy(sizes)),
             faults,
         )
 

@@ -17,7 +17,7 @@ from frugalclip.core.random import uniform
 from frugalclip.core.types import Tokens
 from frugalclip.data.manifest import Manifest, value_code
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import StoredTexts, some_facets
+from frugalclip.features.cache import StoredTextFeatures, some_facets
 from frugalclip.loading.augmentation import AugmentConfig, TextAugmentation
 
 _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
@@ -104,7 +104,7 @@ class TextViews:
         configs: view -> what it reads.
         tokenizer: makes the ids.
         seed: of the run.
-        stored: gives what a frozen trunk said of these texts, in place of ids.
+        stored: gives what a frozen backbone said of these texts, in place of ids.
 
     Raises:
         DataError: for an unknown field or language, or words changed of texts whose vectors are stored.
@@ -117,7 +117,7 @@ class TextViews:
         *,
         tokenizer: Tokenizer,
         seed: int,
-        stored: Callable[[Sequence[str]], StoredTexts] | None = None,
+        stored: Callable[[Sequence[str]], StoredTextFeatures] | None = None,
     ) -> None:
         pool = TextPool()
         self.tokenizer, self.seed = tokenizer, seed
@@ -183,15 +183,15 @@ class TextViews:
         """Whether a store stands in for token ids."""
         return self._stored is not None
 
-    def said(self, texts: np.ndarray) -> Tensor:
-        """(texts, width) or (texts, facets, width): what the frozen trunk said of numbered texts."""
+    def output(self, texts: np.ndarray) -> Tensor:
+        """(texts, width) or (texts, facets, width): what the frozen backbone said of numbered texts."""
         assert self._stored is not None, "only where a store stands in for token ids"
         return self._stored.vectors(texts)
 
     def view_tokens(
         self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = ""
     ) -> Tokens | Tensor:
-        """Ids of the texts drawn for one view, changed where the view says so; or what a frozen trunk said of them.
+        """Ids of the texts drawn for one view, changed where the view says so; or what a frozen backbone said of them.
 
         Args:
             name: of the view.

@@ -279,7 +279,7 @@ def make_view(
         part = slice(start, start + step)
         chosen = torch.from_numpy(draws[part]).to(pixels.device, torch.float32)
         is_flipped = chosen[:, _FLIP] < config.flip
-        picture = _resample(
+        source = _resample(
             pixels[part],
             originals[part],
             boxes[part],
@@ -287,7 +287,7 @@ def make_view(
             filter_name=config.interpolation,
             is_flipped=is_flipped,
         )
-        images[part] = (_recolour(picture, config, chosen) - centre) / spread
+        images[part] = (_recolour(source, config, chosen) - centre) / spread
     is_flipped = torch.from_numpy(draws[:, _FLIP] < config.flip).to(pixels.device)
     return MadeView(images, torch.from_numpy(boxes).to(pixels.device, torch.float32), is_flipped)
 
@@ -355,52 +355,52 @@ def _keys(distance: Tensor) -> Tensor:
     return near.add_(far)
 
 
-def _recolour(picture: Tensor, config: ViewConfig, draws: Tensor) -> Tensor:
+def _recolour(source: Tensor, config: ViewConfig, draws: Tensor) -> Tensor:
     """Jitter, grayscale, blur and solarize, each on the rows that drew it."""
     if max(config.jitter) > 0:
-        low = 1 - torch.tensor(config.jitter[:3], device=picture.device)
-        high = 1 + torch.tensor(config.jitter[:3], device=picture.device)
+        low = 1 - torch.tensor(config.jitter[:3], device=source.device)
+        high = 1 + torch.tensor(config.jitter[:3], device=source.device)
         factors = low.clamp_min(0) + (high - low.clamp_min(0)) * draws[:, _FACTORS][:, :3]  # (batch, 3)
         turn = (2 * draws[:, _FACTORS][:, 3:] - 1) * config.jitter[3]
         settings = torch.cat([factors, turn], dim=1)
-        picture = _on_rows(picture, draws[:, _JITTERED] < config.jitter_probability, _jitter, settings)
+        source = _on_rows(source, draws[:, _JITTERED] < config.jitter_probability, _jitter, settings)
     if config.grayscale > 0:
-        picture = _on_rows(
-            picture, draws[:, _GRAY] < config.grayscale, lambda rows, _: _gray(rows).expand_as(rows), draws
+        source = _on_rows(
+            source, draws[:, _GRAY] < config.grayscale, lambda rows, _: _gray(rows).expand_as(rows), draws
         )
     if config.blur > 0:
         smallest, largest = config.blur_sigma
-        sigma = (smallest + (largest - smallest) * draws[:, _SIGMA]) * picture.shape[-1] / 224
-        picture = _on_rows(picture, draws[:, _BLURRED] < config.blur, gaussian_blur, sigma)
+        sigma = (smallest + (largest - smallest) * draws[:, _SIGMA]) * source.shape[-1] / 224
+        source = _on_rows(source, draws[:, _BLURRED] < config.blur, gaussian_blur, sigma)
     if config.solarize > 0:
-        picture = _on_rows(
-            picture,
+        source = _on_rows(
+            source,
             draws[:, _SOLARIZED] < config.solarize,
             lambda rows, _: torch.minimum(rows, 1 - rows),
             draws,
         )
-    return picture
+    return source
 
 
 def _on_rows(
-    picture: Tensor, is_chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], settings: Tensor
+    source: Tensor, is_chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor], settings: Tensor
 ) -> Tensor:
     """Apply `change(rows, settings of these rows)` to the chosen rows in place."""
     chosen = is_chosen.nonzero()[:, 0]
     if len(chosen):
-        picture.index_copy_(
-            0, chosen, change(picture.index_select(0, chosen), settings.index_select(0, chosen))
+        source.index_copy_(
+            0, chosen, change(source.index_select(0, chosen), settings.index_select(0, chosen))
         )
-    return picture
+    return source
 
 
-def _gray(picture: Tensor) -> Tensor:
+def _gray(source: Tensor) -> Tensor:
     """(batch, 1, height, width) brightness."""
-    red, green, blue = picture.unbind(1)
+    red, green, blue = source.unbind(1)
     return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]).unsqueeze(1)
 
 
-def _jitter(picture: Tensor, settings: Tensor) -> Tensor:
+def _jitter(source: Tensor, settings: Tensor) -> Tensor:
     """Brightness, contrast, saturation and hue, in this order.
 
     Args:
@@ -408,18 +408,18 @@ def _jitter(picture: Tensor, settings: Tensor) -> Tensor:
         settings: (batch, 4) three factors, and the turn of hue as a fraction of the circle.
     """
     brightness, contrast, saturation, turn = settings[:, :, None, None].unbind(1)  # (batch, 1, 1) each
-    picture = (picture * brightness[:, None]).clamp_(0, 1)
-    mean = _gray(picture).mean(dim=(2, 3), keepdim=True)
-    picture = torch.lerp(mean, picture, contrast[:, None]).clamp_(0, 1)
-    picture = torch.lerp(_gray(picture), picture, saturation[:, None]).clamp_(0, 1)
-    return _turn_hue(picture, turn) if bool(turn.any()) else picture
+    source = (source * brightness[:, None]).clamp_(0, 1)
+    mean = _gray(source).mean(dim=(2, 3), keepdim=True)
+    source = torch.lerp(mean, source, contrast[:, None]).clamp_(0, 1)
+    source = torch.lerp(_gray(source), source, saturation[:, None]).clamp_(0, 1)
+    return _turn_hue(source, turn) if bool(turn.any()) else source
 
 
-def _turn_hue(picture: Tensor, turn: Tensor) -> Tensor:
+def _turn_hue(source: Tensor, turn: Tensor) -> Tensor:
     """Rotate hue in HSV without building HSV: each channel is value - chroma * a trapezium of the hue angle."""
-    red, green, blue = picture.unbind(1)  # (batch, height, width) each
-    value = picture.amax(dim=1)
-    chroma = value - picture.amin(dim=1)
+    red, green, blue = source.unbind(1)  # (batch, height, width) each
+    value = source.amax(dim=1)
+    chroma = value - source.amin(dim=1)
     is_red, is_green = torch.empty_like(value), torch.empty_like(value)
     torch.eq(
         value, red, out=is_red
@@ -429,7 +429,7 @@ def _turn_hue(picture: Tensor, turn: Tensor) -> Tensor:
     angle = (green - blue).mul_(is_red).addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
     angle.div_(chroma.clamp_min(1e-8))  # a gray pixel has no hue, and no chroma for it to act on
     angle.add_(is_green, alpha=2).add_(is_blue, alpha=4).add_(6 * turn)
-    result = torch.empty_like(picture)
+    result = torch.empty_like(source)
     for channel, offset in enumerate((5, 3, 1)):
         sixth = (angle + offset).mul_(1 / 6)
         sixth.sub_(sixth.floor()).mul_(6)
@@ -437,21 +437,21 @@ def _turn_hue(picture: Tensor, turn: Tensor) -> Tensor:
     return result
 
 
-def gaussian_blur(picture: Tensor, sigma: Tensor) -> Tensor:
+def gaussian_blur(source: Tensor, sigma: Tensor) -> Tensor:
     """Blur each row by its own width; at the border the weights of the pixels inside are scaled up to 1.
 
     Args:
         picture: (batch, 3, size, size).
         sigma: (batch,) standard deviations in pixels, above 0.
     """
-    places = torch.arange(picture.shape[-1], device=picture.device)
+    places = torch.arange(source.shape[-1], device=source.device)
     distance = (places - places[:, None]).float()
     exponent = (distance / sigma[:, None, None]).square_().mul_(-0.5)  # (batch, size, size)
     weights = (
         exponent.clamp_min_(-15).exp_().sub_(math.exp(-15)).clamp_min_(0)
     )  # the cut keeps denormal numbers out: they are 20 times slower
     weights = (weights / weights.sum(-1, keepdim=True))[:, None]
-    return weights @ picture @ weights.transpose(-1, -2)
+    return weights @ source @ weights.transpose(-1, -2)
 
 
 class Preprocess(Settings):
@@ -489,10 +489,10 @@ class Preprocess(Settings):
         Returns:
             (pictures, 3, size, size) float32, normalised.
         """
-        pictures = [images] if isinstance(images, Image.Image) else list(images)
-        arrays = np.empty((len(pictures), self.size, self.size, 3), dtype=np.uint8)
-        for i, picture in enumerate(pictures):
-            arrays[i] = np.asarray(self.resized(picture))
+        sources = [images] if isinstance(images, Image.Image) else list(images)
+        arrays = np.empty((len(sources), self.size, self.size, 3), dtype=np.uint8)
+        for i, source in enumerate(sources):
+            arrays[i] = np.asarray(self.resized(source))
         return self.normalised(torch.from_numpy(arrays).permute(0, 3, 1, 2))
 
     def resized(self, image: Image.Image) -> Image.Image:

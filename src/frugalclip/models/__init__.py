@@ -5,36 +5,36 @@ tokenizer and preprocessing, so nothing has to be said twice and nothing can sil
 """
 
 from frugalclip.loading.images import prepared_images, readable_images
-from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
-from frugalclip.models.trunks import (
-    LoneTrunk,
-    OwnTrunk,
+from frugalclip.models.backbones import (
+    TextOnlyModel,
+    TowerBackbone,
+    attach_backbones,
+    attach_backbones_on_meta,
+    backbone_tokenizer,
     check_options,
     fill_codebooks,
     image_model,
-    is_trunk,
-    lend_shapes,
-    lend_trunks,
-    trunk_tokenizer,
+    is_backbone,
 )
+from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
 
 __all__ = [
     "FORMAT",
     "SCHEMES",
     "Layer",
-    "LoneTrunk",
     "ManifestFeatures",
     "Model",
     "ModelInput",
-    "OwnTrunk",
+    "TextOnlyModel",
+    "TowerBackbone",
+    "attach_backbones",
+    "attach_backbones_on_meta",
+    "backbone_tokenizer",
     "check_options",
     "fill_codebooks",
     "image_model",
-    "is_trunk",
-    "lend_shapes",
-    "lend_trunks",
+    "is_backbone",
     "load",
     "prepared_images",
     "readable_images",
-    "trunk_tokenizer",
 ]

@@ -21,7 +21,7 @@ from frugalclip.core.types import Tokens
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import PictureMemory, TextMemory
+from frugalclip.features.cache import ImageFeatureCache, TextFeatureCache
 from frugalclip.functional import unit
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
@@ -31,13 +31,13 @@ from frugalclip.towers.no_texts import NoTexts
 
 FORMAT = 1
 LEXICON = "lexicon.json"
-_TEXTS_AT_A_TIME = 256  # of a frozen trunk
+_TEXTS_AT_A_TIME = 256  # of a frozen backbone
 Layer = Literal["embedding", "pooled"]
 SCHEMES = (
     "open_clip",
     "hf",
 )  # before a colon: models of other libraries with two towers, read by `frugalclip.readers`
-TRUNKS = ("timm", "package")  # likewise, encoders of one modality; `hf` has both
+BACKBONES = ("timm", "package")  # likewise, encoders of one modality; `hf` has both
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor
 
 
@@ -68,8 +68,8 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.training_data = training_data
-        self.pictures: PictureMemory | None = None  # what a frozen image trunk said before
-        self.texts = TextMemory()
+        self.images: ImageFeatureCache | None = None  # what a frozen image backbone said before
+        self.texts = TextFeatureCache()
         self.lexicon: Lexicon | None = None  # the words of an embedding that has a number for each
         self.origin = (
             origin  # of a model that was imported: source, architecture, activation, logit bias, notes
@@ -184,14 +184,14 @@ class Model:
         ]
 
     def _text_input(self, texts: list[str]) -> Any:
-        """What the text tower reads: token ids, or what a frozen trunk said of the texts, now or before."""
-        tower = self.network.borrowed().get("text")
+        """What the text tower reads: token ids, or what a frozen backbone said of the texts, now or before."""
+        tower = self.network.pretrained_towers().get("text")
         if tower is None or not tower.config.is_frozen:
             return self._tokens(texts)
         new = self.texts.unknown(texts)
         for start in range(0, len(new), _TEXTS_AT_A_TIME):
             part = new[start : start + _TEXTS_AT_A_TIME]
-            self.texts.learn(part, tower.say(self._tokens(part)).pooled.float().cpu())
+            self.texts.learn(part, tower.run_backbone(self._tokens(part)).pooled.float().cpu())
         return self.texts.vectors(texts).to(self.device)
 
     def _tokens(self, texts: list[str]) -> Any:
@@ -203,7 +203,7 @@ class Model:
     def image_inputs(
         self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Batches of (rows, what the image tower reads): pixels, or what a frozen trunk says of the pictures, where possible from memory.
+        """Batches of (rows, what the image tower reads): pixels, or what a frozen backbone says of the pictures, where possible from memory.
 
         Args:
             manifest: the data set.
@@ -213,33 +213,35 @@ class Model:
         Yields:
             (batch,) rows and (batch, 3, height, width of the picture) pixels, or (batch, width) or (batch, patches, width).
         """
-        tower = self.network.borrowed().get("image")
+        tower = self.network.pretrained_towers().get("image")
         if tower is None or not tower.config.is_frozen:
             yield from prepared_images(manifest, self.preprocess, batch=batch, faults=faults)
             return
-        known, rest = self._known_pictures(manifest)
+        known, rest = self._known_images(manifest)
         found = list(known)
         for start in range(0, len(found), batch):
             rows = found[start : start + batch]
-            assert self.pictures is not None
-            yield rows, self.pictures.vectors([known[row] for row in rows])
+            assert self.images is not None
+            yield rows, self.images.vectors([known[row] for row in rows])
         lost: list[tuple[int, str]] = []
         for rows, pixels in prepared_images(manifest.take(rest), self.preprocess, batch=batch, faults=lost):
-            said = tower.say(pixels.to(self.device), with_tokens=tower.config.head.reads == "tokens")
+            output = tower.run_backbone(
+                pixels.to(self.device), with_tokens=tower.config.head.reads == "tokens"
+            )
             yield (
                 [int(rest[row]) for row in rows],
-                (said.pooled if said.tokens is None else said.tokens).cpu(),
+                (output.pooled if output.tokens is None else output.tokens).cpu(),
             )
         faults += [(int(rest[row]), cause) for row, cause in lost]
 
-    def _known_pictures(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
+    def _known_images(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
         """Rows of the data set that the memory knows, with their places there, and (rest,) those that it does not."""
         known: dict[int, tuple[int, int]] = {}
-        if self.pictures is not None:
+        if self.images is not None:
             reader = ImageReader(manifest)
             for row in range(len(manifest)):
                 with contextlib.suppress(BadImage):
-                    found = self.pictures.find(reader.bytes(row))
+                    found = self.images.find(reader.bytes(row))
                     if found is not None:
                         known[row] = found
         return known, np.array([row for row in range(len(manifest)) if row not in known], dtype=np.int64)
@@ -309,14 +311,14 @@ class Model:
         from frugalclip.interop.tokenizers import (
             read_tokenizer,
         )  # tokenizers of imported models are the readers' own
-        from frugalclip.models.trunks import lend_trunks  # trunks may be models themselves
+        from frugalclip.models.backbones import attach_backbones  # backbones may be models themselves
 
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
             raise ModelError(
                 f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files."
             )
-        network = lend_trunks(DualEncoder.build(content["architecture"]), device=device)
+        network = attach_backbones(DualEncoder.build(content["architecture"]), device=device)
         try:
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -330,16 +332,16 @@ class Model:
         model.lexicon = Lexicon.read(folder / LEXICON) if (folder / LEXICON).is_file() else None
         return model
 
-    def _is_said(self, images: Tensor) -> bool:
-        """Whether this is what a borrowed trunk said, (batch, width), or (batch, patches, width) for a head that reads tokens."""
-        tower = self.network.borrowed().get("image")
+    def _is_backbone_output(self, images: Tensor) -> bool:
+        """Whether this is what a pretrained backbone said, (batch, width), or (batch, patches, width) for a head that reads tokens."""
+        tower = self.network.pretrained_towers().get("image")
         if tower is None or images.shape[-1] != tower.config.width:
             return False
         return images.ndim == (3 if tower.config.head.reads == "tokens" else 2)
 
     def _pixels(self, images: ModelInput) -> Tensor:
         if isinstance(images, Tensor):
-            if self._is_said(images):
+            if self._is_backbone_output(images):
                 return images.float()
             pixels = images[None] if images.ndim == 3 else images
             if pixels.ndim != 4 or pixels.shape[1] != 3:
@@ -362,7 +364,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         device: where it computes.
 
     Returns:
-        The model, ready to encode; one of pictures alone gives what its trunk says, and refuses texts.
+        The model, ready to encode; one of pictures alone gives what its backbone says, and refuses texts.
 
     Raises:
         ModelError: saying what was found and what was expected.
@@ -371,10 +373,10 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     path = Path(source)
     if not path.exists():
         scheme, colon, _ = str(source).partition(":")
-        if scheme in (*SCHEMES, *TRUNKS):
+        if scheme in (*SCHEMES, *BACKBONES):
             return _foreign(str(source), scheme, device=device)
         hint = (
-            f" '{scheme}:' is not a reader of this version; {known_names(scheme, (*SCHEMES, *TRUNKS))}"
+            f" '{scheme}:' is not a reader of this version; {known_names(scheme, (*SCHEMES, *BACKBONES))}"
             if colon
             else ""
         )
@@ -397,10 +399,10 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
 def _foreign(source: str, scheme: str, *, device: str | torch.device) -> Model:
     """A model of another library; the readers are imported here, since most models need none."""
-    from frugalclip.backbones.sources import reads_pictures
-    from frugalclip.models.trunks import image_model
+    from frugalclip.backbones.sources import reads_images
+    from frugalclip.models.backbones import image_model
 
-    if scheme in TRUNKS or reads_pictures(source):
+    if scheme in BACKBONES or reads_images(source):
         return image_model(source, device=device)
     if scheme == "hf":
         from frugalclip.interop.huggingface import read_huggingface as read

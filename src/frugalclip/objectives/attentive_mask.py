@@ -20,12 +20,12 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.objectives.base import (
     Batch,
     Dims,
+    Features,
     Needs,
     Objective,
     ObjectiveConfig,
-    Outcome,
+    ObjectiveOutput,
     Selection,
-    Views,
     row_draws,
 )
 
@@ -193,7 +193,7 @@ class AttentiveMask(Objective):
     def kept_patches(self) -> dict[str, int]:
         return {f"{view}@kept": self.number * self.config.block**2 for view in self.config.views}
 
-    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+    def prepare(self, batch: Batch, targets: Mapping[str, Features]) -> dict[str, Selection]:
         made = {}
         for view in self.config.views:
             blocks = (
@@ -206,7 +206,7 @@ class AttentiveMask(Objective):
             )
         return made
 
-    def _attentive(self, batch: Batch, targets: Mapping[str, Views], view: str) -> Tensor:
+    def _attentive(self, batch: Batch, targets: Mapping[str, Features], view: str) -> Tensor:
         """(batch, blocks) what the teacher attends to."""
         c = self.config
         scores = targets[c.teacher].images[c.around].attention
@@ -235,7 +235,7 @@ class AttentiveMask(Objective):
             torch.maximum(down, across) + 1e-6 * draws[:, : self.blocks]
         )  # what is far from the place stays
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         kept = self.number * self.config.block**2 / (self.grid[0] * self.grid[1])
         logs = {"kept": torch.tensor(kept)}
         if self.config.choose == "attentive":
@@ -243,4 +243,4 @@ class AttentiveMask(Objective):
             assert scores is not None
             top = scores.topk(max(1, round(self.config.keep * scores.shape[1])), dim=1).values.sum(dim=1)
             logs["attention_on_top"] = (top / scores.sum(dim=1)).mean()  # `keep` where attention is even
-        return Outcome(views.scale * 0, logs)
+        return ObjectiveOutput(views.scale * 0, logs)

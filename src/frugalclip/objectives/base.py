@@ -20,7 +20,7 @@ from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.random import uniform
-from frugalclip.core.types import Batch, Dims, Needs, Selection, Views
+from frugalclip.core.types import Batch, Dims, Features, Needs, Selection
 from frugalclip.functional import (
     Contrast,
     SamePolicy,
@@ -33,14 +33,14 @@ from frugalclip.functional import (
 __all__ = [
     "Batch",
     "Dims",
+    "Features",
     "Fields",
     "Needs",
     "Objective",
     "ObjectiveConfig",
-    "Outcome",
+    "ObjectiveOutput",
     "Selection",
     "TwoViewsConfig",
-    "Views",
     "contrast",
     "contrast_logs",
     "field_codes",
@@ -58,7 +58,7 @@ Fields = Annotated[
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ObjectiveOutput:
     """What an objective returns: its loss and what is worth writing down."""
 
     loss: Tensor  # ()
@@ -118,13 +118,13 @@ class Objective(nn.Module, ABC):
         """The views, token outputs, teachers and fields that `forward` reads. Depends on the configuration."""
 
     @abstractmethod
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         """Score the features of one step."""
 
-    def begin_episode(self, features: Iterable[Views]) -> None:
+    def begin_episode(self, features: Iterable[Features]) -> None:
         """Look at a whole episode's features before training on it."""
 
-    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+    def prepare(self, batch: Batch, targets: Mapping[str, Features]) -> dict[str, Selection]:
         """Make the derived views that this objective owns, from the batch and the teachers' view of it."""
         return {}
 
@@ -136,7 +136,7 @@ class Objective(nn.Module, ABC):
         """Names of the derived views that `prepare` gives, such as `main@kept`."""
         return frozenset(self.kept_patches())
 
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """Update state that is not trained by gradient: queues, moving averages."""
 
 
@@ -208,7 +208,7 @@ def contrast_logs(contrasts: Sequence[Contrast], *, batch: int, with_same: bool)
     return logs | ({"same_share": contrasts[0].same} if with_same else {})
 
 
-def field_codes(views: Views, names: Sequence[str]) -> Tensor | None:
+def field_codes(views: Features, names: Sequence[str]) -> Tensor | None:
     """(batch, fields) int64 codes of some fields, or None where none is named."""
     return torch.stack([views.fields[name] for name in names], dim=1) if names else None
 

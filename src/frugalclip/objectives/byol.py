@@ -13,7 +13,7 @@ from torch import Tensor
 
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.functional import negative_cosine
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
 from frugalclip.towers.projection import ProjectionHead
 
 
@@ -57,7 +57,7 @@ class Byol(Objective):
             teachers=frozenset({f"{self.config.teacher}:{self.config.target}"}),
         )
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         online = torch.cat(
             [views.images[name].pooled for name in self.config.images]
         )  # (views * batch, width)
@@ -65,11 +65,11 @@ class Byol(Objective):
             target = self.average(
                 views.targets[self.config.teacher].images[self.config.target].pooled
             )  # (batch, out)
-        return Outcome(
+        return ObjectiveOutput(
             byol_loss(self.predictor(self.projector(online)), target.repeat(len(self.config.images), 1))
         )
 
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """The average follows the projector."""
         start, end = self.config.momentum
         follow(self.average, self.projector, momentum=momentum_at(views.progress, start=start, end=end))

@@ -12,12 +12,12 @@ from pydantic import Field, model_validator
 from frugalclip.functional import SamePolicy, unit
 from frugalclip.objectives.base import (
     Dims,
+    Features,
     Fields,
     Needs,
     Objective,
     ObjectiveConfig,
-    Outcome,
-    Views,
+    ObjectiveOutput,
     contrast,
     contrast_logs,
     field_codes,
@@ -60,7 +60,7 @@ class Contrastive(Objective):
         c = self.config
         return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset(c.positives))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
         images, texts = (
             unit(views.images[c.image].embedding),
@@ -75,4 +75,4 @@ class Contrastive(Objective):
             smoothing=c.smoothing,
         )
         logs = contrast_logs([found], batch=len(images), with_same=bool(c.positives))
-        return Outcome(found.loss / 2 if c.reduction == "mean" else found.loss, logs)
+        return ObjectiveOutput(found.loss / 2 if c.reduction == "mean" else found.loss, logs)

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from frugalclip.core.distributed import gather, own_rows
 from frugalclip.functional import multi_positive_nce_loss, multi_positive_sigmoid_loss, unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views, contrast_logs
+from frugalclip.objectives.base import (
+    Dims,
+    Features,
+    Needs,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+    contrast_logs,
+)
 
 
 class Config(ObjectiveConfig):
@@ -44,7 +52,7 @@ class Facets(Objective):
     def needs(self) -> Needs:
         return Needs(images=frozenset({self.config.image}), texts=frozenset({self.config.text}))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         images = unit(views.images[self.config.image].embedding)  # (batch, dim)
         given = views.texts[self.config.text].embedding
         texts = unit(given if given.ndim == 3 else given[:, None])  # (batch, facets, dim)
@@ -54,14 +62,14 @@ class Facets(Objective):
             else self._sigmoid(images, texts, views.scale, self.bias)
         )
 
-    def _sigmoid(self, images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> Outcome:
+    def _sigmoid(self, images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor) -> ObjectiveOutput:
         own = own_rows(len(images), device=images.device)
         loss = multi_positive_sigmoid_loss(images, texts, scale, bias, text_candidates=gather(texts), own=own)
-        return Outcome(loss, {"bias": bias.detach()})
+        return ObjectiveOutput(loss, {"bias": bias.detach()})
 
-    def _contrastive(self, images: Tensor, texts: Tensor, scale: Tensor) -> Outcome:
+    def _contrastive(self, images: Tensor, texts: Tensor, scale: Tensor) -> ObjectiveOutput:
         own = own_rows(len(images), device=images.device)
         found = multi_positive_nce_loss(
             images, texts, scale, image_candidates=gather(images), text_candidates=gather(texts), own=own
         )
-        return Outcome(found.loss / 2, contrast_logs([found], batch=len(images), with_same=False))
+        return ObjectiveOutput(found.loss / 2, contrast_logs([found], batch=len(images), with_same=False))

@@ -26,11 +26,11 @@ from frugalclip.functional import (
 )
 from frugalclip.objectives.base import (
     Dims,
+    Features,
     Needs,
     Objective,
     ObjectiveConfig,
-    Outcome,
-    Views,
+    ObjectiveOutput,
     contrast,
     contrast_logs,
 )
@@ -95,7 +95,7 @@ class Lexical(Objective):
     def needs(self) -> Needs:
         return Needs(images=frozenset({self.config.image}), texts=frozenset({self.config.text}))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
         raw = {
             "image": views.images[c.image].embedding,
@@ -115,10 +115,10 @@ class Lexical(Objective):
                 loss = loss + ramp * weight * penalty
                 logs[f"{side}_penalty"] = penalty.detach()
             logs |= {f"{side}_{name}": value for name, value in _words_used(raw[side].detach()).items()}
-        return Outcome(loss, logs)
+        return ObjectiveOutput(loss, logs)
 
     @torch.no_grad()
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """Count the steps of the warm-up."""
         self.steps += 1
 

@@ -19,12 +19,12 @@ from frugalclip.functional import unit
 from frugalclip.objectives.base import (
     Batch,
     Dims,
+    Features,
     Needs,
     Objective,
     ObjectiveConfig,
-    Outcome,
+    ObjectiveOutput,
     Selection,
-    Views,
     row_draws,
 )
 from frugalclip.towers.blocks import Block, LayerGates
@@ -88,7 +88,7 @@ class MaskedDistillation(Objective):
     def kept_patches(self) -> dict[str, int]:
         return {f"{self.config.view}@visible": self.visible}
 
-    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+    def prepare(self, batch: Batch, targets: Mapping[str, Features]) -> dict[str, Selection]:
         draws = row_draws(batch, self.patches, seed=self.dims.seed, stream=f"visible/{self.config.view}")
         return {
             f"{self.config.view}@visible": Selection(
@@ -96,7 +96,7 @@ class MaskedDistillation(Objective):
             )
         }
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
         name = f"{c.view}@visible"
         seen, keep = views.images[name].tokens, views.selections[name].keep
@@ -120,9 +120,9 @@ class MaskedDistillation(Objective):
             teacher = self.average(unit(truth[is_hidden]))
         loss = distillation_loss(student, teacher, temperature=c.temperature)
         agreement = (student.detach().argmax(dim=1) == teacher.argmax(dim=1)).float().mean()
-        return Outcome(loss, {"chance": torch.tensor(float(c.codes)).log(), "accuracy": agreement})
+        return ObjectiveOutput(loss, {"chance": torch.tensor(float(c.codes)).log(), "accuracy": agreement})
 
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """The tokeniser's average follows it."""
         start, end = self.config.momentum
         follow(self.average, self.tokeniser, momentum=momentum_at(views.progress, start=start, end=end))

@@ -19,12 +19,12 @@ from frugalclip.core.types import Tokens
 from frugalclip.objectives.base import (
     Batch,
     Dims,
+    Features,
     Needs,
     Objective,
     ObjectiveConfig,
-    Outcome,
+    ObjectiveOutput,
     Selection,
-    Views,
     row_draws,
 )
 
@@ -123,10 +123,10 @@ class MaskedText(Objective):
     def makes(self) -> frozenset[str]:
         return frozenset({self.view})
 
-    def prepare(self, batch: Batch, targets: Mapping[str, Views]) -> dict[str, Selection]:
+    def prepare(self, batch: Batch, targets: Mapping[str, Features]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
         assert not isinstance(tokens, Tensor), (
-            "a borrowed text tower was refused before: training.step.check_towers"
+            "a pretrained text tower was refused before: training.step.check_towers"
         )
         draws = row_draws(
             batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}"
@@ -139,7 +139,7 @@ class MaskedText(Objective):
             )
         }
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         hidden, labels = views.texts[self.view].tokens, views.selections[self.view].labels
         assert hidden is not None, "asked for in needs"
         assert labels is not None, "made in prepare"
@@ -147,6 +147,6 @@ class MaskedText(Objective):
         everywhere = mean_over_processes(guesses.float()).clamp(
             min=1 / 1024
         )  # of all processes, so that N of them weigh words as one would
-        return Outcome(
+        return ObjectiveOutput(
             total / everywhere, {"accuracy": right / guesses.clamp(min=1), "guesses": guesses.float()}
         )

@@ -13,12 +13,12 @@ from pydantic import Field, model_validator
 from frugalclip.functional import SamePolicy, unit
 from frugalclip.objectives.base import (
     Dims,
+    Features,
     Fields,
     Needs,
     Objective,
     ObjectiveConfig,
-    Outcome,
-    Views,
+    ObjectiveOutput,
     contrast,
     contrast_logs,
     field_codes,
@@ -81,7 +81,7 @@ class Multiview(Objective):
             fields=frozenset(self.config.positives),
         )
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
         pairs = c.pairs()
         images = {
@@ -97,4 +97,6 @@ class Multiview(Objective):
             list(found.values()), batch=len(next(iter(images.values()))), with_same=bool(c.positives)
         )
         logs["chance"] = logs["chance"] * sum(pairs.values())
-        return Outcome(loss, logs | {f"{v}-{t}": one.loss.detach() / 2 for (v, t), one in found.items()})
+        return ObjectiveOutput(
+            loss, logs | {f"{v}-{t}": one.loss.detach() / 2 for (v, t), one in found.items()}
+        )

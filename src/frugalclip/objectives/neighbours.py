@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
 
 
 class Config(ObjectiveConfig):
@@ -98,11 +98,11 @@ class Neighbours(Objective):
     def needs(self) -> Needs:
         return Needs(images=frozenset(self.config.images), texts=frozenset(self.config.texts))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         filled = int(self.filled)
         fill = self.filled / self.config.size
         if not filled:
-            return Outcome(views.scale * 0, {"fill": fill})  # nobody to ask yet
+            return ObjectiveOutput(views.scale * 0, {"fill": fill})  # nobody to ask yet
         images = [unit(views.images[name].embedding) for name in self.config.images]
         own = own_rows(len(images[0]), device=images[0].device)
         terms, cosines = [], []
@@ -131,10 +131,10 @@ class Neighbours(Objective):
             "cosine": torch.stack(cosines).mean(),
             "chance": torch.tensor(float(len(own) * world_size())).log(),
         }
-        return Outcome(torch.stack(terms).mean(), logs)
+        return ObjectiveOutput(torch.stack(terms).mean(), logs)
 
     @torch.no_grad()
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """Put the texts of this step into the queue, those of all processes in their order."""
         for name in reversed(self.config.texts):
             self.push(gather(unit(views.texts[name].embedding.detach())))

@@ -23,7 +23,7 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres
 from frugalclip.core.random import generator
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
 from frugalclip.towers.projection import ProjectionHead
 
 NONE = -1  # label of a row that the clustering has not seen
@@ -171,13 +171,13 @@ class Prototypes(Objective):
             episode=c.features == "exact",
         )
 
-    def project(self, views: Views) -> tuple[Tensor, Tensor]:
+    def project(self, views: Features) -> tuple[Tensor, Tensor]:
         """Unit vectors (batch, out) of pictures and of captions in the space of the prototypes."""
         image, text = views.images[self.config.image].embedding, views.texts[self.config.text].embedding
         return unit(self.image_head(image)), unit(self.text_head(text))
 
     @torch.no_grad()
-    def begin_episode(self, features: Iterable[Views]) -> None:
+    def begin_episode(self, features: Iterable[Features]) -> None:
         """Cluster an episode; `features` holds this process's share of it, and nothing where features are reused."""
         if self.config.features == "reuse":
             self._cluster_remembered()
@@ -239,16 +239,16 @@ class Prototypes(Objective):
                 self.ids[:filled].clone(), self.remembered[0, :filled], self.remembered[1, :filled], None
             )
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         c, scale = self.config, self.log_scale.exp()
         image, text = self.project(views)  # (batch, out) each
         self._projected = torch.stack([image.detach(), text.detach()])
         nothing = 0 * (image.sum() + text.sum() + scale)  # every process waits for the gradient of the heads
         if not self.is_ready:
-            return Outcome(nothing, {"known": torch.tensor(0.0)})
+            return ObjectiveOutput(nothing, {"known": torch.tensor(0.0)})
         labels, known = self._labels(views.fields["id"])
         if not known.any():
-            return Outcome(nothing, {"known": known.float().mean()})
+            return ObjectiveOutput(nothing, {"known": known.float().mean()})
         image, text = image[known], text[known]
         spaces = self.translated if c.back_translation else self.own.flip(0)
         pairs = ((image, spaces[0], labels[1], self.own[1]), (text, spaces[1], labels[0], self.own[0]))
@@ -265,7 +265,7 @@ class Prototypes(Objective):
             ]
             loss = loss + c.external_weight * (outside[0] + outside[1]) / 2
             logs["external_loss"] = (outside[0] + outside[1]) / 2
-        return Outcome(loss, logs)
+        return ObjectiveOutput(loss, logs)
 
     def _labels(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """(3, batch) int64 labels of rows, and (batch,) whether the clustering knows them."""
@@ -275,7 +275,7 @@ class Prototypes(Objective):
         return labels, (self.ids[place] == ids) & (labels[0] != NONE)
 
     @torch.no_grad()
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """Clamp the scale; where features are reused, remember those of this step."""
         self.log_scale.clamp_(0, math.log(100))
         if self.config.features == "reuse":

@@ -12,7 +12,15 @@ from torch import nn
 
 from frugalclip.core.distributed import gather, own_rows
 from frugalclip.functional import needs_tiles, same_rows, sigmoid_loss, tiled_sigmoid_loss, unit
-from frugalclip.objectives.base import Dims, Fields, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import (
+    Dims,
+    Features,
+    Fields,
+    Needs,
+    Objective,
+    ObjectiveConfig,
+    ObjectiveOutput,
+)
 
 
 class Config(ObjectiveConfig):
@@ -44,7 +52,7 @@ class Sigmoid(Objective):
         c = self.config
         return Needs(images=frozenset({c.image}), texts=frozenset({c.text}), fields=frozenset(c.positives))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         images, texts = (
             unit(views.images[self.config.image].embedding),
             unit(views.texts[self.config.text].embedding),
@@ -86,4 +94,4 @@ class Sigmoid(Objective):
                 same=same,
                 same_is_positive=as_match,
             )
-        return Outcome(loss, {"bias": self.bias.detach()})
+        return ObjectiveOutput(loss, {"bias": self.bias.detach()})

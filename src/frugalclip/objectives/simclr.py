@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Dims, Needs, Objective, Outcome, TwoViewsConfig, Views
+from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveOutput, TwoViewsConfig
 from frugalclip.towers.projection import ProjectionHead
 
 
@@ -83,7 +83,7 @@ class SimClr(Objective):
     def needs(self) -> Needs:
         return Needs(images=frozenset({self.config.first, self.config.second}))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         inputs = [
             getattr(views.images[name], self.config.input) for name in (self.config.first, self.config.second)
         ]  # (batch, width) each
@@ -99,7 +99,7 @@ class SimClr(Objective):
             second_candidates=gather(second),
             own=own_rows(len(first), device=first.device),
         )
-        return Outcome(
+        return ObjectiveOutput(
             loss,
             {
                 "chance": torch.tensor(2.0 * len(first) * world_size() - 1).log(),

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from frugalclip.functional import negative_cosine, unit
-from frugalclip.objectives.base import Dims, Needs, Objective, Outcome, TwoViewsConfig, Views
+from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveOutput, TwoViewsConfig
 from frugalclip.towers.projection import ProjectionHead
 
 
@@ -51,7 +51,7 @@ class SimSiam(Objective):
     def needs(self) -> Needs:
         return Needs(images=frozenset({self.config.first, self.config.second}))
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         projected = [
             self.projector(getattr(views.images[name], self.config.input))
             for name in (self.config.first, self.config.second)
@@ -60,4 +60,4 @@ class SimSiam(Objective):
         spread = (
             unit(projected[0].detach()).std(dim=0).mean() * projected[0].shape[1] ** 0.5
         )  # 1 for directions at random, 0 at collapse
-        return Outcome(simsiam_loss(first, second), {"spread": spread})
+        return ObjectiveOutput(simsiam_loss(first, second), {"spread": spread})

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.functional import unit
-from frugalclip.objectives.base import Dims, Needs, Objective, ObjectiveConfig, Outcome, Views
+from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
 
 
 class Config(ObjectiveConfig):
@@ -66,7 +66,7 @@ class TokenWise(Objective):
             images=frozenset({c.image}), texts=frozenset({c.text}), tokens=frozenset({c.image, c.text})
         )
 
-    def forward(self, views: Views) -> Outcome:
+    def forward(self, views: Features) -> ObjectiveOutput:
         patches, words = views.images[self.config.image].tokens, views.texts[self.config.text].tokens
         assert patches is not None, "asked for in needs"
         assert words is not None, "asked for in needs"
@@ -78,7 +78,7 @@ class TokenWise(Objective):
         to_image = scale * self._similarities(gather(images), texts, is_word)[1].T
         loss = (F.cross_entropy(to_text, own) + F.cross_entropy(to_image, own)) / 2
         hits = (to_text.detach().argmax(dim=1) == own).float().mean()
-        return Outcome(
+        return ObjectiveOutput(
             loss,
             {"chance": torch.tensor(float(len(own) * world_size())).log(), "accuracy": hits, "scale": scale},
         )
@@ -92,6 +92,6 @@ class TokenWise(Objective):
         return torch.cat([part[0] for part in parts], dim=1), torch.cat([part[1] for part in parts], dim=1)
 
     @torch.no_grad()
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """Clamp the scale."""
         self.log_scale.clamp_(0, math.log(100))

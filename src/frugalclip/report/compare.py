@@ -8,12 +8,12 @@ from typing import Any
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.records import write_atomically
 from frugalclip.report.compare_tables import (
-    Figures,
+    ComparisonTable,
     arm_names,
+    baseline_table,
     cost_table,
     curve_table,
-    figures_table,
-    floor_table,
+    metrics_table,
     primary_name,
     rotation_table,
     saved_table,
@@ -44,7 +44,7 @@ def comparison_page(result: Mapping[str, Any]) -> str:
     names = arm_names(result)
     sections = [
         _verdicts(result),
-        _figures(result),
+        _metrics(result),
         _curves(result),
         _saved(result),
         _costs(result),
@@ -70,21 +70,21 @@ def _head(result: Mapping[str, Any]) -> Html:
 
 
 def _bars(result: Mapping[str, Any]) -> str:
-    figure = result["figures"][result["primary"]]
+    metric = result["metrics"][result["primary"]]
     bars = []
     for name in arm_names(result):
-        own = figure["arms"][name]
+        own = metric["arms"][name]
         if is_finite(own["value"]):
             bars.append(Bar(name, own["value"], "model", tuple(own["interval"]) if own["interval"] else None))
     bars += [
-        Bar(words(name), value, "floor")
-        for name, value in sorted(figure["floors"].items(), key=lambda item: -item[1])
+        Bar(words(name), value, "baseline")
+        for name, value in sorted(metric["baselines"].items(), key=lambda item: -item[1])
     ]
-    bars += [Bar("chance", figure["chance"], "chance")] if is_finite(figure["chance"]) else []
+    bars += [Bar("chance", metric["chance"], "chance")] if is_finite(metric["chance"]) else []
     title = primary_name(result)
     about = (
-        f'<p class="subject" dir="auto">{escape(figure["description"])}</p>'
-        if figure.get("description")
+        f'<p class="subject" dir="auto">{escape(metric["description"])}</p>'
+        if metric.get("description")
         else ""
     )
     drawing = at_both_widths(
@@ -94,14 +94,14 @@ def _bars(result: Mapping[str, Any]) -> str:
     return f'<div class="headline plain"><div><h2>{escape(title[:1].upper() + title[1:])}</h2>{about}{drawing}</div></div>'
 
 
-def _table(figures: Figures, *, stacked: bool = False) -> Html:
+def _table(numeric: ComparisonTable, *, stacked: bool = False) -> Html:
     """A table of the page; the second line of a cell is small. Wide ones scroll sideways on a phone."""
     columns = [
-        Column(title, figures=place > 0 and title != "Verdict") for place, title in enumerate(figures.columns)
+        Column(title, numeric=place > 0 and title != "Verdict") for place, title in enumerate(numeric.columns)
     ]
-    rows = [[row[0], *map(_cell, row[1:])] for row in figures.rows]
-    foot = f'<p class="foot">{escape(figures.foot)}</p>' if figures.foot else ""
-    return Html(table(columns, rows, caption=figures.caption, stacked=stacked) + foot)
+    rows = [[row[0], *map(_cell, row[1:])] for row in numeric.rows]
+    foot = f'<p class="foot">{escape(numeric.foot)}</p>' if numeric.foot else ""
+    return Html(table(columns, rows, caption=numeric.caption, stacked=stacked) + foot)
 
 
 def _cell(value: Any) -> Any:
@@ -111,11 +111,11 @@ def _cell(value: Any) -> Any:
 
 def _verdicts(result: Mapping[str, Any]) -> Section:
     notes = "".join(f'<li dir="auto">{escape(note)}</li>' for note in result["notes"])
-    floors = floor_table(result)
+    baselines = baseline_table(result)
     body = (
         _table(verdict_table(result), stacked=True)
         + (f'<ul class="advice apart">{notes}</ul>' if notes else "")
-        + (f'<div class="apart">{_table(floors)}</div>' if floors else "")
+        + (f'<div class="apart">{_table(baselines)}</div>' if baselines else "")
     )
     return Section(
         "verdicts",
@@ -125,15 +125,15 @@ def _verdicts(result: Mapping[str, Any]) -> Section:
     )
 
 
-def _figures(result: Mapping[str, Any]) -> Section:
-    described = [(name, f["description"]) for name, f in result["figures"].items()]
+def _metrics(result: Mapping[str, Any]) -> Section:
+    described = [(name, f["description"]) for name, f in result["metrics"].items()]
     by_rotation = rotation_table(result)
     body = (
-        _table(figures_table(result))
+        _table(metrics_table(result))
         + definitions(described, kind="notes")
         + (f'<div class="apart">{_table(by_rotation)}</div>' if by_rotation else "")
     )
-    return Section("figures", "All figures", body)
+    return Section("metrics", "All figures", body)
 
 
 def _curves(result: Mapping[str, Any]) -> Section | None:
@@ -167,7 +167,7 @@ def _chart(result: Mapping[str, Any], axis: str, label: str, width: int) -> Html
         if own:
             band = list(zip(own["lowest"], own["highest"], strict=True)) if _has_bands(result) else ()
             series.append(Series(name, list(zip(own["x"], own["mean"], strict=True)), band))
-    title = f"{result['curves']['figure']} over {label}"
+    title = f"{result['curves']['metric']} over {label}"
     height = 300 if width >= 460 else 260
     return line_chart(
         series,
@@ -185,13 +185,13 @@ def _saved(result: Mapping[str, Any]) -> Section | None:
     found = saved_table(result)
     if found is None:
         return None
-    saved = result["pairs_saved"]
+    saved = result["data_efficiency"]
     series = [
         Series(n, [(f["pairs"], f["value"]) for f in own["fractions"]], marks=True)
         for n in arm_names(result)
         if (own := saved["arms"][n])
     ]
-    target = result["figures"][saved["figure"]]["arms"][saved["reference"]]["value"]
+    target = result["metrics"][saved["metric"]]["arms"][saved["reference"]]["value"]
     references = (
         [Reference(target, f"{saved['reference']} on all pairs: {percent(target)}")]
         if is_finite(target)
@@ -200,7 +200,7 @@ def _saved(result: Mapping[str, Any]) -> Section | None:
     draw = lambda width: line_chart(  # noqa: E731
         series,
         x_label="pairs trained on",
-        y_label=f"{saved['figure']} (%)",
+        y_label=f"{saved['metric']} (%)",
         title="Figure over pairs",
         width=width,
         references=references,
@@ -219,8 +219,8 @@ def _trials(result: Mapping[str, Any]) -> Section:
     columns = [
         Column("Folder"),
         Column("State"),
-        Column(result["primary"], figures=True),
-        Column("Seconds", figures=True),
+        Column(result["primary"], numeric=True),
+        Column("Seconds", numeric=True),
         Column("Message"),
     ]
     rows = [
@@ -247,7 +247,7 @@ def _trials(result: Mapping[str, Any]) -> Section:
 
 def _method(result: Mapping[str, Any]) -> Section:
     test = next(iter(result["tests"]), {})
-    budget = (
+    error_policy = (
         f"{result['samples']:,} samples"
         if result["samples"]
         else f"{number(result['seconds'])} seconds"
@@ -261,7 +261,7 @@ def _method(result: Mapping[str, Any]) -> Section:
                 f"{result['data']['path']}, {result['data']['rows']:,} rows, hash {result['data']['hash']}",
             ),
             ("reference", result["reference"]),
-            ("length of a run", budget),
+            ("length of a run", error_policy),
             (
                 "seeds",
                 f"{result['seeds']}, {'independent' if result['independent_seeds'] else 'shared by the arms'}",

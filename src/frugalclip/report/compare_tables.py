@@ -30,7 +30,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
-class Figures:
+class ComparisonTable:
     """A table before it is drawn; the first cell of a row names it, and a cell may hold two lines."""
 
     caption: str
@@ -69,22 +69,22 @@ def arm_names(result: Mapping[str, Any]) -> list[str]:
 
 def primary_name(result: Mapping[str, Any]) -> str:
     """The primary figure in words: `unseen, top-1 accuracy`."""
-    figure = result["figures"][result["primary"]]
-    return f"{result['primary']}, {figure_name(figure)}"
+    metric = result["metrics"][result["primary"]]
+    return f"{result['primary']}, {metric_label(metric)}"
 
 
-def figure_name(figure: Mapping[str, Any]) -> str:
+def metric_label(metric: Mapping[str, Any]) -> str:
     """A figure's metric in words, with its pool."""
-    name = metric_name(figure["metric"])
-    return name[:1].lower() + name[1:] + (", all names" if figure.get("pool") == "all" else "")
+    name = metric_name(metric["metric"])
+    return name[:1].lower() + name[1:] + (", all names" if metric.get("pool") == "all" else "")
 
 
-def verdict_table(result: Mapping[str, Any]) -> Figures:
+def verdict_table(result: Mapping[str, Any]) -> ComparisonTable:
     """Every arm on the primary figure: value, difference, p and verdict, then chance and floors."""
-    figure, tests = result["figures"][result["primary"]], {test["arm"]: test for test in result["tests"]}
+    metric, tests = result["metrics"][result["primary"]], {test["arm"]: test for test in result["tests"]}
     rows = []
     for name in arm_names(result):
-        own, test = figure["arms"][name], tests.get(name)
+        own, test = metric["arms"][name], tests.get(name)
         value = (
             two(percent(own["value"]), span(own["interval"]) if is_interval(own["interval"]) else "")
             if is_finite(own["value"])
@@ -94,11 +94,11 @@ def verdict_table(result: Mapping[str, Any]) -> Figures:
             rows.append([name, value, "reference", ""])
             continue
         difference = two(points(test["value"]), point_span(test["interval"]))
-        said = two(test["verdict"], f"p {p_value(test['p_holm'])}" if is_finite(test["p_holm"]) else "")
-        rows.append([name, value, difference, said])
-    rows += [[words(name), percent(value), "", "no training"] for name, value in _levels(figure)]
+        output = two(test["verdict"], f"p {p_value(test['p_holm'])}" if is_finite(test["p_holm"]) else "")
+        rows.append([name, value, difference, output])
+    rows += [[words(name), percent(value), "", "no training"] for name, value in _levels(metric)]
     columns = ["Arm", "Value", f"Difference to {result['reference']}", "Verdict"]
-    return Figures(f"{primary_name(result)}: percent, 95 % intervals", columns, rows, _how(result))
+    return ComparisonTable(f"{primary_name(result)}: percent, 95 % intervals", columns, rows, _how(result))
 
 
 def _how(result: Mapping[str, Any]) -> str:
@@ -113,54 +113,54 @@ def _how(result: Mapping[str, Any]) -> str:
     )
 
 
-def _levels(figure: Mapping[str, Any]) -> list[tuple[str, float]]:
-    floors = sorted(figure.get("floors", {}).items(), key=lambda item: -item[1])
-    return [*floors, *([("chance", figure["chance"])] if is_finite(figure.get("chance")) else [])]
+def _levels(metric: Mapping[str, Any]) -> list[tuple[str, float]]:
+    baselines = sorted(metric.get("baselines", {}).items(), key=lambda item: -item[1])
+    return [*baselines, *([("chance", metric["chance"])] if is_finite(metric.get("chance")) else [])]
 
 
-def figures_table(result: Mapping[str, Any]) -> Figures:
+def metrics_table(result: Mapping[str, Any]) -> ComparisonTable:
     """Every arm on every figure; differences of the secondary ones are described, not tested."""
-    names = list(result["figures"])
+    names = list(result["metrics"])
     rows = []
     for arm in arm_names(result):
         row: Row = [arm]
         for name in names:
-            own = result["figures"][name]["arms"][arm]
+            own = result["metrics"][name]["arms"][arm]
             row.append(two(percent(own["value"]), _gap(own["difference"])))
         rows.append(row)
-    levels = list(dict.fromkeys(level for name in names for level, _ in _levels(result["figures"][name])))
+    levels = list(dict.fromkeys(level for name in names for level, _ in _levels(result["metrics"][name])))
     rows += [
-        [words(level), *(percent(dict(_levels(result["figures"][name])).get(level)) for name in names)]
+        [words(level), *(percent(dict(_levels(result["metrics"][name])).get(level)) for name in names)]
         for level in levels
     ]
     foot = f"Below each value its difference to {result['reference']} with a 95 % interval. Only the primary figure, {result['primary']}, is tested."
-    return Figures("Percent", ["Arm", *names], rows, foot)
+    return ComparisonTable("Percent", ["Arm", *names], rows, foot)
 
 
-def rotation_table(result: Mapping[str, Any]) -> Figures | None:
+def rotation_table(result: Mapping[str, Any]) -> ComparisonTable | None:
     """The primary figure by rotation, where there are several."""
     rotations = result["rotations"]
     if len(rotations) < 2:
         return None
-    figure = result["figures"][result["primary"]]
+    metric = result["metrics"][result["primary"]]
     rows = [
-        [arm, *(percent(figure["arms"][arm]["by_rotation"].get(r)) for r in rotations)]
+        [arm, *(percent(metric["arms"][arm]["by_rotation"].get(r)) for r in rotations)]
         for arm in arm_names(result)
     ]
-    return Figures(f"{primary_name(result)}, by what was left out", ["Arm", *rotations], rows)
+    return ComparisonTable(f"{primary_name(result)}, by what was left out", ["Arm", *rotations], rows)
 
 
-def floor_table(result: Mapping[str, Any]) -> Figures | None:
+def baseline_table(result: Mapping[str, Any]) -> ComparisonTable | None:
     """Every arm against copying from the nearest training pictures, where there was something to copy."""
     tests = {
-        (test["arm"], test["floor"]): test for test in result.get("floor_tests", ())
+        (test["arm"], test["baseline"]): test for test in result.get("baseline_tests", ())
     }  # comparisons of earlier versions have none
-    floors = list(dict.fromkeys(floor for _, floor in tests))
-    if not floors:
+    baselines = list(dict.fromkeys(baseline for _, baseline in tests))
+    if not baselines:
         return None
     rows = []
     for arm in arm_names(result):
-        found = [tests[arm, floor] for floor in floors]
+        found = [tests[arm, baseline] for baseline in baselines]
         rows.append(
             [
                 arm,
@@ -171,12 +171,12 @@ def floor_table(result: Mapping[str, Any]) -> Figures | None:
             ]
         )
     foot = "Copying from the nearest training pictures, sample by sample; a verdict needs Holm's p over the arms below 0.05."
-    return Figures(
-        f"{primary_name(result)}: points above each floor", ["Arm", *map(words, floors)], rows, foot
+    return ComparisonTable(
+        f"{primary_name(result)}: points above each floor", ["Arm", *map(words, baselines)], rows, foot
     )
 
 
-def curve_table(result: Mapping[str, Any]) -> Figures | None:
+def curve_table(result: Mapping[str, Any]) -> ComparisonTable | None:
     """The watched figure at equal samples and at equal seconds, read from the same runs."""
     curves = result["curves"]
     if "equal_samples" not in curves:
@@ -207,11 +207,11 @@ def curve_table(result: Mapping[str, Any]) -> Figures | None:
     ]
     kind = "processor seconds" if curves["clock"] == "cpu" else "wall seconds"
     foot = (
-        f"{metric_name(curves['figure'].partition('/')[2])} on the rows that watch; seconds are {kind}. "
+        f"{metric_name(curves['metric'].partition('/')[2])} on the rows that watch; seconds are {kind}. "
         "Both columns read the same runs: a slower arm has not ended its learning-rate schedule at equal seconds, which counts against it; "
         "--seconds gives every arm a whole schedule of that length."
     )
-    return Figures(f"{curves['figure']} during training, percent", columns, rows, foot)
+    return ComparisonTable(f"{curves['metric']} during training, percent", columns, rows, foot)
 
 
 def _gap(difference: Mapping[str, Any] | None) -> str:
@@ -240,9 +240,9 @@ def _sooner(factor: Any) -> str:
     return f"{factor:.2f} × sooner" if factor >= 1 else f"{1 / factor:.2f} × later"
 
 
-def saved_table(result: Mapping[str, Any]) -> Figures | None:
+def saved_table(result: Mapping[str, Any]) -> ComparisonTable | None:
     """How many times fewer pairs an arm needs, and the figure on every fraction."""
-    saved = result.get("pairs_saved")
+    saved = result.get("data_efficiency")
     if not saved:
         return None
     columns = ["Arm", "Pairs saved", *(_share_of_pairs(f) for f in result["fractions"])]
@@ -260,10 +260,10 @@ def saved_table(result: Mapping[str, Any]) -> Figures | None:
         values = [two(percent(f["value"]), f"{number(round(f['pairs']))} pairs") for f in own["fractions"]]
         rows.append([arm, two(bound_words(own["factor"]), interval), *values])
     foot = (
-        f"How many times fewer pairs than all reach what {saved['reference']} reaches on all of them ({saved['figure']}), with a 95 % interval; "
+        f"How many times fewer pairs than all reach what {saved['reference']} reaches on all of them ({saved['metric']}), with a 95 % interval; "
         "> and < mean that it lies outside the fractions that were measured, and nothing is extrapolated. Every fraction sees equally many samples."
     )
-    return Figures(f"Pairs saved against {saved['reference']}", columns, rows, foot)
+    return ComparisonTable(f"Pairs saved against {saved['reference']}", columns, rows, foot)
 
 
 def _share_of_pairs(fraction: float) -> str:
@@ -275,7 +275,7 @@ def bound_words(bound: Mapping[str, Any]) -> str:
     return f"{bound['bound']} {bound['value']:.2f} ×".strip()
 
 
-def cost_table(result: Mapping[str, Any]) -> Figures:
+def cost_table(result: Mapping[str, Any]) -> ComparisonTable:
     """What the arms cost, on average over their runs."""
     columns = [
         "Arm",
@@ -309,7 +309,7 @@ def cost_table(result: Mapping[str, Any]) -> Figures:
                 cost["trials"],
             ]
         )
-    return Figures("Cost of a run", columns, rows)
+    return ComparisonTable("Cost of a run", columns, rows)
 
 
 def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
@@ -319,7 +319,7 @@ def print_comparison(result: Mapping[str, Any], console: Console | None = None) 
         console if console.is_terminal else Console(width=max(console.width, 132), file=console.file)
     )  # a file has room for a row
     console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
-    first = (verdict_table(result), floor_table(result), figures_table(result), rotation_table(result))
+    first = (verdict_table(result), baseline_table(result), metrics_table(result), rotation_table(result))
     for one in (*first, curve_table(result), saved_table(result), cost_table(result)):
         if one is not None:
             console.print(_rich(one))
@@ -332,13 +332,13 @@ def print_comparison(result: Mapping[str, Any], console: Console | None = None) 
         console.print(Text(note, style="yellow"), soft_wrap=True)
 
 
-def _rich(figures: Figures) -> Table:
-    table = Table(title=figures.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(figures.columns):
+def _rich(metrics: ComparisonTable) -> Table:
+    table = Table(title=metrics.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(metrics.columns):
         is_words = place == 0 or column == "Verdict"
         least = len("distinguishable") if column == "Verdict" else None
         table.add_column(column, justify="left" if is_words else "right", min_width=least, overflow="fold")
-    for row in figures.rows:
+    for row in metrics.rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     return table
 

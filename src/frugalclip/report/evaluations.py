@@ -8,10 +8,10 @@ from frugalclip.report.html import folded
 from frugalclip.report.plots import interval_strip
 from frugalclip.report.tables import (
     Column,
+    baselines_of,
     chance_of,
     evaluation_notes,
     evaluation_table,
-    floors_of,
     interval_of,
     level,
     metric_name,
@@ -27,7 +27,7 @@ def evaluation_block(result: Mapping[str, Any]) -> Html:
     else:
         shown = evaluation_table(result) + robustness_table(result)
     return Html(
-        f'<div class="evaluation">{shown}{folded("What these figures depend on", evaluation_notes(result))}</div>'
+        f'<div class="evaluation">{shown}{folded("What these numeric depend on", evaluation_notes(result))}</div>'
     )
 
 
@@ -37,26 +37,33 @@ def suite_table(result: Mapping[str, Any]) -> Html:
     Args:
         result: of `frugalclip evaluate --task suite`.
     """
-    floors = [name for name in result.get("floors", {}) if isinstance(result["floors"][name], Mapping)]
+    baselines = [
+        name for name in result.get("baselines", {}) if isinstance(result["baselines"][name], Mapping)
+    ]
     suite, tests = result.get("suite") or {}, result["tests"]
     columns = [
         Column("Test"),
-        Column("Linear probe", figures=True, note=level(result)),
+        Column("Linear probe", numeric=True, note=level(result)),
         Column("0 to 100 %", kind="strip-column"),
     ]
-    columns += [Column("Neighbours", figures=True), Column("Chance", figures=True)]
-    columns += [Column(words(name).capitalize(), figures=True, note="floor") for name in floors]
+    columns += [Column("Neighbours", numeric=True), Column("Chance", numeric=True)]
+    columns += [Column(words(name).capitalize(), numeric=True, note="baseline") for name in baselines]
     rows = [
-        _suite_row(result, name, value, tests.get(name), floors) for name, value in result["metrics"].items()
+        _suite_row(result, name, value, tests.get(name), baselines)
+        for name, value in result["metrics"].items()
     ]
     caption = f"Suite {suite.get('name', '')}: linear probes on the {suite.get('features', 'features')}, mean over classes"
     return table(columns, rows, caption=caption, stacked=True)
 
 
 def _suite_row(
-    result: Mapping[str, Any], name: str, value: float, test: Mapping[str, Any] | None, floors: Sequence[str]
+    result: Mapping[str, Any],
+    name: str,
+    value: float,
+    test: Mapping[str, Any] | None,
+    baselines: Sequence[str],
 ) -> list[Any]:
-    interval, found, chance = interval_of(result, name), floors_of(result, name), chance_of(result, name)
+    interval, found, chance = interval_of(result, name), baselines_of(result, name), chance_of(result, name)
     reach = f"<small>{escape(span(interval))}</small>" if interval else ""
     about = f"<small>{escape(_described(test))}</small>" if test else ""
     title = words(name).capitalize() if test else f"Mean of {len(result['tests'])} tests"
@@ -64,13 +71,14 @@ def _suite_row(
     strip = interval_strip(
         float(value),
         interval=interval,
-        floors=marks,
+        baselines=marks,
         maximum=100.0,
         label=f"{title}: {percent(value)} on a scale from 0 to 100 %",
     )
     knn = (result.get("knn") or {}).get(name)
     shares = [
-        None if x is None else percent(x) for x in (knn, chance, *(found.get(floor) for floor in floors))
+        None if x is None else percent(x)
+        for x in (knn, chance, *(found.get(baseline) for baseline in baselines))
     ]
     return [Html(f"{escape(title)}{about}"), Html(f"<b>{escape(percent(value))}</b>{reach}"), strip, *shares]
 
@@ -101,7 +109,7 @@ def robustness_table(result: Mapping[str, Any]) -> Html:
         return Html("")
     metrics = [name for name in result["metrics"] if "median" not in name][:3]
     columns = [Column("The same pictures")] + [
-        Column(metric_name(name), figures=True, note="difference") for name in metrics
+        Column(metric_name(name), numeric=True, note="difference") for name in metrics
     ]
     rows: list[list[Any]] = [["as they are", *(percent(result["metrics"][name]) for name in metrics)]]
     for kind, entry in found.items():

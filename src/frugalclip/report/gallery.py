@@ -35,7 +35,7 @@ _SOURCE = re.compile(
 )
 
 
-class Features(Protocol):
+class EncodedImages(Protocol):
     """Embeddings of the readable pictures of a data set."""
 
     @property
@@ -56,13 +56,13 @@ class Encoder(Protocol):
         """(batch, dim) unit vectors."""
         ...
 
-    def image_features(self, manifest: Manifest, /) -> Features:
+    def image_features(self, manifest: Manifest, /) -> EncodedImages:
         """The readable pictures."""
         ...
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """A thumbnail that needs no file."""
 
     uri: str  # data:image/webp;base64,…
@@ -78,7 +78,7 @@ class Found:
     score: float  # cosine, or the weight of a word
     is_right: bool
     text: str
-    picture: Picture | None = None
+    thumbnail: Thumbnail | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Example:
     found: tuple[Found, ...]  # best first
     rank: float  # expected place of the first right answer, from 1
     candidates: int  # how many competed
-    picture: Picture | None = None  # where the query is a picture
+    thumbnail: Thumbnail | None = None  # where the query is a picture
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ClassResult:
     top1: float  # percent
     samples: int
     mistaken_for: str | None = None
-    pictures: tuple[Picture, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,25 +109,25 @@ class Described:
 
     text: str  # its caption
     words: tuple[Found, ...]  # heaviest first; right are those of its own captions
-    picture: Picture | None
+    thumbnail: Thumbnail | None
 
 
 @dataclass(frozen=True)
 class Gallery:
     """Everything in a report that is not a number."""
 
-    text_to_pictures: tuple[Example, ...] = ()
-    picture_to_names: tuple[Example, ...] = ()
+    text_to_images: tuple[Example, ...] = ()
+    image_to_names: tuple[Example, ...] = ()
     best: tuple[ClassResult, ...] = ()
     worst: tuple[ClassResult, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)  # figures of the training data, by name
-    pairs: tuple[Picture, ...] = ()  # training pairs, drawn by chance
+    pairs: tuple[Thumbnail, ...] = ()  # training pairs, drawn by chance
     note: str = ""  # how the examples were chosen
     words: tuple[Described, ...] = ()  # for models with lexical heads
-    kept: tuple[Picture, ...] = ()  # with dropped patches faded, for models that drop any
+    kept: tuple[Thumbnail, ...] = ()  # with dropped patches faded, for models that drop any
 
 
-def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Picture:
+def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Thumbnail:
     """A picture small enough to travel inside a page; never enlarged.
 
     Args:
@@ -142,7 +142,7 @@ def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Picture:
         buffer, kind.upper(), **({"quality": 82, "method": 4} if kind == "webp" else {"optimize": True})
     )
     uri = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Picture(uri, shorten(text, LONGEST), *small.size)
+    return Thumbnail(uri, shorten(text, LONGEST), *small.size)
 
 
 def build_gallery(
@@ -185,8 +185,8 @@ def build_gallery(
     best, worst = extremes(evaluation, count=rows, seed=seed)
     names = _names(sample, evaluation)
     return Gallery(
-        text_to_pictures=_text_to_pictures(model, sample, images, album, rows=rows, random=random),
-        picture_to_names=_picture_to_names(model, images, names, evaluation, album, rows=rows, random=random),
+        text_to_images=_text_to_images(model, sample, images, album, rows=rows, random=random),
+        image_to_names=_image_to_names(model, images, names, evaluation, album, rows=rows, random=random),
         best=tuple(album.illustrated(c, names) for c in best),
         worst=tuple(album.illustrated(c, names) for c in worst),
         data=data,
@@ -203,9 +203,9 @@ class _Album:
         self.captions = [
             texts[0] if texts else name for texts, name in zip(manifest.captions(), manifest.ids, strict=True)
         ]
-        self.made: dict[int, Picture | None] = {}
+        self.made: dict[int, Thumbnail | None] = {}
 
-    def picture(self, row: int) -> Picture | None:
+    def thumbnail(self, row: int) -> Thumbnail | None:
         """None where the file has become unreadable."""
         if row not in self.made:
             try:
@@ -217,8 +217,8 @@ class _Album:
     def illustrated(self, result: ClassResult, names: Sequence[list[str]], *, most: int = 4) -> ClassResult:
         """The class with its first pictures, in the order of the data."""
         rows = [row for row, own in enumerate(names) if key(result.name) in {key(name) for name in own}]
-        pictures = [picture for row in rows[:most] if (picture := self.picture(row))]
-        return ClassResult(result.name, result.top1, result.samples, result.mistaken_for, tuple(pictures))
+        thumbnails = [thumbnail for row in rows[:most] if (thumbnail := self.thumbnail(row))]
+        return ClassResult(result.name, result.top1, result.samples, result.mistaken_for, tuple(thumbnails))
 
 
 def _names(manifest: Manifest, evaluation: Mapping[str, Any]) -> list[list[str]]:
@@ -230,7 +230,7 @@ def _names(manifest: Manifest, evaluation: Mapping[str, Any]) -> list[list[str]]
     return row_names(manifest, label_field=label_field, language=language)[0]
 
 
-def _text_to_pictures(
+def _text_to_images(
     model: Encoder,
     manifest: Manifest,
     images: Tensor,
@@ -252,7 +252,7 @@ def _text_to_pictures(
     for n, query in enumerate(queries):
         right = set(positives[n].tolist())
         found = [
-            Found(score, place in right, album.captions[row], album.picture(row))
+            Found(score, place in right, album.captions[row], album.thumbnail(row))
             for score, place in zip(scores[n].tolist(), places[n].tolist(), strict=True)
             for row in [int(task.rows[place])]
         ]
@@ -262,7 +262,7 @@ def _text_to_pictures(
     return tuple(examples)
 
 
-def _picture_to_names(
+def _image_to_names(
     model: Encoder,
     images: Tensor,
     names: Sequence[list[str]],
@@ -307,7 +307,7 @@ def _picture_to_names(
             ),
             rank=float(ranks[n]),
             candidates=len(listed),
-            picture=album.picture(int(row)),
+            thumbnail=album.thumbnail(int(row)),
         )
         for n, row in enumerate(shown)
     )
@@ -371,7 +371,7 @@ def extremes(
 
 def summarize(
     manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: int = 200
-) -> tuple[dict[str, Any], tuple[Picture, ...]]:
+) -> tuple[dict[str, Any], tuple[Thumbnail, ...]]:
     """What a data set is made of, and pairs drawn by chance.
 
     Args:
@@ -389,7 +389,7 @@ def summarize(
     distinct = len({key(text) for text in texts})
     order = np.random.default_rng(stream_seed(seed, "report/pairs")).permutation(len(manifest))
     album = _Album(manifest)
-    shown = [picture for row in order[: 4 * pairs].tolist() if (picture := album.picture(row))][:pairs]
+    shown = [thumbnail for row in order[: 4 * pairs].tolist() if (thumbnail := album.thumbnail(row))][:pairs]
     summary = {
         "data": manifest.name,
         "pairs": len(manifest),

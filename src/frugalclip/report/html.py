@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from frugalclip.report.formats import Html, escape, number, percent, plural, shorten
-from frugalclip.report.gallery import LONGEST, ClassResult, Described, Example, Found, Picture
+from frugalclip.report.gallery import LONGEST, ClassResult, Described, Example, Found, Thumbnail
 
 WIDE, NARROW = 548, 350  # px of a chart on a screen of two columns, and on a phone
 
@@ -87,13 +87,13 @@ def source(text: str) -> Html:
     return Html(f'<pre tabindex="0"><code>{escape(text)}</code></pre>')
 
 
-def tile(picture: Picture | None, *, missing: str = "") -> Html:
+def tile(thumbnail: Thumbnail | None, *, missing: str = "") -> Html:
     """A thumbnail on white; pictures come as RGB on white, and a dark page must not change them."""
-    if picture is None:
+    if thumbnail is None:
         return Html(f'<div class="tile"><small>{escape(missing or "not readable")}</small></div>')
-    size = f'width="{picture.width}" height="{picture.height}"'
+    size = f'width="{thumbnail.width}" height="{thumbnail.height}"'
     return Html(
-        f'<div class="tile"><img src="{escape(picture.uri)}" alt="{_caption(picture.text)}" {size} loading="lazy" decoding="async"></div>'
+        f'<div class="tile"><img src="{escape(thumbnail.uri)}" alt="{_caption(thumbnail.text)}" {size} loading="lazy" decoding="async"></div>'
     )
 
 
@@ -101,7 +101,7 @@ def _caption(text: str) -> Html:
     return escape(shorten(text, LONGEST))
 
 
-def pair_grid(pairs: Sequence[Picture]) -> Html:
+def pair_grid(pairs: Sequence[Thumbnail]) -> Html:
     """Pictures with their captions below."""
     items = "".join(
         f'<li>{tile(p)}<p class="clamp" dir="auto" title="{_caption(p.text)}">{_caption(p.text)}</p></li>'
@@ -110,14 +110,14 @@ def pair_grid(pairs: Sequence[Picture]) -> Html:
     return Html(f'<ul class="pairs">{items}</ul>')
 
 
-def found_pictures(examples: Sequence[Example]) -> Html:
+def found_images(examples: Sequence[Example]) -> Html:
     """Each query in words, and the pictures that came first, right ones framed and ticked."""
-    return Html(f'<div class="examples">{"".join(map(_found_pictures, examples))}</div>')
+    return Html(f'<div class="examples">{"".join(map(_found_images, examples))}</div>')
 
 
-def _found_pictures(example: Example) -> str:
+def _found_images(example: Example) -> str:
     answers = "".join(
-        f'<li class="{"right" if f.is_right else "wrong"}">{tile(f.picture, missing=f.text)}<div class="mark-row">'
+        f'<li class="{"right" if f.is_right else "wrong"}">{tile(f.thumbnail, missing=f.text)}<div class="mark-row">'
         f"<span>{_cosine(f.score)}</span>{_mark(f.is_right)}</div></li>"
         for f in example.found
     )
@@ -133,7 +133,7 @@ def found_names(examples: Sequence[Example]) -> Html:
 def _found_names(example: Example) -> str:
     answers = "".join(_answer(f, _mark(f.is_right)) for f in example.found)
     title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
-    return f'<div class="naming">{tile(example.picture)}<div>{title}<ol>{answers}</ol></div></div>'
+    return f'<div class="naming">{tile(example.thumbnail)}<div>{title}<ol>{answers}</ol></div></div>'
 
 
 def _answer(found: Found, mark: str) -> str:
@@ -141,7 +141,7 @@ def _answer(found: Found, mark: str) -> str:
     return f'<li class="{kind}">{mark}<span class="clamp" dir="auto">{_caption(found.text)}</span><span>{_cosine(found.score)}</span></li>'
 
 
-def described_pictures(described: Sequence[Described]) -> Html:
+def described_images(described: Sequence[Described]) -> Html:
     """Each picture, and its words with their weights; those of its own captions are ticked, of the others nobody knows whether they are wrong."""
     return Html(f'<div class="examples">{"".join(map(_described, described))}</div>')
 
@@ -149,7 +149,7 @@ def described_pictures(described: Sequence[Described]) -> Html:
 def _described(one: Described) -> str:
     words = "".join(_answer(word, _mark(True) if word.is_right else "<span></span>") for word in one.words)
     title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(one.text)}">{_caption(one.text)}</b></p>'
-    return f'<div class="naming words">{tile(one.picture)}<div>{title}<ol>{words}</ol></div></div>'
+    return f'<div class="naming words">{tile(one.thumbnail)}<div>{title}<ol>{words}</ol></div></div>'
 
 
 def _cosine(value: float) -> str:
@@ -184,8 +184,8 @@ def _class_list(title: str, classes: Sequence[ClassResult], *, none: str) -> str
 
 
 def _class(result: ClassResult) -> str:
-    pictures = (
-        f'<div class="strip-row">{"".join(map(tile, result.pictures))}</div>' if result.pictures else ""
+    thumbnails = (
+        f'<div class="strip-row">{"".join(map(tile, result.thumbnails))}</div>' if result.thumbnails else ""
     )
     right = result.top1 * result.samples / 100
     share = (
@@ -193,5 +193,5 @@ def _class(result: ClassResult) -> str:
     )  # ties count in part
     often = "most often taken for" if result.samples > 1 else "taken for"
     mistaken = f", {often} “{escape(shorten(result.mistaken_for, 60))}”" if result.mistaken_for else ""
-    note = f"{escape(share)} of {escape(plural(result.samples, 'picture'))} named right{mistaken}"
-    return f'<li><div><b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b><small dir="auto">{note}</small></div>{pictures}</li>'
+    note = f"{escape(share)} of {escape(plural(result.samples, 'image'))} named right{mistaken}"
+    return f'<li><div><b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b><small dir="auto">{note}</small></div>{thumbnails}</li>'

@@ -18,7 +18,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.models import Model
 from frugalclip.objectives.attentive_mask import Config as AttentiveConfig
 from frugalclip.objectives.attentive_mask import block_scores, highest_blocks
-from frugalclip.report.gallery import Picture, thumbnail
+from frugalclip.report.gallery import Thumbnail, thumbnail
 
 PICTURES = 8
 SIDE = 96  # px
@@ -39,9 +39,9 @@ def selection_of(objectives: Mapping[str, Any]) -> AttentiveConfig | None:
     return found[0] if found else None
 
 
-def kept_pictures(
+def kept_images(
     model: Model, manifest: Manifest, config: AttentiveConfig, *, seed: int = 0
-) -> tuple[Picture, ...]:
+) -> tuple[Thumbnail, ...]:
     """Pictures drawn by chance, dropped patches faded.
 
     Args:

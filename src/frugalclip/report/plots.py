@@ -53,7 +53,7 @@ class Bar:
 
     label: str
     value: float
-    role: Literal["model", "floor", "chance"] = "floor"
+    role: Literal["model", "baseline", "chance"] = "baseline"
     interval: tuple[float, float] | None = None
 
 
@@ -517,7 +517,7 @@ def interval_strip(
     value: float,
     *,
     interval: tuple[float, float] | None,
-    floors: Sequence[float],
+    baselines: Sequence[float],
     maximum: float,
     label: str,
     width: int = 190,
@@ -528,7 +528,7 @@ def interval_strip(
     parts = [f'<line class="grid" x1="{x.start:g}" x2="{x.end:g}" y1="9" y2="9"/>']
     parts += [
         f'<line class="stroke" x1="{place(f):.1f}" x2="{place(f):.1f}" y1="3" y2="15"/>'
-        for f in floors
+        for f in baselines
         if is_finite(f)
     ]
     if interval:

@@ -31,8 +31,8 @@ from frugalclip.report.html import (
     command,
     document,
     folded,
+    found_images,
     found_names,
-    found_pictures,
     pair_grid,
     rendered,
     source,
@@ -43,11 +43,11 @@ from frugalclip.report.tables import (
     Column,
     bars,
     definitions,
-    figure,
     in_percent,
     interval_of,
     level,
     metric_name,
+    metric_text,
     plain,
     primary_metric,
     subject,
@@ -154,10 +154,10 @@ def _headline(record: RunRecord) -> str:
         else "No interval was computed"
     )
     title = f"{task_name(result.get('task'))}, {_inside(metric_name(metric))}"
-    said = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result, metric))
+    output = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result, metric))
     text = (
         f'<h2>{escape(title)}</h2><p class="subject" dir="auto">{escape(_judged(result))}</p>'
-        f'<p class="big">{escape(figure(metric, result["metrics"][metric]))}</p><p class="reach">{escape(reach)}</p><ul class="verdict">{said}</ul>'
+        f'<p class="big">{escape(metric_text(metric, result["metrics"][metric]))}</p><p class="reach">{escape(reach)}</p><ul class="verdict">{output}</ul>'
     )
     if not in_percent(metric):
         return f'<div class="headline plain"><div>{text}</div></div>'
@@ -180,7 +180,7 @@ def _judged(result: Mapping[str, Any]) -> str:
     names = classes.get("restricted") if isinstance(classes, Mapping) else None
     parts = [
         subject(result),
-        plural(samples, "picture") if isinstance(samples, int) else "",
+        plural(samples, "image") if isinstance(samples, int) else "",
         f"{names:,} names to choose from" if isinstance(names, int) else "",
     ]
     return "; ".join(part for part in parts if part)
@@ -432,17 +432,17 @@ def _short_metric(name: str) -> str:
 def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
     names = list(dict.fromkeys(name for row in points for name in row["evaluation"]))
     columns = [
-        Column("Samples seen", figures=True),
-        Column("Step", figures=True),
-        Column("Loss", figures=True),
+        Column("Samples seen", numeric=True),
+        Column("Step", numeric=True),
+        Column("Loss", numeric=True),
     ]
-    columns += [Column(_short_metric(n), figures=True) for n in names]
+    columns += [Column(_short_metric(n), numeric=True) for n in names]
     rows = [
         [
             number(r["samples_seen"]),
             number(r.get("step")),
             number(r.get("loss")),
-            *(figure(n, r["evaluation"].get(n)) for n in names),
+            *(metric_text(n, r["evaluation"].get(n)) for n in names),
         ]
         for r in points
     ]
@@ -478,8 +478,8 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
     )
     columns = [
         Column("Class"),
-        Column("Top-1", figures=True),
-        Column("Pictures", figures=True),
+        Column("Top-1", numeric=True),
+        Column("Pictures", numeric=True),
         Column("Most often taken for"),
     ]
     rows = [
@@ -499,23 +499,23 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
 
 
 def _retrieval(gallery: Gallery) -> Section | None:
-    if not gallery.text_to_pictures:
+    if not gallery.text_to_images:
         return (
             Section("retrieval", "Retrieval examples", f"<p>{escape(gallery.note)}</p>")
             if gallery.note
             else None
         )
     intro = f"For each caption the five pictures that came first, with their cosines; a right one is framed and ticked. {gallery.note}"
-    return Section("retrieval", "Finding pictures by words", found_pictures(gallery.text_to_pictures), intro)
+    return Section("retrieval", "Finding pictures by words", found_images(gallery.text_to_images), intro)
 
 
 def _naming(gallery: Gallery) -> Section | None:
-    if not gallery.picture_to_names:
+    if not gallery.image_to_names:
         return None
     return Section(
         "naming",
         "Naming pictures",
-        found_names(gallery.picture_to_names),
+        found_names(gallery.image_to_names),
         f"For each picture the five nearest names, with their cosines. {gallery.note}",
     )
 

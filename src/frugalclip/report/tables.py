@@ -52,7 +52,7 @@ class Column:
     """A column of a table; figures are set right and in tabular numerals."""
 
     title: str
-    figures: bool = False
+    numeric: bool = False
     note: str = ""  # shown small below the title
     kind: str = ""  # class of its cells, for the style sheet
 
@@ -89,7 +89,7 @@ def table(
 
 
 def _kinds(column: Column) -> str:
-    kinds = " ".join(k for k in ("figures" if column.figures else "", column.kind) if k)
+    kinds = " ".join(k for k in ("metrics" if column.numeric else "", column.kind) if k)
     return f' class="{kinds}"' if kinds else ""
 
 
@@ -101,7 +101,7 @@ def _head(column: Column) -> str:
 def _cell(column: Column, value: Any, is_first: bool) -> str:
     if is_first:
         return f'<th scope="row" role="rowheader" dir="auto"{_kinds(column)}>{cell(value)}</th>'
-    direction = "" if column.figures else ' dir="auto"'
+    direction = "" if column.numeric else ' dir="auto"'
     return f'<td role="cell"{_kinds(column)}{direction}>{cell(value)}</td>'
 
 
@@ -152,7 +152,7 @@ def in_percent(metric: str) -> bool:
     )
 
 
-def figure(metric: str, value: Any) -> str:
+def metric_text(metric: str, value: Any) -> str:
     """A metric's value with its unit."""
     return percent(value) if in_percent(metric) else number(value)
 
@@ -163,12 +163,12 @@ def primary_metric(result: Mapping[str, Any]) -> str | None:
     return next((name for name in _PRIMARY if name in values), next(iter(values), None))
 
 
-def floors_of(result: Mapping[str, Any], metric: str) -> dict[str, float]:
+def baselines_of(result: Mapping[str, Any], metric: str) -> dict[str, float]:
     """The floors of one metric: floor name -> value in the metric's unit."""
-    floors = _mapping(result.get("floors"))
+    baselines = _mapping(result.get("baselines"))
     return {
         str(name): float(content[metric])
-        for name, content in floors.items()
+        for name, content in baselines.items()
         if is_finite(_mapping(content).get(metric))
     }
 
@@ -209,17 +209,17 @@ def plain(value: Any, *, most: int = 3) -> str:
 def bars(result: Mapping[str, Any], metric: str, *, name: str) -> list[Bar]:
     """The model, then its floors from the strongest down, then chance."""
     value = result["metrics"][metric]
-    floors = sorted(floors_of(result, metric).items(), key=lambda item: -item[1])
+    baselines = sorted(baselines_of(result, metric).items(), key=lambda item: -item[1])
     chance = chance_of(result, metric)
     rows = [Bar(name, float(value), "model", interval_of(result, metric))]
-    rows += [Bar(words(floor), level, "floor") for floor, level in floors]
+    rows += [Bar(words(baseline), level, "baseline") for baseline, level in baselines]
     return rows + ([Bar("chance", chance, "chance")] if chance is not None else [])
 
 
 def verdict(result: Mapping[str, Any], metric: str) -> list[str]:
     """What may be said of a figure against chance and the strongest floor, in sentences; never more than its interval allows."""
     value, interval = float(result["metrics"][metric]), interval_of(result, metric)
-    chance, floors = chance_of(result, metric), floors_of(result, metric)
+    chance, baselines = chance_of(result, metric), baselines_of(result, metric)
     sentences = []
     if chance:
         beaten = interval is None or interval[0] > chance
@@ -229,8 +229,8 @@ def verdict(result: Mapping[str, Any], metric: str) -> list[str]:
             if beaten
             else f"{ratio}, but chance lies inside the interval: not distinguishable from guessing."
         )
-    if floors:
-        name, level = max(floors.items(), key=lambda item: item[1])
+    if baselines:
+        name, level = max(baselines.items(), key=lambda item: item[1])
         against = f"the strongest floor, {words(name)} ({percent(level)}, no training)"
         if interval is None:
             sentences.append(
@@ -242,8 +242,8 @@ def verdict(result: Mapping[str, Any], metric: str) -> list[str]:
             sentences.append(
                 f"{_points(abs(value - level))} {'above' if value > level else 'below'} {against}, which lies outside the interval."
             )
-    elif "floors" in result:
-        sentences.append("No floor was computed for this figure; evaluate with --floors to get one.")
+    elif "baselines" in result:
+        sentences.append("No floor was computed for this figure; evaluate with --baselines to get one.")
     return sentences
 
 
@@ -254,30 +254,30 @@ def _points(difference: float) -> str:
 def evaluation_table(result: Mapping[str, Any]) -> Html:
     """All metrics of one evaluation: value with interval, the same on a scale, chance, and every floor."""
     metrics = _mapping(result.get("metrics"))
-    floor_names = list(dict.fromkeys(name for metric in metrics for name in floors_of(result, metric)))
+    floor_names = list(dict.fromkeys(name for metric in metrics for name in baselines_of(result, metric)))
     columns = [
         Column("Metric"),
-        Column("This model", figures=True, note=level(result)),
+        Column("This model", numeric=True, note=level(result)),
         Column("0 to 100 %", kind="strip-column"),
     ]
-    columns += [Column("Chance", figures=True)] + [
-        Column(words(name).capitalize(), figures=True, note="floor") for name in floor_names
+    columns += [Column("Chance", numeric=True)] + [
+        Column(words(name).capitalize(), numeric=True, note="baseline") for name in floor_names
     ]
     rows = []
     for metric, value in metrics.items():
-        interval, floors, chance = (
+        interval, baselines, chance = (
             interval_of(result, metric),
-            floors_of(result, metric),
+            baselines_of(result, metric),
             chance_of(result, metric),
         )
         reach = f"<small>{escape(span(interval, in_percent=in_percent(metric)))}</small>" if interval else ""
         row: list[Any] = [
             metric_name(metric),
-            Html(f"<b>{escape(figure(metric, value))}</b>{reach}"),
-            _strip(metric, value, interval, floors, chance),
+            Html(f"<b>{escape(metric_text(metric, value))}</b>{reach}"),
+            _strip(metric, value, interval, baselines, chance),
         ]
-        row += [None if chance is None else figure(metric, chance)] + [
-            None if n not in floors else figure(metric, floors[n]) for n in floor_names
+        row += [None if chance is None else metric_text(metric, chance)] + [
+            None if n not in baselines else metric_text(metric, baselines[n]) for n in floor_names
         ]
         rows.append(row)
     return table(
@@ -292,14 +292,14 @@ def _strip(
     metric: str,
     value: Any,
     interval: tuple[float, float] | None,
-    floors: Mapping[str, float],
+    baselines: Mapping[str, float],
     chance: float | None,
 ) -> Html:
     if not in_percent(metric) or not is_finite(value):
         return Html("")
-    marks = [*floors.values(), *([chance] if chance is not None else [])]
+    marks = [*baselines.values(), *([chance] if chance is not None else [])]
     label = f"{metric_name(metric)}: {percent(value)} on a scale from 0 to 100 %"
-    return interval_strip(float(value), interval=interval, floors=marks, maximum=100.0, label=label)
+    return interval_strip(float(value), interval=interval, baselines=marks, maximum=100.0, label=label)
 
 
 def level(result: Mapping[str, Any]) -> str:
@@ -309,7 +309,7 @@ def level(result: Mapping[str, Any]) -> str:
 
 def evaluation_notes(result: Mapping[str, Any]) -> Html:
     """How the figures of an evaluation came about: everything they depend on besides the model."""
-    prompts, floors, bootstrap = (
+    prompts, baselines, bootstrap = (
         _mapping(result.get(name)) for name in ("prompts", "floors_about", "bootstrap")
     )
     lost = {reason: count for reason, count in _mapping(result.get("left_out")).items() if count}
@@ -341,7 +341,7 @@ def evaluation_notes(result: Mapping[str, Any]) -> Html:
                 "pictures prepared by",
                 shorten(plain(result["preprocess"], most=8), 240) if result.get("preprocess") else None,
             ),
-            ("floors from", plain(floors, most=8) if floors else None),
+            ("floors from", plain(baselines, most=8) if baselines else None),
             ("model", result.get("model")),
         ],
         kind="notes",

@@ -10,7 +10,7 @@ from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.report.formats import number, percent, shorten
 from frugalclip.report.gallery import LONGEST, SIDE, Described, Found, thumbnail
-from frugalclip.report.html import Section, described_pictures
+from frugalclip.report.html import Section, described_images
 from frugalclip.report.tables import Column, chance_of, table
 
 
@@ -22,7 +22,7 @@ def words_result(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] 
     )
 
 
-def describe_pictures(manifest: Manifest, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Described, ...]:
+def describe_images(manifest: Manifest, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Described, ...]:
     """The pictures that an evaluation of words drew, with the words it found; those that are not in the data set are left out.
 
     Args:
@@ -38,11 +38,11 @@ def _described(manifest: Manifest, drawn: Mapping[str, Any]) -> Described:
     """One row, and what was found of it."""
     caption = shorten(next(iter(manifest.captions()[0]), ""), LONGEST)
     try:
-        picture = thumbnail(ImageReader(manifest).image(0, at_least=2 * SIDE), caption)
+        small = thumbnail(ImageReader(manifest).image(0, at_least=2 * SIDE), caption)
     except BadImage:
-        picture = None
+        small = None
     return Described(
-        caption, tuple(Found(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), picture
+        caption, tuple(Found(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), small
     )
 
 
@@ -51,7 +51,7 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
 
     Args:
         evaluations: of the run.
-        described: pictures with their words, of `describe_pictures`.
+        described: pictures with their words, of `describe_images`.
     """
     result = words_result(evaluations)
     if result is None:
@@ -64,15 +64,15 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
         f"{percent(metrics['words_precision'])} of all top words{against}. A picture has {number(round(metrics['non_zeros']))} words above zero of "
         f"the {number(found['vocabulary'])} in the vocabulary."
     )
-    rows = [[one["word"], percent(one["pictures"])] for one in found["used"]]
+    rows = [[one["word"], percent(one["images"])] for one in found["used"]]
     used = table(
-        [Column("Word"), Column("Pictures", figures=True)],
+        [Column("Word"), Column("Pictures", numeric=True)],
         rows,
         caption="The words that most pictures have among their top ten",
     )
     return Section(
         "words",
         "Words of pictures",
-        described_pictures(described) + f'<div class="evaluation apart">{used}</div>',
+        described_images(described) + f'<div class="evaluation apart">{used}</div>',
         intro,
     )

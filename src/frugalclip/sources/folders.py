@@ -98,7 +98,7 @@ class Gathered:
 
 
 @dataclass
-class Beside:
+class SidecarTexts:
     """What the files beside an image say."""
 
     captions: list[str] = field(default_factory=list)
@@ -112,14 +112,14 @@ class TooLong(Exception):
     """A text that is too long to be a caption."""
 
 
-def read_beside(read: Callable[[str], bytes | None], *, mend: bool = False) -> Beside:
+def read_beside(read: Callable[[str], bytes | None], *, mend: bool = False) -> SidecarTexts:
     """Captions and fields of one sample.
 
     Args:
         read: gives the bytes of the file with an extension such as `.txt`, or None where there is none.
         mend: read texts in another encoding than UTF-8 where there is one sensible way.
     """
-    result = Beside()
+    result = SidecarTexts()
 
     def content(extension: str) -> str | None:
         data = read(extension)
@@ -149,7 +149,7 @@ def read_beside(read: Callable[[str], bytes | None], *, mend: bool = False) -> B
     return result
 
 
-def _content(data: bytes, extension: str, result: Beside, mend: bool) -> str:
+def _content(data: bytes, extension: str, result: SidecarTexts, mend: bool) -> str:
     """Text of a file beside an image."""
     try:
         content = decoded(data)
@@ -167,7 +167,7 @@ def _content(data: bytes, extension: str, result: Beside, mend: bool) -> str:
     return found[0]
 
 
-def _read_record(record: Any, result: Beside) -> None:
+def _read_record(record: Any, result: SidecarTexts) -> None:
     if not isinstance(record, dict):
         raise ValueError(f"the JSON beside is a {type(record).__name__}, expected an object")
     json.dumps(record, ensure_ascii=False).encode()  # lone surrogates are valid JSON and no text
@@ -201,7 +201,7 @@ def _says_the_same(lines: list[str], listed: list[str]) -> bool:
     )
 
 
-def _read_label(label: str, result: Beside) -> None:
+def _read_label(label: str, result: SidecarTexts) -> None:
     is_number = re.fullmatch(r"-?\d{1,18}", label)
     result.fields.setdefault("cls", int(label) if is_number else label)
     if not result.captions and label and not is_number:
@@ -353,7 +353,7 @@ def folder_manifest(
     return result.manifest(root=root, name=str(root)), layout
 
 
-def _read_files(root: Path, path: str, texts: set[str], mend: bool) -> Beside:
+def _read_files(root: Path, path: str, texts: set[str], mend: bool) -> SidecarTexts:
     stem = os.path.splitext(path)[0]
 
     def read(extension: str) -> bytes | None:
@@ -371,7 +371,7 @@ def _read_files(root: Path, path: str, texts: set[str], mend: bool) -> Beside:
     try:
         return read_beside(read, mend=mend)
     except OSError as error:
-        return Beside(fault=("no-permission", error.strerror or str(error)))
+        return SidecarTexts(fault=("no-permission", error.strerror or str(error)))
 
 
 def _stems(paths: Sequence[str]) -> dict[str, str]:
@@ -383,7 +383,7 @@ def _stems(paths: Sequence[str]) -> dict[str, str]:
     return {path: stem if counts[stem] == 1 else path for path, stem in zip(paths, stems, strict=True)}
 
 
-def _class_folders(paths: Sequence[str], beside: dict[str, Beside]) -> dict[str, str]:
+def _class_folders(paths: Sequence[str], beside: dict[str, SidecarTexts]) -> dict[str, str]:
     """Labels from folders, empty unless some image without text lies in a folder whose name can be a class."""
     labels: dict[str, str] = {}
     for path in paths:

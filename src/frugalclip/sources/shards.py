@@ -51,7 +51,7 @@ _GROUP_ROWS = 128
 _LONGEST_KEY = 180  # file systems take 255 bytes for a name, and an extension follows
 
 
-class Pictures(Settings):
+class ImageSettings(Settings):
     """How pictures are written."""
 
     size: int | None = Field(
@@ -83,13 +83,13 @@ class Pictures(Settings):
         if not shrinks and (self.format == "keep" or (kind == wanted and _is_plain(image))):
             decode(data, at_least=_VERIFIED)
             return data, _EXTENSIONS.get(kind, ".png")
-        picture = decode(data, at_least=2 * self.size if self.size is not None and shrinks else None)
+        source = decode(data, at_least=2 * self.size if self.size is not None and shrinks else None)
         if self.size is not None and shrinks:
-            width, height = (max(1, round(side * self.size / min(picture.size))) for side in picture.size)
-            picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+            width, height = (max(1, round(side * self.size / min(source.size))) for side in source.size)
+            source = source.resize((width, height), Image.Resampling.BICUBIC)
         wanted = "JPEG" if wanted == "MPO" else wanted if wanted in _ENCODED else "PNG"
         buffer = io.BytesIO()
-        picture.save(buffer, wanted, **_ENCODED[wanted])
+        source.save(buffer, wanted, **_ENCODED[wanted])
         return buffer.getvalue(), _EXTENSIONS[wanted]
 
 

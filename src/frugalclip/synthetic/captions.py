@@ -67,7 +67,7 @@ class KeyWord:
 
 
 @dataclass(frozen=True)
-class Told:
+class SceneCaptions:
     """The captions of a scene, shortest first."""
 
     captions: tuple[Caption, ...]
@@ -79,7 +79,7 @@ CountTokens = Callable[[str], int]
 
 def tell(
     facts: Facts, config: CaptionConfig, draws: Draws, *, count_tokens: CountTokens | None = None
-) -> Told:
+) -> SceneCaptions:
     """The captions of one scene.
 
     Args:
@@ -110,7 +110,7 @@ def tell(
         else:
             caption = Narrator(facts, draws).long(words)
         captions.append(caption)
-    return Told(tuple(captions), key)
+    return SceneCaptions(tuple(captions), key)
 
 
 def _with_key(
@@ -298,7 +298,7 @@ class Narrator:
         self.introduced.add(place)
         size = (thing.size if self.draws.chance(0.6) else "") if size is None else size
         colour = (thing.colour if self.draws.chance(0.8) else "") if colour is None else colour
-        self._told |= {(place, kind) for kind, said in (("size", size), ("colour", colour)) if said}
+        self._told |= {(place, kind) for kind, output in (("size", size), ("colour", colour)) if output}
         return counted(thing.noun, count, before=size, colour=colour)
 
     def _be(self, place: int) -> str:
@@ -388,7 +388,7 @@ class Narrator:
     def _span(self, place: int, words: str) -> str | None:
         if place not in self.introduced:
             return None
-        return f"{self._name(place)} is about {words} {self.draws.choice(('as wide as the picture', 'of the picture in width'))}"
+        return f"{self._name(place)} is about {words} {self.draws.choice(('as wide as the image', 'of the image in width'))}"
 
     def _ground(self) -> str | None:
         return None if self._ground_told else f"the background is {_bare(self._background())}"

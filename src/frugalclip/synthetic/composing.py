@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from frugalclip.synthetic.atlas import Atlas
-from frugalclip.synthetic.captions import Caption, Told, tell
+from frugalclip.synthetic.captions import Caption, SceneCaptions, tell
 from frugalclip.synthetic.cutouts import Cutouts, Pool
 from frugalclip.synthetic.draws import Draws
 from frugalclip.synthetic.facts import Facts, facts_of, region_of, renamed
@@ -35,7 +35,7 @@ class _Made:
     layout: Layout
     painted: Painted
     facts: Facts
-    told: Told
+    told: SceneCaptions
 
 
 class Composer:
@@ -98,7 +98,7 @@ class Composer:
             else made
         )
 
-    def _with_words_dropped(self, number: int, told: Told) -> tuple[Told, str]:
+    def _with_words_dropped(self, number: int, told: SceneCaptions) -> tuple[SceneCaptions, str]:
         """Every caption without some of its words; what is left of a mention is not asked."""
         draws = Draws(self.plan.seed, "dropped words", number)
         captions: list[Caption] = []
@@ -108,9 +108,9 @@ class Composer:
             kept = [word for word in words if not draws.chance(self.plan.planted.dropped_share)] or words[:1]
             lost += len(words) - len(kept)
             captions.append(replace(one, text=" ".join(kept)))
-        return Told(tuple(captions)), f"{lost} words"
+        return SceneCaptions(tuple(captions)), f"{lost} words"
 
-    def _with_a_wrong_object(self, number: int, made: _Made) -> tuple[Told, str]:
+    def _with_a_wrong_object(self, number: int, made: _Made) -> tuple[SceneCaptions, str]:
         """Captions told of a scene in which one thing is another one, of the same split."""
         draws = Draws(self.plan.seed, "wrong object", number)
         thing = draws.integer(0, len(made.facts.things) - 1)
@@ -136,9 +136,9 @@ class Composer:
         captions = [
             replace(one, mentions=tuple(m for m in one.mentions if m not in members)) for one in told.captions
         ]
-        return Told(tuple(captions), told.key), f"{right.name} -> {wrong.name}"
+        return SceneCaptions(tuple(captions), told.key), f"{right.name} -> {wrong.name}"
 
-    def _row(self, number: int, made: _Made, told: Told) -> dict[str, Any]:
+    def _row(self, number: int, made: _Made, told: SceneCaptions) -> dict[str, Any]:
         layout, painted, items = made.layout, made.painted, self.cutouts.items
         objects = [
             {
@@ -235,9 +235,9 @@ def compose_shard(composer: Composer, shard: int, scenes: int) -> tuple[bytes, p
     return buffer.getvalue(), pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _without_truth(told: Told) -> Told:
+def _without_truth(told: SceneCaptions) -> SceneCaptions:
     """Captions of another scene mention nothing that is in this one."""
-    return Told(tuple(replace(one, mentions=()) for one in told.captions))
+    return SceneCaptions(tuple(replace(one, mentions=()) for one in told.captions))
 
 
 def _region(one: Any, canvas: int) -> str:

@@ -37,10 +37,10 @@ def cut_out(data: bytes, *, side: int) -> np.ndarray:
     """
     image = open_image(data)
     has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    picture = image.convert("RGBA") if has_alpha else upright_rgb(image)
-    if max(picture.size) > side:
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture)
+    source = image.convert("RGBA") if has_alpha else upright_rgb(image)
+    if max(source.size) > side:
+        source.thumbnail((side, side), Image.Resampling.LANCZOS)
+    pixels = np.asarray(source)
     layer = _multiplied(pixels) if has_alpha and pixels[..., 3].min() < 128 else _off_white(pixels[..., :3])
     return _tight(layer)
 

@@ -16,7 +16,7 @@ _LINES = 11  # of a cell, at most
 
 
 def contact_sheet(
-    pictures: Sequence[Image.Image], captions: Sequence[Sequence[str]], *, columns: int = 5
+    images: Sequence[Image.Image], captions: Sequence[Sequence[str]], *, columns: int = 5
 ) -> Image.Image:
     """Pictures in rows, each with its captions below.
 
@@ -33,9 +33,9 @@ def contact_sheet(
     ]
     sheet = Image.new("RGB", (columns * (_WIDTH + _GAP) + _GAP, sum(heights) + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, (picture, lines) in enumerate(zip(pictures, texts, strict=True)):
+    for place, (image, lines) in enumerate(zip(images, texts, strict=True)):
         left, top = _GAP + (place % columns) * (_WIDTH + _GAP), _GAP + sum(heights[: place // columns])
-        sheet.paste(picture.convert("RGB").resize((_WIDTH, _WIDTH), Image.Resampling.LANCZOS), (left, top))
+        sheet.paste(image.convert("RGB").resize((_WIDTH, _WIDTH), Image.Resampling.LANCZOS), (left, top))
         draw.rectangle((left - 1, top - 1, left + _WIDTH, top + _WIDTH), outline=(205, 205, 205))
         for number, line in enumerate(lines):
             draw.text((left, top + _WIDTH + 5 + number * _LINE), line, fill=(30, 30, 30), font=font)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from frugalclip.core.config import Settings
-from frugalclip.core.types import Encoded, Tokens
+from frugalclip.core.types import Tokens, TowerOutput
 from frugalclip.towers.blocks import Gates
 from frugalclip.towers.heads import Lookup
 
@@ -56,7 +56,7 @@ class BagOfWords(nn.Module):
         if self.project is not None:
             nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
 
-    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> Encoded:
+    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> TowerOutput:
         """Encode texts.
 
         Args:
@@ -65,7 +65,7 @@ class BagOfWords(nn.Module):
             gates: not used: there is nothing to close.
 
         Returns:
-            Encoded; tokens are (batch, length, width), zero at padding. A text without words is its start and end.
+            TowerOutput; tokens are (batch, length, width), zero at padding. A text without words is its start and end.
         """
         words = self.lookup(texts.ids)  # (batch, length, width)
         places = torch.arange(words.shape[1], device=words.device)
@@ -76,4 +76,4 @@ class BagOfWords(nn.Module):
             dim=1, keepdim=True
         )  # (batch, width)
         tokens = words * is_real[:, :, None] if with_tokens else None
-        return Encoded(tokens, pooled, pooled if self.project is None else self.project(pooled))
+        return TowerOutput(tokens, pooled, pooled if self.project is None else self.project(pooled))

@@ -69,7 +69,7 @@ class CaptionWords(nn.Module):
         """Fit to training pictures.
 
         Args:
-            vectors: (pictures, width) what the trunk says of them.
+            vectors: (pictures, width) what the backbone says of them.
             texts: (captions, dim) lexical vectors of distinct captions, none negative.
             shares: (pictures, captions) how often a picture is drawn with a caption; rows add up to 1.
         """
@@ -86,8 +86,8 @@ class CaptionWords(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim), none negative."""
-        pictures = unit((x.to(self.mean.dtype) - self.mean) / self.deviation)
-        amounts = (_kernel(pictures, self.anchors, self.config.sharpness) @ self.amounts).reshape(
+        images = unit((x.to(self.mean.dtype) - self.mean) / self.deviation)
+        amounts = (_kernel(images, self.anchors, self.config.sharpness) @ self.amounts).reshape(
             -1, len(self.words)
         )  # (rows, captions)
         flat, parts = self.words.flatten(), []
@@ -99,7 +99,7 @@ class CaptionWords(nn.Module):
         return torch.cat(parts).view(*x.shape[:-1], self.dim)
 
     def of_patches(self, tokens: Tensor) -> Tensor:
-        """(batch, patches, width) to (batch, patches, dim): patches as though each were a picture, where the trunk's vector is their mean."""
+        """(batch, patches, width) to (batch, patches, dim): patches as though each were a picture, where the backbone's vector is their mean."""
         return self(tokens)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

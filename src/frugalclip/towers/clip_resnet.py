@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, is_active, world_size
-from frugalclip.core.types import Encoded
+from frugalclip.core.types import TowerOutput
 from frugalclip.towers.blocks import attend
 from frugalclip.towers.sizes import from_size
 from frugalclip.towers.vit import resampled_positions
@@ -282,7 +282,7 @@ class ClipResNet(ReadsWhole, nn.Module):
         keep: Tensor | None = None,
         with_tokens: bool = False,
         with_attention: bool = False,
-    ) -> Encoded:
+    ) -> TowerOutput:
         """Encode pictures.
 
         Args:
@@ -293,7 +293,7 @@ class ClipResNet(ReadsWhole, nn.Module):
             with_attention: must be False: there is no [CLS] token.
 
         Returns:
-            Encoded; tokens are (batch, places, width) before the pooling, pooled is (batch, width) after its attention.
+            TowerOutput; tokens are (batch, places, width) before the pooling, pooled is (batch, width) after its attention.
 
         Raises:
             RecipeError: where patches are to be dropped or attention is asked for.
@@ -307,4 +307,4 @@ class ClipResNet(ReadsWhole, nn.Module):
             x = stage(x)
         tokens = x.flatten(2).transpose(1, 2)  # (batch, places, width)
         pooled = self.pool(tokens, grid=(x.shape[2], x.shape[3]))
-        return Encoded(tokens if with_tokens else None, pooled, self.project(pooled))
+        return TowerOutput(tokens if with_tokens else None, pooled, self.project(pooled))

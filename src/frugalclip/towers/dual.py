@@ -17,25 +17,25 @@ from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.lexical import LexicalHead
 from frugalclip.towers.no_texts import NoTextsConfig
-from frugalclip.towers.pretrained import Borrowed, BorrowedImageConfig, BorrowedTextConfig
+from frugalclip.towers.pretrained import PretrainedImageConfig, PretrainedTextConfig, PretrainedTower
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
 IMAGE_TOWERS: dict[
-    str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig] | type[BorrowedImageConfig]
+    str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig] | type[PretrainedImageConfig]
 ] = {
     "vit": VitConfig,
     "resnet": ResNetConfig,
     "clip_resnet": ClipResNetConfig,
-    "borrowed": BorrowedImageConfig,
+    "pretrained": PretrainedImageConfig,
 }
 ImageTowerConfig = Annotated[
     Annotated[VitConfig, of_kind("vit")]
     | Annotated[ResNetConfig, of_kind("resnet")]
     | Annotated[ClipResNetConfig, of_kind("clip_resnet")]
-    | Annotated[BorrowedImageConfig, of_kind("borrowed")],
-    by_kind("vit", "resnet", "clip_resnet", "borrowed"),
+    | Annotated[PretrainedImageConfig, of_kind("pretrained")],
+    by_kind("vit", "resnet", "clip_resnet", "pretrained"),
     BeforeValidator(shorthand("size")),
 ]
 
@@ -43,9 +43,9 @@ ImageTowerConfig = Annotated[
 TextTowerConfig = Annotated[
     Annotated[TextConfig, of_kind("transformer")]
     | Annotated[BagConfig, of_kind("bag")]
-    | Annotated[BorrowedTextConfig, of_kind("borrowed")]
+    | Annotated[PretrainedTextConfig, of_kind("pretrained")]
     | Annotated[NoTextsConfig, of_kind("none")],
-    by_kind("transformer", "bag", "borrowed", "none"),
+    by_kind("transformer", "bag", "pretrained", "none"),
     BeforeValidator(shorthand("size")),
 ]
 
@@ -90,7 +90,7 @@ class DualEncoder(nn.Module):
     def clamp_scale(self) -> None:
         """Hold the scale in its range; called after every step."""
         self.log_scale.clamp_(math.log(self.config.scale_min), math.log(self.config.scale_max))
-        for tower in self.borrowed().values():
+        for tower in self.pretrained_towers().values():
             if isinstance(tower.head, LexicalHead):
                 tower.head.clamp_scale()
 
@@ -109,23 +109,25 @@ class DualEncoder(nn.Module):
         )
 
     def architecture(self) -> dict[str, Any]:
-        """Everything needed to build this module again, as JSON; of a borrowed trunk that is frozen, what it must be."""
-        trunks = {
-            side: tower.fingerprint for side, tower in self.borrowed().items() if tower.config.is_frozen
+        """Everything needed to build this module again, as JSON; of a pretrained backbone that is frozen, what it must be."""
+        backbones = {
+            side: tower.fingerprint
+            for side, tower in self.pretrained_towers().items()
+            if tower.config.is_frozen
         }
         known = {
             "config": self.config.model_dump(mode="json", by_alias=True),
             "vocabulary": self.vocabulary,
             "context": self.context,
         }
-        return known | ({"trunks": trunks} if trunks else {})
+        return known | ({"backbones": backbones} if backbones else {})
 
-    def borrowed(self) -> dict[str, Borrowed]:
-        """The towers whose trunk is borrowed, by side: image, text."""
+    def pretrained_towers(self) -> dict[str, PretrainedTower]:
+        """The towers whose backbone is pretrained, by side: image, text."""
         return {
             side: tower
             for side, tower in (("image", self.image), ("text", self.text))
-            if isinstance(tower, Borrowed)
+            if isinstance(tower, PretrainedTower)
         }
 
     @classmethod
@@ -135,6 +137,6 @@ class DualEncoder(nn.Module):
         network = cls(
             config, vocabulary=architecture["vocabulary"], context=architecture["context"], seed=None
         )
-        for side, fingerprint in architecture.get("trunks", {}).items():
-            network.borrowed()[side].fingerprint = fingerprint
+        for side, fingerprint in architecture.get("backbones", {}).items():
+            network.pretrained_towers()[side].fingerprint = fingerprint
         return network

@@ -1,4 +1,4 @@
-"""Heads over frozen trunks that are fitted in closed form before the first step: whitened pictures, and texts mapped to where their pictures are.
+"""Heads over frozen backbones that are fitted in closed form before the first step: whitened pictures, and texts mapped to where their pictures are.
 
 Source: the direction, from texts to the space of pictures, follows Zhang, Xiang & Gong 2017, arXiv 1611.05088: a regression towards texts draws
 every prediction to the mean, so that a few texts become the nearest of everything (hubs); towards pictures it does not. Kernel ridge regression
@@ -25,10 +25,10 @@ from frugalclip.towers.mlp import VectorHeadConfig
 LEAST_DEVIATION = 1e-3  # of a deviation: channels that say nothing are not blown up
 
 
-class WhitenConfig(VectorHeadConfig):
+class WhiteningConfig(VectorHeadConfig):
     """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred; its last channel is kept free."""
 
-    kind: Literal["whiten"]
+    kind: Literal["whitening"]
     power: float = Field(
         0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal"
     )
@@ -37,12 +37,12 @@ class WhitenConfig(VectorHeadConfig):
         """Forward arithmetic for one vector, in 10^9 operations."""
         return 2 * width * dim * 1e-9
 
-    def build(self, *, width: int, dim: int) -> "Whiten":
+    def build(self, *, width: int, dim: int) -> "Whitening":
         """The head of these sizes."""
-        return Whiten(self, width=width, dim=dim)
+        return Whitening(self, width=width, dim=dim)
 
 
-class Whiten(nn.Module):
+class Whitening(nn.Module):
     """Picture head without anything to train."""
 
     mean: Tensor
@@ -50,7 +50,7 @@ class Whiten(nn.Module):
     centre: Tensor
     level: Tensor  # () of the last channel, beside a vector of length one; 0: none
 
-    def __init__(self, config: WhitenConfig, *, width: int, dim: int) -> None:
+    def __init__(self, config: WhiteningConfig, *, width: int, dim: int) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.zeros(width))
@@ -63,7 +63,7 @@ class Whiten(nn.Module):
 
     @torch.no_grad()
     def fit(self, vectors: Tensor) -> None:
-        """Fit to what the trunk says of the training pictures, (pictures, width); fewer pictures than dimensions leave the others at zero."""
+        """Fit to what the backbone says of the training pictures, (pictures, width); fewer pictures than dimensions leave the others at zero."""
         x = vectors.double()
         mean, deviation = x.mean(dim=0), x.std(dim=0) + LEAST_DEVIATION
         x = (x - mean) / deviation
@@ -88,18 +88,18 @@ class Whiten(nn.Module):
         )
 
 
-class KernelConfig(VectorHeadConfig):
+class KernelRidgeConfig(VectorHeadConfig):
     """A head for texts: a sum over training texts, each counting by how near it is."""
 
-    kind: Literal["kernel"]
+    kind: Literal["kernel_ridge"]
     anchors: int = Field(6000, ge=1, description="texts that count, at most: those that are drawn most often")
     sharpness: tuple[PositiveFloat, ...] = Field(
         (1.0,),
         min_length=1,
-        description="g of exp(-g |a - b|^2) between centred texts of length one; of several trunks side by side, one for each",
+        description="g of exp(-g |a - b|^2) between centred texts of length one; of several backbones side by side, one for each",
     )
     parts: tuple[PositiveInt, ...] = Field(
-        (), description="width of each of several trunks side by side; their kernels are multiplied"
+        (), description="width of each of several backbones side by side; their kernels are multiplied"
     )
     ridge: float = Field(
         0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch"
@@ -117,7 +117,7 @@ class KernelConfig(VectorHeadConfig):
         return (value,) if isinstance(value, int | float | str) else value
 
     @model_validator(mode="after")
-    def _agrees(self) -> "KernelConfig":
+    def _agrees(self) -> "KernelRidgeConfig":
         if len(self.sharpness) != max(1, len(self.parts)):
             raise ValueError(
                 f"sharpness has {len(self.sharpness)} numbers, and parts has {len(self.parts)}; give one number for each part"
@@ -132,27 +132,27 @@ class KernelConfig(VectorHeadConfig):
         """Numbers that backward keeps for one vector."""
         return float(self.anchors if self.train else 0)
 
-    def build(self, *, width: int, dim: int) -> "Kernel":
+    def build(self, *, width: int, dim: int) -> "KernelRidge":
         """The head of these sizes.
 
         Raises:
-            RecipeError: where the parts do not add up to the trunks' width.
+            RecipeError: where the parts do not add up to the backbones' width.
         """
         if self.parts and sum(self.parts) != width:
             raise RecipeError(
-                f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; give the width of each trunk."
+                f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; give the width of each backbone."
             )
-        return Kernel(self, width=width, dim=dim)
+        return KernelRidge(self, width=width, dim=dim)
 
 
-class Kernel(nn.Module):
+class KernelRidge(nn.Module):
     """Text head."""
 
     mean: Tensor
     anchors: Tensor
     noise: Tensor  # (anchors,) ridge over how often an anchor is drawn
 
-    def __init__(self, config: KernelConfig, *, width: int, dim: int) -> None:
+    def __init__(self, config: KernelRidgeConfig, *, width: int, dim: int) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("mean", torch.zeros(width))
@@ -169,7 +169,7 @@ class Kernel(nn.Module):
         """Fit to where the pictures of each text are.
 
         Args:
-            vectors: (texts, width) what the trunk says of distinct texts.
+            vectors: (texts, width) what the backbone says of distinct texts.
             targets: (texts, dim) mean embedding of the pictures that a text is drawn with.
             weights: (texts,) how often a text is drawn, above 0.
         """

@@ -42,7 +42,7 @@ class LexicalHeadConfig(Settings):
     )
     start: Literal["drawn", "captions"] = Field(
         "drawn",
-        description="of the mapper: drawn weights, or ridge regression from pictures to what the frozen text trunk says of their captions",
+        description="of the mapper: drawn weights, or ridge regression from pictures to what the frozen text backbone says of their captions",
     )
     train_codebook: bool = Field(
         True, description="whether the words' vectors are trained; LexVLA: pictures' yes, texts' no"

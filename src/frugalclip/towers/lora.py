@@ -1,6 +1,6 @@
-"""Low-rank additions to the linear maps of a trunk, and how to merge them.
+"""Low-rank additions to the linear maps of a backbone, and how to merge them.
 
-Source: LoRA, arXiv 2106.09685, section 4.1: W x + (alpha / rank) B A x with A drawn and B zero, so that training starts at the trunk as it was.
+Source: LoRA, arXiv 2106.09685, section 4.1: W x + (alpha / rank) B A x with A drawn and B zero, so that training starts at the backbone as it was.
 """
 
 import math
@@ -67,7 +67,7 @@ def add_lora(module: nn.Module, config: LoraConfig, *, generator: torch.Generato
     """Give every linear map that the settings name an addition, in place.
 
     Args:
-        module: the trunk.
+        module: the backbone.
         config: settings.
         generator: draws the additions; None: torch's own.
 

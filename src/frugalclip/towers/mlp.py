@@ -1,7 +1,7 @@
-"""Heads over one vector of a frozen trunk: a linear map, or a small perceptron beside one.
+"""Heads over one vector of a frozen backbone: a linear map, or a small perceptron beside one.
 
 The linear path is kept beside the hidden one: with a few thousand pairs most of what a head can learn is linear, and the hidden part then only has
-to learn the rest. The input is normalised over its channels, since the channels of a borrowed trunk differ in scale by orders of magnitude.
+to learn the rest. The input is normalised over its channels, since the channels of a pretrained backbone differ in scale by orders of magnitude.
 """
 
 from typing import Literal
@@ -15,11 +15,11 @@ from frugalclip.core.config import Settings
 
 
 class VectorHeadConfig(Settings):
-    """Base of the settings of heads that read the trunk's one vector; a head that costs nothing leaves the counts as they are."""
+    """Base of the settings of heads that read the backbone's one vector; a head that costs nothing leaves the counts as they are."""
 
     @property
     def reads(self) -> Literal["pooled"]:
-        """What it reads of the trunk."""
+        """What it reads of the backbone."""
         return "pooled"
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
@@ -36,12 +36,12 @@ class MlpConfig(VectorHeadConfig):
 
     kind: Literal["mlp"] = "mlp"
     hidden: int = Field(0, ge=0, description="hidden neurons beside the linear map; 0: the linear map alone")
-    norm: bool = Field(True, description="layer normalisation of the trunk's vector")
+    norm: bool = Field(True, description="layer normalisation of the backbone's vector")
     dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="share of the trunk's channels, and of the neurons, that a step leaves out",
+        description="share of the backbone's channels, and of the neurons, that a step leaves out",
     )
     bias: bool = Field(True, description="of the linear map")
 

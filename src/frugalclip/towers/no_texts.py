@@ -7,7 +7,7 @@ from torch import nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError
-from frugalclip.core.types import Encoded
+from frugalclip.core.types import TowerOutput
 
 
 class NoTextsConfig(Settings):
@@ -35,7 +35,7 @@ class NoTexts(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         """Nothing to draw."""
 
-    def forward(self, texts: Any, **wishes: Any) -> Encoded:
+    def forward(self, texts: Any, **wishes: Any) -> TowerOutput:
         """Raise the sentence that says what there is instead."""
         raise ModelError(
             "this model reads pictures and no texts; give one with two towers, or train a text tower beside it (model.image.from)."

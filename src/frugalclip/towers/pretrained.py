@@ -1,10 +1,10 @@
-"""Towers whose trunk was trained elsewhere: a borrowed trunk, and a head of ours that turns what it says into an embedding.
+"""Towers whose backbone was trained elsewhere: a pretrained backbone, and a head of ours that turns what it says into an embedding.
 
-Source: LiT, arXiv 2111.07991 (a locked trunk); FLAME, arXiv 2411.11927 (a frozen language model, read once and kept). A trunk that is not tuned
+Source: LiT, arXiv 2111.07991 (a locked backbone); FLAME, arXiv 2411.11927 (a frozen language model, read once and kept). A backbone that is not tuned
 is no part of the weights: the checkpoint names it and its fingerprint, the optimiser never sees it, and since it says the same of the same
 picture for ever, what it says may come from an embedding store instead. Then a step costs what the head costs.
 
-A tower only knows how wide its trunk is. `frugalclip.models` finds the trunk, and hands it over when it is needed for the first time.
+A tower only knows how wide its backbone is. `frugalclip.models` finds the backbone, and hands it over when it is needed for the first time.
 """
 
 from abc import ABC, abstractmethod
@@ -20,31 +20,31 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.random import generator
-from frugalclip.core.types import Encoded, Strings, Tokens
+from frugalclip.core.types import Strings, Tokens, TowerOutput
 from frugalclip.towers.blocks import Gates
 from frugalclip.towers.caption_words import CaptionWordsConfig
-from frugalclip.towers.fitted import KernelConfig, WhitenConfig
+from frugalclip.towers.fitted import KernelRidgeConfig, WhiteningConfig
 from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
 from frugalclip.towers.mlp import MlpConfig, VectorHeadConfig
 from frugalclip.towers.whole import ReadsWhole
 
 Reads = Literal["pooled", "tokens"]
-PICTURES_AT_A_TIME = {
+IMAGES_AT_A_TIME = {
     "cpu": 4,
     "cuda": 256,
-}  # of a frozen trunk; on a CPU larger activations are mapped and unmapped at every layer
+}  # of a frozen backbone; on a CPU larger activations are mapped and unmapped at every layer
 
 
-class Said(NamedTuple):
-    """What a trunk says of a batch."""
+class BackboneOutput(NamedTuple):
+    """What a backbone says of a batch."""
 
     pooled: Tensor  # (batch, width), or (batch, facets, width)
     tokens: Tensor | None = None  # (batch, patches, width), only where asked for
 
 
-class Trunk(nn.Module, ABC):
-    """A borrowed encoder without its own projection. Abstract: every subclass is final, see `readers`."""
+class Backbone(nn.Module, ABC):
+    """A pretrained encoder without its own projection. Abstract: every subclass is final, see `readers`."""
 
     width: int  # of what it says
     fingerprint: str  # of the weights and of everything else that changes what it says
@@ -53,30 +53,30 @@ class Trunk(nn.Module, ABC):
     )
 
     @abstractmethod
-    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Any, *, with_tokens: bool = False) -> BackboneOutput:
         """Read pictures (batch, 3, height, width of the picture), or texts as `Tokens` or `Strings`."""
 
 
-class SameConfig(VectorHeadConfig):
-    """A head that changes nothing: the trunk's own vector is the embedding, as FLAME takes its texts."""
+class IdentityConfig(VectorHeadConfig):
+    """A head that changes nothing: the backbone's own vector is the embedding, as FLAME takes its texts."""
 
-    kind: Literal["same"]
+    kind: Literal["identity"]
     centre: bool = Field(
         False,
         description="take the training texts' mean off: the states of a small language model all point one way",
     )
 
-    def build(self, *, width: int, dim: int) -> "Same":
-        """The head; the trunk must be as wide as the joint embedding."""
+    def build(self, *, width: int, dim: int) -> "IdentityHead":
+        """The head; the backbone must be as wide as the joint embedding."""
         if width != dim:
             raise RecipeError(
-                f"a head of kind 'same' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}."
+                f"a head of kind 'identity' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}."
             )
-        return Same(width, centre=self.centre)
+        return IdentityHead(width, centre=self.centre)
 
 
-class Same(nn.Module):
-    """The trunk's vector, less the mean of the training texts where that is asked for."""
+class IdentityHead(nn.Module):
+    """The backbone's vector, less the mean of the training texts where that is asked for."""
 
     mean: Tensor | None
 
@@ -89,7 +89,7 @@ class Same(nn.Module):
 
     @torch.no_grad()
     def fit(self, vectors: Tensor) -> None:
-        """Take the mean of what the trunk says of the training texts, (texts, width) or (texts, facets, width)."""
+        """Take the mean of what the backbone says of the training texts, (texts, width) or (texts, facets, width)."""
         if self.mean is not None:
             self.mean.copy_(vectors.double().flatten(0, -2).mean(dim=0))
 
@@ -107,12 +107,12 @@ class LexicalConfig(LexicalHeadConfig):
     )
     inside: int = Field(576, gt=0, description="width of that language model")
     over: Literal["patches", "vector"] = Field(
-        "patches", description="patches: the best patch for each word; vector: the trunk's one vector"
+        "patches", description="patches: the best patch for each word; vector: the backbone's one vector"
     )
 
     @property
     def reads(self) -> Reads:
-        """What it reads of the trunk."""
+        """What it reads of the backbone."""
         return "tokens" if self.over == "patches" else "pooled"
 
     def forward_gflops(self, *, width: int, dim: int) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -130,45 +130,47 @@ class LexicalConfig(LexicalHeadConfig):
 
 HeadConfig = Annotated[
     Annotated[MlpConfig, of_kind("mlp")]
-    | Annotated[SameConfig, of_kind("same")]
-    | Annotated[WhitenConfig, of_kind("whiten")]
-    | Annotated[KernelConfig, of_kind("kernel")]
+    | Annotated[IdentityConfig, of_kind("identity")]
+    | Annotated[WhiteningConfig, of_kind("whitening")]
+    | Annotated[KernelRidgeConfig, of_kind("kernel_ridge")]
     | Annotated[LexicalConfig, of_kind("lexical")]
     | Annotated[CaptionWordsConfig, of_kind("caption_words")],
-    by_kind("mlp", "same", "whiten", "kernel", "lexical", "caption_words"),
+    by_kind("mlp", "identity", "whitening", "kernel_ridge", "lexical", "caption_words"),
 ]
 
 
-class BorrowedConfig(Settings):
-    """What the settings of both borrowed towers share."""
+class PretrainedConfig(Settings):
+    """What the settings of both pretrained towers share."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    kind: Literal["borrowed"]
+    kind: Literal["pretrained"]
     sources: tuple[str, ...] = Field(
         alias="from",
         min_length=1,
-        description="where the trunk comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model; several for texts, side by side",
+        description="where the backbone comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model; several for texts, side by side",
     )
     width: int = Field(
         gt=0,
-        description="channels of what the trunk says, of several trunks together; checked when it is there",
+        description="channels of what the backbone says, of several backbones together; checked when it is there",
     )
     head: HeadConfig = Field(
         default_factory=MlpConfig,
-        description="mlp, same, lexical, or fitted in closed form: whiten, caption_words (pictures), kernel (texts)",
+        description="mlp, identity, lexical, or fitted in closed form: whitening, caption_words (images), kernel_ridge (texts)",
     )
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
         "none",
         description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen",
     )
-    lora: LoraConfig | None = Field(None, description="train low-rank additions to the trunk's linear maps")
+    lora: LoraConfig | None = Field(
+        None, description="train low-rank additions to the backbone's linear maps"
+    )
     gflops: float = Field(
-        0.0, ge=0, description="10^9 operations of the trunk for one sample, for 'frugalclip plan'"
+        0.0, ge=0, description="10^9 operations of the backbone for one sample, for 'frugalclip plan'"
     )
     options: dict[str, Any] | tuple[dict[str, Any], ...] = Field(
         default_factory=dict,
-        description="settings of the trunk's reader, such as the prompts of a language model; of several trunks, a list",
+        description="settings of the backbone's reader, such as the prompts of a language model; of several backbones, a list",
     )
 
     @field_validator("sources", mode="before")
@@ -177,18 +179,18 @@ class BorrowedConfig(Settings):
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _joins_plain_trunks(self) -> "BorrowedConfig":
+    def _joins_plain_backbones(self) -> "PretrainedConfig":
         if len(self.sources) > 1 and not self.is_frozen:
             raise ValueError(
-                f"from names {len(self.sources)} trunks, which are read as they are; leave tune and lora out, or name one"
+                f"from names {len(self.sources)} backbones, which are read as they are; leave tune and lora out, or name one"
             )
         if isinstance(self.options, tuple) and len(self.options) != len(self.sources):
             raise ValueError(
-                f"options are given for {len(self.options)} trunks, and from names {len(self.sources)}; give one mapping for each"
+                f"options are given for {len(self.options)} backbones, and from names {len(self.sources)}; give one mapping for each"
             )
         if isinstance(self.options, dict) and self.options and len(self.sources) > 1:
             raise ValueError(
-                f"from names {len(self.sources)} trunks; give options as a list, one mapping for each"
+                f"from names {len(self.sources)} backbones; give options as a list, one mapping for each"
             )
         return self
 
@@ -198,11 +200,11 @@ class BorrowedConfig(Settings):
 
     @property
     def source(self) -> str:
-        """Where the trunk comes from, in words."""
+        """Where the backbone comes from, in words."""
         return " + ".join(self.sources)
 
     @property
-    def trunks(self) -> list[tuple[str, dict[str, Any]]]:
+    def backbones(self) -> list[tuple[str, dict[str, Any]]]:
         """(source, options) of each."""
         return list(
             zip(
@@ -214,33 +216,35 @@ class BorrowedConfig(Settings):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the trunk never changes, so that what it says may come from a store."""
+        """Whether the backbone never changes, so that what it says may come from a store."""
         return self.tune == "none" and self.lora is None
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one sample whose trunk runs, in 10^9 operations; the head's is counted for an embedding of the same width."""
+        """Forward arithmetic for one sample whose backbone runs, in 10^9 operations; the head's is counted for an embedding of the same width."""
         return self.gflops + self.head.forward_gflops(width=self.width, dim=self.width) * max(
             1, tokens if self.head.reads == "tokens" else 1
         )
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one sample: those of the head, unless the trunk is tuned, which is not counted."""
+        """Numbers that backward keeps of one sample: those of the head, unless the backbone is tuned, which is not counted."""
         return self.head.kept_numbers(width=self.width) * max(1, tokens if self.head.reads == "tokens" else 1)
 
 
-class BorrowedImageConfig(BorrowedConfig):
-    """Settings of an image tower with a borrowed trunk."""
+class PretrainedImageConfig(PretrainedConfig):
+    """Settings of an image tower with a pretrained backbone."""
 
     resolution: int = Field(224, gt=0, description="side of the picture in pixels")
-    patches: tuple[int, int] = Field((1, 1), description="rows and columns of the trunk's token outputs")
+    patches: tuple[int, int] = Field((1, 1), description="rows and columns of the backbone's token outputs")
 
     @model_validator(mode="after")
-    def _is_for_pictures(self) -> "BorrowedImageConfig":
-        if self.head.kind == "kernel":
-            raise ValueError("head.kind kernel is fitted to texts; pictures take whiten, mlp or same")
+    def _is_for_images(self) -> "PretrainedImageConfig":
+        if self.head.kind == "kernel_ridge":
+            raise ValueError(
+                "head.kind kernel_ridge is fitted to texts; image towers take whitening, mlp or identity"
+            )
         if len(self.sources) > 1:
             raise ValueError(
-                f"from names {len(self.sources)} trunks, and pictures are read by one; several stand side by side for texts only"
+                f"from names {len(self.sources)} backbones, and pictures are read by one; several stand side by side for texts only"
             )
         return self
 
@@ -254,19 +258,19 @@ class BorrowedImageConfig(BorrowedConfig):
         """Length of the sequence that a head may read."""
         return self.patches[0] * self.patches[1]
 
-    def build(self, *, dim: int) -> "Borrowed":
-        """The tower, whose trunk comes later."""
-        return Borrowed(self, dim=dim, side="image")
+    def build(self, *, dim: int) -> "PretrainedTower":
+        """The tower, whose backbone comes later."""
+        return PretrainedTower(self, dim=dim, side="image")
 
 
-class BorrowedTextConfig(BorrowedConfig):
-    """Settings of a text tower with a borrowed trunk."""
+class PretrainedTextConfig(PretrainedConfig):
+    """Settings of a text tower with a pretrained backbone."""
 
     @model_validator(mode="after")
-    def _reads_vectors(self) -> "BorrowedTextConfig":
-        if self.head.kind in ("whiten", "caption_words"):
+    def _reads_vectors(self) -> "PretrainedTextConfig":
+        if self.head.kind in ("whitening", "caption_words"):
             raise ValueError(
-                f"head.kind {self.head.kind} is fitted to pictures; texts take kernel, mlp, lexical or same"
+                f"head.kind {self.head.kind} is fitted to images; text towers take kernel_ridge, mlp, lexical or identity"
             )
         if self.head.reads != "pooled":
             raise ValueError(
@@ -274,78 +278,82 @@ class BorrowedTextConfig(BorrowedConfig):
             )
         return self
 
-    def build(self, *, vocabulary: int, context: int, dim: int) -> "Borrowed":
-        """The tower, whose trunk comes later; vocabulary and context are the trunk's own."""
-        return Borrowed(self, dim=dim, side="text")
+    def build(self, *, vocabulary: int, context: int, dim: int) -> "PretrainedTower":
+        """The tower, whose backbone comes later; vocabulary and context are the backbone's own."""
+        return PretrainedTower(self, dim=dim, side="text")
 
 
-class Borrowed(ReadsWhole, nn.Module):
-    """A tower with a borrowed trunk."""
+class PretrainedTower(ReadsWhole, nn.Module):
+    """A tower with a pretrained backbone."""
 
     _place: Tensor
 
     def __init__(
-        self, config: BorrowedImageConfig | BorrowedTextConfig, *, dim: int, side: Literal["image", "text"]
+        self,
+        config: PretrainedImageConfig | PretrainedTextConfig,
+        *,
+        dim: int,
+        side: Literal["image", "text"],
     ) -> None:
         super().__init__()
         self.config, self.side = config, side
-        self.refusal = f"a borrowed {side} tower does not offer; give model.{side} another kind."
+        self.refusal = f"a pretrained {side} tower does not offer; give model.{side} another kind."
         self.head = config.head.build(width=config.width, dim=dim)
         self.register_buffer(
             "_place", torch.zeros(0), persistent=False
         )  # says where the tower is: a head may have neither weights nor buffers
-        self._lender: Callable[[], Trunk] | None = None
-        self._frozen: list[Trunk] = []  # in a list, so that it is no part of the weights
+        self._opener: Callable[[], Backbone] | None = None
+        self._frozen: list[Backbone] = []  # in a list, so that it is no part of the weights
         self._fingerprint: str | None = None
         self._seed = 0
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights of the head, and a seed for the trunk's additions, which come when it is lent."""
+        """Draw the initial weights of the head, and a seed for the backbone's additions, which come when it is lent."""
         self.head.reset(generator)
         self._seed = int(torch.randint(2**31, (), generator=generator))
 
-    def lend(self, lender: Callable[[], Trunk]) -> None:
-        """Say how to get the trunk. One that is tuned is fetched at once and becomes part of the weights; a frozen one when it is first read."""
-        self._lender = lender
+    def attach(self, opener: Callable[[], Backbone]) -> None:
+        """Say how to get the backbone. One that is tuned is fetched at once and becomes part of the weights; a frozen one when it is first read."""
+        self._opener = opener
         if not self.config.is_frozen:
-            self.trunk = _tuned(self._fetched(), self.config, seed=self._seed)
+            self.backbone = _tuned(self._fetched(), self.config, seed=self._seed)
 
     @property
     def fingerprint(self) -> str:
-        """Of the trunk: as it was when the head was trained, or where that is not known, as it is."""
-        return self._fingerprint or self.lent.fingerprint
+        """Of the backbone: as it was when the head was trained, or where that is not known, as it is."""
+        return self._fingerprint or self.attached.fingerprint
 
     @fingerprint.setter
     def fingerprint(self, value: str) -> None:
         self._fingerprint = value
 
     @property
-    def lent(self) -> Trunk:
-        """The trunk."""
+    def attached(self) -> Backbone:
+        """The backbone."""
         if not self.config.is_frozen:
-            return self.trunk
+            return self.backbone
         if not self._frozen:
-            trunk = self._fetched().eval()
-            self._frozen.append(trunk.requires_grad_(False))
+            backbone = self._fetched().eval()
+            self._frozen.append(backbone.requires_grad_(False))
         return self._frozen[0]
 
-    def _fetched(self) -> Trunk:
-        if self._lender is None:
+    def _fetched(self) -> Backbone:
+        if self._opener is None:
             raise ModelError(
                 f"the {self.side} tower borrows {self.config.source}, and nobody fetched it; load the model with frugalclip.load."
             )
-        trunk = self._lender()
-        if trunk.width != self.config.width:
+        backbone = self._opener()
+        if backbone.width != self.config.width:
             raise RecipeError(
-                f"{self.config.source} gives vectors of {trunk.width}; set model.{self.side}.width={trunk.width}."
+                f"{self.config.source} gives vectors of {backbone.width}; set model.{self.side}.width={backbone.width}."
             )
-        if self._fingerprint not in (None, trunk.fingerprint):
+        if self._fingerprint not in (None, backbone.fingerprint):
             raise ModelError(
-                f"{self.config.source} is not the trunk that this model's {self.side} head was trained on ({trunk.fingerprint}, expected "
+                f"{self.config.source} is not the backbone that this model's {self.side} head was trained on ({backbone.fingerprint}, expected "
                 f"{self._fingerprint}); restore its files, or train the head again."
             )
-        self._fingerprint = trunk.fingerprint
-        return trunk
+        self._fingerprint = backbone.fingerprint
+        return backbone
 
     def forward(
         self,
@@ -355,19 +363,19 @@ class Borrowed(ReadsWhole, nn.Module):
         with_tokens: bool = False,
         with_attention: bool = False,
         gates: Gates | None = None,
-    ) -> Encoded:
+    ) -> TowerOutput:
         """Encode pictures or texts.
 
         Args:
-            inputs: what the trunk reads, or what it said before: (batch, width), (batch, facets, width) or, for a head that reads tokens,
+            inputs: what the backbone reads, or what it said before: (batch, width), (batch, facets, width) or, for a head that reads tokens,
                 (batch, patches, width).
             keep: (batch, kept) patches to read; not possible here.
-            with_tokens: also return what the trunk says of each patch.
+            with_tokens: also return what the backbone says of each patch.
             with_attention: not possible here.
             gates: not used: there is nothing to close.
 
         Returns:
-            Encoded; pooled is what the trunk says, tokens (batch, patches, width).
+            TowerOutput; pooled is what the backbone says, tokens (batch, patches, width).
 
         Raises:
             RecipeError: where an objective asks for what only a tower of our own gives.
@@ -375,34 +383,38 @@ class Borrowed(ReadsWhole, nn.Module):
         self.check_can(drops=keep is not None, attends=with_attention)
         reads_tokens = self.config.head.reads == "tokens"
         if isinstance(inputs, Tensor) and inputs.ndim < 4:
-            said = Said(inputs.mean(dim=1), inputs) if reads_tokens else Said(inputs)
-            if with_tokens and said.tokens is None:
+            output = BackboneOutput(inputs.mean(dim=1), inputs) if reads_tokens else BackboneOutput(inputs)
+            if with_tokens and output.tokens is None:
                 raise RecipeError(
                     f"an objective reads tokens of model.{self.side}, and the store holds one vector a sample; leave 'store' out."
                 )
         else:
-            said = self.say(inputs, with_tokens=with_tokens or reads_tokens)
-        embedding = self.head(said.tokens if reads_tokens else said.pooled)
-        return Encoded(said.tokens if with_tokens else None, said.pooled, embedding)
+            output = self.run_backbone(inputs, with_tokens=with_tokens or reads_tokens)
+        embedding = self.head(output.tokens if reads_tokens else output.pooled)
+        return TowerOutput(output.tokens if with_tokens else None, output.pooled, embedding)
 
-    def say(self, inputs: Tensor | Tokens | Strings, *, with_tokens: bool = False) -> Said:
-        """What the trunk says, (batch, width), in float32; a frozen one in the same numbers whatever the precision of the step."""
-        trunk = self.lent
+    def run_backbone(self, inputs: Tensor | Tokens | Strings, *, with_tokens: bool = False) -> BackboneOutput:
+        """What the backbone says, (batch, width), in float32; a frozen one in the same numbers whatever the precision of the step."""
+        backbone = self.attached
         if not self.config.is_frozen:
-            return trunk(inputs, with_tokens=with_tokens)
+            return backbone(inputs, with_tokens=with_tokens)
         device = self._place.device
         with torch.no_grad(), _exact(device):
             if not isinstance(inputs, Tensor):
-                told = trunk.to(device)(
+                told = backbone.to(device)(
                     inputs, with_tokens=with_tokens
                 )  # some compute on the CPU wherever they are
-                return Said(told.pooled.to(device), None if told.tokens is None else told.tokens.to(device))
-            said = [
-                trunk.to(device)(part, with_tokens=with_tokens)
-                for part in inputs.split(PICTURES_AT_A_TIME.get(device.type, 64))
+                return BackboneOutput(
+                    told.pooled.to(device), None if told.tokens is None else told.tokens.to(device)
+                )
+            output = [
+                backbone.to(device)(part, with_tokens=with_tokens)
+                for part in inputs.split(IMAGES_AT_A_TIME.get(device.type, 64))
             ]
-        tokens = torch.cat([part.tokens for part in said if part.tokens is not None]) if with_tokens else None
-        return Said(torch.cat([part.pooled for part in said]), tokens)
+        tokens = (
+            torch.cat([part.tokens for part in output if part.tokens is not None]) if with_tokens else None
+        )
+        return BackboneOutput(torch.cat([part.pooled for part in output]), tokens)
 
 
 def _exact(device: torch.device) -> AbstractContextManager[Any]:
@@ -413,9 +425,9 @@ def _exact(device: torch.device) -> AbstractContextManager[Any]:
     )
 
 
-def _tuned(trunk: Trunk, config: BorrowedConfig, *, seed: int) -> Trunk:
-    """The trunk with those parameters trainable that the settings name."""
-    names = [name for name, _ in trunk.named_parameters()]
+def _tuned(backbone: Backbone, config: PretrainedConfig, *, seed: int) -> Backbone:
+    """The backbone with those parameters trainable that the settings name."""
+    names = [name for name, _ in backbone.named_parameters()]
     if not names:
         raise RecipeError(
             f"{config.source} is read as it is, and its weights cannot be trained; leave tune and lora out."
@@ -430,8 +442,8 @@ def _tuned(trunk: Trunk, config: BorrowedConfig, *, seed: int) -> Trunk:
             raise RecipeError(
                 f"tune names '{pattern}', which matches no parameter of {config.source}; {known_names(pattern, names)}"
             )
-    for name, parameter in trunk.named_parameters():
+    for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
     if config.lora is not None:
-        add_lora(trunk, config.lora, generator=generator(seed, "init/lora"))
-    return trunk
+        add_lora(backbone, config.lora, generator=generator(seed, "init/lora"))
+    return backbone

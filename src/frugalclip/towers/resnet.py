@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.config import Settings
-from frugalclip.core.types import Encoded
+from frugalclip.core.types import TowerOutput
 from frugalclip.towers.sizes import from_size
 from frugalclip.towers.whole import ReadsWhole
 
@@ -180,7 +180,7 @@ class ResNet(ReadsWhole, nn.Module):
         keep: Tensor | None = None,
         with_tokens: bool = False,
         with_attention: bool = False,
-    ) -> Encoded:
+    ) -> TowerOutput:
         """Encode pictures.
 
         Args:
@@ -190,7 +190,7 @@ class ResNet(ReadsWhole, nn.Module):
             with_attention: must be False: there is no [CLS] token.
 
         Returns:
-            Encoded; tokens are (batch, places, width) after the last normalisation.
+            TowerOutput; tokens are (batch, places, width) after the last normalisation.
 
         Raises:
             RecipeError: where patches are to be dropped or attention is asked for.
@@ -200,4 +200,4 @@ class ResNet(ReadsWhole, nn.Module):
         x = self.stages(self.stem(images))  # (batch, width, rows, columns)
         tokens = F.gelu(self.norm_after(x)).flatten(2).transpose(1, 2)  # (batch, places, width)
         pooled = tokens.mean(dim=1)
-        return Encoded(tokens if with_tokens else None, pooled, self.project(pooled))
+        return TowerOutput(tokens if with_tokens else None, pooled, self.project(pooled))

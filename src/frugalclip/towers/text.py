@@ -11,7 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from frugalclip.core.types import Encoded, Tokens
+from frugalclip.core.types import Tokens, TowerOutput
 from frugalclip.towers.blocks import Gates, Norm
 from frugalclip.towers.heads import Lookup
 from frugalclip.towers.sizes import TransformerConfig
@@ -96,7 +96,7 @@ class TextTransformer(nn.Module):
         if self.project.bias is not None:
             nn.init.zeros_(self.project.bias)
 
-    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> Encoded:
+    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> TowerOutput:
         """Encode captions.
 
         Args:
@@ -105,7 +105,7 @@ class TextTransformer(nn.Module):
             gates: multipliers of heads, neurons, channels and layers.
 
         Returns:
-            Encoded; tokens are (batch, length, width) after the last normalisation, zero at padding.
+            TowerOutput; tokens are (batch, length, width) after the last normalisation, zero at padding.
         """
         if self.config.fill is not None:
             return self._encode(
@@ -136,7 +136,7 @@ class TextTransformer(nn.Module):
             )
         back = torch.argsort(torch.cat(groups))  # undoes the grouping
         tokens = torch.cat([p.tokens for p in parts if p.tokens is not None])[back] if with_tokens else None
-        return Encoded(
+        return TowerOutput(
             tokens, torch.cat([p.pooled for p in parts])[back], torch.cat([p.embedding for p in parts])[back]
         )
 
@@ -149,7 +149,7 @@ class TextTransformer(nn.Module):
 
     def _encode(
         self, ids: Tensor, lengths: Tensor, *, with_tokens: bool, gates: Gates | None, pad_to: int
-    ) -> Encoded:
+    ) -> TowerOutput:
         batch, length = ids.shape
         x = self.lookup(ids) + self.positions[:, :length]
         x = x.to(self._compute_type(x))
@@ -163,7 +163,7 @@ class TextTransformer(nn.Module):
         )
         if self.config.pool != "mean" and not with_tokens:
             pooled = self.norm_after(x[every, place], hidden)
-            return Encoded(None, pooled, self.project(pooled))
+            return TowerOutput(None, pooled, self.project(pooled))
         normalised = self.norm_after(x, hidden)
         tokens = normalised * is_real[:, :, None]
         pooled = (
@@ -174,7 +174,7 @@ class TextTransformer(nn.Module):
         padded = (
             nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None
         )  # a filled text is cut
-        return Encoded(padded, pooled, self.project(pooled))
+        return TowerOutput(padded, pooled, self.project(pooled))
 
     @staticmethod
     def _compute_type(x: Tensor) -> torch.dtype:

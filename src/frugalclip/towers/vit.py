@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Encoded
+from frugalclip.core.types import TowerOutput
 from frugalclip.towers.blocks import Activation, Gates, Norm
 from frugalclip.towers.facets import FacetProjectorConfig
 from frugalclip.towers.heads import AttentionPool
@@ -197,7 +197,7 @@ class Vit(nn.Module):
         with_tokens: bool = False,
         with_attention: bool = False,
         gates: Gates | None = None,
-    ) -> Encoded:
+    ) -> TowerOutput:
         """Encode pictures.
 
         Args:
@@ -212,7 +212,7 @@ class Vit(nn.Module):
             RecipeError: where attention is asked for and the tower has no [CLS].
 
         Returns:
-            Encoded; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
+            TowerOutput; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
         """
         self.check_can(drops=keep is not None, attends=with_attention)
         x, grid = self._patches(images)
@@ -246,19 +246,21 @@ class Vit(nn.Module):
 
     def _read(
         self, x: Tensor, attention: Tensor | None, *, with_tokens: bool, hidden: Tensor | None
-    ) -> Encoded:
+    ) -> TowerOutput:
         if self.projector is not None:
             patches = x[:, self.has_cls :]
-            return Encoded(
+            return TowerOutput(
                 x if with_tokens else None, patches.mean(dim=1), self.projector(patches), attention
             )
         assert self.norm_after is not None
         if self.has_cls and not with_tokens:
             pooled = self.norm_after(x[:, 0], hidden)  # normalising one token is enough
-            return Encoded(tokens=None, pooled=pooled, embedding=self._embedding(pooled), attention=attention)
+            return TowerOutput(
+                tokens=None, pooled=pooled, embedding=self._embedding(pooled), attention=attention
+            )
         tokens = self.norm_after(x, hidden)
         pooled = tokens[:, 0] if self.has_cls else self._pooled(tokens)
-        return Encoded(
+        return TowerOutput(
             tokens=tokens if with_tokens else None,
             pooled=pooled,
             embedding=self._embedding(pooled),

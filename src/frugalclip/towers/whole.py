@@ -1,4 +1,4 @@
-"""What towers have in common that read every patch and have no [CLS]: convolutions, and trunks of others."""
+"""What towers have in common that read every patch and have no [CLS]: convolutions, and backbones of others."""
 
 from frugalclip.core.errors import RecipeError
 

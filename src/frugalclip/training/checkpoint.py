@@ -153,7 +153,7 @@ def restore_checkpoint(
         raise ModelError(
             f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it."
         )
-    _check_trunks(folder, network)
+    _check_backbones(folder, network)
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
         objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
@@ -168,17 +168,21 @@ def restore_checkpoint(
     return state
 
 
-def _check_trunks(folder: Path, network: nn.Module) -> None:
-    """Refuse frozen trunks whose files were exchanged since the checkpoint was written: they are no part of its weights."""
+def _check_backbones(folder: Path, network: nn.Module) -> None:
+    """Refuse frozen backbones whose files were exchanged since the checkpoint was written: they are no part of its weights."""
     if not isinstance(network, DualEncoder):
         return
     then, now = (
-        content.get("trunks", {})
+        content.get("backbones", {})
         for content in (read_json(folder / "model.json")["architecture"], network.architecture())
     )
     for side in sorted(then):
         if then[side] != now.get(side):
-            source = network.borrowed()[side].config.source if side in network.borrowed() else "no trunk"
+            source = (
+                network.pretrained_towers()[side].config.source
+                if side in network.pretrained_towers()
+                else "no backbone"
+            )
             raise ModelError(
-                f"{folder} was trained on {side} trunk {then[side]}, and {source} is {now.get(side)}; restore its files, or train anew."
+                f"{folder} was trained on {side} backbone {then[side]}, and {source} is {now.get(side)}; restore its files, or train anew."
             )

@@ -1,4 +1,4 @@
-"""Heads that are fitted in closed form before the first step, to what frozen trunks said of the training data."""
+"""Heads that are fitted in closed form before the first step, to what frozen backbones said of the training data."""
 
 import numpy as np
 import torch
@@ -7,9 +7,9 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.loading.loader import Loader
 from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.fitted import Kernel, Whiten
+from frugalclip.towers.fitted import KernelRidge, Whitening
 from frugalclip.towers.lexical import LexicalHead
-from frugalclip.towers.pretrained import Same
+from frugalclip.towers.pretrained import IdentityHead
 
 MOST_PICTURES = 50_000  # evenly spaced ones tell directions as well as all, and are held at once
 CENTRED_PICTURES = 1024  # a mean needs fewer
@@ -30,58 +30,58 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
         RecipeError: where what the fit needs is not stored.
     """
     _centre_texts(network, loader)
-    _start_pictures(network, loader)
+    _start_images(network, loader)
     heads = {
         side: tower.head
-        for side, tower in network.borrowed().items()
-        if isinstance(tower.head, Whiten | CaptionWords | Kernel)
+        for side, tower in network.pretrained_towers().items()
+        if isinstance(tower.head, Whitening | CaptionWords | KernelRidge)
     }
     if not heads:
         return []
     stored = loader.stored
     if stored is None:
         raise RecipeError(
-            "a head that is fitted in closed form needs a frozen image trunk whose pictures are stored; set store.pictures=true."
+            "a head that is fitted in closed form needs a frozen image backbone whose pictures are stored; set store.pictures=true."
         )
     rows = loader.rows
     notes = []
-    if isinstance(head := heads.get("image"), Whiten):
+    if isinstance(head := heads.get("image"), Whitening):
         looked_at = _some(rows, MOST_PICTURES)
         head.fit(stored.views(looked_at))
         notes.append(f"the image head is fitted to {len(looked_at):,} pictures")
     if isinstance(head := heads.get("image"), CaptionWords):
         notes.append(_fit_words(head, network, loader))
-    if isinstance(head := heads.get("text"), Kernel):
+    if isinstance(head := heads.get("text"), KernelRidge):
         notes.append(_fit_texts(head, network, loader))
     return notes
 
 
 def _centre_texts(network: DualEncoder, loader: Loader) -> None:
     """Give text heads that take a mean off the mean of the training texts, each counted once."""
-    text = network.borrowed().get("text")
+    text = network.pretrained_towers().get("text")
     head = None if text is None else text.head
-    is_wanted = (isinstance(head, Same) and head.mean is not None) or (
+    is_wanted = (isinstance(head, IdentityHead) and head.mean is not None) or (
         isinstance(head, LexicalHead) and head.config.centre
     )
     if not is_wanted:
         return
     if not loader.texts.is_stored:
         raise RecipeError(
-            "a head with centre: true takes the mean of what a frozen text trunk says; leave model.text.tune and model.text.lora out."
+            "a head with centre: true takes the mean of what a frozen text backbone says; leave model.text.tune and model.text.lora out."
         )
-    said = loader.texts.said(np.unique(loader.texts.chances(loader.caption_view)[1])).to(
+    output = loader.texts.output(np.unique(loader.texts.chances(loader.caption_view)[1])).to(
         network.log_scale.device
     )
-    if isinstance(head, Same):
-        head.fit(said)
+    if isinstance(head, IdentityHead):
+        head.fit(output)
     elif isinstance(head, LexicalHead):
         with torch.no_grad():
-            head.set_centre(sum(head.scores(part).sum(dim=0) for part in said.split(256)) / len(said))  # pyright: ignore[reportArgumentType]
+            head.set_centre(sum(head.scores(part).sum(dim=0) for part in output.split(256)) / len(output))  # pyright: ignore[reportArgumentType]
 
 
-def _start_pictures(network: DualEncoder, loader: Loader) -> None:
+def _start_images(network: DualEncoder, loader: Loader) -> None:
     """Let the mapper of a lexical image head start from captions, and give the head the mean of its first scores, where these are asked for."""
-    image = network.borrowed().get("image")
+    image = network.pretrained_towers().get("image")
     if (
         image is None
         or not isinstance(image.head, LexicalHead)
@@ -90,13 +90,13 @@ def _start_pictures(network: DualEncoder, loader: Loader) -> None:
         return
     if loader.stored is None:
         raise RecipeError(
-            "model.image.head.centre and start look at what a frozen trunk says of the pictures; set store.pictures=true, or leave them out."
+            "model.image.head.centre and start look at what a frozen backbone says of the pictures; set store.pictures=true, or leave them out."
         )
     device = network.log_scale.device
     if image.head.config.start == "captions":
         if not loader.texts.is_stored:
             raise RecipeError(
-                "model.image.head.start=captions needs what a frozen text trunk says; leave model.text.tune and model.text.lora out."
+                "model.image.head.start=captions needs what a frozen text backbone says; leave model.text.tune and model.text.lora out."
             )
         rows, texts, chances = _drawn(loader)
         places = _some(np.unique(rows), STARTING_PICTURES)
@@ -106,14 +106,16 @@ def _start_pictures(network: DualEncoder, loader: Loader) -> None:
             texts[is_looked_at],
             torch.from_numpy(chances[is_looked_at]).double()[:, None],
         )
-        said = loader.texts.said(texts).double()
-        if said.shape[-1] != image.head.codebook.shape[1]:
+        output = loader.texts.output(texts).double()
+        if output.shape[-1] != image.head.codebook.shape[1]:
             raise RecipeError(
-                f"start=captions maps to states of {image.head.codebook.shape[1]}, and the text trunk gives {said.shape[-1]}; leave start out."
+                f"start=captions maps to states of {image.head.codebook.shape[1]}, and the text backbone gives {output.shape[-1]}; leave start out."
             )
         of = torch.from_numpy(np.searchsorted(places, rows))
-        states = torch.zeros(len(places), said.shape[1], dtype=said.dtype).index_add_(0, of, said * chances)
-        total = torch.zeros(len(places), 1, dtype=said.dtype).index_add_(0, of, chances)
+        states = torch.zeros(len(places), output.shape[1], dtype=output.dtype).index_add_(
+            0, of, output * chances
+        )
+        total = torch.zeros(len(places), 1, dtype=output.dtype).index_add_(0, of, chances)
         tokens = torch.cat(
             [loader.stored.mean(part).to(device) for part in np.array_split(places, -(-len(places) // 512))]
         )
@@ -135,10 +137,10 @@ def _some(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
-    text = network.borrowed().get("text")
+    text = network.pretrained_towers().get("text")
     if text is None or not isinstance(text.head, LexicalHead) or not loader.texts.is_stored:
         raise RecipeError(
-            "head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a frozen text trunk."
+            "head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a frozen text backbone."
         )
     stored = loader.stored
     assert stored is not None
@@ -158,10 +160,13 @@ def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
     )
     device = network.log_scale.device
     with torch.no_grad():
-        said = torch.cat(
-            [network.text(part.to(device)).embedding.cpu() for part in loader.texts.said(numbers).split(256)]
+        output = torch.cat(
+            [
+                network.text(part.to(device)).embedding.cpu()
+                for part in loader.texts.output(numbers).split(256)
+            ]
         )
-    head.fit(stored.mean(places), said, shares / shares.sum(dim=1, keepdim=True))
+    head.fit(stored.mean(places), output, shares / shares.sum(dim=1, keepdim=True))
     return f"the image head is fitted to {len(places):,} pictures and the words of {len(numbers):,} texts"
 
 
@@ -172,10 +177,10 @@ def _drawn(loader: Loader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows[is_usable], texts[is_usable], chances[is_usable]
 
 
-def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
+def _fit_texts(head: KernelRidge, network: DualEncoder, loader: Loader) -> str:
     if not loader.texts.is_stored:
         raise RecipeError(
-            "head.kind kernel is fitted to what a frozen text trunk says; leave model.text.tune and model.text.lora out."
+            "head.kind kernel is fitted to what a frozen text backbone says; leave model.text.tune and model.text.lora out."
         )
     stored = loader.stored
     assert stored is not None
@@ -203,17 +208,17 @@ def _fit_texts(head: Kernel, network: DualEncoder, loader: Loader) -> str:
         )
         / weights[:, None]
     )
-    vectors = loader.texts.said(numbers)
+    vectors = loader.texts.output(numbers)
     if vectors.ndim == 3:
         raise RecipeError(
-            f"head.kind kernel takes one vector a text, and the trunk gives {vectors.shape[1]} facets; set options.prompt=single."
+            f"head.kind kernel takes one vector a text, and the backbone gives {vectors.shape[1]} facets; set options.prompt=single."
         )
     head.fit(vectors, targets, weights)
     if head.config.novelty:
-        pictures = network.borrowed()["image"].head if "image" in network.borrowed() else None
-        if not isinstance(pictures, Whiten):
+        images = network.pretrained_towers()["image"].head if "image" in network.pretrained_towers() else None
+        if not isinstance(images, Whitening):
             raise RecipeError(
-                "head.novelty of a text head needs a channel of the pictures' head; set model.image.head.kind=whiten, or novelty=0."
+                "head.novelty of a text head needs a channel of the pictures' head; set model.image.head.kind=whitening, or novelty=0."
             )
-        pictures.level.fill_(head.config.novelty**0.5)
+        images.level.fill_(head.config.novelty**0.5)
     return f"the text head is fitted to {len(numbers):,} texts"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from frugalclip.core import distributed
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import Batch, Encoded
+from frugalclip.core.types import Batch, TowerOutput
 from frugalclip.training.step import Prepared, Step, StepResult
 
 PARTS = ("tokens", "pooled", "embedding")  # what a gradient can come back through
@@ -32,7 +32,7 @@ class _Piece:
     is_image: bool
     rows: Tensor  # (rows,) int64
     state: Tensor | None = None  # of the generator before it was encoded
-    kept: Encoded | None = None  # with its graph, of the last piece only
+    kept: TowerOutput | None = None  # with its graph, of the last piece only
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Pending:
     batch: Batch
     prepared: Prepared
     pieces: list[_Piece]
-    leaves: dict[str, Encoded]  # view -> features of the whole batch, leaves of the scoring's graph
+    leaves: dict[str, TowerOutput]  # view -> features of the whole batch, leaves of the scoring's graph
 
 
 class GradientCache:
@@ -70,7 +70,7 @@ class GradientCache:
         """Encode without a graph and score; the loss has a graph down to the features."""
         prepared = self.step.prepare(batch)
         pieces = self._pieces(batch)
-        parts: dict[str, list[Encoded]] = {}
+        parts: dict[str, list[TowerOutput]] = {}
         for piece in pieces:
             piece.state = _random_state(batch.rows.device)
             with torch.set_grad_enabled(piece is pieces[-1]):
@@ -122,12 +122,12 @@ class GradientCache:
             found += [_Piece(view, True, rows) for rows in everything.split(self.micro_batch)]
         return found
 
-    def _encode(self, batch: Batch, prepared: Prepared, piece: _Piece) -> Encoded:
+    def _encode(self, batch: Batch, prepared: Prepared, piece: _Piece) -> TowerOutput:
         encode = self.step.encode_image if piece.is_image else self.step.encode_text
         return encode(batch, prepared, piece.view, rows=piece.rows)
 
 
-def _assemble(parts: list[Encoded], rows: list[Tensor]) -> Encoded:
+def _assemble(parts: list[TowerOutput], rows: list[Tensor]) -> TowerOutput:
     """Features of the whole batch from its parts, in the batch's order, as leaves."""
     back = torch.argsort(torch.cat(rows))
 
@@ -135,10 +135,10 @@ def _assemble(parts: list[Encoded], rows: list[Tensor]) -> Encoded:
         tensors = [tensor.detach() for part in parts if (tensor := getattr(part, name)) is not None]
         return torch.cat(tensors)[back].requires_grad_(name in PARTS) if tensors else None
 
-    return Encoded(whole("tokens"), whole("pooled"), whole("embedding"), whole("attention"))
+    return TowerOutput(whole("tokens"), whole("pooled"), whole("embedding"), whole("attention"))
 
 
-def _hand_back(encoded: Encoded, leaf: Encoded, rows: Tensor) -> None:
+def _hand_back(encoded: TowerOutput, leaf: TowerOutput, rows: Tensor) -> None:
     """Send the gradient of some rows of the features through the graph that made them."""
     tensors, gradients = [], []
     for name in PARTS:

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from frugalclip.core.types import Views
+from frugalclip.core.types import Features
 from frugalclip.functional import unit
 
 
 @torch.no_grad()
-def feature_monitors(views: Views) -> dict[str, float]:
+def feature_monitors(views: Features) -> dict[str, float]:
     """Spread and gap of one batch's embeddings.
 
     Args:
@@ -114,7 +114,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
     """
     found: dict[str, str] = {}
 
-    def watch(name: str) -> Callable[..., None]:
+    def validator(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: object, output: object) -> None:
             tensors = [t for t in _tensors(output) if t.is_floating_point()]
             bad = [t for t in tensors if not bool(torch.isfinite(t).all())]
@@ -126,7 +126,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
 
         return hook
 
-    handles = [child.register_forward_hook(watch(name)) for name, child in module.named_modules() if name]
+    handles = [child.register_forward_hook(validator(name)) for name, child in module.named_modules() if name]
     try:
         yield found
     finally:

@@ -24,13 +24,13 @@ from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional import TILE, needs_tiles
-from frugalclip.models import Model, lend_shapes
+from frugalclip.models import Model, attach_backbones_on_meta
 from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
-from frugalclip.teachers import EmaTeacher, Teacher, asked_of, teacher_of
+from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.no_texts import NoTexts
-from frugalclip.towers.pretrained import Borrowed, BorrowedConfig, BorrowedImageConfig
+from frugalclip.towers.pretrained import PretrainedConfig, PretrainedImageConfig, PretrainedTower
 from frugalclip.training.engine import build_engine
 from frugalclip.training.optim import build_optimizer, set_learning_rate
 from frugalclip.training.recipe import Recipe
@@ -66,7 +66,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a frozen trunk reads once, before training; `None` where only the data can tell. A store that is there already is not taken off."""
+    """What a frozen backbone reads once, before training; `None` where only the data can tell. A store that is there already is not taken off."""
 
     tower: str
     samples: int | None  # pictures with their views, or distinct texts
@@ -124,17 +124,17 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     recipe, start = started_from(recipe)
-    borrowed = [
+    pretrained_towers = [
         side
         for side, config in (("image", recipe.model.image), ("text", recipe.model.text))
-        if isinstance(config, BorrowedConfig)
+        if isinstance(config, PretrainedConfig)
     ]
-    if probe and borrowed:
+    if probe and pretrained_towers:
         raise RecipeError(
-            f"model.{borrowed[0]} is borrowed and read once, before training, so that steps on noise say nothing; train with steps=10."
+            f"model.{pretrained_towers[0]} is pretrained and read once, before training, so that steps on noise say nothing; train with steps=10."
         )
     step = _step(recipe, start, meta=not probe)
-    unknown = {} if probe else lend_shapes(step.network)
+    unknown = {} if probe else attach_backbones_on_meta(step.network)
     passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)
     operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
@@ -184,15 +184,15 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
     """A copy of the student for every teacher, so that a probe needs neither weights nor stores."""
     names = {teacher_of(name) for name in needs.teachers}
     return {
-        name: EmaTeacher(asked_of(name, needs, texts=recipe.texts), network, momentum=(1.0, 1.0))
+        name: EmaTeacher(request_of(name, needs, texts=recipe.texts), network, momentum=(1.0, 1.0))
         for name in sorted(names)
     }
 
 
 def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
-    """Parameters of the model with its tuned trunks; frozen trunks, which are no part of it, stand apart. What is unknown is left out."""
+    """Parameters of the model with its tuned backbones; frozen backbones, which are no part of it, stand apart. What is unknown is left out."""
     text = step.network.text
-    looked_up = 0 if isinstance(text, Borrowed | NoTexts) else text.lookup.weight.numel()
+    looked_up = 0 if isinstance(text, PretrainedTower | NoTexts) else text.lookup.weight.numel()
     counts = {
         "image": _count(step.network.image),
         "text": _count(text) - looked_up,
@@ -204,10 +204,10 @@ def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
     counts |= {"trained": trained, "frozen": counts["all"] - trained}
     towers = {
         side: tower
-        for side, tower in step.network.borrowed().items()
+        for side, tower in step.network.pretrained_towers().items()
         if tower.config.is_frozen and side not in unknown
     }
-    return counts | {f"{side} trunk, read once": _count(tower.lent) for side, tower in towers.items()}
+    return counts | {f"{side} backbone, read once": _count(tower.attached) for side, tower in towers.items()}
 
 
 def _count(module: nn.Module, *, trained: bool = False) -> int:
@@ -216,15 +216,17 @@ def _count(module: nn.Module, *, trained: bool = False) -> int:
 
 def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
     """What is not counted, and why."""
-    notes = [f"the parameters of the {side} trunk are unknown: {reason}" for side, reason in unknown.items()]
-    tuned = [side for side, tower in network.borrowed().items() if not tower.config.is_frozen]
-    unsaid = [side for side in tuned if not network.borrowed()[side].config.gflops]
+    notes = [
+        f"the parameters of the {side} backbone are unknown: {reason}" for side, reason in unknown.items()
+    ]
+    tuned = [side for side, tower in network.pretrained_towers().items() if not tower.config.is_frozen]
+    unsaid = [side for side in tuned if not network.pretrained_towers()[side].config.gflops]
     notes += [
-        f"the arithmetic of the tuned {side} trunk is not counted; set model.{side}.gflops to its forward pass of one sample"
+        f"the arithmetic of the tuned {side} backbone is not counted; set model.{side}.gflops to its forward pass of one sample"
         for side in unsaid
     ]
     return notes + [
-        f"the memory of what backward keeps of the tuned {side} trunk is not counted; train with steps=10 and look"
+        f"the memory of what backward keeps of the tuned {side} backbone is not counted; train with steps=10 and look"
         for side in tuned
     ]
 
@@ -280,28 +282,28 @@ def _pass(
 
 
 def _stored_gflops(recipe: Recipe, side: str) -> float:
-    """What a frozen trunk costs for one sample, and a step does not pay: it is read once, before training."""
+    """What a frozen backbone costs for one sample, and a step does not pay: it is read once, before training."""
     config = recipe.model.image if side == "image" else recipe.model.text
     if (
-        not isinstance(config, BorrowedConfig)
+        not isinstance(config, PretrainedConfig)
         or not config.is_frozen
-        or (side == "image" and not recipe.store.pictures)
+        or (side == "image" and not recipe.store.images)
     ):
         return 0.0
     return config.gflops
 
 
 def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[Reading]:
-    """What frozen trunks read of the whole data set before the first step, and how large the vectors are."""
+    """What frozen backbones read of the whole data set before the first step, and how large the vectors are."""
     found = []
-    for side, tower in step.network.borrowed().items():
+    for side, tower in step.network.pretrained_towers().items():
         config = tower.config
-        if not config.is_frozen or (side == "image" and not recipe.store.pictures):
+        if not config.is_frozen or (side == "image" and not recipe.store.images):
             continue
         if everything is None:
             found.append(Reading(side, None, None, None))
             continue
-        if isinstance(config, BorrowedImageConfig):
+        if isinstance(config, PretrainedImageConfig):
             samples, vectors = (
                 len(everything) * recipe.store.views,
                 config.tokens if config.head.reads == "tokens" else 1,
@@ -309,7 +311,7 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
         else:
             _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
             samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
-            vectors = vectors_of_text(config.trunks[0][1])
+            vectors = vectors_of_text(config.backbones[0][1])
         size = (
             samples
             * vectors

@@ -21,7 +21,7 @@ from frugalclip.core.config import (
     validated,
 )
 from frugalclip.core.errors import RecipeError, known_names
-from frugalclip.data.ledger import MAX_BAD
+from frugalclip.data.ledger import MAX_ERROR_FRACTION
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.loading.loader import TextConfig
 from frugalclip.loading.views import Preprocess, ViewConfig
@@ -30,7 +30,7 @@ from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_ob
 from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.no_texts import NoTextsConfig
-from frugalclip.towers.pretrained import BorrowedConfig
+from frugalclip.towers.pretrained import PretrainedConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 from frugalclip.training.stores import StoreConfig
@@ -59,8 +59,8 @@ class DataConfig(Settings):
     cache_bytes: int = Field(
         2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory"
     )
-    max_bad: float = Field(
-        MAX_BAD,
+    max_error_fraction: float = Field(
+        MAX_ERROR_FRACTION,
         ge=0,
         le=1,
         description="share of bad samples that a run puts up with; beyond it, it stops and names them",
@@ -126,7 +126,8 @@ class Recipe(Settings):
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
     store: StoreConfig = Field(
-        default_factory=StoreConfig, description="what frozen trunks say, kept for every run on the same data"
+        default_factory=StoreConfig,
+        description="what frozen backbones say, kept for every run on the same data",
     )
     teachers: dict[str, TeacherConfig] = Field(
         default_factory=dict, description="encoders that give targets; ema is known without being listed"
@@ -169,7 +170,7 @@ class Recipe(Settings):
             )
         if isinstance(self.model.text, NoTextsConfig):
             raise ValueError(
-                "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or borrowed"
+                "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or pretrained"
             )
         if not any(o.weight > 0 for o in self.objectives.values()):
             raise ValueError(
@@ -310,9 +311,9 @@ def validate_recipe(content: dict[str, Any]) -> Recipe:
     recipe = validated(
         Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where=""
     )
-    if isinstance(recipe.model.image, BorrowedConfig):
+    if isinstance(recipe.model.image, PretrainedConfig):
         check_options(recipe.model.image, side="image")
-    if isinstance(recipe.model.text, BorrowedConfig):
+    if isinstance(recipe.model.text, PretrainedConfig):
         check_options(recipe.model.text, side="text")
     return recipe
 

@@ -34,7 +34,7 @@ def started_from(recipe: Recipe, *, going_on: Path | None = None) -> tuple[Recip
         raise ModelError(f"init_from: {error}") from error
     if model.reads == "images":
         raise ModelError(
-            f"init_from: {recipe.init_from} is an encoder of pictures alone; set model.image.kind=borrowed model.image.from={recipe.init_from}."
+            f"init_from: {recipe.init_from} is an encoder of pictures alone; set model.image.kind=pretrained model.image.from={recipe.init_from}."
         )
     own = recipe.model.model_dump(include=OWN)
     network = model.network

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.random import stream_seed
-from frugalclip.core.types import Batch, Dims, Encoded, Needs, Selection, Tokens, Views
+from frugalclip.core.types import Batch, Dims, Features, Needs, Selection, Tokens, TowerOutput
 from frugalclip.loading.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
 from frugalclip.teachers import EMA, Teacher, TeacherConfig, teacher_of
 from frugalclip.towers.bag import BagOfWords
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.pretrained import Borrowed
+from frugalclip.towers.pretrained import PretrainedTower
 
 Precision = Literal["fp32", "bf16", "fp16"]
 MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
@@ -32,7 +32,7 @@ class StepResult:
 
     loss: Tensor  # () weighted sum, mean over this process's rows
     logs: dict[str, Tensor]  # `<objective>/<log>` -> (), detached
-    views: Views  # the features, for monitors and `after_step`
+    views: Features  # the features, for monitors and `after_step`
 
 
 def build_objectives(
@@ -159,9 +159,9 @@ def check_towers(network: DualEncoder, needs: Needs, *, teachers: Mapping[str, T
             "an objective guesses masked words, and a bag of words knows nothing of the words around them; set model.text.kind=transformer, or leave "
             "masked_text out."
         )
-    if masked and isinstance(network.text, Borrowed):
+    if masked and isinstance(network.text, PretrainedTower):
         raise RecipeError(
-            f"an objective reads {masked[0]}, whose words are masked, which a borrowed text tower does not offer; set model.text.kind."
+            f"an objective reads {masked[0]}, whose words are masked, which a pretrained text tower does not offer; set model.text.kind."
         )
 
 
@@ -169,7 +169,7 @@ def check_towers(network: DualEncoder, needs: Needs, *, teachers: Mapping[str, T
 class Prepared:
     """What is known of a batch before the student encodes it."""
 
-    targets: dict[str, Views]  # teacher -> what it says
+    targets: dict[str, Features]  # teacher -> what it says
     selections: dict[str, Selection]  # derived view -> what it keeps or masks
 
 
@@ -224,7 +224,7 @@ class Step(nn.Module):
         return Prepared(targets, selections)
 
     @torch.no_grad()
-    def look(self, batch: Batch) -> dict[str, Views]:
+    def look(self, batch: Batch) -> dict[str, Features]:
         """What the teachers that count now say of a batch."""
         with self._autocast(batch.rows.device):
             return {
@@ -233,7 +233,7 @@ class Step(nn.Module):
                 if name in self._asking
             }
 
-    def score(self, views: Views) -> StepResult:
+    def score(self, views: Features) -> StepResult:
         """Let every objective look at the features, and add up."""
         total = torch.zeros((), device=views.scale.device)
         logs: dict[str, Tensor] = {}
@@ -247,17 +247,22 @@ class Step(nn.Module):
             logs.update({f"{name}/{key}": value.detach() for key, value in outcome.logs.items()})
         return StepResult(total, logs, views)
 
-    def encode(self, batch: Batch, prepared: Prepared) -> Views:
+    def encode(self, batch: Batch, prepared: Prepared) -> Features:
         """Run the towers over the union of needs, each (view, selection) once."""
         images = {name: self.encode_image(batch, prepared, name) for name in sorted(self.needs.images)}
         texts = {name: self.encode_text(batch, prepared, name) for name in sorted(self.needs.texts)}
         return self.views(batch, prepared, images=images, texts=texts)
 
     def views(
-        self, batch: Batch, prepared: Prepared, *, images: dict[str, Encoded], texts: dict[str, Encoded]
-    ) -> Views:
+        self,
+        batch: Batch,
+        prepared: Prepared,
+        *,
+        images: dict[str, TowerOutput],
+        texts: dict[str, TowerOutput],
+    ) -> Features:
         """What objectives look at, from encoded views."""
-        return Views(
+        return Features(
             images=images,
             texts=texts,
             scale=self.network.scale(),
@@ -269,7 +274,7 @@ class Step(nn.Module):
 
     def encode_image(
         self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None
-    ) -> Encoded:
+    ) -> TowerOutput:
         """One image view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         keep = prepared.selections[name].keep if "@" in name else None
         pixels = batch.images[source_view(name)]
@@ -283,10 +288,10 @@ class Step(nn.Module):
 
     def encode_text(
         self, batch: Batch, prepared: Prepared, name: str, *, rows: Tensor | None = None
-    ) -> Encoded:
+    ) -> TowerOutput:
         """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         texts = batch.texts[source_view(name)]
-        if isinstance(texts, Tensor):  # what a frozen trunk said
+        if isinstance(texts, Tensor):  # what a frozen backbone said
             with self._autocast(texts.device):
                 return self.network.text(_rows_of(texts, rows), with_tokens=name in self.needs.tokens)
         ids = prepared.selections[name].ids if "@" in name else None
@@ -297,7 +302,7 @@ class Step(nn.Module):
             return self.network.text(texts, with_tokens=name in self.needs.tokens)
 
     @torch.no_grad()
-    def episode(self, batches: Iterable[Batch], needs: Needs) -> Iterator[Views]:
+    def episode(self, batches: Iterable[Batch], needs: Needs) -> Iterator[Features]:
         """Features of an episode before it is trained on, batch by batch, as the towers are now: evaluation mode, views without selections."""
         self.eval()
         for batch in batches:
@@ -330,7 +335,7 @@ class Step(nn.Module):
             device.type, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32"
         )
 
-    def after_step(self, views: Views) -> None:
+    def after_step(self, views: Features) -> None:
         """Clamp the scale, then let objectives and teachers update what gradients do not train."""
         self.network.clamp_scale()
         for name in self.active:

@@ -1,6 +1,6 @@
-"""What frozen trunks say of a run's data, computed once, before training, and found again by every later run.
+"""What frozen backbones say of a run's data, computed once, before training, and found again by every later run.
 
-By default a store lies in the cache folder under the hash of what decides its content (trunk, preprocessing, views, data), so that the second run on
+By default a store lies in the cache folder under the hash of what decides its content (backbone, preprocessing, views, data), so that the second run on
 the same data begins at once, whatever its recipe. It holds the whole data set, not only the rows of one run, so that rotations share it.
 """
 
@@ -26,27 +26,32 @@ from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import PictureMemory, StoredPictures, StoredTexts, TextMemory
+from frugalclip.features.cache import (
+    ImageFeatureCache,
+    StoredImageFeatures,
+    StoredTextFeatures,
+    TextFeatureCache,
+)
 from frugalclip.features.embedding import TextRows, describe, embed_manifest
 from frugalclip.features.format import Encoder, StoreDtype, canonical, digest, id_hashes
 from frugalclip.features.store import Store
 from frugalclip.loading.texts import TextConfig, texts_of
 from frugalclip.loading.views import Preprocess, ViewConfig, make_view
 from frugalclip.models import Model
-from frugalclip.towers.pretrained import Borrowed
+from frugalclip.towers.pretrained import PretrainedTower
 
 Note = Callable[[str], None]
 
 
 class StoreConfig(Settings):
-    """The `store` section: how what frozen trunks say is kept."""
+    """The `store` section: how what frozen backbones say is kept."""
 
     path: str | None = Field(
         None,
         description="folder of the stores; null: the cache folder, under the hash of what decides their content",
     )
-    pictures: bool = Field(
-        True, description="false runs a frozen image trunk at every step, on views that are new each time"
+    images: bool = Field(
+        True, description="false runs a frozen image backbone at every step, on views that are new each time"
     )
     views: int = Field(
         1,
@@ -58,39 +63,41 @@ class StoreConfig(Settings):
 
 @dataclass(frozen=True)
 class Stores:
-    """The stores of a run, where a trunk is frozen."""
+    """The stores of a run, where a backbone is frozen."""
 
-    pictures: Store | None = None
+    images: Store | None = None
     texts: Store | None = None
-    others: tuple[Store, ...] = ()  # of pictures, from the same trunk with the same settings
+    others: tuple[Store, ...] = ()  # of pictures, from the same backbone with the same settings
 
     def remember(self, model: Model) -> None:
-        """Let a model find here what its trunks said before."""
-        model.pictures = None if self.pictures is None else PictureMemory([self.pictures, *self.others])
-        model.texts = TextMemory([] if self.texts is None else [self.texts])
+        """Let a model find here what its backbones said before."""
+        model.images = None if self.images is None else ImageFeatureCache([self.images, *self.others])
+        model.texts = TextFeatureCache([] if self.texts is None else [self.texts])
 
     def loader_arguments(self, training: Manifest, *, seed: int) -> dict[str, Any]:
         """What a loader takes in place of pictures and token ids."""
         texts = self.texts
-        pictures = None if self.pictures is None else StoredPictures(self.pictures, training, seed=seed)
+        images = None if self.images is None else StoredImageFeatures(self.images, training, seed=seed)
         return {
-            "stored_pictures": pictures,
-            "stored_texts": None if texts is None else lambda wanted: StoredTexts(texts, wanted),
+            "stored_images": images,
+            "stored_texts": None if texts is None else lambda wanted: StoredTextFeatures(texts, wanted),
         }
 
 
 def remember_cached(model: Model) -> Model:
-    """Let a model that was loaded find what its frozen trunks said in earlier runs on this machine.
+    """Let a model that was loaded find what its frozen backbones said in earlier runs on this machine.
 
     Args:
-        model: with or without borrowed towers.
+        model: with or without pretrained towers.
 
     Returns:
         The model.
     """
-    frozen = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
+    frozen = {
+        side: tower for side, tower in model.network.pretrained_towers().items() if tower.config.is_frozen
+    }
     stores: dict[str, list[Store]] = {"image": [], "text": []}
-    for file in sorted((cache_folder() / "trunks").glob("*/store.json")) if frozen else []:
+    for file in sorted((cache_folder() / "backbones").glob("*/store.json")) if frozen else []:
         with contextlib.suppress(DataError):  # another version, damaged, or not finished
             store = Store.open(file.parent)
             side = store.head.kinds[0]
@@ -101,13 +108,13 @@ def remember_cached(model: Model) -> Model:
             ):
                 stores[side].append(store)
     if stores["image"]:
-        model.pictures = PictureMemory(stores["image"])
+        model.images = ImageFeatureCache(stores["image"])
     if stores["text"]:
-        model.texts = TextMemory(stores["text"])
+        model.texts = TextFeatureCache(stores["text"])
     return model
 
 
-def _is_of(encoder: Encoder, tower: Borrowed, model: Model) -> bool:
+def _is_of(encoder: Encoder, tower: PretrainedTower, model: Model) -> bool:
     """Whether a store holds what this tower reads, first view as this model sees pictures."""
     if encoder.model != tower.fingerprint or encoder.normalize or encoder.centring:
         return False
@@ -119,35 +126,37 @@ def _is_of(encoder: Encoder, tower: Borrowed, model: Model) -> bool:
     )
 
 
-class TrunkEncoder:
-    """A borrowed tower as `embedding.Encodes`: what its trunk says, before any head of ours."""
+class BackboneEncoder:
+    """A pretrained tower as `embedding.Encodes`: what its backbone says, before any head of ours."""
 
     def __init__(
         self,
-        tower: Borrowed,
+        tower: PretrainedTower,
         *,
         preprocess: Preprocess | None,
         tokenizer: Tokenizer | None,
         device: torch.device,
     ) -> None:
         self.tower, self.preprocess, self.tokenizer, self.device = tower, preprocess, tokenizer, device
-        self.texts = TextMemory()  # what other stores hold already
+        self.texts = TextFeatureCache()  # what other stores hold already
 
     @property
     def fingerprint(self) -> str:
-        """Of the trunk."""
+        """Of the backbone."""
         return self.tower.fingerprint
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """Where the trunk comes from."""
-        return {"trunk": self.tower.config.source, "options": self.tower.config.options}
+        """Where the backbone comes from."""
+        return {"backbone": self.tower.config.source, "options": self.tower.config.options}
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
         """(batch, 3, height, width of the picture) to (batch, width), or (batch, patches, width) for a head that reads tokens."""
-        said = self.tower.say(images.to(self.device), with_tokens=self.tower.config.head.reads == "tokens")
-        return (said.pooled if said.tokens is None else said.tokens).cpu()
+        output = self.tower.run_backbone(
+            images.to(self.device), with_tokens=self.tower.config.head.reads == "tokens"
+        )
+        return (output.pooled if output.tokens is None else output.tokens).cpu()
 
     @torch.inference_mode()
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
@@ -159,7 +168,7 @@ class TrunkEncoder:
             tokens = self.tokenizer.encode(new)
             if isinstance(tokens, Tokens):
                 tokens = Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
-            found |= zip(new, self.tower.say(tokens).pooled.float().cpu(), strict=True)
+            found |= zip(new, self.tower.run_backbone(tokens).pooled.float().cpu(), strict=True)
         if known := [text for text in texts if text not in found]:
             found |= zip(known, self.texts.vectors(known), strict=True)
         return torch.stack([found[text] for text in texts])
@@ -179,7 +188,7 @@ def make_stores(
     Args:
         config: the `store` section.
         everything: the data set before `data.where`.
-        model: its network has the trunks.
+        model: its network has the backbones.
         views: the image views that are read.
         texts: the text views that are read.
         note: told what is computed and where it lies.
@@ -188,18 +197,22 @@ def make_stores(
         RecipeError: for views that one store cannot hold.
         DataError: where a folder holds something else.
     """
-    if "image" in model.network.borrowed():  # tuned or frozen, stored or not
-        tower = model.network.borrowed()["image"]
-        if differs := check_preprocess(tower.config.source, model.preprocess, tower.lent.preprocess):
+    if "image" in model.network.pretrained_towers():  # tuned or frozen, stored or not
+        tower = model.network.pretrained_towers()["image"]
+        if differs := check_preprocess(tower.config.source, model.preprocess, tower.attached.preprocess):
             note(differs)
-    borrowed = {side: tower for side, tower in model.network.borrowed().items() if tower.config.is_frozen}
-    pictures, words, others = None, None, ()
-    if "image" in borrowed and config.pictures:
-        pictures = _pictures(config, everything, borrowed["image"], model, _one_kind(views, config), note)
-        others = tuple(_siblings(pictures.path, pictures.head.encoder, kind="pictures", dtype=config.dtype))
-    if "text" in borrowed:
-        words = _texts(config, everything, borrowed["text"], model, texts, note)
-    return Stores(pictures, words, others)
+    pretrained_towers = {
+        side: tower for side, tower in model.network.pretrained_towers().items() if tower.config.is_frozen
+    }
+    images, words, others = None, None, ()
+    if "image" in pretrained_towers and config.images:
+        images = _images(
+            config, everything, pretrained_towers["image"], model, _one_kind(views, config), note
+        )
+        others = tuple(_siblings(images.path, images.head.encoder, kind="images", dtype=config.dtype))
+    if "text" in pretrained_towers:
+        words = _texts(config, everything, pretrained_towers["text"], model, texts, note)
+    return Stores(images, words, others)
 
 
 def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfig | None:
@@ -214,20 +227,20 @@ def _one_kind(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfi
     view = next(iter(views.values()))
     if view.size is not None:
         raise RecipeError(
-            f"store.views is {config.views}, and views.NAME.size is {view.size}; leave it out, since a trunk reads one size."
+            f"store.views is {config.views}, and views.NAME.size is {view.size}; leave it out, since a backbone reads one size."
         )
     return view
 
 
-def _pictures(
+def _images(
     config: StoreConfig,
     everything: Manifest,
-    tower: Borrowed,
+    tower: PretrainedTower,
     model: Model,
     view: ViewConfig | None,
     note: Note,
 ) -> Store:
-    encoder = TrunkEncoder(tower, preprocess=model.preprocess, tokenizer=None, device=model.device)
+    encoder = BackboneEncoder(tower, preprocess=model.preprocess, tokenizer=None, device=model.device)
     settings: dict[str, Any] = {"reads": tower.config.head.reads, "views": config.views} | (
         {"view": view.model_dump(mode="json")} if view else {}
     )
@@ -239,11 +252,11 @@ def _pictures(
     }
     if view is not None:
         arguments["views"] = _Views(model.preprocess, view, number=config.views)
-    return _store(config, everything, encoder, "pictures", arguments, note)
+    return _store(config, everything, encoder, "images", arguments, note)
 
 
 def distinct_texts(everything: Manifest, texts: Mapping[str, TextConfig]) -> list[str]:
-    """What a frozen text trunk reads: every text that the views may show, each once."""
+    """What a frozen text backbone reads: every text that the views may show, each once."""
     return list(
         dict.fromkeys(text for text in texts_of(everything, texts.values()) if text and not text.isspace())
     )
@@ -252,13 +265,13 @@ def distinct_texts(everything: Manifest, texts: Mapping[str, TextConfig]) -> lis
 def _texts(
     config: StoreConfig,
     everything: Manifest,
-    tower: Borrowed,
+    tower: PretrainedTower,
     model: Model,
     texts: Mapping[str, TextConfig],
     note: Note,
 ) -> Store:
     wanted = distinct_texts(everything, texts)
-    encoder = TrunkEncoder(tower, preprocess=None, tokenizer=model.tokenizer, device=model.device)
+    encoder = BackboneEncoder(tower, preprocess=None, tokenizer=model.tokenizer, device=model.device)
     arguments: dict[str, Any] = {"what": "texts", "batch": 64, "chunk_rows": 256}
     return _store(
         config, TextRows(wanted, name=f"texts of {everything.name}"), encoder, "texts", arguments, note
@@ -268,15 +281,15 @@ def _texts(
 def _store(
     config: StoreConfig,
     rows: Manifest | TextRows,
-    encoder: TrunkEncoder,
+    encoder: BackboneEncoder,
     name: str,
     arguments: dict[str, Any],
     note: Note,
 ) -> Store:
-    kinds = ("image",) if name == "pictures" else ("text",)
+    kinds = ("image",) if name == "images" else ("text",)
     described = describe(encoder, kinds=kinds, normalize=False, means={}, settings=arguments.get("settings"))  # pyright: ignore[reportArgumentType]
     identity = described.identity()
-    parent = Path(config.path) if config.path else cache_folder() / "trunks"
+    parent = Path(config.path) if config.path else cache_folder() / "backbones"
     key = digest(canonical({**identity, "rows": rows.fingerprint(), "dtype": config.dtype})).hex()[:16]
     folder = parent / (name if config.path else f"{name}-{key}")
     if distributed.is_main():
@@ -286,10 +299,10 @@ def _store(
                 f"what {encoder.tower.config.source} says of {len(rows):,} {name} is computed once, into {folder}"
             )
         siblings = list(_siblings(folder, described, kind=name, dtype=config.dtype))
-        if name == "pictures":
-            arguments["known"] = functools.partial(PictureMemory(siblings).views, number=config.views)
+        if name == "images":
+            arguments["known"] = functools.partial(ImageFeatureCache(siblings).views, number=config.views)
         else:
-            encoder.texts = TextMemory(siblings)
+            encoder.texts = TextFeatureCache(siblings)
         done = embed_manifest(encoder, rows, folder, dtype=config.dtype, normalize=False, **arguments)
         if done.computed:
             note(
@@ -300,7 +313,7 @@ def _store(
 
 
 def _siblings(own: Path, encoder: Encoder, *, kind: str, dtype: StoreDtype) -> Iterator[Store]:
-    """Finished stores of pictures or texts beside this one, from the same trunk with the same settings, whose vectors would be stored as they are."""
+    """Finished stores of pictures or texts beside this one, from the same backbone with the same settings, whose vectors would be stored as they are."""
     exact = {"float32", dtype} - {
         "int8"
     }  # rounded numbers are no source for finer ones, and int8 would be rounded twice
@@ -322,9 +335,9 @@ class _Views:
     def __init__(self, preprocess: Preprocess, view: ViewConfig, *, number: int) -> None:
         self.preprocess, self.view, self.number = preprocess, view, number
 
-    def __call__(self, picture: Image.Image, id: str) -> Tensor:
+    def __call__(self, image: Image.Image, id: str) -> Tensor:
         """(views, 3, size, size)."""
-        p, upright = self.preprocess, upright_rgb(picture)
+        p, upright = self.preprocess, upright_rgb(image)
         side = max(p.size, *upright.size) if max(upright.size) < 2 * p.size else 2 * p.size
         squashed = torch.from_numpy(np.array(upright.resize((side, side), Image.Resampling.BICUBIC))).permute(
             2, 0, 1
@@ -343,4 +356,4 @@ class _Views:
             mean=p.mean,
             std=p.std,
         )
-        return torch.cat([p(picture), made.images])
+        return torch.cat([p(image), made.images])

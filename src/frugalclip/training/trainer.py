@@ -30,13 +30,13 @@ from frugalclip.loading.loader import Loader, too_few
 from frugalclip.loading.sampling import sampling_weights
 from frugalclip.loading.texts import TextConfig, texts_of
 from frugalclip.loading.views import PRESETS, ViewConfig
-from frugalclip.models import Model, fill_codebooks, lend_trunks, trunk_tokenizer
+from frugalclip.models import Model, attach_backbones, backbone_tokenizer, fill_codebooks
 from frugalclip.teachers import Teacher, build_teachers
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.pretrained import BorrowedTextConfig
-from frugalclip.training.budget import Budget, Rows
+from frugalclip.towers.pretrained import PretrainedTextConfig
 from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
 from frugalclip.training.engine import Engine, build_engine
+from frugalclip.training.error_policy import ErrorPolicy, Rows
 from frugalclip.training.fitting import fit_heads
 from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_output
 from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
@@ -54,7 +54,7 @@ from frugalclip.training.step import (
     union_of_needs,
 )
 from frugalclip.training.stores import make_stores
-from frugalclip.training.validation import Watch, divide
+from frugalclip.training.validation import Validator, divide
 
 
 class Listener(Protocol):
@@ -146,15 +146,15 @@ class Trainer:
             raise DataError(
                 f"{everything.name} has no rows to train on; check data.where with 'frugalclip data stats {everything.name}'."
             )
-        if len(self.training) < recipe.batch:  # said before a trunk reads everything
+        if len(self.training) < recipe.batch:  # said before a backbone reads everything
             raise too_few(
                 self.training, len(self.training), [], step=recipe.batch, world=distributed.world_size()
             )
-        self.budget = Budget(
+        self.error_policy = ErrorPolicy(
             recipe.data, Rows(everything, self.training, self.validation), run, read=read, command=command
         )
         self._counted = 0  # of the loader's faults
-        self.budget.enforce()  # what reading found needs no decoding
+        self.error_policy.enforce()  # what reading found needs no decoding
         self.tokenizer = start.tokenizer if start else self._tokenizer()
         if start:
             self.network, words = start.network.to(self.device), start.lexicon
@@ -165,7 +165,7 @@ class Trainer:
                 context=self.tokenizer.context,
                 seed=recipe.seed,
             )
-            self.network = lend_trunks(network, device=self.device).to(self.device)
+            self.network = attach_backbones(network, device=self.device).to(self.device)
             words = fill_codebooks(self.network)
         run_dims = recipe.run_dims(mask=self.tokenizer.mask, samples=len(self.training))
         objectives = build_objectives(
@@ -186,7 +186,7 @@ class Trainer:
         )
         self.stores.remember(self.model)
         is_plain = all(view in (ViewConfig(), PRESETS["none"]) for view in views.values())
-        if self.stores.pictures is not None and recipe.store.views == 1 and not is_plain:
+        if self.stores.images is not None and recipe.store.views == 1 and not is_plain:
             self.notes.append(
                 "pictures are stored as evaluation sees them, so that 'views' has no effect; store.views=N stores augmented ones too"
             )
@@ -215,18 +215,18 @@ class Trainer:
             )
             for until in {1.0, *(group["until"] for group in self.optimizer.param_groups)}
         }
-        self.watch = (
-            Watch(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
+        self.validator = (
+            Validator(self.validation, recipe.evaluation, self.model) if self.validation is not None else None
         )
         self.engine: Engine = build_engine(
             self.step_module, batch=recipe.batch, micro_batch=recipe.micro_batch
         )
         self.episode = recipe.episode.steps(recipe.batch) if recipe.episode else 0  # steps
         self.notes += never_clustered(objectives, episode=self.episode, steps=self.steps)
-        if self.watch is not None:
-            self.budget.meet(self.watch.faults)
+        if self.validator is not None:
+            self.error_policy.meet(self.validator.faults)
         self.count_bad()
-        self.budget.enforce()
+        self.error_policy.enforce()
         self.advisor = Advisor(
             steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max
         )
@@ -234,8 +234,8 @@ class Trainer:
 
     def _tokenizer(self) -> Tokenizer:
         text = self.recipe.model.text
-        if isinstance(text, BorrowedTextConfig):
-            return trunk_tokenizer(text)
+        if isinstance(text, PretrainedTextConfig):
+            return backbone_tokenizer(text)
         return build_tokenizer(self.recipe.tokenizer, texts_of(self.training, self.recipe.texts.values()))
 
     def begin(self) -> None:
@@ -276,7 +276,7 @@ class Trainer:
         """Count what this process has met so far; True when some of it is new."""
         new = self.loader.faults[self._counted :]
         self._counted += len(new)
-        return self.budget.meet((self.training.ids[row], cause) for row, cause in new)
+        return self.error_policy.meet((self.training.ids[row], cause) for row, cause in new)
 
     def _weights(self) -> np.ndarray | None:
         """How often to draw each row, with a remark: a column may be called weight and mean something else."""
@@ -337,11 +337,11 @@ def train_run(
         run: where the run is recorded; without `resume` it must not hold one.
         resume: go on from the last checkpoint, bit for bit on a CPU.
         listener: sees rows and notes as they come.
-        read: what was left out while the data set was read; it counts against `data.max_bad`, and the run's ledger names it.
+        read: what was left out while the data set was read; it counts against `data.max_error_fraction`, and the run's ledger names it.
         command: words that started the run, for messages.
 
     Raises:
-        DataError: when more of the data is bad than `data.max_bad` allows.
+        DataError: when more of the data is bad than `data.max_error_fraction` allows.
         TrainingError: when the loss is not finite; the last checkpoint is intact.
     """
     listener = listener if listener is not None and distributed.is_main() else Silent()
@@ -363,8 +363,8 @@ def train_run(
                 is_point = trainer.step in points
                 row = _row(trainer, result, rate=rates[1.0], with_monitors=is_point)
             row |= trainer.stopwatch.reading()
-            if is_point and trainer.watch is not None:
-                row["evaluation"] = trainer.watch.measure(trainer.model)
+            if is_point and trainer.validator is not None:
+                row["evaluation"] = trainer.validator.measure(trainer.model)
             if advice := trainer.advisor.look(row):
                 row["advice"] = advice
             _record(trainer, row, listener=listener)
@@ -388,7 +388,7 @@ def train_run(
         validation=trainer.validation,
         training=trainer.training,
         notes=trainer.notes,
-        left_out=trainer.budget.counts(),
+        left_out=trainer.error_policy.counts(),
     )
 
 
@@ -399,15 +399,15 @@ def _watch_budget(trainer: Trainer, *, is_point: bool) -> None:
             return
         ids = trainer.training.ids
         own = [(ids[row], cause) for row, cause in trainer.loader.faults]
-        is_new = trainer.budget.meet(fault for part in distributed.all_parts(own) for fault in part)
+        is_new = trainer.error_policy.meet(fault for part in distributed.all_parts(own) for fault in part)
     else:
         is_new = trainer.count_bad()
     if not is_new:
         return
-    if trainer.budget.is_exceeded:
+    if trainer.error_policy.is_exceeded:
         _save(trainer)
-    trainer.budget.enforce(step=trainer.step)
-    trainer.budget.write()
+    trainer.error_policy.enforce(step=trainer.step)
+    trainer.error_policy.write()
 
 
 def evaluation_points(steps: int, points: int) -> set[int]:
@@ -434,7 +434,7 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
         trainer.step = state["step"]
         trainer.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
         trainer.advisor.given |= set(state["advice_given"])
-        trainer.budget.restore()
+        trainer.error_policy.restore()
     if distributed.is_main():
         if trainer.step == 0:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -444,11 +444,11 @@ def _begin(trainer: Trainer, *, resume: bool, listener: Listener) -> None:
                 environment() | {"precision": trainer.precision, "processes": distributed.world_size()},
             )
         run.cut_rows(after_step=trainer.step)
-        trainer.budget.write()
+        trainer.error_policy.write()
         for recent in list(run.rows())[-(trainer.advisor.recent.maxlen or 1) :]:
             trainer.advisor.recent.append(recent)  # so that advice comes when it would have come
     distributed.barrier()
-    for note in [*trainer.notes, trainer.budget.in_words()]:
+    for note in [*trainer.notes, trainer.error_policy.in_words()]:
         if note:
             listener.note(note)
 

@@ -25,7 +25,7 @@ VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 
 
 @dataclass(frozen=True)
-class Parts:
+class DataSplit:
     """A data set divided for one run."""
 
     train: Manifest
@@ -34,7 +34,7 @@ class Parts:
     notes: list[str]  # how it was divided, for the reader
 
 
-def divide(everything: Manifest, config: DataConfig) -> Parts:
+def divide(everything: Manifest, config: DataConfig) -> DataSplit:
     """Training rows and the rows that watch the run.
 
     Args:
@@ -54,9 +54,9 @@ def divide(everything: Manifest, config: DataConfig) -> Parts:
         notes.append("trains on split=train, as the data says")
     train = everything.where(where)
     if validation == "none":
-        return Parts(train, None, where, notes)
+        return DataSplit(train, None, where, notes)
     if validation != "auto":
-        return Parts(train, _apart(everything.where(validation), train, validation), where, notes)
+        return DataSplit(train, _apart(everything.where(validation), train, validation), where, notes)
     named = [name for name in VALIDATION_NAMES if name in splits]
     clauses = [clause.strip() for clause in (where or "").split(",")]
     if named and "split=train" in clauses:
@@ -68,7 +68,7 @@ def divide(everything: Manifest, config: DataConfig) -> Parts:
             condition = f"split={named[0]}"
             watched = everything.where(condition)
         notes.append(f"{len(watched):,} rows with {condition} watch the run")
-        return Parts(train, watched, where, notes)
+        return DataSplit(train, watched, where, notes)
     return _hold_out(train, where, notes)
 
 
@@ -81,9 +81,9 @@ def _apart(watched: Manifest, train: Manifest, condition: str) -> Manifest:
     return watched
 
 
-def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> Parts:
+def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> DataSplit:
     if len(train) < LEAST_ROWS:
-        return Parts(
+        return DataSplit(
             train,
             None,
             where,
@@ -92,7 +92,7 @@ def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> Parts:
     codes = train.codes("captions").view(np.uint64)
     is_out = uniform(0, "held-out", codes, 1)[:, 0] < HELD_OUT
     if not is_out.any() or is_out.all():
-        return Parts(
+        return DataSplit(
             train,
             None,
             where,
@@ -103,10 +103,10 @@ def _hold_out(train: Manifest, where: str | None, notes: list[str]) -> Parts:
         *notes,
         f"{int(is_out.sum()):,} of {len(train):,} rows are set aside by caption to watch the run",
     ]
-    return Parts(train.take(rows[~is_out]), train.take(rows[is_out]), where, notes)
+    return DataSplit(train.take(rows[~is_out]), train.take(rows[is_out]), where, notes)
 
 
-class Watch:
+class Validator:
     """Scores a model on the validation rows; pictures are decoded and preprocessed once, each process a share of them."""
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, model: Model) -> None:
@@ -137,10 +137,10 @@ class Watch:
         images = torch.cat(
             distributed.all_parts(torch.cat([model.encode_image(part) for part in self.pixels.split(batch)]))
         )
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for name, task in (("zeroshot", self.zeroshot), ("retrieval", self.retrieval)):
             share = distributed.share_of_rows(len(task.texts))
             texts = torch.cat(distributed.all_parts(model.encode_text(task.texts[share.start : share.stop])))
             found = task.metrics(images[torch.as_tensor(task.rows)], texts)
-            figures |= {f"{name}/{key}": round(value, 4) for key, value in found.items()}
-        return figures
+            metrics |= {f"{name}/{key}": round(value, 4) for key, value in found.items()}
+        return metrics

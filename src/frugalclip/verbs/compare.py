@@ -16,7 +16,7 @@ from rich.console import Console
 
 from frugalclip.comparison.arms import Arm, equal_arms, read_arms
 from frugalclip.comparison.jobs import (
-    Planned,
+    PlannedTrial,
     Samples,
     calibration,
     failures,
@@ -25,7 +25,7 @@ from frugalclip.comparison.jobs import (
     slug,
     write,
 )
-from frugalclip.comparison.metrics import Figure
+from frugalclip.comparison.metrics import SampledMetric
 from frugalclip.comparison.protocol import (
     Division,
     ProtocolConfig,
@@ -33,7 +33,7 @@ from frugalclip.comparison.protocol import (
     fill_environment,
     read_protocol,
 )
-from frugalclip.comparison.queue import Ended, cores, run_tasks
+from frugalclip.comparison.queue import TrialExit, cores, run_tasks
 from frugalclip.comparison.results import Clock, Plan, Trial, available_clock, summarise
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import RecipeError, TrainingError, known_names
@@ -135,7 +135,7 @@ def compare(
     planned = [one for one in planned if one.fraction == 1 or one.arm.name not in only_whole]
     write_atomically(place / "protocol.yaml", dump_yaml(settings.model_dump(mode="json")))
     console.print("Measuring what copying from the nearest training pictures reaches …", highlight=False)
-    floors = _floors(parts, everything, settings, place)
+    baselines = _baselines(parts, everything, settings, place)
     is_stopped = not _train(planned, place, jobs=jobs, console=console, primary=settings.primary)
     notes = list(parts[0].notes)
     if twins:
@@ -146,20 +146,20 @@ def compare(
         arms=[arm.name for arm in found],
         reference=reference,
         primary=settings.primary,
-        figures=list(settings.figures),
+        metrics=list(settings.metrics),
         rotations=[part.rotation or "" for part in parts],
         seeds=seeds,
         fractions=shares,
         curve=settings.curve,
     )
-    budget = {"samples": samples, "seconds": seconds, "independent_seeds": independent, "jobs": jobs}
+    error_policy = {"samples": samples, "seconds": seconds, "independent_seeds": independent, "jobs": jobs}
     result = _result(
         planned,
         plan,
         settings,
         place,
-        floors=floors,
-        budget=budget,
+        baselines=baselines,
+        error_policy=error_policy,
         clock=_wanted(clock),
         notes=notes,
         everything=everything,
@@ -255,11 +255,11 @@ def _lengths(arms: Sequence[Arm], parts: Sequence[Division], samples: int | None
     }
 
 
-def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Clock) -> dict[str, float]:
+def _rates(first: Sequence[PlannedTrial], out: Path, *, console: Console, clock: Clock) -> dict[str, float]:
     """Samples a second of every arm, from a short trial each that is kept, so that going on later gives the same lengths."""
     path = out / "rates.json"
     known: dict[str, float] = read_json(path) if path.is_file() else {}
-    one_each: dict[str, Planned] = {}
+    one_each: dict[str, PlannedTrial] = {}
     for one in first:
         one_each.setdefault(one.arm.name, one)
     for one in one_each.values():
@@ -267,7 +267,7 @@ def _rates(first: Sequence[Planned], out: Path, *, console: Console, clock: Cloc
         if key not in known:
             batch = one.arm.recipe.batch if one.arm.recipe else 0
             short = calibration(one, out, samples=batch * CALIBRATION_STEPS or CALIBRATION_SAMPLES)
-            ended: list[Ended] = []
+            ended: list[TrialExit] = []
             with held(out, _busy(out)):
                 run_tasks([write(short)], ended=ended.append)
             if not ended or not ended[0].is_finished:
@@ -292,7 +292,7 @@ def _rate(folder: Path, clock: Clock) -> float:
     return (end["samples_seen"] - start["samples_seen"]) / max(end[name] - start[name], 1e-9)
 
 
-def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console, primary: str) -> bool:
+def _train(planned: Sequence[PlannedTrial], out: Path, *, jobs: int, console: Console, primary: str) -> bool:
     """Run what is missing; False when it was stopped."""
     missing = [one for one in planned if one.record() is None]
     by_folder = {one.folder: one for one in planned}
@@ -303,7 +303,7 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
         highlight=False,
     )
 
-    def ended(one: Ended) -> None:
+    def ended(one: TrialExit) -> None:
         nonlocal done
         trial = by_folder[one.task.folder]
         name = str(trial.folder.relative_to(out / "trials"))
@@ -311,7 +311,7 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
         if record is not None:
             done += 1
             console.print(
-                f"[{done:,}/{len(planned):,}] {name}: {primary} {record['figures'][primary]['value']:.1f} %, {one.seconds:.0f} s",
+                f"[{done:,}/{len(planned):,}] {name}: {primary} {record['metrics'][primary]['value']:.1f} %, {one.seconds:.0f} s",
                 highlight=False,
                 markup=False,
             )
@@ -329,7 +329,7 @@ def _train(planned: Sequence[Planned], out: Path, *, jobs: int, console: Console
     return finished
 
 
-def _floors(
+def _baselines(
     parts: Sequence[Division], everything: Manifest, protocol: ProtocolConfig, out: Path
 ) -> dict[str, Any]:
     """Chance and floors of every figure and rotation; they depend on the data alone, so they are measured once."""
@@ -340,33 +340,35 @@ def _floors(
         copied: dict[
             tuple[str, str | None], dict[str, Neighbours]
         ] = {}  # figures of one task copy from the same pictures, decoded once
-        for name, config in protocol.figures.items():
+        for name, config in protocol.metrics.items():
             key = f"{part.train.fingerprint()} {part.judged[name].fingerprint()} {config.model_dump_json(exclude={'where', 'primary', 'description'})}"
             is_tested = name == protocol.primary
             if key not in known or (is_tested and "outcomes" not in known[key]):
-                figure = Figure(config, part.judged[name], everything if config.pool == "all" else None)
+                metric = SampledMetric(
+                    config, part.judged[name], everything if config.pool == "all" else None
+                )
                 kind = (config.task, config.label_field)
-                copied[kind] = copied[kind] if kind in copied else figure.neighbours(part.train)
-                floors = figure.floors(copied[kind])
+                copied[kind] = copied[kind] if kind in copied else metric.neighbours(part.train)
+                baselines = metric.baselines(copied[kind])
                 known[key] = {
-                    "chance": round(figure.chance(), 6),
-                    "floors": {k: round(one.value, 6) for k, one in floors.items()},
+                    "chance": round(metric.chance(), 6),
+                    "baselines": {k: round(one.value, 6) for k, one in baselines.items()},
                 }
                 if is_tested:
-                    known[key]["outcomes"] = {k: one.outcome() for k, one in floors.items()}
+                    known[key]["outcomes"] = {k: one.outcome() for k, one in baselines.items()}
             found.setdefault(name, {})[part.rotation or ""] = known[key]
     write_json(path, known)
     return found
 
 
 def _result(
-    planned: Sequence[Planned],
+    planned: Sequence[PlannedTrial],
     plan: Plan,
     protocol: ProtocolConfig,
     out: Path,
     *,
-    floors: dict[str, Any],
-    budget: dict[str, Any],
+    baselines: dict[str, Any],
+    error_policy: dict[str, Any],
     clock: Clock,
     notes: list[str],
     everything: Manifest,
@@ -376,15 +378,15 @@ def _result(
     trials: list[Trial] = [one.trial(record) for one, record in records.items()]
     used = available_clock(trials, clock)
     outcomes: dict[str, dict[str, Any]] = {}
-    for rotation, entry in floors[plan.primary].items():
-        for floor, outcome in entry["outcomes"].items():
-            outcomes.setdefault(floor, {})[rotation] = outcome
-    summary = summarise(trials, plan, clock=used, floors=outcomes)
-    for name, figure in summary["figures"].items():
-        config = protocol.figures[name]
+    for rotation, entry in baselines[plan.primary].items():
+        for baseline, outcome in entry["outcomes"].items():
+            outcomes.setdefault(baseline, {})[rotation] = outcome
+    summary = summarise(trials, plan, clock=used, baselines=outcomes)
+    for name, metric in summary["metrics"].items():
+        config = protocol.metrics[name]
         mean = {
-            key: _mean([entry["floors"].get(key) for entry in floors[name].values()])
-            for key in next(iter(floors[name].values()))["floors"]
+            key: _mean([entry["baselines"].get(key) for entry in baselines[name].values()])
+            for key in next(iter(baselines[name].values()))["baselines"]
         }
         about = {
             "description": config.description,
@@ -393,17 +395,17 @@ def _result(
             "pool": config.pool,
             "where": config.where,
         }
-        summary["figures"][name] = {
+        summary["metrics"][name] = {
             **about,
-            "chance": _mean([entry["chance"] for entry in floors[name].values()]),
-            "floors": mean,
-            **figure,
+            "chance": _mean([entry["chance"] for entry in baselines[name].values()]),
+            "baselines": mean,
+            **metric,
         }
     return {
         "frugalclip_compare": FORMAT,
         "answer": summary.pop("answer"),
         **{key: getattr(plan, key) for key in ("reference", "primary", "rotations", "seeds", "fractions")},
-        **budget,
+        **error_policy,
         "clock": used,
         "arms": [
             _arm(arm)
@@ -414,7 +416,7 @@ def _result(
         "trials": [_entry(one, records.get(one), failures(planned, out), out) for one in planned],
         "notes": notes
         + _notes(plan, clock, used, records)
-        + _below_floors(summary["figures"][plan.primary], plan),
+        + _below_baselines(summary["metrics"][plan.primary], plan),
         "protocol": protocol.model_dump(mode="json"),
         "data": {"path": protocol.data, "rows": len(everything), "hash": everything.fingerprint()},
         "environment": environment()
@@ -436,7 +438,9 @@ def _arm(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _entry(one: Planned, record: dict[str, Any] | None, failed: dict[str, str], out: Path) -> dict[str, Any]:
+def _entry(
+    one: PlannedTrial, record: dict[str, Any] | None, failed: dict[str, str], out: Path
+) -> dict[str, Any]:
     folder = str(one.folder.relative_to(out))
     entry: dict[str, Any] = {
         "arm": one.arm.name,
@@ -450,12 +454,12 @@ def _entry(one: Planned, record: dict[str, Any] | None, failed: dict[str, str], 
             "status": "failed" if folder in failed else "not run",
             "message": failed.get(folder, ""),
         }
-    values = {name: figure["value"] for name, figure in record["figures"].items()}
+    values = {name: metric["value"] for name, metric in record["metrics"].items()}
     training = {key: value for key, value in record["training"].items() if key != "notes"}
     return entry | {"status": "finished", "values": values, "training": training, "code": record["code"]}
 
 
-def _notes(plan: Plan, wanted: Clock, used: Clock, records: dict[Planned, dict[str, Any]]) -> list[str]:
+def _notes(plan: Plan, wanted: Clock, used: Clock, records: dict[PlannedTrial, dict[str, Any]]) -> list[str]:
     """What a reader of the figures has to know."""
     notes = []
     if plan.seeds < SCREENING:
@@ -479,13 +483,13 @@ def _notes(plan: Plan, wanted: Clock, used: Clock, records: dict[Planned, dict[s
     return notes
 
 
-def _below_floors(figure: dict[str, Any], plan: Plan) -> list[str]:
+def _below_baselines(metric: dict[str, Any], plan: Plan) -> list[str]:
     """Said where no arm does better than something that needs no training, since such arms rank nothing."""
-    levels = {**figure["floors"], "chance": figure["chance"]}
+    levels = {**metric["baselines"], "chance": metric["chance"]}
     name, level = max(
         ((n, v) for n, v in levels.items() if v is not None), key=lambda item: item[1], default=("", 0.0)
     )
-    values = [arm["value"] for arm in figure["arms"].values() if arm["value"] is not None]
+    values = [arm["value"] for arm in metric["arms"].values() if arm["value"] is not None]
     if not values or max(values) > level:
         return []
     return [

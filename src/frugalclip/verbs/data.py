@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.ledger import LEAST_BAD, MAX_BAD, REASONS, Fault, Ledger, together
+from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION, REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.statistics import (
     CaptionFacts,
@@ -67,7 +67,10 @@ class Check:
     @property
     def is_too_bad(self) -> bool:
         """True when `train` would stop, unless told to put up with more."""
-        return self.bad_share > MAX_BAD and len(self.source.ledger.bad) + len(self.images.faults) >= LEAST_BAD
+        return (
+            self.bad_share > MAX_ERROR_FRACTION
+            and len(self.source.ledger.bad) + len(self.images.faults) >= LEAST_BAD
+        )
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def _show_one(one: Check, console: Console) -> None:
         show_faults(dropped, console)
     _show_decoding(one, console)
     if one.is_too_bad:
-        words = f"{100 * one.bad_share:.2g} % is bad, and training stops beyond {100 * MAX_BAD:g} % (data.max_bad); verify names all of it and mends"
+        words = f"{100 * one.bad_share:.2g} % is bad, and training stops beyond {100 * MAX_ERROR_FRACTION:g} % (data.max_error_fraction); verify names all of it and mends"
         console.print(f"[yellow]{words}.[/]", soft_wrap=True)
     pairs = Table(
         "id",

@@ -29,7 +29,7 @@ from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.ledger import REASONS, Fault, Ledger, together
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.sources.open import read_source
-from frugalclip.sources.shards import Pictures, Sample, unwritten_fields, write_parquet, write_tar
+from frugalclip.sources.shards import ImageSettings, Sample, unwritten_fields, write_parquet, write_tar
 
 _RECORDS = ".convert"
 _VERSION = 1
@@ -95,7 +95,7 @@ def convert(
         raise DataError(f"--to {to} is not a kind of shard; expected tar or parquet.")
     if samples_per_shard < 1:
         raise DataError(f"--samples-per-shard is {samples_per_shard}, expected at least 1.")
-    pictures = validated(Pictures, {"size": size, "format": format}, where="convert")
+    images = validated(ImageSettings, {"size": size, "format": format}, where="convert")
     folder = Path(out)
     sources = [
         read_source(path, columns=columns) for path in ([paths] if isinstance(paths, (str, Path)) else paths)
@@ -111,9 +111,9 @@ def convert(
     _begin(
         folder,
         manifest,
-        {"to": to, **pictures.model_dump(), "samples_per_shard": samples_per_shard, "shuffle": shuffle},
+        {"to": to, **images.model_dump(), "samples_per_shard": samples_per_shard, "shuffle": shuffle},
     )
-    job = _Job(folder, manifest, pictures, to, workers or min(os.cpu_count() or 1, 8))
+    job = _Job(folder, manifest, images, to, workers or min(os.cpu_count() or 1, 8))
     done_before, records, seconds = job.run(shards)
     faults = {row[0]: Fault(*row) for record in records for row in record["faults"]}
     order = [manifest.ids[row] for shard in shards for row in shard.rows]
@@ -205,11 +205,13 @@ def _digest(manifest: Manifest) -> str:
 class _Job:
     """One call."""
 
-    def __init__(self, folder: Path, manifest: Manifest, pictures: Pictures, to: str, workers: int) -> None:
-        self.folder, self.manifest, self.pictures, self.write, self.workers = (
+    def __init__(
+        self, folder: Path, manifest: Manifest, images: ImageSettings, to: str, workers: int
+    ) -> None:
+        self.folder, self.manifest, self.images, self.write, self.workers = (
             folder,
             manifest,
-            pictures,
+            images,
             _WRITERS[to],
             workers,
         )
@@ -260,10 +262,10 @@ class _Job:
         """Pictures in the order of the shard, made by the pool a few ahead; faults go to the record."""
         rows = iter(shard.rows.tolist())
         waiting: deque[tuple[int, Future[tuple[int, bytes, str] | BadImage]]] = deque()
-        waiting.extend((row, pool.submit(self._picture, row)) for row in islice(rows, _AHEAD * self.workers))
+        waiting.extend((row, pool.submit(self._image, row)) for row in islice(rows, _AHEAD * self.workers))
         while waiting:
             row, future = waiting.popleft()
-            waiting.extend((later, pool.submit(self._picture, later)) for later in islice(rows, 1))
+            waiting.extend((later, pool.submit(self._image, later)) for later in islice(rows, 1))
             found = future.result()
             advance()
             if isinstance(found, BadImage):
@@ -273,10 +275,10 @@ class _Job:
                 record["bytes_written"] += len(found[1])
                 yield Sample(row, found[1], found[2])
 
-    def _picture(self, row: int) -> tuple[int, bytes, str] | BadImage:
+    def _image(self, row: int) -> tuple[int, bytes, str] | BadImage:
         try:
             data = self.reader.bytes(row)
-            return (len(data), *self.pictures.written(data))
+            return (len(data), *self.images.written(data))
         except BadImage as error:
             return error
 

@@ -113,7 +113,7 @@ def stats(
     ):
         notes += [f"{what}: {read:,} of {of:,}, drawn at random (--full takes all)"] if read < of else []
     detected = _detected(manifest, texts, notes)
-    images, near = _pictures(manifest, rows, compared)
+    images, near = _images(manifest, rows, compared)
     weights = weight_facts(manifest)
     result = Stats(
         manifest,
@@ -144,9 +144,7 @@ def _detected(manifest: Manifest, texts: Sequence[Sequence[str]], notes: list[st
         return {}
 
 
-def _pictures(
-    manifest: Manifest, rows: Sequence[int], compared: Sequence[int]
-) -> tuple[ImageFacts, NearFacts]:
+def _images(manifest: Manifest, rows: Sequence[int], compared: Sequence[int]) -> tuple[ImageFacts, NearFacts]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading pictures", total=len(rows) + len(compared))
@@ -167,7 +165,7 @@ def show_stats(result: Stats, console: Console | None = None) -> None:
     for note in result.notes:
         console.print(f"  {escape(note)}", soft_wrap=True)
     _show_spreads(result, console)
-    _show_pictures(result, console)
+    _show_images(result, console)
     _show_captions(result, console)
     if weights := result.weights:
         console.print(
@@ -210,7 +208,7 @@ def _show_spreads(result: Stats, console: Console) -> None:
     console.print(table)
 
 
-def _show_pictures(result: Stats, console: Console) -> None:
+def _show_images(result: Stats, console: Console) -> None:
     images, near = result.images, result.near
     console.print(f"Formats: {counts(images.formats) or 'none'}.")
     if images.faults:

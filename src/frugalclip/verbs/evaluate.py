@@ -45,10 +45,10 @@ _LABELS = _DATA | {"label_field", "features"}
 TASKS = {
     "zeroshot": Task(
         evaluate_zeroshot,
-        _DATA | {"label_field", "classes", "prompts", "floors", "robustness"},
+        _DATA | {"label_field", "classes", "prompts", "baselines", "robustness"},
         needs_texts=True,
     ),
-    "retrieval": Task(evaluate_retrieval, _DATA | {"floors", "robustness"}, needs_texts=True),
+    "retrieval": Task(evaluate_retrieval, _DATA | {"baselines", "robustness"}, needs_texts=True),
     "probe": Task(evaluate_probe, _LABELS),
     "knn": Task(evaluate_knn, _LABELS),
     "fewshot": Task(evaluate_fewshot, _LABELS),
@@ -68,9 +68,9 @@ def evaluate(
     classes: str | Path | Sequence[str] | None = None,
     prompts: str | Path | None = None,
     language: str | None = None,
-    floors: bool = False,
-    floors_data: str | Path | Manifest | None = None,
-    floors_model: str | Path | Model | None = None,
+    baselines: bool = False,
+    baselines_data: str | Path | Manifest | None = None,
+    baselines_model: str | Path | Model | None = None,
     group: str | None = None,
     features: Layer | None = None,
     robustness: bool = False,
@@ -89,8 +89,8 @@ def evaluate(
         prompts: a prompt set, or a file with one prompt a line; default `plain`.
         language: captions of this language.
         floors: also measure what copying from the training pictures reaches.
-        floors_model: frozen encoder for the feature floor, a MODEL as `model`; default oriented gradients and colours. Asks for floors too.
-        floors_data: the training pictures, where the model does not know them or they have moved.
+        baselines_model: frozen encoder for the feature floor, a MODEL as `model`; default oriented gradients and colours. Asks for floors too.
+        baselines_data: the training pictures, where the model does not know them or they have moved.
         group: field whose equal values the bootstrap draws together; default `family` or `component` where the data has them; `id` draws rows.
         features: what probe, knn and fewshot read: `embedding` (the joint space, default) or `pooled` (the tower before its projection, as CLIP).
         robustness: also judge altered copies of the pictures: other hues, mirrored, blurred, occluded, noisy, compressed, grey.
@@ -122,18 +122,18 @@ def evaluate(
     }
     given |= {
         name: True
-        for name, asked in (
-            ("floors", floors or (floors_model is not None and task != "suite")),
+        for name, requested in (
+            ("baselines", baselines or (baselines_model is not None and task != "suite")),
             ("robustness", robustness),
         )
-        if asked
+        if requested
     }
     for name in sorted(given.keys() - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=2)
     known = {
         _ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options
     }
-    loaded, reference = _loaded(model), None if floors_model is None else _loaded(floors_model)
+    loaded, reference = _loaded(model), None if baselines_model is None else _loaded(baselines_model)
     if TASKS[task].needs_texts and loaded.reads == "images":
         others = ", ".join(name for name, one in TASKS.items() if not one.needs_texts)
         named = model if isinstance(model, (str, Path)) else "the model"
@@ -143,8 +143,8 @@ def evaluate(
     if task == "suite":
         result = evaluate_suite(loaded, folder=_packs(data), reference=reference, progress=_say, **known)
     else:
-        if known.pop("floors", False):
-            known |= {"training": _training_data(loaded, floors_data), "reference": reference}
+        if known.pop("baselines", False):
+            known |= {"training": _training_data(loaded, baselines_data), "reference": reference}
         result = _on_data(task, loaded, data, known)
     result["model_path"] = str(model) if isinstance(model, (str, Path)) else None
     if json is not None:
@@ -245,7 +245,7 @@ def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifes
     path = given or recorded.get("path")
     if path is None:
         raise DataError(
-            "--floors needs the training pictures and this model does not say where they are; call evaluate(..., floors_data=PATH)."
+            "--baselines needs the training pictures and this model does not say where they are; call evaluate(..., baselines_data=PATH)."
         )
     try:
         everything = (
@@ -255,7 +255,7 @@ def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifes
     except DataError as error:
         place = f" from {os.getcwd()}" if given is None and path != "sample" else ""
         raise DataError(
-            f"--floors needs the training pictures, and {path} cannot be read{place}: {error}"
+            f"--baselines needs the training pictures, and {path} cannot be read{place}: {error}"
         ) from error
 
 
@@ -301,8 +301,8 @@ def _interval(low_high: Sequence[float] | None) -> str:
 
 
 def _metric_table(result: dict[str, Any]) -> Table:
-    floors = _grouped(result["floors"])
-    heads = [f"{kind}\n{'/'.join(names)}" for kind, names in floors.items()]
+    baselines = _grouped(result["baselines"])
+    heads = [f"{kind}\n{'/'.join(names)}" for kind, names in baselines.items()]
     table = _table(
         f"{result['task']}: {result['samples']:,} samples, percent",
         ["", "value", "95 % between", "chance", *heads],
@@ -310,8 +310,8 @@ def _metric_table(result: dict[str, Any]) -> Table:
     for name, value in result["metrics"].items():
         chance = result["chance"].get(name)
         others = [
-            "/".join(_figure(result["floors"][floor].get(name)) for floor in names.values())
-            for names in floors.values()
+            "/".join(_metric(result["baselines"][baseline].get(name)) for baseline in names.values())
+            for names in baselines.values()
         ]
         interval = _interval(result["interval"].get(name))
         table.add_row(
@@ -326,7 +326,7 @@ def _metric_table(result: dict[str, Any]) -> Table:
 
 def _suite_table(result: dict[str, Any]) -> Table:
     """A row a test: the probe with its interval, nearest neighbours, chance and floors."""
-    suite, floors = result["suite"], _grouped(result["floors"])
+    suite, baselines = result["suite"], _grouped(result["baselines"])
     title = f"suite {suite['name']}: linear probes on the {suite['features']}, mean over classes in percent"
     table = _table(
         title,
@@ -337,7 +337,7 @@ def _suite_table(result: dict[str, Any]) -> Table:
             "95 % between",
             "k-NN",
             "chance",
-            *(kind.replace(" ", "\n") for kind in floors),
+            *(kind.replace(" ", "\n") for kind in baselines),
         ],
     )
     for name, value in result["metrics"].items():
@@ -345,8 +345,8 @@ def _suite_table(result: dict[str, Any]) -> Table:
             table.add_section()
         judged = result["tests"].get(name, result)["samples"]
         others = [
-            "/".join(_figure(result["floors"][floor].get(name)) for floor in names.values())
-            for names in floors.values()
+            "/".join(_metric(result["baselines"][baseline].get(name)) for baseline in names.values())
+            for names in baselines.values()
         ]
         words = f"mean of {suite['mean_of']}" if name == MEAN else name
         interval = _interval(result["interval"].get(name))
@@ -396,7 +396,7 @@ def _words(result: dict[str, Any]) -> list[str]:
     found = result.get("words")
     if not found:
         return []
-    commonest = ", ".join(f"{one['word']} {one['pictures']:.1f} %" for one in found["used"][:10])
+    commonest = ", ".join(f"{one['word']} {one['images']:.1f} %" for one in found["used"][:10])
     return [
         f"Commonest among the ten top words: {commonest or 'none'}.",
         f"A hit is a word of the {found['of']}, compared {found['compared']}.",
@@ -418,16 +418,16 @@ def _learning(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _grouped(floors: dict[str, Any]) -> dict[str, dict[str, str]]:
+def _grouped(baselines: dict[str, Any]) -> dict[str, dict[str, str]]:
     """Floors that differ in their number of voters share a column: `pixel_nn_1` and `pixel_nn_10` are `pixel NN`, `1` and `10`."""
     grouped: dict[str, dict[str, str]] = {}
-    for floor in floors:
-        kind, _, voters = floor.rpartition("_nn_")
-        grouped.setdefault(f"{kind} NN" if kind else floor.replace("_", " "), {})[voters] = floor
+    for baseline in baselines:
+        kind, _, voters = baseline.rpartition("_nn_")
+        grouped.setdefault(f"{kind} NN" if kind else baseline.replace("_", " "), {})[voters] = baseline
     return grouped
 
 
-def _figure(value: float | None) -> str:
+def _metric(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 

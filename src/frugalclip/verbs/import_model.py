@@ -12,7 +12,7 @@ from rich.text import Text
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
-from frugalclip.models import SCHEMES, Model, is_trunk, load
+from frugalclip.models import SCHEMES, Model, is_backbone, load
 from frugalclip.towers.sizes import TransformerConfig
 
 RECORD = "import.json"  # in the place of recipe.yaml: nothing was trained here
@@ -42,7 +42,7 @@ def import_model(source: str, *, out: str | Path) -> Imported:
         ModelError: for a source that cannot be read, or a folder that holds something else.
         MissingExtra: where the source needs a library that is not installed.
     """
-    if is_trunk(source):
+    if is_backbone(source):
         raise ModelError(
             f"{source} is an encoder of pictures or of texts alone, and a run directory holds both; 'frugalclip embed' takes it as it is, "
             "'frugalclip evaluate' too where it reads pictures, and a recipe borrows it (model.image.from, model.text.from)."
@@ -126,7 +126,7 @@ def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
             f"{model.tokenizer.vocabulary:,} tokens, at most {model.tokenizer.context} a text, {texts}",
         ),
         (
-            "pictures",
+            "images",
             f"{seen.size} pixels, {seen.interpolation}, {cut}; mean {_three(seen.mean)}, deviation {_three(seen.std)}",
         ),
     ]

@@ -54,7 +54,7 @@ def show(plan: Plan) -> None:
         "arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
     )
     for reading in plan.readings:
-        cost.add_row(f"read once by the frozen {reading.tower} trunk", _reading(reading))
+        cost.add_row(f"read once by the frozen {reading.tower} backbone", _reading(reading))
     cost.add_row("training rows", _number(plan.rows))
     cost.add_row("steps", _number(plan.steps))
     cost.add_row("samples seen", _number(plan.samples))

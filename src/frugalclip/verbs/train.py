@@ -18,9 +18,9 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
 from frugalclip.evaluation.words import evaluate_words
 from frugalclip.report.gallery import Gallery, build_gallery
-from frugalclip.report.kept import kept_pictures, selection_of
+from frugalclip.report.kept import kept_images, selection_of
 from frugalclip.report.run import write_run_report
-from frugalclip.report.words import describe_pictures
+from frugalclip.report.words import describe_images
 from frugalclip.sources.open import read_source
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 from frugalclip.training.trainer import Trainer, TrainingResult, train_run
@@ -59,11 +59,11 @@ class ConsoleListener:
                 self.progress.task_ids[0], completed=row["step"], description=f"loss {row['loss']:.3f}"
             )
         if "evaluation" in row:
-            figures = ", ".join(
+            metrics = ", ".join(
                 f"{name} {row['evaluation'][name]:.1f} %" for name in WATCHED if name in row["evaluation"]
             )
             self.console.print(
-                f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {figures}",
+                f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {metrics}",
                 highlight=False,
             )
         for sentence in row.get("advice", []):
@@ -168,13 +168,13 @@ def finish(
         "left_out": result.left_out,
     }
     write_json(run.summary, {"evaluations": evaluations, "training": training})
-    pictures = shown if shown is not None else result.validation
+    images = shown if shown is not None else result.validation
     gallery = Gallery()
-    if pictures is not None and evaluations:
-        gallery = build_gallery(result.model, pictures, evaluation=evaluations[0], training=result.training)
+    if images is not None and evaluations:
+        gallery = build_gallery(result.model, images, evaluation=evaluations[0], training=result.training)
         if selection := selection_of(recipe.objectives):
-            gallery = replace(gallery, kept=kept_pictures(result.model, pictures, selection))
-        gallery = replace(gallery, words=describe_pictures(pictures, evaluations))
+            gallery = replace(gallery, kept=kept_images(result.model, images, selection))
+        gallery = replace(gallery, words=describe_images(images, evaluations))
     write_run_report(run, gallery=gallery)
 
 
@@ -195,10 +195,12 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
         )
     recorded = validate_recipe(read_yaml(run.recipe))
     if any(
-        word.startswith("data.max_bad=") for word in overrides
+        word.startswith("data.max_error_fraction=") for word in overrides
     ):  # how much bad data is put up with changes no number: it may change on the way
         recorded = recorded.model_copy(
-            update={"data": recorded.data.model_copy(update={"max_bad": given.data.max_bad})}
+            update={
+                "data": recorded.data.model_copy(update={"max_error_fraction": given.data.max_error_fraction})
+            }
         )
         write_atomically(run.recipe, recorded.to_yaml())
     taken = (
@@ -206,7 +208,9 @@ def _resolve(name: str, overrides: Sequence[str], *, run: RunDirectory, resume: 
     )  # from the model that the run began with
     old, new = (one.model_dump(mode="json", exclude=taken) for one in (recorded, given))
     changed = [key for key in old if old[key] != new[key]]
-    if changed and set(overrides) - {word for word in overrides if word.startswith("data.max_bad=")}:
+    if changed and set(overrides) - {
+        word for word in overrides if word.startswith("data.max_error_fraction=")
+    }:
         raise RecipeError(
             f"--out {run.path} was begun with another '{changed[0]}'; resume it without overrides, or train into a new folder."
         )
@@ -225,7 +229,7 @@ def show(result: TrainingResult) -> None:
     rows = [row for row in RunDirectory(result.run).rows() if "evaluation" in row]
     if rows:
         table = Table(
-            "figure",
+            "metric",
             "first point",
             "last point",
             "best (at step)",

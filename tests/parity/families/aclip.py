@@ -113,16 +113,16 @@ def check_aclip_vit_score(path: Path) -> None:
     tower, tokens = _tower(a), a["tokens"]
     side = math.isqrt(tokens.shape[1])
     tower._patches = lambda images: (tokens, (side, side))  # type: ignore[method-assign]
-    pictures = torch.zeros(len(tokens), 3, side, side)
+    views = torch.zeros(len(tokens), 3, side, side)
     with torch.no_grad():
-        whole = tower(pictures, with_attention=True)
+        whole = tower(views, with_attention=True)
         assert whole.attention is not None
         _close(whole.attention, a["cls_patch_score"])
         assert torch.equal(_removed(whole.attention, 0.5), a["removed_mask"])
         _close(whole.pooled, a["cls_full"])
         keep = (~a["removed_mask"]).nonzero()[:, 1].view(len(tokens), -1)
         assert keep.shape[1] + 1 == int(a["masked_len"])
-        _close(tower(pictures, keep=keep).pooled, a["cls_masked"])
+        _close(tower(views, keep=keep).pooled, a["cls_masked"])
 
 
 def check_aclip_heads(path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.types import Dims, Encoded, Tokens, Views
+from frugalclip.core.types import Dims, Features, Tokens, TowerOutput
 from frugalclip.functional import unit
 from frugalclip.objectives.masked_text import IGNORED, mask_tokens, masked_text_loss
 from frugalclip.objectives.masked_text import Config as MaskedTextConfig
@@ -187,9 +187,9 @@ def check_declip_total(path: Path) -> None:
     f1, f2, g, augmented, hidden, log_scale = (a[name].clone().float().requires_grad_() for name in names)
     dim = f1.shape[1]
     dims = Dims(dim, hidden.shape[2], dim, len(a["mlm.bias"]), hidden.shape[1], (2, 2), len(f1))
-    images = {name: Encoded(None, f, f) for name, f in (("main", f1), ("second", f2))}
-    texts = {name: Encoded(None, t, t) for name, t in (("caption", g), ("augmented", augmented))}
-    views = Views(images, texts, log_scale.exp().reshape(()))
+    images = {name: TowerOutput(None, f, f) for name, f in (("main", f1), ("second", f2))}
+    texts = {name: TowerOutput(None, t, t) for name, t in (("caption", g), ("augmented", augmented))}
+    views = Features(images, texts, log_scale.exp().reshape(()))
     multiview = Multiview(MultiviewConfig(), dims)
     queue = Neighbours(NeighboursConfig(size=len(a["bank_init"])), dims)
     queue.push(a["bank_init"])

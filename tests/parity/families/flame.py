@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.functional import (
     info_nce_loss,
     multi_positive_nce_loss,
@@ -45,15 +45,17 @@ def _near(ours: Tensor | None, theirs: Tensor, *, rtol: float = 1e-5, atol: floa
     torch.testing.assert_close(ours.detach().reshape(theirs.shape), theirs, rtol=rtol, atol=atol)
 
 
-def _objective(a: Arrays, **settings: object) -> tuple[Facets, Views]:
+def _objective(a: Arrays, **settings: object) -> tuple[Facets, Features]:
     """The objective and what it looks at; `bias` starts where the arrays say."""
     rows, dim = a["image"].shape
     dims = Dims(
         image_width=dim, text_width=dim, embedding=dim, vocabulary=1, context=1, patch_grid=(1, 1), batch=rows
     )
     images, texts = a["image"], _by_picture(a)
-    views = Views(
-        {"main": Encoded(None, images, images)}, {"caption": Encoded(None, texts, texts)}, a["logit_scale"]
+    views = Features(
+        {"main": TowerOutput(None, images, images)},
+        {"caption": TowerOutput(None, texts, texts)},
+        a["logit_scale"],
     )
     return Facets(Config.model_validate(settings), dims), views
 

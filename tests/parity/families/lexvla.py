@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.numerics import keep_top_k
-from frugalclip.core.types import Dims, Encoded, Views
+from frugalclip.core.types import Dims, Features, TowerOutput
 from frugalclip.evaluation.patchdis import patch_discrimination, patch_scores
 from frugalclip.functional import (
     best_word_scores,
@@ -140,9 +140,9 @@ def check_lexvla_clip(path: Path) -> None:
         patch_grid=(1, 1),
         batch=rows,
     )
-    views = Views(
-        {"main": Encoded(None, images, a["image_lex"])},
-        {"caption": Encoded(None, texts, a["text_lex"])},
+    views = Features(
+        {"main": TowerOutput(None, images, a["image_lex"])},
+        {"caption": TowerOutput(None, texts, a["text_lex"])},
         scale,
     )
     _near(Lexical(Config.model_validate({"penalty": "none"}), dims)(views).loss, a["loss"], rtol=1e-6)

@@ -13,7 +13,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.ledger import Fault, Ledger, read_ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
-from frugalclip.training.budget import Budget, Rows
+from frugalclip.training.error_policy import ErrorPolicy, Rows
 from frugalclip.training.recipe import DataConfig
 from frugalclip.verbs.train import train
 
@@ -26,10 +26,16 @@ def rows(count: int) -> Rows:
     return Rows(every, every, None)
 
 
-def budget(count: int, run: Path, *, max_bad: float = 0.01, read: int = 0, **options: Any) -> Budget:
+def error_policy(
+    count: int, run: Path, *, max_error_fraction: float = 0.01, read: int = 0, **options: Any
+) -> ErrorPolicy:
     ledger = Ledger([Fault(f"r{i}", "no-caption") for i in range(read)])
-    return Budget(
-        DataConfig(path="my data", max_bad=max_bad), rows(count), RunDirectory(run), read=ledger, **options
+    return ErrorPolicy(
+        DataConfig(path="my data", max_error_fraction=max_error_fraction),
+        rows(count),
+        RunDirectory(run),
+        read=ledger,
+        **options,
     )
 
 
@@ -38,7 +44,7 @@ def bad(count: int) -> list[tuple[str, str]]:
 
 
 def test_share_is_what_reading_and_what_decoding_lost(tmp_path: Path):
-    one = budget(90, tmp_path, read=10)
+    one = error_policy(90, tmp_path, read=10)
     assert one.share == pytest.approx(0.1)
     one.meet(bad(9))
     assert one.share == pytest.approx(0.1 + 0.1)
@@ -47,7 +53,7 @@ def test_share_is_what_reading_and_what_decoding_lost(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("count", "faults", "max_bad", "stops"),
+    ("count", "faults", "max_error_fraction", "stops"),
     [
         (20, 2, 0.01, False),
         (20, 3, 0.01, True),
@@ -59,15 +65,15 @@ def test_share_is_what_reading_and_what_decoding_lost(tmp_path: Path):
     ],
 )
 def test_a_share_stops_but_one_or_two_samples_never_do(
-    tmp_path: Path, count: int, faults: int, max_bad: float, stops: bool
+    tmp_path: Path, count: int, faults: int, max_error_fraction: float, stops: bool
 ):
-    one = budget(count, tmp_path, max_bad=max_bad)
+    one = error_policy(count, tmp_path, max_error_fraction=max_error_fraction)
     one.meet(bad(faults))
     assert one.is_exceeded is stops
 
 
 def test_conditions_are_no_damage(tmp_path: Path):
-    one = budget(20, tmp_path)
+    one = error_policy(20, tmp_path)
     one.meet([(f"s{i}", "no-text") for i in range(9)])
     one.read.extend(Fault(f"f{i}", "symlink-loop") for i in range(9))
     one.enforce()
@@ -75,25 +81,25 @@ def test_conditions_are_no_damage(tmp_path: Path):
 
 
 def test_the_message_counts_names_and_says_how_to_go_on(tmp_path: Path):
-    command = ("frugalclip", "train", "clip", "data=my data", "data.max_bad=0.02")
-    one = budget(96, tmp_path / "run", read=4, command=command)
+    command = ("frugalclip", "train", "clip", "data=my data", "data.max_error_fraction=0.02")
+    one = error_policy(96, tmp_path / "run", read=4, command=command)
     one.meet(bad(5))
     with pytest.raises(DataError) as error:
         one.enforce()
     text = str(error.value)
     for words in (
-        "9 samples are bad, 9.2 %, and data.max_bad allows 1 %",
+        "9 samples are bad, 9.2 %, and data.max_error_fraction allows 1 %",
         "5  truncated: the image ends early; copy it again (s0, s1, s2, …)",
         "4  no-caption: the caption is missing or empty (r0, r1, r2, …)",
         f"Every one is named in {tmp_path}/run/ledger.parquet",
         "frugalclip data verify 'my data' --repair",
-        f"frugalclip train clip 'data=my data' data.max_bad=0.1 --out {tmp_path}/run",
+        f"frugalclip train clip 'data=my data' data.max_error_fraction=0.1 --out {tmp_path}/run",
     ):
         assert words in text, (words, text)
     assert "--resume" not in text
     table = read_ledger(tmp_path / "run/ledger.parquet")
     assert table["status"].to_pylist() == ["kept"] * 91 + ["dropped"] * 9
-    with pytest.raises(DataError, match=r"(?s)after step 7, .*data.max_bad=0.2 .*--resume"):
+    with pytest.raises(DataError, match=r"(?s)after step 7, .*data.max_error_fraction=0.2 .*--resume"):
         one.enforce(step=7)
 
 
@@ -125,13 +131,13 @@ def test_a_run_stops_before_its_first_step_and_the_command_it_names_goes_on(
     recipe_file: Callable[..., str], spoiled: Path, tmp_path: Path
 ):
     run, recipe = tmp_path / "run", recipe_file(data={"path": str(spoiled)})
-    with pytest.raises(DataError, match=r"(?s)7 samples are bad, 7.3 %.*data.max_bad=0.1 --out"):
+    with pytest.raises(DataError, match=r"(?s)7 samples are bad, 7.3 %.*data.max_error_fraction=0.1 --out"):
         train(recipe, out=run)
     assert [path.name for path in run.iterdir()] == ["ledger.parquet"]
     found = fates(run)
     assert sorted(found["truncated"]) == BROKEN
     assert found["no-caption"] == ["mute"]
-    result = train(recipe, ["data.max_bad=0.1"], out=run)
+    result = train(recipe, ["data.max_error_fraction=0.1"], out=run)
     assert result.is_finished
     found = fates(run)
     assert sorted(found["truncated"]) == BROKEN
@@ -146,14 +152,20 @@ def test_a_run_stops_before_its_first_step_and_the_command_it_names_goes_on(
 def test_pictures_that_fail_on_the_way_count_and_the_run_can_go_on_exactly(
     recipe_file: Callable[..., str], spoiled: Path, tmp_path: Path, workers: int
 ):
-    data = {"path": str(spoiled), "validation": "none", "cache_bytes": 0, "workers": workers, "max_bad": 0.03}
+    data = {
+        "path": str(spoiled),
+        "validation": "none",
+        "cache_bytes": 0,
+        "workers": workers,
+        "max_error_fraction": 0.03,
+    }
     recipe = recipe_file(data=data)
     with pytest.raises(DataError, match=r"samples are bad after step \d") as error:
         train(recipe, out=tmp_path / "stopped")
     assert "--resume" in str(error.value)
     assert RunDirectory(tmp_path / "stopped").steps_saved()
-    resumed = train(recipe, ["data.max_bad=1"], out=tmp_path / "stopped", resume=True)
-    straight = train(recipe, ["data.max_bad=1"], out=tmp_path / "straight")
+    resumed = train(recipe, ["data.max_error_fraction=1"], out=tmp_path / "stopped", resume=True)
+    straight = train(recipe, ["data.max_error_fraction=1"], out=tmp_path / "straight")
     assert fates(tmp_path / "stopped") == fates(tmp_path / "straight")
     assert set(fates(tmp_path / "straight")["truncated"]) == set(BROKEN)
     assert (tmp_path / "stopped/recipe.yaml").read_text() == (tmp_path / "straight/recipe.yaml").read_text()
@@ -165,7 +177,7 @@ def test_pictures_that_fail_on_the_way_count_and_the_run_can_go_on_exactly(
 
 def test_a_manifest_alone_has_a_budget_too(tmp_path: Path):
     assert isinstance(rows(3).everything, Manifest)
-    one = Budget(DataConfig(), rows(4), RunDirectory(tmp_path))
+    one = ErrorPolicy(DataConfig(), rows(4), RunDirectory(tmp_path))
     one.meet(bad(4))
-    with pytest.raises(DataError, match=r"Go on without them: set data.max_bad=1$"):
+    with pytest.raises(DataError, match=r"Go on without them: set data.max_error_fraction=1$"):
         one.enforce()

@@ -1,8 +1,8 @@
 """How much bad data a run puts up with, and the ledger that says of every sample what became of it.
 
 A sample is bad when something is wrong with it, found on reading (no caption, a missing file) or on decoding (a broken picture); rows that a
-condition leaves out are not. The share is what is lost on reading plus what is lost of the rows that this run uses; beyond `data.max_bad` the
-run stops. Fewer than `LEAST_BAD` bad samples never stop one: of 20 samples a single one would be 5 %. With `data.max_bad=0` any one does.
+condition leaves out are not. The share is what is lost on reading plus what is lost of the rows that this run uses; beyond `data.max_error_fraction` the
+run stops. Fewer than `LEAST_BAD` bad samples never stop one: of 20 samples a single one would be 5 %. With `data.max_error_fraction=0` any one does.
 """
 
 import shlex
@@ -34,8 +34,8 @@ class Rows:
         return len(self.training) + (len(self.validation) if self.validation is not None else 0)
 
 
-class Budget:
-    """Bad samples of one run, counted against `data.max_bad`.
+class ErrorPolicy:
+    """Bad samples of one run, counted against `data.max_error_fraction`.
 
     Args:
         config: the recipe's section `data`.
@@ -78,8 +78,8 @@ class Budget:
 
     @property
     def is_exceeded(self) -> bool:
-        least = LEAST_BAD if self.config.max_bad > 0 else 1
-        return len(self.bad) >= least and self.share > self.config.max_bad
+        least = LEAST_BAD if self.config.max_error_fraction > 0 else 1
+        return len(self.bad) >= least and self.share > self.config.max_error_fraction
 
     def meet(self, faults: Iterable[tuple[str, str]]) -> bool:
         """Take note of samples that cannot be used; the same one may be met often.
@@ -158,7 +158,7 @@ class Budget:
     def _message(self, step: int) -> str:
         ledger, when = Ledger(self.bad), f" after step {step:,}" if step else ""
         lines = [
-            f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_bad allows {100 * self.config.max_bad:g} %:"
+            f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_error_fraction allows {100 * self.config.max_error_fraction:g} %:"
         ]
         for cause, count in ledger.counts().items():
             named = [fault.id for fault in ledger.faults if fault.reason == cause][:_NAMED]
@@ -175,8 +175,8 @@ class Budget:
     def _command(self, step: int) -> str:
         """The same command with a share that is enough; more than enough in the middle of a run, which has not met every sample yet."""
         wanted = 2 * self.share if step else self.share
-        setting = f"data.max_bad={next((share for share in _STEPS if share >= wanted), 1.0):g}"
-        words = [word for word in self.command if not word.startswith("data.max_bad=")]
+        setting = f"data.max_error_fraction={next((share for share in _STEPS if share >= wanted), 1.0):g}"
+        words = [word for word in self.command if not word.startswith("data.max_error_fraction=")]
         if not words:
             return f"set {setting}"
         return shlex.join([*words, setting, "--out", str(self.run.path)]) + (" --resume" if step else "")

@@ -1,4 +1,4 @@
-"""Where borrowed towers get their trunks from, and lexical heads their words."""
+"""Where pretrained towers get their backbones from, and lexical heads their words."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ from frugalclip.models.model import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.lexical import LexicalHead
 from frugalclip.towers.pretrained import (
-    BorrowedConfig,
-    BorrowedImageConfig,
-    BorrowedTextConfig,
+    Backbone,
+    BackboneOutput,
     LexicalConfig,
-    Said,
-    Trunk,
+    PretrainedConfig,
+    PretrainedImageConfig,
+    PretrainedTextConfig,
 )
 
 
-def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
-    """Tell the borrowed towers of a network where to get their trunks; those that are tuned are fetched at once.
+def attach_backbones(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
+    """Tell the pretrained towers of a network where to get their backbones; those that are tuned are fetched at once.
 
     Args:
         network: with any towers.
@@ -38,52 +38,52 @@ def lend_trunks(network: DualEncoder, *, device: str | torch.device = "cpu") -> 
     Returns:
         The network.
     """
-    for side, tower in network.borrowed().items():
+    for side, tower in network.pretrained_towers().items():
         c = tower.config
-        image = functools.partial(_image_trunk, *c.trunks[0], size=getattr(c, "resolution", None))
-        tower.lend(
+        image = functools.partial(_image_backbone, *c.backbones[0], size=getattr(c, "resolution", None))
+        tower.attach(
             image
             if side == "image"
-            else functools.partial(_text_trunk, c.trunks, device, tuned=not c.is_frozen)
+            else functools.partial(_text_backbone, c.backbones, device, tuned=not c.is_frozen)
         )
     return network
 
 
-def lend_shapes(network: DualEncoder) -> dict[str, str]:
-    """Give the borrowed towers of a network on the meta device trunks without weights, so that parameters are counted and patterns checked.
+def attach_backbones_on_meta(network: DualEncoder) -> dict[str, str]:
+    """Give the pretrained towers of a network on the meta device backbones without weights, so that parameters are counted and patterns checked.
 
     Args:
-        network: with any towers; those whose trunk cannot be told without its weights stay without.
+        network: with any towers; those whose backbone cannot be told without its weights stay without.
 
     Returns:
-        For each side whose trunk is not known, why.
+        For each side whose backbone is not known, why.
 
     Raises:
         RecipeError: for a wrong `width`, or a pattern of `tune` or `lora` that matches nothing.
     """
     reasons = {}
-    for side, tower in network.borrowed().items():
+    for side, tower in network.pretrained_towers().items():
         try:
-            tower.lend(functools.partial(_shape, tower.config, side))
-            _ = tower.lent  # a frozen one is fetched when it is first read
+            tower.attach(functools.partial(_shape, tower.config, side))
+            _ = tower.attached  # a frozen one is fetched when it is first read
         except (MissingExtra, ModelError) as error:
             reasons[side] = str(error)
     return reasons
 
 
-def _shape(config: BorrowedConfig, side: str) -> Trunk:
-    """A trunk on the meta device; of a whole model that is here, its tower as it is."""
+def _shape(config: PretrainedConfig, side: str) -> Backbone:
+    """A backbone on the meta device; of a whole model that is here, its tower as it is."""
     from frugalclip.backbones.shapes import image_shape, text_shape
     from frugalclip.backbones.sources import SideBySide
 
-    def of(source: str, options: Mapping[str, Any]) -> Trunk:
-        if not is_trunk(source):
+    def of(source: str, options: Mapping[str, Any]) -> Backbone:
+        if not is_backbone(source):
             return _tower(source, options, side="image" if side == "image" else "text").to("meta")
-        if isinstance(config, BorrowedImageConfig):
+        if isinstance(config, PretrainedImageConfig):
             return image_shape(source, options, size=config.resolution)
         return text_shape(source, options, tuned=not config.is_frozen)
 
-    shapes = [of(source, options) for source, options in config.trunks]
+    shapes = [of(source, options) for source, options in config.backbones]
     return shapes[0] if len(shapes) == 1 else SideBySide(shapes, [])
 
 
@@ -101,7 +101,7 @@ def fill_codebooks(network: DualEncoder) -> Lexicon | None:
     """
     heads = {
         side: tower
-        for side, tower in network.borrowed().items()
+        for side, tower in network.pretrained_towers().items()
         if isinstance(tower.config.head, LexicalConfig)
     }
     words: Lexicon | None = None
@@ -129,8 +129,8 @@ def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
     return sums / torch.bincount(of_token[is_word], minlength=len(lexicon))[:, None], lexicon
 
 
-def check_options(config: BorrowedConfig, *, side: Literal["image", "text"]) -> None:
-    """Refuse `options` that the readers of a borrowed tower's trunks do not know, before any weights are read.
+def check_options(config: PretrainedConfig, *, side: Literal["image", "text"]) -> None:
+    """Refuse `options` that the readers of a pretrained tower's backbones do not know, before any weights are read.
 
     Args:
         config: of the tower.
@@ -142,9 +142,9 @@ def check_options(config: BorrowedConfig, *, side: Literal["image", "text"]) -> 
     """
     from frugalclip.backbones.sources import check_text_options, image_options
 
-    for i, (source, options) in enumerate(config.trunks):
-        where = f"model.{side}.options" + (f".{i}" if len(config.trunks) > 1 else "")
-        if not is_trunk(source):
+    for i, (source, options) in enumerate(config.backbones):
+        where = f"model.{side}.options" + (f".{i}" if len(config.backbones) > 1 else "")
+        if not is_backbone(source):
             _check_no_options(source, options, where=where)
         elif side == "image":
             image_options(source, options, where=where)
@@ -159,52 +159,56 @@ def _check_no_options(source: str, options: Mapping[str, Any], *, where: str) ->
         )
 
 
-def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "text"]) -> Trunk:
+def _tower(source: str, options: Mapping[str, Any], *, side: Literal["image", "text"]) -> Backbone:
     """A tower of a whole model, which is as it was trained."""
     _check_no_options(source, options, where=f"model.{side}.options")
-    return OwnTrunk(load(source), side=side)
+    return TowerBackbone(load(source), side=side)
 
 
-def _image_trunk(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Trunk:
-    from frugalclip.backbones.sources import image_trunk
+def _image_backbone(source: str, options: Mapping[str, Any], *, size: int | None = None) -> Backbone:
+    from frugalclip.backbones.sources import image_backbone
 
     return (
-        image_trunk(source, options, size=size) if is_trunk(source) else _tower(source, options, side="image")
+        image_backbone(source, options, size=size)
+        if is_backbone(source)
+        else _tower(source, options, side="image")
     )
 
 
-def _text_trunk(
+def _text_backbone(
     wanted: Sequence[tuple[str, Mapping[str, Any]]], device: str | torch.device, *, tuned: bool = False
-) -> Trunk:
-    from frugalclip.backbones.sources import SideBySide, text_trunk
+) -> Backbone:
+    from frugalclip.backbones.sources import SideBySide, text_backbone
 
-    trunks = [
-        text_trunk(source, options, tuned=tuned, device=device)
-        if is_trunk(source)
+    backbones = [
+        text_backbone(source, options, tuned=tuned, device=device)
+        if is_backbone(source)
         else _tower(source, options, side="text")
         for source, options in wanted
     ]
     return (
-        trunks[0]
-        if len(trunks) == 1
-        else SideBySide(trunks, [_tokenizer(source, options) for source, options in wanted])
+        backbones[0]
+        if len(backbones) == 1
+        else SideBySide(backbones, [_tokenizer(source, options) for source, options in wanted])
     )
 
 
-def trunk_tokenizer(config: BorrowedTextConfig) -> Tokenizer:
-    """The tokenizer in front of the trunk of a text tower; several trunks read texts as they are, each with its own."""
+def backbone_tokenizer(config: PretrainedTextConfig) -> Tokenizer:
+    """The tokenizer in front of the backbone of a text tower; several backbones read texts as they are, each with its own."""
     return (
-        _tokenizer(*config.trunks[0], tuned=not config.is_frozen) if len(config.trunks) == 1 else Verbatim()
+        _tokenizer(*config.backbones[0], tuned=not config.is_frozen)
+        if len(config.backbones) == 1
+        else Verbatim()
     )
 
 
 def _tokenizer(source: str, options: Mapping[str, Any], *, tuned: bool = False) -> Tokenizer:
     from frugalclip.backbones.sources import text_tokenizer
 
-    return text_tokenizer(source, options, tuned=tuned) if is_trunk(source) else load(source).tokenizer
+    return text_tokenizer(source, options, tuned=tuned) if is_backbone(source) else load(source).tokenizer
 
 
-def is_trunk(source: str) -> bool:
+def is_backbone(source: str) -> bool:
     """Whether a source is an encoder alone; otherwise it is a model with two towers, which `load` reads."""
     if source.startswith("hf:"):
         config = Path(source.removeprefix("hf:")) / "config.json"
@@ -212,7 +216,7 @@ def is_trunk(source: str) -> bool:
     return source.startswith(("package:", "timm:")) or source.endswith(".gguf")
 
 
-class OwnTrunk(Trunk):
+class TowerBackbone(Backbone):
     """A tower of a model that `load` reads, without its projection."""
 
     def __init__(self, model: "Model", *, side: Literal["image", "text"]) -> None:
@@ -222,14 +226,14 @@ class OwnTrunk(Trunk):
         self.width = config.image.width if side == "image" else config.text.width or config.dim
         self.fingerprint, self.preprocess = model.fingerprint, model.preprocess
 
-    def forward(self, inputs: Any, *, with_tokens: bool = False) -> Said:
+    def forward(self, inputs: Any, *, with_tokens: bool = False) -> BackboneOutput:
         """Read what the tower reads."""
         encoded = self.tower(inputs, with_tokens=with_tokens)
-        return Said(encoded.pooled, encoded.tokens)
+        return BackboneOutput(encoded.pooled, encoded.tokens)
 
 
 def image_model(source: str, *, device: str | torch.device = "cpu") -> Model:
-    """An encoder of pictures alone as a model: its embedding is the trunk's vector, and it has no text tower.
+    """An encoder of pictures alone as a model: its embedding is the backbone's vector, and it has no text tower.
 
     Args:
         source: `timm:NAME@FILE`, `hf:DIR` of an image encoder, or `package:efficientnet-lite0`.
@@ -238,22 +242,22 @@ def image_model(source: str, *, device: str | torch.device = "cpu") -> Model:
     Raises:
         ModelError: for a source that is none of these, or cannot be read.
     """
-    trunk = _image_trunk(source, {})
+    backbone = _image_backbone(source, {})
     image = {
-        "kind": "borrowed",
+        "kind": "pretrained",
         "from": source,
-        "width": trunk.width,
-        "resolution": trunk.preprocess.size,
-        "head": {"kind": "same"},
+        "width": backbone.width,
+        "resolution": backbone.preprocess.size,
+        "head": {"kind": "identity"},
     }
-    config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": trunk.width})
+    config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": backbone.width})
     tokenizer = Verbatim()
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
-    network.borrowed()["image"].lend(lambda: trunk)
-    return Model(network.eval(), tokenizer, trunk.preprocess, device=device)
+    network.pretrained_towers()["image"].attach(lambda: backbone)
+    return Model(network.eval(), tokenizer, backbone.preprocess, device=device)
 
 
-class LoneTrunk:
+class TextOnlyModel:
     """An encoder of texts by itself, such as a sentence encoder that teaches: what `embedding` asks of a model.
 
     Args:
@@ -269,18 +273,18 @@ class LoneTrunk:
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
         self.source, self.device = source, torch.device(device)
-        self.trunk = _text_trunk([(source, {})], device).to(self.device).eval()
+        self.backbone = _text_backbone([(source, {})], device).to(self.device).eval()
         self.tokenizer = _tokenizer(source, {})
 
     @property
     def fingerprint(self) -> str:
         """Of the weights and of everything else that changes what it says."""
-        return self.trunk.fingerprint
+        return self.backbone.fingerprint
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """Where the trunk comes from."""
-        return {"trunk": self.source}
+        """Where the backbone comes from."""
+        return {"backbone": self.source}
 
     def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
         """Refuse pictures (batch, 3, height, width)."""
@@ -292,5 +296,5 @@ class LoneTrunk:
         inputs = self.tokenizer.encode(texts)
         if isinstance(inputs, Tokens):
             inputs = Tokens(inputs.ids.to(self.device), inputs.lengths.to(self.device))
-        vectors = self.trunk(inputs).pooled.float()
+        vectors = self.backbone(inputs).pooled.float()
         return (unit(vectors) if normalize else vectors).cpu()
