@@ -242,11 +242,11 @@ def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
     every = own.output(drawn)
     assert every.shape == (3, 2, 4) and own.is_stored
     picks = torch.cat(
-        [own.view_tokens("caption", drawn, rows, epoch=epoch) for epoch in range(40)], dim=1
+        [own.view_tokens("caption", drawn, rows, epoch=epoch).values for epoch in range(40)], dim=1
     )  # (3, epochs, 4)
     is_first = (picks == every[:, :1]).all(-1)
     assert bool((is_first | (picks == every[:, 1:]).all(-1)).all()) and 0.2 < is_first.float().mean() < 0.8
-    assert torch.equal(own.view_tokens("all", drawn, rows, epoch=0), every)
+    assert torch.equal(own.view_tokens("all", drawn, rows, epoch=0).values, every)
 
 
 def test_changed_words_of_stored_texts_are_refused(tmp_path: Path):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.random import generator
+from frugalclip.core.types import CachedFeatures
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.pretrained import (
     Backbone,
@@ -85,11 +86,13 @@ def test_a_frozen_trunk_moves_with_the_tower(head: dict[str, Any], monkeypatch: 
 def test_what_the_trunk_said_stands_for_the_pictures():
     own = tower()
     output = own.run_backbone(PIXELS).pooled
-    torch.testing.assert_close(own(output).embedding, own(PIXELS).embedding)
+    torch.testing.assert_close(own(CachedFeatures(output)).embedding, own(PIXELS).embedding)
     torch.testing.assert_close(output, own.attached(PIXELS).pooled)  # in parts as at once
     torch.testing.assert_close(own(PIXELS, with_tokens=True).tokens, output[:, None].expand(-1, 4, -1))
     facets = torch.stack([output, output.flip(0)], dim=1)
-    torch.testing.assert_close(own(facets).embedding[:, 0], own(output).embedding)
+    torch.testing.assert_close(
+        own(CachedFeatures(facets)).embedding[:, 0], own(CachedFeatures(output)).embedding
+    )
 
 
 def test_a_frozen_trunk_says_the_same_in_every_precision_of_the_step():
@@ -129,7 +132,7 @@ def test_what_a_borrowed_tower_cannot_do_is_refused():
     with pytest.raises(
         RecipeError, match=r"reads tokens of model\.image, and the store holds one vector a sample"
     ):
-        own(torch.zeros(2, 6), with_tokens=True)
+        own(CachedFeatures(torch.zeros(2, 6)), with_tokens=True)
     with pytest.raises(RecipeError, match=r"embeddings of 6 numbers, and model\.dim is 5; set model\.dim=6"):
         tower(head={"kind": "identity"})
 
@@ -229,7 +232,7 @@ def test_a_tuned_trunk_is_in_training_mode_with_the_tower():
 def test_the_hidden_part_of_a_head_starts_at_the_linear_map():
     plain, deep = tower(), tower(head={"kind": "mlp", "hidden": 7})
     deep.head.linear.load_state_dict(plain.head.linear.state_dict())
-    output = plain.run_backbone(PIXELS).pooled
+    output = CachedFeatures(plain.run_backbone(PIXELS).pooled)
     assert torch.equal(plain(output).embedding, deep(output).embedding)
     deep(output).embedding.square().sum().backward()
     assert deep.head.leave.weight.grad.abs().sum() > 0

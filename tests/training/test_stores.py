@@ -17,6 +17,7 @@ import frugalclip
 from frugalclip.backbones.sources import image_backbone, text_backbone, text_tokenizer
 from frugalclip.core.errors import DataError, ModelError, RecipeError
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.types import CachedFeatures
 from frugalclip.data.ledger import read_ledger
 from frugalclip.features.embedding import Embedded, embed_manifest
 from frugalclip.features.store import Store
@@ -199,7 +200,9 @@ def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(
     photo = Image.open(tmp_path / "data" / "03.png")
     torch.testing.assert_close(loaded.encode_image(photo), before[0][3:4], atol=1e-5, rtol=1e-4)
     output = loaded.network.pretrained_towers()["image"].run_backbone(loaded.preprocess(photo)).pooled
-    torch.testing.assert_close(loaded.encode_image(output), before[0][3:4], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        loaded.encode_image(CachedFeatures(output)), before[0][3:4], atol=1e-5, rtol=1e-4
+    )
 
 
 def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, backbones: tuple[str, str]):
@@ -536,7 +539,7 @@ def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, back
         "the text head is fitted to 20 texts",
     ]
     with torch.no_grad():
-        images = own.network.image(own.loader.stored.mean(np.arange(24))).embedding  # (24, 8)
+        images = own.network.image(CachedFeatures(own.loader.stored.mean(np.arange(24)))).embedding  # (24, 8)
     torch.testing.assert_close(images.mean(0), torch.zeros(8), atol=1e-5, rtol=0)
     captions = own.training.captions()
     texts = sorted({text for row in captions for text in row})

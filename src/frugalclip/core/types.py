@@ -12,6 +12,7 @@ Legend of the axes named in docstrings:
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -37,15 +38,79 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, rows: Tensor) -> "Tokens":
+        """The texts of (kept,) int64 rows."""
+        return Tokens(self.ids[rows], self.lengths[rows])
+
+    @property
+    def device(self) -> torch.device:
+        return self.ids.device
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Tokens":
+        """The same texts on a device."""
+        return Tokens(
+            self.ids.to(device, non_blocking=non_blocking), self.lengths.to(device, non_blocking=non_blocking)
+        )
+
+    def by_length(self) -> Tensor:
+        """(batch,) rows from the shortest text to the longest, so that texts encoded together need little padding."""
+        return torch.argsort(self.lengths, stable=True)
+
+    def pin_memory(self) -> "Tokens":
+        """The same texts in memory that a GPU copies from without waiting."""
+        return Tokens(self.ids.pin_memory(), self.lengths.pin_memory())
+
 
 @dataclass(frozen=True)
 class Strings:
-    """Texts as they are, for an encoder that reads them itself, such as a frozen language model with prompts."""
+    """Texts as they are, for an encoder with a tokenizer of its own, such as a frozen language model with prompts."""
 
     texts: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "Strings":
+        """The same texts: the encoder moves what it makes of them."""
+        return self
+
+
+@dataclass(frozen=True)
+class CachedFeatures:
+    """Outputs of a frozen backbone, computed before, in place of the pixels or token ids that it would encode."""
+
+    values: (
+        Tensor  # (batch, width), (batch, facets, width), or (batch, patches, width) for a head over tokens
+    )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Tensor) -> "CachedFeatures":
+        """The features of (kept,) int64 rows."""
+        return CachedFeatures(self.values[rows])
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "CachedFeatures":
+        """The same features on a device."""
+        return CachedFeatures(self.values.to(device, non_blocking=non_blocking))
+
+    def by_length(self) -> Tensor:
+        """(batch,) rows as they are: no features are padded."""
+        return torch.arange(len(self))
+
+    def pin_memory(self) -> "CachedFeatures":
+        """The same features in memory that a GPU copies from without waiting."""
+        return CachedFeatures(self.values.pin_memory())
+
+
+ImageInput = (
+    Tensor | CachedFeatures
+)  # pixels (batch, 3, height, width) float32, normalised; or cached features
+TextInput = Tokens | Strings | CachedFeatures
 
 
 @dataclass(frozen=True)
@@ -65,12 +130,8 @@ class Batch:
     """One step's samples of one process, as the loader gives them."""
 
     rows: Tensor  # (batch,) int64 rows of the data set
-    images: dict[
-        str, Tensor
-    ]  # view -> (batch, 3, height, width) float32, normalised; from a store what the backbone said, see towers.pretrained
-    texts: dict[
-        str, Tokens | Tensor
-    ]  # text view -> token ids; from a store (batch, width) or (batch, facets, width) float32
+    images: dict[str, ImageInput]  # view -> pixels, or features of a frozen backbone
+    texts: dict[str, Tokens | CachedFeatures]  # text view -> token ids, or features of a frozen backbone
     boxes: dict[str, Tensor] = field(
         default_factory=dict
     )  # view -> (batch, 4) top, left, height, width in source pixels

@@ -14,7 +14,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.types import Batch, Tokens
+from frugalclip.core.types import Batch, CachedFeatures, Tokens
 from frugalclip.data.images import BadImage, ImageReader, decode_all, decode_squashed, size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
@@ -41,6 +41,7 @@ from frugalclip.loading.views import (
 
 __all__ = ["Loader", "TextConfig", "epoch_order"]
 
+_Input = TypeVar("_Input", Tensor, Tokens, Tensor | CachedFeatures, Tokens | CachedFeatures)
 _PROBED = 64  # pictures whose header is read to see how large the originals are
 NO_TEXT = "no-text"  # cause of a sample in which a text view finds nothing
 
@@ -220,7 +221,7 @@ class Loader:
         images = {name: view.images for name, view in made.items()}
         if self.stored is not None:
             images = {
-                name: self.stored.draw(rows, epoch=epoch, name=f"{stream}{name}")
+                name: CachedFeatures(self.stored.draw(rows, epoch=epoch, name=f"{stream}{name}"))
                 for name in self._stored_names
             }
         drawn = self.texts.draw(rows, epoch=epoch, stream=stream)
@@ -236,7 +237,7 @@ class Loader:
             rows=self._placed(torch.from_numpy(rows)),
             images={name: self._placed(view) for name, view in images.items()},
             texts={
-                name: self._placed_text(
+                name: self._placed(
                     self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)
                 )
                 for name in drawn
@@ -247,18 +248,11 @@ class Loader:
             turns=self._placed(torch.from_numpy(epoch)),
         )
 
-    def _placed(self, tensor: Tensor) -> Tensor:
+    def _placed(self, x: _Input) -> _Input:
         """On the device asked for; by default on the CPU, in memory that a GPU copies from without waiting."""
         if self.device is not None:
-            return tensor.to(self.device, non_blocking=True)
-        return tensor.pin_memory() if torch.cuda.is_available() else tensor
-
-    def _placed_text(self, text: Tokens | Tensor) -> Tokens | Tensor:
-        return (
-            self._placed(text)
-            if isinstance(text, Tensor)
-            else Tokens(self._placed(text.ids), self._placed(text.lengths))
-        )
+            return x.to(self.device, non_blocking=True)
+        return x.pin_memory() if torch.cuda.is_available() else x
 
 
 @dataclass(frozen=True)

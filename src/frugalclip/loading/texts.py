@@ -14,7 +14,7 @@ from torch import Tensor
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.random import uniform
-from frugalclip.core.types import Tokens
+from frugalclip.core.types import CachedFeatures, Tokens
 from frugalclip.data.manifest import Manifest, value_code
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import StoredTextFeatures, some_facets
@@ -190,7 +190,7 @@ class TextViews:
 
     def view_tokens(
         self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = ""
-    ) -> Tokens | Tensor:
+    ) -> Tokens | CachedFeatures:
         """Ids of the texts drawn for one view, changed where the view says so; or what a frozen backbone said of them.
 
         Args:
@@ -204,7 +204,7 @@ class TextViews:
             Ids (batch, length), padded to the longest; or (batch, width) or (batch, facets, width) float32.
         """
         if self._stored is not None:
-            return self._vectors(name, drawn, rows, epoch=epoch, stream=stream)
+            return CachedFeatures(self._vectors(name, drawn, rows, epoch=epoch, stream=stream))
         if name not in self._augments:
             return self.tokens(drawn)
         counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import MissingExtra, ModelError
 from frugalclip.core.records import read_json
-from frugalclip.core.types import Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.functional import unit
 from frugalclip.interop.tokenizers import Verbatim
@@ -293,8 +292,5 @@ class TextOnlyModel:
     @torch.inference_mode()
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
         """Texts to (batch, width), or (batch, facets, width)."""
-        inputs = self.tokenizer.encode(texts)
-        if isinstance(inputs, Tokens):
-            inputs = Tokens(inputs.ids.to(self.device), inputs.lengths.to(self.device))
-        vectors = self.backbone(inputs).pooled.float()
+        vectors = self.backbone(self.tokenizer.encode(texts).to(self.device)).pooled.float()
         return (unit(vectors) if normalize else vectors).cpu()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
-from frugalclip.core.types import Tokens
+from frugalclip.core.types import CachedFeatures, ImageInput, Strings, TextInput, Tokens
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
@@ -38,7 +38,7 @@ SCHEMES = (
     "hf",
 )  # before a colon: models of other libraries with two towers, read by `frugalclip.readers`
 BACKBONES = ("timm", "package")  # likewise, encoders of one modality; `hf` has both
-ModelInput = Image.Image | Sequence[Image.Image] | Tensor
+ModelInput = Image.Image | Sequence[Image.Image] | Tensor | CachedFeatures
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,17 @@ class Model:
         """Embed pictures.
 
         Args:
-            images: a PIL picture, a list of them, or (batch, 3, height, width of the picture) / (3, height, width) already preprocessed.
+            images: a PIL picture, a list of them, (batch, 3, height, width of the picture) or (3, height, width)
+                already preprocessed, or features of a frozen backbone.
             normalize: scale the vectors to length one.
 
         Returns:
             (batch, dim) float32 on the CPU; one picture gives a batch of one.
         """
-        pixels = self._pixels(images)
+        inputs = images if isinstance(images, CachedFeatures) else self._pixels(images)
         was_training = self.network.training
         self.network.eval()
-        embedding = self.network.image(pixels.to(self.device)).embedding.float()
+        embedding = self.network.image(inputs.to(self.device)).embedding.float()
         self.network.train(was_training)
         return (unit(embedding) if normalize else embedding).cpu()
 
@@ -183,7 +184,7 @@ class Model:
             for row in zip(values.tolist(), places.tolist(), strict=True)
         ]
 
-    def _text_input(self, texts: list[str]) -> Any:
+    def _text_input(self, texts: list[str]) -> TextInput:
         """What the text tower reads: token ids, or what a frozen backbone said of the texts, now or before."""
         tower = self.network.pretrained_towers().get("text")
         if tower is None or not tower.config.is_frozen:
@@ -192,17 +193,14 @@ class Model:
         for start in range(0, len(new), _TEXTS_AT_A_TIME):
             part = new[start : start + _TEXTS_AT_A_TIME]
             self.texts.learn(part, tower.run_backbone(self._tokens(part)).pooled.float().cpu())
-        return self.texts.vectors(texts).to(self.device)
+        return CachedFeatures(self.texts.vectors(texts).to(self.device))
 
-    def _tokens(self, texts: list[str]) -> Any:
-        tokens = self.tokenizer.encode(texts)
-        if self.device.type == "cpu" or not isinstance(tokens, Tokens):
-            return tokens
-        return Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
+    def _tokens(self, texts: list[str]) -> Tokens | Strings:
+        return self.tokenizer.encode(texts).to(self.device)
 
     def image_inputs(
         self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
-    ) -> Iterator[tuple[list[int], Tensor]]:
+    ) -> Iterator[tuple[list[int], ImageInput]]:
         """Batches of (rows, what the image tower reads): pixels, or what a frozen backbone says of the pictures, where possible from memory.
 
         Args:
@@ -211,7 +209,7 @@ class Model:
             faults: rows that do not decode are appended, with their cause.
 
         Yields:
-            (batch,) rows and (batch, 3, height, width of the picture) pixels, or (batch, width) or (batch, patches, width).
+            (batch,) rows and the input of the image tower.
         """
         tower = self.network.pretrained_towers().get("image")
         if tower is None or not tower.config.is_frozen:
@@ -222,16 +220,14 @@ class Model:
         for start in range(0, len(found), batch):
             rows = found[start : start + batch]
             assert self.images is not None
-            yield rows, self.images.vectors([known[row] for row in rows])
+            yield rows, CachedFeatures(self.images.vectors([known[row] for row in rows]))
         lost: list[tuple[int, str]] = []
         for rows, pixels in prepared_images(manifest.take(rest), self.preprocess, batch=batch, faults=lost):
             output = tower.run_backbone(
                 pixels.to(self.device), with_tokens=tower.config.head.reads == "tokens"
             )
-            yield (
-                [int(rest[row]) for row in rows],
-                (output.pooled if output.tokens is None else output.tokens).cpu(),
-            )
+            values = output.pooled if output.tokens is None else output.tokens
+            yield [int(rest[row]) for row in rows], CachedFeatures(values.cpu())
         faults += [(int(rest[row]), cause) for row, cause in lost]
 
     def _known_images(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
@@ -272,11 +268,11 @@ class Model:
         )
 
     @torch.inference_mode()
-    def _pooled(self, pixels: Tensor) -> Tensor:
+    def _pooled(self, inputs: ImageInput) -> Tensor:
         """(batch, width) output of the image tower before its projection, on the CPU."""
         was_training = self.network.training
         self.network.eval()
-        pooled = self.network.image(pixels.to(self.device)).pooled.float()
+        pooled = self.network.image(inputs.to(self.device)).pooled.float()
         self.network.train(was_training)
         return pooled.cpu()
 
@@ -332,17 +328,8 @@ class Model:
         model.lexicon = Lexicon.read(folder / LEXICON) if (folder / LEXICON).is_file() else None
         return model
 
-    def _is_backbone_output(self, images: Tensor) -> bool:
-        """Whether this is what a pretrained backbone said, (batch, width), or (batch, patches, width) for a head that reads tokens."""
-        tower = self.network.pretrained_towers().get("image")
-        if tower is None or images.shape[-1] != tower.config.width:
-            return False
-        return images.ndim == (3 if tower.config.head.reads == "tokens" else 2)
-
-    def _pixels(self, images: ModelInput) -> Tensor:
+    def _pixels(self, images: Image.Image | Sequence[Image.Image] | Tensor) -> Tensor:
         if isinstance(images, Tensor):
-            if self._is_backbone_output(images):
-                return images.float()
             pixels = images[None] if images.ndim == 3 else images
             if pixels.ndim != 4 or pixels.shape[1] != 3:
                 raise ModelError(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.random import generator
-from frugalclip.core.types import Strings, Tokens, TowerOutput
+from frugalclip.core.types import CachedFeatures, Strings, Tokens, TowerOutput
 from frugalclip.towers.blocks import Gates
 from frugalclip.towers.caption_words import CaptionWordsConfig
 from frugalclip.towers.fitted import KernelRidgeConfig, WhiteningConfig
@@ -367,8 +367,7 @@ class PretrainedTower(ReadsWhole, nn.Module):
         """Encode pictures or texts.
 
         Args:
-            inputs: what the backbone reads, or what it said before: (batch, width), (batch, facets, width) or, for a head that reads tokens,
-                (batch, patches, width).
+            inputs: pixels or texts for the backbone, or its outputs from before.
             keep: (batch, kept) patches to read; not possible here.
             with_tokens: also return what the backbone says of each patch.
             with_attention: not possible here.
@@ -382,8 +381,9 @@ class PretrainedTower(ReadsWhole, nn.Module):
         """
         self.check_can(drops=keep is not None, attends=with_attention)
         reads_tokens = self.config.head.reads == "tokens"
-        if isinstance(inputs, Tensor) and inputs.ndim < 4:
-            output = BackboneOutput(inputs.mean(dim=1), inputs) if reads_tokens else BackboneOutput(inputs)
+        if isinstance(inputs, CachedFeatures):
+            values = inputs.values
+            output = BackboneOutput(values.mean(dim=1), values) if reads_tokens else BackboneOutput(values)
             if with_tokens and output.tokens is None:
                 raise RecipeError(
                     f"an objective reads tokens of model.{self.side}, and the store holds one vector a sample; leave 'store' out."

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.types import CachedFeatures
 from frugalclip.loading.loader import Loader
 from frugalclip.towers.caption_words import CaptionWords
 from frugalclip.towers.dual import DualEncoder
@@ -162,7 +163,7 @@ def _fit_words(head: CaptionWords, network: DualEncoder, loader: Loader) -> str:
     with torch.no_grad():
         output = torch.cat(
             [
-                network.text(part.to(device)).embedding.cpu()
+                network.text(CachedFeatures(part.to(device))).embedding.cpu()
                 for part in loader.texts.output(numbers).split(256)
             ]
         )
@@ -194,7 +195,10 @@ def _fit_texts(head: KernelRidge, network: DualEncoder, loader: Loader) -> str:
     with torch.no_grad():  # one vector a picture: the mean over its views
         parts = np.array_split(places, max(1, len(places) // 1024))
         embedded = torch.cat(
-            [network.image(stored.mean(part).to(device)).embedding.cpu().double() for part in parts]
+            [
+                network.image(CachedFeatures(stored.mean(part).to(device))).embedding.cpu().double()
+                for part in parts
+            ]
         )
     network.train(was_training)
     numbers, of = np.unique(texts, return_inverse=True)

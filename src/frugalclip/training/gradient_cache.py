@@ -110,12 +110,7 @@ class GradientCache:
         """Texts first, so that the piece whose graph is kept is one of pictures, which cost more."""
         found: list[_Piece] = []
         for view in sorted(self.step.needs.texts):
-            text = batch.texts[view.partition("@")[0]]
-            order = (
-                torch.arange(len(text))
-                if isinstance(text, Tensor)
-                else torch.argsort(text.lengths, stable=True)
-            )
+            order = batch.texts[view.partition("@")[0]].by_length()
             found += [_Piece(view, False, rows) for rows in order.split(self.micro_batch)]
         everything = torch.arange(len(batch), device=batch.rows.device)
         for view in sorted(self.step.needs.images):

@@ -6,7 +6,7 @@ Objectives see features only, so what is encoded, in which precision and on how 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,6 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.pretrained import PretrainedTower
 
 Precision = Literal["fp32", "bf16", "fp16"]
-MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -277,11 +276,11 @@ class Step(nn.Module):
     ) -> TowerOutput:
         """One image view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         keep = prepared.selections[name].keep if "@" in name else None
-        pixels = batch.images[source_view(name)]
-        with self._autocast(pixels.device):
+        images = batch.images[source_view(name)]
+        with self._autocast(images.device):
             return self.network.image(
-                _rows_of(pixels, rows),
-                keep=_rows_of(keep, rows),
+                images if rows is None else images[rows],
+                keep=keep if keep is None or rows is None else keep[rows],
                 with_tokens=name in self.needs.tokens,
                 with_attention=name in self.needs.attention,
             )
@@ -291,15 +290,14 @@ class Step(nn.Module):
     ) -> TowerOutput:
         """One text view of a batch, or of its `rows` (kept,) int64, in the step's precision."""
         texts = batch.texts[source_view(name)]
-        if isinstance(texts, Tensor):  # what a frozen backbone said
-            with self._autocast(texts.device):
-                return self.network.text(_rows_of(texts, rows), with_tokens=name in self.needs.tokens)
         ids = prepared.selections[name].ids if "@" in name else None
-        texts = Tokens(
-            ids=_rows_of(texts.ids if ids is None else ids, rows), lengths=_rows_of(texts.lengths, rows)
-        )
-        with self._autocast(texts.ids.device):
-            return self.network.text(texts, with_tokens=name in self.needs.tokens)
+        if ids is not None:
+            assert isinstance(texts, Tokens), "check_towers refuses to mask words of cached features"
+            texts = Tokens(ids, texts.lengths)
+        with self._autocast(texts.device):
+            return self.network.text(
+                texts if rows is None else texts[rows], with_tokens=name in self.needs.tokens
+            )
 
     @torch.no_grad()
     def episode(self, batches: Iterable[Batch], needs: Needs) -> Iterator[Features]:
@@ -350,22 +348,14 @@ class Step(nn.Module):
         return cast("Objective", self.objectives[name])
 
 
-def _rows_of(tensor: MaybeTensor, rows: Tensor | None) -> MaybeTensor:
-    return tensor if tensor is None or rows is None else tensor[rows]  # pyright: ignore[reportReturnType]
-
-
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The same batch on a device; text lengths stay on the CPU when it computes there, which saves a wait elsewhere."""
     if device.type == "cpu":
         return batch
 
-    def move(x: Any) -> Any:
-        return (
-            Tokens(move(x.ids), move(x.lengths)) if isinstance(x, Tokens) else x.to(device, non_blocking=True)
-        )
-
     groups = {
-        key: {name: move(x) for name, x in getattr(batch, key).items()}
+        key: {name: x.to(device, non_blocking=True) for name, x in getattr(batch, key).items()}
         for key in ("images", "texts", "boxes", "mirrored", "fields")
     }
-    return Batch(rows=move(batch.rows), turns=None if batch.turns is None else move(batch.turns), **groups)
+    turns = None if batch.turns is None else batch.turns.to(device, non_blocking=True)
+    return Batch(rows=batch.rows.to(device, non_blocking=True), turns=turns, **groups)

@@ -21,7 +21,6 @@ from frugalclip.backbones.sources import check_preprocess
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.core.types import Tokens
 from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
@@ -165,9 +164,7 @@ class BackboneEncoder:
         new = self.texts.unknown(texts)
         found: dict[str, Tensor] = {}
         if new:
-            tokens = self.tokenizer.encode(new)
-            if isinstance(tokens, Tokens):
-                tokens = Tokens(tokens.ids.to(self.device), tokens.lengths.to(self.device))
+            tokens = self.tokenizer.encode(new).to(self.device)
             found |= zip(new, self.tower.run_backbone(tokens).pooled.float().cpu(), strict=True)
         if known := [text for text in texts if text not in found]:
             found |= zip(known, self.texts.vectors(known), strict=True)

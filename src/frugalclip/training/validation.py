@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from frugalclip.core import distributed
 from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
+from frugalclip.core.types import ImageInput
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
@@ -116,27 +116,26 @@ class Validator:
         share = distributed.share_of_rows(len(chosen))
         faults: list[tuple[int, str]] = []
         rows: list[int] = []
-        pixels: list[Tensor] = []
+        self.inputs: list[ImageInput] = []
         for part, inputs in model.image_inputs(
             chosen.take(np.asarray(share, dtype=np.int64)), batch=256, faults=faults
         ):
             rows.extend(row + share.start for row in part)
-            pixels.append(inputs)
-        order = np.argsort(rows, kind="stable")  # a memory gives what it knows first
-        rows, own = [rows[i] for i in order], torch.cat(pixels)[torch.from_numpy(order)] if pixels else None
+            self.inputs.append(inputs)
+        order = np.argsort(rows, kind="stable")  # the cache gives what it holds first
+        rows, self.order = [rows[i] for i in order], torch.from_numpy(order)
         lost = [(chosen.ids[row + share.start], cause) for row, cause in faults]
         self.faults = [fault for part in distributed.all_parts(lost) for fault in part]  # (id, cause)
         kept = [row for part in distributed.all_parts(rows) for row in part]
         self.manifest = chosen.take(np.asarray(kept, dtype=np.int64)) if len(kept) < len(chosen) else chosen
-        self.pixels = torch.zeros(0, 3, model.preprocess.size, model.preprocess.size) if own is None else own
         self.retrieval: RetrievalTask = retrieval_task(self.manifest)
         self.zeroshot: ZeroshotTask = zeroshot_task(self.manifest, label_field=config.label_field)
 
-    def measure(self, model: Model, *, batch: int = 256) -> dict[str, float]:
+    def measure(self, model: Model) -> dict[str, float]:
         """Retrieval and zero-shot figures in percent, `<task>/<metric>`; the same on every process."""
-        images = torch.cat(
-            distributed.all_parts(torch.cat([model.encode_image(part) for part in self.pixels.split(batch)]))
-        )
+        parts = [model.encode_image(inputs) for inputs in self.inputs]
+        own = torch.cat(parts)[self.order] if parts else torch.zeros(0, model.dim)
+        images = torch.cat(distributed.all_parts(own))
         metrics: dict[str, float] = {}
         for name, task in (("zeroshot", self.zeroshot), ("retrieval", self.retrieval)):
             share = distributed.share_of_rows(len(task.texts))
