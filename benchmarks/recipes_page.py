@@ -1,14 +1,24 @@
 """Write docs/recipes.md: every recipe with its passes, size and cost. Run: python benchmarks/recipes_page.py (after objectives.py)."""
 
 from pathlib import Path
+from typing import Any
 
 from _common import RESULTS
 
-from frugalclip.core.records import read_json
+from frugalclip.core.records import read_json, write_json
 from frugalclip.training.planning import Plan, plan_recipe
 from frugalclip.training.recipe import Recipe, known_recipes, load_recipe
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "recipes.md"
+REFERENCE = ROOT / "src" / "frugalclip" / "recipes" / "reference.json"
+SAMPLES = 16_000  # the run that minutes are given for
+WITHOUT_ARRAYS = {"token_wise", "masked_distillation", "lexical"}  # no public code to compare with
+UNPUBLISHED = {"aclip-neighbours", "siglip-declip", "slip-protoclip", "two-stage"}  # sums of nobody's paper
+TABLE = (
+    "| recipe | status | passes | parameters | GFLOP a sample | step | minutes |",
+    "|---|---|---|---|---|---|---|",
+)
 HEAD = """# Recipes
 
 Written by `python benchmarks/recipes_page.py`. Passes, parameters and arithmetic are what `frugalclip plan RECIPE` counts: arithmetic is forward
@@ -75,10 +85,43 @@ objectives:
 
 
 def measured() -> dict[str, float]:
-    """Recipe -> a step over a step of CLIP."""
+    """Recipe -> seconds of a training step of 64 samples, towers of 64 patches, one CPU thread."""
     path = RESULTS / "objectives.json"
-    seconds = read_json(path)["seconds"] if path.is_file() else {}
-    return {name: value / seconds["clip"] for name, value in seconds.items()}
+    return dict(read_json(path)["seconds"]) if path.is_file() else {}
+
+
+def minutes() -> dict[str, float]:
+    """Recipe -> minutes of 16,000 samples on one CPU thread, where a record says so."""
+    found = {name: SAMPLES / 64 * seconds / 60 for name, seconds in measured().items()}
+    costs = read_json(RESULTS.parent / "emoji.json")["costs"]
+    for arm, name in {"default": "clip-small", "frugal": "frugal"}.items():
+        found[name] = SAMPLES / costs[arm]["samples_seen"] * costs[arm]["cpu_seconds"] / 60
+    return found
+
+
+def status(recipe: Recipe) -> str:
+    """proven, experimental, or not run here."""
+    if not recipe.run_here:
+        return "not run here"
+    is_experimental = recipe.name in UNPUBLISHED or WITHOUT_ARRAYS & set(recipe.objectives)
+    return "experimental" if is_experimental else "proven"
+
+
+def cost(recipe: Recipe, plan: Plan) -> dict[str, Any]:
+    """What `frugalclip recipes` prints of a recipe's cost; the fields of `RecipeCost`."""
+    trained = [one for one in plan.passes if one.has_gradient]
+    steps, times = measured(), minutes()
+    ratio = steps[recipe.name] / steps["clip"] if recipe.name in steps else None
+    time = times.get(recipe.name)
+    return {
+        "image_passes": sum(one.tower == "image" for one in trained),
+        "text_passes": sum(one.tower == "text" for one in trained),
+        "passes_without_gradient": len(plan.passes) - len(trained),
+        "parameters": plan.parameters["all"],
+        "gflops_per_sample": round(plan.gflops_per_sample, 4),
+        "step_ratio": None if ratio is None else round(ratio, 2),
+        "minutes": None if time is None else round(time, 2),
+    }
 
 
 def terms(recipe: Recipe) -> str:
@@ -93,47 +136,37 @@ def terms(recipe: Recipe) -> str:
     return " + ".join(parts)
 
 
-def row(recipe: Recipe, plan: Plan, ratio: float | None) -> str:
-    trained = [one for one in plan.passes if one.has_gradient]
-    passes = f"{sum(one.tower == 'image' for one in trained)} + {sum(one.tower == 'text' for one in trained)}"
-    extra = len(plan.passes) - len(trained)
+def row(recipe: Recipe, found: dict[str, Any]) -> str:
+    """A line of the table of costs."""
+    extra, ratio = found["passes_without_gradient"], found["step_ratio"]
+    passes = f"{found['image_passes']} + {found['text_passes']}" + (f" + ({extra})" if extra else "")
     cells = [
         f"`{recipe.name}`",
-        terms(recipe),
-        passes + (f", {extra} without gradient" if extra else ""),
-        f"{plan.parameters['all'] / 1e6:.1f} M",
-        f"{plan.gflops_per_sample:.2f}",
+        status(recipe),
+        passes,
+        f"{found['parameters'] / 1e6:.1f} M",
+        f"{found['gflops_per_sample']:.2f}",
         f"{ratio:.2f} ×" if ratio else "–",
+        "–" if found["minutes"] is None else f"{found['minutes']:.1f}",
     ]
     return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page, and the file that `frugalclip recipes` reads."""
     found = {name: load_recipe(name) for name in known_recipes()}
-    ratios = measured()
+    costs = {name: cost(recipe, plan_recipe(recipe)) for name, recipe in found.items()}
+    reference = {
+        name: {"purpose": recipe.description, "status": status(recipe), "cost": costs[name]}
+        for name, recipe in found.items()
+    }
+    write_json(REFERENCE, {"about": "written by benchmarks/recipes_page.py", "recipes": reference})
     lines = [HEAD]
     for title, here in (("Small", True), ("In the papers' sizes, planned and not run here", False)):
-        lines += [
-            f"## {title}",
-            "",
-            "| recipe | terms | image + text passes | parameters | GFLOP a sample | step |",
-            "|---|---|---|---|---|---|",
-        ]
-        lines += [
-            row(recipe, plan_recipe(recipe), ratios.get(name))
-            for name, recipe in found.items()
-            if recipe.run_here is here
-        ]
-        lines += [
-            "",
-            *(
-                f"- `{name}`: {recipe.description}"
-                for name, recipe in found.items()
-                if recipe.run_here is here
-            ),
-            "",
-        ]
+        chosen = [(name, recipe) for name, recipe in found.items() if recipe.run_here is here]
+        lines += [f"## {title}", "", *TABLE, *(row(recipe, costs[name]) for name, recipe in chosen), ""]
+        lines += [f"- `{name}` ({terms(recipe)}): {recipe.description}" for name, recipe in chosen]
+        lines += [""]
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

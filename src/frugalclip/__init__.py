@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from frugalclip.verbs.evaluate import evaluate
     from frugalclip.verbs.import_model import import_model
     from frugalclip.verbs.plan import plan
+    from frugalclip.verbs.recipes import recipes
     from frugalclip.verbs.train import train
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "import_model",
     "load",
     "plan",
+    "recipes",
     "train",
 ]
 

@@ -49,9 +49,17 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
+class OptionalVerbs(Verbs):
+    """A group that also does something when called bare."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return TyperGroup.parse_args(self, ctx, args)
+
+
 _ORDER = [
     "demo",
     "doctor",
+    "recipes",
     "data",
     "plan",
     "train",
@@ -74,6 +82,12 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTINGS)
 app.add_typer(data, name="data")
+recipes = typer.Typer(
+    help="List the recipes, or every setting of one.",
+    invoke_without_command=True,
+    **{**_SETTINGS, "cls": OptionalVerbs},
+)
+app.add_typer(recipes, name="recipes")
 
 _PATHS = "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a saved Hugging Face dataset, a manifest."
 
@@ -153,6 +167,22 @@ def doctor() -> None:
     from frugalclip.verbs import doctor as verb
 
     verb.show(verb.doctor())
+
+
+@recipes.callback()
+def _recipes(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from frugalclip.verbs import recipes as verb
+
+        verb.show(verb.recipes())
+
+
+@recipes.command("show")
+def show_recipe(name: Recipe, overrides: Overrides = None) -> None:
+    """Print every setting of a recipe: value, unit, default, source."""
+    from frugalclip.verbs import recipes as verb
+
+    verb.show_reference(verb.recipe_reference(name, overrides or ()))
 
 
 @app.command(epilog=_PATHS)

@@ -250,32 +250,42 @@ def _locate(name: str) -> Path:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The mappings of a recipe with its one level of `extends` merged; a recipe of the package counts as whole, however it is written.
+    """The mappings of a recipe, merged with those of the recipe that it extends.
 
     Raises:
-        RecipeError: when it is not found, not YAML, or extends something of the user's own that extends again.
+        RecipeError: as `recipe_layers`.
+    """
+    merged: dict[str, Any] = {}
+    for _, content in reversed(recipe_layers(name)):
+        merged = merge(merged, content)
+    return merged
+
+
+def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The files that make up a recipe, each with its name: its own file first, then what it extends.
+
+    One level of `extends` is allowed. A recipe of the package counts as one level, however it is written.
+
+    Raises:
+        RecipeError: when a file is not found, is not YAML, or extends a file of the user's own that extends again.
     """
     path = _locate(name)
     content = _expand(read_yaml(path))
     base_name = content.pop("extends", None)
     content.setdefault("name", path.stem)
     if base_name is None:
-        return content
+        return [(path.stem, content)]
     beside = path.parent / f"{base_name}.yaml"
     is_other = (
         beside.is_file() and beside.resolve() != path.resolve()
     )  # clip.yaml of one's own may extend the package's clip
     place = beside if is_other else _locate(str(base_name))
-    base = _expand(read_yaml(place))
-    if "extends" not in base:
-        return merge(base, content)
-    if not _is_shipped(place) or _is_shipped(path):
+    again = read_yaml(place).get("extends")
+    if again is not None and (not _is_shipped(place) or _is_shipped(path)):
         raise RecipeError(
-            f"{path} extends {base_name}, which extends {base['extends']} itself; one level is allowed, so extend {base['extends']}."
+            f"{path} extends {base_name}, which extends {again} itself; one level is allowed, so extend {again}."
         )
-    return merge(
-        read_recipe(str(base_name)), content
-    )  # a recipe of the package counts as whole, however it is written
+    return [(path.stem, content), *recipe_layers(str(place))]
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
