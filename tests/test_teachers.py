@@ -1,5 +1,8 @@
 """Teachers: an average that follows, a model that stays, vectors computed before; none of them learns."""
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.averages import momentum_at
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.core.types import Batch, Needs, Tokens
+from frugalclip.core.types import Batch, CachedFeatures, Needs, Tokens
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import Tokenizer, train_tokenizer
 from frugalclip.features.format import Encoder, Origin, texts_digest
@@ -137,7 +140,7 @@ def test_an_average_starts_as_a_copy_and_is_no_alias():
     student = a_network()
     teacher, batch = EmaTeacher(EVERYTHING, student, momentum=(0.9, 0.9)), a_batch()
     torch.testing.assert_close(
-        teacher.look(batch).images["main"].embedding, student.eval().image(batch.images["main"]).embedding
+        teacher.encode(batch).images["main"].embedding, student.eval().image(batch.images["main"]).embedding
     )
     before = teacher.image.project.weight.clone()
     with torch.no_grad():
@@ -177,7 +180,7 @@ def test_the_momentum_goes_with_the_run(momentum: tuple[float, float], progress:
 def test_an_average_learns_nothing_by_gradient_and_gives_none():
     student = a_network()
     teacher = EmaTeacher(EVERYTHING, student, momentum=(0.9, 0.9))
-    seen = teacher.look(a_batch())
+    seen = teacher.encode(a_batch())
     assert not seen.images["main"].embedding.requires_grad and not seen.texts["caption"].pooled.requires_grad
     assert not any(p.requires_grad for p in teacher.parameters()) and all(
         p.requires_grad for p in student.image.parameters()
@@ -196,7 +199,7 @@ def test_only_what_is_asked_for_is_kept_and_computed():
         images=frozenset({"second"}), tokens=frozenset({"second"}), attention=frozenset({"second"})
     )
     teacher = EmaTeacher(requested, a_network(), momentum=(0.9, 0.9))
-    seen = teacher.look(a_batch())
+    seen = teacher.encode(a_batch())
     assert teacher.text is None and set(seen.images) == {"second"} and not seen.texts
     assert seen.images["second"].tokens.shape == (3, 5, 32) and seen.images["second"].attention.shape == (
         3,
@@ -204,7 +207,7 @@ def test_only_what_is_asked_for_is_kept_and_computed():
     )
     teacher.after_step(a_network(seed=1), progress=0)
     plain = EmaTeacher(TeacherRequest(texts=frozenset({"caption"})), a_network(), momentum=(0.9, 0.9))
-    assert plain.image is None and plain.look(a_batch()).texts["caption"].tokens is None
+    assert plain.image is None and plain.encode(a_batch()).texts["caption"].tokens is None
 
 
 def test_what_is_asked_is_split_by_teacher_and_by_kind_of_view():
@@ -224,6 +227,20 @@ def test_what_is_asked_is_split_by_teacher_and_by_kind_of_view():
     )
 
 
+def test_an_average_follows_the_scale_in_log_space_and_saves_it():
+    student = a_network()
+    teacher = EmaTeacher(EVERYTHING, student, momentum=(0.9, 0.9))
+    assert teacher.encode(a_batch()).scale.equal(student.scale())
+    first = student.log_scale.item()
+    with torch.no_grad():
+        student.log_scale += 1
+    for _ in range(5):
+        teacher.after_step(student, progress=0.4)
+    expected = torch.tensor(first + 1 - 0.9**5).exp()
+    torch.testing.assert_close(teacher.encode(a_batch()).scale, expected)
+    assert "log_scale" in teacher.state_dict()
+
+
 # A model whose weights stay
 
 
@@ -239,7 +256,9 @@ def test_a_frozen_model_sees_pictures_as_it_was_trained_to(resolution: int):
         ]
 
     seen = (
-        teacher.look(Batch(torch.arange(3), {"main": normalised(raw, student)}, {})).images["main"].embedding
+        teacher.encode(Batch(torch.arange(3), {"main": normalised(raw, student)}, {}))
+        .images["main"]
+        .embedding
     )
     scaled = nn.functional.interpolate(
         raw, size=(resolution, resolution), mode="bilinear", antialias=True, align_corners=False
@@ -249,7 +268,9 @@ def test_a_frozen_model_sees_pictures_as_it_was_trained_to(resolution: int):
 
 
 def test_a_frozen_model_stays_and_is_not_saved(tmp_path: Path):
-    a_model().save(tmp_path / "m")
+    model = a_model()
+    model.network.log_scale.data.fill_(math.log(5))
+    model.save(tmp_path / "m")
     teacher = built(tmp_path, {"big": {"from": str(tmp_path / "m")}}, reading("big:main", "big:caption"))[
         "big"
     ]
@@ -257,7 +278,17 @@ def test_a_frozen_model_stays_and_is_not_saved(tmp_path: Path):
     teacher.after_step(a_network(), progress=0.5)
     assert all(value.equal(before[name]) for name, value in teacher.state_dict().items())
     assert not teacher.is_saved() and not any(p.requires_grad for p in teacher.parameters())
-    assert set(teacher.look(a_batch()).texts) == {"caption"}
+    features = teacher.encode(a_batch())
+    assert set(features.texts) == {"caption"}
+    assert features.scale.item() == pytest.approx(5.0)  # its own, not the student's
+
+
+def test_a_frozen_model_refuses_stored_features_of_the_student(tmp_path: Path):
+    teacher, whole = FrozenTeacher(EVERYTHING, a_model(), preprocess=Preprocess(size=16)), a_batch()
+    features = CachedFeatures(torch.zeros(3, 12))
+    for batch in (replace(whole, images={"main": features}), replace(whole, texts={"caption": features})):
+        with pytest.raises(RecipeError, match=r"encodes pixels and token ids, .*set store\.images=false"):
+            teacher.encode(batch)
 
 
 def test_a_text_tower_of_another_tokenizer_is_refused_with_a_way_out(tmp_path: Path):
@@ -268,7 +299,7 @@ def test_a_text_tower_of_another_tokenizer_is_refused_with_a_way_out(tmp_path: P
     )
     with pytest.raises(
         RecipeError,
-        match=r"reads texts with another tokenizer .*frugalclip embed .* set teachers\.big\.from=STORE",
+        match=r"has another tokenizer .*frugalclip embed .* set teachers\.big\.from=STORE",
     ):
         built(tmp_path, configs, reading("big:caption"), tokenizer=other)
     assert set(built(tmp_path, configs, reading("big:main"), tokenizer=other)) == {"big"}, (
@@ -281,7 +312,7 @@ def test_a_text_tower_of_another_tokenizer_is_refused_with_a_way_out(tmp_path: P
 
 def test_stored_vectors_are_those_of_the_rows_and_zeros_where_there_are_none(store: Path, tmp_path: Path):
     teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
-    seen = teacher.look(Batch(torch.tensor([4, 0, 1, 3, 2, 0]), {}, {}))
+    seen = teacher.encode(Batch(torch.tensor([4, 0, 1, 3, 2, 0]), {}, {}))
     assert seen.images["main"].embedding.tolist() == [
         [4, 4, 4],
         [0, 0, 0],
@@ -305,9 +336,20 @@ def test_stored_vectors_are_those_of_the_rows_and_zeros_where_there_are_none(sto
     )
 
 
+@pytest.mark.parametrize(("recorded", "scale"), [(20.0, 20.0), (None, 1.0)])
+def test_a_store_gives_the_scale_of_the_model_that_filled_it(
+    store: Path, tmp_path: Path, recorded: float | None, scale: float
+):
+    head = json.loads((store / "store.json").read_text())
+    head["encoder"]["scale"] = recorded
+    (store / "store.json").write_text(json.dumps(head))
+    teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
+    assert teacher.encode(Batch(torch.tensor([2, 1]), {}, {})).scale.item() == scale
+
+
 def test_the_last_row_of_a_batch_may_be_without_a_text(store: Path, tmp_path: Path):
     teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
-    assert teacher.look(Batch(torch.tensor([2, 1]), {}, {})).texts["caption"].embedding.tolist() == [
+    assert teacher.encode(Batch(torch.tensor([2, 1]), {}, {})).texts["caption"].embedding.tolist() == [
         [2, 0, 7],
         [0, 0, 0],
     ]
@@ -321,7 +363,7 @@ def test_a_store_of_other_captions_or_of_vectors_alone_is_refused(
     for kind in ("tokens", "attention"):
         with pytest.raises(
             RecipeError,
-            match=r"teachers\.bag is a store, which holds one vector a sample; tokens and attention need from: ema",
+            match=r"teachers\.bag is a store, .* one vector a sample; tokens and attention need from: ema",
         ):
             built(tmp_path, configs, reading("bag:main", **{kind: frozenset({"bag:main"})}))
     monkeypatch.setitem(globals(), "CAPTIONS", [["changed"], *CAPTIONS[1:]])
@@ -363,5 +405,5 @@ def test_an_average_takes_the_statistics_of_normalisations_as_they_are():
         student.image(images)
         teacher.after_step(student, progress=0)
     batch = Batch(torch.arange(16), {"main": images}, {})
-    seen, known = teacher.look(batch).images["main"].pooled, student.eval().image(images).pooled
+    seen, known = teacher.encode(batch).images["main"].pooled, student.eval().image(images).pooled
     torch.testing.assert_close(seen, known)

@@ -1,7 +1,9 @@
 """Teachers: encoders that give targets and are not trained, behind one interface.
 
-An average of the student (`from: ema`), a model whose weights stay (`from: MODEL`), or vectors computed before (`from: STORE`). An objective
-names what it reads as `teacher:view`; the step asks each teacher for exactly that, without gradient, before the student encodes anything.
+A teacher is an average of the student (`from: ema`), a model whose weights stay (`from: MODEL`), or features
+computed before (`from: STORE`). An objective names what it reads as `teacher:view`. The step has each teacher
+encode exactly that, without gradient, before the student encodes anything. Features of a teacher carry the
+teacher's own scale.
 """
 
 import copy
@@ -19,7 +21,7 @@ from torch.nn import functional as F
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
-from frugalclip.core.types import Batch, Features, Needs, TowerOutput
+from frugalclip.core.types import Batch, CachedFeatures, Features, ImageInput, Needs, TowerOutput
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.format import Kind
@@ -43,13 +45,13 @@ class TeacherConfig(Settings):
     )
     momentum: tuple[float, float] = Field(
         (0.996, 1.0),
-        description="of an average, on a cosine from the start to the end of the run; A-CLIP: 0.996 to 1",
+        description="of an average, on a cosine from the first step to the last; A-CLIP: 0.996 to 1",
     )
 
 
 @dataclass(frozen=True)
 class TeacherRequest:
-    """What a step wants of one teacher: names of views, without the teacher's own."""
+    """What a step reads of one teacher: names of views, without the teacher's own."""
 
     images: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
@@ -63,12 +65,12 @@ def teacher_of(name: str) -> str:
 
 
 def request_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> TeacherRequest:
-    """What some needs want of one teacher.
+    """The views of one teacher among the needs of all objectives.
 
     Args:
         teacher: its name.
         needs: of the objectives.
-        texts: the recipe's text views; what else is named is an image view.
+        texts: names of the recipe's text views; every other name is an image view.
     """
     of: dict[str, frozenset[str]] = {}
     for kind in ("teachers", "tokens", "attention"):
@@ -87,64 +89,63 @@ def request_of(teacher: str, needs: Needs, *, texts: Iterable[str]) -> TeacherRe
 
 
 class Teacher(nn.Module, ABC):
-    """Something that gives targets. Abstract: every subclass is final."""
+    """A source of target features. Abstract: every subclass is final."""
 
     def __init__(self, requested: TeacherRequest) -> None:
         super().__init__()
         self.requested = requested
 
     @abstractmethod
-    def look(self, batch: Batch) -> Features:
-        """What the teacher says of a batch: the views it was asked for, without gradient."""
+    def encode(self, batch: Batch) -> Features:
+        """Features of the requested views of a batch, without gradient, with the teacher's own scale."""
 
     def after_step(self, student: DualEncoder, *, progress: float) -> None:
-        """Move on after an optimiser step; `progress` is the share of the run that lies behind."""
+        """Follow the student after an optimiser step; `progress` is the share of the run that is done."""
 
     def is_saved(self) -> bool:
         """Whether a checkpoint must hold this teacher's weights."""
         return False
 
 
-class _Encoding(Teacher):
-    """A teacher with towers of its own."""
+class _TeacherWithTowers(Teacher):
+    """A teacher with towers and a scale of its own. Abstract: a subclass chooses how it takes pictures."""
 
     def __init__(self, requested: TeacherRequest, network: DualEncoder) -> None:
         super().__init__(requested)
         self.image = network.image if requested.images else None
         self.text = network.text if requested.texts else None
+        self.log_scale = nn.Parameter(network.log_scale.detach().clone())
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "_Encoding":
+    def train(self, mode: bool = True) -> "_TeacherWithTowers":
         """A teacher is never in training mode."""
         return super().train(False)  # pyright: ignore[reportReturnType]
 
     @torch.no_grad()
-    def look(self, batch: Batch) -> Features:
-        """Encode the views asked for."""
+    def encode(self, batch: Batch) -> Features:
+        """Features of the requested views of a batch, with the scale of these towers."""
         images, texts = {}, {}
         for name in sorted(self.requested.images):
-            assert self.image is not None, "kept where pictures are asked for"
-            pixels = self._pixels(batch.images[name])
-            images[name] = self.image(pixels, **self._wishes(name))
+            assert self.image is not None, "kept where images are requested"
+            options = {"with_attention": True} if name in self.requested.attention else {}
+            with_tokens = name in self.requested.tokens
+            images[name] = self.image(self._own(batch.images[name]), with_tokens=with_tokens, **options)
         for name in sorted(self.requested.texts):
-            assert self.text is not None, "kept where texts are asked for"
+            assert self.text is not None, "kept where texts are requested"
             texts[name] = self.text(batch.texts[name], with_tokens=name in self.requested.tokens)
-        return Features(images=images, texts=texts, scale=torch.ones(()))
+        return Features(images=images, texts=texts, scale=self.log_scale.exp())
 
-    def _wishes(self, name: str) -> dict[str, bool]:
-        wishes = {
-            "with_tokens": name in self.requested.tokens,
-            "with_attention": name in self.requested.attention,
-        }
-        return {key: value for key, value in wishes.items() if value}
-
-    def _pixels(self, pixels: Tensor) -> Tensor:
-        return pixels
+    @abstractmethod
+    def _own(self, images: ImageInput) -> ImageInput:
+        """The student's images as these towers take them."""
 
 
-class EmaTeacher(_Encoding):
-    """An exponential moving average of the student; at the start its copy."""
+class EmaTeacher(_TeacherWithTowers):
+    """An exponential moving average of the student; at the start its copy.
+
+    The scale is averaged like every other parameter: in log space, where the student learns it.
+    """
 
     def __init__(
         self, requested: TeacherRequest, student: DualEncoder, *, momentum: tuple[float, float]
@@ -154,8 +155,12 @@ class EmaTeacher(_Encoding):
 
     @torch.no_grad()
     def after_step(self, student: DualEncoder, *, progress: float) -> None:
-        """Follow the student's towers; statistics of their normalisations are copied, since nothing goes through the average in training mode."""
+        """Follow the student's towers and scale.
+
+        Statistics of normalisations are copied: no batch goes through the average in training mode.
+        """
         momentum = momentum_at(progress, start=self.momentum[0], end=self.momentum[1])
+        self.log_scale.lerp_(student.log_scale.detach(), 1 - momentum)
         for own, theirs in ((self.image, student.image), (self.text, student.text)):
             if own is not None:
                 follow(own, theirs, momentum=momentum)
@@ -163,12 +168,15 @@ class EmaTeacher(_Encoding):
                     average.copy_(buffer)
 
     def is_saved(self) -> bool:
-        """An average exists nowhere else."""
+        """True: an average exists nowhere else."""
         return True
 
+    def _own(self, images: ImageInput) -> ImageInput:
+        return images
 
-class FrozenTeacher(_Encoding):
-    """A model whose weights stay as they are; it sees the student's views at its own resolution and normalisation."""
+
+class FrozenTeacher(_TeacherWithTowers):
+    """A model whose weights stay; it takes the student's views at its own resolution and normalisation."""
 
     gain: Tensor
     shift: Tensor
@@ -186,16 +194,36 @@ class FrozenTeacher(_Encoding):
             persistent=False,
         )
 
-    def _pixels(self, pixels: Tensor) -> Tensor:
-        if pixels.shape[-1] != self.size:
-            pixels = F.interpolate(
-                pixels, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+    def encode(self, batch: Batch) -> Features:
+        """Features of the requested views of a batch, with the model's own scale.
+
+        Raises:
+            RecipeError: if the batch holds features of the student's backbone instead of pixels or token ids.
+        """
+        inputs = [batch.images[name] for name in self.requested.images]
+        if any(isinstance(x, CachedFeatures) for x in [*inputs, *map(batch.texts.get, self.requested.texts)]):
+            raise RecipeError(
+                "a teacher that is a model encodes pixels and token ids, and this run reads stored features "
+                "of its own backbone; embed the data with the teacher and name that store, "
+                "or set store.images=false."
             )
-        return pixels * self.gain + self.shift
+        return super().encode(batch)
+
+    def _own(self, images: ImageInput) -> Tensor:
+        assert isinstance(images, Tensor), "encode refuses cached features"
+        if images.shape[-1] != self.size:
+            sides = (self.size, self.size)
+            images = F.interpolate(images, size=sides, mode="bilinear", antialias=True, align_corners=False)
+        return images * self.gain + self.shift
 
 
 class StoredTeacher(Teacher):
-    """Vectors that were computed before, found by the sample's row and read as they are needed; a text's is the first one of its sample."""
+    """Features of an embedding store, read as they are needed; of several captions of a sample, the first.
+
+    The scale is that of the model that filled the store, or 1 where the store records none.
+    """
+
+    scale: Tensor
 
     def __init__(self, requested: TeacherRequest, store: Store, manifest: Manifest) -> None:
         super().__init__(requested)
@@ -203,14 +231,15 @@ class StoredTeacher(Teacher):
         store.require(kinds=kinds)
         if faceted := [kind for kind in kinds if len(store.shape(kind)) > 1]:
             raise RecipeError(
-                f"{store.path} holds several {faceted[0]} vectors of one text or picture (facets), expected one; embed without facets."
+                f"{store.path} holds several {faceted[0]} vectors of one text or picture (facets), "
+                "expected one; embed without facets."
             )
         self.store = store
-        self.rows = store.rows_for(
-            manifest.ids, texts=[list(one) for one in manifest.captions()] if requested.texts else None
-        )  # (samples,)
+        captions = [list(one) for one in manifest.captions()] if requested.texts else None
+        self.rows = store.rows_for(manifest.ids, texts=captions)  # (samples,)
+        self.register_buffer("scale", torch.tensor(store.head.encoder.scale or 1.0), persistent=False)
 
-    def look(self, batch: Batch) -> Features:
+    def encode(self, batch: Batch) -> Features:
         """The vectors of the batch's rows; zeros where a sample has none."""
         rows, device = self.rows[batch.rows.cpu().numpy()], batch.rows.device
 
@@ -224,15 +253,11 @@ class StoredTeacher(Teacher):
         texts = {}
         if self.requested.texts:
             found = self.store.ragged("text", rows)
-            vectors, has_text = (
-                np.zeros((len(rows), *self.store.shape("text")), np.float32),
-                np.diff(found.offsets) > 0,
-            )
-            vectors[has_text] = found.values[
-                found.offsets[:-1][has_text]
-            ]  # keywords may stand in for a caption that is not there
+            has_text = np.diff(found.offsets) > 0  # keywords may stand in for a caption that is not there
+            vectors = np.zeros((len(rows), *self.store.shape("text")), np.float32)
+            vectors[has_text] = found.values[found.offsets[:-1][has_text]]
             texts = dict.fromkeys(self.requested.texts, encoded(vectors))
-        return Features(images=images, texts=texts, scale=torch.ones(()))
+        return Features(images=images, texts=texts, scale=self.scale)
 
 
 def build_teachers(
@@ -245,19 +270,19 @@ def build_teachers(
     preprocess: Preprocess,
     manifest: Manifest,
 ) -> dict[str, Teacher]:
-    """The teachers that some objective reads.
+    """Build the teachers that some objective reads.
 
     Args:
         configs: the recipe's `teachers`; `ema` need not be in it.
         needs: of all objectives.
         texts: names of the recipe's text views.
-        student: what an average follows.
+        student: the network that an average follows.
         tokenizer: of the student; a frozen text tower must read the same ids.
         preprocess: of the student.
-        manifest: the training data, for stored vectors.
+        manifest: the training data, for stored features.
 
     Raises:
-        RecipeError: for a name that the recipe does not explain, or a teacher that cannot give what is asked of it.
+        RecipeError: if the recipe has no teacher of that name, or it cannot give what objectives read.
     """
     known = {EMA: TeacherConfig(), **configs}
     texts = tuple(texts)
@@ -265,7 +290,8 @@ def build_teachers(
     for name in sorted({teacher_of(one) for one in needs.teachers}):
         if name not in known:
             raise RecipeError(
-                f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} Add it under 'teachers:'."
+                f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} "
+                "Add it under 'teachers:'."
             )
         requested, config = request_of(name, needs, texts=texts), known[name]
         if config.source == EMA:
@@ -273,15 +299,23 @@ def build_teachers(
         elif (Path(config.source) / "store.json").is_file():
             if requested.tokens or requested.attention:
                 raise RecipeError(
-                    f"teachers.{name} is a store, which holds one vector a sample; tokens and attention need from: ema or a model."
+                    f"teachers.{name} is a store, which holds one vector a sample; "
+                    "tokens and attention need from: ema or a model."
                 )
             built[name] = StoredTeacher(requested, Store.open(config.source), manifest)
         else:
             model = load(config.source)
-            if requested.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
-                raise RecipeError(
-                    f"teachers.{name} ({config.source}) reads texts with another tokenizer than this recipe; embed the captions with it "
-                    f"('frugalclip embed {config.source} DATA --out STORE') and set teachers.{name}.from=STORE, or train with its tokenizer."
-                )
+            _check_tokenizer(name, config.source, requested, model=model, tokenizer=tokenizer)
             built[name] = FrozenTeacher(requested, model, preprocess=preprocess)
     return built
+
+
+def _check_tokenizer(
+    name: str, source: str, requested: TeacherRequest, *, model: Model, tokenizer: Tokenizer
+) -> None:
+    if requested.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
+        raise RecipeError(
+            f"teachers.{name} ({source}) has another tokenizer than this recipe; embed the captions with it "
+            f"('frugalclip embed {source} DATA --out STORE') and set teachers.{name}.from=STORE, "
+            "or train with its tokenizer."
+        )

@@ -34,6 +34,7 @@ class Means:
     """A model whose picture vectors are channel means, and whose texts have two facets of four numbers."""
 
     fingerprint = "means"
+    scale = None
     preprocess = Preprocess(size=8)
     description: dict[str, Any] = {}  # noqa: RUF012
 

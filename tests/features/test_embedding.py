@@ -71,6 +71,7 @@ class Leaning:
     """A model whose vectors all point nearly one way, with two facets a text, as a frozen language model's states do."""
 
     fingerprint = "leaning"
+    scale = None
     preprocess = Preprocess(size=8)
     lean = torch.tensor([50.0, 0, 0, 0])
 
@@ -107,6 +108,7 @@ def test_the_vectors_are_those_of_the_model(model, tmp_path):
     store = embed_manifest(model, manifest, tmp_path / "s", dtype="float32", batch=4, chunk_rows=5).store
     images = [Image.open(tmp_path / "data" / f"{row}.png") for row in range(11)]
     np.testing.assert_allclose(store.vectors("image"), model.encode_image(images).numpy(), atol=1e-6)
+    assert store.head.encoder.scale == pytest.approx(1 / 0.07)  # of a model with two towers
     texts = store.vectors("text")
     for row in range(11):
         np.testing.assert_allclose(texts[row], model.encode_text(captions_of(row)).numpy(), atol=1e-6)

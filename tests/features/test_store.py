@@ -338,6 +338,13 @@ def test_the_description_is_for_people_and_does_not_count(tmp_path):
     assert again.encoded == []
 
 
+def test_the_scale_of_the_model_is_recorded_and_changes_no_vector(tmp_path):
+    assert write(tmp_path / "s", Numbers(10)).store.head.encoder.scale is None
+    again = Numbers(10)
+    assert write(tmp_path / "s", again, encoder=encoder(scale=12.5)).store.head.encoder.scale == 12.5
+    assert again.encoded == []
+
+
 def test_the_chunk_size_of_the_store_there_is_kept(tmp_path):
     write(tmp_path / "s", Numbers(10), chunk_rows=3)
     assert write(tmp_path / "s", Numbers(12), chunk_rows=None).store.head.chunk_rows == 3
@@ -387,7 +394,7 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
     write(tmp_path / "s", Numbers(4))
     file = tmp_path / "s" / "store.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "version": 9}))
-    with pytest.raises(DataError, match="version 9, this program reads 1; upgrade"):
+    with pytest.raises(DataError, match="version 9, this program reads 2; upgrade"):
         Store.open(tmp_path / "s")
 
 

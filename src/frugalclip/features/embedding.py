@@ -44,6 +44,9 @@ class Encodes(Protocol):
     @property
     def description(self) -> Mapping[str, Any]: ...
 
+    @property
+    def scale(self) -> float | None: ...
+
     preprocess: Any  # picture(s) -> (pictures, 3, height, width); settings with `model_dump`
     tokenizer: Any  # with `fingerprint()` and `truncated(texts)`
 
@@ -376,6 +379,7 @@ def describe(
         preprocess=model.preprocess.model_dump(mode="json") if "image" in kinds else None,
         tokenizer=model.tokenizer.fingerprint() if "text" in kinds else None,
         normalize=normalize,
+        scale=model.scale,
         centring=means_digest(means) if means else None,
         settings=dict(settings or {}),
     )

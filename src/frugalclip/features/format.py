@@ -19,12 +19,12 @@ from frugalclip.core.records import read_json
 Kind = Literal["image", "text"]
 StoreDtype = Literal["float16", "float32", "int8"]
 KINDS: tuple[Kind, ...] = ("image", "text")
-FORMAT, VERSION = "frugalclip.store", 1
+FORMAT, VERSION = "frugalclip.store", 2
 _NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64, "U64": np.uint64}
 
 
 class Encoder(Settings):
-    """What made the vectors. All but the description goes into the names of the chunks."""
+    """The model that made the vectors. All but description and scale goes into the names of the chunks."""
 
     model: str = Field(description="fingerprint of the weights")
     description: dict[str, Any] = Field(default_factory=dict, description="for people; not compared")
@@ -33,6 +33,10 @@ class Encoder(Settings):
     )
     tokenizer: str | None = Field(None, description="fingerprint; None when no text was read")
     normalize: bool = Field(True, description="vectors have length 1 before they are rounded")
+    scale: float | None = Field(
+        None,
+        description="the model's own multiplier of cosines; null for an encoder without one; not compared",
+    )
     centring: str | None = Field(None, description="hash of the means subtracted before normalising")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="whatever else changes a vector: layer, prompts, views"
@@ -40,7 +44,7 @@ class Encoder(Settings):
 
     def identity(self) -> dict[str, Any]:
         """What must agree for two vectors to be comparable."""
-        return self.model_dump(mode="json", exclude={"description"})
+        return self.model_dump(mode="json", exclude={"description", "scale"})
 
 
 class Origin(Settings):
@@ -86,7 +90,7 @@ class Head(Settings):
     """The content of `store.json`."""
 
     format: Literal["frugalclip.store"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     complete: bool = False
     encoder: Encoder
     kinds: tuple[Kind, ...]

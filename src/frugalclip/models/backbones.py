@@ -269,6 +269,7 @@ class TextOnlyModel:
 
     reads: Literal["texts"] = "texts"
     preprocess: Any = None
+    scale: float | None = None
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
         self.source, self.device = source, torch.device(device)

@@ -86,6 +86,11 @@ class Model:
         return "images" if isinstance(self.network.text, NoTexts) else "both"
 
     @property
+    def scale(self) -> float | None:
+        """Multiplier of cosines that the model learned, or None where it has no text tower to compare with."""
+        return self.network.scale().item() if self.reads == "both" else None
+
+    @property
     def description(self) -> dict[str, Any]:
         """Architecture, tokenizer and preprocessing as JSON: what `model.json` holds."""
         origin = {} if self.origin is None else {"origin": self.origin}

@@ -227,7 +227,7 @@ class Step(nn.Module):
         """What the teachers that count now say of a batch."""
         with self._autocast(batch.rows.device):
             return {
-                name: cast("Teacher", teacher).look(batch)
+                name: cast("Teacher", teacher).encode(batch)
                 for name, teacher in self.teachers.items()
                 if name in self._asking
             }

@@ -138,6 +138,7 @@ class BackboneEncoder:
     ) -> None:
         self.tower, self.preprocess, self.tokenizer, self.device = tower, preprocess, tokenizer, device
         self.texts = TextFeatureCache()  # what other stores hold already
+        self.scale: float | None = None  # of an encoder of one modality
 
     @property
     def fingerprint(self) -> str:
