@@ -18,7 +18,7 @@ from frugalclip.core.types import Batch
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.trainer import Trainer, _update
+from frugalclip.training.run import open_run
 
 GOALS = {"declip": 2.3, "aclip": 1.45, "aclip-efficient": 1.15, "protoclip": 1.5, "protoclip, reused": 1.15}
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {  # name: recipe, settings
@@ -38,7 +38,7 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {  # name: recipe, settings
 
 
 class Arm:
-    """One recipe under the trainer, a step at a time."""
+    """One recipe, a step at a time."""
 
     def __init__(self, name: str, data: Manifest, folder: Path, *, batch: int) -> None:
         recipe, settings = ARMS[name]
@@ -49,30 +49,30 @@ class Arm:
             f"batch={batch}",
             "samples=1000000",
         ]
-        self.trainer = Trainer(
+        self.run = open_run(
             load_recipe(recipe, [*own, *settings]), data, RunDirectory(folder / name.replace(", ", "-"))
         )
-        self.scaler = torch.amp.GradScaler(enabled=False)
-        self.batches = self.trainer.loader.batches(0)
+        self.stage = self.run.stage
+        self.batches = self.run.inputs.loader.batches(0)
         self.batch: Batch = next(self.batches)
         self.episode = self.episode_seconds()
 
     def episode_seconds(self) -> float:
         """Seconds of looking at an episode, for each of its steps; where features are reused, an epoch is remembered before."""
-        if not self.trainer.episode:
+        if not self.stage.episode:
             return 0.0
-        if "reuse" in str(getattr(self.trainer.recipe.objectives["prototypes"], "features", "")):
-            for _ in range(self.trainer.episode + 1):
+        if "reuse" in str(getattr(self.run.recipe.objectives["prototypes"], "features", "")):
+            for _ in range(self.stage.episode + 1):
                 self.batch = next(self.batches)
                 self.compute()
         begun = time.process_time()
-        self.trainer.begin()
+        self.stage.begin_step(0, batches=self.run.episode)
         seconds = time.process_time() - begun
-        return seconds / self.trainer.episode
+        return seconds / self.stage.episode
 
     def compute(self) -> None:
         """A step on the batch at hand."""
-        _update(self.trainer, self.batch, rates=dict.fromkeys(self.trainer.rates, 1e-4), scaler=self.scaler)
+        self.stage.update(self.batch, step=0)
 
     def views(self) -> None:
         """Make the next batch."""
@@ -95,7 +95,7 @@ def main() -> None:
     step = {name: median[name] + arm.episode for name, arm in arms.items()}
     whole = {name: step[name] + median[f"{name} views"] for name in arms}
     for name in arms:
-        passes = arms[name].trainer.step_module.needs
+        passes = arms[name].stage.module.needs
         print(
             f"{name:18} {step[name] / step['clip']:5.2f} x a CLIP step, with views {whole[name] / whole['clip']:5.2f} x; "
             f"{len(passes.images)} image and {len(passes.texts)} text passes; {chosen.batch / whole[name]:5.0f} samples/s"

@@ -36,7 +36,7 @@ from frugalclip.functional import unit
 from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures, readable_images
 from frugalclip.sources.open import open_data
-from frugalclip.training.trainer import evaluation_points
+from frugalclip.training.loop import evaluation_points
 
 
 class ArmSettings(Settings):

@@ -22,7 +22,7 @@ from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.models import load
 from frugalclip.sources.open import open_data
-from frugalclip.training.trainer import train_run
+from frugalclip.training.loop import train_run
 
 
 @pytest.fixture
@@ -85,8 +85,7 @@ def test_a_trial_that_stopped_goes_on_to_the_same_end(job, tmp_path, monkeypatch
     everything, recipe = open_data(job.data), trial_recipe(read_job(stopped))
 
     class StopAtThree:
-        def started(self, trainer):
-            self.trainer = trainer
+        def started(self, run): ...
 
         def row(self, row):
             if row["step"] == 4:

@@ -14,9 +14,9 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.models import load
 from frugalclip.sources.open import open_data
+from frugalclip.training.loop import train_run
 from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.trainer import train_run
 from frugalclip.verbs.embed import embed
 
 from ..backbones.tiny_backbones import bert_source

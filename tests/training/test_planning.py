@@ -26,7 +26,7 @@ from ..backbones.tiny_backbones import (
     timm_source,
     vision_source,
 )
-from .test_stores import pairs, recipe_of, trainer
+from .test_stores import built, pairs, recipe_of
 
 
 def planned(*overrides: str) -> Plan:
@@ -224,7 +224,7 @@ def test_what_is_read_once_is_what_the_stores_hold(
     content = recipe_of(pairs(tmp_path / "data"), (timm_source(tmp_path), bert_source(tmp_path / "bert")))
     content["store"], content["model"]["image"]["gflops"] = {"views": 2, "dtype": dtype}, 0.5
     image, text = frugalclip.plan(write(tmp_path / "r.yaml", content)).readings
-    stores = trainer(tmp_path / "unused", content).stores
+    stores = built(tmp_path / "unused", content).inputs.stores
     assert stores.images is not None and stores.texts is not None
     assert (image.samples, text.samples) == (2 * len(stores.images), len(stores.texts)) == (48, 20)
     assert image.gflops == 24 and len(open_data(tmp_path / "data" / "pairs.jsonl")) == 24

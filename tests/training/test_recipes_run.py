@@ -6,8 +6,8 @@ import pytest
 
 from frugalclip.core.records import RunDirectory
 from frugalclip.sources.open import open_data
+from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import known_recipes, load_recipe
-from frugalclip.training.trainer import train_run
 
 SMALL = [name for name in known_recipes() if load_recipe(name).run_here]
 BORROWED = [

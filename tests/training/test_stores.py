@@ -26,9 +26,10 @@ from frugalclip.sources.open import open_data
 from frugalclip.towers.fitted import KernelRidgeConfig
 from frugalclip.towers.pretrained import PretrainedTower
 from frugalclip.training import stores
+from frugalclip.training.loop import Silent, train_run
 from frugalclip.training.recipe import validate_recipe
+from frugalclip.training.run import Run, open_run
 from frugalclip.training.stores import BackboneEncoder, _Views
-from frugalclip.training.trainer import Silent, Trainer, train_run
 
 from ..backbones.tiny_backbones import (
     BERT_WIDTH,
@@ -124,8 +125,8 @@ def vectors_of(store: Store | None) -> dict[str, np.ndarray]:
     return dict(zip(store.ids, store.ragged("text", range(len(store))).values, strict=True))
 
 
-def trainer(out: Path, content: dict[str, Any], **options: Any) -> Trainer:
-    return Trainer(validate_recipe(content), open_data(content["data"]["path"]), RunDirectory(out), **options)
+def built(out: Path, content: dict[str, Any]) -> Run:
+    return open_run(validate_recipe(content), open_data(content["data"]["path"]), RunDirectory(out))
 
 
 def saved(run: RunDirectory, name: str = "model") -> dict[str, Tensor]:
@@ -148,15 +149,15 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Embedded]:
 def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(
     tmp_path: Path, backbones: tuple[str, str]
 ):
-    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones))
-    assert {name.rpartition("head.")[0] for name in own.network.state_dict()} == {"image.", "text.", ""}
-    towers = own.network.pretrained_towers()
-    in_optimiser = {id(p) for group in own.optimizer.param_groups for p in group["params"]}
+    own = built(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones))
+    assert {name.rpartition("head.")[0] for name in own.stage.network.state_dict()} == {"image.", "text.", ""}
+    towers = own.stage.network.pretrained_towers()
+    in_optimiser = {id(p) for group in own.stage.optimizer.param_groups for p in group["params"]}
     assert in_optimiser and not in_optimiser & {
         id(p) for tower in towers.values() for p in tower.attached.parameters()
     }
     run = go(tmp_path / "run", recipe_of(tmp_path / "data" / "pairs.jsonl", backbones))
-    assert saved(run).keys() == own.network.state_dict().keys()
+    assert saved(run).keys() == own.stage.network.state_dict().keys()
     assert all("head" in name or "log_scale" in name for name in saved(run, "optimizer"))
     content = json.loads((run.last_checkpoint() / "model.json").read_text())
     assert content["architecture"]["backbones"] == {side: tower.fingerprint for side, tower in towers.items()}
@@ -233,7 +234,7 @@ def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, back
         RecipeError,
         match=r"head\.novelty of a text head needs .* set model\.image\.head\.kind=whitening, or novelty=0",
     ):
-        trainer(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
+        built(tmp_path / "no", merged(content, {"model": {"image": {"head": {"kind": "mlp"}}}}))
 
 
 def test_caption_words_need_captions_with_words(tmp_path: Path, backbones: tuple[str, str]):
@@ -244,7 +245,7 @@ def test_caption_words_need_captions_with_words(tmp_path: Path, backbones: tuple
         RecipeError,
         match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text backbone",
     ):
-        trainer(tmp_path / "run", content)
+        built(tmp_path / "run", content)
 
 
 def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tmp_path: Path):
@@ -336,11 +337,11 @@ def test_a_second_run_computes_no_chunk_again(
     tmp_path: Path, backbones: tuple[str, str], written: list[Embedded]
 ):
     content = recipe_of(pairs(tmp_path / "data"), backbones)
-    trainer(tmp_path / "a", content)
+    built(tmp_path / "a", content)
     assert [(done.computed, done.reused) for done in written] == [(3, 0), (3, 0)]  # 24 pictures and 20 texts
-    trainer(tmp_path / "b", merged(content, {"batch": 4, "seed": 7, "optimizer": {"lr": 1.0}}))
+    built(tmp_path / "b", merged(content, {"batch": 4, "seed": 7, "optimizer": {"lr": 1.0}}))
     assert [(done.computed, done.reused) for done in written[2:]] == [(0, 3), (0, 3)]
-    trainer(
+    built(
         tmp_path / "c",
         merged(
             content, {"model": {"image": {"head": {"hidden": 5}}}, "texts": {"caption": {"pick": "first"}}}
@@ -360,12 +361,12 @@ def test_texts_that_another_store_holds_are_not_read_again(
         return run_backbone(self, inputs, **options)
 
     monkeypatch.setattr(PretrainedTower, "run_backbone", counting)
-    first = trainer(tmp_path / "a", recipe_of(pairs(tmp_path / "one", rows=8), backbones))
-    held = vectors_of(first.stores.texts)
+    first = built(tmp_path / "a", recipe_of(pairs(tmp_path / "one", rows=8), backbones))
+    held = vectors_of(first.inputs.stores.texts)
     assert len(read) == len(held)
     read.clear()
-    second = trainer(tmp_path / "b", recipe_of(pairs(tmp_path / "two", rows=24), backbones))
-    more = vectors_of(second.stores.texts)
+    second = built(tmp_path / "b", recipe_of(pairs(tmp_path / "two", rows=24), backbones))
+    more = vectors_of(second.inputs.stores.texts)
     assert len(read) == len(more.keys() - held.keys()) > 0
     assert held.keys() & more.keys() and all(
         np.array_equal(held[text], more[text]) for text in held.keys() & more.keys()
@@ -392,12 +393,12 @@ def test_a_killed_embedding_computes_one_chunk_again_and_gives_the_same_bytes(
 
     monkeypatch.setattr(BackboneEncoder, "encode_image", stopping)
     with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "cut")}}))
+        built(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "cut")}}))
     with pytest.raises(DataError, match="is not finished"):
         Store.open(tmp_path / "cut" / "images")
-    trainer(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "cut")}}))
+    built(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "cut")}}))
     assert (written[0].computed, written[0].reused) == (1, 2) and calls == [8, 8, 8, 8]
-    trainer(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "whole")}}))
+    built(tmp_path / "a", recipe_of(data, backbones, {"store": {"path": str(tmp_path / "whole")}}))
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
@@ -412,15 +413,15 @@ def test_other_views_and_other_preprocessing_have_their_own_store(
     ]
     own += [{"preprocess": {"resize": "squash"}}, {"store": {"dtype": "float16"}}]
     for change in own:
-        trainer(tmp_path / "unused", merged(content, change))
+        built(tmp_path / "unused", merged(content, change))
     assert (
         len(list(cache.glob("images-*"))) == 5 and len(list(cache.glob("texts-*"))) == 2
     )  # texts differ in their type alone
     assert len({done.store.path for done in written[::2]}) == 5
     fixed = merged(content, {"store": {"path": str(tmp_path / "fixed")}})
-    trainer(tmp_path / "unused", fixed)
+    built(tmp_path / "unused", fixed)
     with pytest.raises(DataError, match=r"settings\.views.* give another folder"):
-        trainer(tmp_path / "unused", merged(fixed, {"store": {"views": 2}}))
+        built(tmp_path / "unused", merged(fixed, {"store": {"views": 2}}))
 
 
 def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_as_exact(
@@ -433,14 +434,14 @@ def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_a
         lambda self, images, **options: calls.append(len(images)) or encode(self, images, **options),
     )
     first, larger = pairs(tmp_path / "a"), pairs(tmp_path / "b", rows=30, prefix="other-")
-    trainer(tmp_path / "unused", recipe_of(first, backbones, {"store": {"dtype": "float16"}}))
+    built(tmp_path / "unused", recipe_of(first, backbones, {"store": {"dtype": "float16"}}))
     calls.clear()
-    exact = trainer(tmp_path / "unused", recipe_of(larger, backbones))
+    exact = built(tmp_path / "unused", recipe_of(larger, backbones))
     assert sum(calls) == 30  # what was rounded is no source of float32
     calls.clear()
-    rounded = trainer(tmp_path / "unused", recipe_of(larger, backbones, {"store": {"dtype": "float16"}}))
+    rounded = built(tmp_path / "unused", recipe_of(larger, backbones, {"store": {"dtype": "float16"}}))
     assert sum(calls) == 0
-    a, b = (one.loader.stored.views(np.arange(30)) for one in (exact, rounded))
+    a, b = (one.inputs.loader.stored.views(np.arange(30)) for one in (exact, rounded))
     torch.testing.assert_close(a.half().float(), b, atol=1e-3, rtol=1e-3)
     assert torch.equal(a[24:].half().float(), b[24:])
     calls.clear()
@@ -483,11 +484,11 @@ def test_several_views_are_drawn_in_training_and_evaluation_sees_the_first(
         backbones,
         {"store": {"views": 3}, "views": {"main": {"crop_scale": [0.3, 0.6]}}},
     )
-    own = trainer(tmp_path / "unused", content)
-    single = trainer(tmp_path / "unused", recipe_of(tmp_path / "data" / "pairs.jsonl", backbones))
+    own = built(tmp_path / "unused", content)
+    single = built(tmp_path / "unused", recipe_of(tmp_path / "data" / "pairs.jsonl", backbones))
     every, first = (
-        own.loader.stored.views(np.arange(24)).view(24, 3, -1),
-        single.loader.stored.views(np.arange(24)),
+        own.inputs.loader.stored.views(np.arange(24)).view(24, 3, -1),
+        single.inputs.loader.stored.views(np.arange(24)),
     )
     torch.testing.assert_close(every[:, 0], first, atol=1e-5, rtol=1e-4)
     assert float((every[:, 1] - first).abs().mean()) > 1e-3
@@ -533,21 +534,25 @@ def test_resuming_equals_not_having_stopped(
 
 
 def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, backbones: tuple[str, str]):
-    own = trainer(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones, FITTED))
+    own = built(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones, FITTED))
     assert own.notes[-2:] == [
         "the image head is fitted to 24 pictures",
         "the text head is fitted to 20 texts",
     ]
     with torch.no_grad():
-        images = own.network.image(CachedFeatures(own.loader.stored.mean(np.arange(24)))).embedding  # (24, 8)
+        images = own.stage.network.image(
+            CachedFeatures(own.inputs.loader.stored.mean(np.arange(24)))
+        ).embedding  # (24, 8)
     torch.testing.assert_close(images.mean(0), torch.zeros(8), atol=1e-5, rtol=0)
-    captions = own.training.captions()
+    captions = own.data.training.captions()
     texts = sorted({text for row in captions for text in row})
     drawn = torch.tensor(
         [[0.5 * row.count(text) for row in captions] for text in texts]
     )  # (texts, 24) times an epoch
     expected = KernelRidgeConfig(kind="kernel_ridge").build(width=BERT_WIDTH, dim=8)
-    output = own.network.pretrained_towers()["text"].run_backbone(own.tokenizer.encode(texts)).pooled
+    output = (
+        own.stage.network.pretrained_towers()["text"].run_backbone(own.model.tokenizer.encode(texts)).pooled
+    )
     expected.fit(output, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
     torch.testing.assert_close(
         own.model.encode_text(texts, normalize=False), expected(output), atol=1e-4, rtol=1e-3
@@ -608,7 +613,7 @@ def test_a_tuned_language_model_trains_what_is_named_goes_on_and_is_read_again(
     } | how
     started = {
         name: value.clone()
-        for name, value in trainer(tmp_path / "unused", content).network.state_dict().items()
+        for name, value in built(tmp_path / "unused", content).stage.network.state_dict().items()
     }
     result = train_run(
         validate_recipe(content),

@@ -19,9 +19,9 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch, TowerOutput
 from frugalclip.sources.open import open_data
 from frugalclip.training.engine import build_engine
+from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.step import Step, to_device
-from frugalclip.training.trainer import train_run
 from frugalclip.verbs.train import train
 
 from .sums import SUMS, full_step, part, whole_batch

@@ -25,8 +25,9 @@ from frugalclip.core.records import RunDirectory, environment, read_json, write_
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.protocol import Encoder
 from frugalclip.sources.open import open_data
+from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import Recipe, validate_recipe
-from frugalclip.training.trainer import TrainingResult, train_run
+from frugalclip.training.run import TrainingResult
 
 JOB, TRIAL = "job.json", "trial.json"
 INTERRUPTED = 130

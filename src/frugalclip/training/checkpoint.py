@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.training.parallel import full_state
+from frugalclip.training.stage import Stage
 
 FORMAT = 1
 
@@ -88,9 +90,7 @@ def save_checkpoint(
     step: int,
     *,
     model: Model,
-    objectives: nn.Module,
-    teachers: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    stage: Stage,
     state: dict[str, Any],
     keep: int,
 ) -> Path:
@@ -99,10 +99,8 @@ def save_checkpoint(
     Args:
         run: the run directory.
         step: steps done.
-        model: what `load` shall find.
-        objectives: module whose parameters and buffers (queues, heads, moving averages) are saved.
-        teachers: module that holds those teachers whose weights exist nowhere else.
-        optimizer: its moments are saved by parameter name.
+        model: what `load` finds.
+        stage: its objectives (heads, queues, moving averages), teachers and optimiser moments are saved.
         state: counters, as JSON.
         keep: complete checkpoints to leave, at least 1.
 
@@ -114,9 +112,9 @@ def save_checkpoint(
     shutil.rmtree(building, ignore_errors=True)
     model.save(building)
     for name, tensors in (
-        ("objectives", {k: v.detach().cpu().contiguous() for k, v in objectives.state_dict().items()}),
-        ("teachers", {k: v.detach().cpu().contiguous() for k, v in teachers.state_dict().items()}),
-        ("optimizer", optimizer_tensors(optimizer)),
+        ("objectives", full_state(stage.module.objectives)),
+        ("teachers", full_state(stage.saved_teachers())),
+        ("optimizer", optimizer_tensors(stage.optimizer)),
         ("random", random_state()),
     ):
         write_atomically(building / f"{name}.safetensors", save(tensors))
@@ -132,15 +130,8 @@ def save_checkpoint(
     return target
 
 
-def restore_checkpoint(
-    folder: Path,
-    *,
-    network: nn.Module,
-    objectives: nn.Module,
-    teachers: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> dict[str, Any]:
-    """Put a run back to where the checkpoint was written.
+def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
+    """Put a stage back to where the checkpoint was written.
 
     Returns:
         The counters that `save_checkpoint` was given.
@@ -153,13 +144,14 @@ def restore_checkpoint(
         raise ModelError(
             f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it."
         )
-    _check_backbones(folder, network)
+    _check_backbones(folder, stage.network)
+    teachers = stage.saved_teachers()
     try:
-        network.load_state_dict(load_file(folder / "model.safetensors"))
-        objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
+        stage.network.load_state_dict(load_file(folder / "model.safetensors"))
+        stage.module.objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
         if teachers.state_dict():
             teachers.load_state_dict(load_file(folder / "teachers.safetensors"))
-        restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        restore_optimizer(stage.optimizer, load_file(folder / "optimizer.safetensors"))
         restore_random(load_file(folder / "random.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(
@@ -168,10 +160,8 @@ def restore_checkpoint(
     return state
 
 
-def _check_backbones(folder: Path, network: nn.Module) -> None:
+def _check_backbones(folder: Path, network: DualEncoder) -> None:
     """Refuse frozen backbones whose files were exchanged since the checkpoint was written: they are no part of its weights."""
-    if not isinstance(network, DualEncoder):
-        return
     then, now = (
         content.get("backbones", {})
         for content in (read_json(folder / "model.json")["architecture"], network.architecture())

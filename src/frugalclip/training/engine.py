@@ -1,13 +1,13 @@
-"""How a batch becomes gradients: at once, or part by part."""
+"""How a batch becomes gradients: at once, or in micro-batches."""
 
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from frugalclip.core import distributed
 from frugalclip.core.types import Batch
 from frugalclip.training.gradient_cache import GradientCache
+from frugalclip.training.parallel import wrap
 from frugalclip.training.step import Step, StepResult
 
 
@@ -21,16 +21,10 @@ class Engine(Protocol):
 
 
 class Direct:
-    """The whole batch at once; between processes, gradients are averaged while they are still being computed."""
+    """The whole batch at once; gradients are averaged over processes while they are computed."""
 
     def __init__(self, step: Step) -> None:
-        self.module: Step | DistributedDataParallel = step
-        if distributed.is_active():
-            comes_and_goes = any(objective.config.during != (0, 1) for objective in step.objectives.values())  # pyright: ignore
-            # buffers are the same on every process by construction, and a queue is too large to send every step
-            self.module = DistributedDataParallel(
-                step, broadcast_buffers=False, find_unused_parameters=comes_and_goes
-            )
+        self.module = wrap(step)
 
     def __call__(self, batch: Batch) -> StepResult:
         """Encode and score."""
@@ -42,15 +36,15 @@ class Direct:
 
 
 def build_engine(step: Step, *, batch: int, micro_batch: int | None) -> Engine:
-    """The engine that a recipe asks for.
+    """The engine for a batch size and a micro-batch.
 
     Args:
         step: the training computation.
         batch: samples of one step over all processes.
-        micro_batch: rows that a tower of one process encodes at a time; None, or a process's whole share: all at once.
+        micro_batch: rows that a tower of one process encodes at a time; None or a process's whole share: all at once.
 
     Raises:
-        RecipeError: where parts cannot give the gradient of the whole.
+        RecipeError: if a tower does not allow micro-batches.
     """
     if micro_batch is None or micro_batch * distributed.world_size() >= batch:
         return Direct(step)

@@ -6,14 +6,15 @@ of equal captions, a NaN without an address.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from frugalclip.core.types import Features
+from frugalclip.core.types import Batch, Features
 from frugalclip.functional import unit
+from frugalclip.training.step import Step
 
 
 @torch.no_grad()
@@ -103,6 +104,28 @@ class Advisor:
                     key,
                     f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are left. More varied data helps.",
                 )
+
+
+def origin_of_bad_loss(step: Step, batch: Batch, ids: Sequence[str]) -> str:
+    """Where the first value that is not finite came from: a weight, or the output of a module and the samples it happened on.
+
+    Args:
+        step: the training computation whose loss is not finite.
+        batch: that it was given.
+        ids: of the training rows.
+    """
+    bad = [name for name, p in step.named_parameters() if not bool(torch.isfinite(p).all())]
+    if bad:
+        return f"the weight {bad[0]} is not finite since the step before"
+    with torch.no_grad(), first_bad_output(step) as found:
+        step(batch)
+    where = found.get("module", "an objective's arithmetic")
+    # a text tower works in groups of like length, so only image modules tell rows of the batch
+    rows = [int(row) for row in found.get("rows", "").split(", ") if row] if ".image" in where else []
+    samples = ", ".join(ids[int(batch.rows[row])] for row in rows)
+    if not samples:
+        samples = ", ".join(ids[row] for row in batch.rows[:8].tolist()) + ", … (the batch)"
+    return f"the first value that is not finite came out of {where}, on samples {samples}"
 
 
 @contextmanager

@@ -24,28 +24,18 @@ from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, Needs, Tokens
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional import TILE, needs_tiles
-from frugalclip.models import Model, attach_backbones_on_meta
+from frugalclip.models import attach_backbones_on_meta
 from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.no_texts import NoTexts
 from frugalclip.towers.pretrained import PretrainedConfig, PretrainedImageConfig, PretrainedTower
-from frugalclip.training.engine import build_engine
-from frugalclip.training.optim import build_optimizer, set_learning_rate
+from frugalclip.training.build import checked_objectives, pick_precision, start_from
 from frugalclip.training.recipe import Recipe
-from frugalclip.training.start import started_from
-from frugalclip.training.step import (
-    Step,
-    build_objectives,
-    check_towers,
-    read_views,
-    source_view,
-    to_device,
-    union_of_needs,
-)
+from frugalclip.training.stage import Stage
+from frugalclip.training.step import Step, read_views, source_view, to_device, union_of_needs
 from frugalclip.training.stores import distinct_texts
-from frugalclip.training.trainer import pick_precision
 from frugalclip.training.validation import divide
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
@@ -123,7 +113,6 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     rows = None if everything is None else len(divide(everything, recipe.data).train)
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    recipe, start = started_from(recipe)
     pretrained_towers = [
         side
         for side, config in (("image", recipe.model.image), ("text", recipe.model.text))
@@ -133,8 +122,19 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         raise RecipeError(
             f"model.{pretrained_towers[0]} is pretrained and read once, before training, so that steps on noise say nothing; train with steps=10."
         )
-    step = _step(recipe, start, meta=not probe)
-    unknown = {} if probe else attach_backbones_on_meta(step.network)
+    if recipe.init_from is not None:
+        recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
+        vocabulary, context = model.network.vocabulary, model.network.context
+    else:
+        vocabulary, context = _text_sizes(recipe)
+    with torch.device("cpu" if probe else "meta"):
+        network = DualEncoder(
+            recipe.model, vocabulary=vocabulary, context=context, seed=recipe.seed if probe else None
+        )
+        objectives = checked_objectives(recipe, network, mask=0)
+        needs = union_of_needs(objectives.values())
+        step = Step(network, objectives, teachers=_stand_ins(recipe, needs, network) if probe else {})
+    unknown = {} if probe else attach_backbones_on_meta(network)
     passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)
     operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
@@ -163,21 +163,6 @@ def _text_sizes(recipe: Recipe) -> tuple[int, int]:
     """Rows of the token embedding, for a vocabulary trained on captions the most there can be, and the context."""
     vocabulary = CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
     return vocabulary, recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
-
-
-def _step(recipe: Recipe, start: Model | None, *, meta: bool) -> Step:
-    """The training computation; on the meta device it has shapes but no memory."""
-    vocabulary, context = (start.network.vocabulary, start.network.context) if start else _text_sizes(recipe)
-    with torch.device("meta" if meta else "cpu"):
-        network = DualEncoder(
-            recipe.model, vocabulary=vocabulary, context=context, seed=None if meta else recipe.seed
-        )
-        dims = network.dims(batch=recipe.batch, **recipe.run_dims(mask=0))
-        objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
-        needs = union_of_needs(objectives.values())
-        read_views(needs, images=recipe.views, texts=recipe.texts)
-        check_towers(network, needs, teachers=recipe.teachers)
-        return Step(network, objectives, teachers={} if meta else _stand_ins(recipe, needs, network))
 
 
 def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, Teacher]:
@@ -354,16 +339,12 @@ def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) 
     step = step.to(device)
     step.precision = pick_precision(recipe.precision, device)
     batch = to_device(_random_batch(recipe, step.needs, step.network), device)
-    engine = build_engine(step, batch=recipe.batch, micro_batch=recipe.micro_batch)
-    optimizer = build_optimizer(step.named_parameters(), recipe.optimizer)
-    set_learning_rate(optimizer, recipe.optimizer.lr)
+    stage = Stage(recipe, step, span=range(steps + 1))
     before = _peak_gb(device)
     seconds = []
-    for _ in range(steps + 1):
+    for number in stage.span:
         begun = time.perf_counter()
-        engine.backward(engine(batch).loss)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        stage.update(batch, step=number)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)

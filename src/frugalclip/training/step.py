@@ -203,6 +203,10 @@ class Step(nn.Module):
         self.needs = union_of_needs(self._objective(name) for name in names)
         self._asking = {teacher_of(name) for name in self.needs.teachers}
 
+    def has_pauses(self) -> bool:
+        """Whether some objective counts for a share of the stage only."""
+        return any(objective.config.during != (0, 1) for _, objective in self._all())
+
     def forward(self, batch: Batch) -> StepResult:
         """Encode and score.
 

@@ -17,8 +17,9 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
 from frugalclip.sources.open import open_data
+from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.trainer import TrainingResult, train_run
+from frugalclip.training.run import TrainingResult
 from frugalclip.verbs import evaluate as evaluating
 from frugalclip.verbs.train import ConsoleListener, finish
 

@@ -22,8 +22,9 @@ from frugalclip.report.kept import kept_images, selection_of
 from frugalclip.report.run import write_run_report
 from frugalclip.report.words import describe_images
 from frugalclip.sources.open import read_source
+from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
-from frugalclip.training.trainer import Trainer, TrainingResult, train_run
+from frugalclip.training.run import Run, TrainingResult
 
 WATCHED = ("zeroshot/top1", "retrieval/t2i_r1")  # figures shown while the run goes on
 
@@ -35,12 +36,14 @@ class ConsoleListener:
         self.console = console
         self.progress: Progress | None = None
 
-    def started(self, trainer: Trainer) -> None:
+    def started(self, run: Run) -> None:
         """Say what runs, then show a bar where there is a terminal."""
-        words = f"{trainer.parameters() / 1e6:.1f}M parameters, {len(trainer.training):,} pairs, {trainer.steps:,} steps of {trainer.recipe.batch}"
-        self.console.print(
-            f"[bold]{trainer.recipe.name}[/]: {words}, {trainer.precision} on {trainer.device}"
+        parameters = sum(p.numel() for p in run.model.network.parameters())
+        words = (
+            f"{parameters / 1e6:.1f}M parameters, {len(run.data.training):,} pairs, {run.steps:,} steps of "
+            f"{run.recipe.batch}"
         )
+        self.console.print(f"[bold]{run.recipe.name}[/]: {words}, {run.precision} on {run.model.device}")
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"),
@@ -49,7 +52,7 @@ class ConsoleListener:
                 TimeRemainingColumn(),
             )
             self.progress = Progress(*columns, console=self.console)
-            self.progress.add_task("training", total=trainer.steps, completed=trainer.step)
+            self.progress.add_task("training", total=run.steps, completed=run.step)
             self.progress.start()
 
     def row(self, row: dict[str, Any]) -> None:

@@ -18,8 +18,9 @@ from frugalclip.core.errors import DataError, RecipeError, TrainingError
 from frugalclip.core.records import RunDirectory
 from frugalclip.models import load
 from frugalclip.sources.open import open_data
+from frugalclip.training.loop import Silent, evaluation_points, train_run
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.trainer import Silent, Trainer, evaluation_points, train_run
+from frugalclip.training.run import Run, open_run
 from frugalclip.verbs.train import train
 
 
@@ -188,16 +189,16 @@ def test_heads_of_one_objective_do_not_move_the_start_of_the_towers(
         loaded = load_recipe(recipe, overrides)
         assert loaded.data.path is not None
         starts.append(
-            Trainer(loaded, open_data(loaded.data.path), RunDirectory(tmp_path)).network.state_dict()
+            open_run(loaded, open_data(loaded.data.path), RunDirectory(tmp_path)).stage.network.state_dict()
         )
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
 
 
 def test_a_loss_that_is_not_finite_has_an_address(recipe_file: Callable[..., str], tmp_path: Path):
     class Poison(Silent):
-        def started(self, trainer: Trainer) -> None:
+        def started(self, run: Run) -> None:
             with torch.no_grad():
-                trainer.network.image.layers.blocks[0].feed_forward.enter.bias.fill_(float("nan"))  # pyright: ignore
+                run.stage.network.image.layers.blocks[0].feed_forward.enter.bias.fill_(float("nan"))  # pyright: ignore
 
     with pytest.raises(TrainingError, match=r"layers\.blocks\.0\.feed_forward\.enter\.bias is not finite"):
         go(recipe_file(), tmp_path / "run", listener=Poison())
@@ -205,16 +206,16 @@ def test_a_loss_that_is_not_finite_has_an_address(recipe_file: Callable[..., str
 
 def test_a_bad_picture_value_names_module_and_samples(recipe_file: Callable[..., str], tmp_path: Path):
     class PoisonOne(Silent):
-        def started(self, trainer: Trainer) -> None:
-            original = trainer.loader.batches
+        def started(self, run: Run) -> None:
+            original = run.inputs.loader.batches
 
             def batches(step: int):
                 for batch in original(step):
                     batch.images["main"][3] = float("inf")
-                    self.id = trainer.training.ids[int(batch.rows[3])]
+                    self.id = run.data.training.ids[int(batch.rows[3])]
                     yield batch
 
-            trainer.loader.batches = batches  # pyright: ignore
+            run.inputs.loader.batches = batches  # pyright: ignore
 
     listener = PoisonOne()
     with pytest.raises(TrainingError) as error:

@@ -1,4 +1,4 @@
-"""A run that starts from a model: its weights, sizes, tokenizer and preprocessing, and a checkpoint that needs it no more."""
+"""What a run is built from. A run that starts from a model: its weights, sizes, tokenizer and preprocessing, and a checkpoint that needs it no more."""
 
 import shutil
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from frugalclip.models import load
 from frugalclip.sources.open import open_data
 from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.trainer import Trainer
+from frugalclip.training.run import Run, open_run
 from frugalclip.verbs.train import train
 
 from ..backbones.tiny_backbones import vision_source
@@ -28,14 +28,14 @@ def first(recipe_file: Callable[..., str], tmp_path: Path) -> Path:
     return tmp_path / "first"
 
 
-def trainer(recipe: str, out: Path, *overrides: str) -> Trainer:
+def built(recipe: str, out: Path, *overrides: str) -> Run:
     loaded = load_recipe(recipe, overrides)
     assert loaded.data.path is not None
-    return Trainer(loaded, open_data(loaded.data.path), RunDirectory(out))
+    return open_run(loaded, open_data(loaded.data.path), RunDirectory(out))
 
 
 def test_a_run_begins_with_the_weights_sizes_words_and_pictures_of_the_model(recipe_file, first, tmp_path):
-    begun = trainer(
+    begun = built(
         recipe_file(),
         tmp_path / "second",
         f"init_from={first}",
@@ -43,19 +43,19 @@ def test_a_run_begins_with_the_weights_sizes_words_and_pictures_of_the_model(rec
         "model.scale_max=50",
     )
     model = load(first)
-    assert begun.model.fingerprint != trainer(recipe_file(), tmp_path / "third").model.fingerprint
+    assert begun.model.fingerprint != built(recipe_file(), tmp_path / "third").model.fingerprint
     assert all(
         torch.equal(one, two)
         for one, two in zip(
-            begun.network.state_dict().values(), model.network.state_dict().values(), strict=True
+            begun.stage.network.state_dict().values(), model.network.state_dict().values(), strict=True
         )
     )
-    assert begun.tokenizer.fingerprint() == model.tokenizer.fingerprint()
+    assert begun.model.tokenizer.fingerprint() == model.tokenizer.fingerprint()
     assert begun.recipe.preprocess.mean == (0.4, 0.5, 0.6) and begun.recipe.model.image.depth == 2  # type: ignore[union-attr]
     assert (
-        begun.recipe.model.scale_max == begun.network.config.scale_max == 50
+        begun.recipe.model.scale_max == begun.stage.network.config.scale_max == 50
     )  # how to train the scale is the recipe's
-    assert all(parameter.requires_grad for parameter in begun.network.parameters())
+    assert all(parameter.requires_grad for parameter in begun.stage.network.parameters())
     assert plan_recipe(load_recipe(recipe_file(), [f"init_from={first}"])).parameters["all"] == sum(
         p.numel() for p in model.network.parameters()
     )
@@ -80,11 +80,11 @@ def test_it_resumes_bit_for_bit_when_the_model_is_gone(recipe_file, first, tmp_p
         train(recipe_file(), settings, out=tmp_path / "new")
 
 
-def test_an_encoder_of_pictures_alone_is_borrowed_and_not_started_from(recipe_file, tmp_path):
+def test_an_encoder_of_images_alone_is_a_backbone_and_not_a_start(recipe_file, tmp_path):
     source = vision_source(tmp_path / "dino")
     with pytest.raises(
         ModelError,
-        match=r"init_from: hf:.* is an encoder of pictures alone; set model\.image\.kind=pretrained model\.image\.from=hf:",
+        match=r"init_from: hf:.* encodes images only; set model\.image\.kind=pretrained model\.image\.from=hf:",
     ):
         train(recipe_file(), [f"init_from={source}"], out=tmp_path / "run")
     with pytest.raises(

@@ -1,0 +1,151 @@
+"""The training loop: evaluate, save, stop?, step, record.
+
+Everything random is a function of (seed, step) or stands in the checkpoint, so a run that was stopped, or killed, goes on exactly as if it
+had not been.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from frugalclip.core import distributed
+from frugalclip.core.errors import FrugalclipError, TrainingError
+from frugalclip.core.interrupts import stop_signals
+from frugalclip.core.records import RunDirectory
+from frugalclip.data.ledger import Ledger
+from frugalclip.data.manifest import Manifest
+from frugalclip.training.monitors import feature_monitors
+from frugalclip.training.recipe import Recipe
+from frugalclip.training.run import Run, TrainingResult, open_run
+from frugalclip.training.step import StepResult
+
+
+class Listener(Protocol):
+    """Follows a run: a terminal, a logger, a test."""
+
+    def started(self, run: Run) -> None: ...
+    def row(self, row: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Silent:
+    """A listener that does nothing."""
+
+    def started(self, run: Run) -> None:
+        """Nothing."""
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+def train_run(
+    recipe: Recipe,
+    everything: Manifest,
+    directory: RunDirectory,
+    *,
+    resume: bool = False,
+    listener: Listener | None = None,
+    read: Ledger | None = None,
+    command: Sequence[str] = (),
+) -> TrainingResult:
+    """Train a recipe on a data set into a run directory.
+
+    Args:
+        recipe: validated recipe.
+        everything: the data set before `data.where`.
+        directory: where the run is recorded; without `resume` it must not hold a run.
+        resume: go on from the last checkpoint, bit for bit on a CPU.
+        listener: gets rows and notes as they come.
+        read: what was left out while the data set was read; it counts against `data.max_error_fraction`, and the run's ledger names it.
+        command: words that started the run, for messages.
+
+    Raises:
+        DataError: if more of the data is bad than `data.max_error_fraction` allows.
+        TrainingError: if the loss is not finite; the last checkpoint is intact.
+    """
+    listener = listener if listener is not None and distributed.is_main() else Silent()
+    run = open_run(
+        recipe, everything, directory, resume=resume, read=read, command=command, note=listener.note
+    )
+    run.write_record()
+    _tell_notes(run, listener)
+    listener.started(run)
+    points = evaluation_points(run.steps, recipe.evaluation.points)
+    every = recipe.checkpoints.every
+    with stop_signals() as stop, _lost_peers_explained(run):
+        while not run.is_finished and not distributed.any_of(stop.is_set(), device=run.model.device):
+            with run.stopwatch:
+                rate = run.stage.rate(run.step)
+                result = run.train_step()
+                is_point = run.step in points
+                row = _row(run, result, rate=rate, with_monitors=is_point)
+            row |= run.stopwatch.reading()
+            if is_point and run.validator is not None:
+                row["evaluation"] = run.validator.measure(run.model)
+            if advice := run.advisor.look(row):
+                row["advice"] = advice
+            run.record(row)
+            listener.row(row)
+            if (run.step % every == 0) if every else is_point:
+                run.save()
+            run.check_faults(is_point=is_point)
+        if run.step not in directory.steps_saved():
+            run.save()
+    if not run.is_finished:
+        listener.note(
+            f"stopped after step {run.step:,} of {run.steps:,}; go on with: frugalclip train {recipe.name} "
+            f"--out {directory.path} --resume"
+        )
+    return run.result()
+
+
+def evaluation_points(steps: int, points: int) -> set[int]:
+    """Steps after which the run is evaluated: `points` of them, evenly spaced, the last at the end; all steps of a shorter run."""
+    return {max(1, round(steps * (i + 1) / points)) for i in range(points)}
+
+
+def _tell_notes(run: Run, listener: Listener) -> None:
+    for note in [*run.notes, run.data.error_policy.in_words()]:
+        if note:
+            listener.note(note)
+
+
+def _row(run: Run, result: StepResult, *, rate: float, with_monitors: bool) -> dict[str, Any]:
+    """The row of a step in `metrics.jsonl`: numbers are means over processes."""
+    values: dict[str, Tensor] = {
+        "loss": result.loss.detach(),
+        "scale": result.views.scale.detach(),
+        **result.logs,
+    }
+    stacked = torch.stack([value.float().to(run.model.device) for value in values.values()])
+    numbers = distributed.mean_over_processes(stacked).tolist()
+    row: dict[str, Any] = {"step": run.step, "samples_seen": run.samples_seen, "lr": rate}
+    row |= dict(zip(values, numbers, strict=True))
+    return row | (feature_monitors(result.views) if with_monitors else {})
+
+
+@contextmanager
+def _lost_peers_explained(run: Run) -> Iterator[None]:
+    """Name the process that is left behind when another one dies, instead of the backend's own words."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (
+            not distributed.is_active()
+            or isinstance(error, FrugalclipError)
+            or not distributed.is_lost_peer(error)
+        ):
+            raise
+        last = run.directory.last_checkpoint()
+        where = f"The last checkpoint is {last}" if last else "There is no checkpoint yet"
+        raise TrainingError(
+            f"process {distributed.rank()} of {distributed.world_size()} lost another one in step "
+            f"{run.step + 1:,} ({str(error).splitlines()[0]}); see that one's own message above. {where}; start "
+            "the same command again with --resume."
+        ) from error

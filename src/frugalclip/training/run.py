@@ -1,0 +1,274 @@
+"""A run under way: its data, its stage, how far it is, and what it leaves behind."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from frugalclip.core import distributed
+from frugalclip.core.devices import pick_device
+from frugalclip.core.errors import DataError, RecipeError, TrainingError
+from frugalclip.core.random import stream_seed
+from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_atomically, write_json
+from frugalclip.core.types import Batch
+from frugalclip.data.ledger import Ledger
+from frugalclip.data.manifest import Manifest
+from frugalclip.models import Model
+from frugalclip.training.build import build_stage, new_model, start_from
+from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
+from frugalclip.training.inputs import RunData, StageInputs
+from frugalclip.training.monitors import Advisor, origin_of_bad_loss
+from frugalclip.training.recipe import Recipe
+from frugalclip.training.stage import LossError, Stage
+from frugalclip.training.step import StepResult, to_device
+from frugalclip.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run leaves behind."""
+
+    run: Path
+    model: Model
+    is_finished: bool
+    steps: int
+    samples_seen: int
+    seconds: float
+    validation: Manifest | None
+    training: Manifest
+    notes: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)  # cause -> samples that could not be used
+
+
+class Run:
+    """A run under way; `step` counts the steps that are done.
+
+    Args:
+        recipe: of the run.
+        directory: where it is recorded.
+        data: its rows.
+        model: its network is trained.
+        is_fitted: whether the heads that are fitted in closed form have been fitted already.
+        note: called with remarks while the stage is built.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        directory: RunDirectory,
+        data: RunData,
+        model: Model,
+        *,
+        is_fitted: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        self.recipe, self.directory, self.data, self.model = recipe, directory, data, model
+        model.training_data = data.description
+        built = build_stage(recipe, data, model, is_fitted=is_fitted, note=note)
+        self.stage: Stage = built.stage
+        self.inputs: StageInputs = built.inputs
+        self.steps, self.notes = built.steps, data.notes + built.notes
+        self.validator = (
+            Validator(data.validation, recipe.evaluation, model) if data.validation is not None else None
+        )
+        if self.validator is not None:
+            data.error_policy.meet(self.validator.faults)
+        data.error_policy.meet(self.inputs.new_faults())
+        data.error_policy.enforce()
+        self.advisor = Advisor(
+            steps=self.steps, scale_min=recipe.model.scale_min, scale_max=recipe.model.scale_max
+        )
+        self.step, self.stopwatch = 0, Stopwatch()
+        self._batches: Iterator[Batch] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= self.steps
+
+    @property
+    def samples_seen(self) -> int:
+        """Samples trained on so far, over all processes."""
+        return self.step * self.recipe.batch
+
+    @property
+    def precision(self) -> str:
+        """Number format of the towers' arithmetic."""
+        return self.stage.module.precision
+
+    def train_step(self) -> StepResult:
+        """Train on the next batch."""
+        self.stage.begin_step(self.step, batches=self.episode)
+        if self._batches is None:
+            self._batches = self.inputs.loader.batches(self.step)
+        batch = to_device(next(self._batches), self.model.device)
+        try:
+            result = self.stage.update(batch, step=self.step)
+        except LossError as error:
+            raise TrainingError(self._explain(error, batch)) from error
+        self.step += 1
+        return result
+
+    def episode(self, steps: int) -> Iterator[Batch]:
+        """The batches of the next steps, with other views of the images than training will see."""
+        batches = self.inputs.loader.batches(self.step, stream="episode/")
+        return (to_device(next(batches), self.model.device) for _ in range(steps))
+
+    def _explain(self, error: LossError, batch: Batch) -> str:
+        """What is not finite, where it came from, and what to do."""
+        origin = origin_of_bad_loss(self.stage.module, batch, self.data.training.ids)
+        return (
+            f"the loss of step {self.step + 1:,} is {error.value}: {origin}; the last checkpoint in "
+            f"{self.directory.path} is intact; lower optimizer.lr, set optimizer.clip=1 or precision=fp32, and "
+            "train into a new --out."
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        if distributed.is_main():
+            state = {
+                "seconds": self.stopwatch.seconds,
+                "cpu_seconds": self.stopwatch.cpu_seconds,
+                "samples_seen": self.samples_seen,
+                "data": self.data.training.fingerprint(),
+                "advice_given": sorted(self.advisor.given),
+            }
+            save_checkpoint(
+                self.directory,
+                self.step,
+                model=self.model,
+                stage=self.stage,
+                state=state,
+                keep=self.recipe.checkpoints.keep,
+            )
+        distributed.barrier()
+
+    def restore(self, checkpoint: Path) -> None:
+        """Go back to where a checkpoint was written.
+
+        Raises:
+            DataError: if the data has changed since.
+            ModelError: if the checkpoint is damaged, or another recipe's.
+        """
+        state = restore_checkpoint(checkpoint, self.stage)
+        if state["data"] != self.data.training.fingerprint():
+            raise DataError(
+                f"the data of {self.directory.path} has changed since step {state['step']:,}; train into a new "
+                "--out, or restore the data."
+            )
+        self.step = state["step"]
+        self.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
+        self.advisor.given |= set(state["advice_given"])
+        self.data.error_policy.restore()
+
+    def write_record(self) -> None:
+        """Write the recipe and the environment of a new run, and drop rows that a checkpoint has not seen."""
+        if distributed.is_main():
+            if self.step == 0:
+                self.directory.path.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.directory.recipe, self.recipe.to_yaml())
+                known = {"precision": self.precision, "processes": distributed.world_size()}
+                write_json(self.directory.environment, environment() | known)
+            self.directory.cut_rows(after_step=self.step)
+            self.data.error_policy.write()
+            for recent in list(self.directory.rows())[-(self.advisor.recent.maxlen or 1) :]:
+                self.advisor.recent.append(recent)  # so that advice comes when it would have come
+        distributed.barrier()
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Append a row to `metrics.jsonl`."""
+        if distributed.is_main():
+            with self.directory.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def check_faults(self, *, is_point: bool) -> None:
+        """Count samples that failed to load, and stop the run if they are too many.
+
+        Processes exchange theirs at evaluation points, since that takes a wait.
+        """
+        policy = self.data.error_policy
+        if not distributed.is_active():
+            is_new = policy.meet(self.inputs.new_faults())
+        elif is_point:
+            parts = distributed.all_parts(self.inputs.all_faults())
+            is_new = policy.meet(fault for part in parts for fault in part)
+        else:
+            return
+        if not is_new:
+            return
+        if policy.is_exceeded:
+            self.save()
+        policy.enforce(step=self.step)
+        policy.write()
+
+    def result(self) -> TrainingResult:
+        """What the run leaves behind."""
+        return TrainingResult(
+            run=self.directory.path,
+            model=self.model,
+            is_finished=self.is_finished,
+            steps=self.step,
+            samples_seen=self.samples_seen,
+            seconds=self.stopwatch.seconds,
+            validation=self.data.validation,
+            training=self.data.training,
+            notes=self.notes,
+            left_out=self.data.error_policy.counts(),
+        )
+
+
+def open_run(
+    recipe: Recipe,
+    everything: Manifest,
+    directory: RunDirectory,
+    *,
+    resume: bool = False,
+    read: Ledger | None = None,
+    command: Sequence[str] = (),
+    note: Callable[[str], None] = lambda _: None,
+) -> Run:
+    """Build a run, and put it back to its last checkpoint if it is resumed.
+
+    Args:
+        recipe: validated recipe.
+        everything: the data set before `data.where`.
+        directory: where the run is recorded.
+        resume: go on from the last checkpoint, if there is one.
+        read: what was left out while the data set was read.
+        command: words that started the run, for messages.
+        note: called with remarks while the run is built.
+    """
+    device = _prepare_process(recipe)
+    checkpoint = directory.last_checkpoint() if resume else None
+    model = None
+    if recipe.init_from is not None:
+        recipe, model = start_from(recipe, checkpoint or recipe.init_from, device=device)
+    torch.manual_seed(stream_seed(recipe.seed, "sequential"))
+    data = RunData(recipe, everything, directory, read=read, command=command)
+    if model is None:
+        run = Run(recipe, directory, data, new_model(recipe, data, device=device), is_fitted=False, note=note)
+    else:
+        data.notes.append(
+            f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing replace the recipe's"
+        )
+        run = Run(recipe, directory, data, model, is_fitted=True, note=note)
+    if checkpoint is not None:
+        run.restore(checkpoint)
+    return run
+
+
+def _prepare_process(recipe: Recipe) -> torch.device:
+    """Set the threads, join the process group, and pick the device to compute on."""
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    device = pick_device(recipe.device)
+    distributed.start(device)
+    if recipe.batch % distributed.world_size():
+        raise RecipeError(
+            f"batch {recipe.batch} is not a multiple of the {distributed.world_size()} processes; set batch to "
+            "a multiple."
+        )
+    return device
