@@ -124,7 +124,7 @@ def origin_of_bad_loss(step: Step, batch: Batch, ids: Sequence[str]) -> str:
     rows = [int(row) for row in found.get("rows", "").split(", ") if row] if ".image" in where else []
     samples = ", ".join(ids[int(batch.rows[row])] for row in rows)
     if not samples:
-        samples = ", ".join(ids[row] for row in batch.rows[:8].tolist()) + ", … (the batch)"
+        samples = ", ".join(ids[int(row)] for row in batch.rows[:8]) + ", … (the batch)"
     return f"the first value that is not finite came out of {where}, on samples {samples}"
 
 

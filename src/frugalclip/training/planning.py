@@ -21,7 +21,7 @@ from frugalclip.backbones.sources import vectors_of_text
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
-from frugalclip.core.types import Batch, Needs, Tokens
+from frugalclip.core.types import Batch, ImageInput, Needs, Tokens
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.models import attach_backbones_on_meta
@@ -369,7 +369,9 @@ def _random_batch(recipe: Recipe, needs: Needs, network: DualEncoder) -> Batch:
     context = network.context
     views, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
     sides = {name: recipe.views[name].size or recipe.model.image.resolution for name in sorted(views)}
-    images = {name: torch.randn(recipe.batch, 3, side, side, generator=draw) for name, side in sides.items()}
+    images: dict[str, ImageInput] = {
+        name: torch.randn(recipe.batch, 3, side, side, generator=draw) for name, side in sides.items()
+    }
     lengths = (13 + 4 * torch.randn(recipe.batch, generator=draw)).round().clamp(3, context).long()
     ids = torch.randint(0, network.vocabulary, (recipe.batch, context), generator=draw)
     rows = torch.arange(recipe.batch)
