@@ -14,7 +14,7 @@ from _common import options
 
 from frugalclip.core.records import environment, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.protocol import evaluate_retrieval
+from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.features.cache import TextFeatureCache
 from frugalclip.sources.open import open_data
 from frugalclip.verbs.train import train

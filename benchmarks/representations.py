@@ -22,9 +22,9 @@ from frugalclip.core.numerics import softmax_regression
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import ClassifierScores, Examples, choose_strength, classify
-from frugalclip.evaluation.labelled import Labelled
-from frugalclip.evaluation.probes import ProbeResult
-from frugalclip.evaluation.protocol import image_features
+from frugalclip.evaluation.encoding import image_features
+from frugalclip.evaluation.labelled import LabelledRows
+from frugalclip.evaluation.probes import ClassifierPredictions
 from frugalclip.evaluation.suite import load_suite, open_packs
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
@@ -51,7 +51,7 @@ GROUPED: dict[str, dict[str, str]] = {
 DRAWS = 2_000
 Measured = dict[tuple[str, int], dict[str, float]]  # (style, seed) -> figures
 Tests = list[
-    tuple[Manifest, np.ndarray, dict[str, Labelled]]
+    tuple[Manifest, np.ndarray, dict[str, LabelledRows]]
 ]  # of each pack: the pictures, their rows, and its tests
 
 
@@ -83,8 +83,8 @@ def probes(model: Model, tests: Tests) -> dict[str, float]:
         for name, labelled in tasks.items():
             own = features[torch.from_numpy(np.searchsorted(rows, labelled.rows))]
             scores = classify(coarse_probe, own, labelled)[0]
-            judged = images.take(np.searchsorted(rows, labelled.rows[labelled.judged]))
-            found[name] = ProbeResult.of(scores, labelled, judged).metrics()["mean_per_class"]
+            judged = images.take(np.searchsorted(rows, labelled.rows[labelled.test]))
+            found[name] = ClassifierPredictions.of(scores, labelled, judged).metrics()["mean_per_class"]
     return found
 
 

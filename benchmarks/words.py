@@ -24,11 +24,11 @@ import numpy as np
 import torch
 import yaml
 from _common import emoji_data, options
+from patchdis import patch_discrimination, patch_scores
 from torch import Tensor
 
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.patchdis import patch_discrimination, patch_scores
 from frugalclip.evaluation.words import STORED, TOP, word_task
 from frugalclip.loading.images import prepared_images
 from frugalclip.models import Model

@@ -10,7 +10,8 @@ from frugalclip.comparison.metrics import METRICS, MetricConfig, SampledMetric
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.manifest import image_places, make_manifest
-from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.retrieval import evaluate_retrieval
+from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 
 NAMES = ["red", "green", "blue", "red", "grey", "green", "red", "white"]
 

@@ -93,7 +93,7 @@ def test_separate_blobs_are_found_and_noise_is_not():
 def test_one_label_is_nothing_to_group():
     with pytest.raises(
         DataError,
-        match="all 4 samples carry one label, so there is nothing to group; choose another --label-field",
+        match="all 4 samples have one label, expected several; choose another --label-field",
     ):
         grouping(rows(4, 3), torch.ones(4).long())
 

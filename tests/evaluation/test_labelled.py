@@ -5,7 +5,7 @@ import pytest
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.evaluation.groups import find_groups
-from frugalclip.evaluation.labelled import FOLDS, divide, labelled_rows
+from frugalclip.evaluation.labelled import FOLDS, labelled_rows, split_labelled
 
 
 def table(tmp_path, *, rows=60, **fields):
@@ -47,20 +47,20 @@ def test_without_a_split_whole_groups_are_divided_by_seed(tmp_path):
     ((train, validation, test),) = parts_of(found)
     assert (len(train), len(validation), len(test)) == (36, 12, 12)
     assert train | validation | test == set(range(60))
-    assert {found.names[i] for i in found.labels[found.judged]} == {
+    assert {found.names[i] for i in found.labels[found.test]} == {
         "cat",
         "dog",
         "owl",
     }  # classes are spread over the parts
     assert parts_of(labelled_rows(everything, everything, seed=1)) != parts_of(found)
-    assert found.judged_where is None and "by seed" in found.rule
+    assert found.test_where is None and "by seed" in found.rule
 
 
 def test_folds_judge_every_row_once(tmp_path):
     everything = table(tmp_path)
-    found = divide(everything, everything.field("label"), chosen=np.arange(60), split="folds")
+    found = split_labelled(everything, everything.field("label"), chosen=np.arange(60), split="folds")
     assert len(found.folds) == FOLDS
-    assert sorted(found.judged.tolist()) == list(range(60))
+    assert sorted(found.test.tolist()) == list(range(60))
     assert_groups_are_whole(everything, found)
 
 
@@ -71,11 +71,11 @@ def test_rows_with_training_rows_among_them_follow_their_own_split(tmp_path):
         found = labelled_rows(chosen, everything)
         ((train, validation, test),) = parts_of(found)
         assert (train, validation, test) == (set(range(36)), set(range(36, 48)), set(range(48, 60)))
-    assert found.judged_where is None
-    assert labelled_rows(everything, everything).judged_where == "split=test"
+    assert found.test_where is None
+    assert labelled_rows(everything, everything).test_where == "split=test"
     with pytest.raises(
         DataError,
-        match=r"every split=train row of table is judged too; choose others with --where split=test",
+        match=r"every split=train row of table is a test row too; choose others with --where split=test",
     ):
         labelled_rows(everything.where("split=train"), everything)
 
@@ -86,7 +86,7 @@ def test_a_near_copy_of_a_judged_row_is_not_learned_from_and_some_training_group
     ]  # families of the first half are torn apart
     everything = table(tmp_path, split=split)
     found = labelled_rows(everything.where("split=test"), everything)
-    assert found.left_out["training rows of a group that is judged"] == 20
+    assert found.left_out["training rows of a group with test rows"] == 20
     assert_groups_are_whole(everything, found)
     ((train, validation, test),) = parts_of(found)
     assert len(train) + len(validation) == 30 and len(validation) > 0 and len(test) == 10
@@ -98,18 +98,18 @@ def test_classes_that_cannot_be_learned_are_counted_and_lost_rows_leave_their_pa
         label if split == "train" or label != "owl" else "bat"
         for label, split in zip(everything.field("label"), everything.field("split"), strict=True)
     ]
-    found = divide(everything, labels, chosen=np.arange(30, 60))
+    found = split_labelled(everything, labels, chosen=np.arange(30, 60))
     assert found.left_out == {"without a class of the training rows": labels.count("bat")}
     assert found.names == ["cat", "dog", "owl"]
     kept = np.delete(np.arange(len(found.rows)), [0, len(found.rows) - 1])
     fewer = found.only(kept)
     assert fewer.rows.tolist() == found.rows[1:-1].tolist()
-    assert len(fewer.judged) == len(found.judged) - 1
+    assert len(fewer.test) == len(found.test) - 1
     assert [found.names[i] for i in found.labels[kept]] == [labels[row] for row in fewer.rows]
-    with pytest.raises(DataError, match="no picture is left"):
+    with pytest.raises(DataError, match="no image is left"):
         found.only(np.zeros(0, np.int64))
     with pytest.raises(DataError, match="none of the 30 rows has a class that occurs in split=train"):
-        divide(
+        split_labelled(
             everything,
             ["cat" if split == "train" else "dog" for split in everything.field("split")],
             chosen=np.arange(30, 60),

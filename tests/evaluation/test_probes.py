@@ -26,12 +26,12 @@ def test_learns_from_the_training_rows_alone(squares, model, evaluate):
     assert result["metrics"]["top1"] == result["metrics"]["mean_per_class"] == 100
     assert result["chance"] == {"top1": 25, "top5": 100, "mean_per_class": 25}
     assert result[result["task"]]["training_samples"] == 4
-    assert result["parts"]["test"] == 6
+    assert result["split"]["test"] == 6
     assert result["split_hash"] == squares.where("split=test").fingerprint()
 
 
 def test_judged_rows_are_never_learned_from(squares, model):
-    with pytest.raises(DataError, match="every split=train row of squares is judged too"):
+    with pytest.raises(DataError, match="every split=train row of squares is a test row too"):
         evaluate_knn(model, squares.where("split=train"), squares)
 
 
@@ -133,7 +133,7 @@ def test_intervals_of_classes_use_the_groups_of_the_data(squares, model):
     result = evaluate_probe(model, squares.where("split=test"), squares, group="pair")
     assert (result["interval_over"], result["interval_groups"], result["bootstrap"]["groups"]) == (
         "pair",
-        "as asked",
+        "as requested",
         3,
     )
     assert np.isfinite(result["interval"]["top1"]).all()

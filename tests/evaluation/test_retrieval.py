@@ -1,10 +1,11 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.retrieval import retrieval_metrics, retrieval_task
+from frugalclip.evaluation.retrieval import RetrievalTask, evaluate_retrieval, retrieval_task
 from frugalclip.functional import unit
 
 
@@ -32,7 +33,9 @@ def test_recall_equals_its_formula_written_as_loops():
             ranks.append(min(order.index(c) for c in right) + 1)
         expected |= {f"{way}_r{k}": 100 * sum(r <= k for r in ranks) / queries for k in (1, 5, 10)}
         expected[f"{way}_median_rank"] = sorted(ranks)[(queries - 1) // 2]
-    assert retrieval_metrics(images, texts, pairs) == pytest.approx(expected, abs=1e-9)
+    alone = np.arange(15), np.zeros(22, np.int64)
+    task = RetrievalTask([""] * 22, alone[0], [""] * 15, pairs, *alone, {})
+    assert task.metrics(images, texts) == pytest.approx(expected, abs=1e-9)
 
 
 def test_equal_captions_are_one_query_and_all_their_pictures_are_right(squares, model):
@@ -81,3 +84,14 @@ def test_no_captions_at_all_is_an_error(squares):
         DataError, match="none of the 12 rows of squares has a caption; see 'frugalclip data stats"
     ):
         retrieval_task(with_captions(squares, [[]] * 12))
+
+
+def test_a_lost_image_and_baselines(squares, model):
+    result = evaluate_retrieval(
+        model, squares.where("split=test|broken"), training=squares.where("split=train"), group="pair"
+    )
+    assert (result["samples"], result["texts"], result["pairs"]) == (7, 4, 7)
+    assert result["metrics"]["i2t_r1"] == 100
+    assert result["baselines"]["pixel_nn_1"]["i2t_r1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
+    assert result["baselines"]["pixel_nn_1"].keys() == result["metrics"].keys()
+    assert result["interval_over"] == "pair"

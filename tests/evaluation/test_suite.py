@@ -66,7 +66,7 @@ def test_the_shipped_suite_has_eleven_tests_and_six_need_no_pack():
     assert set(found[0].tasks) == set(sample.tasks)
     codes = find_groups(found[0].data).codes
     for name, labelled in found[0].tasks.items():
-        sizes = np.bincount(labelled.labels[labelled.judged].numpy(), minlength=len(labelled.names))
+        sizes = np.bincount(labelled.labels[labelled.test].numpy(), minlength=len(labelled.names))
         assert sizes.min() >= 6, name  # every class is judged
         for fold in labelled.folds:
             learned, judged = (
@@ -116,13 +116,13 @@ def test_small_classes_take_no_part_and_are_counted(packs):
         pack="colours",
         label=LabelConfig(field="hue"),
         where="family!=f0|f4|f8|f12",
-        least_learned=4,
+        min_train_groups=4,
     )
     found = labels(data, config, name="hue")
     assert found.names == ["blue", "green", "yellow"]  # four of the six red families are not asked about
     assert found.left_out["in classes that are too small"] == 4
-    with pytest.raises(DataError, match=r"test hue: of 4 classes in .* 0 have rows enough"):
-        labels(data, config.model_copy(update={"least_learned": 40}), name="hue")
+    with pytest.raises(DataError, match=r"test hue: 0 of 4 classes in .* have rows enough"):
+        labels(data, config.model_copy(update={"min_train_groups": 40}), name="hue")
 
 
 def test_a_model_is_judged_on_every_test_whose_pack_is_here(packs, model, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_model_is_judged_on_every_test_whose_pack_is_here(packs, model, monkey
     assert (
         result["tests"]["warmth"]["samples"] == 36
     )  # every row but the green ones, each judged by the other folds
-    assert result["tests"]["warmth"]["parts"]["folds"] == 5
+    assert result["tests"]["warmth"]["split"]["folds"] == 5
     assert result["tests"]["hue"]["interval_over"] == "samples"  # eight rows of fewer than ten families
     assert "absent.tar is missing" in result["missing"]["elsewhere"]
     assert (result["suite"]["tests"], result["suite"]["mean_of"]) == (3, 2)
@@ -165,7 +165,7 @@ def test_pictures_that_the_model_was_trained_on_are_counted(packs, model):
 
 
 def test_what_cannot_be_run_is_said(packs, model, tmp_path):
-    with pytest.raises(DataError, match="'pakcs' is no suite; did you mean 'packs'"):
+    with pytest.raises(DataError, match="'pakcs' is not a suite; did you mean 'packs'"):
         load_suite("pakcs")
     with pytest.raises(DataError, match=r"there is no file .*nowhere\.yaml"):
         load_suite(str(tmp_path / "nowhere.yaml"))
@@ -174,7 +174,7 @@ def test_what_cannot_be_run_is_said(packs, model, tmp_path):
     )
     with pytest.raises(DataError, match="task a is of pack 'p'"):
         load_suite(str(tmp_path / "bad.yaml"))
-    with pytest.raises(DataError, match="is no folder of packs"):
+    with pytest.raises(DataError, match="is not a folder"):
         evaluate_suite(model, folder=tmp_path / "absent", suite="skin-tone")
     with pytest.raises(
         DataError,

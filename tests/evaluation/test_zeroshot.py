@@ -1,8 +1,36 @@
+import json
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from frugalclip.evaluation.zeroshot import zeroshot_metrics, zeroshot_task
+from frugalclip.core.errors import DataError
+from frugalclip.evaluation.ranking import TIE_RULE
+from frugalclip.evaluation.zeroshot import ZeroshotTask, evaluate_zeroshot, zeroshot_task
 from frugalclip.functional import unit
+
+CONTRACT = {
+    "task",
+    "metrics",
+    "interval",
+    "chance",
+    "baselines",
+    "samples",
+    "split_hash",
+    "prompts",
+    "preprocess",
+}
+
+
+def metrics_of(images: Tensor, classes: Tensor, labels: Tensor) -> dict[str, float]:
+    """Metrics of a task with one text a class; labels (samples,) or (samples, most), -1 for none."""
+    names, rows = [f"class {i}" for i in range(len(classes))], np.arange(len(images))
+    labels = labels[:, None] if labels.ndim == 1 else labels
+    task = ZeroshotTask(
+        names, [[name] for name in names], names, torch.arange(len(names)), rows, [], labels, rows, {}
+    )
+    return task.metrics(images, classes)
 
 
 def test_metrics_equal_their_formulas_written_as_loops():
@@ -23,7 +51,7 @@ def test_metrics_equal_their_formulas_written_as_loops():
             100 * sum(label in order[:5] for order, label in zip(ranked, labels.tolist(), strict=True)) / 60
         )
         expected[f"{prefix}mean_per_class"] = 100 * sum(sum(h) / len(h) for h in classwise) / len(classwise)
-    assert zeroshot_metrics(images, classes, labels) == pytest.approx(expected, abs=1e-9)
+    assert metrics_of(images, classes, labels) == pytest.approx(expected, abs=1e-9)
     assert (
         expected["top1"] > expected["generalised_top1"]
     )  # the pools differ here, so mixing them up would show
@@ -32,7 +60,7 @@ def test_metrics_equal_their_formulas_written_as_loops():
 def test_any_of_several_labels_is_right():
     classes = torch.eye(3)
     labels = torch.tensor([[0, 1], [2, -1]])
-    metrics = zeroshot_metrics(torch.tensor([[0.1, 1, 0.2], [1, 0, 0.5]]), classes, labels)
+    metrics = metrics_of(torch.tensor([[0.1, 1, 0.2], [1, 0, 0.5]]), classes, labels)
     assert metrics["top1"] == 50
     assert metrics["mean_per_class"] == pytest.approx(
         100 * 2 / 3
@@ -41,10 +69,10 @@ def test_any_of_several_labels_is_right():
 
 def test_length_of_features_does_not_matter_and_a_collapsed_model_is_at_chance():
     images, classes, labels = torch.randn(20, 4), torch.randn(7, 4), torch.arange(20) % 7
-    assert zeroshot_metrics(images, classes, labels) == zeroshot_metrics(
+    assert metrics_of(images, classes, labels) == metrics_of(
         images * 3, classes * torch.arange(1, 8)[:, None], labels
     )
-    collapsed = zeroshot_metrics(torch.ones(20, 4), torch.ones(7, 4), labels % 4)
+    collapsed = metrics_of(torch.ones(20, 4), torch.ones(7, 4), labels % 4)
     assert collapsed == pytest.approx(
         {
             "top1": 25,
@@ -100,3 +128,48 @@ def test_names_that_lose_their_pictures_leave_the_restricted_pool(squares):
     fewer = task.only(torch.tensor([0, 3]).numpy())
     assert fewer.chance()["top1"] == 50
     assert fewer.ids == ["s0", "s3"]
+
+
+def test_zero_shot_counts_what_is_lost_and_stores_what_it_depends_on(squares, model):
+    chosen = squares.where("split=test|broken")
+    result = evaluate_zeroshot(
+        model, chosen, squares, where="split=test|broken", training=squares.where("split=train")
+    )
+    assert result.keys() >= CONTRACT
+    assert result["samples"] == 7
+    assert sum(result["left_out"].values()) == 1
+    assert result["metrics"]["top1"] == 100
+    assert result["split_hash"] == chosen.fingerprint()
+    assert (result["where"], result["tie_rule"], result["preprocess"]) == (
+        "split=test|broken",
+        TIE_RULE,
+        {"size": 8},
+    )
+    assert result["prompts"] == {"set": "plain", "templates": ["{}"]}
+    # dark blue is the one name that copying the nearest training picture cannot give
+    assert result["baselines"]["pixel_nn_1"]["top1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
+    assert result["baselines"]["pixel_nn_1"].keys() == result["metrics"].keys()
+    assert result["baselines_about"]["training_rows"] == 4
+    assert result["baselines_about"]["near_duplicates"] == 6
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_baselines_are_only_measured_on_request(squares, model):
+    assert evaluate_zeroshot(model, squares.where("split=test"))["baselines"] == {}
+
+
+def test_names_in_another_language(squares, model):
+    result = evaluate_zeroshot(
+        model, squares.where("split=test"), squares, language="de", training=squares.where("split=train")
+    )
+    assert result["metrics"]["top1"] == 100
+    assert result["baselines"]["pixel_nn_1"]["top1"] == 100
+    assert result["left_out"] == {"without a name": 1}
+    assert result["names"] == "first caption in de"
+
+
+def test_no_readable_image_is_an_error(squares, model):
+    with pytest.raises(
+        DataError, match="no image of squares could be read; run 'frugalclip data check squares'"
+    ):
+        evaluate_zeroshot(model, squares.where("split=broken"), squares)

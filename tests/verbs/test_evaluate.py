@@ -121,8 +121,8 @@ def test_tasks_with_texts_say_which_others_an_encoder_of_pictures_takes(folder, 
 def test_floors_stand_in_the_same_row(folder, capsys):
     result = evaluate(make_model(folder), data=folder, where="split=test", baselines=True)
     assert result["baselines"]["pixel_nn_1"]["top1"] == result["baselines"]["feature_nn_1"]["top1"] == 100
-    assert result["floors_about"]["features"].startswith("shape and colour")
-    assert result["floors_about"]["training_rows"] == 4
+    assert result["baselines_about"]["features"].startswith("shape and colour")
+    assert result["baselines_about"]["training_rows"] == 4
     show(result)
     row = next(line for line in capsys.readouterr().out.splitlines() if "top 1 " in line)
     assert "33.33" in row
@@ -132,7 +132,7 @@ def test_floors_stand_in_the_same_row(folder, capsys):
 def test_any_model_can_be_the_frozen_encoder_of_the_feature_floor(folder, tmp_path):
     make_model().save(tmp_path / "other")
     result = evaluate(make_model(folder), data=folder, where="split=test", baselines_model=tmp_path / "other")
-    assert "frozen encoder" in result["floors_about"]["features"]
+    assert "frozen encoder" in result["baselines_about"]["features"]
     assert result["baselines"]["feature_nn_1"]["top1"] == 100  # equal pictures have equal features
 
 
@@ -197,7 +197,7 @@ packs:
   mine: {file: my}
   other: {file: other.tar}
 tasks:
-  colour: {about: which colour, pack: mine, label: {field: label}, least_learned: 1}
+  colour: {about: which colour, pack: mine, label: {field: label}, min_train_groups: 1}
   elsewhere: {about: not here, pack: other, label: {field: label}}
 """
 

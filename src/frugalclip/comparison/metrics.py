@@ -15,9 +15,16 @@ from torch import Tensor
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import known_names
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.baselines import MOST_DESCRIBED, MOST_ROWS, VOTERS, Neighbours, find_neighbours
+from frugalclip.evaluation.baselines import (
+    MOST_DESCRIBED,
+    MOST_ROWS,
+    VOTERS,
+    Neighbours,
+    describers,
+    find_neighbours,
+)
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.protocol import Encoder, encode_texts, image_features, looks
+from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
 from frugalclip.evaluation.ranking import Ranks, Scores, cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import DEPTHS, RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, pool_ranks, zeroshot_task
@@ -232,9 +239,9 @@ class SampledMetric:
             return {}
         return {
             kind: find_neighbours(
-                training, names, look, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
+                training, names, describe, most=MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
             )
-            for kind, look in looks().items()
+            for kind, describe in describers().items()
         }
 
     def baselines(self, neighbours: Mapping[str, Neighbours]) -> dict[str, MetricResult]:
@@ -246,8 +253,8 @@ class SampledMetric:
         task = self._zeroshot or self._retrieval
         assert task is not None
         judged, found = self.manifest.take(task.rows), dict[str, MetricResult]()
-        for kind, look in looks().items() if neighbours else ():
-            features, readable = look(judged)
+        for kind, describe in describers().items() if neighbours else ():
+            features, readable = describe(judged)
             places, _ = neighbours[kind].nearest(features)
             for k in VOTERS:
                 found[f"{kind}_nn_{k}"] = self._copied(neighbours[kind], places[:, :k], readable)
@@ -269,7 +276,7 @@ class SampledMetric:
             return matrix.T[rows]
 
         if isinstance(task, ZeroshotTask):
-            return self._naming(task, by_image, task.baseline(by_image))
+            return self._naming(task, by_image, task.metrics_of_scores(by_image))
         return self._finding(task, by_image, by_text, task.metrics_of_scores(by_image, by_text))
 
 

@@ -23,7 +23,7 @@ from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.protocol import Encoder
+from frugalclip.evaluation.encoding import Encoder
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import Recipe, validate_recipe

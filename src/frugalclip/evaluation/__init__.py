@@ -1,1 +1,1 @@
-"""Floor 3: numbers about a model, with the floors they stand on."""
+"""Evaluation tasks and metrics of a model, with chance, intervals and baselines."""

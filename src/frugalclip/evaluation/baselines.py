@@ -1,15 +1,15 @@
-"""What a method must beat before it has learned anything: copying the most similar training picture's words.
+"""What a method must beat: naming an image by the captions of the most similar training images.
 
-A floor finds the nearest training pictures and lets their captions vote for the candidate whose words are most alike. For a name seen in
-training this is copying a label; for an unseen name it is a guess by shared words. Floors differ in how pictures are looked at: squashed to
-16x16 RGB (pixel), by shape and colour (see `descriptors`), or by a frozen encoder's features.
+A baseline finds the nearest training images; their captions vote for the candidate with the most similar
+words. For a name seen in training this copies a label; for an unseen name it is a guess by shared words.
+Baselines differ in how they describe images: 16x16 RGB thumbnails (pixel), or shapes and colours (see
+`descriptors`) or the features of a frozen encoder (feature).
 """
 
 import math
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,126 +18,46 @@ from torch import Tensor
 from frugalclip.core.numerics import top_k
 from frugalclip.data.images import decode_all
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import key
+from frugalclip.evaluation.descriptors import descriptors
+from frugalclip.evaluation.encoding import Encoder, image_features
 from frugalclip.evaluation.ranking import Scores
+from frugalclip.evaluation.word_similarity import WordSimilarity
+from frugalclip.functional import unit
 
 SIDE = 16  # pixels of a thumbnail
 VOTERS = (1, 10)
-MOST_ROWS = 100_000  # training pictures looked at; more are thinned evenly, and the number is reported
-MOST_DESCRIBED = 20_000  # by shape and colour or a frozen encoder, which is slower
-ALMOST_EQUAL = 0.999  # the most that texts with the same words in another order may score
+MOST_ROWS = 100_000  # training images to compare with; more are thinned evenly, and the number is reported
+MOST_DESCRIBED = 20_000  # likewise by shape and colour or a frozen encoder, which is slower
 NEAR_DUPLICATE = 4.0  # mean absolute difference of thumbnails, of 255
 
-
-class WordSimilarity:
-    """Cosine of word counts weighted by rarity (TF-IDF); equal texts score exactly 1.
-
-    Words are runs of letters and digits, so a text in a script without spaces is one word and only equal texts meet.
-
-    Args:
-        corpus: texts whose words' rarity is counted; each distinct text counts once.
-    """
-
-    def __init__(self, corpus: Iterable[str]) -> None:
-        distinct = {key(text) for text in corpus}
-        self.texts = len(distinct)
-        self.found_in = Counter(word for text in distinct for word in set(_words(text)))
-
-    def rarity(self, word: str) -> float:
-        """Log of how many texts there are for each that holds the word, smoothed so that no word weighs nothing."""
-        return math.log((1 + self.texts) / (1 + self.found_in[word])) + 1
-
-    def __call__(self, first: Sequence[Sequence[str]], second: Sequence[Sequence[str]]) -> Tensor:
-        """Similarity of the most similar texts of two entries.
-
-        Args:
-            first: entries, each with alternatives.
-            second: likewise.
-
-        Returns:
-            (first, second) float32 in [0, 1].
-        """
-        left, right = _distinct(first), _distinct(second)
-        shared = sorted(
-            {w for text in left for w in _words(text)} & {w for text in right for w in _words(text)}
-        )
-        columns = {word: i for i, word in enumerate(shared)}
-        similarity = torch.sparse.mm(
-            self._vectors(left, columns), self._vectors(right, columns).to_dense().T
-        ).clamp(max=ALMOST_EQUAL)
-        place = {text: i for i, text in enumerate(right)}
-        equal = [(i, place[text]) for i, text in enumerate(left) if text in place]
-        if equal:
-            i, j = torch.tensor(equal).T
-            similarity[i, j] = 1.0
-        return _best(_best(similarity, first, left).T, second, right).T
-
-    def _vectors(self, texts: Sequence[str], columns: dict[str, int]) -> Tensor:
-        """(texts, columns) sparse; each row has length one over all its words, also those without a column."""
-        rows, places, values = [], [], []
-        for row, text in enumerate(texts):
-            weights = {word: count * self.rarity(word) for word, count in Counter(_words(text)).items()}
-            length = math.sqrt(sum(w * w for w in weights.values()))
-            known = [(columns[word], weight / length) for word, weight in weights.items() if word in columns]
-            rows += [row] * len(known)
-            places += [place for place, _ in known]
-            values += [value for _, value in known]
-        indices = torch.tensor([rows, places], dtype=torch.int64).reshape(2, -1)
-        with (
-            torch.sparse.check_sparse_tensor_invariants()
-        ):  # said once for both steps: some versions warn where nothing is said
-            return torch.sparse_coo_tensor(
-                indices, torch.tensor(values, dtype=torch.float32), (len(texts), len(columns))
-            ).coalesce()
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text)
-
-
-def _distinct(entries: Sequence[Sequence[str]]) -> list[str]:
-    return list(dict.fromkeys(key(text) for entry in entries for text in entry))
-
-
-def _best(similarity: Tensor, entries: Sequence[Sequence[str]], texts: list[str]) -> Tensor:
-    """(texts, other) -> (entries, other): the best alternative of each entry; 0 for an entry without any."""
-    place = {text: i for i, text in enumerate(texts)}
-    owners = torch.tensor([i for i, entry in enumerate(entries) for _ in entry], dtype=torch.int64)
-    sources = torch.tensor([place[key(text)] for entry in entries for text in entry], dtype=torch.int64)
-    result = torch.zeros(len(entries), similarity.shape[1])
-    return result.scatter_reduce_(0, owners[:, None].expand(-1, result.shape[1]), similarity[sources], "amax")
-
-
-Look = Callable[
-    [Manifest], tuple[Tensor, np.ndarray]
-]  # pictures -> (kept, width) numbers whose distances mean something, and the rows kept
+Describer = Callable[[Manifest], tuple[Tensor, np.ndarray]]  # (kept, width) comparable by distance, rows kept
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Training pictures as they are looked at, and what they are called."""
+    """Descriptions of training images, and their names."""
 
     features: Tensor  # (training, width) float32
     names: list[list[str]]  # (training,) texts of each
-    of: int  # training pictures before thinning
+    of: int  # training images before thinning
 
     def nearest(self, features: Tensor, *, k: int = max(VOTERS), chunk: int = 256) -> tuple[Tensor, Tensor]:
-        """The training pictures nearest to each picture, by Euclidean distance.
+        """The training images nearest to each image, by Euclidean distance.
 
         Args:
-            features: (pictures, width).
+            features: (images, width).
             k: how many, nearest first; of equally near ones the first in the training data.
-            chunk: pictures at a time.
+            chunk: images at a time.
 
         Returns:
-            (pictures, k) int64 places, and (pictures,) mean absolute difference of the numbers of a picture and its nearest.
+            (images, k) int64 places, and (images,) mean absolute difference of the features of an image and
+            its nearest.
         """
         lengths = self.features.square().sum(1)  # (training,)
         parts = []
         for part in features.split(chunk):
-            distances = (
-                lengths - 2 * part @ self.features.T
-            )  # (chunk, training) squared, up to a constant of the row; exact for thumbnails
+            # (chunk, training) squared distances, up to a constant of the row; exact for thumbnails
+            distances = lengths - 2 * part @ self.features.T
             parts.append(top_k(-distances, k)[1])
         places = torch.cat(parts) if parts else torch.zeros(0, min(k, len(self.names)), dtype=torch.int64)
         return places, (features - self.features[places[:, 0]]).abs().mean(1)
@@ -146,17 +66,17 @@ class Neighbours:
         """Votes of the neighbours for candidates: the mean similarity of their words.
 
         Args:
-            places: (pictures, k) int64 training pictures, from `nearest`.
+            places: (images, k) int64 training images, from `nearest`.
             candidates: texts of each candidate.
 
         Returns:
-            a function that gives (rows, candidates) in [0, 1] for some of the pictures.
+            A function that gives (rows, candidates) in [0, 1] for some of the images.
         """
-        alike = WordSimilarity(text for row in self.names for text in row)
+        similarity = WordSimilarity(text for row in self.names for text in row)
 
         def scores(rows: Tensor) -> Tensor:
             voters, inverse = places[rows].unique(return_inverse=True)  # (voters,), (rows, k)
-            votes = alike([self.names[i] for i in voters.tolist()], candidates)  # (voters, candidates)
+            votes = similarity([self.names[i] for i in voters.tolist()], candidates)  # (voters, candidates)
             total = torch.zeros(len(rows), len(candidates))
             for column in inverse.T:  # one voter at a time, so that (rows, k, candidates) never exists
                 total += votes[column]
@@ -166,10 +86,10 @@ class Neighbours:
 
 
 def thumbnails(manifest: Manifest, *, workers: int | None = None) -> tuple[Tensor, np.ndarray]:
-    """Squash every picture of a data set to 16x16.
+    """Squash every image of a data set to 16x16.
 
     Returns:
-        (kept, 768) float32 from 0 to 255, and (kept,) int64 rows whose picture could be read.
+        (kept, 768) float32 from 0 to 255, and (kept,) int64 rows whose image could be read.
     """
     decoded = decode_all(manifest, SIDE, workers)
     broken = {row for row, _ in decoded.faults}
@@ -177,17 +97,84 @@ def thumbnails(manifest: Manifest, *, workers: int | None = None) -> tuple[Tenso
     return decoded.pixels[torch.from_numpy(kept)].flatten(1).float(), kept
 
 
-def find_neighbours(training: Manifest, names: Sequence[list[str]], look: Look, *, most: int) -> Neighbours:
-    """The training pictures that have a name, looked at.
+def describers(reference: Encoder | None = None) -> dict[str, Describer]:
+    """How each kind of baseline describes images.
+
+    Args:
+        reference: frozen encoder of the kind `feature`; default shapes and colours.
+
+    Returns:
+        kind -> describer, for `pixel` and `feature`.
+    """
+
+    def encoded(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
+        assert reference is not None
+        features, kept, _ = image_features(reference, manifest, np.arange(len(manifest)))
+        return unit(features), kept
+
+    return {"pixel": thumbnails, "feature": descriptors if reference is None else encoded}
+
+
+def feature_source(reference: Encoder | None) -> str:
+    """Where the features of the feature baseline come from, in words."""
+    if reference is None:
+        return "shape and colour: oriented gradients and a colour histogram"
+    return f"frozen encoder {reference.fingerprint}"
+
+
+def find_neighbours(
+    training: Manifest, names: Sequence[list[str]], describe: Describer, *, most: int
+) -> Neighbours:
+    """Describe the training images that have a name.
 
     Args:
         training: what the model was trained on.
         names: (rows,) texts of each row; rows without any are left out.
-        look: how pictures become numbers.
-        most: pictures at most; more are thinned evenly.
+        describe: from `describers`.
+        most: images at most; more are thinned evenly.
     """
     named = [row for row, texts in enumerate(names) if texts]
     step = max(1, math.ceil(len(named) / most))
     chosen = np.array(named[::step], dtype=np.int64)
-    features, kept = look(training.take(chosen))
+    features, kept = describe(training.take(chosen))
     return Neighbours(features, [names[row] for row in chosen[kept].tolist()], len(named))
+
+
+def measure_baselines(
+    rows: Manifest,
+    training: Manifest,
+    names: Sequence[list[str]],
+    measure: Callable[[Neighbours, Tensor, np.ndarray], dict[str, float]],
+    *,
+    reference: Encoder | None = None,
+) -> dict[str, Any]:
+    """The metrics of every baseline.
+
+    Args:
+        rows: what the model is evaluated on.
+        training: what it was trained on.
+        names: (training,) texts of each training row.
+        measure: (neighbours, (kept, k) places of the nearest, (kept,) readable rows) -> metrics.
+        reference: frozen encoder of the feature baseline; default shapes and colours.
+
+    Returns:
+        `pixel_nn_1`, `feature_nn_10` and so on with their metrics, and `about`: the training images, and how
+            many
+        evaluated images are nearly among them. Nothing where no training row has a name.
+    """
+    if not any(names):
+        return {}
+    found: dict[str, Any] = {}
+    about: dict[str, Any] = {"training": training.name, "training_hash": training.fingerprint()}
+    for kind, describe in describers(reference).items():
+        most = MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
+        neighbours = find_neighbours(training, names, describe, most=most)
+        features, readable = describe(rows)
+        places, differences = neighbours.nearest(features)
+        found |= {f"{kind}_nn_{k}": measure(neighbours, places[:, :k], readable) for k in VOTERS}
+        if kind == "pixel":
+            about |= {"training_rows": len(neighbours.names), "training_rows_named": neighbours.of}
+            about["near_duplicates"] = int((differences < NEAR_DUPLICATE).sum())
+        else:
+            about |= {"features": feature_source(reference), "feature_rows": len(neighbours.names)}
+    return found | {"about": about}

@@ -1,4 +1,4 @@
-"""Which names compete, and which of them are right for a row."""
+"""The names that compete, and those that are right for a row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.words import normalise
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,6 @@ class Classes:
     synonyms: list[list[str]]  # (classes,) further texts; the first is the name
     labels: list[list[int]]  # (rows,) classes of each row; empty: the row takes no part
     source: str  # how the names were found, in words
-
-
-def key(text: str) -> str:
-    """What makes two names the same: letters, not case, spacing or underscores."""
-    return " ".join(text.replace("_", " ").split()).casefold()
 
 
 def read_classes(path: Path) -> list[list[str]]:
@@ -42,13 +38,14 @@ def read_classes(path: Path) -> list[list[str]]:
     owner: dict[str, str] = {}
     for names in classes:
         for name in names:
-            if owner.setdefault(key(name), names[0]) != names[0]:
+            if owner.setdefault(normalise(name), names[0]) != names[0]:
                 raise DataError(
-                    f"{path} gives '{name}' to both '{owner[key(name)]}' and '{names[0]}'; keep it in one of the two lines."
+                    f"{path} gives '{name}' to both '{owner[normalise(name)]}' and '{names[0]}'; "
+                    "keep it in one of the two lines."
                 )
     if not classes:
         raise DataError(f"{path} holds no class; write one name a line.")
-    return list({key(names[0]): names for names in classes}.values())
+    return list({normalise(names[0]): names for names in classes}.values())
 
 
 def row_names(
@@ -58,7 +55,8 @@ def row_names(
 
     Args:
         manifest: the rows.
-        label_field: a field with a name, or a list of names all of which are right; default `label` where there is one, else the first caption.
+        label_field: a field with a name, or a list of names all of which are right; default `label` where
+            there is one, else the first caption.
         language: captions of this language, when captions are the names.
 
     Returns:
@@ -90,10 +88,11 @@ def collect_classes(
     """The names that compete, and the labels of the selected rows.
 
     Args:
-        selected: the rows to be judged.
+        selected: the rows to evaluate on.
         everything: the data set they come from; its names are the generalised pool.
         label_field: see `row_names`.
-        classes: a class file, or a list of lines as in one; then these are the names, and rows with none of them take no part.
+        classes: a class file, or a list of lines as in one; then these are the names, and rows with none of
+            them take no part.
         language: see `row_names`.
 
     Raises:
@@ -102,18 +101,19 @@ def collect_classes(
     names, source = row_names(selected, label_field=label_field, language=language)
     if classes is None:
         pool, _ = row_names(everything, label_field=label_field, language=language)
-        first = {key(text): text for row in reversed(pool) for text in reversed(row)}
+        first = {normalise(text): text for row in reversed(pool) for text in reversed(row)}
         synonyms = [[first[k]] for k in sorted(first)]
     else:
         synonyms = _given(classes)
         source += ", names from " + (str(classes) if isinstance(classes, (str, Path)) else "the given list")
-    place = {key(text): i for i, texts in enumerate(synonyms) for text in texts}
-    labels = [sorted({place[key(text)] for text in row if key(text) in place}) for row in names]
+    place = {normalise(text): i for i, texts in enumerate(synonyms) for text in texts}
+    labels = [sorted({place[normalise(text)] for text in row if normalise(text) in place}) for row in names]
     if not any(labels):
         found = next((row[0] for row in names if row), None)
         if found is None:
             raise DataError(
-                f"none of the {len(selected)} rows of {selected.name} has a name ({source}); choose another --label-field."
+                f"none of the {len(selected)} rows of {selected.name} has a name ({source}); "
+                "choose another --label-field."
             )
         origin, tail = source.partition(",")[0], known_names(found, [s[0] for s in synonyms])
         raise DataError(f"'{found}', what a row is called by its {origin}, is not in the class list; {tail}")
@@ -124,4 +124,4 @@ def _given(classes: Path | str | Sequence[str]) -> list[list[str]]:
     if isinstance(classes, (str, Path)):
         return read_classes(Path(classes))
     lines = [[name.strip() for name in line.split("|") if name.strip()] for line in classes]
-    return list({key(names[0]): names for names in lines if names}.values())
+    return list({normalise(names[0]): names for names in lines if names}.values())

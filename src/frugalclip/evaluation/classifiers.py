@@ -1,8 +1,10 @@
-"""Classifiers on frozen features: learn from one part, tune on another, score a third.
+"""Classifiers on frozen features: fit on one split, tune on another, score a third.
 
-Sources: the linear probe of CLIP, arXiv 2103.00020, A.3 (logistic regression by L-BFGS, its strength found by a coarse grid of seven powers of
-ten that is then halved around the best until there are eight steps a decade, and the final fit on training and validation rows together);
-weighted nearest neighbours of Wu et al. 2018, arXiv 1805.01978, section 3.4, their number and temperature chosen on the validation rows.
+Sources: the linear probe of CLIP, arXiv 2103.00020, A.3 (logistic regression by L-BFGS; its strength is found
+    on a
+coarse grid of seven powers of ten, refined around the best until there are eight steps a decade; the final
+fit is on training and validation rows together). Weighted nearest neighbours of Wu et al. 2018, arXiv
+1805.01978, section 3.4; their number and temperature are chosen on the validation rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.numerics import softmax_regression, top_k
-from frugalclip.evaluation.labelled import Fold, Labelled
+from frugalclip.evaluation.labelled import Fold, LabelledRows
 from frugalclip.functional import unit
 
 COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # powers of ten
@@ -38,14 +40,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class ClassifierScores:
-    """What a classifier says of rows it has not seen."""
+    """Scores of a classifier for rows it was not fitted to."""
 
     scores: Tensor  # (samples, classes)
     settings: dict[str, Any]  # what was chosen, and how well it did on the validation rows
 
 
 class Classifier(Protocol):
-    """Learns from `train`, chooses its settings on `validation`, learns again from both, and scores `features` (samples, width)."""
+    """Fits to `train`, chooses its settings on `validation`, fits again to both, and scores `features`."""
 
     def __call__(
         self, train: Examples, validation: Examples, features: Tensor, *, classes: int
@@ -60,8 +62,8 @@ def linear_probe(
     """Softmax regression, its strength chosen on the validation rows.
 
     Args:
-        train: what it learns from.
-        validation: what it is tuned on; empty leaves the strength at 1.
+        train: rows to fit to.
+        validation: rows to tune on; empty leaves the strength at 1.
         features: (samples, width) to score.
         classes: how many there are.
     """
@@ -76,23 +78,23 @@ def linear_probe(
 
 
 def choose_strength(
-    parts: Sequence[tuple[Examples, Examples]], *, classes: int, finest: float = FINEST
+    splits: Sequence[tuple[Examples, Examples]], *, classes: int, finest: float = FINEST
 ) -> float:
     """C of the linear probe by its accuracy on validation rows; of equally good ones the most regularised.
 
     Args:
-        parts: training and validation rows; several pairs are fitted apart and their right answers added up.
+        splits: training and validation rows; several pairs are fitted apart and their right answers added up.
         classes: how many there are.
         finest: last step of the search, in decades.
 
     Returns:
         C; 1 where there is nothing to validate on.
     """
-    if not any(len(validation) for _, validation in parts):
+    if not any(len(validation) for _, validation in splits):
         return 1.0
 
     def right(power: float) -> int:
-        return sum(_right_answers(train, validation, 10**power, classes) for train, validation in parts)
+        return sum(_right_answers(train, validation, 10**power, classes) for train, validation in splits)
 
     return 10 ** search(right, coarse=COARSE, finest=finest)
 
@@ -137,15 +139,14 @@ def neighbours(train: Examples, validation: Examples, features: Tensor, *, class
     """Votes of the nearest training rows by cosine.
 
     Args:
-        train: what votes.
-        validation: what their number and temperature are chosen on; then it votes too. Empty leaves them at 20 and 0.07.
+        train: rows that vote.
+        validation: rows that their number and temperature are chosen on; then these vote too. Empty leaves
+            them at 20 and 0.07.
         features: (samples, width) to score, any length.
         classes: how many there are.
     """
-    train, validation = (
-        Examples(unit(train.features), train.labels),
-        Examples(unit(validation.features), validation.labels),
-    )
+    train = Examples(unit(train.features), train.labels)
+    validation = Examples(unit(validation.features), validation.labels)
     k, temperature = 20, 0.07
     if len(validation):
         cosines, places = top_k(validation.features @ train.features.T, max(NEIGHBOURS))
@@ -177,10 +178,10 @@ def neighbours(train: Examples, validation: Examples, features: Tensor, *, class
 
 
 def nearest(train: Examples, validation: Examples, features: Tensor, *, classes: int) -> ClassifierScores:
-    """The class of the one training or validation row at the least Euclidean distance: a floor, with nothing to tune.
+    """The class of the nearest training or validation row by Euclidean distance: a baseline without settings.
 
     Args:
-        train: what is copied from.
+        train: rows to copy from.
         validation: likewise.
         features: (samples, width) to score, any length.
         classes: how many there are.
@@ -222,7 +223,7 @@ def _votes(cosines: Tensor, labels: Tensor, *, classes: int, temperature: float)
     return torch.zeros(len(cosines), classes, dtype=weights.dtype).scatter_add_(1, labels, weights)
 
 
-def examples(features: Tensor, labelled: Labelled, fold: Fold) -> tuple[Examples, Examples]:
+def examples(features: Tensor, labelled: LabelledRows, fold: Fold) -> tuple[Examples, Examples]:
     """Training and validation rows of a fold.
 
     Args:
@@ -230,23 +231,23 @@ def examples(features: Tensor, labelled: Labelled, fold: Fold) -> tuple[Examples
         labelled: their classes.
         fold: one of its divisions.
     """
-    parts = [torch.from_numpy(places) for places in (fold.train, fold.validation)]
-    train, validation = (Examples(features[places], labelled.labels[places]) for places in parts)
+    places = (torch.from_numpy(fold.train), torch.from_numpy(fold.validation))
+    train, validation = (Examples(features[rows], labelled.labels[rows]) for rows in places)
     return train, validation
 
 
 def classify(
-    classifier: Classifier, features: Tensor, labelled: Labelled
+    classifier: Classifier, features: Tensor, labelled: LabelledRows
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Scores of every judged row, fold after fold.
+    """Scores of every test row, fold after fold.
 
     Args:
-        classifier: what learns.
+        classifier: fitted once a fold.
         features: (rows, width) of all labelled rows.
-        labelled: their classes and parts.
+        labelled: their classes and splits.
 
     Returns:
-        (judged, classes) in the order of `labelled.judged`, and the settings chosen in each fold.
+        (test, classes) in the order of `labelled.test`, and the settings chosen in each fold.
     """
     found = [
         classifier(

@@ -1,8 +1,10 @@
-"""Pictures as numbers without any learning: shapes and colours, for the floor that needs no pretrained weights.
+"""Descriptors of images without any learning: shapes and colours.
 
-Histograms of oriented gradients (Dalal & Triggs, CVPR 2005: cells of 8 x 8 pixels, nine unsigned orientations, the channel with the steepest
-gradient, blocks of 2 x 2 cells with clipped L2 norm; votes are interpolated between orientations, not between cells) beside a joint colour
-histogram of 4 x 4 x 4 bins whose roots are compared (the Hellinger kernel). Each half has length one, and so has the whole.
+They serve the baseline that needs no pretrained weights. Histograms of oriented gradients (Dalal & Triggs,
+CVPR 2005: cells of 8 x 8 pixels, nine unsigned orientations, the channel with the steepest gradient, blocks
+of 2 x 2 cells with clipped L2 norm; votes are interpolated between orientations, not between cells) beside a
+joint colour histogram of 4 x 4 x 4 bins, compared by its roots (the Hellinger kernel). Each half has length
+one, and so has the whole.
 """
 
 import math
@@ -17,15 +19,13 @@ from frugalclip.data.images import decode_all
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional import unit
 
-SIDE = 64  # pixels that a picture is squashed to
+SIDE = 64  # pixels that an image is squashed to
 CELL = 8
 ORIENTATIONS = 9
 LEVELS = 4  # of each colour
 CLIP = 0.2
-_CHUNK = 512  # pictures in memory at a time
-_KEPT = (
-    4  # data sets whose descriptors stay in memory, so that several evaluations of a run compute them once
-)
+_CHUNK = 512  # images in memory at a time
+_KEPT = 4  # data sets whose descriptors stay in memory for further evaluations of a run
 
 _known: OrderedDict[tuple[str, str], tuple[Tensor, np.ndarray]] = OrderedDict()
 
@@ -34,10 +34,10 @@ def gradient_histograms(pixels: Tensor) -> Tensor:
     """Histograms of oriented gradients.
 
     Args:
-        pixels: (pictures, 3, side, side) of 0 to 255, side a multiple of 8.
+        pixels: (images, 3, side, side) of 0 to 255, side a multiple of 8.
 
     Returns:
-        (pictures, blocks * 36) float32.
+        (images, blocks * 36) float32.
     """
     x = pixels.float().sqrt()  # gamma: a step in the dark counts as much as one in the light
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
@@ -47,7 +47,7 @@ def gradient_histograms(pixels: Tensor) -> Tensor:
     )
     strength, channel = (
         (across.square() + down.square()).sqrt().max(dim=1, keepdim=True)
-    )  # (pictures, 1, side, side)
+    )  # (images, 1, side, side)
     angle = (
         torch.atan2(down.gather(1, channel), across.gather(1, channel)) % math.pi
     )  # without direction: 0 to pi
@@ -57,8 +57,8 @@ def gradient_histograms(pixels: Tensor) -> Tensor:
         apart = (place - orientation - 0.5).abs()
         weight = (1 - torch.minimum(apart, ORIENTATIONS - apart)).clamp(min=0)  # the circle closes
         votes.append(F.avg_pool2d(weight * strength, CELL))
-    cells = torch.cat(votes, dim=1)  # (pictures, orientations, rows, columns)
-    blocks = F.unfold(cells, kernel_size=2).transpose(1, 2)  # (pictures, blocks, 4 * orientations)
+    cells = torch.cat(votes, dim=1)  # (images, orientations, rows, columns)
+    blocks = F.unfold(cells, kernel_size=2).transpose(1, 2)  # (images, blocks, 4 * orientations)
     return _normalised(_normalised(blocks).clamp(max=CLIP)).flatten(1)
 
 
@@ -70,13 +70,13 @@ def colour_histograms(pixels: Tensor) -> Tensor:
     """Roots of the shares of 64 colours.
 
     Args:
-        pixels: (pictures, 3, side, side) uint8.
+        pixels: (images, 3, side, side) uint8.
 
     Returns:
-        (pictures, 64) unit vectors.
+        (images, 64) unit vectors.
     """
     levels = pixels.long() * LEVELS // 256
-    bins = (levels[:, 0] * LEVELS + levels[:, 1]) * LEVELS + levels[:, 2]  # (pictures, side, side)
+    bins = (levels[:, 0] * LEVELS + levels[:, 1]) * LEVELS + levels[:, 2]  # (images, side, side)
     counts = torch.zeros(len(pixels), LEVELS**3).scatter_add_(
         1, bins.flatten(1), torch.ones(bins.flatten(1).shape)
     )
@@ -87,19 +87,19 @@ def describe(pixels: Tensor) -> Tensor:
     """Shape and colour together.
 
     Args:
-        pixels: (pictures, 3, side, side) uint8.
+        pixels: (images, 3, side, side) uint8.
 
     Returns:
-        (pictures, width) unit vectors: their dot product is the mean of the two halves' cosines.
+        (images, width) unit vectors: their dot product is the mean of the two halves' cosines.
     """
     return unit(torch.cat([unit(gradient_histograms(pixels)), unit(colour_histograms(pixels))], dim=1))
 
 
 def descriptors(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
-    """Descriptors of every picture that decodes; the last few data sets are remembered.
+    """Descriptors of every image that decodes; the last few data sets are remembered.
 
     Returns:
-        (kept, width) unit vectors, and (kept,) int64 rows whose picture could be read.
+        (kept, width) unit vectors, and (kept,) int64 rows whose image could be read.
     """
     key = (str(manifest.root.absolute()), manifest.fingerprint())
     if key not in _known:

@@ -1,9 +1,11 @@
 """How much a few labelled examples of each class are worth: a linear probe on 1, 2, 4, 8 and 16 of them.
 
-Source: CLIP, arXiv 2103.00020, figure 6, and the protocol that followed it (CoOp, arXiv 2109.01134, section 4.1): as many validation examples
-as training ones, at most four a class, so that the tuning does not see what the probe may not. Shots are drawn several times by seed; those of
-two are the two of four, so that a curve rises by what was added. Starting the probe from zero-shot weights is not offered: the problem is
-convex, so the start would change nothing but the time.
+Source: CLIP, arXiv 2103.00020, figure 6, and the protocol that followed it (CoOp, arXiv 2109.01134, section
+    4.1): as
+many validation examples as training ones, at most four a class, so that tuning sees no more than the probe.
+Shots are drawn several times by seed; those of two are among those of four, so a curve shows what the added
+ones bring. Starting the probe from zero-shot weights is not offered: the problem is convex, so the start
+changes only the time.
 """
 
 from collections.abc import Sequence
@@ -18,10 +20,11 @@ from frugalclip.core.numerics import softmax_regression
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Examples, choose_strength
+from frugalclip.evaluation.encoding import Encoder, Layer
 from frugalclip.evaluation.groups import Groups, find_groups
-from frugalclip.evaluation.labelled import Labelled, labelled_rows
-from frugalclip.evaluation.probes import joined, read_features
-from frugalclip.evaluation.protocol import Encoder, Layer, with_provenance
+from frugalclip.evaluation.labelled import LabelledRows, labelled_rows
+from frugalclip.evaluation.probes import read_features
+from frugalclip.evaluation.results import with_provenance
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_over_draws
 
 SHOTS = (1, 2, 4, 8, 16)
@@ -32,13 +35,13 @@ MOST_VALIDATION = 4  # examples a class to tune on
 
 @dataclass(frozen=True)
 class Shots:
-    """What one number of shots came to, over all draws."""
+    """Results of one number of shots, over all draws."""
 
     shots: int
-    hits: np.ndarray  # (draws, judged) 1 where the judged row was named right
+    hits: np.ndarray  # (draws, test) 1 where the test row was named right
     strength: float
     training_samples: int
-    short: dict[str, int]  # class -> examples, of the classes that have fewer than asked for
+    short: dict[str, int]  # class -> examples, of the classes that have fewer than `shots`
 
     def entry(self, names: int) -> dict[str, Any]:
         """For the result."""
@@ -68,24 +71,26 @@ def evaluate_fewshot(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train linear probes on few examples of each class and judge them on all judged rows.
+    """Train linear probes on few examples of each class and evaluate them on all test rows.
 
     Args:
-        model: encodes pictures.
-        manifest: as `evaluate_classifier`, with `everything`, `where`, `label_field`, `language`, `group` and `layer`.
+        model: encodes images.
+        manifest: as `evaluate_classifier`, with `everything`, `where`, `label_field`, `language`, `group` and
+            `layer`.
         everything: the data set the rows come from.
-        where: the condition that chose the rows.
+        where: the condition that selected the rows.
         label_field: field that names the class.
         language: captions of this language are the names.
         group: field of the bootstrap.
         layer: which features.
         shots: examples of each class.
         shot_draws: how often the examples are drawn.
-        draws: bootstrap draws, over groups of judged rows and over the draws of the examples.
+        draws: bootstrap draws, over groups of test rows and over the draws of the examples.
         seed: of the draws.
 
     Returns:
-        The result described in `docs/formats.md`: `4shot_top1` and so on, and the same without prefix for the most shots.
+        The result described in `docs/formats.md`: `4shot_top1` and so on, and the same without prefix for the
+        most shots.
     """
     labelled = labelled_rows(
         manifest, everything, label_field=label_field, language=language, group=group, seed=seed
@@ -94,34 +99,33 @@ def evaluate_fewshot(
     curve = few_shot_curve(
         found.features, found.labelled, everything, shots=shots, draws=shot_draws, seed=seed
     )
-    judged = everything.take(found.labelled.rows[found.labelled.judged])
-    result = _result(curve, found.labelled, find_groups(judged, group), draws=draws, seed=seed) | {
+    groups = find_groups(found.labelled.test_rows(everything), group)
+    result = _result(curve, found.labelled, groups, draws=draws, seed=seed) | {
         "left_out": found.left_out,
-        "parts": found.labelled.sizes(),
+        "split": found.labelled.sizes(),
         "fewshot": {
             "features": layer,
             "draws": shot_draws,
             "curve": [one.entry(len(found.labelled.names)) for one in curve],
         },
     }
-    return with_provenance(
-        "fewshot",
-        result,
-        {},
-        model,
-        manifest.where(labelled.judged_where),
-        joined(where, labelled.judged_where),
-    )
+    return with_provenance("fewshot", result, model, labelled.evaluated(manifest, where))
 
 
 def few_shot_curve(
-    features: Tensor, labelled: Labelled, everything: Manifest, *, shots: Sequence[int], draws: int, seed: int
+    features: Tensor,
+    labelled: LabelledRows,
+    everything: Manifest,
+    *,
+    shots: Sequence[int],
+    draws: int,
+    seed: int,
 ) -> list[Shots]:
     """Probes for every number of shots and every draw.
 
     Args:
         features: (rows, width) of the labelled rows.
-        labelled: classes and parts; the first fold is used.
+        labelled: classes and splits; the first fold is used.
         everything: the data set, for groups and ids.
         shots: examples of each class.
         draws: how often they are drawn.
@@ -130,34 +134,35 @@ def few_shot_curve(
     fold, curve = labelled.folds[0], []
     codes = find_groups(everything).codes[labelled.rows]
     keys = everything.codes("id")[labelled.rows]
+    labels = labelled.labels.numpy()
     orders = [
-        [
-            _order(part, labelled.labels.numpy(), codes, keys, seed=seed, draw=draw)
-            for part in (fold.train, fold.validation)
-        ]
+        [_order(rows, labels, codes, keys, seed=seed, draw=draw) for rows in (fold.train, fold.validation)]
         for draw in range(draws)
     ]
     for number in shots:
-        parts = []
-        for train, validation in orders:
-            chosen = (train.first(number), validation.first(min(number, MOST_VALIDATION)))
-            parts.append(
-                tuple(
-                    Examples(features[places], labelled.labels[places])
-                    for places in map(torch.from_numpy, chosen)
-                )
+        splits = [
+            (
+                _examples(features, labelled, train.first(number)),
+                _examples(features, labelled, validation.first(min(number, MOST_VALIDATION))),
             )
-        strength = choose_strength(parts[:TUNED], classes=len(labelled.names), finest=1.0)
-        hits = [_hits(train, features, labelled, strength) for train, _ in parts]
+            for train, validation in orders
+        ]
+        strength = choose_strength(splits[:TUNED], classes=len(labelled.names), finest=1.0)
+        hits = [_hits(train, features, labelled, strength) for train, _ in splits]
         sizes = np.bincount(
             labelled.labels[torch.from_numpy(fold.train)].numpy(), minlength=len(labelled.names)
         )
         short = {labelled.names[i]: int(size) for i, size in enumerate(sizes) if size < number}
-        curve.append(Shots(number, np.stack(hits), strength, len(parts[0][0]), short))
+        curve.append(Shots(number, np.stack(hits), strength, len(splits[0][0]), short))
     return curve
 
 
-def _hits(train: Examples, features: Tensor, labelled: Labelled, strength: float) -> np.ndarray:
+def _examples(features: Tensor, labelled: LabelledRows, places: np.ndarray) -> Examples:
+    rows = torch.from_numpy(places)
+    return Examples(features[rows], labelled.labels[rows])
+
+
+def _hits(train: Examples, features: Tensor, labelled: LabelledRows, strength: float) -> np.ndarray:
     fit = softmax_regression(
         train.features,
         train.labels,
@@ -172,10 +177,10 @@ def _hits(train: Examples, features: Tensor, labelled: Labelled, strength: float
 
 @dataclass(frozen=True)
 class _Order:
-    """Rows of a part in the order in which a class's examples are taken."""
+    """Rows of a split in the order in which a class's examples are taken."""
 
-    places: np.ndarray  # (part,) int64
-    turn: np.ndarray  # (part,) int64, from 0: how many of its class come before
+    places: np.ndarray  # (rows,) int64
+    turn: np.ndarray  # (rows,) int64, from 0: how many of its class come before
 
     def first(self, number: int) -> np.ndarray:
         """The first `number` rows of each class; all of a class that has fewer."""
@@ -183,13 +188,13 @@ class _Order:
 
 
 def _order(
-    part: np.ndarray, labels: np.ndarray, codes: np.ndarray, keys: np.ndarray, *, seed: int, draw: int
+    rows: np.ndarray, labels: np.ndarray, codes: np.ndarray, keys: np.ndarray, *, seed: int, draw: int
 ) -> _Order:
-    """One draw: by chance, but a group gives its second row only after every group of the class gave its first."""
+    """One random draw; a group gives its second row only after every group of the class gave its first."""
     chance = (
-        uniform(seed, f"fewshot/{draw}", keys[part].view(np.uint64), 1)[:, 0] if len(part) else np.zeros(0)
+        uniform(seed, f"fewshot/{draw}", keys[rows].view(np.uint64), 1)[:, 0] if len(rows) else np.zeros(0)
     )
-    drawn = part[np.argsort(chance, kind="stable")]
+    drawn = rows[np.argsort(chance, kind="stable")]
     order = np.argsort(_turns(np.stack([labels[drawn], codes[drawn]], axis=1)), kind="stable")
     places = drawn[order]
     return _Order(places, _turns(labels[places]))
@@ -207,18 +212,16 @@ def _turns(values: np.ndarray) -> np.ndarray:
 
 
 def _result(
-    curve: list[Shots], labelled: Labelled, groups: Groups, *, draws: int, seed: int
+    curve: list[Shots], labelled: LabelledRows, groups: Groups, *, draws: int, seed: int
 ) -> dict[str, Any]:
-    labels = labelled.labels[torch.from_numpy(labelled.judged)].numpy()
+    labels = labelled.test_labels.numpy()
     dense = np.unique(labels, return_inverse=True)[1].reshape(-1)
     codes = group_codes(groups.codes if groups.over else None, len(labels))
     weights = {"top1": np.ones(len(labels)), "mean_per_class": 1 / np.bincount(dense)[dense]}
     metrics: dict[str, float] = {}
     statistics: dict[str, Statistic] = {}
-    for prefix, one in [
-        ("", max(curve, key=lambda one: one.shots)),
-        *((f"{one.shots}shot_", one) for one in curve),
-    ]:
+    prefixes = [(f"{one.shots}shot_", one) for one in curve]
+    for prefix, one in [("", max(curve, key=lambda one: one.shots)), *prefixes]:
         for name, weight in weights.items():
             metrics[prefix + name] = 100 * float(np.average(one.hits.mean(0), weights=weight))
             statistics[prefix + name] = mean_over_draws(one.hits, codes, weight, seed=seed)

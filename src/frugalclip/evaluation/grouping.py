@@ -1,13 +1,13 @@
-"""How a representation lies in its space: whether what belongs together is together, and how far the modalities are apart.
+"""Whether images of one class lie together in feature space, and how far apart images and texts are.
 
-Source: ProtoCLIP, arXiv 2206.10996, section IV (`evaluations/analyze_features.py`, `zero_shot.py`): K-means on the embeddings of labelled
-pictures with as many clusters as classes, compared with the labels by the adjusted Rand index and the adjusted mutual information; the gap between
-the modalities is that of Liang et al. 2022, arXiv 2203.02053.
+Source: ProtoCLIP, arXiv 2206.10996, section IV (`evaluations/analyze_features.py`, `zero_shot.py`): K-means
+on the embeddings of labelled images with as many clusters as classes, compared with the labels by the
+adjusted Rand index and the adjusted mutual information. The gap between the modalities is that of Liang et
+al. 2022, arXiv 2203.02053.
 """
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import kmeans
 from frugalclip.core.random import generator
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import key, row_names
+from frugalclip.data.words import normalise
+from frugalclip.evaluation.classes import row_names
+from frugalclip.evaluation.encoding import Encoder, Layer, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
-from frugalclip.evaluation.protocol import Encoder, Layer, encode_texts, image_features, with_provenance
+from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.functional import unit
 
 STEPS, RESTARTS = 100, 5  # of the clustering; ProtoCLIP: 100 and 5
@@ -28,7 +30,7 @@ PARTS = 20  # of the jackknife
 
 
 def modality_gap(images: Tensor, texts: Tensor) -> float:
-    """Distance between the mean picture and the mean text.
+    """Distance between the mean image and the mean text.
 
     Args:
         images: (batch, dim) unit vectors.
@@ -42,7 +44,8 @@ def self_similarity(features: Tensor, *, published: bool = False) -> float:
 
     Args:
         features: (batch, dim) unit vectors.
-        published: as ProtoCLIP's code computes it: each row with itself counts too, and cosines of zero or less do not.
+        published: as ProtoCLIP's code computes it: each row with itself counts too, and cosines of zero or
+            less do not.
     """
     cosines = features @ features.T
     if published:
@@ -59,15 +62,16 @@ def feature_spread(features: Tensor) -> float:
 def grouping_scores(labels: Tensor, clusters: Tensor) -> dict[str, float]:
     """Agreement of a clustering with labels.
 
-    The formulas of Hubert & Arabie 1985 and of Vinh et al., JMLR 2010, as scikit-learn computes them; written out, since evaluation runs where only
-    the core is installed.
+    The formulas of Hubert & Arabie 1985 and of Vinh et al., JMLR 2010, as scikit-learn computes them; written
+    out, since evaluation runs where only the core is installed.
 
     Args:
         labels: (samples,) int64.
         clusters: (samples,) int64.
 
     Returns:
-        `ari`, the adjusted Rand index, and `ami`, the adjusted mutual information with the arithmetic mean; 0 is chance, 1 is the same partition.
+        `ari`, the adjusted Rand index, and `ami`, the adjusted mutual information with the arithmetic mean; 0
+        is chance, 1 is the same partition.
     """
     truth, found = (np.unique(codes.numpy(), return_inverse=True)[1] for codes in (labels, clusters))
     table = np.zeros((truth.max() + 1, found.max() + 1))
@@ -77,7 +81,10 @@ def grouping_scores(labels: Tensor, clusters: Tensor) -> dict[str, float]:
 
 def _adjusted_rand(table: np.ndarray) -> float:
     """From counts (classes, clusters)."""
-    pairs: Callable[[np.ndarray], float] = lambda counts: float((counts * (counts - 1) / 2).sum())  # noqa: E731
+
+    def pairs(counts: np.ndarray) -> float:
+        return float((counts * (counts - 1) / 2).sum())
+
     together, rows, columns = pairs(table), pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
     expected = rows * columns / max(pairs(table.sum(keepdims=True)), 1)
     most = (rows + columns) / 2
@@ -102,20 +109,27 @@ def _adjusted_information(table: np.ndarray) -> float:
 
 
 def _expected_information(rows: np.ndarray, columns: np.ndarray, number: float) -> float:
-    """Mean mutual information of partitions with these sizes at random: a sum over the hypergeometric distribution of each cell."""
+    """Mean mutual information of random partitions with these sizes.
+
+    A sum over the hypergeometric distribution of each cell.
+    """
     log_factorial = torch.lgamma(torch.arange(int(number) + 1, dtype=torch.float64) + 1).numpy()
     total = 0.0
     for (a, times_a), (b, times_b) in itertools.product(_sizes(rows), _sizes(columns)):
         shared = np.arange(max(1, a + b - int(number)), min(a, b) + 1)
         log_share = (
-            log_factorial[a] + log_factorial[b] + log_factorial[int(number) - a] + log_factorial[int(number) - b] - log_factorial[int(number)]
-            - log_factorial[shared] - log_factorial[a - shared] - log_factorial[b - shared] - log_factorial[int(number) - a - b + shared]
-        )  # fmt: skip
-        total += (
-            times_a
-            * times_b
-            * float((shared / number * np.log(number * shared / (a * b)) * np.exp(log_share)).sum())
+            log_factorial[a]
+            + log_factorial[b]
+            + log_factorial[int(number) - a]
+            + log_factorial[int(number) - b]
+            - log_factorial[int(number)]
+            - log_factorial[shared]
+            - log_factorial[a - shared]
+            - log_factorial[b - shared]
+            - log_factorial[int(number) - a - b + shared]
         )
+        information = shared / number * np.log(number * shared / (a * b))
+        total += times_a * times_b * float((information * np.exp(log_share)).sum())
     return total
 
 
@@ -137,12 +151,12 @@ def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> tuple[dict[s
         `ari` and `ami`, in [-1, 1], near 0 by chance; and (samples,) int64 clusters.
 
     Raises:
-        DataError: when all samples carry one label.
+        DataError: if all samples have one label.
     """
     classes = len(np.unique(labels.numpy()))
     if classes < 2:
         raise DataError(
-            f"all {len(labels):,} samples carry one label, so there is nothing to group; choose another --label-field."
+            f"all {len(labels):,} samples have one label, expected several; choose another --label-field."
         )
     found = kmeans(
         features.float(), classes, steps=STEPS, restarts=RESTARTS, generator=generator(seed, "grouping")
@@ -153,7 +167,8 @@ def grouping(features: Tensor, labels: Tensor, *, seed: int = 0) -> tuple[dict[s
 def jackknife(labels: Tensor, clusters: Tensor, groups: Tensor) -> dict[str, tuple[float, float]]:
     """95 % intervals of both scores over which samples were drawn, the clustering as it is.
 
-    A bootstrap would draw pairs of equal samples, which agree by construction; leaving out a twentieth of the groups in turn does not.
+    A bootstrap would draw pairs of equal samples, which agree by construction; leaving out a twentieth of the
+    groups in turn does not.
 
     Args:
         labels: (samples,) int64.
@@ -187,13 +202,13 @@ def evaluate_grouping(
     layer: Layer = "embedding",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Whether pictures of one class lie together, and how far pictures and captions are apart.
+    """Whether images of one class lie together, and how far apart images and captions are.
 
     Args:
-        model: encodes pictures and texts.
-        manifest: the rows to judge.
-        everything: the data set they were chosen from; not needed here.
-        where: the condition that chose them, to be stored.
+        model: encodes images and texts.
+        manifest: the rows to evaluate on.
+        everything: the data set they were selected from; not needed here.
+        where: the condition that selected them, to be stored.
         label_field: field that names the class of a row; see `classes.row_names`.
         language: language of the captions.
         group: field whose equal values are left out together; default see `groups.find_groups`.
@@ -201,11 +216,12 @@ def evaluate_grouping(
         seed: of the clustering's random starts.
 
     Returns:
-        The result described in `docs/formats.md`: `ami` and `ari` in percent, and under `geometry` the gap between the modalities, mean cosines
-        within each, and their spread, where the model reads both. The interval is a jackknife over groups of samples.
+        The result described in `docs/formats.md`: `ami` and `ari` in percent with jackknife intervals over
+        groups. `geometry` holds the gap between the modalities, mean cosines within each, and their spread,
+        where the model encodes both.
 
     Raises:
-        DataError: when no row has a class, or all have the same.
+        DataError: if no row has a class, or all have the same.
     """
     names, _ = row_names(manifest, label_field=label_field, language=language)
     rows = np.array([row for row, texts in enumerate(names) if texts], dtype=np.int64)
@@ -213,9 +229,10 @@ def evaluate_grouping(
         raise DataError(f"no row of {manifest.name} has a class; choose a --label-field such as category.")
     features, kept, faults = image_features(model, manifest, rows, layer=layer)
     classes = {
-        name: place for place, name in enumerate(sorted({key(names[row][0]) for row in rows[kept].tolist()}))
+        name: place
+        for place, name in enumerate(sorted({normalise(names[row][0]) for row in rows[kept].tolist()}))
     }
-    labels = torch.tensor([classes[key(names[row][0])] for row in rows[kept].tolist()])
+    labels = torch.tensor([classes[normalise(names[row][0])] for row in rows[kept].tolist()])
     scores, clusters = grouping(unit(features), labels, seed=seed)
     groups = find_groups(manifest, group)
     intervals = jackknife(labels, clusters, torch.from_numpy(groups.codes[rows[kept]]))
@@ -240,11 +257,11 @@ def evaluate_grouping(
         "interval_over": groups.over or "samples",
         "interval_groups": groups.origin,
     }
-    return with_provenance("grouping", result, {}, model, manifest, where)
+    return with_provenance("grouping", result, model, EvaluatedRows.of(manifest, where))
 
 
 def _geometry(model: Encoder, manifest: Manifest, features: Tensor, language: str | None) -> dict[str, float]:
-    """Gap, similarity and spread of pictures and of each picture's first caption."""
+    """Gap, similarity and spread of images and of each image's first caption."""
     captions = [next(iter(texts), "") for texts in manifest.captions(language=language)]
     images, texts = unit(features), encode_texts(model, captions)
     found = {"modality_gap": modality_gap(images, texts)}

@@ -1,7 +1,8 @@
-"""What stands or falls together: rows that the bootstrap draws as one and that no division of the data may tear apart.
+"""Groups of rows that the bootstrap draws together and that no split separates.
 
-One concept in three drawing styles is one piece of evidence, not three. Data that knows such groups says so in a field; `family` (a concept
-without gender, hair or direction) and `component` (near duplicates) are found without being asked for.
+One concept in three drawing styles is one piece of evidence, not three. Data that knows such groups has a
+field for them; `family` (a concept without gender, hair or direction) and `component` (near duplicates) are
+used by default.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from frugalclip.data.manifest import Manifest
 
 FIELDS = ("family", "component")
-LEAST = 10  # groups; a bootstrap over fewer says little, so they are only used when asked for
+LEAST = 10  # groups; fewer are used on request only, as a bootstrap over few groups means little
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Groups:
 
     codes: np.ndarray  # (rows,) int64, equal within a group, the same on every machine and in every data set
     over: str | None  # the field or fields in words; None: every row alone
-    origin: Literal["found in the data", "as asked", "none"]
+    origin: Literal["found in the data", "as requested", "none"]
 
 
 def find_groups(manifest: Manifest, group: str | None = None) -> Groups:
@@ -29,14 +30,15 @@ def find_groups(manifest: Manifest, group: str | None = None) -> Groups:
 
     Args:
         manifest: the rows.
-        group: a field whose equal values are one group; `id` puts every row alone. Default: `family`, for rows without one `component`,
-            where the rows have at least ten groups of these; else every row alone.
+        group: a field whose equal values are one group; `id` puts every row alone. Default: `family`, for
+            rows without one `component`, where the rows have at least ten groups of these; else every row
+            alone.
 
     Raises:
         DataError: when there is no such field.
     """
     if group is not None:
-        return Groups(manifest.codes(group), group, "as asked")
+        return Groups(manifest.codes(group), group, "as requested")
     codes, fields = np.zeros(len(manifest), dtype=np.int64), []
     open_rows = np.ones(len(manifest), dtype=bool)  # without a value so far
     for name in [name for name in FIELDS if name in manifest.field_names]:

@@ -1,11 +1,11 @@
-"""Labelled rows divided into parts: what a classifier learns from, is tuned on and is judged on.
+"""Labelled rows in training, validation and test splits.
 
-Every test that needs labels (probe, neighbours, few shots, a suite) starts here and differs only in its classifier. Rows that stand or fall
-together (see `groups`) are never on two sides, so a near copy cannot carry an answer across.
+Every task with a classifier (probe, neighbours, few shots, a suite) starts here and differs only in its
+classifier. Rows of one group (see `groups`) are never in two splits, so a near copy cannot leak a label.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,80 +15,89 @@ from torch import Tensor
 from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import key, row_names
+from frugalclip.data.words import normalise
+from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.groups import find_groups
+from frugalclip.evaluation.results import EvaluatedRows
 
-TRAINING = "split=train"  # rows that may be learned from, where the data says
+TRAINING = "split=train"  # training rows, where the data has a split
 VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 TEST_NAMES = ("test", "testing")
-HELD_OUT = 0.2  # of the training rows, to tune on where the data has no validation part
+HELD_OUT = 0.2  # of the training rows, for validation where the data has no validation split
 FOLDS = 5
 
-Split = Literal["data", "folds"]
+SplitRule = Literal["data", "folds"]
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One division into parts, as places among the rows; no group is in two of them."""
+    """Training, validation and test rows, as places among the labelled rows; no group is in two of them."""
 
     train: np.ndarray  # (train,) int64
     validation: np.ndarray  # (validation,) int64; empty: nothing is tuned
     test: np.ndarray  # (test,) int64
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Fold":
-        """The fold with each part changed."""
+        """The fold with each of its splits changed."""
         return Fold(change(self.train), change(self.validation), change(self.test))
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Rows with one class each, and the parts they are divided into."""
+class LabelledRows:
+    """Rows with one class each, and their splits."""
 
-    names: list[str]  # (classes,) that occur in a training or validation part
+    names: list[str]  # (classes,) that occur in a training or validation split
     rows: np.ndarray  # (rows,) int64 rows of the data set
     labels: Tensor  # (rows,) int64
     folds: list[Fold]
-    rule: str  # how the parts were found, in words
-    judged_where: str | None  # a condition that the division added to the judged rows
+    rule: str  # how the splits were made, in words
+    test_where: str | None  # a condition that the split added to the test rows
     left_out: dict[str, int]
 
     @property
-    def judged(self) -> np.ndarray:
-        """(judged,) places of the judged rows, fold after fold."""
+    def test(self) -> np.ndarray:
+        """(test,) places of the test rows, fold after fold."""
         return np.concatenate([fold.test for fold in self.folds])
 
-    def only(self, kept: np.ndarray) -> "Labelled":
+    @property
+    def test_labels(self) -> Tensor:
+        """(test,) int64 classes of the test rows."""
+        return self.labels[torch.from_numpy(self.test)]
+
+    def test_rows(self, everything: Manifest) -> Manifest:
+        """The test rows of the data set that `rows` count."""
+        return everything.take(self.rows[self.test])
+
+    def evaluated(self, manifest: Manifest, where: str | None) -> EvaluatedRows:
+        """The test rows among those that `where` selected, also those whose class cannot be learned."""
+        both = ",".join(one for one in (where, self.test_where) if one) or None
+        return EvaluatedRows.of(manifest.where(self.test_where), both)
+
+    def only(self, kept: np.ndarray) -> "LabelledRows":
         """The same without the rows that are not at the places `kept` (kept,).
 
         Raises:
-            DataError: when nothing is left to learn from or to judge.
+            DataError: if no training or no test row is left.
         """
         place = np.full(len(self.rows), -1)
         place[kept] = np.arange(len(kept))
-        folds = [fold.map(lambda part: place[part][place[part] >= 0]) for fold in self.folds]
+        folds = [fold.map(lambda rows: place[rows][place[rows] >= 0]) for fold in self.folds]
         if not any(len(fold.train) and len(fold.test) for fold in folds):
             raise DataError(
-                "no picture is left to learn from or to judge; run 'frugalclip data check' on the data."
+                "no image is left to train on or to test; run 'frugalclip data check' on the data."
             )
-        return Labelled(
-            self.names,
-            self.rows[kept],
-            self.labels[torch.from_numpy(kept)],
-            folds,
-            self.rule,
-            self.judged_where,
-            self.left_out,
-        )
+        return replace(self, rows=self.rows[kept], labels=self.labels[torch.from_numpy(kept)], folds=folds)
 
     def sizes(self) -> dict[str, Any]:
-        """How it was divided, for the result."""
+        """The rule and the number of rows in each split, for the result."""
         first = self.folds[0]
-        counts = {
+        return {
+            "rule": self.rule,
+            "folds": len(self.folds),
             "train": len(first.train),
             "validation": len(first.validation),
-            "test": sum(len(fold.test) for fold in self.folds),
+            "test": len(self.test),
         }
-        return {"rule": self.rule, "folds": len(self.folds), **counts}
 
 
 def labelled_rows(
@@ -99,47 +108,48 @@ def labelled_rows(
     language: str | None = None,
     group: str | None = None,
     seed: int = 0,
-) -> Labelled:
-    """Classes and parts of a data set.
+) -> LabelledRows:
+    """Classes and splits of a data set.
 
-    The rows to judge decide: without `split=train` rows among them, they are judged by what `split=train` of everything teaches; with them,
-    they are divided by their own `split`. Data without a split is divided 60 / 20 / 20 by seed, whole groups at a time.
+    The rows to evaluate on decide. Without `split=train` rows among them, all of them are test rows and
+    `split=train` of everything is the training split; with them, they are split by their own field `split`.
+    Data without a split is divided 60 / 20 / 20 by seed, whole groups at a time.
 
     Args:
-        manifest: the rows to judge.
+        manifest: the rows to evaluate on.
         everything: the data set they come from; places in the result count its rows.
         label_field: see `classes.row_names`.
         language: captions of this language are the names.
-        group: what a seeded division keeps together; default see `groups.find_groups`.
+        group: field whose equal values a seeded division keeps together; default see `groups.find_groups`.
         seed: of the division.
 
     Raises:
-        DataError: when there is nothing to learn from, or no judged row has a class that can be learned.
+        DataError: if no training row is left, or no test row has a class that can be learned.
     """
     names, _ = row_names(everything, label_field=label_field, language=language)
     place = {name: row for row, name in enumerate(everything.ids)}
     chosen = np.array([place[name] for name in manifest.ids], dtype=np.int64)
-    return divide(
-        everything, [key(row[0]) if row else None for row in names], chosen=chosen, group=group, seed=seed
-    )
+    labels = [normalise(row[0]) if row else None for row in names]
+    return split_labelled(everything, labels, chosen=chosen, group=group, seed=seed)
 
 
-def divide(
+def split_labelled(
     everything: Manifest,
     labels: Sequence[str | None],
     *,
     chosen: np.ndarray,
-    split: Split = "data",
+    split: SplitRule = "data",
     group: str | None = None,
     seed: int = 0,
-) -> Labelled:
-    """Divide rows with labels into parts.
+) -> LabelledRows:
+    """Split rows with labels.
 
     Args:
         everything: the data set.
         labels: (rows of everything,) class of each; None takes no part.
-        chosen: (chosen,) int64 rows to be judged, or to be divided.
-        split: `data` follows the field `split` where there is one; `folds` judges every row by what the other folds teach.
+        chosen: (chosen,) int64 rows to test, or to split.
+        split: `data` follows the field `split` where there is one; `folds` makes every row a test row of one
+            fold.
         group: see `labelled_rows`.
         seed: of the division.
 
@@ -148,41 +158,38 @@ def divide(
     """
     codes = find_groups(everything, group).codes
     has = np.array([label is not None for label in labels], dtype=bool)
+    rows = chosen[has[chosen]]
     where, left_out = None, {}
     if split == "folds":
-        rows = chosen[has[chosen]]
         deal = _dealt(rows, labels, codes, seed)
-        rule = (
-            f"{FOLDS} folds by seed, whole groups at a time: each is judged by what three teach and one tunes"
-        )
-        parts = [_turned(deal, turn).map(lambda part: rows[part]) for turn in range(FOLDS)]
+        rule = f"{FOLDS} folds by seed, whole groups at a time: one is tested, one tunes, three train"
+        folds = [_fold(deal, turn).map(lambda places: rows[places]) for turn in range(FOLDS)]
     elif "split" in everything.field_names and "train" in everything.field("split"):
-        part, rule, where, left_out = _by_split(
-            everything, chosen, find_groups(everything).codes, seed, has
-        )  # a field asked for is no near copy
-        parts = [part]
+        near = find_groups(everything).codes  # the field of `group` does not tell near copies
+        fold, rule, where, left_out = _by_field(everything, chosen, near, seed, has)
+        folds = [fold]
     else:
-        rows = chosen[has[chosen]]
-        parts = [_turned(_dealt(rows, labels, codes, seed), 0).map(lambda part: rows[part])]
+        folds = [_fold(_dealt(rows, labels, codes, seed), 0).map(lambda places: rows[places])]
         rule = "60 / 20 / 20 by seed, whole groups at a time, as the data has no split"
-    return _labelled(everything, labels, parts, rule=rule, where=where, left_out=left_out)
+    return _labelled(everything, labels, folds, rule=rule, where=where, left_out=left_out)
 
 
-def _by_split(
+def _by_field(
     everything: Manifest, chosen: np.ndarray, codes: np.ndarray, seed: int, has: np.ndarray
 ) -> tuple[Fold, str, str | None, dict[str, int]]:
-    """Parts by the data's own split, without the training rows that share a group with a judged one."""
+    """Splits by the data's own field, without the training rows that share a group with a test row."""
     splits = np.array([str(value) for value in everything.field("split")])
     names, where = set(splits[chosen].tolist()), None
     pool = np.arange(len(everything))
     if "train" in names:
-        judged_name = next((name for name in (*TEST_NAMES, *VALIDATION_NAMES) if name in names), None)
-        if judged_name is None:
+        tested = next((name for name in (*TEST_NAMES, *VALIDATION_NAMES) if name in names), None)
+        if tested is None:
             raise DataError(
-                f"every {TRAINING} row of {everything.name} is judged too; choose others with --where split=test."
+                f"every {TRAINING} row of {everything.name} is a test row too; "
+                "choose others with --where split=test."
             )
-        pool, where = chosen, f"split={judged_name}"
-        chosen = chosen[splits[chosen] == judged_name]
+        pool, where = chosen, f"split={tested}"
+        chosen = chosen[splits[chosen] == tested]
     pool = pool[has[pool] & ~np.isin(pool, chosen)]
     is_near = np.isin(codes[pool], codes[chosen])
     near = int((is_near & (splits[pool] == "train")).sum())
@@ -191,17 +198,17 @@ def _by_split(
     rule = "the data's split"
     if not len(validation):
         is_out = uniform(seed, "held-out", codes[train].view(np.uint64), 1)[:, 0] < HELD_OUT
-        train, validation, rule = (
-            train[~is_out],
-            train[is_out],
-            f"{rule}; {HELD_OUT:.0%} of its training groups tune",
-        )
-    lost = {"training rows of a group that is judged": near} if near else {}
+        train, validation = train[~is_out], train[is_out]
+        rule += f"; {HELD_OUT:.0%} of its training groups tune"
+    lost = {"training rows of a group with test rows": near} if near else {}
     return Fold(train, validation, chosen), rule, where, lost
 
 
 def _dealt(rows: np.ndarray, labels: Sequence[str | None], codes: np.ndarray, seed: int) -> np.ndarray:
-    """(rows,) fold of each: groups in the order of their first row's class, then by hash, dealt out in turn, so that classes spread evenly."""
+    """(rows,) fold of each row; classes spread evenly.
+
+    Groups are dealt out in turn, in the order of their first row's class, then by hash.
+    """
     groups, first, inverse = np.unique(codes[rows], return_index=True, return_inverse=True)
     draw = uniform(seed, "folds", groups.view(np.uint64), 1)[:, 0]
     order = sorted(range(len(groups)), key=lambda i: (str(labels[int(rows[first[i]])]), draw[i]))
@@ -210,8 +217,8 @@ def _dealt(rows: np.ndarray, labels: Sequence[str | None], codes: np.ndarray, se
     return turn[inverse.reshape(-1)]
 
 
-def _turned(deal: np.ndarray, turn: int) -> Fold:
-    """Places to train on, to tune on and to judge when fold `turn` is judged and the next one tunes."""
+def _fold(deal: np.ndarray, turn: int) -> Fold:
+    """The fold that tests the rows of number `turn` and tunes on those of the next number."""
     test, validation = deal == turn, deal == (turn + 1) % FOLDS
     return Fold(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test))
 
@@ -219,37 +226,33 @@ def _turned(deal: np.ndarray, turn: int) -> Fold:
 def _labelled(
     everything: Manifest,
     labels: Sequence[str | None],
-    parts: Sequence[Fold],
+    folds: Sequence[Fold],
     *,
     rule: str,
     where: str | None,
     left_out: dict[str, int],
-) -> Labelled:
+) -> LabelledRows:
     """From folds of rows of the data set: classes that can be learned, and the rows that have one."""
-    learned = sorted(
-        {
-            label
-            for fold in parts
-            for row in (*fold.train, *fold.validation)
-            if (label := labels[int(row)]) is not None
-        }
-    )
+    found = {labels[int(row)] for fold in folds for row in (*fold.train, *fold.validation)}
+    learned = sorted(label for label in found if label is not None)
     place = {name: i for i, name in enumerate(learned)}
-    judged = np.concatenate([fold.test for fold in parts])
+    tested = np.concatenate([fold.test for fold in folds])
     is_known = np.array([label in place for label in labels], dtype=bool)
-    if not any(len(fold.train) for fold in parts):
+    if not any(len(fold.train) for fold in folds):
         raise DataError(
-            f"no row of {everything.name} is left to learn from; give more rows, or a --label-field that training rows have."
+            f"no row of {everything.name} is left to train on; "
+            "give more rows, or a --label-field that training rows have."
         )
-    if not is_known[judged].any():
+    if not is_known[tested].any():
         raise DataError(
-            f"none of the {len(judged)} rows has a class that occurs in {TRAINING}; choose a --label-field such as category."
+            f"none of the {len(tested)} rows has a class that occurs in {TRAINING}; "
+            "choose a --label-field such as category."
         )
-    parts = [fold.map(lambda part: part[is_known[part]]) for fold in parts]
+    folds = [fold.map(lambda rows: rows[is_known[rows]]) for fold in folds]
     rows = np.unique(
-        np.concatenate([part for fold in parts for part in (fold.train, fold.validation, fold.test)])
+        np.concatenate([one for fold in folds for one in (fold.train, fold.validation, fold.test)])
     )
     numbers = torch.tensor([place[str(labels[row])] for row in rows.tolist()], dtype=torch.int64)
-    folds = [fold.map(lambda part: np.searchsorted(rows, part)) for fold in parts]
-    lost = {"without a class of the training rows": int((~is_known[judged]).sum()), **left_out}
-    return Labelled(learned, rows, numbers, folds, rule, where, lost)
+    folds = [fold.map(lambda kept: np.searchsorted(rows, kept)) for fold in folds]
+    lost = {"without a class of the training rows": int((~is_known[tested]).sum()), **left_out}
+    return LabelledRows(learned, rows, numbers, folds, rule, where, lost)

@@ -1,12 +1,12 @@
-"""Judge frozen features by classes: a linear probe, nearest neighbours, and a probe that saw few examples of each class.
+"""Evaluate frozen features by a classifier: a linear probe, or nearest neighbours.
 
-What is learned from, tuned on and judged is decided in `labelled`, how is decided in `classifiers`; here a classifier's answers become a
-result. CLIP's linear probe reads the tower's output before the projection (`layer="pooled"`); the default is the joint embedding, since that
-is what search and zero-shot naming use. The result says which.
+`labelled` decides the splits, `classifiers` the classifier; here its scores become a result. CLIP's linear
+probe reads the tower's output before the projection (`layer="pooled"`); the default is the joint embedding,
+which search and zero-shot naming use. The result says which.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Classifier, classify, linear_probe, neighbours
+from frugalclip.evaluation.encoding import Encoder, Layer, image_features
 from frugalclip.evaluation.groups import find_groups
-from frugalclip.evaluation.labelled import Labelled, labelled_rows
-from frugalclip.evaluation.protocol import Encoder, Layer, image_features, with_provenance
+from frugalclip.evaluation.labelled import LabelledRows, labelled_rows
+from frugalclip.evaluation.results import with_provenance
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, mean_of_classes
 
 CLASSIFIERS: dict[str, Classifier] = {"probe": linear_probe, "knn": neighbours}
@@ -25,31 +26,30 @@ CLASSIFIERS: dict[str, Classifier] = {"probe": linear_probe, "knn": neighbours}
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Labelled rows of a data set and what a model sees in their pictures."""
+    """Labelled rows of a data set with the features of their images."""
 
     features: Tensor  # (rows, width)
-    labelled: Labelled
+    labelled: LabelledRows
     left_out: dict[str, int]
 
 
 def read_features(
-    model: Encoder, everything: Manifest, labelled: Labelled, *, layer: Layer
+    model: Encoder, everything: Manifest, labelled: LabelledRows, *, layer: Layer
 ) -> LabelledFeatures:
-    """Encode the pictures of labelled rows, once for all parts.
+    """Encode the images of labelled rows, once for all splits.
 
     Args:
-        model: encodes pictures.
+        model: encodes images.
         everything: the data set that `labelled.rows` count.
-        labelled: rows, classes and parts.
+        labelled: rows, classes and splits.
         layer: the joint embedding, or the tower's output.
 
     Raises:
-        DataError: when no picture is left to learn from or to judge.
+        DataError: if no image is left to train on or to test.
     """
     features, kept, faults = image_features(model, everything, labelled.rows, layer=layer)
-    return LabelledFeatures(
-        features, labelled.only(kept) if faults else labelled, {**labelled.left_out, **faults}
-    )
+    readable = labelled.only(kept) if faults else labelled
+    return LabelledFeatures(features, readable, {**labelled.left_out, **faults})
 
 
 def evaluate_classifier(
@@ -66,14 +66,14 @@ def evaluate_classifier(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Train a classifier on frozen features and judge it.
+    """Train a classifier on frozen features and evaluate it.
 
     Args:
         task: `probe` or `knn`.
-        model: encodes pictures.
-        manifest: the rows to judge, or to divide where they hold training rows; see `labelled.labelled_rows`.
+        model: encodes images.
+        manifest: the rows to test, or to split where they hold training rows; see `labelled.labelled_rows`.
         everything: the data set they come from.
-        where: the condition that chose them, to be stored.
+        where: the condition that selected them, to be stored.
         label_field: field that names the class of a row; see `classes.row_names`.
         language: captions of this language are the names.
         group: field of the bootstrap; default see `groups.find_groups`.
@@ -89,16 +89,14 @@ def evaluate_classifier(
     )
     found = read_features(model, everything, labelled, layer=layer)
     scores, settings = classify(CLASSIFIERS[task], found.features, found.labelled)
-    judged = everything.take(found.labelled.rows[found.labelled.judged])
-    outcome = ProbeResult.of(scores, found.labelled, judged, group=group)
-    result = outcome.result(draws=draws, seed=seed) | {
+    tested = found.labelled.test_rows(everything)
+    predictions = ClassifierPredictions.of(scores, found.labelled, tested, group=group)
+    result = predictions.result(draws=draws, seed=seed) | {
         "left_out": found.left_out,
-        "parts": found.labelled.sizes(),
+        "split": found.labelled.sizes(),
         task: {"features": layer, **settings[0]},
     }
-    return with_provenance(
-        task, result, {}, model, _judged_rows(manifest, labelled), joined(where, labelled.judged_where)
-    )
+    return with_provenance(task, result, model, labelled.evaluated(manifest, where))
 
 
 def evaluate_probe(
@@ -113,44 +111,35 @@ def evaluate_knn(model: Encoder, manifest: Manifest, everything: Manifest, **opt
     return evaluate_classifier("knn", model, manifest, everything, **options)
 
 
-def joined(where: str | None, more: str | None) -> str | None:
-    """Two conditions as one."""
-    return ",".join(part for part in (where, more) if part) or None
-
-
-def _judged_rows(manifest: Manifest, labelled: Labelled) -> Manifest:
-    """The rows that the division left to be judged, with those that have no class to learn."""
-    return manifest.where(labelled.judged_where)
-
-
 @dataclass(frozen=True)
-class ProbeResult:
-    """A classifier's answers for judged rows."""
+class ClassifierPredictions:
+    """A classifier's predictions for test rows."""
 
     names: list[str]  # (classes,)
-    labels: Tensor  # (judged,) int64
-    right: Tensor  # (judged, at most 5) float64, 1 where the class at that place of the ranking is right
-    groups: np.ndarray  # (judged,) int64
+    labels: Tensor  # (test,) int64
+    right: Tensor  # (test, at most 5) float64, 1 where the class at that place of the ranking is right
+    groups: np.ndarray  # (test,) int64
     over: str  # what the groups are, in words
     origin: str  # how they were found
 
     @classmethod
     def of(
-        cls, scores: Tensor, labelled: Labelled, judged: Manifest, *, group: str | None = None
-    ) -> "ProbeResult":
+        cls, scores: Tensor, labelled: LabelledRows, tested: Manifest, *, group: str | None = None
+    ) -> Self:
         """From scores.
 
         Args:
-            scores: (judged, classes).
+            scores: (test, classes).
             labelled: the classes.
-            judged: the judged rows, in the same order.
+            tested: the test rows, in the same order.
             group: field of the bootstrap.
         """
-        labels = labelled.labels[torch.from_numpy(labelled.judged)]
-        right = (top_k(scores, 5)[1] == labels[:, None]).double()
-        groups = find_groups(judged, group)
-        codes = group_codes(groups.codes if groups.over else None, len(judged))
-        return cls(labelled.names, labels, right, codes, groups.over or "samples", groups.origin)
+        right = (top_k(scores, 5)[1] == labelled.test_labels[:, None]).double()
+        groups = find_groups(tested, group)
+        codes = group_codes(groups.codes if groups.over else None, len(tested))
+        return cls(
+            labelled.names, labelled.test_labels, right, codes, groups.over or "samples", groups.origin
+        )
 
     @property
     def group_count(self) -> int:
@@ -173,18 +162,14 @@ class ProbeResult:
 
     def chance(self) -> dict[str, float]:
         """What guessing gives, in percent."""
-        classes = len(self.names)
-        return {
-            "top1": 100 / classes,
-            "top5": 100 * min(5, classes) / classes,
-            "mean_per_class": 100 / classes,
-        }
+        first, five = 100 / len(self.names), 100 * min(5, len(self.names)) / len(self.names)
+        return {"top1": first, "top5": five, "mean_per_class": first}
 
     def statistics(self, groups: np.ndarray | None = None) -> dict[str, Statistic]:
         """The metrics as functions of how often each group was drawn, in shares of one.
 
         Args:
-            groups: (judged,) int64 other groups than its own, such as those of a whole pack.
+            groups: (test,) int64 other groups than its own, such as those of a whole pack.
         """
         groups = self.groups if groups is None else groups
         first, dense = self.right[:, 0].numpy(), self.labels.unique(return_inverse=True)[1].numpy()
@@ -194,6 +179,15 @@ class ProbeResult:
             "mean_per_class": mean_of_classes(first, dense, groups),
         }
 
+    def class_table(self) -> list[dict[str, Any]]:
+        """One entry a class that occurs, best first: name, samples, and top1 in percent."""
+        present, sizes = self.labels.unique(return_counts=True)
+        table = [
+            {"name": self.names[int(number)], "samples": int(size), "top1": 100 * float(share)}
+            for number, size, share in zip(present, sizes, self.per_class(), strict=True)
+        ]
+        return sorted(table, key=lambda entry: (-entry["top1"], entry["name"]))
+
     def result(self, *, draws: int, seed: int) -> dict[str, Any]:
         """Metrics with intervals, chance and a table of classes.
 
@@ -202,11 +196,6 @@ class ProbeResult:
             seed: of the bootstrap.
         """
         found = intervals(self.statistics(), groups=self.group_count, draws=draws, seed=seed) if draws else {}
-        present, sizes = self.labels.unique(return_counts=True)
-        table = [
-            {"name": self.names[int(number)], "samples": int(size), "top1": 100 * float(share)}
-            for number, size, share in zip(present, sizes, self.per_class(), strict=True)
-        ]
         return {
             "metrics": self.metrics(),
             "interval": {name: [100 * low, 100 * high] for name, (low, high) in found.items()},
@@ -216,5 +205,5 @@ class ProbeResult:
             "interval_over": self.over,
             "interval_groups": self.origin,
             "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": self.group_count},
-            "per_class": sorted(table, key=lambda entry: (-entry["top1"], entry["name"])),
+            "per_class": self.class_table(),
         }

@@ -1,6 +1,6 @@
 """Prompt sets: the sentences around a class name.
 
-Sets are data (`prompts.yaml` beside this file, or a user's text file), because which one was used changes the number it produced.
+Sets are data (`prompts.yaml` beside this file, or a text file), since the metrics depend on the prompts.
 """
 
 from functools import cache
@@ -24,7 +24,8 @@ def find_prompts(name: str | Path) -> list[str]:
     """The prompts of a set, each with `{}` where the class name goes.
 
     Args:
-        name: a set that comes with the package, or a text file with one prompt a line (empty lines and lines that begin with # are skipped).
+        name: a set that comes with the package, or a text file with one prompt a line (empty lines and lines
+            that begin with # are skipped).
 
     Raises:
         DataError: no such set or file, or a line of the file without `{}`.

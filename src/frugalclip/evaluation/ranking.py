@@ -1,8 +1,9 @@
-"""Where the right candidate stands, when several may be right and several may tie.
+"""The rank of the right candidate, where several may be right and several may tie.
 
-Every metric here is built on three counts for a query: how many candidates score above its best positive, how many tie with it, and how many
-of those are positives themselves. Ties are broken at random, and the expectation over that is taken exactly, so a collapsed model gets exactly
-chance: the usual rules give it 100 % (a tie counts as a hit) or 0 % (a tie counts as a miss), or whatever the order of the files says.
+Every metric here is built on three counts for a query: how many candidates score above its best positive, how
+many tie with it, and how many of those are positives. Ties are broken at random, and the expectation over
+that is exact, so a collapsed model gets exactly chance. The usual rules give it 100 % (a tie counts as a
+hit), 0 % (a tie counts as a miss), or a value that depends on the order of the files.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TIE_RULE = "expected value under random tie-breaking; cosines within 1e-6 tie; the best placed of several positives counts"
-TIE = (
-    1e-6  # what float32 cannot tell apart: the same text encoded in another batch differs by about this much
+TIE_RULE = (
+    "expected value under random tie-breaking; cosines within 1e-6 tie; "
+    "the best placed of several positives counts"
 )
+TIE = 1e-6  # the same text encoded in another batch differs by about this much in float32
 
 Scores = Callable[[Tensor], Tensor]
 
@@ -73,7 +75,8 @@ def rank_positives(scores: Scores, positives: Tensor, *, chunk: int = 1024) -> R
     """Place the best positive of every query among the candidates.
 
     Args:
-        scores: gives (rows, candidates) for an int64 tensor of query rows; called for `chunk` rows at a time, so the whole matrix never exists.
+        scores: gives (rows, candidates) for an int64 tensor of query rows; called for `chunk` rows at a time,
+            so the whole matrix never exists.
         positives: (queries, most) int64 candidates that are right, -1 for none; each query has at least one.
         chunk: queries at a time.
     """

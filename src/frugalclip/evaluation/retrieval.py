@@ -1,7 +1,8 @@
-"""Find captions by picture and pictures by caption.
+"""Find captions by image and images by caption.
 
-A picture may have several captions and a caption several pictures: equal captions are one query, and every picture that bears it is right.
-Judging row i only against row i (as open_clip's validation does) counts those right answers as wrong.
+An image may have several captions and a caption several images: equal captions are one query, and every image
+with that caption is right. Scoring row i only against row i (as open_clip's validation does) counts those as
+wrong.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ from torch import Tensor
 from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import key
+from frugalclip.data.words import normalise
+from frugalclip.evaluation.baselines import Neighbours, measure_baselines
+from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
+from frugalclip.evaluation.metrics import in_unit
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
+from frugalclip.evaluation.results import EvaluatedRows, with_provenance
+from frugalclip.evaluation.robustness import evaluate_robustness
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, median_of
 from frugalclip.functional import unit
 
@@ -25,14 +31,14 @@ DEPTHS = (1, 5, 10)
 
 @dataclass(frozen=True)
 class RetrievalTask:
-    """Everything about a retrieval test that does not depend on the model."""
+    """Everything about a retrieval evaluation that does not depend on the model."""
 
     texts: list[str]  # (texts,) distinct captions
     rows: np.ndarray  # (images,) int64 rows of the manifest that take part
     ids: list[str]  # (images,)
     pairs: Tensor  # (pairs, 2) int64 image, text: every pair that is right
     image_groups: np.ndarray  # (images,) int64 what the bootstrap draws
-    text_groups: np.ndarray  # (texts,) int64; a caption goes with the first picture that bears it
+    text_groups: np.ndarray  # (texts,) int64; a caption belongs to its first image
     about: dict[str, Any]
 
     def positives(self) -> tuple[Tensor, Tensor]:
@@ -61,6 +67,22 @@ class RetrievalTask:
             {"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)}
         )
 
+    def metrics_of_votes(
+        self, neighbours: Neighbours, places: Tensor, readable: np.ndarray
+    ) -> dict[str, float]:
+        """The metrics of a baseline.
+
+        Args:
+            neighbours: training images with their captions.
+            places: (readable, k) int64 nearest training images of each image.
+            readable: (readable,) int64 images of this task that could be described.
+        """
+        task = self if len(readable) == len(self.rows) else self.only(readable)
+        scores = neighbours.scores(places, [[text] for text in task.texts])
+        parts = torch.arange(len(places)).split(1024)
+        matrix = torch.cat([scores(rows) for rows in parts])  # (images, texts)
+        return task.metrics_of_scores(lambda rows: matrix[rows], lambda rows: matrix.T[rows])
+
     def chance(self) -> dict[str, float]:
         """What guessing gives, exactly; the median rank is the median over queries of the expected rank."""
         of_images, of_texts = self.positives()
@@ -69,7 +91,7 @@ class RetrievalTask:
         )
 
     def only(self, images: np.ndarray) -> "RetrievalTask":
-        """The same test with some of its pictures; captions that lose all their pictures go too."""
+        """The same task with some of its images; captions that lose all their images go too."""
         image_place = np.full(len(self.rows), -1)
         image_place[images] = np.arange(len(images))
         pairs = self.pairs.numpy()[image_place[self.pairs[:, 0].numpy()] >= 0]
@@ -94,7 +116,7 @@ class RetrievalTask:
         return int(max(self.image_groups.max(initial=-1), self.text_groups.max(initial=-1))) + 1
 
     def statistics(self, image_features: Tensor, text_features: Tensor) -> dict[str, Statistic]:
-        """The metrics as functions of how often each group was drawn: recalls in shares of one, median ranks as they are.
+        """The metrics as functions of how often each group was drawn; recalls are shares of one.
 
         Args:
             image_features: (images, dim) features of `rows`, any length.
@@ -127,7 +149,7 @@ class RetrievalTask:
         return {
             "metrics": _metrics(ranks),
             "interval": {
-                name: [_percent(name, low), _percent(name, high)]
+                name: [in_unit(name, low), in_unit(name, high)]
                 for name, (low, high) in intervals(
                     statistics, groups=self.group_count, draws=draws, seed=seed
                 ).items()
@@ -187,15 +209,16 @@ class RetrievalTask:
 def retrieval_task(
     manifest: Manifest, *, language: str | None = None, group: str | None = None
 ) -> RetrievalTask:
-    """Read pictures and captions of a data set.
+    """Read images and captions of a data set.
 
     Args:
-        manifest: the rows to judge, all against all.
+        manifest: the rows to evaluate on, all against all.
         language: captions of this language only; rows without it take no part.
-        group: field whose equal values are drawn together by the bootstrap; default see `groups.find_groups`, else a picture and its captions.
+        group: field whose equal values are drawn together by the bootstrap; default see `groups.find_groups`,
+            else an image and its captions.
 
     Raises:
-        DataError: unknown field, or no row with a caption.
+        DataError: if the field is unknown or no row has a caption.
     """
     captions = manifest.captions(language=language)
     rows = np.array(
@@ -204,16 +227,17 @@ def retrieval_task(
     if not len(rows):
         wanted = f" in {language}" if language else ""
         raise DataError(
-            f"none of the {len(manifest)} rows of {manifest.name} has a caption{wanted}; see 'frugalclip data stats {manifest.name}'."
+            f"none of the {len(manifest)} rows of {manifest.name} has a caption{wanted}; "
+            f"see 'frugalclip data stats {manifest.name}'."
         )
     place: dict[str, int] = {}
     texts: list[str] = []
     pairs: list[tuple[int, int]] = []
     for image, row in enumerate(rows):
-        for text in dict.fromkeys(key(text) for text in captions[row] if text.strip()):
+        for text in dict.fromkeys(normalise(text) for text in captions[row] if text.strip()):
             if text not in place:
                 place[text] = len(texts)
-                texts.append(next(t for t in captions[row] if key(t) == text))
+                texts.append(next(t for t in captions[row] if normalise(t) == text))
             pairs.append((image, place[text]))
     right = torch.tensor(pairs, dtype=torch.int64)
     groups = find_groups(manifest, group)
@@ -221,11 +245,11 @@ def retrieval_task(
     ids = manifest.ids
     about = {
         "prompts": {"set": "plain", "templates": ["{}"]},
-        "pool": f"all {len(texts)} distinct captions and all {len(rows)} pictures of the rows",
+        "pool": f"all {len(texts)} distinct captions and all {len(rows)} images of the rows",
         "left_out": {
             "without a caption" + (f" in {language}" if language else ""): len(manifest) - len(rows)
         },
-        "interval_over": groups.over or "pictures, with their captions",
+        "interval_over": groups.over or "images, with their captions",
         "interval_groups": groups.origin,
     }
     return RetrievalTask(
@@ -239,31 +263,44 @@ def retrieval_task(
     )
 
 
-def retrieval_metrics(image_features: Tensor, text_features: Tensor, pairs: Tensor) -> dict[str, float]:
-    """Recall both ways.
-
-    Args:
-        image_features: (images, dim), any length.
-        text_features: (texts, dim), any length.
-        pairs: (pairs, 2) int64 image and text that belong together; every image and every text occurs.
-
-    Returns:
-        i2t_r1, i2t_r5, i2t_r10, t2i_r1, … in percent, and i2t_median_rank, t2i_median_rank counted from 1.
-    """
-    alone = np.arange(len(image_features)), np.zeros(len(text_features), np.int64)
-    task = RetrievalTask([""] * len(text_features), alone[0], [""] * len(image_features), pairs, *alone, {})
-    return task.metrics(image_features, text_features)
+def evaluate_retrieval(
+    model: Encoder,
+    manifest: Manifest,
+    everything: Manifest | None = None,
+    *,
+    where: str | None = None,
+    language: str | None = None,
+    group: str | None = None,
+    training: Manifest | None = None,
+    reference: Encoder | None = None,
+    with_robustness: bool = False,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Find captions by image and images by caption; arguments and result as `zeroshot.evaluate_zeroshot`."""
+    task = retrieval_task(manifest, language=language, group=group)
+    images, kept, faults = image_features(model, manifest, task.rows)
+    task = task.only(kept) if faults else task
+    texts = encode_texts(model, task.texts)
+    result = task.result(images, texts, draws=draws, seed=seed)
+    result["left_out"] = {**task.about["left_out"], **faults}
+    if with_robustness:
+        result["robustness"] = evaluate_robustness(
+            task, model, manifest, images, texts, draws=draws, seed=seed
+        )
+    baselines = None
+    if training is not None:
+        names = training.captions(language=language if language in training.languages else None)
+        rows = manifest.take(task.rows)
+        baselines = measure_baselines(rows, training, names, task.metrics_of_votes, reference=reference)
+    return with_provenance("retrieval", result, model, EvaluatedRows.of(manifest, where), baselines=baselines)
 
 
 def _first_image(pairs: np.ndarray, texts: int) -> np.ndarray:
-    """(texts,) the first picture that bears each caption, from (pairs, 2) image and text."""
+    """(texts,) the first image of each caption, from (pairs, 2) image and text."""
     first = np.full(texts, np.iinfo(np.int64).max)
     np.minimum.at(first, pairs[:, 1], pairs[:, 0])
     return first
-
-
-def _percent(name: str, value: float) -> float:
-    return value if name.endswith("median_rank") else 100 * value
 
 
 def _metrics(ranks: dict[str, Ranks]) -> dict[str, float]:

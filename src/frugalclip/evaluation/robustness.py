@@ -1,8 +1,9 @@
-"""The same pictures, altered: how much of a figure hangs on colour, side, sharpness, wholeness or clean pixels.
+"""The same images, altered: how much a metric depends on colour, side, sharpness, wholeness or clean pixels.
 
-Alterations are made on the decoded picture, before the model's own preprocessing, so that any model can be judged; their strength follows the
-picture's size. They are a function of the picture's id alone. Differences are taken against the unaltered pictures, and their intervals are
-paired: both figures are computed on the same bootstrap draws.
+Decoded images are altered before the model's own preprocessing, so any model can be evaluated. The strength
+follows the size of the image, and an alteration is a function of the image's id alone. Differences are
+against the unaltered images; their intervals are paired, since both metrics are computed on the same
+bootstrap draws.
 """
 
 import io
@@ -16,19 +17,25 @@ from torch import Tensor
 
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.encoding import Encoder
+from frugalclip.evaluation.metrics import in_unit
 from frugalclip.evaluation.statistics import Statistic, bootstrap, on_the_sample, percentiles
 from frugalclip.models import readable_images
 
-Alteration = Callable[[Image.Image, int], Image.Image]  # an RGB picture and a number that is its own
-_BATCH = 32  # decoded pictures in memory
+Alteration = Callable[[Image.Image, int], Image.Image]  # an RGB image and a number derived from its id
+_BATCH = 32  # decoded images in memory
 
 
-class EncodesImages(Protocol):
-    """What is asked of a model."""
+class RankedTask(Protocol):
+    """A task whose metrics follow from features of images and texts."""
 
-    def encode_image(self, images: list[Image.Image], /) -> Tensor:
-        """(batch, dim) features."""
-        ...
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    @property
+    def group_count(self) -> int: ...
+
+    def statistics(self, image_features: Tensor, text_features: Tensor) -> dict[str, Statistic]: ...
 
 
 def _hue(image: Image.Image, number: int) -> Image.Image:
@@ -83,18 +90,18 @@ ALTERATIONS: dict[str, tuple[str, Alteration]] = {
     "grayscale": ("without colour", _grayscale),
     "mirrored": ("left and right exchanged", _mirrored),
     "blurred": ("Gaussian blur, standard deviation 4 % of the shorter side", _blurred),
-    "occluded": ("a grey square of 40 % of the shorter side, its place by the picture's id", _occluded),
+    "occluded": ("a grey square of 40 % of the shorter side, its place by the image's id", _occluded),
     "noisy": ("Gaussian noise, standard deviation 12 % of full scale", _noisy),
     "compressed": ("JPEG of quality 10", _compressed),
 }
 
 
-def altered_features(model: EncodesImages, manifest: Manifest) -> dict[str, Tensor]:
-    """Features of every alteration of every picture; each picture is decoded once.
+def altered_features(model: Encoder, manifest: Manifest) -> dict[str, Tensor]:
+    """Features of every alteration of every image; each image is decoded once.
 
     Args:
-        model: encodes pictures.
-        manifest: rows whose pictures can be read.
+        model: encodes images.
+        manifest: rows whose images can be read.
 
     Returns:
         alteration -> (rows, dim).
@@ -104,15 +111,44 @@ def altered_features(model: EncodesImages, manifest: Manifest) -> dict[str, Tens
     faults: list[tuple[int, str]] = []
     for rows, images in readable_images(manifest, batch=_BATCH, faults=faults):
         for name, (_, alter) in ALTERATIONS.items():
-            parts[name].append(
-                model.encode_image(
-                    [alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]
-                )
-                .float()
-                .cpu()
-            )
+            altered = [alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]
+            parts[name].append(model.encode_image(altered).float().cpu())
     assert not faults, "the caller gives rows that were read before"
     return {name: torch.cat(found) for name, found in parts.items()}
+
+
+def evaluate_robustness(
+    task: RankedTask,
+    model: Encoder,
+    manifest: Manifest,
+    images: Tensor,
+    texts: Tensor,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluate a task on altered copies of its images.
+
+    Args:
+        task: the task.
+        model: encodes images.
+        manifest: the data set that `task.rows` count; all these rows can be read.
+        images: (samples, dim) features of the unaltered images.
+        texts: (texts, dim) features of the texts of the task.
+        draws: bootstrap draws; 0 leaves intervals out.
+        seed: of the draws.
+
+    Returns:
+        See `robustness`.
+    """
+    altered = altered_features(model, manifest.take(task.rows))
+    return robustness(
+        task.statistics(images, texts),
+        {name: task.statistics(features, texts) for name, features in altered.items()},
+        groups=task.group_count,
+        draws=draws,
+        seed=seed,
+    )
 
 
 def robustness(
@@ -120,22 +156,21 @@ def robustness(
     altered: Mapping[str, Mapping[str, Statistic]],
     *,
     groups: int,
-    percent: Callable[[str, float], float],
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures on altered pictures beside those on the unaltered ones.
+    """Metrics on altered images beside those on the unaltered ones.
 
     Args:
-        clean: metric -> statistic on the pictures as they are.
-        altered: alteration -> the same on altered pictures.
+        clean: metric -> statistic on the unaltered images.
+        altered: alteration -> the same on altered images.
         groups: how many groups are drawn from.
-        percent: (metric, value) -> the value in the unit of the result.
         draws: bootstrap draws; 0 leaves intervals out.
         seed: of the draws.
 
     Returns:
-        alteration -> `about`, `metrics`, `difference` (altered minus unaltered) and the `interval` of the difference.
+        alteration -> `about`, `metrics`, `difference` (altered minus unaltered) and the `interval` of the
+        difference.
     """
     before = {name: on_the_sample(statistic, groups=groups) for name, statistic in clean.items()}
     reference = bootstrap(clean, groups=groups, draws=draws, seed=seed) if draws else {}
@@ -146,12 +181,17 @@ def robustness(
         spread = {name: percentiles(drawn[name] - reference[name]) for name in drawn}
         found[kind] = {
             "about": ALTERATIONS[kind][0],
-            "metrics": {name: round(percent(name, value), 6) for name, value in after.items()},
+            "metrics": {name: _rounded(name, value) for name, value in after.items()},
             "difference": {
-                name: round(percent(name, after[name]) - percent(name, before[name]), 6) for name in after
+                name: round(in_unit(name, value) - in_unit(name, before[name]), 6)
+                for name, value in after.items()
             },
             "interval": {
-                name: [round(percent(name, limit), 6) for limit in limits] for name, limits in spread.items()
+                name: [_rounded(name, limit) for limit in limits] for name, limits in spread.items()
             },
         }
     return found
+
+
+def _rounded(metric: str, value: float) -> float:
+    return round(in_unit(metric, value), 6)

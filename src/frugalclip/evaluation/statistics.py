@@ -1,7 +1,8 @@
-"""Bootstrap intervals over samples, or over groups of samples that stand or fall together.
+"""Bootstrap intervals over samples, or over groups of samples.
 
-Source: Efron 1979 (percentile bootstrap); drawing whole groups is the cluster bootstrap (Davison & Hinkley 1997, section 3.8). Emoji of one
-concept in three drawing styles, or captions of one picture, are not independent: drawing them singly makes intervals too narrow.
+Source: Efron 1979 (percentile bootstrap); drawing whole groups is the cluster bootstrap (Davison & Hinkley
+1997, section 3.8). Emoji of one concept in three drawing styles, or captions of one image, are not
+independent: drawing them singly makes intervals too narrow.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,8 @@ def group_codes(values: np.ndarray | None, samples: int) -> np.ndarray:
     """Number the groups from 0.
 
     Args:
-        values: (samples,) anything comparable, equal within a group; None puts every sample in a group of its own.
+        values: (samples,) anything comparable, equal within a group; None puts every sample in a group of its
+            own.
         samples: how many there are.
 
     Returns:
@@ -53,8 +55,8 @@ def mean_of(values: np.ndarray, groups: np.ndarray, weights: np.ndarray | None =
 def mean_of_classes(values: np.ndarray, classes: np.ndarray, groups: np.ndarray) -> Statistic:
     """The mean over classes of each class's mean: a mean over samples that count 1 / size of their class.
 
-    The weights stay what they are in every draw. Dividing by the class's size in the draw instead would make each class of one sample either
-    present once or absent, and its interval a quarter too narrow.
+    The weights stay what they are in every draw. Dividing by the class's size in the draw instead would make
+    each class of one sample either present once or absent, and its interval a quarter too narrow.
 
     Args:
         values: (pairs,) such as hits, one for each (sample, class) pair.
@@ -65,7 +67,7 @@ def mean_of_classes(values: np.ndarray, classes: np.ndarray, groups: np.ndarray)
 
 
 def mean_over_draws(values: np.ndarray, groups: np.ndarray, weights: np.ndarray, *, seed: int) -> Statistic:
-    """The mean over samples and over repeated experiments on them; each bootstrap draw draws both, groups of samples and experiments.
+    """The mean over samples and over repeated experiments on them; a bootstrap draw draws both.
 
     Args:
         values: (experiments, samples) such as the hits of probes that learned from other examples.
@@ -136,7 +138,7 @@ def intervals(
 def bootstrap(
     statistics: Mapping[str, Statistic], *, groups: int, draws: int = 1000, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """The values of several statistics on the same draws; equal seeds give equal draws, so that differences may be taken draw by draw.
+    """The values of several statistics on the same draws; equal seeds give paired draws.
 
     Args:
         statistics: as for `intervals`.

@@ -1,6 +1,6 @@
-"""Named tests with labels, defined as data: read them, find their packs, and turn them into classes and parts.
+"""Named tests with labels, defined as data: reads them, finds their packs, and splits the rows.
 
-The tests stand in `suites.yaml`; this module is the reader. Nothing here looks at a picture.
+The tests are in `suites.yaml`. Nothing here reads an image.
 """
 
 import re
@@ -17,7 +17,7 @@ from frugalclip.core.config import Settings, read_yaml, validated
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.groups import find_groups
-from frugalclip.evaluation.labelled import Labelled, Split, divide
+from frugalclip.evaluation.labelled import LabelledRows, SplitRule, split_labelled
 from frugalclip.sources.open import open_data
 
 ENVIRONMENT = "FRUGALCLIP_PACKS"
@@ -25,7 +25,7 @@ DEFAULT = "packs"
 
 
 class PackConfig(Settings):
-    """Where the pictures of a pack are: a part of the sample, or a file of the folder of packs."""
+    """Where the images of a pack are: some rows of the sample, or a file of the folder of packs."""
 
     sample: str | None = Field(
         None, description="condition that takes the pack out of the sample that installs with frugalclip"
@@ -54,14 +54,14 @@ class TaskConfig(Settings):
     pack: str
     where: str | None = Field(None, description="rows of the pack that take part")
     label: LabelConfig
-    split: Split = Field(
+    split: SplitRule = Field(
         "data",
-        description="data: by the pack's own split; folds: five, of whole groups, each judged by the others",
+        description="data: the pack's own split; folds: five of whole groups, each tested once",
     )
-    least_learned: int = Field(
-        3, ge=1, description="groups (families, components) a class must have to learn from"
+    min_train_groups: int = Field(
+        3, ge=1, description="training groups (families, components) a class must have"
     )
-    least_judged: int = Field(1, ge=1, description="groups a class must have to be judged on")
+    min_test_groups: int = Field(1, ge=1, description="test groups a class must have")
 
 
 class SuitesConfig(Settings):
@@ -83,19 +83,20 @@ class Suite:
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack that is here, with its tests made ready."""
+    """A pack that was found, with its tests."""
 
     name: str
     data: Manifest
     source: str  # what to open for it
-    tasks: dict[str, Labelled]
+    tasks: dict[str, LabelledRows]
 
 
 def load_suite(name: str = DEFAULT) -> Suite:
     """Find a suite.
 
     Args:
-        name: a suite or a single test of those that come with the package, or a YAML file of the same form, all of whose tests are taken.
+        name: a suite or a single test of those that come with the package, or a YAML file of the same form,
+            all of whose tests are taken.
 
     Raises:
         DataError: no such suite, or a file that does not describe one.
@@ -104,11 +105,12 @@ def load_suite(name: str = DEFAULT) -> Suite:
     own = path.suffix in (".yaml", ".yml")
     if own and not path.is_file():
         raise DataError(
-            f"there is no file {path}; give a suite's name or a file such as src/frugalclip/evaluation/suites.yaml."
+            f"there is no file {path}; give the name of a suite, "
+            "or a file such as src/frugalclip/evaluation/suites.yaml."
         )
     config = _read(path if own else Path(__file__).with_name("suites.yaml"))
     if not own and name not in (known := {**config.suites, **{task: [task] for task in config.tasks}}):
-        raise DataError(f"'{name}' is no suite; {known_names(name, known, limit=20)}")
+        raise DataError(f"'{name}' is not a suite; {known_names(name, known, limit=20)}")
     chosen = list(config.tasks) if own else (config.suites.get(name) or [name])
     return Suite(name, {task: config.tasks[task] for task in chosen}, config.packs)
 
@@ -128,22 +130,22 @@ def _read(path: Path) -> SuitesConfig:
 
 
 def open_packs(suite: Suite, folder: Path | None, *, seed: int = 0) -> tuple[list[Pack], dict[str, str]]:
-    """The packs that are here, with their tests, and why the other tests cannot run.
+    """The packs that are found, with their tests, and why the other tests cannot run.
 
     Args:
         suite: the tests.
-        folder: where files of packs are; None: nobody said.
+        folder: where files of packs are; None where it is unknown.
         seed: of divisions.
 
     Returns:
         Packs in the order of the suite, and test -> what is missing and how to point to it.
 
     Raises:
-        DataError: when a pack is here but its rows do not carry a test, or the folder does not exist.
+        DataError: if the rows of a pack do not carry its test, or the folder does not exist.
     """
     if folder is not None and not folder.is_dir():
         raise DataError(
-            f"{folder} is no folder of packs; give the folder that holds them with --data, or in {ENVIRONMENT}."
+            f"{folder} is not a folder; give the folder that holds the packs with --data or {ENVIRONMENT}."
         )
     packs, missing = [], {}
     for name in dict.fromkeys(task.pack for task in suite.tasks.values()):
@@ -154,19 +156,13 @@ def open_packs(suite: Suite, folder: Path | None, *, seed: int = 0) -> tuple[lis
             where = (
                 f"not in {folder}"
                 if folder
-                else f"nobody said where packs are: set {ENVIRONMENT} or give --data FOLDER"
+                else f"the folder of packs is unknown: set {ENVIRONMENT} or give --data FOLDER"
             )
             missing |= dict.fromkeys(tasks, f"pack {config.file} is missing ({where})")
             continue
         data = open_data(source).where(config.sample)
-        packs.append(
-            Pack(
-                name,
-                data,
-                source,
-                {task: labels(data, one, name=task, seed=seed) for task, one in tasks.items()},
-            )
-        )
+        labelled = {task: labels(data, one, name=task, seed=seed) for task, one in tasks.items()}
+        packs.append(Pack(name, data, source, labelled))
     return packs, missing
 
 
@@ -176,8 +172,8 @@ def _place(config: PackConfig, folder: Path | None) -> str | None:
     return str(folder / config.file) if folder is not None and (folder / config.file).exists() else None
 
 
-def labels(data: Manifest, config: TaskConfig, *, name: str, seed: int = 0) -> Labelled:
-    """The rows, classes and parts of a test.
+def labels(data: Manifest, config: TaskConfig, *, name: str, seed: int = 0) -> LabelledRows:
+    """The rows, classes and splits of a test.
 
     Args:
         data: the pack.
@@ -194,39 +190,37 @@ def labels(data: Manifest, config: TaskConfig, *, name: str, seed: int = 0) -> L
     inside = np.zeros(len(data), dtype=bool)
     inside[chosen] = True
     found = [label if inside[row] else None for row, label in enumerate(found)]
-    first = divide(data, found, chosen=chosen, split=config.split, seed=seed)
-    enough = _enough(first, find_groups(data).codes, config)
+    first = split_labelled(data, found, chosen=chosen, split=config.split, seed=seed)
+    enough = _large_classes(first, find_groups(data).codes, config)
     if len(enough) < 2:
         raise DataError(
-            f"test {name}: of {len(first.names)} classes in {data.name} {len(enough)} have rows enough, expected two; look at the pack."
+            f"test {name}: {len(enough)} of {len(first.names)} classes in {data.name} have rows enough, "
+            "expected at least two; check the pack with 'frugalclip data stats'."
         )
     dropped = [label for label in found if label is not None and label not in enough]
     found = [label if label in enough else None for label in found]
     chosen = np.array([row for row in chosen if found[row] is not None], dtype=np.int64)
-    labelled = divide(data, found, chosen=chosen, split=config.split, seed=seed) if dropped else first
+    labelled = first
+    if dropped:
+        labelled = split_labelled(data, found, chosen=chosen, split=config.split, seed=seed)
     unlabelled = int(inside.sum()) - len(chosen) - len(dropped)
     lost = {"in classes that are too small": len(dropped), "without a class of the test": unlabelled}
-    return replace(
-        labelled,
-        left_out={
-            **lost,
-            **{k: v for k, v in labelled.left_out.items() if k != "without a class of the training rows"},
-        },
-    )
+    others = {k: v for k, v in labelled.left_out.items() if k != "without a class of the training rows"}
+    return replace(labelled, left_out=lost | others)
 
 
-def _enough(labelled: Labelled, codes: np.ndarray, config: TaskConfig) -> set[str]:
-    """Classes that have enough groups to learn from and to be judged on."""
+def _large_classes(labelled: LabelledRows, codes: np.ndarray, config: TaskConfig) -> set[str]:
+    """Classes that have enough groups to train on and to test."""
     counts = []
     fold = labelled.folds[0]
-    learned = np.concatenate([fold.train, fold.validation, *([fold.test] if len(labelled.folds) > 1 else [])])
-    for places in (learned, labelled.judged):
+    trained = np.concatenate([fold.train, fold.validation, *([fold.test] if len(labelled.folds) > 1 else [])])
+    for places in (trained, labelled.test):
         pairs = {(int(labelled.labels[place]), int(codes[labelled.rows[place]])) for place in places}
         counts.append(Counter(label for label, _ in pairs))
     return {
         name
         for i, name in enumerate(labelled.names)
-        if counts[0][i] >= config.least_learned and counts[1][i] >= config.least_judged
+        if counts[0][i] >= config.min_train_groups and counts[1][i] >= config.min_test_groups
     }
 
 
@@ -250,7 +244,7 @@ def _regions() -> dict[str, str]:
 
 
 def flag_region(concept: str) -> str | None:
-    """The UN region of a flag such as `1f1f0-1f1ea` (Kenya: Africa); None where the code points are no country's flag."""
+    """The UN region of a flag such as `1f1f0-1f1ea` (Kenya: Africa); None if it is no country's flag."""
     points = [int(part, 16) for part in concept.split("-") if re.fullmatch(r"[0-9a-fA-F]+", part)]
     first = 0x1F1E6  # regional indicator A
     if len(points) != 2 or not all(first <= point < first + 26 for point in points):

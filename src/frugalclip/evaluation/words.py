@@ -1,41 +1,36 @@
-"""Whether the words of lexical vectors belong to their pictures, how common the commonest are, and whether the few that an index stores suffice.
+"""Whether the top words of lexical vectors fit their images, and whether the stored few suffice.
 
-Source: what LexVLA (arXiv 2407.17827) claims of its words and measures by eye; the protocol is ours. A top word is a hit where its lemma is that of a
-content word of the picture's own captions or names. Chance is the same count with the words of other pictures.
+Source: what LexVLA (arXiv 2407.17827) claims of its words and evaluates by eye; the protocol is ours. A top
+word is a hit if its lemma is that of a content word of the image's own captions or names. Chance is the same
+count with the words of other images.
 """
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
-from frugalclip.core.errors import MissingExtra, ModelError, require
+from frugalclip.core.errors import ModelError
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.words import content_words, lemmatizer
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.protocol import Encoder, encode_texts, image_features, with_provenance
+from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
+from frugalclip.evaluation.metrics import in_unit
+from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.statistics import Statistic, intervals, mean_of, on_the_sample
 from frugalclip.language_model import Lexicon
 from frugalclip.towers.lexical import truncated
 
-TOP = 10  # words of a picture that are judged and shown
-STORED = 64  # words of a picture or text that an inverted index stores
-EXCHANGES = 20  # of the pictures' words among each other, for chance
-LISTED, SHOWN = 20, 8  # commonest words, and pictures drawn by chance, that a result holds
-FUNCTION_WORDS = frozenset(
-    re.findall("[a-z]+", "a an the of and or with without in on at to for from by no not as is")
-)
+TOP = 10  # words of an image that are evaluated and shown
+STORED = 64  # words of an image or text that an inverted index stores
+EXCHANGES = 20  # of words between images, for chance
+LISTED, SHOWN = 20, 8  # commonest words, and images drawn at random, in a result
 LEXICAL = "train one with 'frugalclip train words' (fitted in seconds) or 'frugalclip train lexvla'"
-COUNTED = "non_zeros"  # the one figure that is no percentage
-_WORD = re.compile(r"[^\W\d_]{2,}")
-TopWords = Sequence[
-    Sequence[tuple[str, float]]
-]  # of each picture, words with their weights, the largest first
+TopWords = Sequence[Sequence[tuple[str, float]]]  # of each image, words with their weights, the largest first
 
 
 class WordEncoder(Encoder, Protocol):
@@ -48,48 +43,28 @@ class WordEncoder(Encoder, Protocol):
         ...
 
 
-def lemmatizer(language: str) -> tuple[Callable[[str], str], str]:
-    """The dictionary form of a casefolded word, and how words are compared, in words.
-
-    Args:
-        language: a code such as `en`; where simplemma is not installed or does not know it, words are compared as they are written.
-    """
-    try:
-        simplemma = require("simplemma", extra="curate", purpose="comparing words by their lemma")
-        simplemma.lemmatize("word", language)
-    except (MissingExtra, ValueError) as error:
-        return str, f"as written: {error}".rstrip(".")
-    return lambda word: simplemma.lemmatize(word, language).casefold(), f"by lemma ({language}, simplemma)"
-
-
-def content_words(texts: Iterable[str], lemma: Callable[[str], str]) -> frozenset[str]:
-    """Lemmas of the words of two letters or more in some texts, without (English) function words."""
-    words = {word for text in texts for word in _WORD.findall(unicodedata.normalize("NFC", text).casefold())}
-    return frozenset(map(lemma, words)) - FUNCTION_WORDS
-
-
 @dataclass(frozen=True)
 class WordTask:
-    """Everything about a test of words that does not depend on the model."""
+    """Everything about an evaluation of words that does not depend on the model."""
 
-    retrieval: RetrievalTask  # of the same pictures, by their captions
-    own: list[frozenset[str]]  # (images,) lemmas that belong to each picture
+    retrieval: RetrievalTask  # of the same images, by their captions
+    own: list[frozenset[str]]  # (images,) lemmas that belong to each image
     lemma: Callable[[str], str]
     about: dict[str, str]  # where own words come from and how they are compared
 
     def only(self, images: np.ndarray) -> "WordTask":
-        """The same test with some of its pictures."""
+        """The same task with some of its images."""
         return replace(self, retrieval=self.retrieval.only(images), own=[self.own[i] for i in images])
 
     def hits(self, top: TopWords) -> list[list[bool]]:
-        """Of each picture, whether each of its top words belongs to it."""
+        """Of each image, whether each of its top words belongs to it."""
         return _hits(self._lemmas(top), self.own)
 
     def chance(self, top: TopWords, *, seed: int = 0) -> dict[str, float]:
-        """words_hit and words_precision, in percent, of pictures that have exchanged their top words; nothing for one picture."""
+        """words_hit and words_precision in percent with exchanged top words; nothing for one image."""
         random, number = np.random.default_rng(seed), len(self.own)
         order, lemmas = random.permutation(number), self._lemmas(top)
-        shifts = 1 + random.permutation(max(number - 1, 0))[:EXCHANGES]  # nobody gets its own back
+        shifts = 1 + random.permutation(max(number - 1, 0))[:EXCHANGES]  # no image keeps its own
         found = [
             _shares(_hits([lemmas[i] for i in np.roll(order, shift)], [self.own[i] for i in order]))
             for shift in shifts
@@ -101,14 +76,14 @@ class WordTask:
     def result(
         self, images: Tensor, texts: Tensor, top: TopWords, *, draws: int = 1000, seed: int = 0
     ) -> dict[str, Any]:
-        """Metrics with intervals and chance, the commonest words, and pictures drawn by chance with their words.
+        """Metrics with intervals and chance, the commonest words, and images drawn at random.
 
         Args:
             images: (images, vocab) lexical vectors, none negative, of the retrieval's `rows`.
             texts: (texts, vocab) lexical vectors of the retrieval's `texts`.
-            top: the `TOP` largest words of each picture.
+            top: the `TOP` largest words of each image.
             draws: bootstrap draws.
-            seed: of the bootstrap, of chance and of the choice of pictures.
+            seed: of the bootstrap, of chance and of the choice of images.
         """
         task, hits = self.retrieval, self.hits(top)
         used = Counter(word for words in top for word, _ in words)
@@ -117,7 +92,7 @@ class WordTask:
         own: dict[str, Any] = {
             **_shares(hits),
             "most_used_word": holds,
-            COUNTED: (images > 0).sum(dim=1).numpy(),
+            "non_zeros": (images > 0).sum(dim=1).numpy(),
         }
         statistics = {
             name: mean_of(np.asarray(values, np.float64), task.image_groups) for name, values in own.items()
@@ -130,9 +105,9 @@ class WordTask:
         found = intervals(statistics, groups=groups, draws=draws, seed=seed)
         return {
             "metrics": {
-                name: _unit(name) * on_the_sample(one, groups=groups) for name, one in statistics.items()
+                name: in_unit(name, on_the_sample(one, groups=groups)) for name, one in statistics.items()
             },
-            "interval": {name: [_unit(name) * edge for edge in edges] for name, edges in found.items()},
+            "interval": {name: [in_unit(name, edge) for edge in edges] for name, edges in found.items()},
             "chance": self.chance(top, seed=seed)
             | {f"{name}{ending}": guessed[name] for ending in ("", f"_{STORED}_words") for name in few},
             "samples": len(self.own),
@@ -174,16 +149,18 @@ def word_task(
     language: str | None = None,
     group: str | None = None,
 ) -> WordTask:
-    """Read which words belong to the pictures of a data set.
+    """Read which words belong to the images of a data set.
 
     Args:
-        manifest: the rows to judge; those without a caption take no part.
-        label_field: field whose words belong to a picture beside those of its captions; default `label`, where there is one.
-        language: captions of this language, which is also that of the lemmas; default all captions, and English.
+        manifest: the rows to evaluate on; those without a caption take no part.
+        label_field: field whose words belong to an image beside those of its captions; default `label`,
+            where there is one.
+        language: captions of this language, which is also that of the lemmas; default all captions, and
+            English.
         group: field of the bootstrap, see `retrieval_task`.
 
     Raises:
-        DataError: unknown field, or no row with a caption.
+        DataError: if the field is unknown or no row has a caption.
     """
     task = retrieval_task(manifest, language=language, group=group)
     captions, (names, source) = (
@@ -212,13 +189,13 @@ def evaluate_words(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What the top words of pictures are worth.
+    """How well the top words of images fit, and what few words lose.
 
     Args:
         model: with lexical heads.
-        manifest: the rows to judge.
-        everything: the data set they were chosen from; not needed here.
-        where: the condition that chose them, to be stored.
+        manifest: the rows to evaluate on.
+        everything: the data set they were selected from; not needed here.
+        where: the condition that selected them, to be stored.
         label_field: see `word_task`, as `language` and `group`.
         language: of captions and lemmas.
         group: field of the bootstrap.
@@ -226,16 +203,17 @@ def evaluate_words(
         seed: of everything drawn.
 
     Returns:
-        The result described in `docs/formats.md`. In percent: `words_hit`, pictures with a hit among their ten top words; `words_precision`, top
-        words that are hits, mean over pictures; `most_used_word`, pictures that hold the commonest top word; `i2t_r1` and `t2i_r1` with all words
-        and, as `…_64_words`, with the 64 of either side that an index stores. `non_zeros` counts the words of a picture above zero.
+        The result described in `docs/formats.md`. In percent: `words_hit`, images with a hit among their
+        ten top words; `words_precision`, top words that are hits, mean over images; `most_used_word`,
+        images that hold the commonest top word; `i2t_r1` and `t2i_r1` with all words and, as `…_64_words`,
+        with the 64 of either side that an index stores. `non_zeros` counts the words of an image above zero.
 
     Raises:
-        ModelError: where the embedding has no words.
-        DataError: no row with a caption, or none whose picture can be read.
+        ModelError: if the model has no lexical head.
+        DataError: no row with a caption, or none whose image can be read.
     """
     if model.lexicon is None:
-        raise ModelError(f"this model has no lexical head, so its pictures have no words; {LEXICAL}.")
+        raise ModelError(f"this model has no lexical head, so its images have no words; {LEXICAL}.")
     task = word_task(manifest, label_field=label_field, language=language, group=group)
     images, kept, faults = image_features(model, manifest, task.retrieval.rows)
     task = task.only(kept) if faults else task
@@ -247,7 +225,7 @@ def evaluate_words(
         seed=seed,
     )
     result["left_out"] = {**task.retrieval.about["left_out"], **faults}
-    return with_provenance("words", result, {}, model, manifest, where)
+    return with_provenance("words", result, model, EvaluatedRows.of(manifest, where))
 
 
 def _hits(lemmas: Sequence[Sequence[str]], own: Sequence[frozenset[str]]) -> list[list[bool]]:
@@ -255,7 +233,7 @@ def _hits(lemmas: Sequence[Sequence[str]], own: Sequence[frozenset[str]]) -> lis
 
 
 def _shares(hits: Sequence[Sequence[bool]]) -> dict[str, np.ndarray]:
-    """Of each picture, whether any of its words is a hit, and which share of them; 0 for one without words."""
+    """Of each image, whether any of its words is a hit, and the share of hits; 0 without words."""
     return {
         "words_hit": np.array([any(one) for one in hits]),
         "words_precision": np.array([sum(one) / max(len(one), 1) for one in hits]),
@@ -265,7 +243,3 @@ def _shares(hits: Sequence[Sequence[bool]]) -> dict[str, np.ndarray]:
 def _recall(task: RetrievalTask, images: Tensor, texts: Tensor) -> dict[str, Statistic]:
     found = task.statistics(images, texts)
     return {name: found[name] for name in ("i2t_r1", "t2i_r1")}
-
-
-def _unit(name: str) -> float:
-    return 1.0 if name == COUNTED else 100.0

@@ -1,11 +1,12 @@
-"""Name pictures that no classifier was trained on.
+"""Name images that no classifier was trained on.
 
-Source: CLIP, arXiv 2103.00020, section 3.1: normalise every prompt's feature, average a class's prompts, normalise again, take the nearest class.
-Two pools: *restricted* is the names among the judged rows, *generalised* all names of the data set, where names seen in training attract.
+Source: CLIP, arXiv 2103.00020, section 3.1: normalise every prompt's feature, average a class's prompts,
+normalise again, take the nearest class. Two pools: *restricted* is the names among the evaluated rows,
+*generalised* all names of the data set, where names seen in training attract.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,22 @@ import torch
 from torch import Tensor
 
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import collect_classes
+from frugalclip.evaluation.baselines import measure_baselines
+from frugalclip.evaluation.class_table import Predictions
+from frugalclip.evaluation.classes import collect_classes, row_names
+from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.prompts import fill, find_prompts
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
+from frugalclip.evaluation.results import EvaluatedRows, with_provenance
+from frugalclip.evaluation.robustness import evaluate_robustness
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, mean_of_classes
 from frugalclip.functional import class_weights, unit
-
-POOLS = {"": "restricted", "generalised_": "generalised"}  # prefix of the metric -> pool
 
 
 @dataclass(frozen=True)
 class ZeroshotTask:
-    """Everything about a zero-shot test that does not depend on the model: made once, scored as often as wanted."""
+    """Everything about a zero-shot evaluation that does not depend on the model."""
 
     names: list[str]  # (classes,) the generalised pool
     synonyms: list[list[str]]  # (classes,) every text of a class, the name first
@@ -36,14 +40,14 @@ class ZeroshotTask:
     ids: list[str]  # (samples,)
     labels: Tensor  # (samples, most) int64 right classes, -1 for none
     groups: np.ndarray  # (samples,) int64 what the bootstrap draws
-    about: dict[str, Any]  # what must stand beside the number
+    about: dict[str, Any]  # what the metrics depend on
 
     def class_features(self, text_features: Tensor) -> Tensor:
         """(classes, dim) unit vectors from the features of `texts` (prompts, dim)."""
         return class_weights(text_features, self.owners.to(text_features.device), count=len(self.names))
 
     def scores(self, image_features: Tensor, text_features: Tensor) -> Scores:
-        """Cosines of pictures with classes.
+        """Cosines of images with classes.
 
         Args:
             image_features: (samples, dim) features of `rows`, any length.
@@ -61,15 +65,17 @@ class ZeroshotTask:
         Returns:
             top1, top5, mean_per_class and the same with `generalised_`, in percent.
         """
-        return {
-            name: 100 * float(value)
-            for name, value in _pool_metrics(
-                self._ranks(self.scores(image_features, text_features)), self.labels
-            ).items()
-        }
+        return self.metrics_of_scores(self.scores(image_features, text_features))
 
-    def _ranks(self, scores: Scores) -> dict[str, Ranks]:
-        return pool_ranks(scores, self.labels, classes=len(self.names))
+    def metrics_of_scores(self, scores: Scores, kept: np.ndarray | None = None) -> dict[str, float]:
+        """The same from scores, such as those of a baseline.
+
+        Args:
+            scores: gives (rows, classes).
+            kept: (kept,) samples that have a score; default all.
+        """
+        labels = self.labels if kept is None else self.labels[torch.from_numpy(kept)]
+        return _pool_metrics(pool_ranks(scores, labels, classes=len(self.names)), labels)
 
     @property
     def group_count(self) -> int:
@@ -83,30 +89,25 @@ class ZeroshotTask:
             image_features: (samples, dim) features of `rows`, any length.
             text_features: (prompts, dim) features of `texts`, any length.
         """
-        return _statistics(self._ranks(self.scores(image_features, text_features)), self.labels, self.groups)
+        scores = self.scores(image_features, text_features)
+        return self._statistics(pool_ranks(scores, self.labels, classes=len(self.names)))
 
-    def baseline(self, scores: Scores, kept: np.ndarray | None = None) -> dict[str, float]:
-        """The metrics of scores that no model of ours made.
-
-        Args:
-            scores: gives (rows, classes).
-            kept: samples that have a score; default all.
-        """
-        labels = self.labels if kept is None else self.labels[torch.from_numpy(kept)]
-        return {
-            name: 100 * float(value)
-            for name, value in _pool_metrics(
-                pool_ranks(scores, labels, classes=len(self.names)), labels
-            ).items()
-        }
+    def _statistics(self, ranks: dict[str, Ranks]) -> dict[str, Statistic]:
+        samples, classes = _pairs(self.labels)
+        places, dense = samples.numpy(), classes.unique(return_inverse=True)[1].numpy()
+        statistics = {}
+        for prefix, rank in ranks.items():
+            first = rank.hits(1).numpy()
+            statistics[f"{prefix}top1"] = mean_of(first, self.groups)
+            statistics[f"{prefix}top5"] = mean_of(rank.hits(5).numpy(), self.groups)
+            statistics[f"{prefix}mean_per_class"] = mean_of_classes(first[places], dense, self.groups[places])
+        return statistics
 
     def chance(self) -> dict[str, float]:
-        """What guessing gives, exactly."""
-        ranks = {
-            prefix: chance_ranks(self.labels, len(pool))
-            for prefix, pool in _pools(self.labels, len(self.names)).items()
-        }
-        return {name: 100 * float(value) for name, value in _pool_metrics(ranks, self.labels).items()}
+        """What guessing gives, exactly, in percent."""
+        pools = _pools(self.labels, len(self.names))
+        ranks = {prefix: chance_ranks(self.labels, len(pool)) for prefix, pool in pools.items()}
+        return _pool_metrics(ranks, self.labels)
 
     def result(
         self,
@@ -122,46 +123,45 @@ class ZeroshotTask:
         Args:
             image_features: (kept, dim).
             text_features: (prompts, dim).
-            kept: samples whose picture could be read; default all.
+            kept: samples whose image could be read; default all.
             draws: bootstrap draws; 0 leaves intervals out.
             seed: of the bootstrap.
         """
         task = self if kept is None or len(kept) == len(self.rows) else self.only(kept)
         scores = task.scores(image_features, text_features)
-        ranks = task._ranks(scores)
-        statistics = _statistics(ranks, task.labels, task.groups) if draws else {}
+        ranks = pool_ranks(scores, task.labels, classes=len(task.names))
+        statistics = task._statistics(ranks) if draws else {}
         found = intervals(statistics, groups=task.group_count, draws=draws, seed=seed)
         pool = _pools(task.labels, len(task.names))[""]
-        best = _predicted(scores, pool, len(task.rows))  # (samples,) classes
-        table = _class_table(task, ranks[""].hits(1), best)
+        predictions = task._predictions(scores, pool, ranks[""])
         return {
-            "metrics": {
-                name: 100 * float(value) for name, value in _pool_metrics(ranks, task.labels).items()
-            },
+            "metrics": _pool_metrics(ranks, task.labels),
             "interval": {name: [100 * low, 100 * high] for name, (low, high) in found.items()},
             "chance": task.chance(),
             "samples": len(task.rows),
             **task.about,
             "classes": {"restricted": len(pool), "generalised": len(task.names)},
             "bootstrap": {"draws": draws, "seed": seed, "level": 95, "groups": task.group_count},
-            "per_class": table,
-            "examples": _examples(task, table, best),
+            "per_class": predictions.table(),
+            "examples": predictions.examples(task.ids, task.rows),
         }
 
+    def _predictions(self, scores: Scores, pool: Tensor, ranks: Ranks) -> Predictions:
+        """The best class of the pool for each sample."""
+        parts = [
+            pool[scores(rows).cpu()[:, pool].argmax(1)] for rows in torch.arange(len(self.rows)).split(1024)
+        ]
+        predicted = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+        return Predictions(self.names, *_pairs(self.labels), predicted, ranks.hits(1))
+
     def only(self, samples: np.ndarray) -> "ZeroshotTask":
-        """The same test on some of its samples; names that lose all their samples leave the restricted pool."""
-        places = torch.from_numpy(np.asarray(samples, np.int64))
-        ids, groups = [self.ids[i] for i in samples], group_codes(self.groups[samples], len(samples))
-        return ZeroshotTask(
-            self.names,
-            self.synonyms,
-            self.texts,
-            self.owners,
-            self.rows[samples],
-            ids,
-            self.labels[places],
-            groups,
-            self.about,
+        """The same task on some samples; names that lose all their samples leave the restricted pool."""
+        return replace(
+            self,
+            rows=self.rows[samples],
+            ids=[self.ids[i] for i in samples],
+            labels=self.labels[torch.from_numpy(np.asarray(samples, np.int64))],
+            groups=group_codes(self.groups[samples], len(samples)),
         )
 
 
@@ -178,8 +178,9 @@ def zeroshot_task(
     """Read names, labels and prompts of a data set.
 
     Args:
-        manifest: the rows to judge.
-        everything: the data set before rows were chosen; its names are the generalised pool. Default the rows themselves.
+        manifest: the rows to evaluate on.
+        everything: the data set before rows were selected; its names are the generalised pool. Default the
+            rows themselves.
         label_field: field with the name or names of a row; default `label`, else the first caption.
         classes: class file, or a list of its lines; see `classes.read_classes`.
         prompts: prompt set or file, see `prompts.find_prompts`.
@@ -192,54 +193,103 @@ def zeroshot_task(
     found = collect_classes(
         manifest, everything or manifest, label_field=label_field, classes=classes, language=language
     )
-    sentences = find_prompts(prompts)
-    texts, owners = [], []
-    for i, names in enumerate(found.synonyms):
-        filled = [text for name in names for text in fill(sentences, name)]
-        texts += filled
-        owners += [i] * len(filled)
+    templates = find_prompts(prompts)
+    filled = [[text for name in names for text in fill(templates, name)] for names in found.synonyms]
     rows = np.array([i for i, labels in enumerate(found.labels) if labels], dtype=np.int64)
     ids, groups = manifest.ids, find_groups(manifest, group)
-    about = {
-        "prompts": {"set": str(prompts), "templates": sentences},
-        "pool": "restricted: names among the rows; generalised_: all names of the data set"
-        if classes is None
-        else "restricted: names among the rows; generalised_: the class list",
-        "names": found.source,
-        "left_out": {
-            "without a name of the list" if classes else "without a name": len(manifest) - len(rows)
-        },
-        "interval_over": groups.over or "samples",
-        "interval_groups": groups.origin,
-    }
+    everywhere = "all names of the data set" if classes is None else "the class list"
+    lost = "without a name of the list" if classes else "without a name"
     return ZeroshotTask(
         names=found.names,
         synonyms=found.synonyms,
-        texts=texts,
-        owners=torch.tensor(owners, dtype=torch.int64),
+        texts=[text for texts in filled for text in texts],
+        owners=torch.tensor([i for i, texts in enumerate(filled) for _ in texts], dtype=torch.int64),
         rows=rows,
         ids=[ids[i] for i in rows],
         labels=padded([found.labels[i] for i in rows]),
         groups=group_codes(groups.codes[rows] if groups.over else None, len(rows)),
-        about=about,
+        about={
+            "prompts": {"set": str(prompts), "templates": templates},
+            "pool": f"restricted: names among the rows; generalised_: {everywhere}",
+            "names": found.source,
+            "left_out": {lost: len(manifest) - len(rows)},
+            "interval_over": groups.over or "samples",
+            "interval_groups": groups.origin,
+        },
     )
 
 
-def zeroshot_metrics(image_features: Tensor, class_features: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy of naming by the nearest class direction.
+def evaluate_zeroshot(
+    model: Encoder,
+    manifest: Manifest,
+    everything: Manifest | None = None,
+    *,
+    where: str | None = None,
+    label_field: str | None = None,
+    classes: Path | str | Sequence[str] | None = None,
+    prompts: str | Path = "plain",
+    language: str | None = None,
+    group: str | None = None,
+    training: Manifest | None = None,
+    reference: Encoder | None = None,
+    with_robustness: bool = False,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Name the images of a data set.
 
     Args:
-        image_features: (samples, dim), any length.
-        class_features: (classes, dim), any length; see `functional.class_weights`.
-        labels: (samples,) or (samples, most) int64 right classes, -1 for none.
+        model: encodes images and texts.
+        manifest: the rows to evaluate on.
+        everything: the data set they were selected from; default the rows themselves.
+        where: the condition that selected them, to be stored.
+        label_field: see `zeroshot_task`, as `classes`, `prompts`, `language` and `group`.
+        classes: class file or lines.
+        prompts: prompt set or file.
+        language: language of the names.
+        group: field of the bootstrap.
+        training: what the model was trained on; given, the baselines are measured too.
+        reference: frozen encoder of the feature baseline; default shapes and colours, see `descriptors`.
+        with_robustness: also evaluate on altered copies of the images, see `robustness`.
+        draws: bootstrap draws.
+        seed: of the bootstrap.
 
     Returns:
-        top1, top5, mean_per_class on the classes that occur among the labels, and `generalised_…` on all classes, in percent.
+        The result described in `docs/formats.md`: what `evaluate --json` writes.
     """
-    labels = labels[:, None] if labels.ndim == 1 else labels
-    scores = cosine_scores(unit(image_features), unit(class_features))
-    ranks = pool_ranks(scores, labels, classes=len(class_features))
-    return {name: 100 * float(value) for name, value in _pool_metrics(ranks, labels).items()}
+    task = zeroshot_task(
+        manifest,
+        everything,
+        label_field=label_field,
+        classes=classes,
+        prompts=prompts,
+        language=language,
+        group=group,
+    )
+    images, kept, faults = image_features(model, manifest, task.rows)
+    texts = encode_texts(model, task.texts)
+    result = task.result(images, texts, kept=kept, draws=draws, seed=seed)
+    result["left_out"] = {**task.about["left_out"], **faults}
+    readable = task if len(kept) == len(task.rows) else task.only(kept)
+    if with_robustness:
+        result["robustness"] = evaluate_robustness(
+            readable, model, manifest, images, texts, draws=draws, seed=seed
+        )
+    baselines = None
+    if training is not None:
+        label = label_field if label_field in training.field_names else None
+        names, _ = row_names(training, label_field=label, language=language)
+        baselines = measure_baselines(
+            manifest.take(readable.rows),
+            training,
+            names,
+            lambda found, places, rows: readable.metrics_of_scores(
+                found.scores(places, readable.synonyms), rows
+            ),
+            reference=reference,
+        )
+    rows = EvaluatedRows.of(manifest, where)
+    return with_provenance("zeroshot", result, model, rows, baselines=baselines)
 
 
 def pool_ranks(scores: Scores, labels: Tensor, *, classes: int) -> dict[str, Ranks]:
@@ -265,7 +315,7 @@ def pool_ranks(scores: Scores, labels: Tensor, *, classes: int) -> dict[str, Ran
 
 
 def _pools(labels: Tensor, classes: int) -> dict[str, Tensor]:
-    """Classes of each pool, ascending."""
+    """Prefix of the metrics -> classes of the pool, ascending."""
     return {"": labels[labels >= 0].unique(), "generalised_": torch.arange(classes)}
 
 
@@ -276,95 +326,15 @@ def _pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pool_metrics(ranks: dict[str, Ranks], labels: Tensor) -> dict[str, float]:
+    """In percent."""
     samples, classes = _pairs(labels)
     _, dense = classes.unique(return_inverse=True)
     sizes = torch.bincount(dense).double()
     metrics = {}
     for prefix, rank in ranks.items():
         first = rank.hits(1)
-        metrics[f"{prefix}top1"] = float(first.mean())
-        metrics[f"{prefix}top5"] = float(rank.hits(5).mean())
-        metrics[f"{prefix}mean_per_class"] = float(
-            (torch.bincount(dense, weights=first[samples]) / sizes).mean()
-        )
+        per_class = torch.bincount(dense, weights=first[samples]) / sizes
+        metrics[f"{prefix}top1"] = 100 * float(first.mean())
+        metrics[f"{prefix}top5"] = 100 * float(rank.hits(5).mean())
+        metrics[f"{prefix}mean_per_class"] = 100 * float(per_class.mean())
     return metrics
-
-
-def _statistics(ranks: dict[str, Ranks], labels: Tensor, groups: np.ndarray) -> dict[str, Statistic]:
-    samples, classes = _pairs(labels)
-    dense = classes.unique(return_inverse=True)[1].numpy()
-    statistics = {}
-    for prefix, rank in ranks.items():
-        first = rank.hits(1).numpy()
-        statistics[f"{prefix}top1"] = mean_of(first, groups)
-        statistics[f"{prefix}top5"] = mean_of(rank.hits(5).numpy(), groups)
-        statistics[f"{prefix}mean_per_class"] = mean_of_classes(
-            first[samples.numpy()], dense, groups[samples.numpy()]
-        )
-    return statistics
-
-
-def _predicted(scores: Scores, pool: Tensor, samples: int) -> Tensor:
-    """(samples,) int64 best class of the pool."""
-    parts = [pool[scores(rows).cpu()[:, pool].argmax(1)] for rows in torch.arange(samples).split(1024)]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
-
-
-def _class_table(task: ZeroshotTask, hits: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
-    """One entry a class of the restricted pool, best first: name, samples, top1 in percent, what it is mistaken for most."""
-    samples, classes = _pairs(task.labels)
-    table = []
-    for members in _members(classes):
-        number = int(classes[members[0]])
-        rows = samples[members]
-        wrong = predicted[rows][hits[rows] < 0.5]
-        entry: dict[str, Any] = {
-            "name": task.names[number],
-            "samples": len(rows),
-            "top1": 100 * float(hits[rows].mean()),
-        }
-        if len(wrong):
-            values, counts = wrong.unique(return_counts=True)
-            entry["mistaken_for"], entry["times"] = (
-                task.names[int(values[counts.argmax()])],
-                int(counts.max()),
-            )
-        table.append(entry)
-    return sorted(table, key=lambda entry: (-entry["top1"], -entry["samples"], entry["name"]))
-
-
-def _members(classes: Tensor) -> list[Tensor]:
-    """Places of each class, classes ascending."""
-    order = torch.sort(classes, stable=True).indices
-    return list(order.split(classes.unique(return_counts=True)[1].tolist()))
-
-
-def _examples(
-    task: ZeroshotTask, table: list[dict[str, Any]], predicted: Tensor, *, classes: int = 8, rows: int = 4
-) -> dict[str, Any]:
-    """Rows to show for the best and the worst classes, and the confusions that happen most."""
-    samples, owners = _pairs(task.labels)
-    members = {task.names[int(owners[m[0]])]: samples[m] for m in _members(owners)}
-
-    def shown(name: str) -> list[dict[str, Any]]:
-        return [
-            {"id": task.ids[i], "row": int(task.rows[i]), "named": task.names[int(predicted[i])]}
-            for i in members[name][:rows].tolist()
-        ]
-
-    worst = sorted(table, key=lambda entry: (entry["top1"], -entry["samples"], entry["name"]))
-    listed = {"best": table[:classes], "worst": worst[:classes]}
-    confused = sorted((e for e in table if "times" in e), key=lambda e: (-e["times"], e["name"]))[:classes]
-    return {
-        **{
-            side: [
-                {"name": e["name"], "samples": e["samples"], "top1": e["top1"], "rows": shown(e["name"])}
-                for e in entries
-            ]
-            for side, entries in listed.items()
-        },
-        "confusions": [
-            {"name": e["name"], "named": e["mistaken_for"], "times": e["times"], "rows": shown(e["name"])}
-            for e in confused
-        ],
-    }

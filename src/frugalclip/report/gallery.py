@@ -21,7 +21,8 @@ from frugalclip.core.numerics import top_k
 from frugalclip.core.random import stream_seed
 from frugalclip.data.images import BadImage, ImageReader, size_of
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.classes import key, row_names
+from frugalclip.data.words import normalise
+from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.prompts import fill
 from frugalclip.evaluation.ranking import cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import retrieval_task
@@ -216,7 +217,11 @@ class _Album:
 
     def illustrated(self, result: ClassResult, names: Sequence[list[str]], *, most: int = 4) -> ClassResult:
         """The class with its first pictures, in the order of the data."""
-        rows = [row for row, own in enumerate(names) if key(result.name) in {key(name) for name in own}]
+        rows = [
+            row
+            for row, own in enumerate(names)
+            if normalise(result.name) in {normalise(name) for name in own}
+        ]
         thumbnails = [thumbnail for row in rows[:most] if (thumbnail := self.thumbnail(row))]
         return ClassResult(result.name, result.top1, result.samples, result.mistaken_for, tuple(thumbnails))
 
@@ -272,16 +277,16 @@ def _image_to_names(
     rows: int,
     random: np.random.Generator,
 ) -> tuple[Example, ...]:
-    pool = {key(name): name for own in reversed(names) for name in reversed(own)}
+    pool = {normalise(name): name for own in reversed(names) for name in reversed(own)}
     judged = [entry["name"] for entry in _classes(evaluation)]
     if judged and any(
-        key(name) in pool for name in judged
+        normalise(name) in pool for name in judged
     ):  # the names that competed in the evaluation, also those whose pictures were thinned out
-        pool = {key(name): name for name in judged}
+        pool = {normalise(name): name for name in judged}
     place = {name: i for i, name in enumerate(sorted(pool))}
-    shown = [row for row in random.permutation(len(names)) if any(key(name) in place for name in names[row])][
-        :rows
-    ]
+    shown = [
+        row for row in random.permutation(len(names)) if any(normalise(name) in place for name in names[row])
+    ][:rows]
     if not shown:
         return ()
     listed = [pool[name] for name in place]
@@ -293,7 +298,9 @@ def _image_to_names(
     )  # (prompts, dim)
     classes = class_weights(encoded, owners, count=len(listed))  # (classes, dim)
     queries = images[torch.tensor(shown)]  # (queries, dim)
-    right = [sorted({place[key(name)] for name in names[row] if key(name) in place}) for row in shown]
+    right = [
+        sorted({place[normalise(name)] for name in names[row] if normalise(name) in place}) for row in shown
+    ]
     most = max(len(r) for r in right)
     positives = torch.tensor([r + [-1] * (most - len(r)) for r in right])
     ranks = rank_positives(cosine_scores(queries, classes), positives).expected()
@@ -385,8 +392,8 @@ def summarize(
     """
     texts = [text for own in manifest.captions() for text in own]
     lengths = sorted(len(text.split()) for text in texts) or [0]
-    repeated, times = Counter(key(text) for text in texts).most_common(1)[0] if texts else ("", 0)
-    distinct = len({key(text) for text in texts})
+    repeated, times = Counter(normalise(text) for text in texts).most_common(1)[0] if texts else ("", 0)
+    distinct = len({normalise(text) for text in texts})
     order = np.random.default_rng(stream_seed(seed, "report/pairs")).permutation(len(manifest))
     album = _Album(manifest)
     shown = [thumbnail for row in order[: 4 * pairs].tolist() if (thumbnail := album.thumbnail(row))][:pairs]

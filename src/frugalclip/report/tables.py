@@ -310,7 +310,7 @@ def level(result: Mapping[str, Any]) -> str:
 def evaluation_notes(result: Mapping[str, Any]) -> Html:
     """How the figures of an evaluation came about: everything they depend on besides the model."""
     prompts, baselines, bootstrap = (
-        _mapping(result.get(name)) for name in ("prompts", "floors_about", "bootstrap")
+        _mapping(result.get(name)) for name in ("prompts", "baselines_about", "bootstrap")
     )
     lost = {reason: count for reason, count in _mapping(result.get("left_out")).items() if count}
     templates = prompts.get("templates") or result.get("prompts")

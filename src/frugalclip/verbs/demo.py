@@ -15,7 +15,8 @@ from frugalclip.core.config import parse_yaml, read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.retrieval import evaluate_retrieval
+from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe

@@ -17,13 +17,15 @@ from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.encoding import Layer
 from frugalclip.evaluation.fewshot import evaluate_fewshot
 from frugalclip.evaluation.grouping import evaluate_grouping
 from frugalclip.evaluation.probes import evaluate_knn, evaluate_probe
-from frugalclip.evaluation.protocol import Layer, evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.suite import ENVIRONMENT
 from frugalclip.evaluation.suite_run import MEAN, evaluate_suite
 from frugalclip.evaluation.words import evaluate_words
+from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.models import Model, load
 from frugalclip.report.run import refresh_evaluations
 from frugalclip.report.tables import FEWER
@@ -170,9 +172,7 @@ def _on_data(
             f"--task {task} needs a data set; add --data PATH, or --data sample for the pictures that come with the package."
         )
     everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
-    if task != "retrieval":
-        known["everything"] = everything
-    result = TASKS[task].run(model, everything.where(known.get("where")), **known)
+    result = TASKS[task].run(model, everything.where(known.get("where")), everything=everything, **known)
     if unread.faults:  # beside what a condition or a broken picture leaves out
         result["left_out"] = dict(
             sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter())
@@ -405,7 +405,7 @@ def _words(result: dict[str, Any]) -> list[str]:
 
 def _learning(result: dict[str, Any]) -> list[str]:
     """What a classifier learned from, in sentences."""
-    parts, lines = result.get("parts"), []
+    parts, lines = result.get("split"), []
     if parts:
         counts = f"{parts['train']:,} rows to learn from, {parts['validation']:,} to tune on, {parts['test']:,} to judge"
         lines.append(f"Parts: {counts}; by {parts['rule']}.")
@@ -462,7 +462,7 @@ def _remarks(result: dict[str, Any]) -> list[str]:
             f"Geometry: {apart}; mean cosine {geometry['image_similarity']:.2f} of pictures, {geometry['text_similarity']:.2f} of captions."
         )
     lines += _words(result) + _learning(result)
-    about = result.get("floors_about")
+    about = result.get("baselines_about")
     if about and about.get("near_duplicates"):
         lines.append(
             f"[yellow]{about['near_duplicates']:,} judged pictures are nearly in the training data ({about['training']}).[/]"

@@ -15,8 +15,9 @@ from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.protocol import evaluate_retrieval, evaluate_zeroshot
+from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.words import evaluate_words
+from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.report.gallery import Gallery, build_gallery
 from frugalclip.report.kept import kept_images, selection_of
 from frugalclip.report.run import write_run_report

@@ -5,6 +5,7 @@ in float64, as there is no official code. Tolerances, relative: FLOPS and heads 
 patches 1e-9, predictions exactly.
 """
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from frugalclip.core.numerics import keep_top_k
 from frugalclip.core.types import Dims, Features, TowerOutput
-from frugalclip.evaluation.patchdis import patch_discrimination, patch_scores
 from frugalclip.functional import (
     best_word_scores,
     flops_loss,
@@ -32,6 +32,7 @@ from frugalclip.objectives.lexical import Config, Lexical
 from frugalclip.towers.lexical import LexicalHeadConfig, truncated
 
 Arrays = dict[str, Tensor]
+PATCHDIS = Path(__file__).resolve().parents[3] / "benchmarks" / "patchdis.py"
 
 
 def _read(path: Path) -> Arrays:
@@ -151,9 +152,10 @@ def check_lexvla_clip(path: Path) -> None:
 def check_lexvla_patchdis(path: Path) -> None:
     """Cosines of patches with classes, the best class, and intersection over union of the whole set."""
     a = _read(path)
-    scores = patch_scores(a["patch_lex"], a["class_lex"])
+    patchdis = runpy.run_path(str(PATCHDIS))
+    scores = patchdis["patch_scores"](a["patch_lex"], a["class_lex"])
     _near(scores, a["scores"], rtol=1e-9)
-    found = patch_discrimination(scores, a["labels"])
+    found = patchdis["patch_discrimination"](scores, a["labels"])
     assert torch.equal(found.predicted, a["pred"])
     for ours, name in ((found.iou, "iou"), (found.mean_iou, "miou"), (found.accuracy, "patch_acc")):
         _near(ours, a[name], rtol=1e-9)

@@ -1,14 +1,17 @@
-"""Patches named by words, against loops; what is ignored, who competes, and what a patch is called."""
+"""PatchDis against loops: what is ignored and which classes compete."""
 
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
-from frugalclip.evaluation.patchdis import patch_discrimination, patch_labels, patch_scores
 
+_BENCHMARK = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "patchdis.py"))
+patch_discrimination, patch_scores = _BENCHMARK["patch_discrimination"], _BENCHMARK["patch_scores"]
 IMAGES, PATCHES, CLASSES = 5, 6, 4
 
 
@@ -25,7 +28,7 @@ def labels(seed: int = 1) -> Tensor:
 @pytest.mark.parametrize("candidates", ["open", "present"])
 def test_matches_loops(candidates: str):
     given, truth = scores(), labels()
-    truth[2] = -1  # a picture without any label
+    truth[2] = -1  # an image without any label
     found = patch_discrimination(given, truth, candidates=candidates)
     inside, union, right, guesses = [0] * CLASSES, [0] * CLASSES, [], []
     for i in range(IMAGES):
@@ -77,15 +80,6 @@ def test_scores_are_cosines_and_a_vector_of_zeros_has_none():
     )
     assert found[0, 0].tolist() == [0] * 4
     torch.testing.assert_close(patch_scores(9 * patches, classes / 3), found)
-
-
-def test_a_patch_has_the_class_of_most_of_its_pixels():
-    pixels = torch.tensor([[[0, 0, 1, 2], [0, 1, 3, -1], [-1, -1, 2, 2], [-1, 3, 1, 1]]])
-    assert patch_labels(pixels, side=2).tolist() == [[0, -1, -1, 1]]
-    assert patch_labels(pixels, side=2, min_majority=0.8).tolist() == [[-1, -1, -1, -1]]
-    assert patch_labels(pixels, side=2, min_majority=0.0).tolist() == [[0, 1, 3, 1]]
-    assert patch_labels(torch.full((2, 4, 4), -1), side=2, min_majority=0.0).tolist() == [[-1] * 4] * 2
-    assert patch_labels(pixels, side=4, min_majority=0.2).tolist() == [[1]]
 
 
 def test_labels_that_name_nothing_are_said():
