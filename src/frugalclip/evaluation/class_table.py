@@ -20,7 +20,7 @@ class Predictions:
     hits: Tensor  # (samples,) float64 from 0 to 1, ties counted in part
 
     def members(self) -> list[Tensor]:
-        """(pairs of a class,) int64 places among the pairs, classes ascending."""
+        """(pairs,) int64 places among the pairs for each class, classes ascending."""
         order = torch.sort(self.classes, stable=True).indices
         return list(order.split(self.classes.unique(return_counts=True)[1].tolist()))
 
