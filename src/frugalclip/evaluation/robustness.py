@@ -35,7 +35,14 @@ class RankedTask(Protocol):
     @property
     def group_count(self) -> int: ...
 
-    def statistics(self, image_features: Tensor, text_features: Tensor) -> dict[str, Statistic]: ...
+    def statistics(self, image_features: Tensor, text_features: Tensor) -> dict[str, Statistic]:
+        """The metrics as functions of how often each group was drawn.
+
+        Args:
+            image_features: (samples, dim).
+            text_features: (texts, dim).
+        """
+        ...
 
 
 def _hue(image: Image.Image, number: int) -> Image.Image:
