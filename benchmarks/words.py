@@ -34,8 +34,8 @@ from frugalclip.loading.images import prepared_images
 from frugalclip.models import Model
 from frugalclip.sources.open import open_data
 from frugalclip.synthetic.truth import patch_labels, regions
-from frugalclip.towers.caption_words import CaptionWords
-from frugalclip.towers.lexical import LexicalHead, truncated
+from frugalclip.towers.heads.caption_words import CaptionWords
+from frugalclip.towers.heads.lexical import LexicalHead, truncated
 from frugalclip.verbs.data_compose import compose
 from frugalclip.verbs.train import train
 

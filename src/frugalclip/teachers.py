@@ -59,6 +59,11 @@ class TeacherRequest:
     attention: frozenset[str] = frozenset()
 
 
+def averages(teachers: Mapping[str, TeacherConfig]) -> set[str]:
+    """Names of the teachers that are averages of the student; ema is one without being listed."""
+    return {name for name, config in {EMA: TeacherConfig(), **teachers}.items() if config.source == EMA}
+
+
 def teacher_of(name: str) -> str:
     """The teacher in `teacher:view`."""
     return name.partition(":")[0]

@@ -121,10 +121,10 @@ def test_another_width_another_trunk_and_none_are_refused_with_what_to_do():
         bare(PIXELS)
 
 
-def test_what_a_borrowed_tower_cannot_do_is_refused():
+def test_what_a_pretrained_tower_does_not_support_is_refused():
     own = tower()
     with pytest.raises(
-        RecipeError, match="an objective drops patches, which a pretrained image tower does not offer"
+        RecipeError, match="an objective drops patches, which a pretrained image tower does not support"
     ):
         own(PIXELS, keep=torch.zeros(11, 2, dtype=torch.int64))
     with pytest.raises(RecipeError, match=r"reads the attention of \[CLS\]"):

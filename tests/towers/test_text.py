@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from frugalclip.core.random import generator
 from frugalclip.core.types import Tokens
+from frugalclip.towers.blocks import Gates
 from frugalclip.towers.text import TextConfig, TextTransformer, length_groups
 
 
@@ -44,6 +45,17 @@ def test_groups_give_the_values_and_gradients_of_no_groups(attention: str):
         gradients.append([p.grad.clone() for p in tower.parameters()])
     for one, four in zip(*gradients, strict=True):
         torch.testing.assert_close(four, one, rtol=1e-9, atol=1e-12)
+
+
+def test_open_gates_change_nothing_bit_for_bit():
+    tower, texts = small_text(), captions([3, 12, 7, 2])
+    ones = Gates(
+        hidden=torch.ones(32),
+        heads=(torch.ones(2),) * 2,
+        neurons=(torch.ones(128),) * 2,
+        layers=torch.ones(2, 2),
+    )
+    assert torch.equal(tower(texts, gates=ones).embedding, tower(texts).embedding)
 
 
 def test_what_stands_in_the_padding_does_not_matter():

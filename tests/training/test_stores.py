@@ -23,7 +23,7 @@ from frugalclip.features.embedding import Embedded, embed_manifest
 from frugalclip.features.store import Store
 from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.sources.open import open_data
-from frugalclip.towers.fitted import KernelRidgeConfig
+from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
 from frugalclip.towers.pretrained import PretrainedTower
 from frugalclip.training import stores
 from frugalclip.training.loop import Silent, train_run
@@ -553,7 +553,7 @@ def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, back
     output = (
         own.stage.network.pretrained_towers()["text"].run_backbone(own.model.tokenizer.encode(texts)).pooled
     )
-    expected.fit(output, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
+    expected.fit_to(output, drawn @ images / drawn.sum(1, keepdim=True), drawn.sum(1))
     torch.testing.assert_close(
         own.model.encode_text(texts, normalize=False), expected(output), atol=1e-4, rtol=1e-3
     )
@@ -682,11 +682,11 @@ def test_a_tuned_language_model_has_the_gradient_of_the_whole_batch_in_parts(
         ({"model": {"text": {"width": 7}}}, r"gives vectors of 24; set model\.text\.width=24"),
         (
             {"objectives": {"masked_text": {"weight": 1}}},
-            "an objective reads caption@masked, whose words are masked",
+            "an objective predicts masked words, which a pretrained text tower does not support",
         ),
         (
             {**FITTED, "store": {"images": False}},
-            r"needs a frozen image backbone whose pictures are stored; set store\.pictures=true",
+            r"needs stored features of a frozen image backbone; set store\.images=true",
         ),
         (
             merged(FITTED, {"model": {"text": {"tune": "all"}}}),

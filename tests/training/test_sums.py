@@ -265,7 +265,7 @@ def test_prototypes_need_samples_and_an_episode_that_begins_while_they_count(squ
 def test_a_bag_of_words_guesses_no_masked_words(squares: Path, tmp_path: Path):
     with pytest.raises(
         RecipeError,
-        match=r"a bag of words knows nothing of the words around them; set model\.text\.kind=transformer",
+        match=r"masked words, which a bag of words does not support; set model\.text\.kind=transformer",
     ):
         train(
             "clip-small",

@@ -23,7 +23,7 @@ from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.statistics import Statistic, intervals, mean_of, on_the_sample
 from frugalclip.language_model import Lexicon
-from frugalclip.towers.lexical import truncated
+from frugalclip.towers.heads.lexical import truncated
 
 TOP = 10  # words of an image that are evaluated and shown
 STORED = 64  # words of an image or text that an inverted index stores

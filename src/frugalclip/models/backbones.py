@@ -16,14 +16,12 @@ from frugalclip.interop.tokenizers import Verbatim
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.models.model import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
-from frugalclip.towers.lexical import LexicalHead
+from frugalclip.towers.heads.lexical import LexicalHead
 from frugalclip.towers.pretrained import (
     Backbone,
     BackboneOutput,
-    LexicalConfig,
     PretrainedConfig,
     PretrainedImageConfig,
-    PretrainedTextConfig,
 )
 
 
@@ -98,21 +96,11 @@ def fill_codebooks(network: DualEncoder) -> Lexicon | None:
     Raises:
         ModelError: where model.dim is not the number of words.
     """
-    heads = {
-        side: tower
-        for side, tower in network.pretrained_towers().items()
-        if isinstance(tower.config.head, LexicalConfig)
-    }
     words: Lexicon | None = None
-    for tower in heads.values():
-        assert isinstance(tower.config.head, LexicalConfig) and isinstance(tower.head, LexicalHead)
-        codebook, words = _word_vectors(tower.config.head.codebook)
-        if tuple(codebook.shape) != tuple(tower.head.codebook.shape):
-            found, wide = codebook.shape
-            raise ModelError(
-                f"{tower.config.head.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}."
-            )
-        tower.head.codebook.data.copy_(codebook)
+    for head in network.heads().values():
+        if isinstance(head, LexicalHead):
+            codebook, words = _word_vectors(head.config.codebook)
+            head.fill_codebook(codebook)
     return words
 
 
@@ -192,7 +180,7 @@ def _text_backbone(
     )
 
 
-def backbone_tokenizer(config: PretrainedTextConfig) -> Tokenizer:
+def backbone_tokenizer(config: PretrainedConfig) -> Tokenizer:
     """The tokenizer in front of the backbone of a text tower; several backbones read texts as they are, each with its own."""
     return (
         _tokenizer(*config.backbones[0], tuned=not config.is_frozen)

@@ -27,7 +27,6 @@ from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.no_texts import NoTexts
 
 FORMAT = 1
 LEXICON = "lexicon.json"
@@ -83,7 +82,7 @@ class Model:
     @property
     def reads(self) -> Literal["both", "images"]:
         """What it encodes: pictures and texts, or pictures alone."""
-        return "images" if isinstance(self.network.text, NoTexts) else "both"
+        return "both" if self.network.config.text.encodes_texts else "images"
 
     @property
     def scale(self) -> float | None:

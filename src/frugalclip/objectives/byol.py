@@ -14,7 +14,7 @@ from torch import Tensor
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.functional import negative_cosine
 from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 
 
 class Config(ObjectiveConfig):

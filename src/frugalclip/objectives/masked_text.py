@@ -125,7 +125,7 @@ class MaskedText(Objective):
 
     def prepare(self, batch: Batch, targets: Mapping[str, Features]) -> dict[str, Selection]:
         tokens = batch.texts[self.config.text]
-        assert isinstance(tokens, Tokens), "training.step.check_towers refuses pretrained text towers"
+        assert isinstance(tokens, Tokens), "DualEncoder.check refuses pretrained text towers"
         draws = row_draws(
             batch, 3 * self.dims.context, seed=self.dims.seed, stream=f"masked/{self.config.text}"
         )

@@ -24,7 +24,7 @@ from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres
 from frugalclip.core.random import generator
 from frugalclip.functional import unit
 from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveConfig, ObjectiveOutput
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 
 NONE = -1  # label of a row that the clustering has not seen
 

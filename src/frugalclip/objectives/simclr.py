@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from frugalclip.core.distributed import gather, own_rows, world_size
 from frugalclip.functional import unit
 from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveOutput, TwoViewsConfig
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 
 
 class Config(TwoViewsConfig):

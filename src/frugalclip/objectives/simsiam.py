@@ -12,7 +12,7 @@ from torch import Tensor
 
 from frugalclip.functional import negative_cosine, unit
 from frugalclip.objectives.base import Dims, Features, Needs, Objective, ObjectiveOutput, TwoViewsConfig
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 
 
 class Config(TwoViewsConfig):

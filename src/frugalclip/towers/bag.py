@@ -10,13 +10,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from frugalclip.core.config import Settings
-from frugalclip.core.types import Tokens, TowerOutput
-from frugalclip.towers.blocks import Gates
-from frugalclip.towers.heads import Lookup
+from frugalclip.core.types import TextInput, Tokens, TowerOutput
+from frugalclip.towers.base import TextTower, TextTowerConfig
+from frugalclip.towers.blocks import Gates, Lookup
 
 
-class BagConfig(Settings):
+class BagConfig(TextTowerConfig):
     """Settings of a text tower without layers."""
 
     kind: Literal["bag"]  # without a default, so that it is always written down
@@ -39,8 +38,11 @@ class BagConfig(Settings):
         return BagOfWords(self, vocabulary=vocabulary, context=context, dim=dim)
 
 
-class BagOfWords(nn.Module):
+class BagOfWords(TextTower):
     """Text tower."""
+
+    description = "a bag of words"
+    advice = "set model.text.kind=transformer, or leave the objective out"
 
     def __init__(self, config: BagConfig, *, vocabulary: int, context: int, dim: int) -> None:
         super().__init__()
@@ -49,6 +51,11 @@ class BagOfWords(nn.Module):
         self.lookup = Lookup(vocabulary, width)
         self.project = nn.Linear(width, dim, bias=False) if width != dim else None
 
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the token embedding."""
+        return self.lookup.weight.numel()
+
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights: words of length one on average."""
         width = self.lookup.weight.shape[1]
@@ -56,17 +63,24 @@ class BagOfWords(nn.Module):
         if self.project is not None:
             nn.init.normal_(self.project.weight, std=width**-0.5, generator=generator)
 
-    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> TowerOutput:
+    def forward(
+        self, texts: TextInput, *, with_tokens: bool = False, gates: Gates | None = None
+    ) -> TowerOutput:
         """Encode texts.
 
         Args:
             texts: ids (batch, length), lengths (batch,); the first token is the start and the last the end.
             with_tokens: also return what each token is looked up as.
-            gates: not used: there is nothing to close.
+            gates: must be None.
 
         Returns:
             TowerOutput; tokens are (batch, length, width), zero at padding. A text without words is its start and end.
+
+        Raises:
+            RecipeError: if gates are given.
         """
+        assert isinstance(texts, Tokens), "a tower without a backbone reads token ids"
+        self.check(["gates"] if gates is not None else [])
         words = self.lookup(texts.ids)  # (batch, length, width)
         places = torch.arange(words.shape[1], device=words.device)
         is_real = places < texts.lengths[:, None].to(words.device)  # (batch, length)

@@ -151,17 +151,18 @@ class Norm(nn.LayerNorm):
 
     def forward(self, input: Tensor, hidden_gates: Tensor | None = None) -> Tensor:
         """(..., width) to the same; with gates (width,), mean and variance over the channels whose gate is not zero."""
+        plain = F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
         if hidden_gates is None:
-            return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+            return plain
         is_open = (hidden_gates != 0).float()  # (width,)
         number = is_open.sum().clamp(min=1)
         x = input.float()
         mean = (x * is_open).sum(dim=-1, keepdim=True) / number
         centred = (x - mean) * is_open
         variance = centred.square().sum(dim=-1, keepdim=True) / number
-        return (centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open).to(
-            input.dtype
-        )
+        gated = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open
+        # where all channels are open the result is that of no gates, bit for bit; `where` does not wait for the device
+        return torch.where((hidden_gates != 0).all(), plain, gated.to(plain.dtype))
 
 
 class Block(nn.Module):
@@ -202,6 +203,18 @@ def _gated(x: Tensor, *gates: Tensor | None) -> Tensor:
     for gate in gates:
         x = x if gate is None else x * gate.to(x.dtype)
     return x
+
+
+class Lookup(nn.Embedding):
+    """Token embedding whose initial weights come from a given generator."""
+
+    def reset(self, generator: torch.Generator, *, deviation: float = 0.02) -> None:
+        """Draw the initial weights."""
+        nn.init.normal_(self.weight, std=deviation, generator=generator)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(batch, length) ids to (batch, length, width)."""
+        return F.embedding(input, self.weight)
 
 
 class Transformer(nn.Module):

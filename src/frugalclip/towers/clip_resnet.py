@@ -13,13 +13,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, is_active, world_size
-from frugalclip.core.types import TowerOutput
-from frugalclip.towers.blocks import attend
+from frugalclip.core.types import ImageInput, TowerOutput
+from frugalclip.towers.base import ImageTower, ImageTowerConfig
+from frugalclip.towers.blocks import Gates, attend
 from frugalclip.towers.sizes import from_size
 from frugalclip.towers.vit import resampled_positions
-from frugalclip.towers.whole import ReadsWhole
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
     "rn50": (2048, (3, 4, 6, 3)),
@@ -33,7 +32,7 @@ GROWTH = 4  # channels that leave a block for each channel inside it
 STRIDE = 32  # pixels for each place of the last map, along a side
 
 
-class ClipResNetConfig(Settings):
+class ClipResNetConfig(ImageTowerConfig):
     """Settings of CLIP's convolutional image tower."""
 
     kind: Literal["clip_resnet"]  # without a default, so that it is always written down
@@ -230,10 +229,11 @@ class MeanQuery(nn.Module):
         )  # (batch, heads, length, head_dim)
 
 
-class ClipResNet(ReadsWhole, nn.Module):
+class ClipResNet(ImageTower):
     """Image tower."""
 
-    refusal = "a clip_resnet tower does not have; set model.image.kind=vit."
+    description = "a clip_resnet tower"
+    advice = "set model.image.kind=vit"
 
     def __init__(self, config: ClipResNetConfig, *, dim: int) -> None:
         super().__init__()
@@ -277,11 +277,12 @@ class ClipResNet(ReadsWhole, nn.Module):
 
     def forward(
         self,
-        images: Tensor,
+        images: ImageInput,
         *,
         keep: Tensor | None = None,
         with_tokens: bool = False,
         with_attention: bool = False,
+        gates: Gates | None = None,
     ) -> TowerOutput:
         """Encode pictures.
 
@@ -291,14 +292,16 @@ class ClipResNet(ReadsWhole, nn.Module):
             keep: (batch, kept) of other towers; must be None, since a convolution has no tokens to drop.
             with_tokens: also return the places of the last map.
             with_attention: must be False: there is no [CLS] token.
+            gates: must be None.
 
         Returns:
             TowerOutput; tokens are (batch, places, width) before the pooling, pooled is (batch, width) after its attention.
 
         Raises:
-            RecipeError: where patches are to be dropped or attention is asked for.
+            RecipeError: if patches are dropped, or attention or gates are requested.
         """
-        self.check_can(drops=keep is not None, attends=with_attention)
+        assert isinstance(images, Tensor), "only a frozen backbone has cached features"
+        self.check_forward(keep=keep, with_attention=with_attention, gates=gates)
         x = images
         for layer in self.stem:
             x = F.relu(layer(x))

@@ -4,6 +4,7 @@ Source: CLIP, arXiv 2103.00020. The scale is learned in log space and clamped af
 """
 
 import math
+from collections.abc import Container
 from typing import Annotated, Any
 
 import torch
@@ -12,25 +13,28 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
 from frugalclip.core.random import generator
-from frugalclip.core.types import Dims
+from frugalclip.core.types import Dims, Needs
 from frugalclip.towers.bag import BagConfig
+from frugalclip.towers.base import Ability, Head, ImageTower, ImageTowerConfig, Side, TextTower
 from frugalclip.towers.clip_resnet import ClipResNetConfig
-from frugalclip.towers.lexical import LexicalHead
 from frugalclip.towers.no_texts import NoTextsConfig
-from frugalclip.towers.pretrained import PretrainedImageConfig, PretrainedTextConfig, PretrainedTower
+from frugalclip.towers.pretrained import (
+    PretrainedConfig,
+    PretrainedImageConfig,
+    PretrainedTextConfig,
+    PretrainedTower,
+)
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
-IMAGE_TOWERS: dict[
-    str, type[VitConfig] | type[ResNetConfig] | type[ClipResNetConfig] | type[PretrainedImageConfig]
-] = {
+IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {
     "vit": VitConfig,
     "resnet": ResNetConfig,
     "clip_resnet": ClipResNetConfig,
     "pretrained": PretrainedImageConfig,
 }
-ImageTowerConfig = Annotated[
+ImageTowerChoice = Annotated[
     Annotated[VitConfig, of_kind("vit")]
     | Annotated[ResNetConfig, of_kind("resnet")]
     | Annotated[ClipResNetConfig, of_kind("clip_resnet")]
@@ -40,7 +44,7 @@ ImageTowerConfig = Annotated[
 ]
 
 
-TextTowerConfig = Annotated[
+TextTowerChoice = Annotated[
     Annotated[TextConfig, of_kind("transformer")]
     | Annotated[BagConfig, of_kind("bag")]
     | Annotated[PretrainedTextConfig, of_kind("pretrained")]
@@ -53,10 +57,10 @@ TextTowerConfig = Annotated[
 class ModelConfig(Settings):
     """The `model` section of a recipe."""
 
-    image: ImageTowerConfig = Field(
+    image: ImageTowerChoice = Field(
         default_factory=VitConfig, description="image tower: a size's name or settings"
     )
-    text: TextTowerConfig = Field(
+    text: TextTowerChoice = Field(
         default_factory=TextConfig, description="text tower: a size's name or settings"
     )
     dim: int = Field(256, gt=0, description="width of the joint embedding; CLIP ViT-B: 512")
@@ -67,6 +71,11 @@ class ModelConfig(Settings):
     scale_max: float = Field(100.0, gt=0, description="upper clamp; CLIP: 100")
     learn_scale: bool = Field(True, description="false keeps the scale where it starts")
 
+    def pretrained_towers(self) -> dict[Side, PretrainedConfig]:
+        """Settings of the towers with a pretrained backbone, by side."""
+        sides: dict[Side, Settings] = {"image": self.image, "text": self.text}
+        return {side: config for side, config in sides.items() if isinstance(config, PretrainedConfig)}
+
 
 class DualEncoder(nn.Module):
     """Two towers and their scale. Weights depend on (config, vocabulary, context, seed) only, each tower on its own stream."""
@@ -75,8 +84,8 @@ class DualEncoder(nn.Module):
         """Build both towers; `seed=None` leaves the weights undrawn, for a network that is filled or only counted."""
         super().__init__()
         self.config, self.vocabulary, self.context = config, vocabulary, context
-        self.image = config.image.build(dim=config.dim)
-        self.text = config.text.build(vocabulary=vocabulary, context=context, dim=config.dim)
+        self.image: ImageTower = config.image.build(dim=config.dim)
+        self.text: TextTower = config.text.build(vocabulary=vocabulary, context=context, dim=config.dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)), requires_grad=config.learn_scale)
         if seed is not None:
             self.image.reset(generator(seed, "init/image"))
@@ -88,11 +97,28 @@ class DualEncoder(nn.Module):
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Hold the scale in its range; called after every step."""
+        """Hold the scale, and those of the towers, in their ranges; called after every step."""
         self.log_scale.clamp_(math.log(self.config.scale_min), math.log(self.config.scale_max))
-        for tower in self.pretrained_towers().values():
-            if isinstance(tower.head, LexicalHead):
-                tower.head.clamp_scale()
+        self.image.clamp()
+        self.text.clamp()
+
+    def check(self, needs: Needs, *, averages: Container[str]) -> None:
+        """Refuse needs of objectives that a tower does not support, before anything is encoded.
+
+        Args:
+            needs: of all objectives.
+            averages: names of the teachers that are averages of this network, and have its towers.
+
+        Raises:
+            RecipeError: with a setting that helps.
+        """
+        attended = [name for name in needs.attention if ":" not in name or name.partition(":")[0] in averages]
+        wishes: dict[Ability, bool] = {
+            "dropped_patches": any("@" in name for name in needs.images),
+            "cls_attention": bool(attended),
+        }
+        self.image.check(wish for wish, is_given in wishes.items() if is_given)
+        self.text.check(["masked_words"] if any("@" in name for name in needs.texts) else [])
 
     def dims(self, *, batch: int, **run: int) -> Dims:
         """Sizes for objectives that build heads; `run` are those entries of `Dims` that the network does not know."""
@@ -122,13 +148,14 @@ class DualEncoder(nn.Module):
         }
         return known | ({"backbones": backbones} if backbones else {})
 
-    def pretrained_towers(self) -> dict[str, PretrainedTower]:
-        """The towers whose backbone is pretrained, by side: image, text."""
-        return {
-            side: tower
-            for side, tower in (("image", self.image), ("text", self.text))
-            if isinstance(tower, PretrainedTower)
-        }
+    def pretrained_towers(self) -> dict[Side, PretrainedTower]:
+        """The towers with a pretrained backbone, by side."""
+        towers: dict[Side, nn.Module] = {"image": self.image, "text": self.text}
+        return {side: tower for side, tower in towers.items() if isinstance(tower, PretrainedTower)}
+
+    def heads(self) -> dict[Side, Head]:
+        """The heads over pretrained backbones, by side."""
+        return {side: tower.head for side, tower in self.pretrained_towers().items()}
 
     @classmethod
     def build(cls, architecture: dict[str, Any]) -> "DualEncoder":

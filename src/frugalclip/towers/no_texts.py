@@ -1,42 +1,50 @@
-"""In the place of a text tower: an encoder of pictures alone, such as a backbone of timm, is a model of one tower."""
+"""The text tower of an image-only model, such as a backbone of timm: it has no parameters and refuses texts."""
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import nn
+from pydantic import Field
 
-from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError
-from frugalclip.core.types import TowerOutput
+from frugalclip.core.types import TextInput, TowerOutput
+from frugalclip.towers.base import TextTower, TextTowerConfig
+from frugalclip.towers.blocks import Gates
 
 
-class NoTextsConfig(Settings):
-    """Settings of a model that reads no texts: none. Recipes train two towers and refuse it."""
+class NoTextsConfig(TextTowerConfig):
+    """Settings of an image-only model: none. Recipes train two towers and refuse it."""
 
+    encodes_texts: ClassVar[bool] = False
     kind: Literal["none"]
-    width: Literal[0] = 0
+    width: int = Field(0, ge=0, le=0)
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one text, in 10^9 operations: there is none."""
+        """Forward arithmetic for one text, in 10^9 operations: none."""
         return 0.0
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one text: none."""
+        """Numbers that the backward pass keeps for one text: none."""
         return 0.0
 
     def build(self, *, vocabulary: int, context: int, dim: int) -> "NoTexts":
-        """What stands in the tower's place."""
+        """The tower."""
         return NoTexts()
 
 
-class NoTexts(nn.Module):
-    """Refuses every text."""
+class NoTexts(TextTower):
+    """Text tower that refuses every text."""
 
     def reset(self, generator: torch.Generator) -> None:
         """Nothing to draw."""
 
-    def forward(self, texts: Any, **wishes: Any) -> TowerOutput:
-        """Raise the sentence that says what there is instead."""
+    def forward(
+        self, texts: TextInput, *, with_tokens: bool = False, gates: Gates | None = None
+    ) -> TowerOutput:
+        """Refuse texts in any form: token ids (batch, length), strings or features.
+
+        Raises:
+            ModelError: always.
+        """
         raise ModelError(
-            "this model reads pictures and no texts; give one with two towers, or train a text tower beside it (model.image.from)."
+            "this model encodes pictures and no texts; give one with two towers, or train a text tower beside it (model.image.from)."
         )

@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.random import generator
-from frugalclip.core.types import CachedFeatures, Strings, Tokens, TowerOutput
+from frugalclip.core.types import CachedFeatures, ImageInput, Strings, TextInput, Tokens, TowerOutput
+from frugalclip.towers.base import Head, ImageTower, ImageTowerConfig, Side, TextTower, TextTowerConfig, Tower
 from frugalclip.towers.blocks import Gates
-from frugalclip.towers.caption_words import CaptionWordsConfig
-from frugalclip.towers.fitted import KernelRidgeConfig, WhiteningConfig
-from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig
+from frugalclip.towers.heads.caption_words import CaptionWordsConfig
+from frugalclip.towers.heads.identity import IdentityConfig
+from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
+from frugalclip.towers.heads.lexical import LexicalConfig
+from frugalclip.towers.heads.mlp import MlpConfig
+from frugalclip.towers.heads.whitening import WhiteningConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
-from frugalclip.towers.mlp import MlpConfig, VectorHeadConfig
-from frugalclip.towers.whole import ReadsWhole
 
-Reads = Literal["pooled", "tokens"]
 IMAGES_AT_A_TIME = {
     "cpu": 4,
     "cuda": 256,
@@ -57,78 +58,7 @@ class Backbone(nn.Module, ABC):
         """Read pictures (batch, 3, height, width of the picture), or texts as `Tokens` or `Strings`."""
 
 
-class IdentityConfig(VectorHeadConfig):
-    """A head that changes nothing: the backbone's own vector is the embedding, as FLAME takes its texts."""
-
-    kind: Literal["identity"]
-    centre: bool = Field(
-        False,
-        description="take the training texts' mean off: the states of a small language model all point one way",
-    )
-
-    def build(self, *, width: int, dim: int) -> "IdentityHead":
-        """The head; the backbone must be as wide as the joint embedding."""
-        if width != dim:
-            raise RecipeError(
-                f"a head of kind 'identity' makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}."
-            )
-        return IdentityHead(width, centre=self.centre)
-
-
-class IdentityHead(nn.Module):
-    """The backbone's vector, less the mean of the training texts where that is asked for."""
-
-    mean: Tensor | None
-
-    def __init__(self, width: int, *, centre: bool) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(width) if centre else None)
-
-    def reset(self, generator: torch.Generator) -> None:
-        """Nothing to draw."""
-
-    @torch.no_grad()
-    def fit(self, vectors: Tensor) -> None:
-        """Take the mean of what the backbone says of the training texts, (texts, width) or (texts, facets, width)."""
-        if self.mean is not None:
-            self.mean.copy_(vectors.double().flatten(0, -2).mean(dim=0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to the same."""
-        return x if self.mean is None else x - self.mean
-
-
-class LexicalConfig(LexicalHeadConfig):
-    """A head whose embedding has a number for each word of a lexicon; model.dim is how many words it has."""
-
-    kind: Literal["lexical"]
-    codebook: str = Field(
-        "package:smollm2", description="the language model whose output embedding the words start from"
-    )
-    inside: int = Field(576, gt=0, description="width of that language model")
-    over: Literal["patches", "vector"] = Field(
-        "patches", description="patches: the best patch for each word; vector: the backbone's one vector"
-    )
-
-    @property
-    def reads(self) -> Reads:
-        """What it reads of the backbone."""
-        return "tokens" if self.over == "patches" else "pooled"
-
-    def forward_gflops(self, *, width: int, dim: int) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Forward arithmetic for one token, in 10^9 operations."""
-        return super().forward_gflops(tokens=1, width=width, vocab=dim, inside=self.inside)
-
-    def kept_numbers(self, *, width: int) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Numbers that backward keeps for one token."""
-        return super().kept_numbers(tokens=1, width=width, vocab=0, inside=self.inside)
-
-    def build(self, *, width: int, dim: int) -> LexicalHead:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The head, whose words are filled in before training, or from a checkpoint."""
-        return LexicalHead(self, width=width, codebook=torch.zeros(dim, self.inside))
-
-
-HeadConfig = Annotated[
+HeadChoice = Annotated[
     Annotated[MlpConfig, of_kind("mlp")]
     | Annotated[IdentityConfig, of_kind("identity")]
     | Annotated[WhiteningConfig, of_kind("whitening")]
@@ -154,7 +84,7 @@ class PretrainedConfig(Settings):
         gt=0,
         description="channels of what the backbone says, of several backbones together; checked when it is there",
     )
-    head: HeadConfig = Field(
+    head: HeadChoice = Field(
         default_factory=MlpConfig,
         description="mlp, identity, lexical, or fitted in closed form: whitening, caption_words (images), kernel_ridge (texts)",
     )
@@ -219,6 +149,11 @@ class PretrainedConfig(Settings):
         """Whether the backbone never changes, so that what it says may come from a store."""
         return self.tune == "none" and self.lora is None
 
+    @property
+    def stored_gflops(self) -> float:
+        """Cost of a frozen backbone, which a feature store saves."""
+        return self.gflops if self.is_frozen else 0.0
+
     def forward_gflops(self, *, tokens: int) -> float:
         """Forward arithmetic for one sample whose backbone runs, in 10^9 operations; the head's is counted for an embedding of the same width."""
         return self.gflops + self.head.forward_gflops(width=self.width, dim=self.width) * max(
@@ -230,7 +165,7 @@ class PretrainedConfig(Settings):
         return self.head.kept_numbers(width=self.width) * max(1, tokens if self.head.reads == "tokens" else 1)
 
 
-class PretrainedImageConfig(PretrainedConfig):
+class PretrainedImageConfig(PretrainedConfig, ImageTowerConfig):
     """Settings of an image tower with a pretrained backbone."""
 
     resolution: int = Field(224, gt=0, description="side of the picture in pixels")
@@ -258,12 +193,12 @@ class PretrainedImageConfig(PretrainedConfig):
         """Length of the sequence that a head may read."""
         return self.patches[0] * self.patches[1]
 
-    def build(self, *, dim: int) -> "PretrainedTower":
+    def build(self, *, dim: int) -> "PretrainedImageTower":
         """The tower, whose backbone comes later."""
-        return PretrainedTower(self, dim=dim, side="image")
+        return PretrainedImageTower(self, dim=dim, side="image")
 
 
-class PretrainedTextConfig(PretrainedConfig):
+class PretrainedTextConfig(PretrainedConfig, TextTowerConfig):
     """Settings of a text tower with a pretrained backbone."""
 
     @model_validator(mode="after")
@@ -278,27 +213,22 @@ class PretrainedTextConfig(PretrainedConfig):
             )
         return self
 
-    def build(self, *, vocabulary: int, context: int, dim: int) -> "PretrainedTower":
+    def build(self, *, vocabulary: int, context: int, dim: int) -> "PretrainedTextTower":
         """The tower, whose backbone comes later; vocabulary and context are the backbone's own."""
-        return PretrainedTower(self, dim=dim, side="text")
+        return PretrainedTextTower(self, dim=dim, side="text")
 
 
-class PretrainedTower(ReadsWhole, nn.Module):
-    """A tower with a pretrained backbone."""
+class PretrainedTower(Tower):
+    """Base class of both towers with a pretrained backbone."""
 
     _place: Tensor
 
-    def __init__(
-        self,
-        config: PretrainedImageConfig | PretrainedTextConfig,
-        *,
-        dim: int,
-        side: Literal["image", "text"],
-    ) -> None:
+    def __init__(self, config: PretrainedConfig, *, dim: int, side: Side) -> None:
         super().__init__()
         self.config, self.side = config, side
-        self.refusal = f"a pretrained {side} tower does not offer; give model.{side} another kind."
-        self.head = config.head.build(width=config.width, dim=dim)
+        self.description = f"a pretrained {side} tower"
+        self.advice = f"give model.{side} another kind"
+        self.head: Head = config.head.build(width=config.width, dim=dim)
         self.register_buffer(
             "_place", torch.zeros(0), persistent=False
         )  # says where the tower is: a head may have neither weights nor buffers
@@ -355,31 +285,23 @@ class PretrainedTower(ReadsWhole, nn.Module):
         self._fingerprint = backbone.fingerprint
         return backbone
 
-    def forward(
-        self,
-        inputs: Any,
-        *,
-        keep: Tensor | None = None,
-        with_tokens: bool = False,
-        with_attention: bool = False,
-        gates: Gates | None = None,
-    ) -> TowerOutput:
-        """Encode pictures or texts.
+    def clamp(self) -> None:
+        """Hold what the head learns in its range."""
+        self.head.clamp()
+
+    def encode(self, inputs: ImageInput | TextInput, *, with_tokens: bool) -> TowerOutput:
+        """Encode what the backbone reads, or its stored features.
 
         Args:
-            inputs: pixels or texts for the backbone, or its outputs from before.
-            keep: (batch, kept) patches to read; not possible here.
-            with_tokens: also return what the backbone says of each patch.
-            with_attention: not possible here.
-            gates: not used: there is nothing to close.
+            inputs: pixels (batch, 3, height, width of the image) or texts for the backbone, or its features from before.
+            with_tokens: also return the backbone's token outputs.
 
         Returns:
-            TowerOutput; pooled is what the backbone says, tokens (batch, patches, width).
+            TowerOutput; pooled and tokens are the backbone's.
 
         Raises:
-            RecipeError: where an objective asks for what only a tower of our own gives.
+            RecipeError: if tokens are requested and the store holds one vector a sample.
         """
-        self.check_can(drops=keep is not None, attends=with_attention)
         reads_tokens = self.config.head.reads == "tokens"
         if isinstance(inputs, CachedFeatures):
             values = inputs.values
@@ -415,6 +337,34 @@ class PretrainedTower(ReadsWhole, nn.Module):
             torch.cat([part.tokens for part in output if part.tokens is not None]) if with_tokens else None
         )
         return BackboneOutput(torch.cat([part.pooled for part in output]), tokens)
+
+
+class PretrainedImageTower(PretrainedTower, ImageTower):
+    """Image tower with a pretrained backbone."""
+
+    def forward(
+        self,
+        images: ImageInput,
+        *,
+        keep: Tensor | None = None,
+        with_tokens: bool = False,
+        with_attention: bool = False,
+        gates: Gates | None = None,
+    ) -> TowerOutput:
+        """Encode pixels (batch, 3, height, width), or features of the backbone; see `encode`."""
+        self.check_forward(keep=keep, with_attention=with_attention, gates=gates)
+        return self.encode(images, with_tokens=with_tokens)
+
+
+class PretrainedTextTower(PretrainedTower, TextTower):
+    """Text tower with a pretrained backbone."""
+
+    def forward(
+        self, texts: TextInput, *, with_tokens: bool = False, gates: Gates | None = None
+    ) -> TowerOutput:
+        """Encode texts, or features of the backbone (batch, width) or (batch, facets, width); see `encode`."""
+        self.check(["gates"] if gates is not None else [])
+        return self.encode(texts, with_tokens=with_tokens)
 
 
 def _exact(device: torch.device) -> AbstractContextManager[Any]:

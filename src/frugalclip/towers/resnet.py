@@ -12,10 +12,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.core.config import Settings
-from frugalclip.core.types import TowerOutput
+from frugalclip.core.types import ImageInput, TowerOutput
+from frugalclip.towers.base import ImageTower, ImageTowerConfig
+from frugalclip.towers.blocks import Gates
 from frugalclip.towers.sizes import from_size
-from frugalclip.towers.whole import ReadsWhole
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
     "nano": (128, (1, 1, 1)),
@@ -27,7 +27,7 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last
 GROUPS = 8
 
 
-class ResNetConfig(Settings):
+class ResNetConfig(ImageTowerConfig):
     """Settings of a convolutional image tower."""
 
     kind: Literal["resnet"]  # without a default, so that it is always written down
@@ -139,10 +139,11 @@ class ResidualBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(x))
 
 
-class ResNet(ReadsWhole, nn.Module):
+class ResNet(ImageTower):
     """Image tower."""
 
-    refusal = "a resnet tower does not have; set model.image.kind=vit."
+    description = "a resnet tower"
+    advice = "set model.image.kind=vit"
 
     def __init__(self, config: ResNetConfig, *, dim: int) -> None:
         super().__init__()
@@ -175,11 +176,12 @@ class ResNet(ReadsWhole, nn.Module):
 
     def forward(
         self,
-        images: Tensor,
+        images: ImageInput,
         *,
         keep: Tensor | None = None,
         with_tokens: bool = False,
         with_attention: bool = False,
+        gates: Gates | None = None,
     ) -> TowerOutput:
         """Encode pictures.
 
@@ -188,14 +190,16 @@ class ResNet(ReadsWhole, nn.Module):
             keep: (batch, kept) of other towers; must be None, since a convolution has no tokens to drop.
             with_tokens: also return the places of the last map.
             with_attention: must be False: there is no [CLS] token.
+            gates: must be None.
 
         Returns:
             TowerOutput; tokens are (batch, places, width) after the last normalisation.
 
         Raises:
-            RecipeError: where patches are to be dropped or attention is asked for.
+            RecipeError: if patches are dropped, or attention or gates are requested.
         """
-        self.check_can(drops=keep is not None, attends=with_attention)
+        assert isinstance(images, Tensor), "only a frozen backbone has cached features"
+        self.check_forward(keep=keep, with_attention=with_attention, gates=gates)
         # not in channels-last order: on a CPU group normalisation in bfloat16 is ten times slower there
         x = self.stages(self.stem(images))  # (batch, width, rows, columns)
         tokens = F.gelu(self.norm_after(x)).flatten(2).transpose(1, 2)  # (batch, places, width)

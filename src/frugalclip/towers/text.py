@@ -11,9 +11,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from frugalclip.core.types import Tokens, TowerOutput
-from frugalclip.towers.blocks import Gates, Norm
-from frugalclip.towers.heads import Lookup
+from frugalclip.core.types import TextInput, Tokens, TowerOutput
+from frugalclip.towers.base import Ability, TextTower, TextTowerConfig
+from frugalclip.towers.blocks import Gates, Lookup, Norm
 from frugalclip.towers.sizes import TransformerConfig
 
 SIZES = {  # name: (width, depth)
@@ -26,7 +26,7 @@ SIZES = {  # name: (width, depth)
 }
 
 
-class TextConfig(TransformerConfig):
+class TextConfig(TransformerConfig, TextTowerConfig):
     """Settings of a text tower; a plain word is the name of a size."""
 
     SIZES = SIZES
@@ -75,8 +75,12 @@ def length_groups(lengths: Tensor, groups: int) -> list[Tensor]:
     return [part for part in order.tensor_split(max(1, min(groups, len(lengths)))) if len(part)]
 
 
-class TextTransformer(nn.Module):
+class TextTransformer(TextTower):
     """Text tower."""
+
+    supports = frozenset[Ability]({"masked_words", "gates"})
+    description = "a transformer text tower"
+    advice = "set model.text.kind"
 
     def __init__(self, config: TextConfig, *, vocabulary: int, context: int, dim: int) -> None:
         super().__init__()
@@ -87,6 +91,11 @@ class TextTransformer(nn.Module):
         self.norm_after = Norm(config.width, eps=config.norm_eps)
         self.project = nn.Linear(config.width, dim, bias=config.project_bias)
 
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the token embedding."""
+        return self.lookup.weight.numel()
+
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (CLIP; SLIP `models.py`)."""
         self.lookup.reset(generator, deviation=0.02)
@@ -96,7 +105,9 @@ class TextTransformer(nn.Module):
         if self.project.bias is not None:
             nn.init.zeros_(self.project.bias)
 
-    def forward(self, texts: Tokens, *, with_tokens: bool = False, gates: Gates | None = None) -> TowerOutput:
+    def forward(
+        self, texts: TextInput, *, with_tokens: bool = False, gates: Gates | None = None
+    ) -> TowerOutput:
         """Encode captions.
 
         Args:
@@ -107,6 +118,7 @@ class TextTransformer(nn.Module):
         Returns:
             TowerOutput; tokens are (batch, length, width) after the last normalisation, zero at padding.
         """
+        assert isinstance(texts, Tokens), "a tower without a backbone reads token ids"
         if self.config.fill is not None:
             return self._encode(
                 self._filled(texts),

@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import TowerOutput
+from frugalclip.core.types import ImageInput, TowerOutput
+from frugalclip.towers.base import Ability, ImageTower, ImageTowerConfig
 from frugalclip.towers.blocks import Activation, Gates, Norm
-from frugalclip.towers.facets import FacetProjectorConfig
-from frugalclip.towers.heads import AttentionPool
+from frugalclip.towers.heads.attention_pool import AttentionPool
+from frugalclip.towers.heads.facets import FacetProjectorConfig
 from frugalclip.towers.sizes import TransformerConfig
 
 SIZES = {  # name: (width, depth); heads are 64 wide as in CLIP, 32 below width 384
@@ -28,7 +29,11 @@ SIZES = {  # name: (width, depth); heads are 64 wide as in CLIP, 32 below width 
 }
 
 
-class VitConfig(TransformerConfig):
+SUPPORTS: frozenset[Ability] = frozenset({"dropped_patches", "gates"})
+SUPPORTS_WITH_CLS: frozenset[Ability] = frozenset({"dropped_patches", "gates", "cls_attention"})
+
+
+class VitConfig(TransformerConfig, ImageTowerConfig):
     """Settings of an image tower; a plain word is the name of a size."""
 
     SIZES = SIZES
@@ -122,8 +127,10 @@ def resampled_positions(positions: Tensor, *, own: tuple[int, int], grid: tuple[
     return torch.cat([first, plane.flatten(2).transpose(1, 2).to(first.dtype)], dim=1)
 
 
-class Vit(nn.Module):
+class Vit(ImageTower):
     """Image tower."""
+
+    advice = "set model.image.pool=cls"
 
     def __init__(self, config: VitConfig, *, dim: int) -> None:
         super().__init__()
@@ -133,6 +140,8 @@ class Vit(nn.Module):
             3 * config.patch**2, width, bias=config.patch_bias
         )  # a convolution of stride = kernel, as one product
         self.has_cls = config.pool == "cls"
+        self.supports = SUPPORTS_WITH_CLS if self.has_cls else SUPPORTS
+        self.description = f"a tower with pool: {config.pool}"
         self.cls = nn.Parameter(torch.empty(1, 1, width)) if self.has_cls else None
         self.positions = nn.Parameter(torch.empty(1, patches + self.has_cls, width))
         self.norm_before = Norm(width, eps=config.norm_eps) if config.pre_norm else None
@@ -178,20 +187,9 @@ class Vit(nn.Module):
         if self.projector is not None:
             self.projector.reset(generator)
 
-    def check_can(self, *, drops: bool, attends: bool) -> None:
-        """Refuse what this tower does not do: `attends`, the attention of [CLS], where it has none. Any patches may be dropped (`drops`).
-
-        Raises:
-            RecipeError: with a setting that helps.
-        """
-        if attends and not self.has_cls:
-            raise RecipeError(
-                f"an objective reads the attention of [CLS], which a tower with pool: {self.config.pool} does not have; set pool: cls."
-            )
-
     def forward(
         self,
-        images: Tensor,
+        images: ImageInput,
         *,
         keep: Tensor | None = None,
         with_tokens: bool = False,
@@ -214,7 +212,8 @@ class Vit(nn.Module):
         Returns:
             TowerOutput; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
         """
-        self.check_can(drops=keep is not None, attends=with_attention)
+        assert isinstance(images, Tensor), "only a frozen backbone has cached features"
+        self.check_forward(keep=keep, with_attention=with_attention, gates=gates)
         x, grid = self._patches(images)
         positions = self._positions(grid)
         x = x + positions[:, self.has_cls :].to(x.dtype)

@@ -15,9 +15,8 @@ from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.loading.texts import texts_of
 from frugalclip.models import Model, attach_backbones, backbone_tokenizer, fill_codebooks, load
 from frugalclip.objectives.base import Objective
-from frugalclip.teachers import build_teachers
+from frugalclip.teachers import averages, build_teachers
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.pretrained import PretrainedTextConfig
 from frugalclip.training.fitting import fit_heads
 from frugalclip.training.inputs import RunData, StageInputs, build_inputs
 from frugalclip.training.recipe import Recipe
@@ -26,7 +25,6 @@ from frugalclip.training.step import (
     Precision,
     Step,
     build_objectives,
-    check_towers,
     never_clustered,
     read_views,
     union_of_needs,
@@ -94,8 +92,7 @@ def new_model(recipe: Recipe, data: RunData, *, device: torch.device) -> Model:
 
 
 def _tokenizer(recipe: Recipe, data: RunData) -> Tokenizer:
-    text = recipe.model.text
-    if isinstance(text, PretrainedTextConfig):
+    if text := recipe.model.pretrained_towers().get("text"):
         return backbone_tokenizer(text)
     return build_tokenizer(recipe.tokenizer, texts_of(data.training, recipe.texts.values()))
 
@@ -118,7 +115,7 @@ def checked_objectives(
     objectives = build_objectives(recipe.objectives, dims, seed=recipe.seed)
     needs = union_of_needs(objectives.values())
     read_views(needs, images=recipe.views, texts=recipe.texts)
-    check_towers(network, needs, teachers=recipe.teachers)
+    network.check(needs, averages=averages(recipe.teachers))
     return objectives
 
 

@@ -29,8 +29,6 @@ from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.no_texts import NoTexts
-from frugalclip.towers.pretrained import PretrainedConfig, PretrainedImageConfig, PretrainedTower
 from frugalclip.training.build import checked_objectives, pick_precision, start_from
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.stage import Stage
@@ -113,11 +111,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     rows = None if everything is None else len(divide(everything, recipe.data).train)
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    pretrained_towers = [
-        side
-        for side, config in (("image", recipe.model.image), ("text", recipe.model.text))
-        if isinstance(config, PretrainedConfig)
-    ]
+    pretrained_towers = list(recipe.model.pretrained_towers())
     if probe and pretrained_towers:
         raise RecipeError(
             f"model.{pretrained_towers[0]} is pretrained and read once, before training, so that steps on noise say nothing; train with steps=10."
@@ -177,11 +171,10 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
 def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
     """Parameters of the model with its tuned backbones; frozen backbones, which are no part of it, stand apart. What is unknown is left out."""
     text = step.network.text
-    looked_up = 0 if isinstance(text, PretrainedTower | NoTexts) else text.lookup.weight.numel()
     counts = {
         "image": _count(step.network.image),
-        "text": _count(text) - looked_up,
-        "token embedding": looked_up,
+        "text": _count(text) - text.embedding_parameters,
+        "token embedding": text.embedding_parameters,
         "heads of objectives": _count(step.objectives),
     }
     counts["all"] = sum(counts.values()) + step.network.log_scale.numel()
@@ -204,8 +197,9 @@ def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
     notes = [
         f"the parameters of the {side} backbone are unknown: {reason}" for side, reason in unknown.items()
     ]
-    tuned = [side for side, tower in network.pretrained_towers().items() if not tower.config.is_frozen]
-    unsaid = [side for side in tuned if not network.pretrained_towers()[side].config.gflops]
+    towers = network.pretrained_towers()
+    tuned = [side for side, tower in towers.items() if not tower.config.is_frozen]
+    unsaid = [side for side, tower in towers.items() if side in tuned and not tower.config.gflops]
     notes += [
         f"the arithmetic of the tuned {side} backbone is not counted; set model.{side}.gflops to its forward pass of one sample"
         for side in unsaid
@@ -268,14 +262,9 @@ def _pass(
 
 def _stored_gflops(recipe: Recipe, side: str) -> float:
     """What a frozen backbone costs for one sample, and a step does not pay: it is read once, before training."""
-    config = recipe.model.image if side == "image" else recipe.model.text
-    if (
-        not isinstance(config, PretrainedConfig)
-        or not config.is_frozen
-        or (side == "image" and not recipe.store.images)
-    ):
-        return 0.0
-    return config.gflops
+    if side == "image":
+        return recipe.model.image.stored_gflops if recipe.store.images else 0.0
+    return recipe.model.text.stored_gflops
 
 
 def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[Reading]:
@@ -288,11 +277,9 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
         if everything is None:
             found.append(Reading(side, None, None, None))
             continue
-        if isinstance(config, PretrainedImageConfig):
-            samples, vectors = (
-                len(everything) * recipe.store.views,
-                config.tokens if config.head.reads == "tokens" else 1,
-            )
+        if side == "image":
+            samples = len(everything) * recipe.store.views
+            vectors = recipe.model.image.tokens if config.head.reads == "tokens" else 1
         else:
             _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
             samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))

@@ -29,8 +29,6 @@ from frugalclip.models import check_options
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
-from frugalclip.towers.no_texts import NoTextsConfig
-from frugalclip.towers.pretrained import PretrainedConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
 from frugalclip.training.stores import StoreConfig
@@ -168,7 +166,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"preprocess.size {self.preprocess.size} is not model.image.resolution {self.model.image.resolution}; leave preprocess.size out"
             )
-        if isinstance(self.model.text, NoTextsConfig):
+        if not self.model.text.encodes_texts:
             raise ValueError(
                 "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or pretrained"
             )
@@ -321,10 +319,8 @@ def validate_recipe(content: dict[str, Any]) -> Recipe:
     recipe = validated(
         Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where=""
     )
-    if isinstance(recipe.model.image, PretrainedConfig):
-        check_options(recipe.model.image, side="image")
-    if isinstance(recipe.model.text, PretrainedConfig):
-        check_options(recipe.model.text, side="text")
+    for side, config in recipe.model.pretrained_towers().items():
+        check_options(config, side=side)
     return recipe
 
 

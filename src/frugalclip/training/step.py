@@ -16,10 +16,8 @@ from frugalclip.core.random import stream_seed
 from frugalclip.core.types import Batch, Dims, Features, Needs, Selection, Tokens, TowerOutput
 from frugalclip.loading.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
-from frugalclip.teachers import EMA, Teacher, TeacherConfig, teacher_of
-from frugalclip.towers.bag import BagOfWords
+from frugalclip.teachers import Teacher, teacher_of
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.towers.pretrained import PretrainedTower
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -136,32 +134,6 @@ def read_views(
                 f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} Add it under '{kind}:'."
             )
     return wanted, wanted_texts
-
-
-def check_towers(network: DualEncoder, needs: Needs, *, teachers: Mapping[str, TeacherConfig]) -> None:
-    """Refuse objectives that want of a tower what it does not do, before anything is read or encoded.
-
-    Args:
-        network: its towers; averages of them are teachers.
-        needs: of all objectives.
-        teachers: the recipe's.
-
-    Raises:
-        RecipeError: with a setting that helps.
-    """
-    attended = {teacher_of(name) for name in needs.attention}
-    attends = any(teachers.get(name, TeacherConfig()).source == EMA for name in attended)
-    network.image.check_can(drops=any("@" in name for name in needs.images), attends=attends)
-    masked = [name for name in sorted(needs.texts) if "@" in name]
-    if masked and isinstance(network.text, BagOfWords):
-        raise RecipeError(
-            "an objective guesses masked words, and a bag of words knows nothing of the words around them; set model.text.kind=transformer, or leave "
-            "masked_text out."
-        )
-    if masked and isinstance(network.text, PretrainedTower):
-        raise RecipeError(
-            f"an objective reads {masked[0]}, whose words are masked, which a pretrained text tower does not offer; set model.text.kind."
-        )
 
 
 @dataclass(frozen=True)
@@ -296,7 +268,7 @@ class Step(nn.Module):
         texts = batch.texts[source_view(name)]
         ids = prepared.selections[name].ids if "@" in name else None
         if ids is not None:
-            assert isinstance(texts, Tokens), "check_towers refuses to mask words of cached features"
+            assert isinstance(texts, Tokens), "DualEncoder.check refuses to mask words of cached features"
             texts = Tokens(ids, texts.lengths)
         with self._autocast(texts.device):
             return self.network.text(

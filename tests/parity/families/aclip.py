@@ -15,7 +15,7 @@ from frugalclip.functional import info_nce_loss, unit
 from frugalclip.objectives.attentive_mask import block_scores, crop_scores, highest_blocks
 from frugalclip.objectives.byol import byol_loss
 from frugalclip.objectives.simclr import nt_xent_loss
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 from frugalclip.towers.vit import Vit, VitConfig
 
 Arrays = dict[str, Tensor]

@@ -20,7 +20,7 @@ from frugalclip.objectives.neighbours import Config as NeighboursConfig
 from frugalclip.objectives.neighbours import Neighbours, nearest_rows
 from frugalclip.objectives.simsiam import Config as SimSiamConfig
 from frugalclip.objectives.simsiam import SimSiam, simsiam_loss
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 
 Arrays = dict[str, Tensor]
 PROJECTOR = {"linear1": 0, "bn1": 1, "linear2": 3, "bn2": 4, "linear3": 6, "bn3": 7}

@@ -19,7 +19,7 @@ from frugalclip.functional import (
     unit,
 )
 from frugalclip.objectives.facets import Config, Facets
-from frugalclip.towers.facets import FacetProjectorConfig
+from frugalclip.towers.heads.facets import FacetProjectorConfig
 
 ROUNDING = 1e-6  # the arrays' gradients are up to 2e-7 from those in float64, which is more than 1e-5 of their smallest entries
 Arrays = dict[str, Tensor]

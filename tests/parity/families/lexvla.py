@@ -29,7 +29,7 @@ from frugalclip.functional import (
     word_scores,
 )
 from frugalclip.objectives.lexical import Config, Lexical
-from frugalclip.towers.lexical import LexicalHeadConfig, truncated
+from frugalclip.towers.heads.lexical import LexicalConfig, LexicalHead, truncated
 
 Arrays = dict[str, Tensor]
 PATCHDIS = Path(__file__).resolve().parents[3] / "benchmarks" / "patchdis.py"
@@ -110,9 +110,9 @@ def check_lexvla_heads(path: Path) -> None:
         _near(lexical_activation(masked, kind="log1p_relu"), a["image_lex_masked"], rtol=1e-5)
 
     plain = {"adapter_depth": 0, "mapper": False}
-    head = LexicalHeadConfig.model_validate(plain).build(width=states.shape[2], codebook=codebook)
-    rivals = LexicalHeadConfig.model_validate(plain | {"activation": "elu1p"}).build(
-        width=states.shape[2], codebook=codebook
+    head, rivals = (
+        LexicalHead(LexicalConfig.model_validate(plain | more), width=states.shape[2], codebook=codebook)
+        for more in ({}, {"activation": "elu1p"})
     )
     _near(head(states), a["image_lex_max_log1prelu"], rtol=1e-5)
     _near(head(states, mask=mask), a["image_lex_masked"], rtol=1e-5)

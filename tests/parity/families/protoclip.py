@@ -15,7 +15,7 @@ from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres
 from frugalclip.evaluation.grouping import feature_spread, grouping_scores, modality_gap, self_similarity
 from frugalclip.functional import info_nce_loss, unit
 from frugalclip.objectives.prototypes import prototype_loss
-from frugalclip.towers.projection import ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead
 from frugalclip.training.optim import ScheduleConfig, learning_rates
 
 Arrays = dict[str, Tensor]

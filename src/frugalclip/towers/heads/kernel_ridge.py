@@ -1,95 +1,31 @@
-"""Heads over frozen backbones that are fitted in closed form before the first step: whitened pictures, and texts mapped to where their pictures are.
+"""Kernel ridge regression: a fitted text head that maps texts to the mean embedding of their images.
 
-Source: the direction, from texts to the space of pictures, follows Zhang, Xiang & Gong 2017, arXiv 1611.05088: a regression towards texts draws
-every prediction to the mean, so that a few texts become the nearest of everything (hubs); towards pictures it does not. Kernel ridge regression
-with weights, Saunders et al. 1998; with fewer anchors than texts, Williams & Seeger 2001 (Nystroem).
+Source: the direction, from texts to the space of images, follows Zhang, Xiang & Gong 2017, arXiv 1611.05088. A regression towards texts draws
+every prediction to the mean, so that a few texts become the nearest neighbour of everything (hubs); towards images it does not. Weighted
+kernel ridge regression: Saunders et al. 1998; with fewer anchors than texts, Williams & Seeger 2001 (Nystroem).
 
-Names that pictures were seen for stand exactly where those pictures are, all others only near: a picture of something new then goes to a name that
-is old. Chao et al. 2016, arXiv 1605.04253, take a constant off the scores of old names ("calibrated stacking"). Here the same regression, read as a
-Gaussian process (Rasmussen & Williams 2006, eq. 2.26), tells how little is known of a name, and `novelty` adds that to its score: one channel of the
-embedding has it for texts, and a constant for pictures.
+A text of the training data lies exactly where its images are, any other text only near its own. An image of a new concept is then assigned to
+a known name. Chao et al. 2016, arXiv 1605.04253, subtract a constant from the scores of known names ("calibrated stacking"). Here the same
+regression, read as a Gaussian process (Rasmussen & Williams 2006, eq. 2.26), gives the variance of a text, and `novelty` adds it to the score:
+one channel of the embedding holds it for texts, and a constant for images.
 
-A fit takes seconds and no learning rate. What follows it is ordinary training, which may move what is a parameter here.
+A fit takes seconds and needs no learning rate. Training may follow and move the fitted weights (`train`).
 """
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.functional import unit
-from frugalclip.towers.mlp import VectorHeadConfig
-
-LEAST_DEVIATION = 1e-3  # of a deviation: channels that say nothing are not blown up
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
 
 
-class WhiteningConfig(VectorHeadConfig):
-    """A head for pictures: standardised, projected on the main directions, partly whitened, of length one, centred; its last channel is kept free."""
-
-    kind: Literal["whitening"]
-    power: float = Field(
-        0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal"
-    )
-
-    def forward_gflops(self, *, width: int, dim: int) -> float:
-        """Forward arithmetic for one vector, in 10^9 operations."""
-        return 2 * width * dim * 1e-9
-
-    def build(self, *, width: int, dim: int) -> "Whitening":
-        """The head of these sizes."""
-        return Whitening(self, width=width, dim=dim)
-
-
-class Whitening(nn.Module):
-    """Picture head without anything to train."""
-
-    mean: Tensor
-    projection: Tensor
-    centre: Tensor
-    level: Tensor  # () of the last channel, beside a vector of length one; 0: none
-
-    def __init__(self, config: WhiteningConfig, *, width: int, dim: int) -> None:
-        super().__init__()
-        self.config = config
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("projection", torch.zeros(width, dim))
-        self.register_buffer("centre", torch.zeros(dim))
-        self.register_buffer("level", torch.zeros(()))
-
-    def reset(self, generator: torch.Generator) -> None:
-        """Nothing to draw."""
-
-    @torch.no_grad()
-    def fit(self, vectors: Tensor) -> None:
-        """Fit to what the backbone says of the training pictures, (pictures, width); fewer pictures than dimensions leave the others at zero."""
-        x = vectors.double()
-        mean, deviation = x.mean(dim=0), x.std(dim=0) + LEAST_DEVIATION
-        x = (x - mean) / deviation
-        spread, directions = torch.linalg.eigh(x.T @ x / len(x))  # ascending
-        spread, directions = spread.flip(0).clamp_min(0), directions.flip(1)
-        number = min(self.projection.shape[1] - 1, int((spread > spread[0] * 1e-9).sum()))
-        scale = (spread[:number] / spread[0]).sqrt() ** -self.config.power
-        self.mean.copy_(mean)
-        self.projection.zero_()
-        self.projection[:, :number] = directions[:, :number] / deviation[:, None] * scale
-        self.centre.zero_()
-        self.level.zero_()
-        self.centre.copy_(self(vectors.to(self.mean.device, self.mean.dtype)).mean(dim=0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) to (..., dim)."""
-        z = unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
-        return (
-            torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1)
-            if self.level > 0
-            else z
-        )
-
-
-class KernelRidgeConfig(VectorHeadConfig):
-    """A head for texts: a sum over training texts, each counting by how near it is."""
+class KernelRidgeConfig(HeadConfig):
+    """Settings of a text head: a sum over training texts, weighted by their similarity."""
 
     kind: Literal["kernel_ridge"]
     anchors: int = Field(6000, ge=1, description="texts that count, at most: those that are drawn most often")
@@ -145,7 +81,7 @@ class KernelRidgeConfig(VectorHeadConfig):
         return KernelRidge(self, width=width, dim=dim)
 
 
-class KernelRidge(nn.Module):
+class KernelRidge(Head):
     """Text head."""
 
     mean: Tensor
@@ -161,11 +97,36 @@ class KernelRidge(nn.Module):
         self._precision: Tensor | None = None
         self.weight = nn.Parameter(torch.zeros(0, dim), requires_grad=config.train)
 
-    def reset(self, generator: torch.Generator) -> None:
-        """Nothing to draw."""
+    def fit_inputs(self, side: Side) -> frozenset[FitInput]:
+        """Text features, and the embeddings of their images."""
+        return frozenset({"text_features", "image_features", "image_embeddings"})
+
+    def fit(self, data: FitData, *, side: Side) -> str:
+        """Fit to every text of the training data, weighted by how often it is drawn."""
+        rows, texts, chances = data.pairs(weighted=True)
+        drawn = torch.from_numpy(chances)
+        images = np.unique(rows)
+        embedded = data.image_embeddings(images)
+        numbers, text_of = np.unique(texts, return_inverse=True)
+        index = torch.from_numpy(text_of)
+        weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, index, drawn)
+        shown = embedded[torch.from_numpy(np.searchsorted(images, rows))] * drawn[:, None]  # (pairs, dim)
+        sums = torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(0, index, shown)
+        vectors = data.text_features(numbers)
+        if vectors.ndim == 3:
+            raise RecipeError(
+                f"head.kind kernel_ridge takes one vector a text, and the backbone gives {vectors.shape[1]} facets; "
+                f"set options.prompt=single."
+            )
+        self.fit_to(vectors, sums / weights[:, None], weights)
+        if self.config.novelty:
+            images_head = data.head("image")
+            assert images_head is not None, "image features are stored, so the image tower has a backbone"
+            images_head.set_level(self.config.novelty**0.5)
+        return f"{len(numbers):,} texts"
 
     @torch.no_grad()
-    def fit(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
+    def fit_to(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
         """Fit to where the pictures of each text are.
 
         Args:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from frugalclip.core.errors import ModelError
 from frugalclip.core.random import generator
 from frugalclip.functional import unit
-from frugalclip.towers.lexical import LexicalHead, LexicalHeadConfig, truncated
+from frugalclip.towers.heads.lexical import LexicalConfig, LexicalHead, truncated
 
 WIDTH, INSIDE, WORDS = 8, 6, 15
 MASK = torch.tensor([[True, True, False, True], [False, True, True, False]])
@@ -21,9 +21,8 @@ def rows(*shape: int, seed: int = 0) -> Tensor:
 
 
 def a_head(*, width: int = WIDTH, **settings: Any) -> LexicalHead:
-    head = LexicalHeadConfig.model_validate({"head_dim": 4} | settings).build(
-        width=width, codebook=rows(WORDS, INSIDE, seed=1)
-    )
+    config = LexicalConfig.model_validate({"head_dim": 4} | settings)
+    head = LexicalHead(config, width=width, codebook=rows(WORDS, INSIDE, seed=1))
     head.reset(generator(0, "test"))
     return head.double()
 
@@ -51,9 +50,9 @@ def test_cosines_are_multiplied_by_a_learned_scale_that_is_held():
     assert head.log_scale.grad.abs() > 0
     with torch.no_grad():
         head.log_scale.fill_(99)
-    head.clamp_scale()
+    head.clamp()
     assert head.log_scale.exp().item() == pytest.approx(100)
-    a_head().clamp_scale()
+    a_head().clamp()
 
 
 @pytest.mark.parametrize("activation", ["log1p_relu", "elu1p"])
@@ -116,7 +115,7 @@ def test_what_is_trained_and_what_is_frozen():
 
 def test_a_trained_codebook_is_a_copy_and_resetting_leaves_the_words():
     given = rows(WORDS, INSIDE, seed=1)
-    head = LexicalHeadConfig(adapter_depth=0).build(width=WIDTH, codebook=given)
+    head = LexicalHead(LexicalConfig(adapter_depth=0), width=WIDTH, codebook=given)
     head.reset(generator(1, "test"))
     assert torch.equal(head.codebook, given)
     with torch.no_grad():
@@ -149,13 +148,13 @@ def test_what_does_not_fit_is_said_with_the_next_step():
 
 
 def test_cost_counts_layers_map_and_words():
-    config = LexicalHeadConfig(adapter_depth=1, head_dim=4)
-    sizes = {"tokens": 10, "width": WIDTH, "vocab": WORDS, "inside": INSIDE}
+    config = LexicalConfig(adapter_depth=1, head_dim=4, inside=INSIDE)
+    sizes = {"tokens": 10, "width": WIDTH, "dim": WORDS}
     layer = 2 * 10 * WIDTH * (4 * WIDTH + 2 * 4 * WIDTH) + 4 * 100 * WIDTH
     assert config.forward_gflops(**sizes) == pytest.approx(
         1e-9 * (layer + 2 * 10 * (WIDTH * INSIDE + INSIDE * WORDS))
     )
-    more = config.kept_numbers(**(sizes | {"vocab": WORDS + 1000})) - config.kept_numbers(**sizes)
+    more = config.kept_numbers(**(sizes | {"dim": WORDS + 1000})) - config.kept_numbers(**sizes)
     assert more == 3000, "the scores of all patches are never kept"
 
 

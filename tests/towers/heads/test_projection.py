@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from frugalclip.towers.projection import BatchNorm, ProjectionHead
+from frugalclip.towers.heads.projection import BatchNorm, ProjectionHead
 
 
 def rows(number: int, dim: int, seed: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from frugalclip.towers.caption_words import CaptionWords, CaptionWordsConfig
+from frugalclip.towers.heads.caption_words import CaptionWords, CaptionWordsConfig
 from frugalclip.towers.pretrained import PretrainedTextConfig
 
 
@@ -28,7 +28,7 @@ def fitted(**settings: float) -> CaptionWords:
         .build(width=5, dim=9)
         .double()
     )
-    head.fit(PICTURES, CAPTIONS, SHARES)
+    head.fit_to(PICTURES, CAPTIONS, SHARES)
     return head
 
 
@@ -61,7 +61,7 @@ def test_patches_are_described_like_pictures_and_in_parts_as_at_once(monkeypatch
     output = head.of_patches(patches)
     assert output.shape == (3, 7, 9)
     torch.testing.assert_close(output[1], head(patches[1]))
-    monkeypatch.setattr("frugalclip.towers.caption_words._MIXED", 40)  # one row at a time
+    monkeypatch.setattr("frugalclip.towers.heads.caption_words._MIXED", 40)  # one row at a time
     torch.testing.assert_close(head.of_patches(patches), output)
 
 

@@ -11,27 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.core.config import Settings
+from frugalclip.towers.base import Head, HeadConfig
 
 
-class VectorHeadConfig(Settings):
-    """Base of the settings of heads that read the backbone's one vector; a head that costs nothing leaves the counts as they are."""
-
-    @property
-    def reads(self) -> Literal["pooled"]:
-        """What it reads of the backbone."""
-        return "pooled"
-
-    def forward_gflops(self, *, width: int, dim: int) -> float:
-        """Forward arithmetic for one vector, in 10^9 operations."""
-        return 0.0
-
-    def kept_numbers(self, *, width: int) -> float:
-        """Numbers that backward keeps for one vector."""
-        return 0.0
-
-
-class MlpConfig(VectorHeadConfig):
+class MlpConfig(HeadConfig):
     """Settings of a head; `hidden: 0` leaves the linear map."""
 
     kind: Literal["mlp"] = "mlp"
@@ -58,8 +41,8 @@ class MlpConfig(VectorHeadConfig):
         return Mlp(self, width=width, dim=dim)
 
 
-class Mlp(nn.Module):
-    """Head."""
+class Mlp(Head):
+    """A linear map, and a hidden layer beside it."""
 
     def __init__(self, config: MlpConfig, *, width: int, dim: int) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frugalclip.core.random import generator
-from frugalclip.towers.facets import FacetProjector, FacetProjectorConfig
+from frugalclip.towers.heads.facets import FacetProjector, FacetProjectorConfig
 
 
 def a_projector(*, width: int = 6, dim: int = 4, **settings: int) -> FacetProjector:

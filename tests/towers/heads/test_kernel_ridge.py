@@ -1,4 +1,4 @@
-"""Heads in closed form: the whitened covariance has the stated power, and the kernel head is weighted ridge regression."""
+"""Kernel ridge: weighted ridge regression written as loops, anchors, novelty, saving and loading."""
 
 import math
 
@@ -7,51 +7,15 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.towers.fitted import KernelRidge, KernelRidgeConfig, Whitening, WhiteningConfig
+from frugalclip.towers.heads.kernel_ridge import KernelRidge, KernelRidgeConfig
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def whiten(*, power: float, width: int = 8, dim: int = 5) -> Whitening:
-    return WhiteningConfig(kind="whitening", power=power).build(width=width, dim=dim).double()
-
-
-PICTURES = normal(200, 8) @ normal(8, 8, seed=1) + 3
 TEXTS, TARGETS = normal(30, 6, seed=2) + 1, normal(30, 4, seed=3)
 WEIGHTS = 0.2 + torch.rand(30, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-
-
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_the_covariance_has_the_stated_power(power: float):
-    head = whiten(power=power)
-    head.fit(PICTURES)
-    projected = ((PICTURES - head.mean) @ head.projection)[:, :4]  # the last channel is kept free
-    found = torch.cov(projected.T, correction=0)
-    standard = (PICTURES - PICTURES.mean(0)) / (PICTURES.std(0) + 1e-3)
-    spread = torch.linalg.eigvalsh(standard.T @ standard / len(standard)).flip(0)[:4]
-    torch.testing.assert_close(found.diagonal(), spread[0] ** power * spread ** (1 - power))
-    torch.testing.assert_close(found, torch.diag(found.diagonal()), atol=1e-9, rtol=0)
-
-
-def test_the_output_is_centred_and_was_of_length_one_before():
-    head = whiten(power=0.5)
-    head.fit(PICTURES)
-    out = head(PICTURES)
-    torch.testing.assert_close(out.mean(0), torch.zeros(5, dtype=torch.float64), atol=1e-12, rtol=0)
-    torch.testing.assert_close((out + head.centre).norm(dim=-1), torch.ones(200, dtype=torch.float64))
-    assert not list(head.parameters())
-
-
-def test_fewer_pictures_than_dimensions_and_a_channel_that_says_nothing_leave_no_noise():
-    head = whiten(power=1.0, dim=7)
-    few = PICTURES[:4].clone()
-    few[:, 2] = 5.0
-    head.fit(few)
-    assert torch.isfinite(head(PICTURES)).all()
-    assert not head.projection[:, 3:].any()  # four centred pictures have three directions
-    assert head.projection[2].abs().max() < 1e-6
 
 
 def kernel(texts: Tensor, others: Tensor, *, sharpness: float) -> Tensor:
@@ -64,7 +28,7 @@ def kernel(texts: Tensor, others: Tensor, *, sharpness: float) -> Tensor:
 
 def test_the_kernel_head_is_weighted_kernel_ridge_regression():
     head = KernelRidgeConfig(kind="kernel_ridge", sharpness=0.7, ridge=0.3).build(width=6, dim=4).double()
-    head.fit(TEXTS, TARGETS, WEIGHTS)
+    head.fit_to(TEXTS, TARGETS, WEIGHTS)
     mean = (WEIGHTS[:, None] * TEXTS).sum(0) / WEIGHTS.sum()
     centred = TEXTS - mean
     unit = centred / centred.norm(dim=1, keepdim=True)
@@ -86,23 +50,23 @@ def test_fewer_anchors_that_span_all_texts_give_the_same():
     weights = torch.cat([WEIGHTS, WEIGHTS.new_tensor([0.05])])
     weights[3] -= 0.05
     whole = KernelRidgeConfig(kind="kernel_ridge").build(width=6, dim=4).double()
-    whole.fit(TEXTS, TARGETS, WEIGHTS)
+    whole.fit_to(TEXTS, TARGETS, WEIGHTS)
     fewer = KernelRidgeConfig(kind="kernel_ridge", anchors=30).build(width=6, dim=4).double()
-    fewer.fit(texts, targets, weights)
+    fewer.fit_to(texts, targets, weights)
     assert fewer.anchors.shape == (30, 6)
     torch.testing.assert_close(fewer(TEXTS), whole(TEXTS), atol=1e-6, rtol=1e-6)
 
 
 def test_the_anchors_are_the_texts_that_are_drawn_most_often():
     head = KernelRidgeConfig(kind="kernel_ridge", anchors=5).build(width=6, dim=4).double()
-    head.fit(TEXTS, TARGETS, WEIGHTS)
+    head.fit_to(TEXTS, TARGETS, WEIGHTS)
     unit = torch.nn.functional.normalize(TEXTS - head.mean, dim=-1)
     assert torch.equal(head.anchors, unit[torch.sort(torch.topk(WEIGHTS, 5).indices).values])
 
 
 def fitted(*, anchors: int = 6000, train: bool = False) -> KernelRidge:
     head = KernelRidgeConfig(kind="kernel_ridge", anchors=anchors, train=train).build(width=6, dim=4)
-    head.fit(TEXTS, TARGETS, WEIGHTS)
+    head.fit_to(TEXTS, TARGETS, WEIGHTS)
     return head
 
 
@@ -122,7 +86,7 @@ def test_kernels_of_trunks_side_by_side_are_multiplied():
         .build(width=6, dim=4)
         .double()
     )
-    head.fit(TEXTS, TARGETS, WEIGHTS)
+    head.fit_to(TEXTS, TARGETS, WEIGHTS)
     mean = (WEIGHTS[:, None] * TEXTS).sum(0) / WEIGHTS.sum()
     parts = [torch.nn.functional.normalize(part, dim=-1) for part in (TEXTS - mean).split((2, 4), dim=1)]
     among = kernel(parts[0], parts[0], sharpness=0.7) * kernel(parts[1], parts[1], sharpness=0.4)
@@ -136,7 +100,7 @@ def test_what_is_unknown_of_a_text_is_the_variance_of_the_process():
         .build(width=6, dim=4)
         .double()
     )
-    head.fit(TEXTS, torch.cat([TARGETS[:, :3], torch.zeros(30, 1)], dim=1), WEIGHTS)
+    head.fit_to(TEXTS, torch.cat([TARGETS[:, :3], torch.zeros(30, 1)], dim=1), WEIGHTS)
     new = torch.cat([normal(9, 6, seed=5), TEXTS[:3]])
     unit = torch.nn.functional.normalize(TEXTS - head.mean, dim=-1)
     near = kernel(torch.nn.functional.normalize(new - head.mean, dim=-1), unit, sharpness=0.7)
@@ -152,21 +116,11 @@ def test_what_is_unknown_of_a_text_is_the_variance_of_the_process():
 @pytest.mark.parametrize("novelty", [0.0, 0.25])
 def test_a_head_that_was_saved_knows_as_much(novelty: float):
     head = KernelRidgeConfig(kind="kernel_ridge", novelty=novelty).build(width=6, dim=4)
-    head.fit(TEXTS, TARGETS, WEIGHTS)
+    head.fit_to(TEXTS, TARGETS, WEIGHTS)
     again = KernelRidgeConfig(kind="kernel_ridge", novelty=novelty).build(width=6, dim=4)
     again(torch.zeros(1, 6))  # what it worked out before is forgotten
     again.load_state_dict(head.state_dict())
     assert torch.equal(again(TEXTS.float()), head(TEXTS.float()))
-
-
-def test_the_last_channel_of_pictures_is_the_constant_beside_a_vector_of_length_one():
-    head = whiten(power=0.5)
-    head.fit(PICTURES)
-    before = head(PICTURES)
-    head.level.fill_(0.3)
-    after = head(PICTURES)
-    assert not before[:, 4].any() and (after[:, 4] == 0.3).all()
-    torch.testing.assert_close(after[:, :4], torch.nn.functional.normalize(before, dim=-1)[:, :4])
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,20 @@ which what all captions have in common would win. What is learned is how picture
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
+from frugalclip.core.errors import RecipeError
 from frugalclip.functional import unit
-from frugalclip.towers.fitted import LEAST_DEVIATION
-from frugalclip.towers.mlp import VectorHeadConfig
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side, evenly_spaced
+from frugalclip.towers.heads.whitening import LEAST_DEVIATION
 
 _MIXED = 2**24  # caption words that are added up at a time
 
 
-class CaptionWordsConfig(VectorHeadConfig):
+class CaptionWordsConfig(HeadConfig):
     """A head for pictures beside a text head of kind lexical."""
 
     kind: Literal["caption_words"]
@@ -41,8 +43,8 @@ class CaptionWordsConfig(VectorHeadConfig):
         return CaptionWords(self, width=width, dim=dim)
 
 
-class CaptionWords(nn.Module):
-    """Picture head without anything to train."""
+class CaptionWords(Head):
+    """Image head without trained parameters."""
 
     mean: Tensor
     deviation: Tensor
@@ -61,17 +63,37 @@ class CaptionWords(nn.Module):
         self.register_buffer("words", torch.zeros(0, 0, dtype=torch.int64))  # (captions, words)
         self.register_buffer("values", torch.zeros(0, 0))  # (captions, words)
 
-    def reset(self, generator: torch.Generator) -> None:
-        """Nothing to draw."""
+    def fit_inputs(self, side: Side) -> frozenset[FitInput]:
+        """Image features, and the words of their captions."""
+        return frozenset({"image_features", "text_features", "text_embeddings"})
+
+    def fit(self, data: FitData, *, side: Side) -> str:
+        """Fit to evenly spaced training images and the words of their captions."""
+        text = data.head("text")
+        if text is None or text.codebook_source is None:
+            raise RecipeError(
+                "head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a "
+                "frozen text backbone."
+            )
+        rows, texts, chances = data.pairs()
+        images = evenly_spaced(np.unique(rows), self.config.anchors)
+        is_chosen = np.isin(rows, images)
+        numbers, text_of = np.unique(texts[is_chosen], return_inverse=True)
+        shares = torch.zeros(len(images), len(numbers), dtype=torch.float64)
+        place = (torch.from_numpy(np.searchsorted(images, rows[is_chosen])), torch.from_numpy(text_of))
+        shares.index_put_(place, torch.from_numpy(chances[is_chosen]), accumulate=True)
+        words = data.text_embeddings(numbers)
+        self.fit_to(data.image_features(images), words, shares / shares.sum(dim=1, keepdim=True))
+        return f"{len(images):,} pictures and the words of {len(numbers):,} texts"
 
     @torch.no_grad()
-    def fit(self, vectors: Tensor, texts: Tensor, shares: Tensor) -> None:
-        """Fit to training pictures.
+    def fit_to(self, vectors: Tensor, texts: Tensor, shares: Tensor) -> None:
+        """Fit to images.
 
         Args:
-            vectors: (pictures, width) what the backbone says of them.
+            vectors: (images, width) features of the backbone.
             texts: (captions, dim) lexical vectors of distinct captions, none negative.
-            shares: (pictures, captions) how often a picture is drawn with a caption; rows add up to 1.
+            shares: (images, captions) how often an image is drawn with a caption; rows add up to 1.
         """
         c, device, kind = self.config, self.mean.device, self.mean.dtype
         x = vectors.double()

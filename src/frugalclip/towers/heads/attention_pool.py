@@ -1,8 +1,7 @@
-"""Heads that are used at inference. Heads of a training objective live with the objective."""
+"""Attention pooling: tokens to one vector, by a learned query."""
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from frugalclip.towers.blocks import NORM_EPS, Activation, FeedForward, Norm, attend
 
@@ -53,14 +52,3 @@ class AttentionPool(nn.Module):
         )
         mixed = self.out(attend(q, k, v, mask=None).transpose(1, 2).reshape(batch, width))
         return mixed + self.feed_forward(self.norm(mixed), neuron_gates=None)
-
-
-class Lookup(nn.Embedding):
-    """Token embedding whose initial weights come from a given generator."""
-
-    def reset(self, generator: torch.Generator, *, deviation: float = 0.02) -> None:
-        nn.init.normal_(self.weight, std=deviation, generator=generator)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(batch, length) ids to (batch, length, width)."""
-        return F.embedding(input, self.weight)

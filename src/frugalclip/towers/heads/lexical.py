@@ -6,23 +6,27 @@ scores of SPLADE (arXiv 2107.05720) with its activation and its maximum over tok
 """
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from frugalclip.core.config import Settings
-from frugalclip.core.errors import ModelError
+from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.numerics import keep_top_k
 from frugalclip.functional import LexicalActivation, best_word_scores, lexical_activation, unit, word_scores
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Reads, Side, evenly_spaced
 from frugalclip.towers.blocks import Norm, Transformer
 
 MOST = math.log(100)  # of the learned scale, as for the model's own
+CENTRED_IMAGES = 1024  # a mean needs fewer than a fit
+STARTING_IMAGES = 8192  # of which all patches are held in memory
 
 
-class LexicalHeadConfig(Settings):
-    """Settings of the head from states to words."""
+class LexicalConfig(HeadConfig):
+    """Settings of a head whose embedding has a number for each word of a lexicon; model.dim is the number of words."""
 
     adapter_depth: int = Field(
         1,
@@ -52,22 +56,36 @@ class LexicalHeadConfig(Settings):
         description="take each word's mean score over the training data, before the first step, off: else what all have in common outweighs the rest",
     )
 
-    def forward_gflops(self, *, tokens: int, width: int, vocab: int, inside: int) -> float:
-        """Forward arithmetic for one picture of `tokens` states and words of the width `inside`, in 10^9 operations."""
+    kind: Literal["lexical"] = "lexical"
+    codebook: str = Field(
+        "package:smollm2", description="the language model whose output embedding the words start from"
+    )
+    inside: int = Field(576, gt=0, description="width of that language model")
+    over: Literal["patches", "vector"] = Field(
+        "patches", description="patches: the best patch for each word; vector: the backbone's one vector"
+    )
+
+    @property
+    def reads(self) -> Reads:
+        """Output of the backbone that the head reads."""
+        return "tokens" if self.over == "patches" else "pooled"
+
+    def forward_gflops(self, *, width: int, dim: int, tokens: int = 1) -> float:
+        """Forward arithmetic for `tokens` states and `dim` words, in 10^9 operations."""
         adapter = self.adapter_depth * (24 * tokens * width**2 + 4 * tokens**2 * width)
-        return (adapter + 2 * tokens * inside * ((width if self.mapper else 0) + vocab)) * 1e-9
+        return (adapter + 2 * tokens * self.inside * ((width if self.mapper else 0) + dim)) * 1e-9
 
-    def kept_numbers(self, *, tokens: int, width: int, vocab: int, inside: int) -> float:
-        """Numbers that backward keeps of one picture of `tokens`: of the words only the best score and its place, never all scores."""
+    def kept_numbers(self, *, width: int, dim: int = 0, tokens: int = 1) -> float:
+        """Numbers that the backward pass keeps for `tokens` states: of `dim` words the best score and its place, never all scores."""
         adapter = self.adapter_depth * tokens * (17 * width + 2 * (width // self.head_dim) * tokens)
-        return float(adapter + tokens * ((2 * width if self.mapper else 0) + inside) + 3 * vocab)
+        return float(adapter + tokens * ((2 * width if self.mapper else 0) + self.inside) + 3 * dim)
 
-    def build(self, *, width: int, codebook: Tensor) -> "LexicalHead":
-        """The head for states of `width` and the words of a codebook (vocab, inside)."""
-        return LexicalHead(self, width=width, codebook=codebook)
+    def build(self, *, width: int, dim: int) -> "LexicalHead":
+        """The head, whose words are filled in before training, or from a checkpoint."""
+        return LexicalHead(self, width=width, codebook=torch.zeros(dim, self.inside))
 
 
-class LexicalHead(nn.Module):
+class LexicalHead(Head):
     """States to one activation a word.
 
     Args:
@@ -81,9 +99,10 @@ class LexicalHead(nn.Module):
 
     centre: Tensor | None
 
-    def __init__(self, config: LexicalHeadConfig, *, width: int, codebook: Tensor) -> None:
+    def __init__(self, config: LexicalConfig, *, width: int, codebook: Tensor) -> None:
         super().__init__()
         self.config, inside = config, codebook.shape[1]
+        self.codebook_source = config.codebook
         if not config.mapper and width != inside:
             raise ModelError(
                 f"states are {width} wide and words {inside}, so something has to map them; set mapper: true."
@@ -113,17 +132,84 @@ class LexicalHead(nn.Module):
             nn.init.normal_(self.mapper.weight, std=self.mapper.in_features**-0.5, generator=generator)
             nn.init.zeros_(self.mapper.bias)
 
-    def forward(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    @torch.no_grad()
+    def fill_codebook(self, codebook: Tensor) -> None:
+        """Take the vectors (vocab, inside) of the words.
+
+        Raises:
+            ModelError: if the head has another number of words, or words of another width.
+        """
+        if codebook.shape != self.codebook.shape:
+            found, wide = codebook.shape
+            raise ModelError(
+                f"{self.config.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}."
+            )
+        self.codebook.copy_(codebook)
+
+    def fit_inputs(self, side: Side) -> frozenset[FitInput]:
+        """Features whose mean score is subtracted, and captions that the mapper starts from, where these are set."""
+        if side == "text":
+            return frozenset({"text_features"} if self.config.centre else ())
+        starts = self.config.start == "captions"
+        images = {"image_features"} if self.config.centre or starts else set()
+        return frozenset(images | ({"text_features"} if starts else set()))  # pyright: ignore[reportReturnType]
+
+    def fit(self, data: FitData, *, side: Side) -> str:
+        """Start the mapper from captions, then subtract mean scores, each where it is set."""
+        if side == "text":
+            texts = data.text_features(data.texts()).to(data.device)
+            self.set_centre(self._score_sums(texts.split(256)) / len(texts))
+            return f"the mean of {len(texts):,} texts"
+        done = []
+        if self.config.start == "captions":
+            done.append(f"the captions of {self._start_from(data):,} pictures")
+        if self.config.centre:
+            rows = evenly_spaced(data.rows, CENTRED_IMAGES)
+            parts = np.array_split(rows, -(-len(rows) // 64))
+            encoded = (data.image_features(part).to(data.device) for part in parts)
+            self.set_centre(self._score_sums(encoded, kind=torch.float64) / len(rows))
+            done.append(f"the mean of {len(rows):,} pictures")
+        return " and ".join(done)
+
+    @torch.no_grad()
+    def _score_sums(self, parts: Iterable[Tensor], *, kind: torch.dtype = torch.float32) -> Tensor:
+        """(vocab,) sums of the scores of all rows of the parts, added up in a precision."""
+        start = torch.zeros(len(self.codebook), dtype=kind, device=self.codebook.device)
+        return sum((self.scores(part).to(kind).sum(dim=0) for part in parts), start)
+
+    def _start_from(self, data: FitData) -> int:
+        """Start the mapper from the captions of evenly spaced images; the number of images."""
+        rows, texts, chances = data.pairs()
+        images = evenly_spaced(np.unique(rows), STARTING_IMAGES)
+        is_chosen = np.isin(rows, images)
+        shares = torch.from_numpy(chances[is_chosen]).double()[:, None]  # (pairs, 1)
+        encoded = data.text_features(texts[is_chosen]).double()
+        if encoded.shape[-1] != self.codebook.shape[1]:
+            raise RecipeError(
+                f"start=captions maps to states of {self.codebook.shape[1]} numbers, and the text backbone gives "
+                f"{encoded.shape[-1]}; leave start out."
+            )
+        place = torch.from_numpy(np.searchsorted(images, rows[is_chosen]))
+        states = torch.zeros(len(images), encoded.shape[1], dtype=encoded.dtype).index_add_(
+            0, place, encoded * shares
+        )
+        total = torch.zeros(len(images), 1, dtype=encoded.dtype).index_add_(0, place, shares)
+        parts = np.array_split(images, -(-len(images) // 512))
+        tokens = torch.cat([data.image_features(part).to(data.device) for part in parts])
+        self.start_mapper(tokens, (states / total).to(data.device))
+        return len(images)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """How much each word applies to a picture or a text.
 
         Args:
-            tokens: (batch, patches, width), or (batch, width) for one state each.
+            x: (batch, patches, width), or (batch, width) for one state each.
             mask: (batch, patches) bool, False for patches that do not take part in the maximum; the adapter does not look at them either.
 
         Returns:
             (batch, vocab), none negative; zeros where no patch takes part.
         """
-        return self._activated(self.scores(tokens, mask=mask))
+        return self._activated(self.scores(x, mask=mask))
 
     def of_patches(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
         """(batch, patches, width) to (batch, patches, vocab): what `forward` takes the maximum of, for looking into pictures; mask as there."""
@@ -183,7 +269,7 @@ class LexicalHead(nn.Module):
         )
 
     @torch.no_grad()
-    def clamp_scale(self) -> None:
+    def clamp(self) -> None:
         """Hold the scale of cosines between 1 and 100; called after every step."""
         if self.log_scale is not None:
             self.log_scale.clamp_(0, MOST)
