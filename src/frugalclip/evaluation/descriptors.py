@@ -1,98 +1,19 @@
-"""Descriptors of images without any learning: shapes and colours.
+"""Descriptors of the images of a data set, for the baseline that needs no pretrained weights."""
 
-They serve the baseline that needs no pretrained weights. Histograms of oriented gradients (Dalal & Triggs,
-CVPR 2005: cells of 8 x 8 pixels, nine unsigned orientations, the channel with the steepest gradient, blocks
-of 2 x 2 cells with clipped L2 norm; votes are interpolated between orientations, not between cells) beside a
-joint colour histogram of 4 x 4 x 4 bins, compared by its roots (the Hellinger kernel). Each half has length
-one, and so has the whole.
-"""
-
-import math
 from collections import OrderedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from frugalclip.data.images import decode_all
 from frugalclip.data.manifest import Manifest
-from frugalclip.functional import unit
+from frugalclip.functional.descriptors import SIDE, describe
 
-SIDE = 64  # pixels that an image is squashed to
-CELL = 8
-ORIENTATIONS = 9
-LEVELS = 4  # of each colour
-CLIP = 0.2
 _CHUNK = 512  # images in memory at a time
 _KEPT = 4  # data sets whose descriptors stay in memory for further evaluations of a run
 
 _known: OrderedDict[tuple[str, str], tuple[Tensor, np.ndarray]] = OrderedDict()
-
-
-def gradient_histograms(pixels: Tensor) -> Tensor:
-    """Histograms of oriented gradients.
-
-    Args:
-        pixels: (images, 3, side, side) of 0 to 255, side a multiple of 8.
-
-    Returns:
-        (images, blocks * 36) float32.
-    """
-    x = pixels.float().sqrt()  # gamma: a step in the dark counts as much as one in the light
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    across, down = (
-        padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2],
-        padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1],
-    )
-    strength, channel = (
-        (across.square() + down.square()).sqrt().max(dim=1, keepdim=True)
-    )  # (images, 1, side, side)
-    angle = (
-        torch.atan2(down.gather(1, channel), across.gather(1, channel)) % math.pi
-    )  # without direction: 0 to pi
-    place = angle / math.pi * ORIENTATIONS
-    votes = []
-    for orientation in range(ORIENTATIONS):
-        apart = (place - orientation - 0.5).abs()
-        weight = (1 - torch.minimum(apart, ORIENTATIONS - apart)).clamp(min=0)  # the circle closes
-        votes.append(F.avg_pool2d(weight * strength, CELL))
-    cells = torch.cat(votes, dim=1)  # (images, orientations, rows, columns)
-    blocks = F.unfold(cells, kernel_size=2).transpose(1, 2)  # (images, blocks, 4 * orientations)
-    return _normalised(_normalised(blocks).clamp(max=CLIP)).flatten(1)
-
-
-def _normalised(blocks: Tensor) -> Tensor:
-    return blocks / (blocks.square().sum(-1, keepdim=True) + 1e-4).sqrt()  # an empty block stays empty
-
-
-def colour_histograms(pixels: Tensor) -> Tensor:
-    """Roots of the shares of 64 colours.
-
-    Args:
-        pixels: (images, 3, side, side) uint8.
-
-    Returns:
-        (images, 64) unit vectors.
-    """
-    levels = pixels.long() * LEVELS // 256
-    bins = (levels[:, 0] * LEVELS + levels[:, 1]) * LEVELS + levels[:, 2]  # (images, side, side)
-    counts = torch.zeros(len(pixels), LEVELS**3).scatter_add_(
-        1, bins.flatten(1), torch.ones(bins.flatten(1).shape)
-    )
-    return (counts / bins[0].numel()).sqrt() if len(pixels) else counts
-
-
-def describe(pixels: Tensor) -> Tensor:
-    """Shape and colour together.
-
-    Args:
-        pixels: (images, 3, side, side) uint8.
-
-    Returns:
-        (images, width) unit vectors: their dot product is the mean of the two halves' cosines.
-    """
-    return unit(torch.cat([unit(gradient_histograms(pixels)), unit(colour_histograms(pixels))], dim=1))
 
 
 def descriptors(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
