@@ -14,12 +14,13 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import clip_tokenizer
 from frugalclip.synthetic.captions import CONTEXT
 from frugalclip.synthetic.colours import PALETTE, TINTS
-from frugalclip.synthetic.composing import Composer, Scene, compose_shard
+from frugalclip.synthetic.composing import Composer, Scene
 from frugalclip.synthetic.english import noun
 from frugalclip.synthetic.layout import lay_out
 from frugalclip.synthetic.plan import ScenePlan
 from frugalclip.synthetic.planting import assign
 from frugalclip.synthetic.rendering import paint
+from frugalclip.synthetic.shards import compose_shard
 from frugalclip.synthetic.truth import pack_labels, patch_labels, regions
 
 from . import scene_parts
@@ -384,7 +385,7 @@ def test_a_key_word_stands_behind_what_clip_reads(parts: Manifest):
 
 def test_regions_and_patches(parts: Manifest, tmp_path: Any):
     maker = scene_parts.composer(parts, count=5, canvas=64)
-    tar, table = compose_shard(maker, 0, 5)
+    tar, table = compose_shard(maker, "scenes-00000", range(5))
     assert len(tar) % 512 == 0
     manifest = Manifest(table, tmp_path, "scenes")
     for row in range(5):

@@ -201,7 +201,7 @@ def test_a_stopped_conversion_goes_on_shard_by_shard(
     with pytest.raises(KeyboardInterrupt):
         verb.convert(path, to="tar", out=out, samples_per_shard=2, workers=1)
     monkeypatch.setattr(ImageReader, "bytes", real)
-    assert sorted(item.name for item in out.iterdir()) == [".convert", "test-00000.tar", "train-00000.tar"]
+    assert sorted(item.name for item in out.iterdir()) == [".job", "test-00000.tar", "train-00000.tar"]
     result = verb.convert(path, to="tar", out=out, samples_per_shard=2)
     assert (result.done_before, result.shards) == (2, 5)
     for item in whole.glob("*.tar"):
@@ -217,19 +217,22 @@ def test_a_stopped_conversion_goes_on_shard_by_shard(
 
 def test_another_conversion_does_not_go_into_the_same_folder(path: Path, pairs: Manifest, tmp_path: Path):
     verb.convert(path, to="tar", out=tmp_path / "out")
-    with pytest.raises(DataError, match="holds shards of a conversion with size None; choose a new folder"):
+    with pytest.raises(
+        DataError,
+        match="holds converted shards made with size None, and now size is 4; give --out a new folder",
+    ):
         verb.convert(path, to="tar", out=tmp_path / "out", size=4)
-    with pytest.raises(DataError, match="with other data"):
+    with pytest.raises(DataError, match="made with data"):
         verb.convert(path, to="tar", out=tmp_path / "out", where="number!=3")
     changed = pairs.table.set_column(pairs.table.column_names.index("number"), "number", pa.array([9] * 8))
     Manifest(changed, pairs.root, "x").write(tmp_path / "changed.parquet")
-    with pytest.raises(DataError, match="with other data"):
+    with pytest.raises(DataError, match="made with data"):
         verb.convert(tmp_path / "changed.parquet", to="tar", out=tmp_path / "out")
-    with pytest.raises(DataError, match="is not an empty folder"):
+    with pytest.raises(DataError, match="is not an empty folder and holds no converted shards"):
         verb.convert(path, to="tar", out=tmp_path / "in")
-    with pytest.raises(DataError, match="expected tar or parquet"):
+    with pytest.raises(DataError, match="to is 'zip'; expected 'tar' or 'parquet'"):
         verb.convert(path, to="zip", out=tmp_path / "new")
-    with pytest.raises(DataError, match="none of the 1 pictures"):
+    with pytest.raises(DataError, match="none of the 1 images"):
         verb.convert(path, to="tar", out=tmp_path / "new", where="number=4")
 
 

@@ -1,18 +1,16 @@
 """Shards that frugalclip writes: WebDataset tars, or Parquet that Hugging Face's `datasets` opens too.
 
 Reading a shard gives back what was written: ids, captions, languages, weights, fields, and the picture's bytes. The same input gives the same
-bytes: tars hold no time and no owner. A shard appears whole or not at all.
+bytes: tars hold no time and no owner.
 """
 
 import hashlib
 import io
 import json
 import math
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -126,17 +124,6 @@ def safe_key(id: str) -> str:
     return f"{key[: _LONGEST_KEY - 17].rstrip('%/')}-{hashlib.blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
 
 
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A place to write to that becomes the file when all went well."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_tar(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> None:
     """Write a WebDataset tar: for each sample its picture, `.txt` with the first caption, `.json` with everything else.
 
@@ -146,7 +133,7 @@ def write_tar(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> None
         samples: rows of it, in the order to write.
     """
     rows = _Records(manifest)
-    with _whole(path) as temporary, tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as file:
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as file:
         for sample in samples:
             record = rows.record(sample.row)
             key = safe_key(record[ID_KEY])
@@ -214,7 +201,7 @@ def write_parquet(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> 
         "compression": {**dict.fromkeys(leaves, "zstd"), "image.bytes": "none"},
         "use_dictionary": leaves,
     }
-    with _whole(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+    with pq.ParquetWriter(path, schema, **options) as writer:
         for group in _groups(samples):
             writer.write_table(_table(manifest, group, schema, languages), row_group_size=len(group))
 

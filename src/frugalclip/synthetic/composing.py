@@ -1,14 +1,9 @@
-"""Scenes by number, and shards of them: a tar of pictures and a Parquet file with everything known about them."""
+"""Scenes by number: the encoded image and its row of the manifest."""
 
-import io
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
 
 from frugalclip.synthetic.atlas import Atlas
 from frugalclip.synthetic.captions import Caption, SceneCaptions, tell
@@ -18,8 +13,8 @@ from frugalclip.synthetic.facts import Facts, facts_of, region_of, renamed
 from frugalclip.synthetic.layout import Layout, lay_out, nudged
 from frugalclip.synthetic.plan import ScenePlan
 from frugalclip.synthetic.planting import Assignment
-from frugalclip.synthetic.rendering import EXTENSIONS, Painted, encode, paint
-from frugalclip.synthetic.truth import SCHEMA, pack_labels
+from frugalclip.synthetic.rendering import Painted, encode, paint
+from frugalclip.synthetic.truth import pack_labels
 
 
 @dataclass(frozen=True)
@@ -196,45 +191,6 @@ def scene_id(number: int) -> str:
     return f"scene-{number:08d}"
 
 
-def shard_name(shard: int) -> str:
-    """Name of a shard's tar, within the folder `shards`; its truth has the same name with `.parquet`."""
-    return f"scenes-{shard:05d}.tar"
-
-
-def compose_shard(composer: Composer, shard: int, scenes: int) -> tuple[bytes, pa.Table]:
-    """One shard.
-
-    Args:
-        composer: makes the scenes.
-        shard: its number.
-        scenes: how many scenes there are in all; the last shard may be shorter.
-
-    Returns:
-        The tar, and a table of `SCHEMA` whose image paths start in the data set's folder.
-    """
-    plan = composer.plan
-    buffer = io.BytesIO()
-    rows: list[dict[str, Any]] = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as file:
-        for number in range(shard * plan.shard, min((shard + 1) * plan.shard, scenes)):
-            scene = composer.scene(number)
-            member = tarfile.TarInfo(
-                f"{scene_id(number)}.{EXTENSIONS[plan.format]}"
-            )  # no time, no owner: the same bytes every time
-            member.size = len(scene.image)
-            offset = file.offset + tarfile.BLOCKSIZE
-            file.addfile(member, io.BytesIO(scene.image))
-            place = {
-                "path": f"shards/{shard_name(shard)}",
-                "offset": offset,
-                "length": len(scene.image),
-                "row": None,
-                "column": None,
-            }
-            rows.append({**scene.row, "image": place})
-    return buffer.getvalue(), pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
 def _without_truth(told: SceneCaptions) -> SceneCaptions:
     """Captions of another scene mention nothing that is in this one."""
     return SceneCaptions(tuple(replace(one, mentions=()) for one in told.captions))
@@ -247,13 +203,3 @@ def _region(one: Any, canvas: int) -> str:
         if row == column == "middle"
         else " ".join(word for word in (row, column) if word != "middle")
     )
-
-
-def scenes_of(shard: int, plan: ScenePlan, scenes: int) -> int:
-    """How many scenes a shard holds."""
-    return min((shard + 1) * plan.shard, scenes) - shard * plan.shard
-
-
-def shards_of(plan: ScenePlan, scenes: int) -> int:
-    """How many shards there are."""
-    return int(np.ceil(scenes / plan.shard))

@@ -4,15 +4,15 @@ Division comes before composing: a family, and so a concept, is in one split onl
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.executors import Crash, Executor, InlineExecutor
 from frugalclip.core.random import stream_seed
 from frugalclip.data.images import BadImage, ImageReader
 from frugalclip.data.manifest import Manifest
@@ -126,16 +126,19 @@ def with_pixels(
         chosen: by `choose_cutouts`.
         manifest: the same data set.
         plan: the canvas says how large they are kept, and `where` which rows are meant.
-        executor: processes to do it in; None does it here.
+        executor: where they are cut out; by default in this process.
 
     Raises:
-        DataError: when nothing can be cut out, or a split is left without objects.
+        DataError: when nothing can be cut out, a split is left without objects, or a worker process dies.
     """
-    reader = ImageReader(manifest.where(plan.where))
+    work = _Cutting(ImageReader(manifest.where(plan.where)), plan.canvas)
     rows = [item.row for item in chosen.items]
-    parts = [(reader, rows[start : start + _CHUNK], plan.canvas) for start in range(0, len(rows), _CHUNK)]
-    apply: Callable[..., Any] = executor.map if executor else map
-    found = [one for part in apply(_cut_rows, parts) for one in part]
+    pieces = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+    found: list[np.ndarray | tuple[str, str]] = []
+    for _, result in (executor or InlineExecutor()).run(work, pieces):
+        if isinstance(result, Crash):
+            raise DataError("a worker process died, usually for lack of memory; call again with --workers 1.")
+        found += result
     kept = [(item, one) for item, one in zip(chosen.items, found, strict=True) if isinstance(one, np.ndarray)]
     faults = [
         LeftOut(item.id, *one)
@@ -153,17 +156,25 @@ def with_pixels(
     return result
 
 
-def _cut_rows(part: tuple[ImageReader, list[int], int]) -> list[np.ndarray | tuple[str, str]]:
-    reader, rows, side = part
-    result: list[np.ndarray | tuple[str, str]] = []
-    for row in rows:
-        try:
-            result.append(cut_out(reader.bytes(row), side=side))
-        except BadImage as error:
-            result.append((error.cause, str(error)))
-        except NotACutout as error:
-            result.append(("not-a-cutout", str(error)))
-    return result
+@final
+@dataclass(frozen=True)
+class _Cutting:
+    """Cuts objects out of rows; travels to worker processes."""
+
+    reader: ImageReader
+    side: int
+
+    def __call__(self, rows: list[int]) -> list[np.ndarray | tuple[str, str]]:
+        """The object of every row, or the reason and detail where there is none."""
+        result: list[np.ndarray | tuple[str, str]] = []
+        for row in rows:
+            try:
+                result.append(cut_out(self.reader.bytes(row), side=self.side))
+            except BadImage as error:
+                result.append((error.cause, str(error)))
+            except NotACutout as error:
+                result.append(("not-a-cutout", str(error)))
+        return result
 
 
 def _names(manifest: Manifest, plan: ScenePlan) -> list[str | None]:

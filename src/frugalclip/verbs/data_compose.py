@@ -1,32 +1,14 @@
-"""`frugalclip data compose`: scenes from cut-outs, with everything about them known.
+"""`frugalclip data compose`: scenes from cut-outs, with all that is true of them."""
 
-Shards are made by processes, each whole or not at all, and what is there is not made again. The manifest and the truth are put together at the
-end from what the shards hold.
-"""
-
-import contextlib
-import gc
-import hashlib
 import io
-import json
-import multiprocessing
 import os
 import shlex
-import signal
-import sys
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -34,36 +16,45 @@ from rich.table import Table
 
 from frugalclip.core.config import dump_yaml, merge, parse_overrides, read_yaml, validated
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.core.records import read_json, write_atomically, write_json
+from frugalclip.core.executors import local_executor
+from frugalclip.core.jobs import Job, Shard
+from frugalclip.core.records import write_atomically
 from frugalclip.data.images import ImageReader
-from frugalclip.data.manifest import Manifest, concatenate, make_manifest
+from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.sources.open import open_data
-from frugalclip.synthetic.composing import Composer, compose_shard, scenes_of, shard_name, shards_of
+from frugalclip.synthetic.composing import Composer
 from frugalclip.synthetic.cutouts import Cutouts, choose_cutouts, concept_weights, with_pixels
 from frugalclip.synthetic.plan import ScenePlan
 from frugalclip.synthetic.planting import assign
+from frugalclip.synthetic.shards import (
+    SceneTask,
+    plan_key,
+    scene_job,
+    scene_manifest,
+    scene_shards,
+    scene_table,
+)
 from frugalclip.synthetic.sheet import contact_sheet
-from frugalclip.synthetic.truth import SCHEMA
+from frugalclip.synthetic.truth_tables import cutout_counts, write_concepts, write_cutouts, write_planted
 
-FORMAT = 1
-_KEY = b"frugalclip.scenes"
 _SHOWN = 30  # scenes of the contact sheet
+_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class Composed:
+class Composition:
     """What `data compose` wrote."""
 
     path: Path
     scenes: int
-    made: int  # scenes made now; the others were there
+    made: int  # scenes made by this call; the others were there
     seconds: float  # of making them
     cutouts: int
     left_out: dict[str, int]  # reason -> cut-outs
     notes: list[str]
     splits: dict[str, int]
     planted: dict[str, int]
-    key_words: int  # long captions that hold one back
+    key_words: int  # long captions with a key word after token 77
     fingerprint: str
     bytes: int
 
@@ -72,7 +63,7 @@ def read_plan(path: str | Path | None, overrides: Sequence[str] = ()) -> ScenePl
     """A plan from a YAML file and `key=value` pairs.
 
     Raises:
-        RecipeError: when the file is not there, or a setting is unknown or wrong.
+        RecipeError: when the file does not exist, or a setting is unknown or wrong.
     """
     if path is not None and not Path(path).is_file():
         raise RecipeError(
@@ -91,16 +82,16 @@ def compose(
     plan: str | Path | None = None,
     workers: int | None = None,
     columns: Mapping[str, str] | None = None,
-) -> Composed:
-    """Compose scenes from pictures of single objects.
+) -> Composition:
+    """Compose scenes from images of single objects.
 
     Args:
         paths: data sets of cut-outs.
         overrides: `key=value` pairs of the plan.
-        out: folder to write; called again with the same plan it goes on, also to more scenes.
+        out: folder to write; called again with the same plan it continues, also with more scenes.
         scenes: how many.
         plan: YAML file.
-        workers: processes; None gives one for each core, at most 16. The result is the same on any number.
+        workers: processes; None gives one a core, at most 16. They change no byte.
         columns: names of the columns `image`, `caption` and `id` where they are not recognised.
 
     Raises:
@@ -114,288 +105,89 @@ def compose(
     manifest = concatenate([open_data(path, columns=columns) for path in places])
     chosen = choose_cutouts(manifest, settings)
     concept_weights(chosen.items, settings)  # a wrong table is refused before anything is cut out
-    key = _key(settings, manifest, chosen)
-    _claim(folder, key, settings, scenes)
-    todo = [
-        shard
-        for shard in range(shards_of(settings, scenes))
-        if _rows_there(folder, shard, key) < scenes_of(shard, settings, scenes)
-    ]
-    start = time.perf_counter()
-    workers = max(1, min(workers or min(os.cpu_count() or 1, 16), len(todo) or 1))
-    cutouts = (
-        _make(folder, manifest, chosen, settings, scenes=scenes, todo=todo, key=key, workers=workers)
-        if todo
-        else None
-    )
-    seconds = time.perf_counter() - start
-    made = sum(scenes_of(shard, settings, scenes) for shard in todo)
-    return _finished(
-        folder, settings, scenes=scenes, made=made, seconds=seconds, chosen=chosen, cutouts=cutouts, key=key
-    )
-
-
-def _key(plan: ScenePlan, manifest: Manifest, chosen: Cutouts) -> str:
-    """What shards must agree on: the plan, and the cut-outs with their names and splits."""
-    items = [(one.id, one.concept, one.name, one.family, one.style, one.split) for one in chosen.items]
-    content = json.dumps([FORMAT, plan.key(), manifest.fingerprint(), items], ensure_ascii=False)
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-
-
-def _claim(folder: Path, key: str, plan: ScenePlan, scenes: int) -> None:
-    """Make the folder ours, or say why it cannot be."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file, expected a folder; give --out another name.")
-    marker = folder / "scenes.json"
-    if marker.is_file():
-        found = read_json(marker)
-        if found.get("key") != key:
-            raise DataError(
-                f"{folder} holds scenes of another plan or other cut-outs; give --out another folder, or delete this one."
-            )
-    elif folder.is_dir() and any(folder.iterdir()):
-        raise DataError(f"{folder} is not empty and holds no scenes; give --out an empty folder.")
-    (folder / "shards").mkdir(parents=True, exist_ok=True)
-    write_json(marker, {"format": FORMAT, "key": key, "scenes": scenes})
-    write_atomically(folder / "plan.yaml", dump_yaml(plan.model_dump(mode="json")))
-
-
-def _tar(folder: Path, shard: int) -> Path:
-    return folder / "shards" / shard_name(shard)
-
-
-def _rows_there(folder: Path, shard: int, key: str) -> int:
-    """Scenes of a shard that is whole, else 0. The tar is written first, so that a Parquet file says that both are there."""
-    path = _tar(folder, shard)
-    with contextlib.suppress(OSError, pa.ArrowException):
-        found = pq.read_metadata(path.with_suffix(".parquet"))
-        if path.is_file() and (found.metadata or {}).get(_KEY) == f"{key} {path.stat().st_size}".encode():
-            return found.num_rows
-    return 0
-
-
-_composer: Composer | None = None  # of this process
-_folder = Path()
-_job: tuple[int, str] = (0, "")
-
-
-def _start(
-    composer: Composer | None = None, folder: Path = Path("."), scenes: int = 0, key: str = ""
-) -> None:
-    global _composer, _folder, _job
-    _composer, _folder, _job = composer, folder, (scenes, key)
-    if multiprocessing.parent_process() is not None:
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # Ctrl-C reaches every process of the terminal; the first one ends the others
-        gc.freeze()  # cut-outs and tables stay; going through them again and again took a quarter of the time
-        gc.disable()  # what a shard leaves is collected after it
-
-
-def _write_shard(shard: int) -> int:
-    """Make one shard and write it: tar, then truth."""
-    assert _composer is not None
-    scenes, key = _job
-    tar, table = compose_shard(_composer, shard, scenes)
-    path = _tar(_folder, shard)
-    path.with_suffix(".parquet").unlink(
-        missing_ok=True
-    )  # of a shorter shard: it does not go with the new tar
-    write_atomically(path, tar)
-    buffer = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata({_KEY: f"{key} {len(tar)}".encode()}), buffer, compression="zstd"
-    )
-    write_atomically(path.with_suffix(".parquet"), buffer.getvalue())
-    gc.collect()
-    return table.num_rows
-
-
-def _make(
-    folder: Path,
-    manifest: Manifest,
-    chosen: Cutouts,
-    plan: ScenePlan,
-    *,
-    scenes: int,
-    todo: list[int],
-    key: str,
-    workers: int,
-) -> Cutouts:
-    console = Console(stderr=True)
-    with (
-        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-        _processes(workers) as executor,
-    ):
-        task = progress.add_task("cutting objects out", total=None)
-        cutouts = with_pixels(chosen, manifest, plan, executor)
-    composer = Composer(plan, cutouts, assign(plan, scenes))
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        total = sum(scenes_of(shard, plan, scenes) for shard in todo)
-        with _processes(workers, composer, folder, scenes, key) as executor:
-            task = progress.add_task("composing scenes", total=total)
-            for rows in executor.map(_write_shard, todo) if executor else map(_write_shard, todo):
-                progress.advance(task, rows)
-    return cutouts
-
-
-@contextlib.contextmanager
-def _processes(workers: int, *job: Any) -> Iterator[Executor | None]:
-    """Processes that know the job, or None where one is enough; a process that dies ends in a sentence."""
-    if workers == 1:
-        if job:
-            _start(*job)
-        yield None
-        return
-    context = multiprocessing.get_context(
-        "fork" if sys.platform == "linux" else "spawn"
-    )  # forked ones share the cut-outs' memory
-    try:
-        with (
-            warnings.catch_warnings(),
-            ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=job) as executor,
-        ):
-            warnings.filterwarnings(
-                "ignore", message=".*fork.*", category=DeprecationWarning
-            )  # of threads, which the new process leaves alone
-            yield executor
-    except BrokenProcessPool:
-        raise DataError(
-            "a composing process died, usually for lack of memory; call again with --workers 1, which goes on where this stopped."
-        ) from None
-
-
-def _finished(
-    folder: Path,
-    plan: ScenePlan,
-    *,
-    scenes: int,
-    made: int,
-    seconds: float,
-    chosen: Cutouts,
-    cutouts: Cutouts | None,
-    key: str,
-) -> Composed:
-    """Put manifest and truth together from what the shards hold."""
-    tables = [
-        pq.read_table(_tar(folder, shard).with_suffix(".parquet")) for shard in range(shards_of(plan, scenes))
-    ]
-    table = pa.concat_tables(
-        [one.slice(0, scenes_of(shard, plan, scenes)).cast(SCHEMA) for shard, one in enumerate(tables)]
-    )
-    fields = {name: table[name] for name in SCHEMA.names if name not in ("id", "image", "captions")}
-    images = table["image"].combine_chunks()
-    manifest = make_manifest(
-        ids=table["id"],
-        images=images,
-        captions=table["captions"],
-        fields=fields,
-        root=folder,
-        name=str(folder),
-    )
-    manifest.write(folder / "manifest.parquet")
+    key = plan_key(settings, manifest, chosen)
+    job = scene_job(folder, settings, key)
+    job.begin()
+    write_atomically(folder / "plan.yaml", dump_yaml(settings.model_dump(mode="json")))
+    shards = scene_shards(job, settings, scenes, key)
+    finished = job.finished(shards)
+    missing = [shard for shard in shards if shard.name not in finished]
+    made = sum(min(shard.content.stop, scenes) - shard.content.start for shard in missing)
     truth = folder / "truth"
     truth.mkdir(exist_ok=True)
-    _write_truth(truth, table, plan, chosen, cutouts)
-    _write_sheet(truth / "sheet.jpg", manifest)
-    return Composed(
+    start = time.perf_counter()
+    if missing:
+        workers = min(workers or min(os.cpu_count() or 1, _MOST_WORKERS), len(missing))
+        cutouts = _cut_out(chosen, manifest, settings, workers)
+        write_cutouts(truth, cutouts)
+        task = SceneTask(Composer(settings, cutouts, assign(settings, scenes)), key)
+        _compose(job, shards, task, workers)
+    seconds = time.perf_counter() - start
+    table = scene_table(folder, shards, scenes)
+    result = scene_manifest(folder, table)
+    result.write(folder / "manifest.parquet")
+    write_concepts(truth, table, settings, chosen)
+    write_planted(truth, table)
+    _write_sheet(truth / "sheet.jpg", result)
+    kept, left_out = cutout_counts(truth)
+    return Composition(
         path=folder,
-        scenes=len(manifest),
+        scenes=len(result),
         made=made,
         seconds=seconds,
-        cutouts=len(pq.read_table(truth / "cutouts.parquet", filters=[("status", "=", "kept")])),
-        left_out=_left_out(truth),
+        cutouts=kept,
+        left_out=left_out,
         notes=chosen.notes,
         splits=dict(Counter(table["split"].to_pylist())),
         planted=dict(Counter(fault for fault in table["planted"].to_pylist() if fault)),
         key_words=len(table) - table["key_object"].null_count,
-        fingerprint=manifest.fingerprint(),
+        fingerprint=result.fingerprint(),
         bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     )
 
 
-def _left_out(truth: Path) -> dict[str, int]:
-    reasons = pq.read_table(truth / "cutouts.parquet", columns=["reason"])["reason"].to_pylist()
-    return dict(Counter(reason for reason in reasons if reason).most_common())
+def _cut_out(chosen: Cutouts, manifest: Manifest, plan: ScenePlan, workers: int) -> Cutouts:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        progress.add_task("cutting objects out", total=None)
+        return with_pixels(chosen, manifest, plan, local_executor(workers))
 
 
-def _write_truth(
-    truth: Path, table: pa.Table, plan: ScenePlan, chosen: Cutouts, cutouts: Cutouts | None
-) -> None:
-    """Exact counts of concepts, the planted faults, and the fate of every cut-out."""
-    objects, scenes, mentions = Counter[str](), Counter[str](), Counter[str]()
-    for placed, spoken in zip(table["objects"].to_pylist(), table["mentions"].to_pylist(), strict=True):
-        objects.update(one["concept"] for one in placed)
-        scenes.update({one["concept"] for one in placed})
-        for caption in spoken:
-            mentions.update({placed[place]["concept"] for place in caption})
-    weights = concept_weights(chosen.items, plan)
-    first = {item.concept: item for item in reversed(chosen.items)}
-    rows = [
-        {
-            "concept": concept,
-            "name": item.name,
-            "family": item.family,
-            "split": item.split,
-            "weight": weights[concept],
-        }
-        | {"objects": objects[concept], "scenes": scenes[concept], "captions": mentions[concept]}
-        for concept, item in sorted(first.items(), key=lambda pair: (-objects[pair[0]], pair[0]))
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), truth / "concepts.parquet")
-    faulty = table.select(["id", "split", "planted", "planted_from", "planted_detail"]).filter(
-        pc.is_valid(table["planted"])
-    )
-    pq.write_table(
-        faulty.rename_columns(["id", "split", "planted", "from", "detail"]), truth / "planted.parquet"
-    )
-    if cutouts is not None:  # otherwise nothing was cut out this time, and the file is there
-        kept = [
-            {
-                "id": item.id,
-                "status": "kept",
-                "reason": None,
-                "detail": None,
-                "concept": item.concept,
-                "style": item.style,
-                "split": item.split,
-            }
-            for item in cutouts.items
-        ]
-        dropped = [
-            {"id": one.id, "status": "dropped", "reason": one.reason, "detail": one.detail}
-            for one in cutouts.left_out
-        ]
-        names = ["id", "status", "reason", "detail", "concept", "style", "split"]
-        schema = pa.schema([(name, pa.string()) for name in names])
-        pq.write_table(pa.Table.from_pylist([*kept, *dropped], schema=schema), truth / "cutouts.parquet")
+def _compose(job: Job, shards: Sequence[Shard[range]], task: SceneTask, workers: int) -> None:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("composing scenes", total=sum(len(shard.content) for shard in shards))
+        job.run(
+            shards,
+            task,
+            local_executor(workers),
+            progress=lambda shard: progress.advance(bar, len(shard.content)),
+        )
 
 
 def _write_sheet(path: Path, manifest: Manifest) -> None:
     rows = range(min(_SHOWN, len(manifest)))
     reader = ImageReader(manifest)
+    sheet = contact_sheet([reader.image(row) for row in rows], manifest.take(rows).captions())
     buffer = io.BytesIO()
-    contact_sheet([reader.image(row) for row in rows], manifest.take(rows).captions()).save(
-        buffer, "JPEG", quality=88, subsampling=0
-    )
+    sheet.save(buffer, "JPEG", quality=88, subsampling=0)
     write_atomically(path, buffer.getvalue())
 
 
-def show(result: Composed, console: Console | None = None) -> None:
+def show(result: Composition, console: Console | None = None) -> None:
     """Print what `compose` wrote."""
     console = console or Console()
     there = f", {result.scenes - result.made:,} were there" if result.made < result.scenes else ""
-    speed = f"{result.made:,} made in {result.seconds:.1f} s ({result.made / max(result.seconds, 1e-9):,.0f} a second){there}"
-    console.print(
-        f"Wrote [bold]{escape(str(result.path))}[/]: {result.scenes:,} scenes, {result.bytes / 1e6:,.1f} MB; {speed}.",
-        soft_wrap=True,
-    )
-    console.print(
-        f"Cut-outs: {result.cutouts:,} used; left out: {_counts(result.left_out) or 'none'} (truth/cutouts.parquet says why).",
-        soft_wrap=True,
-    )
-    for note in result.notes:
-        console.print(f"[yellow]note[/]: {escape(note)}.", soft_wrap=True)
+    speed = f"{result.made / max(result.seconds, 1e-9):,.0f} a second"
+    left_out = ", ".join(f"{escape(name)} {count:,}" for name, count in result.left_out.items())
+    lines = [
+        f"Wrote [bold]{escape(str(result.path))}[/]: {result.scenes:,} scenes, {result.bytes / 1e6:,.1f} MB; "
+        f"{result.made:,} made in {result.seconds:.1f} s ({speed}){there}.",
+        f"Cut-outs: {result.cutouts:,} used; left out: {left_out or 'none'} (truth/cutouts.parquet says why).",
+        *(f"[yellow]note[/]: {escape(note)}." for note in result.notes),
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True)
     table = Table("what", "scenes", title="Scenes", title_justify="left")
     for name, count in result.splits.items():
         table.add_row(f"split {escape(name)}", f"{count:,}")
@@ -404,12 +196,10 @@ def show(result: Composed, console: Console | None = None) -> None:
     if result.key_words:
         table.add_row("key word after token 77", f"{result.key_words:,}")
     console.print(table)
+    shown = min(_SHOWN, result.scenes)
     console.print(
-        f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {min(_SHOWN, result.scenes)} scenes with their captions."
+        f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {shown} scenes with their captions."
     )
-    command = f"frugalclip train clip data.path={shlex.quote(str(result.path))} data.where=split=train --out runs/scenes"
+    path = shlex.quote(str(result.path))
+    command = f"frugalclip train clip data.path={path} data.where=split=train --out runs/scenes"
     console.print(f"\nNext: [bold]{escape(command)}[/]", soft_wrap=True)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{escape(name)} {count:,}" for name, count in counts.items())
