@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frugalclip.data.images import BadImage, ImageReader, decode, decode_all, size_of
-from frugalclip.data.ledger import REASONS
+from frugalclip.data.decoding import decode_all
+from frugalclip.data.image_faults import DECODING, BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode, size_of
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 
 from . import hostile
@@ -18,7 +20,7 @@ from . import hostile
 
 def named(error: BadImage) -> str:
     """The cause of a refusal, which is one that the ledger knows, in a sentence."""
-    assert error.cause in REASONS
+    assert error.cause in DECODING.reasons
     assert str(error).endswith(".")
     return error.cause
 
@@ -90,7 +92,8 @@ def test_a_bomb_is_refused_in_little_memory():
     """Measured in a process of its own: the peak of this one would hide it."""
     program = (
         "import resource, sys; sys.path.insert(0, sys.argv[1]); import hostile\n"
-        "from frugalclip.data.images import BadImage, decode\n"
+        "from frugalclip.data.image_faults import BadImage\n"
+        "from frugalclip.data.images import decode\n"
         "kinds = [kind for kind in hostile.hostile_images() if kind.name.startswith('bomb')]\n"
         "decode(hostile.hostile_images()[-1].data)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

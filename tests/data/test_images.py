@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from frugalclip.data.images import BadImage, ImageReader, decode, decode_all, open_image, size_of
-from frugalclip.data.ledger import REASONS
+from frugalclip.data.decoding import decode_all
+from frugalclip.data.image_faults import DECODING, BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode, open_image, size_of
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 
 
@@ -143,7 +145,7 @@ def test_hostile_bytes_have_a_cause(data: bytes, cause: str):
     with pytest.raises(BadImage) as error:
         decode(data)
     assert error.value.cause == cause
-    assert cause in REASONS
+    assert cause in DECODING.reasons
     assert str(error.value).rstrip().endswith(".")
 
 
@@ -153,7 +155,7 @@ def test_a_picture_cut_short_is_refused_at_any_length(kind: str):
     for length in (4, 11, 60, len(data) // 2, len(data) - 64):
         with pytest.raises(BadImage) as error:
             decode(data[:length])
-        assert error.value.cause in REASONS
+        assert error.value.cause in DECODING.reasons
 
 
 def test_random_damage_never_escapes():
@@ -166,7 +168,7 @@ def test_random_damage_never_escapes():
         damaged = bytearray(data)
         for place in generator.integers(0, len(data), 6):
             damaged[place] = generator.integers(256)
-        assert outcome(bytes(damaged)) in ("RGB", *REASONS)
+        assert outcome(bytes(damaged)) in ("RGB", *DECODING.reasons)
 
 
 def test_the_size_is_known_before_pixels_are(make: SimpleNamespace):

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from frugalclip.data import images, jpeg
-from frugalclip.data.images import BadImage, decode
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.images import decode
 
 LIMITS = {"max_pixels": 10**6, "max_scanned": 10**7}
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.config import Settings
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.models import ManifestFeatures, readable_images
 

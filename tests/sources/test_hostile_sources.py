@@ -11,8 +11,10 @@ import pytest
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.decoding import decoding_faults
-from frugalclip.data.ledger import DROPPED, MERGED, REASONS
+from frugalclip.data.image_faults import DECODING
+from frugalclip.data.ledger import DROPPED, MERGED
 from frugalclip.sources.open import Source, read_source, read_sources
+from frugalclip.sources.reading import READING
 
 from ..data import hostile
 
@@ -37,7 +39,7 @@ def fates(source: Source) -> hostile.Expected:
     found |= {
         source.manifest.ids[row]: cause for row, cause, _ in decoding_faults(source.manifest, workers=1)
     }
-    for fault in source.ledger.faults:
+    for fault in source.ledger.entries:
         if fault.status == DROPPED:
             short = fault.id.split("/", 1)[-1] if ".tar/" in fault.id else fault.id
             name = fault.id if short in found else short
@@ -55,8 +57,8 @@ def test_every_kind_is_named_with_its_cause_and_the_counts_add_up(route: str, tm
         found = fates(source)
     assert found == expected
     assert sum(cause is not None for cause in found.values()) >= 40
-    assert set(found.values()) - {None} <= REASONS.keys()
-    merged = [fault for fault in source.ledger.faults if fault.status == MERGED]
+    assert set(found.values()) - {None} <= READING.reasons.keys() | DECODING.reasons.keys()
+    merged = [fault for fault in source.ledger.entries if fault.status == MERGED]
     assert source.seen == len(found) + len(merged)
 
 
@@ -90,14 +92,16 @@ def test_a_bad_file_among_good_ones_is_a_fault(tmp_path: Path):
     (tmp_path / "b.tar").write_bytes(b"<html>404</html>" * 100)
     (tmp_path / "c.tar").write_bytes(b"")
     source = read_source(tmp_path)
-    assert {fault.id: fault.reason for fault in source.ledger.faults if not fault.id.startswith("a.tar")} == {
+    assert {
+        fault.id: fault.reason for fault in source.ledger.entries if not fault.id.startswith("a.tar")
+    } == {
         "b.tar": "not-a-shard",
         "c.tar": "truncated-shard",
     }
     held, _ = hostile.parquet_bytes_into(tmp_path / "p")
     (tmp_path / "p/cut.parquet").write_bytes(held.read_bytes()[:-100])
     source = read_source(tmp_path / "p")
-    assert [fault.reason for fault in source.ledger.faults if fault.id == "cut.parquet"] == ["not-a-shard"]
+    assert [fault.reason for fault in source.ledger.entries if fault.id == "cut.parquet"] == ["not-a-shard"]
     assert source.manifest.name == str(tmp_path / "p")
 
 
@@ -152,7 +156,7 @@ def test_damage_anywhere_in_a_table_gives_rows_or_a_sentence(tmp_path: Path):
             except DataError:
                 continue
             decoding_faults(source.manifest, workers=1)
-            assert source.seen == len(source.manifest) + len(source.ledger.faults)
+            assert source.seen == len(source.manifest) + len(source.ledger.entries)
 
 
 def test_one_image_with_very_many_captions_does_not_take_quadratic_time(tmp_path: Path):
@@ -171,7 +175,7 @@ def test_a_quote_that_stays_open_costs_its_own_line(tmp_path: Path):
     )
     source = read_source(tmp_path / "t.csv")
     assert source.manifest.captions() == [['whole, "quoted"'], ["two\nlines"]]
-    assert [(fault.id, fault.reason) for fault in source.ledger.faults] == [("line 2", "open-quote")]
+    assert [(fault.id, fault.reason) for fault in source.ledger.entries] == [("line 2", "open-quote")]
 
 
 def test_names_of_repaired_samples_follow_them_into_one_data_set(tmp_path: Path):

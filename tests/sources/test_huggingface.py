@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.sources.open import open_data, read_source
 
 REAL = Path(__file__).parent / "saved_by_datasets"
@@ -117,7 +117,7 @@ def test_rows_without_picture_or_caption_are_in_the_ledger(tmp_path: Path, make:
     source = read_source(folder)
     assert source.manifest.captions() == [["a"], ["d"]]
     assert ImageReader(source.manifest).image(1).size == (8, 6)
-    found = [(fault.id, fault.reason) for fault in source.ledger.faults]
+    found = [(fault.id, fault.reason) for fault in source.ledger.entries]
     assert found == [
         ("1", "no-image"),
         ("2", "no-image"),
@@ -170,7 +170,7 @@ def test_images_as_paths_beside_the_data_set(tmp_path: Path, make: SimpleNamespa
     make.images(folder, "a.png", "b.png")
     source = read_source(folder)
     assert source.manifest.ids == ["a", "b"]
-    assert [fault.reason for fault in source.ledger.faults] == ["missing-file"]
+    assert [fault.reason for fault in source.ledger.entries] == ["missing-file"]
 
 
 def test_damaged_data_sets_say_what_to_do(tmp_path: Path, make: SimpleNamespace):

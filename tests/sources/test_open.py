@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import ImageReader
-from frugalclip.data.ledger import REASONS, Ledger, read_ledger
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.ledger import Ledger, read_ledger
 from frugalclip.sources.open import Source, open_data, read_source
+from frugalclip.sources.reading import READING
 
 
 def reasons(source: Source) -> list[tuple[str, str]]:
     """What was not kept, by id; every reason is one that `data check` can explain."""
-    assert all(fault.reason in REASONS for fault in source.ledger.faults)
-    return [(fault.id, fault.reason) for fault in source.ledger.faults]
+    assert all(fault.reason in READING.reasons for fault in source.ledger.entries)
+    return [(fault.id, fault.reason) for fault in source.ledger.entries]
 
 
 def opened(manifest: Any) -> None:
@@ -334,7 +335,7 @@ def test_rows_that_share_an_image_are_one_sample(tmp_path: Path, make: SimpleNam
     source = read_source(tmp_path / "t.csv")
     assert source.manifest.ids == ["a", "b"]
     assert source.manifest.captions() == [["one", "two"], ["sea"]]
-    assert [fault.status for fault in source.ledger.faults] == ["merged", "merged"]
+    assert [fault.status for fault in source.ledger.entries] == ["merged", "merged"]
     assert source.seen == 4
     assert any("2; their captions are joined" in note for note in source.notes)
 
@@ -379,7 +380,7 @@ def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespa
     }
     assert source.seen == len(rows)  # the header counts for the last row
     assert (
-        next(fault.detail for fault in source.ledger.faults if fault.reason == "missing-file")
+        next(fault.detail for fault in source.ledger.entries if fault.reason == "missing-file")
         == "line 3: gone.png"
     )
     opened(source.manifest)
@@ -651,7 +652,7 @@ def test_the_same_data_in_every_form_is_the_same(tmp_path: Path, make: SimpleNam
 
 
 def test_the_ledger_adds_up(tmp_path: Path):
-    ledger = Ledger()
+    ledger = Ledger(READING)
     ledger.drop("x", "no-caption", "expected x.txt")
     ledger.drop("y", "no-caption")
     ledger.merge("z", "same-image", "line 9")

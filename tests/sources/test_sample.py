@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import open_data
 from frugalclip.sources.sample import STYLES, sample_folder, sample_manifest

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.sources import tar_index as shards
 from frugalclip.sources.open import open_data, read_source
 
@@ -70,8 +70,8 @@ def test_damage_in_the_middle_is_placed(tmp_path: Path, make: SimpleNamespace):
     data[members[2].offset - 512 + 3] ^= 0xFF  # inside the header of b.png
     source = read_source(make.put(tmp_path / "s.tar", bytes(data)))
     assert source.manifest.ids == ["a"]
-    assert [(fault.id, fault.reason) for fault in source.ledger.faults] == [("s.tar", "broken-shard")]
-    assert f"at byte {members[2].offset - 512:,}" in source.ledger.faults[0].detail
+    assert [(fault.id, fault.reason) for fault in source.ledger.entries] == [("s.tar", "broken-shard")]
+    assert f"at byte {members[2].offset - 512:,}" in source.ledger.entries[0].detail
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_what_is_left_out_of_a_tar_is_said(tmp_path: Path, make: SimpleNamespace
         "outside-folder": 1,
         "unsupported-format": 1,
     }
-    assert {fault.id for fault in source.ledger.faults if fault.reason == "no-caption"} == {
+    assert {fault.id for fault in source.ledger.entries if fault.reason == "no-caption"} == {
         "s.tar/mute",
         "s.tar/blank",
     }

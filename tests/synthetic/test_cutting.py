@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import BadImage
+from frugalclip.data.image_faults import BadImage
 from frugalclip.data.manifest import Manifest
 from frugalclip.synthetic.cutouts import Pool, choose_cutouts, with_pixels
 from frugalclip.synthetic.cutting import NotACutout, cut_out, outside_of

@@ -11,8 +11,9 @@ import pytest
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.ledger import Fault, Ledger, read_ledger
+from frugalclip.data.ledger import Entry, Ledger, read_ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
+from frugalclip.sources.reading import READING
 from frugalclip.training.error_policy import ErrorPolicy, Rows
 from frugalclip.training.recipe import DataConfig
 from frugalclip.verbs.train import train
@@ -29,7 +30,7 @@ def rows(count: int) -> Rows:
 def error_policy(
     count: int, run: Path, *, max_error_fraction: float = 0.01, read: int = 0, **options: Any
 ) -> ErrorPolicy:
-    ledger = Ledger([Fault(f"r{i}", "no-caption") for i in range(read)])
+    ledger = Ledger(READING, [Entry(f"r{i}", READING, "no-caption") for i in range(read)])
     return ErrorPolicy(
         DataConfig(path="my data", max_error_fraction=max_error_fraction),
         rows(count),
@@ -75,7 +76,7 @@ def test_a_share_stops_but_one_or_two_samples_never_do(
 def test_conditions_are_no_damage(tmp_path: Path):
     one = error_policy(20, tmp_path)
     one.meet([(f"s{i}", "no-text") for i in range(9)])
-    one.read.extend(Fault(f"f{i}", "symlink-loop") for i in range(9))
+    one.read.extend(Entry(f"f{i}", READING, "symlink-loop") for i in range(9))
     one.enforce()
     assert one.in_words() is None
 
@@ -141,7 +142,7 @@ def test_a_run_stops_before_its_first_step_and_the_command_it_names_goes_on(
     assert result.is_finished
     found = fates(run)
     assert sorted(found["truncated"]) == BROKEN
-    assert len(found["kept"]) + len(found["watched"]) == 90
+    assert len(found["kept"]) + len(found["validation"]) == 90
     assert json.loads((run / "metrics.json").read_text())["training"]["left_out"] == {
         "truncated": 6,
         "no-caption": 1,

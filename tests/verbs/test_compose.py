@@ -9,7 +9,7 @@ from rich.console import Console
 from frugalclip.cli import main
 from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.sources.open import open_data
 from frugalclip.synthetic.truth import regions
 from frugalclip.verbs import data as data_verb

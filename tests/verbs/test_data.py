@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.sources.open import open_data
 from frugalclip.verbs import data as verb

@@ -12,7 +12,8 @@ from PIL import Image
 from rich.console import Console
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.sources.open import open_data, read_source
@@ -107,7 +108,7 @@ def test_what_is_written_is_read_back(pairs: Manifest, path: Path, tmp_path: Pat
         else ["test-00000-of-00001.parquet", *(f"train-{i:05d}-of-00003.parquet" for i in range(3))]
     )
     source = read_source(tmp_path / "out")
-    assert source.ledger.faults == []
+    assert source.ledger.entries == []
     again, before = source.manifest, pairs.take([row for row in range(8) if row != 4])
     assert rows(again) == rows(before)
     assert images(again) == images(before)

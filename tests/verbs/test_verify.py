@@ -12,7 +12,7 @@ from rich.console import Console
 from frugalclip.cli import BAD_DATA, main
 from frugalclip.core.errors import DataError
 from frugalclip.data import decoding
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.sources.open import open_data, read_source
@@ -105,7 +105,7 @@ def test_a_cut_tar_gives_its_whole_samples(tmp_path: Path):
     assert verify(result.manifest_path).is_clean
     assert result.ledger.counts()["truncated-shard"] == 1
     assert "repaired" in read_ledger(result.ledger_path)["reason"].to_pylist()
-    assert result.seen == result.samples + len(result.ledger.faults)
+    assert result.seen == result.samples + len(result.ledger.entries)
 
 
 def test_clean_data_says_so(folder: Path):

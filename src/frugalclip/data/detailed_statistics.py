@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from frugalclip.core.errors import require
-from frugalclip.data.images import BadImage, ImageReader, decode
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.statistics import Spread, sampled_rows, script_of
 

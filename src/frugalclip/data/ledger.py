@@ -1,148 +1,164 @@
-"""What happened to every sample, and why.
+"""What became of every sample, and why.
 
-A reader starts a ledger, records each sample it drops or merges, and closes it with the samples kept. The sum is checked: what was seen is
-what was kept, merged or dropped. Written as Parquet: `id, status, reason, detail`, one row a sample (`docs/formats.md`).
+Each stage that drops samples declares its own reasons and keeps a ledger. Entries of several stages are put together
+when the ledger is written, with the samples that are kept. The sum is checked: what was met is what was kept, merged or
+dropped. Written as Parquet with `id, status, stage, reason, detail`, one row a sample (`docs/formats.md`).
 """
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
 
-VERSION = b"1"
+VERSION = b"2"
 _VERSION_KEY = b"frugalclip.ledger"
+_REASONS_KEY = b"frugalclip.ledger.reasons"
+COLUMNS = ("id", "status", "stage", "reason", "detail")
 
 KEPT, MERGED, DROPPED = "kept", "merged", "dropped"
-
-REASONS: dict[str, str] = {  # code -> plain words, as `data check` prints them
-    "no-image": "no image belongs to the caption",
-    "no-caption": "the caption is missing or empty",
-    "missing-file": "the image file does not exist",
-    "not-a-file": "the image's path is a folder or another thing that is not a file",
-    "outside-folder": "the path leaves the data folder; write an absolute path if that is meant",
-    "not-a-path": "the path cannot be a file's name: it is too long, or holds a NUL",
-    "is-url": "the image is a web address; download it first, for example with img2dataset",
-    "not-utf8": "the text is not UTF-8; convert the file, for example with: iconv -f latin1 -t utf-8",
-    "not-text": "the caption holds NUL bytes: it is binary, or UTF-16 without its mark",
-    "caption-too-long": "the caption is longer than any caption: probably a whole file landed there",
-    "wrong-columns": "the row has more or fewer cells than the header",
-    "open-quote": "a quote opens in the row and is not closed; close it, or write it twice inside a quoted cell",
-    "not-json": "the line is not a JSON object",
-    "unsupported-format": "the image format cannot be read; convert it to JPEG, PNG or WebP",
-    "duplicate-key": "the key was already used",
-    "duplicate-id": "the id was already used",
-    "truncated-shard": "the tar ends before the file does; copy the tar again",
-    "broken-shard": "the tar's own structure is damaged here; copy the tar again",
-    "symlink-loop": "the folder is a link to a folder that was already read",
-    "no-permission": "it may not be read; check the permissions",
-    "empty-file": "the image file has no bytes",
-    "truncated": "the image ends early; copy it again",
-    "not-an-image": "the bytes are not an image",
-    "too-many-pixels": "the image has more pixels than is safe to decode",
-    "too-many-bytes": "the file is larger than any picture should be",
-    "too-much-work": "the image is written so that decoding takes minutes; save it again",
-    "web-page": "the bytes are a web page, usually an error page saved by a downloader",
-    "svg": "the bytes are an SVG drawing; render it to PNG first",
-    "heic": "the bytes are a HEIC photo; convert it to JPEG first",
-    "broken-image": "the image cannot be decoded",
-    "not-a-shard": "the file is not a tar, or no Parquet file that can be read; copy it again",
-    "no-text": "no text view of the recipe finds a text in it",
-    "repaired": "kept: its caption was not UTF-8, and there was one sensible way to read it",
-    "watched": "kept: it watches the run and is not trained on",
-    "filtered": "the condition given leaves it out",
-    "same-image": "the row shares its image with an earlier row; its captions were added there",
-}
+MAX_ERROR_FRACTION = 0.01  # share of bad samples that a run accepts unless told otherwise
+LEAST_BAD = 3  # fewer never stop a run: of 20 samples a single one is 5 %
 
 
-class Fault(NamedTuple):
-    """One sample that is not in the manifest, or is part of another one."""
+@final
+@dataclass(frozen=True)
+class Stage:
+    """A step that drops, merges or remarks on samples."""
+
+    name: str
+    reasons: Mapping[str, str] = field(compare=False, repr=False)  # code -> plain words
+    harmless: frozenset[str] = field(
+        default=frozenset(), compare=False, repr=False
+    )  # codes that mean no damage
+
+
+class Entry(NamedTuple):
+    """What a stage decided about one sample."""
 
     id: str
-    reason: str  # a key of REASONS
+    stage: Stage
+    reason: str  # one of the stage's
     detail: str = ""
     status: str = DROPPED
 
+    @property
+    def meaning(self) -> str:
+        """The reason in plain words."""
+        return self.stage.reasons[self.reason]
 
-MAX_ERROR_FRACTION = 0.01  # share of bad samples that a run puts up with unless told otherwise
-LEAST_BAD = 3  # fewer never stop a run: of 20 samples a single one is 5 %
-NO_DAMAGE = frozenset(
-    {"filtered", "no-text", "symlink-loop"}
-)  # left out because of what was asked for, or read elsewhere: not bad data
+    @property
+    def is_damage(self) -> bool:
+        """Whether the sample was dropped because something is wrong with it."""
+        return self.status == DROPPED and self.reason not in self.stage.harmless
 
 
-@dataclass
+@final
+@dataclass(frozen=True)
+class Cause:
+    """A reason with its number of samples."""
+
+    reason: str
+    meaning: str
+    count: int
+    examples: list[Entry]  # the first ones
+
+
 class Ledger:
-    """Faults in the order they were met, beside the number of samples kept."""
+    """Entries in the order in which they were made.
 
-    faults: list[Fault] = field(default_factory=list)
-    remarks: dict[str, tuple[str, str]] = field(default_factory=dict)  # id of a kept sample -> reason, detail
+    Args:
+        stage: the one that drops, merges and remarks here.
+        entries: made before, by this or other stages.
+    """
+
+    def __init__(self, stage: Stage, entries: Iterable[Entry] = ()) -> None:
+        self.stage = stage
+        self.entries: list[Entry] = []
+        self.remarks: dict[str, Entry] = {}  # id -> entry of a sample that is kept
+        self.extend(entries)
 
     def drop(self, id: str, reason: str, detail: str = "") -> None:
-        assert reason in REASONS, reason
-        self.faults.append(Fault(id, reason, detail))
+        self._add(Entry(id, self.stage, reason, detail, DROPPED))
 
     def merge(self, id: str, reason: str, detail: str = "") -> None:
-        assert reason in REASONS, reason
-        self.faults.append(Fault(id, reason, detail, MERGED))
+        self._add(Entry(id, self.stage, reason, detail, MERGED))
 
     def remark(self, id: str, reason: str, detail: str = "") -> None:
-        """Say something of a sample that is kept."""
-        assert reason in REASONS, reason
-        self.remarks[id] = reason, detail
+        """Note something about a sample that is kept."""
+        self._add(Entry(id, self.stage, reason, detail, KEPT))
+
+    def _add(self, entry: Entry) -> None:
+        assert entry.reason in entry.stage.reasons, f"{entry.stage.name} has no reason '{entry.reason}'"
+        if entry.status == KEPT:
+            self.remarks[entry.id] = entry
+        else:
+            self.entries.append(entry)
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Add entries of any stage."""
+        for entry in entries:
+            self._add(entry)
+
+    def include(self, other: "Ledger") -> None:
+        """Add everything of another ledger."""
+        self.entries += other.entries
+        self.remarks |= other.remarks
 
     def renamed(self, old: Sequence[str], new: Sequence[str]) -> "Ledger":
-        """The same ledger after samples that are kept got other ids."""
+        """The same ledger after the samples that are kept got other ids."""
         names = dict(zip(old, new, strict=True)) if self.remarks else {}
-        return Ledger(self.faults, {names.get(id, id): remark for id, remark in self.remarks.items()})
-
-    def extend(self, faults: Iterable[Fault]) -> None:
-        self.faults.extend(faults)
-
-    @property
-    def dropped(self) -> list[Fault]:
-        return [fault for fault in self.faults if fault.status == DROPPED]
+        result = Ledger(self.stage, self.entries)
+        result.extend(entry._replace(id=names.get(id, id)) for id, entry in self.remarks.items())
+        return result
 
     @property
-    def bad(self) -> list[Fault]:
+    def dropped(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.status == DROPPED]
+
+    @property
+    def bad(self) -> list[Entry]:
         """Those dropped because something is wrong with them, not because a condition leaves them out."""
-        return [fault for fault in self.faults if fault.status == DROPPED and fault.reason not in NO_DAMAGE]
+        return [entry for entry in self.entries if entry.is_damage]
 
     @property
-    def merged(self) -> list[Fault]:
-        return [fault for fault in self.faults if fault.status == MERGED]
+    def merged(self) -> list[Entry]:
+        return [entry for entry in self.entries if entry.status == MERGED]
 
     def counts(self) -> dict[str, int]:
         """Reason -> dropped samples, the most frequent first, equal counts by name."""
-        counts = Counter(fault.reason for fault in self.dropped)
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        return {cause.reason: cause.count for cause in causes_of(self.dropped)}
 
     def in_words(self) -> str:
         """Counts of what was dropped, such as `3 truncated, 1 no-caption`; empty where nothing was."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.counts().items())
 
     def table(self, kept: Sequence[str]) -> pa.Table:
-        """One row a sample: the kept ones in their order, then the faults in theirs."""
-        rows = len(kept)
-        remarks = (
-            [self.remarks.get(id, (None, None)) for id in kept] if self.remarks else [(None, None)] * rows
-        )
-        columns = {
-            "id": [*kept, *(fault.id for fault in self.faults)],
-            "status": [KEPT] * rows + [fault.status for fault in self.faults],
-            "reason": [reason for reason, _ in remarks] + [fault.reason for fault in self.faults],
-            "detail": [detail for _, detail in remarks] + [fault.detail for fault in self.faults],
-        }
-        schema = pa.schema([(name, pa.string()) for name in columns], metadata={_VERSION_KEY: VERSION})
-        return pa.table(
-            {name: pa.array(values, pa.string()) for name, values in columns.items()}, schema=schema
-        )
+        """One row a sample: the kept ones in their order, then the entries in theirs."""
+        nothing = (None, None, None)
+        remarks = [_columns_of(self.remarks[id]) if id in self.remarks else nothing for id in kept]
+        rows = [
+            *((id, KEPT, *remark) for id, remark in zip(kept, remarks, strict=True)),
+            *((entry.id, entry.status, *_columns_of(entry)) for entry in self.entries),
+        ]
+        metadata = {_VERSION_KEY: VERSION, _REASONS_KEY: json.dumps(self._meanings(), sort_keys=True)}
+        schema = pa.schema([(name, pa.string()) for name in COLUMNS], metadata=metadata)
+        columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+        return pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)
+
+    def _meanings(self) -> dict[str, dict[str, str]]:
+        """Stage -> reason -> plain words, of the reasons that occur."""
+        found: dict[str, dict[str, str]] = {}
+        for entry in (*self.entries, *self.remarks.values()):
+            found.setdefault(entry.stage.name, {})[entry.reason] = entry.meaning
+        return found
 
     def write(self, path: Path, *, kept: Sequence[str], seen: int | None = None) -> None:
         """Write the ledger as Parquet.
@@ -150,27 +166,40 @@ class Ledger:
         Args:
             path: the file.
             kept: ids of the manifest that goes with it.
-            seen: samples the reader met; checked against the sum where given.
+            seen: samples that were met; checked against the sum where given.
         """
-        total = len(kept) + len(self.faults)
-        assert seen is None or seen == total, f"{seen} samples were seen but {total} have a fate"
+        total = len(kept) + len(self.entries)
+        assert seen is None or seen == total, f"{seen} samples were met but {total} have an entry"
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.part")
         pq.write_table(self.table(kept), temporary, compression="zstd")
         os.replace(temporary, path)
 
 
-def together(ledgers: Iterable[Ledger]) -> Ledger:
-    """What several ledgers say, one behind the other."""
-    result = Ledger()
-    for ledger in ledgers:
-        result.faults += ledger.faults
-        result.remarks |= ledger.remarks
-    return result
+def _columns_of(entry: Entry) -> tuple[str, str, str]:
+    return entry.stage.name, entry.reason, entry.detail
+
+
+def causes_of(entries: Sequence[Entry], *, examples: int = 0) -> list[Cause]:
+    """The reasons of entries, the most frequent first, equal counts by name.
+
+    Args:
+        entries: of one status.
+        examples: how many entries of each reason to give.
+    """
+    counts = Counter(entry.reason for entry in entries)
+    first: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if len(known := first.setdefault(entry.reason, [])) < max(examples, 1):
+            known.append(entry)
+    return [
+        Cause(reason, first[reason][0].meaning, count, first[reason][:examples])
+        for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    ]
 
 
 def read_ledger(path: Path) -> pa.Table:
-    """The table `id, status, reason, detail` of a ledger.
+    """The table `id, status, stage, reason, detail` of a ledger.
 
     Raises:
         DataError: when the file is not a ledger of this version.
@@ -184,6 +213,12 @@ def read_ledger(path: Path) -> pa.Table:
     found = (table.schema.metadata or {}).get(_VERSION_KEY)
     if found != VERSION:
         raise DataError(
-            f"{path} is a ledger of version {found.decode() if found else 'none'}, expected {VERSION.decode()}; write it again."
+            f"{path} is a ledger of version {found.decode() if found else 'none'}, "
+            f"expected {VERSION.decode()}; write it again."
         )
     return table
+
+
+def ledger_meanings(table: pa.Table) -> dict[str, dict[str, str]]:
+    """Stage -> reason -> plain words, as a ledger that was read explains its own rows."""
+    return json.loads((table.schema.metadata or {}).get(_REASONS_KEY, b"{}"))

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from frugalclip.data.images import BadImage, ImageReader, decode, open_image, upright_size
-from frugalclip.data.ledger import Fault
+from frugalclip.data.image_faults import DECODING, BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode, open_image, upright_size
+from frugalclip.data.ledger import Entry
 from frugalclip.data.manifest import Manifest
 
 _SCRIPTS_READ = 5_000  # captions; scripts do not change in the rest
@@ -174,7 +176,7 @@ class ImageFacts:
     widths: Spread | None
     bytes: Spread | None
     formats: dict[str, int]
-    faults: list[Fault]
+    faults: list[Entry]
     sizes: dict[int, tuple[int, int]]  # row -> height, width of the upright picture
     copies: int  # rows whose bytes an earlier row has, of those that were looked at
     most_copied: list[tuple[str, int]]  # id of the first, rows
@@ -199,7 +201,7 @@ def image_facts(
     """
     reader = ImageReader(manifest)
 
-    def one(row: int) -> tuple[tuple[int, int], int, str, bytes] | Fault:
+    def one(row: int) -> tuple[tuple[int, int], int, str, bytes] | Entry:
         try:
             data = reader.bytes(row)
             image = open_image(data)
@@ -208,16 +210,16 @@ def image_facts(
                 decode(data)
             return size, len(data), kind, hashlib.blake2b(data, digest_size=16).digest()
         except BadImage as error:
-            return Fault(manifest.ids[row], error.cause, str(error))
+            return Entry(manifest.ids[row], DECODING, error.cause, str(error))
 
-    found: list[tuple[tuple[int, int], int, str, bytes] | Fault] = []
+    found: list[tuple[tuple[int, int], int, str, bytes] | Entry] = []
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
         for start in range(0, len(rows), 256):
             part = rows[start : start + 256]
             found += pool.map(one, part)
             if progress:
                 progress(len(part))
-    good = {row: result for row, result in zip(rows, found, strict=True) if not isinstance(result, Fault)}
+    good = {row: result for row, result in zip(rows, found, strict=True) if not isinstance(result, Entry)}
     digests: dict[bytes, list[int]] = {}
     for row, result in good.items():
         digests.setdefault(result[3], []).append(row)
@@ -230,7 +232,7 @@ def image_facts(
         widths=Spread.of(result[0][1] for result in good.values()),
         bytes=Spread.of(result[1] for result in good.values()),
         formats=_sorted(Counter(result[2] for result in good.values())),
-        faults=[result for result in found if isinstance(result, Fault)],
+        faults=[result for result in found if isinstance(result, Entry)],
         sizes={row: result[0] for row, result in good.items()},
         copies=len(good) - len(digests),
         most_copied=[(manifest.ids[group[0]], len(group)) for group in copied[:5]],

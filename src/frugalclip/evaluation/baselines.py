@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.numerics import top_k
-from frugalclip.data.images import decode_all
+from frugalclip.data.decoding import decode_all
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.encoding import Encoder, image_features

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.data.images import decode_all
+from frugalclip.data.decoding import decode_all
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional.descriptors import SIDE, describe
 

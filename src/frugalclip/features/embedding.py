@@ -18,7 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.errors import DataError, known_names
-from frugalclip.data.images import BadImage, ImageReader, decode
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.format import KINDS, Encoder, Kind, Origin, StoreDtype, digest, texts_digest
 from frugalclip.features.store import Store

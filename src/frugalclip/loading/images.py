@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 
 

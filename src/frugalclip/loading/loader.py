@@ -23,12 +23,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.types import Batch, CachedFeatures, Tokens
-from frugalclip.data.images import BadImage, ImageReader, decode_all, decode_squashed, size_of
+from frugalclip.data.decoding import decode_all
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode_squashed, size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import StoredImageFeatures, StoredTextFeatures
 from frugalclip.loading.sampling import TURN, Order, epoch_order
-from frugalclip.loading.texts import TextConfig, TextViews
+from frugalclip.loading.texts import NO_TEXT, TextConfig, TextViews
 from frugalclip.loading.views import (
     CLIP_MEAN,
     CLIP_STD,
@@ -43,7 +46,6 @@ __all__ = ["Loader", "TextConfig", "epoch_order"]
 
 _Input = TypeVar("_Input", Tensor, Tokens, Tensor | CachedFeatures, Tokens | CachedFeatures)
 _PROBED = 64  # pictures whose header is read to see how large the originals are
-NO_TEXT = "no-text"  # cause of a sample in which a text view finds nothing
 
 
 class Loader:

@@ -15,11 +15,16 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.random import uniform
 from frugalclip.core.types import CachedFeatures, Tokens
+from frugalclip.data.ledger import Stage
 from frugalclip.data.manifest import Manifest, value_code
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import StoredTextFeatures, some_facets
 from frugalclip.loading.augmentation import AugmentConfig, TextAugmentation
 
+TEXTS = Stage(
+    "text", {"no-text": "no text view of the recipe finds a text in it"}, harmless=frozenset({"no-text"})
+)
+NO_TEXT = "no-text"
 _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
 _SOURCE, _PICK, _DRAWS = (
     0,

@@ -18,7 +18,8 @@ from torch import Tensor
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
 from frugalclip.core.types import CachedFeatures, ImageInput, Strings, TextInput, Tokens
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import ImageFeatureCache, TextFeatureCache

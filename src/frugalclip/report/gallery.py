@@ -19,7 +19,9 @@ from torch import Tensor
 
 from frugalclip.core.numerics import top_k
 from frugalclip.core.random import stream_seed
-from frugalclip.data.images import BadImage, ImageReader, size_of
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.classes import row_names

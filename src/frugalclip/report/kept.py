@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.random import stream_seed
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.models import Model
 from frugalclip.objectives.attentive_mask import Config as AttentiveConfig

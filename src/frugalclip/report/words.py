@@ -6,7 +6,8 @@ Reads the result of `frugalclip evaluate --task words`; its pictures were drawn 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.report.formats import number, percent, shorten
 from frugalclip.report.gallery import LONGEST, SIDE, Described, Found, thumbnail

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from frugalclip.core.config import Settings
 from frugalclip.core.jobs import Job, Shard, ShardTask, content_key
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.shards import ImageSettings, Sample, write_parquet, write_tar
 

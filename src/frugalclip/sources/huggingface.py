@@ -26,6 +26,7 @@ from frugalclip.data.manifest import Manifest, concatenate, image_places, plain_
 from frugalclip.sources.columns import choose, features_of, holds_bytes, label_names, named_labels
 from frugalclip.sources.folders import SPLITS
 from frugalclip.sources.parquet_tables import valid_text
+from frugalclip.sources.reading import READING
 from frugalclip.sources.rows import Raw
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
@@ -125,9 +126,9 @@ def saved_manifest(
             raise DataError(
                 f"{folder} has no folder '{split}', which its dataset_dict.json names; copy the data set again."
             )
-        own = Ledger()
+        own = Ledger(READING)
         parts.append(with_split(_one_folder(folder / split, columns, own, notes), split))
-        ledger.extend(fault._replace(id=f"{split}/{fault.id}") for fault in own.faults)
+        ledger.extend(entry._replace(id=f"{split}/{entry.id}") for entry in own.entries)
     return concatenate(parts, name=str(folder))
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.images import EXTENSIONS
-from frugalclip.data.ledger import Ledger, together
+from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
 from frugalclip.sources import tar_index as shards
 from frugalclip.sources.folders import folder_manifest
@@ -27,6 +27,7 @@ from frugalclip.sources.huggingface import (
     with_split,
 )
 from frugalclip.sources.parquet_tables import parquet_manifest
+from frugalclip.sources.reading import READING
 from frugalclip.sources.sample import sample_manifest
 from frugalclip.sources.tables import table_manifest
 from frugalclip.sources.webdataset import shards_manifest
@@ -41,13 +42,13 @@ class Source:
 
     manifest: Manifest
     kind: str  # in plain words
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: Ledger = field(default_factory=lambda: Ledger(READING))
     notes: list[str] = field(default_factory=list)
 
     @property
     def seen(self) -> int:
         """Samples met: kept, merged or dropped."""
-        return len(self.manifest) + len(self.ledger.faults)
+        return len(self.manifest) + len(self.ledger.entries)
 
 
 def open_data(
@@ -179,7 +180,7 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     if kind == "tar":
         return _read_shards(paths, name, reading)
     if kind == "arrow":
-        ledger, notes = Ledger(), list[str]()
+        ledger, notes = Ledger(READING), list[str]()
         manifest = arrow_manifest(paths, name=name, columns=reading.columns, ledger=ledger, notes=notes)
         return Source(
             manifest, "an Arrow file" if len(paths) == 1 else f"{len(paths):,} Arrow files", ledger, notes
@@ -193,7 +194,7 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
 def _read_several(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     """Parquet files; among several one that cannot be read is a fault like any other, as it is among tars."""
     sources: list[Source] = []
-    refused = Ledger()
+    refused = Ledger(READING)
     for path in paths:
         try:
             sources.append(_with_split(_read_parquet(path, reading), path))
@@ -202,7 +203,7 @@ def _read_several(paths: Sequence[Path], name: str, reading: _Reading) -> Source
                 raise
             refused.drop(path.name, "not-a-shard", str(error))
     joined = sources[0] if len(sources) == 1 else _together(sources, name)
-    joined.ledger.extend(refused.faults)
+    joined.ledger.include(refused)
     return joined
 
 
@@ -240,7 +241,7 @@ def _kind(path: Path) -> str:
 
 
 def _read_shards(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
-    ledger, notes = Ledger(), list[str]()
+    ledger, notes = Ledger(READING), list[str]()
     manifest = shards_manifest(paths, name=name, ledger=ledger, notes=notes, mend=reading.mend)
     return Source(
         manifest, f"WebDataset tars ({len(paths):,})" if len(paths) > 1 else "a WebDataset tar", ledger, notes
@@ -248,7 +249,7 @@ def _read_shards(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
 
 
 def _read_table(path: Path, reading: _Reading) -> Source:
-    ledger, notes = Ledger(), list[str]()
+    ledger, notes = Ledger(READING), list[str]()
     manifest = table_manifest(path, columns=reading.columns, ledger=ledger, notes=notes, mend=reading.mend)
     words = {
         ".csv": "a CSV table",
@@ -269,7 +270,7 @@ def _read_parquet(path: Path, reading: _Reading) -> Source:
         ) from None
     if is_manifest(schema):
         return Source(Manifest.read(path), "a manifest")
-    ledger, notes = Ledger(), list[str]()
+    ledger, notes = Ledger(READING), list[str]()
     return Source(
         parquet_manifest(path, columns=reading.columns, ledger=ledger, notes=notes),
         "a Parquet table",
@@ -282,9 +283,9 @@ def _together(sources: Sequence[Source], name: str) -> Source:
     manifest = concatenate([source.manifest for source in sources], name=name)
     ends = np.cumsum([len(source.manifest) for source in sources])
     ids = [manifest.ids[end - len(source.manifest) : end] for source, end in zip(sources, ends, strict=True)]
-    ledger = together(
-        [source.ledger.renamed(source.manifest.ids, new) for source, new in zip(sources, ids, strict=True)]
-    )
+    ledger = Ledger(READING)
+    for source, new in zip(sources, ids, strict=True):
+        ledger.include(source.ledger.renamed(source.manifest.ids, new))
     notes = list(dict.fromkeys(note for source in sources for note in source.notes))
     kinds = list(dict.fromkeys(source.kind for source in sources))
     kind = (
@@ -307,7 +308,7 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
         raise DataError(f"{folder} may not be read ({error.strerror}); check its permissions.") from None
     by_kind = {kind: [folder / n for n in names if n.lower().endswith(ends)] for kind, ends in _KINDS.items()}
     if is_saved_dataset(folder):
-        ledger, notes = Ledger(), list[str]()
+        ledger, notes = Ledger(READING), list[str]()
         return Source(
             saved_manifest(folder, columns=reading.columns, ledger=ledger, notes=notes),
             "a saved Hugging Face dataset",
@@ -329,7 +330,7 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
         )
     if not (images or tables) and (files := hub_files(folder)):
         return _read_hub(files, folder, reading)
-    ledger, notes = Ledger(), list[str]()
+    ledger, notes = Ledger(READING), list[str]()
     manifest, kind = folder_manifest(folder, ledger=ledger, notes=notes, mend=reading.mend)
     return Source(manifest, kind, ledger, notes)
 

@@ -194,7 +194,7 @@ def _finish(
         notes.append("ids occur more than once: they got a number, as in ID#1, ID#2")
     for row, name in zip(rows, final, strict=True):
         if ledger.remarks and (remark := ledger.remarks.pop(f"line {raw.lines[row]}", None)):
-            ledger.remark(name, *remark)
+            ledger.remark(name, remark.reason, remark.detail)
     weights = fields.pop("weight") if "weight" in fields and _is_number(fields["weight"].type) else None
     return make_manifest(
         ids=final,

@@ -14,7 +14,8 @@ import numpy as np
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.executors import Crash, Executor, InlineExecutor
 from frugalclip.core.random import stream_seed
-from frugalclip.data.images import BadImage, ImageReader
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.synthetic.cutting import NotACutout, cut_out
 from frugalclip.synthetic.draws import Draws

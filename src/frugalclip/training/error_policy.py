@@ -13,10 +13,15 @@ from pathlib import Path
 from frugalclip.core import distributed
 from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.ledger import DROPPED, LEAST_BAD, NO_DAMAGE, REASONS, Fault, Ledger, read_ledger
+from frugalclip.data.conditions import SELECTION
+from frugalclip.data.image_faults import DECODING
+from frugalclip.data.ledger import DROPPED, LEAST_BAD, Entry, Ledger, Stage, causes_of, read_ledger
 from frugalclip.data.manifest import Manifest
+from frugalclip.loading.texts import NO_TEXT, TEXTS
+from frugalclip.sources.reading import READING
 from frugalclip.training.recipe import DataConfig
 
+TRAINING = Stage("train", {"validation": "kept: it is in the validation set and not trained on"})
 _NAMED = 3  # examples of each cause
 _STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares that are suggested
 
@@ -32,6 +37,11 @@ class Rows:
     def used(self) -> int:
         """Rows that are trained on or watch the run."""
         return len(self.training) + (len(self.validation) if self.validation is not None else 0)
+
+
+def _stage_of(cause: str) -> Stage:
+    """The stage that drops a sample of a run for this cause."""
+    return TEXTS if cause == NO_TEXT else DECODING
 
 
 class ErrorPolicy:
@@ -55,8 +65,8 @@ class ErrorPolicy:
         command: Sequence[str] = (),
     ) -> None:
         self.config, self.rows, self.run, self.command = config, rows, run, tuple(command)
-        self.read = read or Ledger()
-        self.found: dict[str, Fault] = {}  # id -> fault of a row that is used, found since
+        self.read = read or Ledger(READING)
+        self.found: dict[str, Entry] = {}  # id -> fault of a row that is used, found since
         self._is_written = False
 
     @property
@@ -65,14 +75,14 @@ class ErrorPolicy:
         return self.run.ledger
 
     @property
-    def bad(self) -> list[Fault]:
+    def bad(self) -> list[Entry]:
         """Every bad sample so far, those of reading first."""
-        return self.read.bad + [fault for fault in self.found.values() if fault.reason not in NO_DAMAGE]
+        return self.read.bad + [entry for entry in self.found.values() if entry.is_damage]
 
     @property
     def share(self) -> float:
         """Bad samples as a fraction, from 0 to 1: of those read, plus of those used."""
-        seen = len(self.rows.everything) + len(self.read.faults)
+        seen = len(self.rows.everything) + len(self.read.entries)
         found = len(self.bad) - len(self.read.bad)
         return min(len(self.read.bad) / max(seen, 1) + found / max(self.rows.used(), 1), 1.0)
 
@@ -90,7 +100,7 @@ class ErrorPolicy:
         Returns:
             True when some were not known yet.
         """
-        new = {id: Fault(id, cause) for id, cause in faults if id not in self.found}
+        new = {id: Entry(id, _stage_of(cause), cause) for id, cause in faults if id not in self.found}
         self.found |= new
         self._is_written = self._is_written and not new
         return bool(new)
@@ -133,38 +143,39 @@ class ErrorPolicy:
         )
         kept = [id for id in [*training, *watched] if id not in self.found]
         used = {*training, *watched}
-        ledger = Ledger([*self.read.faults, *self.found.values()], dict(self.read.remarks))
+        ledger = Ledger(TRAINING)
+        ledger.include(self.read)
+        ledger.extend(self.found.values())
         ledger.extend(
-            Fault(id, "filtered", "data.where, or set aside")
+            Entry(id, SELECTION, "filtered", "data.where, or set aside")
             for id in self.rows.everything.ids
             if id not in used
         )
         for id in watched:
-            ledger.remark(id, "watched")
-        ledger.write(self.path, kept=kept, seen=len(self.rows.everything) + len(self.read.faults))
+            ledger.remark(id, "validation")
+        ledger.write(self.path, kept=kept, seen=len(self.rows.everything) + len(self.read.entries))
         self._is_written = True
 
     def counts(self) -> dict[str, int]:
         """Cause -> bad samples."""
-        return Ledger(self.bad).counts()
+        return Ledger(READING, self.bad).counts()
 
     def in_words(self) -> str | None:
         """One line for the log of a run that goes on, or None where nothing is bad."""
         if not self.bad:
             return None
-        counts = Ledger(self.bad).in_words()
+        counts = Ledger(READING, self.bad).in_words()
         return f"{len(self.bad):,} samples cannot be used ({counts}); every one is named in {self.path}"
 
     def _message(self, step: int) -> str:
-        ledger, when = Ledger(self.bad), f" after step {step:,}" if step else ""
+        when = f" after step {step:,}" if step else ""
         lines = [
             f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_error_fraction allows {100 * self.config.max_error_fraction:g} %:"
         ]
-        for cause, count in ledger.counts().items():
-            named = [fault.id for fault in ledger.faults if fault.reason == cause][:_NAMED]
-            lines.append(
-                f"  {count:>7,}  {cause}: {REASONS[cause]} ({', '.join(named)}{', …' if count > len(named) else ''})"
-            )
+        for cause in causes_of(self.bad, examples=_NAMED):
+            named = ", ".join(entry.id for entry in cause.examples)
+            more = ", …" if cause.count > len(cause.examples) else ""
+            lines.append(f"  {cause.count:>7,}  {cause.reason}: {cause.meaning} ({named}{more})")
         lines.append(f"Every one is named in {self.path}.")
         if self.config.path and self.config.path != "sample":
             lines.append(

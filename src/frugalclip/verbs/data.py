@@ -14,7 +14,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION, REASONS, Fault, Ledger, together
+from frugalclip.data.conditions import SELECTION
+from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION, Entry, Ledger, causes_of
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.statistics import (
     CaptionFacts,
@@ -152,9 +153,13 @@ def manifest(
     sources = [read_source(path, columns=columns) for path in _as_list(paths)]
     every = concatenate([source.manifest for source in sources])
     combined = every.where(where)
-    ledger = together(source.ledger for source in sources)
+    ledger = Ledger(SELECTION)
+    for source in sources:
+        ledger.include(source.ledger)
     kept = set(combined.ids)
-    ledger.extend(Fault(id, "filtered", where or "") for id in every.ids if id not in kept)
+    for id in every.ids:
+        if id not in kept:
+            ledger.drop(id, "filtered", where or "")
     ledger_path = target.with_name(f"{target.stem}.ledger.parquet")
     combined.write(target)
     ledger.write(ledger_path, kept=combined.ids, seen=sum(source.seen for source in sources))
@@ -229,15 +234,15 @@ def _show_one(one: Check, console: Console) -> None:
     show_fields(one.fields, console)
 
 
-def show_faults(faults: Sequence[Fault], console: Console) -> None:
+def show_faults(faults: Sequence[Entry], console: Console) -> None:
     """Print how often each reason occurs, with its first cases."""
-    ledger = Ledger(list(faults))
-    for reason, count in ledger.counts().items():
-        console.print(f"  {count:>7,}  [bold]{reason}[/]: {escape(REASONS[reason])}", soft_wrap=True)
-        for fault in [fault for fault in faults if fault.reason == reason][:_FAULTS_SHOWN]:
-            console.print(
-                f"           [dim]{escape(short(f'{fault.id}: {fault.detail}', 140))}[/]", soft_wrap=True
-            )
+    for cause in causes_of(faults, examples=_FAULTS_SHOWN):
+        console.print(
+            f"  {cause.count:>7,}  [bold]{cause.reason}[/]: {escape(cause.meaning)}", soft_wrap=True
+        )
+        for entry in cause.examples:
+            text = short(f"{entry.id}: {entry.detail}", 140)
+            console.print(f"           [dim]{escape(text)}[/]", soft_wrap=True)
 
 
 def _show_decoding(one: Check, console: Console) -> None:

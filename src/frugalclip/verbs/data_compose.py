@@ -19,7 +19,7 @@ from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Job, Shard
 from frugalclip.core.records import write_atomically
-from frugalclip.data.images import ImageReader
+from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.sources.open import open_data
 from frugalclip.synthetic.composing import Composer

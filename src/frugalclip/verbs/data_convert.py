@@ -15,7 +15,9 @@ from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Record
-from frugalclip.data.ledger import REASONS, Fault, Ledger, together
+from frugalclip.data.conditions import SELECTION
+from frugalclip.data.image_faults import DECODING
+from frugalclip.data.ledger import Entry, Ledger, causes_of
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.sources.conversion import ConversionConfig, ConversionTask, conversion_job, conversion_shards
 from frugalclip.sources.open import read_source
@@ -93,16 +95,24 @@ def convert(
     done_before, ids, records = _convert(
         folder, manifest, config, workers or min(os.cpu_count() or 1, _MOST_WORKERS)
     )
-    faults = {row[0]: Fault(*row) for record in records for row in record.notes["faults"]}
+    faults = {
+        id: Entry(id, DECODING, cause, detail)
+        for record in records
+        for id, cause, detail in record.notes["faults"]
+    }
     written = [id for id in ids if id not in faults]
     if not written:
         raise DataError(
             f"none of the {len(manifest):,} images of {manifest.name} can be used; "
             f"see why with: frugalclip data check {manifest.name}"
         )
-    ledger = together(source.ledger for source in sources)
+    ledger = Ledger(SELECTION)
+    for source in sources:
+        ledger.include(source.ledger)
     kept = set(manifest.ids)
-    ledger.extend(Fault(id, "filtered", where or "") for id in every.ids if id not in kept)
+    for id in every.ids:
+        if id not in kept:
+            ledger.drop(id, "filtered", where or "")
     ledger.extend(faults.values())
     ledger_path = folder.resolve().with_name(f"{folder.resolve().name}.ledger.parquet")
     ledger.write(ledger_path, kept=written, seen=sum(source.seen for source in sources))
@@ -153,13 +163,14 @@ def show_convert(result: Conversion, console: Console | None = None) -> None:
         f"in {result.shards:,} shards{before}; {mega}.",
         *(f"  {escape(note)}" for note in result.notes),
     ]
-    dropped = result.ledger.counts()
+    dropped = result.ledger.dropped
     lines.append(
         f"Wrote {escape(str(result.ledger_path))}: every sample and what became of it "
-        f"({sum(dropped.values()):,} left out)."
+        f"({len(dropped):,} left out)."
     )
     lines += [
-        f"  {count:>7,}  [bold]{reason}[/]: {escape(REASONS[reason])}" for reason, count in dropped.items()
+        f"  {cause.count:>7,}  [bold]{cause.reason}[/]: {escape(cause.meaning)}"
+        for cause in causes_of(dropped)
     ]
     if result.seconds >= 1 and result.done_before < result.shards:
         lines.append(f"{result.seconds:,.0f} seconds.")

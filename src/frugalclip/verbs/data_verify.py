@@ -17,10 +17,12 @@ from rich.table import Table
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.decoding import decoding_faults
-from frugalclip.data.ledger import REASONS, Fault, Ledger, read_ledger
+from frugalclip.data.image_faults import DECODING
+from frugalclip.data.ledger import Ledger, causes_of, read_ledger
 from frugalclip.data.manifest import Manifest, is_manifest
 from frugalclip.sources.open import CLEAN, LEDGER, read_sources
 from frugalclip.sources.tar_index import has_pattern
+from frugalclip.verbs.data import short
 
 _EXAMPLES = 3  # of each cause
 
@@ -71,11 +73,12 @@ def verify(
     source = read_sources(every, columns=columns, mend=repair)
     manifest_path, ledger_path = _targets(every, out)
     manifest = source.manifest
-    ledger = Ledger(list(source.ledger.faults), dict(source.ledger.remarks))
-    ids = manifest.ids
-    ledger.extend(Fault(ids[row], cause, detail) for row, cause, detail in _decoded(manifest, workers))
-    lost = {fault.id for fault in ledger.faults[len(source.ledger.faults) :]}
-    good = manifest.take([row for row, id in enumerate(ids) if id not in lost])
+    ledger = Ledger(DECODING)
+    ledger.include(source.ledger)
+    faults = {row: (cause, detail) for row, cause, detail in _decoded(manifest, workers)}
+    for row, (cause, detail) in faults.items():
+        ledger.drop(manifest.ids[row], cause, detail)
+    good = manifest.take([row for row in range(len(manifest)) if row not in faults])
     try:
         ledger.write(ledger_path, kept=good.ids, seen=source.seen)
         if repair and len(good):
@@ -164,9 +167,9 @@ def show(result: Verified, console: Console | None = None) -> None:
     )
     parts = f"{result.samples:,} good + {merged:,} joined to another + {dropped:,} left out"
     console.print(f"{result.seen:,} samples = {parts}.", soft_wrap=True)
-    if ledger.faults:
+    if ledger.entries:
         console.print(_causes(ledger))
-    repaired = [id for id, (reason, _) in ledger.remarks.items() if reason == "repaired"]
+    repaired = [id for id, entry in ledger.remarks.items() if entry.reason == "repaired"]
     if repaired:
         console.print(
             f"Mended: {len(repaired):,} captions that were not UTF-8, such as {escape(', '.join(repaired[:_EXAMPLES]))}.",
@@ -184,17 +187,12 @@ def show(result: Verified, console: Console | None = None) -> None:
 def _causes(ledger: Ledger) -> Table:
     table = Table("cause", "samples", "what it means", "such as", box=None, padding=(0, 2, 0, 0))
     table.columns[1].justify = "right"
-    counts = {**ledger.counts()}
-    for fault in ledger.merged:
-        counts[fault.reason] = counts.get(fault.reason, 0) + 1
-    examples: dict[str, list[str]] = {}
-    for fault in ledger.faults:
-        if len(named := examples.setdefault(fault.reason, [])) < _EXAMPLES:
-            named.append(fault.id if len(fault.id) <= 40 else fault.id[:39] + "…")
-    for reason, count in counts.items():
-        table.add_row(
-            f"[bold]{reason}[/]", f"{count:,}", escape(REASONS[reason]), escape(", ".join(examples[reason]))
-        )
+    for cause in [
+        *causes_of(ledger.dropped, examples=_EXAMPLES),
+        *causes_of(ledger.merged, examples=_EXAMPLES),
+    ]:
+        such_as = ", ".join(short(entry.id, 40) for entry in cause.examples)
+        table.add_row(f"[bold]{cause.reason}[/]", f"{cause.count:,}", escape(cause.meaning), escape(such_as))
     return table
 
 

@@ -12,11 +12,12 @@ from rich.text import Text
 from frugalclip.backbones.sources import reads_images
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
-from frugalclip.data.ledger import REASONS
+from frugalclip.data.image_faults import DECODING
 from frugalclip.features.embedding import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
 from frugalclip.models import Model, TextOnlyModel, is_backbone, load
 from frugalclip.sources.open import read_source
+from frugalclip.sources.reading import READING
 
 _PLURAL: dict[Kind, str] = {"image": "images", "text": "captions"}
 
@@ -106,11 +107,11 @@ def show(result: Embedded) -> None:
 def _remarks(result: Embedded) -> list[str]:
     store, summary = result.store, result.store.head.summary
     lines = [
-        f"pictures without a vector: {count:,} ({REASONS.get(cause, cause)})"
+        f"pictures without a vector: {count:,} ({DECODING.reasons.get(cause, cause)})"
         for cause, count in store.head.missing.items()
     ]
     lines += [
-        f"samples left out while reading: {count:,} ({REASONS.get(cause, cause)})"
+        f"samples left out while reading: {count:,} ({READING.reasons.get(cause, cause)})"
         for cause, count in result.unread.items()
     ]
     lines += [f"{_PLURAL[kind]}: none in this data, so none are stored" for kind in result.absent]

@@ -30,6 +30,7 @@ from frugalclip.models import Model, load
 from frugalclip.report.run import refresh_evaluations
 from frugalclip.report.tables import FEWER
 from frugalclip.sources.open import open_data, read_source
+from frugalclip.sources.reading import READING
 from frugalclip.training.stores import remember_cached
 
 
@@ -171,9 +172,9 @@ def _on_data(
         raise DataError(
             f"--task {task} needs a data set; add --data PATH, or --data sample for the pictures that come with the package."
         )
-    everything, unread = (data, Ledger()) if isinstance(data, Manifest) else _read(data)
+    everything, unread = (data, Ledger(READING)) if isinstance(data, Manifest) else _read(data)
     result = TASKS[task].run(model, everything.where(known.get("where")), everything=everything, **known)
-    if unread.faults:  # beside what a condition or a broken picture leaves out
+    if unread.entries:  # beside what a condition or a broken picture leaves out
         result["left_out"] = dict(
             sum((Counter(part) for part in (result.get("left_out", {}), unread.counts())), Counter())
         )
