@@ -17,7 +17,7 @@ from torch import Tensor
 
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.subsets import SubsetConfig, subset_rows
+from frugalclip.data.splits import SubsetConfig, subset_rows
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.functional import unit
 from frugalclip.models import Model

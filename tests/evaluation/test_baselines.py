@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from frugalclip.evaluation.baselines import MOST_ROWS, Neighbours, find_neighbours, thumbnails
+from frugalclip.data.duplicates import thumbnails
+from frugalclip.evaluation.baselines import MOST_ROWS, Neighbours, find_neighbours
 from frugalclip.evaluation.zeroshot import zeroshot_task
 from frugalclip.sources.open import open_data
 

@@ -78,7 +78,7 @@ def test_mending_reads_what_has_one_reading(route: str, tmp_path: Path):
     if route == "jsonl":
         path.write_bytes('{"image": "good-00.png", "caption": "ein Bär im Café"}\n'.encode("latin-1"))
     mended = read_source(path, mend=True)
-    repaired = {id: detail for id, (reason, detail) in mended.ledger.remarks.items() if reason == "repaired"}
+    repaired = {id: entry.detail for id, entry in mended.ledger.remarks.items() if entry.reason == "repaired"}
     texts = dict(zip(mended.manifest.ids, mended.manifest.captions(), strict=True))
     assert any(texts[id] == ["ein Bär im Café"] for id in repaired)
     assert all("read as" in detail for detail in repaired.values())

@@ -10,9 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from frugalclip.core.errors import DataError
-from frugalclip.data import detailed_statistics as more_facts
-from frugalclip.data.detailed_statistics import near_pairs, token_facts
-from frugalclip.data.tokens import clip_tokenizer
+from frugalclip.data import statistics
 from frugalclip.verbs import data_stats as verb
 
 
@@ -24,14 +22,14 @@ def no_dictionaries(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     class Stub:
         @staticmethod
         def langdetect(text: str, lang: tuple[str, ...]) -> list[tuple[str, float]]:
-            assert set(lang) == set(more_facts.LATIN)
+            assert set(lang) == set(statistics.LATIN)
             seen.append(text)
             words = {"the": "en", "ein": "de"}
             return next(
                 ([(code, 0.8)] for word, code in words.items() if word in text.split()), [("unk", 0.0)]
             )
 
-    monkeypatch.setattr(more_facts, "require", lambda module, **_: Stub)
+    monkeypatch.setattr(statistics, "require", lambda module, **_: Stub)
     return seen
 
 
@@ -117,7 +115,7 @@ def test_large_sets_are_sampled_and_it_is_said(tmp_path: Path, monkeypatch: pyte
     assert verb.stats(folder).images == result.images  # the same every time
 
 
-def test_json_holds_every_figure(tmp_path: Path):
+def test_json_holds_every_number(tmp_path: Path):
     folder = fill(tmp_path / "d", 3)
     (folder / "1.png").write_bytes(b"no picture")
     result = verb.stats(table(folder, 3, weight=[1, 2, 3]), json=tmp_path / "out/s.json")
@@ -132,18 +130,6 @@ def test_json_holds_every_figure(tmp_path: Path):
     assert "sizes" not in found["images"]
 
 
-def test_tokens_are_those_of_clip_with_start_and_end():
-    texts = ["a dog", "a " * 30, "a " * 31, "a " * 75, "a " * 76, ""]
-    facts = token_facts(texts)
-    assert facts is not None
-    assert (facts.tokens.least, facts.tokens.most) == (2, 78)
-    tokenizer = clip_tokenizer()
-    for context, share in facts.truncated.items():
-        assert share == tokenizer.truncated(texts, context=context) / 6
-    assert facts.truncated == {32: 0.5, 77: 1 / 6}
-    assert token_facts([]) is None
-
-
 def test_languages_the_data_names_are_not_guessed(
     no_dictionaries: list[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -156,7 +142,7 @@ def test_languages_the_data_names_are_not_guessed(
 
 
 def test_only_sentences_in_latin_letters_are_guessed(no_dictionaries: list[str]):
-    assert more_facts.detected_languages(
+    assert statistics.detected_languages(
         ["the red dog", "ein roter Hund", "foo bar baz", "dog", "собака на траве"]
     ) == {
         "de": 1,
@@ -170,7 +156,7 @@ def test_without_the_extra_there_is_a_hint_and_no_failure(tmp_path: Path, monkey
     from frugalclip.core.errors import require
 
     real = builtins.__import__
-    monkeypatch.setattr(more_facts, "require", require)
+    monkeypatch.setattr(statistics, "require", require)
     monkeypatch.setattr(
         "importlib.import_module",
         lambda name: real("no_such_module_here") if name == "simplemma" else real(name),
@@ -179,39 +165,6 @@ def test_without_the_extra_there_is_a_hint_and_no_failure(tmp_path: Path, monkey
     assert result.detected == {}
     assert result.notes[0].startswith("detecting languages needs simplemma")
     assert "pip install 'frugalclip[curate]'" in result.notes[0]
-
-
-def test_near_pairs_are_those_that_loops_find():
-    rng = np.random.default_rng(0)
-    base = rng.integers(0, 255, (4, 768))
-    thumbnails = np.concatenate(
-        [np.clip(base + rng.normal(0, spread, base.shape), 0, 255) for spread in (0, 3, 6, 40)]
-    ).astype(np.int16)
-    expected = {
-        (i, j)
-        for j in range(16)
-        for i in range(j)
-        if sum(abs(int(a) - int(b)) for a, b in zip(thumbnails[i], thumbnails[j], strict=True)) / 768 < 4
-    }
-    first, second, distances = near_pairs(thumbnails)
-    assert set(zip(first.tolist(), second.tolist(), strict=True)) == expected
-    assert 4 <= len(expected) < 30
-    assert (distances < 4).all()
-    assert len(near_pairs(thumbnails[:0])[0]) == 0
-
-
-def test_near_pairs_across_blocks(monkeypatch: pytest.MonkeyPatch):
-    thumbnails = np.random.default_rng(1).integers(0, 255, (20, 768)).astype(np.int16)
-    thumbnails[17] = thumbnails[2]
-    thumbnails[3] = thumbnails[2]
-    whole = [part.tolist() for part in near_pairs(thumbnails)]
-    monkeypatch.setattr(more_facts, "_BLOCK", 4)
-    parts = [part.tolist() for part in near_pairs(thumbnails)]
-    assert (
-        sorted(zip(*whole, strict=True))
-        == sorted(zip(*parts, strict=True))
-        == [(2, 3, 0.0), (2, 17, 0.0), (3, 17, 0.0)]
-    )
 
 
 def test_nothing_given_is_said():

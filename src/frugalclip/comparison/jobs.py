@@ -23,7 +23,7 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import stream_seed
 from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.subsets import subset_rows
+from frugalclip.data.splits import subset_rows
 
 PART = "compare_part"  # the field that says train or validation
 WHOLE = "all"  # stands for a rotation where nothing is left out

@@ -16,9 +16,7 @@ from frugalclip.comparison.metrics import METRICS, MetricConfig
 from frugalclip.core.config import Settings, read_yaml, validated
 from frugalclip.core.errors import DataError, RecipeError, known_names
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.subsets import SubsetConfig
-from frugalclip.training.recipe import DataConfig
-from frugalclip.training.validation import divide
+from frugalclip.data.splits import SubsetConfig, divide
 
 
 class ProtocolMetric(MetricConfig):
@@ -174,7 +172,7 @@ def divisions(everything: Manifest, protocol: ProtocolConfig) -> list[Division]:
         DataError: for unknown fields or values, an empty part, or rows that are both trained on and judged.
     """
     protocol = protocol.resolved()
-    parts = divide(everything, DataConfig(where=protocol.train, validation=protocol.validation))
+    parts = divide(everything, where=protocol.train, validation=protocol.validation)
     if protocol.rotate is None:
         return [_division(everything, protocol, parts.train, parts.validation, None, parts.notes)]
     found = sorted({str(value) for value in parts.train.field(protocol.rotate) if value is not None})

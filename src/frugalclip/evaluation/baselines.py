@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.numerics import top_k
-from frugalclip.data.decoding import decode_all
+from frugalclip.data.duplicates import NEAR_DUPLICATE, thumbnails
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.encoding import Encoder, image_features
@@ -24,11 +24,9 @@ from frugalclip.evaluation.ranking import Scores
 from frugalclip.evaluation.word_similarity import WordSimilarity
 from frugalclip.functional import unit
 
-SIDE = 16  # pixels of a thumbnail
 VOTERS = (1, 10)
 MOST_ROWS = 100_000  # training images to compare with; more are thinned evenly, and the number is reported
 MOST_DESCRIBED = 20_000  # likewise by shape and colour or a frozen encoder, which is slower
-NEAR_DUPLICATE = 4.0  # mean absolute difference of thumbnails, of 255
 
 Describer = Callable[[Manifest], tuple[Tensor, np.ndarray]]  # (kept, width) comparable by distance, rows kept
 
@@ -83,18 +81,6 @@ class Neighbours:
             return total / places.shape[1]
 
         return scores
-
-
-def thumbnails(manifest: Manifest, *, workers: int | None = None) -> tuple[Tensor, np.ndarray]:
-    """Squash every image of a data set to 16x16.
-
-    Returns:
-        (kept, 768) float32 from 0 to 255, and (kept,) int64 rows whose image could be read.
-    """
-    decoded = decode_all(manifest, SIDE, workers)
-    broken = {row for row, _ in decoded.faults}
-    kept = np.array([row for row in range(len(manifest)) if row not in broken], dtype=np.int64)
-    return decoded.pixels[torch.from_numpy(kept)].flatten(1).float(), kept
 
 
 def describers(reference: Encoder | None = None) -> dict[str, Describer]:

@@ -15,14 +15,12 @@ from torch import Tensor
 from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.splits import TEST_NAMES, TRAINING, VALIDATION_NAMES
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.results import EvaluatedRows
 
-TRAINING = "split=train"  # training rows, where the data has a split
-VALIDATION_NAMES = ("val", "valid", "validation", "dev")
-TEST_NAMES = ("test", "testing")
 HELD_OUT = 0.2  # of the training rows, for validation where the data has no validation split
 FOLDS = 5
 

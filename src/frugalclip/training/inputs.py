@@ -10,6 +10,7 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Needs
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.splits import divide
 from frugalclip.loading.loader import Loader, too_few
 from frugalclip.loading.sampling import sampling_weights
 from frugalclip.loading.views import PRESETS, ViewConfig
@@ -18,7 +19,6 @@ from frugalclip.training.error_policy import ErrorPolicy, Rows
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import read_views
 from frugalclip.training.stores import Stores, make_stores
-from frugalclip.training.validation import divide
 
 
 class RunData:
@@ -44,7 +44,7 @@ class RunData:
         read: Ledger | None = None,
         command: Sequence[str] = (),
     ) -> None:
-        split = divide(everything, recipe.data)
+        split = divide(everything, where=recipe.data.where, validation=recipe.data.validation)
         self.everything, self.training, self.validation = everything, split.train, split.validation
         self.notes = list(split.notes)
         self.description = recipe.data.model_dump(mode="json", include={"path", "columns"}) | {

@@ -23,6 +23,7 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
 from frugalclip.core.types import Batch, ImageInput, Needs, Tokens
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.splits import divide
 from frugalclip.functional import TILE, needs_tiles
 from frugalclip.models import attach_backbones_on_meta
 from frugalclip.objectives.base import Objective
@@ -34,7 +35,6 @@ from frugalclip.training.recipe import Recipe
 from frugalclip.training.stage import Stage
 from frugalclip.training.step import Step, read_views, source_view, to_device, union_of_needs
 from frugalclip.training.stores import distinct_texts
-from frugalclip.training.validation import divide
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -108,7 +108,12 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     everything = (
         open_data(recipe.data.path, columns=recipe.data.columns or None) if recipe.data.path else None
     )
-    rows = None if everything is None else len(divide(everything, recipe.data).train)
+    section = recipe.data
+    rows = (
+        None
+        if everything is None
+        else len(divide(everything, where=section.where, validation=section.validation).train)
+    )
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     pretrained_towers = list(recipe.model.pretrained_towers())

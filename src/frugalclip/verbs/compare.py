@@ -40,7 +40,7 @@ from frugalclip.core.errors import RecipeError, TrainingError, known_names
 from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, environment, read_json, write_atomically, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.subsets import parse_fractions
+from frugalclip.data.splits import parse_fractions
 from frugalclip.evaluation.baselines import Neighbours
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison

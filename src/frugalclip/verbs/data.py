@@ -18,13 +18,13 @@ from frugalclip.data.conditions import SELECTION
 from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION, Entry, Ledger, causes_of
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.statistics import (
-    CaptionFacts,
-    FieldFacts,
-    ImageFacts,
+    CaptionStatistics,
+    FieldStatistics,
+    ImageStatistics,
     Spread,
-    caption_facts,
-    field_facts,
-    image_facts,
+    caption_statistics,
+    field_statistics,
+    image_statistics,
     sampled_rows,
 )
 from frugalclip.sources.open import Source, read_source
@@ -49,9 +49,9 @@ class Check:
 
     path: str
     source: Source
-    captions: CaptionFacts
-    fields: list[FieldFacts]
-    images: ImageFacts
+    captions: CaptionStatistics
+    fields: list[FieldStatistics]
+    images: ImageStatistics
     examples: list[Example]
     next_command: str
 
@@ -120,8 +120,8 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
     return Check(
         str(path),
         source,
-        caption_facts(manifest),
-        field_facts(manifest, shown=3),
+        caption_statistics(manifest),
+        field_statistics(manifest, shown=3),
         images,
         examples,
         next_command,
@@ -181,11 +181,11 @@ def _next_command(paths: Sequence[str | Path]) -> str:
     return f"frugalclip data manifest {' '.join(shlex.quote(str(path)) for path in paths)} --out all.parquet"
 
 
-def _images(manifest: Manifest, rows: Sequence[int], *, decoded: bool) -> ImageFacts:
+def _images(manifest: Manifest, rows: Sequence[int], *, decoded: bool) -> ImageStatistics:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading pictures", total=len(rows))
-        return image_facts(
+        return image_statistics(
             manifest, rows, decoded=decoded, progress=lambda done: progress.advance(task, done)
         )
 
@@ -262,27 +262,27 @@ def _show_decoding(one: Check, console: Console) -> None:
     show_faults(images.faults, console)
 
 
-def _show_captions(facts: CaptionFacts, console: Console) -> None:
+def _show_captions(captions: CaptionStatistics, console: Console) -> None:
     console.print(
-        f"Captions: {facts.captions:,}, {_spread(facts.per_sample)} a sample, {_spread(facts.words)} words, {facts.distinct:,} distinct."
+        f"Captions: {captions.captions:,}, {_spread(captions.per_sample)} a sample, {_spread(captions.words)} words, {captions.distinct:,} distinct."
     )
-    if facts.shared:
-        text, count = facts.most_shared[0]
+    if captions.shared:
+        text, count = captions.most_shared[0]
         console.print(
-            f"  {facts.shared:,} samples share a caption with another one; {count:,} of them: '{escape(short(text, 60))}'. "
+            f"  {captions.shared:,} samples share a caption with another one; {count:,} of them: '{escape(short(text, 60))}'. "
             "Training treats equal captions as positives where the recipe says so.",
             soft_wrap=True,
         )
-    if facts.languages:
-        console.print(f"  Languages: {counts(facts.languages, limit=12)}.")
-    elif len(facts.scripts) > 1:
-        console.print(f"  Scripts: {counts(facts.scripts)}.")
+    if captions.languages:
+        console.print(f"  Languages: {counts(captions.languages, limit=12)}.")
+    elif len(captions.scripts) > 1:
+        console.print(f"  Scripts: {counts(captions.scripts)}.")
 
 
-def show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
+def show_fields(fields: Sequence[FieldStatistics], console: Console) -> None:
     """Print a table of fields."""
     if not fields:
-        console.print("Fields: none beside the captions.")
+        console.print("Fields: none besides the captions.")
         return
     table = Table(
         "field",
@@ -293,13 +293,13 @@ def show_fields(fields: Sequence[FieldFacts], console: Console) -> None:
         title="Fields, for where and --label-field",
         title_justify="left",
     )
-    for facts in fields:
-        values = ", ".join(f"{short(value, 30)} ({count:,})" for value, count in facts.values)
+    for one in fields:
+        values = ", ".join(f"{short(value, 30)} ({count:,})" for value, count in one.values)
         table.add_row(
-            escape(facts.name),
-            facts.type,
-            f"{facts.nulls:,}",
-            "" if facts.distinct is None else f"{facts.distinct:,}",
+            escape(one.name),
+            one.type,
+            f"{one.nulls:,}",
+            "" if one.distinct is None else f"{one.distinct:,}",
             escape(values),
         )
     console.print(table)

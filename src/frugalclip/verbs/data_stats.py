@@ -11,25 +11,22 @@ from rich.progress import Progress
 from rich.table import Table
 
 from frugalclip.core.errors import DataError, MissingExtra
-from frugalclip.data.detailed_statistics import (
-    NearFacts,
-    TokenFacts,
-    WeightFacts,
-    detected_languages,
-    near_duplicates,
-    sampled_captions,
-    token_facts,
-    weight_facts,
-)
+from frugalclip.data.duplicates import NearDuplicates, near_duplicates
 from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.statistics import (
-    CaptionFacts,
-    FieldFacts,
-    ImageFacts,
-    caption_facts,
-    field_facts,
-    image_facts,
+    CaptionStatistics,
+    FieldStatistics,
+    ImageStatistics,
+    TokenStatistics,
+    WeightStatistics,
+    caption_statistics,
+    detected_languages,
+    field_statistics,
+    image_statistics,
+    sampled_captions,
     sampled_rows,
+    token_statistics,
+    weight_statistics,
 )
 from frugalclip.sources.open import read_source
 from frugalclip.verbs.data import counts, short, show_faults, show_fields
@@ -46,13 +43,13 @@ class Stats:
     """What `data stats` counted in all data sets together."""
 
     manifest: Manifest
-    captions: CaptionFacts
-    tokens: TokenFacts | None
+    captions: CaptionStatistics
+    tokens: TokenStatistics | None
     detected: dict[str, int]  # language -> captions, of a sample; empty where the data set says its languages
-    fields: list[FieldFacts]
-    images: ImageFacts
-    near: NearFacts
-    weights: WeightFacts | None
+    fields: list[FieldStatistics]
+    images: ImageStatistics
+    near: NearDuplicates
+    weights: WeightStatistics | None
     notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -114,13 +111,13 @@ def stats(
         notes += [f"{what}: {read:,} of {of:,}, drawn at random (--full takes all)"] if read < of else []
     detected = _detected(manifest, texts, notes)
     images, near = _images(manifest, rows, compared)
-    weights = weight_facts(manifest)
+    weights = weight_statistics(manifest)
     result = Stats(
         manifest,
-        caption_facts(manifest),
-        token_facts(tokenised),
+        caption_statistics(manifest),
+        token_statistics(tokenised),
         detected,
-        field_facts(manifest),
+        field_statistics(manifest),
         images,
         near,
         weights,
@@ -144,11 +141,13 @@ def _detected(manifest: Manifest, texts: Sequence[Sequence[str]], notes: list[st
         return {}
 
 
-def _images(manifest: Manifest, rows: Sequence[int], compared: Sequence[int]) -> tuple[ImageFacts, NearFacts]:
+def _images(
+    manifest: Manifest, rows: Sequence[int], compared: Sequence[int]
+) -> tuple[ImageStatistics, NearDuplicates]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("reading pictures", total=len(rows) + len(compared))
-        images = image_facts(
+        images = image_statistics(
             manifest, rows, decoded=False, progress=lambda done: progress.advance(task, done)
         )
         return images, near_duplicates(manifest, compared, progress=lambda done: progress.advance(task, done))

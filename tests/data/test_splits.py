@@ -1,5 +1,6 @@
-"""Parts of a data set are nested, whole where they must be, and the same on every machine."""
+"""Validation rows are apart from training rows; subsets are nested; both are the same on every machine."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.data.manifest import image_places, make_manifest
-from frugalclip.data.subsets import SubsetConfig, parse_fractions, subset_rows
+from frugalclip.data.splits import LEAST_ROWS, SubsetConfig, divide, parse_fractions, subset_rows
 
 
 @pytest.fixture
@@ -71,3 +72,47 @@ def test_fractions():
     for text in ("1/0", "half", "2", "0"):
         with pytest.raises(DataError, match="write fractions such as"):
             parse_fractions(text)
+
+
+def divided(manifest, **options) -> tuple[set[str], set[str] | None, str | None]:
+    found = divide(manifest, **({"where": None, "validation": "auto"} | options))
+    validation = None if found.validation is None else set(found.validation.ids)
+    return set(found.train.ids), validation, found.where
+
+
+@pytest.fixture
+def with_splits(manifest):
+    """The same rows: styles a and b train, c validates under its own name."""
+    styles = manifest.field("style")
+    table = manifest.table.append_column(
+        "split", [["valid" if style == "c" else "train" for style in styles]]
+    )
+    return dataclasses.replace(manifest, table=table)
+
+
+def test_the_split_of_the_data_is_used(with_splits):
+    styles = dict(zip(with_splits.ids, with_splits.field("style"), strict=True))
+    train, validation, where = divided(with_splits)
+    assert where == "split=train"
+    assert {styles[id] for id in train} == {"a", "b"} and {styles[id] for id in validation or ()} == {"c"}
+    train, validation, _ = divided(with_splits, where="split=train,concept=3|4")
+    assert (len(train), len(validation or ())) == (4, 2)  # the same concepts on both sides
+    assert divided(with_splits, validation="none")[1:] == (None, None)
+    assert len(divided(with_splits, where="style=a", validation="style=b")[1] or ()) == 60
+
+
+def test_without_a_split_whole_captions_are_held_out(manifest):
+    train, validation, where = divided(manifest)
+    assert where is None and validation and not train & validation
+    captions = {id: texts[0] for id, texts in zip(manifest.ids, manifest.captions(), strict=True)}
+    assert not {captions[id] for id in train} & {captions[id] for id in validation}
+    order = np.random.default_rng(0).permutation(len(manifest))
+    assert divided(manifest.take(order)) == (train, validation, where)
+    few = manifest.take(np.arange(LEAST_ROWS - 1))
+    assert divided(few)[1] is None
+    assert "too few" in divide(few, where=None, validation="auto").notes[0]
+
+
+def test_shared_rows_are_refused(manifest):
+    with pytest.raises(DataError, match="names 60 rows that are trained on too"):
+        divide(manifest, where=None, validation="style=b")
