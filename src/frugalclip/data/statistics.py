@@ -227,7 +227,7 @@ class _Header(NamedTuple):
     """What is known of one image without its pixels."""
 
     size: tuple[int, int]  # height, width
-    bytes: int
+    length: int  # of the encoded image in bytes
     format: str
     digest: bytes
 
@@ -272,7 +272,7 @@ def image_statistics(
         rows=len(rows),
         heights=Spread.of(header.size[0] for header in good.values()),
         widths=Spread.of(header.size[1] for header in good.values()),
-        bytes=Spread.of(header.bytes for header in good.values()),
+        bytes=Spread.of(header.length for header in good.values()),
         formats=_sorted(Counter(header.format for header in good.values())),
         faults=[entry for entry in found if isinstance(entry, Entry)],
         sizes={row: header.size for row, header in good.items()},
