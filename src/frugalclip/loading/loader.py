@@ -101,7 +101,7 @@ class Loader:
         workers: int = 0,
         cache: int = 2**31,
         device: torch.device | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.batch, self.size, self.seed, self.rank, self.world, self.workers = (
             batch,
@@ -157,7 +157,7 @@ class Loader:
             return (self._batch(*self._cached(step), stream=stream) for step in _steps_from(start_step))
         return self._decoded_batches(start_step, stream)
 
-    def _decode_once(self, manifest: Manifest, progress: Callable[[int], None] | None) -> "_DecodedImages":
+    def _decode_once(self, manifest: Manifest, progress: Callable[[int], None]) -> "_DecodedImages":
         if not self.views:
             return _DecodedImages(
                 torch.zeros(len(manifest), 0), torch.zeros(len(manifest), 2, dtype=torch.int64)
