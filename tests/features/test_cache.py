@@ -23,7 +23,7 @@ from frugalclip.features.cache import (
 )
 from frugalclip.features.embedding import TextRows, embed_manifest
 from frugalclip.features.store import Store
-from frugalclip.loading.loader import Loader
+from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData
 from frugalclip.loading.texts import TextConfig, TextViews
 from frugalclip.loading.views import Preprocess, ViewConfig
 
@@ -141,14 +141,11 @@ def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_pa
     images = StoredImageFeatures(store_of(manifest, tmp_path / "s", views=three_views), manifest, seed=0)
     assert images.faults(manifest) == [(1, "not-an-image"), (4, "not-an-image")]
     tokenizer = train_tokenizer(["picture one of many"], vocabulary=600, context=8)
-    arguments: dict[str, Any] = {
-        "views": {"main": ViewConfig()},
-        "texts": {"caption": TextConfig()},
-        "batch": 5,
-        "size": 8,
-        "seed": 0,
-    }
-    loader = Loader(manifest, tokenizer=tokenizer, stored_images=images, **arguments)
+    loader = Loader(
+        LoaderData(manifest, tokenizer, image_features=images),
+        BatchSpec({"main": ViewConfig()}, {"caption": TextConfig()}, batch=5, size=8),
+        LoaderConfig(seed=0),
+    )
     assert loader.faults == [(1, "no-text"), (4, "not-an-image")]
     batches = loader.batches()
     seen = torch.cat([next(batches).rows for _ in range(2 * loader.steps_per_epoch)]).tolist()

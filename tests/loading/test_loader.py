@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.types import Batch
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.loading.loader import Loader, TextConfig, epoch_order
-from frugalclip.loading.texts import texts_of
+from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData
+from frugalclip.loading.sampling import epoch_order
+from frugalclip.loading.texts import TextConfig, texts_of
 from frugalclip.loading.views import PRESETS, ViewConfig
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "hat"]
@@ -58,7 +60,6 @@ def manifest_of(
 
 def loader_of(manifest: Manifest, **options) -> Loader:
     settings = {
-        "tokenizer": TOKENIZER,
         "views": {"main": SMALL, "second": PRESETS["clip"]},
         "texts": {"caption": TextConfig()},
         "fields": ["caption", "label", "id"],
@@ -66,7 +67,17 @@ def loader_of(manifest: Manifest, **options) -> Loader:
         "size": 16,
         "seed": 5,
     }
-    return Loader(manifest, **(settings | options))
+    settings |= options
+    data, spec, config = (
+        {field.name: settings.pop(field.name) for field in dataclasses.fields(kind) if field.name in settings}
+        for kind in (LoaderData, BatchSpec, LoaderConfig)
+    )
+    assert not settings
+    return Loader(
+        LoaderData(**{"manifest": manifest, "tokenizer": TOKENIZER} | data),
+        BatchSpec(**spec),
+        LoaderConfig(**config),
+    )
 
 
 def take(batches: Iterator[Batch], count: int) -> list[Batch]:

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest, concatenate, image_places, make_manifest
-from frugalclip.loading.sampling import TURN, Order, epoch_draws, epoch_order, sampling_weights
+from frugalclip.loading.sampling import TURN, Order, Steps, epoch_draws, epoch_order, sampling_weights
 
 ROWS = np.array([3, 4, 8, 11, 12, 20, 21])
 
@@ -148,3 +149,16 @@ def test_what_is_no_weight_is_refused_where_it_enters(tmp_path: Path, value: flo
 def test_a_manifest_without_weights_joined_to_one_with_them_counts_as_one():
     joined = concatenate([manifest_of([0.25, 0.5]), manifest_of(None, score=[1, 1])])
     assert joined.weights().tolist() == [0.25, 0.5, 1, 1]
+
+
+def test_steps_of_processes_are_the_slices_of_one():
+    order = Order(np.arange(26), None, seed=0)
+    whole = Steps(order, batch=6, rank=0, world=1)
+    halves = [Steps(order, batch=3, rank=rank, world=2) for rank in (0, 1)]
+    assert whole.per_epoch == halves[0].per_epoch == 4
+    places = [list(itertools.islice(steps.places(3), 3)) for steps in (whole, *halves)]
+    assert places == [
+        [(0, 18), (1, 0), (1, 6)],
+        [(0, 18), (1, 0), (1, 6)],
+        [(0, 21), (1, 3), (1, 9)],
+    ]

@@ -11,7 +11,8 @@ import pytest
 
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.loading.loader import Loader, TextConfig
+from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData
+from frugalclip.loading.texts import TextConfig
 from frugalclip.sources.languages import is_code, languages_in
 from frugalclip.sources.open import open_data
 
@@ -212,13 +213,9 @@ def test_a_text_view_reads_one_language(tmp_path: Path, make: SimpleNamespace):
     manifest = open_data(make.put(tmp_path / "t.jsonl", make.json_lines(*rows)))
     tokenizer = train_tokenizer(["Hund Meer dog"], vocabulary=1024, context=8)
     loader = Loader(
-        manifest,
-        tokenizer=tokenizer,
-        views={},
-        texts={"caption": TextConfig(language="de")},
-        batch=2,
-        size=8,
-        seed=0,
+        LoaderData(manifest, tokenizer),
+        BatchSpec(views={}, texts={"caption": TextConfig(language="de")}, batch=2, size=8),
+        LoaderConfig(seed=0),
     )
     assert [row for row, _ in loader.faults] == [2]
     batch = next(loader.batches())

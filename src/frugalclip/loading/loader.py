@@ -1,150 +1,150 @@
 """Batches as a pure function of (seed, step, rank, processes).
 
-Global batch k of epoch e is `draws_e[k * B * W : (k + 1) * B * W]` for B samples on each of W processes; a process takes its slice. Which
-rows an epoch draws, and how often where they have weights, is in `sampling`. So every process has the same number of steps, N processes see
-what one would, and going on after a stop is asking for a later step. What an epoch leaves over is dropped; it is another remainder each epoch.
+Which rows an epoch draws, and which of these a step takes, is in `sampling`. So every process has the same number of
+steps, N processes see what one would, and a resumed run asks for a later step. The draws that an epoch leaves over are
+dropped; they are other ones each epoch.
 
-Small sets are decoded once, into memory. Larger ones are decoded as they come, by worker processes if asked: workers only decode, the views
-are made in this process, so that the number of workers changes nothing in a batch.
+Small data sets are decoded once, into memory, larger ones as they are needed (`image_sources`).
 """
 
 import contextlib
-import os
-import signal
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.types import Batch, CachedFeatures, Tokens
 from frugalclip.data.decoding import decode_all
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
-from frugalclip.data.images import decode_squashed, size_of
+from frugalclip.data.images import size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import StoredImageFeatures, StoredTextFeatures
-from frugalclip.loading.sampling import TURN, Order, epoch_order
+from frugalclip.loading.image_sources import ImageBatch, ImageSource, MemoryImages, StreamedImages
+from frugalclip.loading.sampling import Order, Steps
 from frugalclip.loading.texts import NO_TEXT, TextConfig, TextViews
 from frugalclip.loading.views import (
     CLIP_MEAN,
     CLIP_STD,
-    MadeView,
+    ImageView,
     ViewConfig,
     make_view,
     source_size,
     view_order,
 )
 
-__all__ = ["Loader", "TextConfig", "epoch_order"]
-
 _Input = TypeVar("_Input", Tensor, Tokens, Tensor | CachedFeatures, Tokens | CachedFeatures)
-_PROBED = 64  # pictures whose header is read to see how large the originals are
+_PROBED = 64  # images whose header is read to see how large the originals are
+
+
+@final
+@dataclass(frozen=True)
+class LoaderData:
+    """What batches are drawn from."""
+
+    manifest: Manifest
+    tokenizer: Tokenizer  # of the text views
+    weights: np.ndarray | None = None  # (samples,) see `sampling.sampling_weights`; 0 is never, None is alike
+    image_features: StoredImageFeatures | None = None  # takes the place of images, for all image views
+    text_features: Callable[[Sequence[str]], StoredTextFeatures] | None = None  # takes the place of token ids
+
+
+@final
+@dataclass(frozen=True)
+class BatchSpec:
+    """What a batch holds."""
+
+    views: Mapping[str, ViewConfig]  # image view -> how it is made
+    texts: Mapping[str, TextConfig]  # text view -> what it reads
+    batch: int  # samples of one step of one process
+    size: int  # pixels on a side of a view, unless the view has its own
+    fields: Sequence[str] = ()  # manifest columns as codes; `caption` is the text drawn, `id` the row
+    mean: Sequence[float] = CLIP_MEAN  # of the normalisation
+    std: Sequence[float] = CLIP_STD
+
+    @property
+    def caption_view(self) -> str:
+        """The text view whose text the field `caption` stands for: `caption`, else the first."""
+        return "caption" if "caption" in self.texts else next(iter(self.texts), "")
+
+
+@final
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How batches are made."""
+
+    seed: int  # of the run
+    rank: int = 0  # of this process
+    world: int = 1  # number of processes
+    workers: int = 0  # processes that decode as images are needed, or threads that decode them once
+    cache: int = 2**31  # bytes of decoded images up to which a data set is decoded once
+    device: torch.device | None = None  # where views are made and batches lie; None is the CPU
 
 
 class Loader:
-    """Endless batches of a manifest.
+    """Endless batches of a data set.
 
-    `faults` lists (row, cause) of samples that cannot be used. Where pictures are decoded once, they are known from the start and take no
-    part. Where pictures are decoded as they come, a sample that fails is found when its turn comes: the sample of the same place in the
-    epoch's next global batch stands in for it (the next one that decodes), and the fault is listed then.
+    `faults` lists (row, cause) of samples that cannot be used. Where images are decoded once, they are known from the
+    start and take no part. Where images are decoded as they are needed, a sample that fails is replaced when its turn
+    comes: by the sample of the same place in the epoch's next global batch. The fault is listed then.
 
     Args:
-        manifest: the data set.
-        tokenizer: for the text views.
-        views: image view -> how it is made.
-        texts: text view -> what it reads.
-        fields: manifest columns to give as codes; `caption` is the text drawn for the view `caption` (or the first text view), `id` the row.
-        batch: samples of one step of this process.
-        size: pixels on a side of a view, unless the view has its own.
-        seed: of the run.
-        weights: (samples,) how often to draw each, see `sampling.sampling_weights`; 0 is never, None is each once an epoch.
-        stored_images: what a frozen backbone said of the pictures; then no picture is read, and all image views are drawn from there.
-        stored_texts: gives what a frozen backbone said of these texts, in place of token ids.
-        rank: of this process.
-        world: number of processes.
-        mean: of the normalisation.
-        std: of the normalisation.
-        workers: decoding processes, where pictures are decoded as they come; threads, where they are decoded once.
-        cache: sets whose decoded pictures need at most this many bytes are decoded once, into memory.
-        device: where views are made and batches lie; on a GPU this spares the CPU the augmentation. By default the CPU.
-        progress: called with the number of pictures decoded since the last call, while the cache is filled.
+        data: what batches are drawn from.
+        spec: what a batch holds.
+        config: how batches are made.
+        progress: called with the number of images decoded since the last call, while they are decoded once.
 
     Raises:
-        DataError: when no sample can be used, or too few for one step; it says which batch would do.
+        DataError: when no sample can be used, or too few for one step; it names a batch size that fits.
     """
 
     def __init__(
         self,
-        manifest: Manifest,
+        data: LoaderData,
+        spec: BatchSpec,
+        config: LoaderConfig,
         *,
-        tokenizer: Tokenizer,
-        views: Mapping[str, ViewConfig],
-        texts: Mapping[str, TextConfig],
-        fields: Iterable[str] = (),
-        batch: int,
-        size: int,
-        seed: int,
-        weights: np.ndarray | None = None,
-        stored_images: StoredImageFeatures | None = None,
-        stored_texts: Callable[[Sequence[str]], StoredTextFeatures] | None = None,
-        rank: int = 0,
-        world: int = 1,
-        mean: Sequence[float] = CLIP_MEAN,
-        std: Sequence[float] = CLIP_STD,
-        workers: int = 0,
-        cache: int = 2**31,
-        device: torch.device | None = None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.batch, self.size, self.seed, self.rank, self.world, self.workers = (
-            batch,
-            size,
-            seed,
-            rank,
-            world,
-            workers,
+        self.data, self.spec, self.config = data, spec, config
+        self.stored = data.image_features
+        views = {} if self.stored else spec.views
+        self.views = {name: views[name] for name in view_order(views)}
+        self.texts = TextViews(
+            data.manifest, spec.texts, tokenizer=data.tokenizer, seed=config.seed, stored=data.text_features
         )
-        self.stored, self._stored_names = stored_images, sorted(views) if stored_images else []
-        views = {} if stored_images else views
-        self.views, self.mean, self.std, self.device = (
-            {name: views[name] for name in view_order(views)},
-            mean,
-            std,
-            device,
-        )
-        self.texts = TextViews(manifest, texts, tokenizer=tokenizer, seed=seed, stored=stored_texts)
-        self.faults: list[tuple[int, str]] = [
-            (int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text)
-        ]
-        self._is_usable = self.texts.has_text.copy()
-        if stored_images:
-            known = {row for row, _ in self.faults}
-            self.faults = sorted(
-                self.faults
-                + [(row, cause) for row, cause in stored_images.faults(manifest) if row not in known]
-            )
-            self._is_usable &= stored_images.counts > 0
-        self._fields = _field_codes(manifest, fields, texts)
-        self.caption_view = "caption" if "caption" in texts else next(iter(texts), "")
-        self.source_side = _source_side(manifest, views.values(), size=size)
-        self.is_cached = not views or len(manifest) * 3 * self.source_side**2 <= cache
-        self._decoded = self._decode_once(manifest, progress) if self.is_cached else None
-        self.weights = weights
-        self.rows = np.flatnonzero(
-            self._is_usable if weights is None else self._is_usable & (weights > 0)
-        )  # (usable,)
-        self.steps_per_epoch = len(self.rows) // (batch * world)
-        if not self.steps_per_epoch:
-            raise too_few(manifest, len(self.rows), self.faults, step=batch * world, world=world)
-        self._reader = None if self.is_cached else ImageReader(manifest)
-        self._order = Order(self.rows, weights, seed=seed)
+        self._codes = _field_codes(data.manifest, spec)
+        self._faults: dict[int, str] = {}  # row -> cause
+        self._exclude((int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text))
+        if self.stored:
+            self._exclude(self.stored.faults(data.manifest))
+        self.source_side = _source_side(data.manifest, self.views.values(), size=spec.size)
+        self._images = self._image_source(progress)
+        self.rows = self._usable_rows()
+        step = spec.batch * config.world
+        if len(self.rows) < step:
+            raise too_few(data.manifest, len(self.rows), self.faults, step=step, world=config.world)
+        order = Order(self.rows, data.weights, seed=config.seed)
+        self._steps = Steps(order, batch=spec.batch, rank=config.rank, world=config.world)
+
+    @property
+    def faults(self) -> list[tuple[int, str]]:
+        """(row, cause) of the samples that cannot be used, those of the start by row, then as they were met."""
+        return list(self._faults.items())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._steps.per_epoch
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether images were decoded once, or none are read."""
+        return isinstance(self._images, MemoryImages)
 
     def batches(self, start_step: int = 0, *, stream: str = "") -> Iterator[Batch]:
         """Endless batches of this process, from a step on; the same batch for the same step, however it was reached.
@@ -153,228 +153,108 @@ class Loader:
             start_step: steps that come before.
             stream: begins the names of the random streams: the same rows with other crops, colours and captions.
         """
-        if self._decoded is not None:
-            return (self._batch(*self._cached(step), stream=stream) for step in _steps_from(start_step))
-        return self._decoded_batches(start_step, stream)
+        for images in self._images.batches(self._steps, start_step):
+            for row, cause in sorted(set(images.faults)):
+                self._faults.setdefault(row, cause)
+            yield self._batch(images, stream)
 
-    def _decode_once(self, manifest: Manifest, progress: Callable[[int], None]) -> "_DecodedImages":
+    def _exclude(self, faults: Iterable[tuple[int, str]]) -> None:
+        """Leave samples out of every epoch; the first cause of each counts."""
+        self._faults = dict(sorted((dict(faults) | self._faults).items()))
+
+    def _usable_rows(self) -> np.ndarray:
+        """(usable,) int64 rows that are drawn, ascending."""
+        is_usable = np.ones(len(self.data.manifest), dtype=bool)
+        is_usable[list(self._faults)] = False
+        weights = self.data.weights
+        return np.flatnonzero(is_usable if weights is None else is_usable & (weights > 0))
+
+    def _image_source(self, progress: Callable[[int], None]) -> ImageSource:
+        manifest, workers = self.data.manifest, self.config.workers
         if not self.views:
-            return _DecodedImages(
-                torch.zeros(len(manifest), 0), torch.zeros(len(manifest), 2, dtype=torch.int64)
-            )
-        decoded = decode_all(manifest, self.source_side, self.workers or None, progress=progress)
-        known = {row for row, _ in self.faults}
-        self.faults = sorted(
-            self.faults + [(row, cause) for row, cause in decoded.faults if row not in known]
-        )
-        self._is_usable[[row for row, _ in decoded.faults]] = False
-        return _DecodedImages(decoded.pixels, decoded.sizes)
+            return MemoryImages.absent(len(manifest))
+        if len(manifest) * 3 * self.source_side**2 > self.config.cache:
+            return StreamedImages(ImageReader(manifest), side=self.source_side, workers=workers)
+        decoded = decode_all(manifest, self.source_side, workers or None, progress=progress)
+        self._exclude(decoded.faults)
+        return MemoryImages(decoded.pixels, decoded.sizes)
 
-    def _cached(self, step: int) -> tuple[np.ndarray, np.ndarray, "_DecodedImages"]:
-        assert self._decoded is not None
-        epoch, start = self._place(step)
-        drawn = self._order.epoch(epoch)
-        rows, turns = drawn.rows[start : start + self.batch], drawn.turns[start : start + self.batch]
-        places = torch.from_numpy(rows)
-        return (
-            epoch + TURN * turns,
-            rows,
-            _DecodedImages(
-                self._decoded.pixels.index_select(0, places), self._decoded.sizes.index_select(0, places)
-            ),
-        )
-
-    def _place(self, step: int) -> tuple[int, int]:
-        """(epoch, position in its order) of the first sample of this process."""
-        epoch, k = divmod(step, self.steps_per_epoch)
-        return epoch, (k * self.world + self.rank) * self.batch
-
-    def _decoded_batches(self, start_step: int, stream: str) -> Iterator[Batch]:
-        assert self._reader is not None
-        dataset = _Decoding(
-            self._reader, self._order, side=self.source_side, batch=self.batch, stride=self.batch * self.world
-        )
-        places = (self._place(step) for step in _steps_from(start_step))
-        for epoch, rows, decoded, faults in (
-            _worked(dataset, places, workers=self.workers)
-            if self.workers
-            else map(dataset.__getitem__, places)
-        ):
-            self.faults.extend(sorted(set(faults) - set(self.faults)))
-            yield self._batch(epoch, rows, decoded, stream=stream)
-
-    def _batch(self, epoch: np.ndarray, rows: np.ndarray, decoded: "_DecodedImages", *, stream: str) -> Batch:
-        pixels = self._placed(decoded.pixels)
-        made: dict[str, MadeView] = {}
-        for name, config in self.views.items():
-            made[name] = make_view(
-                pixels,
-                decoded.sizes,
-                config,
-                size=self.size,
-                rows=rows,
-                epoch=epoch,
-                seed=self.seed,
-                name=f"{stream}{name}",
-                inner=[made[inner].boxes for inner in config.contains],
-                mean=self.mean,
-                std=self.std,
-            )
-        images = {name: view.images for name, view in made.items()}
-        if self.stored is not None:
-            images = {
-                name: CachedFeatures(self.stored.draw(rows, epoch=epoch, name=f"{stream}{name}"))
-                for name in self._stored_names
-            }
-        drawn = self.texts.draw(rows, epoch=epoch, stream=stream)
-        fields = {
-            name: torch.from_numpy(codes[rows]) for name, codes in self._fields.items() if codes is not None
+    def _batch(self, drawn: ImageBatch, stream: str) -> Batch:
+        rows, turns = drawn.rows, drawn.turns
+        views = self._views(drawn, stream)
+        texts = self.texts.draw(rows, epoch=turns, stream=stream)
+        tokens = {
+            name: self.texts.view_tokens(name, texts[name], rows, epoch=turns, stream=stream)
+            for name in texts
         }
-        fields |= {
-            name: torch.from_numpy(self.texts.codes(drawn[self.caption_view]))
-            for name, codes in self._fields.items()
-            if codes is None
-        }
+        fields = {name: self._field(codes, rows, texts) for name, codes in self._codes.items()}
         return Batch(
-            rows=self._placed(torch.from_numpy(rows)),
-            images={name: self._placed(view) for name, view in images.items()},
-            texts={
-                name: self._placed(
-                    self.texts.view_tokens(name, drawn[name], rows, epoch=epoch, stream=stream)
-                )
-                for name in drawn
-            },
-            boxes={name: view.boxes for name, view in made.items()},
-            mirrored={name: view.mirrored for name, view in made.items() if self.views[name].flip},
-            fields={name: self._placed(codes) for name, codes in fields.items()},
-            turns=self._placed(torch.from_numpy(epoch)),
+            rows=self._to_device(torch.from_numpy(rows)),
+            images=self._image_inputs(drawn, views, stream),
+            texts={name: self._to_device(text) for name, text in tokens.items()},
+            boxes={name: view.boxes for name, view in views.items()},
+            mirrored={name: view.mirrored for name, view in views.items() if self.views[name].flip},
+            fields={name: self._to_device(codes) for name, codes in fields.items()},
+            turns=self._to_device(torch.from_numpy(turns)),
         )
 
-    def _placed(self, x: _Input) -> _Input:
-        """On the device asked for; by default on the CPU, in memory that a GPU copies from without waiting."""
-        if self.device is not None:
-            return x.to(self.device, non_blocking=True)
+    def _views(self, drawn: ImageBatch, stream: str) -> dict[str, ImageView]:
+        """Every image view; those that hold others come after them."""
+        pixels = self._to_device(drawn.pixels)
+        views: dict[str, ImageView] = {}
+        for name, config in self.views.items():
+            views[name] = make_view(
+                pixels,
+                drawn.sizes,
+                config,
+                size=self.spec.size,
+                rows=drawn.rows,
+                epoch=drawn.turns,
+                seed=self.config.seed,
+                name=f"{stream}{name}",
+                inner=[views[inner].boxes for inner in config.contains],
+                mean=self.spec.mean,
+                std=self.spec.std,
+            )
+        return views
+
+    def _image_inputs(
+        self, drawn: ImageBatch, views: dict[str, ImageView], stream: str
+    ) -> dict[str, Tensor | CachedFeatures]:
+        if self.stored is None:
+            return {name: self._to_device(view.images) for name, view in views.items()}
+        return {
+            name: self._to_device(
+                CachedFeatures(self.stored.draw(drawn.rows, epoch=drawn.turns, name=f"{stream}{name}"))
+            )
+            for name in sorted(self.spec.views)
+        }
+
+    def _field(self, codes: np.ndarray | None, rows: np.ndarray, texts: dict[str, np.ndarray]) -> Tensor:
+        """(batch,) int64 codes of a field; those of the caption depend on the text drawn."""
+        return torch.from_numpy(
+            self.texts.codes(texts[self.spec.caption_view]) if codes is None else codes[rows]
+        )
+
+    def _to_device(self, x: _Input) -> _Input:
+        """On the chosen device; on the CPU, in memory that a GPU copies from without waiting."""
+        if self.config.device is not None:
+            return x.to(self.config.device, non_blocking=True)
         return x.pin_memory() if torch.cuda.is_available() else x
 
 
-@dataclass(frozen=True)
-class _DecodedImages:
-    pixels: Tensor  # (samples, 3, side, side) uint8, squashed to a square
-    sizes: Tensor  # (samples, 2) int64 height and width of the original
-
-
-_Decoded = tuple[np.ndarray, np.ndarray, _DecodedImages, list[tuple[int, str]]]
-
-
-class _Decoding(Dataset[_Decoded]):
-    """Decodes one batch at a place (epoch, position); travels to worker processes."""
-
-    def __init__(self, reader: ImageReader, order: Order, *, side: int, batch: int, stride: int) -> None:
-        self.reader, self.order, self.side, self.batch, self.stride = reader, order, side, batch, stride
-
-    def __getitem__(self, place: tuple[int, int]) -> _Decoded:
-        epoch, start = place
-        drawn = self.order.epoch(epoch)
-        places = np.empty(self.batch, dtype=np.int64)
-        pixels = np.empty((self.batch, 3, self.side, self.side), dtype=np.uint8)
-        sizes = np.empty((self.batch, 2), dtype=np.int64)
-        faults: list[tuple[int, str]] = []
-        for i in range(self.batch):
-            places[i], pixels[i], sizes[i] = self._good(drawn.rows, start + i, faults)
-        return (
-            epoch + TURN * drawn.turns[places],
-            drawn.rows[places],
-            _DecodedImages(torch.from_numpy(pixels), torch.from_numpy(sizes)),
-            faults,
-        )
-
-    def _good(
-        self, order: np.ndarray, position: int, faults: list[tuple[int, str]]
-    ) -> tuple[int, np.ndarray, tuple[int, int]]:
-        """The place in an order, and the picture there; or the first that decodes from the same place of the next global batch on."""
-        later = range(position + self.stride, position + self.stride + len(order))
-        for place in (position, *later):
-            row = int(order[place % len(order)])
-            try:
-                return place % len(order), *decode_squashed(self.reader.bytes(row), self.side)
-            except BadImage as error:
-                faults.append((row, error.cause))
+def _field_codes(manifest: Manifest, spec: BatchSpec) -> dict[str, np.ndarray | None]:
+    """Field -> (samples,) int64 codes; None where the code depends on the text drawn."""
+    if "caption" in spec.fields and not spec.texts:
         raise DataError(
-            f"none of the {len(order):,} images decodes (the first: {faults[0][1]}); run 'frugalclip data check' on the data."
+            "an objective reads the field 'caption', but the recipe has no text view; "
+            "add one, such as texts: {caption: {}}."
         )
-
-
-def _steps_from(step: int) -> Iterator[int]:
-    while True:
-        yield step
-        step += 1
-
-
-def _worked(dataset: _Decoding, places: Iterator[tuple[int, int]], *, workers: int) -> Iterator[_Decoded]:
-    """The data set's batches at these places, in order, decoded ahead by processes."""
-    loader = DataLoader(
-        dataset,
-        batch_size=None,  # a place is a whole batch
-        sampler=places,  # pyright: ignore[reportArgumentType]  (any iterable will do, and this one does not end)
-        num_workers=workers,
-        prefetch_factor=4,
-        persistent_workers=True,
-        collate_fn=_unchanged,
-        worker_init_fn=_leave_signals,
-    )
-    with _quiet_fork():
-        iterator = iter(loader)
-    try:
-        yield from iterator
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            f"a decoding process died ({str(error).splitlines()[0]}); set data.workers to fewer, or to 0."
-        ) from error
-
-
-def _leave_signals(_: int) -> None:
-    """Ctrl-C reaches every process of the terminal: the trainer decides when to stop, and needs its batches until then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _unchanged(sample: Any) -> Any:
-    return sample
-
-
-@contextlib.contextmanager
-def _quiet_fork() -> Iterator[None]:
-    """Start processes without the warnings that libraries with threads give at a fork: workers use none of their threads."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-            yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _field_codes(
-    manifest: Manifest, names: Iterable[str], texts: Mapping[str, TextConfig]
-) -> dict[str, np.ndarray | None]:
-    """Field -> (samples,) codes; None where the code depends on the text drawn."""
-    names = list(names)
-    if "caption" in names and not texts:
-        raise DataError(
-            "an objective reads the field 'caption', but the recipe has no text view; add one, such as texts: {caption: {}}."
-        )
-    return {name: None if name == "caption" else manifest.codes(name) for name in names}
+    return {name: None if name == "caption" else manifest.codes(name) for name in spec.fields}
 
 
 def _source_side(manifest: Manifest, views: Iterable[ViewConfig], *, size: int) -> int:
-    """Side at which pictures are kept: what the views can use, but no more than the originals have."""
+    """Side at which images are kept: what the views can use, but no more than the originals have."""
     views = list(views)
     reader = ImageReader(manifest)
     largest = max((view.size or size for view in views), default=size)
@@ -387,14 +267,16 @@ def _source_side(manifest: Manifest, views: Iterable[ViewConfig], *, size: int) 
 def too_few(
     manifest: Manifest, usable: int, faults: list[tuple[int, str]], *, step: int, world: int
 ) -> DataError:
-    """What to say where the usable samples do not fill one step."""
+    """The error where the usable samples do not fill one step."""
     causes = ", ".join(sorted({cause for _, cause in faults}))
     lost = f" ({len(faults):,} of {len(manifest):,} cannot be used: {causes})" if faults else ""
     if usable < world or not usable:
         return DataError(
-            f"{manifest.name} has {usable:,} usable samples{lost}; run 'frugalclip data check {manifest.name}'."
+            f"{manifest.name} has {usable:,} usable samples{lost}; "
+            f"run 'frugalclip data check {manifest.name}'."
         )
     fits = world * 2 ** ((usable // world).bit_length() - 1)
     return DataError(
-        f"{manifest.name} has {usable:,} usable samples{lost}, and one step takes {step:,}; set batch={fits} or less."
+        f"{manifest.name} has {usable:,} usable samples{lost}, and one step takes {step:,}; "
+        f"set batch={fits} or less."
     )

@@ -1,14 +1,18 @@
-"""Which rows an epoch draws, and in which order: a pure function of (seed, epoch), so the same on every process and after every restart.
+"""Which rows an epoch draws, in which order, and which of these draws a step takes.
 
-Without weights an epoch is a permutation. With weights it has as many draws as rows of a weight above 0, and a row of weight w is drawn
-e = draws * w / sum(weights) times in expectation: floor(e) times for certain, and once more with probability e - floor(e), by systematic
-sampling over rows in random order, so that an epoch is never further from the expectation than one draw a row.
+The order is a pure function of (seed, epoch), so it is the same on every process and after every restart. Without
+weights an epoch is a permutation. With weights it has as many draws as rows of a weight above 0. A row of weight w is
+drawn e = draws * w / sum(weights) times in expectation: floor(e) times for certain, and once more with probability
+e - floor(e), by systematic sampling over rows in random order. So an epoch is never further from the expectation than
+one draw a row.
 
-Sources: systematic sampling with unequal probabilities, Madow 1949 (Annals of Mathematical Statistics 20, 333-354), rows in random order as
-Goodman & Kish 1950; certain draws first, as the residual scheme of Liu & Chen 1998; compared with multinomial draws by Douc, Cappe & Moulines
-2005, arXiv cs/0507025.
+Sources: systematic sampling with unequal probabilities, Madow 1949 (Annals of Mathematical Statistics 20, 333-354),
+rows in random order as Goodman & Kish 1950; certain draws first, as the residual scheme of Liu & Chen 1998; compared
+with multinomial draws by Douc, Cappe & Moulines 2005, arXiv cs/0507025.
 """
 
+import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +21,8 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 
-TURN = (
-    2**32
-)  # the n-th time that an epoch draws a row counts as epoch + n * TURN for its crop and its caption; no run has so many epochs
+# the n-th further draw of a row counts as epoch + n * TURN for its crop and caption; no run has so many epochs
+TURN = 2**32
 _EXACT = 1e-9  # an expectation this near to a whole number is meant to be it
 
 
@@ -117,6 +120,30 @@ class Order:
         return self._kept[1]
 
 
+class Steps:
+    """Which draws of an epoch each step takes.
+
+    Global batch k of an epoch is its draws from k * batch * world on; a process takes its slice.
+
+    Args:
+        order: of the data set.
+        batch: samples of one step of one process.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(self, order: Order, *, batch: int, rank: int, world: int) -> None:
+        self.order, self.batch, self.rank, self.world = order, batch, rank, world
+        self.stride = batch * world  # draws of one step of all processes
+        self.per_epoch = len(order.rows) // self.stride
+
+    def places(self, start_step: int) -> Iterator[tuple[int, int]]:
+        """(epoch, position in its order) of this process's first sample, for every step from one on."""
+        for step in itertools.count(start_step):
+            epoch, k = divmod(step, self.per_epoch)
+            yield epoch, (k * self.world + self.rank) * self.batch
+
+
 def sampling_weights(manifest: Manifest, choice: str) -> np.ndarray | None:
     """Weights that a recipe asks for.
 
@@ -135,6 +162,7 @@ def sampling_weights(manifest: Manifest, choice: str) -> np.ndarray | None:
     weights = manifest.weights("weight" if choice == "auto" else choice)
     if len(weights) and not weights.any():
         raise DataError(
-            f"every weight of {manifest.name} is 0, so nothing would be drawn; correct them, or set data.weights=none."
+            f"every weight of {manifest.name} is 0, so nothing would be drawn; "
+            "correct them, or set data.weights=none."
         )
     return weights

@@ -224,7 +224,7 @@ def view_order(views: Mapping[str, ViewConfig]) -> list[str]:
     return sorted(views, key=lambda name: (bool(views[name].contains), list(views).index(name)))
 
 
-class MadeView(NamedTuple):
+class ImageView(NamedTuple):
     """One view of a batch."""
 
     images: Tensor  # (batch, 3, size, size) float32, normalised
@@ -245,7 +245,7 @@ def make_view(
     inner: Sequence[Tensor] = (),
     mean: Sequence[float] = CLIP_MEAN,
     std: Sequence[float] = CLIP_STD,
-) -> MadeView:
+) -> ImageView:
     """One augmented view of a batch.
 
     Args:
@@ -289,7 +289,7 @@ def make_view(
         )
         images[part] = (_recolour(source, config, chosen) - centre) / spread
     is_flipped = torch.from_numpy(draws[:, _FLIP] < config.flip).to(pixels.device)
-    return MadeView(images, torch.from_numpy(boxes).to(pixels.device, torch.float32), is_flipped)
+    return ImageView(images, torch.from_numpy(boxes).to(pixels.device, torch.float32), is_flipped)
 
 
 def _resample(

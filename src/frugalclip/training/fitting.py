@@ -52,7 +52,7 @@ class LoaderFitData(FitData):
 
     def texts(self) -> np.ndarray:
         """(texts,) numbers of every distinct text."""
-        return np.unique(self.loader.texts.chances(self.loader.caption_view)[1])
+        return np.unique(self.loader.texts.chances(self.loader.spec.caption_view)[1])
 
     def check(self, inputs: frozenset[FitInput], *, side: Side) -> None:
         """Refuse a fit whose inputs are not stored.
@@ -76,10 +76,10 @@ class LoaderFitData(FitData):
 
     def pairs(self, *, weighted: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(pairs,) rows, (pairs,) texts and (pairs,) chances of usable rows."""
-        rows, texts, chances = self.loader.texts.chances(self.loader.caption_view)
+        rows, texts, chances = self.loader.texts.chances(self.loader.spec.caption_view)
         is_usable = np.isin(rows, self.loader.rows)
         rows, texts, chances = rows[is_usable], texts[is_usable], chances[is_usable]
-        weights = self.loader.weights
+        weights = self.loader.data.weights
         if weighted and weights is not None:
             chances = chances * weights[rows] / weights[self.loader.rows].mean()
         return rows, texts, chances

@@ -11,7 +11,7 @@ from frugalclip.core.types import Needs
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import divide
-from frugalclip.loading.loader import Loader, too_few
+from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData, too_few
 from frugalclip.loading.sampling import sampling_weights
 from frugalclip.loading.views import PRESETS, ViewConfig
 from frugalclip.models import Model
@@ -112,23 +112,30 @@ def build_inputs(
     stores = make_stores(recipe.store, data.everything, model, views=views, texts=read_texts, note=note)
     stores.remember(model)
     loader = Loader(
-        data.training,
-        tokenizer=model.tokenizer,
-        views=views,
-        texts=read_texts,
-        fields=sorted(needs.fields),
-        batch=recipe.batch // distributed.world_size(),
-        size=recipe.model.image.resolution,
-        seed=recipe.seed,
-        weights=data.weights,
-        rank=distributed.rank(),
-        world=distributed.world_size(),
-        mean=recipe.preprocess.mean,
-        std=recipe.preprocess.std,
-        workers=recipe.data.workers,
-        cache=recipe.data.cache_bytes,
-        device=model.device if model.device.type != "cpu" else None,
-        **stores.loader_arguments(data.training, seed=recipe.seed),
+        LoaderData(
+            data.training,
+            model.tokenizer,
+            weights=data.weights,
+            image_features=stores.image_features(data.training, seed=recipe.seed),
+            text_features=stores.text_features(),
+        ),
+        BatchSpec(
+            views=views,
+            texts=read_texts,
+            batch=recipe.batch // distributed.world_size(),
+            size=recipe.model.image.resolution,
+            fields=sorted(needs.fields),
+            mean=recipe.preprocess.mean,
+            std=recipe.preprocess.std,
+        ),
+        LoaderConfig(
+            seed=recipe.seed,
+            rank=distributed.rank(),
+            world=distributed.world_size(),
+            workers=recipe.data.workers,
+            cache=recipe.data.cache_bytes,
+            device=model.device if model.device.type != "cpu" else None,
+        ),
     )
     is_plain = all(view in (ViewConfig(), PRESETS["none"]) for view in views.values())
     notes = []

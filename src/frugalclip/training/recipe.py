@@ -23,7 +23,7 @@ from frugalclip.core.config import (
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.data.ledger import MAX_ERROR_FRACTION
 from frugalclip.data.tokens import TokenizerConfig
-from frugalclip.loading.loader import TextConfig
+from frugalclip.loading.texts import TextConfig
 from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.models import check_options
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives

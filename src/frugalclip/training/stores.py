@@ -6,7 +6,7 @@ the same data begins at once, whatever its recipe. It holds the whole data set, 
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,14 @@ class Stores:
         model.images = None if self.images is None else ImageFeatureCache([self.images, *self.others])
         model.texts = TextFeatureCache([] if self.texts is None else [self.texts])
 
-    def loader_arguments(self, training: Manifest, *, seed: int) -> dict[str, Any]:
-        """What a loader takes in place of pictures and token ids."""
-        texts = self.texts
-        images = None if self.images is None else StoredImageFeatures(self.images, training, seed=seed)
-        return {
-            "stored_images": images,
-            "stored_texts": None if texts is None else lambda wanted: StoredTextFeatures(texts, wanted),
-        }
+    def image_features(self, training: Manifest, *, seed: int) -> StoredImageFeatures | None:
+        """What a loader reads in place of images; None where it reads images."""
+        return None if self.images is None else StoredImageFeatures(self.images, training, seed=seed)
+
+    def text_features(self) -> Callable[[Sequence[str]], StoredTextFeatures] | None:
+        """What a loader reads in place of token ids; None where it makes ids."""
+        store = self.texts
+        return None if store is None else lambda texts: StoredTextFeatures(store, texts)
 
 
 def remember_cached(model: Model) -> Model:
