@@ -14,14 +14,13 @@ from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.random import uniform
 from frugalclip.data.images import decode
+from frugalclip.loading.colours import gaussian_blur, jitter
+from frugalclip.loading.crops import boxes_around, crop_boxes
 from frugalclip.loading.views import (
     PRESETS,
     Preprocess,
     ViewConfig,
-    boxes_around,
     centre_box,
-    crop_boxes,
-    gaussian_blur,
     make_view,
     source_size,
     view_order,
@@ -86,7 +85,7 @@ def test_boxes_follow_torchvisions_rule_written_as_a_loop():
     sizes = np.array([[100, 100], [30, 200], [200, 30], [1, 50], [1, 1], [640, 480]] * 5)
     config = ViewConfig(crop_scale=(0.3, 1), crop_ratio=(0.75, 4 / 3))
     draws = uniform(0, "t", np.arange(len(sizes)), 32)
-    boxes = crop_boxes(sizes, config, draws)
+    boxes = crop_boxes(sizes, draws, scale=config.crop_scale, ratio=config.crop_ratio)
     fallbacks = 0
     for (height, width), draw, box in zip(sizes.tolist(), draws, boxes.tolist(), strict=True):
         for i in range(10):
@@ -117,7 +116,10 @@ def test_boxes_follow_torchvisions_rule_written_as_a_loop():
 @settings(max_examples=100, deadline=None)
 def test_boxes_lie_inside_any_picture(height, width, row, scale):
     config = ViewConfig(crop_scale=(scale, 1))
-    top, left, h, w = crop_boxes(np.array([[height, width]]), config, uniform(1, "v", np.array([row]), 32))[0]
+    draws = uniform(1, "v", np.array([row]), 32)
+    top, left, h, w = crop_boxes(
+        np.array([[height, width]]), draws, scale=config.crop_scale, ratio=config.crop_ratio
+    )[0]
     assert 0 <= top <= top + h <= height
     assert 0 <= left <= left + w <= width
     assert min(h, w) >= 1
@@ -162,15 +164,13 @@ def test_flip_mirrors_the_same_crop():
 
 
 def test_jitter_in_the_order_brightness_contrast_saturation_hue_one_pixel_at_a_time():
-    from frugalclip.loading.views import _jitter
-
     generator = torch.Generator().manual_seed(1)
     photo = torch.rand(3, 3, 4, 4, generator=generator)
     photo[0, :, 0, 0] = 0.5  # gray, black and white pixels have no hue
     photo[0, :, 0, 1] = 0
     photo[0, :, 0, 2] = 1
     settings_of_rows = torch.tensor([[1.3, 0.7, 1.4, 0.09], [0.6, 1.4, 0.2, -0.4], [1.0, 1.0, 1.0, 0.5]])
-    ours = _jitter(photo.clone(), settings_of_rows)
+    ours = jitter(photo.clone(), settings_of_rows)
     for row, (brightness, contrast, saturation, turn) in zip(
         range(3), settings_of_rows.tolist(), strict=True
     ):
@@ -342,7 +342,13 @@ def test_a_box_around_others_holds_them_and_stays_inside_the_picture_in_ten_thou
     sizes = shapes[np.arange(10_000) % 5]
     config = ViewConfig(crop_scale=(0.3, 1))
     inner = [
-        crop_boxes(sizes, config, uniform(0, name, np.arange(10_000), 32)) for name in ("main", "second")
+        crop_boxes(
+            sizes,
+            uniform(0, name, np.arange(10_000), 32),
+            scale=config.crop_scale,
+            ratio=config.crop_ratio,
+        )
+        for name in ("main", "second")
     ]
     boxes = boxes_around(inner, sizes, uniform(0, "around", np.arange(10_000), 4))
     assert (
