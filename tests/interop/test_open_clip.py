@@ -95,19 +95,6 @@ GAP: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def known(tmp_path: Path) -> Callable[[str, dict[str, Any]], str]:
-    """Makes an architecture known to open_clip by a name, as a user's own would be."""
-
-    def add(name: str, config: dict[str, Any]) -> str:
-        (tmp_path / "configs").mkdir(exist_ok=True)
-        (tmp_path / "configs" / f"{name}.json").write_text(json.dumps(config))
-        open_clip.add_model_config(tmp_path / "configs" / f"{name}.json")
-        return name
-
-    return add
-
-
 def built(name: str) -> Any:
     """A model of open_clip whose every tensor is random: normalisations, biases and statistics too."""
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
-from frugalclip.interop.conversion import understood
+from frugalclip.interop.foreign import understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
 from frugalclip.language_model.source import quiet, weights_hash
 from frugalclip.towers.pretrained import Backbone, BackboneOutput

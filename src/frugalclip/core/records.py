@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,25 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+@contextlib.contextmanager
+def publish_folder(target: Path) -> Iterator[Path]:
+    """Write a folder so that it appears whole or not at all, in the place of an older one.
+
+    Args:
+        target: the folder to write.
+
+    Yields:
+        A folder beside it to write into, which takes the target's name at the end.
+    """
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    yield building
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(building, target)
 
 
 def write_json(path: Path, content: Any) -> None:

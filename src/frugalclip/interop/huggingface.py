@@ -14,12 +14,28 @@ from torch import Tensor
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.conversion import HUGGING_FACE, Conversion, Parts, scale_settings, understood
+from frugalclip.interop.foreign import ForeignModel, scale_settings, understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
+from frugalclip.interop.tensor_maps import (
+    HUGGING_FACE,
+    ExtraRows,
+    Kernel,
+    LeadingAxes,
+    Scalar,
+    SplitRows,
+    TensorMap,
+    TensorTable,
+    UnusedTensor,
+    layers,
+    linear,
+    pair,
+)
 from frugalclip.interop.tokenizers import published_tokenizer
 from frugalclip.interop.weights import read_shards, read_weights
 from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.towers.text import TextConfig
+from frugalclip.towers.vit import VitConfig
 
 SCHEME = "hf"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -66,7 +82,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {  # likewise
 }
 
 
-def read_huggingface(source: str) -> Parts:
+def read_huggingface(source: str) -> ForeignModel:
     """A model of Hugging Face as ours.
 
     Args:
@@ -89,15 +105,16 @@ def read_huggingface(source: str) -> Parts:
         tokenizer = published_tokenizer(
             folder, context=context, rows=rows, cleaning=None, pad=text.get("pad_token_id")
         )
-        network = _network(config, kind, text, vision, tensors, tokenizer, where=where)
+        network, table, unused = _network(config, kind, (text, vision), tensors, tokenizer, where=where)
         preprocess = _preprocess(folder, kind, size=network.config.image.resolution)
-    return Parts(
+    return ForeignModel(
         network=network.eval(),
         tokenizer=tokenizer,
         preprocess=preprocess,
         source=f"{SCHEME}:{folder}",
         architecture=str((config.get("architectures") or [kind])[0]),
-        logit_bias=float(tensors["logit_bias"]) if "logit_bias" in tensors else None,
+        table=table,
+        unused=unused,
     )
 
 
@@ -175,85 +192,122 @@ def _image_settings(vision: Mapping[str, Any], *, is_clip: bool, where: str) -> 
 def _network(
     config: Mapping[str, Any],
     kind: str,
-    text: Mapping[str, Any],
-    vision: Mapping[str, Any],
+    settings: tuple[Mapping[str, Any], Mapping[str, Any]],
     tensors: dict[str, Tensor],
     tokenizer: Tokenizer,
     *,
     where: str,
-) -> DualEncoder:
+) -> tuple[DualEncoder, TensorTable, dict[str, Tensor]]:
+    """The network, its tensor table, and those tensors of the folder that it does without.
+
+    Args:
+        config: of the whole model.
+        kind: clip or siglip.
+        settings: of the text and of the vision tower, as transformers names them.
+        tensors: of the folder, by name.
+        tokenizer: of the folder.
+        where: the folder and what it is read as, for messages.
+    """
+    text, vision = settings
     is_clip = kind == "clip"
-    conversion = Conversion(tensors, where=where)
-    log_scale = conversion.take("logit_scale").reshape(())
-    if not is_clip:
-        conversion.take("logit_bias")  # belongs to the loss: the description keeps it
-    image = _image_settings(vision, is_clip=is_clip, where=where)
+    image = VitConfig.model_validate(_image_settings(vision, is_clip=is_clip, where=where))
     words = _layers(text, where)
-    if not is_clip:
-        words |= {
-            "attention": "bidirectional",
-            "pool": "last",
-            "fill": tokenizer.settings.pad,
-            "project_bias": True,
-        }
-    dim = (
-        int(config.get("projection_dim") or 512)
-        if is_clip
-        else int(text.get("projection_size") or text["hidden_size"])
-    )
-    model = ModelConfig.model_validate(
-        {"image": image, "text": words, "dim": dim, **scale_settings(log_scale)}
-    )
+    if is_clip:
+        dim = int(config.get("projection_dim") or 512)
+    else:
+        dim = int(text.get("projection_size") or text["hidden_size"])
+        words |= {"attention": "bidirectional", "pool": "last", "fill": tokenizer.settings.pad}
+        words["project_bias"] = True
+    if "logit_scale" not in tensors:
+        raise ModelError(
+            f"{where}: there is no tensor 'logit_scale'; save the whole model with save_pretrained."
+        )
+    scale = scale_settings(tensors["logit_scale"].float().reshape(()))
+    tower = TextConfig.model_validate(words)
     rows, vocabulary = int(text["vocab_size"]), max(int(text["vocab_size"]), tokenizer.vocabulary)
     network = DualEncoder(
-        model, vocabulary=vocabulary, context=int(text["max_position_embeddings"]), seed=None
+        ModelConfig(image=image, text=tower, dim=dim, **scale),
+        vocabulary=vocabulary,
+        context=int(text["max_position_embeddings"]),
+        seed=None,
     )
-    conversion.set("log_scale", log_scale)
-    _put_image(conversion, depth=image["depth"], width=image["width"], is_clip=is_clip)
-    _put_text(conversion, depth=words["depth"], rows=vocabulary, found=rows, is_clip=is_clip)
-    conversion.into(network)
-    return network
+    table = TABLES[kind](image, tower, ExtraRows(theirs=rows, ours=vocabulary))
+    return network, table, table.fill(network, tensors, where=where)
 
 
-def _put_image(conversion: Conversion, *, depth: int, width: int, is_clip: bool) -> None:
-    start = "vision_model.embeddings"
-    conversion.put("image.patch.weight", f"{start}.patch_embedding.weight", change=lambda x: x.flatten(1))
-    conversion.put("image.positions", f"{start}.position_embedding.weight", change=lambda x: x[None])
-    conversion.layers("image.layers", "vision_model.encoder.layers", depth=depth, names=HUGGING_FACE)
-    conversion.linear("image.norm_after", "vision_model.post_layernorm")
-    if is_clip:
-        conversion.put("image.cls", f"{start}.class_embedding", change=lambda x: x.reshape(1, 1, -1))
-        conversion.linear("image.norm_before", "vision_model.pre_layrnorm")  # their spelling
-        conversion.linear("image.project", "visual_projection", bias=False)
-        return
-    conversion.put("image.patch.bias", f"{start}.patch_embedding.bias")
-    head = "vision_model.head"
-    conversion.put("image.pool.query", f"{head}.probe")
-    for part in ("weight", "bias"):
-        conversion.divide(
-            f"{head}.attention.in_proj_{part}",
-            {f"image.pool.q.{part}": width, f"image.pool.kv.{part}": 2 * width},
+def clip_table(image: VitConfig, text: TextConfig, tokens: ExtraRows) -> TensorTable:
+    """Tensor maps of `CLIPModel`.
+
+    Args:
+        image: settings of our image tower.
+        text: settings of our text tower.
+        tokens: rows of both token embeddings.
+    """
+    embeddings = "vision_model.embeddings"
+    return TensorTable(
+        (
+            pair("log_scale", "logit_scale", Scalar()),
+            *_image_maps(image),
+            pair("image.cls", f"{embeddings}.class_embedding", LeadingAxes(2)),
+            *linear("image.norm_before", "vision_model.pre_layrnorm"),  # their spelling
+            *linear("image.project", "visual_projection", bias=False),
+            *_text_maps(text, tokens),
+            *linear("text.project", "text_projection", bias=False),
         )
-    for ours, theirs in (
-        ("out", "attention.out_proj"),
-        ("norm", "layernorm"),
-        ("feed_forward.enter", "mlp.fc1"),
-        ("feed_forward.leave", "mlp.fc2"),
-    ):
-        conversion.linear(f"image.pool.{ours}", f"{head}.{theirs}")
-
-
-def _put_text(conversion: Conversion, *, depth: int, rows: int, found: int, is_clip: bool) -> None:
-    conversion.lookup("text_model.embeddings.token_embedding.weight", rows=rows, found=found)
-    conversion.put(
-        "text.positions", "text_model.embeddings.position_embedding.weight", change=lambda x: x[None]
     )
-    conversion.layers("text.layers", "text_model.encoder.layers", depth=depth, names=HUGGING_FACE)
-    conversion.linear("text.norm_after", "text_model.final_layer_norm")
-    if is_clip:
-        conversion.linear("text.project", "text_projection", bias=False)
-    else:
-        conversion.linear("text.project", "text_model.head")
+
+
+def siglip_table(image: VitConfig, text: TextConfig, tokens: ExtraRows) -> TensorTable:
+    """Tensor maps of `SiglipModel`; arguments as in `clip_table`."""
+    head, width = "vision_model.head", image.width
+    rows = SplitRows(theirs=(3 * width,), ours=(width, 2 * width))
+    return TensorTable(
+        (
+            pair("log_scale", "logit_scale", Scalar((1,))),
+            *_image_maps(image),
+            pair("image.patch.bias", "vision_model.embeddings.patch_embedding.bias"),
+            pair("image.pool.query", f"{head}.probe"),
+            *(
+                TensorMap(
+                    (f"image.pool.q.{kind}", f"image.pool.kv.{kind}"),
+                    (f"{head}.attention.in_proj_{kind}",),
+                    rows,
+                )
+                for kind in ("weight", "bias")
+            ),
+            *linear("image.pool.out", f"{head}.attention.out_proj"),
+            *linear("image.pool.norm", f"{head}.layernorm"),
+            *linear("image.pool.feed_forward.enter", f"{head}.mlp.fc1"),
+            *linear("image.pool.feed_forward.leave", f"{head}.mlp.fc2"),
+            *_text_maps(text, tokens),
+            *linear("text.project", "text_model.head"),
+        ),
+        (UnusedTensor("logit_bias"),),  # the loss adds it: the description keeps it
+    )
+
+
+TABLES = {"clip": clip_table, "siglip": siglip_table}
+
+
+def _image_maps(config: VitConfig) -> tuple[TensorMap, ...]:
+    """Tensor maps that both kinds share."""
+    embeddings = "vision_model.embeddings"
+    return (
+        pair("image.patch.weight", f"{embeddings}.patch_embedding.weight", Kernel(config.patch)),
+        pair("image.positions", f"{embeddings}.position_embedding.weight", LeadingAxes(1)),
+        *layers("image.layers", "vision_model.encoder.layers", config, HUGGING_FACE, present=None),
+        *linear("image.norm_after", "vision_model.post_layernorm"),
+    )
+
+
+def _text_maps(config: TextConfig, tokens: ExtraRows) -> tuple[TensorMap, ...]:
+    embeddings = "text_model.embeddings"
+    return (
+        pair("text.lookup.weight", f"{embeddings}.token_embedding.weight", tokens),
+        pair("text.positions", f"{embeddings}.position_embedding.weight", LeadingAxes(1)),
+        *layers("text.layers", "text_model.encoder.layers", config, HUGGING_FACE, present=None),
+        *linear("text.norm_after", "text_model.final_layer_norm"),
+    )
 
 
 def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:

@@ -21,20 +21,18 @@ from torch import Tensor
 from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer
-from frugalclip.interop.conversion import Conversion, Parts, scale_settings, triple, understood
+from frugalclip.interop.foreign import ForeignModel, scale_settings, triple, understood
 from frugalclip.interop.open_clip_towers import (
     image_tower,
-    put_image,
-    put_text,
     refuse_other_kinds,
+    text_maps,
     text_tower,
 )
+from frugalclip.interop.tensor_maps import Default, Scalar, TensorMap, TensorTable, UnusedTensor, pair
 from frugalclip.interop.tokenizers import Cleaning, published_tokenizer
 from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
-from frugalclip.towers.no_texts import NoTextsConfig
-from frugalclip.towers.pretrained import PretrainedImageConfig, PretrainedTextConfig
 
 SCHEME = "open_clip"
 SUFFIX = "-quickgelu"
@@ -65,7 +63,7 @@ class Architecture:
         return self.name.removesuffix(SUFFIX)
 
 
-def read_open_clip(source: str) -> Parts:
+def read_open_clip(source: str) -> ForeignModel:
     """A model of open_clip as ours.
 
     Args:
@@ -91,15 +89,16 @@ def read_open_clip(source: str) -> Parts:
         refuse_other_kinds(config, where=name)
         preprocessing, more = _preprocessing(architecture, file, tag)
         tokenizer, fill = _tokenizer(config, file, where=name)
-        network = _network(config, tensors, tokenizer, fill=fill, where=where)
+        network, table, unused = _network(config, tensors, tokenizer, fill=fill, where=where)
         preprocess = _preprocess(preprocessing, size=network.config.image.resolution)
-    return Parts(
+    return ForeignModel(
         network=network.eval(),
         tokenizer=tokenizer,
         preprocess=preprocess,
         source=f"{SCHEME}:{name}@{place}",
         architecture=name,
-        logit_bias=float(tensors["logit_bias"]) if "logit_bias" in tensors else None,
+        table=table,
+        unused=unused,
         notes=(*notes, *more),
     )
 
@@ -295,29 +294,29 @@ def _network(
     *,
     fill: int | None,
     where: str,
-) -> DualEncoder:
-    dim, rows = int(config["embed_dim"]), int(config["text_cfg"].get("vocab_size", 49408))
-    image, wrapper = image_tower(config, where=where)
+) -> tuple[DualEncoder, TensorTable, dict[str, Tensor]]:
+    """The network, its tensor table, and those tensors of the file that it does without."""
+    rows = int(config["text_cfg"].get("vocab_size", 49408))
+    image = image_tower(config, where=where)
     text = text_tower(config, end=tokenizer.settings.end, fill=fill, where=where)
     vocabulary = max(rows, tokenizer.vocabulary)
-    conversion = Conversion(tensors, where=where)
-    log_scale = (
-        conversion.take("logit_scale").reshape(())
-        if conversion.has("logit_scale")
-        else torch.tensor(math.log(1 / 0.07))
+    log_scale = tensors.get("logit_scale", torch.tensor(math.log(1 / 0.07))).float().reshape(())
+    table = TensorTable(
+        (
+            _scale_map(config, tensors, log_scale),
+            *image.maps(tensors.keys()),
+            *text_maps(text, tensors.keys(), rows=vocabulary, found=rows),
+        ),
+        (*image.unused, UnusedTensor("logit_bias")),  # the loss adds it: the description keeps it
     )
-    if conversion.has("logit_bias"):
-        conversion.take("logit_bias")  # belongs to the loss: the description keeps it
-    model = ModelConfig.model_validate(
-        {"image": image, "text": text, "dim": dim, **scale_settings(log_scale)}
+    model = ModelConfig(
+        image=image.config, text=text, dim=int(config["embed_dim"]), **scale_settings(log_scale)
     )
     network = DualEncoder(model, vocabulary=vocabulary, context=tokenizer.settings.context, seed=None)
-    images, texts = network.config.image, network.config.text
-    assert not isinstance(images, PretrainedImageConfig) and not isinstance(
-        texts, PretrainedTextConfig | NoTextsConfig
-    ), "the settings above are of our own towers"
-    put_image(conversion, images, wrapper=wrapper)
-    put_text(conversion, texts, rows=vocabulary, found=rows)
-    conversion.set("log_scale", log_scale)
-    conversion.into(network)
-    return network
+    return network, table, table.fill(network, tensors, where=where)
+
+
+def _scale_map(config: Mapping[str, Any], tensors: Mapping[str, Tensor], log_scale: Tensor) -> TensorMap:
+    if "logit_scale" not in tensors:
+        return TensorMap(("log_scale",), (), Default(log_scale))
+    return pair("log_scale", "logit_scale", Scalar((1,) if config.get("nonscalar_logit_scale") else ()))

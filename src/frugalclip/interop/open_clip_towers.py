@@ -4,17 +4,30 @@ Source: open_clip `model.py` (`CLIPVisionCfg`, `CLIPTextCfg`), `transformer.py`,
 here and are set to anything but their default are refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from frugalclip.core.errors import ModelError, require
-from frugalclip.interop.conversion import OPEN_CLIP, Conversion, refuse_unknown
-from frugalclip.interop.timm_vit import image_settings, put_backbone
-from frugalclip.towers.bag import BagConfig
+from frugalclip.interop.foreign import refuse_unknown
+from frugalclip.interop.tensor_maps import (
+    OPEN_CLIP,
+    Default,
+    ExtraRows,
+    Kernel,
+    LeadingAxes,
+    TensorMap,
+    Transpose,
+    UnusedTensor,
+    layers,
+    linear,
+    pair,
+)
+from frugalclip.interop.timm_vit import image_settings, timm_maps
 from frugalclip.towers.clip_resnet import ClipResNetConfig
-from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
@@ -55,43 +68,61 @@ def refuse_other_kinds(config: Mapping[str, Any], *, where: str) -> None:
         )
 
 
-def image_tower(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any], bool]:
-    """Settings of our image tower, and whether it is a backbone of timm.
+@dataclass(frozen=True)
+class ImageTower:
+    """An image tower of open_clip as ours."""
+
+    config: VitConfig | ClipResNetConfig
+    maps: Callable[[Collection[str] | None], tuple[TensorMap, ...]]  # of a file that holds these tensors
+    unused: tuple[UnusedTensor, ...] = ()
+
+
+def image_tower(config: Mapping[str, Any], *, where: str) -> ImageTower:
+    """Our settings of an image tower, with its tensor maps.
 
     Raises:
         ModelError: naming what has no counterpart.
     """
     vision = config["vision_cfg"]
     refuse_unknown(vision, _IMAGE, unset=_UNSET, where=where)
-    size = vision.get("image_size", 224)
-    if isinstance(size, list | tuple):
-        if len(set(size)) != 1:
-            raise ModelError(
-                f"{where} reads pictures of {size}, ours are square; choose another architecture."
-            )
-        size = size[0]
+    size = _side(vision, where=where)
     if vision.get("timm_model_name"):
-        return {"kind": "vit", **_timm(vision, dim=int(config["embed_dim"]), size=size, where=where)}, True
+        settings = _timm(vision, dim=int(config["embed_dim"]), size=size, where=where)
+        vit = VitConfig.model_validate(settings)
+        return ImageTower(vit, partial(timm_maps, vit, prefix="visual"))
     if isinstance(vision.get("layers"), list | tuple):
-        width, head = int(vision.get("width", 64)), int(vision.get("head_width", 64))
-        return {
-            "kind": "clip_resnet",
-            "width": 32 * width,
-            "blocks": tuple(vision["layers"]),
-            "resolution": size,
-            "head_dim": head,
-        }, False
-    width, head, patch = (
+        resnet = ClipResNetConfig(
+            kind="clip_resnet",
+            width=32 * int(vision.get("width", 64)),
+            blocks=tuple(vision["layers"]),
+            resolution=size,
+            head_dim=int(vision.get("head_width", 64)),
+        )
+        return ImageTower(resnet, partial(resnet_maps, resnet), resnet_unused(resnet))
+    vit = _vit(config, vision, size=size)
+    return ImageTower(vit, partial(vit_maps, vit))
+
+
+def _side(vision: Mapping[str, Any], *, where: str) -> int:
+    """Pixels on a side of the image."""
+    size = vision.get("image_size", 224)
+    if not isinstance(size, list | tuple):
+        return size
+    if len(set(size)) != 1:
+        raise ModelError(f"{where} reads images of {size}, ours are square; choose another architecture.")
+    return size[0]
+
+
+def _vit(config: Mapping[str, Any], vision: Mapping[str, Any], *, size: int) -> VitConfig:
+    width, depth, patch = (
         int(vision.get("width", 768)),
-        int(vision.get("head_width", 64)),
+        int(vision.get("layers", 12)),
         vision.get("patch_size", 16),
     )
-    depth = int(vision.get("layers", 12))
     settings = {
-        "kind": "vit",
         "width": width,
         "depth": depth,
-        "head_dim": head,
+        "head_dim": int(vision.get("head_width", 64)),
         "neurons": (int(width * vision.get("mlp_ratio", 4.0)),) * depth,
         "patch": patch,
         "resolution": size,
@@ -99,10 +130,10 @@ def image_tower(config: Mapping[str, Any], *, where: str) -> tuple[dict[str, Any
         "pre_norm": not vision.get("no_ln_pre", False),
         "activation": _activation(config, vision),
     }
-    return settings | _epsilon(vision), False
+    return VitConfig.model_validate(settings | _epsilon(vision))
 
 
-def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: str) -> dict[str, Any]:
+def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: str) -> TextConfig:
     """Settings of our text tower.
 
     Args:
@@ -143,75 +174,88 @@ def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: 
         "project_bias": bool(text.get("proj_bias", False)),
         "activation": _activation(config, text),
     }
-    return settings | _epsilon(text) | ({} if fill is None else {"fill": fill})
+    return TextConfig.model_validate(settings | _epsilon(text) | ({} if fill is None else {"fill": fill}))
 
 
-def put_image(
-    conversion: Conversion, config: VitConfig | ResNetConfig | ClipResNetConfig, *, wrapper: bool
-) -> None:
-    """Move the image tower's tensors."""
-    if isinstance(config, ClipResNetConfig):
-        _put_resnet(conversion, config)
-    elif isinstance(config, VitConfig) and wrapper:
-        put_backbone(conversion, config.model_dump() | {"projection": config.projection}, prefix="visual")
-    elif isinstance(config, VitConfig):
-        conversion.put("image.patch.weight", "visual.conv1.weight", change=lambda x: x.flatten(1))
-        conversion.put("image.cls", "visual.class_embedding", change=lambda x: x.reshape(1, 1, -1))
-        conversion.put("image.positions", "visual.positional_embedding", change=lambda x: x[None])
-        if config.pre_norm:
-            conversion.linear("image.norm_before", "visual.ln_pre")
-        conversion.layers("image.layers", "visual.transformer.resblocks", depth=config.depth, names=OPEN_CLIP)
-        conversion.linear("image.norm_after", "visual.ln_post")
-        conversion.put("image.project.weight", "visual.proj", change=lambda x: x.T.contiguous())
+def vit_maps(config: VitConfig, present: Collection[str] | None) -> tuple[TensorMap, ...]:
+    """Tensor maps of a vision transformer of open_clip; `present` as in `tensor_maps.layers`."""
+    return (
+        pair("image.patch.weight", "visual.conv1.weight", Kernel(config.patch)),
+        pair("image.cls", "visual.class_embedding", LeadingAxes(2)),
+        pair("image.positions", "visual.positional_embedding", LeadingAxes(1)),
+        *(linear("image.norm_before", "visual.ln_pre") if config.pre_norm else ()),
+        *layers("image.layers", "visual.transformer.resblocks", config, OPEN_CLIP, present=present),
+        *linear("image.norm_after", "visual.ln_post"),
+        pair("image.project.weight", "visual.proj", Transpose()),
+    )
 
 
-def put_text(conversion: Conversion, config: TextConfig | BagConfig, *, rows: int, found: int) -> None:
-    """Move the text tower's tensors.
-
-    Args:
-        conversion: of the model.
-        config: of our tower.
-        rows: tokens of our tower.
-        found: tokens of theirs.
-    """
-    assert isinstance(config, TextConfig)
-    prefix = "text." if conversion.has("text.token_embedding.weight") else ""
-    conversion.lookup(f"{prefix}token_embedding.weight", rows=rows, found=found)
-    conversion.put("text.positions", f"{prefix}positional_embedding", change=lambda x: x[None])
-    conversion.layers("text.layers", f"{prefix}transformer.resblocks", depth=config.depth, names=OPEN_CLIP)
-    conversion.linear("text.norm_after", f"{prefix}ln_final")
-    if config.project_bias:
-        conversion.linear("text.project", f"{prefix}text_projection")
-    else:
-        conversion.put("text.project.weight", f"{prefix}text_projection", change=lambda x: x.T.contiguous())
-
-
-def _put_resnet(conversion: Conversion, config: ClipResNetConfig) -> None:
+def resnet_maps(config: ClipResNetConfig, present: Collection[str] | None) -> tuple[TensorMap, ...]:
+    """Tensor maps of OpenAI's ResNets; `present` are the tensors of the file, None for all."""
+    rows: list[TensorMap] = []
     for i in range(3):
-        _put_convolved(conversion, f"image.stem.{i}", f"visual.conv{i + 1}", f"visual.bn{i + 1}")
+        rows += _convolution(f"image.stem.{i}", f"visual.conv{i + 1}", f"visual.bn{i + 1}", present)
     for stage, blocks in enumerate(config.blocks):
         for block in range(blocks):
             ours, theirs = f"image.stages.{stage}.{block}", f"visual.layer{stage + 1}.{block}"
-            for i, name in enumerate(("first", "second", "third")):
-                _put_convolved(conversion, f"{ours}.{name}", f"{theirs}.conv{i + 1}", f"{theirs}.bn{i + 1}")
+            for i, name in enumerate(("first", "second", "third"), start=1):
+                rows += _convolution(f"{ours}.{name}", f"{theirs}.conv{i}", f"{theirs}.bn{i}", present)
             if not block:
-                _put_convolved(
-                    conversion, f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"
-                )
-    conversion.put("image.pool.positions", "visual.attnpool.positional_embedding", change=lambda x: x[None])
-    conversion.linear("image.pool.q", "visual.attnpool.q_proj")
-    conversion.put("image.pool.k.weight", "visual.attnpool.k_proj.weight")
-    conversion.take(
-        "visual.attnpool.k_proj.bias"
-    )  # adds the same to all scores of a query, which softmax does not see
-    conversion.linear("image.pool.v", "visual.attnpool.v_proj")
-    conversion.linear("image.project", "visual.attnpool.c_proj")
+                shortcut = f"{theirs}.downsample"
+                rows += _convolution(f"{ours}.shortcut", f"{shortcut}.0", f"{shortcut}.1", present)
+    return (
+        *rows,
+        pair("image.pool.positions", "visual.attnpool.positional_embedding", LeadingAxes(1)),
+        *linear("image.pool.q", "visual.attnpool.q_proj"),
+        *linear("image.pool.k", "visual.attnpool.k_proj", bias=False),
+        *linear("image.pool.v", "visual.attnpool.v_proj"),
+        *linear("image.project", "visual.attnpool.c_proj"),
+    )
 
 
-def _put_convolved(conversion: Conversion, ours: str, convolution: str, norm: str) -> None:
-    conversion.put(f"{ours}.0.weight", f"{convolution}.weight")
-    for name in ("weight", "bias", "running_mean", "running_var"):
-        conversion.put(f"{ours}.1.{name}", f"{norm}.{name}")
+def resnet_unused(config: ClipResNetConfig) -> tuple[UnusedTensor, ...]:
+    """The bias of keys adds the same to all scores of a query, which softmax does not see."""
+    return (UnusedTensor("visual.attnpool.k_proj.bias", rows=config.width),)
+
+
+def text_maps(
+    config: TextConfig, present: Collection[str] | None, *, rows: int, found: int
+) -> tuple[TensorMap, ...]:
+    """Tensor maps of a text transformer of open_clip.
+
+    Args:
+        config: of our tower.
+        present: tensors of the file, which tell whether their names begin with `text.`; None: they do not.
+        rows: tokens of our tower.
+        found: tokens of theirs.
+    """
+    prefix = "text." if present is not None and "text.token_embedding.weight" in present else ""
+    project = (
+        linear("text.project", f"{prefix}text_projection")
+        if config.project_bias
+        else (pair("text.project.weight", f"{prefix}text_projection", Transpose()),)
+    )
+    return (
+        pair("text.lookup.weight", f"{prefix}token_embedding.weight", ExtraRows(theirs=found, ours=rows)),
+        pair("text.positions", f"{prefix}positional_embedding", LeadingAxes(1)),
+        *layers("text.layers", f"{prefix}transformer.resblocks", config, OPEN_CLIP, present=present),
+        *linear("text.norm_after", f"{prefix}ln_final"),
+        *project,
+    )
+
+
+def _convolution(ours: str, theirs: str, norm: str, present: Collection[str] | None) -> tuple[TensorMap, ...]:
+    """A convolution and its normalisation, whose counter of batches older files leave out."""
+    counter = f"{norm}.num_batches_tracked"
+    is_there = present is None or counter in present
+    return (
+        pair(f"{ours}.0.weight", f"{theirs}.weight"),
+        *linear(f"{ours}.1", norm),
+        *(pair(f"{ours}.1.{name}", f"{norm}.{name}") for name in ("running_mean", "running_var")),
+        pair(f"{ours}.1.num_batches_tracked", counter)
+        if is_there
+        else TensorMap((f"{ours}.1.num_batches_tracked",), (), Default(torch.tensor(0))),
+    )
 
 
 def _activation(config: Mapping[str, Any], tower: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
-from frugalclip.interop.conversion import triple
+from frugalclip.interop.foreign import triple
 from frugalclip.loading.views import Preprocess
 
 FILE = "preprocessor_config.json"

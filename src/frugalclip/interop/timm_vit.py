@@ -4,16 +4,26 @@ Source: timm `vision_transformer.py`. The backbone is built without memory (on t
 never guessed; whatever differs from a plain transformer is refused by name.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 
 from frugalclip.core.errors import ModelError
-from frugalclip.interop.conversion import TIMM, Conversion
+from frugalclip.interop.tensor_maps import TIMM, Kernel, TensorMap, layers, linear, pair
 from frugalclip.towers.blocks import Activation, activated
+from frugalclip.towers.vit import VitConfig
 
 POOLS = {"token": "cls", "avg": "mean", "map": "attention"}
+POOL_NAMES = {  # of attention pooling: ours, theirs
+    "q": "q",
+    "kv": "kv",
+    "out": "proj",
+    "norm": "norm",
+    "feed_forward.enter": "mlp.fc1",
+    "feed_forward.leave": "mlp.fc2",
+}
 
 
 def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
@@ -97,33 +107,28 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
     }
 
 
-def put_backbone(conversion: Conversion, settings: dict[str, Any], *, prefix: str) -> None:
-    """Move the tensors of the wrapper below `prefix` into our image tower."""
+def timm_maps(config: VitConfig, present: Collection[str] | None, *, prefix: str) -> tuple[TensorMap, ...]:
+    """Tensor maps of open_clip's wrapper around a timm backbone, below `prefix`; `present` as in `layers`."""
     backbone = f"{prefix}.trunk"  # their name
-    conversion.put("image.patch.weight", f"{backbone}.patch_embed.proj.weight", change=lambda x: x.flatten(1))
-    if settings["patch_bias"]:
-        conversion.put("image.patch.bias", f"{backbone}.patch_embed.proj.bias")
-    conversion.put("image.positions", f"{backbone}.pos_embed")
-    if settings["pool"] == "cls":
-        conversion.put("image.cls", f"{backbone}.cls_token")
-    if settings["pre_norm"]:
-        conversion.linear("image.norm_before", f"{backbone}.norm_pre")
-    conversion.layers("image.layers", f"{backbone}.blocks", depth=settings["depth"], names=TIMM)
-    conversion.linear("image.norm_after", f"{backbone}.norm")
-    if settings["pool"] == "attention":
-        pool = f"{backbone}.attn_pool"
-        conversion.put("image.pool.query", f"{pool}.latent")
-        for ours, theirs in (
-            ("q", "q"),
-            ("kv", "kv"),
-            ("out", "proj"),
-            ("norm", "norm"),
-            ("feed_forward.enter", "mlp.fc1"),
-            ("feed_forward.leave", "mlp.fc2"),
-        ):
-            conversion.linear(f"image.pool.{ours}", f"{pool}.{theirs}")
-    if settings["projection"] == "linear":
-        conversion.put("image.project.weight", f"{prefix}.head.proj.weight")
+    rows = [
+        pair("image.patch.weight", f"{backbone}.patch_embed.proj.weight", Kernel(config.patch)),
+        pair("image.positions", f"{backbone}.pos_embed"),
+    ]
+    if config.patch_bias:
+        rows.append(pair("image.patch.bias", f"{backbone}.patch_embed.proj.bias"))
+    if config.pool == "cls":
+        rows.append(pair("image.cls", f"{backbone}.cls_token"))
+    if config.pre_norm:
+        rows += linear("image.norm_before", f"{backbone}.norm_pre")
+    rows += layers("image.layers", f"{backbone}.blocks", config, TIMM, present=present)
+    rows += linear("image.norm_after", f"{backbone}.norm")
+    if config.pool == "attention":
+        rows.append(pair("image.pool.query", f"{backbone}.attn_pool.latent"))
+        for ours, theirs in POOL_NAMES.items():
+            rows += linear(f"image.pool.{ours}", f"{backbone}.attn_pool.{theirs}")
+    if config.projection == "linear":
+        rows.append(pair("image.project.weight", f"{prefix}.head.proj.weight"))
+    return tuple(rows)
 
 
 def activation_of(module: nn.Module, *, where: str) -> str:

@@ -5,7 +5,6 @@ for resuming: objectives, optimiser moments, random states and counters.
 """
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError
-from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.core.records import RunDirectory, publish_folder, read_json, write_atomically, write_json
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.parallel import full_state
@@ -108,20 +107,16 @@ def save_checkpoint(
         The new folder.
     """
     target = run.checkpoint(step)
-    building = target.with_name(f".{target.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    model.save(building)
-    for name, tensors in (
-        ("objectives", full_state(stage.module.objectives)),
-        ("teachers", full_state(stage.saved_teachers())),
-        ("optimizer", optimizer_tensors(stage.optimizer)),
-        ("random", random_state()),
-    ):
-        write_atomically(building / f"{name}.safetensors", save(tensors))
-    write_json(building / "state.json", {"format": FORMAT, "step": step, **state})
-    if target.exists():
-        shutil.rmtree(target)
-    os.replace(building, target)
+    with publish_folder(target) as building:
+        model.save(building)
+        for name, tensors in (
+            ("objectives", full_state(stage.module.objectives)),
+            ("teachers", full_state(stage.saved_teachers())),
+            ("optimizer", optimizer_tensors(stage.optimizer)),
+            ("random", random_state()),
+        ):
+            write_atomically(building / f"{name}.safetensors", save(tensors))
+        write_json(building / "state.json", {"format": FORMAT, "step": step, **state})
     for old in run.steps_saved()[:-keep]:
         shutil.rmtree(run.checkpoint(old), ignore_errors=True)
     for stale in run.checkpoints.glob(".step-*.building"):

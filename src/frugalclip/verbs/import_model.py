@@ -1,7 +1,5 @@
 """`frugalclip import`: a model of another library becomes a run directory of ours."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frugalclip.core.errors import ModelError
-from frugalclip.core.records import RunDirectory, environment, read_json, write_json
+from frugalclip.core.records import RunDirectory, environment, publish_folder, read_json, write_json
 from frugalclip.models import SCHEMES, Model, is_backbone, load
 from frugalclip.towers.sizes import TransformerConfig
 
@@ -21,14 +19,14 @@ STEP = 0
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportResult:
     """What was read, and where it is now."""
 
     model: Model
     run: RunDirectory
 
 
-def import_model(source: str, *, out: str | Path) -> Imported:
+def import_model(source: str, *, out: str | Path) -> ImportResult:
     """Write a foreign model as a run directory, which every verb that takes a MODEL reads.
 
     Args:
@@ -56,13 +54,17 @@ def import_model(source: str, *, out: str | Path) -> Imported:
     _check_out(run, source)
     model = load(source)
     assert model.origin is not None
-    _write(run, model)
+    with publish_folder(
+        run.checkpoint(STEP)
+    ) as folder:  # without optimiser: it can be loaded and not resumed
+        model.save(folder)
+        write_json(folder / "state.json", {"format": FORMAT, "step": STEP, "imported": True})
     write_json(run.environment, environment())
     write_json(
         run.path / RECORD,
         {"format": FORMAT, "given": source, **model.origin, "fingerprint": model.fingerprint},
     )
-    return Imported(model, run)
+    return ImportResult(model, run)
 
 
 def _check_out(run: RunDirectory, source: str) -> None:
@@ -78,23 +80,12 @@ def _check_out(run: RunDirectory, source: str) -> None:
         raise ModelError(f"{run.path} holds {what}; give an empty or new folder with --out.")
 
 
-def _write(run: RunDirectory, model: Model) -> None:
-    """A checkpoint that appears whole or not at all; there is no optimiser in it, so that it can be loaded and not resumed."""
-    target = run.checkpoint(STEP)
-    building = target.with_name(f".{target.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    model.save(building)
-    write_json(building / "state.json", {"format": FORMAT, "step": STEP, "imported": True})
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(building, target)
-
-
-def show(result: Imported) -> None:
+def show(result: ImportResult) -> None:
     """Print what was read, what was assumed, and what to do next."""
     console, model = Console(), result.model
     origin = model.origin or {}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in _facts(model, origin):
+    for name, value in _rows(model, origin):
         table.add_row(name, Text(value))
     console.print(Text(f"{result.run.path}: {origin['source']}", style="bold"), soft_wrap=True)
     console.print(table)
@@ -103,7 +94,7 @@ def show(result: Imported) -> None:
     console.print(Text(f"next: frugalclip evaluate {result.run.path} --data sample"), soft_wrap=True)
 
 
-def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
     network, seen = model.network, model.preprocess
     counts = [
         sum(parameter.numel() for parameter in part.parameters())
@@ -116,7 +107,7 @@ def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
         and getattr(text, "fill", None) is not None
         else "padding is not seen"
     )
-    facts = [
+    rows = [
         ("architecture", f"{origin['architecture']}, embeddings of {model.dim}"),
         ("activation", origin["activation"]),
         ("parameters", f"{counts[0]:,}: pictures {counts[1]:,}, texts {counts[2]:,}"),
@@ -132,9 +123,9 @@ def _facts(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     bias = origin.get("logit_bias")
     return (
-        facts
+        rows
         if bias is None
-        else [*facts, ("logit bias", f"{bias:.4g}: objectives.sigmoid.bias={bias:.4g} goes on from there")]
+        else [*rows, ("logit bias", f"{bias:.4g}: objectives.sigmoid.bias={bias:.4g} goes on from there")]
     )
 
 
