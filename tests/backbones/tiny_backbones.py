@@ -7,8 +7,16 @@ import timm
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from frugalclip.backbones.base import BackboneKind, Side, Use
+from frugalclip.backbones.find import find_backbone
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.interop.source import Source
+from frugalclip.models import load
+from frugalclip.towers.pretrained import Backbone
 
 WORDS = ["red", "green", "blue", "grey", "white", "black", "beside", "a", "the", "square", "above", "below"]
 TIMM_WIDTH, BERT_WIDTH, LLAMA_WIDTH, VISION_WIDTH = 96, 24, 32, 48
@@ -49,7 +57,7 @@ def bert_source(folder: Path, *, seed: int = 0, places: int = 20, dropout: float
     """`hf:DIR` with a random encoder of two layers."""
     folder.mkdir(parents=True, exist_ok=True)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = Tokenizer(
+    backend = Backend(
         models.WordLevel({word: i for i, word in enumerate(special + WORDS)}, unk_token="[UNK]")
     )
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -109,7 +117,7 @@ def llama_source(folder: Path, *, seed: int = 0, kind: str = "llama", places: in
         ["<s>", "[UNK]"],
         ["Image", "description", ":", "word", "this", "is", '"', ".", "image", "single"],
     )
-    backend = Tokenizer(
+    backend = Backend(
         models.WordLevel({word: i for i, word in enumerate(special + WORDS + prompt)}, unk_token="[UNK]")
     )
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -136,3 +144,29 @@ def llama_source(folder: Path, *, seed: int = 0, kind: str = "llama", places: in
             model = LlamaForCausalLM(LlamaConfig(**sizes, **common))
     model.eval().save_pretrained(folder)
     return f"hf:{folder}"
+
+
+def _found(source: str, options: dict[str, Any] | None, side: Side, **use: Any) -> BackboneKind[Any]:
+    return find_backbone(Source.parse(source, options), Use(side, load, **use))
+
+
+def image_backbone(
+    source: str, options: dict[str, Any] | None = None, *, size: int | None = None
+) -> Backbone:
+    """The backbone of an image tower."""
+    return _found(source, options, "image", size=size).load()
+
+
+def image_shape(source: str, *, size: int) -> Backbone:
+    """The backbone of an image tower on the meta device."""
+    return _found(source, None, "image", size=size).on_meta()
+
+
+def text_backbone(source: str, options: dict[str, Any] | None = None, *, tuned: bool = False) -> Backbone:
+    """The backbone of a text tower."""
+    return _found(source, options, "text", is_tuned=tuned).load()
+
+
+def text_tokenizer(source: str, options: dict[str, Any] | None = None, *, tuned: bool = False) -> Tokenizer:
+    """The tokenizer in front of the backbone of a text tower."""
+    return _found(source, options, "text", is_tuned=tuned).tokenizer()

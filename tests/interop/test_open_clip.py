@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError
 from frugalclip.interop import open_clip as reader
+from frugalclip.interop.foreign import ForeignModel
 from frugalclip.interop.open_clip import BESIDE, OPENAI_MARKS, find_architecture, read_open_clip
+from frugalclip.interop.source import Source
 from frugalclip.models import Model, load
 
 TEXTS = ["a photo of a cat", "two dogs, running!", "", "Größe &amp; Farbe  <b>", "a very long caption " * 40]
@@ -103,6 +105,10 @@ def built(name: str) -> Any:
         for tensor in [*model.parameters(), *(b for n, b in model.named_buffers() if "running" in n)]:
             tensor.add_(torch.rand_like(tensor) * 0.1)
     return model.eval()
+
+
+def read(source: str) -> ForeignModel:
+    return read_open_clip(Source.parse(source))
 
 
 def images(side: int) -> Tensor:
@@ -276,12 +282,12 @@ def test_an_ambiguous_name_says_what_was_assumed_and_how_to_say_otherwise(
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "mine.pt")
     Table(monkeypatch, TAGS)
-    found = read_open_clip(f"open_clip:{name}@{tmp_path}/mine.pt")
+    found = read(f"open_clip:{name}@{tmp_path}/mine.pt")
     assert found.activation == "gelu"
     assert f"gelu was assumed, as {name} means" in found.notes[0] and found.notes[0].endswith(
         f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt"
     )
-    output = read_open_clip(f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt")
+    output = read(f"open_clip:{name}-quickgelu@{tmp_path}/mine.pt")
     assert output.activation == "quick_gelu" and not output.notes
     assert output.network.config.image.model_dump()["activation"] == "quick_gelu"
 
@@ -310,7 +316,7 @@ def test_a_known_file_brings_its_activation(
 def test_the_entries_of_openais_own_files_are_known(known: Callable[..., str], tmp_path: Path):
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "mine.pt", **{mark: torch.tensor(1) for mark in OPENAI_MARKS})
-    found = read_open_clip(f"open_clip:{name}@{tmp_path}/mine.pt")
+    found = read(f"open_clip:{name}@{tmp_path}/mine.pt")
     assert found.activation == "quick_gelu" and "entries of OpenAI's own" in found.notes[0]
 
 
@@ -330,7 +336,7 @@ def test_a_configuration_beside_the_weights_says_the_activation(known: Callable[
     name = known("tiny-arch", TINY)
     weights(name, tmp_path / "w.pt")
     (tmp_path / BESIDE).write_text(json.dumps({"model_cfg": TINY | {"quick_gelu": True}}))
-    assert read_open_clip(f"{name}@{tmp_path}/w.pt").activation == "quick_gelu"
+    assert read(f"open_clip:{name}@{tmp_path}/w.pt").activation == "quick_gelu"
 
 
 def test_weights_of_one_publisher_have_its_preprocessing(
@@ -342,7 +348,7 @@ def test_weights_of_one_publisher_have_its_preprocessing(
     Table(monkeypatch, {"webli": half})
     assert load(f"open_clip:{name}@{tmp_path}/w.pt").preprocess.resize == "squash"
     Table(monkeypatch, {"webli": half, "other": {}})
-    found = read_open_clip(f"{name}@{tmp_path}/w.pt")
+    found = read(f"open_clip:{name}@{tmp_path}/w.pt")
     assert found.preprocess.resize == "shorter" and "mean and deviation of OpenAI's CLIP" in found.notes[-1]
 
 

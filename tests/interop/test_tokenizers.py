@@ -7,8 +7,15 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.types import Strings
 from frugalclip.data.tokens import clip_tokenizer, train_tokenizer
-from frugalclip.interop.tokenizers import PublishedTokenizer, cleaned, published_tokenizer, read_tokenizer
+from frugalclip.interop.tokenizers import (
+    PublishedTokenizer,
+    Verbatim,
+    cleaned,
+    published_tokenizer,
+    read_tokenizer,
+)
 
 WORDS = ["<unk>", "</s>", "a", "red", "square", "blue", "circle", "<s>"]
 
@@ -100,3 +107,12 @@ def test_siglips_own_cleaning_drops_underscores():
 def test_clips_tokenizer_stays_what_it_is(tmp_path: Path):
     clip_tokenizer(20).save(tmp_path)
     assert read_tokenizer(tmp_path).fingerprint() == clip_tokenizer(20).fingerprint()
+
+
+def test_texts_are_handed_on_as_they_are(tmp_path: Path):
+    verbatim = Verbatim()
+    assert verbatim.encode(["A b", " ü\n"]) == Strings(("A b", " ü\n"))
+    assert verbatim.truncated(["x" * 10_000]) == 0
+    verbatim.save(tmp_path)
+    again = read_tokenizer(tmp_path)
+    assert isinstance(again, Verbatim) and again.fingerprint() == verbatim.fingerprint()

@@ -8,8 +8,6 @@ import pytest
 
 import frugalclip
 from frugalclip.backbones.packages import PACKAGES, package_path
-from frugalclip.backbones.shapes import image_shape
-from frugalclip.backbones.sources import image_backbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
 from frugalclip.models import attach_backbones, backbone_tokenizer
 from frugalclip.sources.open import open_data
@@ -22,6 +20,8 @@ from ..backbones.tiny_backbones import (
     LLAMA_WIDTH,
     VISION_WIDTH,
     bert_source,
+    image_backbone,
+    image_shape,
     llama_source,
     timm_source,
     vision_source,
@@ -96,7 +96,7 @@ BERT, LLAMA = {"options": {"context": 12}}, {"options": {"caption_tokens": 20}}
         ("llama", {"lora": {}, "options": {"caption_tokens": 20, "layer": -1}}),
     ],
 )
-def test_parameters_of_a_tuned_trunk_are_those_that_training_has(
+def test_parameters_of_a_tuned_backbone_are_those_that_training_has(
     tmp_path: Path, kind: str, settings: dict[str, Any]
 ):
     source, width = (
@@ -153,7 +153,7 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
 def test_parameters_of_a_fitted_transformer_of_timm_are_those_that_training_has(tmp_path: Path, size: int):
     source = timm_source(tmp_path, name="test_vit")
     backbone = image_backbone(source, {}, size=size)
-    assert sum(p.numel() for p in image_shape(source, {}, size=size).parameters()) == sum(
+    assert sum(p.numel() for p in image_shape(source, size=size).parameters()) == sum(
         p.numel() for p in backbone.parameters()
     )
 
@@ -162,11 +162,11 @@ def test_a_broken_configuration_of_an_image_encoder_is_one_sentence(tmp_path: Pa
     source = vision_source(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": "x"}))
-    for read in (lambda: image_shape(source, {}, size=32), lambda: image_backbone(source, {})):
+    for read in (lambda: image_shape(source, size=32), lambda: image_backbone(source, {})):
         with pytest.raises(ModelError, match=r"hidden_size|image encoder"):
             read()
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": ["vit"]}))
-    with pytest.raises(ModelError, match=r"holds a model of type|no image encoder"):
+    with pytest.raises(ModelError, match=r"holds a model of type"):
         image_backbone(source, {})
 
 
@@ -201,7 +201,7 @@ def test_the_facts_of_a_packaged_part_are_those_of_its_files(name: str):
 def test_what_is_not_known_is_said():
     planned = plan_recipe(load_recipe("pretrained"))
     assert planned.notes == [
-        "the parameters of the text backbone are unknown: package:e5 computes with an engine of its own, which does not tell; it is never trained."
+        "the parameters of the text backbone are unknown: package:e5 computes with an engine of its own, whose parameters cannot be counted; it is never trained."
     ]
     assert planned.readings == [Reading("image", None, None, None), Reading("text", None, None, None)]
     assert {one["samples"] for one in planned.to_json()["readings"]} == {UNKNOWN}

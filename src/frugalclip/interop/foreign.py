@@ -1,6 +1,6 @@
 """What reading a foreign model gives, and helpers for reading configurations that other libraries wrote."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
@@ -9,9 +9,19 @@ from torch import Tensor
 
 from frugalclip.core.errors import ModelError
 from frugalclip.data.tokens import Tokenizer
+from frugalclip.interop.source import Source
 from frugalclip.interop.tensor_maps import TensorTable
 from frugalclip.loading.views import Preprocess, Triple
 from frugalclip.towers.dual import DualEncoder
+
+
+@dataclass(frozen=True)
+class ForeignFormat:
+    """A format of models with two towers."""
+
+    scheme: str  # of its sources, such as hf
+    form: str  # how a source is written, for messages
+    read: "Callable[[Source], ForeignModel]"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from torch import Tensor
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.foreign import ForeignModel, scale_settings, understood
+from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
+from frugalclip.interop.source import Source
 from frugalclip.interop.tensor_maps import (
     HUGGING_FACE,
     ExtraRows,
@@ -37,7 +38,6 @@ from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
-SCHEME = "hf"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
@@ -82,16 +82,16 @@ PROCESSORS: dict[str, dict[str, Any]] = {  # likewise
 }
 
 
-def read_huggingface(source: str) -> ForeignModel:
+def read_huggingface(source: Source) -> ForeignModel:
     """A model of Hugging Face as ours.
 
     Args:
-        source: a folder, with or without `hf:` before it.
+        source: `hf:DIR`.
 
     Raises:
         ModelError: for a folder, architecture or file that cannot be read, with what to do.
     """
-    folder = Path(source.removeprefix(f"{SCHEME}:"))
+    folder = source.folder
     config = _config(folder)
     kind = str(config.get("model_type"))
     if kind not in DEFAULTS:
@@ -111,7 +111,7 @@ def read_huggingface(source: str) -> ForeignModel:
         network=network.eval(),
         tokenizer=tokenizer,
         preprocess=preprocess,
-        source=f"{SCHEME}:{folder}",
+        source=source.text,
         architecture=str((config.get("architectures") or [kind])[0]),
         table=table,
         unused=unused,
@@ -318,3 +318,6 @@ def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
             f"{folder} prepares pictures of {preprocess.size} by {preprocess.size} pixels, and its model reads {size} by {size}."
         )
     return preprocess
+
+
+FOREIGN_FORMAT = ForeignFormat("hf", "hf:DIR", read_huggingface)

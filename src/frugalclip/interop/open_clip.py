@@ -21,20 +21,20 @@ from torch import Tensor
 from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer
-from frugalclip.interop.foreign import ForeignModel, scale_settings, triple, understood
+from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, triple, understood
 from frugalclip.interop.open_clip_towers import (
     image_tower,
     refuse_other_kinds,
     text_maps,
     text_tower,
 )
+from frugalclip.interop.source import Source
 from frugalclip.interop.tensor_maps import Default, Scalar, TensorMap, TensorTable, UnusedTensor, pair
 from frugalclip.interop.tokenizers import Cleaning, published_tokenizer
 from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
-SCHEME = "open_clip"
 SUFFIX = "-quickgelu"
 BESIDE = (
     "open_clip_config.json"  # lies beside weights of the hub, with the architecture and the preprocessing
@@ -63,22 +63,22 @@ class Architecture:
         return self.name.removesuffix(SUFFIX)
 
 
-def read_open_clip(source: str) -> ForeignModel:
+def read_open_clip(source: Source) -> ForeignModel:
     """A model of open_clip as ours.
 
     Args:
-        source: `ARCH@FILE`, with or without `open_clip:` before it; ARCH is a name or a JSON file.
+        source: `open_clip:ARCH@FILE`; ARCH is a name or a JSON file.
 
     Raises:
         ModelError: for a source, architecture or file that cannot be read, with what to write instead.
         MissingExtra: where a name is given and open_clip is not installed.
     """
-    name, at, place = source.removeprefix(f"{SCHEME}:").partition("@")
-    if not (name and at and place):
+    name, file = source.name, source.file
+    if not name or file is None:
         raise ModelError(
-            f"'{source}' names no architecture and file; write {SCHEME}:ARCH@FILE, such as {SCHEME}:ViT-B-32@weights.safetensors."
+            f"'{source}' names no architecture and file; write open_clip:ARCH@FILE, such as "
+            "open_clip:ViT-B-32@weights.safetensors."
         )
-    file = Path(place)
     architecture = find_architecture(name)
     where = f"{file} read as {name}"
     tensors = read_weights(file)
@@ -95,7 +95,7 @@ def read_open_clip(source: str) -> ForeignModel:
         network=network.eval(),
         tokenizer=tokenizer,
         preprocess=preprocess,
-        source=f"{SCHEME}:{name}@{place}",
+        source=source.text,
         architecture=name,
         table=table,
         unused=unused,
@@ -180,13 +180,13 @@ def quick_gelu(
             f"activation: {file} does not say which it was trained with, so gelu was assumed, as {name} means"
         )
         return says, [
-            f"{assumed}; OpenAI's weights and others of quick_gelu are {SCHEME}:{name}{SUFFIX}@{file}"
+            f"{assumed}; OpenAI's weights and others of quick_gelu are open_clip:{name}{SUFFIX}@{file}"
         ] if is_ambiguous else []
     if known == says:
         return says, []
     if architecture.name.endswith(SUFFIX):
         raise ModelError(
-            f"{file} was trained with gelu ({reason}), {architecture.name} means quick_gelu; write {SCHEME}:{name}@{file}."
+            f"{file} was trained with gelu ({reason}), {architecture.name} means quick_gelu; write open_clip:{name}@{file}."
         )
     return known, [
         f"activation: {'quick_gelu' if known else 'gelu'}, since {reason}; {architecture.name} alone means {'quick_gelu' if says else 'gelu'}"
@@ -320,3 +320,6 @@ def _scale_map(config: Mapping[str, Any], tensors: Mapping[str, Tensor], log_sca
     if "logit_scale" not in tensors:
         return TensorMap(("log_scale",), (), Default(log_scale))
     return pair("log_scale", "logit_scale", Scalar((1,) if config.get("nonscalar_logit_scale") else ()))
+
+
+FOREIGN_FORMAT = ForeignFormat("open_clip", "open_clip:ARCH@FILE", read_open_clip)

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ _VOLATILE = {
 }  # none of them changes a hidden state
 _LEFTOVER_SECONDS = 24 * 3600
 _PURPOSE = "a frozen language model"
+
+
+def is_causal(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a causal language model."""
+    return any(str(name).endswith(CAUSAL) for name in config.get("architectures") or [])
 
 
 def model_folder(path: str | Path) -> Path:

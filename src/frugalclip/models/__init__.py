@@ -1,39 +1,24 @@
-"""Models as users hold them: pictures and texts in, unit vectors out.
+"""Models as users hold them: images and texts in, unit vectors out.
 
-`load` reads a run directory or a checkpoint of this project, or a foreign model through a reader. A checkpoint carries its architecture,
-tokenizer and preprocessing, so nothing has to be said twice and nothing can silently disagree with the weights.
+`load` opens a run, a checkpoint or a foreign model. A checkpoint carries its architecture, tokenizer and
+preprocessing, so that nothing has to be given twice and nothing can disagree with the weights unnoticed.
 """
 
 from frugalclip.loading.images import prepared_images, readable_images
-from frugalclip.models.backbones import (
-    TextOnlyModel,
-    TowerBackbone,
-    attach_backbones,
-    attach_backbones_on_meta,
-    backbone_tokenizer,
-    check_options,
-    fill_codebooks,
-    image_model,
-    is_backbone,
-)
-from frugalclip.models.model import FORMAT, SCHEMES, Layer, ManifestFeatures, Model, ModelInput, load
+from frugalclip.models.load import attach_backbones, attach_backbones_on_meta, backbone_tokenizer, load
+from frugalclip.models.model import FORMAT, Layer, ManifestFeatures, Model, ModelInput
+from frugalclip.models.text_only import TextOnlyModel
 
 __all__ = [
     "FORMAT",
-    "SCHEMES",
     "Layer",
     "ManifestFeatures",
     "Model",
     "ModelInput",
     "TextOnlyModel",
-    "TowerBackbone",
     "attach_backbones",
     "attach_backbones_on_meta",
     "backbone_tokenizer",
-    "check_options",
-    "fill_codebooks",
-    "image_model",
-    "is_backbone",
     "load",
     "prepared_images",
     "readable_images",

@@ -1,4 +1,4 @@
-"""The model of a user: `Model`, and `load`, which reads one."""
+"""`Model`: an image tower and a text tower with their tokenizer and preprocessing, as users hold them."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from frugalclip.core.errors import ModelError, known_names
-from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.backbones.attach import attach_backbones
+from frugalclip.backbones.base import OpenModel
+from frugalclip.core.errors import ModelError
+from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import CachedFeatures, ImageInput, Strings, TextInput, Tokens
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
@@ -24,6 +26,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.cache import ImageFeatureCache, TextFeatureCache
 from frugalclip.functional import unit
+from frugalclip.interop.tokenizers import read_tokenizer
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
 from frugalclip.loading.views import Preprocess
@@ -33,11 +36,6 @@ FORMAT = 1
 LEXICON = "lexicon.json"
 _TEXTS_AT_A_TIME = 256  # of a frozen backbone
 Layer = Literal["embedding", "pooled"]
-SCHEMES = (
-    "open_clip",
-    "hf",
-)  # before a colon: models of other libraries with two towers, read by `frugalclip.readers`
-BACKBONES = ("timm", "package")  # likewise, encoders of one modality; `hf` has both
 ModelInput = Image.Image | Sequence[Image.Image] | Tensor | CachedFeatures
 
 
@@ -294,8 +292,13 @@ class Model:
         write_json(folder / "model.json", self.description | {"fingerprint": self.fingerprint})
 
     @classmethod
-    def read(cls, folder: Path, *, device: str | torch.device = "cpu") -> "Model":
+    def read(cls, folder: Path, *, open_model: OpenModel, device: str | torch.device = "cpu") -> "Model":
         """Read what `save` wrote.
+
+        Args:
+            folder: of a checkpoint.
+            open_model: opens models whose tower is a backbone of this one.
+            device: where it computes.
 
         Raises:
             ModelError: for a missing file, another format, or weights that do not fit the architecture.
@@ -309,17 +312,12 @@ class Model:
             raise ModelError(
                 f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip."
             )
-        from frugalclip.interop.tokenizers import (
-            read_tokenizer,
-        )  # tokenizers of imported models are the readers' own
-        from frugalclip.models.backbones import attach_backbones  # backbones may be models themselves
-
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
             raise ModelError(
                 f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files."
             )
-        network = attach_backbones(DualEncoder.build(content["architecture"]), device=device)
+        network = attach_backbones(DualEncoder.build(content["architecture"]), open_model, device=device)
         try:
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -345,60 +343,3 @@ class Model:
         if not listed:
             return torch.zeros(0, 3, self.preprocess.size, self.preprocess.size)
         return self.preprocess(listed)
-
-
-def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
-    """Load a model.
-
-    Args:
-        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`; or an encoder of pictures alone:
-            `timm:NAME@FILE`, `hf:DIR` with an image encoder, `package:efficientnet-lite0`.
-        device: where it computes.
-
-    Returns:
-        The model, ready to encode; one of pictures alone gives what its backbone says, and refuses texts.
-
-    Raises:
-        ModelError: saying what was found and what was expected.
-        MissingExtra: where a reader needs a library that is not installed.
-    """
-    path = Path(source)
-    if not path.exists():
-        scheme, colon, _ = str(source).partition(":")
-        if scheme in (*SCHEMES, *BACKBONES):
-            return _foreign(str(source), scheme, device=device)
-        hint = (
-            f" '{scheme}:' is not a reader of this version; {known_names(scheme, (*SCHEMES, *BACKBONES))}"
-            if colon
-            else ""
-        )
-        raise ModelError(
-            f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo."
-        )
-    if (path / "model.json").is_file():
-        return Model.read(path, device=device)
-    run = RunDirectory(path)
-    last = run.last_checkpoint()
-    if last is None:
-        what = (
-            "a run without a finished checkpoint; go on with 'frugalclip train ... --resume'"
-            if run.is_run()
-            else "neither a run nor a checkpoint"
-        )
-        raise ModelError(f"{source} is {what}.")
-    return Model.read(last, device=device)
-
-
-def _foreign(source: str, scheme: str, *, device: str | torch.device) -> Model:
-    """A model of another library; the readers are imported here, since most models need none."""
-    from frugalclip.backbones.sources import reads_images
-    from frugalclip.models.backbones import image_model
-
-    if scheme in BACKBONES or reads_images(source):
-        return image_model(source, device=device)
-    if scheme == "hf":
-        from frugalclip.interop.huggingface import read_huggingface as read
-    else:
-        from frugalclip.interop.open_clip import read_open_clip as read
-    parts = read(source)
-    return Model(parts.network, parts.tokenizer, parts.preprocess, origin=parts.origin, device=device)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
+from frugalclip.backbones.codebooks import fill_codebooks
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.loading.texts import texts_of
-from frugalclip.models import Model, attach_backbones, backbone_tokenizer, fill_codebooks, load
+from frugalclip.models import Model, attach_backbones, backbone_tokenizer, load
 from frugalclip.objectives.base import Objective
 from frugalclip.teachers import averages, build_teachers
 from frugalclip.towers.dual import DualEncoder

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from frugalclip.backbones.sources import vectors_of_text
+from frugalclip.backbones.language_model import facets_of
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
@@ -288,7 +288,7 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
         else:
             _, read = read_views(step.needs, images=recipe.views, texts=recipe.texts)
             samples = len(distinct_texts(everything, {name: recipe.texts[name] for name in read}))
-            vectors = vectors_of_text(config.backbones[0][1])
+            vectors = facets_of(config.backbones[0][1])
         size = (
             samples
             * vectors

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from frugalclip.backbones.attach import check_options
 from frugalclip.core.config import (
     Settings,
     dump_yaml,
@@ -25,7 +26,6 @@ from frugalclip.data.ledger import MAX_ERROR_FRACTION
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.loading.texts import TextConfig
 from frugalclip.loading.views import Preprocess, ViewConfig
-from frugalclip.models import check_options
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig

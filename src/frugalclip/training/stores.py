@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from frugalclip.backbones.sources import check_preprocess
+from frugalclip.backbones.attach import check_preprocess
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, RecipeError

@@ -9,13 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from frugalclip.backbones.sources import reads_images
+from frugalclip.backbones.find import modality
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.data.image_faults import DECODING
 from frugalclip.features.embedding import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
-from frugalclip.models import Model, TextOnlyModel, is_backbone, load
+from frugalclip.interop.source import Source
+from frugalclip.models import Model, TextOnlyModel, load
 from frugalclip.sources.open import read_source
 from frugalclip.sources.reading import READING
 
@@ -51,7 +52,7 @@ def embed(
     source = read_source(path)
     manifest = source.manifest.where(where)
     device = pick_device("auto")
-    is_of_texts = is_backbone(str(model)) and not reads_images(str(model))
+    is_of_texts = modality(Source.parse(str(model))) == "text"
     encoder = TextOnlyModel(str(model), device=device) if is_of_texts else load(model, device=device)
     what = _of_one_side(what, encoder, model)
     columns = (

@@ -8,9 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.backbones.find import modality
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory, environment, publish_folder, read_json, write_json
-from frugalclip.models import SCHEMES, Model, is_backbone, load
+from frugalclip.interop.formats import foreign_formats
+from frugalclip.interop.source import Source
+from frugalclip.models import Model, load
 from frugalclip.towers.sizes import TransformerConfig
 
 RECORD = "import.json"  # in the place of recipe.yaml: nothing was trained here
@@ -40,15 +43,18 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
         ModelError: for a source that cannot be read, or a folder that holds something else.
         MissingExtra: where the source needs a library that is not installed.
     """
-    if is_backbone(source):
+    parsed, formats = Source.parse(source), foreign_formats()
+    if modality(parsed) != "both":
         raise ModelError(
-            f"{source} is an encoder of pictures or of texts alone, and a run directory holds both; 'frugalclip embed' takes it as it is, "
-            "'frugalclip evaluate' too where it reads pictures, and a recipe borrows it (model.image.from, model.text.from)."
+            f"{source} encodes images or texts alone, and a run directory holds a model of both. 'frugalclip embed' "
+            "takes it as it is, 'frugalclip evaluate' too where it encodes images, and a recipe can use it as "
+            "a backbone (model.image.from, model.text.from)."
         )
-    if source.partition(":")[0] not in SCHEMES:
-        expected = "open_clip:ARCH@FILE or hf:DIR"
+    if parsed.scheme not in formats:
+        expected = " or ".join(sorted(one.form for one in formats.values()))
         raise ModelError(
-            f"'{source}' is no model of another library; expected {expected}. Runs of ours need no import: every verb reads them."
+            f"'{source}' is no model of another library; expected {expected}. Runs of ours need no import: "
+            "every verb takes them."
         )
     run = RunDirectory(out)
     _check_out(run, source)

@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from frugalclip.backbones.language_models import TunedLanguageModelBackbone
-from frugalclip.backbones.sources import text_backbone, text_tokenizer
+from frugalclip.backbones.language_model import TunedLanguageModelBackbone
 from frugalclip.core.errors import FrugalclipError, RecipeError
 from frugalclip.core.types import Tokens
 from frugalclip.interop.tokenizers import PublishedTokenizer, read_tokenizer
 from frugalclip.towers.pretrained import Backbone
 
-from .tiny_backbones import LLAMA_WIDTH, llama_source
+from .tiny_backbones import LLAMA_WIDTH, llama_source, text_backbone, text_tokenizer
 
 TEXTS = ["red beside a square", "", 'the "grey" square above black below white beside green?', "blue"]
 ROOM: dict[str, Any] = {"caption_tokens": 20}

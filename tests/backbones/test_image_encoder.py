@@ -9,11 +9,10 @@ import torch
 import transformers
 from PIL import Image
 
-from frugalclip.backbones.sources import image_backbone, reads_images
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.towers.pretrained import BackboneOutput
 
-from .tiny_backbones import VISION, VISION_WIDTH, bert_source, vision_model, vision_source
+from .tiny_backbones import VISION, VISION_WIDTH, bert_source, image_backbone, vision_model, vision_source
 
 PIXELS = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 LARGE = torch.randn(2, 3, 44, 44, generator=torch.Generator().manual_seed(0))  # not a whole number of patches
@@ -43,7 +42,7 @@ def image(size: tuple[int, int]) -> Image.Image:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", VISION)
-def test_a_trunk_says_what_transformers_says(tmp_path: Path, kind: str):
+def test_a_backbone_gives_the_states_of_transformers(tmp_path: Path, kind: str):
     backbone, own = image_backbone(vision_source(tmp_path, kind=kind), {}), vision_model(kind)
     output, expected = backbone(PIXELS, with_tokens=True), own(pixel_values=PIXELS)
     pooled = expected.last_hidden_state[:, 0] if kind in ("vit", "deit") else expected.pooler_output
@@ -118,7 +117,7 @@ def test_the_fingerprint_is_that_of_weights_and_settings(tmp_path: Path):
     assert len(set(found)) == 3 and found[0] == found[3]
 
 
-def test_every_parameter_of_a_trained_trunk_has_a_gradient(tmp_path: Path):
+def test_every_parameter_of_a_tuned_backbone_has_a_gradient(tmp_path: Path):
     for kind in VISION:  # otherwise several processes would wait for it
         backbone = image_backbone(vision_source(tmp_path / kind, kind=kind), {}).requires_grad_(True)
         output: BackboneOutput = backbone(PIXELS)
@@ -158,7 +157,7 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
     refused("holds no settings of pictures")
     changed(config, model_type="beit")
     refused(
-        r"holds a model of type 'beit', expected a folder with an image encoder \(vit, deit, dinov2.*read as timm:NAME@FILE"
+        r"holds a model of type 'beit', which is no image backbone; expected hf:DIR with an image encoder \(vit.*timm:NAME@FILE"
     )
     changed(config, num_hidden_layers=3)
     refused("lacks 18 tensors of its dinov2, such as encoder.layer.2.attention.k_proj.bias; copy it again")
@@ -168,8 +167,8 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
     refused("cannot be read as an image encoder of type dinov2")
     weights.unlink()
     refused(r"holds no \*\.safetensors; save the model with save_pretrained")
-    refused(r"reads patches of 8 pixels, and pictures come with 4; set model\.image\.resolution=16", size=4)
-    with pytest.raises(ModelError, match=r"has no config\.json, expected a folder with an image encoder"):
+    refused(r"has patches of 8 pixels, and images have 4; set model\.image\.resolution=16", size=4)
+    with pytest.raises(ModelError, match=r"has no config\.json; expected hf:DIR with an image encoder"):
         image_backbone(f"hf:{tmp_path}/gone", {})
     with pytest.raises(ModelError, match="holds a model of type 'bert'"):
         image_backbone(bert_source(tmp_path / "bert"), {})
@@ -179,8 +178,3 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
         )
     with pytest.raises(RecipeError, match=r"model\.image\.options \(stages\) have no effect on hf:"):
         image_backbone(source, {"stages": True})
-
-
-def test_what_a_folder_reads_stands_in_its_configuration(tmp_path: Path):
-    assert reads_images(vision_source(tmp_path / "dino"))
-    assert not reads_images(bert_source(tmp_path / "bert")) and not reads_images(f"hf:{tmp_path}/gone")

@@ -1,0 +1,100 @@
+"""`load` opens every model: runs, checkpoints, foreign models, and image encoders alone."""
+
+from pathlib import Path
+
+import torch
+
+from frugalclip.backbones import attach
+from frugalclip.backbones.base import Use
+from frugalclip.backbones.find import find_backbone, modality
+from frugalclip.core.errors import ModelError, known_names
+from frugalclip.core.records import RunDirectory
+from frugalclip.data.tokens import Tokenizer
+from frugalclip.interop.formats import foreign_formats
+from frugalclip.interop.source import SCHEMES, Source
+from frugalclip.interop.tokenizers import Verbatim
+from frugalclip.models.model import Model
+from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.towers.pretrained import PretrainedConfig
+
+
+def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
+    """Load a model.
+
+    Args:
+        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`; or an
+            image encoder alone: `timm:NAME@FILE`, `hf:DIR`, `package:efficientnet-lite0`.
+        device: where it computes.
+
+    Returns:
+        The model, ready to encode. An image encoder alone embeds images and refuses texts.
+
+    Raises:
+        ModelError: saying what was found and what was expected.
+        MissingExtra: where the format needs a library that is not installed.
+    """
+    parsed = Source.parse(str(source))
+    if parsed.scheme in ("timm", "package") or modality(parsed) == "image":
+        return _image_model(parsed, device=device)
+    if parsed.scheme:
+        foreign = foreign_formats()[parsed.scheme].read(parsed)
+        parts = foreign.network, foreign.tokenizer, foreign.preprocess
+        return Model(*parts, origin=foreign.origin, device=device)
+    return Model.read(_checkpoint(parsed), open_model=load, device=device)
+
+
+def attach_backbones(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
+    """`backbones.attach.attach_backbones` with `load` to open models whose tower is a backbone."""
+    return attach.attach_backbones(network, load, device=device)
+
+
+def attach_backbones_on_meta(network: DualEncoder) -> dict[str, str]:
+    """`backbones.attach.attach_backbones_on_meta` with `load` to open models whose tower is a backbone."""
+    return attach.attach_backbones_on_meta(network, load)
+
+
+def backbone_tokenizer(config: PretrainedConfig) -> Tokenizer:
+    """`backbones.attach.backbone_tokenizer` with `load` to open models whose tower is a backbone."""
+    return attach.backbone_tokenizer(config, load)
+
+
+def _image_model(source: Source, *, device: str | torch.device) -> Model:
+    """A model without text tower, whose embedding is the vector of an image encoder."""
+    backbone = find_backbone(source, Use("image", load)).load()
+    image = {
+        "kind": "pretrained",
+        "from": source.text,
+        "width": backbone.width,
+        "resolution": backbone.preprocess.size,
+        "head": {"kind": "identity"},
+    }
+    config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": backbone.width})
+    tokenizer = Verbatim()
+    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
+    network.pretrained_towers()["image"].attach(lambda: backbone)
+    return Model(network.eval(), tokenizer, backbone.preprocess, device=device)
+
+
+def _checkpoint(source: Source) -> Path:
+    """The checkpoint folder of a path: itself, or the last one of a run.
+
+    Raises:
+        ModelError: saying what is there instead.
+    """
+    path = source.folder
+    if (path / "model.json").is_file():
+        return path
+    if not path.exists():
+        scheme, colon, _ = source.text.partition(":")
+        hint = f" '{scheme}:' is not a known format; {known_names(scheme, SCHEMES)}" if colon else ""
+        raise ModelError(
+            f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo."
+        )
+    run = RunDirectory(path)
+    if last := run.last_checkpoint():
+        return last
+    if run.is_run():
+        raise ModelError(
+            f"{source} is a run without a finished checkpoint; go on with 'frugalclip train ... --resume'."
+        )
+    raise ModelError(f"{source} is neither a run nor a checkpoint.")
