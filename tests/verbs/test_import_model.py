@@ -110,7 +110,7 @@ def test_the_command_line_imports_and_other_verbs_read_it(
         (tmp_path / "my" / f"{i}.txt").write_text(f"a {colour} thing")
     assert main(["embed", str(tmp_path / "run"), str(tmp_path / "my"), "--out", str(tmp_path / "store")]) == 0
     assert main(["import", "runs/demo", "--out", str(tmp_path / "other")]) == 2
-    assert "is no model of another library; expected open_clip:ARCH@FILE or hf:DIR" in capsys.readouterr().err
+    assert "is no model of another library; expected hf:DIR or open_clip:ARCH@FILE" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
@@ -118,7 +118,7 @@ def test_an_encoder_of_one_modality_is_no_run_and_says_which_verbs_take_it(tmp_p
     for one in (vision_source(tmp_path / "dino"), "timm:resnet50@weights.safetensors", "package:minilm"):
         with pytest.raises(
             ModelError,
-            match=r"of texts alone, and a run directory holds both; 'frugalclip embed' .* a recipe borrows it",
+            match=r"encodes images or texts alone, .*'frugalclip embed' .* use it as a backbone",
         ):
             import_model(one, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -81,6 +81,11 @@ class BackboneKind(ABC, Generic[OptionsT]):
         """Whether a source whose folder is not there yet may turn out to be of this kind."""
         return False
 
+    @classmethod
+    def option_names(cls) -> set[str]:
+        """Names of its settings."""
+        return set(cls.Options.model_fields)  # pyright: ignore[reportGeneralTypeIssues]
+
     def options(self) -> OptionsT:
         """The options of the source, validated without its weights.
 

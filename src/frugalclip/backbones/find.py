@@ -50,7 +50,7 @@ def find_backbone(source: Source, use: Use) -> BackboneKind[Any]:
 
 def modality(source: Source) -> Literal["both", "image", "text"]:
     """What a source encodes, from its name or config.json; `both` too where that cannot be told yet."""
-    sides = {side for kind in backbone_kinds() if kind.matches(source) for side in kind.sides}
+    sides: set[Side] = {side for kind in backbone_kinds() if kind.matches(source) for side in kind.sides}
     return next(iter(sides)) if len(sides) == 1 else "both"
 
 
@@ -69,13 +69,13 @@ def check_options(source: Source, use: Use) -> None:
     if not candidates or any(kind.matches(source) for kind in _kinds_of(use.side)):
         find_backbone(source, use).options()
         return
-    known = {name for kind in candidates for name in kind.Options.model_fields}
+    known = {name for kind in candidates for name in kind.option_names()}
     if known and (unknown := [name for name in source.options if name not in known]):
         raise RecipeError(
             f"{use.options_name}.{unknown[0]} is not a setting; {known_names(unknown[0], known)}"
         )
     if source.options:  # they tell the kind, where only one has them
-        shared = {kind: len(source.options.keys() & kind.Options.model_fields.keys()) for kind in candidates}
+        shared = {kind: len(source.options.keys() & kind.option_names()) for kind in candidates}
         max(candidates, key=lambda kind: shared[kind])(source, use).options()
 
 

@@ -22,27 +22,33 @@ CONSTANTS = ("attn_mask", "position_ids", "input_resolution", "context_length", 
 class Change(ABC):
     """An invertible change between tensors of a file and tensors of ours. Abstract; every subclass is final."""
 
-    @abstractmethod
     def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         """Our tensors, from those of the file, of any shape such as (dim, width).
 
         Raises:
             ValueError: if a size does not fit, as the rest of a sentence that begins with the tensor's name.
         """
+        return self._to_ours(theirs)
 
-    @abstractmethod
     def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         """The tensors of the file, from ours, of any shape such as (width, dim)."""
+        return self._to_theirs(ours)
+
+    @abstractmethod
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]: ...
+
+    @abstractmethod
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Identity(Change):
     """Both sides hold the same tensors."""
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         return theirs
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return ours
 
 
@@ -50,10 +56,10 @@ class Identity(Change):
 class Transpose(Change):
     """A matrix whose rows are the other side's columns."""
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         return [tensor.T for tensor in theirs]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return [tensor.T for tensor in ours]
 
 
@@ -63,10 +69,10 @@ class Kernel(Change):
 
     patch: int
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         return [tensor.flatten(1) for tensor in theirs]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return [tensor.reshape(len(tensor), 3, self.patch, self.patch) for tensor in ours]
 
 
@@ -76,10 +82,10 @@ class LeadingAxes(Change):
 
     number: int
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         return [tensor[(None,) * self.number] for tensor in theirs]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return [tensor.reshape(tensor.shape[self.number :]) for tensor in ours]
 
 
@@ -89,12 +95,12 @@ class Scalar(Change):
 
     shape: tuple[int, ...] = ()
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         if any(tensor.numel() != 1 for tensor in theirs):
             raise ValueError(f"has {theirs[0].numel()} numbers, expected one")
         return [tensor.reshape(()) for tensor in theirs]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return [tensor.reshape(self.shape) for tensor in ours]
 
 
@@ -105,13 +111,13 @@ class SplitRows(Change):
     theirs: tuple[int, ...]  # rows of each tensor
     ours: tuple[int, ...]
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         whole = torch.cat(theirs)
         if len(whole) != sum(self.ours):
             raise ValueError(f"has {len(whole)} rows, this architecture expects {sum(self.ours)}")
         return list(whole.split(list(self.ours)))
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return list(torch.cat(ours).split(list(self.theirs)))
 
 
@@ -122,10 +128,10 @@ class ExtraRows(Change):
     theirs: int
     ours: int
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         return [self._filled(tensor) for tensor in theirs]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return [tensor[: self.theirs] for tensor in ours]
 
     def _filled(self, tensor: Tensor) -> Tensor:
@@ -140,10 +146,10 @@ class Default(Change):
 
     value: Tensor
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         return [self.value]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return []
 
 
@@ -154,11 +160,11 @@ class BranchScale(Change):
     Export writes the product and a scale of ones, which computes the same.
     """
 
-    def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
+    def _to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         weight, bias, gamma = theirs
         return [weight * gamma[:, None], bias * gamma]
 
-    def to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
+    def _to_theirs(self, ours: list[Tensor]) -> list[Tensor]:
         return [*ours, torch.ones_like(ours[1])]
 
 

@@ -5,12 +5,14 @@ preprocessing, so that nothing has to be given twice and nothing can disagree wi
 """
 
 from frugalclip.loading.images import prepared_images, readable_images
+from frugalclip.models.inputs import ImageLike, ModelInput
 from frugalclip.models.load import attach_backbones, attach_backbones_on_meta, backbone_tokenizer, load
-from frugalclip.models.model import FORMAT, Layer, ManifestFeatures, Model, ModelInput
+from frugalclip.models.model import FORMAT, Layer, ManifestFeatures, Model
 from frugalclip.models.text_only import TextOnlyModel
 
 __all__ = [
     "FORMAT",
+    "ImageLike",
     "Layer",
     "ManifestFeatures",
     "Model",

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -30,13 +29,13 @@ from frugalclip.interop.tokenizers import read_tokenizer
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
 from frugalclip.loading.views import Preprocess
+from frugalclip.models.inputs import ModelInput, pixel_batches
 from frugalclip.towers.dual import DualEncoder
 
-FORMAT = 1
+FORMAT = 2
 LEXICON = "lexicon.json"
 _TEXTS_AT_A_TIME = 256  # of a frozen backbone
 Layer = Literal["embedding", "pooled"]
-ModelInput = Image.Image | Sequence[Image.Image] | Tensor | CachedFeatures
 
 
 @dataclass(frozen=True)
@@ -117,18 +116,29 @@ class Model:
         return digest.hexdigest()
 
     @torch.inference_mode()
-    def encode_image(self, images: ModelInput, *, normalize: bool = True) -> Tensor:
-        """Embed pictures.
+    def encode_image(self, images: ModelInput, *, normalize: bool = True, batch: int = 256) -> Tensor:
+        """Embed images.
 
         Args:
-            images: a PIL picture, a list of them, (batch, 3, height, width of the picture) or (3, height, width)
-                already preprocessed, or features of a frozen backbone.
+            images: one or several: paths, PIL images, uint8 arrays (height, width, 3) or tensors (3, height, width);
+                float tensors (batch, 3, height, width) that are already preprocessed; or cached features.
             normalize: scale the vectors to length one.
+            batch: images decoded and encoded at a time.
 
         Returns:
-            (batch, dim) float32 on the CPU; one picture gives a batch of one.
+            (batch, dim) float32 on the CPU; one image gives a batch of one.
+
+        Raises:
+            DataError: naming the file that is missing or does not decode.
+            ModelError: for an array of another shape.
         """
-        inputs = images if isinstance(images, CachedFeatures) else self._pixels(images)
+        if isinstance(images, CachedFeatures):
+            return self._encode_image(images, normalize=normalize)
+        batches = pixel_batches(images, self.preprocess, batch=batch)
+        parts = [self._encode_image(pixels, normalize=normalize) for pixels in batches]
+        return torch.cat(parts) if parts else torch.zeros(0, self.dim)
+
+    def _encode_image(self, inputs: ImageInput, *, normalize: bool) -> Tensor:
         was_training = self.network.training
         self.network.eval()
         embedding = self.network.image(inputs.to(self.device)).embedding.float()
@@ -308,10 +318,10 @@ class Model:
                 f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip wrote."
             )
         content = read_json(folder / "model.json")
-        if content.get("format") != FORMAT:
-            raise ModelError(
-                f"{folder}/model.json has format {content.get('format')}, this version reads {FORMAT}; update frugalclip."
-            )
+        if (found := content.get("format")) != FORMAT:
+            is_newer = isinstance(found, int) and found > FORMAT
+            tip = "update frugalclip" if is_newer else "train or import the model again with this version"
+            raise ModelError(f"{folder}/model.json has format {found}, this version reads {FORMAT}; {tip}.")
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
             raise ModelError(
@@ -330,16 +340,3 @@ class Model:
         model = cls(network.eval(), tokenizer, preprocess, **kept, device=device)
         model.lexicon = Lexicon.read(folder / LEXICON) if (folder / LEXICON).is_file() else None
         return model
-
-    def _pixels(self, images: Image.Image | Sequence[Image.Image] | Tensor) -> Tensor:
-        if isinstance(images, Tensor):
-            pixels = images[None] if images.ndim == 3 else images
-            if pixels.ndim != 4 or pixels.shape[1] != 3:
-                raise ModelError(
-                    f"encode_image got a tensor of shape {tuple(images.shape)}, expected (batch, 3, height, width); see model.preprocess."
-                )
-            return pixels.float()
-        listed = [images] if isinstance(images, Image.Image) else list(images)
-        if not listed:
-            return torch.zeros(0, 3, self.preprocess.size, self.preprocess.size)
-        return self.preprocess(listed)

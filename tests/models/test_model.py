@@ -5,34 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from frugalclip.core.errors import ModelError
-from frugalclip.data.tokens import train_tokenizer
 from frugalclip.language_model import Lexicon
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
-from frugalclip.towers.dual import DualEncoder, ModelConfig
 
-from .backbones.tiny_backbones import bert_source, image_backbone, timm_source, vision_source
-
-
-@pytest.fixture
-def model() -> Model:
-    tokenizer = train_tokenizer(["a red square", "a blue circle"], vocabulary=600, context=8)
-    image = {"width": 32, "depth": 1, "head_dim": 16, "patch": 8, "resolution": 16}
-    config = ModelConfig.model_validate(
-        {"image": image, "text": {"width": 32, "depth": 1, "head_dim": 16}, "dim": 12}
-    )
-    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=8)
-    return Model(
-        network.eval(), tokenizer, Preprocess(size=16), training_data={"path": "sample", "where": None}
-    )
-
-
-def photo(colour: str, size: tuple[int, int] = (30, 20)) -> Image.Image:
-    return Image.new("RGB", size, colour)
+from ..backbones.tiny_backbones import bert_source, image_backbone, timm_source, vision_source
+from .photos import photo
 
 
 def test_one_or_many_in_a_batch_of_unit_vectors_out(model: Model):
@@ -97,7 +77,12 @@ def test_what_is_not_a_model_says_what_was_expected(model: Model, tmp_path: Path
     weights.write_bytes(whole)
     content = json.loads((tmp_path / "m" / "model.json").read_text())
     (tmp_path / "m" / "model.json").write_text(json.dumps(content | {"format": 99}))
-    with pytest.raises(ModelError, match="has format 99"):
+    with pytest.raises(ModelError, match="has format 99, this version reads 2; update frugalclip"):
+        load(tmp_path / "m")
+    (tmp_path / "m" / "model.json").write_text(json.dumps(content | {"format": 1}))
+    with pytest.raises(
+        ModelError, match="has format 1, this version reads 2; train or import the model again"
+    ):
         load(tmp_path / "m")
     with pytest.raises(ModelError, match="expected \\(batch, 3, height, width\\)"):
         model.encode_image(torch.zeros(4, 4))
@@ -113,7 +98,7 @@ def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
         assert (model.reads, model.dim, model.preprocess) == ("images", backbone.width, backbone.preprocess)
         with pytest.raises(
             ModelError,
-            match="this model reads pictures and no texts; give one with two towers, or train a text tower beside it",
+            match="this model encodes pictures and no texts; give one with two towers, or train a text tower beside it",
         ):
             model.encode_text("teal")
         model.save(tmp_path / "saved")
