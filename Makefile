@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 BENCHMARKS := step gradient_cache tiled_loss decoding data_check objectives embedding
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help demo test test-slow test-e2e test-gpu bench frozen lint format install
+.PHONY: help demo test test-slow test-e2e test-gpu bench docs frozen lint format install
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow  tests marked slow        make test-e2e   tests marked e2e"
 	@echo "make test-gpu   tests marked gpu, on a machine that has one"
 	@echo "make bench      speed against peers      make frozen     pretrained parts that run offline"
+	@echo "make docs       the documentation, site/index.html"
 	@echo "make lint       ruff and pyright alone   make format     let ruff mend what it can"
 
 install: $(STAMP)
@@ -59,6 +60,12 @@ test-gpu: $(STAMP)
 
 bench: $(STAMP)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done; $(BIN)/python benchmarks/page.py
+
+# Nothing is downloaded: theme and fonts are in the wheels, or the reader's own.
+docs: $(STAMP)
+	@$(BIN)/python scripts/reference_pages.py
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
+	@echo "Open site/index.html"
 
 frozen: $(STAMP)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-frozen.txt

@@ -1,4 +1,7 @@
-"""Write docs/performance.md from the records in results/benchmarks. Run: python benchmarks/page.py (make bench does, after the benchmarks)."""
+"""Write docs/performance.md from the records in results/benchmarks.
+
+Run: python benchmarks/page.py (`make bench` does, after the benchmarks)
+"""
 
 import json
 from pathlib import Path
@@ -19,9 +22,9 @@ PEERS = {  # record: (title, peer)
 }
 HEAD = """# Performance
 
-Written by `python benchmarks/page.py` from the records in `results/benchmarks/`; `make bench` measures again. Times are CPU time on one
-thread, medians of arms that ran in turn in one process; only ratios within one run are claims. The limit is the best rate of a matrix product
-(or of the decoder alone) in the same run.
+Written by `python benchmarks/page.py` from the records in `results/benchmarks/`. `make bench` measures
+again. Times are CPU time on one thread, medians of arms that ran in turn in one process. Only ratios within
+one run are claims. The limit is the best rate of a matrix product, or of the decoder alone, in the same run.
 """
 
 
@@ -38,9 +41,8 @@ def rows(name: str, found: dict[str, Any]) -> list[str]:
             goal["reached"] >= goal["goal"] if goal["way"] == "at least" else goal["reached"] <= goal["goal"]
         )
         wanted = f"{goal['way']} {metric(goal['goal'])}"
-        lines.append(
-            f"| {title} | {goal['what']} | {peer} | {metric(goal['reached'])} | {wanted} | {'yes' if met else '**no**'} |"
-        )
+        cells = (title, goal["what"], peer, metric(goal["reached"]), wanted, "yes" if met else "**no**")
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
@@ -59,7 +61,7 @@ def main() -> None:
         for name in PEERS
         if (RESULTS / f"{name}.json").is_file()
     }
-    lines = [HEAD, "| what | figure | peer | reached | goal | met |", "|---|---|---|---|---|---|"]
+    lines = [HEAD, "| what | metric | peer | reached | goal | met |", "|---|---|---|---|---|---|"]
     lines += [line for name, found in records.items() for line in rows(name, found)]
     lines += [
         "",
@@ -72,9 +74,8 @@ def main() -> None:
     ]
     for name, found in records.items():
         about = found["environment"]
-        lines.append(
-            f"- {PEERS[name][0]}: {about['device']}, {about['threads']} thread, commit {str(about['commit'])[:9]}"
-        )
+        commit = str(about["commit"])[:9]
+        lines.append(f"- {PEERS[name][0]}: {about['device']}, {about['threads']} thread, commit {commit}")
     PAGE.write_text("\n".join(lines) + "\n")
 
 

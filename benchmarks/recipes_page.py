@@ -1,4 +1,7 @@
-"""Write docs/recipes.md: every recipe with its passes, size and cost. Run: python benchmarks/recipes_page.py (after objectives.py)."""
+"""Write docs/recipes.md and what `frugalclip recipes` reads: every recipe with its passes, size and cost.
+
+Run: python benchmarks/recipes_page.py (after objectives.py)
+"""
 
 from pathlib import Path
 from typing import Any
@@ -21,49 +24,37 @@ TABLE = (
 )
 HEAD = """# Recipes
 
-Written by `python benchmarks/recipes_page.py`. Passes, parameters and arithmetic are what `frugalclip plan RECIPE` counts: arithmetic is forward
-and backward of every pass, teachers and episodes included, for one sample. "Step" is a measured training step over one of `clip` with the same
-towers and batch (`benchmarks/objectives.py`); a recipe without a figure has other towers, or was not measured. What the recipes reach stands in
-[results](results.md). A recipe says in `source` where its settings come from and what was changed.
+Written by `python benchmarks/recipes_page.py`. `frugalclip recipes` prints the same, and
+`frugalclip recipes show NAME` every setting of one recipe. What recipes reach stands in
+[results](results.md), which one to take in [choose a recipe](choose-a-recipe.md).
+
+- **Passes** are image + text passes of a step, and in brackets those without gradient.
+- **Parameters** and **GFLOP a sample** are what `frugalclip plan` counts: forward and backward of every
+  pass, teachers and episodes included.
+- **Step** is a measured training step over one of `clip`, with the same towers and batch.
+- **Minutes** are those of 16,000 samples on one CPU thread. A dash: not measured, or other towers.
 
 ## What is proven
 
 | method | objectives | proof |
 |---|---|---|
-| CLIP, ALIGN, SigLIP | `contrastive`, `sigmoid` | authors' arrays; N processes and parts of a batch equal the whole |
-| SLIP | `contrastive` + `simclr` | the same; each view with its own batch statistics, as published |
-| DeCLIP | `multiview` + `simsiam` + `masked_text` + `neighbours` | the same, with the intended ring queue in place of the released one |
-| A-CLIP | `attentive_mask` + `multiview` + `simclr` + `byol` | the same, with the repaired formulas; the crop around the views by its invariants |
-| ProtoCLIP | `contrastive` + `prototypes` | the same; clusterings as good as the library's |
-| FILIP, DeFILIP | `token_wise` | formula and invariants only: **experimental** |
-| FLAME | `facets` over a stored language model | authors' arrays; packed facets equal separate prompts on the real language model |
-| LexVLA | `lexical` | formulas and invariants, since no code was released: **experimental** |
-| LiT, `pretrained` | `contrastive` over frozen backbones | training from a store equals training with the backbone; the fit equals the solved regression |
-| MaskCLIP (self-distillation) | `masked_distillation` | no public code to compare with: **experimental** |
+| CLIP, ALIGN, SigLIP | `contrastive`, `sigmoid` | authors' arrays; N processes equal one |
+| SLIP | `contrastive`, `simclr` | authors' arrays |
+| DeCLIP | `multiview`, `simsiam`, `masked_text`, `neighbours` | authors' arrays; the intended ring queue |
+| A-CLIP | `attentive_mask`, `multiview`, `simclr`, `byol` | authors' arrays, formulas repaired |
+| ProtoCLIP | `contrastive`, `prototypes` | authors' arrays; clusterings as good as faiss |
+| FLAME | `facets` over a cached language model | authors' arrays; packed facets equal separate prompts |
+| LiT, `pretrained` | `contrastive` over frozen backbones | cached features equal fresh ones; exact fit |
+| FILIP, DeFILIP | `token_wise` | formula and invariants: **experimental** |
+| LexVLA | `lexical` | formula and invariants: **experimental** |
+| MaskCLIP | `masked_distillation` | invariants: **experimental** |
 
-## What helps at a small budget
-
-Proof that a method is what its paper says is not proof that it helps in minutes on two cores. What runs here say ([results](results.md), with
-intervals; [log](log.md) for what did not help):
-
-| you have | start with | why |
-|---|---|---|
-| pretrained parts that may be used | `pretrained` | three to four times the best model from nothing on unseen concepts; above floors from 250 pairs |
-| a few thousand small pictures | `frugal` | twice open_clip's figure at equal samples, in less than half of its time (later 1.8 times) |
-| few pairs with sentences | `declip` without `neighbours` | finds 21.7 % of scenes by caption, CLIP 18.9 (three seeds); twice its time |
-| pictures to tell apart by features | `slip` | better on ten of eleven probes (six pairs of runs); on scenes +1.6; twice its time |
-| other languages, long captions | a frozen text encoder | names in languages the heads never saw, words after the 77th token |
-
-These gains are per pair: at equal seconds plain CLIP is ahead of `declip` and `slip` for as long as these runs last (1,000 steps). Several views
-carry DeCLIP. Two views of half of the patches beat one whole view under the same cuts, with SimCLR and BYOL (`aclip`) by 2.6 points; that attention
-chooses the half, and not chance, added nothing here. Neighbours and word-to-patch scores (`defilip`) lost something, training each encoder by itself
-first lost most; prototypes are level or behind where no two scenes are alike; SimSiam, self-distillation and back translation changed nothing that
-could be shown; an external teacher tightens ProtoCLIP's groups. They may gain more at the papers' length: the recipes are there, in the papers'
-sizes too.
+Sums that nobody published (`aclip-neighbours`, `siglip-declip`, `slip-protoclip`, `two-stage`) are
+experimental too: their terms are proven, their sum is not.
 
 ## Adding up
 
-A recipe is a sum. This is SLIP on the patches that A-CLIP keeps, with masked words in the second half of the run:
+A recipe is a sum. This one takes a term out of A-CLIP and adds two:
 
 ```yaml
 extends: aclip                                        # one level; what is not named stays
@@ -73,14 +64,15 @@ objectives:
   neighbours: {weight: 0.2, images: [main@kept, second@kept], texts: [caption]}
 ```
 
-- `VIEW@kept`, `VIEW@masked` and `VIEW@visible` are made by `attentive_mask`, `masked_text` and `masked_distillation`; whoever names one reads
-  it, and it is encoded once.
-- `views.NAME.contains: [main, second]` is a crop around others; `texts.NAME: {of: caption, augment: {}}` changes the words of the caption that
-  `caption` shows.
-- `teachers: {NAME: {from: ema}}`, or a model, or the folder of `frugalclip embed`. `ema` is known without being listed.
-- `episode: {samples: 4096}` for `prototypes`; `during: [start, end]` for any objective.
-- `optimizer.groups: [{match: ^network\\.image\\., until: 0.98}]` holds a part of the network still at the end.
-- Weight 0 leaves training exactly as without the term. Every sum is exact under `micro_batch` and on N processes.
+- `VIEW@kept`, `VIEW@masked` and `VIEW@visible` are made by `attentive_mask`, `masked_text` and
+  `masked_distillation`. Any objective may name one, and it is encoded once.
+- `views.NAME.contains: [main, second]` is a crop around other crops.
+- `texts.NAME: {of: caption, augment: {}}` changes the words of the caption that `caption` drew.
+- `teachers: {NAME: {from: ema}}` is a moving average; `from:` may also be a model or an embedding store.
+- `episode: {samples: 4096}` is for `prototypes`; `during: [start, end]` works for any objective.
+- `optimizer.groups: [{match: ^network\\.image\\., until: 0.98}]` freezes the image tower near the end.
+- Weight 0 leaves training exactly as without the term. Every sum is exact under `micro_batch` and on N
+  processes.
 """
 
 

@@ -1,9 +1,11 @@
-"""Write requirements-dev.txt from what is installed: run after trying new versions, and commit the result with the reason.
+"""Write requirements-dev.txt from what is installed.
+
+Run it after trying new versions, and commit the result with the reason:
 
     .venv/bin/python scripts/pin.py
 
-Roots are the core dependencies and every extra of pyproject.toml, without the ones in LEFT_OUT. What torch brings for GPUs is left to torch,
-because another platform's torch brings other packages.
+Roots are the core dependencies and every extra of pyproject.toml, without those in LEFT_OUT. GPU packages are
+left to torch, because another platform's torch brings other ones.
 """
 
 import tomllib
@@ -19,7 +21,8 @@ LEFT_OUT = {"ray", "trackio", "wandb"}  # large, and nothing here is tested with
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 HEADER = """\
 # What `make` installs: one exact version each, written by scripts/pin.py.
-# torch and torchvision are a matching pair. Every extra of pyproject.toml is here but ray and the cloud loggers.
+# torch and torchvision are a matching pair. Every extra of pyproject.toml is here,
+# except ray and the cloud loggers.
 # The GPU packages below torch are left to torch itself.
 """
 
@@ -76,7 +79,7 @@ def main() -> None:
 
 
 def pins(names: Iterable[str]) -> list[str]:
-    """`name==version` lines, sorted; a local version tag such as +cpu is dropped, since the index does not know it."""
+    """`name==version` lines, sorted; a local version tag such as +cpu is dropped, as on the index."""
     return [f"{name}=={distribution(name).version.split('+')[0]}" for name in sorted(names)]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from frugalclip import __version__, cli
+from frugalclip.core import messages
 from frugalclip.core.errors import DataError
 
 Verb = Callable[..., list[Any]]
@@ -252,8 +253,8 @@ def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(
 
 
 def test_our_warnings_take_one_line_and_foreign_ones_keep_their_place(capsys: pytest.CaptureFixture[str]):
-    cli._show_warning(UserWarning("--baselines has no effect"), UserWarning, cli.__file__, 3)
-    cli._show_warning(UserWarning("old"), UserWarning, "/elsewhere/torch/x.py", 3)
+    messages.show_warning(UserWarning("--baselines has no effect"), UserWarning, cli.__file__, 3)
+    messages.show_warning(UserWarning("old"), UserWarning, "/elsewhere/torch/x.py", 3)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "warning: --baselines has no effect"
     assert "torch/x.py:3" in lines[1]

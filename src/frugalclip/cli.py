@@ -15,14 +15,11 @@ import typer
 from typer.core import TyperGroup
 
 from frugalclip import __version__
-from frugalclip.core.errors import FrugalclipError, known_names
+from frugalclip.core.errors import known_names
+from frugalclip.core.messages import UsageError, sentence_of, show_warning
 
 BAD_DATA = 3  # `data verify` found something: a script must not go on as if it had not
 INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
-
-
-class UsageError(FrugalclipError):
-    """A command line that cannot be understood."""
 
 
 class Verbs(TyperGroup):
@@ -570,7 +567,7 @@ def convert(
 
 
 @data.command(
-    epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; docs/scenes.md has them all."
+    epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; docs/scenes.md lists them."
 )
 def compose(
     paths: Annotated[
@@ -638,68 +635,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
-    words = [
-        word for word in words if word != "--debug"
-    ]  # so that it may be added at the end of a line that failed
-    warnings.showwarning = _show_warning
-    # Threads that wait for each other spin briefly, then sleep: spinning long burns the time of the thread they wait for on a busy machine,
-    # sleeping at once costs a quarter of the speed on a quiet one (docs/log.md has figures). Read when torch is loaded, which is after this.
+    words = [word for word in words if word != "--debug"]  # it may stand at the end of a line that failed
+    warnings.showwarning = show_warning
+    # Threads that wait for each other spin briefly, then sleep. Spinning long takes the core from the thread they
+    # wait for; sleeping at once costs a quarter of the speed on a quiet machine (docs/log.md). Torch reads this
+    # when it is loaded, which is after this line.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
     except Exception as error:
-        if debug or (sentence := _sentence(error)) is None:
+        if debug or (sentence := sentence_of(error)) is None:
             raise
         typer.echo(sentence, err=True)
         return 2
-
-
-def _sentence(error: Exception) -> str | None:
-    """What a user can act on, or None where the fault is ours."""
-    if isinstance(error, FrugalclipError):
-        return f"{type(error).__name__}: {error}"
-    if isinstance(error, typer.Abort):
-        return "frugalclip stopped: the input ended before it was complete."
-    if hasattr(error, "format_message"):  # typer's own, whose class moved between its versions
-        return _usage(error)
-    if isinstance(error, OSError) and error.strerror:
-        return f"OSError: {error.strerror}{f': {error.filename}' if error.filename else ''}; --debug shows where."
-    return None
-
-
-def _usage(error: Any) -> str:
-    """A sentence for a command line that does not parse."""
-    context = getattr(error, "ctx", None)
-    place = context.command_path if context else "frugalclip"
-    option = getattr(error, "option_name", None)
-    if option is None or not hasattr(error, "possibilities"):
-        return f"UsageError: {error.format_message().replace('Value error, ', '').rstrip('.')}; see '{place} --help'."
-    known = (
-        [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
-        if context
-        else []
-    )
-    known = [name for name in known if name != "--help"]
-    takes_settings = context is not None and any(
-        parameter.name == "overrides" for parameter in context.command.params
-    )
-    name = option.lstrip("-").partition("=")[0]
-    settings = f" Settings of the recipe are written without dashes: {name}=VALUE." if takes_settings else ""
-    return f"UsageError: {place} has no option {option}; {known_names(option, known)}{settings}"
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: Any = None,
-    line: str | None = None,
-) -> None:
-    """Our own warnings are for users and take one line; others keep their place in the code."""
-    ours = str(Path(__file__).parent) in filename
-    text = (
-        f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
-    )
-    (file or sys.stderr).write(text)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-REQUIRED = "required"
+REQUIRED, SECTION = "required", "see its section"  # defaults that are no value
 _UNITS = re.compile(
     r"\b(pixels|samples|steps|epochs|rows|pairs|tokens|words|bytes|nats|seconds|processes|threads|GFLOP|layers|blocks|neurons"
     r"|heads|channels|captions|views|clusters|anchors|evaluations|checkpoints|iterations|degrees|percent|share"
@@ -157,8 +157,9 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return REQUIRED
     value = field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(value, BaseModel):
-        return "see its section"
+    inner = list(value.values()) if isinstance(value, Mapping) else [value]
+    if any(isinstance(one, BaseModel) for one in inner):
+        return SECTION
     return written(value)
 
 

@@ -1,0 +1,66 @@
+"""Sentences of the command line: errors and warnings as a user reads them."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from frugalclip.core.errors import FrugalclipError, known_names
+
+
+class UsageError(FrugalclipError):
+    """A command line that cannot be understood."""
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What a user can act on, or None where the fault is ours."""
+    if isinstance(error, FrugalclipError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, typer.Abort):
+        return "frugalclip stopped: the input ended before it was complete."
+    if hasattr(error, "format_message"):  # typer's own, whose class moved between its versions
+        return _usage(error)
+    if isinstance(error, OSError) and error.strerror:
+        place = f": {error.filename}" if error.filename else ""
+        return f"OSError: {error.strerror}{place}; --debug shows where."
+    return None
+
+
+def _usage(error: Any) -> str:
+    """A sentence for a command line that does not parse."""
+    context = getattr(error, "ctx", None)
+    place = context.command_path if context else "frugalclip"
+    option = getattr(error, "option_name", None)
+    if option is None or not hasattr(error, "possibilities"):
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+        return f"UsageError: {message}; see '{place} --help'."
+    known = (
+        [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+        if context
+        else []
+    )
+    known = [name for name in known if name != "--help"]
+    takes_settings = context is not None and any(
+        parameter.name == "overrides" for parameter in context.command.params
+    )
+    name = option.lstrip("-").partition("=")[0]
+    settings = f" Settings of the recipe are written without dashes: {name}=VALUE." if takes_settings else ""
+    return f"UsageError: {place} has no option {option}; {known_names(option, known)}{settings}"
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings are for users and take one line; others keep their place in the code."""
+    ours = str(Path(__file__).parents[1]) in filename
+    text = (
+        f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    )
+    (file or sys.stderr).write(text)
