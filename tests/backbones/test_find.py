@@ -1,4 +1,4 @@
-"""The kind of a backbone stands in its name or its configuration; options are checked before any weights are read."""
+"""The kind of a backbone is known by its name or config.json; options are checked before weights are read."""
 
 import inspect
 from pathlib import Path
@@ -10,7 +10,7 @@ from frugalclip.backbones.base import BackboneKind, Side, Use
 from frugalclip.backbones.find import backbone_kinds, check_options, find_backbone, modality
 from frugalclip.core.errors import FrugalclipError, ModelError, RecipeError
 from frugalclip.interop.source import Source
-from frugalclip.interop.tokenizers import Verbatim
+from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models import load
 
 from .tiny_backbones import bert_source, text_tokenizer, vision_source
@@ -44,7 +44,9 @@ def test_the_kind_stands_in_the_name_or_the_configuration(tmp_path: Path):
     assert kind("runs/demo", "image") == kind("open_clip:A@file") == "TowerOfModel"
     (tmp_path / "config.json").write_text('{"model_type": "clip", "vision_config": {}}')
     assert kind(f"hf:{tmp_path}") == kind(f"hf:{tmp_path}", "image") == "TowerOfModel"
-    assert isinstance(text_tokenizer("package:e5"), Verbatim)  # nothing has to be installed for that
+    assert isinstance(
+        text_tokenizer("package:e5"), PassThroughTokenizer
+    )  # nothing has to be installed for that
 
 
 def test_what_a_source_encodes_is_known_without_weights(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Image encoders of Hugging Face as backbones, against transformers: its processors' pixels, its forward pass; and every kind of damage."""
+"""Image encoders of Hugging Face against transformers: pixels, forward pass, and damaged folders."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ PROCESSORS = {  # as the published folders have them, smaller
 
 
 def image(size: tuple[int, int]) -> Image.Image:
-    """A smooth one: what is cut off is not resampled here, and a sharp one would differ at the edge of the crop."""
+    """A smooth one: only the crop is resampled here, and a sharp image would differ at its edge."""
     width, height = size
     ramp = [
         (x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height))
@@ -144,20 +144,19 @@ def test_folders_that_cannot_be_read_say_what_to_do(tmp_path: Path):
             file.write_bytes(content)
 
     settings.unlink()
-    refused(
-        "has no preprocessor_config.json, so it does not say how pictures are prepared; copy it from the model's page"
-    )
+    refused("has no preprocessor_config.json, so the preprocessing of images is unknown; copy it")
     changed(settings, "image_mean", "resample")
-    refused("does not say resample, image_mean, which the pictures depend on; copy the file")
+    refused("does not give resample, image_mean, which images depend on; copy the file")
     changed(settings, size={"height": 32, "width": 40})
     refused("asks for size {'height': 32, 'width': 40} without cutting; only squares of one size")
     changed(settings, do_normalize=False)
-    refused("leaves pictures unscaled or not normalised")
+    refused("leaves images unscaled or not normalised")
     settings.write_text("[]")
-    refused("holds no settings of pictures")
+    refused("holds no settings of images")
     changed(config, model_type="beit")
     refused(
-        r"holds a model of type 'beit', which is no image backbone; expected hf:DIR with an image encoder \(vit.*timm:NAME@FILE"
+        r"holds a model of type 'beit', which is no image backbone; "
+        r"expected hf:DIR with an image encoder \(vit.*timm:NAME@FILE"
     )
     changed(config, num_hidden_layers=3)
     refused("lacks 18 tensors of its dinov2, such as encoder.layer.2.attention.k_proj.bias; copy it again")

@@ -1,4 +1,4 @@
-"""A tuned language model says what the frozen one says until its first step; padding, batch mates and later layers have no part in a vector."""
+"""A tuned language model starts with the vectors of the frozen one; padding and batch mates do not matter."""
 
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def test_the_tokenizer_is_read_again_as_it_was(source: str, tmp_path: Path):
     [
         (
             {"prompt": "long"},
-            r"prompt 'long' has 7 facets, and .* tuned gives one vector a text; set model\.text\.options\.prompt=single",
+            r"prompt 'long' has 7 facets, and .* one vector a text; set model\.text\.options\.prompt=single",
         ),
         (
             {"precision": "fp32"},

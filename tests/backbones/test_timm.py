@@ -105,7 +105,7 @@ def test_weights_under_other_names_are_taken_in_their_order(tmp_path: Path):
 def test_wrong_image_sources_are_refused_with_what_to_write(tmp_path: Path):
     file = file_of(timm_source(tmp_path))
     for source, message in {
-        "timm:test_resnet": r"names no file; write timm:NAME@FILE, such as timm:test_resnet@weights\.safetensors",
+        "timm:test_resnet": r"names no file; write timm:NAME@FILE, such as timm:test_resnet@weights\.",
         f"timm:test_resnett@{file}": "timm has no model 'test_resnett'; did you mean 'test_resnet'",
         f"timm:test_vit@{file}": r"does not hold the weights of timm's test_vit \(it lacks blocks\.0",
         f"timm:test_resnet@{tmp_path}/gone.safetensors": "is not there; expected weights",

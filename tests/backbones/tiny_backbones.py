@@ -1,4 +1,4 @@
-"""Random backbones in a second: a backbone of timm, and encoders of texts and of pictures and a causal language model of transformers."""
+"""Small random backbones: a network of timm; text and image encoders and a language model of transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def bert_source(folder: Path, *, seed: int = 0, places: int = 20, dropout: float
 
 
 def vision_model(kind: str, *, name: str | None = None, seed: int = 0, **settings: Any) -> Any:
-    """A random image encoder of transformers for pictures of 32 x 32 in patches of 8; `name` asks for another class of the same type."""
+    """A random image encoder for 32 x 32 pixels in patches of 8; `name` is another class of the same type."""
     sizes = {
         "hidden_size": VISION_WIDTH,
         "intermediate_size": 80,
@@ -103,7 +103,7 @@ def vision_model(kind: str, *, name: str | None = None, seed: int = 0, **setting
 
 
 def vision_source(folder: Path, *, kind: str = "dinov2", processor: Any = None, **options: Any) -> str:
-    """`hf:DIR` with such an encoder and a processor, by default one that squashes pictures to 32 x 32 and has one half for mean and deviation."""
+    """`hf:DIR` with such an encoder and a processor, by default to 32 x 32 with mean and deviation 0.5."""
     vision_model(kind, **options).save_pretrained(folder)
     squashed = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})
     (processor or squashed).save_pretrained(folder)
@@ -111,7 +111,7 @@ def vision_source(folder: Path, *, kind: str = "dinov2", processor: Any = None, 
 
 
 def llama_source(folder: Path, *, seed: int = 0, kind: str = "llama", places: int = 128) -> str:
-    """`hf:DIR` with a random causal language model of three layers, whose tokenizer begins every text with a token of its own."""
+    """`hf:DIR` with a random causal language model of three layers, whose tokenizer has a start token."""
     folder.mkdir(parents=True, exist_ok=True)
     special, prompt = (
         ["<s>", "[UNK]"],

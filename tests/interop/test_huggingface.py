@@ -1,4 +1,4 @@
-"""Folders of CLIPModel and SiglipModel against transformers itself: random weights, the same pictures and texts, and every kind of damage."""
+"""Folders of CLIPModel and SiglipModel against transformers: random weights, and damaged folders."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ CONTEXT = 12
 
 
 def tokenizer_of(folder: Path, *, kind: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with the special tokens of CLIP (start and end) or SigLIP (end alone, and filled with it), saved in a folder."""
+    """A byte-level tokenizer with the special tokens of CLIP (start, end) or SigLIP (end, also pads)."""
     start, end = ("<|startoftext|>", "<|endoftext|>") if kind == "clip" else ("<unused>", "</s>")
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -235,7 +235,7 @@ def changed(file: Path, **change: Any) -> None:
         (
             "preprocessor_config.json",
             {"crop_size": 24},
-            "prepares pictures of 24 by 24 pixels, and its model reads 32 by 32",
+            "prepares images of 24 by 24 pixels, and its model expects 32 by 32",
         ),
         (
             "preprocessor_config.json",

@@ -1,4 +1,4 @@
-"""Models of open_clip against open_clip itself: random weights of small architectures, the same pictures and texts."""
+"""Models of open_clip against open_clip: random weights of small architectures, the same images and texts."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Tensor maps run in both directions: what is imported and exported again has the same names, shapes and bytes."""
+"""Tensor maps run in both directions: import, then export, gives the same names, shapes and bytes."""
 
 from collections.abc import Callable
 from pathlib import Path

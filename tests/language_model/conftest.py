@@ -1,4 +1,4 @@
-"""A causal language model of 20,000 random weights in a folder, and a tokenizer that was trained on a few sentences."""
+"""A causal language model of 20,000 random weights in a folder, and a tokenizer trained on sentences."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 SENTENCES = [
     "A dog runs on the beach and the Dog barks.",
     "Two cats sleep on a warm red sofa, dogs look on.",
-    'Image description: "A small boat on a lake." Summed up, the single word for this image description is: "',
+    'Image description: "A small boat on a lake." '
+    'Summed up, the single word for this image description is: "',
     "the category of the main object in this image, the overall atmosphere, Key words: beach, boat",
 ]
 

@@ -50,8 +50,6 @@ def test_spellings_merge_and_what_is_no_word_is_left_out():
     lexicon = Lexicon.of(made_up(ENTRIES), vocabulary=12)  # ten entries and two rows that no token has
     assert lexicon.words == ("cat", "dog", "ing")
     assert lexicon.of_token.tolist() == [1, 1, 1, 0, NONE, NONE, NONE, NONE, 2, NONE, NONE, NONE]
-    assert lexicon.id_of(" DOG") == 1
-    assert lexicon.id_of("cow") is None
 
 
 def test_merging_takes_the_largest_spelling_as_loops_would():

@@ -1,4 +1,4 @@
-"""SmolLM2-135M itself: `make frozen` installs it, and without it these tests fail and say so. They print the figures that they look at."""
+"""SmolLM2-135M itself, which `make frozen` installs; without it these tests fail with that sentence."""
 
 import shutil
 import time
@@ -68,7 +68,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrozenLanguageMo
 
 @pytest.fixture(scope="module")
 def half(model: FrozenLanguageModel) -> FrozenLanguageModel:
-    return FrozenLanguageModel.read(model.parts.folder, LanguageModelSettings(precision="bf16"))
+    return FrozenLanguageModel.read(model.model.folder, LanguageModelSettings(precision="bf16"))
 
 
 def texts() -> list[str]:
@@ -77,13 +77,13 @@ def texts() -> list[str]:
 
 def one_by_one(model: FrozenLanguageModel, text: str) -> Tensor:
     """(facets, width): each facet in a pass of its own, as plain transformers computes it."""
-    tokens = PromptTokens.of(model.prompt, model.parts.backend)
+    tokens = PromptTokens.of(model.prompt, model.model.backend)
     states = []
     for facet in tokens.facets:
         ids = torch.tensor([[*tokens.opening, *model._captions([text])[0], *tokens.closing, *facet]])
         with torch.inference_mode():
             states.append(
-                model.parts.network(input_ids=ids, output_hidden_states=True).hidden_states[-2][0, -1]
+                model.model.network(input_ids=ids, output_hidden_states=True).hidden_states[-2][0, -1]
             )
     return torch.stack(states)
 
@@ -95,22 +95,22 @@ def test_the_conversion_keeps_what_the_model_knows(model: FrozenLanguageModel, t
     file = tmp_path / "plain.yaml"
     file.write_text("template: 'Q: {} A: The capital of France'\nfacets: [' is']\n")
     scores = model.next_word_states(["What is it called?"], prompt=file) @ model.output_embedding().T
-    assert model.parts.backend.decode([int(scores.argmax())]) == " Paris"
+    assert model.model.backend.decode([int(scores.argmax())]) == " Paris"
     gguf = package_path("smollm2")
     source = transformers.AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name
     ).model.state_dict()
-    assert source.keys() == model.parts.network.state_dict().keys()
-    assert all(torch.equal(value, source[name]) for name, value in model.parts.network.state_dict().items())
+    assert source.keys() == model.model.network.state_dict().keys()
+    assert all(torch.equal(value, source[name]) for name, value in model.model.network.state_dict().items())
 
 
 def test_a_prompt_in_parts_reads_like_the_whole(model: FrozenLanguageModel):
     for name in ("single", "short", "long", "lexical"):
-        requested = model.asking(prompt=name)
-        tokens = PromptTokens.of(requested.prompt, requested.parts.backend)
+        requested = model.with_settings(prompt=name)
+        tokens = PromptTokens.of(requested.prompt, requested.model.backend)
         (caption,) = requested._captions(['A "small" dog!'])
         whole = [
-            requested.parts.backend.decode([*tokens.opening, *caption, *tokens.closing, *facet])
+            requested.model.backend.decode([*tokens.opening, *caption, *tokens.closing, *facet])
             for facet in tokens.facets
         ]
         assert whole == requested.prompt.filled('A "small" dog!')
@@ -120,9 +120,9 @@ def test_a_prompt_in_parts_reads_like_the_whole(model: FrozenLanguageModel):
 def test_packed_facets_equal_separate_prompts_whatever_the_batch(
     model: FrozenLanguageModel, prompt: str, capsys: pytest.CaptureFixture[str]
 ):
-    requested = model.asking(prompt=prompt)
+    requested = model.with_settings(prompt=prompt)
     captions = ["a dog", PAIRS[0][0], PAIRS[2][1], LONG]
-    states = requested.asking(batch_tokens=100_000).encode_texts(
+    states = requested.with_settings(batch_tokens=100_000).encode_texts(
         captions
     )  # all in one pass, the short ones padded by seventy tokens
     separate = torch.stack([one_by_one(requested, caption) for caption in captions])
@@ -131,7 +131,8 @@ def test_packed_facets_equal_separate_prompts_whatever_the_batch(
     packed, mates = ((states - other).abs().max() / scale for other in (separate, alone))
     with capsys.disabled():
         print(
-            f"\n{prompt}: packed against separate {packed:.1e}, alone against padded {mates:.1e} of the state's length {scale:.0f}"
+            f"\n{prompt}: packed against separate {packed:.1e}, alone against padded {mates:.1e} "
+            f"of the state's length {scale:.0f}"
         )
     assert packed < 1e-3
     assert mates < 1e-3
@@ -163,13 +164,14 @@ def test_paraphrases_find_each_other_and_centring_spreads_them(
     bare.write_text("template: '{}'\nfacets: ['\"']\n")
     found = {}
     for name in ("single", str(bare)):
-        states = model.asking(prompt=name).encode_texts(texts())[:, 0]
+        states = model.with_settings(prompt=name).encode_texts(texts())[:, 0]
         found[name] = recall(states), recall(states - states.mean(0))
     with capsys.disabled():
         for name, ways in found.items():
             for way, (share, pairs, strangers) in zip(("raw", "centred"), ways, strict=True):
                 print(
-                    f"\n{Path(name).stem} {way}: R@1 {share:.2f} of {len(PAIRS)} pairs, cosine {pairs:.3f} of pairs, {strangers:.3f} of strangers"
+                    f"\n{Path(name).stem} {way}: R@1 {share:.2f} of {len(PAIRS)} pairs, "
+                    f"cosine {pairs:.3f} of pairs, {strangers:.3f} of strangers"
                 )
     (raw, centred), (bare_raw, _) = found.values()
     assert centred[0] >= raw[0] > bare_raw[0]
@@ -189,7 +191,8 @@ def test_words_of_the_vocabulary_make_a_lexicon_and_a_caption_calls_for_its_own(
     words = [[lexicon.words[i] for i in row] for row in best.tolist()]
     with capsys.disabled():
         print(
-            f"\n{len(lexicon):,} words of {len(lexicon.of_token):,} entries; {captions[0]} -> {', '.join(words[0])}"
+            f"\n{len(lexicon):,} words of {len(lexicon.of_token):,} entries; "
+            f"{captions[0]} -> {', '.join(words[0])}"
         )
     assert sum(
         any(word in caption.lower() for word in own) for caption, own in zip(captions, words, strict=True)
@@ -209,7 +212,7 @@ def test_speed(model: FrozenLanguageModel, half: FrozenLanguageModel, capsys: py
         )
     tokens = (
         sum(map(len, model._captions(captions))) / len(captions)
-        + PromptTokens.of(model.prompt, model.parts.backend).longest
+        + PromptTokens.of(model.prompt, model.model.backend).longest
     )
     with capsys.disabled():
         each = ", ".join(

@@ -98,7 +98,7 @@ def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
         assert (model.reads, model.dim, model.preprocess) == ("images", backbone.width, backbone.preprocess)
         with pytest.raises(
             ModelError,
-            match="this model encodes pictures and no texts; give one with two towers, or train a text tower beside it",
+            match=r"this model encodes .* and no texts; give one with two towers, or train a text tower",
         ):
             model.encode_text("teal")
         model.save(tmp_path / "saved")
@@ -110,7 +110,7 @@ def test_an_encoder_of_pictures_alone_is_a_model_without_texts(tmp_path: Path):
 def test_encoders_of_texts_alone_are_no_models_and_say_where_they_belong(tmp_path: Path):
     with pytest.raises(
         ModelError,
-        match=r"of type 'bert', expected clip or siglip, or an image encoder .*'frugalclip embed' and model\.text\.from",
+        match=r"of type 'bert', expected clip or siglip, or .*'frugalclip embed' and model\.text\.from",
     ):
         load(bert_source(tmp_path / "bert"))
     with pytest.raises(

@@ -10,7 +10,7 @@ from frugalclip.backbones.concatenated import ConcatenatedBackbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import Source
-from frugalclip.interop.tokenizers import Verbatim
+from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.pretrained import (
@@ -69,7 +69,7 @@ def backbone_tokenizer(config: PretrainedConfig, open_model: OpenModel) -> Token
         open_model: opens models whose tower is a backbone.
     """
     kinds = _kinds(config, "text", open_model)
-    return kinds[0].tokenizer() if len(kinds) == 1 else Verbatim()
+    return kinds[0].tokenizer() if len(kinds) == 1 else PassThroughTokenizer()
 
 
 def check_options(config: PretrainedConfig, *, side: Side) -> None:

@@ -1,4 +1,4 @@
-"""What every kind of backbone offers: its options, its tokenizer, the encoder itself, and its shape without weights."""
+"""Base class of the kinds of backbones: options, tokenizer, the encoder, and its shape without weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import Source
-from frugalclip.interop.tokenizers import Verbatim
+from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.pretrained import Backbone
@@ -32,7 +32,7 @@ class WholeModel(Protocol):
 
 
 OpenModel = Callable[[str], WholeModel]
-"""Opens a run, a checkpoint or a foreign model: `frugalclip.load`, handed in since models are built on backbones."""
+"""Opens a run, a checkpoint or a foreign model. It is `frugalclip.load`, handed in by models above."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class BackboneKind(ABC, Generic[OptionsT]):
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer in front of the encoder; no weights are read."""
-        return Verbatim()
+        return PassThroughTokenizer()
 
     @abstractmethod
     def load(self) -> Backbone:

@@ -25,8 +25,8 @@ def transformers_config(transformers: Any, source: Source) -> Any:
     folder = path_of(source)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"{folder} has no config.json, and a GGUF file is converted at the first run only; give a Hugging "
-            "Face folder to count its parameters now."
+            f"{folder} has no config.json, and a GGUF file is converted at the first run only; give a "
+            "Hugging Face folder to count its parameters now."
         )
     return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
 

@@ -1,4 +1,4 @@
-"""The kind of backbone that a source is: the files of this package are searched, so that a new kind is one file."""
+"""Finds the kind of a backbone by its source. A new kind is a new file of this package, no more."""
 
 import functools
 import importlib
@@ -91,7 +91,8 @@ def _refusal(source: Source, side: Side) -> str:
     forms = ", ".join(kind.form for kind in _kinds_of(side))
     if source.config is not None:
         model_type = source.config.get("model_type")
-        return f"{source.folder} holds a model of type '{model_type}', which is no {side} backbone; expected {forms}."
+        found = f"{source.folder} holds a model of type '{model_type}'"
+        return f"{found}, which is no {side} backbone; expected {forms}."
     what = (
         f"{source.folder} has no config.json"
         if source.scheme == "hf"

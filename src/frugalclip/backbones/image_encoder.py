@@ -1,8 +1,9 @@
-"""Image encoders of Hugging Face as backbones: `hf:DIR` with a ViT, DeiT, DINOv2, DINOv3, or the pictures' half of CLIP or SigLIP.
+"""Image encoders of Hugging Face: `hf:DIR` with ViT, DeiT, DINOv2, DINOv3, or half of a CLIP or SigLIP.
 
-The backbone's vector is the one that each model was published with: [CLS] after the last normalisation, or what SigLIP pools by attention. ViT's and
-DeiT's `pooler` is left out, a layer that their published classifiers do not have and that transformers would draw at random. Tokens are the last
-layer's states of the patches, without [CLS] and registers.
+The backbone's vector is the one that each model was published with: [CLS] after the last normalisation, or
+what SigLIP pools by attention. ViT's and DeiT's `pooler` is left out, a layer that their published
+classifiers do not have and that transformers would draw at random. Tokens are the last layer's states of the
+patches, without [CLS] and registers.
 """
 
 from pathlib import Path
@@ -34,19 +35,18 @@ class ImageEncoderBackbone(Backbone):
     def __init__(self, module: Any, *, fingerprint: str) -> None:
         super().__init__()
         self.module, self.fingerprint = module, fingerprint
-        self.module.embeddings.mask_token = (
-            None  # only masked pre-training reads it: a trained backbone has no parameter without gradient
-        )
+        # only masked pre-training uses it, and a tuned backbone has no parameter without gradient
+        self.module.embeddings.mask_token = None
         config: Any = module.config
         self.width = int(config.hidden_size)
         self.prefix = IMAGE_ENCODERS[config.model_type] + int(getattr(config, "num_register_tokens", 0))
-        # these refuse another size than their own unless asked; the other types always interpolate, or turn places by angles
-        is_requested = config.model_type in ("vit", "deit", "clip_vision_model", "siglip_vision_model")
-        self.options = {"interpolate_pos_encoding": True} if is_requested else {}
+        # these interpolate on request only; the other types always do, or have rotary positions
+        on_request = config.model_type in ("vit", "deit", "clip_vision_model", "siglip_vision_model")
+        self.arguments = {"interpolate_pos_encoding": True} if on_request else {}
 
     def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> BackboneOutput:
-        """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
-        output: Any = self.module(pixel_values=inputs, **self.options)
+        """Encode images (batch, 3, height, width): pooled (batch, width), tokens (batch, patches, width)."""
+        output: Any = self.module(pixel_values=inputs, **self.arguments)
         states: Tensor = output.last_hidden_state  # (batch, prefix + patches, width)
         pooled = states[:, 0] if output.pooler_output is None else output.pooler_output
         return BackboneOutput(pooled, states[:, self.prefix :] if with_tokens else None)
@@ -99,8 +99,8 @@ class ImageEncoder(BackboneKind[NoOptions]):
         """Refuse an encoder without a vector of an image, and images smaller than a patch."""
         if self._model_type == "siglip_vision_model" and not config.vision_use_head:
             raise ModelError(
-                f"{self.source.folder} has no pooling (vision_use_head: false), so its encoder gives no vector "
-                "of an image; choose another one."
+                f"{self.source.folder} has no pooling (vision_use_head: false), so its encoder gives no "
+                "vector of an image; choose another one."
             )
         if size < config.patch_size:
             raise ModelError(
@@ -138,6 +138,7 @@ def _module(folder: Path, model_type: str) -> Any:
         ) from error
     if missing := report["missing_keys"]:
         raise ModelError(
-            f"{folder} lacks {len(missing)} tensors of its {model_type}, such as {min(missing)}; copy it again."
+            f"{folder} lacks {len(missing)} tensors of its {model_type}, such as {min(missing)}; copy it "
+            "again."
         )
     return module

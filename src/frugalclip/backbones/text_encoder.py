@@ -44,7 +44,8 @@ class TextEncoderBackbone(Backbone):
 
     Args:
         module: the encoder.
-        pool: the mean over all tokens, special ones included, as sentence encoders do; the first token; or the last.
+        pool: the mean over all tokens, special ones included, as sentence encoders do; the first token; or
+            the last.
         fingerprint: of its weights and settings.
     """
 
@@ -57,7 +58,7 @@ class TextEncoderBackbone(Backbone):
         self.width = int(module.config.hidden_size)  # pyright: ignore
 
     def forward(self, inputs: Tokens, *, with_tokens: bool = False) -> BackboneOutput:
-        """Read token ids (batch, length)."""
+        """Encode token ids (batch, length)."""
         places = torch.arange(inputs.ids.shape[1], device=inputs.ids.device)
         is_real = places < inputs.lengths[:, None].to(inputs.ids.device)  # (batch, length)
         states: Tensor = self.module(
@@ -129,7 +130,8 @@ def _module(folder: Path) -> Any:
             ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"{folder} cannot be read as a text encoder ({str(error).splitlines()[0]}); give the folder of one."
+            f"{folder} cannot be read as a text encoder ({str(error).splitlines()[0]}); give the folder of "
+            "one."
         ) from error
     if getattr(module.config, "is_encoder_decoder", False):
         raise ModelError(

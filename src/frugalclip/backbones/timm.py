@@ -1,7 +1,8 @@
-"""Backbones of timm as backbones of image towers, filled from a file of the user's own.
+"""Networks of timm as backbones of image towers, with weights from a file of the user's own.
 
-Nothing is downloaded: `timm:NAME@FILE` names the architecture and the weights. What the backbone says is timm's own pooled feature before the
-classifier; its tokens are the places of the last feature map, or the patches of a transformer without its prefix tokens.
+Nothing is downloaded: `timm:NAME@FILE` names the architecture and the weights. The backbone's vector is
+timm's pooled feature before the classifier. Its tokens are the places of the last feature map, or the patches
+of a transformer without its prefix tokens.
 """
 
 import hashlib
@@ -36,13 +37,13 @@ class TimmOptions(Settings):
 
 
 class TimmBackbone(Backbone):
-    """A backbone of timm without its classifier.
+    """A network of timm without its classifier.
 
     Args:
         module: built with `num_classes=0`.
         fingerprint: of its name and weights.
-        stages: read the mean of every stage of a convolutional network beside the pooled feature, end to end: what small drawings look like
-            is in the early stages, what they show in the late ones.
+        stages: concatenate the mean of every stage of a convolutional network with the pooled feature. Early
+            stages hold what small drawings look like, late ones what they show.
     """
 
     def __init__(self, module: nn.Module, *, fingerprint: str, stages: bool = False) -> None:
@@ -53,7 +54,7 @@ class TimmBackbone(Backbone):
         self.width = int(pooled) + (sum(_stage_widths(module)) if stages else 0)
 
     def forward(self, inputs: Tensor, *, with_tokens: bool = False) -> BackboneOutput:
-        """Read pictures (batch, 3, height, width), normalised as the weights want it; pooled (batch, width), tokens (batch, patches, width)."""
+        """Encode images (batch, 3, height, width): pooled (batch, width), tokens (batch, patches, width)."""
         module: Any = self.module
         inputs = inputs.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
         if self.stages:
@@ -69,7 +70,7 @@ class TimmBackbone(Backbone):
 
 
 def _tokens(features: Tensor, module: Any) -> Tensor:
-    """(batch, patches, width) of a feature map (batch, width, rows, columns), or of the tokens of a transformer."""
+    """(batch, patches, width) from a feature map (batch, width, rows, columns) or a transformer's tokens."""
     if (
         features.ndim == 4 and getattr(module, "output_fmt", "NCHW") == "NHWC"
     ):  # Swin and others: (batch, rows, columns, width)
@@ -207,6 +208,7 @@ def _matched(
     for key, value in kept.items():
         if value.shape != own[key].shape:
             raise ModelError(
-                f"{file}: {key} has shape {tuple(value.shape)}, timm's {name} expects {tuple(own[key].shape)}; check the name."
+                f"{file}: {key} has shape {tuple(value.shape)}, timm's {name} expects "
+                f"{tuple(own[key].shape)}; check the name."
             )
     return kept

@@ -79,7 +79,7 @@ class ScaleSettings(TypedDict):
 
 
 def scale_settings(log_scale: Tensor) -> ScaleSettings:
-    """Settings of `ModelConfig` for a learned scale whose logarithm is (), so that the clamp leaves it as it is."""
+    """Settings of `ModelConfig` for a learned scale, whose clamp leaves its logarithm, (), as it is."""
     scale = float(log_scale.exp())
     return {"scale": scale, "scale_min": min(1.0, scale), "scale_max": max(100.0, scale)}
 

@@ -1,4 +1,4 @@
-"""The foreign model formats: the files of this package that hold a `FOREIGN_FORMAT`, so that a new one is one file."""
+"""Foreign model formats: the files of this package that hold a `FOREIGN_FORMAT`. A new format is one file."""
 
 import functools
 import importlib

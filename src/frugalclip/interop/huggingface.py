@@ -1,8 +1,8 @@
 """Folders of Hugging Face's `CLIPModel` and `SiglipModel`: `hf:DIR`, read without transformers.
 
-Source: transformers `modeling_clip.py`, `modeling_siglip.py` and their configurations, whose defaults stand in for what a `config.json` leaves out.
-The folder holds `config.json`, the weights (one safetensors file, shards with an index, or a pickle of tensors), `tokenizer.json` and
-`preprocessor_config.json`.
+Source: transformers `modeling_clip.py`, `modeling_siglip.py` and their configurations, whose defaults stand
+in for what a `config.json` leaves out. The folder holds `config.json`, the weights (one safetensors file,
+shards with an index, or a pickle of tensors), `tokenizer.json` and `preprocessor_config.json`.
 """
 
 from collections.abc import Mapping
@@ -95,8 +95,10 @@ def read_huggingface(source: Source) -> ForeignModel:
     config = _config(folder)
     kind = str(config.get("model_type"))
     if kind not in DEFAULTS:
-        expected = f"expected clip or siglip, or an image encoder ({', '.join(IMAGE_ENCODERS)}); encoders of texts are for 'frugalclip embed' and model.text.from"
-        raise ModelError(f"{folder}/config.json is a model of type '{kind}', {expected}.")
+        raise ModelError(
+            f"{folder}/config.json is a model of type '{kind}', expected clip or siglip, or an image encoder "
+            f"({', '.join(IMAGE_ENCODERS)}); text encoders are for 'frugalclip embed' and model.text.from."
+        )
     where = f"{folder} read as {kind}"
     tensors = _weights(folder)
     with understood(where):
@@ -123,7 +125,8 @@ def _config(folder: Path) -> Mapping[str, Any]:
     if not file.is_file():
         hint = ""
         if (folder / "open_clip_config.json").is_file():
-            hint = f" It holds a model of open_clip; write open_clip:{folder}/open_clip_config.json@{folder}/FILE."
+            own = f"open_clip:{folder}/open_clip_config.json@{folder}/FILE"
+            hint = f" It holds a model of open_clip; write {own}."
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise ModelError(f"{folder} {what}; expected a model saved with save_pretrained.{hint}")
     content = read_json(file)
@@ -133,7 +136,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
 
 
 def _tower(config: Mapping[str, Any], kind: str, part: str) -> dict[str, Any]:
-    """Settings of one tower with transformers' defaults; old files repeat them in `text_config_dict`, which then counts."""
+    """Settings of one tower with transformers' defaults; `text_config_dict` of old files overrides them."""
     given = {**(config.get(f"{part}_config") or {}), **(config.get(f"{part}_config_dict") or {})}
     return DEFAULTS[kind][part] | {name: value for name, value in given.items() if value is not None}
 
@@ -169,7 +172,7 @@ def _layers(tower: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _image_settings(vision: Mapping[str, Any], *, is_clip: bool, where: str) -> dict[str, Any]:
     if vision["num_channels"] != 3:
-        raise ModelError(f"{where} reads pictures of {vision['num_channels']} channels, ours have 3.")
+        raise ModelError(f"{where} encodes images of {vision['num_channels']} channels, ours have 3.")
     if not (is_clip or vision["vision_use_head"]):
         raise ModelError(
             f"{where} has no pooling (vision_use_head: false), so its image tower gives no embedding."
@@ -311,11 +314,12 @@ def _text_maps(config: TextConfig, tokens: ExtraRows) -> tuple[TensorMap, ...]:
 
 
 def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
-    """What the folder says, with the defaults of the processor of this kind; pictures must come out at the tower's size."""
+    """The folder's preprocessing, with its processor's defaults; images must have the tower's size."""
     preprocess = read_preprocess(folder, defaults=PROCESSORS[kind] | {"size": size})
     if preprocess.size != size:
         raise ModelError(
-            f"{folder} prepares pictures of {preprocess.size} by {preprocess.size} pixels, and its model reads {size} by {size}."
+            f"{folder} prepares images of {preprocess.size} by {preprocess.size} pixels, and its model "
+            f"expects {size} by {size}."
         )
     return preprocess
 

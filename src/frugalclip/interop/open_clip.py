@@ -1,11 +1,12 @@
-"""Models of open_clip: `open_clip:ARCH@FILE`, the name of an architecture (or its JSON file) and a file of weights.
+"""Models of open_clip: `open_clip:ARCH@FILE`, an architecture by name or JSON file, and a file of weights.
 
-Source: open_clip's `model.py`, `transformer.py`, `modified_resnet.py`, `factory.py` for what the configurations mean; its tables of architectures
-and published weights are read from the installed package.
+Source: open_clip's `model.py`, `transformer.py`, `modified_resnet.py`, `factory.py` for what the
+configurations mean; its tables of architectures and published weights are read from the installed package.
 
-Which activation the weights were trained with is not written in them: open_clip keeps it in the name (`ViT-B-32-quickgelu`), and OpenAI's weights
-under the plain name give wrong scores without an error (mlfoundations/open_clip#771). Here the activation is found from what is known about the
-file, stored with the weights, and noted where it had to be assumed.
+The activation that weights were trained with is not written in them: open_clip keeps it in the name
+(`ViT-B-32-quickgelu`), and OpenAI's weights under the plain name give wrong scores without an error
+(mlfoundations/open_clip#771). Here the activation is found from what is known about the file, stored with the
+weights, and noted where it had to be assumed.
 """
 
 import json
@@ -54,7 +55,7 @@ class Architecture:
 
     name: str  # as given
     config: Mapping[str, Any]
-    preprocess: Mapping[str, Any] | None = None  # where its file says
+    preprocess: Mapping[str, Any] | None = None  # where its file has it
     tags: Mapping[str, Mapping[str, Any]] | None = None  # published weights of this architecture, by tag
 
     @property
@@ -104,7 +105,7 @@ def read_open_clip(source: Source) -> ForeignModel:
 
 
 def find_architecture(name: str) -> Architecture:
-    """An architecture by its name in open_clip, or from a JSON file: its own configuration, or that of a folder of the hub.
+    """An architecture by its name in open_clip, or from a JSON file: a configuration, or a hub folder's.
 
     Raises:
         ModelError: with the nearest known name.
@@ -129,7 +130,8 @@ def find_architecture(name: str) -> Architecture:
 def _from_file(file: Path) -> Architecture:
     if not file.is_file():
         raise ModelError(
-            f"there is no file {file}; give the name of an architecture, or a JSON file with embed_dim, vision_cfg and text_cfg."
+            f"there is no file {file}; give the name of an architecture, or a JSON file with embed_dim, "
+            "vision_cfg and text_cfg."
         )
     content = read_json(file)
     config = content.get("model_cfg", content) if isinstance(content, Mapping) else {}
@@ -139,13 +141,14 @@ def _from_file(file: Path) -> Architecture:
         if not (isinstance(config, Mapping) and key in config)
     ]:
         raise ModelError(
-            f"{file} has no {missing[0]}; expected a configuration of open_clip with embed_dim, vision_cfg and text_cfg."
+            f"{file} has no {missing[0]}; expected a configuration of open_clip with embed_dim, vision_cfg "
+            "and text_cfg."
         )
     return Architecture(str(file), config, preprocess=content.get("preprocess_cfg"))
 
 
 def published_as(architecture: Architecture, file: Path) -> str | None:
-    """The tag of open_clip's table under which this file was published, told by its name or by its folder in a hub's cache."""
+    """The tag of open_clip's table for this file, from its name or its folder in a hub's cache."""
     folders = set(file.absolute().parts[:-1])
     for tag, config in (architecture.tags or {}).items():
         repository = str(config.get("hf_hub", "")).strip("/")
@@ -161,7 +164,7 @@ def quick_gelu(
     """Whether the weights were trained with OpenAI's activation, and notes about how that is known.
 
     Args:
-        architecture: as asked for.
+        architecture: as the user named it.
         tensors: of the file, by name.
         file: the file.
         tag: of open_clip's table, where the file is known.
@@ -169,27 +172,29 @@ def quick_gelu(
     Raises:
         ModelError: where the name asks for one activation and the file is known to have the other.
     """
-    says = bool(architecture.config.get("quick_gelu"))
+    named = bool(architecture.config.get("quick_gelu"))
     known, reason = _known_activation(architecture, tensors, file=file, tag=tag)
     name = architecture.plain
     if known is None:
-        is_ambiguous = not says and any(
+        is_ambiguous = not named and any(
             config.get("quick_gelu") for config in (architecture.tags or {}).values()
         )
         assumed = (
             f"activation: {file} does not say which it was trained with, so gelu was assumed, as {name} means"
         )
-        return says, [
+        return named, [
             f"{assumed}; OpenAI's weights and others of quick_gelu are open_clip:{name}{SUFFIX}@{file}"
         ] if is_ambiguous else []
-    if known == says:
-        return says, []
+    if known == named:
+        return named, []
     if architecture.name.endswith(SUFFIX):
         raise ModelError(
-            f"{file} was trained with gelu ({reason}), {architecture.name} means quick_gelu; write open_clip:{name}@{file}."
+            f"{file} was trained with gelu ({reason}), {architecture.name} means quick_gelu; write "
+            f"open_clip:{name}@{file}."
         )
     return known, [
-        f"activation: {'quick_gelu' if known else 'gelu'}, since {reason}; {architecture.name} alone means {'quick_gelu' if says else 'gelu'}"
+        f"activation: {'quick_gelu' if known else 'gelu'}, since {reason}; {architecture.name} alone means "
+        f"{'quick_gelu' if named else 'gelu'}"
     ]
 
 
@@ -202,7 +207,7 @@ def _known_activation(
         return bool(architecture.tags[tag].get("quick_gelu", False)), f"it is open_clip's '{tag}'"
     beside = _beside(file)
     if "quick_gelu" in beside.get("model_cfg", {}):
-        return bool(beside["model_cfg"]["quick_gelu"]), f"{BESIDE} beside it says so"
+        return bool(beside["model_cfg"]["quick_gelu"]), f"{BESIDE} beside it has it"
     return None, ""
 
 
@@ -215,7 +220,7 @@ def _beside(file: Path) -> Mapping[str, Any]:
 def _preprocessing(
     architecture: Architecture, file: Path, tag: str | None
 ) -> tuple[Mapping[str, Any], list[str]]:
-    """What is known about mean, deviation and resizing, the nearest source first, and a note where it was assumed."""
+    """Mean, deviation and resizing from the nearest source, and a note where they were assumed."""
     tags = architecture.tags or {}
     if architecture.preprocess is not None:
         return architecture.preprocess, []
@@ -227,14 +232,14 @@ def _preprocessing(
     if len(different) == 1:
         return next(iter(different.values())), []
     assumed = "preprocessing: mean and deviation of OpenAI's CLIP, bicubic, centre square were assumed"
-    return {}, [f"{assumed}; a {BESIDE} with preprocess_cfg beside the weights says otherwise"]
+    return {}, [f"{assumed}; a {BESIDE} with preprocess_cfg beside the weights takes their place"]
 
 
 def _preprocess(settings: Mapping[str, Any], *, size: int) -> Preprocess:
     mode = settings.get("resize_mode") or "shortest"
     if mode not in ("shortest", "squash"):
         raise ModelError(
-            f"the preprocessing resizes pictures by '{mode}'; shortest and squash have counterparts here."
+            f"the preprocessing resizes images by '{mode}'; shortest and squash have counterparts here."
         )
     return Preprocess(
         size=size,
@@ -256,12 +261,14 @@ def _tokenizer(config: Mapping[str, Any], file: Path, *, where: str) -> tuple[To
     if options or text.get("tokenizer_mode"):
         what = next(iter(options), None) or f"tokenizer_mode {text['tokenizer_mode']}"
         raise ModelError(
-            f"{where} has a tokenizer with {what}, for which there is no counterpart here; choose another architecture."
+            f"{where} has a tokenizer with {what}, for which there is no counterpart here; choose another "
+            "architecture."
         )
     if name := text.get("hf_tokenizer_name"):
         if not (file.parent / "tokenizer.json").is_file():
             raise ModelError(
-                f"{where} reads texts with the tokenizer of {name}; put its tokenizer.json and tokenizer_config.json beside {file}."
+                f"{where} reads texts with the tokenizer of {name}; put its tokenizer.json and "
+                f"tokenizer_config.json beside {file}."
             )
         tokenizer: Tokenizer = published_tokenizer(
             file.parent, context=context, rows=rows, cleaning=_cleaning(cleaning or "whitespace", where)
@@ -269,12 +276,14 @@ def _tokenizer(config: Mapping[str, Any], file: Path, *, where: str) -> tuple[To
     else:
         if cleaning not in (None, "lower"):
             raise ModelError(
-                f"{where} cleans texts by '{cleaning}' before CLIP's tokenizer, which always cleans as CLIP does; choose another."
+                f"{where} cleans texts by '{cleaning}' before CLIP's tokenizer, which always cleans as CLIP "
+                "does; choose another."
             )
         tokenizer = clip_tokenizer(context)
         if tokenizer.vocabulary - 1 != rows:  # ours has the mask behind CLIP's
             raise ModelError(
-                f"{where} has {rows:,} tokens, CLIP's tokenizer has {tokenizer.vocabulary - 1:,}; the architecture is not complete."
+                f"{where} has {rows:,} tokens, CLIP's tokenizer has {tokenizer.vocabulary - 1:,}; the "
+                "architecture is not complete."
             )
     return tokenizer, tokenizer.settings.pad if text.get("no_causal_mask") else None
 

@@ -1,7 +1,8 @@
 """Towers of open_clip's configurations as ours, and where their tensors go.
 
-Source: open_clip `model.py` (`CLIPVisionCfg`, `CLIPTextCfg`), `transformer.py`, `modified_resnet.py`, `timm_model.py`. Settings that are not read
-here and are set to anything but their default are refused by name.
+Source: open_clip `model.py` (`CLIPVisionCfg`, `CLIPTextCfg`), `transformer.py`, `modified_resnet.py`,
+`timm_model.py`. Settings that are not read here and are set to anything but their default are refused by
+name.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -31,7 +32,7 @@ from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
-# Dropout, pretraining of a part and layer scale's first value have no effect on what a trained model computes.
+# dropout, a part's pretraining and the first value of layer scale do not change a trained model
 _TRAINING = {
     "patch_dropout",
     "timm_drop",
@@ -42,12 +43,14 @@ _TRAINING = {
     "attn_pooler_queries",
 }
 _IMAGE = _TRAINING | {
-    "layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "no_ln_pre", "pos_embed_type", "act_kwargs", "norm_kwargs",
-    "attn_pooler_heads", "timm_model_name", "timm_pool", "timm_proj", "timm_proj_bias",
+    "layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "no_ln_pre",
+    "pos_embed_type", "act_kwargs", "norm_kwargs", "attn_pooler_heads", "timm_model_name", "timm_pool",
+    "timm_proj", "timm_proj_bias",
 }  # fmt: skip
 _TEXT = _TRAINING | {
-    "context_length", "vocab_size", "hf_tokenizer_name", "tokenizer_kwargs", "width", "heads", "layers", "mlp_ratio", "pad_id", "eos_id",
-    "no_causal_mask", "pool_type", "proj_bias", "act_kwargs", "norm_kwargs", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type",
+    "context_length", "vocab_size", "hf_tokenizer_name", "tokenizer_kwargs", "width", "heads", "layers",
+    "mlp_ratio", "pad_id", "eos_id", "no_causal_mask", "pool_type", "proj_bias", "act_kwargs",
+    "norm_kwargs", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type",
 }  # fmt: skip
 _UNSET = (None, False, 0, 0.0, "", "linear", "tok", "default")
 
@@ -60,11 +63,13 @@ def refuse_other_kinds(config: Mapping[str, Any], *, where: str) -> None:
     """
     if "multimodal_cfg" in config:
         raise ModelError(
-            f"{where} is a CoCa, whose pooling and text tower have no counterpart here; choose another architecture."
+            f"{where} is a CoCa, whose pooling and text tower have no counterpart here; choose another "
+            "architecture."
         )
     if name := config["text_cfg"].get("hf_model_name"):
         raise ModelError(
-            f"{where} has the text tower {name} of transformers, for which our towers have no counterpart; choose another architecture."
+            f"{where} has the text tower {name} of transformers, for which our towers have no counterpart; "
+            "choose another architecture."
         )
 
 
@@ -109,7 +114,7 @@ def _side(vision: Mapping[str, Any], *, where: str) -> int:
     if not isinstance(size, list | tuple):
         return size
     if len(set(size)) != 1:
-        raise ModelError(f"{where} reads images of {size}, ours are square; choose another architecture.")
+        raise ModelError(f"{where} encodes images of {size}, ours are square; choose another architecture.")
     return size[0]
 
 
@@ -158,11 +163,13 @@ def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: 
         )
     if pool == "last" and fill is None:
         raise ModelError(
-            f"{where} reads the last place of padded texts causally, for which our text tower has no counterpart."
+            f"{where} reads the last place of padded texts causally, for which our text tower has no "
+            "counterpart."
         )
     if pool == "eos" and int(text.get("eos_id", 2)) != end:
         raise ModelError(
-            f"{where} reads texts at token {text.get('eos_id', 2)}, but its tokenizer ends them with {end}; put the model's own beside it."
+            f"{where} reads texts at token {text.get('eos_id', 2)}, but its tokenizer ends them with {end}; "
+            "put the model's own beside it."
         )
     settings: dict[str, Any] = {
         "width": width,
@@ -270,7 +277,7 @@ def _epsilon(tower: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _timm(vision: Mapping[str, Any], *, dim: int, size: int, where: str) -> dict[str, Any]:
-    """Settings of a backbone of timm, looked up in the module that open_clip would build, without its memory."""
+    """Settings of a network of timm, read from the module that open_clip would build, on the meta device."""
     library = require("open_clip.timm_model", extra="openclip", purpose="a backbone of timm")
     options = {
         "pool": vision.get("timm_pool", "avg"),
@@ -284,6 +291,7 @@ def _timm(vision: Mapping[str, Any], *, dim: int, size: int, where: str) -> dict
             )
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise ModelError(
-            f"{where}: timm cannot build its backbone {vision['timm_model_name']} ({str(error).splitlines()[0]}); update timm."
+            f"{where}: timm cannot build its backbone {vision['timm_model_name']} "
+            f"({str(error).splitlines()[0]}); update timm."
         ) from error
     return image_settings(tower, where=where)

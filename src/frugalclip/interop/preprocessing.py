@@ -1,6 +1,7 @@
-"""How a folder of Hugging Face's library says that pictures are prepared, read without the library.
+"""Preprocessing of images in folders of Hugging Face, read without the library.
 
-Source: transformers, `image_processing_utils.py` and the processors of CLIP, SigLIP, ViT, DeiT and BiT, whose keys these are.
+Source: transformers, `image_processing_utils.py` and the processors of CLIP, SigLIP, ViT, DeiT and BiT, whose
+keys these are.
 """
 
 from collections.abc import Mapping
@@ -27,30 +28,33 @@ FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 
 def read_preprocess(folder: Path, *, defaults: Mapping[str, Any]) -> Preprocess:
-    """The preprocessing of `preprocessor_config.json`, or of `processor_config.json`, where newer versions keep it.
+    """The preprocessing of `preprocessor_config.json`, or `processor_config.json` of newer versions.
 
     Args:
         folder: as `save_pretrained` writes it.
         defaults: what the folder's processor takes for keys that the file leaves out.
 
     Raises:
-        ModelError: where there is no such file, or it prepares pictures in a way that has no counterpart here.
+        ModelError: where there is no such file, or it prepares images in a way that has no counterpart
+            here.
     """
     file, given = _settings(folder)
     settings = {**defaults, **{name: value for name, value in given.items() if value is not None}}
     if missing := [name for name in NEEDED if name not in settings]:
         raise ModelError(
-            f"{file} does not say {', '.join(missing)}, which the pictures depend on; copy the file from the model's page."
+            f"{file} does not give {', '.join(missing)}, which images depend on; copy the file from the "
+            "model's page."
         )
     factor = float(settings.get("rescale_factor", 1 / 255))
     if (
         not all(settings.get(f"do_{step}", True) for step in ("resize", "normalize", "rescale"))
         or abs(factor * 255 - 1) > 1e-4
     ):
-        raise ModelError(f"{file} leaves pictures unscaled or not normalised, which has no counterpart here.")
+        raise ModelError(f"{file} leaves images unscaled or not normalised, which has no counterpart here.")
     if settings["resample"] not in FILTERS:
         raise ModelError(
-            f"{file} resizes with Pillow's filter {settings['resample']}; 2 (bilinear) and 3 (bicubic) have counterparts here."
+            f"{file} resizes with Pillow's filter {settings['resample']}; 2 (bilinear) and 3 (bicubic) have "
+            "counterparts here."
         )
     size, resized, is_squashed = _sides(settings, file)
     return Preprocess(
@@ -73,10 +77,10 @@ def _settings(folder: Path) -> tuple[Path, Mapping[str, Any]]:
                 else content.get("image_processor")
             )
             if not isinstance(settings, Mapping):
-                raise ModelError(f"{file} holds no settings of pictures; copy it again.")
+                raise ModelError(f"{file} holds no settings of images; copy it again.")
             return file, settings
     raise ModelError(
-        f"{folder} has no {FILE}, so it does not say how pictures are prepared; copy it from the model's page."
+        f"{folder} has no {FILE}, so the preprocessing of images is unknown; copy it from the model's page."
     )
 
 
@@ -86,7 +90,7 @@ def _sides(settings: Mapping[str, Any], file: Path) -> tuple[int, int, bool]:
     if isinstance(size, Mapping):
         is_squashed = "shortest_edge" not in size
         resized = _square(size) if is_squashed else int(size["shortest_edge"])
-    else:  # files of older versions; DeiT's processor alone squashes pictures that it then cuts
+    else:  # files of older versions; DeiT's processor alone squashes images that it then crops
         maker = str(settings.get("image_processor_type") or settings.get("feature_extractor_type"))
         resized, is_squashed = int(size), not is_cut or maker.startswith("DeiT")
     cut = settings.get("crop_size", resized) if is_cut else resized
@@ -94,7 +98,8 @@ def _sides(settings: Mapping[str, Any], file: Path) -> tuple[int, int, bool]:
     if not 0 < kept <= resized or not (is_cut or is_squashed):
         requested = f"size {settings['size']}" + (f" and crop_size {cut}" if is_cut else " without cutting")
         raise ModelError(
-            f"{file} asks for {requested}; only squares of one size, cut from the middle or squashed, have a counterpart here."
+            f"{file} asks for {requested}; only squares of one size, cut from the middle or squashed, have a "
+            "counterpart here."
         )
     return kept, resized, is_squashed
 

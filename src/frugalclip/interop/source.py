@@ -14,7 +14,7 @@ SCHEMES = ("open_clip", "hf", "timm", "package")
 
 @dataclass(frozen=True)
 class Source:
-    """A MODEL string, parsed once: `open_clip:ARCH@FILE`, `hf:DIR`, `timm:NAME@FILE`, `package:NAME` or a path."""
+    """A MODEL string, parsed: `open_clip:ARCH@FILE`, `hf:DIR`, `timm:NAME@FILE`, `package:NAME` or a path."""
 
     text: str  # as written
     scheme: str  # one of `SCHEMES`, or nothing for a path
@@ -46,7 +46,7 @@ class Source:
 
     @cached_property
     def config(self) -> Mapping[str, Any] | None:
-        """`config.json` of a folder of Hugging Face; empty where it holds no settings, None where there is none."""
+        """`config.json` of a folder of Hugging Face: empty if it holds no settings, None if there is none."""
         file = self.folder / "config.json"
         if self.scheme not in ("hf", "") or not file.is_file():
             return None

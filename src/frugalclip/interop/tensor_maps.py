@@ -1,8 +1,8 @@
 """Tensor maps: which tensors of a foreign model hold the numbers of which of ours, in both directions.
 
 A format is a table of rows. A row names tensors of the file, tensors of our network and an invertible change
-between them. `TensorTable.fill` reads the table from left to right and `TensorTable.export` from right to left,
-so that import and export cannot disagree.
+between them. `TensorTable.fill` reads the table from left to right and `TensorTable.export` from right to
+left, so that import and export cannot disagree.
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ CONSTANTS = ("attn_mask", "position_ids", "input_resolution", "context_length", 
 
 
 class Change(ABC):
-    """An invertible change between tensors of a file and tensors of ours. Abstract; every subclass is final."""
+    """Invertible change between tensors of a file and tensors of ours. Abstract; every subclass is final."""
 
     def to_ours(self, theirs: list[Tensor]) -> list[Tensor]:
         """Our tensors, from those of the file, of any shape such as (dim, width).
@@ -244,7 +244,8 @@ class TensorTable:
         """
         if strange := sorted(state.keys() - {name for row in self.maps for name in row.ours}):
             raise ModelError(
-                f"'{strange[0]}' and {len(strange) - 1} more tensors have no place in this format; export another one."
+                f"'{strange[0]}' and {len(strange) - 1} more tensors have no place in this format; export "
+                "another one."
             )
         tensors: dict[str, Tensor] = {}
         for row in self.maps:
@@ -349,8 +350,8 @@ def layers(
         theirs: prefix of their list of layers.
         config: sizes of our layers.
         names: of their modules.
-        present: tensors of the file, some of which are optional (biases of attention, layer scale); None for the
-            form with biases and without layer scale.
+        present: tensors of the file, some of which are optional (biases of attention, layer scale); None for
+            the form with biases and without layer scale.
     """
     rows: list[TensorMap] = []
     for i in range(config.depth):

@@ -1,7 +1,7 @@
-"""Plain vision transformers of timm as our image tower: the backbones of open_clip's SigLIP models.
+"""Plain vision transformers of timm as our image tower: those inside open_clip's SigLIP models.
 
-Source: timm `vision_transformer.py`. The backbone is built without memory (on the meta device) and looked at, so that what timm's names stand for is
-never guessed; whatever differs from a plain transformer is refused by name.
+Source: timm `vision_transformer.py`. Settings are read from the module, built on the meta device, so that
+the meaning of timm's names is never guessed. Whatever differs from a plain transformer is refused by name.
 """
 
 from collections.abc import Collection
@@ -39,7 +39,8 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
     backbone = tower.trunk  # their name
     if type(backbone).__name__ != "VisionTransformer" or not type(backbone).__module__.startswith("timm."):
         raise ModelError(
-            f"{where} has the backbone {type(backbone).__name__} of timm; only its plain VisionTransformer has a counterpart here."
+            f"{where} has the backbone {type(backbone).__name__} of timm; only its plain VisionTransformer "
+            "has a counterpart here."
         )
     block, patch = backbone.blocks[0], backbone.patch_embed
     _refuse({f"patches by {type(patch).__name__}": type(patch).__name__ != "PatchEmbed"}, where=where)
@@ -66,7 +67,7 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
             ),
             "several queries in its pooling": pool is not None
             and (pool.latent_len != 1 or pool.pos_embed is not None or not _nothing(pool.q_norm)),
-            "patches or pictures that are not square": len({*patch.patch_size}) > 1
+            "patches or images that are not square": len({*patch.patch_size}) > 1
             or len({*patch.img_size}) > 1,
         },
         where=where,
@@ -144,7 +145,8 @@ def activation_of(module: nn.Module, *, where: str) -> str:
         if torch.allclose(found, activated(x, name), rtol=1e-9, atol=1e-12):
             return name
     raise ModelError(
-        f"{where} has the activation {type(module).__name__}; gelu, quick_gelu and gelu_tanh have counterparts here."
+        f"{where} has the activation {type(module).__name__}; gelu, quick_gelu and gelu_tanh have "
+        "counterparts here."
     )
 
 
@@ -160,5 +162,6 @@ def _refuse(faults: dict[str, bool], *, where: str) -> None:
     for name, is_there in faults.items():
         if is_there:
             raise ModelError(
-                f"{where} has a backbone of timm with {name}, for which our image tower has no counterpart; choose another architecture."
+                f"{where} has a backbone of timm with {name}, for which our image tower has no counterpart; "
+                "choose another architecture."
             )

@@ -1,7 +1,8 @@
-"""Tokenizers of published models: their own `tokenizers` file, their own cleaning, their own tokens before and after a text.
+"""Tokenizers of published models: a `tokenizers` file, the cleaning, and the special tokens around a text.
 
-Source: the fast tokenizers of Hugging Face, whose ids are met for every text without the name of a special token in it; cleaning as open_clip's
-`tokenizer.py` (canonicalize: big_vision) and transformers' SigLIP do it. A text that is too long keeps what stands after its words.
+Source: the fast tokenizers of Hugging Face; the ids are the same for every text without the name of a special
+token in it. Cleaning follows open_clip's `tokenizer.py` (canonicalize: big_vision) and transformers' SigLIP.
+A text that is too long is cut before its closing special tokens.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class PublishedSettings(Settings):
-    """What a published tokenizer does around its backend; stored beside `tokenizer.json`."""
+    """Settings around the backend of a published tokenizer, stored beside `tokenizer.json`."""
 
     kind: Literal["published"] = "published"
     context: int = Field(ge=2, description="longest sequence in tokens, special ones included")
@@ -38,11 +39,11 @@ class PublishedSettings(Settings):
     suffix: tuple[int, ...] = Field(min_length=1, description="ids after the words; the last is the end")
     pad: int
     mask: int
-    cleaning: Cleaning = Field("none", description="what is done to a text before the backend sees it")
+    cleaning: Cleaning = Field("none", description="cleaning of a text before the backend splits it")
 
 
 def cleaned(text: str, cleaning: Cleaning) -> str:
-    """A text as the published model was trained to see it."""
+    """A text as the published model was trained on it."""
     if cleaning == "none":
         return text
     if cleaning == "prompt":
@@ -57,11 +58,11 @@ def cleaned(text: str, cleaning: Cleaning) -> str:
 
 
 class PublishedTokenizer(Tokenizer):
-    """A tokenizer as its library has it.
+    """A tokenizer that gives the ids of its library.
 
     Args:
         backend: splits texts into ids.
-        rules: what stands around the words, and the cleaning.
+        rules: special tokens around the words, and the cleaning.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, rules: PublishedSettings) -> None:
@@ -107,13 +108,14 @@ class PublishedTokenizer(Tokenizer):
         limit = (context or self.rules.context) - around
         if limit < 1:
             raise DataError(
-                f"context={context} leaves no room beside {around} special tokens; set context={around + 1} or more."
+                f"context={context} leaves no room beside {around} special tokens; set context={around + 1} "
+                "or more."
             )
         return limit
 
 
-class Verbatim(Tokenizer):
-    """Hands texts on as they are, to a backbone that reads them itself, such as a language model with prompts."""
+class PassThroughTokenizer(Tokenizer):
+    """Passes texts on as they are, to a backbone with a tokenizer of its own, such as a language model."""
 
     def __init__(self) -> None:
         self.settings = TokenizerSettings(kind="file", context=3, start=0, end=0, pad=0, mask=0, clean=False)
@@ -124,7 +126,7 @@ class Verbatim(Tokenizer):
         return Strings(tuple(texts))
 
     def truncated(self, texts: Iterable[str], *, context: int | None = None) -> int:
-        """None: the backbone counts what it cuts."""
+        """Zero: the backbone counts what it cuts."""
         return 0
 
     def fingerprint(self) -> str:
@@ -132,7 +134,7 @@ class Verbatim(Tokenizer):
         return "verbatim"
 
     def save(self, folder: Path) -> None:
-        """Write that texts are handed on."""
+        """Write the kind."""
         write_json(Path(folder) / "tokenizer_config.json", {"kind": "verbatim"})
 
 
@@ -145,7 +147,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     config = folder / "tokenizer_config.json"
     content = read_json(config) if config.is_file() else None
     if isinstance(content, Mapping) and content.get("kind") == "verbatim":
-        return Verbatim()
+        return PassThroughTokenizer()
     if not isinstance(content, Mapping) or content.get("kind") != "published":
         return Tokenizer.read(folder)
     return PublishedTokenizer(
@@ -154,8 +156,8 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     )
 
 
-class Found(NamedTuple):
-    """What stands around a word."""
+class SpecialTokens(NamedTuple):
+    """Ids around the words of a text."""
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
@@ -183,7 +185,8 @@ def published_tokenizer(
     backend.no_padding()
     if (largest := max(backend.get_vocab(with_added_tokens=False).values(), default=0)) >= rows:
         raise ModelError(
-            f"{folder}/tokenizer.json has tokens up to id {largest}, the model's embedding has {rows} rows; put the model's own there."
+            f"{folder}/tokenizer.json has tokens up to id {largest}, the model's embedding has {rows} rows; "
+            "put the model's own there."
         )
     around = _around(backend, folder)
     named = backend.token_to_id(str(_word(config.get("pad_token")))) if config.get("pad_token") else None
@@ -211,7 +214,8 @@ def backend_of(file: Path) -> tokenizers.Tokenizer:
     """
     if not file.is_file():
         raise ModelError(
-            f'{file} is not there; write it where transformers is installed: python -c "from transformers import AutoTokenizer; '
+            f"{file} is not there; write it where transformers is installed: "
+            f'python -c "from transformers import AutoTokenizer; '
             f"AutoTokenizer.from_pretrained('{file.parent}').save_pretrained('{file.parent}')\"."
         )
     try:
@@ -220,7 +224,7 @@ def backend_of(file: Path) -> tokenizers.Tokenizer:
         raise ModelError(f"{file} is not a tokenizers JSON file ({error}); copy it again.") from error
 
 
-def _around(backend: tokenizers.Tokenizer, folder: Path) -> Found:
+def _around(backend: tokenizers.Tokenizer, folder: Path) -> SpecialTokens:
     """Ids before and after the words, found by letting the backend add them to one."""
     plain, whole = (
         backend.encode("a", add_special_tokens=False).ids,
@@ -228,9 +232,10 @@ def _around(backend: tokenizers.Tokenizer, folder: Path) -> Found:
     )
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain and start + len(plain) < len(whole):
-            return Found(tuple(whole[:start]), tuple(whole[start + len(plain) :]))
+            return SpecialTokens(tuple(whole[:start]), tuple(whole[start + len(plain) :]))
     raise ModelError(
-        f"{folder}/tokenizer.json adds no token at the end of a text, so there is none to read it at; put the model's own there."
+        f"{folder}/tokenizer.json adds no token at the end of a text, and text towers need one; "
+        "put the model's own there."
     )
 
 

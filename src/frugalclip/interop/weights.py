@@ -18,7 +18,7 @@ WRAPPERS = ("module.", "_orig_mod.")  # names of data-parallel and compiled modu
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Tensors by name of a safetensors file, a pickled state dict, or a training checkpoint with a `state_dict` in it.
+    """Tensors by name, from safetensors, a pickled state dict, or a training checkpoint with a `state_dict`.
 
     Raises:
         ModelError: when the file is absent, damaged, of another kind or holds code.
@@ -32,7 +32,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         content = _pickled(file)
     else:
         raise ModelError(
-            f"{file} is no file of weights that is read here; expected {', '.join(('.safetensors', *PICKLED))}."
+            f"{file} is no file of weights that is read here; expected "
+            f"{', '.join(('.safetensors', *PICKLED))}."
         )
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -43,7 +44,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     )
     if not tensors:
         raise ModelError(
-            f"{file} holds no tensors by name; expected a state dict, or a training checkpoint with a 'state_dict' in it."
+            f"{file} holds no tensors by name; expected a state dict, or a training checkpoint with a "
+            "'state_dict' in it."
         )
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in tensors):
@@ -55,7 +57,8 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     """Tensors of the files that an index (`model.safetensors.index.json`) lists.
 
     Raises:
-        ModelError: when the index or one of its files cannot be read, or a tensor is not where the index says.
+        ModelError: when the index or one of its files cannot be read, or a tensor is not where the index
+            says.
     """
     content = read_json(index)
     places = content.get("weight_map") if isinstance(content, Mapping) else None
@@ -67,12 +70,14 @@ def read_shards(index: Path) -> dict[str, Tensor]:
     for name in sorted(set(map(str, places.values()))):
         if Path(name).name != name:  # an index must not reach outside its folder
             raise ModelError(
-                f"{index} names the file '{name}', which is not in its own folder; put the shards beside the index."
+                f"{index} names the file '{name}', which is not in its own folder; put the shards beside the "
+                "index."
             )
         tensors |= read_weights(index.parent / name)
     if missing := sorted(places.keys() - tensors.keys()):
         raise ModelError(
-            f"{index} lists the tensor '{missing[0]}', which {places[missing[0]]} does not hold; copy the shards again."
+            f"{index} lists the tensor '{missing[0]}', which {places[missing[0]]} does not hold; copy the "
+            "shards again."
         )
     return tensors
 
@@ -90,17 +95,18 @@ def _pickled(file: Path) -> Any:
     try:
         with warnings.catch_warnings(
             action="ignore"
-        ):  # of pickle protocols, where the error that follows says enough
+        ):  # of pickle protocols, where the error that follows is enough
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError and others, by the place of the damage
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError and others, by the damage
         if type(error).__name__ == "UnpicklingError":  # its module is imported nowhere in this project
             raise ModelError(
-                f"{file} is damaged, or a pickle with more than tensors in it, which could run code and is not read; "
-                "copy it again, or save its state dict as safetensors where it comes from."
+                f"{file} is damaged, or a pickle with more than tensors in it, which could run code and is "
+                "not read; copy it again, or save its state dict as safetensors where it comes from."
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if "TorchScript" in str(error):
             raise ModelError(
-                f"{file} is a TorchScript archive, which is a program and is not run; open it with open_clip and save its state dict as safetensors."
+                f"{file} is a TorchScript archive, which is a program and is not run; open it with open_clip "
+                "and save its state dict as safetensors."
             ) from error
         raise ModelError(f"{file} is not a whole file of weights ({first}); copy it again.") from error

@@ -1,11 +1,11 @@
-"""Frozen causal language models that read captions: prompts, packed facets, next-word states, and the words of a vocabulary.
+"""Frozen causal language models as text encoders: prompts, facets, next-word states, lexicons.
 
 Importing this loads no transformers; reading a model does, and names the extra where it is missing.
 """
 
 from frugalclip.language_model.frozen import FrozenLanguageModel, LanguageModelSettings
 from frugalclip.language_model.lexicon import Lexicon
-from frugalclip.language_model.packing import Packed, facet_positions, facet_visibility, pack
+from frugalclip.language_model.packing import FacetRows, facet_positions, facet_visibility, pack
 from frugalclip.language_model.prompts import (
     CLEANING_VERSION,
     Prompt,
@@ -17,10 +17,10 @@ from frugalclip.language_model.prompts import (
 
 __all__ = [
     "CLEANING_VERSION",
+    "FacetRows",
     "FrozenLanguageModel",
     "LanguageModelSettings",
     "Lexicon",
-    "Packed",
     "Prompt",
     "clean_caption",
     "facet_positions",

@@ -1,8 +1,9 @@
-"""A frozen causal language model as text encoder: a vector for each question that is asked about a caption.
+"""A frozen causal language model as text encoder: one vector for each facet of a prompt about a caption.
 
-Source: FLAME, arXiv 2411.11927 (facets, packed attention, last but one block); LexVLA, arXiv 2407.17827 (the state that predicts the next word).
-The opening words are the same in every text, so their keys and values are computed once for all texts, and a caption's are shared by its facets;
-both are exact. Only hidden states are computed, never the scores of the vocabulary. What a text gets does not depend on the texts beside it.
+Source: FLAME, arXiv 2411.11927 (facets, packed attention, last but one block); LexVLA, arXiv 2407.17827 (the
+state that predicts the next word). The opening words are the same in every text, so their keys and values are
+computed once for all texts, and a caption's are shared by its facets; both are exact. Only hidden states are
+computed, never the scores of the vocabulary. What a text gets does not depend on the texts beside it.
 """
 
 import copy
@@ -22,7 +23,7 @@ from torch import Tensor
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError
 from frugalclip.language_model.lexicon import Lexicon
-from frugalclip.language_model.packing import Packed, PositionIds, batches, pack
+from frugalclip.language_model.packing import FacetRows, PositionIds, batches, pack
 from frugalclip.language_model.prompts import CLEANING_VERSION, Prompt, clean_caption, find_prompt
 from frugalclip.language_model.source import (
     model_folder,
@@ -37,18 +38,19 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class LanguageModelSettings(Settings):
-    """What is asked of the model, and where its answer is read."""
+    """The prompt, and the hidden states that give its vectors."""
 
     prompt: str = Field(
         "single", description="single, short, long, lexical, or a YAML file; docs/formats.md has its form"
     )
     layer: int | tuple[int, ...] = Field(
         -2,
-        description="hidden states as transformers counts them: 0 embeddings, -1 after the final norm, -2 last but one block; several are averaged",
+        description="hidden states as transformers counts them: 0 embeddings, -1 after the final norm, "
+        "-2 last but one block; several are averaged",
     )
     position_ids: PositionIds = Field(
         "reset",
-        description="reset: every facet stands right behind the prefix; sequential: counted through, as published",
+        description="reset: every facet starts behind the prefix; sequential: positions run on, as published",
     )
     caption_tokens: int = Field(
         1024, ge=1, description="longer captions are cut and counted; the prompt never is. paper: 1024"
@@ -69,8 +71,8 @@ class LanguageModelSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What was read from disk, shared by every use of one model."""
+class CausalModel:
+    """Network and tokenizer from disk, shared by all settings of one model."""
 
     network: Any  # a transformers model without its output head
     backend: tokenizers.Tokenizer
@@ -91,7 +93,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt as ids; each part is tokenised alone, so that its borders are exact whatever the tokenizer likes to merge."""
+    """A prompt as ids; each part is tokenised alone, so that no token crosses its border."""
 
     opening: list[int]
     closing: list[int]
@@ -99,7 +101,7 @@ class PromptTokens:
 
     @staticmethod
     def of(prompt: Prompt, backend: tokenizers.Tokenizer) -> "PromptTokens":
-        """The prompt's ids, behind the special tokens with which this tokenizer begins a text; a prompt may name special tokens itself."""
+        """The prompt's ids behind the tokenizer's opening tokens; a prompt may name special tokens itself."""
         backend.encode_special_tokens = False
         bare, full = _ids(backend, "a"), backend.encode("a", add_special_tokens=True).ids
         start = full[: full.index(bare[0])]
@@ -113,17 +115,17 @@ class PromptTokens:
 
 
 class FrozenLanguageModel:
-    """A language model that reads captions and is never trained. Build one with `read`.
+    """A language model that encodes captions and is never trained. Build one with `read`.
 
     Args:
-        parts: network and tokenizer.
-        settings: what is asked.
+        model: network and tokenizer.
+        settings: prompt and hidden states.
     """
 
-    def __init__(self, parts: Parts, settings: LanguageModelSettings) -> None:
-        self.parts, self.settings = parts, settings
+    def __init__(self, model: CausalModel, settings: LanguageModelSettings) -> None:
+        self.model, self.settings = model, settings
         self.prompt = find_prompt(settings.prompt)
-        self.layers = layer_indices(settings.layer, count=parts.network.config.num_hidden_layers)
+        self.layers = layer_indices(settings.layer, count=model.network.config.num_hidden_layers)
         self._openings: dict[
             tuple[int, ...], Any
         ] = {}  # keys and values of opening words, computed once for all texts
@@ -140,8 +142,9 @@ class FrozenLanguageModel:
         """Read a model.
 
         Args:
-            path: a Hugging Face folder (config, safetensors, tokenizer.json), a GGUF file, or a folder with one GGUF file.
-            settings: what is asked; by default one vector a caption.
+            path: a Hugging Face folder (config, safetensors, tokenizer.json), a GGUF file, or a folder with
+                one GGUF file.
+            settings: prompt and hidden states; by default one vector a caption.
             device: where it computes.
 
         Raises:
@@ -149,25 +152,25 @@ class FrozenLanguageModel:
             MissingExtra: without transformers, or for a GGUF file without gguf.
         """
         settings = settings or LanguageModelSettings()
-        find_prompt(settings.prompt)  # a misspelt name is said before the weights are read
+        find_prompt(settings.prompt)  # a misspelt name is refused before the weights are read
         place = torch.device(device)
         precision = _precision(settings.precision, place)
         folder = model_folder(path)
         network = read_network(folder, dtype=_DTYPES[precision]).to(place)
-        return cls(Parts(network, read_tokenizer(folder), folder, precision, place), settings)
+        return cls(CausalModel(network, read_tokenizer(folder), folder, precision, place), settings)
 
-    def asking(self, **changes: Any) -> "FrozenLanguageModel":
+    def with_settings(self, **changes: Any) -> "FrozenLanguageModel":
         """The same weights with other settings, such as `prompt="long"`; precision stays what it is."""
         if "precision" in changes:
             raise ModelError("precision belongs to the weights; read the model again with other settings.")
         return FrozenLanguageModel(
-            self.parts, LanguageModelSettings.model_validate({**self.settings.model_dump(), **changes})
+            self.model, LanguageModelSettings.model_validate({**self.settings.model_dump(), **changes})
         )
 
     @property
     def width(self) -> int:
         """Numbers of a vector."""
-        return self.parts.network.get_input_embeddings().weight.shape[1]
+        return self.model.network.get_input_embeddings().weight.shape[1]
 
     @property
     def facets(self) -> int:
@@ -180,26 +183,26 @@ class FrozenLanguageModel:
         return {
             "format": FORMAT,
             "kind": "frozen_language_model",
-            "weights": self.parts.weights,
-            "tokenizer": self.parts.tokenizer,
+            "weights": self.model.weights,
+            "tokenizer": self.model.tokenizer,
             "layers": list(self.layers),
             "prompt": {"template": self.prompt.template, "facets": list(self.prompt.facets)},
             "cleaning": CLEANING_VERSION,
             "position_ids": self.settings.position_ids,
             "caption_tokens": self.settings.caption_tokens,
-            "precision": self.parts.precision,
+            "precision": self.model.precision,
             "width": self.width,
         }
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over the description; equal fingerprints give equal vectors, up to the machine's rounding."""
+        """16 hex digits over the description; equal ones give equal vectors, up to the machine's rounding."""
         return hashlib.blake2b(
             json.dumps(self.description, sort_keys=True).encode(), digest_size=8
         ).hexdigest()
 
     def truncated(self, texts: Sequence[str]) -> int:
-        """How many of the texts are longer than `caption_tokens`, so that their end has no part in the vectors."""
+        """How many of the texts are longer than `caption_tokens` and are cut."""
         return sum(len(ids) > self.settings.caption_tokens for ids in self._captions(texts))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
@@ -214,11 +217,12 @@ class FrozenLanguageModel:
         return self._states(texts, self.prompt, self.layers)
 
     def next_word_states(self, texts: Sequence[str], prompt: str | Path = "lexical") -> Tensor:
-        """The state from which the word after the prompt is predicted: its product with `output_embedding` are the scores of the vocabulary.
+        """The state that predicts the next word: its product with `output_embedding` scores the vocabulary.
 
         Args:
             texts: captions as they are.
-            prompt: name or file of a prompt with one facet; the default shows captions with their key words and asks for those of the text.
+            prompt: name or file of a prompt with one facet; the default shows captions with their key words
+                and asks for those of the text.
 
         Returns:
             (texts, width) float32 on the CPU, after the final norm.
@@ -226,39 +230,40 @@ class FrozenLanguageModel:
         requested = find_prompt(prompt)
         if len(requested.facets) != 1:
             raise ModelError(
-                f"prompt '{prompt}' has {len(requested.facets)} facets, and a next word needs one; set prompt=lexical."
+                f"prompt '{prompt}' has {len(requested.facets)} facets, and a next word needs one; set "
+                "prompt=lexical."
             )
         self._check_room(requested)
-        return self._states(texts, requested, (self.parts.network.config.num_hidden_layers,))[:, 0]
+        return self._states(texts, requested, (self.model.network.config.num_hidden_layers,))[:, 0]
 
     def output_embedding(self) -> Tensor:
-        """(vocab, width) float32 on the CPU: the rows that score the next word; the input embedding where the model shares the two."""
-        head = output_head(self.parts.folder)
-        own = self.parts.network.get_input_embeddings().weight
+        """(vocab, width) float32 on the CPU that scores the next word; the input embedding where tied."""
+        head = output_head(self.model.folder)
+        own = self.model.network.get_input_embeddings().weight
         return own.detach().float().cpu() if head is None else head
 
     def lexicon(self) -> Lexicon:
         """The words among the vocabulary's entries."""
         return Lexicon.of(
-            self.parts.backend, vocabulary=self.parts.network.get_input_embeddings().weight.shape[0]
+            self.model.backend, vocabulary=self.model.network.get_input_embeddings().weight.shape[0]
         )
 
     def _captions(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of the cleaned captions; what looks like a special token in a caption is read as letters."""
+        """Ids of the cleaned captions; special tokens in a caption are split like letters."""
         if isinstance(texts, str):
             raise ModelError("a list of texts is expected, found one string; write [text].")
-        self.parts.backend.encode_special_tokens = True
+        self.model.backend.encode_special_tokens = True
         # half a surrogate pair, as broken JSON leaves it, would stop the run
         cleaned = [clean_caption(text).encode("utf-8", "replace").decode() for text in texts]
         return [
             encoding.ids
-            for encoding in self.parts.backend.encode_batch_fast(cleaned, add_special_tokens=False)
+            for encoding in self.model.backend.encode_batch_fast(cleaned, add_special_tokens=False)
         ]
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[str], prompt: Prompt, layers: tuple[int, ...]) -> Tensor:
         """(texts, facets, width) float32 on the CPU."""
-        tokens = PromptTokens.of(prompt, self.parts.backend)
+        tokens = PromptTokens.of(prompt, self.model.backend)
         captions = [tuple(ids[: self.settings.caption_tokens]) for ids in self._captions(texts)]
         unique = sorted(
             set(captions), key=lambda ids: (len(ids), ids)
@@ -276,18 +281,18 @@ class FrozenLanguageModel:
         """Keys and values of the opening words, a transformers cache of one row that is never appended to."""
         key = tuple(ids)
         if key not in self._openings:
-            self._openings[key] = self.parts.network(
-                input_ids=torch.tensor([key], device=self.parts.device), use_cache=True
+            self._openings[key] = self.model.network(
+                input_ids=torch.tensor([key], device=self.model.device), use_cache=True
             ).past_key_values
         return self._openings[key]
 
-    def _pass(self, packed: Packed, layers: tuple[int, ...], cache: Any = None) -> Tensor:
+    def _pass(self, packed: FacetRows, layers: tuple[int, ...], cache: Any = None) -> Tensor:
         """One pass over packed rows, their opening words taken from a cache where one is given.
 
         Returns:
             (rows, facets, width) states at the ends of the facets, the mean of the layers.
         """
-        rows, known = packed.to(self.parts.device), 0
+        rows, known = packed.to(self.model.device), 0
         if cache is not None:
             known = packed.opening
             cache = copy.deepcopy(cache)  # a pass appends to it
@@ -299,7 +304,7 @@ class FrozenLanguageModel:
         given["attention_mask"] = rows.visible()[
             :, None, known:
         ]  # (rows, 1, length - known, length), the heads alike
-        output = self.parts.network(
+        output = self.model.network(
             **given, past_key_values=cache, use_cache=cache is not None, output_hidden_states=True
         )
         ends = [end - known for end in packed.ends]
@@ -307,16 +312,17 @@ class FrozenLanguageModel:
         return torch.stack(states).mean(0)
 
     def _check_room(self, prompt: Prompt) -> None:
-        """Refuse settings under which a caption that is not cut would leave the positions that the model knows."""
-        config: Any = self.parts.network.config
+        """Refuse settings under which prompt and caption need more positions than the model has."""
+        config: Any = self.model.network.config
         known = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
         room = min((int(limit) for limit in known if limit), default=None)
-        needed = PromptTokens.of(prompt, self.parts.backend).longest + self.settings.caption_tokens
+        needed = PromptTokens.of(prompt, self.model.backend).longest + self.settings.caption_tokens
         if room is not None and needed > room:
             left = self.settings.caption_tokens - (needed - room)
             tip = f"set caption_tokens={left} or less" if left > 0 else "take a shorter prompt"
             raise ModelError(
-                f"the prompt and {self.settings.caption_tokens} caption tokens need {needed} positions, the model has {room}; {tip}."
+                f"the prompt and {self.settings.caption_tokens} caption tokens need {needed} positions, the "
+                f"model has {room}; {tip}."
             )
 
 
@@ -334,7 +340,8 @@ def layer_indices(requested: int | tuple[int, ...], *, count: int) -> tuple[int,
     for layer in listed:
         if not -count - 1 <= layer <= count:
             raise ModelError(
-                f"layer is {layer}, expected {-count - 1} to {count}: the model has {count} blocks and hidden states 0 to {count}."
+                f"layer is {layer}, expected {-count - 1} to {count}: the model has {count} blocks and "
+                f"hidden states 0 to {count}."
             )
     return tuple(layer % (count + 1) for layer in listed)
 

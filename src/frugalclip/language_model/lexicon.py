@@ -1,8 +1,9 @@
 """The words among a tokenizer's entries: the axes of a lexical vector.
 
-A vocabulary holds pieces of words, bytes, marks and the same word in several spellings (` dog`, `dog`, `Dog`). A lexicon keeps the entries that
-are words and merges spellings, so that a vector can be read, indexed and asked for by word. Source of the rules: our own; LexVLA, arXiv
-2407.17827, works on the raw vocabulary and names pieces of words as its limit. Pieces that look like words (`ing`) stay: nothing tells them apart.
+A vocabulary holds pieces of words, bytes, marks and the same word in several spellings (` dog`, `Dog`).
+A lexicon keeps the entries that are words and merges spellings, so that a vector is read and indexed by word.
+The rules are our own; LexVLA, arXiv 2407.17827, works on the raw vocabulary and names pieces of words as its
+limit. Pieces that look like words (`ing`) stay: nothing tells them apart.
 """
 
 import hashlib
@@ -36,7 +37,6 @@ class Lexicon:
     def __init__(self, words: Sequence[str], of_token: Sequence[int]) -> None:
         self.words = tuple(words)
         self.of_token = torch.tensor(of_token, dtype=torch.int64)  # (vocab,)
-        self._ids = {word: i for i, word in enumerate(self.words)}
         self._kept = (self.of_token >= 0).nonzero().squeeze(1)  # (kept,) token ids
 
     @staticmethod
@@ -45,7 +45,8 @@ class Lexicon:
 
         Args:
             backend: the tokenizer.
-            vocabulary: rows of the model's embedding, which may be more than the tokenizer has entries; the rest are no words.
+            vocabulary: rows of the model's embedding, which may be more than the tokenizer has entries; the
+                rest are no words.
         """
         entries = backend.get_vocab(with_added_tokens=True)
         special = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
@@ -60,10 +61,6 @@ class Lexicon:
 
     def __len__(self) -> int:
         return len(self.words)
-
-    def id_of(self, word: str) -> int | None:
-        """The id of a word in any case, or None where the vocabulary has no such entry."""
-        return self._ids.get(word_of(word))
 
     def merge(self, scores: Tensor) -> Tensor:
         """Scores of words: the largest among those of their spellings; gradients go there.
@@ -116,7 +113,8 @@ def word_of(text: str) -> str:
     """The word that an entry spells: lower case without white space around it, or nothing.
 
     Args:
-        text: what the entry decodes to. A word has two letters at least, and nothing but letters and the marks on them.
+        text: what the entry decodes to. A word has two letters at least, and nothing but letters and the
+            marks on them.
     """
     word = unicodedata.normalize("NFC", text.strip()).lower()
     kinds = [unicodedata.category(character)[0] for character in word]

@@ -1,10 +1,12 @@
-"""Several questions about one caption in one row of tokens: the row, who sees whom, and where each token stands.
+"""Several facets of one caption in one row of tokens: the row, its attention mask, and its positions.
 
-Source: FLAME, arXiv 2411.11927 and its code. A row is `[opening][padding][caption and closing words][facet 1] ... [facet K]`. The prefix is
-causal, a facet sees the prefix and itself, and no facet sees another, so that one pass gives what K prompts would give. Differences to the
-authors' code, each on purpose: padding is hidden as keys (theirs only silences padded queries, so that a vector depends on the longest caption
-of its batch), borders come from tokenising the parts one by one (theirs searches for token ids in the first row), and positions can start
-again behind the prefix for every facet (theirs run on, which makes a facet depend on how many come before it).
+Source: FLAME, arXiv 2411.11927 and its code. A row is `[opening][padding][caption and closing words][facet 1]
+... [facet K]`. The prefix is causal, a facet sees the prefix and itself, and no facet sees another, so that
+one pass gives what K prompts would give. Differences to the authors' code, each on purpose: padding is hidden
+as keys (theirs only silences padded queries, so that a vector depends on the longest caption of its batch),
+borders come from tokenising the parts one by one (theirs searches for token ids in the first row), and
+positions can start again behind the prefix for every facet (theirs run on, which makes a facet depend on how
+many come before it).
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +25,8 @@ def facet_visibility(is_token: Tensor, *, prefix: int, facets: Sequence[int]) ->
     Args:
         is_token: (rows, length) bool, False where a row is padded; padding may stand anywhere in the prefix.
         prefix: columns of the prefix, padding included; the same for every row.
-        facets: tokens of each facet, in the order in which they follow the prefix; together with the prefix they are `length`.
+        facets: tokens of each facet, in the order in which they follow the prefix; together with the prefix
+            they are `length`.
 
     Returns:
         (rows, length, length) bool, query by key. Padding sees nothing and is seen by nothing.
@@ -45,8 +48,9 @@ def facet_positions(is_token: Tensor, *, prefix: int, facets: Sequence[int], mod
         is_token: (rows, length) bool as in `facet_visibility`.
         prefix: columns of the prefix, padding included.
         facets: tokens of each facet.
-        mode: `reset` lets every facet start right behind the prefix, as if it were alone; `sequential` counts through, as published. The
-            published positions count padding as well, which rotary models, seeing differences only, do not notice.
+        mode: `reset` lets every facet start right behind the prefix, as if it were alone; `sequential` counts
+            through, as published. The published positions count padding as well, which rotary models, seeing
+            differences only, do not notice.
 
     Returns:
         (rows, length) int64; 0 for padding.
@@ -68,7 +72,7 @@ def _parts(prefix: int, facets: Sequence[int], *, device: torch.device) -> Tenso
 
 
 @dataclass(frozen=True)
-class Packed:
+class FacetRows:
     """Rows that share opening words and facets and differ in their middle."""
 
     ids: Tensor  # (rows, length) int64
@@ -79,11 +83,11 @@ class Packed:
 
     @property
     def ends(self) -> list[int]:
-        """The column of each facet's last token, which is where its answer is read."""
+        """The column of each facet's last token, whose state is its vector."""
         return [self.prefix + sum(self.facets[: i + 1]) - 1 for i in range(len(self.facets))]
 
     def visible(self) -> Tensor:
-        """(rows, length, length) bool for attention: as `facet_visibility`, but padding sees itself, since softmax over nothing is not a number."""
+        """(rows, length, length) bool as `facet_visibility`, but padding sees itself, against NaN."""
         padding = torch.diag_embed(~self.is_token)
         return facet_visibility(self.is_token, prefix=self.prefix, facets=self.facets) | padding
 
@@ -91,20 +95,22 @@ class Packed:
         """(rows, length) int64, see `facet_positions`."""
         return facet_positions(self.is_token, prefix=self.prefix, facets=self.facets, mode=mode)
 
-    def to(self, device: torch.device) -> "Packed":
+    def to(self, device: torch.device) -> "FacetRows":
         """The same rows on a device."""
-        return Packed(self.ids.to(device), self.is_token.to(device), self.opening, self.prefix, self.facets)
+        return FacetRows(
+            self.ids.to(device), self.is_token.to(device), self.opening, self.prefix, self.facets
+        )
 
 
 def pack(
     opening: Sequence[int], middles: Sequence[Sequence[int]], facets: Sequence[Sequence[int]], *, pad: int = 0
-) -> Packed:
-    """Rows of token ids with their padding between opening and middle, so that facets stand in the same columns of every row.
+) -> FacetRows:
+    """Rows of token ids, padded between opening and middle, so that facets have the same columns in all rows.
 
     Args:
         opening: ids before the caption, the same in every row.
         middles: ids of caption and closing words, one sequence a row.
-        facets: ids of each question, the same in every row.
+        facets: ids of each facet, the same in every row.
         pad: id to fill with; any id will do, since nothing sees it.
     """
     longest = max(len(middle) for middle in middles)
@@ -114,7 +120,9 @@ def pack(
     for row, middle in zip(is_token, middles, strict=True):
         row[len(opening) : len(opening) + longest - len(middle)] = False
     ids = torch.tensor(rows, dtype=torch.int64).reshape(is_token.shape)
-    return Packed(ids, is_token, len(opening), len(opening) + longest, tuple(len(facet) for facet in facets))
+    return FacetRows(
+        ids, is_token, len(opening), len(opening) + longest, tuple(len(facet) for facet in facets)
+    )
 
 
 def batches(lengths: Sequence[int], *, tokens: int) -> Iterator[slice]:

@@ -1,7 +1,8 @@
-"""Prompts for a frozen language model: words around the caption, and questions that each ask for one word.
+"""Prompts for a frozen language model: words around the caption, then facets that each end before one word.
 
-Prompts are data (`prompts.yaml` beside this file, or a user's YAML file), because which one was used is part of what a vector means.
-The clean-up of captions follows FLAME's code (`multiprompteol_embeddings.py`), string for string, defects of style included: `wow!` gets a full stop.
+Prompts are data (`prompts.yaml` beside this file, or a user's YAML file), because which one was used is part
+of what a vector means. The clean-up of captions follows FLAME's code (`multiprompteol_embeddings.py`), string
+for string, defects of style included: `wow!` gets a full stop.
 """
 
 from functools import cache
@@ -18,27 +19,29 @@ SLOT = "{}"
 
 
 class Prompt(Settings):
-    """A template with one slot for the caption, and what is asked about it."""
+    """A template with one slot for the caption, and facets about it."""
 
     about: str = Field("", description="for people; not part of what a vector depends on")
     template: str = Field(description="opening words, {} for the caption, closing words")
     facets: tuple[str, ...] = Field(
         min_length=1,
-        description="what is asked after the template, one vector each; ends where one word is expected",
+        description="words after the template, one vector each; each ends where one word is expected",
     )
 
     @model_validator(mode="after")
     def _is_readable(self) -> "Prompt":
         if self.template.count(SLOT) != 1:
             raise ValueError(
-                f"template holds {self.template.count(SLOT)} slots, expected {SLOT} once, where the caption goes"
+                f"template holds {self.template.count(SLOT)} slots, expected {SLOT} once, where the caption "
+                "goes"
             )
         if self.template != self.template.lstrip():
             raise ValueError("template begins with white space, which the model would not see; remove it")
         for facet in self.facets:
             if not facet or facet != facet.rstrip():
                 raise ValueError(
-                    f"facet {facet!r} is empty or ends with white space; end it with what a word follows, such as a colon"
+                    f"facet {facet!r} is empty or ends with white space; end it with what a word follows, "
+                    "such as a colon"
                 )
         return self
 
@@ -49,16 +52,16 @@ class Prompt(Settings):
 
     @property
     def closing(self) -> str:
-        """The words between the caption and what is asked."""
+        """The words between the caption and the facets."""
         return self.template.partition(SLOT)[2]
 
     def filled(self, caption: str) -> list[str]:
-        """What the model reads of a caption, one text a facet, as if each were asked alone."""
+        """The whole text of each facet of a caption, as if it were alone."""
         return [fill_template(self.template + facet, caption) for facet in self.facets]
 
 
 def clean_caption(text: str) -> str:
-    """A caption that ends and is quoted like a sentence, without the double quote that marks its own end in the prompt.
+    """A caption with the end of a sentence, and without double quotes, which mark its end in the prompt.
 
     Args:
         text: any caption; an empty one stays empty.
@@ -70,7 +73,7 @@ def clean_caption(text: str) -> str:
 
 
 def fill_template(template: str, caption: str) -> str:
-    """A template with the cleaned caption in its slot, without white space at either end; braces in the caption stay what they are."""
+    """A template with the cleaned caption in its slot, stripped; braces in the caption stay."""
     return template.replace(SLOT, clean_caption(caption), 1).strip()
 
 
@@ -98,6 +101,7 @@ def find_prompt(name: str | Path) -> Prompt:
     path = Path(name)
     if not path.is_file():
         raise ModelError(
-            f"'{name}' is neither a prompt for language models nor a file; {known_names(str(name), prompt_names())}"
+            f"'{name}' is neither a prompt for language models nor a file; "
+            f"{known_names(str(name), prompt_names())}"
         )
     return validated(Prompt, read_yaml(path), where=str(path), error=ModelError)

@@ -1,7 +1,8 @@
 """Where a language model comes from: a Hugging Face folder, or a GGUF file that is converted to one, once.
 
-GGUF files are slow to open (half a minute for 135 million parameters) and cannot be saved again by transformers, so the converted folder is
-kept in the cache under the file's SHA-256: a file that changes is another model, a file that moves is the same one.
+GGUF files are slow to open (half a minute for 135 million parameters) and cannot be saved again by
+transformers, so the converted folder is kept in the cache under the file's SHA-256: a file that changes is
+another model, a file that moves is the same one.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ def is_causal(config: Mapping[str, Any]) -> bool:
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder with `config.json`, safetensors and `tokenizer.json` to read a model from; converts a GGUF file on first use.
+    """The folder of a model: `config.json`, safetensors, `tokenizer.json`. Converts a GGUF file on first use.
 
     Args:
         path: such a folder, a GGUF file, or a folder with exactly one GGUF file.
@@ -57,25 +58,28 @@ def model_folder(path: str | Path) -> Path:
         return converted(path)
     if not path.is_dir():
         raise ModelError(
-            f"there is no language model at {path}; give a folder with config.json, safetensors and tokenizer.json, or a .gguf file."
+            f"there is no language model at {path}; give a folder with config.json, safetensors and "
+            "tokenizer.json, or a .gguf file."
         )
     if not (path / "config.json").is_file():
         found = sorted(path.glob("*.gguf"))
         if len(found) != 1:
             raise ModelError(
-                f"{path} holds no config.json and {len(found)} GGUF files; give a Hugging Face folder, or name the GGUF file itself."
+                f"{path} holds no config.json and {len(found)} GGUF files; give a Hugging Face folder, or "
+                "name the GGUF file itself."
             )
         return converted(found[0])
     for pattern in ("*.safetensors", "tokenizer.json"):
         if not any(path.glob(pattern)):
             raise ModelError(
-                f"{path} holds no {pattern}; save model and tokenizer with save_pretrained of a recent transformers."
+                f"{path} holds no {pattern}; save model and tokenizer with save_pretrained of a recent "
+                "transformers."
             )
     return path
 
 
 def converted(gguf: Path) -> Path:
-    """The folder that a GGUF file was converted to; converts it if no run has done so. A conversion that dies leaves nothing that is read."""
+    """The folder that a GGUF file is converted to, once. A conversion that dies leaves nothing behind."""
     with gguf.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     final = cache_folder() / "language_models" / sha256
@@ -100,7 +104,7 @@ def converted(gguf: Path) -> Path:
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as `config.json`, `model.safetensors` (float32, values as the quantised file has them) and `tokenizer.json`."""
+    """Write a GGUF file as `config.json`, `model.safetensors` (float32) and `tokenizer.json`."""
     require("gguf", extra="hf", purpose=f"reading {gguf.name}")
     transformers = require("transformers", extra="hf", purpose=_PURPOSE)
     source: dict[str, Any] = {
@@ -114,7 +118,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
             tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
-                f"{gguf} is no GGUF file that transformers reads ({_first_line(error)}); give a Hugging Face folder."
+                f"{gguf} is no GGUF file that transformers reads ({_first_line(error)}); give a Hugging Face "
+                "folder."
             ) from error
         tokenizer.save_pretrained(folder)
     config = {k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
@@ -145,7 +150,8 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
     kind = (read_json(folder / "config.json").get("architectures") or ["none"])[0]
     if not kind.endswith(CAUSAL):
         raise ModelError(
-            f"{folder} holds the architecture {kind}, expected a causal language model such as LlamaForCausalLM."
+            f"{folder} holds the architecture {kind}, expected a causal language model such as "
+            "LlamaForCausalLM."
         )
     with quiet(transformers):
         try:
@@ -155,17 +161,19 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(
-                f"{folder} does not load ({_first_line(error)}); restore its files, or delete it if it is in the cache."
+                f"{folder} does not load ({_first_line(error)}); restore its files, or delete it if it is in "
+                "the cache."
             ) from error
     return network.to(dtype).requires_grad_(False).eval()
 
 
 def without_later_blocks(network: nn.Module, layer: int) -> nn.Module:
-    """The network up to a hidden state, in place: what stands behind it would cost time and memory, and training would never reach it.
+    """The network up to a hidden state, in place: later blocks would cost time and get no gradient.
 
     Args:
         network: as `read_network` gives it.
-        layer: hidden state as transformers counts them, 0 the embeddings; that of the last block is left as it is, behind the final norm.
+        layer: hidden state as transformers counts them, 0 the embeddings; that of the last block is left as
+            it is, behind the final norm.
     """
     config: Any = network.config
     if layer == config.num_hidden_layers:
@@ -209,7 +217,7 @@ def output_head(folder: Path) -> Tensor | None:
 
 
 def weights_hash(folder: Path) -> str:
-    """16 hex digits over every tensor's name, type, shape and values, and over the settings that change what they compute."""
+    """16 hex digits over the name, type, shape and values of every tensor, and the configuration."""
     config = {
         k: v
         for k, v in read_json(folder / "config.json").items()
@@ -230,7 +238,7 @@ def weights_hash(folder: Path) -> str:
 
 @contextlib.contextmanager
 def quiet(transformers: Any) -> Iterator[None]:
-    """Without transformers' progress bars and advice, which speak of training and generation."""
+    """Without transformers' progress bars and advice, which concern training and generation."""
     log = transformers.utils.logging
     verbosity, had_bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

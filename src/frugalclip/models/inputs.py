@@ -1,4 +1,4 @@
-"""Images in any form that a user has them in, on their way into a tower: paths, PIL images, arrays and tensors."""
+"""Prepares images for a tower, as users have them: paths, PIL images, arrays and tensors."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,9 +23,9 @@ def pixel_batches(
     """Batches of pixels, ready for a tower; files are opened batch by batch.
 
     Args:
-        images: one image or several: paths, PIL images, uint8 arrays (height, width, 3) or uint8 tensors
-            (3, height, width). Float arrays and tensors, (3, height, width) or (batch, 3, height, width), are taken
-            as already preprocessed.
+        images: one image or several: paths, PIL images, uint8 arrays (height, width, 3) or uint8 tensors (3,
+            height, width). Float arrays and tensors, (3, height, width) or (batch, 3, height, width), are
+            taken as already preprocessed.
         preprocess: of the model.
         batch: images of a batch.
 
@@ -65,7 +65,7 @@ def _prepared(image: ImageLike, preprocess: Preprocess) -> Tensor:
         raise ModelError(
             f"encode_image got a {type(image).__name__}; expected paths, PIL images, arrays or tensors."
         )
-    return preprocess(_picture(image)) if _is_uint8(image) else _preprocessed(image)
+    return preprocess(_pil_image(image)) if _is_uint8(image) else _preprocessed(image)
 
 
 def _opened(file: Path) -> Image.Image:
@@ -85,8 +85,8 @@ def _is_uint8(image: np.ndarray | Tensor) -> bool:
     return image.dtype in (np.uint8, torch.uint8)
 
 
-def _picture(image: np.ndarray | Tensor) -> Image.Image:
-    """A PIL image from uint8: arrays with channels last, tensors with channels first, as their libraries have them."""
+def _pil_image(image: np.ndarray | Tensor) -> Image.Image:
+    """A PIL image from a uint8 array with channels last, or a uint8 tensor with channels first."""
     values = image.permute(1, 2, 0).cpu().numpy() if isinstance(image, Tensor) and image.ndim == 3 else image
     if values.ndim != 3 or values.shape[2] != 3:
         expected = "(3, height, width)" if isinstance(image, Tensor) else "(height, width, 3)"
@@ -100,7 +100,7 @@ def _preprocessed(images: np.ndarray | Tensor) -> Tensor:
     pixels = pixels[None] if pixels.ndim == 3 else pixels
     if pixels.ndim != 4 or pixels.shape[1] != 3:
         raise ModelError(
-            f"encode_image got numbers of the shape {tuple(images.shape)}, expected (batch, 3, height, width); "
-            "model.preprocess makes them from PIL images."
+            f"encode_image got numbers of the shape {tuple(images.shape)}, expected (batch, 3, height, "
+            "width); model.preprocess makes them from PIL images."
         )
     return pixels

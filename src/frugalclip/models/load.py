@@ -12,7 +12,7 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.source import SCHEMES, Source
-from frugalclip.interop.tokenizers import Verbatim
+from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models.model import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.pretrained import PretrainedConfig
@@ -22,8 +22,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """Load a model.
 
     Args:
-        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`; or an
-            image encoder alone: `timm:NAME@FILE`, `hf:DIR`, `package:efficientnet-lite0`.
+        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`;
+            or an image encoder alone: `timm:NAME@FILE`, `hf:DIR`, `package:efficientnet-lite0`.
         device: where it computes.
 
     Returns:
@@ -69,7 +69,7 @@ def _image_model(source: Source, *, device: str | torch.device) -> Model:
         "head": {"kind": "identity"},
     }
     config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": backbone.width})
-    tokenizer = Verbatim()
+    tokenizer = PassThroughTokenizer()
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
     network.pretrained_towers()["image"].attach(lambda: backbone)
     return Model(network.eval(), tokenizer, backbone.preprocess, device=device)
@@ -88,7 +88,8 @@ def _checkpoint(source: Source) -> Path:
         scheme, colon, _ = source.text.partition(":")
         hint = f" '{scheme}:' is not a known format; {known_names(scheme, SCHEMES)}" if colon else ""
         raise ModelError(
-            f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as runs/demo."
+            f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as "
+            "runs/demo."
         )
     run = RunDirectory(path)
     if last := run.last_checkpoint():

@@ -40,7 +40,7 @@ Layer = Literal["embedding", "pooled"]
 
 @dataclass(frozen=True)
 class ManifestFeatures:
-    """Features of the pictures of a data set that decode."""
+    """Features of the images of a data set that decode."""
 
     features: Tensor  # (kept, dim) float32; embeddings are unit rows
     rows: np.ndarray  # (kept,) int64 rows of the manifest
@@ -48,7 +48,7 @@ class ManifestFeatures:
 
 
 class Model:
-    """A dual encoder with its tokenizer and preprocessing; of an encoder of pictures alone the text tower is `NoTexts`."""
+    """A dual encoder with its tokenizer and preprocessing; of an image encoder alone, texts are refused."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.training_data = training_data
-        self.images: ImageFeatureCache | None = None  # what a frozen image backbone said before
+        self.images: ImageFeatureCache | None = None  # outputs of a frozen image backbone
         self.texts = TextFeatureCache()
         self.lexicon: Lexicon | None = None  # the words of an embedding that has a number for each
         self.origin = (
@@ -79,12 +79,12 @@ class Model:
 
     @property
     def reads(self) -> Literal["both", "images"]:
-        """What it encodes: pictures and texts, or pictures alone."""
+        """What it encodes: images and texts, or images alone."""
         return "both" if self.network.config.text.encodes_texts else "images"
 
     @property
     def scale(self) -> float | None:
-        """Multiplier of cosines that the model learned, or None where it has no text tower to compare with."""
+        """Learned multiplier of cosines; None for an image encoder alone."""
         return self.network.scale().item() if self.reads == "both" else None
 
     @property
@@ -103,12 +103,12 @@ class Model:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over weights, architecture, tokenizer and preprocessing; equal fingerprints give equal embeddings."""
+        """16 hex digits over weights, architecture, tokenizer and preprocessing; equal ones embed alike."""
         content = {k: v for k, v in self.description.items() if k not in ("training_data", "origin")}
         digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8)
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
-            # flat first: a kernel of one pixel is contiguous in two orders, of which only one can be read as bytes
+            # flat first: a kernel of one pixel is contiguous in two orders, of which one has no bytes to view
             flat = tensor.detach().cpu().reshape(-1).contiguous()
             digest.update(
                 flat.view(torch.uint8).numpy().tobytes() if tensor.ndim else str(tensor.item()).encode()
@@ -120,8 +120,9 @@ class Model:
         """Embed images.
 
         Args:
-            images: one or several: paths, PIL images, uint8 arrays (height, width, 3) or tensors (3, height, width);
-                float tensors (batch, 3, height, width) that are already preprocessed; or cached features.
+            images: one or several: paths, PIL images, uint8 arrays (height, width, 3) or tensors (3, height,
+                width); float tensors (batch, 3, height, width) that are already preprocessed; or cached
+                features.
             normalize: scale the vectors to length one.
             batch: images decoded and encoded at a time.
 
@@ -174,7 +175,7 @@ class Model:
         return (unit(embedding) if normalize else embedding).cpu()
 
     def words(self, embeddings: Tensor, *, top: int = 10) -> list[list[tuple[str, float]]]:
-        """The words that describe pictures or texts most, and how much, for a model with lexical heads.
+        """The words that describe images or texts most, with their weights, for a model with lexical heads.
 
         Args:
             embeddings: (batch, dim) as `encode_image` and `encode_text` give them.
@@ -188,7 +189,8 @@ class Model:
         """
         if self.lexicon is None:
             raise ModelError(
-                "this model's embedding is not one of words; train one with 'frugalclip train words' or 'frugalclip train lexvla'."
+                "this model's embedding is not one of words; train one with 'frugalclip train words' or "
+                "'frugalclip train lexvla'."
             )
         values, places = embeddings.topk(min(top, embeddings.shape[1]), dim=1)
         names = self.lexicon.words
@@ -198,7 +200,7 @@ class Model:
         ]
 
     def _text_input(self, texts: list[str]) -> TextInput:
-        """What the text tower reads: token ids, or what a frozen backbone said of the texts, now or before."""
+        """Input of the text tower: token ids, or features of a frozen backbone, cached where possible."""
         tower = self.network.pretrained_towers().get("text")
         if tower is None or not tower.config.is_frozen:
             return self._tokens(texts)
@@ -214,11 +216,11 @@ class Model:
     def image_inputs(
         self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
     ) -> Iterator[tuple[list[int], ImageInput]]:
-        """Batches of (rows, what the image tower reads): pixels, or what a frozen backbone says of the pictures, where possible from memory.
+        """Batches of rows with the image tower's input: pixels, or features of a frozen backbone.
 
         Args:
             manifest: the data set.
-            batch: pictures of a batch.
+            batch: images of a batch.
             faults: rows that do not decode are appended, with their cause.
 
         Yields:
@@ -244,7 +246,7 @@ class Model:
         faults += [(int(rest[row]), cause) for row, cause in lost]
 
     def _known_images(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
-        """Rows of the data set that the memory knows, with their places there, and (rest,) those that it does not."""
+        """Rows of the data set in the cache, with their places there, and (rest,) the other rows."""
         known: dict[int, tuple[int, int]] = {}
         if self.images is not None:
             reader = ImageReader(manifest)
@@ -258,12 +260,13 @@ class Model:
     def image_features(
         self, manifest: Manifest, *, batch: int = 256, layer: Layer = "embedding"
     ) -> ManifestFeatures:
-        """Encode every picture of a data set that decodes.
+        """Encode every image of a data set that decodes.
 
         Args:
             manifest: the data set.
-            batch: pictures encoded at a time; twice as many are in memory, at the size that the tower sees.
-            layer: `embedding` gives unit vectors of the joint space; `pooled` what the projection reads, at the length it has there.
+            batch: images encoded at a time; twice as many are in memory, at the size of the tower.
+            layer: `embedding` gives unit vectors of the joint space; `pooled` the input of the projection,
+                not normalised.
 
         Returns:
             Features, the rows they belong to, and what was left out with its cause.
@@ -315,7 +318,8 @@ class Model:
         """
         if not (folder / "model.json").is_file():
             raise ModelError(
-                f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip wrote."
+                f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip "
+                "wrote."
             )
         content = read_json(folder / "model.json")
         if (found := content.get("format")) != FORMAT:
@@ -325,7 +329,8 @@ class Model:
         tokenizer = read_tokenizer(folder)
         if tokenizer.fingerprint() != content["tokenizer"]:
             raise ModelError(
-                f"{folder}: the tokenizer is not the one the weights were trained with; restore the checkpoint's own files."
+                f"{folder}: the tokenizer is not the one the weights were trained with; restore the "
+                "checkpoint's own files."
             )
         network = attach_backbones(DualEncoder.build(content["architecture"]), open_model, device=device)
         try:
@@ -333,7 +338,8 @@ class Model:
         except (OSError, SafetensorError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise ModelError(
-                f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another checkpoint."
+                f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another "
+                "checkpoint."
             ) from error
         preprocess = Preprocess.model_validate(content["preprocess"])
         kept = {name: content.get(name) for name in ("training_data", "origin")}

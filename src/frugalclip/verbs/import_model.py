@@ -14,7 +14,6 @@ from frugalclip.core.records import RunDirectory, environment, publish_folder, r
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.source import Source
 from frugalclip.models import Model, load
-from frugalclip.towers.sizes import TransformerConfig
 
 RECORD = "import.json"  # in the place of recipe.yaml: nothing was trained here
 FORMAT = 1
@@ -23,18 +22,18 @@ STEP = 0
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What was read, and where it is now."""
+    """The model, and its run directory."""
 
     model: Model
     run: RunDirectory
 
 
 def import_model(source: str, *, out: str | Path) -> ImportResult:
-    """Write a foreign model as a run directory, which every verb that takes a MODEL reads.
+    """Write a foreign model as a run directory, which every verb takes as MODEL.
 
     Args:
         source: `open_clip:ARCH@FILE` or `hf:DIR`.
-        out: folder to make; one that holds an earlier import of the same source is written anew.
+        out: folder to make; an earlier import of the same source is replaced.
 
     Returns:
         The model and its run directory.
@@ -46,9 +45,9 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
     parsed, formats = Source.parse(source), foreign_formats()
     if modality(parsed) != "both":
         raise ModelError(
-            f"{source} encodes images or texts alone, and a run directory holds a model of both. 'frugalclip embed' "
-            "takes it as it is, 'frugalclip evaluate' too where it encodes images, and a recipe can use it as "
-            "a backbone (model.image.from, model.text.from)."
+            f"{source} encodes images or texts alone, and a run directory holds a model of both. 'frugalclip "
+            "embed' takes it as it is, 'frugalclip evaluate' too where it encodes images, and a recipe can "
+            "use it as a backbone (model.image.from, model.text.from)."
         )
     if parsed.scheme not in formats:
         expected = " or ".join(sorted(one.form for one in formats.values()))
@@ -60,9 +59,7 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
     _check_out(run, source)
     model = load(source)
     assert model.origin is not None
-    with publish_folder(
-        run.checkpoint(STEP)
-    ) as folder:  # without optimiser: it can be loaded and not resumed
+    with publish_folder(run.checkpoint(STEP)) as folder:  # no optimiser: it is loaded, not resumed
         model.save(folder)
         write_json(folder / "state.json", {"format": FORMAT, "step": STEP, "imported": True})
     write_json(run.environment, environment())
@@ -74,7 +71,7 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
 
 
 def _check_out(run: RunDirectory, source: str) -> None:
-    """An empty folder is fine, and so is one that a call with the same source wrote."""
+    """Refuse a folder that is neither empty nor an import of the same source."""
     if run.path.is_file():
         raise ModelError(f"{run.path} is a file; give a new folder with --out.")
     if not run.path.is_dir() or not any(run.path.iterdir()):
@@ -87,7 +84,7 @@ def _check_out(run: RunDirectory, source: str) -> None:
 
 
 def show(result: ImportResult) -> None:
-    """Print what was read, what was assumed, and what to do next."""
+    """Print the model's settings, what was assumed, and the next command."""
     console, model = Console(), result.model
     origin = model.origin or {}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -101,22 +98,18 @@ def show(result: ImportResult) -> None:
 
 
 def _rows(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
-    network, seen = model.network, model.preprocess
+    network, preprocess = model.network, model.preprocess
     counts = [
         sum(parameter.numel() for parameter in part.parameters())
         for part in (network, network.image, network.text)
     ]
-    cut = "the centre square" if seen.resize == "shorter" else "squashed to a square"
-    texts = (
-        "padding is seen"
-        if isinstance(text := network.config.text, TransformerConfig)
-        and getattr(text, "fill", None) is not None
-        else "padding is not seen"
-    )
+    cut = "the centre square" if preprocess.resize == "shorter" else "squashed to a square"
+    is_filled = getattr(network.config.text, "fill", None) is not None
+    texts = "padding is attended to" if is_filled else "padding is not attended to"
     rows = [
         ("architecture", f"{origin['architecture']}, embeddings of {model.dim}"),
         ("activation", origin["activation"]),
-        ("parameters", f"{counts[0]:,}: pictures {counts[1]:,}, texts {counts[2]:,}"),
+        ("parameters", f"{counts[0]:,}: image tower {counts[1]:,}, text tower {counts[2]:,}"),
         ("scale", f"{network.scale().item():.2f}"),
         (
             "tokenizer",
@@ -124,7 +117,8 @@ def _rows(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "images",
-            f"{seen.size} pixels, {seen.interpolation}, {cut}; mean {_three(seen.mean)}, deviation {_three(seen.std)}",
+            f"{preprocess.size} pixels, {preprocess.interpolation}, {cut}; mean {_three(preprocess.mean)}, standard deviation "
+            f"{_three(preprocess.std)}",
         ),
     ]
     bias = origin.get("logit_bias")
