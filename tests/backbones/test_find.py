@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from frugalclip.backbones.base import BackboneKind, Side, Use
-from frugalclip.backbones.find import backbone_kinds, check_options, find_backbone, modality
+from frugalclip.backbones.find import backbone_kinds, check_source_options, find_backbone, modality
 from frugalclip.core.errors import FrugalclipError, ModelError, RecipeError
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models import load
 
@@ -17,11 +17,11 @@ from .tiny_backbones import bert_source, text_tokenizer, vision_source
 
 
 def kind(source: str, side: Side = "text") -> str:
-    return type(find_backbone(Source.parse(source), Use(side, load))).__name__
+    return type(find_backbone(ModelSource.parse(source), Use(side, load))).__name__
 
 
 def check(source: str, side: Side, options: dict[str, Any], **use: Any) -> None:
-    check_options(Source.parse(source, options), Use(side, load, **use))
+    check_source_options(ModelSource.parse(source, options), Use(side, load, **use))
 
 
 def test_a_kind_is_a_file_and_needs_no_other_line():
@@ -59,7 +59,7 @@ def test_what_a_source_encodes_is_known_without_weights(tmp_path: Path):
         "runs/demo": "both",
         f"hf:{tmp_path}/gone": "both",  # nobody knows yet
     }
-    assert {source: modality(Source.parse(source)) for source in expected} == expected
+    assert {source: modality(ModelSource.parse(source)) for source in expected} == expected
 
 
 def test_a_source_of_the_other_side_is_refused_with_those_of_this_side(tmp_path: Path):

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, Lla
 from frugalclip.backbones.base import BackboneKind, Side, Use
 from frugalclip.backbones.find import find_backbone
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.models import load
 from frugalclip.towers.pretrained import Backbone
 
@@ -147,7 +147,7 @@ def llama_source(folder: Path, *, seed: int = 0, kind: str = "llama", places: in
 
 
 def _found(source: str, options: dict[str, Any] | None, side: Side, **use: Any) -> BackboneKind[Any]:
-    return find_backbone(Source.parse(source, options), Use(side, load, **use))
+    return find_backbone(ModelSource.parse(source, options), Use(side, load, **use))
 
 
 def image_backbone(

@@ -23,7 +23,7 @@ from transformers import (
 from frugalclip.core.errors import ModelError
 from frugalclip.data.tokens import _clip_merges
 from frugalclip.interop.huggingface import read_huggingface
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import published_tokenizer
 from frugalclip.models import Model, load
 
@@ -270,7 +270,7 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
     with pytest.raises(ModelError, match=r"has no config\.json.*write open_clip:"):
         load(f"hf:{tmp_path}")
     with pytest.raises(ModelError, match="is not a folder; expected a model saved with save_pretrained"):
-        read_huggingface(Source.parse(f"hf:{tmp_path}/nothing"))
+        read_huggingface(ModelSource.parse(f"hf:{tmp_path}/nothing"))
 
 
 def test_clips_own_tokenizer_gives_the_ids_of_transformers(tmp_path: Path):

@@ -22,7 +22,7 @@ from frugalclip.core.errors import ModelError
 from frugalclip.interop import open_clip as reader
 from frugalclip.interop.foreign import ForeignModel
 from frugalclip.interop.open_clip import BESIDE, OPENAI_MARKS, find_architecture, read_open_clip
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, load
 
 TEXTS = ["a photo of a cat", "two dogs, running!", "", "Größe &amp; Farbe  <b>", "a very long caption " * 40]
@@ -108,7 +108,7 @@ def built(name: str) -> Any:
 
 
 def read(source: str) -> ForeignModel:
-    return read_open_clip(Source.parse(source))
+    return read_open_clip(ModelSource.parse(source))
 
 
 def images(side: int) -> Tensor:

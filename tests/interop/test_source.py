@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from frugalclip.interop.formats import foreign_formats
-from frugalclip.interop.source import SCHEMES, Source
+from frugalclip.interop.source import SCHEMES, ModelSource
 
 
 @pytest.mark.parametrize(
@@ -25,19 +25,19 @@ from frugalclip.interop.source import SCHEMES, Source
     ],
 )
 def test_scheme_name_and_file(text: str, scheme: str, name: str, file: str | None):
-    source = Source.parse(text, {"a": 1})
+    source = ModelSource.parse(text, {"a": 1})
     assert (source.scheme, source.name, source.file) == (scheme, name, file and Path(file))
     assert str(source) == source.text == text and source.options == {"a": 1}
 
 
 def test_the_configuration_of_a_folder_is_read_when_it_is_there(tmp_path: Path):
     source = f"hf:{tmp_path}"
-    assert Source.parse(source).config is None
+    assert ModelSource.parse(source).config is None
     (tmp_path / "config.json").write_text("[1]")
-    assert Source.parse(source).config == {}
+    assert ModelSource.parse(source).config == {}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
-    assert Source.parse(source).config == {"model_type": "clip"}
-    assert Source.parse(f"package:{tmp_path}").config is None
+    assert ModelSource.parse(source).config == {"model_type": "clip"}
+    assert ModelSource.parse(f"package:{tmp_path}").config is None
 
 
 def test_a_format_is_a_file_and_needs_no_other_line():

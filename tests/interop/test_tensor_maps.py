@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frugalclip.core.errors import ModelError
 from frugalclip.interop.huggingface import read_huggingface
 from frugalclip.interop.open_clip import read_open_clip
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import (
     BranchScale,
     Change,
@@ -69,7 +69,9 @@ def test_a_model_of_open_clip_comes_back_to_the_byte(
         }
     save_file(original, tmp_path / "weights.safetensors")
     same_bytes(
-        read_open_clip(Source.parse(f"open_clip:{name}@{tmp_path}/weights.safetensors")).export_tensors(),
+        read_open_clip(
+            ModelSource.parse(f"open_clip:{name}@{tmp_path}/weights.safetensors")
+        ).export_tensors(),
         original,
     )
 
@@ -77,7 +79,7 @@ def test_a_model_of_open_clip_comes_back_to_the_byte(
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_a_model_of_hugging_face_comes_back_to_the_byte(kind: str, tmp_path: Path):
     original, _ = saved(tmp_path, kind=kind, activation="gelu")
-    exported = read_huggingface(Source.parse(f"hf:{tmp_path}")).export_tensors()
+    exported = read_huggingface(ModelSource.parse(f"hf:{tmp_path}")).export_tensors()
     same_bytes(exported, {name: value.contiguous() for name, value in original.state_dict().items()})
     original.load_state_dict(exported)
 

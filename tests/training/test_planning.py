@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 import frugalclip
+from frugalclip.backbones.attach import attach_backbones, backbone_tokenizer
 from frugalclip.backbones.packages import PACKAGES, package_path
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
-from frugalclip.models import attach_backbones, backbone_tokenizer
+from frugalclip.models import load
 from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
@@ -108,9 +109,9 @@ def test_parameters_of_a_tuned_backbone_are_those_that_training_has(
         {"kind": "pretrained", "from": source, "width": width} | settings,
     )
     recipe = validate_recipe(content)
-    tokenizer = backbone_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
+    tokenizer = backbone_tokenizer(recipe.model.text, load)  # pyright: ignore[reportArgumentType]
     network = attach_backbones(
-        DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context)
+        DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context), load
     )
     every = list(network.parameters())
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
@@ -141,9 +142,9 @@ def test_parameters_of_a_tuned_image_encoder_are_those_that_training_has(tmp_pat
         "tune": "all",
     }
     recipe = validate_recipe(content)
-    tokenizer = backbone_tokenizer(recipe.model.text)  # pyright: ignore[reportArgumentType]
+    tokenizer = backbone_tokenizer(recipe.model.text, load)  # pyright: ignore[reportArgumentType]
     network = attach_backbones(
-        DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context)
+        DualEncoder(recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context), load
     )
     (tmp_path / "model.safetensors").unlink()  # the configuration is enough
     assert plan_recipe(recipe).parameters["image"] == sum(p.numel() for p in network.image.parameters())

@@ -9,7 +9,7 @@ from frugalclip.backbones.base import BackboneKind, OpenModel, Side, Use, WholeM
 from frugalclip.backbones.concatenated import ConcatenatedBackbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
@@ -84,7 +84,7 @@ def check_options(config: PretrainedConfig, *, side: Side) -> None:
         ModelError: where a source is not one of this side.
     """
     for source, use in _uses(config, side, _no_model):
-        find.check_options(source, use)
+        find.check_source_options(source, use)
 
 
 def check_preprocess(source: str, given: Preprocess, own: Preprocess) -> str | None:
@@ -142,14 +142,14 @@ def _kinds(
 
 def _uses(
     config: PretrainedConfig, side: Side, open_model: OpenModel, *, device: str | torch.device = "cpu"
-) -> list[tuple[Source, Use]]:
+) -> list[tuple[ModelSource, Use]]:
     """The sources of a tower's backbones, with how the tower uses each."""
     uses = []
     for i, (text, options) in enumerate(config.backbones):
         where = f"model.{side}.options" + (f".{i}" if len(config.backbones) > 1 else "")
         size = config.resolution if isinstance(config, PretrainedImageConfig) else None
         use = Use(side, open_model, size=size, is_tuned=not config.is_frozen, device=device, where=where)
-        uses.append((Source.parse(text, options), use))
+        uses.append((ModelSource.parse(text, options), use))
     return uses
 
 

@@ -10,7 +10,7 @@ import torch
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
@@ -68,16 +68,16 @@ class BackboneKind(ABC, Generic[OptionsT]):
     sides: ClassVar[tuple[Side, ...]]  # towers that it can be the backbone of
     Options: type[OptionsT]
 
-    def __init__(self, source: Source, use: Use) -> None:
+    def __init__(self, source: ModelSource, use: Use) -> None:
         self.source, self.use = source, use
 
     @classmethod
     @abstractmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         """Whether a source is of this kind, from its scheme or its config.json; no weights are read."""
 
     @classmethod
-    def may_match(cls, source: Source) -> bool:
+    def may_match(cls, source: ModelSource) -> bool:
         """Whether a source whose folder is not there yet may turn out to be of this kind."""
         return False
 

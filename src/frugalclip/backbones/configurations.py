@@ -7,10 +7,10 @@ from typing import Any
 from frugalclip.backbones.base import Side
 from frugalclip.backbones.packages import PACKAGES, path_of
 from frugalclip.core.errors import ModelError
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 
 
-def transformers_config(transformers: Any, source: Source) -> Any:
+def transformers_config(transformers: Any, source: ModelSource) -> Any:
     """The configuration of a folder or of a packaged part, which need not be installed.
 
     Args:
@@ -32,7 +32,7 @@ def transformers_config(transformers: Any, source: Source) -> Any:
 
 
 @contextmanager
-def valid_config(source: Source, side: Side) -> Iterator[None]:
+def valid_config(source: ModelSource, side: Side) -> Iterator[None]:
     """Turn what transformers raises for a configuration that it cannot use into one sentence.
 
     Raises:

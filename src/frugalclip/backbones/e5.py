@@ -13,7 +13,7 @@ from frugalclip.backbones.packages import PACKAGES, package_path, packaged_kind
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.types import Strings
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 Role = Literal["query", "passage"]
@@ -63,7 +63,7 @@ class E5(BackboneKind[E5Options]):
     Options = E5Options
 
     @classmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         return packaged_kind(source) == "e5"
 
     def options(self) -> E5Options:

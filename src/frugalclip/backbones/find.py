@@ -9,7 +9,7 @@ from typing import Any, Literal
 from frugalclip.backbones.base import BackboneKind, Side, Use
 from frugalclip.backbones.packages import PACKAGES
 from frugalclip.core.errors import ModelError, RecipeError, known_names
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 
 Kind = type[BackboneKind[Any]]
 
@@ -31,7 +31,7 @@ def backbone_kinds() -> tuple[Kind, ...]:
     return tuple(found)
 
 
-def find_backbone(source: Source, use: Use) -> BackboneKind[Any]:
+def find_backbone(source: ModelSource, use: Use) -> BackboneKind[Any]:
     """The backbone that a source names, not yet loaded.
 
     Args:
@@ -48,13 +48,13 @@ def find_backbone(source: Source, use: Use) -> BackboneKind[Any]:
     return found[0](source, use)
 
 
-def modality(source: Source) -> Literal["both", "image", "text"]:
+def modality(source: ModelSource) -> Literal["both", "image", "text"]:
     """What a source encodes, from its name or config.json; `both` too where that cannot be told yet."""
     sides: set[Side] = {side for kind in backbone_kinds() if kind.matches(source) for side in kind.sides}
     return next(iter(sides)) if len(sides) == 1 else "both"
 
 
-def check_options(source: Source, use: Use) -> None:
+def check_source_options(source: ModelSource, use: Use) -> None:
     """Refuse options that the reader of a source does not know, before any weights are read.
 
     Args:
@@ -83,7 +83,7 @@ def _kinds_of(side: Side) -> list[Kind]:
     return [kind for kind in backbone_kinds() if side in kind.sides]
 
 
-def _refusal(source: Source, side: Side) -> str:
+def _refusal(source: ModelSource, side: Side) -> str:
     """Why a source is no backbone of a side, and what would be one."""
     packaged = {f"package:{name}" for name in PACKAGES if _is_packaged(name, side)}
     if source.scheme == "package":
@@ -102,5 +102,5 @@ def _refusal(source: Source, side: Side) -> str:
 
 
 def _is_packaged(name: str, side: Side) -> bool:
-    source = Source.parse(f"package:{name}")
+    source = ModelSource.parse(f"package:{name}")
     return any(kind.matches(source) for kind in _kinds_of(side))

@@ -17,7 +17,7 @@ from frugalclip.backbones.configurations import transformers_config, valid_confi
 from frugalclip.core.errors import ModelError, require
 from frugalclip.interop.foreign import understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.language_model.source import quiet, weights_hash
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
@@ -63,12 +63,12 @@ class ImageEncoder(BackboneKind[NoOptions]):
     Options = NoOptions
 
     @classmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         config = source.config if source.scheme == "hf" else None
         return config is not None and str(config.get("model_type")) in IMAGE_ENCODERS
 
     @classmethod
-    def may_match(cls, source: Source) -> bool:
+    def may_match(cls, source: ModelSource) -> bool:
         return source.scheme == "hf" and source.config is None
 
     def load(self) -> ImageEncoderBackbone:

@@ -20,11 +20,11 @@ from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.errors import ModelError, RecipeError, require
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer, PublishedSettings, PublishedTokenizer
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings, find_prompt
 from frugalclip.language_model.frozen import PromptTokens, layer_indices
-from frugalclip.language_model.source import is_causal, model_folder, read_tokenizer, without_later_blocks
+from frugalclip.language_model.source import is_causal, model_folder, read_backend, without_later_blocks
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 # a tuned model has one facet, float32 weights, and the recipe's precision and batch
@@ -126,7 +126,7 @@ class CausalLanguageModel(BackboneKind[LanguageModelOptions]):
     Options = LanguageModelOptions
 
     @classmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         if source.scheme == "package":
             return packaged_kind(source) == "language_model"
         if source.folder.suffix == ".gguf":
@@ -134,7 +134,7 @@ class CausalLanguageModel(BackboneKind[LanguageModelOptions]):
         return source.scheme == "hf" and source.config is not None and is_causal(source.config)
 
     @classmethod
-    def may_match(cls, source: Source) -> bool:
+    def may_match(cls, source: ModelSource) -> bool:
         return source.scheme == "hf" and source.config is None
 
     def options(self) -> LanguageModelOptions:
@@ -179,7 +179,7 @@ class CausalLanguageModel(BackboneKind[LanguageModelOptions]):
 
     def _prompted_tokenizer(self) -> PublishedTokenizer:
         options = self.options()
-        backend = read_tokenizer(model_folder(path_of(self.source)))
+        backend = read_backend(model_folder(path_of(self.source)))
         prompt = PromptTokens.of(find_prompt(options.prompt_name), backend)
         # any id pads, since nothing attends to it, and no objective masks words of a pretrained tower
         rules = PublishedSettings(

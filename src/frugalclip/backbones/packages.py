@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.errors import MissingExtra, ModelError, known_names
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 
 SCHEME = "package:"
 
@@ -109,13 +109,13 @@ def package_path(name: str) -> Path:
     return path
 
 
-def packaged_kind(source: Source) -> str | None:
+def packaged_kind(source: ModelSource) -> str | None:
     """The file of this package that loads a packaged part; None for other sources and unknown names."""
     part = PACKAGES.get(source.name) if source.scheme == "package" else None
     return None if part is None else part.kind
 
 
-def path_of(source: Source) -> Path:
+def path_of(source: ModelSource) -> Path:
     """The file or folder that holds the weights of a source.
 
     Raises:

@@ -18,7 +18,7 @@ from frugalclip.core.records import read_json
 from frugalclip.core.types import Tokens
 from frugalclip.data.tokens import Tokenizer, file_tokenizer
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.language_model.source import is_causal, quiet
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
@@ -80,7 +80,7 @@ class TextEncoder(BackboneKind[TextEncoderOptions]):
     Options = TextEncoderOptions
 
     @classmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         if source.scheme == "package":
             return packaged_kind(source) == "text_encoder"
         if source.scheme != "hf" or source.config is None or "vision_config" in source.config:
@@ -88,7 +88,7 @@ class TextEncoder(BackboneKind[TextEncoderOptions]):
         return str(source.config.get("model_type")) not in IMAGE_ENCODERS and not is_causal(source.config)
 
     @classmethod
-    def may_match(cls, source: Source) -> bool:
+    def may_match(cls, source: ModelSource) -> bool:
         return source.scheme == "hf" and source.config is None
 
     def tokenizer(self) -> Tokenizer:

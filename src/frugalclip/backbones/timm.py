@@ -17,7 +17,7 @@ from frugalclip.backbones.base import BackboneKind, Side
 from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, known_names, require
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.weights import read_weights
 from frugalclip.loading.views import Preprocess
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
@@ -99,7 +99,7 @@ class Timm(BackboneKind[TimmOptions]):
     Options = TimmOptions
 
     @classmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         return source.scheme == "timm" or packaged_kind(source) == "timm"
 
     def load(self) -> TimmBackbone:

@@ -6,7 +6,7 @@ from torch import nn
 
 from frugalclip.backbones.base import BackboneKind, NoOptions, Side, WholeModel
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 
@@ -39,7 +39,7 @@ class TowerOfModel(BackboneKind[NoOptions]):
     Options = NoOptions
 
     @classmethod
-    def matches(cls, source: Source) -> bool:
+    def matches(cls, source: ModelSource) -> bool:
         """Every source that names no encoder alone."""
         if source.scheme == "hf":
             return source.config is not None and "vision_config" in source.config

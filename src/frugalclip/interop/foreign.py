@@ -9,7 +9,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import ModelError
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import TensorTable
 from frugalclip.loading.views import Preprocess, Triple
 from frugalclip.towers.dual import DualEncoder
@@ -21,7 +21,7 @@ class ForeignFormat:
 
     scheme: str  # of its sources, such as hf
     form: str  # how a source is written, for messages
-    read: "Callable[[Source], ForeignModel]"
+    read: "Callable[[ModelSource], ForeignModel]"
 
 
 @dataclass(frozen=True)

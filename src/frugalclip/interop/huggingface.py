@@ -16,7 +16,7 @@ from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import (
     HUGGING_FACE,
     ExtraRows,
@@ -82,7 +82,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {  # likewise
 }
 
 
-def read_huggingface(source: Source) -> ForeignModel:
+def read_huggingface(source: ModelSource) -> ForeignModel:
     """A model of Hugging Face as ours.
 
     Args:

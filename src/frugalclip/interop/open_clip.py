@@ -29,7 +29,7 @@ from frugalclip.interop.open_clip_towers import (
     text_maps,
     text_tower,
 )
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import Default, Scalar, TensorMap, TensorTable, UnusedTensor, pair
 from frugalclip.interop.tokenizers import Cleaning, published_tokenizer
 from frugalclip.interop.weights import read_weights
@@ -64,7 +64,7 @@ class Architecture:
         return self.name.removesuffix(SUFFIX)
 
 
-def read_open_clip(source: Source) -> ForeignModel:
+def read_open_clip(source: ModelSource) -> ForeignModel:
     """A model of open_clip as ours.
 
     Args:

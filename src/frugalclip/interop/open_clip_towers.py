@@ -74,15 +74,15 @@ def refuse_other_kinds(config: Mapping[str, Any], *, where: str) -> None:
 
 
 @dataclass(frozen=True)
-class ImageTower:
-    """An image tower of open_clip as ours."""
+class OpenClipImage:
+    """Settings of our image tower for one of open_clip, and its tensor maps."""
 
     config: VitConfig | ClipResNetConfig
     maps: Callable[[Collection[str] | None], tuple[TensorMap, ...]]  # of a file that holds these tensors
     unused: tuple[UnusedTensor, ...] = ()
 
 
-def image_tower(config: Mapping[str, Any], *, where: str) -> ImageTower:
+def image_tower(config: Mapping[str, Any], *, where: str) -> OpenClipImage:
     """Our settings of an image tower, with its tensor maps.
 
     Raises:
@@ -94,7 +94,7 @@ def image_tower(config: Mapping[str, Any], *, where: str) -> ImageTower:
     if vision.get("timm_model_name"):
         settings = _timm(vision, dim=int(config["embed_dim"]), size=size, where=where)
         vit = VitConfig.model_validate(settings)
-        return ImageTower(vit, partial(timm_maps, vit, prefix="visual"))
+        return OpenClipImage(vit, partial(timm_maps, vit, prefix="visual"))
     if isinstance(vision.get("layers"), list | tuple):
         resnet = ClipResNetConfig(
             kind="clip_resnet",
@@ -103,9 +103,9 @@ def image_tower(config: Mapping[str, Any], *, where: str) -> ImageTower:
             resolution=size,
             head_dim=int(vision.get("head_width", 64)),
         )
-        return ImageTower(resnet, partial(resnet_maps, resnet), resnet_unused(resnet))
+        return OpenClipImage(resnet, partial(resnet_maps, resnet), resnet_unused(resnet))
     vit = _vit(config, vision, size=size)
-    return ImageTower(vit, partial(vit_maps, vit))
+    return OpenClipImage(vit, partial(vit_maps, vit))
 
 
 def _side(vision: Mapping[str, Any], *, where: str) -> int:

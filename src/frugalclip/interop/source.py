@@ -13,7 +13,7 @@ SCHEMES = ("open_clip", "hf", "timm", "package")
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A MODEL string, parsed: `open_clip:ARCH@FILE`, `hf:DIR`, `timm:NAME@FILE`, `package:NAME` or a path."""
 
     text: str  # as written
@@ -23,7 +23,7 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of its reader
 
     @classmethod
-    def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> "Source":
+    def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> "ModelSource":
         """Split a MODEL string; nothing is read.
 
         Args:

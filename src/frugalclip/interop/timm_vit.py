@@ -39,57 +39,22 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
     backbone = tower.trunk  # their name
     if type(backbone).__name__ != "VisionTransformer" or not type(backbone).__module__.startswith("timm."):
         raise ModelError(
-            f"{where} has the backbone {type(backbone).__name__} of timm; only its plain VisionTransformer "
-            "has a counterpart here."
+            f"{where} has the backbone {type(backbone).__name__} of timm; only its plain VisionTransformer has "
+            "a counterpart here."
         )
-    block, patch = backbone.blocks[0], backbone.patch_embed
-    _refuse({f"patches by {type(patch).__name__}": type(patch).__name__ != "PatchEmbed"}, where=where)
-    pool = backbone.attn_pool
-    _refuse(
-        {
-            "register tokens": backbone.num_prefix_tokens != int(backbone.has_class_token),
-            "no position embedding": backbone.pos_embed is None,
-            "a [CLS] without position": backbone.has_class_token and backbone.no_embed_class,
-            f"pooling '{backbone.global_pool}'": backbone.global_pool not in POOLS,
-            "[CLS] beside another pooling": backbone.has_class_token and backbone.global_pool != "token",
-            "no [CLS] to read": not backbone.has_class_token and backbone.global_pool == "token",
-            "normalisation after pooling": not _nothing(backbone.fc_norm) or _nothing(backbone.norm),
-            "normalised patches": not _nothing(getattr(patch, "norm", nn.Identity())),
-            f"blocks {type(block).__name__}": {type(one).__name__ for one in backbone.blocks} != {"Block"},
-            f"attention {type(block.attn).__name__}": type(block.attn).__name__ != "Attention",
-            "normalised queries": not _nothing(block.attn.q_norm)
-            or not _nothing(getattr(block.attn, "norm", nn.Identity())),
-            f"feed-forward {type(block.mlp).__name__}": type(block.mlp).__name__ != "Mlp"
-            or not _nothing(block.mlp.norm),
-            "a projection of its own": not _nothing(backbone.head),
-            "a head of several layers": any(
-                name not in ("drop", "proj") for name, _ in tower.head.named_children()
-            ),
-            "several queries in its pooling": pool is not None
-            and (pool.latent_len != 1 or pool.pos_embed is not None or not _nothing(pool.q_norm)),
-            "patches or images that are not square": len({*patch.patch_size}) > 1
-            or len({*patch.img_size}) > 1,
-        },
-        where=where,
-    )
-    eps = {module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)}
+    _refuse_patches(backbone, where=where)
+    _refuse_blocks(backbone, where=where)
+    _refuse_heads(tower, where=where)
+    block, patch, pool = backbone.blocks[0], backbone.patch_embed, backbone.attn_pool
+    eps = next(module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm))
     projection = getattr(tower.head, "proj", None)
-    _refuse(
-        {
-            "normalisations with several epsilons": len(eps) != 1,
-            "other normalisations": _norms(backbone) != {"LayerNorm"},
-            "a projection with a bias": projection is not None and projection.bias is not None,
-        },
-        where=where,
-    )
-    heads = block.attn.num_heads
     return {
         "width": backbone.embed_dim,
         "depth": len(backbone.blocks),
-        "head_dim": backbone.embed_dim // heads,
+        "head_dim": backbone.embed_dim // block.attn.num_heads,
         "neurons": tuple(one.mlp.fc1.out_features for one in backbone.blocks),
         "activation": activation_of(block.mlp.act, where=where),
-        "norm_eps": eps.pop(),
+        "norm_eps": eps,
         "patch": patch.patch_size[0],
         "resolution": patch.img_size[0],
         "trim": bool(patch.img_size[0] % patch.patch_size[0]),
@@ -106,6 +71,60 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
             }
         ),
     }
+
+
+def _refuse_patches(backbone: Any, *, where: str) -> None:
+    """Refuse what differs before the blocks."""
+    patch = backbone.patch_embed
+    _refuse({f"patches by {type(patch).__name__}": type(patch).__name__ != "PatchEmbed"}, where=where)
+    faults = {
+        "register tokens": backbone.num_prefix_tokens != int(backbone.has_class_token),
+        "no position embedding": backbone.pos_embed is None,
+        "a [CLS] without position": backbone.has_class_token and backbone.no_embed_class,
+        "normalised patches": not _nothing(getattr(patch, "norm", nn.Identity())),
+        "patches or images that are not square": len({*patch.patch_size}) > 1 or len({*patch.img_size}) > 1,
+    }
+    _refuse(faults, where=where)
+
+
+def _refuse_blocks(backbone: Any, *, where: str) -> None:
+    """Refuse blocks and normalisations other than the plain ones."""
+    block = backbone.blocks[0]
+    eps = {module.eps for module in backbone.modules() if isinstance(module, nn.LayerNorm)}
+    norms = {type(one).__name__ for one in backbone.modules() if "Norm" in type(one).__name__}
+    is_plain_mlp = type(block.mlp).__name__ == "Mlp" and _nothing(block.mlp.norm)
+    faults = {
+        f"blocks {type(block).__name__}": {type(one).__name__ for one in backbone.blocks} != {"Block"},
+        f"attention {type(block.attn).__name__}": type(block.attn).__name__ != "Attention",
+        "normalised queries": not _nothing(block.attn.q_norm)
+        or not _nothing(getattr(block.attn, "norm", None)),
+        f"feed-forward {type(block.mlp).__name__}": not is_plain_mlp,
+        "normalisations with several epsilons": len(eps) != 1,
+        "other normalisations": norms != {"LayerNorm"},
+    }
+    _refuse(faults, where=where)
+
+
+def _refuse_heads(tower: Any, *, where: str) -> None:
+    """Refuse poolings and projections without a counterpart."""
+    backbone, pool = tower.trunk, tower.trunk.attn_pool
+    projection = getattr(tower.head, "proj", None)
+    has_cls = backbone.has_class_token
+    parts = {name for name, _ in tower.head.named_children()}
+    has_one_query = pool is None or (
+        pool.latent_len == 1 and pool.pos_embed is None and _nothing(pool.q_norm)
+    )
+    faults = {
+        f"pooling '{backbone.global_pool}'": backbone.global_pool not in POOLS,
+        "[CLS] beside another pooling": has_cls and backbone.global_pool != "token",
+        "no [CLS] to pool": not has_cls and backbone.global_pool == "token",
+        "normalisation after pooling": not _nothing(backbone.fc_norm) or _nothing(backbone.norm),
+        "a projection of its own": not _nothing(backbone.head),
+        "a head of several layers": not parts <= {"drop", "proj"},
+        "several queries in its pooling": not has_one_query,
+        "a projection with a bias": projection is not None and projection.bias is not None,
+    }
+    _refuse(faults, where=where)
 
 
 def timm_maps(config: VitConfig, present: Collection[str] | None, *, prefix: str) -> tuple[TensorMap, ...]:
@@ -148,10 +167,6 @@ def activation_of(module: nn.Module, *, where: str) -> str:
         f"{where} has the activation {type(module).__name__}; gelu, quick_gelu and gelu_tanh have "
         "counterparts here."
     )
-
-
-def _norms(module: nn.Module) -> set[str]:
-    return {type(one).__name__ for one in module.modules() if "Norm" in type(one).__name__}
 
 
 def _nothing(module: Any) -> bool:

@@ -28,8 +28,8 @@ from frugalclip.language_model.prompts import CLEANING_VERSION, Prompt, clean_ca
 from frugalclip.language_model.source import (
     model_folder,
     output_head,
+    read_backend,
     read_network,
-    read_tokenizer,
     weights_hash,
 )
 
@@ -157,7 +157,7 @@ class FrozenLanguageModel:
         precision = _precision(settings.precision, place)
         folder = model_folder(path)
         network = read_network(folder, dtype=_DTYPES[precision]).to(place)
-        return cls(CausalModel(network, read_tokenizer(folder), folder, precision, place), settings)
+        return cls(CausalModel(network, read_backend(folder), folder, precision, place), settings)
 
     def with_settings(self, **changes: Any) -> "FrozenLanguageModel":
         """The same weights with other settings, such as `prompt="long"`; precision stays what it is."""

@@ -192,7 +192,7 @@ def without_later_blocks(network: nn.Module, layer: int) -> nn.Module:
     return network
 
 
-def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
+def read_backend(folder: Path) -> tokenizers.Tokenizer:
     """The model's own tokenizer, without truncation and padding."""
     path = folder / "tokenizer.json"
     try:

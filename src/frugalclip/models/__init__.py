@@ -6,7 +6,7 @@ preprocessing, so that nothing has to be given twice and nothing can disagree wi
 
 from frugalclip.loading.images import prepared_images, readable_images
 from frugalclip.models.inputs import ImageLike, ModelInput
-from frugalclip.models.load import attach_backbones, attach_backbones_on_meta, backbone_tokenizer, load
+from frugalclip.models.load import load
 from frugalclip.models.model import FORMAT, Layer, ManifestFeatures, Model
 from frugalclip.models.text_only import TextOnlyModel
 
@@ -18,9 +18,6 @@ __all__ = [
     "Model",
     "ModelInput",
     "TextOnlyModel",
-    "attach_backbones",
-    "attach_backbones_on_meta",
-    "backbone_tokenizer",
     "load",
     "prepared_images",
     "readable_images",

@@ -4,18 +4,15 @@ from pathlib import Path
 
 import torch
 
-from frugalclip.backbones import attach
 from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone, modality
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory
-from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.formats import foreign_formats
-from frugalclip.interop.source import SCHEMES, Source
+from frugalclip.interop.source import SCHEMES, ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models.model import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
-from frugalclip.towers.pretrained import PretrainedConfig
 
 
 def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
@@ -33,7 +30,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         ModelError: saying what was found and what was expected.
         MissingExtra: where the format needs a library that is not installed.
     """
-    parsed = Source.parse(str(source))
+    parsed = ModelSource.parse(str(source))
     if parsed.scheme in ("timm", "package") or modality(parsed) == "image":
         return _image_model(parsed, device=device)
     if parsed.scheme:
@@ -43,22 +40,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     return Model.read(_checkpoint(parsed), open_model=load, device=device)
 
 
-def attach_backbones(network: DualEncoder, *, device: str | torch.device = "cpu") -> DualEncoder:
-    """`backbones.attach.attach_backbones` with `load` to open models whose tower is a backbone."""
-    return attach.attach_backbones(network, load, device=device)
-
-
-def attach_backbones_on_meta(network: DualEncoder) -> dict[str, str]:
-    """`backbones.attach.attach_backbones_on_meta` with `load` to open models whose tower is a backbone."""
-    return attach.attach_backbones_on_meta(network, load)
-
-
-def backbone_tokenizer(config: PretrainedConfig) -> Tokenizer:
-    """`backbones.attach.backbone_tokenizer` with `load` to open models whose tower is a backbone."""
-    return attach.backbone_tokenizer(config, load)
-
-
-def _image_model(source: Source, *, device: str | torch.device) -> Model:
+def _image_model(source: ModelSource, *, device: str | torch.device) -> Model:
     """A model without text tower, whose embedding is the vector of an image encoder."""
     backbone = find_backbone(source, Use("image", load)).load()
     image = {
@@ -75,7 +57,7 @@ def _image_model(source: Source, *, device: str | torch.device) -> Model:
     return Model(network.eval(), tokenizer, backbone.preprocess, device=device)
 
 
-def _checkpoint(source: Source) -> Path:
+def _checkpoint(source: ModelSource) -> Path:
     """The checkpoint folder of a path: itself, or the last one of a run.
 
     Raises:

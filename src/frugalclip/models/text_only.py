@@ -10,7 +10,7 @@ from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone
 from frugalclip.core.errors import ModelError
 from frugalclip.functional import unit
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.models.load import load
 
 
@@ -31,7 +31,7 @@ class TextOnlyModel:
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
         self.source, self.device = source, torch.device(device)
-        found = find_backbone(Source.parse(source), Use("text", load, device=device))
+        found = find_backbone(ModelSource.parse(source), Use("text", load, device=device))
         self.backbone = found.load().to(self.device).eval()
         self.tokenizer = found.tokenizer()
 

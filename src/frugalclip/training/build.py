@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
+from frugalclip.backbones.attach import attach_backbones, backbone_tokenizer
 from frugalclip.backbones.codebooks import fill_codebooks
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.loading.texts import texts_of
-from frugalclip.models import Model, attach_backbones, backbone_tokenizer, load
+from frugalclip.models import Model, load
 from frugalclip.objectives.base import Objective
 from frugalclip.teachers import averages, build_teachers
 from frugalclip.towers.dual import DualEncoder
@@ -87,14 +88,14 @@ def new_model(recipe: Recipe, data: RunData, *, device: torch.device) -> Model:
     network = DualEncoder(
         recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=recipe.seed
     )
-    model = Model(attach_backbones(network, device=device), tokenizer, recipe.preprocess, device=device)
+    model = Model(attach_backbones(network, load, device=device), tokenizer, recipe.preprocess, device=device)
     model.lexicon = fill_codebooks(model.network)
     return model
 
 
 def _tokenizer(recipe: Recipe, data: RunData) -> Tokenizer:
     if text := recipe.model.pretrained_towers().get("text"):
-        return backbone_tokenizer(text)
+        return backbone_tokenizer(text, load)
     return build_tokenizer(recipe.tokenizer, texts_of(data.training, recipe.texts.values()))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
@@ -25,7 +26,7 @@ from frugalclip.core.types import Batch, ImageInput, Needs, Tokens
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import divide
 from frugalclip.functional import TILE, needs_tiles
-from frugalclip.models import attach_backbones_on_meta
+from frugalclip.models import load
 from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
@@ -133,7 +134,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         objectives = checked_objectives(recipe, network, mask=0)
         needs = union_of_needs(objectives.values())
         step = Step(network, objectives, teachers=_stand_ins(recipe, needs, network) if probe else {})
-    unknown = {} if probe else attach_backbones_on_meta(network)
+    unknown = {} if probe else attach_backbones_on_meta(network, load)
     passes = _passes(recipe, step)
     steps = recipe.total_steps(rows)
     operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)

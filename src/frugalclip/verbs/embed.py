@@ -15,7 +15,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.image_faults import DECODING
 from frugalclip.features.embedding import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, TextOnlyModel, load
 from frugalclip.sources.open import read_source
 from frugalclip.sources.reading import READING
@@ -52,7 +52,7 @@ def embed(
     source = read_source(path)
     manifest = source.manifest.where(where)
     device = pick_device("auto")
-    is_of_texts = modality(Source.parse(str(model))) == "text"
+    is_of_texts = modality(ModelSource.parse(str(model))) == "text"
     encoder = TextOnlyModel(str(model), device=device) if is_of_texts else load(model, device=device)
     what = _of_one_side(what, encoder, model)
     columns = (

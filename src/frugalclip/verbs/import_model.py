@@ -12,7 +12,7 @@ from frugalclip.backbones.find import modality
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory, environment, publish_folder, read_json, write_json
 from frugalclip.interop.formats import foreign_formats
-from frugalclip.interop.source import Source
+from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, load
 
 RECORD = "import.json"  # in the place of recipe.yaml: nothing was trained here
@@ -42,7 +42,7 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
         ModelError: for a source that cannot be read, or a folder that holds something else.
         MissingExtra: where the source needs a library that is not installed.
     """
-    parsed, formats = Source.parse(source), foreign_formats()
+    parsed, formats = ModelSource.parse(source), foreign_formats()
     if modality(parsed) != "both":
         raise ModelError(
             f"{source} encodes images or texts alone, and a run directory holds a model of both. 'frugalclip "
