@@ -1,11 +1,13 @@
 """The kind of a backbone is known by its name or config.json; options are checked before weights are read."""
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from frugalclip import backbones
 from frugalclip.backbones.base import BackboneKind, Side, Use
 from frugalclip.backbones.find import backbone_kinds, check_source_options, find_backbone, modality
 from frugalclip.core.errors import FrugalclipError, ModelError, RecipeError
@@ -24,10 +26,43 @@ def check(source: str, side: Side, options: dict[str, Any], **use: Any) -> None:
     check_source_options(ModelSource.parse(source, options), Use(side, load, **use))
 
 
-def test_a_kind_is_a_file_and_needs_no_other_line():
+OWN_KIND = """
+from typing import ClassVar
+
+from frugalclip import backbones
+from frugalclip.backbones.base import BackboneKind, NoOptions
+
+
+class Mine(BackboneKind[NoOptions]):
+    form = "mine:NAME"
+    sides = ("image",)
+    Options = NoOptions
+
+    @classmethod
+    def matches(cls, source):
+        return source.text.startswith("mine.")
+
+    def load(self):
+        return "loaded"
+
+    def on_meta(self):
+        return "shape"
+"""
+
+
+def test_a_kind_is_a_file_and_needs_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kinds = backbone_kinds()
     assert len({one.__module__ for one in kinds}) == len(kinds) >= 6
     assert all(issubclass(one, BackboneKind) and not inspect.isabstract(one) for one in kinds)
+    (tmp_path / "mine.py").write_text(OWN_KIND)
+    monkeypatch.setattr(backbones, "__path__", [*backbones.__path__, str(tmp_path)])
+    backbone_kinds.cache_clear()
+    try:
+        found = [one for one in backbone_kinds() if one.__name__ == "Mine"]
+        assert len(found) == 1 and found[0].matches(ModelSource.parse("mine.own"))
+    finally:
+        sys.modules.pop("frugalclip.backbones.mine", None)
+        backbone_kinds.cache_clear()
 
 
 def test_the_kind_stands_in_the_name_or_the_configuration(tmp_path: Path):

@@ -5,29 +5,39 @@ from pathlib import Path
 
 import pytest
 
-from frugalclip.interop.formats import foreign_formats
-from frugalclip.interop.source import SCHEMES, ModelSource
+from frugalclip.interop.source import ModelSource
 
 
 @pytest.mark.parametrize(
-    ("text", "scheme", "name", "file"),
+    ("text", "scheme", "rest"),
     [
-        ("runs/demo", "", "runs/demo", None),
-        ("runs/a@b:c", "", "runs/a@b:c", None),
-        ("open_clip:ViT-B-32@w.pt", "open_clip", "ViT-B-32", "w.pt"),
-        ("open_clip:a.json@dir/w@2.pt", "open_clip", "a.json", "dir/w@2.pt"),
-        ("open_clip:ViT-B-32@", "open_clip", "ViT-B-32", None),
-        ("timm:resnet50", "timm", "resnet50", None),
-        ("hf:dir@2/model", "hf", "dir@2/model", None),
-        ("package:e5", "package", "e5", None),
-        ("model.gguf", "", "model.gguf", None),
-        ("openclip:ViT-B-32", "", "openclip:ViT-B-32", None),
+        ("runs/demo", "", "runs/demo"),
+        ("runs/a@b:c", "", "runs/a@b:c"),
+        ("C:/runs/demo", "", "C:/runs/demo"),
+        ("model.gguf", "", "model.gguf"),
+        ("hf:dir@2/model", "hf", "dir@2/model"),
+        ("package:e5", "package", "e5"),
+        ("new_format:x", "new_format", "x"),
     ],
 )
-def test_scheme_name_and_file(text: str, scheme: str, name: str, file: str | None):
+def test_a_scheme_is_what_stands_before_the_colon(text: str, scheme: str, rest: str):
     source = ModelSource.parse(text, {"a": 1})
-    assert (source.scheme, source.name, source.file) == (scheme, name, file and Path(file))
+    assert (source.scheme, source.rest, source.folder) == (scheme, rest, Path(rest))
     assert str(source) == source.text == text and source.options == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "file"),
+    [
+        ("open_clip:ViT-B-32@w.pt", "ViT-B-32", "w.pt"),
+        ("open_clip:a.json@dir/w@2.pt", "a.json", "dir/w@2.pt"),
+        ("open_clip:ViT-B-32@", "ViT-B-32", None),
+        ("timm:resnet50", "resnet50", None),
+    ],
+)
+def test_a_file_stands_behind_the_at_sign(text: str, name: str, file: str | None):
+    source = ModelSource.parse(text)
+    assert (source.name, source.file) == (name, file and Path(file))
 
 
 def test_the_configuration_of_a_folder_is_read_when_it_is_there(tmp_path: Path):
@@ -38,7 +48,3 @@ def test_the_configuration_of_a_folder_is_read_when_it_is_there(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
     assert ModelSource.parse(source).config == {"model_type": "clip"}
     assert ModelSource.parse(f"package:{tmp_path}").config is None
-
-
-def test_a_format_is_a_file_and_needs_no_other_line():
-    assert {"open_clip", "hf"} <= foreign_formats().keys() <= set(SCHEMES)

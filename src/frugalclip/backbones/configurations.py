@@ -21,7 +21,7 @@ def transformers_config(transformers: Any, source: ModelSource) -> Any:
         ModelError: where the source has none.
     """
     if source.scheme == "package":
-        return transformers.AutoConfig.for_model(**PACKAGES[source.name].config)
+        return transformers.AutoConfig.for_model(**PACKAGES[source.rest].config)
     folder = path_of(source)
     if not (folder / "config.json").is_file():
         raise ModelError(

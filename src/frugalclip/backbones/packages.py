@@ -111,7 +111,7 @@ def package_path(name: str) -> Path:
 
 def packaged_kind(source: ModelSource) -> str | None:
     """The file of this package that loads a packaged part; None for other sources and unknown names."""
-    part = PACKAGES.get(source.name) if source.scheme == "package" else None
+    part = PACKAGES.get(source.rest) if source.scheme == "package" else None
     return None if part is None else part.kind
 
 
@@ -122,4 +122,4 @@ def path_of(source: ModelSource) -> Path:
         ModelError: for a packaged part that is not in the table.
         MissingExtra: naming the line that installs the part.
     """
-    return package_path(source.name) if source.scheme == "package" else source.folder
+    return package_path(source.rest) if source.scheme == "package" else source.folder

@@ -37,9 +37,7 @@ from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 SUFFIX = "-quickgelu"
-BESIDE = (
-    "open_clip_config.json"  # lies beside weights of the hub, with the architecture and the preprocessing
-)
+BESIDE = "open_clip_config.json"  # beside weights of the hub: the architecture and the preprocessing
 OPENAI_MARKS = {
     "input_resolution",
     "context_length",

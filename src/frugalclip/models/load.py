@@ -9,10 +9,12 @@ from frugalclip.backbones.find import find_backbone, modality
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.records import RunDirectory
 from frugalclip.interop.formats import foreign_formats
-from frugalclip.interop.source import SCHEMES, ModelSource
+from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models.model import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+
+ENCODERS = ("timm", "package")  # schemes of encoders alone; `hf` has both, told by config.json
 
 
 def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
@@ -31,9 +33,9 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         MissingExtra: where the format needs a library that is not installed.
     """
     parsed = ModelSource.parse(str(source))
-    if parsed.scheme in ("timm", "package") or modality(parsed) == "image":
+    if parsed.scheme in ENCODERS or modality(parsed) == "image":
         return _image_model(parsed, device=device)
-    if parsed.scheme:
+    if parsed.scheme in foreign_formats():
         foreign = foreign_formats()[parsed.scheme].read(parsed)
         parts = foreign.network, foreign.tokenizer, foreign.preprocess
         return Model(*parts, origin=foreign.origin, device=device)
@@ -63,12 +65,12 @@ def _checkpoint(source: ModelSource) -> Path:
     Raises:
         ModelError: saying what is there instead.
     """
-    path = source.folder
+    path = Path(source.text)
     if (path / "model.json").is_file():
         return path
     if not path.exists():
-        scheme, colon, _ = source.text.partition(":")
-        hint = f" '{scheme}:' is not a known format; {known_names(scheme, SCHEMES)}" if colon else ""
+        known = known_names(source.scheme, (*foreign_formats(), *ENCODERS))
+        hint = f" '{source.scheme}:' is not a known format; {known}" if source.scheme else ""
         raise ModelError(
             f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as "
             "runs/demo."

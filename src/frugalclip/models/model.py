@@ -68,9 +68,7 @@ class Model:
         self.images: ImageFeatureCache | None = None  # outputs of a frozen image backbone
         self.texts = TextFeatureCache()
         self.lexicon: Lexicon | None = None  # the words of an embedding that has a number for each
-        self.origin = (
-            origin  # of a model that was imported: source, architecture, activation, logit bias, notes
-        )
+        self.origin = origin  # of an imported model: source, architecture, activation, logit bias, notes
 
     @property
     def dim(self) -> int:
