@@ -7,6 +7,8 @@ from typing import Any
 
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.records import write_atomically
+from frugalclip.evaluation.metrics import words
+from frugalclip.report.bars import Bar, bar_comparison
 from frugalclip.report.compare_tables import (
     ComparisonTable,
     arm_names,
@@ -20,10 +22,11 @@ from frugalclip.report.compare_tables import (
     unfinished,
     verdict_table,
 )
-from frugalclip.report.formats import Html, escape, is_finite, number, percent, plural
+from frugalclip.report.formats import Html, escape, is_finite, number, percent, plain, plural
 from frugalclip.report.html import Section, at_both_widths, chart, command, document, folded, source
-from frugalclip.report.plots import Bar, Reference, Series, bar_comparison, line_chart
-from frugalclip.report.tables import Column, definitions, plain, table, words
+from frugalclip.report.plots import Reference, Series, line_chart
+from frugalclip.report.rows import Column
+from frugalclip.report.tables import definitions, table
 
 BANDS = 2  # arms up to which the chart also shows the lowest and highest run
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.evaluation.metrics import metric_name, words
 from frugalclip.report.formats import (
     MISSING,
     duration,
@@ -23,7 +24,6 @@ from frugalclip.report.formats import (
     short_count,
     span,
 )
-from frugalclip.report.tables import metric_name, words
 
 Row = list[Any]
 MINUS = "\N{MINUS SIGN}"

@@ -6,8 +6,10 @@ Every string that a user could have written passes through `escape`, or travels 
 import html
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
+
+from frugalclip.evaluation.metrics import words
 
 NBSP = "\N{NO-BREAK SPACE}"
 MISSING = "\N{EM DASH}"
@@ -119,6 +121,12 @@ def percent(value: Any, *, unit: bool = True) -> str:
     return text + (f"{NBSP}%" if unit else "")
 
 
+def difference(value: float, *, in_percent: bool = True) -> str:
+    """A difference with its sign: `+4.1`, in points of a percentage or as a plain number."""
+    text = percent(value, unit=False) if in_percent else number(value)
+    return f"+{text}" if value > 0 else text
+
+
 def is_interval(value: Any) -> TypeGuard[Sequence[float]]:
     """True for two finite numbers."""
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(is_finite(v) for v in value)
@@ -157,6 +165,16 @@ def duration(seconds: Any) -> str:
         return f"{minutes}{NBSP}min{NBSP}{rest:02d}{NBSP}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}{NBSP}h{NBSP}{minutes:02d}{NBSP}min"
+
+
+def plain(value: Any, *, most: int = 3) -> str:
+    """Lists and mappings in one line: the first few, and how many more."""
+    if isinstance(value, Mapping):
+        value = [f"{words(key)}: {plain(content)}" for key, content in value.items()]
+    if isinstance(value, (list, tuple)):
+        head = " · ".join(plain(v) for v in value[:most])
+        return head + (f" and {len(value) - most:,} more" if len(value) > most else "")
+    return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
 def exponent_mark(power: int) -> str:

@@ -1,32 +1,20 @@
-"""Charts as inline SVG: pure functions from numbers to markup.
+"""Line charts as inline SVG: pure functions from numbers to markup.
 
-Nothing here reads a file or knows what a run is. Colours are classes (`s0`, `model`, `floor`, …) that the page's style sheet fills, so one
-drawing serves light and dark. Texts are drawn at 12 to 13 px, so a chart is drawn for the width at which it is shown and not scaled down.
+Nothing here reads a file or knows what a run is. Colours are classes (`s0`, `reference`, …) that the page's style
+sheet fills, so one drawing serves light and dark. Texts are drawn at 12 to 13 px, so a chart is drawn for the width
+at which it is shown and not scaled down.
 """
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Literal
+from dataclasses import dataclass
 
-from frugalclip.report.formats import (
-    Html,
-    escape,
-    exponent_mark,
-    fit,
-    is_finite,
-    number,
-    percent,
-    short_count,
-    text_width,
-)
+from frugalclip.report.formats import Html, escape, fit, is_finite, number, short_count, text_width
+from frugalclip.report.svg import TEXT_SIZE, Scale, nice_ticks, nothing_to_draw, svg, tick_labels
 
 COLOURS = 6  # classes s0 to s5; further series start again with another mark
-_SIZE = 12.0  # px of every text in a chart
 _LINE = 18.0  # px between rows of a legend
-_DIVISORS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 @dataclass(frozen=True)
@@ -45,72 +33,6 @@ class Reference:
 
     value: float
     label: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One row of a bar comparison."""
-
-    label: str
-    value: float
-    role: Literal["model", "baseline", "chance"] = "baseline"
-    interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Maps values to pixels, linearly."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: Sequence[float] = field(default_factory=tuple)
-
-    def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-
-
-def nice_ticks(low: float, high: float, *, count: int = 5, least_step: float = 0.0) -> list[float]:
-    """Round numbers, 1, 2 or 5 times a power of ten apart, from at or below `low` to at or above `high`.
-
-    Args:
-        low: smallest value to cover.
-        high: largest value to cover; equal to `low` when there is one value.
-        count: about how many ticks.
-        least_step: smallest distance allowed, 1 for counts.
-
-    Returns:
-        At least two ascending ticks.
-    """
-    if high <= low:
-        pad = abs(low) * 0.1 or 1.0
-        low, high = (low - pad if low else 0.0), low + pad
-    raw = max((high - low) / max(count, 1), least_step, 1e-300)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) if step > 1e-9 else i * step for i in range(first, max(last, first + 1) + 1)]
-
-
-def tick_labels(ticks: Sequence[float]) -> tuple[list[str], str]:
-    """Labels that share one unit, and the power of ten to write beside the axis.
-
-    Returns:
-        labels: `0, 20k, 40k` or `0, 2, 4`.
-        mark: empty, or `×10⁻⁴` where the labels are multiples of it.
-    """
-    largest, step = max(abs(t) for t in ticks), min(b - a for a, b in pairwise(ticks))
-    if 0 < largest < 0.01:
-        power = math.floor(math.log10(largest))
-        return [_plain(t / 10.0**power, step / 10.0**power) for t in ticks], exponent_mark(power)
-    divisor, unit = next(((d, u) for d, u in _DIVISORS if largest >= max(d, 1e4)), (1.0, ""))
-    return [_plain(t / divisor, step / divisor) + (unit if t else "") for t in ticks], ""
-
-
-def _plain(value: float, step: float) -> str:
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value if abs(value) > step * 1e-6 else 0.0:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def thin(xs: Sequence[float], ys: Sequence[float], *, name: str, buckets: int = 160) -> tuple[Series, int]:
@@ -170,7 +92,7 @@ def line_chart(
     values = [y for points in drawn for _, y in points]
     values += [v for s in series for pair in s.band for v in pair if is_finite(v)]
     if not values:
-        return _nothing_to_draw(title, width=width, height=height)
+        return nothing_to_draw(title, width=width, height=height)
     values += [r.value for r in references if is_finite(r.value)] + ([0.0] if from_zero else [])
     lowest, highest = min(values), max(values)
     if 0 < highest - lowest < 0.02 * abs(highest):  # do not blow a hair's breadth up to the whole height
@@ -182,14 +104,16 @@ def line_chart(
         if p
     ]
     margin = (
-        min(max(text_width(e, _SIZE) for e in ends) + 14, width * 0.34) if wide or len(series) == 1 else 12.0
+        min(max(text_width(e, TEXT_SIZE) for e in ends) + 14, width * 0.34)
+        if wide or len(series) == 1
+        else 12.0
     )
     legend = [] if wide and not any(s.band for s in series) else _legend_rows(series, width)
     top = 26.0 + _LINE * len(legend)
     y_ticks = nice_ticks(lowest, highest, count=max(2, int((height - top) // 45)))
     labels, mark = tick_labels(y_ticks)
-    left = max(text_width(label, _SIZE) for label in labels) + 10
-    y = _Scale(y_ticks[0], y_ticks[-1], height - 40.0, top, y_ticks)
+    left = max(text_width(label, TEXT_SIZE) for label in labels) + 10
+    y = Scale(y_ticks[0], y_ticks[-1], height - 40.0, top, y_ticks)
     x = _x_scale(
         [x for s in series for x, _ in s.points if is_finite(x)],
         start=left,
@@ -197,7 +121,7 @@ def line_chart(
         counts=counts,
     )
     parts = [
-        f'<text class="axis-name" x="0" y="12">{escape(fit(y_label + (f" ({mark})" if mark else ""), _SIZE, width))}</text>',
+        f'<text class="axis-name" x="0" y="12">{escape(fit(y_label + (f" ({mark})" if mark else ""), TEXT_SIZE, width))}</text>',
         *_legend(legend),
         *_axes(x, y, labels, x_label=x_label),
         *(_reference(r, x, y) for r in references if is_finite(r.value)),
@@ -209,24 +133,9 @@ def line_chart(
     summary = f"{title}. {x_label} against {y_label}. " + "; ".join(
         _in_words(s, p) for s, p in zip(series, drawn, strict=True)
     )
-    return _svg(
+    return svg(
         "chart", width, height, parts, label=summary, hover=_hover(series, drawn, x, y, x_label=x_label)
     )
-
-
-def _svg(
-    kind: str, width: float, height: float, parts: Sequence[str], *, label: str, hover: str = ""
-) -> Html:
-    data = f' data-hover="{escape(hover)}"' if hover else ""
-    size = f'viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}"'
-    return Html(
-        f'<svg class="{kind}" {size} role="img" aria-label="{escape(label)}"{data}>{"".join(parts)}</svg>'
-    )
-
-
-def _nothing_to_draw(title: str, *, width: int, height: int) -> Html:
-    text = f'<text class="empty" x="{width / 2:g}" y="40" text-anchor="middle">Nothing to draw: no finite value.</text>'
-    return _svg("chart", width, min(height, 72), [text], label=f"{title}: nothing to draw, no finite value")
 
 
 def _in_words(series: Series, points: Sequence[tuple[float, float]]) -> str:
@@ -238,7 +147,7 @@ def _in_words(series: Series, points: Sequence[tuple[float, float]]) -> str:
     return f"{series.name}: from {number(points[0][1])} to {number(points[-1][1])}, lowest {number(lowest)}, highest {number(highest)}"
 
 
-def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> _Scale:
+def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> Scale:
     low, high = min(xs), max(xs)
     if low == high:
         low, high = min(low, 0.0), max(high, 0.0 if low else 1.0)
@@ -246,10 +155,10 @@ def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> 
     low = (
         0.0 if 0 < low < high * 0.2 else low
     )  # the first point of a run lies near nothing seen; an axis from 0 reads better
-    return _Scale(low, high, start, end, [t for t in ticks if low <= t <= high])
+    return Scale(low, high, start, end, [t for t in ticks if low <= t <= high])
 
 
-def _axes(x: _Scale, y: _Scale, labels: Sequence[str], *, x_label: str) -> list[str]:
+def _axes(x: Scale, y: Scale, labels: Sequence[str], *, x_label: str) -> list[str]:
     parts = []
     for tick, label in zip(y.ticks, labels, strict=True):
         at = y(tick)
@@ -262,7 +171,7 @@ def _axes(x: _Scale, y: _Scale, labels: Sequence[str], *, x_label: str) -> list[
         )
     shown = list(x.ticks) if len(x.ticks) > 1 else [x.low, x.high]
     for tick, label in zip(shown, tick_labels(shown)[0], strict=True):
-        at, half = x(tick), text_width(label, _SIZE) / 2
+        at, half = x(tick), text_width(label, TEXT_SIZE) / 2
         anchor, place = ("end", x.end) if at + half > x.end + 8 else ("middle", at)
         parts.append(
             f'<line class="base" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start:.1f}" y2="{y.start + 4:.1f}"/>'
@@ -270,17 +179,17 @@ def _axes(x: _Scale, y: _Scale, labels: Sequence[str], *, x_label: str) -> list[
         parts.append(
             f'<text class="tick" x="{place:.1f}" y="{y.start + 17:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
         )
-    name = escape(fit(x_label, _SIZE, x.end - x.start))
+    name = escape(fit(x_label, TEXT_SIZE, x.end - x.start))
     parts.append(
         f'<text class="axis-name" x="{(x.start + x.end) / 2:.1f}" y="{y.start + 35:.1f}" text-anchor="middle">{name}</text>'
     )
     return parts
 
 
-def _reference(reference: Reference, x: _Scale, y: _Scale) -> str:
+def _reference(reference: Reference, x: Scale, y: Scale) -> str:
     at = y(reference.value)
     below = at - y.end < 16  # no room above the line
-    label = escape(fit(reference.label, _SIZE, x.end - x.start - 8))
+    label = escape(fit(reference.label, TEXT_SIZE, x.end - x.start - 8))
     return (
         f'<line class="reference" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
         f'<text class="reference-name" x="{x.end - 4:.1f}" y="{at + (15 if below else -5):.1f}" text-anchor="end">{label}</text>'
@@ -298,7 +207,7 @@ def _runs(series: Series) -> list[list[int]]:
     return [run for run in runs if run]
 
 
-def _band(series: Series, index: int, x: _Scale, y: _Scale) -> str:
+def _band(series: Series, index: int, x: Scale, y: Scale) -> str:
     shapes = []
     for run in _runs(series):
         upper = [(x(series.points[i][0]), y(series.band[i][1])) for i in run]
@@ -307,7 +216,7 @@ def _band(series: Series, index: int, x: _Scale, y: _Scale) -> str:
     return "".join(shapes)
 
 
-def _line(series: Series, index: int, x: _Scale, y: _Scale) -> str:
+def _line(series: Series, index: int, x: Scale, y: Scale) -> str:
     shapes = []
     for run in _runs(series):
         places = [(x(series.points[i][0]), y(series.points[i][1])) for i in run]
@@ -321,7 +230,7 @@ def _line(series: Series, index: int, x: _Scale, y: _Scale) -> str:
     return "".join(shapes)
 
 
-def _missing(series: Sequence[Series], x: _Scale, y: _Scale) -> list[str]:
+def _missing(series: Sequence[Series], x: Scale, y: Scale) -> list[str]:
     """Strokes on the axis where a value is not finite, so that a gap is not taken for a pause."""
     places = {round(x(a), 1) for s in series for a, b in s.points if is_finite(a) and not is_finite(b)}
     path = "".join(f"M{at:.1f} {y.start:.1f}v-8" for at in sorted(places))
@@ -352,8 +261,8 @@ def _mark(index: int, at_x: float, at_y: float, *, title: str = "") -> str:
 def _end_labels(
     series: Sequence[Series],
     drawn: Sequence[Sequence[tuple[float, float]]],
-    x: _Scale,
-    y: _Scale,
+    x: Scale,
+    y: Scale,
     *,
     margin: float,
 ) -> list[str]:
@@ -369,7 +278,11 @@ def _end_labels(
     parts = []
     for place, (_, i, point) in zip(places, ends, strict=True):
         value = number(point[1])
-        name = fit(series[i].name, _SIZE, margin - 16 - text_width(value, _SIZE)) if len(series) > 1 else ""
+        name = (
+            fit(series[i].name, TEXT_SIZE, margin - 16 - text_width(value, TEXT_SIZE))
+            if len(series) > 1
+            else ""
+        )
         text = (
             f'{escape(name)} <tspan class="value">{escape(value)}</tspan>'
             if name
@@ -393,8 +306,8 @@ def _legend_rows(series: Sequence[Series], width: float) -> list[list[tuple[floa
     rows: list[list[tuple[float, int, str, bool]]] = []
     at = width
     for i, name, is_band in entries:
-        text = fit(name, _SIZE, width - 40)
-        needed = 26 + text_width(text, _SIZE) + 14
+        text = fit(name, TEXT_SIZE, width - 40)
+        needed = 26 + text_width(text, TEXT_SIZE) + 14
         if at + needed > width or not rows:
             rows.append([])
             at = 0.0
@@ -424,8 +337,8 @@ def _legend(rows: Sequence[Sequence[tuple[float, int, str, bool]]]) -> list[str]
 def _hover(
     series: Sequence[Series],
     drawn: Sequence[Sequence[tuple[float, float]]],
-    x: _Scale,
-    y: _Scale,
+    x: Scale,
+    y: Scale,
     *,
     x_label: str,
 ) -> str:
@@ -446,95 +359,3 @@ def _hover(
         },
         ensure_ascii=False,
     )
-
-
-def bar_comparison(bars: Sequence[Bar], *, title: str, axis_label: str, width: int = 620) -> Html:
-    """Horizontal bars from zero, with the interval as a whisker and the value beside it, in percent.
-
-    Args:
-        bars: drawn in order; the role sets the colour.
-        title: what is compared, for those who do not see it.
-        axis_label: what the axis shows, with its unit.
-        width: px at which it is shown; below 460 each name stands above its bar.
-
-    Returns:
-        One `<svg>` element.
-    """
-    shown = [b for b in bars if is_finite(b.value)]
-    if not shown:
-        return _nothing_to_draw(title, width=width, height=72)
-    stacked = width < 460
-    row = 44.0 if stacked else 34.0
-    left = 0.0 if stacked else min(max(text_width(b.label, _SIZE + 1) for b in shown) + 14, width * 0.4)
-    largest = max(max(b.value, *(b.interval or (0.0,))) for b in shown)
-    ticks = nice_ticks(0.0, min(largest * 1.02, 100.0) if largest <= 100 else largest, count=4)
-    x = _Scale(0.0, ticks[-1], left, width - text_width("100.0 %", _SIZE + 1) - 12, ticks)
-    bottom = row * len(shown) + 4
-    parts = [f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="0" y2="{bottom:.1f}"/>' for t in ticks]
-    for i, bar in enumerate(shown):
-        parts.append(_bar(bar, x, top=i * row + (18 if stacked else 6), stacked=stacked))
-    for tick, label in zip(ticks, tick_labels(ticks)[0], strict=True):
-        anchor = "start" if stacked and tick == 0 else "middle"
-        parts.append(
-            f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 15:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
-        )
-    name = escape(fit(axis_label, _SIZE, width - left))
-    parts.append(f'<text class="axis-name" x="{left:.1f}" y="{bottom + 34:.1f}">{name}</text>')
-    words = "; ".join(
-        f"{b.label} {percent(b.value)}"
-        + (f", interval {b.interval[0]:.1f} to {b.interval[1]:.1f}" if b.interval else "")
-        for b in shown
-    )
-    return _svg("bars", width, bottom + 40, parts, label=f"{title}: {words}")
-
-
-def _bar(bar: Bar, x: _Scale, *, top: float, stacked: bool) -> str:
-    thick, middle = 20.0, top + 10
-    end = x(bar.value)
-    parts = [
-        f'<rect class="bar {bar.role}" x="{x.start:.1f}" y="{top:.1f}" width="{max(end - x.start, 1):.1f}" height="{thick:g}" rx="2"/>'
-    ]
-    reach = end
-    if bar.interval:
-        low, high = x(max(bar.interval[0], 0.0)), x(bar.interval[1])
-        reach = max(reach, high)
-        shape = f'd="M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 5:.1f}v10M{high:.1f} {middle - 5:.1f}v10"'
-        parts.append(f'<path class="whisker halo" {shape}/><path class="whisker" {shape}/>')
-    label = fit(bar.label, _SIZE + 1, x.end if stacked else x.start - 12)
-    place = (
-        f'x="0" y="{top - 5:.1f}"'
-        if stacked
-        else f'x="{x.start - 10:.1f}" y="{middle + 4.5:.1f}" text-anchor="end"'
-    )
-    parts.append(f'<text class="bar-name {bar.role}" {place}>{escape(label)}</text>')
-    parts.append(
-        f'<text class="bar-value {bar.role}" x="{reach + 8:.1f}" y="{middle + 4.5:.1f}">{escape(percent(bar.value))}</text>'
-    )
-    return "".join(parts)
-
-
-def interval_strip(
-    value: float,
-    *,
-    interval: tuple[float, float] | None,
-    baselines: Sequence[float],
-    maximum: float,
-    label: str,
-    width: int = 190,
-) -> Html:
-    """A value with its interval on a thin scale from 0 to `maximum`, and the floors as grey strokes; for a table's row."""
-    x = _Scale(0.0, max(maximum, 1e-9), 5.0, width - 5.0)
-    place = lambda v: x(min(max(v, 0.0), x.high))  # noqa: E731
-    parts = [f'<line class="grid" x1="{x.start:g}" x2="{x.end:g}" y1="9" y2="9"/>']
-    parts += [
-        f'<line class="stroke" x1="{place(f):.1f}" x2="{place(f):.1f}" y1="3" y2="15"/>'
-        for f in baselines
-        if is_finite(f)
-    ]
-    if interval:
-        parts.append(
-            f'<line class="reach" x1="{place(interval[0]):.1f}" x2="{place(interval[1]):.1f}" y1="9" y2="9"/>'
-        )
-    if is_finite(value):
-        parts.append(f'<circle class="mark s0" cx="{place(value):.1f}" cy="9" r="4"/>')
-    return _svg("strip", width, 18, parts, label=label)

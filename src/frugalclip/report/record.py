@@ -90,7 +90,7 @@ class RunRecord:
             return f"step {number(done)}" if is_finite(done) else "the first step"
         return None
 
-    def loss_of_guessing(self) -> float | None:
+    def chance_loss(self) -> float | None:
         """What the total loss is when nothing has been learned, in nats, for a run with one contrastive objective; else None."""
         objectives = {
             name: o for name, o in _mapping(self.recipe.get("objectives")).items() if _weight(o) > 0

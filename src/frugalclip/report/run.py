@@ -1,32 +1,22 @@
-"""What the report of a run says, in the order in which a reader asks: how good, on what, how did it go, where does it fail, how do I repeat it."""
+"""The report of a run, in the order in which a reader asks.
 
-import math
+How good, on what data, how did it go, where does it fail, and how to repeat it.
+"""
+
 import shlex
-from collections.abc import Mapping, Sequence
-from functools import partial
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frugalclip.core.records import RunDirectory, write_atomically
-from frugalclip.report.evaluations import evaluation_block
-from frugalclip.report.formats import (
-    NBSP,
-    Html,
-    duration,
-    escape,
-    is_finite,
-    number,
-    percent,
-    plural,
-    short_count,
-    shorten,
-    span,
-)
+from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.evaluation.metrics import words
+from frugalclip.report.curves import curves_section
+from frugalclip.report.formats import escape, is_finite, number, percent, plain, plural, shorten
 from frugalclip.report.gallery import Gallery, extremes
+from frugalclip.report.headline import head, resume_command
 from frugalclip.report.html import (
     Section,
-    at_both_widths,
-    chart,
     class_columns,
     command,
     document,
@@ -37,39 +27,11 @@ from frugalclip.report.html import (
     rendered,
     source,
 )
-from frugalclip.report.plots import Reference, Series, bar_comparison, line_chart, thin
 from frugalclip.report.record import RunRecord, read_run
-from frugalclip.report.tables import (
-    Column,
-    bars,
-    definitions,
-    in_percent,
-    interval_of,
-    level,
-    metric_name,
-    metric_text,
-    plain,
-    primary_metric,
-    subject,
-    table,
-    task_name,
-    verdict,
-    words,
-)
+from frugalclip.report.rows import Column
+from frugalclip.report.tables import definitions, evaluation_block, table
 from frugalclip.report.words import words_section
 
-_SEEN = "samples seen"
-_CHARTED = ("loss", "lr", "scale")  # columns with a chart of their own; the others are folded away
-_WATCHED = 5  # lines in the chart of evaluation points
-_ORDER = (
-    "top1",
-    "t2i_r1",
-    "i2t_r1",
-    "mean_per_class",
-    "top5",
-    "t2i_r5",
-    "i2t_r5",
-)  # which metrics get these lines
 _LISTED = 500  # classes in the whole table at most
 
 
@@ -109,12 +71,43 @@ def refresh_evaluations(run: RunDirectory) -> Path:
     return run.report
 
 
+def record_evaluation(run: RunDirectory, result: Mapping[str, Any]) -> None:
+    """Put a result into the run's metrics and report, in the place of an older one of the same task and data.
+
+    Args:
+        run: where it is written; nothing happens if it is no run directory.
+        result: of an evaluation.
+    """
+    if not run.is_run():
+        return
+    summary = read_json(run.summary) if run.summary.is_file() else {"evaluations": [], "training": {}}
+    others = [one for one in summary.get("evaluations", []) if _kind(one) != _kind(result)]
+    try:
+        write_json(run.summary, summary | {"evaluations": [*others, result]})
+        refresh_evaluations(run)
+    except OSError as error:
+        warnings.warn(
+            f"{run.path} cannot be written ({error.strerror}), so the result is not in its report; "
+            "--json FILE keeps it.",
+            stacklevel=4,
+        )
+
+
+def _kind(result: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells results apart: task, data, condition and features."""
+    suite, clusters = result.get("suite") or {}, result.get("clusters") or {}
+    if result.get("task") == "suite":
+        return "suite", suite.get("name"), suite.get("features")
+    rows = (result.get("data"), result.get("where"))
+    return (result.get("task"), *rows, clusters.get("label_field"), clusters.get("features"))
+
+
 def run_page(record: RunRecord, gallery: Gallery) -> str:
     """The page as text."""
     sections = [
         _advice(record),
         _data(record, gallery),
-        _curves(record),
+        curves_section(record),
         _evaluations(record),
         _classes(record, gallery),
         _retrieval(gallery),
@@ -123,110 +116,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _kept(gallery),
         _repeat(record),
     ]
-    return document(f"{record.name}: run report", head=_head(record), sections=[s for s in sections if s])
-
-
-def _head(record: RunRecord) -> Html:
-    recipe, cut = record.recipe, record.cut_short()
-    state = (
-        f'<span class="state short">cut short at {escape(cut)}</span>'
-        if cut
-        else '<span class="state">finished</span>'
-    )
-    name = f"Recipe {recipe['name']}" if recipe.get("name") else "A recipe without a name"
-    lead = f"{name}: {recipe['description']}" if recipe.get("description") else f"{name}."
-    return Html(
-        f'<p class="over">frugalclip run report</p><h1><bdi>{escape(record.name)}</bdi>{state}</h1><p class="lead" dir="auto">{escape(lead)}</p>'
-        f"{_headline(record)}{_tiles(record)}"
-    )
-
-
-def _headline(record: RunRecord) -> str:
-    result = next((e for e in record.evaluations if primary_metric(e)), None)
-    if result is None:
-        return f'<div class="headline plain"><div><h2>No result yet</h2>{_why_no_result(record)}</div></div>'
-    metric = primary_metric(result) or ""
-    interval = interval_of(result, metric)
-    unit = f"{NBSP}%" if in_percent(metric) else ""
-    reach = (
-        f"{level(result)} {span(interval, in_percent=in_percent(metric))}{unit}"
-        if interval
-        else "No interval was computed"
-    )
-    title = f"{task_name(result.get('task'))}, {_inside(metric_name(metric))}"
-    output = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result, metric))
-    text = (
-        f'<h2>{escape(title)}</h2><p class="subject" dir="auto">{escape(_judged(result))}</p>'
-        f'<p class="big">{escape(metric_text(metric, result["metrics"][metric]))}</p><p class="reach">{escape(reach)}</p><ul class="verdict">{output}</ul>'
-    )
-    if not in_percent(metric):
-        return f'<div class="headline plain"><div>{text}</div></div>'
-    rows = bars(result, metric, name="this model")
-    drawing = at_both_widths(
-        lambda width: bar_comparison(rows, title=title, axis_label=f"{metric_name(metric)} (%)", width=width),
-        wide=600,
-    )
-    return f'<div class="headline"><div>{text}</div><div>{drawing}</div></div>'
-
-
-def _inside(name: str) -> str:
-    """A name as it stands inside a sentence."""
-    return name[:1].lower() + name[1:]
-
-
-def _judged(result: Mapping[str, Any]) -> str:
-    """On what a figure was measured, and among how many."""
-    samples, classes = result.get("samples"), result.get("classes")
-    names = classes.get("restricted") if isinstance(classes, Mapping) else None
-    parts = [
-        subject(result),
-        plural(samples, "image") if isinstance(samples, int) else "",
-        f"{names:,} names to choose from" if isinstance(names, int) else "",
-    ]
-    return "; ".join(part for part in parts if part)
-
-
-def _why_no_result(record: RunRecord) -> str:
-    if cut := record.cut_short():
-        return command(_resume(record), label=f"The run stopped at {cut}, before its evaluation. Go on with:")
-    line = f"frugalclip evaluate {shlex.quote(record.path)} --data PATH --task zeroshot"
-    return command(line, label="The run is finished, but metrics.json holds no evaluation. Make one with:")
-
-
-def _resume(record: RunRecord) -> str:
-    folder = shlex.quote(record.path)
-    return f"frugalclip train {shlex.quote(str(Path(record.path) / 'recipe.yaml'))} --out {folder} --resume"
-
-
-def _tiles(record: RunRecord) -> Html:
-    training, last = record.training, record.last
-    seen, seconds = (
-        training.get("samples_seen", last.get("samples_seen")),
-        training.get("seconds", last.get("seconds")),
-    )
-    rate = training.get("samples_per_second")
-    rate = seen / seconds if rate is None and is_finite(seen) and is_finite(seconds) and seconds > 0 else rate
-    parameters = training.get("parameters")
-    if isinstance(parameters, Mapping):  # by tower
-        parameters = parameters.get("total", sum(v for v in parameters.values() if is_finite(v)))
-    return definitions(
-        [
-            ("samples seen", short_count(seen) if seen is not None else None),
-            ("steps", number(training.get("steps", last.get("step"))) if training or last else None),
-            ("samples a step", number(record.batch) if record.batch else None),
-            ("training time", duration(seconds) if seconds is not None else None),
-            (
-                "samples a second",
-                number(round(rate))
-                if is_finite(rate) and rate >= 10
-                else number(rate)
-                if rate is not None
-                else None,
-            ),
-            ("parameters", short_count(parameters) if parameters is not None else None),
-        ],
-        kind="tiles",
-    )
+    return document(f"{record.name}: run report", head=head(record), sections=[s for s in sections if s])
 
 
 def _advice(record: RunRecord) -> Section | None:
@@ -288,165 +178,6 @@ def _objectives(record: RunRecord) -> list[str]:
         f"{words(name)}, weight {plain(o.get('weight', 1) if isinstance(o, Mapping) else 1 if o is None else o)}"
         for name, o in found.items()
     ]
-
-
-def _curves(record: RunRecord) -> Section:
-    columns = record.columns()
-    charts = [_loss_chart(record), *_evaluation_charts(record)]
-    if "lr" in columns:
-        charts.append(_column_chart(record, "lr", title="Learning rate", y_label="learning rate"))
-    if "scale" in columns:
-        charts.append(
-            _column_chart(
-                record,
-                "scale",
-                title="Scale that multiplies the cosines",
-                y_label="logit scale, 1 / temperature",
-            )
-        )
-    shown = [c for c in charts if c]
-    if not shown:
-        return Section(
-            "curves",
-            "How training went",
-            "<p>metrics.jsonl holds no row: the run ended before its first step.</p>",
-        )
-    body = f'<div class="charts">{"".join(shown)}</div>'
-    left = [
-        key for key in columns if key not in _CHARTED and not key.endswith("/chance")
-    ]  # chance is a line in the chart of its loss
-    others = [c for key in left if (c := _column_chart(record, key, title=words(key).replace(" / ", ": ")))]
-    if others:
-        body += folded(
-            f"{plural(len(others), 'more curve')}: logs of the objectives",
-            f'<div class="charts">{"".join(others)}</div>',
-        )
-    if points := record.points():
-        body += folded(f"{plural(len(points), 'evaluation point')} as a table", _point_table(points))
-    return Section(
-        "curves",
-        "How training went",
-        body,
-        "All curves over samples seen, so that runs of another batch size compare.",
-    )
-
-
-def _loss_chart(record: RunRecord) -> Html | None:
-    seen, losses = record.series("loss")
-    if not seen:
-        return None
-    series, group = thin(seen, losses, name="mean of the steps" if len(seen) > 160 else "loss")
-    guess = record.loss_of_guessing()
-    references = [Reference(guess, f"guessing: {guess:.2f} nats")] if guess is not None else []
-    notes = (
-        [f"Each point is the mean of {group:,} steps; the band spans the lowest and the highest of them."]
-        if group > 1
-        else []
-    )
-    tail = [v for v in losses[-max(1, len(losses) // 20) :] if is_finite(v)]
-    if tail and guess is not None:
-        end = sum(tail) / len(tail)
-        is_log = record.batch and abs(guess - math.log(record.batch)) < 0.02
-        guessing = f"ln({number(record.batch)}), the loss of guessing" if is_log else "the loss of guessing"
-        against = (
-            f"{abs(end - guess):.2f} {'below' if end < guess else 'above'} {guessing}"
-            if abs(end - guess) >= 0.005
-            else f"no better than {guessing}"
-        )
-        when = f"Over the last {plural(len(tail), 'step')}" if len(tail) > 1 else "At the last step"
-        notes.append(f"{when} the loss is {end:.2f} nats, {against}.")
-    draw = partial(_draw, [series], title="Training loss", y_label="loss (nats)", references=references)
-    return chart("Training loss", draw, note=" ".join(notes))
-
-
-def _draw(series: Sequence[Series], width: int, **how: Any) -> Html:
-    return line_chart(series, x_label=_SEEN, width=width, height=300 if width >= 460 else 260, **how)
-
-
-def _column_chart(record: RunRecord, key: str, *, title: str, y_label: str = "") -> Html | None:
-    seen, values = record.series(key)
-    if not seen:
-        return None
-    series, _ = thin(seen, values, name=y_label or words(key))
-    chance = (
-        [v for v in record.series(key.removesuffix("loss") + "chance")[1] if is_finite(v)]
-        if key.endswith("/loss")
-        else []
-    )
-    references = [Reference(chance[-1], f"guessing: {chance[-1]:.2f}")] if chance else []
-    return chart(
-        title,
-        partial(
-            _draw,
-            [Series(series.name, series.points)],
-            title=title,
-            y_label=y_label or words(key),
-            references=references,
-        ),
-    )
-
-
-def _evaluation_charts(record: RunRecord) -> list[Html]:
-    points = record.points()
-    names = list(
-        dict.fromkeys(
-            name
-            for row in points
-            for name, value in row["evaluation"].items()
-            if isinstance(value, (int, float))
-        )
-    )
-    order = {metric: place for place, metric in enumerate(_ORDER)}
-    shares = sorted(
-        (n for n in names if in_percent(n)), key=lambda n: order.get(n.rpartition("/")[2], len(order))
-    )
-    if not shares:
-        return []
-    first, rest = shares[:_WATCHED], shares[_WATCHED:]
-    series = [
-        Series(
-            _short_metric(n),
-            [(row["samples_seen"], row["evaluation"].get(n, float("nan"))) for row in points],
-            marks=True,
-        )
-        for n in first
-    ]
-    note = f"{plural(len(rest), 'further metric')} in the table below." if rest else ""
-    draw = partial(
-        _draw,
-        series,
-        title="Evaluation during training",
-        y_label="score on the validation rows (%)",
-        from_zero=True,
-    )
-    return [chart("Evaluation during training", draw, note=note)]
-
-
-def _short_metric(name: str) -> str:
-    """`retrieval/t2i_r1` as `text → picture R@1`, for the end of a line."""
-    task, _, metric = name.rpartition("/")
-    text = _inside(metric_name(metric).replace(", recall at ", " R@").replace(" accuracy", ""))
-    return text if task in ("zeroshot", "retrieval", "") else f"{words(task)} {text}"
-
-
-def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
-    names = list(dict.fromkeys(name for row in points for name in row["evaluation"]))
-    columns = [
-        Column("Samples seen", numeric=True),
-        Column("Step", numeric=True),
-        Column("Loss", numeric=True),
-    ]
-    columns += [Column(_short_metric(n), numeric=True) for n in names]
-    rows = [
-        [
-            number(r["samples_seen"]),
-            number(r.get("step")),
-            number(r.get("loss")),
-            *(metric_text(n, r["evaluation"].get(n)) for n in names),
-        ]
-        for r in points
-    ]
-    return table(columns, rows, caption="Evaluation points", sortable=True)
 
 
 def _evaluations(record: RunRecord) -> Section | None:
@@ -532,7 +263,7 @@ def _repeat(record: RunRecord) -> Section:
     again = shlex.quote(f"{record.path.rstrip('/')}-again")
     body = command(f"frugalclip train {recipe} --out {again}", label="Train again from the resolved recipe:")
     if record.cut_short():
-        body += command(_resume(record), label="Go on where this run stopped:")
+        body += command(resume_command(record), label="Go on where this run stopped:")
     if record.environment.get("command"):
         body += command(str(record.environment["command"]), label="As it was started:")
     if record.environment.get("commit"):

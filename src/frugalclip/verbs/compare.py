@@ -42,9 +42,9 @@ from frugalclip.core.records import RunDirectory, environment, read_json, write_
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import parse_fractions
 from frugalclip.evaluation.baselines import Neighbours
+from frugalclip.evaluation.metrics import words
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison
-from frugalclip.report.tables import words
 from frugalclip.sources.open import open_data
 
 FORMAT = 1
