@@ -3,11 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugalclip.report.formats import (
+    difference,
     duration,
     escape,
     fit,
     number,
     percent,
+    plain,
     short_count,
     shorten,
     text_width,
@@ -84,3 +86,12 @@ def test_shortening_does_not_part_a_letter_from_its_mark():
 def test_fitted_text_has_room(text, width):
     fitted = fit(text, 12.0, width)
     assert text_width(fitted, 12.0) <= width or len(fitted) <= 2
+
+
+def test_a_difference_has_a_sign():
+    assert [difference(x) for x in (4.1, -4.1, 0.0)] == ["+4.1", "−4.1", "0.0"]
+    assert difference(1.25, in_percent=False) == "+1.25"
+
+
+def test_lists_and_mappings_become_one_line():
+    assert plain({"a_b": [1, 2, 3, 4, 5]}) == "a b: 1 · 2 · 3 and 2 more"

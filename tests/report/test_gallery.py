@@ -91,7 +91,7 @@ def test_a_large_set_is_thinned_and_says_so(colours, oracle, evaluation):
     assert {e.candidates for e in gallery.image_to_names} == {
         6
     }  # names compete as they did in the evaluation
-    assert "4 pictures out of 6" in gallery.note
+    assert "4 evaluated images out of 6" in gallery.note
 
 
 def test_names_come_from_the_field_that_the_evaluation_used(colours, oracle, evaluation):
@@ -129,7 +129,7 @@ def test_a_summary_counts_what_is_there(colours):
     summary, pairs = summarize(colours, pairs=3)
     assert summary["pairs"] == 6
     assert summary["captions"] == "6, of them 6 distinct"
-    assert summary["picture sizes"].startswith("all 160 × 120 px")
+    assert summary["image sizes"].startswith("all 160 × 120 px")
     assert summary["split hash"] == colours.fingerprint()
     assert len(pairs) == 3
 

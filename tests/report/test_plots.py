@@ -1,6 +1,5 @@
 import json
 import math
-import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -8,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frugalclip.report.plots import (
-    Bar,
-    Reference,
-    Series,
-    bar_comparison,
-    interval_strip,
-    line_chart,
-    nice_ticks,
-    thin,
-    tick_labels,
-)
+from frugalclip.report.bars import Bar, bar_comparison, interval_strip
+from frugalclip.report.plots import Reference, Series, line_chart, thin
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -38,26 +28,6 @@ def corners(element: ElementTree.Element) -> list[tuple[float, float]]:
 
 def hover(root: ElementTree.Element) -> dict:
     return json.loads(root.get("data-hover") or "{}")
-
-
-@given(finite, st.floats(1e-6, 1e6), st.integers(2, 8))
-def test_ticks_cover_the_values_in_round_even_steps(low, extent, count):
-    high = low + extent
-    ticks = nice_ticks(low, high, count=count)
-    steps = [b - a for a, b in pairwise(ticks)]
-    slack = 1e-6 * max(abs(low), abs(high), extent)
-    assert ticks[0] <= low + slack
-    assert ticks[-1] >= high - slack
-    assert max(steps) == pytest.approx(min(steps), rel=1e-3, abs=1e-9)
-    assert len(ticks) <= count + 3
-    mantissa = steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-6)
-    assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-3
-
-
-def test_tick_labels_share_a_unit():
-    assert tick_labels([0, 50_000, 100_000]) == (["0", "50k", "100k"], "")
-    assert tick_labels([0, 0.0005, 0.001]) == (["0.0", "0.5", "1.0"], "×10⁻³")
-    assert tick_labels([-0.5, 0, 0.5]) == (["−0.5", "0.0", "0.5"], "")
 
 
 @given(
@@ -177,7 +147,7 @@ def test_labels_are_escaped_and_said(text):
         [Series(text, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 1.0)])], x_label=text, y_label=text, title=text
     )
     drawn = bar_comparison([Bar(text, 3.0, "model", (1.0, 5.0))], title=text, axis_label=text)
-    strip = interval_strip(3.0, interval=None, baselines=[], maximum=100, label=text)
+    strip = interval_strip(3.0, interval=None, marks=[], maximum=100, label=text)
     for svg in (chart, drawn, strip):
         assert "<script" not in svg
         assert "<img" not in svg
@@ -204,25 +174,3 @@ def test_thinning_leaves_a_short_series_and_holes_alone():
     holes, _ = thin(list(range(20)), [math.nan] * 10 + [1.0] * 10, name="a", buckets=2)
     assert math.isnan(holes.points[0][1])
     assert holes.points[1][1] == 1.0
-
-
-@pytest.mark.parametrize("width", [350, 620])
-def test_bars_begin_at_zero_and_are_as_long_as_their_values(width):
-    bars = [Bar("model", 40.0, "model", (30.0, 55.0)), Bar("baseline", 20.0), Bar("chance", 0.5, "chance")]
-    root = parsed(bar_comparison(bars, title="t", axis_label="top-1 (%)", width=width))
-    rects = [e for e in root.iter() if e.tag.endswith("rect")]
-    starts, lengths = {e.get("x") for e in rects}, [float(e.get("width") or 0) for e in rects]
-    assert len(starts) == 1
-    assert lengths[0] == pytest.approx(2 * lengths[1], abs=0.2)
-    assert lengths[2] == pytest.approx(lengths[0] / 80, abs=0.6)
-    whisker = of_class(root, "whisker")[0].get("d") or ""
-    low, high = map(float, re.findall(r"M([\d.]+) [\d.]+v", whisker))
-    start = float(rects[0].get("x") or 0)
-    assert (low - start) / lengths[0] == pytest.approx(30 / 40, abs=0.01)
-    assert (high - start) / lengths[0] == pytest.approx(55 / 40, abs=0.01)
-    for text in of_class(root, "bar-value"):
-        assert float(text.get("x") or 0) <= width - 20
-
-
-def test_bars_without_a_value_say_so():
-    assert "no finite value" in bar_comparison([Bar("a", math.nan)], title="t", axis_label="x")

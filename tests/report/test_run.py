@@ -84,7 +84,7 @@ def gallery_of(texts: list[str]) -> Gallery:
     )
 
 
-def test_the_figure_stands_first_beside_interval_chance_and_floors(make_run, rows, evaluation):
+def test_the_primary_metric_stands_first_beside_interval_chance_and_baselines(make_run, rows, evaluation):
     text = report(make_run(rows=rows, evaluations=[evaluation])).text
     first = text[: text.index("samples seen")]
     for part in (
@@ -92,7 +92,7 @@ def test_the_figure_stands_first_beside_interval_chance_and_floors(make_run, row
         "50.0 %",
         "95 % interval 30.0 to 70.0 %",
         "3.0 × chance (16.7 %)",
-        "25.0 points above the strongest floor",
+        "25.0 points above the strongest baseline",
     ):
         assert part in first
     for name in ("this model", "10 pixel nearest neighbours", "pixel nearest neighbour", "chance"):
@@ -145,7 +145,7 @@ def test_hostile_text_is_shown_and_not_obeyed(make_run, rows, evaluation, hostil
     assert "\u202e" not in page.text
 
 
-def test_pictures_have_texts_tables_have_headers_and_links_have_targets(make_run, rows, evaluation, hostile):
+def test_images_have_texts_tables_have_headers_and_links_have_targets(make_run, rows, evaluation, hostile):
     page = report(make_run(rows=rows, evaluations=[evaluation]), gallery_of(hostile))
     assert page.all("img")
     assert all(a.get("alt") and a.get("width") and a.get("height") for a in page.all("img"))
@@ -187,12 +187,12 @@ def test_the_loss_of_guessing_is_known_for_one_contrastive_objective(make_run, r
     run = make_run(
         rows=rows, evaluations=None, recipe=f"objectives: {{{objectives}}}\nbatch: 32\nsteps: 40\n"
     )
-    assert read_run(run).loss_of_guessing() == (None if expected is None else pytest.approx(expected))
+    assert read_run(run).chance_loss() == (None if expected is None else pytest.approx(expected))
 
 
 def test_the_logged_chance_wins_over_the_batch(make_run, rows):
     rows[-1]["contrastive/chance"] = 2.0
-    assert read_run(make_run(rows=rows, evaluations=None)).loss_of_guessing() == 2.0
+    assert read_run(make_run(rows=rows, evaluations=None)).chance_loss() == 2.0
 
 
 def test_evaluation_points_are_drawn_and_tabulated(make_run, rows, evaluation):
@@ -200,10 +200,10 @@ def test_evaluation_points_are_drawn_and_tabulated(make_run, rows, evaluation):
     charts = [json.loads(str(a["data-hover"])) for a in page.all("svg") if "data-hover" in a]
     lines = {line["name"]: [p[3] for p in line["points"]] for chart in charts for line in chart["lines"]}
     assert lines["top-1"] == ["30", "50"]
-    assert lines["text → picture R@1"] == ["20", "40"]
-    assert "text → picture, median rank" not in lines  # places are not percent
+    assert lines["text → image R@1"] == ["20", "40"]
+    assert "text → image, median rank" not in lines  # places are not percent
     assert "2 evaluation points as a table" in page.text
-    assert "text → picture, median rank" in page.text
+    assert "text → image, median rank" in page.text
 
 
 def test_advice_is_given_once_with_its_step(make_run, rows, evaluation):

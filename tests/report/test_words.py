@@ -70,15 +70,15 @@ def test_a_run_of_a_lexical_model_shows_pictures_beside_their_words(
     assert 'href="#words"' in page
 
 
-def test_the_figures_stand_among_the_evaluations_with_counts_as_counts(make_run, rows, evaluation, worded):
+def test_the_metrics_stand_among_the_evaluations_with_counts_as_counts(make_run, rows, evaluation, worded):
     page = run_page(read_run(make_run(rows=rows, evaluations=[evaluation, worded])), Gallery()).replace(
         "\N{NO-BREAK SPACE}", " "
     )
     for part in (
-        "Words of pictures",
+        "Words of images",
         "Top words that are hits",
         "10.0 to 20.0",
-        "Picture → text, recall at 1, 64 words of each",
+        "Image → text, recall at 1, 64 words of each",
         "<b>11,547</b>",
     ):
         assert part in page, part

@@ -8,13 +8,16 @@ from PIL import Image
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.tokens import train_tokenizer
+from frugalclip.evaluation.metrics import in_percent, metric_name
+from frugalclip.evaluation.tasks import TASKS
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
+from frugalclip.report.formats import difference, number, percent
 from frugalclip.report.run import write_run_report
 from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder, ModelConfig
-from frugalclip.verbs.evaluate import TASKS, evaluate, metric_name, show
+from frugalclip.verbs.evaluate import evaluate, show
 
 from ..backbones.tiny_backbones import timm_source, vision_source
 
@@ -77,10 +80,12 @@ def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
     show(result)
     printed = capsys.readouterr().out
     for name, value in result["metrics"].items():
-        assert re.search(rf"{re.escape(metric_name(name))}\W+{value:.1f}\W", printed), f"{name} is not shown"
+        text = percent(value, unit=False) if in_percent(name) else number(value)
+        words = re.escape(metric_name(name, short=True))
+        assert re.search(rf"{words}\s+{re.escape(text)}\W", printed), f"{name} is not shown"
 
 
-def trunk_of_pictures(kind, place) -> str:
+def image_only_source(kind, place) -> str:
     return timm_source(place) if kind == "timm" else vision_source(place / "hf")
 
 
@@ -88,11 +93,9 @@ def trunk_of_pictures(kind, place) -> str:
 @pytest.mark.parametrize(
     "task", [name for name, one in TASKS.items() if not one.needs_texts and name != "suite"]
 )
-def test_an_encoder_of_pictures_alone_takes_the_tasks_without_texts(
-    task, kind, folder, tmp_path, monkeypatch, capsys
-):
+def test_an_image_only_model_takes_the_tasks_without_texts(task, kind, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
-    source = trunk_of_pictures(kind, tmp_path)
+    source = image_only_source(kind, tmp_path)
     result = evaluate(source, data=folder, task=task, where="split=test", label_field="label")
     assert (result["samples"], result["model"], result["model_path"]) == (4, load(source).fingerprint, source)
     assert result["preprocess"]["size"] == (160 if kind == "timm" else 32)
@@ -104,32 +107,32 @@ def test_an_encoder_of_pictures_alone_takes_the_tasks_without_texts(
     assert result["model"] in capsys.readouterr().out
 
 
-def test_tasks_with_texts_say_which_others_an_encoder_of_pictures_takes(folder, tmp_path):
-    source = trunk_of_pictures("hf", tmp_path)
+def test_tasks_with_texts_say_which_others_an_image_only_model_takes(folder, tmp_path):
+    source = image_only_source("hf", tmp_path)
     for task in ("zeroshot", "retrieval"):
         with pytest.raises(
             DataError,
-            match=rf"hf reads pictures and no texts, which --task {task} needs; .* \(probe, knn, fewshot, grouping, suite\)",
+            match=rf"hf encodes images only, and --task {task} needs texts; .* \(probe, knn, fewshot, grouping, suite\)",
         ):
             evaluate(source, data=folder, task=task)
-    with pytest.raises(DataError, match="the model reads pictures and no texts"):
+    with pytest.raises(DataError, match="the model encodes images only"):
         evaluate(load(source), data=folder)
     found = evaluate(make_model(folder), data=folder, where="split=test", baselines_model=source)
     assert found["baselines"]["feature_nn_1"]["top1"] == 100
 
 
-def test_floors_stand_in_the_same_row(folder, capsys):
+def test_baselines_stand_in_the_same_row(folder, capsys):
     result = evaluate(make_model(folder), data=folder, where="split=test", baselines=True)
     assert result["baselines"]["pixel_nn_1"]["top1"] == result["baselines"]["feature_nn_1"]["top1"] == 100
     assert result["baselines_about"]["features"].startswith("shape and colour")
     assert result["baselines_about"]["training_rows"] == 4
     show(result)
-    row = next(line for line in capsys.readouterr().out.splitlines() if "top 1 " in line)
-    assert "33.33" in row
-    assert row.count("100.0/") == 2
+    row = next(line for line in capsys.readouterr().out.splitlines() if "Top-1 " in line)
+    assert "33.3" in row
+    assert row.split()[-4:] == ["100.0", "50.0", "100.0", "50.0"]
 
 
-def test_any_model_can_be_the_frozen_encoder_of_the_feature_floor(folder, tmp_path):
+def test_any_model_can_be_the_frozen_encoder_of_the_feature_baseline(folder, tmp_path):
     make_model().save(tmp_path / "other")
     result = evaluate(make_model(folder), data=folder, where="split=test", baselines_model=tmp_path / "other")
     assert "frozen encoder" in result["baselines_about"]["features"]
@@ -167,9 +170,9 @@ def test_what_is_misspelt_or_missing_is_named(folder, tmp_path):
         evaluate(model, data=folder, task="words")
     with pytest.raises(DataError, match="--task knn needs a data set; add --data PATH"):
         evaluate(model, task="knn")
-    with pytest.raises(DataError, match="this model does not say where they are"):
+    with pytest.raises(DataError, match="the model has no record of them; add --baselines-data PATH"):
         evaluate(model, data=folder, baselines=True)
-    with pytest.raises(DataError, match=r"--baselines needs the training pictures, and .*absent"):
+    with pytest.raises(DataError, match=r"--baselines needs the training images, and .*absent"):
         evaluate(make_model(tmp_path / "absent"), data=folder, baselines=True)
 
 
@@ -182,14 +185,15 @@ def test_options_without_effect_warn(folder):
         evaluate(make_model(), data=folder, task="probe", where="split=test", robustness=True)
 
 
-def test_altered_copies_are_shown_beside_the_pictures_as_they_are(folder, capsys):
+def test_altered_copies_are_shown_beside_the_unaltered_images(folder, capsys):
     result = evaluate(make_model(folder), data=folder, where="split=test", robustness=True)
     show(result)
     printed = capsys.readouterr().out
     for name, found in result["robustness"].items():
         assert re.search(
-            rf"{name}\W+{found['metrics']['top1']:.1f}\W+\{found['difference']['top1']:+.1f}", printed
+            rf"{name}\s+{re.escape(percent(found['metrics']['top1'], unit=False))}\s", printed
         ), name
+        assert difference(found["difference"]["top1"]) in printed
 
 
 SUITE = """
@@ -244,7 +248,7 @@ def test_a_suite_is_shown_and_joins_the_report_of_its_run(run, tmp_path, capsys,
     assert json.loads((tmp_path / "suite.json").read_text(encoding="utf-8")) == result
     show(result)
     printed = capsys.readouterr().out
-    assert re.search(rf"colour\W+4\W+{result['metrics']['colour']:.1f}", printed)
+    assert re.search(rf"colour\s+4\s+{percent(result['metrics']['colour'], unit=False)}\W", printed)
     assert "mean of 1" in printed
     assert "elsewhere did not run: pack other.tar is missing" in printed
     evaluations = read_json(run.summary)["evaluations"]

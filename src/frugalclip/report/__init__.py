@@ -1,1 +1,1 @@
-"""Floor 4: one self-contained HTML page for a run."""
+"""Reports: rows of results, rendered to the terminal and to self-contained HTML pages."""

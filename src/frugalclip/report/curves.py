@@ -1,4 +1,4 @@
-"""The section of a run's report on how training went: losses, evaluation points and whatever else was logged."""
+"""How training went, in a run's report: losses, evaluation points and whatever else was logged."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -55,7 +55,7 @@ def metric_table(result: Mapping[str, Any]) -> Table:
     baselines = list(dict.fromkeys(name for metric in metrics for name in baselines_of(result, metric)))
     columns = [
         Column("Metric", short=""),
-        Column("This model", numeric=True, note=level(result), short="value"),
+        Column("This model", numeric=True, note=level(result), short="value %"),
         Column("0 to 100 %", kind="strip-column"),
         Column("Chance", numeric=True, short="chance"),
         *_baseline_columns(baselines),

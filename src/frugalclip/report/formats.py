@@ -1,6 +1,7 @@
 """Numbers and foreign text, made fit for a page.
 
-Every string that a user could have written passes through `escape`, or travels as plain `str` until `cell` escapes it; only `Html` is trusted.
+Every string that a user could have written passes through `escape`, or travels as plain `str` until `cell`
+escapes it; only `Html` is trusted.
 """
 
 import html
@@ -24,16 +25,14 @@ class Html(str):
 
 
 def escape(value: Any) -> Html:
-    """Text as markup: `<`, `>`, `&` and both quotes become references, what cannot be printed a replacement mark."""
+    """Text as markup: `<`, `>`, `&` and quotes become references, unprintable characters a mark."""
     text = "".join("\N{REPLACEMENT CHARACTER}" if _is_unprintable(c) else c for c in str(value))
     return Html(html.escape(text, quote=True))
 
 
 def _is_unprintable(character: str) -> bool:
     """True for control characters, lone surrogates and overrides of direction."""
-    turns_text = (
-        character in "\u202d\u202e"
-    )  # overrides of direction, which would turn what stands beside them too
+    turns_text = character in "\u202d\u202e"  # overrides of direction also turn the text beside them
     return turns_text or (unicodedata.category(character) in ("Cc", "Cs") and character not in "\t\n\r")
 
 
@@ -49,7 +48,7 @@ def cell(value: Any) -> Html:
 
 
 def shorten(text: Any, limit: int) -> str:
-    """The text on one line, cut to `limit` characters with an ellipsis; never between a letter and its combining marks."""
+    """The text on one line, cut to `limit` characters with an ellipsis, but not inside a combined letter."""
     line = " ".join(str(text).split())
     if len(line) <= limit:
         return line
@@ -62,7 +61,7 @@ def shorten(text: Any, limit: int) -> str:
 
 
 def text_width(text: str, size: float) -> float:
-    """Estimated width in px of text set in a system font of `size` px; full-width characters and emoji count one em."""
+    """Estimated width in px of text in a system font of `size` px; wide characters count one em."""
     ems = 0.0
     for character in text:
         if unicodedata.combining(character) or unicodedata.category(character) == "Cf":
@@ -90,7 +89,7 @@ def fit(text: str, size: float, width: float) -> str:
 
 
 def is_finite(value: Any) -> TypeGuard[float]:
-    """True for a number that is neither NaN nor infinite; False for anything else, None and booleans included."""
+    """True for a number that is neither NaN nor infinite; False for anything else, also None and booleans."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -1,7 +1,8 @@
-"""Pictures for a report, chosen by chance and not by taste.
+"""Images for a report, chosen at random and not by taste.
 
-Queries are drawn by seed from all rows, so what is shown is what a reader would have met; only the best and worst classes are chosen by their
-figures, and among equal figures by seed. The page says so. Thumbnails travel inside the page as WebP, at most 96 px wide.
+Queries are drawn by seed from all rows, so the report shows typical ones; only the best and worst classes are
+chosen by their metrics, and among equal ones by seed. The page says so. Thumbnails are inside the page as
+WebP, at most 96 px wide.
 """
 
 import base64
@@ -39,7 +40,7 @@ _SOURCE = re.compile(
 
 
 class EncodedImages(Protocol):
-    """Embeddings of the readable pictures of a data set."""
+    """Embeddings of the readable images of a data set."""
 
     @property
     def features(self) -> Tensor:
@@ -53,14 +54,14 @@ class EncodedImages(Protocol):
 
 
 class Encoder(Protocol):
-    """What a gallery asks of a model; `frugalclip.load` gives one."""
+    """A model that a gallery can be built with; `frugalclip.load` gives one."""
 
     def encode_text(self, texts: list[str], /) -> Tensor:
         """(batch, dim) unit vectors."""
         ...
 
     def image_features(self, manifest: Manifest, /) -> EncodedImages:
-        """The readable pictures."""
+        """Features of the readable images."""
         ...
 
 
@@ -69,14 +70,14 @@ class Thumbnail:
     """A thumbnail that needs no file."""
 
     uri: str  # data:image/webp;base64,…
-    text: str  # its caption, also read out instead of the picture
+    text: str  # its caption, also read out instead of the image
     width: int  # px
     height: int
 
 
 @dataclass(frozen=True)
 class Found:
-    """One answer to a query: a picture, or a name."""
+    """One answer to a query: an image, or a name."""
 
     score: float  # cosine, or the weight of a word
     is_right: bool
@@ -88,16 +89,16 @@ class Found:
 class Example:
     """A query with its first answers."""
 
-    text: str  # the query's words, or the picture's right name
+    text: str  # the query's words, or the image's right name
     found: tuple[Found, ...]  # best first
     rank: float  # expected place of the first right answer, from 1
     candidates: int  # how many competed
-    thumbnail: Thumbnail | None = None  # where the query is a picture
+    thumbnail: Thumbnail | None = None  # where the query is an image
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """How a class fared."""
+    """The accuracy of a class."""
 
     name: str
     top1: float  # percent
@@ -108,7 +109,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Described:
-    """A picture with the words that a lexical model gives it."""
+    """An image with the top words of a lexical model."""
 
     text: str  # its caption
     words: tuple[Found, ...]  # heaviest first; right are those of its own captions
@@ -123,15 +124,15 @@ class Gallery:
     image_to_names: tuple[Example, ...] = ()
     best: tuple[ClassResult, ...] = ()
     worst: tuple[ClassResult, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)  # figures of the training data, by name
-    pairs: tuple[Thumbnail, ...] = ()  # training pairs, drawn by chance
+    data: Mapping[str, Any] = field(default_factory=dict)  # statistics of the training data, by name
+    pairs: tuple[Thumbnail, ...] = ()  # training pairs, drawn at random
     note: str = ""  # how the examples were chosen
     words: tuple[Described, ...] = ()  # for models with lexical heads
     kept: tuple[Thumbnail, ...] = ()  # with dropped patches faded, for models that drop any
 
 
 def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Thumbnail:
-    """A picture small enough to travel inside a page; never enlarged.
+    """An image small enough for a page; never enlarged.
 
     Args:
         image: RGB.
@@ -161,12 +162,12 @@ def build_gallery(
     """Choose examples by seed and let the model answer them.
 
     Args:
-        model: encodes pictures and texts.
-        manifest: the rows that were judged.
-        evaluation: the result of judging them: its prompts, names and `per_class` are used.
+        model: encodes images and texts.
+        manifest: the evaluated rows.
+        evaluation: the result on these rows: its prompts, names and `per_class` are used.
         training: what the model was trained on, for the data summary and its eight pairs; default none.
         rows: examples of each kind, and classes on each side.
-        pool: pictures that compete at most; more are thinned by seed, and the note says so.
+        pool: images that compete at most; more are thinned by seed, and the note says so.
         seed: of every choice.
     """
     random = np.random.default_rng(stream_seed(seed, "report/gallery"))
@@ -175,13 +176,16 @@ def build_gallery(
     encoded = model.image_features(sample)
     sample, images = sample.take(encoded.rows), encoded.features.float().cpu()
     thinned = f" out of {len(manifest):,}" if len(chosen) < len(manifest) else ""
-    note = f"Drawn at random (seed {seed}) from the {len(sample):,} pictures{thinned} that were judged; nothing was picked by hand."
+    note = (
+        f"Drawn at random (seed {seed}) from the {len(sample):,} evaluated images{thinned}; "
+        "nothing was picked by hand."
+    )
     data, pairs = summarize(training, seed=seed) if training is not None else ({}, ())
     if not len(sample) or not bool(images.isfinite().all()):
         fault = (
             "The model gives embeddings that are not finite"
             if len(sample)
-            else "No picture of the judged rows could be read"
+            else "No image of the evaluated rows could be read"
         )
         return Gallery(data=data, pairs=pairs, note=f"{fault}, so there are no examples.")
     album = _Album(sample)
@@ -218,7 +222,7 @@ class _Album:
         return self.made[row]
 
     def illustrated(self, result: ClassResult, names: Sequence[list[str]], *, most: int = 4) -> ClassResult:
-        """The class with its first pictures, in the order of the data."""
+        """The class with its first images, in the order of the data."""
         rows = [
             row
             for row, own in enumerate(names)
@@ -229,7 +233,7 @@ class _Album:
 
 
 def _names(manifest: Manifest, evaluation: Mapping[str, Any]) -> list[list[str]]:
-    """What each row is called, found as the evaluation found it."""
+    """The names of each row, as in the evaluation."""
     source = _SOURCE.fullmatch(str(evaluation.get("names") or ""))
     label_field, language = (source["field"], source["language"]) if source else (None, None)
     label_field = label_field if label_field in manifest.field_names else None
@@ -280,11 +284,10 @@ def _image_to_names(
     random: np.random.Generator,
 ) -> tuple[Example, ...]:
     pool = {normalise(name): name for own in reversed(names) for name in reversed(own)}
-    judged = [entry["name"] for entry in _classes(evaluation)]
-    if judged and any(
-        normalise(name) in pool for name in judged
-    ):  # the names that competed in the evaluation, also those whose pictures were thinned out
-        pool = {normalise(name): name for name in judged}
+    evaluated = [entry["name"] for entry in _classes(evaluation)]
+    if any(normalise(name) in pool for name in evaluated):
+        # the names that competed in the evaluation, also those whose images were thinned out
+        pool = {normalise(name): name for name in evaluated}
     place = {name: i for i, name in enumerate(sorted(pool))}
     shown = [
         row for row in random.permutation(len(names)) if any(normalise(name) in place for name in names[row])
@@ -334,7 +337,7 @@ def _templates(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def _shuffled_top(scores: Tensor, random: np.random.Generator, *, count: int = 5) -> tuple[Tensor, Tensor]:
-    """The best candidates of each row; equal scores in an order drawn by chance, so that a collapsed model shows no order of files.
+    """The best candidates of each row; equal scores in random order.
 
     Returns:
         (queries, count) scores and (queries, count) int64 places.
@@ -356,7 +359,7 @@ def _classes(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def extremes(
     evaluation: Mapping[str, Any], *, count: int = 6, seed: int = 0
 ) -> tuple[list[ClassResult], list[ClassResult]]:
-    """The best and the worst classes of an evaluation; among equal figures, chance decides.
+    """The best and the worst classes of an evaluation; among equal ones, the seed decides.
 
     Args:
         evaluation: a result with `per_class`; without one, nothing is found.
@@ -364,7 +367,8 @@ def extremes(
         seed: of the choice among equals.
 
     Returns:
-        best, from the best down, none that was never named right; worst, from the worst up, none that was always named right.
+        Best, from the best down, without classes that are never named right; worst, from the worst up,
+        without classes that are always named right.
     """
     entries = _classes(evaluation)
     order = np.random.default_rng(stream_seed(seed, "report/classes")).permutation(len(entries))
@@ -379,18 +383,18 @@ def extremes(
 
 
 def summarize(
-    manifest: Manifest, *, seed: int = 0, pairs: int = 8, looked_at: int = 200
+    manifest: Manifest, *, seed: int = 0, pairs: int = 8, measured: int = 200
 ) -> tuple[dict[str, Any], tuple[Thumbnail, ...]]:
-    """What a data set is made of, and pairs drawn by chance.
+    """Statistics of a data set, and pairs drawn at random.
 
     Args:
         manifest: the training data.
         seed: of the draw.
-        pairs: pictures with their captions.
-        looked_at: pictures whose size is read.
+        pairs: images with their captions.
+        measured: images whose size is read.
 
     Returns:
-        Figures by name, in reading order, and the pairs.
+        Statistics by name, in reading order, and the pairs.
     """
     texts = [text for own in manifest.captions() for text in own]
     lengths = sorted(len(text.split()) for text in texts) or [0]
@@ -407,7 +411,7 @@ def summarize(
         if times > 1
         else "none is repeated",
         "words in a caption": f"{lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}",
-        "picture sizes": _sizes(album.reader, order[:looked_at].tolist()),
+        "image sizes": _sizes(album.reader, order[:measured].tolist()),
         "languages": f"{len(manifest.languages)}" if manifest.languages else None,
         "fields": shorten(", ".join(manifest.field_names), 160) or None,
         "split hash": manifest.fingerprint(),
@@ -424,10 +428,8 @@ def _sizes(reader: ImageReader, rows: Sequence[int]) -> str | None:
             continue
     if not sizes:
         return None
-    low, high = (
-        tuple(min(s[i] for s in sizes) for i in (0, 1)),
-        tuple(max(s[i] for s in sizes) for i in (0, 1)),
-    )
+    low = tuple(min(size[i] for size in sizes) for i in (0, 1))
+    high = tuple(max(size[i] for size in sizes) for i in (0, 1))
     if low == high:
-        return f"all {low[1]} × {low[0]} px ({len(sizes):,} looked at)"
-    return f"{low[1]} to {high[1]} px wide, {low[0]} to {high[0]} px high ({len(sizes):,} looked at)"
+        return f"all {low[1]} × {low[0]} px ({len(sizes):,} measured)"
+    return f"{low[1]} to {high[1]} px wide, {low[0]} to {high[0]} px high ({len(sizes):,} measured)"

@@ -1,4 +1,4 @@
-"""The top of a run's report: the primary metric beside its baselines, what may be concluded, and the run in numbers."""
+"""The top of a run's report: its primary metric beside baselines, conclusions, and its numbers."""
 
 import shlex
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
-"""The page and its parts: layout only, no knowledge of runs.
+"""The page and its elements: layout only, no knowledge of runs.
 
-One file that needs no network: style, script and pictures are inside, and a content security policy lets nothing else load or run, so that
-markup which slipped through could do nothing. Text that users wrote is escaped where it enters, in `formats.escape`.
+One file that needs no network: style, script and images are inside. A content security policy lets nothing
+else load or run, so markup that slipped through could do nothing. Text of users is escaped where it enters,
+by `formats.escape`.
 """
 
 import base64
@@ -36,14 +37,21 @@ def document(title: str, *, head: str, sections: Sequence[Section]) -> str:
     """
     style, script = (_asset(name) for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
     links = "".join(f'<li><a href="#{escape(s.anchor)}">{escape(s.title)}</a></li>' for s in sections)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title><style>\n{style}</style></head>\n'
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>\n{style}</style></head>\n"
         f'<body><a class="skip" href="#content">Skip to the sections</a><header class="top">{head}'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main id="content">{"".join(map(rendered, sections))}</main>\n'
-        f"<footer>Written by frugalclip from the files of the run. This page needs no network.</footer>\n<script>{script}</script></body></html>\n"
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'
+        f'<main id="content">{"".join(map(rendered, sections))}</main>\n'
+        "<footer>Written by frugalclip from the files of the run. This page needs no network.</footer>\n"
+        f"<script>{script}</script></body></html>\n"
     )
 
 
@@ -60,7 +68,7 @@ def rendered(section: Section) -> str:
 
 
 def at_both_widths(draw: Callable[[int], str], *, wide: int = WIDE, narrow: int = NARROW) -> Html:
-    """A drawing for the desk and one for the phone, of which the style sheet shows one: text keeps its size on both."""
+    """A drawing for a desk and one for a phone, of which the style sheet shows one, with text of one size."""
     return Html(f'<div class="wide">{draw(wide)}</div><div class="narrow">{draw(narrow)}</div>')
 
 
@@ -77,9 +85,8 @@ def folded(summary: str, body: str) -> Html:
 
 def command(line: str, *, label: str) -> Html:
     """A command to copy, with what it does."""
-    return Html(
-        f'<p class="label">{escape(label)}</p><div class="command"><pre><code>{escape(line)}</code></pre></div>'
-    )
+    code = f'<div class="command"><pre><code>{escape(line)}</code></pre></div>'
+    return Html(f'<p class="label">{escape(label)}</p>{code}')
 
 
 def source(text: str) -> Html:
@@ -88,13 +95,12 @@ def source(text: str) -> Html:
 
 
 def tile(thumbnail: Thumbnail | None, *, missing: str = "") -> Html:
-    """A thumbnail on white; pictures come as RGB on white, and a dark page must not change them."""
+    """A thumbnail on white; images come as RGB on white, and a dark page must not change them."""
     if thumbnail is None:
         return Html(f'<div class="tile"><small>{escape(missing or "not readable")}</small></div>')
     size = f'width="{thumbnail.width}" height="{thumbnail.height}"'
-    return Html(
-        f'<div class="tile"><img src="{escape(thumbnail.uri)}" alt="{_caption(thumbnail.text)}" {size} loading="lazy" decoding="async"></div>'
-    )
+    shown = f'src="{escape(thumbnail.uri)}" alt="{_caption(thumbnail.text)}" {size}'
+    return Html(f'<div class="tile"><img {shown} loading="lazy" decoding="async"></div>')
 
 
 def _caption(text: str) -> Html:
@@ -102,7 +108,7 @@ def _caption(text: str) -> Html:
 
 
 def pair_grid(pairs: Sequence[Thumbnail]) -> Html:
-    """Pictures with their captions below."""
+    """Images with their captions below."""
     items = "".join(
         f'<li>{tile(p)}<p class="clamp" dir="auto" title="{_caption(p.text)}">{_caption(p.text)}</p></li>'
         for p in pairs
@@ -110,45 +116,54 @@ def pair_grid(pairs: Sequence[Thumbnail]) -> Html:
     return Html(f'<ul class="pairs">{items}</ul>')
 
 
+def _query(text: str, rank: str = "") -> str:
+    caption = _caption(text)
+    return f'<p class="query"><b class="clamp" dir="auto" title="{caption}">{caption}</b>{rank}</p>'
+
+
 def found_images(examples: Sequence[Example]) -> Html:
-    """Each query in words, and the pictures that came first, right ones framed and ticked."""
+    """Each query in words, and the images that came first, right ones framed and ticked."""
     return Html(f'<div class="examples">{"".join(map(_found_images, examples))}</div>')
 
 
 def _found_images(example: Example) -> str:
     answers = "".join(
-        f'<li class="{"right" if f.is_right else "wrong"}">{tile(f.thumbnail, missing=f.text)}<div class="mark-row">'
-        f"<span>{_cosine(f.score)}</span>{_mark(f.is_right)}</div></li>"
+        f'<li class="{"right" if f.is_right else "wrong"}">{tile(f.thumbnail, missing=f.text)}'
+        f'<div class="mark-row"><span>{_cosine(f.score)}</span>{_mark(f.is_right)}</div></li>'
         for f in example.found
     )
-    title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
+    title = _query(example.text, _rank(example))
     return f'<div>{title}<ol class="answers">{answers}</ol></div>'
 
 
 def found_names(examples: Sequence[Example]) -> Html:
-    """Each picture, and the names that came first, the right one ticked."""
+    """Each image, and the names that came first, the right one ticked."""
     return Html(f'<div class="examples">{"".join(map(_found_names, examples))}</div>')
 
 
 def _found_names(example: Example) -> str:
     answers = "".join(_answer(f, _mark(f.is_right)) for f in example.found)
-    title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(example.text)}">{_caption(example.text)}</b>{_rank(example)}</p>'
+    title = _query(example.text, _rank(example))
     return f'<div class="naming">{tile(example.thumbnail)}<div>{title}<ol>{answers}</ol></div></div>'
 
 
 def _answer(found: Found, mark: str) -> str:
     kind = "right" if found.is_right else "wrong"
-    return f'<li class="{kind}">{mark}<span class="clamp" dir="auto">{_caption(found.text)}</span><span>{_cosine(found.score)}</span></li>'
+    text = f'<span class="clamp" dir="auto">{_caption(found.text)}</span>'
+    return f'<li class="{kind}">{mark}{text}<span>{_cosine(found.score)}</span></li>'
 
 
 def described_images(described: Sequence[Described]) -> Html:
-    """Each picture, and its words with their weights; those of its own captions are ticked, of the others nobody knows whether they are wrong."""
+    """Each image, and its words with their weights; those of its own captions are ticked.
+
+    Of the other words it is unknown whether they are wrong.
+    """
     return Html(f'<div class="examples">{"".join(map(_described, described))}</div>')
 
 
 def _described(one: Described) -> str:
     words = "".join(_answer(word, _mark(True) if word.is_right else "<span></span>") for word in one.words)
-    title = f'<p class="query"><b class="clamp" dir="auto" title="{_caption(one.text)}">{_caption(one.text)}</b></p>'
+    title = _query(one.text)
     return f'<div class="naming words">{tile(one.thumbnail)}<div>{title}<ol>{words}</ol></div></div>'
 
 
@@ -171,7 +186,7 @@ def _rank(example: Example) -> str:
 
 
 def class_columns(best: Sequence[ClassResult], worst: Sequence[ClassResult]) -> Html:
-    """The best classes beside the worst, with pictures where there are any."""
+    """The best classes beside the worst, with images where there are any."""
     lists = _class_list("Best", best, none="No class was ever named right.") + _class_list(
         "Worst", worst, none="No class was ever named wrong."
     )
@@ -194,4 +209,5 @@ def _class(result: ClassResult) -> str:
     often = "most often taken for" if result.samples > 1 else "taken for"
     mistaken = f", {often} “{escape(shorten(result.mistaken_for, 60))}”" if result.mistaken_for else ""
     note = f"{escape(share)} of {escape(plural(result.samples, 'image'))} named right{mistaken}"
-    return f'<li><div><b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b><small dir="auto">{note}</small></div>{thumbnails}</li>'
+    name = f'<b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b>'
+    return f'<li><div>{name}<small dir="auto">{note}</small></div>{thumbnails}</li>'

@@ -1,7 +1,8 @@
-"""What a model that drops patches looks at: pictures with the patches that its [CLS] attends to least faded.
+"""Images of a model that drops patches: those that its [CLS] attends to least are faded.
 
-The trained tower scores its own view of whole pictures, as the slowly moving copy scored crops during training (A-CLIP, arXiv 2212.08653, section
-3.2 and figure 3), and keeps as many blocks. Pictures are drawn by chance.
+The trained tower scores its own view of whole images, as the average of the weights scored crops during
+training (A-CLIP, arXiv 2212.08653, section 3.2 and figure 3), and keeps as many blocks. Images are drawn at
+random.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from frugalclip.objectives.attentive_mask import Config as AttentiveConfig
 from frugalclip.objectives.attentive_mask import block_scores, highest_blocks
 from frugalclip.report.gallery import Thumbnail, thumbnail
 
-PICTURES = 8
+IMAGES = 8
 SIDE = 96  # px
 FADED = 0.25  # of a dropped patch's colour that is left; the rest is white
 
@@ -43,11 +44,11 @@ def selection_of(objectives: Mapping[str, Any]) -> AttentiveConfig | None:
 def kept_images(
     model: Model, manifest: Manifest, config: AttentiveConfig, *, seed: int = 0
 ) -> tuple[Thumbnail, ...]:
-    """Pictures drawn by chance, dropped patches faded.
+    """Images drawn at random, dropped patches faded.
 
     Args:
         model: an image tower with a [CLS] token.
-        manifest: pictures to draw from.
+        manifest: images to draw from.
         config: share and size of the blocks that are kept.
         seed: of the draw.
     """
@@ -59,11 +60,11 @@ def kept_images(
             texts.append(captions[row])
         except BadImage:
             continue
-        if len(images) == PICTURES:
+        if len(images) == IMAGES:
             break
     if not images:
         return ()
-    kept = kept_patches(model, model.preprocess(images), config)  # (pictures, rows, columns)
+    kept = kept_patches(model, model.preprocess(images), config)  # (images, rows, columns)
     return tuple(
         thumbnail(_faded(model.preprocess.resized(image), mask), text, side=SIDE)
         for image, mask, text in zip(images, kept, texts, strict=True)
@@ -72,9 +73,9 @@ def kept_images(
 
 @torch.inference_mode()
 def kept_patches(model: Model, pixels: Tensor, config: AttentiveConfig) -> Tensor:
-    """(pictures, rows, columns) bool of the patches that stay."""
+    """(images, rows, columns) bool of the patches that stay."""
     attention = model.network.image(pixels.to(model.device), with_attention=True).attention
-    assert attention is not None, "asked for"
+    assert attention is not None, "requested above"
     grid = model.network.config.image.grid
     blocks = block_scores(attention, grid=grid, block=config.block)
     patches = highest_blocks(
@@ -84,7 +85,7 @@ def kept_patches(model: Model, pixels: Tensor, config: AttentiveConfig) -> Tenso
 
 
 def _faded(image: Image.Image, mask: Tensor) -> Image.Image:
-    """A picture whose patches outside `mask` (rows, columns) are nearly white, large enough to be looked at."""
+    """An enlarged image whose patches outside `mask` (rows, columns) are nearly white."""
     stays = Image.fromarray((mask.numpy() * 255).astype(np.uint8)).resize(
         (SIDE, SIDE), Image.Resampling.NEAREST
     )

@@ -1,8 +1,8 @@
 """Line charts as inline SVG: pure functions from numbers to markup.
 
-Nothing here reads a file or knows what a run is. Colours are classes (`s0`, `reference`, …) that the page's style
-sheet fills, so one drawing serves light and dark. Texts are drawn at 12 to 13 px, so a chart is drawn for the width
-at which it is shown and not scaled down.
+Nothing here reads a file or knows what a run is. Colours are classes (`s0`, `reference`, …) that the page's
+style sheet fills, so one drawing serves light and dark. Texts are drawn at 12 to 13 px, so a chart is drawn
+for the width at which it is shown and not scaled down.
 """
 
 import json
@@ -120,8 +120,9 @@ def line_chart(
         end=width - margin,
         counts=counts,
     )
+    name = escape(fit(f"{y_label} ({mark})" if mark else y_label, TEXT_SIZE, width))
     parts = [
-        f'<text class="axis-name" x="0" y="12">{escape(fit(y_label + (f" ({mark})" if mark else ""), TEXT_SIZE, width))}</text>',
+        f'<text class="axis-name" x="0" y="12">{name}</text>',
         *_legend(legend),
         *_axes(x, y, labels, x_label=x_label),
         *(_reference(r, x, y) for r in references if is_finite(r.value)),
@@ -144,7 +145,8 @@ def _in_words(series: Series, points: Sequence[tuple[float, float]]) -> str:
     if len(points) == 1:
         return f"{series.name}: {number(points[0][1])} at {number(points[0][0])}"
     lowest, highest = min(y for _, y in points), max(y for _, y in points)
-    return f"{series.name}: from {number(points[0][1])} to {number(points[-1][1])}, lowest {number(lowest)}, highest {number(highest)}"
+    ends = f"from {number(points[0][1])} to {number(points[-1][1])}"
+    return f"{series.name}: {ends}, lowest {number(lowest)}, highest {number(highest)}"
 
 
 def _x_scale(xs: Sequence[float], *, start: float, end: float, counts: bool) -> Scale:
@@ -166,9 +168,8 @@ def _axes(x: Scale, y: Scale, labels: Sequence[str], *, x_label: str) -> list[st
         parts.append(
             f'<line class="{kind}" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
         )
-        parts.append(
-            f'<text class="tick" x="{x.start - 6:.1f}" y="{at + 4:.1f}" text-anchor="end">{escape(label)}</text>'
-        )
+        place = f'x="{x.start - 6:.1f}" y="{at + 4:.1f}" text-anchor="end"'
+        parts.append(f'<text class="tick" {place}>{escape(label)}</text>')
     shown = list(x.ticks) if len(x.ticks) > 1 else [x.low, x.high]
     for tick, label in zip(shown, tick_labels(shown)[0], strict=True):
         at, half = x(tick), text_width(label, TEXT_SIZE) / 2
@@ -176,13 +177,11 @@ def _axes(x: Scale, y: Scale, labels: Sequence[str], *, x_label: str) -> list[st
         parts.append(
             f'<line class="base" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start:.1f}" y2="{y.start + 4:.1f}"/>'
         )
-        parts.append(
-            f'<text class="tick" x="{place:.1f}" y="{y.start + 17:.1f}" text-anchor="{anchor}">{escape(label)}</text>'
-        )
+        where = f'x="{place:.1f}" y="{y.start + 17:.1f}" text-anchor="{anchor}"'
+        parts.append(f'<text class="tick" {where}>{escape(label)}</text>')
     name = escape(fit(x_label, TEXT_SIZE, x.end - x.start))
-    parts.append(
-        f'<text class="axis-name" x="{(x.start + x.end) / 2:.1f}" y="{y.start + 35:.1f}" text-anchor="middle">{name}</text>'
-    )
+    middle = f'x="{(x.start + x.end) / 2:.1f}" y="{y.start + 35:.1f}" text-anchor="middle"'
+    parts.append(f'<text class="axis-name" {middle}>{name}</text>')
     return parts
 
 
@@ -190,9 +189,10 @@ def _reference(reference: Reference, x: Scale, y: Scale) -> str:
     at = y(reference.value)
     below = at - y.end < 16  # no room above the line
     label = escape(fit(reference.label, TEXT_SIZE, x.end - x.start - 8))
+    place = f'x="{x.end - 4:.1f}" y="{at + (15 if below else -5):.1f}" text-anchor="end"'
     return (
         f'<line class="reference" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        f'<text class="reference-name" x="{x.end - 4:.1f}" y="{at + (15 if below else -5):.1f}" text-anchor="end">{label}</text>'
+        f'<text class="reference-name" {place}>{label}</text>'
     )
 
 
@@ -321,14 +321,13 @@ def _legend(rows: Sequence[Sequence[tuple[float, int, str, bool]]]) -> list[str]
     for k, row in enumerate(rows):
         middle = 26 + k * _LINE
         for at, i, text, is_band in row:
+            kind = f"s{i % COLOURS}"
             if is_band:
-                parts.append(
-                    f'<rect class="band s{i % COLOURS}" x="{at:.1f}" y="{middle - 5:.1f}" width="18" height="10"/>'
-                )
+                place = f'x="{at:.1f}" y="{middle - 5:.1f}" width="18" height="10"'
+                parts.append(f'<rect class="band {kind}" {place}/>')
             else:
-                parts.append(
-                    f'<line class="line s{i % COLOURS}" x1="{at:.1f}" x2="{at + 18:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
-                )
+                place = f'x1="{at:.1f}" x2="{at + 18:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"'
+                parts.append(f'<line class="line {kind}" {place}/>')
                 parts.append(_mark(i, at + 9, middle))
             parts.append(f'<text class="legend" x="{at + 24:.1f}" y="{middle + 4:.1f}">{escape(text)}</text>')
     return parts

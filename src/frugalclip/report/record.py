@@ -1,4 +1,4 @@
-"""What a run wrote, read as it is: nothing is assumed to be there, and nothing missing stops the report."""
+"""The files of a run as they are: nothing is assumed to be there, and nothing missing stops the report."""
 
 import math
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class RunRecord:
         ]
 
     def columns(self) -> list[str]:
-        """Names of the columns that hold numbers, in order of appearance, without step, samples and seconds."""
+        """Names of numeric columns in order of appearance, without step, samples and seconds."""
         seen = dict.fromkeys(
             key
             for row in self.rows
@@ -82,7 +82,7 @@ class RunRecord:
         return None
 
     def cut_short(self) -> str | None:
-        """How far a run came that did not reach its end, in words; None when it did, or when nothing says otherwise."""
+        """How far an unfinished run came, in words; None for a finished one."""
         done, planned = self.training.get("steps", self.last.get("step")), self.planned_steps()
         if planned and is_finite(done) and done < planned:
             return f"step {number(done)} of {number(planned)}"
@@ -91,7 +91,7 @@ class RunRecord:
         return None
 
     def chance_loss(self) -> float | None:
-        """What the total loss is when nothing has been learned, in nats, for a run with one contrastive objective; else None."""
+        """The total loss of guessing in nats, for a run with one contrastive objective; else None."""
         objectives = {
             name: o for name, o in _mapping(self.recipe.get("objectives")).items() if _weight(o) > 0
         }
@@ -123,7 +123,8 @@ def read_run(run: RunDirectory) -> RunRecord:
     """
     if not run.is_run():
         raise ModelError(
-            f"{run.path} holds no recipe.yaml; expected a run directory, such as the --out of 'frugalclip train'."
+            f"{run.path} holds no recipe.yaml; "
+            "expected a run directory such as the --out of 'frugalclip train'."
         )
     faults: list[str] = []
     try:

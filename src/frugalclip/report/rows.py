@@ -1,4 +1,4 @@
-"""Tables before they are drawn: columns and rows of typed cells, rendered by `tables` as HTML and by `terminal`."""
+"""Tables before they are drawn: columns and rows of typed cells; `tables` and `terminal` render them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ def write_run_report(run: RunDirectory, *, gallery: Gallery | None = None) -> Pa
 
     Args:
         run: a directory with at least `recipe.yaml`; whatever else is missing is said to be missing.
-        gallery: pictures to show, from `build_gallery`; default none.
+        gallery: images to show, from `build_gallery`; default none.
 
     Returns:
         The page: one file that needs no network.
@@ -53,10 +53,11 @@ def write_run_report(run: RunDirectory, *, gallery: Gallery | None = None) -> Pa
 
 
 def refresh_evaluations(run: RunDirectory) -> Path:
-    """Bring the evaluations of a report up to date with `metrics.json`; its pictures, which need the model and the data, stay as they are.
+    """Bring the evaluations of a report up to date with `metrics.json`; its images stay as they are.
 
     Args:
-        run: a directory as `write_run_report` takes it; without a report that has evaluations, a whole one without pictures is written.
+        run: a directory as `write_run_report` takes it; without a report that has evaluations, a whole one
+            without images is written.
 
     Raises:
         ModelError: when the directory holds no run.
@@ -174,10 +175,11 @@ def _data(record: RunRecord, gallery: Gallery) -> Section:
 def _objectives(record: RunRecord) -> list[str]:
     found = record.recipe.get("objectives")
     found = found if isinstance(found, Mapping) else {}
-    return [
-        f"{words(name)}, weight {plain(o.get('weight', 1) if isinstance(o, Mapping) else 1 if o is None else o)}"
+    weights = {
+        name: o.get("weight", 1) if isinstance(o, Mapping) else 1 if o is None else o
         for name, o in found.items()
-    ]
+    }
+    return [f"{words(name)}, weight {plain(weight)}" for name, weight in weights.items()]
 
 
 def _evaluations(record: RunRecord) -> Section | None:
@@ -186,8 +188,9 @@ def _evaluations(record: RunRecord) -> Section | None:
         return None  # the head of the page says so, and what to do
     parts = map(evaluation_block, shown)
     intro = (
-        "Chance is what guessing scores. A floor needs no training of ours; a model that does not pass it has learned nothing that counts. "
-        "On the scale, the dot is the model, the bar its interval, grey strokes are chance and floors."
+        "Chance is the score of guessing. A baseline needs no training of ours; a model that does not pass "
+        "it has learned nothing that counts. On the scale, the dot is the model, the bar its interval; grey "
+        "strokes are chance and baselines."
     )
     return Section("evaluations", "Evaluations", "".join(parts), intro)
 
@@ -210,7 +213,7 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
     columns = [
         Column("Class"),
         Column("Top-1", numeric=True),
-        Column("Pictures", numeric=True),
+        Column("Images", numeric=True),
         Column("Most often taken for"),
     ]
     rows = [
@@ -236,8 +239,11 @@ def _retrieval(gallery: Gallery) -> Section | None:
             if gallery.note
             else None
         )
-    intro = f"For each caption the five pictures that came first, with their cosines; a right one is framed and ticked. {gallery.note}"
-    return Section("retrieval", "Finding pictures by words", found_images(gallery.text_to_images), intro)
+    intro = (
+        "For each caption the five images that came first, with their cosines; a right one is framed. "
+        + gallery.note
+    )
+    return Section("retrieval", "Finding images by words", found_images(gallery.text_to_images), intro)
 
 
 def _naming(gallery: Gallery) -> Section | None:
@@ -245,17 +251,20 @@ def _naming(gallery: Gallery) -> Section | None:
         return None
     return Section(
         "naming",
-        "Naming pictures",
+        "Naming images",
         found_names(gallery.image_to_names),
-        f"For each picture the five nearest names, with their cosines. {gallery.note}",
+        f"For each image the five nearest names, with their cosines. {gallery.note}",
     )
 
 
 def _kept(gallery: Gallery) -> Section | None:
     if not gallery.kept:
         return None
-    lead = "Whole pictures, drawn at random, with the patches faded that the tower's [CLS] attends to least; training kept as many of every view."
-    return Section("kept", "What it looks at", pair_grid(gallery.kept), lead)
+    lead = (
+        "Whole images, drawn at random. The patches that the tower's [CLS] attends to least are faded; "
+        "training kept as many of every view."
+    )
+    return Section("kept", "Where it attends", pair_grid(gallery.kept), lead)
 
 
 def _repeat(record: RunRecord) -> Section:
@@ -263,7 +272,7 @@ def _repeat(record: RunRecord) -> Section:
     again = shlex.quote(f"{record.path.rstrip('/')}-again")
     body = command(f"frugalclip train {recipe} --out {again}", label="Train again from the resolved recipe:")
     if record.cut_short():
-        body += command(resume_command(record), label="Go on where this run stopped:")
+        body += command(resume_command(record), label="Continue where this run stopped:")
     if record.environment.get("command"):
         body += command(str(record.environment["command"]), label="As it was started:")
     if record.environment.get("commit"):
@@ -285,5 +294,5 @@ def _environment(record: RunRecord) -> str:
     )
     return (
         definitions(pairs)
-        or "<p>environment.json is missing, so the figures cannot be tied to a machine and versions.</p>"
+        or "<p>environment.json is missing, so the metrics cannot be tied to a machine and versions.</p>"
     )

@@ -1,6 +1,6 @@
-"""What the words of a lexical model say: judged pictures beside their top words, and the words that it uses most.
+"""Words of a lexical model: images beside their top words, and the words that it uses most.
 
-Reads the result of `frugalclip evaluate --task words`; its pictures were drawn by chance.
+Reads the result of `frugalclip evaluate --task words`; its images were drawn at random.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,12 @@ from typing import Any
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
+from frugalclip.report.evaluations import chance_of
 from frugalclip.report.formats import number, percent, shorten
 from frugalclip.report.gallery import LONGEST, SIDE, Described, Found, thumbnail
 from frugalclip.report.html import Section, described_images
-from frugalclip.report.tables import Column, chance_of, table
+from frugalclip.report.rows import Column
+from frugalclip.report.tables import table
 
 
 def words_result(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -24,10 +26,10 @@ def words_result(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] 
 
 
 def describe_images(manifest: Manifest, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Described, ...]:
-    """The pictures that an evaluation of words drew, with the words it found; those that are not in the data set are left out.
+    """The images that an evaluation of words drew, with their top words.
 
     Args:
-        manifest: rows that were judged.
+        manifest: the evaluated rows; images that are not among them are left out.
         evaluations: of a run; without one of words, nothing is found.
     """
     drawn = ((words_result(evaluations) or {}).get("examples") or {}).get("words") or ()
@@ -36,7 +38,7 @@ def describe_images(manifest: Manifest, evaluations: Sequence[Mapping[str, Any]]
 
 
 def _described(manifest: Manifest, drawn: Mapping[str, Any]) -> Described:
-    """One row, and what was found of it."""
+    """One row with its top words."""
     caption = shorten(next(iter(manifest.captions()[0]), ""), LONGEST)
     try:
         small = thumbnail(ImageReader(manifest).image(0, at_least=2 * SIDE), caption)
@@ -52,7 +54,7 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
 
     Args:
         evaluations: of the run.
-        described: pictures with their words, of `describe_images`.
+        described: images with their words, from `describe_images`.
     """
     result = words_result(evaluations)
     if result is None:
@@ -60,20 +62,21 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
     found, metrics = result["words"], result["metrics"]
     chance = chance_of(result, "words_precision")
     against = f" (chance {percent(chance)})" if chance is not None else ""
+    precision, above = percent(metrics["words_precision"]), number(round(metrics["non_zeros"]))
     intro = (
-        f"Ten top words of each picture, with their weights; drawn at random. Ticked words are in the {found['of']}, compared {found['compared']}: "
-        f"{percent(metrics['words_precision'])} of all top words{against}. A picture has {number(round(metrics['non_zeros']))} words above zero of "
-        f"the {number(found['vocabulary'])} in the vocabulary."
+        "Ten top words of each image, with their weights; the images are drawn at random. Ticked words are "
+        f"in the {found['of']}, compared {found['compared']}: {precision} of all top words{against}. An image "
+        f"has {above} words above zero of the {number(found['vocabulary'])} in the vocabulary."
     )
     rows = [[one["word"], percent(one["images"])] for one in found["used"]]
     used = table(
-        [Column("Word"), Column("Pictures", numeric=True)],
+        [Column("Word"), Column("Images", numeric=True)],
         rows,
-        caption="The words that most pictures have among their top ten",
+        caption="The words that most images have among their top ten",
     )
     return Section(
         "words",
-        "Words of pictures",
+        "Words of images",
         described_images(described) + f'<div class="evaluation apart">{used}</div>',
         intro,
     )

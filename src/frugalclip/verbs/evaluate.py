@@ -48,25 +48,27 @@ def evaluate(
     """Evaluate a model on a data set.
 
     Args:
-        model: a run directory, a checkpoint, a model of another library as `load` takes it, or a loaded model.
-        data: the data set, as `train` reads it; for a suite the folder of its packs, by default FRUGALCLIP_PACKS.
+        model: a run directory, a checkpoint, a model of another library as `load` takes it, or a loaded
+            model.
+        data: the data set, as `train` reads it; for a suite the folder of its packs, by default
+            FRUGALCLIP_PACKS.
         task: zeroshot, retrieval, probe, knn, fewshot, grouping, words or suite.
-        where: rows to evaluate on, such as `split=test,is_flag=false`; the generalised pool of zeroshot keeps the
-            names of all rows.
+        where: rows to evaluate on, such as `split=test,is_flag=false`; the generalised pool of zeroshot keeps
+            the names of all rows.
         label_field: field that names the class or classes of a row; default `label`, else the first caption.
         classes: file with the competing names, one a line, synonyms after `|`; or a list of such lines.
         prompts: a prompt set, or a file with one prompt a line; default `plain`.
         language: captions of this language.
         baselines: also measure what copying from the training images reaches.
-        baselines_model: frozen encoder of the feature baseline, a MODEL as `model`; default oriented gradients and
-            colours. Turns `baselines` on.
+        baselines_model: frozen encoder of the feature baseline, a MODEL as `model`; default oriented
+            gradients and colours. Turns `baselines` on.
         baselines_data: the training images, where the model does not know them or they have moved.
-        group: field whose equal values the bootstrap draws together; default `family` or `component` where the data
-            has them; `id` draws rows singly.
-        features: of probe, knn, fewshot and grouping: `embedding` (the joint space, default) or `pooled` (the tower
-            before its projection, as CLIP).
-        robustness: also evaluate on altered copies of the images: other hues, mirrored, blurred, occluded, noisy,
-            compressed, grey.
+        group: field whose equal values the bootstrap draws together; default `family` or `component` where
+            the data has them; `id` draws rows singly.
+        features: of probe, knn, fewshot and grouping: `embedding` (the joint space, default) or `pooled` (the
+            tower before its projection, as CLIP).
+        robustness: also evaluate on altered copies of the images: other hues, mirrored, blurred, occluded,
+            noisy, compressed, grey.
         suite: a suite, a single test of one, or a YAML file that defines one; default all eleven tests.
         json: file to write the result to.
 
@@ -121,9 +123,7 @@ def _effective(task: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options that have an effect, as arguments of the task; the others warn."""
     for name in sorted(given.keys() - TASKS[task].options):
         warnings.warn(f"--{name.replace('_', '-')} has no effect on --task {task}.", stacklevel=3)
-    return {
-        _ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options
-    }
+    return {_ARGUMENTS.get(name, name): value for name, value in given.items() if name in TASKS[task].options}
 
 
 def _check_texts(task: str, model: Model, path: str | None) -> None:
@@ -141,7 +141,7 @@ def _on_data(
     """A task on the rows of one data set."""
     if data is None:
         raise DataError(
-            f"--task {task} needs a data set; add --data PATH, or --data sample for the images of the package."
+            f"--task {task} needs a data set; add --data PATH, or --data sample for the shipped pairs."
         )
     everything, lost = (data, {}) if isinstance(data, Manifest) else _read(data)
     rows = everything.where(options.get("where"))
