@@ -99,15 +99,15 @@ def test_pins_cover_the_dependencies_and_extras_at_their_least_versions():
 
 
 def test_torch_and_torchvision_are_a_pair_and_gpu_packages_are_left_to_torch():
-    from frugalclip.verbs.doctor import matching_torchvision
+    from frugalclip.diagnosis.packages import matching_torchvision
 
     pinned = pins("requirements-dev.txt")
     assert matching_torchvision(pinned["torch"]) == pinned["torchvision"]
     assert not [name for name in pinned if name.startswith(("nvidia", "cuda", "triton"))]
 
 
-def test_frozen_parts_are_those_that_doctor_looks_for():
-    from frugalclip.verbs.doctor import PRETRAINED
+def test_frozen_parts_are_those_that_doctor_lists():
+    from frugalclip.diagnosis.models import PRETRAINED
 
     assert set(pins("requirements-frozen.txt")) == set(PRETRAINED)
 

@@ -22,7 +22,7 @@ FLOORS = [
     {"models"},
     {"objectives", "evaluation", "compression", "serving", "teachers"},
     {"training"},
-    {"comparison", "report", "auditing", "adaptation"},
+    {"comparison", "report", "auditing", "adaptation", "diagnosis"},
     {"curation"},
     {"verbs"},
     {"cli", "__init__", "__main__"},

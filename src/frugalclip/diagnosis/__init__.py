@@ -1,0 +1,1 @@
+"""What an installation can do and what it lacks; `frugalclip doctor` prints it."""
