@@ -9,10 +9,12 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frugalclip.core.errors import MissingExtra, ModelError, known_names
-from frugalclip.interop.source import ModelSource
+
+if TYPE_CHECKING:  # `doctor` lists the parts where torch does not import
+    from frugalclip.interop.source import ModelSource
 
 SCHEME = "package:"
 
@@ -109,13 +111,13 @@ def package_path(name: str) -> Path:
     return path
 
 
-def packaged_kind(source: ModelSource) -> str | None:
+def packaged_kind(source: "ModelSource") -> str | None:
     """The file of this package that loads a packaged part; None for other sources and unknown names."""
     part = PACKAGES.get(source.rest) if source.scheme == "package" else None
     return None if part is None else part.kind
 
 
-def path_of(source: ModelSource) -> Path:
+def path_of(source: "ModelSource") -> Path:
     """The file or folder that holds the weights of a source.
 
     Raises:
