@@ -82,7 +82,7 @@ def test_scores_are_cosines_and_a_vector_of_zeros_has_none():
     torch.testing.assert_close(patch_scores(9 * patches, classes / 3), found)
 
 
-def test_labels_that_name_nothing_are_said():
+def test_labels_that_name_nothing_are_an_error():
     with pytest.raises(
         DataError, match=r"run from -1 to 4, expected -1 \(ignored\) to 3; number the classes anew"
     ):

@@ -68,7 +68,7 @@ def model() -> ColourModel:
 
 @pytest.fixture
 def squares(tmp_path: Path) -> Manifest:
-    """Three red, two green, one blue and one dark blue test squares; one of each, and a white one, to train on; a broken red one."""
+    """Squares: three red, two green, one blue and one dark blue to test; four to train on; a broken one."""
     names = ["red"] * 3 + ["green"] * 2 + ["blue", "dark blue"] + ["red", "green", "blue", "white"] + ["red"]
     splits = ["test"] * 7 + ["train"] * 4 + ["broken"]
     for i, name in enumerate(names):

@@ -11,7 +11,7 @@ def test_the_nearest_thumbnail_names_what_was_seen(squares):
     training = squares.where("split=train")
     neighbours = find_neighbours(training, training.captions(), thumbnails, most=MOST_ROWS)
     pixels, kept = thumbnails(squares.where("split=test|broken"))
-    assert kept.tolist() == list(range(7))  # the broken picture is not among them
+    assert kept.tolist() == list(range(7))  # the broken image is not among them
     places, differences = neighbours.nearest(pixels, k=1)
     assert [neighbours.names[i][0] for i in places[:, 0].tolist()] == ["red"] * 3 + ["green"] * 2 + [
         "blue",
@@ -53,12 +53,10 @@ def test_copying_names_seen_concepts_of_an_unseen_style_as_often_as_is_known():
             len(chosen),
         )
     (flags, number), (others, rest) = found.values()
-    assert flags == pytest.approx(
-        88, abs=1
-    )  # the figures that every quality table of this project is read against
+    assert flags == pytest.approx(88, abs=1)  # every quality table of this project is read against these
     assert (flags * number + others * rest) / (number + rest) == pytest.approx(38, abs=1)
 
 
-def test_training_pictures_are_thinned_evenly_and_counted(squares):
+def test_training_images_are_thinned_evenly_and_counted(squares):
     neighbours = find_neighbours(squares.where("split=test"), [["x"], [], *[["y"]] * 5], thumbnails, most=3)
     assert (len(neighbours.names), neighbours.of) == (3, 6)

@@ -52,7 +52,7 @@ def test_what_cannot_be_read_is_named(squares, tmp_path):
         read_classes(tmp_path / "absent.txt")
     with pytest.raises(
         DataError,
-        match="'red', what a row is called by its first caption, is not in the class list; did you mean 'reds'",
+        match="'red', the name of a row by its first caption, is not in the class list; did you mean 'reds'",
     ):
         collect_classes(squares, squares, classes=["reds"])
     with pytest.raises(DataError, match="no field 'nam'; did you mean 'name'"):

@@ -5,7 +5,7 @@ from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.functional.descriptors import WIDTH
 
 
-def test_broken_pictures_are_left_out_and_a_data_set_is_described_once(squares, monkeypatch):
+def test_broken_images_are_left_out_and_a_data_set_is_described_once(squares, monkeypatch):
     calls = []
     monkeypatch.setattr(module, "_CHUNK", 5)
     monkeypatch.setattr(module, "_known", type(module._known)())

@@ -12,7 +12,10 @@ from frugalclip.evaluation.statistics import bootstrap, mean_over_draws, on_the_
 
 @pytest.fixture
 def problem(tmp_path):
-    """Two classes in 30 dimensions, separable with enough examples; `few` has three training rows. Families of two rows."""
+    """Two classes in 30 dimensions, separable with enough examples, in families of two rows.
+
+    `few` has three training rows.
+    """
     rows = 120
     names = [f"r{i}" for i in range(rows)]
     label = [
@@ -75,7 +78,7 @@ def test_shots_are_nested_and_come_from_different_families_first(problem):
     assert set(order.first(2)) != set(other.first(2))
 
 
-def test_the_result_has_a_figure_for_every_number_of_shots(squares, model):
+def test_the_result_has_a_metric_for_every_number_of_shots(squares, model):
     result = evaluate_fewshot(model, squares.where("split=test"), squares, where="split=test", shots=(1, 2))
     assert result["metrics"]["top1"] == result["metrics"]["2shot_top1"] == 100
     assert set(result["metrics"]) == set(result["interval"]) == set(result["chance"])

@@ -141,7 +141,7 @@ def test_the_spread_is_the_mean_deviation_of_coordinates():
 
 
 class Sorted:
-    """A model for which pictures of one class are one vector."""
+    """A model for which images of one class are one vector."""
 
     fingerprint, preprocess, reads = "f" * 16, Preprocess(size=8), "both"
 
@@ -154,7 +154,7 @@ class Sorted:
         )
 
 
-def test_pictures_of_one_class_in_one_place_are_grouped_perfectly(tmp_path: Path):
+def test_images_of_one_class_in_one_place_are_grouped_perfectly(tmp_path: Path):
     rows = [
         {"id": str(i), "image": f"{i}.png", "caption": "word", "kind": f"kind {'abc'[i % 3]}" if i else None}
         for i in range(13)

@@ -9,7 +9,7 @@ from frugalclip.evaluation.labelled import FOLDS, labelled_rows, split_labelled
 
 
 def table(tmp_path, *, rows=60, **fields):
-    """Rows of three classes in families of a few; no picture is ever opened."""
+    """Rows of three classes in families of a few; no image is ever opened."""
     names = [f"r{i}" for i in range(rows)]
     columns = {
         "label": pa.array([("cat", "dog", "owl")[(i // 3) % 3] for i in range(rows)]),
@@ -26,7 +26,7 @@ def table(tmp_path, *, rows=60, **fields):
     )
 
 
-def parts_of(labelled):
+def splits_of(labelled):
     return [
         [set(labelled.rows[part].tolist()) for part in (fold.train, fold.validation, fold.test)]
         for fold in labelled.folds
@@ -35,7 +35,7 @@ def parts_of(labelled):
 
 def assert_groups_are_whole(everything, labelled):
     codes = find_groups(everything).codes
-    for fold in parts_of(labelled):
+    for fold in splits_of(labelled):
         groups = [set(codes[sorted(part)].tolist()) for part in fold]
         assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
 
@@ -44,7 +44,7 @@ def test_without_a_split_whole_groups_are_divided_by_seed(tmp_path):
     everything = table(tmp_path)
     found = labelled_rows(everything, everything)
     assert_groups_are_whole(everything, found)
-    ((train, validation, test),) = parts_of(found)
+    ((train, validation, test),) = splits_of(found)
     assert (len(train), len(validation), len(test)) == (36, 12, 12)
     assert train | validation | test == set(range(60))
     assert {found.names[i] for i in found.labels[found.test]} == {
@@ -52,11 +52,11 @@ def test_without_a_split_whole_groups_are_divided_by_seed(tmp_path):
         "dog",
         "owl",
     }  # classes are spread over the parts
-    assert parts_of(labelled_rows(everything, everything, seed=1)) != parts_of(found)
+    assert splits_of(labelled_rows(everything, everything, seed=1)) != splits_of(found)
     assert found.test_where is None and "by seed" in found.rule
 
 
-def test_folds_judge_every_row_once(tmp_path):
+def test_every_row_is_a_test_row_of_one_fold(tmp_path):
     everything = table(tmp_path)
     found = split_labelled(everything, everything.field("label"), chosen=np.arange(60), split="folds")
     assert len(found.folds) == FOLDS
@@ -69,7 +69,7 @@ def test_rows_with_training_rows_among_them_follow_their_own_split(tmp_path):
     everything = table(tmp_path, split=split)
     for chosen in (everything, everything.where("split=test")):
         found = labelled_rows(chosen, everything)
-        ((train, validation, test),) = parts_of(found)
+        ((train, validation, test),) = splits_of(found)
         assert (train, validation, test) == (set(range(36)), set(range(36, 48)), set(range(48, 60)))
     assert found.test_where is None
     assert labelled_rows(everything, everything).test_where == "split=test"
@@ -80,7 +80,7 @@ def test_rows_with_training_rows_among_them_follow_their_own_split(tmp_path):
         labelled_rows(everything.where("split=train"), everything)
 
 
-def test_a_near_copy_of_a_judged_row_is_not_learned_from_and_some_training_groups_tune(tmp_path):
+def test_a_near_copy_of_a_test_row_does_not_train_and_some_training_groups_tune(tmp_path):
     split = [
         "test" if i % 3 == 0 and i < 30 else "train" for i in range(60)
     ]  # families of the first half are torn apart
@@ -88,11 +88,11 @@ def test_a_near_copy_of_a_judged_row_is_not_learned_from_and_some_training_group
     found = labelled_rows(everything.where("split=test"), everything)
     assert found.left_out["training rows of a group with test rows"] == 20
     assert_groups_are_whole(everything, found)
-    ((train, validation, test),) = parts_of(found)
+    ((train, validation, test),) = splits_of(found)
     assert len(train) + len(validation) == 30 and len(validation) > 0 and len(test) == 10
 
 
-def test_classes_that_cannot_be_learned_are_counted_and_lost_rows_leave_their_parts(tmp_path):
+def test_classes_that_cannot_be_learned_are_counted_and_lost_rows_leave_their_split(tmp_path):
     everything = table(tmp_path, split=["train"] * 30 + ["test"] * 30)
     labels = [
         label if split == "train" or label != "owl" else "bat"

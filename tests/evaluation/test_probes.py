@@ -30,12 +30,12 @@ def test_learns_from_the_training_rows_alone(squares, model, evaluate):
     assert result["split_hash"] == squares.where("split=test").fingerprint()
 
 
-def test_judged_rows_are_never_learned_from(squares, model):
+def test_test_rows_never_train(squares, model):
     with pytest.raises(DataError, match="every split=train row of squares is a test row too"):
         evaluate_knn(model, squares.where("split=train"), squares)
 
 
-def test_a_model_that_has_no_pooled_layer_is_not_asked_for_it_unless_wanted(squares, model):
+def test_a_model_without_a_pooled_layer_can_be_evaluated_on_its_embedding(squares, model):
     calls = []
 
     def spy(manifest, *, layer="embedding"):

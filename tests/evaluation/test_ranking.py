@@ -10,7 +10,7 @@ from frugalclip.evaluation.ranking import chance_ranks, cosine_scores, padded, r
 
 
 def by_every_order(scores: list[float], positives: list[int], k: int) -> tuple[float, float]:
-    """Mean over all orders of the candidates, sorted stably: (share of hits at k, mean rank of the first positive)."""
+    """(share of hits at k, mean rank of the first positive) over all orders of the candidates."""
     hits, ranks = [], []
     for order in itertools.permutations(range(len(scores))):
         ranked = sorted(order, key=lambda j: -scores[j])

@@ -38,7 +38,7 @@ def test_recall_equals_its_formula_written_as_loops():
     assert task.metrics(images, texts) == pytest.approx(expected, abs=1e-9)
 
 
-def test_equal_captions_are_one_query_and_all_their_pictures_are_right(squares, model):
+def test_equal_captions_are_one_query_and_all_their_images_are_right(squares, model):
     chosen = squares.where("split=test")
     task = retrieval_task(chosen)
     assert task.texts == ["red", "green", "blue", "dark blue"]
@@ -55,7 +55,7 @@ def test_equal_captions_are_one_query_and_all_their_pictures_are_right(squares, 
     assert [found["is_right"] for found in red["found"]] == [True, True, True, False, False]
 
 
-def test_several_captions_a_picture_and_case_does_not_matter(squares):
+def test_an_image_may_have_several_captions_and_case_does_not_matter(squares):
     task = retrieval_task(with_captions(squares, [["Red", "a rose"], ["a  ROSE", ""], *[["x"]] * 9, []]))
     assert task.texts == ["Red", "a rose", "x"]
     assert task.pairs[:3].tolist() == [[0, 0], [0, 1], [1, 1]]
@@ -70,13 +70,13 @@ def test_a_language_leaves_rows_without_it_out_and_counts_them(squares):
         retrieval_task(squares, language="dee")
 
 
-def test_pictures_that_are_lost_take_their_only_captions_along(squares):
+def test_lost_images_take_their_only_captions_along(squares):
     task = retrieval_task(squares.where("split=test"), group="pair").only(torch.tensor([2, 3, 6]).numpy())
     assert task.texts == ["red", "green", "dark blue"]
     assert task.pairs.tolist() == [[0, 0], [1, 1], [2, 2]]
     first, second, third = task.image_groups.tolist()
     assert first == second != third  # rows 2 and 3 are one pair
-    assert task.text_groups.tolist() == [first, first, third]  # although the first red picture is gone
+    assert task.text_groups.tolist() == [first, first, third]  # although the first red image is gone
 
 
 def test_no_captions_at_all_is_an_error(squares):

@@ -40,7 +40,7 @@ def test_alterations_do_what_they_say(image):
 
 
 @pytest.mark.parametrize("name", ALTERATIONS)
-def test_an_alteration_depends_on_the_picture_and_its_id_alone_and_leaves_the_original(name, image):
+def test_an_alteration_depends_on_the_image_and_its_id_alone_and_leaves_the_original(name, image):
     before = np.asarray(image).copy()
     assert (alter(name, image) == alter(name, image)).all()
     assert ALTERATIONS[name][1](image, 5).size == image.size
@@ -50,14 +50,14 @@ def test_an_alteration_depends_on_the_picture_and_its_id_alone_and_leaves_the_or
         assert (alter(name, image, 6) != alter(name, image, 5)).any()
 
 
-def test_features_do_not_depend_on_which_rows_are_judged_together(squares, model):
+def test_features_do_not_depend_on_which_rows_are_evaluated_together(squares, model):
     whole = altered_features(model, squares.where("split=test"))
     part = altered_features(model, squares.where("split=test").take([4, 2]))
     for name, features in whole.items():
         torch.testing.assert_close(part[name], features[[4, 2]])
 
 
-def test_a_model_that_sees_colours_fails_on_turned_hues_and_not_on_mirrored_pictures(squares, model):
+def test_a_model_of_colours_fails_on_turned_hues_and_not_on_mirrored_images(squares, model):
     chosen = squares.where("split=test|broken")
     result = evaluate_zeroshot(model, chosen, squares, with_robustness=True)
     found = result["robustness"]
@@ -85,7 +85,7 @@ def test_differences_are_paired():
     )["hue"]
     assert found["difference"]["top1"] == pytest.approx(-5)
     low, high = found["interval"]["top1"]
-    # 15 of 300 differ: the standard error of the difference is 1.26 points; of two independent samples it would be 4
+    # 15 of 300 differ: the standard error of the difference is 1.26 points; of independent samples it is 4
     assert low == pytest.approx(-5 - 1.96 * 1.26, abs=0.5) and high == pytest.approx(
         -5 + 1.96 * 1.26, abs=0.5
     )

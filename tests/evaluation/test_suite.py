@@ -67,13 +67,13 @@ def test_the_shipped_suite_has_eleven_tests_and_six_need_no_pack():
     codes = find_groups(found[0].data).codes
     for name, labelled in found[0].tasks.items():
         sizes = np.bincount(labelled.labels[labelled.test].numpy(), minlength=len(labelled.names))
-        assert sizes.min() >= 6, name  # every class is judged
+        assert sizes.min() >= 6, name  # every class is tested
         for fold in labelled.folds:
-            learned, judged = (
+            trained, tested = (
                 set(codes[labelled.rows[part]].tolist())
                 for part in (np.r_[fold.train, fold.validation], fold.test)
             )
-            assert not learned & judged, name  # no family crosses
+            assert not trained & tested, name  # no family crosses
     assert set(open_packs(load_suite("packs"), None)[1]) == set(load_suite("packs").tasks) - set(sample.tasks)
 
 
@@ -119,13 +119,13 @@ def test_small_classes_take_no_part_and_are_counted(packs):
         min_train_groups=4,
     )
     found = labels(data, config, name="hue")
-    assert found.names == ["blue", "green", "yellow"]  # four of the six red families are not asked about
+    assert found.names == ["blue", "green", "yellow"]  # four of the six red families are not selected
     assert found.left_out["in classes that are too small"] == 4
     with pytest.raises(DataError, match=r"test hue: 0 of 4 classes in .* have rows enough"):
         labels(data, config.model_copy(update={"min_train_groups": 40}), name="hue")
 
 
-def test_a_model_is_judged_on_every_test_whose_pack_is_here(packs, model, monkeypatch):
+def test_every_test_with_a_pack_is_run(packs, model, monkeypatch):
     seen = []
     monkeypatch.setattr(
         suite_run,
@@ -145,9 +145,7 @@ def test_a_model_is_judged_on_every_test_whose_pack_is_here(packs, model, monkey
     assert result["metrics"] == {"hue": 100, "warmth": 100, "mean": 100}
     assert result["chance"] == {"hue": 25, "warmth": 50, "mean": 37.5}
     assert result["baselines"]["pixel_nn_1"]["warmth"] == result["baselines"]["feature_nn_1"]["warmth"] == 100
-    assert (
-        result["tests"]["warmth"]["samples"] == 36
-    )  # every row but the green ones, each judged by the other folds
+    assert result["tests"]["warmth"]["samples"] == 36  # every row but the green ones, each tested in one fold
     assert result["tests"]["warmth"]["split"]["folds"] == 5
     assert result["tests"]["hue"]["interval_over"] == "samples"  # eight rows of fewer than ten families
     assert "absent.tar is missing" in result["missing"]["elsewhere"]
@@ -155,7 +153,7 @@ def test_a_model_is_judged_on_every_test_whose_pack_is_here(packs, model, monkey
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_pictures_that_the_model_was_trained_on_are_counted(packs, model):
+def test_test_images_that_the_model_was_trained_on_are_counted(packs, model):
     model.training_data = {"path": str(packs / "colours"), "where": "split=train|test"}
     result = evaluate_suite(model, folder=packs, suite=str(packs / "own.yaml"), draws=0)
     tests = result["tests"]
@@ -164,7 +162,7 @@ def test_pictures_that_the_model_was_trained_on_are_counted(packs, model):
     assert result["interval"] == {}
 
 
-def test_what_cannot_be_run_is_said(packs, model, tmp_path):
+def test_what_cannot_run_is_an_error(packs, model, tmp_path):
     with pytest.raises(DataError, match="'pakcs' is not a suite; did you mean 'packs'"):
         load_suite("pakcs")
     with pytest.raises(DataError, match=r"there is no file .*nowhere\.yaml"):
@@ -178,6 +176,6 @@ def test_what_cannot_be_run_is_said(packs, model, tmp_path):
         evaluate_suite(model, folder=tmp_path / "absent", suite="skin-tone")
     with pytest.raises(
         DataError,
-        match=r"no test of suite skin-tone can run: pack emoji-noto-tones.tar is missing .*set FRUGALCLIP_PACKS",
+        match=r"no test of suite skin-tone can run: pack emoji-noto-tones.tar is missing .*FRUGALCLIP_PACKS",
     ):
         evaluate_suite(model, suite="skin-tone")

@@ -1,4 +1,4 @@
-"""Words of pictures, by a model whose every word is known: which are hits, what chance is, and what few words lose."""
+"""Words of images, by a model whose every word is known: hits, chance, and what few words lose."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ PAIRS = {
 
 
 class Worded:
-    """A picture has the words listed for its caption, a text those of its own that the vocabulary has; the first weighs most."""
+    """An image has the words listed for its caption, a text its own; the first weighs most."""
 
     fingerprint, preprocess = "f" * 16, Preprocess(size=8)
 
@@ -73,7 +73,7 @@ def pairs(tmp_path: Path) -> Manifest:
 
 
 def written(folder: Path, captions: list[str], **fields: list[object]) -> Manifest:
-    names = [f"picture{i}" for i in range(len(captions))]
+    names = [f"image{i}" for i in range(len(captions))]
     for name in names:
         Image.new("RGB", (4, 4)).save(folder / f"{name}.png")
     more = [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)] or [
@@ -87,9 +87,10 @@ def written(folder: Path, captions: list[str], **fields: list[object]) -> Manife
     return open_data(folder / "pairs.jsonl")
 
 
-def test_every_figure_is_what_counting_by_hand_gives(model, pairs):
+def test_every_metric_is_what_counting_by_hand_gives(model, pairs):
     result = evaluate_words(model, pairs)
-    # hits: dog of (dog, animal, the), for `the` is no content word; cat of (cat, animal); house of (houses, dog); none of (animal)
+    # hits: dog of (dog, animal, the), as `the` is no content word; cat of (cat, animal);
+    # house of (houses, dog); none of (animal)
     expected = {
         "words_hit": 75.0,
         "words_precision": 100 * (1 / 3 + 1 / 2 + 1 / 2 + 0) / 4,
@@ -109,7 +110,8 @@ def test_every_figure_is_what_counting_by_hand_gives(model, pairs):
 
 
 def test_chance_is_the_mean_over_what_others_have(model, pairs):
-    # four pictures have three exchanges in all; of the twelve words of another picture, only the third's `dog` is in a caption, the first's
+    # four images have three exchanges in all; of the twelve words of another image, only the third's `dog`
+    # is in a caption, the first's
     assert evaluate_words(model, pairs)["chance"]["words_hit"] == pytest.approx(100 * 1 / 12, abs=1e-5)
     assert evaluate_words(model, pairs)["chance"]["words_precision"] == pytest.approx(
         100 * 0.5 / 12, abs=1e-5
@@ -124,7 +126,8 @@ def test_few_words_may_find_less_than_all_of_them(model, pairs, monkeypatch):
     monkeypatch.setattr(words, "STORED", 1)
     few = evaluate_words(model, pairs)
     assert few["metrics"]["i2t_r1"] == dense["metrics"]["i2t_r1"]
-    # heaviest words: dog, cat, houses, animal; of the captions dog, cat, the, boat. Two are met, and each of the others guesses among four ties
+    # heaviest words: dog, cat, houses, animal; of the captions dog, cat, the, boat.
+    # Two are met, and each of the others guesses among four ties
     assert (
         few["metrics"]["i2t_r1_1_words"]
         == few["metrics"]["t2i_r1_1_words"]
@@ -133,19 +136,19 @@ def test_few_words_may_find_less_than_all_of_them(model, pairs, monkeypatch):
     assert few["chance"]["t2i_r1_1_words"] == 25.0
 
 
-def test_words_of_a_field_belong_to_the_picture_too(model, tmp_path):
+def test_words_of_a_field_belong_to_the_image_too(model, tmp_path):
     data = written(
         tmp_path, ["a boat", "two cats"], label=["an animal", None], tags=[["lake"], ["Animals", "pets"]]
     )
-    assert evaluate_words(model, data)["metrics"]["words_hit"] == 100.0, "a label counts unasked"
+    assert evaluate_words(model, data)["metrics"]["words_hit"] == 100.0, "a label counts by default"
     assert word_task(data, label_field="tags").own == [{"boat", "lake"}, {"two", "cat", "animal", "pet"}]
     assert evaluate_words(model, data, label_field="tags")["words"]["of"] == "captions, and field tags"
 
 
-def test_the_pictures_shown_are_drawn_by_seed_and_say_which_words_hit(model, pairs):
+def test_the_images_shown_are_drawn_by_seed_with_their_hits(model, pairs):
     shown = evaluate_words(model, pairs)["examples"]["words"]
     assert sorted(one["row"] for one in shown) == [0, 1, 2, 3]
-    first = next(one for one in shown if one["id"] == "picture0")
+    first = next(one for one in shown if one["id"] == "image0")
     assert [(one["word"], one["is_hit"]) for one in first["words"]] == [
         ("dog", True),
         ("animal", False),
@@ -157,9 +160,9 @@ def test_the_pictures_shown_are_drawn_by_seed_and_say_which_words_hit(model, pai
     ]
 
 
-def test_a_picture_that_cannot_be_read_takes_no_part(model, tmp_path):
+def test_an_unreadable_image_takes_no_part(model, tmp_path):
     data = written(tmp_path, ["a boat", "two cats", "the house"])
-    table = data.table.set_column(0, "id", [["broken", "picture1", "picture2"]])
+    table = data.table.set_column(0, "id", [["broken", "image1", "image2"]])
     result = evaluate_words(model, Manifest(table, data.root, data.name))
     assert (
         result["samples"] == 2

@@ -123,7 +123,7 @@ def test_the_result_holds_table_examples_and_intervals_that_enclose_the_value(sq
     assert [entry["name"] for entry in result["examples"]["confusions"]] == ["red"]
 
 
-def test_names_that_lose_their_pictures_leave_the_restricted_pool(squares):
+def test_names_that_lose_their_images_leave_the_restricted_pool(squares):
     task = zeroshot_task(squares.where("split=test"), squares)
     fewer = task.only(torch.tensor([0, 3]).numpy())
     assert fewer.chance()["top1"] == 50
@@ -146,7 +146,7 @@ def test_zero_shot_counts_what_is_lost_and_stores_what_it_depends_on(squares, mo
         {"size": 8},
     )
     assert result["prompts"] == {"set": "plain", "templates": ["{}"]}
-    # dark blue is the one name that copying the nearest training picture cannot give
+    # dark blue is the one name that copying the nearest training image cannot give
     assert result["baselines"]["pixel_nn_1"]["top1"] == pytest.approx(100 * 6 / 7, abs=1e-5)
     assert result["baselines"]["pixel_nn_1"].keys() == result["metrics"].keys()
     assert result["baselines_about"]["training_rows"] == 4

@@ -92,7 +92,8 @@ def make_run(tmp_path: Path) -> Callable[..., RunDirectory]:
         run.path.mkdir()
         run.recipe.write_text(
             recipe
-            or "name: clip\ndata: {path: colours/}\nobjectives: {contrastive: {weight: 1.0}}\nbatch: 32\nsteps: 40\n"
+            or "name: clip\ndata: {path: colours/}\nobjectives: {contrastive: {weight: 1.0}}\n"
+            "batch: 32\nsteps: 40\n"
         )
         if rows is not None:
             run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -120,7 +121,7 @@ COLOURS = {
 
 @pytest.fixture
 def colours(tmp_path: Path) -> Manifest:
-    """Six one-coloured pictures, each called by its colour."""
+    """Six images of one colour, each named by it."""
     for name, colour in COLOURS.items():
         Image.new("RGB", (160, 120), colour).save(tmp_path / f"{name}.png")
     places = image_places([f"{name}.png" for name in COLOURS])
@@ -134,7 +135,7 @@ def colours(tmp_path: Path) -> Manifest:
 
 
 class Oracle:
-    """Gives a picture the vector of its caption; `blur` adds the same vector to all, and with `blur=inf` they all coincide."""
+    """Encodes an image as its caption; `blur` adds a vector to all, and `blur=inf` makes them equal."""
 
     def __init__(self, *, blur: float = 0.0) -> None:
         self.blur = blur

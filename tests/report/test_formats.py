@@ -49,7 +49,7 @@ def test_counts_are_short(value, text):
     assert short_count(value) == text
 
 
-def test_seconds_are_said_as_people_say_them():
+def test_seconds_are_written_as_people_say_them():
     assert [duration(s).replace("\xa0", " ") for s in (8.44, 151, 11_100, None)] == [
         "8.4 s",
         "2 min 31 s",

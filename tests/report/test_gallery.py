@@ -37,7 +37,7 @@ def test_a_model_that_knows_finds_everything_at_the_first_place(colours, oracle,
     assert "random (seed 0)" in gallery.note
 
 
-def test_the_picture_shown_is_the_one_that_was_found(colours, oracle, evaluation):
+def test_the_image_shown_is_the_one_that_was_found(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, rows=6)
     for example in gallery.text_to_images:
         thumbnail = example.found[0].thumbnail
@@ -67,7 +67,7 @@ def test_the_choice_depends_on_the_seed_alone(colours, oracle, evaluation):
     assert len({tuple(texts(seed)) for seed in range(5)}) > 1
 
 
-def test_an_unreadable_picture_is_left_out(colours, oracle, evaluation):
+def test_an_unreadable_image_is_left_out(colours, oracle, evaluation):
     (colours.root / "red.png").write_bytes(b"not an image")
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, training=colours, rows=6)
     assert len(gallery.text_to_images) == 5
@@ -106,7 +106,7 @@ def test_names_come_from_the_field_that_the_evaluation_used(colours, oracle, eva
     assert all(e.rank == 1 for e in gallery.text_to_images)
 
 
-def test_the_best_and_the_worst_classes_bear_their_pictures(colours, oracle, evaluation):
+def test_the_best_and_the_worst_classes_have_their_images(colours, oracle, evaluation):
     gallery = build_gallery(oracle(), colours, evaluation=evaluation, rows=2)
     assert {c.name for c in gallery.best} <= {"red", "green", "blue"}
     assert {c.name for c in gallery.worst} <= {"black", "white", "grey"}

@@ -21,7 +21,8 @@ def browser() -> str:
         None,
     )
     assert found, (
-        "no Chromium was found, and this test looks at the page in one; install it with: apt-get install -y chromium"
+        "no Chromium was found, and this test renders the page in one; "
+        "install it with: apt-get install -y chromium"
     )
     return found
 
@@ -72,10 +73,12 @@ def test_the_page_is_as_wide_as_the_window(browser, page, tmp_path, width):
     frame = tmp_path / "frame.html"
     measure = (
         "const d = f.contentDocument; d.querySelectorAll('details').forEach(e => e.open = true);"
-        "document.title = d.documentElement.scrollWidth + ' ' + f.contentWindow.getComputedStyle(d.querySelector('.narrow')).display"
+        "document.title = d.documentElement.scrollWidth + ' ' + "
+        "f.contentWindow.getComputedStyle(d.querySelector('.narrow')).display"
     )
     frame.write_text(
-        f'<iframe id="f" src="{page.as_uri()}" style="border:0;width:{width}px;height:3000px" onload="{measure}"></iframe>'
+        f'<iframe id="f" src="{page.as_uri()}" style="border:0;width:{width}px;height:3000px" '
+        f'onload="{measure}"></iframe>'
     )
     document, _ = opened(browser, frame, tmp_path / "profile")
     assert f"<title>{width} {'block' if width < 600 else 'none'}</title>" in document

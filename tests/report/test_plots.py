@@ -142,7 +142,7 @@ def test_series_differ_by_mark_as_well_as_by_colour():
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>', "a & b", "קטע"])
-def test_labels_are_escaped_and_said(text):
+def test_labels_are_escaped_and_read_out(text):
     chart = line_chart(
         [Series(text, [(0, 1.0), (1, 2.0)]), Series("b", [(0, 1.0)])], x_label=text, y_label=text, title=text
     )

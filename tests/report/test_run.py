@@ -214,7 +214,7 @@ def test_advice_is_given_once_with_its_step(make_run, rows, evaluation):
     assert "first at step 10" in text
 
 
-def test_a_loss_that_is_not_a_number_is_said_and_drawn_as_a_gap(make_run, rows, evaluation):
+def test_a_loss_that_is_not_a_number_is_named_and_drawn_as_a_gap(make_run, rows, evaluation):
     for row in rows[10:20]:
         row["loss"] = math.nan
     rows[20]["loss"] = None
@@ -304,7 +304,7 @@ def test_text_and_lines_have_contrast(mode):
             assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"{name} on {ground}"
 
 
-def test_what_it_was_trained_on_is_said(make_run, rows, evaluation):
+def test_the_training_data_is_named(make_run, rows, evaluation):
     training = {"training_rows": 640, "notes": ["32 rows are <set> aside by caption"]}
     text = report(make_run(rows=rows, evaluations=[evaluation], training=training)).text
     for part in ("colours/", "pairs 640", "passes over the data 2.0", "32 rows are <set> aside by caption."):

@@ -10,7 +10,7 @@ from frugalclip.report.words import describe_images, words_section
 
 @pytest.fixture
 def worded(hostile) -> dict[str, Any]:
-    """A result of `evaluate_words` on two of the coloured pictures and one that has gone."""
+    """A result of `evaluate_words` on two of the coloured images and one that is gone."""
     metrics = {
         "words_hit": 60.0,
         "words_precision": 15.4,
@@ -40,13 +40,11 @@ def worded(hostile) -> dict[str, Any]:
     }
 
 
-def test_a_run_of_a_lexical_model_shows_pictures_beside_their_words(
+def test_a_run_of_a_lexical_model_shows_images_beside_their_words(
     make_run, rows, evaluation, worded, colours
 ):
     described = describe_images(colours, [evaluation, worded])
-    assert [one.text for one in described] == ["red", "blue"], (
-        "the picture that is no longer there is left out"
-    )
+    assert [one.text for one in described] == ["red", "blue"], "the image that is no longer there is left out"
     page = write_run_report(
         make_run(rows=rows, evaluations=[evaluation, worded]), gallery=Gallery(words=described)
     ).read_text(encoding="utf-8")
@@ -85,7 +83,7 @@ def test_the_metrics_stand_among_the_evaluations_with_counts_as_counts(make_run,
     assert "11,547 %" not in page
 
 
-def test_an_unreadable_picture_keeps_its_words(colours, worded):
+def test_an_unreadable_image_keeps_its_words(colours, worded):
     (colours.root / "red.png").write_bytes(b"not an image")
     first, second = describe_images(colours, [worded])
     assert first.thumbnail is None and second.thumbnail is not None

@@ -116,7 +116,7 @@ def collect_classes(
                 "choose another --label-field."
             )
         origin, tail = source.partition(",")[0], known_names(found, [s[0] for s in synonyms])
-        raise DataError(f"'{found}', what a row is called by its {origin}, is not in the class list; {tail}")
+        raise DataError(f"'{found}', the name of a row by its {origin}, is not in the class list; {tail}")
     return Classes([texts[0] for texts in synonyms], synonyms, labels, source)
 
 

@@ -64,9 +64,9 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
     against = f" (chance {percent(chance)})" if chance is not None else ""
     precision, above = percent(metrics["words_precision"]), number(round(metrics["non_zeros"]))
     intro = (
-        "Ten top words of each image, with their weights; the images are drawn at random. Ticked words are "
-        f"in the {found['of']}, compared {found['compared']}: {precision} of all top words{against}. An image "
-        f"has {above} words above zero of the {number(found['vocabulary'])} in the vocabulary."
+        "Ten top words of each image, with their weights; the images are drawn at random. Ticked words "
+        f"are in the {found['of']}, compared {found['compared']}: {precision} of all top words{against}. "
+        f"An image has {above} words above zero of the {number(found['vocabulary'])} in the vocabulary."
     )
     rows = [[one["word"], percent(one["images"])] for one in found["used"]]
     used = table(
