@@ -192,8 +192,9 @@ def evaluation_remarks(result: Mapping[str, Any]) -> list[Remark]:
     if trained:
         remarks.append(Remark(f"Test images that the model was trained on: {trained}.", is_warning=True))
     about = mapping(result.get("baselines_about"))
-    if about.get("near_duplicates"):
-        text = f"{about['near_duplicates']:,} images are nearly in the training data ({about['training']})."
+    if count := about.get("near_duplicates"):
+        images = "1 image is" if count == 1 else f"{count:,} images are"
+        text = f"{images} nearly in the training data ({about['training']})."
         remarks.append(Remark(text, is_warning=True))
     remarks += map(Remark, [*_geometry(result), *_words(result), *_short_classes(result), *_extremes(result)])
     return remarks
