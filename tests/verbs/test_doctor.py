@@ -45,8 +45,10 @@ def of(diagnosis: Diagnosis, name: str) -> Finding:
     return found
 
 
-def run(cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "COLUMNS": "250", **variables}
+def run(cwd: Path, *, packages: Path) -> subprocess.CompletedProcess[str]:
+    """The command, with a folder whose packages come before the installed ones."""
+    paths = [str(packages), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "COLUMNS": "250", "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run(
         [sys.executable, "-m", "frugalclip", "doctor"],
         cwd=cwd,
@@ -179,7 +181,7 @@ def test_a_torch_that_ends_the_process(tmp_path: Path):
     torch = tmp_path / "broken" / "torch"
     torch.mkdir(parents=True)
     (torch / "__init__.py").write_text("import os\nos._exit(11)\n")
-    done = run(tmp_path, PYTHONPATH=str(torch.parent))
+    done = run(tmp_path, packages=torch.parent)
     assert done.returncode == 0, done.stderr
     assert "the import ended the process with code 11" in done.stdout
     assert "--force-reinstall torch" in done.stdout
@@ -198,7 +200,7 @@ def test_a_file_of_the_user_is_not_taken_for_a_package(tmp_path: Path):
     (packages / "torch.py").write_text(STAND_IN)
     (packages / "torchvision.py").write_text("__version__ = '0.29.1'\n")
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('my own file')\n")
-    done = run(tmp_path, PYTHONPATH=str(packages))
+    done = run(tmp_path, packages=packages)
     assert done.returncode == 0, done.stderr
     assert "0.29.1, matches torch" in done.stdout
     assert "2.14.1, CPU only" in done.stdout
