@@ -6,7 +6,7 @@ outside `towers/` asks which kind it has: it reads `supports`, the costs and the
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import ImageInput, TextInput, TowerOutput
+from frugalclip.core.types import ImageInput, TextInput, Tokens, TowerOutput
 from frugalclip.towers.blocks import Gates
 
-Ability = Literal["dropped_patches", "cls_attention", "masked_words", "gates"]
+Ability = Literal["dropped_patches", "cls_attention", "masked_words", "token_outputs", "gates"]
 WISHES: dict[Ability, str] = {
     "dropped_patches": "drops patches",
     "cls_attention": "reads the attention of [CLS]",
     "masked_words": "predicts masked words",
+    "token_outputs": "reads token outputs",
     "gates": "gates heads, neurons, channels or layers",
 }
 Reads = Literal["pooled", "tokens"]
@@ -117,6 +118,25 @@ class Tower(nn.Module, ABC):
     def clamp(self) -> None:
         """Hold learned scales in their range; called after every optimiser step."""
 
+    @property
+    def fitted_head(self) -> "Head | None":
+        """The head that may be fitted in closed form to `features`; None where the tower is trained as a whole."""
+        return None
+
+    def features(self, inputs: Any) -> Tensor:
+        """Input of the head that is fitted.
+
+        Args:
+            inputs: pixels (batch, 3, height, width), or texts.
+
+        Returns:
+            (batch, width), or (batch, patches, width) or (batch, facets, width).
+        """
+        raise AssertionError("only towers with a head that is fitted have features apart")
+
+    def fit_features(self, data: "FitData") -> None:
+        """Fit what `features` need, before any head is fitted."""
+
 
 class ImageTower(Tower):
     """Base class of image towers."""
@@ -203,6 +223,10 @@ class FitData(ABC):
     @abstractmethod
     def texts(self) -> np.ndarray:
         """(texts,) numbers of every distinct text."""
+
+    @abstractmethod
+    def text_tokens(self, texts: np.ndarray) -> Tokens:
+        """Token ids of (texts,): (texts, length)."""
 
     @abstractmethod
     def pairs(self, *, weighted: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

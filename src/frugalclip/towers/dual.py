@@ -17,6 +17,7 @@ from frugalclip.core.types import Dims, Needs
 from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.base import Ability, Head, ImageTower, ImageTowerConfig, Side, TextTower
 from frugalclip.towers.clip_resnet import ClipResNetConfig
+from frugalclip.towers.described import DescribedConfig
 from frugalclip.towers.no_texts import NoTextsConfig
 from frugalclip.towers.pretrained import (
     PretrainedConfig,
@@ -26,6 +27,7 @@ from frugalclip.towers.pretrained import (
 )
 from frugalclip.towers.resnet import ResNetConfig
 from frugalclip.towers.text import TextConfig
+from frugalclip.towers.tfidf import TfidfConfig
 from frugalclip.towers.vit import VitConfig
 
 IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {
@@ -33,13 +35,15 @@ IMAGE_TOWERS: dict[str, type[ImageTowerConfig]] = {
     "resnet": ResNetConfig,
     "clip_resnet": ClipResNetConfig,
     "pretrained": PretrainedImageConfig,
+    "described": DescribedConfig,
 }
 ImageTowerChoice = Annotated[
     Annotated[VitConfig, of_kind("vit")]
     | Annotated[ResNetConfig, of_kind("resnet")]
     | Annotated[ClipResNetConfig, of_kind("clip_resnet")]
-    | Annotated[PretrainedImageConfig, of_kind("pretrained")],
-    by_kind("vit", "resnet", "clip_resnet", "pretrained"),
+    | Annotated[PretrainedImageConfig, of_kind("pretrained")]
+    | Annotated[DescribedConfig, of_kind("described")],
+    by_kind("vit", "resnet", "clip_resnet", "pretrained", "described"),
     BeforeValidator(shorthand("size")),
 ]
 
@@ -48,8 +52,9 @@ TextTowerChoice = Annotated[
     Annotated[TextConfig, of_kind("transformer")]
     | Annotated[BagConfig, of_kind("bag")]
     | Annotated[PretrainedTextConfig, of_kind("pretrained")]
+    | Annotated[TfidfConfig, of_kind("tfidf")]
     | Annotated[NoTextsConfig, of_kind("none")],
-    by_kind("transformer", "bag", "pretrained", "none"),
+    by_kind("transformer", "bag", "pretrained", "tfidf", "none"),
     BeforeValidator(shorthand("size")),
 ]
 
@@ -154,8 +159,9 @@ class DualEncoder(nn.Module):
         return {side: tower for side, tower in towers.items() if isinstance(tower, PretrainedTower)}
 
     def heads(self) -> dict[Side, Head]:
-        """The heads over pretrained backbones, by side."""
-        return {side: tower.head for side, tower in self.pretrained_towers().items()}
+        """The heads over features that are not trained here, by side."""
+        heads: dict[Side, Head | None] = {"image": self.image.fitted_head, "text": self.text.fitted_head}
+        return {side: head for side, head in heads.items() if head is not None}
 
     @classmethod
     def build(cls, architecture: dict[str, Any]) -> "DualEncoder":

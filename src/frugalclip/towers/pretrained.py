@@ -289,6 +289,26 @@ class PretrainedTower(Tower):
         """Hold what the head learns in its range."""
         self.head.clamp()
 
+    @property
+    def fitted_head(self) -> Head:
+        """The head over the backbone."""
+        return self.head
+
+    def features(self, inputs: Tensor | Tokens | Strings) -> Tensor:
+        """Output of the backbone that the head reads: (batch, width), or (batch, patches or facets, width).
+
+        Raises:
+            RecipeError: if the backbone is trained, so that a fit to its output would not last.
+        """
+        if not self.config.is_frozen:
+            raise RecipeError(
+                f"model.{self.side}.head is fitted in closed form to a frozen backbone; leave "
+                f"model.{self.side}.tune and model.{self.side}.lora out."
+            )
+        reads_tokens = self.config.head.reads == "tokens"
+        output = self.run_backbone(inputs, with_tokens=reads_tokens)
+        return output.pooled if output.tokens is None else output.tokens
+
     def encode(self, inputs: ImageInput | TextInput, *, with_tokens: bool) -> TowerOutput:
         """Encode what the backbone reads, or its stored features.
 

@@ -153,7 +153,11 @@ def build_stage(
     )
     needs = union_of_needs(objectives.values())
     inputs = build_inputs(recipe, data, model, needs, note=note)
-    notes = inputs.notes + ([] if is_fitted else fit_heads(model.network, inputs.loader))
+    notes = inputs.notes + (
+        []
+        if is_fitted
+        else fit_heads(model.network, inputs.loader, training=data.training, preprocess=model.preprocess)
+    )
     teachers = build_teachers(
         recipe.teachers,
         needs,

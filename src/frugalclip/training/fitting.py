@@ -1,19 +1,23 @@
-"""Fit heads in closed form before the first step, to stored features of frozen backbones."""
+"""Fit heads in closed form before the first step, to features that are not trained any more."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import CachedFeatures
+from frugalclip.core.types import CachedFeatures, Tokens
+from frugalclip.data.manifest import Manifest
+from frugalclip.loading.images import prepared_images
 from frugalclip.loading.loader import Loader
+from frugalclip.loading.views import Preprocess
 from frugalclip.towers.base import FitData, FitInput, Head, Side
 from frugalclip.towers.dual import DualEncoder
 
 EMBEDDINGS: frozenset[FitInput] = frozenset({"image_embeddings", "text_embeddings"})
 
 
-def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
+def fit_heads(
+    network: DualEncoder, loader: Loader, *, training: Manifest, preprocess: Preprocess
+) -> list[str]:
     """Fit the heads of a network that declare inputs of a fit, in place.
 
     A head that is fitted to the embeddings of the other tower comes after it.
@@ -21,54 +25,46 @@ def fit_heads(network: DualEncoder, loader: Loader) -> list[str]:
     Args:
         network: its heads are fitted.
         loader: knows the stores, and how often each text is drawn with each image.
+        training: the data of the loader.
+        preprocess: how images are prepared whose features are not stored.
 
     Returns:
         Sentences that say what was fitted.
 
     Raises:
-        RecipeError: if the stores lack what a head is fitted to.
+        RecipeError: if a head lacks what it is fitted to.
     """
     heads = network.heads()
     sides: tuple[Side, ...] = ("text", "image")  # image heads may start from what text heads are fitted to
-    data = LoaderFitData(network, loader)
+    data = LoaderFitData(network, loader, training=training, preprocess=preprocess)
     notes = []
+    if any(head.fit_inputs(side) for side, head in heads.items()):
+        network.image.fit_features(data)
+        network.text.fit_features(data)
     for is_late in (False, True):
         for side in sides:
             head = heads.get(side)
             inputs = head.fit_inputs(side) if head else frozenset()
             if head and inputs and bool(inputs & EMBEDDINGS) == is_late:
-                data.check(inputs, side=side)
                 notes.append(f"the {side} head is fitted to {head.fit(data, side=side)}")
     return notes
 
 
 class LoaderFitData(FitData):
-    """The stored features of a loader, and the embeddings of a network."""
+    """Features from the stores of a loader or else from the towers, and the embeddings of a network."""
 
-    def __init__(self, network: DualEncoder, loader: Loader) -> None:
+    def __init__(
+        self, network: DualEncoder, loader: Loader, *, training: Manifest, preprocess: Preprocess
+    ) -> None:
         self.network, self.loader = network, loader
+        self.training, self.preprocess = training, preprocess
+        self._encoded: Tensor | None = None  # (usable rows, width) features that no store holds
         self.device = network.log_scale.device
         self.rows = loader.rows
 
     def texts(self) -> np.ndarray:
         """(texts,) numbers of every distinct text."""
         return np.unique(self.loader.texts.chances(self.loader.spec.caption_view)[1])
-
-    def check(self, inputs: frozenset[FitInput], *, side: Side) -> None:
-        """Refuse a fit whose inputs are not stored.
-
-        Raises:
-            RecipeError: with the setting that helps.
-        """
-        if "image_features" in inputs and self.loader.stored is None:
-            raise RecipeError(
-                f"model.{side}.head is fitted in closed form and needs stored features of a frozen image backbone; set store.images=true."
-            )
-        if "text_features" in inputs and not self.loader.texts.is_stored:
-            raise RecipeError(
-                f"model.{side}.head is fitted in closed form and needs features of a frozen text backbone; "
-                f"leave model.text.tune and model.text.lora out."
-            )
 
     def head(self, side: Side) -> Head | None:
         """The head over a tower's backbone, or None."""
@@ -85,18 +81,39 @@ class LoaderFitData(FitData):
         return rows, texts, chances
 
     def image_views(self, rows: np.ndarray) -> Tensor:
-        """(views, width) stored features of all views of (rows,), end to end."""
-        assert self.loader.stored is not None, "see `check`"
-        return self.loader.stored.views(rows)
+        """(views, width) features of all stored views of (rows,), end to end; without a store of the one view."""
+        return self._encode_images(rows) if self.loader.stored is None else self.loader.stored.views(rows)
 
     def image_features(self, rows: np.ndarray) -> Tensor:
-        """(rows, width) or (rows, patches, width) stored features of (rows,), each the mean over its views."""
-        assert self.loader.stored is not None, "see `check`"
-        return self.loader.stored.mean(rows)
+        """(rows, width) or (rows, patches, width) features of (rows,), each the mean over its stored views."""
+        return self._encode_images(rows) if self.loader.stored is None else self.loader.stored.mean(rows)
 
+    def text_tokens(self, texts: np.ndarray) -> Tokens:
+        """(texts, length) token ids of (texts,)."""
+        return self.loader.texts.tokens(texts)
+
+    @torch.no_grad()
     def text_features(self, texts: np.ndarray) -> Tensor:
-        """(texts, width) or (texts, facets, width) stored features of (texts,)."""
-        return self.loader.texts.output(texts)
+        """(texts, width) or (texts, facets, width) features of (texts,)."""
+        if self.loader.texts.is_stored:
+            return self.loader.texts.output(texts)
+        parts = np.array_split(texts, max(1, len(texts) // 1024))
+        encoded = [self.network.text.features(self.text_tokens(part).to(self.device)) for part in parts]
+        return torch.cat([part.cpu() for part in encoded])
+
+    @torch.no_grad()
+    def _encode_images(self, rows: np.ndarray) -> Tensor:
+        """(rows, width) features of (rows,), as evaluation prepares images; all are encoded at once, and kept."""
+        if self._encoded is None:
+            was_training = self.network.training
+            self.network.eval()
+            images = self.training.take(self.rows)
+            batches = prepared_images(images, self.preprocess, batch=256, faults=[])
+            self._encoded = torch.cat(
+                [self.network.image.features(pixels.to(self.device)).cpu() for _, pixels in batches]
+            )
+            self.network.train(was_training)
+        return self._encoded[torch.from_numpy(np.searchsorted(self.rows, rows))]
 
     @torch.no_grad()
     def image_embeddings(self, rows: np.ndarray) -> Tensor:

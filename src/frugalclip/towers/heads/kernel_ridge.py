@@ -24,6 +24,25 @@ from frugalclip.functional import unit
 from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
 
 
+def image_targets(data: FitData) -> tuple[np.ndarray, Tensor, Tensor]:
+    """What texts are fitted to: the mean embedding of the images that each is drawn with.
+
+    Returns:
+        (texts,) numbers of the distinct texts, (texts, dim) float64 targets, and (texts,) float64 how often
+        each is drawn.
+    """
+    rows, texts, chances = data.pairs(weighted=True)
+    drawn = torch.from_numpy(chances)
+    images = np.unique(rows)
+    embedded = data.image_embeddings(images)
+    numbers, text_of = np.unique(texts, return_inverse=True)
+    index = torch.from_numpy(text_of)
+    weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, index, drawn)
+    shown = embedded[torch.from_numpy(np.searchsorted(images, rows))] * drawn[:, None]  # (pairs, dim)
+    sums = torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(0, index, shown)
+    return numbers, sums / weights[:, None], weights
+
+
 class KernelRidgeConfig(HeadConfig):
     """Settings of a text head: a sum over training texts, weighted by their similarity."""
 
@@ -103,22 +122,14 @@ class KernelRidge(Head):
 
     def fit(self, data: FitData, *, side: Side) -> str:
         """Fit to every text of the training data, weighted by how often it is drawn."""
-        rows, texts, chances = data.pairs(weighted=True)
-        drawn = torch.from_numpy(chances)
-        images = np.unique(rows)
-        embedded = data.image_embeddings(images)
-        numbers, text_of = np.unique(texts, return_inverse=True)
-        index = torch.from_numpy(text_of)
-        weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, index, drawn)
-        shown = embedded[torch.from_numpy(np.searchsorted(images, rows))] * drawn[:, None]  # (pairs, dim)
-        sums = torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(0, index, shown)
+        numbers, targets, weights = image_targets(data)
         vectors = data.text_features(numbers)
         if vectors.ndim == 3:
             raise RecipeError(
                 f"head.kind kernel_ridge takes one vector a text, and the backbone gives {vectors.shape[1]} facets; "
                 f"set options.prompt=single."
             )
-        self.fit_to(vectors, sums / weights[:, None], weights)
+        self.fit_to(vectors, targets, weights)
         if self.config.novelty:
             images_head = data.head("image")
             assert images_head is not None, "image features are stored, so the image tower has a backbone"

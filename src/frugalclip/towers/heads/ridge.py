@@ -1,0 +1,78 @@
+"""Ridge regression: a fitted text head that maps text features linearly to the mean embedding of their images.
+
+It is kernel ridge regression (see `kernel_ridge`) with a linear kernel, so that the fit needs no anchors: the
+head is one matrix. For features with as many channels as a vocabulary has tokens, such as TF-IDF.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from frugalclip.core.errors import RecipeError
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
+from frugalclip.towers.heads.kernel_ridge import image_targets
+
+
+class RidgeConfig(HeadConfig):
+    """Settings of a text head: a linear map, fitted in closed form."""
+
+    kind: Literal["ridge"] = "ridge"
+    ridge: float = Field(1.0, gt=0, description="squared weights count this much beside the squared errors")
+
+    def forward_gflops(self, *, width: int, dim: int) -> float:
+        """Forward arithmetic for one vector, in 10^9 operations."""
+        return 2 * width * dim * 1e-9
+
+    def build(self, *, width: int, dim: int) -> "Ridge":
+        """The head of these sizes."""
+        return Ridge(self, width=width, dim=dim)
+
+
+class Ridge(Head):
+    """Text head without trained parameters."""
+
+    weight: Tensor  # (width, dim)
+
+    def __init__(self, config: RidgeConfig, *, width: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("weight", torch.zeros(width, dim))
+
+    def fit_inputs(self, side: Side) -> frozenset[FitInput]:
+        """Text features, and the embeddings of their images."""
+        return frozenset({"text_features", "image_features", "image_embeddings"})
+
+    def fit(self, data: FitData, *, side: Side) -> str:
+        """Fit to every text of the training data, weighted by how often it is drawn."""
+        numbers, targets, weights = image_targets(data)
+        vectors = data.text_features(numbers)
+        if vectors.ndim == 3:
+            raise RecipeError(
+                f"head.kind ridge takes one vector a text, and the backbone gives {vectors.shape[1]} facets; "
+                "set options.prompt=single."
+            )
+        self.fit_to(vectors, targets, weights)
+        return f"{len(numbers):,} texts"
+
+    @torch.no_grad()
+    def fit_to(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
+        """Fit to the mean image embedding of each text, in whichever of the two equal forms is smaller.
+
+        Args:
+            vectors: (texts, width) features of distinct texts.
+            targets: (texts, dim) mean embedding of the images that a text is drawn with.
+            weights: (texts,) how often a text is drawn, above 0.
+        """
+        x, y, w = vectors.double(), targets.double(), weights.double()
+        if len(x) <= x.shape[1]:
+            solved = x.T @ torch.linalg.solve(x @ x.T + torch.diag(self.config.ridge / w), y)
+        else:
+            squares = x.T @ (w[:, None] * x) + self.config.ridge * torch.eye(x.shape[1], dtype=x.dtype)
+            solved = torch.linalg.solve(squares, x.T @ (w[:, None] * y))
+        self.weight.copy_(solved)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) to (..., dim)."""
+        return x.to(self.weight.dtype) @ self.weight
