@@ -19,11 +19,20 @@ IMAGES: dict[str, dict[str, Any]] = {
     "resnet": {"kind": "resnet", "width": 64, "blocks": [1, 1, 1], "resolution": 16},
     "clip_resnet": {"kind": "clip_resnet", "width": 128, "blocks": [1, 1, 1, 1], "resolution": 32},
     "pretrained": {"kind": "pretrained", "from": "nowhere", "width": 6, "resolution": 16},
+    "described": {
+        "kind": "described",
+        "tower": VIT,
+        "embedding": 4,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "head": {"kind": "whitening"},
+    },
 }
 TEXTS: dict[str, dict[str, Any]] = {
     "transformer": {"width": 32, "depth": 1, "head_dim": 16},
     "bag": {"kind": "bag"},
     "pretrained": {"kind": "pretrained", "from": "nowhere", "width": 6},
+    "tfidf": {"kind": "tfidf"},
     "none": {"kind": "none"},
 }
 SUPPORTED: dict[str, set[Ability]] = {
@@ -107,7 +116,7 @@ def test_a_network_checks_the_needs_of_objectives_and_of_its_averages(needs: Nee
 
 def test_only_text_towers_of_our_own_have_a_token_embedding():
     found = {kind: network(text=kind).text.embedding_parameters for kind in TEXTS}
-    assert found == {"transformer": 20 * 32, "bag": 20 * 8, "pretrained": 0, "none": 0}
+    assert found == {"transformer": 20 * 32, "bag": 20 * 8, "pretrained": 0, "tfidf": 0, "none": 0}
 
 
 def test_the_configuration_names_its_pretrained_towers_as_the_network_does():

@@ -81,7 +81,7 @@ class DescribedTower(ImageTower):
     """Image tower with descriptors beside it."""
 
     description = "a tower with descriptors beside it"
-    advice = "let the objective count in the stages before"
+    advice = "give model.image another kind, or let the objective count in an earlier stage"
     mean: Tensor
     std: Tensor
 
