@@ -123,7 +123,7 @@ class Tower(nn.Module, ABC):
         """The head that may be fitted in closed form to `features`; None where the tower is trained as a whole."""
         return None
 
-    def features(self, inputs: Any) -> Tensor:
+    def features(self, inputs: Any, /) -> Tensor:
         """Input of the head that is fitted.
 
         Args:

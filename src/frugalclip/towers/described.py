@@ -45,12 +45,12 @@ class DescribedConfig(ImageTowerConfig):
     head: WhiteningConfig = Field(description="the head over both")
 
     @property
-    def width(self) -> int:
+    def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Width of the embedding and the descriptors together."""
         return self.embedding + WIDTH
 
     @property
-    def resolution(self) -> int:
+    def resolution(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Side of the image in pixels."""
         return self.tower.resolution
 
@@ -110,7 +110,7 @@ class DescribedTower(ImageTower):
         return self.head
 
     @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor, /) -> Tensor:
         """Embedding and descriptors side by side, each of length one.
 
         Args:

@@ -294,7 +294,7 @@ class PretrainedTower(Tower):
         """The head over the backbone."""
         return self.head
 
-    def features(self, inputs: Tensor | Tokens | Strings) -> Tensor:
+    def features(self, inputs: Tensor | Tokens | Strings, /) -> Tensor:
         """Output of the backbone that the head reads: (batch, width), or (batch, patches or facets, width).
 
         Raises:

@@ -22,7 +22,7 @@ class TfidfConfig(TextTowerConfig):
     """Settings of a text tower of weighted token counts."""
 
     kind: Literal["tfidf"]  # without a default, so that it is always written down
-    width: Literal[0] = 0  # as wide as the vocabulary, which only the tokenizer knows
+    width: int = Field(0, ge=0, le=0, description="0: as wide as the vocabulary, which the tokenizer knows")
     head: RidgeConfig = Field(default_factory=RidgeConfig, description="the regression from counts to images")
 
     def forward_gflops(self, *, tokens: int) -> float:
@@ -67,7 +67,7 @@ class TfidfText(TextTower):
         rarity = ((1 + len(texts)) / (1 + found_in)).log() + 1
         self.rarity.copy_(torch.where(found_in > 0, rarity, 0))
 
-    def features(self, texts: Tokens) -> Tensor:
+    def features(self, texts: Tokens, /) -> Tensor:
         """(batch, vocabulary) unit vectors; 0 for a text without a known token."""
         return unit(self._counts(texts) * self.rarity)
 
@@ -84,7 +84,8 @@ class TfidfText(TextTower):
         Raises:
             RecipeError: if tokens or gates are requested.
         """
-        self.check((["gates"] if gates is not None else []) + (["token_outputs"] if with_tokens else []))
+        self.check(["gates"] if gates is not None else [])
+        self.check(["token_outputs"] if with_tokens else [])
         assert isinstance(texts, Tokens | CachedFeatures), "strings are read by backbones with a tokenizer"
         features = texts.values if isinstance(texts, CachedFeatures) else self.features(texts)
         return TowerOutput(None, features, self.head(features))
