@@ -139,7 +139,7 @@ class DescribedTower(ImageTower):
 
         Args:
             images: pixels (batch, 3, height, width), normalised, or features from before.
-            keep: must be None.
+            keep: (batch, kept) patches; must be None.
             with_tokens: must be False.
             with_attention: must be False.
             gates: must be None.
