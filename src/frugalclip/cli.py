@@ -1,6 +1,7 @@
-"""The command line: names, options and one-sentence errors. A verb is imported when it is called, so `--help` loads no torch.
+"""The command line: names, options and one-sentence errors.
 
-Exit codes: 0 done, 1 a fault of ours (with its traceback), 2 what was given cannot be used, 3 bad data was found, 130 interrupted.
+A verb is imported when it is called, so `--help` loads no torch. Exit codes: 0 done, 1 a fault of frugalclip
+(with its traceback), 2 the input cannot be used, 3 bad data was found, 130 interrupted.
 """
 
 import os
@@ -34,7 +35,8 @@ class Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
             raise UsageError(
-                f"'{args[0]}' is not a verb of {ctx.command_path}; {known_names(args[0], self.commands, limit=30)}"
+                f"'{args[0]}' is not a verb of {ctx.command_path}; "
+                f"{known_names(args[0], self.commands, limit=30)}"
             )
         return super().resolve_command(ctx, args)
 
@@ -86,7 +88,10 @@ recipes = typer.Typer(
 )
 app.add_typer(recipes, name="recipes")
 
-_PATHS = "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), a saved Hugging Face dataset, a manifest."
+_PATHS = (
+    "PATH: the word sample, a folder, CSV/TSV/JSONL/Parquet, WebDataset tars (braces, globs), "
+    "a saved Hugging Face dataset, a manifest."
+)
 
 Recipe = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A name such as clip, or the path of a YAML file.")
@@ -160,7 +165,7 @@ def demo(out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run
 
 @app.command()
 def doctor() -> None:
-    """Say what is missing here, and the command that mends it."""
+    """Check the installation, and print the commands that repair it."""
     from frugalclip.verbs import doctor as verb
 
     verb.show(verb.doctor())
@@ -209,7 +214,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RECIPE...",
-            help="Two recipes or more, NAME:RECIPE to name one, an arm file with a command; KEY=VALUE replaces a setting of every recipe.",
+            help="Two recipes or more; NAME:RECIPE names one, an arm file has a command, "
+            "KEY=VALUE replaces a setting of every recipe.",
         ),
     ],
     *,
@@ -228,7 +234,7 @@ def compare(
     ] = None,
     fractions: Annotated[
         str | None,
-        typer.Option(metavar="F", help="Parts of the pairs, such as 1/8,1/4,1.", show_default=False),
+        typer.Option(metavar="F", help="Fractions of the pairs, such as 1/8,1/4,1.", show_default=False),
     ] = None,
     whole: Annotated[
         list[str] | None,
@@ -238,27 +244,30 @@ def compare(
         str | None, typer.Option(metavar="PATH", help="The data set.", show_default=False)
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="FILE", help="What trains, what is judged.", show_default=False)
+        str | None,
+        typer.Option(metavar="FILE", help="Which rows train, which are evaluated.", show_default=False),
     ] = None,
     rotate: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="Leave each of its values out in turn.", show_default=False),
+        typer.Option(metavar="FIELD", help="Hold out each of its values in turn.", show_default=False),
     ] = None,
     on: Annotated[
         str | None,
-        typer.Option(metavar="PART", help="Part to judge on, such as validation.", show_default=False),
+        typer.Option(metavar="SPLIT", help="Split to evaluate on, such as validation.", show_default=False),
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(metavar="ARM", help="Arm to compare with; default the first.", show_default=False),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="J", help="Trials at a time.")] = 1,
-    clock: Annotated[Literal["auto", "cpu", "wall"], typer.Option(help="What seconds are.")] = "auto",
+    clock: Annotated[
+        Literal["auto", "cpu", "wall"], typer.Option(help="Which clock seconds are of.")
+    ] = "auto",
     independent_seeds: Annotated[
-        bool, typer.Option("--independent-seeds", metavar="", help="Randomness of its own for each arm.")
+        bool, typer.Option("--independent-seeds", metavar="", help="Separate randomness for each arm.")
     ] = False,
 ) -> None:
-    """Say which recipe is better, with seeds and intervals.
+    """Compare recipes, with seeds and intervals.
 
     Trains every arm several times, tests the paired differences, and writes a report.
     """
@@ -295,7 +304,7 @@ def plan(
     ] = False,
     json: Json = None,
 ) -> None:
-    """Say what a recipe costs, before it runs.
+    """Count what a recipe costs, before it runs.
 
     Passes, parameters, memory and arithmetic; needs no data.
     """
@@ -350,13 +359,11 @@ def evaluate(
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(
-            metavar="F", help="Field whose equal values intervals draw together.", show_default=False
-        ),
+        typer.Option(metavar="F", help="Field whose equal values are drawn together.", show_default=False),
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(metavar="LAYER", help="What probes read: embedding or pooled.", show_default=False),
+        typer.Option(metavar="LAYER", help="Features of probes: embedding or pooled.", show_default=False),
     ] = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", metavar="", help="Also evaluate altered copies of the images.")
@@ -415,7 +422,7 @@ def embed(
 ) -> None:
     """Store the vectors of a data set.
 
-    Called again it goes on where it stopped, and adds what a grown data set added.
+    Called again it continues where it stopped, and adds the new rows of a grown data set.
     """
     from frugalclip.verbs import embed as verb
 
@@ -426,7 +433,8 @@ def embed(
 
 @app.command(
     "import",
-    epilog="ARCH: a name of open_clip such as ViT-B-32, or its JSON file; FILE: its weights. DIR: a saved CLIPModel or SiglipModel.",
+    epilog="ARCH: a name of open_clip such as ViT-B-32, or its JSON file; FILE: its weights. "
+    "DIR: a saved CLIPModel or SiglipModel.",
 )
 def import_(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="open_clip:ARCH@FILE or hf:DIR.")],
@@ -435,7 +443,7 @@ def import_(
 ) -> None:
     """Read a model of open_clip or Hugging Face.
 
-    Writes a run directory that every verb takes as a MODEL, and says what was read and what had to be assumed.
+    Writes a run directory that every verb takes as a MODEL, and prints what was read and what was assumed.
     """
     from frugalclip.verbs import import_model as verb
 
@@ -449,7 +457,7 @@ def check(
         bool, typer.Option("--full", metavar="", help="Decode every picture, not a sample of them.")
     ] = False,
 ) -> None:
-    """Say what a data set is, and what is wrong with it."""
+    """Recognise a data set, and list what is wrong with it."""
     from frugalclip.verbs import data as verb
 
     places, columns = _places_and_columns(paths)
@@ -463,7 +471,9 @@ def verify(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", metavar="", help="Mend what can be mended, and write a manifest of what is good."
+            "--repair",
+            metavar="",
+            help="Repair what can be repaired, and write a manifest of the good samples.",
         ),
     ] = False,
     out: Annotated[
@@ -473,7 +483,8 @@ def verify(
 ) -> None:
     """Read and decode everything, and name what is bad.
 
-    Writes a ledger of every sample's fate, and changes no original. Exit code 3 where something is bad and was not repaired.
+    Writes a ledger of every sample's fate, and changes no original. Exit code 3: bad data was found and not
+    repaired.
     """
     from frugalclip.verbs import data_verify as verb
 
@@ -532,7 +543,9 @@ def convert(
         int | None,
         typer.Option(min=1, metavar="N", help="Shrink to N pixels on the shorter side.", show_default=False),
     ] = None,
-    format: Annotated[Literal["keep", "jpeg", "webp", "png"], typer.Option(help="Of the pictures.")] = "keep",
+    format: Annotated[
+        Literal["keep", "jpeg", "webp", "png"], typer.Option(help="File format of the pictures.")
+    ] = "keep",
     samples_per_shard: Annotated[
         int, typer.Option(min=1, metavar="N", help="Samples of one shard, at most.")
     ] = 5000,
@@ -565,7 +578,8 @@ def convert(
 
 
 @data.command(
-    epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; docs/scenes.md lists them."
+    epilog=f"{_PATHS} KEY=VALUE: settings of the plan, such as canvas=64 or planted.swapped=0.1; "
+    "docs/scenes.md lists them."
 )
 def compose(
     paths: Annotated[
@@ -606,7 +620,7 @@ def compose(
 
 
 def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:
-    """Data sets, and the columns named among them in the words that a recipe uses, so that what `check` accepts `train` does too."""
+    """Data sets, and the columns named among them in the words that a recipe uses."""
     start = "data.columns."
     columns = dict(
         word.removeprefix(start).split("=", 1) for word in words if word.startswith(start) and "=" in word
@@ -614,7 +628,8 @@ def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str]
     places = [word for word in words if not (word.startswith(start) and "=" in word)]
     if not places:
         raise UsageError(
-            "there are columns but no data set; name its path first, such as pairs.csv data.columns.image=photo."
+            "there are columns but no data set; name its path first, such as "
+            "pairs.csv data.columns.image=photo."
         )
     return places, columns or None
 
@@ -635,9 +650,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]  # it may stand at the end of a line that failed
     warnings.showwarning = show_warning
-    # Threads that wait for each other spin briefly, then sleep. Spinning long takes the core from the thread they
-    # wait for; sleeping at once costs a quarter of the speed on a quiet machine (docs/log.md). Torch reads this
-    # when it is loaded, which is after this line.
+    # Threads that wait for each other spin briefly, then sleep. Spinning long takes the core from the thread
+    # they wait for; sleeping at once costs a quarter of the speed on a quiet machine (docs/log.md). Torch
+    # reads this when it is loaded, which is after this line.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:

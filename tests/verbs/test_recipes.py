@@ -1,4 +1,4 @@
-"""`frugalclip recipes`: the list agrees with the recipes, and every setting has a value, a unit and a source."""
+"""`frugalclip recipes`: the list agrees with the recipes; every setting has value, unit and source."""
 
 import pytest
 

@@ -1,7 +1,7 @@
 """Descriptions of settings: every field of a configuration with its type, unit, default and meaning.
 
-The classes are walked, not a list beside them, so that a new field appears in the terminal and in the documentation at once. A unit is read
-from the field's own description ("side of a patch in pixels"); a number without one is a plain number.
+The classes are walked, not a list beside them, so a new field appears in the terminal and in the
+documentation at once. A unit is read from the field's own description ("side of a patch in pixels").
 """
 
 import json
