@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from _common import options, record
 
-from frugalclip.features.embedding import Embedded, TextRows, embed_manifest
+from frugalclip.features.embed import Embedded, TextRows, embed_manifest
 from frugalclip.models import TextOnlyModel, load
 from frugalclip.sources.open import open_data
 

@@ -37,7 +37,7 @@ STEPS = [
 def sentences(model: Model, texts: list[str]) -> Tensor:
     """(texts, width) what the first frozen encoder says of them."""
     assert model.network.pretrained_towers()["text"].config.head.kind == "kernel_ridge"
-    output = model._text_input(texts).values
+    output = model.text_inputs(texts).values
     return output[:, : output.shape[1] // 2].cpu()
 
 

@@ -15,7 +15,7 @@ from _common import options
 from frugalclip.core.records import environment, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
-from frugalclip.features.cache import TextFeatureCache
+from frugalclip.features.cache import FeatureCache
 from frugalclip.sources.open import open_data
 from frugalclip.verbs.train import train
 
@@ -40,9 +40,7 @@ def main() -> None:
     chosen = options(__doc__ or "", "../languages")
     packs = os.environ["FRUGALCLIP_PACKS"]
     found: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
-    output: dict[
-        str, TextFeatureCache
-    ] = {}  # what a frozen encoder said of a name it says of it for every style
+    output: dict[str, FeatureCache] = {}  # a frozen encoder gives a name the same features for every style
     for style in STYLES:
         rows, languages = judged(packs, style)
         for arm, (recipe, *changes) in ARMS.items():
@@ -54,7 +52,7 @@ def main() -> None:
                 ]
                 model = train(recipe, [*data, *changes], out=Path(folder) / "run").model
             if arm.startswith("frozen"):
-                model.texts = output.setdefault(arm, model.texts)
+                model.caches["text"] = output.setdefault(arm, model.caches["text"])
             for language in languages:
                 result = evaluate_retrieval(model, rows, language=language, draws=0)
                 found[arm].setdefault(language, []).append(result["metrics"]["t2i_r1"])

@@ -1,202 +1,140 @@
-"""What frozen backbones said of a data set, read from embedding stores in place of pictures and token ids.
+"""The cache in front of a frozen encoder: features are found by the content they come from, or computed once.
 
-A store of pictures has a row a sample, with one or several views: the first is the picture as evaluation sees it, the others are augmented. A
-store of texts has a row a distinct text, whose id is the text itself, so that captions, field values and class names are found in one way.
+The content of an image is its encoded bytes, whatever the data set and the id. The content of a text is the text.
+So the features that one run stored serve every other data set with the same images or texts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.random import uniform
+from frugalclip.core.ahead import batches_ahead
+from frugalclip.core.types import CachedFeatures
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.image_reader import ImageReader
+from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest
-from frugalclip.features.format import Kind, digest
+from frugalclip.features.backbone import BackboneEncoder
+from frugalclip.features.format import digest, texts_digest
 from frugalclip.features.store import Store
 
-_HELD_BYTES = 2**31  # vectors are kept in memory up to here, and read as they are drawn beyond it
-_HELD_TEXTS = 200_000  # of those that no store holds
+_KEPT_TEXTS = 200_000  # computed features of texts that stay in memory
+_TEXTS_AT_A_TIME = 256
 
 
-class StoredImageFeatures:
-    """Picture vectors of a data set: (batch, width), or (batch, patches, width) where the store holds tokens.
+class FeatureCache:
+    """Features of a frozen encoder: from stores where they hold them, otherwise computed.
+
+    Computed features of texts stay in memory, up to a limit. Those of images do not, since they are large.
 
     Args:
-        store: made of this data set or of one that holds it.
-        manifest: the data set.
-        seed: of the run.
-
-    Raises:
-        DataError: for a sample that the store does not know.
+        encoder: a frozen backbone.
+        stores: filled by this encoder, all with the same settings; the first that has a content serves it.
     """
 
-    def __init__(self, store: Store, manifest: Manifest, *, seed: int) -> None:
-        self.store, self.seed = store, seed
-        self.rows = store.rows_of(manifest.ids)  # (samples,) rows of the store
-        self.counts = store.counts("image")[self.rows]  # (samples,) views; 0 where the picture is missing
-        self._starts = np.cumsum(self.counts) - self.counts
-        self._held = _held(store, "image", self.rows, vectors=int(self.counts.sum()))
+    def __init__(self, encoder: BackboneEncoder, stores: Sequence[Store] = ()) -> None:
+        self.encoder = encoder
+        self._computed: dict[bytes, Tensor] = {}  # hash of the text -> (width,) or (facets, width)
+        self.use(stores)
 
-    def faults(self, manifest: Manifest) -> list[tuple[int, str]]:
-        """(row, cause) of samples without a vector."""
-        causes = self.store.causes()
-        return [
-            (int(row), causes.get(manifest.ids[row], "unreadable"))
-            for row in np.flatnonzero(self.counts == 0)
-        ]
+    def use(self, stores: Sequence[Store]) -> None:
+        """Find features in these stores from now on."""
+        self.stores = list(stores)
+        self._places: dict[bytes, tuple[int, int]] = {}  # hash of the content -> number of the store, row
+        for number, store in enumerate(self.stores):
+            has_features = store.counts(self.encoder.kind) > 0
+            for row, key in enumerate(store.table[f"{self.encoder.kind}_digest"].to_pylist()):
+                if key is not None and has_features[row]:
+                    self._places.setdefault(key, (number, row))
 
-    def views(self, rows: np.ndarray) -> Tensor:
-        """(views, width) float32: all views of these rows, end to end."""
-        return torch.from_numpy(self.store.ragged("image", self.rows[rows]).values)
+    def texts(self, texts: Sequence[str]) -> CachedFeatures:
+        """Features of texts: (texts, width) or (texts, facets, width), on the CPU."""
+        keys = [texts_digest([text]) for text in texts]
+        found = self._first(keys)
+        found |= {key: self._computed[key] for key in keys if key in self._computed}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        computed: dict[bytes, Tensor] = {}
+        for start in range(0, len(new), _TEXTS_AT_A_TIME):
+            some = list(new)[start : start + _TEXTS_AT_A_TIME]
+            computed |= zip(some, self.encoder.encode_text([new[key] for key in some]), strict=True)
+        if len(self._computed) + len(computed) > _KEPT_TEXTS:
+            self._computed.clear()
+        self._computed |= computed
+        found |= computed
+        return CachedFeatures(torch.stack([found[key] for key in keys]))
 
-    def mean(self, rows: np.ndarray) -> Tensor:
-        """(rows, width) float32: the mean over the views of each row, all of which have some."""
-        counts = torch.from_numpy(self.counts[rows])
-        place = torch.repeat_interleave(torch.arange(len(rows)), counts)
-        views = self.views(rows)
-        return torch.zeros(len(rows), *views.shape[1:]).index_add_(0, place, views) / counts.view(
-            -1, *[1] * (views.ndim - 1)
-        )
-
-    def draw(self, rows: np.ndarray, *, epoch: int | np.ndarray, name: str) -> Tensor:
-        """One view of each row, another one each epoch.
+    def images(
+        self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]], workers: int = 2
+    ) -> Iterator[tuple[list[int], CachedFeatures]]:
+        """Features of the images of a data set, as evaluation sees them, in batches.
 
         Args:
-            rows: (batch,) rows of the data set.
-            epoch: passes over the data so far, one number or (batch,).
-            name: of the image view: another name draws independently.
+            manifest: the data set.
+            batch: images of a batch.
+            faults: rows that do not decode are appended, with their cause.
+            workers: threads that read and decode; an image whose features are stored is not decoded.
+
+        Yields:
+            Rows, and their features (rows, width) or (rows, patches, width) on the CPU.
         """
-        counters = np.stack([rows, np.full(len(rows), epoch)], axis=1)
-        picks = (uniform(self.seed, f"view/{name}", counters, 1)[:, 0] * self.counts[rows]).astype(np.int64)
-        if self._held is not None:
-            return self._held[torch.from_numpy(self._starts[rows] + picks)].float()
-        found = self.store.ragged("image", self.rows[rows])
-        return torch.from_numpy(found.values[found.offsets[:-1] + picks])
+        reader = ImageReader(manifest)
 
+        def prepared(row: int) -> tuple[bytes, Tensor | None] | str:
+            try:
+                data = reader.bytes(row)
+                key = digest(data)
+                return key, None if key in self._places else self.encoder.pixels(decode(data))
+            except BadImage as error:
+                return error.cause
 
-class StoredTextFeatures:
-    """Text vectors by text: (batch, width), or (batch, facets, width).
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            for first, batch_of in batches_ahead(prepared, range(len(manifest)), batch=batch, pool=pool):
+                faults += [(first + i, cause) for i, cause in enumerate(batch_of) if isinstance(cause, str)]
+                good = [(first + i, one) for i, one in enumerate(batch_of) if not isinstance(one, str)]
+                if good:
+                    yield [row for row, _ in good], self._images([one for _, one in good])
 
-    Args:
-        store: of texts.
-        texts: that will be asked for, numbered as they stand here.
+    def _images(self, images: Sequence[tuple[bytes, Tensor | None]]) -> CachedFeatures:
+        """Features of images, given by hash, and by pixels (1, 3, height, width) where they are not stored."""
+        found = self._first([key for key, pixels in images if pixels is None])
+        new = [pixels for _, pixels in images if pixels is not None]
+        computed = iter(self.encoder.encode_image(torch.cat(new)) if new else ())
+        return CachedFeatures(
+            torch.stack([found[key] if pixels is None else next(computed) for key, pixels in images])
+        )
 
-    Raises:
-        DataError: for a text that the store does not know.
-    """
+    def views(self, keys: Sequence[bytes], ids: Sequence[str]) -> list[np.ndarray | None]:
+        """All stored views of some contents, (views, ...) float32 each, and None where there are none.
 
-    def __init__(self, store: Store, texts: Sequence[str]) -> None:
-        self.store, self.rows = store, store.rows_of(texts)  # (texts,)
-        self._held = _held(store, "text", self.rows, vectors=len(texts))
+        Args:
+            keys: hashes of the contents.
+            ids: of their samples. Views after the first depend on the id, so several views serve that id only.
+        """
+        places = {key: self._place(key, id) for key, id in zip(keys, ids, strict=True)}
+        found = self._stored({key: place for key, place in places.items() if place})
+        return [found.get(key) for key in keys]
 
-    def vectors(self, drawn: np.ndarray) -> Tensor:
-        """(batch, [facets,] width) float32 of numbered texts (batch,)."""
-        if self._held is not None:
-            return self._held[torch.from_numpy(drawn)].float()
-        return torch.from_numpy(self.store.ragged("text", self.rows[drawn]).values)
-
-
-def _held(store: Store, kind: Kind, rows: np.ndarray, *, vectors: int) -> Tensor | None:
-    """All vectors of these rows, end to end, exactly as the store has them, or None where they do not fit into memory."""
-    dtype = (
-        torch.float16 if store.head.dtype == "float16" else torch.float32
-    )  # int8 has a scale a vector, which float16 would round
-    if vectors * int(np.prod(store.shape(kind))) * dtype.itemsize > _HELD_BYTES:
-        return None
-    return torch.from_numpy(store.ragged(kind, rows).values).to(dtype)
-
-
-class ImageFeatureCache:
-    """What a frozen backbone said of pictures, found by their bytes, so that a picture of any data set is known again.
-
-    Args:
-        stores: of pictures, all from one backbone with the same settings.
-    """
-
-    def __init__(self, stores: Sequence[Store]) -> None:
-        self.stores = list(stores)
-        self._places: dict[bytes, tuple[int, int]] = {}  # hash of the bytes: number of the store, row
-        for number, store in enumerate(self.stores):
-            has_vector = store.counts("image") > 0
-            for row, own in enumerate(store.table["image_digest"].to_pylist()):
-                if own is not None and has_vector[row]:
-                    self._places.setdefault(own, (number, row))
-
-    def find(self, data: bytes) -> tuple[int, int] | None:
-        """Where a picture is, from its encoded bytes."""
-        return self._places.get(digest(data))
-
-    def vectors(self, places: Sequence[tuple[int, int]]) -> Tensor:
-        """(places, width) or (places, patches, width) float32: each picture as evaluation sees it."""
-        found: dict[tuple[int, int], np.ndarray] = {}
-        for number, store in enumerate(self.stores):
-            rows = sorted({row for own, row in places if own == number})
-            if rows:
-                found |= {
-                    (number, row): vector
-                    for row, vector in zip(rows, store.vectors("image", rows), strict=True)
-                }
-        return torch.from_numpy(np.stack([found[place] for place in places]))
-
-    def views(self, data_digest: bytes, id: str, *, number: int) -> np.ndarray | None:
-        """(views, width) or (views, patches, width) of a picture; further views than the first depend on the sample's id, which must then agree."""
-        place = self._places.get(data_digest)
+    def _place(self, key: bytes, id: str) -> tuple[int, int] | None:
+        place = self._places.get(key)
         if place is None:
             return None
         store, row = self.stores[place[0]], place[1]
-        return store.ragged("image", [row]).values if number == 1 or store.ids[row] == id else None
+        return place if store.counts(self.encoder.kind)[row] == 1 or store.ids[row] == id else None
 
+    def _first(self, keys: Sequence[bytes]) -> dict[bytes, Tensor]:
+        """The first stored view of each content that is stored."""
+        found = self._stored({key: self._places[key] for key in keys if key in self._places})
+        return {key: torch.from_numpy(views[0]) for key, views in found.items()}
 
-class TextFeatureCache:
-    """What a frozen backbone said of texts: from stores, and what was said since, which is kept up to a limit.
-
-    Args:
-        stores: of texts, all from one backbone with the same settings.
-    """
-
-    def __init__(self, stores: Sequence[Store] = ()) -> None:
-        self.stores = list(stores)
-        self._places: dict[str, tuple[int, int]] = {}  # text: number of the store, row
+    def _stored(self, places: dict[bytes, tuple[int, int]]) -> dict[bytes, np.ndarray]:
+        """All views of each content, store by store."""
+        found: dict[bytes, np.ndarray] = {}
         for number, store in enumerate(self.stores):
-            for row, text in enumerate(store.ids):
-                self._places.setdefault(text, (number, row))
-        self._computed: dict[str, Tensor] = {}
-
-    def unknown(self, texts: Iterable[str]) -> list[str]:
-        """Those of the texts that have to be read, each once; what is kept beyond the limit is forgotten here, before anything is relied on."""
-        texts = list(dict.fromkeys(texts))
-        if len(self._computed) + len(texts) > _HELD_TEXTS:
-            self._computed.clear()
-        return [text for text in texts if text not in self._places and text not in self._computed]
-
-    def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
-        """Keep what was said, (texts, width) or (texts, facets, width)."""
-        self._computed.update(zip(texts, vectors, strict=True))
-
-    def vectors(self, texts: Sequence[str]) -> Tensor:
-        """(texts, width) or (texts, facets, width) float32 of texts none of which is unknown."""
-        found = {text: self._computed[text] for text in texts if text in self._computed}
-        for number, store in enumerate(self.stores):
-            stored = [text for text in texts if text in self._places and self._places[text][0] == number]
-            if stored:
-                values = store.ragged("text", [self._places[text][1] for text in stored]).values
-                found |= dict(zip(stored, torch.from_numpy(values), strict=True))
-        return torch.stack([found[text] for text in texts])
-
-
-def some_facets(vectors: Tensor, draws: np.ndarray, *, number: int) -> Tensor:
-    """Some facets of each text, without replacement.
-
-    Source: FLAME `training/data.py`: 6 of the 11 vectors of a sample, drawn anew each time.
-
-    Args:
-        vectors: (batch, facets, width).
-        draws: (batch, facets) uniform numbers.
-        number: facets to keep, all where there are no more.
-
-    Returns:
-        (batch, number, width).
-    """
-    order = torch.from_numpy(np.argsort(draws, axis=1, kind="stable")[:, :number])  # (batch, number)
-    return torch.gather(vectors, 1, order[:, :, None].expand(-1, -1, vectors.shape[2]))
+            rows = {key: row for key, (own, row) in places.items() if own == number}
+            if rows:
+                ragged = store.ragged(self.encoder.kind, list(rows.values()))
+                found |= {key: ragged[i] for i, key in enumerate(rows)}
+        return found

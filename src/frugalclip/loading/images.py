@@ -1,12 +1,13 @@
 """Pictures of a data set on their way into a tower."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from frugalclip.core.ahead import batches_ahead
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
@@ -61,22 +62,8 @@ def prepared_images(
             return error.cause
 
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        ahead: list[tuple[int, list[Future[Tensor | str]]]] = []
-        for start in range(0, len(manifest), batch):
-            ahead.append(
-                (start, [pool.submit(one, row) for row in range(start, min(start + batch, len(manifest)))])
-            )
-            if len(ahead) > 1:
-                yield from _collected(*ahead.pop(0), faults=faults)
-        for start, futures in ahead:
-            yield from _collected(start, futures, faults=faults)
-
-
-def _collected(
-    start: int, futures: Sequence[Future[Tensor | str]], *, faults: list[tuple[int, str]]
-) -> Iterator[tuple[list[int], Tensor]]:
-    done = [(start + i, future.result()) for i, future in enumerate(futures)]
-    faults += [(row, found) for row, found in done if isinstance(found, str)]
-    images = [(row, found) for row, found in done if isinstance(found, Tensor)]
-    if images:
-        yield [row for row, _ in images], torch.cat([found for _, found in images])
+        for first, found in batches_ahead(one, range(len(manifest)), batch=batch, pool=pool):
+            faults += [(first + i, cause) for i, cause in enumerate(found) if isinstance(cause, str)]
+            images = {first + i: pixels for i, pixels in enumerate(found) if isinstance(pixels, Tensor)}
+            if images:
+                yield list(images), torch.cat(list(images.values()))

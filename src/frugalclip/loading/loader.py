@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.types import Batch, CachedFeatures, Tokens
+from frugalclip.core.types import Batch, CachedFeatures, ImageInput, Tokens
 from frugalclip.data.decoding import decode_all
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import StoredImageFeatures, StoredTextFeatures
+from frugalclip.features.rows import FeatureRows
 from frugalclip.loading.image_sources import ImageBatch, ImageSource, MemoryImages, StreamedImages
 from frugalclip.loading.sampling import Order, Steps
 from frugalclip.loading.texts import NO_TEXT, TextConfig, TextViews
@@ -50,8 +50,8 @@ class LoaderData:
     manifest: Manifest
     tokenizer: Tokenizer  # of the text views
     weights: np.ndarray | None = None  # (samples,) see `sampling.sampling_weights`; 0 is never, None is alike
-    image_features: StoredImageFeatures | None = None  # takes the place of images, for all image views
-    text_features: Callable[[Sequence[str]], StoredTextFeatures] | None = None  # takes the place of token ids
+    image_features: FeatureRows | None = None  # takes the place of images, for all image views
+    text_features: Callable[[Sequence[str]], FeatureRows] | None = None  # takes the place of token ids
 
 
 @final
@@ -122,7 +122,7 @@ class Loader:
         self._faults: dict[int, str] = {}  # row -> cause
         self._exclude((int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text))
         if self.stored:
-            self._exclude(self.stored.faults(data.manifest))
+            self._exclude(self.stored.faults())
         self.source_side = _source_side(data.manifest, self.views.values(), size=spec.size)
         self._images = self._image_source(progress)
         self.rows = self._usable_rows()
@@ -220,15 +220,16 @@ class Loader:
 
     def _image_inputs(
         self, drawn: ImageBatch, views: dict[str, ImageView], stream: str
-    ) -> dict[str, Tensor | CachedFeatures]:
+    ) -> dict[str, ImageInput]:
         if self.stored is None:
             return {name: self._to_device(view.images) for name, view in views.items()}
-        return {
-            name: self._to_device(
-                CachedFeatures(self.stored.draw(drawn.rows, epoch=drawn.turns, name=f"{stream}{name}"))
+        inputs: dict[str, ImageInput] = {}
+        for name in sorted(self.spec.views):
+            features = self.stored.draw(
+                drawn.rows, seed=self.config.seed, epoch=drawn.turns, name=f"{stream}{name}"
             )
-            for name in sorted(self.spec.views)
-        }
+            inputs[name] = self._to_device(CachedFeatures(features))
+        return inputs
 
     def _field(self, codes: np.ndarray | None, rows: np.ndarray, texts: dict[str, np.ndarray]) -> Tensor:
         """(batch,) int64 codes of a field; those of the caption depend on the text drawn."""

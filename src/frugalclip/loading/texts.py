@@ -18,7 +18,7 @@ from frugalclip.core.types import CachedFeatures, Tokens
 from frugalclip.data.ledger import Stage
 from frugalclip.data.manifest import Manifest, value_code
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import StoredTextFeatures, some_facets
+from frugalclip.features.rows import FeatureRows, some_facets
 from frugalclip.loading.augmentation import AugmentConfig, TextAugmentation
 
 TEXTS = Stage(
@@ -122,7 +122,7 @@ class TextViews:
         *,
         tokenizer: Tokenizer,
         seed: int,
-        stored: Callable[[Sequence[str]], StoredTextFeatures] | None = None,
+        stored: Callable[[Sequence[str]], FeatureRows] | None = None,
     ) -> None:
         pool = TextPool()
         self.tokenizer, self.seed = tokenizer, seed

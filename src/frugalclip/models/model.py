@@ -1,6 +1,5 @@
 """`Model`: an image tower and a text tower with their tokenizer and preprocessing, as users hold them."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,12 @@ from frugalclip.backbones.attach import attach_backbones
 from frugalclip.backbones.base import OpenModel
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json, write_atomically, write_json
-from frugalclip.core.types import CachedFeatures, ImageInput, Strings, TextInput, Tokens
-from frugalclip.data.image_faults import BadImage
-from frugalclip.data.image_reader import ImageReader
+from frugalclip.core.types import CachedFeatures, ImageInput, TextInput
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.cache import ImageFeatureCache, TextFeatureCache
+from frugalclip.features.backbone import BackboneEncoder
+from frugalclip.features.cache import FeatureCache
+from frugalclip.features.format import Kind
 from frugalclip.functional import unit
 from frugalclip.interop.tokenizers import read_tokenizer
 from frugalclip.language_model import Lexicon
@@ -34,7 +33,6 @@ from frugalclip.towers.dual import DualEncoder
 
 FORMAT = 2
 LEXICON = "lexicon.json"
-_TEXTS_AT_A_TIME = 256  # of a frozen backbone
 Layer = Literal["embedding", "pooled"]
 
 
@@ -65,8 +63,12 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.training_data = training_data
-        self.images: ImageFeatureCache | None = None  # outputs of a frozen image backbone
-        self.texts = TextFeatureCache()
+        frozen = [
+            BackboneEncoder(tower, preprocess=preprocess, tokenizer=tokenizer, device=self.device)
+            for tower in network.pretrained_towers().values()
+            if tower.config.is_frozen
+        ]
+        self.caches: dict[Kind, FeatureCache] = {encoder.kind: FeatureCache(encoder) for encoder in frozen}
         self.lexicon: Lexicon | None = None  # the words of an embedding that has a number for each
         self.origin = origin  # of an imported model: source, architecture, activation, logit bias, notes
 
@@ -162,7 +164,7 @@ class Model:
         was_training = self.network.training
         self.network.eval()
         parts = [
-            self.network.text(self._text_input(listed[start : start + batch])).embedding.float()
+            self.network.text(self.text_inputs(listed[start : start + batch])).embedding.float()
             for start in range(0, len(listed), batch)
         ]
         self.network.train(was_training)
@@ -197,24 +199,15 @@ class Model:
             for row in zip(values.tolist(), places.tolist(), strict=True)
         ]
 
-    def _text_input(self, texts: list[str]) -> TextInput:
-        """Input of the text tower: token ids, or features of a frozen backbone, cached where possible."""
-        tower = self.network.pretrained_towers().get("text")
-        if tower is None or not tower.config.is_frozen:
-            return self._tokens(texts)
-        new = self.texts.unknown(texts)
-        for start in range(0, len(new), _TEXTS_AT_A_TIME):
-            part = new[start : start + _TEXTS_AT_A_TIME]
-            self.texts.learn(part, tower.run_backbone(self._tokens(part)).pooled.float().cpu())
-        return CachedFeatures(self.texts.vectors(texts).to(self.device))
-
-    def _tokens(self, texts: list[str]) -> Tokens | Strings:
-        return self.tokenizer.encode(texts).to(self.device)
+    def text_inputs(self, texts: list[str]) -> TextInput:
+        """What the text tower takes: token ids, or cached features of a frozen backbone."""
+        cache = self.caches.get("text")
+        return (self.tokenizer.encode(texts) if cache is None else cache.texts(texts)).to(self.device)
 
     def image_inputs(
         self, manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
     ) -> Iterator[tuple[list[int], ImageInput]]:
-        """Batches of rows with the image tower's input: pixels, or features of a frozen backbone.
+        """What the image tower takes: pixels, or cached features of a frozen backbone.
 
         Args:
             manifest: the data set.
@@ -222,38 +215,12 @@ class Model:
             faults: rows that do not decode are appended, with their cause.
 
         Yields:
-            (batch,) rows and the input of the image tower.
+            Rows, and their input on the CPU.
         """
-        tower = self.network.pretrained_towers().get("image")
-        if tower is None or not tower.config.is_frozen:
-            yield from prepared_images(manifest, self.preprocess, batch=batch, faults=faults)
-            return
-        known, rest = self._known_images(manifest)
-        found = list(known)
-        for start in range(0, len(found), batch):
-            rows = found[start : start + batch]
-            assert self.images is not None
-            yield rows, CachedFeatures(self.images.vectors([known[row] for row in rows]))
-        lost: list[tuple[int, str]] = []
-        for rows, pixels in prepared_images(manifest.take(rest), self.preprocess, batch=batch, faults=lost):
-            output = tower.run_backbone(
-                pixels.to(self.device), with_tokens=tower.config.head.reads == "tokens"
-            )
-            values = output.pooled if output.tokens is None else output.tokens
-            yield [int(rest[row]) for row in rows], CachedFeatures(values.cpu())
-        faults += [(int(rest[row]), cause) for row, cause in lost]
-
-    def _known_images(self, manifest: Manifest) -> tuple[dict[int, tuple[int, int]], np.ndarray]:
-        """Rows of the data set in the cache, with their places there, and (rest,) the other rows."""
-        known: dict[int, tuple[int, int]] = {}
-        if self.images is not None:
-            reader = ImageReader(manifest)
-            for row in range(len(manifest)):
-                with contextlib.suppress(BadImage):
-                    found = self.images.find(reader.bytes(row))
-                    if found is not None:
-                        known[row] = found
-        return known, np.array([row for row in range(len(manifest)) if row not in known], dtype=np.int64)
+        cache = self.caches.get("image")
+        if cache is None:
+            return prepared_images(manifest, self.preprocess, batch=batch, faults=faults)
+        return cache.images(manifest, batch=batch, faults=faults)
 
     def image_features(
         self, manifest: Manifest, *, batch: int = 256, layer: Layer = "embedding"
@@ -276,10 +243,7 @@ class Model:
             kept.extend(rows)
             parts.append(self.encode_image(inputs) if layer == "embedding" else self._pooled(inputs))
         features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
-        order = np.argsort(kept, kind="stable")  # a memory gives what it knows first
-        return ManifestFeatures(
-            features[torch.from_numpy(order)], np.asarray(kept, dtype=np.int64)[order], sorted(faults)
-        )
+        return ManifestFeatures(features, np.asarray(kept, dtype=np.int64), faults)
 
     @torch.inference_mode()
     def _pooled(self, inputs: ImageInput) -> Tensor:

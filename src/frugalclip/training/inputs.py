@@ -16,9 +16,9 @@ from frugalclip.loading.sampling import sampling_weights
 from frugalclip.loading.views import PRESETS, ViewConfig
 from frugalclip.models import Model
 from frugalclip.training.error_policy import ErrorPolicy, Rows
+from frugalclip.training.feature_cache import RunStores, fill_caches
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import read_views
-from frugalclip.training.stores import Stores, make_stores
 
 
 class RunData:
@@ -78,7 +78,7 @@ class RunData:
 class StageInputs:
     """The feature stores and the loader of a stage, and the samples that failed to load."""
 
-    def __init__(self, data: RunData, stores: Stores, loader: Loader, notes: list[str]) -> None:
+    def __init__(self, data: RunData, stores: RunStores, loader: Loader, notes: list[str]) -> None:
         self.stores, self.loader, self.notes = stores, loader, notes
         self._ids = data.training.ids
         self._reported = 0  # faults of the loader
@@ -102,21 +102,20 @@ def build_inputs(
     Args:
         recipe: of the stage.
         data: of the run.
-        model: gives tokenizer, preprocessing and frozen backbones; the stores are put into it.
+        model: gives tokenizer, preprocessing and frozen backbones; its caches are filled.
         needs: of the stage's objectives.
         note: called with remarks while backbones encode.
     """
     images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
     views = {name: view for name, view in recipe.views.items() if name in images}
     read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
-    stores = make_stores(recipe.store, data.everything, model, views=views, texts=read_texts, note=note)
-    stores.remember(model)
+    stores = fill_caches(recipe.store, data.everything, model, views=views, texts=read_texts, note=note)
     loader = Loader(
         LoaderData(
             data.training,
             model.tokenizer,
             weights=data.weights,
-            image_features=stores.image_features(data.training, seed=recipe.seed),
+            image_features=stores.image_features(data.training),
             text_features=stores.text_features(),
         ),
         BatchSpec(

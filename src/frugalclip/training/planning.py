@@ -32,10 +32,10 @@ from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.build import checked_objectives, pick_precision, start_from
+from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.stage import Stage
 from frugalclip.training.step import Step, read_views, source_view, to_device, union_of_needs
-from frugalclip.training.stores import distinct_texts
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}

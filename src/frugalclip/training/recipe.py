@@ -24,6 +24,7 @@ from frugalclip.core.config import (
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.data.ledger import MAX_ERROR_FRACTION
 from frugalclip.data.tokens import TokenizerConfig
+from frugalclip.features.backbone_stores import StoreConfig
 from frugalclip.loading.texts import TextConfig
 from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
@@ -31,7 +32,6 @@ from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
-from frugalclip.training.stores import StoreConfig
 
 
 class DataConfig(Settings):

@@ -29,8 +29,6 @@ class Validator:
         ):
             rows.extend(row + share.start for row in part)
             self.inputs.append(inputs)
-        order = np.argsort(rows, kind="stable")  # the cache gives what it holds first
-        rows, self.order = [rows[i] for i in order], torch.from_numpy(order)
         lost = [(chosen.ids[row + share.start], cause) for row, cause in faults]
         self.faults = [fault for part in distributed.all_parts(lost) for fault in part]  # (id, cause)
         kept = [row for part in distributed.all_parts(rows) for row in part]
@@ -41,7 +39,7 @@ class Validator:
     def measure(self, model: Model) -> dict[str, float]:
         """Retrieval and zero-shot figures in percent, `<task>/<metric>`; the same on every process."""
         parts = [model.encode_image(inputs) for inputs in self.inputs]
-        own = torch.cat(parts)[self.order] if parts else torch.zeros(0, model.dim)
+        own = torch.cat(parts) if parts else torch.zeros(0, model.dim)
         images = torch.cat(distributed.all_parts(own))
         metrics: dict[str, float] = {}
         for name, task in (("zeroshot", self.zeroshot), ("retrieval", self.retrieval)):

@@ -13,7 +13,7 @@ from frugalclip.backbones.find import modality
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.data.image_faults import DECODING
-from frugalclip.features.embedding import Embedded, What, embed_manifest
+from frugalclip.features.embed import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
 from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, TextOnlyModel, load

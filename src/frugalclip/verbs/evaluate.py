@@ -16,11 +16,11 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.encoding import Layer
 from frugalclip.evaluation.suite import ENVIRONMENT
 from frugalclip.evaluation.tasks import TASKS
+from frugalclip.features.backbone_stores import use_stored
 from frugalclip.models import Model, load
 from frugalclip.report.run import record_evaluation
 from frugalclip.report.terminal import print_evaluation
 from frugalclip.sources.open import open_data, read_source
-from frugalclip.training.stores import remember_cached
 
 _RECORDED = ("suite", "grouping")  # tasks that describe the features of a run, and so belong into its report
 _ARGUMENTS = {"features": "layer", "robustness": "with_robustness"}  # option -> argument of the task
@@ -174,7 +174,9 @@ def _show_progress(text: str) -> None:
 def _loaded(model: str | Path | Model) -> Model:
     if isinstance(model, Model):
         return model
-    return remember_cached(load(model, device=pick_device("auto")))
+    loaded = load(model, device=pick_device("auto"))
+    use_stored(loaded.caches.values())
+    return loaded
 
 
 def _training_data(model: Model, given: str | Path | Manifest | None) -> Manifest:

@@ -18,17 +18,18 @@ from frugalclip.core.errors import DataError, ModelError, RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import CachedFeatures
 from frugalclip.data.ledger import read_ledger
-from frugalclip.features.embedding import Embedded, embed_manifest
+from frugalclip.features import backbone_stores
+from frugalclip.features.backbone import BackboneEncoder
+from frugalclip.features.embed import Embedded, embed_manifest
 from frugalclip.features.store import Store
 from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.sources.open import open_data
 from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
 from frugalclip.towers.pretrained import PretrainedTower
-from frugalclip.training import stores
+from frugalclip.training.feature_cache import StoredViews
 from frugalclip.training.loop import Silent, train_run
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.run import Run, open_run
-from frugalclip.training.stores import BackboneEncoder, _Views
 
 from ..backbones.tiny_backbones import (
     BERT_WIDTH,
@@ -144,7 +145,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Embedded]:
         done.append(embed_manifest(*arguments, **options | {"chunk_rows": 8}))
         return done[-1]
 
-    monkeypatch.setattr(stores, "embed_manifest", embed)
+    monkeypatch.setattr(backbone_stores, "embed_manifest", embed)
     return done
 
 
@@ -208,7 +209,6 @@ def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(
     )
     manifest, texts = open_data(data), ["red above blue", "a white square beside a square"]
     before = result.model.image_features(manifest).features, result.model.encode_text(texts)
-    assert result.model.images is not None and result.model.texts.unknown(texts) == []
     shutil.rmtree(cache)
     loaded = frugalclip.load(tmp_path / "run")
     assert loaded.fingerprint == result.model.fingerprint
@@ -462,7 +462,7 @@ def test_pictures_of_another_data_set_are_not_read_again_but_only_from_a_store_a
     assert torch.equal(a[24:].half().float(), b[24:])
     calls.clear()
     found = exact.model.image_features(open_data(first)).features  # by their bytes
-    assert len(found) == 24 and exact.model.images.find((tmp_path / "a" / "05.png").read_bytes()) is not None
+    assert len(found) == 24 and not calls
 
 
 def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, backbones: tuple[str, str]):
@@ -477,18 +477,18 @@ def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, ba
 def test_the_first_view_is_that_of_evaluation_and_the_others_depend_on_the_id_alone():
     preprocess, config = Preprocess(size=24), ViewConfig(crop_scale=(0.3, 0.6), flip=0.5)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-    made = _Views(preprocess, config, number=4)
+    made = StoredViews(preprocess, config, number=4)
     views = made(photo, "a")
     assert views.shape == (4, 3, 24, 24) and torch.equal(views[:1], preprocess(photo))
     assert torch.equal(made(photo, "a"), views) and torch.equal(
-        _Views(preprocess, config, number=6)(photo, "a")[:4], views
+        StoredViews(preprocess, config, number=6)(photo, "a")[:4], views
     )
     others = made(photo, "b")
     assert torch.equal(others[0], views[0])
     different = [others[1:], views[[2, 3, 1]]]
     assert all(not torch.equal(views[1 + i], one[i]) for one in different for i in range(3))
     smooth = photo.resize((6, 4)).resize((60, 40))
-    plain = _Views(preprocess, ViewConfig.model_validate("none"), number=2)(smooth, "a")
+    plain = StoredViews(preprocess, ViewConfig.model_validate("none"), number=2)(smooth, "a")
     assert float((plain[1] - plain[0]).abs().mean()) < 0.02  # cut as evaluation cuts, by another path
 
 
@@ -508,8 +508,10 @@ def test_several_views_are_drawn_in_training_and_evaluation_sees_the_first(
     )
     torch.testing.assert_close(every[:, 0], first, atol=1e-5, rtol=1e-4)
     assert float((every[:, 1] - first).abs().mean()) > 1e-3
-    places = [own.model.images.find((tmp_path / "data" / f"{row:02}.png").read_bytes()) for row in range(24)]
-    assert torch.equal(own.model.images.vectors(places), every[:, 0])
+    ((_, evaluated),) = own.model.image_inputs(
+        open_data(tmp_path / "data" / "pairs.jsonl"), batch=24, faults=[]
+    )
+    assert torch.equal(evaluated.values, every[:, 0])
 
 
 class Killed(Silent):

@@ -13,7 +13,7 @@ from PIL import Image
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.features.embedding import ManifestVectors, embed_manifest, mean_vectors
+from frugalclip.features.embed import ManifestVectors, embed_manifest, mean_vectors
 from frugalclip.features.format import read_head
 from frugalclip.features.store import Store
 from frugalclip.loading.views import Preprocess
@@ -253,7 +253,7 @@ def test_going_on_uses_the_mean_that_was_kept(tmp_path):
 
 
 def test_the_mean_of_many_rows_is_taken_over_a_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr("frugalclip.features.embedding._MEAN_ROWS", 3)
+    monkeypatch.setattr("frugalclip.features.embed._MEAN_ROWS", 3)
     manifest = pairs(tmp_path / "data")
     with ThreadPoolExecutor(1) as pool:
         means = mean_vectors(Leaning(), manifest, kinds=("text",), pool=pool, batch=4)
@@ -310,8 +310,8 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_embedding import pairs, tiny_model
-from frugalclip.features.embedding import embed_manifest
+from test_embed import pairs, tiny_model
+from frugalclip.features.embed import embed_manifest
 
 model = tiny_model()
 calls = []

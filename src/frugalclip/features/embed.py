@@ -6,8 +6,8 @@ vectors get length one, taken over an evenly spaced sample, and kept in the stor
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frugalclip.core.ahead import batches_ahead
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
@@ -28,12 +29,10 @@ from frugalclip.features.writer import Part, RowKey, means_digest, store_means, 
 
 What = Literal["both", "images", "texts"]
 Progress = Callable[[int, int], None]  # rows done, rows in all
-Known = Callable[
-    [bytes, str], np.ndarray | None
-]  # hash of a picture's bytes and its id to (views, dim) float32
-Features = Callable[
-    [Image.Image, str], Tensor
-]  # a picture and its id to (views, 3, height, width); the same for the same, whatever was asked before
+# hashes of contents and ids of their samples -> for each all views, (views, ...) float32, or None
+StoredViews = Callable[[Sequence[bytes], Sequence[str]], list[np.ndarray | None]]
+# an image and the id of its sample -> (views, 3, height, width), the same for the same arguments
+MakeViews = Callable[[Image.Image, str], Tensor]
 _HELD_BYTES = 256 * 2**20  # encoded pictures kept between hashing and decoding; beyond it they are read twice
 _MEAN_ROWS = 4096
 
@@ -110,12 +109,12 @@ class ManifestVectors:
         batch: int = 256,
         normalize: bool = True,
         means: Mapping[Kind, np.ndarray] | None = None,
-        views: Features | None = None,
-        known: Known | None = None,
+        views: MakeViews | None = None,
+        known: StoredViews | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.known = known or (lambda data, id: None)
-        self.views = views or (lambda image_part, _: self.model.preprocess(image_part))
+        self.known = known or (lambda keys, _: [None] * len(keys))
+        self.views = views or (lambda image, _: self.model.preprocess(image))
         self.model, self.kinds, self.pool, self.batch = model, tuple(kinds), pool, batch
         self.normalize, self.means, self.progress = normalize, dict(means or {}), progress
         self.ids = manifest.ids
@@ -165,7 +164,9 @@ class ManifestVectors:
         counts = np.zeros(stop - start, dtype=np.int64)
         causes: dict[int, str] = {}
         vectors: list[np.ndarray] = []
-        for first, prepared in self._prepared(start, stop):
+        for first, prepared in batches_ahead(
+            self._image, range(start, stop), batch=self.batch, pool=self.pool
+        ):
             image_batch = [image_part for image_part in prepared if isinstance(image_part, Tensor)]
             causes |= {first - start + i: cause for i, cause in enumerate(prepared) if isinstance(cause, str)}
             counts[first - start : first - start + len(prepared)] = [
@@ -182,24 +183,10 @@ class ManifestVectors:
             steps.advance(len(prepared))
         return Part(np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), counts, causes)
 
-    def _prepared(self, start: int, stop: int) -> Iterator[tuple[int, list[Tensor | np.ndarray | str]]]:
-        """Batches of pictures ready for the model, vectors that are known, or causes; the next batch is decoded while the model works on one."""
-        ahead: tuple[int, list[Future[Tensor | np.ndarray | str]]] | None = None
-        for first in range(start, stop, self.batch):
-            begun = (
-                first,
-                [self.pool.submit(self._image, row) for row in range(first, min(first + self.batch, stop))],
-            )
-            if ahead:
-                yield ahead[0], [future.result() for future in ahead[1]]
-            ahead = begun
-        if ahead:
-            yield ahead[0], [future.result() for future in ahead[1]]
-
     def _image(self, row: int) -> Tensor | np.ndarray | str:
         """(views, 3, height, width) normalised, the (views, dim) vectors where they are known, or why there is nothing."""
         try:
-            found = self.known(digest(self._bytes(row)), self.ids[row])
+            (found,) = self.known([digest(self._bytes(row))], [self.ids[row]])
             if found is not None:
                 return found
             return self.views(decode(self._bytes(row)), self.ids[row])
@@ -227,9 +214,13 @@ class ManifestVectors:
         vectors: list[np.ndarray] = []
         for first in range(0, len(unique), self.batch):  # sorted by length: a batch is padded to its longest
             texts = unique[first : first + self.batch]
-            vectors.append(
-                self._finished("text", self.model.encode_text(texts, normalize=self._model_normalizes))
-            )
+            found = self.known([texts_digest([text]) for text in texts], texts)
+            new = [text for text, own in zip(texts, found, strict=True) if own is None]
+            if new:
+                encoded = self.model.encode_text(new, normalize=self._model_normalizes)
+                rest = iter(self._finished("text", encoded))
+                found = [next(rest)[None] if own is None else own for own in found]
+            vectors += [own for own in found if own is not None]
             steps.advance(len(texts))
         place = {text: i for i, text in enumerate(unique)}
         rows = [place[text] for row in range(start, stop) for text in self.captions[row]]
@@ -299,8 +290,8 @@ def embed_manifest(
     centre: bool = False,
     where: str | None = None,
     chunk_rows: int | None = None,
-    views: Features | None = None,
-    known: Known | None = None,
+    views: MakeViews | None = None,
+    known: StoredViews | None = None,
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,
     progress: Progress | None = None,
@@ -319,7 +310,7 @@ def embed_manifest(
         where: the condition that made the manifest; written down, not applied.
         chunk_rows: rows of a chunk, which is what a killed run loses; 1,024 by default.
         views: makes several views of a picture; by default the model's preprocessing makes one.
-        known: vectors that another store of the same encoder holds already.
+        known: vectors that other stores of the same encoder hold already.
         settings: whatever else decides what a vector is, such as the views; a store with others is refused.
         workers: threads that decode ahead.
         progress: called with rows done and rows in all.
