@@ -3,12 +3,14 @@
 A baseline finds the nearest training images; their captions vote for the candidate with the most similar
 words. For a name seen in training this copies a label; for an unseen name it is a guess by shared words.
 Baselines differ in how they describe images: 16x16 RGB thumbnails (pixel), or shapes and colours (see
-`descriptors`) or the features of a frozen encoder (feature).
+`descriptors`) or the features of a frozen encoder (feature). A last one does not copy: `feature_fit` maps
+words to the same features in closed form, see `descriptor_fit`.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor
 from frugalclip.core.numerics import top_k
 from frugalclip.data.duplicates import NEAR_DUPLICATE, thumbnails
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.descriptor_fit import DescriptorFit
 from frugalclip.evaluation.descriptors import descriptors
 from frugalclip.evaluation.encoding import Encoder, image_features
 from frugalclip.evaluation.ranking import Scores
@@ -28,6 +31,7 @@ VOTERS = (1, 10)
 MOST_ROWS = 100_000  # training images to compare with; more are thinned evenly, and the number is reported
 MOST_DESCRIBED = 20_000  # likewise by shape and colour or a frozen encoder, which is slower
 
+Scorer = Callable[[Sequence[Sequence[str]]], Scores]  # texts of candidates -> scores of images
 Describer = Callable[[Manifest], tuple[Tensor, np.ndarray]]  # (kept, width) comparable by distance, rows kept
 
 
@@ -130,7 +134,7 @@ def measure_baselines(
     rows: Manifest,
     training: Manifest,
     names: Sequence[list[str]],
-    measure: Callable[[Neighbours, Tensor, np.ndarray], dict[str, float]],
+    measure: Callable[[Scorer, np.ndarray], dict[str, float]],
     *,
     reference: Encoder | None = None,
 ) -> dict[str, Any]:
@@ -140,13 +144,12 @@ def measure_baselines(
         rows: what the model is evaluated on.
         training: what it was trained on.
         names: (training,) texts of each training row.
-        measure: (neighbours, (kept, k) places of the nearest, (kept,) readable rows) -> metrics.
+        measure: (scores of candidates, (kept,) readable rows) -> metrics.
         reference: frozen encoder of the feature baseline; default shapes and colours.
 
     Returns:
-        `pixel_nn_1`, `feature_nn_10` and so on with their metrics, and `about`: the training images, and how
-            many
-        evaluated images are nearly among them. Nothing where no training row has a name.
+        `pixel_nn_1`, `feature_nn_10`, `feature_fit` and so on with their metrics, and `about`: the training
+        images, and how many evaluated images are nearly among them. Nothing where no training row has a name.
     """
     if not any(names):
         return {}
@@ -157,10 +160,13 @@ def measure_baselines(
         neighbours = find_neighbours(training, names, describe, most=most)
         features, readable = describe(rows)
         places, differences = neighbours.nearest(features)
-        found |= {f"{kind}_nn_{k}": measure(neighbours, places[:, :k], readable) for k in VOTERS}
+        for k in VOTERS:
+            found[f"{kind}_nn_{k}"] = measure(partial(neighbours.scores, places[:, :k]), readable)
         if kind == "pixel":
             about |= {"training_rows": len(neighbours.names), "training_rows_named": neighbours.of}
             about["near_duplicates"] = int((differences < NEAR_DUPLICATE).sum())
         else:
             about |= {"features": feature_source(reference), "feature_rows": len(neighbours.names)}
+            fit = DescriptorFit(neighbours.features, neighbours.names)
+            found[f"{kind}_fit"] = measure(partial(fit.scores, features), readable)
     return found | {"about": about}

@@ -16,7 +16,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
-from frugalclip.evaluation.baselines import Neighbours, measure_baselines
+from frugalclip.evaluation.baselines import Scorer, measure_baselines
 from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.metrics import in_unit
@@ -67,19 +67,16 @@ class RetrievalTask:
             {"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)}
         )
 
-    def metrics_of_votes(
-        self, neighbours: Neighbours, places: Tensor, readable: np.ndarray
-    ) -> dict[str, float]:
+    def metrics_of_baseline(self, scorer: Scorer, readable: np.ndarray) -> dict[str, float]:
         """The metrics of a baseline.
 
         Args:
-            neighbours: training images with their captions.
-            places: (readable, k) int64 nearest training images of each image.
+            scorer: gives the scores of candidate texts.
             readable: (readable,) int64 images of this task that could be described.
         """
         task = self if len(readable) == len(self.rows) else self.only(readable)
-        scores = neighbours.scores(places, [[text] for text in task.texts])
-        parts = torch.arange(len(places)).split(1024)
+        scores = scorer([[text] for text in task.texts])
+        parts = torch.arange(len(readable)).split(1024)
         matrix = torch.cat([scores(rows) for rows in parts])  # (images, texts)
         return task.metrics_of_scores(lambda rows: matrix[rows], lambda rows: matrix.T[rows])
 
@@ -292,7 +289,7 @@ def evaluate_retrieval(
     if training is not None:
         names = training.captions(language=language if language in training.languages else None)
         rows = manifest.take(task.rows)
-        baselines = measure_baselines(rows, training, names, task.metrics_of_votes, reference=reference)
+        baselines = measure_baselines(rows, training, names, task.metrics_of_baseline, reference=reference)
     return with_provenance("retrieval", result, model, EvaluatedRows.of(manifest, where), baselines=baselines)
 
 

@@ -45,8 +45,8 @@ class WordSimilarity:
             w for text in right for w in split_words(text)
         }
         columns = {word: i for i, word in enumerate(sorted(shared))}
-        transposed = self._vectors(right, columns).to_dense().T
-        similarity = torch.sparse.mm(self._vectors(left, columns), transposed).clamp(max=ALMOST_EQUAL)
+        transposed = self.vectors(right, columns).to_dense().T
+        similarity = torch.sparse.mm(self.vectors(left, columns), transposed).clamp(max=ALMOST_EQUAL)
         place = {text: i for i, text in enumerate(right)}
         equal = [(i, place[text]) for i, text in enumerate(left) if text in place]
         if equal:
@@ -54,8 +54,16 @@ class WordSimilarity:
             similarity[i, j] = 1.0
         return _best(_best(similarity, first, left).T, second, right).T
 
-    def _vectors(self, texts: Sequence[str], columns: dict[str, int]) -> Tensor:
-        """(texts, columns) sparse; a row has length one over all its words, also those without a column."""
+    def vectors(self, texts: Sequence[str], columns: dict[str, int]) -> Tensor:
+        """Weighted word counts.
+
+        Args:
+            texts: (texts,) split into words as they are.
+            columns: word -> column.
+
+        Returns:
+            (texts, columns) sparse; a row has length one over all its words, also those without a column.
+        """
         rows, places, values = [], [], []
         for row, text in enumerate(texts):
             weights = {word: count * self.rarity(word) for word, count in Counter(split_words(text)).items()}

@@ -283,9 +283,7 @@ def evaluate_zeroshot(
             manifest.take(readable.rows),
             training,
             names,
-            lambda found, places, rows: readable.metrics_of_scores(
-                found.scores(places, readable.synonyms), rows
-            ),
+            lambda scores, kept: readable.metrics_of_scores(scores(readable.synonyms), kept),
             reference=reference,
         )
     rows = EvaluatedRows.of(manifest, where)

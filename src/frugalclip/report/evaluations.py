@@ -80,9 +80,11 @@ def _baseline_columns(names: Sequence[str]) -> list[Column]:
 
 
 def _short_baseline(name: str) -> str:
-    """`pixel_nn_10` as `pixel`, and `NN 10` in the line below."""
+    """`pixel_nn_10` as `pixel`, and `NN 10` in the line below; `feature_fit` likewise."""
     kind, _, voters = name.rpartition("_nn_")
-    return f"{kind}\nNN {voters}" if kind else words(name)
+    if kind:
+        return f"{kind}\nNN {voters}"
+    return name.replace("_", "\n", 1)
 
 
 def _metric_cells(
