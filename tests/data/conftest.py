@@ -1,4 +1,4 @@
-"""Small pictures and the files around them, for tests of data: the fixture `make` gives the functions of this file."""
+"""Small images and the files around them: the fixture `make` gives the functions of this file."""
 
 import io
 import json

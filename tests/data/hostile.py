@@ -1,7 +1,9 @@
-"""Every kind of bad or odd input we know of, as data: what it is called, what it is, and what must become of it.
+"""Every kind of bad or odd input we know of, as data: what it is called, what it is, and what must become of
+it.
 
-`cause` is the reason that the ledger must name, or None where the input is odd but fine. The builders at the end put all kinds, among good
-pairs, into a folder, a table, a Parquet file or a tar, and say what each sample must come to.
+`cause` is the reason that the ledger must name, or None where the input is odd but fine. The builders at the
+end put all kinds, among good pairs, into a folder, a table, a Parquet file or a tar, and say what each sample
+must come to.
 """
 
 import csv
@@ -311,7 +313,7 @@ def make_pipe(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Caption:
-    """Bytes that stand where a caption should, in a file beside an image; `text` is the same inside a table, None where that cannot be."""
+    """Bytes in place of a caption, beside an image; `text` is the same in a table, where it can be."""
 
     name: str
     data: bytes | None
@@ -358,7 +360,7 @@ def _good(number: int) -> bytes:
 
 
 def images_into(root: Path) -> dict[str, tuple[str, str | None]]:
-    """Write every picture, and paths that are no picture; gives id -> (path, cause), where the cause of bytes is found on decoding."""
+    """Write every image, and paths that are none; gives id -> (path, cause), as found on decoding."""
     found: dict[str, tuple[str, str | None]] = {}
     for number in range(GOOD):
         _put(root / f"good-{number:02}.png", _good(number))
@@ -370,7 +372,7 @@ def images_into(root: Path) -> dict[str, tuple[str, str | None]]:
 
 
 def paths_into(root: Path) -> dict[str, tuple[str, str]]:
-    """Things with an image's name that are none; gives id -> (path, cause), which is known without decoding."""
+    """Things with an image's name that are none; gives id -> (path, cause), known without decoding."""
     outside = root.parent / "outside.png"
     _put(outside, _good(0))
     make_pipe(root / "pipe.png")
@@ -572,7 +574,7 @@ def parquet_bytes_into(root: Path) -> tuple[Path, Expected]:
 
 
 def tar_into(path: Path, *, cut: bool = True) -> Expected:
-    """A tar of every picture and caption, links, repeated and escaping names; `cut` ends it inside its last sample."""
+    """A tar of all images and captions, links, odd names; `cut` ends it inside its last sample."""
     path.parent.mkdir(parents=True, exist_ok=True)
     expected: Expected = {}
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as file:

@@ -1,4 +1,4 @@
-"""Pictures that are broken, hostile or merely odd: decoding gives RGB or a cause, never anything else, quickly and in little memory."""
+"""Broken, hostile and odd images: decoding gives RGB or a cause, quickly and in little memory."""
 
 import subprocess
 import sys

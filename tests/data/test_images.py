@@ -191,7 +191,7 @@ def test_bad_image_crosses_process_borders():
 
 @pytest.fixture
 def places(tmp_path: Path, make: SimpleNamespace) -> Manifest:
-    """Four pictures: a file, a range of a file, a row of Parquet bytes, a row of a Hugging Face struct; and four that fail."""
+    """Four images (file, range of a file, Parquet bytes, Hugging Face struct), and four that fail."""
     data = [make.encoded((50 * i, 0, 0), size=(10 + i, 5)) for i in range(4)]
     make.put(tmp_path / "a.png", data[0])
     make.put(tmp_path / "shard.tar", b"x" * 100 + data[1])

@@ -1,4 +1,4 @@
-"""Statistics of captions in tokens; the others are tested where they are printed, in `tests/verbs/test_data_stats.py`."""
+"""Statistics of captions in tokens; others are tested in `tests/verbs/test_data_stats.py`."""
 
 from frugalclip.data.statistics import token_statistics
 from frugalclip.data.tokens import clip_tokenizer

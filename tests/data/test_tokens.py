@@ -40,7 +40,7 @@ CLIP = clip_tokenizer()
 
 
 def _is_classed_alike(text: str) -> bool:
-    """The two regex engines know different Unicode versions; letters newer than the older one's are left out."""
+    """The regex engines know different Unicode versions; letters newer than the older one's are left out."""
     splitter = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"\p{L}|\p{N}"), "removed", invert=True)
     return all(
         bool(splitter.pre_tokenize_str(c)) == bool(regex.match(r"[\p{L}\p{N}]", c))

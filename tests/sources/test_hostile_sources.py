@@ -1,4 +1,4 @@
-"""Every kind of bad input among good pairs, by every route: each is named with its cause, and the counts add up."""
+"""Every kind of bad input among good pairs, by every route: each has its cause, and counts add up."""
 
 import shutil
 import warnings
@@ -34,7 +34,7 @@ ROUTES: dict[str, Callable[[Path], tuple[Path, hostile.Expected]]] = {
 
 
 def fates(source: Source) -> hostile.Expected:
-    """Id -> cause for everything that was met, decoded too; a shard's name is left off where the rest is enough."""
+    """Id -> cause of everything met, decoded too; without the shard's name where the rest is enough."""
     found: hostile.Expected = dict.fromkeys(source.manifest.ids)
     found |= {
         source.manifest.ids[row]: cause for row, cause, _ in decoding_faults(source.manifest, workers=1)

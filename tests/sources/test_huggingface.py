@@ -1,4 +1,4 @@
-"""Saved data sets. `saved_by_datasets` was written by `datasets` 5.2.0 (`DatasetDict.save_to_disk`); the others are made here in its form."""
+"""Saved data sets: `saved_by_datasets` was written by `datasets` 5.2.0, the others are made in its form."""
 
 import json
 from pathlib import Path

@@ -147,7 +147,8 @@ def test_csv_of_indonesian_and_rare_languages(tmp_path: Path, make: SimpleNamesp
     make.images(tmp_path, "a.png")
     make.put(
         tmp_path / "t.csv",
-        "image,caption_en,caption_id,caption_fil,caption_raw,title_fr\na.png,dog,seekor anjing,aso,DOG,chien\n",
+        "image,caption_en,caption_id,caption_fil,caption_raw,title_fr\na.png,dog,seekor "
+        "anjing,aso,DOG,chien\n",
     )
     manifest = open_data(tmp_path / "t.csv")
     assert found(manifest) == [{"en": ["dog"], "id": ["seekor anjing"], "fil": ["aso"]}]

@@ -248,7 +248,8 @@ def test_columns_are_recognised(tmp_path: Path, make: SimpleNamespace, image: st
     make.images(tmp_path, "a.png", "b.png")
     make.put(
         tmp_path / "t.csv",
-        f"url,{caption},{image},extra\nhttp://x.org/a.png,a small dog,a.png,q\nhttp://x.org/b.png,a big dog,b.png,r\n",
+        f"url,{caption},{image},extra\nhttp://x.org/a.png,a small dog,a.png,q\nhttp://x.org/b.png,a big "
+        "dog,b.png,r\n",
     )
     manifest = open_data(tmp_path / "t.csv")
     assert manifest.captions() == [["a small dog"], ["a big dog"]]
@@ -260,7 +261,8 @@ def test_columns_can_be_named(tmp_path: Path, make: SimpleNamespace):
     make.images(tmp_path, "a.png", "b.png")
     make.put(
         tmp_path / "t.csv",
-        "image,photo,caption,long,short,code\nx.png,a.png,no,a long one,short,k1\nx.png,b.png,no,another,,k2\n",
+        "image,photo,caption,long,short,code\nx.png,a.png,no,a long "
+        "one,short,k1\nx.png,b.png,no,another,,k2\n",
     )
     manifest = open_data(
         tmp_path / "t.csv", columns={"image": "photo", "caption": "long, short", "id": "code"}
@@ -547,7 +549,7 @@ def test_parquet_with_paths(tmp_path: Path, make: SimpleNamespace):
 
 
 def test_parquet_of_other_writers(tmp_path: Path, make: SimpleNamespace):
-    """Large strings, categories and large lists, as other libraries write them; a column without any value."""
+    """Large strings, categories and large lists of other libraries; a column without any value."""
     table = pa.table(
         {
             "image": pa.array([make.encoded(), make.encoded()], pa.large_binary()),

@@ -53,7 +53,10 @@ def test_it_is_small_and_its_licences_name_every_file():
 
 
 def test_it_opens_in_a_blink():
-    code = "import sys, time; from frugalclip.sources.open import open_data; open_data('sample'); print('torch' in sys.modules, time.process_time())"
+    code = (
+        "import sys, time; from frugalclip.sources.open import open_data; open_data('sample'); "
+        "print('torch' in sys.modules, time.process_time())"
+    )
     loads_torch, seconds = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
@@ -124,7 +127,7 @@ def test_every_picture_can_be_read(sample: Manifest):
 
 
 def test_its_fingerprint_is_recorded(sample: Manifest):
-    """A change of the sample changes every number measured on it: it belongs into the changelog, and then here."""
+    """A change of the sample changes every number measured on it: note it in the changelog, then here."""
     assert sample.fingerprint() == "23d179d34d20a88b"
     assert sample.where("split=test,is_flag=false").fingerprint() != sample.fingerprint()
 

@@ -1,4 +1,4 @@
-"""A small set of cut-outs for tests of scenes: coloured shapes on white, with names, two styles and families."""
+"""Cut-outs for tests of scenes: coloured shapes on white, with names, two styles and families."""
 
 import json
 from functools import cache

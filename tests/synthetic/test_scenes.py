@@ -337,7 +337,8 @@ def test_relations_and_places_in_captions_hold(parts: Manifest):
         }
         for sentence in re.split(r"(?<=\.) ", row["captions"][1]):
             found = re.fullmatch(
-                r"The (.+?) is (left of|to the left of|on the left of|above|below|under|smaller than|larger than) the (.+)\.",
+                r"The (.+?) is (left of|to the left of|on the left of|above|below|under|smaller than"
+                r"|larger than) the (.+)\.",
                 sentence,
             )
             if found and found[1] in names and found[3] in names:

@@ -136,7 +136,7 @@ def test_other_programs_read_the_tars(path: Path, tmp_path: Path):
 
 
 def test_hugging_face_reads_the_parquet(path: Path, tmp_path: Path):
-    """Its `datasets` takes columns by their types: images as a struct of bytes and path that the schema's metadata names, and no maps."""
+    """`datasets` takes columns by type: images as a struct that the schema's metadata names, and no maps."""
     verb.convert(path, to="parquet", out=tmp_path / "out", where="split=train")
     file = pq.ParquetFile(tmp_path / "out/train-00000-of-00001.parquet")
     schema = file.schema_arrow

@@ -1,4 +1,4 @@
-"""`data verify`: everything is read and decoded, originals stay as they are, and what it writes can be trained on."""
+"""`data verify`: everything is decoded, originals stay as they are, and its manifest can be trained on."""
 
 import hashlib
 import io
@@ -133,7 +133,7 @@ def test_nothing_good_is_said_and_named(folder: Path):
         path.write_bytes(b"x")
     with pytest.raises(
         DataError,
-        match=r"none of 15 samples is good \(13 not-an-image, 1 no-caption, 1 not-utf8\)|none of 15 samples is good",
+        match=r"none of 15 samples is good \(.*not-an-image",
     ):
         verify(folder, repair=True)
     assert (folder.parent / "my data.ledger.parquet").is_file()

@@ -88,8 +88,8 @@ class ProcessExecutor(Executor):
 
     Args:
         workers: number of processes.
-        method: how they start: `SHARED` gives them this process's memory, `CLEAN` a fresh interpreter, which needs
-            a `work` that can be pickled.
+        method: how they start: `SHARED` gives them this process's memory, `CLEAN` a fresh interpreter, which
+            needs a `work` that can be pickled.
     """
 
     def __init__(self, workers: int, *, method: str = SHARED) -> None:
@@ -116,7 +116,7 @@ class ProcessExecutor(Executor):
 
 
 def local_executor(workers: int) -> Executor:
-    """The executor of this machine for so many workers: a process pool, or this process where one is enough."""
+    """The executor of this machine for so many workers: processes, or this process where one is enough."""
     return InlineExecutor() if workers <= 1 else ProcessExecutor(workers)
 
 

@@ -6,9 +6,9 @@ A job owns a folder. Beside what it makes, the folder has a hidden one with the 
     .job/records/NAME.json  a finished shard: its key, its files with their sizes, and the task's notes
     .job/scratch/NAME/      where a shard is written; the process that holds this folder has claimed the shard
 
-The key of a shard is a hash of everything that decides its content. A record counts when it has the key and its files
-have their sizes. So neither the number of workers nor a restart changes a byte, and several calls, also on several
-machines with one file system, share the shards among them.
+The key of a shard is a hash of everything that decides its content. A record counts when it has the key and
+its files have their sizes. So neither the number of workers nor a restart changes a byte, and several calls,
+also on several machines with one file system, share the shards among them.
 """
 
 import contextlib
@@ -103,7 +103,8 @@ class Job:
             return
         if self.folder.is_dir() and any(entry.name != FOLDER for entry in self.folder.iterdir()):
             raise DataError(
-                f"{self.folder} is not an empty folder and holds no {self.what}; give --out an empty or new folder."
+                f"{self.folder} is not an empty folder and holds no {self.what}; "
+                "give --out an empty or new folder."
             )
         write_json(path, self.plan)
 
@@ -112,7 +113,8 @@ class Job:
         if changed is not None:
             raise DataError(
                 f"{self.folder} holds {self.what} made with {changed} {found.get(changed)}, and now "
-                f"{changed} is {self.plan[changed]}; give --out a new folder, or delete this one to begin again."
+                f"{changed} is {self.plan[changed]}; give --out a new folder, "
+                "or delete this one to begin again."
             )
 
     def recorded(self, name: str) -> Record | None:

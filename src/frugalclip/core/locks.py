@@ -37,7 +37,8 @@ def held(folder: Path, refusal: FrugalclipError) -> Iterator[None]:
 def scratch_folder(folder: Path) -> Iterator[bool]:
     """Make a folder, hold it, and delete it at the end of the block.
 
-    What a killed process left in it is deleted first. The operating system lets go of a dead process's folders.
+    What a killed process left in it is deleted first. The operating system lets go of a dead process's
+    folders.
 
     Yields:
         False while another process holds it; then nothing is made or deleted.

@@ -28,7 +28,8 @@ class Clause:
     negated: bool
 
     def __str__(self) -> str:
-        return f"{self.field}{'!=' if self.negated else '='}{'|'.join('null' if v is None else v for v in self.values)}"
+        values = "|".join("null" if value is None else value for value in self.values)
+        return f"{self.field}{'!=' if self.negated else '='}{values}"
 
 
 def parse(condition: str) -> list[Clause]:
@@ -76,7 +77,8 @@ def _clause(part: str, condition: str) -> Clause:
     found = re.fullmatch(r"\s*([^=!]+?)\s*(!=|==?)(.*)", part, re.DOTALL)
     if not found:
         raise DataError(
-            f"'{part.strip()}' in the condition '{condition}' is not a clause; write field=value, such as split=train,style!=noto."
+            f"'{part.strip()}' in the condition '{condition}' is not a clause; write field=value, "
+            "such as split=train,style!=noto."
         )
     values = tuple(_value(text) for text in _split(found[3], "|", condition))
     return Clause(found[1], values, found[2] == "!=")
@@ -107,7 +109,8 @@ def _mask(table: pa.Table, clause: Clause, name: str) -> np.ndarray:
         empty = pc.fill_null(pc.equal(pc.list_value_length(column), 0), True)
     elif pa.types.is_nested(column.type):
         raise DataError(
-            f"the field '{clause.field}' of {name} holds {column.type}, which cannot be compared; choose another field."
+            f"the field '{clause.field}' of {name} holds {column.type}, which cannot be compared; "
+            "choose another field."
         )
     else:
         wanted = pa.array([_converted(w, column.type, clause.field) for w in words], column.type)
@@ -149,7 +152,10 @@ def _nothing_left(table: pa.Table, clause: Clause, kept: np.ndarray, condition: 
     listed = ", ".join(f"{_shown(value)} ({count:,})" for value, count in values.most_common(12))
     more = f" and {len(values) - 12:,} more" if len(values) > 12 else ""
     before = "" if kept.all() else f" after the clauses before it left {kept.sum():,}"
-    text = f"{clause} leaves none of the {table.num_rows:,} samples of {name}{before}; {clause.field} holds {listed or 'nothing'}{more}."
+    text = (
+        f"{clause} leaves none of the {table.num_rows:,} samples of {name}{before}; "
+        f"{clause.field} holds {listed or 'nothing'}{more}."
+    )
     near = [str(value) for value in values if value is not None]
     hints = [
         known_names(word, near).split("? ")[0] + "?"

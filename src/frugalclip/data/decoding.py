@@ -1,7 +1,7 @@
 """Decode every image of a data set: into memory, or to find those that cannot be decoded.
 
-A decoder that crashes ends its process. The images of that process are then tried again in smaller and smaller runs,
-until the one at fault stands alone and is reported like any other.
+A decoder that crashes ends its process. The images of that process are then tried again in smaller and
+smaller runs, until the one at fault stands alone and is reported like any other.
 """
 
 import os
@@ -47,7 +47,7 @@ def decoding_faults(
     workers = workers or min(os.cpu_count() or 1, _MOST_WORKERS)
     is_small = len(manifest) < _FEW or workers == 1
     executor = ThreadExecutor(workers) if is_small else ProcessExecutor(workers, method=_METHOD)
-    work = _Decoding(ImageReader(manifest))
+    work = _FaultFinder(ImageReader(manifest))
     runs = [range(start, min(start + _ROWS, len(manifest))) for start in range(0, len(manifest), _ROWS)]
     found: Faults = []
     for rows, faults in executor.run(work, runs):
@@ -58,7 +58,7 @@ def decoding_faults(
 
 @final
 @dataclass(frozen=True)
-class _Decoding:
+class _FaultFinder:
     """Decodes rows and gives their faults; travels to worker processes."""
 
     reader: ImageReader
@@ -73,7 +73,7 @@ class _Decoding:
         return found
 
 
-def _isolated(work: _Decoding, rows: range) -> Faults:
+def _isolated(work: _FaultFinder, rows: range) -> Faults:
     """Faults of rows whose process died, halved until the image that ends it is found."""
     ((_, faults),) = ProcessExecutor(1, method=_METHOD).run(work, [rows])
     if not isinstance(faults, Crash):

@@ -76,7 +76,8 @@ def near_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of thumbnails that differ by less than a limit on average.
 
-    Means over blocks of 4 x 4 pixels differ by no more than the pixels do on average. So 48 numbers rule most pairs out.
+    Means over blocks of 4 x 4 pixels differ by no more than the pixels do on average. So 48 numbers rule most
+    pairs out.
 
     Args:
         thumbnails: (images, 768) int16, three colours of 16 x 16 pixels.

@@ -21,7 +21,7 @@ Bytes = bytes  # for the class that has a method of this name
 
 
 class _FileHandle:
-    """An open regular file that closes with its last user. A pipe or device, which might never answer, is refused."""
+    """An open regular file that closes with its last user. Pipes and devices are refused: they may block."""
 
     def __init__(self, path: str) -> None:
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
@@ -45,8 +45,8 @@ def _kind(mode: int) -> str:
 class ImageReader:
     """Random access to the encoded images of a manifest.
 
-    Files open when first needed, and reads give their position. So a reader may be used by several threads and after
-    a fork; a pickled one travels without its open files.
+    Files open when first needed, and reads give their position. So a reader may be used by several threads
+    and after a fork; a pickled one travels without its open files.
     """
 
     open_files = 64

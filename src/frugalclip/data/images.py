@@ -1,7 +1,7 @@
 """Bytes to pixels, safely: the one place that opens images.
 
-Every image comes out as RGB on white, upright by its EXIF tag, first frame only. What cannot be decoded raises
-`BadImage` with a reason of the ledger. The number of pixels is known before any is decoded.
+Every image comes out as RGB on white, upright by its EXIF tag, first frame only. What cannot be decoded
+raises `BadImage` with a reason of the ledger. The number of pixels is known before any is decoded.
 """
 
 import importlib
@@ -56,7 +56,8 @@ _ORIENTATION = 0x0112
 class _SharedSilence:
     """Silences Pillow's warnings about files that are odd but readable.
 
-    `warnings.catch_warnings` alone may restore the filters of another thread, so threads that overlap share one.
+    `warnings.catch_warnings` alone may restore the filters of another thread, so threads that overlap share
+    one.
     """
 
     def __init__(self) -> None:
@@ -123,7 +124,8 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if (scans := _scans(image, data)) * image.width * image.height > _MAX_SCANNED:
         raise BadImage(
             "too-much-work",
-            f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans; save it again.",
+            f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans; "
+            "save it again.",
         )
     if not image.width or not image.height:
         raise BadImage(
@@ -146,7 +148,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
     Args:
         data: a whole encoded file.
         max_pixels: height times width that is refused before decoding.
-        at_least: a JPEG may be decoded, faster, at 1/2, 1/4 or 1/8 of its size if both sides keep so many pixels.
+        at_least: a JPEG may be decoded, faster, at 1/2, 1/4 or 1/8 of its size if both sides keep so many
+            pixels.
 
     Raises:
         BadImage: with `.cause`, a reason of the ledger.
@@ -157,8 +160,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = 
 def decode_squashed(data: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]]:
     """An image as training keeps it: every side `size` pixels, by an antialiased bicubic filter.
 
-    A JPEG is decoded at the smallest of its sizes that is at least twice as large. The filter is torch's: it gives
-    Pillow's numbers to within 2 of 255 in a third of the time.
+    A JPEG is decoded at the smallest of its sizes that is at least twice as large. The filter is torch's: it
+    gives Pillow's numbers to within 2 of 255 in a third of the time.
 
     Returns:
         (3, size, size) uint8, and (height, width) of the whole image, upright.
@@ -218,7 +221,9 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """RGB on white, turned upright by its EXIF tag. Metadata is dropped, so that nothing turns the image twice.
+    """RGB on white, turned upright by its EXIF tag.
+
+    Metadata is dropped, so that nothing turns the image twice.
 
     Raises:
         BadImage: when its mode cannot be made RGB.

@@ -1,7 +1,8 @@
-"""JPEG through simplejpeg, where the `[fast]` extra is installed: the same pixels as Pillow in about half the time.
+"""JPEG through simplejpeg, where the `[fast]` extra is installed: Pillow's pixels in about half the time.
 
-Both stand on libjpeg-turbo; simplejpeg writes straight into an array, Pillow into its own four-byte rows first. Anything out of the ordinary
-(CMYK, damaged, truncated, too large) is left to Pillow, which knows more and gives causes. Speed: `benchmarks/decoding.py`.
+Both use libjpeg-turbo. simplejpeg writes straight into an array, Pillow first into its own four-byte rows.
+Unusual files (CMYK, damaged, truncated, too large) are left to Pillow, which names causes. Speed:
+`benchmarks/decoding.py`.
 """
 
 from functools import cache
@@ -35,11 +36,13 @@ def fast_jpeg(
         data: an encoded file of any format.
         max_pixels: height times width that is left to the caller to refuse.
         max_scanned: pixels times scans that is left to the caller to refuse.
-        at_least: decode at the smallest of 1/1, 7/8, …, 1/8 of the size whose both sides keep this many pixels.
+        at_least: decode at the smallest of 1/1, 7/8, …, 1/8 of the size whose both sides keep this many
+            pixels.
 
     Returns:
-        (height, width, 3) uint8 as stored, (height, width) of the whole picture as stored, and its EXIF orientation from 1 to 8; or None, when it
-        is no JPEG, an unusual or damaged one, or simplejpeg is not installed.
+        (height, width, 3) uint8 as stored, (height, width) of the whole picture as stored, and its EXIF
+        orientation from 1 to 8; or None, when it is no JPEG, an unusual or damaged one, or simplejpeg is not
+        installed.
     """
     library = _library() if data[:3] == b"\xff\xd8\xff" else None
     if library is None:

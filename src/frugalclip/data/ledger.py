@@ -1,8 +1,9 @@
 """What became of every sample, and why.
 
-Each stage that drops samples declares its own reasons and keeps a ledger. Entries of several stages are put together
-when the ledger is written, with the samples that are kept. The sum is checked: what was met is what was kept, merged or
-dropped. Written as Parquet with `id, status, stage, reason, detail`, one row a sample (`docs/formats.md`).
+Each stage that drops samples declares its own reasons and keeps a ledger. Entries of several stages are put
+together when the ledger is written, with the samples that are kept. The sum is checked: what was met is what
+was kept, merged or dropped. Written as Parquet with `id, status, stage, reason, detail`, one row a sample
+(`docs/formats.md`).
 """
 
 import json

@@ -1,7 +1,8 @@
 """A manifest is the data set: a Parquet file with one row a sample.
 
-Reserved columns: `id`, `image` (where the bytes are), `captions` (what training reads), and optionally `captions_by_language` and `weight`.
-Every other column is a field. Nothing here opens an image. Schema and version: `docs/formats.md`.
+Reserved columns: `id`, `image` (where the bytes are), `captions` (what training reads), and optionally
+`captions_by_language` and `weight`. Every other column is a field. Nothing here opens an image. Schema and
+version: `docs/formats.md`.
 """
 
 import hashlib
@@ -80,11 +81,13 @@ class Manifest:
         """The samples that meet a condition over fields.
 
         Args:
-            condition: such as `split=train,skin_tone=null,category=a|b,style!=noto`: comma is and, `|` is or; a list field matches when it
-                contains the value; quotes keep a comma or the word null literal. None or empty keeps everything.
+            condition: such as `split=train,skin_tone=null,category=a|b,style!=noto`: comma is and, `|` is or;
+                a list field matches when it contains the value; quotes keep a comma or the word null literal.
+                None or empty keeps everything.
 
         Raises:
-            DataError: for an unknown field, a value that the field's type cannot hold, or when no sample is left.
+            DataError: for an unknown field, a value that the field's type cannot hold, or when no sample is
+                left.
         """
         if not condition or not condition.strip():
             return self
@@ -99,7 +102,8 @@ class Manifest:
         """Captions of every sample.
 
         Args:
-            language: a code such as `de`; None gives what training reads. Samples without a caption in the language give an empty list.
+            language: a code such as `de`; None gives what training reads. Samples without a caption in the
+                language give an empty list.
 
         Raises:
             DataError: when no sample has a caption in the language.
@@ -131,7 +135,8 @@ class Manifest:
         """How often to draw each sample, relative to the others.
 
         Args:
-            name: any column that holds numbers. In the column `weight` a null counts as 1, elsewhere it is refused.
+            name: any column that holds numbers. In the column `weight` a null counts as 1, elsewhere it is
+                refused.
 
         Returns:
             (samples,) float64, finite and at least 0.
@@ -142,20 +147,22 @@ class Manifest:
         column = self._column(name)
         if not (is_number(column.type) or pa.types.is_null(column.type)):
             raise DataError(
-                f"'{name}' of {self.name} holds {column.type}, expected numbers; name another field with data.weights=FIELD, or none."
+                f"'{name}' of {self.name} holds {column.type}, expected numbers; "
+                "name another field with data.weights=FIELD, or none."
             )
         column = column.cast(pa.float64())
         values = pc.fill_null(column, 1.0 if name == "weight" else math.nan).to_numpy()
         if len(wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))):
             value = "null" if column[wrong[0]].as_py() is None else f"{values[wrong[0]]:g}"
             raise DataError(
-                f"'{name}' of {self.name} cannot weigh its samples: {self.ids[wrong[0]]} has {value}, expected a finite number of at least 0 "
+                f"'{name}' of {self.name} cannot weigh its samples: {self.ids[wrong[0]]} has {value}, "
+                "expected a finite number of at least 0 "
                 f"({len(wrong):,} are not); correct them, or set data.weights=none."
             )
         return values
 
     def codes(self, name: str) -> np.ndarray:
-        """Numbers that are equal exactly where the values of a field are, on every machine and in every data set.
+        """Numbers that are equal exactly where values of a field are, on all machines and in all data sets.
 
         Args:
             name: any column. List values are equal when they hold the same items in the same order.
@@ -193,7 +200,7 @@ class Manifest:
         return digest.hexdigest()
 
     def write(self, path: Path | str) -> None:
-        """Write the manifest; image paths become relative to its folder where they lie beneath it, else absolute.
+        """Write the manifest. Image paths beneath its folder become relative to it, others absolute.
 
         Raises:
             DataError: when a weight is negative or not finite.
@@ -219,7 +226,8 @@ class Manifest:
             table = pq.ParquetFile(path).read()
         except (OSError, pa.ArrowException) as error:
             raise DataError(
-                f"{path} is not a manifest ({_first_line(error)}); write one with: frugalclip data manifest PATH --out FILE"
+                f"{path} is not a manifest ({_first_line(error)}); write one with: "
+                "frugalclip data manifest PATH --out FILE"
             ) from error
         manifest = Manifest(_checked(table, path), path.parent, str(path))
         if "weight" in manifest.table.column_names:
@@ -267,7 +275,7 @@ def image_places(
     rows: Any = None,
     column: str | None = None,
 ) -> pa.StructArray:
-    """The `image` column: whole files, byte ranges (offsets and lengths) or Parquet rows (rows and column)."""
+    """The `image` column: files, byte ranges (offsets and lengths) or Parquet rows (rows and column)."""
     path = _array(paths, pa.string())
     path = path.combine_chunks() if isinstance(path, pa.ChunkedArray) else path
     nothing = pa.nulls(len(path), pa.int64())
@@ -277,7 +285,10 @@ def image_places(
 
 
 def concatenate(manifests: Sequence[Manifest], *, name: str | None = None) -> Manifest:
-    """One manifest of several; fields that some lack are null there, and ids that clash get their manifest's name or number as prefix."""
+    """One manifest of several.
+
+    Fields that some lack are null there. Ids that clash get their manifest's name or number as prefix.
+    """
     if len(manifests) == 1:
         return manifests[0]
     roots = [manifest.root.resolve() for manifest in manifests]
@@ -295,7 +306,7 @@ def concatenate(manifests: Sequence[Manifest], *, name: str | None = None) -> Ma
 
 
 def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """Rows of all tables under the union of their columns; types widen where they can, else both sides become text."""
+    """Rows of all tables, with all their columns. Types widen where they can, else they become text."""
     tables = [plain_types(table.replace_schema_metadata(None)) for table in tables]
     names = list(dict.fromkeys(name for table in tables for name in table.column_names))
     for column in names:
@@ -315,7 +326,10 @@ def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def plain_types(table: pa.Table) -> pa.Table:
-    """The same values in the types this library makes: other writers use large strings, categories, and lists whose items are named otherwise."""
+    """The same values in the types of this library.
+
+    Other writers use large strings, categories, and other names for the items of lists.
+    """
     for position, column in enumerate(table.schema):
         if (kind := _plain_type(column.type)) != column.type or pa.types.is_nested(kind):
             table = table.set_column(position, column.name, table[column.name].cast(kind))
@@ -356,7 +370,7 @@ def with_root(manifest: Manifest, root: Path) -> Manifest:
 
 
 def value_code(value: Any) -> int:
-    """A 63-bit code of a value: equal for equal values on every machine; 1 and 1.0 are equal, 1 and true are not."""
+    """A 63-bit code, equal for equal values on every machine; 1 and 1.0 are equal, 1 and true are not."""
     text = json.dumps(_plain(value), ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=str)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -455,12 +469,14 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
     if found != VERSION:
         what = "has no version" if found is None else f"is of version {found.decode()}"
         raise DataError(
-            f"{path} {what} as a manifest, expected {VERSION.decode()}; write one with: frugalclip data manifest PATH --out FILE."
+            f"{path} {what} as a manifest, expected {VERSION.decode()}; write one with: "
+            "frugalclip data manifest PATH --out FILE."
         )
     missing = [name for name in ("id", "image", "captions") if name not in table.column_names]
     if missing:
         raise DataError(
-            f"{path} is a manifest without the column '{missing[0]}'; write it again with: frugalclip data manifest PATH --out FILE."
+            f"{path} is a manifest without the column '{missing[0]}'; write it again with: "
+            "frugalclip data manifest PATH --out FILE."
         )
     try:
         image = table["image"].combine_chunks()
@@ -479,7 +495,8 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
         table = plain_types(table)
     except (pa.ArrowException, AttributeError) as error:
         raise DataError(
-            f"{path} is a manifest with a column of the wrong type ({_first_line(error)}); docs/formats.md has the schema."
+            f"{path} is a manifest with a column of the wrong type ({_first_line(error)}); "
+            "docs/formats.md has the schema."
         ) from error
     ids = table["id"]
     if ids.null_count or len(pc.unique(ids)) < len(ids):

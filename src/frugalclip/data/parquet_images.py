@@ -1,9 +1,11 @@
-"""TowerOutput images out of Parquet files, in any order.
+"""Encoded images out of Parquet files, in any order.
 
-A Parquet column can only be read a row group at a time: for pictures of 20 kB in groups of 1,000, one random read costs 20 MB. So groups are
-kept: in memory up to a limit, and past it on disk, unpacked, as Arrow files that are mapped instead of read. Every group is decoded once,
-whoever needs it: worker processes and later runs find what another one has unpacked. A folder that no run has used for a month is deleted by
-the next run that makes one. Where the disk is full or may not be written, the least recently used group in memory gives way instead.
+A Parquet column can only be read a row group at a time: for pictures of 20 kB in groups of 1,000, one random
+read costs 20 MB. So groups are kept: in memory up to a limit, and past it on disk, unpacked, as Arrow files
+that are mapped instead of read. Every group is decoded once, whoever needs it: worker processes and later
+runs find what another one has unpacked. A folder that no run has used for a month is deleted by the next run
+that makes one. Where the disk is full or may not be written, the least recently used group in memory gives
+way instead.
 """
 
 import contextlib
@@ -27,17 +29,20 @@ _SPARE_BYTES = 2**30  # of the disk, never taken
 
 
 def cache_folder() -> Path:
-    """Where unpacked groups lie: `$FRUGALCLIP_CACHE`, else `frugalclip` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    """`$FRUGALCLIP_CACHE`, else `frugalclip` in `$XDG_CACHE_HOME` or `~/.cache`."""
     if given := os.environ.get(FOLDER_VARIABLE):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "frugalclip"
 
 
 class ParquetImages:
-    """Values of binary columns by file, column and row. Serves one thread at a time, and one process: make another one after a fork.
+    """Values of binary columns by file, column and row.
+
+    It serves one thread at a time, and one process: make another one after a fork.
 
     Args:
-        memory_bytes: groups are kept in memory until they need so many, from then on they are unpacked to disk.
+        memory_bytes: groups are kept in memory until they need so many, from then on they are unpacked to
+            disk.
         open_files: Parquet files, and unpacked groups, that are open at once.
     """
 

@@ -1,8 +1,8 @@
 """Divisions of a data set: training and validation rows, and smaller data sets inside it.
 
-A split that the data brings is used. Without one, 5 % of the captions are held out by a hash of the caption, so that a
-caption is on one side only, and every run holds out the same ones whatever its seed.
-Subsets of one seed are nested: the half holds the quarter. No division depends on the order of the rows.
+A split that the data brings is used. Without one, 5 % of the captions are held out by a hash of the caption,
+so that a caption is on one side only, and every run holds out the same ones whatever its seed. Subsets of one
+seed are nested: the half holds the quarter. No division depends on the order of the rows.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def divide(everything: Manifest, *, where: str | None, validation: str) -> DataS
 
 
 def _validation_rows(everything: Manifest, clauses: list[str], split: str) -> tuple[Manifest, str]:
-    """Rows of the validation split that meet the other clauses of the training rows; all its rows if none does."""
+    """Rows of the validation split that meet the other clauses of the training rows, else all its rows."""
     same = ",".join(split if clause == TRAINING else clause for clause in clauses)
     try:
         return everything.where(same), same
@@ -101,7 +101,7 @@ class SubsetConfig(Settings):
 
     by: str | None = Field(
         None,
-        description="field whose values stay or go as a whole, such as concept, family or style; default the captions",
+        description="field whose values stay or go whole, such as concept or style; default the captions",
     )
     within: str | None = Field(
         None,
@@ -147,7 +147,7 @@ def subset_rows(
 
 
 def _of_every_value(manifest: Manifest, field: str, fraction: float, seed: int) -> np.ndarray:
-    """The same share of each value's rows, by a hash of their ids; a coin a value decides about the fraction of a row."""
+    """The same share of each value's rows, by a hash of their ids; a coin rounds it."""
     codes, own = manifest.codes(field).view(np.uint64), manifest.codes("id").view(np.uint64)
     values, inverse, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
@@ -174,7 +174,8 @@ def parse_fractions(text: str) -> list[float]:
             value = None
         if value is None or not 0 < value <= 1:
             raise DataError(
-                f"'{word}' in --fractions {text} is no fraction above 0 up to 1; write fractions such as 1/8,1/4,1."
+                f"'{word}' in --fractions {text} is no fraction above 0 up to 1; "
+                "write fractions such as 1/8,1/4,1."
             )
         found.add(value)
     return sorted(found)

@@ -113,7 +113,7 @@ def _script(character: str) -> str:
 
 
 def script_of(text: str) -> str:
-    """The script of most letters of a text, such as Latin, Cyrillic, Cjk or Hangul; 'none' without letters."""
+    """The script of most letters of a text, such as Latin, Cyrillic or Cjk; 'none' without letters."""
     scripts = Counter(_script(character) for character in text if character.isalpha())
     return min(scripts, key=lambda script: (-scripts[script], script)) if scripts else "none"
 

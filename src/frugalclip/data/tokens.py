@@ -1,8 +1,9 @@
 """Texts to token ids: CLIP's vocabulary, one trained on the user's captions, or any `tokenizers` file.
 
-Source: CLIP's byte-pair encoding as open_clip reads it (arXiv 2103.00020); merges file and its notice in `vocabulary/`. Captions that are
-too long keep the end token as their last id: SLIP's copy cuts it off, and its text feature is then read at the start token.
-The Rust backend only ever sees words; start, end, padding and truncation are done here, so that every vocabulary behaves alike.
+Source: CLIP's byte-pair encoding as open_clip reads it (arXiv 2103.00020); merges file and its notice in
+`vocabulary/`. Captions that are too long keep the end token as their last id: SLIP's copy cuts it off, and
+its text feature is then read at the start token. The Rust backend only ever sees words; start, end, padding
+and truncation are done here, so that every vocabulary behaves alike.
 """
 
 import functools
@@ -32,14 +33,17 @@ from frugalclip.core.types import Tokens
 
 START, END, PAD, MASK = "<start_of_text>", "<end_of_text>", "<pad>", "<mask>"
 _WORD_END = "</w>"
-_CHUNK = 4096  # texts handed to the backend at once: its encodings are large, and one chunk keeps every thread busy
-# CLIP's pattern is case-blind, which for text in lower case matters for two characters only: the long s, and U+0345, a mark whose capital is a
-# letter, so that nothing matches it. Saying so avoids the multi-letter foldings (ß = ss) of the backend's own case-blind mode. Letters assigned
-# after Unicode 15 count as symbols here.
+# texts handed to the backend at once: its encodings are large, and one chunk keeps every thread busy
+_CHUNK = 4096
+# CLIP's pattern is case-blind, which for text in lower case matters for two characters only: the long s, and
+# U+0345, a mark whose capital is a letter, so that nothing matches it. Saying so avoids the multi-letter
+# foldings (ß = ss) of the backend's own case-blind mode. Letters assigned after Unicode 15 count as symbols
+# here.
 _CLIP_WORDS = (
     r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 )
-# Marks and joiners belong to the word (CLIP's pattern cuts every Indic word at its vowel signs), and 's only counts at the end of a word.
+# Marks and joiners belong to the word (CLIP's pattern cuts every Indic word at its vowel signs), and 's only
+# counts at the end of a word.
 _CAPTION_WORDS = r"'(?:s|t|re|ve|m|ll|d)(?!\p{L})|\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*|\p{N}|[^\s\p{L}\p{N}]+"
 _LONGEST_TOKEN = 48  # bytes; scripts without spaces would otherwise get whole captions as tokens
 
@@ -143,7 +147,8 @@ class Tokenizer:
 
         Args:
             texts: any strings; an empty one gives start and end.
-            context: longest sequence; by default the tokenizer's own. Longer texts keep the end token as their last id.
+            context: longest sequence; by default the tokenizer's own. Longer texts keep the end token as
+                their last id.
             pad_to: columns of the result; by default the longest text of this call.
 
         Returns:
@@ -159,7 +164,8 @@ class Tokenizer:
         limit = (context or self.context) - 2
         if limit < 1:
             raise DataError(
-                f"context={context} leaves no room between the start and the end token; set context=3 or more."
+                f"context={context} leaves no room between the start and the end token; "
+                "set context=3 or more."
             )
         parts: list[int] = []
         lengths: list[int] = [0]
@@ -220,7 +226,7 @@ class Tokenizer:
                 yield self._with_specials(text) if has_special else encoding.ids
 
     def _with_specials(self, text: str) -> list[int]:
-        """CLIP reads its own special strings in a caption as special tokens, but only where the word pattern meets them."""
+        """Ids with CLIP's own special strings as special tokens, where the word pattern finds them."""
         splitter = _word_splitter(_CLIP_WORDS)
         ids: list[int] = []
         for word, _ in splitter.pre_tokenize_str(text):
@@ -246,15 +252,18 @@ def clip_tokenizer(context: int = 77) -> Tokenizer:
 def train_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, context: int = 32) -> Tokenizer:
     """A byte-level vocabulary trained on captions of any language; nothing is unknown to it.
 
-    The result depends on the captions and how often each occurs, not on their order, the machine or the number of threads.
+    The result depends on the captions and how often each occurs, not on their order, the machine or the
+    number of threads.
 
     Args:
         captions: the texts that training will read.
-        vocabulary: largest number of tokens, special ones included; fewer when no pair of tokens is left that occurs twice.
+        vocabulary: largest number of tokens, special ones included; fewer when no pair of tokens is left that
+            occurs twice.
         context: longest sequence in tokens.
 
     Raises:
-        DataError: when there is no caption, or `vocabulary` cannot hold the 512 byte tokens and the special ones.
+        DataError: when there is no caption, or `vocabulary` cannot hold the 512 byte tokens and the special
+            ones.
     """
     specials = (START, END, PAD, MASK)
     room = vocabulary - 512 - len(specials)
@@ -265,7 +274,8 @@ def train_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, context:
     words = _count_words(captions)
     if not words:
         raise DataError(
-            "no caption holds any text, so there is nothing to train a vocabulary on; check the caption column or language."
+            "no caption holds any text, so there is nothing to train a vocabulary on; "
+            "check the caption column or language."
         )
     backend = _byte_level(_train_merges(words, limit=room), _CAPTION_WORDS, specials=specials)
     ids = backend.get_vocab()
@@ -299,7 +309,7 @@ _KNOWN_SPECIALS = {  # names by which published tokenizer files call them
 
 
 def file_tokenizer(path: Path | str, *, context: int = 77) -> Tokenizer:
-    """Any Hugging Face `tokenizers` JSON. Special tokens it lacks are appended; its own normaliser does the cleaning.
+    """Any Hugging Face `tokenizers` JSON, with its own normaliser. Special tokens that it lacks are appended.
 
     Raises:
         DataError: when the file is missing or is not such a JSON.
@@ -349,14 +359,14 @@ def _pair(line: str) -> tuple[str, str]:
 
 
 def _byte_symbols() -> list[str]:
-    """The 256 printable stand-ins for bytes, in CLIP's order: those that stand for themselves, then the shifted ones."""
+    """The 256 printable characters for bytes, in CLIP's order: bytes that are printable, then the others."""
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def _byte_level(
     merges: list[tuple[str, str]], words: str, *, specials: Sequence[str]
 ) -> tokenizers.Tokenizer:
-    """Byte-level BPE whose tokens at the end of a word carry `</w>`: bytes, end bytes, merges in order, special tokens.
+    """Byte-level BPE: bytes, bytes that end a word (with `</w>`), merges in order, special tokens.
 
     Special tokens are vocabulary entries that no merge can reach, so no caption can produce them.
     """
@@ -395,8 +405,9 @@ def _count_words(captions: Iterable[str]) -> Counter[str]:
 def _train_merges(words: Counter[str], *, limit: int) -> list[tuple[str, str]]:
     """Byte pair merges in the order learned.
 
-    The trainer numbers symbols with an end-of-word suffix in the order of a hash map, which breaks ties differently in every process. A word's
-    last byte is therefore given a symbol of its own here (`chr(0x4E00 + byte)`), and the suffix is put back afterwards.
+    The trainer numbers symbols with an end-of-word suffix in the order of a hash map, which breaks ties
+    differently in every process. A word's last byte is therefore given a symbol of its own here (`chr(0x4E00
+    + byte)`), and the suffix is put back afterwards.
     """
     symbols = _byte_symbols()
     last = {symbol: chr(0x4E00 + i) for i, symbol in enumerate(symbols)}

@@ -1,8 +1,9 @@
 """Change the words of a caption a little: exchange, leave out, replace by a synonym.
 
-Source: EDA, Wei & Zou 2019, arXiv 1901.11196, section 2, as DeCLIP (arXiv 2110.05208, section 3.2) makes its second text view: one operation a
-caption, chosen at random. Synonyms come from a word list of the user's, since the usual source must be downloaded; without one, words are
-exchanged or left out. What happens to a caption is a function of (seed, view, row, epoch) alone. A caption of one word has nothing to exchange or
+Source: EDA, Wei & Zou 2019, arXiv 1901.11196, section 2, as DeCLIP (arXiv 2110.05208, section 3.2) makes its
+second text view: one operation a caption, chosen at random. Synonyms come from a word list of the user's,
+since the usual source must be downloaded; without one, words are exchanged or left out. What happens to a
+caption is a function of (seed, view, row, epoch) alone. A caption of one word has nothing to exchange or
 leave out and stays.
 """
 
@@ -124,9 +125,11 @@ class TextAugmentation:
             found = self._synonyms
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
-                f"the word list {self.config.synonyms} cannot be read ({error}); expected UTF-8 text, words separated by commas."
+                f"the word list {self.config.synonyms} cannot be read ({error}); expected UTF-8 text, "
+                "words separated by commas."
             ) from error
         if not found:
             raise DataError(
-                f"the word list {self.config.synonyms} names no two words of one meaning; expected lines such as 'boat, ship, vessel'."
+                f"the word list {self.config.synonyms} names no two words of one meaning; "
+                "expected lines such as 'boat, ship, vessel'."
             )

@@ -53,7 +53,7 @@ def jitter(source: Tensor, settings: Tensor) -> Tensor:
 
 
 def _turn_hue(source: Tensor, turn: Tensor) -> Tensor:
-    """Rotate hue in HSV without building HSV: each channel is value - chroma * a trapezium of the hue angle."""
+    """Rotate hue without building HSV: each channel is value - chroma * a trapezium of the hue angle."""
     red, green, blue = source.unbind(1)  # (batch, height, width) each
     value = source.amax(dim=1)
     chroma = value - source.amin(dim=1)

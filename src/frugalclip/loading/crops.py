@@ -47,10 +47,10 @@ def crop_boxes(
 
 
 def boxes_around(inner: Sequence[np.ndarray], sizes: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Random crops that hold other crops of the same images, each edge anywhere between theirs and the image's.
+    """Random crops that hold other crops of the same images.
 
-    Source: the intent of A-CLIP, arXiv 2212.08653, section 3.2. The box of the released code misses part of a view in
-    seven of ten draws.
+    Each edge lies anywhere between theirs and the image's. Source: the intent of A-CLIP, arXiv 2212.08653,
+    section 3.2. The box of the released code misses part of a view in seven of ten draws.
 
     Args:
         inner: (batch, 4) boxes each: top, left, height, width.
@@ -72,9 +72,9 @@ def resample(
 ) -> Tensor:
     """Cut a box out of each squashed image and resample it to a square.
 
-    The filter is separable and the boxes are upright, so a crop, its resample and its mirror image are two matrix
-    products. A bilinear `grid_sample` needs half the time, but it aliases when the image shrinks, and it has no
-    bicubic filter. This is Pillow's resize at any reduction.
+    The filter is separable and the boxes are upright, so a crop, its resample and its mirror image are two
+    matrix products. A bilinear `grid_sample` needs half the time, but it aliases when the image shrinks, and
+    it has no bicubic filter. This is Pillow's resize at any reduction.
 
     Args:
         pixels: (batch, 3, side, side) uint8.

@@ -1,6 +1,7 @@
 """Where the decoded images of a batch come from: memory, or a decoder that runs as they are needed.
 
-Worker processes only decode. Views are made by the process that trains, so the number of workers changes no batch.
+Worker processes only decode. Views are made by the process that trains, so the number of workers changes no
+batch.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import decode_squashed
-from frugalclip.loading.sampling import TURN, Draws, Steps
+from frugalclip.loading.sampling import TURN, EpochDraws, Steps
 
 _AHEAD = 4  # batches that a worker decodes ahead
 
@@ -122,7 +123,7 @@ class _DecodingDataset(Dataset[ImageBatch]):
         )
 
     def _usable(
-        self, drawn: Draws, position: int, faults: list[tuple[int, str]]
+        self, drawn: EpochDraws, position: int, faults: list[tuple[int, str]]
     ) -> tuple[int, np.ndarray, tuple[int, int]]:
         """The first place that decodes, from a position on, with its image and size."""
         count, stride = len(drawn.rows), self.steps.stride
@@ -169,7 +170,7 @@ def _unchanged(sample: Any) -> Any:
 
 
 def _ignore_interrupts(_: int) -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the trainer: it needs batches until it stops."""
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the trainer, which decides when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

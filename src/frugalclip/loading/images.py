@@ -1,4 +1,4 @@
-"""Pictures of a data set on their way into a tower."""
+"""Images of a data set as the input of a tower."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from frugalclip.data.manifest import Manifest
 def readable_images(
     manifest: Manifest, *, batch: int, faults: list[tuple[int, str]]
 ) -> Iterator[tuple[list[int], list[Image.Image]]]:
-    """Batches of (rows, pictures) of a data set; rows that do not decode are appended to `faults` with their cause."""
+    """Batches of (rows, images) of a data set. Rows that do not decode go to `faults` with their cause."""
     reader = ImageReader(manifest)
     rows: list[int] = []
     images: list[Image.Image] = []
@@ -41,12 +41,12 @@ def prepared_images(
     faults: list[tuple[int, str]],
     workers: int = 2,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Batches of (rows, pixels) ready for a tower; a picture leaves memory as soon as it is prepared, and the next batch is on its way.
+    """Batches of (rows, pixels) ready for a tower; the next batch is decoded in the meantime.
 
     Args:
         manifest: the data set.
-        prepare: a picture to (1, 3, height, width), such as a model's preprocessing.
-        batch: pictures of a batch.
+        prepare: an image to (1, 3, height, width), such as a model's preprocessing.
+        batch: images of a batch.
         faults: rows that do not decode are appended, with their cause.
         workers: threads that decode.
 

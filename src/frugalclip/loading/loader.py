@@ -1,8 +1,8 @@
 """Batches as a pure function of (seed, step, rank, processes).
 
-Which rows an epoch draws, and which of these a step takes, is in `sampling`. So every process has the same number of
-steps, N processes see what one would, and a resumed run asks for a later step. The draws that an epoch leaves over are
-dropped; they are other ones each epoch.
+Which rows an epoch draws, and which of these a step takes, is in `sampling`. So every process has the same
+number of steps, N processes see what one would, and a resumed run asks for a later step. The draws that an
+epoch leaves over are dropped; they are other ones each epoch.
 
 Small data sets are decoded once, into memory, larger ones as they are needed (`image_sources`).
 """
@@ -89,9 +89,10 @@ class LoaderConfig:
 class Loader:
     """Endless batches of a data set.
 
-    `faults` lists (row, cause) of samples that cannot be used. Where images are decoded once, they are known from the
-    start and take no part. Where images are decoded as they are needed, a sample that fails is replaced when its turn
-    comes: by the sample of the same place in the epoch's next global batch. The fault is listed then.
+    `faults` lists (row, cause) of samples that cannot be used. Where images are decoded once, they are known
+    from the start and take no part. Where images are decoded as they are needed, a sample that fails is
+    replaced when its turn comes: by the sample of the same place in the epoch's next global batch. The fault
+    is listed then.
 
     Args:
         data: what batches are drawn from.
@@ -134,7 +135,7 @@ class Loader:
 
     @property
     def faults(self) -> list[tuple[int, str]]:
-        """(row, cause) of the samples that cannot be used, those of the start by row, then as they were met."""
+        """(row, cause) of samples that cannot be used: those known at the start by row, then as met."""
         return list(self._faults.items())
 
     @property
@@ -147,11 +148,12 @@ class Loader:
         return isinstance(self._images, MemoryImages)
 
     def batches(self, start_step: int = 0, *, stream: str = "") -> Iterator[Batch]:
-        """Endless batches of this process, from a step on; the same batch for the same step, however it was reached.
+        """Endless batches of this process; the same batch for the same step, wherever one starts.
 
         Args:
             start_step: steps that come before.
-            stream: begins the names of the random streams: the same rows with other crops, colours and captions.
+            stream: begins the names of the random streams: the same rows with other crops, colours and
+                captions.
         """
         for images in self._images.batches(self._steps, start_step):
             for row, cause in sorted(set(images.faults)):

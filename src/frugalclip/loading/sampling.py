@@ -1,14 +1,14 @@
 """Which rows an epoch draws, in which order, and which of these draws a step takes.
 
-The order is a pure function of (seed, epoch), so it is the same on every process and after every restart. Without
-weights an epoch is a permutation. With weights it has as many draws as rows of a weight above 0. A row of weight w is
-drawn e = draws * w / sum(weights) times in expectation: floor(e) times for certain, and once more with probability
-e - floor(e), by systematic sampling over rows in random order. So an epoch is never further from the expectation than
-one draw a row.
+The order is a pure function of (seed, epoch), so it is the same on every process and after every restart.
+Without weights an epoch is a permutation. With weights it has as many draws as rows of a weight above 0. A
+row of weight w is drawn e = draws * w / sum(weights) times in expectation: floor(e) times for certain, and
+once more with probability e - floor(e), by systematic sampling over rows in random order. So an epoch is
+never further from the expectation than one draw a row.
 
-Sources: systematic sampling with unequal probabilities, Madow 1949 (Annals of Mathematical Statistics 20, 333-354),
-rows in random order as Goodman & Kish 1950; certain draws first, as the residual scheme of Liu & Chen 1998; compared
-with multinomial draws by Douc, Cappe & Moulines 2005, arXiv cs/0507025.
+Sources: systematic sampling with unequal probabilities, Madow 1949 (Annals of Mathematical Statistics 20,
+333-354), rows in random order as Goodman & Kish 1950; certain draws first, as the residual scheme of Liu &
+Chen 1998; compared with multinomial draws by Douc, Cappe & Moulines 2005, arXiv cs/0507025.
 """
 
 import itertools
@@ -21,12 +21,13 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 
-# the n-th further draw of a row counts as epoch + n * TURN for its crop and caption; no run has so many epochs
+# the n-th further draw of a row counts as epoch + n * TURN for its crop and caption; no run has so many
+# epochs
 TURN = 2**32
 _EXACT = 1e-9  # an expectation this near to a whole number is meant to be it
 
 
-class Draws(NamedTuple):
+class EpochDraws(NamedTuple):
     """The rows of an epoch in order, and how often each was drawn before."""
 
     rows: np.ndarray  # (draws,) int64
@@ -55,12 +56,13 @@ def _keys(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return uniform(seed, "order", counters, 1)[:, 0]
 
 
-def epoch_draws(rows: np.ndarray, weights: np.ndarray | None, *, seed: int, epoch: int) -> Draws:
+def epoch_draws(rows: np.ndarray, weights: np.ndarray | None, *, seed: int, epoch: int) -> EpochDraws:
     """What one epoch draws.
 
     Args:
         rows: (usable,) rows that take part.
-        weights: (usable,) finite and above 0; None, or all equal, draws every row once, in the order of `epoch_order`.
+        weights: (usable,) finite and above 0; None, or all equal, draws every row once, in the order of
+            `epoch_order`.
         seed: of the run.
         epoch: passes over the data so far.
 
@@ -69,7 +71,7 @@ def epoch_draws(rows: np.ndarray, weights: np.ndarray | None, *, seed: int, epoc
     """
     keys = _keys(rows, seed, epoch)
     if weights is None:
-        return Draws(rows[np.argsort(keys, kind="stable")], np.zeros(len(rows), dtype=np.int64))
+        return EpochDraws(rows[np.argsort(keys, kind="stable")], np.zeros(len(rows), dtype=np.int64))
     counts = _counts(weights, np.argsort(keys, kind="stable"), seed=seed, epoch=epoch)
     places = np.repeat(np.arange(len(rows)), counts)
     turns = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -79,7 +81,7 @@ def epoch_draws(rows: np.ndarray, weights: np.ndarray | None, *, seed: int, epoc
         seed, "order/again", np.stack([rows[places], np.full(len(places), epoch), turns], axis=1)[again], 1
     )[:, 0]
     order = np.argsort(keys, kind="stable")
-    return Draws(rows[places][order], turns[order])
+    return EpochDraws(rows[places][order], turns[order])
 
 
 def _counts(weights: np.ndarray, shuffled: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
@@ -111,9 +113,9 @@ class Order:
     def __init__(self, rows: np.ndarray, weights: np.ndarray | None, *, seed: int) -> None:
         self.rows, self.seed = rows, seed
         self.weights = None if weights is None else weights[rows]
-        self._kept: tuple[int, Draws] = (-1, Draws(rows, rows))
+        self._kept: tuple[int, EpochDraws] = (-1, EpochDraws(rows, rows))
 
-    def epoch(self, number: int) -> Draws:
+    def epoch(self, number: int) -> EpochDraws:
         """What an epoch draws."""
         if self._kept[0] != number:
             self._kept = number, epoch_draws(self.rows, self.weights, seed=self.seed, epoch=number)
@@ -149,7 +151,8 @@ def sampling_weights(manifest: Manifest, choice: str) -> np.ndarray | None:
 
     Args:
         manifest: the rows to train on.
-        choice: `auto`: the column `weight` where there is one; `none`; or the name of a field that holds numbers.
+        choice: `auto`: the column `weight` where there is one; `none`; or the name of a field that holds
+            numbers.
 
     Returns:
         (rows,) float64, finite and at least 0; None where every row counts alike.

@@ -1,6 +1,7 @@
 """Which text of a sample a text view reads, and its tokens.
 
-The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each distinct text is tokenised once.
+The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each
+distinct text is tokenised once.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,13 +55,13 @@ class TextConfig(Settings):
     )
     of: str | None = Field(
         None,
-        description="another text view: this one shows the same text, changed by `augment`; other settings are not used",
+        description="another text view: the same text, changed by `augment`; other settings are not used",
     )
     augment: AugmentConfig | None = Field(None, description="changes the words of the text that is drawn")
     facets: int | None = Field(
         None,
         ge=1,
-        description="how many of a text's facets to draw, another choice each time; null: all. FLAME: 6 of 11",
+        description="how many of a text's facets to draw, other ones each time; null: all. FLAME: 6 of 11",
     )
 
 
@@ -109,7 +110,7 @@ class TextViews:
         configs: view -> what it reads.
         tokenizer: makes the ids.
         seed: of the run.
-        stored: gives what a frozen backbone said of these texts, in place of ids.
+        stored: gives features of these texts, which take the place of ids.
 
     Raises:
         DataError: for an unknown field or language, or words changed of texts whose vectors are stored.
@@ -132,7 +133,8 @@ class TextViews:
                     config.of, [other for other in configs if other != name and configs[other].of is None]
                 )
                 raise DataError(
-                    f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; {known}"
+                    f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; "
+                    f"{known}"
                 )
         self._views = {
             name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed)
@@ -146,7 +148,8 @@ class TextViews:
         self._configs, self._texts = dict(configs), pool.texts()
         for name in self._augments if stored else ():
             raise DataError(
-                f"texts.{name}.augment changes words, and the texts' vectors come from a store; leave one of the two out."
+                f"texts.{name}.augment changes words, and the texts' vectors come from a store; "
+                "leave one of the two out."
             )
         self._stored = stored(self._texts) if stored else None
         self._table = (
@@ -179,7 +182,8 @@ class TextViews:
             name: of the view.
 
         Returns:
-            (pairs,) rows of the data set, (pairs,) numbers of texts, (pairs,) float64 chances, which sum to 1 over the texts of a row.
+            (pairs,) rows of the data set, (pairs,) numbers of texts, (pairs,) float64 chances, which sum to 1
+            over the texts of a row.
         """
         return self._views[name].chances()
 
@@ -189,14 +193,14 @@ class TextViews:
         return self._stored is not None
 
     def output(self, texts: np.ndarray) -> Tensor:
-        """(texts, width) or (texts, facets, width): what the frozen backbone said of numbered texts."""
+        """(texts, width) or (texts, facets, width): stored features of numbered texts."""
         assert self._stored is not None, "only where a store stands in for token ids"
         return self._stored.vectors(texts)
 
     def view_tokens(
         self, name: str, drawn: np.ndarray, rows: np.ndarray, *, epoch: int | np.ndarray, stream: str = ""
     ) -> Tokens | CachedFeatures:
-        """Ids of the texts drawn for one view, changed where the view says so; or what a frozen backbone said of them.
+        """Ids of the texts drawn for one view, augmented where it has `augment`; or their stored features.
 
         Args:
             name: of the view.
@@ -304,7 +308,7 @@ def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarra
 
 
 def _field_texts(manifest: Manifest, config: TextConfig) -> list[list[str]]:
-    """For every row, the texts of the fields that have a value there; lists are joined by commas, or taken apart."""
+    """For every row, the texts of the fields with a value; lists are joined by commas, or taken apart."""
     columns = [
         manifest.field(name.removesuffix("?"))
         for name in config.fields
@@ -322,7 +326,8 @@ def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
         return items if lists == "each" else [", ".join(items)]
     if isinstance(value, dict):
         raise DataError(
-            "texts.fields names a field that holds mappings, expected text or lists; for captions by language set texts.NAME.language."
+            "texts.fields names a field that holds mappings, expected text or lists; "
+            "for captions by language set texts.NAME.language."
         )
     return [] if value is None else [str(value)]
 

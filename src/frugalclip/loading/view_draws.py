@@ -1,4 +1,4 @@
-"""Which of a row's random numbers decides what about a view. A new option takes new ones, so that no other moves."""
+"""Which of a row's random numbers decides what in a view. A new option takes new ones; others stay."""
 
 TRIES = 10  # torchvision's number of attempts before the centre crop
 AREA, RATIO = slice(0, TRIES), slice(TRIES, 2 * TRIES)  # of a crop

@@ -1,10 +1,12 @@
 """Batched augmentation of decoded images, and the one preprocessing that evaluation uses.
 
-A view is a crop, a resample and changes of colour. Their parameters are a function of (seed, view, row, epoch) alone:
-neither batch mates, processes nor workers change a row's view. Many rows are computed at once, in float32.
+A view is a crop, a resample and changes of colour. Their parameters are a function of (seed, view, row,
+epoch) alone: neither batch mates, processes nor workers change a row's view. Many rows are computed at once,
+in float32.
 
-Source: torchvision's RandomResizedCrop, ColorJitter, GaussianBlur and RandomSolarize for the meaning of every setting
-(jitter in the order brightness, contrast, saturation, hue); presets from the papers and codes named beside them.
+Source: torchvision's RandomResizedCrop, ColorJitter, GaussianBlur and RandomSolarize for the meaning of every
+setting (jitter in the order brightness, contrast, saturation, hue); presets from the papers and codes named
+beside them.
 """
 
 import math
@@ -43,23 +45,29 @@ _CHUNK = 2**18  # numbers of one intermediate stack of images on the CPU: it sta
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "none": {"crop_scale": (1, 1), "crop_ratio": (1, 1)},  # the centre square, as `Preprocess` cuts it
-    "clip": {"crop_scale": (0.5, 1)},  # SLIP's CLIP run (main.py): crop .5-1, no flip, no colour; our default for small data
+    # SLIP's CLIP run (main.py): crop .5-1, no flip, no colour; our default for small data
+    "clip": {"crop_scale": (0.5, 1)},
     "openclip": {"crop_scale": (0.9, 1), "interpolation": "bicubic"},  # open_clip transform.py
     "slip": {  # SLIP main.py, the two self-supervised views (not its CLIP view, which is `clip`)
-        "crop_scale": (0.08, 1), "flip": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_probability": 0.8, "grayscale": 0.2, "blur": 0.5,
+        "crop_scale": (0.08, 1), "flip": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_probability": 0.8,
+        "grayscale": 0.2, "blur": 0.5,
     },
     "simclr": {  # arXiv 2002.05709, appendix A, colour strength 1
-        "crop_scale": (0.08, 1), "flip": 0.5, "jitter": (0.8, 0.8, 0.8, 0.2), "jitter_probability": 0.8, "grayscale": 0.2, "blur": 0.5,
+        "crop_scale": (0.08, 1), "flip": 0.5, "jitter": (0.8, 0.8, 0.8, 0.2), "jitter_probability": 0.8,
+        "grayscale": 0.2, "blur": 0.5,
     },
     "moco": {  # MoCo v2, and both views of DeCLIP (imagenet_dataloader.py, MOCOV2)
-        "crop_scale": (0.2, 1), "flip": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_probability": 0.8, "grayscale": 0.2, "blur": 0.5,
+        "crop_scale": (0.2, 1), "flip": 0.5, "jitter": (0.4, 0.4, 0.4, 0.1), "jitter_probability": 0.8,
+        "grayscale": 0.2, "blur": 0.5,
     },
-    "protoclip": {  # ProtoCLIP open_clip/transform.py, protoclip-light-augmentation; its blur has SimCLR's range
-        "crop_scale": (0.5, 1), "interpolation": "bicubic", "flip": 0.5, "jitter": (0.8, 0.8, 0.8, 0.2), "jitter_probability": 0.2,
-        "grayscale": 0.2, "blur": 0.2,
+    # ProtoCLIP open_clip/transform.py, protoclip-light-augmentation; its blur has SimCLR's range
+    "protoclip": {
+        "crop_scale": (0.5, 1), "interpolation": "bicubic", "flip": 0.5, "jitter": (0.8, 0.8, 0.8, 0.2),
+        "jitter_probability": 0.2, "grayscale": 0.2, "blur": 0.2,
     },
     "aclip": {  # A-CLIP main.py, the online views: no flip, since scores of another crop are mapped onto them
-        "crop_scale": (0.5, 1), "jitter": (0.4, 0.4, 0.2, 0.1), "jitter_probability": 0.8, "grayscale": 0.2, "blur": 0.1, "solarize": 0.2,
+        "crop_scale": (0.5, 1), "jitter": (0.4, 0.4, 0.2, 0.1), "jitter_probability": 0.8, "grayscale": 0.2,
+        "blur": 0.1, "solarize": 0.2,
     },
 }  # fmt: skip
 
@@ -75,7 +83,7 @@ class ViewConfig(Settings):
     )
     contains: tuple[str, ...] = Field(
         (),
-        description="other views: the crop is a random one that holds all of theirs, and crop_scale is not used",
+        description="other views, whose crops this one holds; crop_scale is not used then",
     )
     interpolation: Literal["bilinear", "bicubic"] = Field(
         "bilinear", description="filter of the resample; both are antialiased"
@@ -144,9 +152,9 @@ PRESETS: dict[str, ViewConfig] = {
 def source_size(views: Iterable[ViewConfig], *, size: int) -> int:
     """Pixels on a side at which images are worth keeping for these views.
 
-    A crop of the smallest area should still have one stored pixel for each of its own. One and a half times the view's
-    size is the limit, since memory and time grow with the square and the smallest crops are rare. A large source costs
-    no quality: the resample is antialiased.
+    A crop of the smallest area should still have one stored pixel for each of its own. One and a half times
+    the view's size is the limit, since memory and time grow with the square and the smallest crops are rare.
+    A large source costs no quality: the resample is antialiased.
     """
     sides = [(view.size or size) * min(1.5, 1 / math.sqrt(view.crop_scale[0])) for view in views]
     return math.ceil(max(sides, default=size))
@@ -268,7 +276,8 @@ def _recolour(source: Tensor, config: ViewConfig, draws: Tensor) -> Tensor:
 class Preprocess(Settings):
     """Pictures as evaluation and inference see them; stored with every checkpoint and every number.
 
-    Source: CLIP's convention: bicubic with antialias so that the shorter side is `size`, then the centre square. `crop` is that of ImageNet's
+    Source: CLIP's convention: bicubic with antialias so that the shorter side is `size`, then the centre
+        square. `crop` is that of ImageNet's
     convention, 224 of 256, which DINOv2 and others keep.
     """
 
@@ -320,7 +329,7 @@ class Preprocess(Settings):
         return image.resize((self.size, self.size), filter_name, box=box)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """(batch, 3, height, width) uint8 to float32 with the mean and standard deviation of this preprocessing."""
+        """(batch, 3, height, width) uint8 to float32 of this preprocessing's mean and standard deviation."""
         mean, std = (
             torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std)
         )
@@ -347,9 +356,8 @@ def centre_box(
     shorter, target = min(width, height), round(size / crop)
     box = []
     for side in (width, height):
-        resized = (
-            target if is_squashed else target * side // shorter
-        )  # torchvision rounds the longer side down and the offset to the nearest
+        # torchvision rounds the longer side down and the offset to the nearest
+        resized = target if is_squashed else target * side // shorter
         offset = round((resized - size) / 2)
         box.append((offset * side / resized, (offset + size) * side / resized))
     (left, right), (top, bottom) = box

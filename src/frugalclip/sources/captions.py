@@ -1,6 +1,7 @@
 """Captions as they are found: bytes to text, and whether there is anything in them to read.
 
-One rule for every source: a caption is text that somebody can see, without NUL, and no longer than any caption is.
+One rule for every source: a caption is text that somebody can see, without NUL, and no longer than any
+caption is.
 """
 
 import codecs
@@ -8,7 +9,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 LONGEST = 50_000  # characters; the longest captions written by people or models have a tenth of it
-_UNSEEN = (  # white space, controls, and marks without a picture of their own: zero width, direction, variation, fillers, blank Braille
+# white space, controls, and marks without a picture of their own: zero width, direction, variation, fillers,
+# blank Braille
+_UNSEEN = (
     r"\s\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164"
     r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff"
 )
@@ -27,7 +30,7 @@ _CODE_PAGES = (
 
 
 def readable(texts: Sequence[str]) -> tuple[list[str], str | None]:
-    """The captions that can be read, and the reason of the ledger where another one was left out for more than being empty."""
+    """The captions that can be read, and why another one cannot; None where it is only empty."""
     kept: list[str] = []
     cause = None
     for text in texts:
@@ -68,10 +71,11 @@ def decoded(data: bytes) -> str:
 
 
 def mended(data: bytes) -> tuple[str, str] | None:
-    """Text that is neither, where there is only one sensible reading: (text, name of the encoding), else None.
+    """Text in an unknown encoding and the encoding's name, where there is one sensible reading; else None.
 
-    UTF-16 without its mark shows by a zero in every second byte. A text of single bytes is read where the code pages of western and central
-    Europe and Turkey agree on every letter, and most letters are plain: other alphabets would have hardly a plain one.
+    UTF-16 without its mark shows by a zero in every second byte. A text of single bytes is read where the
+    code pages of western and central Europe and Turkey agree on every letter, and most letters are plain:
+    other alphabets would have hardly a plain one.
     """
     if b"\0" in data:
         return _wide(data)

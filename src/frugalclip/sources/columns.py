@@ -1,7 +1,8 @@
 """Which column is what, and what its values are: shared by every table-like source.
 
-A source gives an Arrow table whose columns are text (CSV) or typed (JSONL, Parquet). Here the image, caption and id columns are recognised by
-name, then by content, and the rest become fields with the narrowest type that loses nothing.
+A source gives an Arrow table whose columns are text (CSV) or typed (JSONL, Parquet). Here the image, caption
+and id columns are recognised by name, then by content, and the rest become fields with the narrowest type
+that loses nothing.
 """
 
 import json
@@ -145,7 +146,8 @@ def choose(
     unknown = [key for key in given if key not in ("image", "caption", "id")]
     if unknown:
         raise DataError(
-            f"columns.{unknown[0]} is not a column that can be named; {known_names(unknown[0], ['image', 'caption', 'id'])}"
+            f"columns.{unknown[0]} is not a column that can be named; "
+            f"{known_names(unknown[0], ['image', 'caption', 'id'])}"
         )
     names = table.column_names
     captions = tuple(part.strip() for part in given["caption"].split(",")) if "caption" in given else None
@@ -187,7 +189,7 @@ def choose(
 
 
 def _language_columns(table: pa.Table) -> tuple[tuple[str, str], ...]:
-    """Columns such as `caption_de`, of the first stem that has any; `caption_id` is Indonesian only where it holds words."""
+    """Columns such as `caption_de`, of the first stem with any; `caption_id` counts if it holds words."""
     found: dict[str, dict[str, str]] = {}
     for name in table.column_names:
         if (named := stem_and_code(name)) and _is_texts(table.schema.field(name).type):
@@ -246,7 +248,7 @@ def label_names(features: Mapping[str, Any]) -> list[str]:
 
 
 def named_labels(table: pa.Table, features: Mapping[str, Any]) -> pa.Table:
-    """Hugging Face keeps class labels as numbers and their names in the schema: give the names; a number without one, such as -1, is null."""
+    """Class labels by name: Hugging Face keeps numbers, and names in the schema. Null without a name."""
     for name, feature in features.items():
         known = _class_names(feature)
         if known and name in table.column_names:
@@ -272,7 +274,7 @@ def _named(values: pa.Array, names: pa.Array) -> pa.Array | None:
 
 
 def holds_bytes(kind: pa.DataType) -> str | None:
-    """For a type that holds images: '' for plain bytes, '.bytes' for Hugging Face's struct of bytes and path; else None."""
+    """For a type of images: '' for bytes, '.bytes' for Hugging Face's struct of bytes and path; else None."""
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return ""
     if pa.types.is_struct(kind) and any(
@@ -318,10 +320,12 @@ def _image_column(table: pa.Table, where: str) -> str:
     urls = [name for name in texts if _share(table[name], lambda text: bool(_URL.match(text))) > 0.5]
     if urls:
         raise DataError(
-            f"{where} holds web addresses in '{urls[0]}' and no image files; download them first, for example with img2dataset."
+            f"{where} holds web addresses in '{urls[0]}' and no image files; download them first, "
+            "for example with img2dataset."
         )
     raise DataError(
-        f"{where} has no column that looks like an image file (found: {listed}; expected a name such as image, filepath, path or file, "
+        f"{where} has no column that looks like an image file (found: {listed}; "
+        "expected a name such as image, filepath, path or file, "
         f"or values ending in .jpg, .png, .webp); name it with data.columns.image=NAME."
     )
 
@@ -359,7 +363,8 @@ def _caption_columns(
     if best:
         return (best[0],)
     raise DataError(
-        f"{where} has no column that looks like a caption (found: {', '.join(table.column_names[:20]) or 'none'}; expected a name such as caption, "
+        f"{where} has no column that looks like a caption (found: "
+        f"{', '.join(table.column_names[:20]) or 'none'}; expected a name such as caption, "
         f"text, title or label); name it with data.columns.caption=NAME, several with commas between."
     )
 
@@ -428,7 +433,7 @@ def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[di
 
 
 def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as the narrowest type that loses nothing: bool, int64, double, else text. '' is null, and '007' stays text."""
+    """Text as the narrowest type that loses nothing: bool, int64, double, or text ('007'); '' is null."""
     if not pa.types.is_string(column.type):
         return column
     text = pc.utf8_trim_whitespace(column)
@@ -448,7 +453,7 @@ def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """JSON objects as a table: the union of keys, null where absent; values that do not share a type become JSON text."""
+    """JSON objects as a table of all their keys; values that do not share a type become JSON text."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pa.table({name: column_of([row.get(name) for row in rows], name) for name in names})
 

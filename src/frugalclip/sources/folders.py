@@ -1,7 +1,7 @@
 """Folders of images as manifests: samples made of a picture and the small files beside it.
 
-Tars share the rule: files of one key belong together (`a.jpg`, `a.txt`, `a.json`, `a.cls`); text gives captions, one a line; JSON gives
-fields, and captions by language where it has them.
+Tars share the rule: files of one key belong together (`a.jpg`, `a.txt`, `a.json`, `a.cls`); text gives
+captions, one a line; JSON gives fields, and captions by language where it has them.
 """
 
 import json
@@ -55,7 +55,7 @@ LARGEST_TEXT = 2**20
 
 
 @dataclass
-class Gathered:
+class SampleColumns:
     """Samples as columns, before they become a manifest."""
 
     ids: list[str] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Gathered:
 
 @dataclass
 class SidecarTexts:
-    """What the files beside an image say."""
+    """Captions and fields of the files beside an image."""
 
     captions: list[str] = field(default_factory=list)
     by_language: dict[str, list[str]] = field(default_factory=dict)
@@ -195,7 +195,7 @@ def _read_record(record: Any, result: SidecarTexts) -> None:
 
 
 def _says_the_same(lines: list[str], listed: list[str]) -> bool:
-    """Whether a list of captions holds all that the .txt says, by line or, where a caption has several lines, as a whole."""
+    """Whether a list of captions holds the text of the .txt, line by line or as one caption."""
     return set(lines) <= set(listed) or lines in (
         [line.strip() for line in text.splitlines() if line.strip()] for text in listed
     )
@@ -257,7 +257,7 @@ def scan(root: Path, ledger: Ledger) -> _Scan:
 
 
 def _kind_of(entry: os.DirEntry[str]) -> str:
-    """`folder`, `file`, or the reason why an entry is neither. A link that leads to itself cannot even be asked."""
+    """`folder`, `file`, or the reason why an entry is neither."""
     try:
         if entry.is_dir():
             return "folder"
@@ -318,7 +318,7 @@ def folder_manifest(
         raise DataError(_no_images(root, found))
     beside = {path: _read_files(root, path, found.texts, mend) for path in found.images}
     from_folders = _class_folders(found.images, beside)
-    result = Gathered()
+    result = SampleColumns()
     names = _stems(found.images)
     counted = {"text": 0, "folder": 0}
     for path in found.images:
@@ -338,7 +338,8 @@ def folder_manifest(
     if not result.ids:
         more = f" ({ledger.in_words()})" if ledger.counts().keys() - {"no-caption"} else ""
         raise DataError(
-            f"{root} has {len(found.images):,} images and no caption{more}; expected NAME.txt beside NAME.jpg, a folder for each class, "
+            f"{root} has {len(found.images):,} images and no caption{more}; "
+            "expected NAME.txt beside NAME.jpg, a folder for each class, "
             "or a table (captions.csv with columns image,caption) in the folder."
         )
     layout = "a folder of images with text beside them" if counted["text"] else "class folders"
@@ -384,7 +385,7 @@ def _stems(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _class_folders(paths: Sequence[str], beside: dict[str, SidecarTexts]) -> dict[str, str]:
-    """Labels from folders, empty unless some image without text lies in a folder whose name can be a class."""
+    """Labels from folders; none unless an image without text lies in a folder whose name can be a class."""
     labels: dict[str, str] = {}
     for path in paths:
         parts = path.split("/")[:-1]

@@ -1,11 +1,13 @@
 """Data sets that Hugging Face's `datasets` saved: Arrow files, read where they lie.
 
-`save_to_disk` writes a folder with `state.json` (which files, in which order), `dataset_info.json` and Arrow streams; a `DatasetDict` is a
-folder of these, one a split, with `dataset_dict.json`. The library's own cache has the same files without `state.json`. Arrow files are not
-compressed, so each picture is a range of bytes of its file: a manifest names the range, nothing is copied, and reading at random costs what
-it costs for tars.
+`save_to_disk` writes a folder with `state.json` (which files, in which order), `dataset_info.json` and Arrow
+streams; a `DatasetDict` is a folder of these, one a split, with `dataset_dict.json`. The library's own cache
+has the same files without `state.json`. Arrow files are not compressed, so each picture is a range of bytes
+of its file: a manifest names the range, nothing is copied, and reading at random costs what it costs for
+tars.
 
-Source: the files that `datasets` 5.2 writes; `_indices_data_files`, a selection of rows, as versions before 1.5 saved it.
+Source: the files that `datasets` 5.2 writes; `_indices_data_files`, a selection of rows, as versions before
+1.5 saved it.
 """
 
 import json
@@ -27,7 +29,7 @@ from frugalclip.sources.columns import choose, features_of, holds_bytes, label_n
 from frugalclip.sources.folders import SPLITS
 from frugalclip.sources.parquet_tables import valid_text
 from frugalclip.sources.reading import READING
-from frugalclip.sources.rows import Raw
+from frugalclip.sources.rows import RawTable
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
@@ -37,7 +39,7 @@ _CACHED = re.compile(r"(?:.*-)?(train|validation|valid|val|dev|test|testing)(?:-
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether a folder is what `save_to_disk` writes, for one split or several, or a data set in the cache of `datasets`."""
+    """Whether `save_to_disk` wrote a folder, or it is a data set in the cache of `datasets`."""
     if (folder / "dataset_dict.json").is_file():
         return True
     return any((folder / name).is_file() for name in ("state.json", "dataset_info.json")) and any(
@@ -46,15 +48,16 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def split_of(path: Path) -> str | None:
-    """The split that the hub's names of files say, as in `train-00000-of-00012.parquet`."""
+    """The split in a file name of the hub, such as `train-00000-of-00012.parquet`."""
     found = re.fullmatch(r"(\w+)-\d+-of-\d+", path.stem)
     return found[1] if found and found[1].lower() in SPLITS else None
 
 
 def hub_files(folder: Path) -> list[tuple[Path, str | None]]:
-    """Parquet files in the folders of a data set as the hub keeps them, with their splits; nothing where there are pictures too.
+    """Parquet files in folders as on the Hugging Face hub, with their splits; none beside images.
 
-    The layouts are `data/train-00000-of-00003.parquet`, `CONFIG/train-00000-of-00001.parquet` and `CONFIG/train/0000.parquet`.
+    The layouts are `data/train-00000-of-00003.parquet`, `CONFIG/train-00000-of-00001.parquet` and
+    `CONFIG/train/0000.parquet`.
 
     Raises:
         DataError: when there are several configurations, whose tables differ; names them.
@@ -95,7 +98,8 @@ def arrow_manifest(
     folders = {path.parent for path in paths}
     if len(folders) > 1:
         raise DataError(
-            f"{name} stands for Arrow files of {len(folders):,} folders; give one folder, or write a manifest of each."
+            f"{name} stands for Arrow files of {len(folders):,} folders; give one folder, "
+            "or write a manifest of each."
         )
     manifest = _read(folders.pop(), paths, {}, columns, ledger, notes)
     return Manifest(manifest.table, manifest.root, name)
@@ -118,13 +122,15 @@ def saved_manifest(
         or not all(isinstance(split, str) and Path(split).name == split for split in splits)
     ):
         raise DataError(
-            f'{folder / "dataset_dict.json"} names no splits, expected {{"splits": ["train", ...]}}; save the data set again.'
+            f'{folder / "dataset_dict.json"} names no splits, expected {{"splits": ["train", ...]}}; '
+            "save the data set again."
         )
     parts: list[Manifest] = []
     for split in splits:
         if not (folder / split).is_dir():
             raise DataError(
-                f"{folder} has no folder '{split}', which its dataset_dict.json names; copy the data set again."
+                f"{folder} has no folder '{split}', which its dataset_dict.json names; "
+                "copy the data set again."
             )
         own = Ledger(READING)
         parts.append(with_split(_one_folder(folder / split, columns, own, notes), split))
@@ -162,7 +168,8 @@ def _one_folder(
             by_split.setdefault(found[1] if found else "", []).append(path)
     if not by_split:
         raise DataError(
-            f"{folder} holds no Arrow file of a data set, expected data-00000-of-00001.arrow; save the data set again."
+            f"{folder} holds no Arrow file of a data set, expected data-00000-of-00001.arrow; "
+            "save the data set again."
         )
     parts = [(split, _read(folder, paths, {}, columns, ledger, notes)) for split, paths in by_split.items()]
     return concatenate(
@@ -179,7 +186,8 @@ def _listed(folder: Path, entries: Any) -> list[Path]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(
-            f"{missing[0]} is not there, which state.json names ({len(missing):,} of {len(paths):,} are missing); copy the data set again."
+            f"{missing[0]} is not there, which state.json names ({len(missing):,} of {len(paths):,} are "
+            "missing); copy the data set again."
         )
     return paths
 
@@ -192,7 +200,7 @@ def _read(
     ledger: Ledger,
     notes: list[str],
 ) -> Manifest:
-    files = [_Arrow(path) for path in paths]
+    files = [_ArrowFile(path) for path in paths]
     schema = files[0].table.schema
     features = features_of(schema) or _json(folder / "dataset_info.json").get("features") or {}
     first = pa.concat_tables([file.table.slice(0, _PROBED) for file in files[:1]])
@@ -212,7 +220,7 @@ def _read(
     if rows is not None:
         table = table.take(pa.array(rows))
         causes = {place: causes[row] for place, row in enumerate(rows.tolist()) if row in causes}
-    raw = Raw(table, np.arange(1, len(table) + 1), causes)
+    raw = RawTable(table, np.arange(1, len(table) + 1), causes)
     if inside is None:
         return _named(assemble(raw, roles, folder / paths[0].name, ledger, notes), folder)
     ranges = [file.ranges(roles.image) for file in files]
@@ -248,17 +256,18 @@ def _selected(folder: Path, state: Mapping[str, Any], count: int, notes: list[st
     entries = state.get("_indices_data_files") or state.get("_indices_files")
     if not entries:
         return None
-    tables = [_Arrow(path).table for path in _listed(folder, entries)]
+    tables = [_ArrowFile(path).table for path in _listed(folder, entries)]
     rows = np.concatenate([table.column(0).to_numpy() for table in tables]).astype(np.int64)
     if len(rows) and not (rows.min() >= 0 and rows.max() < count):
         raise DataError(
-            f"{folder} selects row {rows.max():,} of {count:,}; its indices belong to other files, so save the data set again."
+            f"{folder} selects row {rows.max():,} of {count:,}; its indices belong to other files, "
+            "so save the data set again."
         )
     notes.append(f"the data set selects {len(rows):,} of {count:,} rows, in an order of its own")
     return rows
 
 
-class _Arrow:
+class _ArrowFile:
     """One mapped Arrow file, and where in it its bytes lie."""
 
     def __init__(self, path: Path) -> None:
@@ -271,7 +280,8 @@ class _Arrow:
             ).read_all()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
-                f"{path} cannot be read as Arrow ({(str(error).splitlines() or ['no detail'])[0]}); copy the data set again."
+                f"{path} cannot be read as Arrow ({(str(error).splitlines() or ['no detail'])[0]}); "
+                "copy the data set again."
             ) from None
 
     def ranges(self, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -303,7 +313,8 @@ class _Arrow:
         start = data.address - self.buffer.address if data is not None and data.size else 0
         if not 0 <= start <= self.buffer.size:  # unpacked into memory: the file holds something else
             raise DataError(
-                f"{self.path} is compressed, so that pictures cannot be read at random; write it with: dataset.save_to_disk(FOLDER)"
+                f"{self.path} is compressed, so that pictures cannot be read at random; write it with: "
+                "dataset.save_to_disk(FOLDER)"
             )
         return bounds[:-1] + start, np.diff(bounds), held.to_numpy(zero_copy_only=False)
 

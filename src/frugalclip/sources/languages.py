@@ -1,7 +1,8 @@
 """Captions in several languages: how data sets write them down, and what counts as a language.
 
-Codes are those of ISO 639-1, two letters, with a region or script behind them as in `pt-BR` or `zh-Hans`; three letters (ISO 639-3) are taken
-where they are keys. Whatever the form, the result is `{code: [caption, ...]}`.
+Codes are those of ISO 639-1, two letters, with a region or script behind them as in `pt-BR` or `zh-Hans`;
+three letters (ISO 639-3) are taken where they are keys. Whatever the form, the result is `{code: [caption,
+...]}`.
 """
 
 import json
@@ -47,14 +48,16 @@ STEMS = (
     "label",
 )  # the first that is there
 _NAME = re.compile(
-    r"(?i:(caption|text|sentence|description|alt_?text|alt|title|prompt|comment|name|label)s?)[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)"
+    r"(?i:(caption|text|sentence|description|alt_?text|alt|title|prompt|comment|name|label)s?)"
+    r"[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)"
 )
 _CODE = re.compile(r"[a-z]{2,3}([-_]\w+)*")
 _TWO_LETTERS = """
-aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo
-fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg
-li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se
-sg sh si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el
+en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu
+ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na
+nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm sn
+so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 """
 ISO_639_1 = frozenset(_TWO_LETTERS.split())
 
@@ -65,7 +68,7 @@ def is_code(text: str) -> bool:
 
 
 def stem_and_code(name: str) -> tuple[str, str] | None:
-    """`("caption", "de")` of a name such as `caption_de`, the stem without its plural; None for names of other things."""
+    """`("caption", "de")` of a name such as `captions_de`; None for names of other things."""
     found = _NAME.fullmatch(name)
     return (found[1].lower().replace("_", ""), found[2]) if found else None
 
@@ -91,7 +94,7 @@ def languages_beside(record: Mapping[str, Any]) -> tuple[dict[str, list[str]], s
 
 
 def texts_in(value: Any) -> list[str]:
-    """Captions in a value of any shape: text, a list, or records such as `{"raw": "a dog"}`; trimmed, empty ones left out."""
+    """Captions in text, a list, or records such as `{"raw": "a dog"}`; trimmed, without empty ones."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -108,8 +111,9 @@ def languages_in(value: Any) -> dict[str, list[str]]:
     """Captions by language, in any of the ways they are written down.
 
     Args:
-        value: `{"en": "dog", "de": ["Hund", "Köter"]}`, the pairs that Arrow makes of a map, `{"language": ["en", "de"], "translation": [...]}`
-            as Hugging Face's translations, or records such as `[{"language": "en", "text": "dog"}]`.
+        value: `{"en": "dog", "de": ["Hund", "Köter"]}`, the pairs that Arrow makes of a map, `{"language":
+            ["en", "de"], "translation": [...]}` as Hugging Face's translations, or records such as
+            `[{"language": "en", "text": "dog"}]`.
 
     Returns:
         `{language: captions}`, without empty ones; empty for anything else.
@@ -148,7 +152,7 @@ def _joined(pairs: Iterable[tuple[Any, Any]]) -> dict[str, list[str]]:
 
 
 def from_json(text: str) -> Any:
-    """What a caption that is written as JSON holds, such as a cell `{"en": "a dog"}`; the text itself where it is not."""
+    """The value of a caption written as JSON, such as `{"en": "a dog"}`; else the text itself."""
     if text[:1] not in "{[" or text[-1:] not in "}]":
         return text
     try:
@@ -163,7 +167,7 @@ def from_json(text: str) -> Any:
 
 
 def training_captions(by_language: Mapping[str, Sequence[str]]) -> list[str]:
-    """What training reads of captions in many languages: English, else the first language in the order of codes."""
+    """The captions for training, of many languages: English, else the first language by code."""
     if not by_language:
         return []
     return list(by_language["en"] if "en" in by_language else by_language[min(by_language)])

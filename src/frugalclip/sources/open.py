@@ -1,6 +1,7 @@
 """Any data set as one manifest: what a path is, and who reads it.
 
-`open_data` is the door for everything that only wants samples; `read_source` also says what was recognised, dropped and why.
+`open_data` is the door for everything that only wants samples; `read_source` also says what was recognised,
+dropped and why.
 """
 
 import os
@@ -57,10 +58,12 @@ def open_data(
     """Open a data set of any supported form.
 
     Args:
-        path: the word `sample`; a folder (images with .txt beside them, class folders, one table, Parquet files or tars); a CSV, TSV, JSON
-            lines or Parquet file; WebDataset tars, with braces and globs; a saved Hugging Face dataset; a manifest.
+        path: the word `sample`; a folder (images with .txt beside them, class folders, one table, Parquet
+            files or tars); a CSV, TSV, JSON lines or Parquet file; WebDataset tars, with braces and globs; a
+            saved Hugging Face dataset; a manifest.
         where: a condition over fields, see `Manifest.where`.
-        columns: for tables, names of the columns `image`, `caption` (several with commas between) and `id` where they are not recognised.
+        columns: for tables, names of the columns `image`, `caption` (several with commas between) and `id`
+            where they are not recognised.
 
     Raises:
         DataError: when nothing is there, it is not understood, or no sample is left.
@@ -79,7 +82,7 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     Raises:
         DataError: as `open_data`.
     """
-    reading = _Reading(columns, mend)
+    reading = _ReadOptions(columns, mend)
     text = str(path)
     if not _is_text(text):
         raise DataError(
@@ -117,7 +120,7 @@ def read_sources(
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _ReadOptions:
     """How a source is read: the caller's choices."""
 
     columns: Mapping[str, str] | None
@@ -133,7 +136,8 @@ def _is_text(text: str) -> bool:
 
 def _missing(place: Path) -> str:
     if os.path.islink(place):
-        return f"{place} is a link to {os.readlink(place)}, which does not exist; mend the link or give another path."
+        target = os.readlink(place)
+        return f"{place} is a link to {target}, which does not exist; mend the link or give another path."
     parent = place.parent
     try:
         known = (
@@ -151,7 +155,7 @@ def _missing(place: Path) -> str:
     return f"{str(place)[:500]} does not exist; {there} Give a folder, a table, tars, or the word sample."
 
 
-def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
+def _read_files(paths: Sequence[Path], name: str, reading: _ReadOptions) -> Source:
     """Files given by name: one table, or tars, or Parquet files."""
     if not paths:
         raise DataError(f"{name} matches no file; check the pattern with: ls {name}")
@@ -164,7 +168,8 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     folders = [path for path in paths if path.is_dir()]
     if folders:
         raise DataError(
-            f"{name} matches the folder {folders[0]}, expected files; give the folder alone, or end the pattern with *.tar."
+            f"{name} matches the folder {folders[0]}, expected files; give the folder alone, "
+            "or end the pattern with *.tar."
         )
     for path in paths:
         if not path.is_file():
@@ -174,7 +179,8 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     kinds = {_kind(path) for path in paths}
     if len(kinds) > 1:
         raise DataError(
-            f"{name} matches files of several kinds ({', '.join(sorted(kinds))}); give them apart to: frugalclip data manifest --out FILE"
+            f"{name} matches files of several kinds ({', '.join(sorted(kinds))}); give them apart to: "
+            "frugalclip data manifest --out FILE"
         )
     kind = kinds.pop()
     if kind == "tar":
@@ -191,7 +197,7 @@ def _read_files(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     return sources[0] if len(sources) == 1 else _together(sources, name)
 
 
-def _read_several(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
+def _read_several(paths: Sequence[Path], name: str, reading: _ReadOptions) -> Source:
     """Parquet files; among several one that cannot be read is a fault like any other, as it is among tars."""
     sources: list[Source] = []
     refused = Ledger(READING)
@@ -208,7 +214,7 @@ def _read_several(paths: Sequence[Path], name: str, reading: _Reading) -> Source
 
 
 def _with_split(source: Source, path: Path) -> Source:
-    """Hugging Face names files `train-00000-of-00012.parquet`: the beginning is a field that the table lacks."""
+    """The source with a field `split`, where the file's name has one: `train-00000-of-00012.parquet`."""
     split = split_of(path)
     return replace(source, manifest=with_split(source.manifest, split)) if split else source
 
@@ -235,12 +241,13 @@ def _kind(path: Path) -> str:
         raise DataError(f"{path} is compressed; unpack it first, then give the folder or file inside.")
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(
-            f"{path} is of an unknown kind, expected .csv, .tsv, .jsonl, .parquet, .tar or a folder; convert it to one of these."
+            f"{path} is of an unknown kind, expected .csv, .tsv, .jsonl, .parquet, .tar or a folder; "
+            "convert it to one of these."
         )
     return "table"
 
 
-def _read_shards(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
+def _read_shards(paths: Sequence[Path], name: str, reading: _ReadOptions) -> Source:
     ledger, notes = Ledger(READING), list[str]()
     manifest = shards_manifest(paths, name=name, ledger=ledger, notes=notes, mend=reading.mend)
     return Source(
@@ -248,7 +255,7 @@ def _read_shards(paths: Sequence[Path], name: str, reading: _Reading) -> Source:
     )
 
 
-def _read_table(path: Path, reading: _Reading) -> Source:
+def _read_table(path: Path, reading: _ReadOptions) -> Source:
     ledger, notes = Ledger(READING), list[str]()
     manifest = table_manifest(path, columns=reading.columns, ledger=ledger, notes=notes, mend=reading.mend)
     words = {
@@ -261,7 +268,7 @@ def _read_table(path: Path, reading: _Reading) -> Source:
     return Source(manifest, words.get(path.suffix.lower(), "a table"), ledger, notes)
 
 
-def _read_parquet(path: Path, reading: _Reading) -> Source:
+def _read_parquet(path: Path, reading: _ReadOptions) -> Source:
     try:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
@@ -296,7 +303,7 @@ def _together(sources: Sequence[Source], name: str) -> Source:
     return Source(manifest, kind, ledger, notes)
 
 
-def _read_folder(folder: Path, reading: _Reading) -> Source:
+def _read_folder(folder: Path, reading: _ReadOptions) -> Source:
     """A folder is what it holds at its top: shards, Parquet files, one table, or else images."""
     try:
         names = sorted(
@@ -326,7 +333,8 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
         return _named(_read_table((preferred or tables)[0], reading), folder)
     if len(tables) > 1 and not images:
         raise DataError(
-            f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); give the one meant, such as {tables[0]}."
+            f"{folder} holds {len(tables)} tables ({', '.join(p.name for p in tables[:5])}); "
+            f"give the one meant, such as {tables[0]}."
         )
     if not (images or tables) and (files := hub_files(folder)):
         return _read_hub(files, folder, reading)
@@ -335,7 +343,7 @@ def _read_folder(folder: Path, reading: _Reading) -> Source:
     return Source(manifest, kind, ledger, notes)
 
 
-def _read_hub(files: Sequence[tuple[Path, str | None]], folder: Path, reading: _Reading) -> Source:
+def _read_hub(files: Sequence[tuple[Path, str | None]], folder: Path, reading: _ReadOptions) -> Source:
     """Parquet files in folders, as the Hugging Face hub keeps them."""
     sources: list[Source] = []
     for path, split in files:

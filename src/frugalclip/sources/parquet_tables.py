@@ -13,7 +13,7 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest, plain_types
 from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder
 from frugalclip.sources.columns import choose, features_of, holds_bytes, label_names, named_labels
-from frugalclip.sources.rows import Raw
+from frugalclip.sources.rows import RawTable
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 
@@ -35,7 +35,7 @@ def parquet_manifest(
         inside = holds_bytes(file.schema_arrow.field(roles.image).type)
         names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
         table, broken = valid_text(named_labels(plain_types(file.read(columns=names)), features))
-        raw = Raw(
+        raw = RawTable(
             table,
             np.arange(1, file.metadata.num_rows + 1),
             {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]},
@@ -45,7 +45,8 @@ def parquet_manifest(
         places, reasons = _inside(file, path, roles.image + inside)
         if path.stat().st_size > MEMORY_BYTES:
             notes.append(
-                f"pictures lie in Parquet: read in random order, they are unpacked once into {cache_folder()} (${FOLDER_VARIABLE})"
+                "pictures lie in Parquet: read in random order, they are unpacked once into "
+                f"{cache_folder()} (${FOLDER_VARIABLE})"
             )
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(
@@ -83,7 +84,7 @@ def _converted(file: pq.ParquetFile, path: Path, ledger: Ledger) -> Manifest:
 
 
 def valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
-    """The table with text that is text, and column -> rows where it was not; Arrow believes what a file says of itself."""
+    """The table with valid UTF-8, and column -> rows where it was not. Arrow does not check when it reads."""
     broken: dict[str, list[int]] = {}
     for position, name in enumerate(table.column_names):
         column = table.column(position)
@@ -141,7 +142,10 @@ def _first_rows(file: pq.ParquetFile) -> pa.Table:
 
 
 def _inside(file: pq.ParquetFile, path: Path, column: str) -> tuple[pa.StructArray, list[str | None]]:
-    """Places of images in a Parquet file, or where its paths lead, and why a row has none; only row groups that may lack some are read."""
+    """Places of images in a Parquet file or of the files that it names, and why a row has none.
+
+    Only row groups that may lack images are read.
+    """
     rows = file.metadata.num_rows
     held = np.ones(rows, dtype=bool)
     paths: list[str | None] = [None] * rows

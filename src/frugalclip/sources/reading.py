@@ -16,7 +16,7 @@ READING = Stage(
         "not-text": "the caption holds NUL bytes: it is binary, or UTF-16 without its mark",
         "caption-too-long": "the caption is longer than any caption: probably a whole file landed there",
         "wrong-columns": "the row has more or fewer cells than the header",
-        "open-quote": "a quote opens in the row and is not closed; close it, or double it inside a quoted cell",
+        "open-quote": "a quote opens in the row and is not closed; close it, or double it within quotes",
         "not-json": "the line is not a JSON object",
         "unsupported-format": "the image format cannot be read; convert it to JPEG, PNG or WebP",
         "duplicate-key": "the key was already used",

@@ -1,6 +1,7 @@
 """Rows of CSV, TSV and JSON files, as they stand there.
 
-A line that cannot be read is in the ledger, by its number; everything else is handed on as an Arrow table for `tables` to make samples of.
+A line that cannot be read is in the ledger, by its number; everything else is handed on as an Arrow table for
+`tables` to make samples of.
 """
 
 import codecs
@@ -32,7 +33,7 @@ _FIELD_LIMIT = 4 * 2**20
 
 
 @dataclass
-class Raw:
+class RawTable:
     """Rows as they stand in a file, and the line each began on."""
 
     table: pa.Table
@@ -42,11 +43,12 @@ class Raw:
     )  # row -> why it is no sample, where that is known already
 
 
-def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False) -> Raw:
+def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False) -> RawTable:
     """Rows of a CSV or TSV file, every value as text.
 
-    The separator is the one that divides the first lines most evenly; a first line that already names an image is taken as data. A quote that
-    is never closed costs its own line, where the lines behind it can be told to be rows.
+    The separator is the one that divides the first lines most evenly; a first line that already names an
+    image is taken as data. A quote that is never closed costs its own line, where the lines behind it can be
+    told to be rows.
 
     Args:
         path: the file.
@@ -88,7 +90,7 @@ def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False
     table = (
         pa.concat_tables(tables) if tables else pa.table({name: pa.array([], pa.string()) for name in names})
     )
-    return Raw(table, np.array(lines, dtype=np.int64))
+    return RawTable(table, np.array(lines, dtype=np.int64))
 
 
 class _Lines:
@@ -195,7 +197,7 @@ def _text_table(names: list[str], rows: list[list[str]]) -> pa.Table:
 
 
 def _encoding(path: Path) -> tuple[str, str]:
-    """Encoding by the mark at the beginning, and how to go on behind what does not decode: such rows are found by what it leaves."""
+    """Encoding by the byte order mark, and the error handler, whose traces show rows that do not decode."""
     with path.open("rb") as file:
         head = file.read(4)
     return (
@@ -206,7 +208,7 @@ def _encoding(path: Path) -> tuple[str, str]:
 
 
 def _separator(head: str, suffix: str) -> str:
-    """The separator whose rows agree best with the first one; known column names, then the suffix, decide between equals."""
+    """The separator whose rows agree best with the first one, then by known column names, then by suffix."""
     known = {*roles_of.IMAGE_NAMES, *roles_of.CAPTION_NAMES}
     whole = head if len(head) < 2**16 else head[: head.rfind("\n") + 1] or head
 
@@ -243,7 +245,7 @@ def _unique(names: list[str]) -> list[str]:
 
 
 def _with_plain_images(row: dict[str, Any]) -> dict[str, Any]:
-    """One odd value must not make a whole column odd: where an image is named, anything but text becomes text."""
+    """The row with text in columns of images, so that one odd value does not change a column's type."""
     odd = {
         key: value
         for key, value in row.items()
@@ -260,7 +262,7 @@ def _is_one_text(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
 
 
-def read_json(path: Path, ledger: Ledger, *, mend: bool = False) -> Raw:
+def read_json(path: Path, ledger: Ledger, *, mend: bool = False) -> RawTable:
     """Rows of a JSON lines file, or of one JSON list of objects.
 
     Args:
@@ -284,7 +286,7 @@ def read_json(path: Path, ledger: Ledger, *, mend: bool = False) -> Raw:
         raise DataError(
             f'{path} holds no JSON object, expected lines such as {{"image": "a.jpg", "caption": "a dog"}}.'
         )
-    return Raw(concatenate_tables(tables), np.array(lines, dtype=np.int64))
+    return RawTable(concatenate_tables(tables), np.array(lines, dtype=np.int64))
 
 
 def _json_lines(
@@ -328,7 +330,8 @@ def _json_list(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]
         ) from None
     if not all(isinstance(row, dict) for row in content):
         raise DataError(
-            f'{path} is a list of other things than objects, expected [{{"image": "a.jpg", "caption": "a dog"}}, ...].'
+            f"{path} is a list of other things than objects, "
+            'expected [{"image": "a.jpg", "caption": "a dog"}, ...].'
         )
     yield from enumerate(content, start=1)
 

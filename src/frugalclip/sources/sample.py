@@ -1,4 +1,4 @@
-"""The pairs that come with the package: three emoji styles that share their names, and a slice of the Open Clip Art Library.
+"""The pairs that come with the package: three emoji styles with the same names, and Open Clip Art.
 
 Built by `scripts/build_sample.py`; sources and licences are in `sample/LICENSES.md` beside the files.
 """

@@ -1,7 +1,7 @@
 """Shards that frugalclip writes: WebDataset tars, or Parquet that Hugging Face's `datasets` opens too.
 
-Reading a shard gives back what was written: ids, captions, languages, weights, fields, and the picture's bytes. The same input gives the same
-bytes: tars hold no time and no owner.
+Reading a shard gives back what was written: ids, captions, languages, weights, fields, and the picture's
+bytes. The same input gives the same bytes: tars hold no time and no owner.
 """
 
 import hashlib
@@ -62,7 +62,8 @@ class ImageSettings(Settings):
     def written(self, data: bytes) -> tuple[bytes, str]:
         """A picture as it goes into a shard.
 
-        A picture that is small enough and of the format asked for keeps its bytes; others become upright RGB on white.
+        A picture that is small enough and of the format asked for keeps its bytes; others become upright RGB
+        on white.
 
         Args:
             data: a whole encoded file.
@@ -109,8 +110,9 @@ class Sample(NamedTuple):
 
 
 def safe_key(id: str) -> str:
-    """An id as the name of files in a tar: letters, digits, `-`, `_` and `/`; anything else as % and two digits, long ones cut and hashed.
+    """An id as the name of files in a tar.
 
+    Letters, digits, `-`, `_` and `/` stay, other bytes become % and two digits, long ids are cut and hashed.
     A dot would end the key for WebDataset, and names such as `../a` leave the folder.
     """
     parts = id.split("/")
@@ -121,11 +123,12 @@ def safe_key(id: str) -> str:
     key = key.replace("__MACOSX", "%5F_MACOSX")
     if len(key) <= _LONGEST_KEY:
         return key
-    return f"{key[: _LONGEST_KEY - 17].rstrip('%/')}-{hashlib.blake2b(id.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}"
+    digest = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{key[: _LONGEST_KEY - 17].rstrip('%/')}-{digest}"
 
 
 def write_tar(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> None:
-    """Write a WebDataset tar: for each sample its picture, `.txt` with the first caption, `.json` with everything else.
+    """Write a WebDataset tar: an image, a `.txt` with the first caption, a `.json` with everything else.
 
     Args:
         path: the file.
@@ -183,9 +186,10 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def write_parquet(path: Path, manifest: Manifest, samples: Iterable[Sample]) -> None:
-    """Write a Parquet shard: `id`, `image` (bytes and a name, as Hugging Face has it), captions, weight and fields, in small row groups.
+    """Write a Parquet shard that Hugging Face's `datasets` opens, in small row groups.
 
-    Captions by language are a struct with a list of texts for each language, which `datasets` reads, as it does not read maps.
+    Its columns are `id`, `image` (bytes and a name), captions, weight and fields. Captions by language are a
+    struct with a list of texts for each language, since `datasets` reads no maps.
 
     Args:
         path: the file.

@@ -1,7 +1,8 @@
 """CSV, TSV and JSON lines as manifests, and what every table-like source shares.
 
-A file becomes a raw table (by `rows`, `parquet_tables` or `huggingface`) and `assemble` makes samples of its rows. Rows that cannot be read are
-in the ledger with their line; nothing is checked row by row in Python that Arrow or one directory listing can do for all.
+A file becomes a raw table (by `rows`, `parquet_tables` or `huggingface`) and `assemble` makes samples of its
+rows. Rows that cannot be read are in the ledger with their line; nothing is checked row by row in Python that
+Arrow or one directory listing can do for all.
 """
 
 import os
@@ -19,7 +20,7 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.sources.captions import read_all, readable_by_language
 from frugalclip.sources.columns import Roles, captions_of, choose, typed
-from frugalclip.sources.rows import Raw, read_csv, read_json, shown
+from frugalclip.sources.rows import RawTable, read_csv, read_json, shown
 
 _LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, of Linux
@@ -37,13 +38,14 @@ def table_manifest(
     raw = read_json(path, ledger, mend=mend) if is_json else read_csv(path, ledger, notes, mend=mend)
     if not raw.table.num_rows:
         raise DataError(
-            f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption and one row a sample."
+            f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption "
+            "and one row a sample."
         )
     return assemble(raw, choose(raw.table, columns, where=str(path)), path, ledger, notes)
 
 
-def _captions(raw: Raw, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
-    """Captions that can be read, of every row and by language; why a row has none is added to the causes of its rows."""
+def _captions(raw: RawTable, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
+    """Readable captions of every row, and by language; causes of rows without any go to the raw table."""
     captions, by_language = captions_of(raw.table, roles)
     captions, causes = read_all(captions)
     raw.causes.update(
@@ -52,7 +54,7 @@ def _captions(raw: Raw, roles: Roles) -> tuple[list[list[str]], list[dict[str, l
     return captions, by_language and [readable_by_language(languages) for languages in by_language]
 
 
-def assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str]) -> Manifest:
+def assemble(raw: RawTable, roles: Roles, file: Path, ledger: Ledger, notes: list[str]) -> Manifest:
     """Samples of rows that name image files.
 
     Args:
@@ -98,7 +100,8 @@ def assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str
         captions[row] = list(texts)
     if merged:
         notes.append(
-            f"rows that share their image with an earlier row: {merged:,}; their captions are joined, other columns are the first row's"
+            f"rows that share their image with an earlier row: {merged:,}; their captions are joined, "
+            "other columns are the first row's"
         )
     if not keep.any():
         tried = (
@@ -115,7 +118,7 @@ def assemble(raw: Raw, roles: Roles, file: Path, ledger: Ledger, notes: list[str
 
 
 def inside_manifest(
-    raw: Raw,
+    raw: RawTable,
     roles: Roles,
     file: Path,
     places: pa.StructArray,
@@ -170,7 +173,7 @@ def with_paths(
 
 
 def _finish(
-    raw: Raw,
+    raw: RawTable,
     roles: Roles,
     file: Path,
     places: pa.StructArray,
@@ -184,7 +187,8 @@ def _finish(
 ) -> Manifest:
     if not keep.any():
         raise DataError(
-            f"{file} has {len(ids):,} rows and none is a sample{_faults_in_words(ledger)}; see frugalclip data check {file}."
+            f"{file} has {len(ids):,} rows and none is a sample{_faults_in_words(ledger)}; "
+            f"see frugalclip data check {file}."
         )
     rows = np.flatnonzero(keep)
     table = raw.table.take(pa.array(rows))
@@ -237,13 +241,12 @@ def _clean(value: Any) -> str | None:
         return None
     if "\\" in path and "/" not in path:
         path = path.replace("\\", "/")  # written on Windows
-    return (
-        path if "://" in path or "\0" in path else os.path.normpath(path)
-    )  # which cuts at a NUL in some versions of Python
+    # which cuts at a NUL in some versions of Python
+    return path if "://" in path or "\0" in path else os.path.normpath(path)
 
 
 def _base(paths: Sequence[str | None], file: Path, notes: list[str]) -> Path:
-    """The folder the paths start from: the file's own, else one of its folders or the current folder, whichever holds the first ones."""
+    """The folder that paths start from: the file's own, else one inside it, else the current folder."""
     probes = [
         path
         for path in paths
@@ -265,7 +268,7 @@ def _base(paths: Sequence[str | None], file: Path, notes: list[str]) -> Path:
 
 
 def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
-    """For each path the reason why it cannot be an image file, or None; folders with many paths are listed once."""
+    """For each path why it cannot be an image file, or None. Folders with many paths are listed once."""
     reasons: list[str | None] = [None] * len(paths)
     folders: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
@@ -313,7 +316,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _ids(table: pa.Table, roles: Roles, paths: Sequence[str | None] | None) -> list[str]:
-    """The id column where it has a value in every row, else the image's path without its extension, else the row's number."""
+    """The id column where it is complete, else the image's path without extension, else the row's number."""
     if roles.id is not None and not table[roles.id].null_count:
         values = [str(value).strip() for value in table[roles.id].to_pylist()]
         if all(values) and (paths is not None or len(set(values)) == len(values)):

@@ -1,7 +1,8 @@
 """Tar shards, indexed for random access.
 
-The headers are read here rather than by a library, because a shard that ends early or is damaged in the middle must still give what lies
-before, with the place and the cause. Layout: POSIX.1-1988 (ustar), with the GNU and pax extensions for long names.
+The headers are read here rather than by a library, because a shard that ends early or is damaged in the
+middle must still give what lies before, with the place and the cause. Layout: POSIX.1-1988 (ustar), with the
+GNU and pax extensions for long names.
 """
 
 import glob
@@ -81,7 +82,8 @@ def _options(text: str, pattern: str) -> list[str]:
     if not bounds:
         if ".." in text and "," not in text:
             raise DataError(
-                f"'{{{text}}}' in {pattern} is not a range; write numbers, such as {{00000..00012}}, or a list, such as {{a,b}}."
+                f"'{{{text}}}' in {pattern} is not a range; write numbers, such as {{00000..00012}}, "
+                f"or a list, such as {{a,b}}."
             )
         return text.split(",")
     first, last = int(bounds[1]), int(bounds[2])
@@ -103,7 +105,8 @@ def refuse_compressed(path: Path) -> None:
         if head.startswith(magic):
             suffix = " -S .tgz" if path.suffix == ".tgz" and name == "gzip" else ""
             raise DataError(
-                f"{path} is compressed with {name}, so that samples cannot be read at random; unpack it with: {command}{suffix} {path}"
+                f"{path} is compressed with {name}, so that samples cannot be read at random; "
+                f"unpack it with: {command}{suffix} {path}"
             )
 
 
@@ -124,7 +127,8 @@ def index(path: Path) -> ShardIndex:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if any(data[:_BLOCK]) and (size < _BLOCK or not _checksum_holds(data[:_BLOCK])):
             raise DataError(
-                f"{path} is not a tar; run 'file {path}' to see what it is, and give tars, a table or a folder of images."
+                f"{path} is not a tar; run 'file {path}' to see what it is, and give tars, "
+                "a table or a folder of images."
             )
         _walk(data, size, result)
     return result
@@ -172,7 +176,7 @@ def _walk(data: mmap.mmap, size: int, result: ShardIndex) -> None:
 
 @dataclass
 class _Extra:
-    """What headers before a member say of it."""
+    """Name, size and kind of a member from the headers before it."""
 
     name: str | None = None
     size: int | None = None
@@ -198,7 +202,7 @@ def _sort_member(
     by_name: dict[str, Member],
     result: ShardIndex,
 ) -> None:
-    """A file is a member; a hard link is the file it names, since its bytes are in the tar; what else holds no bytes is listed apart."""
+    """Add a member: a file, or a hard link to one in the tar. Other entries are listed apart."""
     if kind in _REGULAR and not extra.is_sparse:
         by_name[name] = member
         result.members.append(member)
@@ -218,7 +222,7 @@ def _behind_sparse_map(data: mmap.mmap, header: bytes, start: int) -> int:
 
 
 def _checksum_holds(header: bytes) -> bool:
-    """The header's own checksum: the sum of its bytes with the checksum's field as blanks; old tars summed signed bytes."""
+    """Whether the sum of the header's bytes is right, its own field as blanks; old tars sum signed bytes."""
     stated = _number(header[148:156])
     if stated is None:
         return False
@@ -231,7 +235,7 @@ def _checksum_holds(header: bytes) -> bool:
 
 
 def _number(text: bytes) -> int | None:
-    """Octal digits, or the GNU form for large numbers: the top bit of the first byte, then a big-endian number."""
+    """Octal digits, or GNU's form of large numbers: a byte 0x80, then a big-endian number."""
     if text[0] == 0x80:
         return int.from_bytes(text[1:], "big")
     digits = text.split(b"\0", 1)[0].strip()
@@ -262,7 +266,7 @@ def _pax(raw: bytes) -> dict[str, str]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """(key, extension) of a member: the extension starts at the first dot of the last part, as WebDataset has it, in lower case."""
+    """(key, extension) of a member. As in WebDataset, the extension starts at the first dot. Lower case."""
     folder, slash, last = name.removeprefix("./").rpartition("/")
     stem, dot, extension = last.partition(".")
     return f"{folder}{slash}{stem}", f"{dot}{extension}".lower()

@@ -10,19 +10,19 @@ from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources import tar_index as shards
-from frugalclip.sources.folders import LARGEST_TEXT, Gathered, TooLong, read_beside
+from frugalclip.sources.folders import LARGEST_TEXT, SampleColumns, TooLong, read_beside
 
 
 def shards_manifest(
     paths: Sequence[Path], *, name: str, ledger: Ledger, notes: list[str], mend: bool = False
 ) -> Manifest:
-    """WebDataset tars as one manifest with byte ranges; keys that occur in several shards get the shard's name as prefix.
+    """WebDataset tars as one manifest with byte ranges; keys that occur twice get their shard's name.
 
     Raises:
         DataError: when the only tar is compressed or no tar, or no sample is found.
     """
     root = Path(os.path.commonpath([path.parent.absolute() for path in paths]))
-    reader = _Shards(root, ledger, mend)
+    reader = _ShardReader(root, ledger, mend)
     refusals: list[DataError] = []
     for path in paths:
         try:
@@ -39,7 +39,8 @@ def shards_manifest(
             raise refusals[0]
         counts = ledger.in_words() or "no file"
         raise DataError(
-            f"{name} holds no sample ({counts}); expected KEY.jpg with KEY.txt or KEY.json in {len(paths):,} tars."
+            f"{name} holds no sample ({counts}); expected KEY.jpg with KEY.txt or KEY.json in {len(paths):,} "
+            "tars."
         )
     keys = result.ids
     if len(set(keys)) < len(keys):
@@ -47,7 +48,8 @@ def shards_manifest(
         result.ids = [f"{origin}/{key}" for origin, key in zip(reader.origins, keys, strict=True)]
     if len(set(result.ids)) < len(result.ids):
         raise DataError(
-            f"{name} names the same shard twice or two shards of one name; give each tar once, with a name of its own."
+            f"{name} names the same shard twice or two shards of one name; give each tar once, "
+            "with a name of its own."
         )
     for row, how in reader.mended.items():
         ledger.remark(result.ids[row], "repaired", how)
@@ -55,12 +57,12 @@ def shards_manifest(
     return result.manifest(root=root, name=name)
 
 
-class _Shards:
+class _ShardReader:
     """Samples of one tar after another."""
 
     def __init__(self, root: Path, ledger: Ledger, mend: bool) -> None:
         self.root, self.ledger, self.mend = root, ledger, mend
-        self.result = Gathered()
+        self.result = SampleColumns()
         self.origins: list[str] = []
         self.mended: dict[int, str] = {}
         self.ignored: dict[str, int] = {}  # what -> members

@@ -76,9 +76,8 @@ class Atlas:
             layer = self.layer(cutout, _PROFILE, colour=colour)
             weight = 255.0 - layer.through[..., 0].ravel()
             own = layer.colours.reshape(-1, 3) * (255.0 / np.maximum(weight, 1.0))[:, None]
-            square = (
-                (own**2).sum(axis=1)[:, None] - 2 * own @ _COLOURS.T + (_COLOURS**2).sum(axis=1)
-            )  # (pixels, palette) distance squared
+            # (pixels, palette) distance squared
+            square = (own**2).sum(axis=1)[:, None] - 2 * own @ _COLOURS.T + (_COLOURS**2).sum(axis=1)
             self._profiles[cutout, colour] = (
                 weight @ (square > _STANDS_OUT**2) / max(float(weight.sum()), 1.0)
             )

@@ -1,7 +1,7 @@
 """Sentences about a scene, from one phrase to a description of many sentences.
 
-A narrator draws how each thing is said: order, voice, which details, whether a thing is named anew or taken up again. Everything it says is
-true of the picture; what a caption mentions is kept beside it.
+A narrator draws how each thing is said: order, voice, which details, whether a thing is named anew or taken
+up again. Everything it says is true of the picture; what a caption mentions is kept beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -116,7 +116,7 @@ def tell(
 def _with_key(
     facts: Facts, draws: Draws, words: int, count_tokens: CountTokens
 ) -> tuple[Caption, KeyWord] | None:
-    """A long caption that keeps one single thing back until CLIP has stopped reading; None where there is too little else to say."""
+    """A long caption that names one thing only after CLIP's context; None where it would be too short."""
     for place in draws.shuffled([i for i, thing in enumerate(facts.things) if thing.is_one]):
         thing = facts.things[place]
         narrator = Narrator(facts, draws, hidden=place)
@@ -294,7 +294,8 @@ class Narrator:
         thing = self.facts.things[place]
         count = len(thing.members)
         if place in self.introduced:
-            return f"the {NUMBERS[count] + ' ' if count > 1 and self.draws.chance(0.5) else ''}{thing.noun.phrase(count)}"
+            number = f"{NUMBERS[count]} " if count > 1 and self.draws.chance(0.5) else ""
+            return f"the {number}{thing.noun.phrase(count)}"
         self.introduced.add(place)
         size = (thing.size if self.draws.chance(0.6) else "") if size is None else size
         colour = (thing.colour if self.draws.chance(0.8) else "") if colour is None else colour
@@ -347,7 +348,7 @@ class Narrator:
         return f"{self._name(relation.second)} {self.draws.choice(ways[1])} {self._name(relation.first)}"
 
     def _all_extras(self) -> list[Callable[[], str | None]]:
-        """Sentences that may be added, in a drawn order; each gives None as long as it speaks of something not introduced."""
+        """Sentences that may be added, in a drawn order; None while their subject is not introduced."""
         relations = _fresh_first(self.facts.relations, self.draws)
         some, rest = relations[: len(self.facts.things)], relations[len(self.facts.things) :]
         extras: list[Callable[[], str | None]] = [lambda one=one: self._relation(one) for one in some]
@@ -383,12 +384,16 @@ class Narrator:
     def _edge(self, place: int, edge: str) -> str | None:
         if place not in self.introduced:
             return None
-        return f"{self._name(place)} {self.draws.choice(('is close to', 'nearly touches', 'is right beside'))} the {edge} edge"
+        name = self._name(place)
+        verb = self.draws.choice(("is close to", "nearly touches", "is right beside"))
+        return f"{name} {verb} the {edge} edge"
 
     def _span(self, place: int, words: str) -> str | None:
         if place not in self.introduced:
             return None
-        return f"{self._name(place)} is about {words} {self.draws.choice(('as wide as the image', 'of the image in width'))}"
+        name = self._name(place)
+        measure = self.draws.choice(("as wide as the image", "of the image in width"))
+        return f"{name} is about {words} {measure}"
 
     def _ground(self) -> str | None:
         return None if self._ground_told else f"the background is {_bare(self._background())}"
@@ -422,7 +427,7 @@ def _bare(phrase: str) -> str:
 
 
 def _fresh_first(relations: Sequence[Relation], draws: Draws) -> list[Relation]:
-    """A drawn order in which what compares two things anew comes first, so that few sentences in a row are about one pair."""
+    """A drawn order that begins with new pairs, so that few sentences in a row are about one pair."""
     met: set[frozenset[int]] = set()
     fresh: list[Relation] = []
     again: list[Relation] = []

@@ -13,7 +13,7 @@ from frugalclip.synthetic.facts import Facts, facts_of, region_of, renamed
 from frugalclip.synthetic.layout import Layout, lay_out, nudged
 from frugalclip.synthetic.plan import ScenePlan
 from frugalclip.synthetic.planting import Assignment
-from frugalclip.synthetic.rendering import Painted, encode, paint
+from frugalclip.synthetic.rendering import Rendering, encode, paint
 from frugalclip.synthetic.truth import pack_labels
 
 
@@ -26,9 +26,9 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _Draft:
     layout: Layout
-    painted: Painted
+    painted: Rendering
     facts: Facts
     told: SceneCaptions
 
@@ -52,11 +52,11 @@ class Composer:
         made = (
             self._copy(number, source, near=fault == "near-duplicate")
             if fault in ("duplicate", "near-duplicate", "leak")
-            else self._made(number)
+            else self._drafted(number)
         )
         told, detail = made.told, ""
         if fault == "swapped":
-            told = _without_truth(self._made(source).told)
+            told = _without_truth(self._drafted(source).told)
         elif fault == "dropped-words":
             told, detail = self._with_words_dropped(number, told)
         elif fault == "wrong-object":
@@ -69,22 +69,22 @@ class Composer:
         }
         return Scene(encode(made.painted.pixels, self.plan), row)
 
-    def _made(self, number: int) -> _Made:
+    def _drafted(self, number: int) -> _Draft:
         layout = lay_out(
             self.plan, self.pool, self.atlas, split=str(self.assignment.splits[number]), number=number
         )
         return self._painted(layout, Draws(self.plan.seed, "captions", number))
 
-    def _painted(self, layout: Layout, draws: Draws) -> _Made:
+    def _painted(self, layout: Layout, draws: Draws) -> _Draft:
         painted = paint(layout, self.plan, self.atlas)
         facts = facts_of(layout, painted, self.cutouts)
-        return _Made(
+        return _Draft(
             layout, painted, facts, tell(facts, self.plan.captions, draws, count_tokens=self._count_tokens)
         )
 
-    def _copy(self, number: int, source: int, *, near: bool) -> _Made:
+    def _copy(self, number: int, source: int, *, near: bool) -> _Draft:
         """The source's scene: as it is, or nudged and told in other words."""
-        made = self._made(source)
+        made = self._drafted(source)
         return (
             self._painted(
                 nudged(made.layout, self.plan, number=number), Draws(self.plan.seed, "captions", number)
@@ -105,7 +105,7 @@ class Composer:
             captions.append(replace(one, text=" ".join(kept)))
         return SceneCaptions(tuple(captions)), f"{lost} words"
 
-    def _with_a_wrong_object(self, number: int, made: _Made) -> tuple[SceneCaptions, str]:
+    def _with_a_wrong_object(self, number: int, made: _Draft) -> tuple[SceneCaptions, str]:
         """Captions told of a scene in which one thing is another one, of the same split."""
         draws = Draws(self.plan.seed, "wrong object", number)
         thing = draws.integer(0, len(made.facts.things) - 1)
@@ -133,7 +133,7 @@ class Composer:
         ]
         return SceneCaptions(tuple(captions), told.key), f"{right.name} -> {wrong.name}"
 
-    def _row(self, number: int, made: _Made, told: SceneCaptions) -> dict[str, Any]:
+    def _row(self, number: int, made: _Draft, told: SceneCaptions) -> dict[str, Any]:
         layout, painted, items = made.layout, made.painted, self.cutouts.items
         objects = [
             {

@@ -40,7 +40,7 @@ class Cutout:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Rejection:
     """A picture that no scene uses, and why."""
 
     id: str
@@ -54,7 +54,7 @@ class Cutouts:
 
     items: list[Cutout]
     pixels: list[np.ndarray]  # (height, width, 4) uint8 each, colours multiplied by opacity
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ def choose_cutouts(manifest: Manifest, plan: ScenePlan) -> Cutouts:
         DataError: when a field is not there, nothing is left, or a split has no cut-outs.
     """
     manifest = manifest.where(plan.where)
-    left_out: list[LeftOut] = []
+    left_out: list[Rejection] = []
     names = _names(manifest, plan)
     concepts = _column(manifest, plan.concept_field, ("concept",), names)
     families = _column(manifest, plan.family_field, ("family", "component"), concepts)
@@ -94,16 +94,20 @@ def choose_cutouts(manifest: Manifest, plan: ScenePlan) -> Cutouts:
         name = clean_name(names[row] or "")
         if concepts[row] is None and has_concepts:
             left_out.append(
-                LeftOut(
+                Rejection(
                     id, "no-concept", "other pictures have one; set concept_field to another field to use it"
                 )
             )
         elif name is None:
             left_out.append(
-                LeftOut(id, "no-name", f"'{(names[row] or '')[:80]}' does not name one thing in a few words")
+                Rejection(
+                    id, "no-name", f"'{(names[row] or '')[:80]}' does not name one thing in a few words"
+                )
             )
         elif not has_concepts and shared[names[row]] > _THEME:
-            left_out.append(LeftOut(id, "theme-name", f"{shared[names[row]]:,} pictures are called '{name}'"))
+            left_out.append(
+                Rejection(id, "theme-name", f"{shared[names[row]]:,} pictures are called '{name}'")
+            )
         else:
             concept = str(concepts[row]) if has_concepts else name.lower()
             items.append(
@@ -111,7 +115,8 @@ def choose_cutouts(manifest: Manifest, plan: ScenePlan) -> Cutouts:
             )
     if not items:
         raise DataError(
-            f"{manifest.name} names no object ({left_out[0].detail if left_out else 'it is empty'}); set name_field to a field of names."
+            f"{manifest.name} names no object ({left_out[0].detail if left_out else 'it is empty'}); "
+            "set name_field to a field of names."
         )
     items, notes = _divided(_one_name_each(items), manifest, plan)
     _check_splits(items, plan)
@@ -142,13 +147,14 @@ def with_pixels(
         found += result
     kept = [(item, one) for item, one in zip(chosen.items, found, strict=True) if isinstance(one, np.ndarray)]
     faults = [
-        LeftOut(item.id, *one)
+        Rejection(item.id, *one)
         for item, one in zip(chosen.items, found, strict=True)
         if not isinstance(one, np.ndarray)
     ]
     if not kept:
         raise DataError(
-            f"none of {len(found):,} pictures is an object on white ({faults[0].detail}); give cut-outs, such as the word sample."
+            f"none of {len(found):,} pictures is an object on white ({faults[0].detail}); give cut-outs, "
+            "such as the word sample."
         )
     result = Cutouts(
         [item for item, _ in kept], [one for _, one in kept], [*chosen.left_out, *faults], chosen.notes
@@ -200,7 +206,7 @@ def _text(value: Any) -> str | None:
 
 
 def _one_name_each(items: list[Cutout]) -> list[Cutout]:
-    """Concepts of one name become one, since a caption could not tell them apart; the families they were in are joined."""
+    """Join concepts of one name, which no caption could tell apart, and their families."""
     concept_of: dict[str, str] = {}
     family_of: dict[str, str] = {}
     for item in items:
@@ -220,7 +226,7 @@ def _one_name_each(items: list[Cutout]) -> list[Cutout]:
 
 
 def _divided(items: list[Cutout], manifest: Manifest, plan: ScenePlan) -> tuple[list[Cutout], list[str]]:
-    """Give every object its split: the field's where it keeps families whole, else by a hash of the family."""
+    """Give every object its split: of the field if it keeps families whole, else by a hash of the family."""
     wanted = plan.splits.field
     name = "split" if wanted == "auto" else wanted
     if wanted == "none" or (wanted == "auto" and "split" not in manifest.field_names):
@@ -236,11 +242,13 @@ def _divided(items: list[Cutout], manifest: Manifest, plan: ScenePlan) -> tuple[
     why = (
         f"the field '{name}' puts '{torn}' into {' and '.join(sorted(found[torn]))}"
         if torn is not None
-        else f"the field '{name}' knows {', '.join(sorted(set().union(*found.values())))}, not all of {', '.join(plan.splits.scenes)}"
+        else f"the field '{name}' knows {', '.join(sorted(set().union(*found.values())))}, "
+        f"not all of {', '.join(plan.splits.scenes)}"
     )
     if wanted != "auto":
         raise DataError(
-            f"{why}, so it cannot divide the cut-outs; leave splits.field out, or set splits.field=none to divide by a hash."
+            f"{why}, so it cannot divide the cut-outs; leave splits.field out, "
+            "or set splits.field=none to divide by a hash."
         )
     return [replace(item, split=_hashed_split(item.family, plan)) for item in items], [
         f"{why}: cut-outs are divided by a hash of the family"
@@ -248,7 +256,7 @@ def _divided(items: list[Cutout], manifest: Manifest, plan: ScenePlan) -> tuple[
 
 
 def _hashed_split(family: str, plan: ScenePlan) -> str:
-    """A split by the family's name and the seed alone, so that more cut-outs never move the ones there are."""
+    """A split by the family's name and the seed alone, so that more cut-outs never move earlier ones."""
     place = stream_seed(plan.seed, f"scenes/split/{family}") / 2**63 * sum(plan.splits.cutouts.values())
     for name, weight in plan.splits.cutouts.items():
         place -= weight
@@ -264,12 +272,14 @@ def _check_splits(items: Sequence[Cutout], plan: ScenePlan) -> None:
         wanted = plan.splits.styles.get(split)
         if wanted and (unknown := [style for style in wanted if style not in styles]):
             raise DataError(
-                f"splits.styles.{split} names '{unknown[0]}', which no cut-out has; {known_names(unknown[0], styles)}"
+                f"splits.styles.{split} names '{unknown[0]}', which no cut-out has; "
+                f"{known_names(unknown[0], styles)}"
             )
         if share and not any(item.split == split and (not wanted or item.style in wanted) for item in items):
             listed = ", ".join(f"{name} {count:,}" for name, count in there.items())
             raise DataError(
-                f"no cut-out is left for scenes of the split '{split}' (there are: {listed}); give more pictures, "
+                f"no cut-out is left for scenes of the split '{split}' (there are: {listed}); "
+                "give more pictures, "
                 f"or set splits.scenes and splits.cutouts to the splits you want."
             )
 
@@ -355,12 +365,14 @@ def concept_weights(items: Sequence[Cutout], plan: ScenePlan) -> dict[str, float
         concept = known.get(name, known.get(name.lower()))
         if concept is None:
             raise DataError(
-                f"frequencies.table names '{name}', which no cut-out shows; {known_names(name, (item.name for item in items))}"
+                f"frequencies.table names '{name}', which no cut-out shows; "
+                f"{known_names(name, (item.name for item in items))}"
             )
         weights[concept] = weight
     for split, share in plan.splits.scenes.items():
         if share and not any(weights[item.concept] > 0 for item in items if item.split == split):
             raise DataError(
-                f"frequencies.table gives no concept of the split '{split}' a weight; name some, or set splits.scenes={{train: 1}}."
+                f"frequencies.table gives no concept of the split '{split}' a weight; name some, "
+                f"or set splits.scenes={{train: 1}}."
             )
     return weights

@@ -1,8 +1,9 @@
 """Single objects out of pictures: which pixels are the object, softly at its edge.
 
-A picture that has transparency keeps it. On a plain background the outside is what can be reached from the border without leaving the
-background, so that white inside an object stays. A pixel at the edge mixes object and background; its opacity is read off against the strongest
-colour beside it, and what is stored is the object's part alone, so that no halo is left on another background.
+A picture that has transparency keeps it. On a plain background the outside is what can be reached from the
+border without leaving the background, so that white inside an object stays. A pixel at the edge mixes object
+and background; its opacity is read off against the strongest colour beside it, and what is stored is the
+object's part alone, so that no halo is left on another background.
 """
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 from frugalclip.data.images import open_image, upright_rgb
 
 _WHITE = 243  # least channel of a background pixel; packs are compressed, and white comes out a little off
-_BORDER = 0.04  # least share of the border that must be background: a button with round corners has a little, a photo none
+# least share of the border that must be background: a button with round corners has a little, a photo none
+_BORDER = 0.04
 _LEAST_INK = 0.02  # share of the picture that must be object
 _REACH = 2  # pixels in which an edge looks for the object's own colour
 _PALE = 48  # an edge whose surroundings are no further from white than this says nothing about its opacity
@@ -66,10 +68,11 @@ def _off_white(pixels: np.ndarray) -> np.ndarray:
 
 
 def _opacity(ink: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """(height, width) uint8: 0 outside, 255 inside, and beside the outside the share of the strongest ink in reach.
+    """(height, width) uint8: 0 outside, 255 inside, at the edge the share of the strongest ink in reach.
 
     Args:
-        ink: (height, width) uint8, what a pixel takes from white at most in one channel; a mix with white takes its share of it.
+        ink: (height, width) uint8, what a pixel takes from white at most in one channel; a mix with white
+            takes its share of it.
         outside: (height, width) bool.
     """
     rows, columns = np.nonzero(_largest(outside, 1) & ~outside)  # the edge, a few of all pixels
@@ -102,8 +105,8 @@ def outside_of(background: np.ndarray) -> np.ndarray:
         background: (height, width) bool.
 
     Returns:
-        (height, width) bool. Runs of background are filled whole, along rows and columns in turn, which takes a few turns where a queue of
-        pixels takes thousands.
+        (height, width) bool. Runs of background are filled whole, along rows and columns in turn, which takes
+        a few turns where a queue of pixels takes thousands.
     """
     reached = np.zeros_like(background)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):

@@ -1,4 +1,4 @@
-"""A row of uniform numbers for one scene and purpose: sequential to use, yet a function of (seed, purpose, scene) alone."""
+"""Uniform numbers for one scene and purpose: drawn one by one, a function of (seed, purpose, scene) alone."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -24,7 +24,7 @@ def block(seed: int, purpose: str, scene: int, number: int, count: int) -> np.nd
 
 @lru_cache(maxsize=32)
 def _first_blocks(seed: int, purpose: str, group: int, count: int) -> np.ndarray:
-    """(neighbours, count) the first block of each scene of a group; one call costs as much as a few scenes' would."""
+    """(neighbours, count) first blocks of a group of scenes; one call costs as much as a few scenes would."""
     scenes = np.arange(group * _NEIGHBOURS, (group + 1) * _NEIGHBOURS)
     return uniform(seed, f"scenes/{purpose}", np.stack([scenes, np.zeros_like(scenes)], axis=1), count)
 

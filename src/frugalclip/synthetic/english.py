@@ -1,7 +1,8 @@
 """Enough English to name a picture's objects: articles, plurals, counts and lists.
 
-A name such as `man with white cane` or `glasses` becomes a noun phrase that can be counted, sized and coloured. What is no noun, such as
-`no smoking`, is called a symbol, and what cannot be counted gets a measure word: a slice of bacon, two pairs of glasses.
+A name such as `man with white cane` or `glasses` becomes a noun phrase that can be counted, sized and
+coloured. What is no noun, such as `no smoking`, is called a symbol, and what cannot be counted gets a measure
+word: a slice of bacon, two pairs of glasses.
 """
 
 import re
@@ -27,7 +28,7 @@ COLOUR_WORDS, SIDE_WORDS = (frozenset(_WORDS[name]) for name in ("colours", "sid
 
 @dataclass(frozen=True)
 class Noun:
-    """A name that can be counted: `one` and `many` behind an article or a number; `rest` follows a measure word."""
+    """A name that can be counted: `one`, `many`, and a `rest` that follows a measure word."""
 
     one: str  # cat · pair
     many: str  # cats · pairs
@@ -63,9 +64,8 @@ def noun(name: str) -> Noun:
         kinds = (("group", _GROUPS), ("pair", _PAIRS), ("bunch", _BUNCHES))
         measure = next((kind for kind, members in kinds if head.lower() in members), "set")
         return Noun(measure, plural(measure), name)
-    first = (
-        [plural(words[0])] if end > 1 and words[0] in ("man", "woman") else words[: min(1, end - 1)]
-    )  # women pilots
+    # women pilots
+    first = [plural(words[0])] if end > 1 and words[0] in ("man", "woman") else words[: min(1, end - 1)]
     many = " ".join([*first, *words[1 : end - 1], plural(head), *([tail] if tail else [])])
     return Noun(name, many)
 

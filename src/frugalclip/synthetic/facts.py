@@ -7,15 +7,16 @@ import numpy as np
 
 from frugalclip.synthetic.cutouts import Cutouts
 from frugalclip.synthetic.english import Noun, noun
-from frugalclip.synthetic.layout import Background, Layout, Placed
-from frugalclip.synthetic.rendering import Painted
+from frugalclip.synthetic.layout import Background, Layout, SceneObject
+from frugalclip.synthetic.rendering import Rendering
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "middle", "right")
 _BANDS = (
     0.39,
     0.61,
 )  # of the canvas: a centre before the first is top or left, behind the second bottom or right
-_BESIDE = 0.16  # share of the canvas by which centres differ at least where one object is left of, or above, another
+# share of the canvas by which centres differ at least where one object is left of, or above, another
+_BESIDE = 0.16
 _STRAIGHT = 1.3  # how many times larger that difference is than the one across
 _IN_FRONT = 0.06  # share of an object's pixels that another covers at least, to be called in front of it
 _LARGER = 2.0  # ratio of box areas
@@ -69,7 +70,7 @@ class Facts:
 _SPANS = ((0.1, "a tenth"), (0.2, "a fifth"), (0.25, "a quarter"), (1 / 3, "a third"), (0.5, "half"))
 
 
-def facts_of(layout: Layout, painted: Painted, cutouts: Cutouts) -> Facts:
+def facts_of(layout: Layout, painted: Rendering, cutouts: Cutouts) -> Facts:
     """Everything that captions may say of a scene."""
     canvas = painted.labels.shape[0]
     groups: dict[str, list[int]] = {}
@@ -129,7 +130,7 @@ def _thing(layout: Layout, members: Sequence[int], cutouts: Cutouts, canvas: int
     )
 
 
-def _gaps(box: Placed, canvas: int) -> list[tuple[str, int]]:
+def _gaps(box: SceneObject, canvas: int) -> list[tuple[str, int]]:
     return [
         ("top", box.top),
         ("bottom", canvas - box.top - box.height),
@@ -138,7 +139,7 @@ def _gaps(box: Placed, canvas: int) -> list[tuple[str, int]]:
     ]
 
 
-def _relations(layout: Layout, painted: Painted, singles: Sequence[tuple[int, int]]) -> list[Relation]:
+def _relations(layout: Layout, painted: Rendering, singles: Sequence[tuple[int, int]]) -> list[Relation]:
     canvas = painted.labels.shape[0]
     found: list[Relation] = []
     for i, a in singles:

@@ -1,4 +1,4 @@
-"""Where everything is: which objects a scene has, how large, of what colour, in what place, on what background.
+"""Layouts of scenes: which objects, how large, of what colour, in what place, on what background.
 
 A layout is a function of (seed, number of the scene) and the cut-outs; nothing is painted here.
 """
@@ -27,7 +27,7 @@ _VISIBLE = 0.4  # share of an object's pixels that must stand out from the backg
 
 
 @dataclass(frozen=True)
-class Placed:
+class SceneObject:
     """One object in its place; in a layout the later ones stand in front."""
 
     cutout: int  # position among the cut-outs
@@ -59,7 +59,7 @@ class Layout:
     split: str
     style: str | None  # None where objects are of several styles, or of none
     background: Background
-    objects: tuple[Placed, ...]
+    objects: tuple[SceneObject, ...]
 
 
 def lay_out(plan: ScenePlan, pool: Pool, atlas: Atlas, *, split: str, number: int) -> Layout:
@@ -120,7 +120,7 @@ def nudged(layout: Layout, plan: ScenePlan, *, number: int) -> Layout:
 def _choose(
     plan: ScenePlan, pool: Pool, draws: Draws, split: str, style: str | None
 ) -> list[tuple[int, str | None]]:
-    """(cut-out, colour) of every object; one concept always looks the same within a scene, so that `two cats` can be said."""
+    """(cut-out, colour) of every object; one concept looks the same within a scene, to be counted."""
     by_concept: dict[str, tuple[int, str | None]] = {}
     chosen: list[tuple[int, str | None]] = []
     for _ in range(draws.integer(*plan.objects)):
@@ -163,9 +163,9 @@ def _place(
     draws: Draws,
     tries: np.ndarray,
     wanted: list[tuple[int, str | None, str, int]],
-) -> list[Placed]:
+) -> list[SceneObject]:
     """Find a place for every object, the largest first; who stands in front is drawn afterwards."""
-    placed: list[Placed] = []
+    placed: list[SceneObject] = []
     for tried, (cutout, colour, size, side) in zip(
         tries, sorted(wanted, key=lambda one: -one[3]), strict=False
     ):
@@ -183,11 +183,11 @@ def _place(
                 least, best = overlap, place
         if least > _TOUCHING[1] and len(placed) >= plan.objects[0]:
             continue  # there is no room for it
-        placed.append(Placed(cutout, size, side, *best, height, width, mirrored, colour))
+        placed.append(SceneObject(cutout, size, side, *best, height, width, mirrored, colour))
     return draws.shuffled(placed)
 
 
-def _overlap(one: Placed, top: int, left: int, height: int, width: int) -> float:
+def _overlap(one: SceneObject, top: int, left: int, height: int, width: int) -> float:
     """The share of the smaller of two boxes that they have in common."""
     common_height = min(one.top + one.height, top + height) - max(one.top, top)
     common_width = min(one.left + one.width, left + width) - max(one.left, left)
@@ -196,7 +196,7 @@ def _overlap(one: Placed, top: int, left: int, height: int, width: int) -> float
     return common_height * common_width / min(one.height * one.width, height * width)
 
 
-def _background(plan: ScenePlan, atlas: Atlas, draws: Draws, placed: list[Placed]) -> Background:
+def _background(plan: ScenePlan, atlas: Atlas, draws: Draws, placed: list[SceneObject]) -> Background:
     """A background on which every object can be seen."""
     kind = draws.weighted(plan.backgrounds)
     direction = draws.choice(

@@ -38,7 +38,8 @@ class FrequencyConfig(Settings):
     def _has_a_table(self) -> Self:
         if (self.kind == "table") != bool(self.table):
             raise ValueError(
-                "kind: table and a table go together; give both, such as {kind: table, table: {cat: 3, dog: 1}}, or neither"
+                "kind: table and a table go together; give both, such as "
+                "{kind: table, table: {cat: 3, dog: 1}}, or neither"
             )
         if self.table:
             _weighs_something(self.table)
@@ -68,13 +69,14 @@ class CaptionConfig(Settings):
             raise ValueError("long_words takes the least and the most, between 10 and 400, such as [50, 170]")
         if self.key_word > self.long:
             raise ValueError(
-                f"key words stand in long captions, and only a share of {self.long} has one; set captions.long to {self.key_word} or more"
+                f"key words stand in long captions, and only a share of {self.long} has one; "
+                f"set captions.long to {self.key_word} or more"
             )
         return self
 
 
 class SplitConfig(Settings):
-    """How scenes and cut-outs are divided. Cut-outs are divided first, so that concepts of test scenes are new there."""
+    """How scenes and cut-outs are divided; cut-outs first, so that concepts of test scenes are new there."""
 
     scenes: Weights = Field(
         default_factory=lambda: {"train": 0.9, "val": 0.05, "test": 0.05},
@@ -86,7 +88,7 @@ class SplitConfig(Settings):
     )
     field: str = Field(
         "auto",
-        description="field that divides cut-outs; auto: 'split' where it keeps families whole, else by hash; none: by hash",
+        description="field that divides cut-outs; auto: 'split' if it keeps families whole; none: by hash",
     )
     shared: Share = Field(
         0.0, description="chance that an object of a val or test scene is drawn from the concepts of train"
@@ -99,7 +101,8 @@ class SplitConfig(Settings):
     def _agree(self) -> Self:
         if unknown := [name for name in self.styles if name not in self.scenes]:
             raise ValueError(
-                f"styles names the split '{unknown[0]}', which no scene is in; known: {', '.join(self.scenes)}"
+                f"styles names the split '{unknown[0]}', which no scene is in; known: "
+                f"{', '.join(self.scenes)}"
             )
         if self.shared and "train" not in self.scenes:
             raise ValueError(
@@ -143,7 +146,8 @@ class PlantedConfig(Settings):
     def _leave_room(self) -> Self:
         if sum(self.rates.values()) > 1:
             raise ValueError(
-                f"the shares of planted faults add up to {sum(self.rates.values()):g}, expected at most 1; a scene has one fault at most"
+                f"the shares of planted faults add up to {sum(self.rates.values()):g}, expected at most 1; "
+                "a scene has one fault at most"
             )
         return self
 
@@ -205,7 +209,8 @@ class ScenePlan(Settings):
                 raise ValueError(f"{name} has no '{unknown[0]}'; known: {', '.join(known)}")
         if self.planted.leaks and not set(self.splits.scenes) - {"train"}:
             raise ValueError(
-                "a leak copies a val or test scene into train, but every scene is in train; add another split to splits.scenes"
+                "a leak copies a val or test scene into train, but every scene is in train; "
+                "add another split to splits.scenes"
             )
         return self
 

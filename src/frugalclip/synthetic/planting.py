@@ -1,6 +1,7 @@
-"""Which scenes are in which split, and which carry a planted fault: known for every number before any scene is made.
+"""Splits and planted faults of all scenes, known before any scene is made.
 
-Each answer depends on the seed and on scenes of smaller number, or of the same block of 1,024, only. So more scenes never change earlier ones.
+Each answer depends on the seed and on scenes of smaller number, or of the same block of 1,024, only. So more
+scenes never change earlier ones.
 """
 
 from dataclasses import dataclass
@@ -31,9 +32,8 @@ def assign(plan: ScenePlan, scenes: int) -> Assignment:
         plan: shares and rates.
         scenes: how many are wanted at least.
     """
-    whole = (
-        -(-scenes // BLOCK) * BLOCK
-    )  # exchanges need whole blocks, whatever part of the last one is asked for
+    # exchanges need whole blocks, whatever part of the last one is asked for
+    whole = -(-scenes // BLOCK) * BLOCK
     numbers = np.arange(whole)
     splits = _drawn(uniform(plan.seed, "scenes/splits", numbers, 1)[:, 0], plan.splits.scenes)
     rates = plan.planted.rates

@@ -19,18 +19,17 @@ _STRIPES = 8  # over the canvas
 
 
 @dataclass(frozen=True)
-class Painted:
+class Rendering:
     """A scene in pixels."""
 
     pixels: np.ndarray  # (canvas, canvas, 3) uint8
     labels: np.ndarray  # (canvas, canvas) uint8: 0 background, k + 1 where object k is the foremost
     visible: np.ndarray  # (objects,) float64, share of an object's pixels that can be seen
-    hidden_by: (
-        np.ndarray
-    )  # (objects, objects) float64, share of the first object's pixels that the second covers
+    # (objects, objects) float64, share of the first object's pixels that the second covers
+    hidden_by: np.ndarray
 
 
-def paint(layout: Layout, plan: ScenePlan, atlas: Atlas) -> Painted:
+def paint(layout: Layout, plan: ScenePlan, atlas: Atlas) -> Rendering:
     """Put every object on the background, from back to front."""
     canvas = _paint_background(layout.background, plan, layout.number).copy()
     labels = np.zeros((plan.canvas, plan.canvas), dtype=np.uint8)
@@ -50,7 +49,7 @@ def paint(layout: Layout, plan: ScenePlan, atlas: Atlas) -> Painted:
             hidden[:place, place] = np.bincount(behind[layer.solid], minlength=count + 1)[1 : place + 1]
         behind[layer.solid] = place + 1
     visible = np.bincount(labels.ravel(), minlength=count + 1)[1:] / areas
-    return Painted(np.minimum(canvas, 255).astype(np.uint8), labels, visible, hidden / areas[:, None])
+    return Rendering(np.minimum(canvas, 255).astype(np.uint8), labels, visible, hidden / areas[:, None])
 
 
 def encode(pixels: np.ndarray, plan: ScenePlan) -> bytes:
@@ -58,7 +57,8 @@ def encode(pixels: np.ndarray, plan: ScenePlan) -> bytes:
 
     Args:
         pixels: (height, width, 3) uint8.
-        plan: format and quality. Pillow encodes, whatever else is installed, so that the bytes do not depend on it.
+        plan: format and quality. Pillow encodes, whatever else is installed, so that the bytes do not depend
+            on it.
     """
     options = {
         "jpeg": {"quality": plan.quality, "subsampling": 0},

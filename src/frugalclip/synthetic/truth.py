@@ -85,7 +85,8 @@ def regions(manifest: Manifest, row: int) -> np.ndarray:
     """
     if "mask" not in manifest.field_names or "objects" not in manifest.field_names:
         raise DataError(
-            f"{manifest.name} has no field 'mask', so regions are not known; compose scenes with: frugalclip data compose PATH --out DIR"
+            f"{manifest.name} has no field 'mask', so regions are not known; compose scenes with: "
+            "frugalclip data compose PATH --out DIR"
         )
     labels = np.frombuffer(zlib.decompress(manifest.table["mask"][row].as_py()), dtype=np.uint8)
     side = round(len(labels) ** 0.5)
@@ -109,7 +110,8 @@ def patch_labels(regions: np.ndarray, patch: int) -> np.ndarray:
     objects, height, width = regions.shape
     if patch < 1 or height % patch or width % patch:
         raise DataError(
-            f"patches of {patch} pixels do not fill a picture of {height} x {width}; choose a divisor of both sides."
+            f"patches of {patch} pixels do not fill a picture of {height} x {width}; "
+            "choose a divisor of both sides."
         )
     split = regions.reshape(objects, height // patch, patch, width // patch, patch)
     return split.mean(axis=(2, 4), dtype=np.float32)

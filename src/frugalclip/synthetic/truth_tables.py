@@ -1,4 +1,4 @@
-"""Tables of what is true of composed scenes: counts of concepts, planted faults, and the fate of every cut-out."""
+"""Tables of what is true of composed scenes: counts of concepts, planted faults, and all cut-outs."""
 
 from collections import Counter
 from pathlib import Path

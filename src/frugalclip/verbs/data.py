@@ -1,7 +1,4 @@
-"""`frugalclip data check|manifest`: look at a data set before training on it.
-
-Reading is done by `data/`; here it is put in order and said in plain words.
-"""
+"""`frugalclip data check|manifest`: what a data set is and what is wrong with it, and a manifest of it."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -61,7 +58,7 @@ class Check:
 
     @property
     def bad_share(self) -> float:
-        """Samples that training cannot use, as a fraction of those met; pictures that were not decoded are taken to be like those that were."""
+        """Share of samples that training cannot use; images not decoded count like those that were."""
         seen, rows = max(self.source.seen, 1), max(self.images.rows, 1)
         return min(len(self.source.ledger.bad) / seen + len(self.images.faults) / rows, 1.0)
 
@@ -75,7 +72,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Written:
+class ManifestFiles:
     """What `data manifest` wrote."""
 
     path: Path
@@ -134,7 +131,7 @@ def manifest(
     out: str | Path,
     where: str | None = None,
     columns: Mapping[str, str] | None = None,
-) -> Written:
+) -> ManifestFiles:
     """Write one manifest of data sets, and beside it the ledger of what was left out. Copies no picture.
 
     Args:
@@ -163,7 +160,7 @@ def manifest(
     ledger_path = target.with_name(f"{target.stem}.ledger.parquet")
     combined.write(target)
     ledger.write(ledger_path, kept=combined.ids, seen=sum(source.seen for source in sources))
-    return Written(target, ledger_path, len(combined), ledger, combined.fingerprint())
+    return ManifestFiles(target, ledger_path, len(combined), ledger, combined.fingerprint())
 
 
 def _as_list(paths: Sequence[str | Path] | str | Path) -> list[str | Path]:
@@ -212,8 +209,11 @@ def _show_one(one: Check, console: Console) -> None:
         show_faults(dropped, console)
     _show_decoding(one, console)
     if one.is_too_bad:
-        words = f"{100 * one.bad_share:.2g} % is bad, and training stops beyond {100 * MAX_ERROR_FRACTION:g} % (data.max_error_fraction); verify names all of it and mends"
-        console.print(f"[yellow]{words}.[/]", soft_wrap=True)
+        console.print(
+            f"[yellow]{100 * one.bad_share:.2g} % is bad, and training stops beyond "
+            f"{100 * MAX_ERROR_FRACTION:g} % (data.max_error_fraction); 'data verify --repair' names and mends it.[/]",
+            soft_wrap=True,
+        )
     pairs = Table(
         "id",
         "height x width",
@@ -229,7 +229,8 @@ def _show_one(one: Check, console: Console) -> None:
     _show_captions(one.captions, console)
     if images.heights and images.widths:
         console.print(
-            f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; {counts(images.formats)}."
+            f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; "
+            f"{counts(images.formats)}."
         )
     show_fields(one.fields, console)
 
@@ -264,12 +265,14 @@ def _show_decoding(one: Check, console: Console) -> None:
 
 def _show_captions(captions: CaptionStatistics, console: Console) -> None:
     console.print(
-        f"Captions: {captions.captions:,}, {_spread(captions.per_sample)} a sample, {_spread(captions.words)} words, {captions.distinct:,} distinct."
+        f"Captions: {captions.captions:,}, {_spread(captions.per_sample)} a sample, "
+        f"{_spread(captions.words)} words, {captions.distinct:,} distinct."
     )
     if captions.shared:
         text, count = captions.most_shared[0]
         console.print(
-            f"  {captions.shared:,} samples share a caption with another one; {count:,} of them: '{escape(short(text, 60))}'. "
+            f"  {captions.shared:,} samples share a caption with another one; {count:,} of them: "
+            f"'{escape(short(text, 60))}'. "
             "Training treats equal captions as positives where the recipe says so.",
             soft_wrap=True,
         )
@@ -305,11 +308,12 @@ def show_fields(fields: Sequence[FieldStatistics], console: Console) -> None:
     console.print(table)
 
 
-def show_manifest(result: Written, console: Console | None = None) -> None:
+def show_manifest(result: ManifestFiles, console: Console | None = None) -> None:
     """Print what `manifest` wrote."""
     console = console or Console()
     console.print(
-        f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, fingerprint {result.fingerprint}.",
+        f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, "
+        f"fingerprint {result.fingerprint}.",
         soft_wrap=True,
     )
     faults = f"{len(result.ledger.dropped):,} left out, {len(result.ledger.merged):,} joined to another"
@@ -318,7 +322,8 @@ def show_manifest(result: Written, console: Console | None = None) -> None:
     )
     show_faults(result.ledger.dropped, console)
     console.print(
-        f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out runs/first[/]",
+        f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out "
+        "runs/first[/]",
         soft_wrap=True,
     )
 

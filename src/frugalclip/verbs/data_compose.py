@@ -67,7 +67,8 @@ def read_plan(path: str | Path | None, overrides: Sequence[str] = ()) -> ScenePl
     """
     if path is not None and not Path(path).is_file():
         raise RecipeError(
-            f"{path} is not a file, expected a plan in YAML; every setting has a default, so --plan may be left out."
+            f"{path} is not a file, expected a plan in YAML; every setting has a default, "
+            "so --plan may be left out."
         )
     content = read_yaml(Path(path)) if path is not None else {}
     return validated(ScenePlan, merge(content, parse_overrides(overrides)), where="")
@@ -183,7 +184,8 @@ def show(result: Composition, console: Console | None = None) -> None:
     lines = [
         f"Wrote [bold]{escape(str(result.path))}[/]: {result.scenes:,} scenes, {result.bytes / 1e6:,.1f} MB; "
         f"{result.made:,} made in {result.seconds:.1f} s ({speed}){there}.",
-        f"Cut-outs: {result.cutouts:,} used; left out: {left_out or 'none'} (truth/cutouts.parquet says why).",
+        f"Cut-outs: {result.cutouts:,} used; left out: {left_out or 'none'} (truth/cutouts.parquet says "
+        "why).",
         *(f"[yellow]note[/]: {escape(note)}." for note in result.notes),
     ]
     for line in lines:

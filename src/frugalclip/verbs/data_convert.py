@@ -1,4 +1,4 @@
-"""`frugalclip data convert`: any data set as WebDataset tars or Parquet shards, with images shrunk on the way."""
+"""`frugalclip data convert`: any data set as WebDataset tars or Parquet shards, with smaller images."""
 
 import os
 import shlex
@@ -65,7 +65,8 @@ def convert(
         size: pixels of the shorter side, only shrinking; None keeps sizes.
         format: `keep`, `jpeg`, `webp` or `png`.
         samples_per_shard: at most; each split has shards of its own, if there is a field `split`.
-        workers: processes and threads that decode and encode; None gives one a core, at most 8. They change no byte.
+        workers: processes and threads that decode and encode; None gives one a core, at most 8. They change
+            no byte.
         shuffle: seed of a random order; None keeps the order.
         columns: names of the columns `image`, `caption` and `id` where they are not recognised.
 

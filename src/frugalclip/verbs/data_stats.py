@@ -1,4 +1,4 @@
-"""`frugalclip data stats`: count what is in data sets. Large ones are sampled, which is said, unless all is asked for."""
+"""`frugalclip data stats`: count what is in data sets. Large ones are sampled, with a note, unless --full."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -158,7 +158,8 @@ def show_stats(result: Stats, console: Console | None = None) -> None:
     console = console or Console()
     samples = len(result.manifest)
     console.print(
-        f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, fingerprint {result.manifest.fingerprint()}.",
+        f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, "
+        f"fingerprint {result.manifest.fingerprint()}.",
         soft_wrap=True,
     )
     for note in result.notes:
@@ -168,7 +169,8 @@ def show_stats(result: Stats, console: Console | None = None) -> None:
     _show_captions(result, console)
     if weights := result.weights:
         console.print(
-            f"Weights: {weights.zero:,} samples are never drawn, the heaviest {weights.most_draws:,.1f} times an epoch; "
+            f"Weights: {weights.zero:,} samples are never drawn, the heaviest {weights.most_draws:,.1f} "
+            "times an epoch; "
             f"as varied as {weights.effective:,.0f} samples drawn alike.",
             soft_wrap=True,
         )
@@ -216,11 +218,13 @@ def _show_images(result: Stats, console: Console) -> None:
     copies = ", ".join(f"{escape(name)} ({count:,} times)" for name, count in images.most_copied)
     among = "" if images.rows == len(result.manifest) else f" of {images.rows:,} read"
     console.print(
-        f"Copies: {images.copies:,} pictures{among} have the bytes of an earlier one{f'; most: {copies}' if copies else ''}."
+        f"Copies: {images.copies:,} pictures{among} have the bytes of an earlier "
+        f"one{f'; most: {copies}' if copies else ''}."
     )
     pairs = ", ".join(f"{escape(one)} and {escape(other)}" for one, other in near.pairs[:3])
     console.print(
-        f"Near duplicates: {near.alike:,} of {near.rows:,} pictures compared look like another one{f', such as {pairs}' if pairs else ''}."
+        f"Near duplicates: {near.alike:,} of {near.rows:,} pictures compared look like another "
+        f"one{f', such as {pairs}' if pairs else ''}."
     )
 
 

@@ -1,6 +1,6 @@
-"""`frugalclip data verify`: read and decode everything, name whatever is bad, and write a manifest of what is good.
+"""`frugalclip data verify`: decode everything, name what is bad, and write a manifest of what is good.
 
-Originals are never touched: what is mended (captions in another encoding, tars that end early) is mended in the manifest.
+Originals are never touched: captions in another encoding and tars that end early are mended in the manifest.
 """
 
 import shlex
@@ -28,7 +28,7 @@ _EXAMPLES = 3  # of each cause
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verification:
     """What `data verify` found and wrote."""
 
     paths: tuple[str, ...]
@@ -52,13 +52,15 @@ def verify(
     out: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     workers: int | None = None,
-) -> Verified:
+) -> Verification:
     """Read and decode every sample of data sets, and write a ledger of each one's fate.
 
     Args:
         paths: data sets, as `open_data` takes them.
-        repair: mend what can be mended, and write a manifest of all good samples; no original is changed and no picture copied.
-        out: the manifest; the ledger lies beside it as NAME.ledger.parquet. By default both lie beside the data.
+        repair: mend what can be mended, and write a manifest of all good samples; no original is changed and
+            no picture copied.
+        out: the manifest; the ledger lies beside it as NAME.ledger.parquet. By default both lie beside the
+            data.
         columns: names of the columns `image`, `caption` and `id` where they are not recognised.
         workers: decoding processes.
 
@@ -85,13 +87,15 @@ def verify(
             good.write(manifest_path)
     except OSError as error:
         raise DataError(
-            f"{ledger_path.parent} cannot be written to ({error.strerror}); name another place with --out FILE."
+            f"{ledger_path.parent} cannot be written to ({error.strerror}); "
+            "name another place with --out FILE."
         ) from None
     if repair and not len(good):
         raise DataError(
-            f"none of {source.seen:,} samples is good ({ledger.in_words()}); every one is named in {ledger_path}."
+            f"none of {source.seen:,} samples is good ({ledger.in_words()}); "
+            f"every one is named in {ledger_path}."
         )
-    return Verified(
+    return Verification(
         tuple(map(str, every)),
         source.kind,
         len(good),
@@ -157,7 +161,7 @@ def _is_ledger(path: Path) -> bool:
         return False
 
 
-def show(result: Verified, console: Console | None = None) -> None:
+def show(result: Verification, console: Console | None = None) -> None:
     """Print causes, counts and examples, what was written, and the next command."""
     console, ledger = console or Console(), result.ledger
     merged, dropped = len(ledger.merged), len(ledger.dropped)
@@ -172,13 +176,15 @@ def show(result: Verified, console: Console | None = None) -> None:
     repaired = [id for id, entry in ledger.remarks.items() if entry.reason == "repaired"]
     if repaired:
         console.print(
-            f"Mended: {len(repaired):,} captions that were not UTF-8, such as {escape(', '.join(repaired[:_EXAMPLES]))}.",
+            f"Mended: {len(repaired):,} captions that were not UTF-8, "
+            f"such as {escape(', '.join(repaired[:_EXAMPLES]))}.",
             soft_wrap=True,
         )
     console.print(f"Wrote {escape(str(result.ledger_path))}: the fate of every sample.", soft_wrap=True)
     if result.manifest_path is not None:
         console.print(
-            f"Wrote {escape(str(result.manifest_path))}: the good ones, with no picture copied. The originals are as they were.",
+            f"Wrote {escape(str(result.manifest_path))}: the good ones, with no picture copied. "
+            "The originals are as they were.",
             soft_wrap=True,
         )
     console.print(f"\nNext: [bold]{escape(_next(result))}[/]", soft_wrap=True)
@@ -196,7 +202,7 @@ def _causes(ledger: Ledger) -> Table:
     return table
 
 
-def _next(result: Verified) -> str:
+def _next(result: Verification) -> str:
     if result.manifest_path is not None:
         return f"frugalclip train clip data={shlex.quote(str(result.manifest_path))} --out runs/first"
     quoted = " ".join(map(shlex.quote, result.paths))
