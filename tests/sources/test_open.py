@@ -410,7 +410,7 @@ def test_paths_may_start_elsewhere_and_it_is_said(
         ("image,caption\n", "no usable row"),
         (
             "image,caption\ngone.png,x\n",
-            r"1 rows and none is a sample \(1 missing-file\); images were looked for in 'image'",
+            r"1 rows and none is a sample \(1 missing-file\); 'image' was searched for images",
         ),
         ("colour,size\nred,3\n", "no column that looks like an image file .found: colour, size"),
         ("image,price\na.png,3\n", "no column that looks like a caption .found: image, price"),

@@ -28,7 +28,7 @@ from frugalclip.core.locks import is_held, scratch_folder
 from frugalclip.core.records import read_json, write_json
 
 FOLDER = ".job"
-_PAUSE = 0.5  # seconds between looks at shards that another call makes
+_PAUSE = 0.5  # seconds between checks of shards that another call makes
 
 Content = TypeVar("Content")
 

@@ -19,7 +19,7 @@ from frugalclip.data.jpeg import fast_jpeg
 
 MAX_PIXELS = 64_000_000  # 8000 x 8000: below Pillow's own warning, above any photo worth training on whole
 MAX_BYTES = 2**29  # of one encoded image: MAX_PIXELS of four 16-bit channels without compression
-_MAX_SCANNED = 16 * MAX_PIXELS  # pixels times scans of a JPEG; a few bytes can ask for thousands of passes
+_MAX_SCANNED = 16 * MAX_PIXELS  # pixels times scans of a JPEG; a few bytes can demand thousands of passes
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
 UNREADABLE_EXTENSIONS = (
     *(

@@ -55,7 +55,7 @@ def fast_jpeg(
             return None
         least = 0 if at_least is None else at_least
         pixels = library.decode_jpeg(data, colorspace="RGB", min_height=least, min_width=least)
-    except ValueError:  # damaged in some way: Pillow says in which
+    except ValueError:  # damaged: Pillow finds out how
         return None
     return pixels, (height, width), _orientation(data)
 
@@ -68,5 +68,5 @@ def _orientation(data: bytes) -> int:
         exif = Image.Exif()
         exif.load(data[start : start + 65_536])
         return int(exif.get(_ORIENTATION, 1))
-    except Exception:  # a broken EXIF block says nothing about the picture
+    except Exception:  # a broken EXIF block tells nothing about the image
         return 1

@@ -236,7 +236,7 @@ class Manifest:
 
 
 def is_manifest(schema: pa.Schema) -> bool:
-    """True when a Parquet schema says that it is a manifest, of any version."""
+    """Whether a Parquet schema is that of a manifest, of any version."""
     return VERSION_KEY in (schema.metadata or {})
 
 

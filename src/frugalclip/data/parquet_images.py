@@ -67,7 +67,7 @@ class ParquetImages:
         """
         file, starts = self._file(path)
         if not 0 <= row < starts[-1]:
-            raise pa.lib.ArrowIndexError(f"it has {starts[-1]:,} rows, and row {row:,} was asked for")
+            raise pa.lib.ArrowIndexError(f"it has {starts[-1]:,} rows, not a row {row:,}")
         group = int(np.searchsorted(starts, row, side="right")) - 1
         return self._values(file, (path, column, group))[row - int(starts[group])].as_py()
 
@@ -154,7 +154,7 @@ def _folder_of(path: str, column: str) -> Path | None:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             _delete_unused(folder.parent)
-        os.utime(folder)  # says when it was last used
+        os.utime(folder)  # the time of its last use
     except OSError:
         return None
     return folder

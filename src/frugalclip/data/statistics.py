@@ -22,16 +22,9 @@ from frugalclip.data.ledger import Entry
 from frugalclip.data.manifest import Manifest
 
 CONTEXTS = (32, 77)  # of small models, and CLIP's own
-LATIN = (
-    "en",
-    "de",
-    "fr",
-    "es",
-    "it",
-    "pt",
-    "nl",
-)  # detected by their dictionaries, which take seconds to load
-_SURE = 0.5  # share of a caption's words that its language has to know
+# detected by their dictionaries, which take seconds to load
+LATIN = ("en", "de", "fr", "es", "it", "pt", "nl")
+_SURE = 0.5  # share of a caption's words that a language's dictionary must hold
 _FEW_WORDS = 3  # shorter captions are names, which belong to no language
 _SCRIPTS_READ = 5_000  # captions; scripts do not change in the rest
 _TURN = 256  # images read between two reports

@@ -327,7 +327,7 @@ def file_tokenizer(path: Path | str, *, context: int = 77) -> Tokenizer:
 
 
 def build_tokenizer(config: TokenizerConfig, captions: Iterable[str]) -> Tokenizer:
-    """The tokenizer that a recipe asks for.
+    """The tokenizer of a recipe.
 
     Args:
         config: the `tokenizer` section.

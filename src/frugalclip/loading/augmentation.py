@@ -47,7 +47,7 @@ class AugmentConfig(Settings):
 
 
 class TextAugmentation:
-    """Changes captions as a configuration says."""
+    """Changes captions by a configuration."""
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config

@@ -1,7 +1,7 @@
 """Batches as a pure function of (seed, step, rank, processes).
 
 Which rows an epoch draws, and which of these a step takes, is in `sampling`. So every process has the same
-number of steps, N processes see what one would, and a resumed run asks for a later step. The draws that an
+number of steps, N processes see what one would, and a resumed run begins at a later step. The draws that an
 epoch leaves over are dropped; they are other ones each epoch.
 
 Small data sets are decoded once, into memory, larger ones as they are needed (`image_sources`).

@@ -147,7 +147,7 @@ class Steps:
 
 
 def sampling_weights(manifest: Manifest, choice: str) -> np.ndarray | None:
-    """Weights that a recipe asks for.
+    """The weights of a recipe.
 
     Args:
         manifest: the rows to train on.

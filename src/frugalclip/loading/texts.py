@@ -27,11 +27,8 @@ TEXTS = Stage(
 )
 NO_TEXT = "no-text"
 _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tokenised when they are drawn
-_SOURCE, _PICK, _DRAWS = (
-    0,
-    1,
-    2,
-)  # which draw of a row decides what; later choices go behind, so that they do not move these
+# which draw of a row decides what; later choices go behind, so that they do not move these
+_SOURCE, _PICK, _DRAWS = (0, 1, 2)
 
 
 class TextConfig(Settings):

@@ -206,7 +206,7 @@ def make_view(
         pixels: (batch, 3, side, side) uint8, each image squashed to a square; views are made on its device.
         sizes: (batch, 2) original height and width.
         config: what to do.
-        size: pixels on a side of the result, unless `config.size` says otherwise.
+        size: pixels on a side of the result, unless `config.size` is given.
         rows: (batch,) rows of the data set: with `epoch`, `seed` and `name` they decide every random choice.
         epoch: passes over the data so far, one number or (batch,).
         seed: of the run.

@@ -22,11 +22,8 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_CODE_PAGES = (
-    "cp1252",
-    "cp1250",
-    "cp1254",
-)  # western, central European, Turkish: where they agree there is one reading
+# western, central European, Turkish: where they agree there is one reading
+_CODE_PAGES = ("cp1252", "cp1250", "cp1254")
 
 
 def readable(texts: Sequence[str]) -> tuple[list[str], str | None]:

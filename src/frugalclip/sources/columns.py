@@ -95,7 +95,7 @@ BY_LANGUAGE_NAMES = (
 )
 CODE_NAMES = ("language", "lang", "languagecode", "langcode", "locale")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
-_PROBED = 200  # rows looked at when content decides
+_PROBED = 200  # rows read when content decides
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def choose(
 
     Args:
         table: the rows, or their beginning.
-        given: what the user said: keys `image`, `caption` (several names with commas between) and `id`.
+        given: the user's names: keys `image`, `caption` (several names with commas between) and `id`.
         where: the file, for messages.
         labels: columns known to be names of classes, which caption a table that has nothing better.
 
@@ -285,7 +285,7 @@ def holds_bytes(kind: pa.DataType) -> str | None:
 
 
 def is_image_name(name: str) -> bool:
-    """True for a column whose name says that it holds images."""
+    """Whether a column has a name for images."""
     return _plain(name) in IMAGE_NAMES
 
 

@@ -180,7 +180,7 @@ def _read_record(record: Any, result: SidecarTexts) -> None:
         return
     result.by_language, taken = languages_beside(record)
     record = {name: value for name, value in record.items() if name not in taken}
-    if isinstance(every := record.get("captions"), list) and _says_the_same(
+    if isinstance(every := record.get("captions"), list) and _is_same_text(
         result.captions, listed := texts_in(every)
     ):
         result.captions = listed
@@ -194,7 +194,7 @@ def _read_record(record: Any, result: SidecarTexts) -> None:
     result.fields = {key: value for key, value in record.items() if key not in ("caption", "captions")}
 
 
-def _says_the_same(lines: list[str], listed: list[str]) -> bool:
+def _is_same_text(lines: list[str], listed: list[str]) -> bool:
     """Whether a list of captions holds the text of the .txt, line by line or as one caption."""
     return set(lines) <= set(listed) or lines in (
         [line.strip() for line in text.splitlines() if line.strip()] for text in listed

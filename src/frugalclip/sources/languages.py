@@ -34,6 +34,7 @@ NO_LANGUAGES = frozenset(
         "map",
     }
 )
+# the first that is there
 STEMS = (
     "caption",
     "text",
@@ -46,7 +47,7 @@ STEMS = (
     "comment",
     "name",
     "label",
-)  # the first that is there
+)
 _NAME = re.compile(
     r"(?i:(caption|text|sentence|description|alt_?text|alt|title|prompt|comment|name|label)s?)"
     r"[ _.-]([a-z]{2,3}(?:[-_][A-Za-z]{2,4})?)"

@@ -1,6 +1,6 @@
 """Any data set as one manifest: what a path is, and who reads it.
 
-`open_data` is the door for everything that only wants samples; `read_source` also says what was recognised,
+`open_data` gives the samples; `read_source` also tells what was recognised,
 dropped and why.
 """
 
@@ -77,7 +77,7 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     Args:
         path: as for `open_data`.
         columns: as for `open_data`.
-        mend: read captions that are not UTF-8 where there is one sensible way; the ledger says which.
+        mend: read captions that are not UTF-8 where there is one sensible way; the ledger names them.
 
     Raises:
         DataError: as `open_data`.

@@ -41,9 +41,8 @@ _ENCODED: dict[str, dict[str, Any]] = {
     "WEBP": {"quality": 95},
     "PNG": {},
 }
-_VERIFIED = (
-    32  # pixels that a JPEG kept as it is has to decode to: every byte is read, few are turned into colours
-)
+# pixels that a JPEG kept as it is has to decode to: every byte is read, few are turned into colours
+_VERIFIED = 32
 _GROUP_BYTES = 2**20  # of pictures in a row group: what one random read costs
 _GROUP_ROWS = 128
 _LONGEST_KEY = 180  # file systems take 255 bytes for a name, and an extension follows
@@ -62,7 +61,7 @@ class ImageSettings(Settings):
     def written(self, data: bytes) -> tuple[bytes, str]:
         """A picture as it goes into a shard.
 
-        A picture that is small enough and of the format asked for keeps its bytes; others become upright RGB
+        An image that is small enough and of the chosen format keeps its bytes; others become upright RGB
         on white.
 
         Args:

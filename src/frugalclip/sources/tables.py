@@ -111,7 +111,7 @@ def assemble(raw: RawTable, roles: Roles, file: Path, ledger: Ledger, notes: lis
         )
         found = f"{file} has {len(paths):,} rows and none is a sample{_faults_in_words(ledger)}"
         raise DataError(
-            f"{found}; images were looked for in '{roles.image}'{tried}; see the paths with: head {file}"
+            f"{found}; '{roles.image}' was searched for images{tried}; see the paths with: head {file}"
         )
     places = image_places([path or "" for path in paths])
     return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base, notes)

@@ -1,15 +1,15 @@
 """Sentences about a scene, from one phrase to a description of many sentences.
 
-A narrator draws how each thing is said: order, voice, which details, whether a thing is named anew or taken
-up again. Everything it says is true of the picture; what a caption mentions is kept beside it.
+A narrator draws how each thing is described: order, voice, details, by name or by reference. Every sentence is
+true of the image, and the objects that a caption mentions are kept beside it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from frugalclip.synthetic.content import Relation, SceneContent, Thing
 from frugalclip.synthetic.draws import Draws
 from frugalclip.synthetic.english import NUMBERS, article, counted, listed, sentence
-from frugalclip.synthetic.facts import Facts, Relation, Thing
 from frugalclip.synthetic.layout import Background
 from frugalclip.synthetic.plan import CaptionConfig
 
@@ -78,15 +78,15 @@ CountTokens = Callable[[str], int]
 
 
 def tell(
-    facts: Facts, config: CaptionConfig, draws: Draws, *, count_tokens: CountTokens | None = None
+    content: SceneContent, config: CaptionConfig, draws: Draws, *, count_tokens: CountTokens | None = None
 ) -> SceneCaptions:
     """The captions of one scene.
 
     Args:
-        facts: what is true of it.
+        content: what is true of it.
         config: shares of the levels and lengths.
         draws: where every choice comes from.
-        count_tokens: CLIP tokens of a text, without start and end; needed where key words are asked for.
+        count_tokens: CLIP tokens of a text, without start and end; needed for key words.
     """
     wanted = {
         level: draws.chance(share)
@@ -98,28 +98,28 @@ def tell(
     captions: list[Caption] = []
     key: KeyWord | None = None
     if wanted["short"]:
-        captions.append(Narrator(facts, draws).short())
+        captions.append(Narrator(content, draws).short())
     if wanted["medium"]:
-        captions.append(Narrator(facts, draws).medium())
+        captions.append(Narrator(content, draws).medium())
     if wanted["long"]:
         least, most = config.long_words
         words = round(least * (most / least) ** draws.number())
-        found = _with_key(facts, draws, words, count_tokens) if wants_key and count_tokens else None
+        found = _with_key(content, draws, words, count_tokens) if wants_key and count_tokens else None
         if found is not None:
             caption, key = found
         else:
-            caption = Narrator(facts, draws).long(words)
+            caption = Narrator(content, draws).long(words)
         captions.append(caption)
     return SceneCaptions(tuple(captions), key)
 
 
 def _with_key(
-    facts: Facts, draws: Draws, words: int, count_tokens: CountTokens
+    content: SceneContent, draws: Draws, words: int, count_tokens: CountTokens
 ) -> tuple[Caption, KeyWord] | None:
     """A long caption that names one thing only after CLIP's context; None where it would be too short."""
-    for place in draws.shuffled([i for i, thing in enumerate(facts.things) if thing.is_one]):
-        thing = facts.things[place]
-        narrator = Narrator(facts, draws, hidden=place)
+    for place in draws.shuffled([i for i, thing in enumerate(content.things) if thing.is_one]):
+        thing = content.things[place]
+        narrator = Narrator(content, draws, hidden=place)
         before = narrator.description(words)
         while count_tokens(before) < CONTEXT - 1:  # tokens 0 (start) to 76 are read
             more = narrator.more()
@@ -172,37 +172,37 @@ def background_phrase(background: Background, *, form: int = 0) -> str:
 
 @dataclass
 class Narrator:
-    """Says things about one scene, and remembers what it has said.
+    """Describes one scene, and remembers what it has mentioned.
 
     Args:
-        facts: of the scene.
+        content: of the scene.
         draws: where every choice comes from.
         hidden: a thing not to speak of.
     """
 
-    facts: Facts
+    content: SceneContent
     draws: Draws
     hidden: int | None = None
     introduced: set[int] = field(default_factory=set)
     _told: set[tuple[int, str]] = field(
         default_factory=set
-    )  # attributes already said, as (thing, size) and (thing, colour)
+    )  # attributes already mentioned, as (thing, size) and (thing, colour)
     _ground_told: bool = False
     _extras: list[Callable[[], str | None]] | None = None
 
     def mentioned(self) -> tuple[int, ...]:
         """Objects spoken of so far, ascending."""
-        return tuple(sorted(place for i in self.introduced for place in self.facts.things[i].members))
+        return tuple(sorted(place for i in self.introduced for place in self.content.things[i].members))
 
     def short(self) -> Caption:
         """One phrase."""
         order = self._order()
-        relations = [one for one in self.facts.relations if one.kind != "larger"]
+        relations = [one for one in self.content.relations if one.kind != "larger"]
         kind = self.draws.weighted({"all": 4, "some": 2, "relation": 3 if relations else 0, "place": 2})
         if kind == "relation":
             text = self._related_phrase(self.draws.choice(relations))
         elif kind == "place":
-            text = f"{self._name(order[0])} {self._place(self.facts.things[order[0]])}"
+            text = f"{self._name(order[0])} {self._place(self.content.things[order[0]])}"
         else:
             names = [self._name(i) for i in (order if kind == "all" else order[: max(1, len(order) - 1)])]
             text = listed(names)
@@ -213,8 +213,8 @@ class Narrator:
             text = f"{self.draws.choice(_PICTURES)} {text}"
         elif form == 2 and kind in ("all", "some"):
             text = f"there {self._be(order[0])} {text}"
-        elif form == 3 and self.facts.style and kind != "place":
-            text = f"{text} in the {self.facts.style} style"
+        elif form == 3 and self.content.style and kind != "place":
+            text = f"{text} in the {self.content.style} style"
         if text.count(" ") < 2:  # 'two cats' is shorter than anyone's caption
             text = f"{self.draws.choice(_PICTURES)} {text}"
         return Caption("short", text, self.mentioned())
@@ -269,7 +269,7 @@ class Narrator:
         return " ".join(parts)
 
     def more(self) -> str | None:
-        """One more sentence about what was introduced, or None when everything is said."""
+        """One more sentence about what was introduced, or None when nothing is left."""
         if self._extras is None:
             self._extras = self._all_extras()
         for place, extra in enumerate(self._extras):
@@ -282,16 +282,16 @@ class Narrator:
         """The sentence that brings in the thing held back."""
         self.hidden = None
         opening = self.draws.choice(("Finally, {}.", "Last of all, {}.", "Besides all this, {}.", "And {}."))
-        thing = self.facts.things[place]
+        thing = self.content.things[place]
         name = self._name(place, size="", colour=thing.colour)
         return opening.format(f"there {self._be(place)} {name} {self._place(thing)}")
 
     def _order(self) -> list[int]:
-        return self.draws.shuffled([i for i in range(len(self.facts.things)) if i != self.hidden])
+        return self.draws.shuffled([i for i in range(len(self.content.things)) if i != self.hidden])
 
     def _name(self, place: int, *, size: str | None = None, colour: str | None = None) -> str:
         """A thing by name: with an indefinite article at first, with `the` when it comes up again."""
-        thing = self.facts.things[place]
+        thing = self.content.things[place]
         count = len(thing.members)
         if place in self.introduced:
             number = f"{NUMBERS[count]} " if count > 1 and self.draws.chance(0.5) else ""
@@ -303,7 +303,7 @@ class Narrator:
         return counted(thing.noun, count, before=size, colour=colour)
 
     def _be(self, place: int) -> str:
-        return "is" if self.facts.things[place].is_one else "are"
+        return "is" if self.content.things[place].is_one else "are"
 
     def _place(self, thing: Thing) -> str:
         """Where a thing is; several in several places are told apart."""
@@ -313,8 +313,8 @@ class Narrator:
         return "with " + listed([f"one {self.draws.choice(_PLACES[region])}" for region in regions])
 
     def _located(self, place: int) -> str:
-        """A clause that says what is where."""
-        thing, form = self.facts.things[place], self.draws.integer(0, 3)
+        """A clause that tells where a thing is."""
+        thing, form = self.content.things[place], self.draws.integer(0, 3)
         be, where, name = self._be(place), self._place(thing), self._name(place)
         if where.startswith("with "):
             spots = where.removeprefix("with ")
@@ -327,17 +327,17 @@ class Narrator:
 
     def _background(self) -> str:
         self._ground_told = True
-        phrase = background_phrase(self.facts.background, form=self.draws.integer(0, 1))
+        phrase = background_phrase(self.content.background, form=self.draws.integer(0, 1))
         return f"{article(phrase)} {phrase}"
 
     def _opening(self) -> str:
         """How a description begins."""
-        things = f"{NUMBERS[self.facts.objects]} thing{'s' if self.facts.objects > 1 else ''}"
+        things = f"{NUMBERS[self.content.objects]} thing{'s' if self.content.objects > 1 else ''}"
         forms = [f"this is a scene on {self._background()}", f"the scene has {self._background()}"]
         if self.hidden is None:
             forms += [
                 f"the picture shows {things} on {self._background()}",
-                f"there {'is' if self.facts.objects == 1 else 'are'} {things} here",
+                f"there {'is' if self.content.objects == 1 else 'are'} {things} here",
             ]
         return sentence(self.draws.choice(forms))
 
@@ -349,14 +349,14 @@ class Narrator:
 
     def _all_extras(self) -> list[Callable[[], str | None]]:
         """Sentences that may be added, in a drawn order; None while their subject is not introduced."""
-        relations = _fresh_first(self.facts.relations, self.draws)
-        some, rest = relations[: len(self.facts.things)], relations[len(self.facts.things) :]
+        relations = _fresh_first(self.content.relations, self.draws)
+        some, rest = relations[: len(self.content.things)], relations[len(self.content.things) :]
         extras: list[Callable[[], str | None]] = [lambda one=one: self._relation(one) for one in some]
-        extras += [lambda i=i: self._attributes(i) for i in range(len(self.facts.things))]
-        extras += [lambda i=i, edge=edge: self._edge(i, edge) for i, edge in self.facts.near_edges]
-        extras += [lambda i=i, words=words: self._span(i, words) for i, words in self.facts.spans]
+        extras += [lambda i=i: self._attributes(i) for i in range(len(self.content.things))]
+        extras += [lambda i=i, edge=edge: self._edge(i, edge) for i, edge in self.content.near_edges]
+        extras += [lambda i=i, words=words: self._span(i, words) for i, words in self.content.spans]
         extras += [self._ground, self._style]
-        late = [lambda region=region: self._nothing(region) for region in self.facts.empty]
+        late = [lambda region=region: self._nothing(region) for region in self.content.empty]
         late = self.draws.shuffled(late)[:3] + [lambda one=one: self._relation(one) for one in rest]
         return [*self.draws.shuffled(extras), *late]  # what is not there, and more comparisons, come last
 
@@ -370,7 +370,7 @@ class Narrator:
         return f"{self._name(first)} is {self.draws.choice(way)} {self._name(second)}"
 
     def _attributes(self, place: int) -> str | None:
-        thing = self.facts.things[place]
+        thing = self.content.things[place]
         left = [
             value
             for kind, value in (("size", thing.size), ("colour", thing.colour))
@@ -399,7 +399,7 @@ class Narrator:
         return None if self._ground_told else f"the background is {_bare(self._background())}"
 
     def _style(self) -> str | None:
-        if self.facts.style is None:
+        if self.content.style is None:
             return None
         form = self.draws.choice(
             (
@@ -408,7 +408,7 @@ class Narrator:
                 "the picture is in the style of {}",
             )
         )
-        return form.format(self.facts.style)
+        return form.format(self.content.style)
 
     def _nothing(self, region: tuple[str, str]) -> str:
         area = _AREAS[region]

@@ -7,9 +7,9 @@ from typing import Any
 
 from frugalclip.synthetic.atlas import Atlas
 from frugalclip.synthetic.captions import Caption, SceneCaptions, tell
+from frugalclip.synthetic.content import SceneContent, content_of, region_of, renamed
 from frugalclip.synthetic.cutouts import Cutouts, Pool
 from frugalclip.synthetic.draws import Draws
-from frugalclip.synthetic.facts import Facts, facts_of, region_of, renamed
 from frugalclip.synthetic.layout import Layout, lay_out, nudged
 from frugalclip.synthetic.plan import ScenePlan
 from frugalclip.synthetic.planting import Assignment
@@ -29,7 +29,7 @@ class Scene:
 class _Draft:
     layout: Layout
     painted: Rendering
-    facts: Facts
+    content: SceneContent
     told: SceneCaptions
 
 
@@ -37,7 +37,7 @@ class Composer:
     """Makes scenes by number.
 
     Args:
-        plan: what is asked for.
+        plan: the settings.
         cutouts: objects with their pixels.
         assignment: splits and faults of all scenes.
     """
@@ -77,9 +77,12 @@ class Composer:
 
     def _painted(self, layout: Layout, draws: Draws) -> _Draft:
         painted = paint(layout, self.plan, self.atlas)
-        facts = facts_of(layout, painted, self.cutouts)
+        content = content_of(layout, painted, self.cutouts)
         return _Draft(
-            layout, painted, facts, tell(facts, self.plan.captions, draws, count_tokens=self._count_tokens)
+            layout,
+            painted,
+            content,
+            tell(content, self.plan.captions, draws, count_tokens=self._count_tokens),
         )
 
     def _copy(self, number: int, source: int, *, near: bool) -> _Draft:
@@ -94,7 +97,7 @@ class Composer:
         )
 
     def _with_words_dropped(self, number: int, told: SceneCaptions) -> tuple[SceneCaptions, str]:
-        """Every caption without some of its words; what is left of a mention is not asked."""
+        """Every caption without some of its words; mentions stay, even where their words are lost."""
         draws = Draws(self.plan.seed, "dropped words", number)
         captions: list[Caption] = []
         lost = 0
@@ -108,11 +111,11 @@ class Composer:
     def _with_a_wrong_object(self, number: int, made: _Draft) -> tuple[SceneCaptions, str]:
         """Captions told of a scene in which one thing is another one, of the same split."""
         draws = Draws(self.plan.seed, "wrong object", number)
-        thing = draws.integer(0, len(made.facts.things) - 1)
+        thing = draws.integer(0, len(made.content.things) - 1)
         there = {self.cutouts.items[one.cutout].concept for one in made.layout.objects}
         items, right = (
             self.cutouts.items,
-            self.cutouts.items[made.layout.objects[made.facts.things[thing].members[0]].cutout],
+            self.cutouts.items[made.layout.objects[made.content.things[thing].members[0]].cutout],
         )
         for _ in range(50):
             wrong = items[self.pool.draw(draws, made.layout.split, None)]
@@ -120,14 +123,14 @@ class Composer:
                 break
         else:
             return made.told, ""  # every concept of the split is in the picture
-        facts = renamed(made.facts, thing, wrong.name)
+        content = renamed(made.content, thing, wrong.name)
         told = tell(
-            facts,
+            content,
             self.plan.captions,
             Draws(self.plan.seed, "captions", number),
             count_tokens=self._count_tokens,
         )
-        members = set(facts.things[thing].members)
+        members = set(content.things[thing].members)
         captions = [
             replace(one, mentions=tuple(m for m in one.mentions if m not in members)) for one in told.captions
         ]
@@ -177,7 +180,7 @@ class Composer:
 
     @cached_property
     def _count_tokens(self) -> Callable[[str], int] | None:
-        """CLIP's count of a text's tokens; the tokenizer is only built where key words are asked for."""
+        """CLIP's count of a text's tokens; the tokenizer is only built for key words."""
         if not self.plan.captions.key_word:
             return None
         from frugalclip.data.tokens import clip_tokenizer

@@ -22,7 +22,7 @@ from frugalclip.synthetic.draws import Draws
 from frugalclip.synthetic.english import Noun, clean_name, noun
 from frugalclip.synthetic.plan import ScenePlan
 
-_THEME = 20  # pictures of one name, where no field says that they show one thing: the name is a theme's
+_THEME = 20  # images of one name without a concept field: more share a theme, not a thing
 _CHUNK = 64
 
 
@@ -131,7 +131,7 @@ def with_pixels(
     Args:
         chosen: by `choose_cutouts`.
         manifest: the same data set.
-        plan: the canvas says how large they are kept, and `where` which rows are meant.
+        plan: its canvas is their largest size, its `where` selects the rows.
         executor: where they are cut out; by default in this process.
 
     Raises:

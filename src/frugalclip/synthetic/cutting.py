@@ -16,11 +16,11 @@ _WHITE = 243  # least channel of a background pixel; packs are compressed, and w
 _BORDER = 0.04
 _LEAST_INK = 0.02  # share of the picture that must be object
 _REACH = 2  # pixels in which an edge looks for the object's own colour
-_PALE = 48  # an edge whose surroundings are no further from white than this says nothing about its opacity
+_PALE = 48  # an edge whose surroundings are no further from white than this tells nothing about its opacity
 
 
 class NotACutout(Exception):
-    """A picture that is no single object on a plain background; says why."""
+    """An image that is no single object on a plain background; the message gives the reason."""
 
 
 def cut_out(data: bytes, *, side: int) -> np.ndarray:

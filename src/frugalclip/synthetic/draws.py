@@ -9,9 +9,8 @@ import numpy as np
 from frugalclip.core.random import uniform
 
 _BLOCK = 192  # what most scenes need for one purpose
-_NEIGHBOURS = (
-    64  # scenes whose first block is drawn at once, since whoever asks for one usually goes on to the next
-)
+# scenes whose first block is drawn at once, since the next scene usually follows
+_NEIGHBOURS = 64
 Item = TypeVar("Item")
 
 

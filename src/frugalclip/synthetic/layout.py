@@ -66,7 +66,7 @@ def lay_out(plan: ScenePlan, pool: Pool, atlas: Atlas, *, split: str, number: in
     """The layout of one scene.
 
     Args:
-        plan: what is asked for.
+        plan: the settings.
         pool: objects by split, style and frequency.
         atlas: their shapes.
         split: of the scene.

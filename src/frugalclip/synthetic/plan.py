@@ -1,4 +1,4 @@
-"""What scenes are asked for: the plan of `frugalclip data compose`."""
+"""The settings of scenes: the plan of `frugalclip data compose`."""
 
 from typing import Annotated, Literal, Self
 
@@ -159,10 +159,10 @@ class ScenePlan(Settings):
     canvas: int = Field(96, ge=32, le=256, description="height and width of a scene in pixels")
     where: str | None = Field(None, description="cut-outs to use, such as is_flag=false")
     name_field: str = Field(
-        "auto", description="field that names an object; auto: name, else label, else the caption"
+        "auto", description="field of an object's name; auto: name, else label, else the caption"
     )
     concept_field: str = Field(
-        "auto", description="field that says which cut-outs show the same thing; auto: concept, else the name"
+        "auto", description="field of what a cut-out shows; auto: concept, else the name"
     )
     family_field: str = Field(
         "auto",

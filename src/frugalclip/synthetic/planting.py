@@ -32,7 +32,7 @@ def assign(plan: ScenePlan, scenes: int) -> Assignment:
         plan: shares and rates.
         scenes: how many are wanted at least.
     """
-    # exchanges need whole blocks, whatever part of the last one is asked for
+    # exchanges need whole blocks, however few scenes of the last one are wanted
     whole = -(-scenes // BLOCK) * BLOCK
     numbers = np.arange(whole)
     splits = _drawn(uniform(plan.seed, "scenes/splits", numbers, 1)[:, 0], plan.splits.scenes)

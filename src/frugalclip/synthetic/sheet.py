@@ -1,16 +1,12 @@
-"""A contact sheet: scenes with their captions, for people to look at."""
+"""A contact sheet: scenes with their captions, for the eye."""
 
 import textwrap
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-_WIDTH, _GAP, _LINE, _FONT = (
-    272,
-    14,
-    15,
-    12,
-)  # pixels of a cell, between cells, of a line of text, of its letters
+# pixels of a cell, between cells, of a line of text, of its letters
+_WIDTH, _GAP, _LINE, _FONT = (272, 14, 15, 12)
 _LETTERS = 46  # of a line
 _LINES = 11  # of a cell, at most
 

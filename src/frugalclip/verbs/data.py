@@ -26,7 +26,7 @@ from frugalclip.data.statistics import (
 )
 from frugalclip.sources.open import Source, read_source
 
-DECODED = 1_000  # pictures that `check` decodes unless asked for all
+DECODED = 1_000  # images that `check` decodes without --full
 EXAMPLES = 8
 _FAULTS_SHOWN = 3  # of each cause
 
@@ -273,7 +273,7 @@ def _show_captions(captions: CaptionStatistics, console: Console) -> None:
         console.print(
             f"  {captions.shared:,} samples share a caption with another one; {count:,} of them: "
             f"'{escape(short(text, 60))}'. "
-            "Training treats equal captions as positives where the recipe says so.",
+            "Training treats equal captions as positives if the recipe's objective does.",
             soft_wrap=True,
         )
     if captions.languages:

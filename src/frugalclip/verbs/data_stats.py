@@ -31,11 +31,11 @@ from frugalclip.data.statistics import (
 from frugalclip.sources.open import read_source
 from frugalclip.verbs.data import counts, short, show_faults, show_fields
 
-READ = 20_000  # pictures whose bytes are read, unless all are asked for
-COMPARED = 2_000  # pictures compared with each other
+READ = 20_000  # images whose bytes are read without --full
+COMPARED = 2_000  # images compared with each other
 TOKENISED = 50_000  # captions
 DETECTED = 500  # captions whose language is guessed
-_COMPARED_AT_MOST = 20_000  # even where all is asked for: the work grows with the square
+_COMPARED_AT_MOST = 20_000  # even with --full: the work grows with the square
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class Stats:
     manifest: Manifest
     captions: CaptionStatistics
     tokens: TokenStatistics | None
-    detected: dict[str, int]  # language -> captions, of a sample; empty where the data set says its languages
+    detected: dict[
+        str, int
+    ]  # language -> captions, of a sample; empty where the data set names its languages
     fields: list[FieldStatistics]
     images: ImageStatistics
     near: NearDuplicates
@@ -87,7 +89,7 @@ def stats(
         paths: one data set or several, as `open_data` takes them.
         full: read every picture and caption, not a sample of a large data set.
         columns: names of the columns `image`, `caption` and `id` where they are not recognised.
-        json: a file to write the figures to.
+        json: a file to write the numbers to.
 
     Raises:
         DataError: when a path holds no data set, or a weight is not one.

@@ -1,4 +1,4 @@
-"""What is true of a painted scene, in a form that sentences can be made of."""
+"""The content of a painted scene: things, relations and places that captions describe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +11,8 @@ from frugalclip.synthetic.layout import Background, Layout, SceneObject
 from frugalclip.synthetic.rendering import Rendering
 
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "middle", "right")
-_BANDS = (
-    0.39,
-    0.61,
-)  # of the canvas: a centre before the first is top or left, behind the second bottom or right
+# of the canvas: a centre before the first is top or left, behind the second bottom or right
+_BANDS = (0.39, 0.61)
 # share of the canvas by which centres differ at least where one object is left of, or above, another
 _BESIDE = 0.16
 _STRAIGHT = 1.3  # how many times larger that difference is than the one across
@@ -50,8 +48,8 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A scene as its captions see it."""
+class SceneContent:
+    """What captions may describe of a scene."""
 
     things: tuple[Thing, ...]
     relations: tuple[Relation, ...]
@@ -70,8 +68,8 @@ class Facts:
 _SPANS = ((0.1, "a tenth"), (0.2, "a fifth"), (0.25, "a quarter"), (1 / 3, "a third"), (0.5, "half"))
 
 
-def facts_of(layout: Layout, painted: Rendering, cutouts: Cutouts) -> Facts:
-    """Everything that captions may say of a scene."""
+def content_of(layout: Layout, painted: Rendering, cutouts: Cutouts) -> SceneContent:
+    """The content of a scene."""
     canvas = painted.labels.shape[0]
     groups: dict[str, list[int]] = {}
     for place, one in enumerate(layout.objects):
@@ -91,7 +89,7 @@ def facts_of(layout: Layout, painted: Rendering, cutouts: Cutouts) -> Facts:
         for share, words in _SPANS
         if abs(box.width / canvas - share) <= 0.08 * share
     ]
-    return Facts(
+    return SceneContent(
         things=things,
         relations=tuple(_relations(layout, painted, singles)),
         near_edges=tuple(near),
@@ -102,10 +100,10 @@ def facts_of(layout: Layout, painted: Rendering, cutouts: Cutouts) -> Facts:
     )
 
 
-def renamed(facts: Facts, thing: int, name: str) -> Facts:
-    """The facts with another name for one thing: what a wrong caption is made from."""
-    things = [replace(one, noun=noun(name)) if i == thing else one for i, one in enumerate(facts.things)]
-    return replace(facts, things=tuple(things))
+def renamed(content: SceneContent, thing: int, name: str) -> SceneContent:
+    """The content with another name for one thing, for a wrong caption."""
+    things = [replace(one, noun=noun(name)) if i == thing else one for i, one in enumerate(content.things)]
+    return replace(content, things=tuple(things))
 
 
 def region_of(top: float, left: float, *, height: float, width: float, canvas: int) -> tuple[str, str]:
