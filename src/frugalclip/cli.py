@@ -458,7 +458,7 @@ def check(
     ] = False,
 ) -> None:
     """Recognise a data set, and list what is wrong with it."""
-    from frugalclip.verbs import data as verb
+    from frugalclip.verbs import data_check as verb
 
     places, columns = _places_and_columns(paths)
     verb.show_check(verb.check(places, full=full, columns=columns))
@@ -521,7 +521,7 @@ def manifest(
 
     Copies no picture; the ledger beside it says what was left out, and why.
     """
-    from frugalclip.verbs import data as verb
+    from frugalclip.verbs import data_manifest as verb
 
     places, columns = _places_and_columns(paths)
     verb.show_manifest(verb.manifest(places, out=out, where=where, columns=columns))

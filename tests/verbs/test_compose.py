@@ -12,7 +12,7 @@ from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.sources.open import open_data
 from frugalclip.synthetic.truth import regions
-from frugalclip.verbs import data as data_verb
+from frugalclip.verbs import data_check
 from frugalclip.verbs import data_compose as verb
 
 from ..synthetic import scene_parts
@@ -53,10 +53,10 @@ def test_the_result_is_an_ordinary_data_set(composed: verb.Composition):
 
 
 def test_check_reads_it(composed: verb.Composition):
-    (found,) = data_verb.check([str(composed.path)])
+    (found,) = data_check.check([str(composed.path)])
     assert found.is_clean
     console = Console(file=io.StringIO(), width=160)
-    data_verb.show_check([found], console)
+    data_check.show_check([found], console)
     distinct = {one.name: one.distinct for one in found.fields}
     assert distinct["objects"] is distinct["mentions"] is distinct["mask"] is None
     assert distinct["scene"] == 30

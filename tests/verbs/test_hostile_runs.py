@@ -11,7 +11,7 @@ from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import read_ledger
 from frugalclip.sources.open import read_source
-from frugalclip.verbs.data import check
+from frugalclip.verbs.data_check import check
 from frugalclip.verbs.embed import embed
 from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.train import train

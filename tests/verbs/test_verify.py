@@ -16,7 +16,7 @@ from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.sources.open import open_data, read_source
-from frugalclip.verbs.data import check, show_check
+from frugalclip.verbs.data_check import check, show_check
 from frugalclip.verbs.data_verify import show, verify
 
 from ..data import hostile

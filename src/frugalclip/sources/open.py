@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.data.conditions import SELECTION
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, concatenate, is_manifest
@@ -50,6 +51,17 @@ class Source:
     def seen(self) -> int:
         """Samples met: kept, merged or dropped."""
         return len(self.manifest) + len(self.ledger.entries)
+
+    def where(self, condition: str | None) -> "Source":
+        """The samples that meet a condition; the ledger names the others. See `Manifest.where`."""
+        manifest = self.manifest.where(condition)
+        ledger = Ledger(SELECTION)
+        ledger.include(self.ledger)
+        kept = set(manifest.ids)
+        for id in self.manifest.ids:
+            if id not in kept:
+                ledger.drop(id, "filtered", condition or "")
+        return replace(self, manifest=manifest, ledger=ledger)
 
 
 def open_data(
@@ -103,9 +115,9 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
 
 
 def read_sources(
-    paths: Sequence[str | Path], *, columns: Mapping[str, str] | None = None, mend: bool = False
+    paths: Sequence[str | Path] | str | Path, *, columns: Mapping[str, str] | None = None, mend: bool = False
 ) -> Source:
-    """Several data sets as one, put one behind the other; ids that clash get their data set's name as prefix.
+    """Several data sets as one, one after another; ids that clash get their data set's name as prefix.
 
     Args:
         paths: one or more, each as for `read_source`.
@@ -115,8 +127,23 @@ def read_sources(
     Raises:
         DataError: as `open_data`.
     """
-    sources = [read_source(path, columns=columns, mend=mend) for path in paths]
-    return sources[0] if len(sources) == 1 else _together(sources, " + ".join(map(str, paths)))
+    every = as_paths(paths)
+    sources = [read_source(path, columns=columns, mend=mend) for path in every]
+    return sources[0] if len(sources) == 1 else _together(sources, " + ".join(map(str, every)))
+
+
+def as_paths(paths: Sequence[str | Path] | str | Path) -> list[str | Path]:
+    """One path or several as a list.
+
+    Raises:
+        DataError: where there is none.
+    """
+    every = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    if not every:
+        raise DataError(
+            "no data set was given, expected one or more paths; try: frugalclip data check sample"
+        )
+    return every
 
 
 @dataclass(frozen=True)

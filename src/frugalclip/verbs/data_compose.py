@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from frugalclip.core.config import dump_yaml, merge, parse_overrides, read_yaml, validated
@@ -20,8 +19,8 @@ from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Job, Shard
 from frugalclip.core.records import write_atomically
 from frugalclip.data.image_reader import ImageReader
-from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.sources.open import open_data
+from frugalclip.data.manifest import Manifest
+from frugalclip.sources.open import read_sources
 from frugalclip.synthetic.composing import Composer
 from frugalclip.synthetic.cutouts import Cutouts, choose_cutouts, concept_weights, with_pixels
 from frugalclip.synthetic.plan import ScenePlan
@@ -36,6 +35,7 @@ from frugalclip.synthetic.shards import (
 )
 from frugalclip.synthetic.sheet import contact_sheet
 from frugalclip.synthetic.truth_tables import cutout_counts, write_concepts, write_cutouts, write_planted
+from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next
 
 _SHOWN = 30  # scenes of the contact sheet
 _MOST_WORKERS = 16
@@ -102,8 +102,7 @@ def compose(
     settings, folder = read_plan(plan, overrides), Path(out)
     if scenes < 1:
         raise DataError(f"--scenes is {scenes}, expected 1 or more; leave it out for 50,000.")
-    places = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    manifest = concatenate([open_data(path, columns=columns) for path in places])
+    manifest = read_sources(paths, columns=columns).manifest
     chosen = choose_cutouts(manifest, settings)
     concept_weights(chosen.items, settings)  # a wrong table is refused before anything is cut out
     key = plan_key(settings, manifest, chosen)
@@ -148,22 +147,14 @@ def compose(
 
 
 def _cut_out(chosen: Cutouts, manifest: Manifest, plan: ScenePlan, workers: int) -> Cutouts:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        progress.add_task("cutting objects out", total=None)
+    with progress_bar("cutting objects out", None):
         return with_pixels(chosen, manifest, plan, local_executor(workers))
 
 
 def _compose(job: Job, shards: Sequence[Shard[range]], task: SceneTask, workers: int) -> None:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("composing scenes", total=sum(len(shard.content) for shard in shards))
-        job.run(
-            shards,
-            task,
-            local_executor(workers),
-            progress=lambda shard: progress.advance(bar, len(shard.content)),
-        )
+    with progress_bar("composing scenes", sum(len(shard.content) for shard in shards)) as progress:
+        executor = local_executor(workers)
+        job.run(shards, task, executor, progress=lambda shard: progress(len(shard.content)))
 
 
 def _write_sheet(path: Path, manifest: Manifest) -> None:
@@ -188,8 +179,7 @@ def show(result: Composition, console: Console | None = None) -> None:
         "why).",
         *(f"[yellow]note[/]: {escape(note)}." for note in result.notes),
     ]
-    for line in lines:
-        console.print(line, soft_wrap=True)
+    show_lines(lines, console)
     table = Table("what", "scenes", title="Scenes", title_justify="left")
     for name, count in result.splits.items():
         table.add_row(f"split {escape(name)}", f"{count:,}")
@@ -203,5 +193,4 @@ def show(result: Composition, console: Console | None = None) -> None:
         f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {shown} scenes with their captions."
     )
     path = shlex.quote(str(result.path))
-    command = f"frugalclip train clip data.path={path} data.where=split=train --out runs/scenes"
-    console.print(f"\nNext: [bold]{escape(command)}[/]", soft_wrap=True)
+    show_next(f"frugalclip train clip data.path={path} data.where=split=train --out runs/scenes", console)

@@ -1,7 +1,6 @@
 """`frugalclip data convert`: any data set as WebDataset tars or Parquet shards, with smaller images."""
 
 import os
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +8,18 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Record
-from frugalclip.data.conditions import SELECTION
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Entry, Ledger, causes_of
-from frugalclip.data.manifest import Manifest, concatenate
+from frugalclip.data.manifest import Manifest
 from frugalclip.sources.conversion import ConversionConfig, ConversionTask, conversion_job, conversion_shards
-from frugalclip.sources.open import read_source
+from frugalclip.sources.open import LEDGER, read_sources
 from frugalclip.sources.shards import unwritten_fields
+from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next, train_command
 
 _MOST_WORKERS = 8
 
@@ -85,38 +83,26 @@ def convert(
         error=DataError,
     )
     folder = Path(out)
-    sources = [
-        read_source(path, columns=columns) for path in ([paths] if isinstance(paths, (str, Path)) else paths)
-    ]
-    every = concatenate([source.manifest for source in sources])
-    manifest = every.where(where)
+    source = read_sources(paths, columns=columns).where(where)
+    manifest = source.manifest
     if "weight" in manifest.table.column_names:
         manifest.weights()  # refuses what is no weight
     start = time.monotonic()
     done_before, ids, records = _convert(
         folder, manifest, config, workers or min(os.cpu_count() or 1, _MOST_WORKERS)
     )
-    faults = {
-        id: Entry(id, DECODING, cause, detail)
-        for record in records
-        for id, cause, detail in record.notes["faults"]
-    }
+    faults = _faults(records)
     written = [id for id in ids if id not in faults]
     if not written:
         raise DataError(
             f"none of the {len(manifest):,} images of {manifest.name} can be used; "
             f"see why with: frugalclip data check {manifest.name}"
         )
-    ledger = Ledger(SELECTION)
-    for source in sources:
-        ledger.include(source.ledger)
-    kept = set(manifest.ids)
-    for id in every.ids:
-        if id not in kept:
-            ledger.drop(id, "filtered", where or "")
+    ledger = Ledger(DECODING)
+    ledger.include(source.ledger)
     ledger.extend(faults.values())
-    ledger_path = folder.resolve().with_name(f"{folder.resolve().name}.ledger.parquet")
-    ledger.write(ledger_path, kept=written, seen=sum(source.seen for source in sources))
+    ledger_path = folder.resolve().with_name(f"{folder.resolve().name}{LEDGER}")
+    ledger.write(ledger_path, kept=written, seen=source.seen)
     left = unwritten_fields(manifest) if to == "tar" else []
     return Conversion(
         out=folder,
@@ -132,6 +118,15 @@ def convert(
     )
 
 
+def _faults(records: Sequence[Record]) -> dict[str, Entry]:
+    """Id -> entry of every image that could not be written."""
+    return {
+        id: Entry(id, DECODING, cause, detail)
+        for record in records
+        for id, cause, detail in record.notes["faults"]
+    }
+
+
 def _convert(
     folder: Path, manifest: Manifest, config: ConversionConfig, workers: int
 ) -> tuple[int, list[str], list[Record]]:
@@ -141,16 +136,9 @@ def _convert(
     done_before = len(job.finished(shards))
     processes = min(workers, max(len(shards) - done_before, 1))
     task = ConversionTask(manifest, config, threads=max(1, workers // processes))
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        bar_task = bar.add_task("converting images", total=len(manifest))
-        records = job.run(
-            shards,
-            task,
-            local_executor(processes),
-            progress=lambda shard: bar.advance(bar_task, len(shard.content)),
-        )
+    with progress_bar("converting images", len(manifest)) as progress:
+        executor = local_executor(processes)
+        records = job.run(shards, task, executor, progress=lambda shard: progress(len(shard.content)))
     return done_before, [manifest.ids[row] for shard in shards for row in shard.content], records
 
 
@@ -175,6 +163,5 @@ def show_convert(result: Conversion, console: Console | None = None) -> None:
     ]
     if result.seconds >= 1 and result.done_before < result.shards:
         lines.append(f"{result.seconds:,.0f} seconds.")
-    command = f"frugalclip train clip data={shlex.quote(str(result.out))} --out runs/first"
-    for line in [*lines, f"\nNext: [bold]{escape(command)}[/]"]:
-        console.print(line, soft_wrap=True)
+    show_lines(lines, console)
+    show_next(train_command(result.out), console)

@@ -7,12 +7,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
-from frugalclip.core.errors import DataError, MissingExtra
+from frugalclip.core.errors import MissingExtra
 from frugalclip.data.duplicates import NearDuplicates, near_duplicates
-from frugalclip.data.manifest import Manifest, concatenate
+from frugalclip.data.manifest import Manifest
 from frugalclip.data.statistics import (
     CaptionStatistics,
     FieldStatistics,
@@ -28,8 +27,8 @@ from frugalclip.data.statistics import (
     token_statistics,
     weight_statistics,
 )
-from frugalclip.sources.open import read_source
-from frugalclip.verbs.data import counts, short, show_faults, show_fields
+from frugalclip.sources.open import read_sources
+from frugalclip.verbs.data_terminal import counts, progress_bar, short, show_faults, show_fields
 
 READ = 20_000  # images whose bytes are read without --full
 COMPARED = 2_000  # images compared with each other
@@ -94,12 +93,7 @@ def stats(
     Raises:
         DataError: when a path holds no data set, or a weight is not one.
     """
-    every = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    if not every:
-        raise DataError(
-            "no data set was given, expected one or more paths; try: frugalclip data stats sample"
-        )
-    manifest = concatenate([read_source(path, columns=columns).manifest for path in every])
+    manifest = read_sources(paths, columns=columns).manifest
     notes: list[str] = []
     texts = manifest.captions()
     total = sum(map(len, texts))
@@ -133,7 +127,7 @@ def stats(
 
 
 def _detected(manifest: Manifest, texts: Sequence[Sequence[str]], notes: list[str]) -> dict[str, int]:
-    """Languages of a sample of captions, where the data set does not say them."""
+    """Languages of a sample of captions, where the data set does not name them."""
     if manifest.languages:
         return {}
     try:
@@ -146,13 +140,9 @@ def _detected(manifest: Manifest, texts: Sequence[Sequence[str]], notes: list[st
 def _images(
     manifest: Manifest, rows: Sequence[int], compared: Sequence[int]
 ) -> tuple[ImageStatistics, NearDuplicates]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading pictures", total=len(rows) + len(compared))
-        images = image_statistics(
-            manifest, rows, decoded=False, progress=lambda done: progress.advance(task, done)
-        )
-        return images, near_duplicates(manifest, compared, progress=lambda done: progress.advance(task, done))
+    with progress_bar("reading images", len(rows) + len(compared)) as progress:
+        images = image_statistics(manifest, rows, decoded=False, progress=progress)
+        return images, near_duplicates(manifest, compared, progress=progress)
 
 
 def show_stats(result: Stats, console: Console | None = None) -> None:

@@ -12,17 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Ledger, causes_of, read_ledger
-from frugalclip.data.manifest import Manifest, is_manifest
-from frugalclip.sources.open import CLEAN, LEDGER, read_sources
+from frugalclip.data.manifest import is_manifest
+from frugalclip.sources.open import CLEAN, LEDGER, as_paths, read_sources
 from frugalclip.sources.tar_index import has_pattern
-from frugalclip.verbs.data import short
+from frugalclip.verbs.data_terminal import progress_bar, short
 
 _EXAMPLES = 3  # of each cause
 
@@ -67,17 +66,15 @@ def verify(
     Raises:
         DataError: when a path holds no data set, or `out` would overwrite something that is not ours.
     """
-    every = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    if not every:
-        raise DataError(
-            "no data set was given, expected one or more paths; try: frugalclip data verify sample"
-        )
+    every = as_paths(paths)
     source = read_sources(every, columns=columns, mend=repair)
     manifest_path, ledger_path = _targets(every, out)
     manifest = source.manifest
     ledger = Ledger(DECODING)
     ledger.include(source.ledger)
-    faults = {row: (cause, detail) for row, cause, detail in _decoded(manifest, workers)}
+    with progress_bar("decoding", len(manifest)) as progress:
+        found = decoding_faults(manifest, workers=workers, progress=progress)
+    faults = {row: (cause, detail) for row, cause, detail in found}
     for row, (cause, detail) in faults.items():
         ledger.drop(manifest.ids[row], cause, detail)
     good = manifest.take([row for row in range(len(manifest)) if row not in faults])
@@ -104,14 +101,6 @@ def verify(
         ledger_path,
         manifest_path if repair else None,
     )
-
-
-def _decoded(manifest: Manifest, workers: int | None) -> list[tuple[int, str, str]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("decoding", total=len(manifest))
-        return decoding_faults(manifest, workers=workers, progress=lambda done: bar.advance(task, done))
 
 
 def _targets(paths: Sequence[str | Path], out: str | Path | None) -> tuple[Path, Path]:

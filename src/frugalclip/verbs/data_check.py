@@ -1,4 +1,4 @@
-"""`frugalclip data check|manifest`: what a data set is and what is wrong with it, and a manifest of it."""
+"""`frugalclip data check`: what data sets are, and what is wrong with them."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -7,28 +7,32 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
-from frugalclip.core.errors import DataError
-from frugalclip.data.conditions import SELECTION
-from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION, Entry, Ledger, causes_of
-from frugalclip.data.manifest import Manifest, concatenate
+from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION
 from frugalclip.data.statistics import (
     CaptionStatistics,
     FieldStatistics,
     ImageStatistics,
-    Spread,
     caption_statistics,
     field_statistics,
     image_statistics,
     sampled_rows,
 )
-from frugalclip.sources.open import Source, read_source
+from frugalclip.sources.open import Source, as_paths, read_source
+from frugalclip.verbs.data_terminal import (
+    counts,
+    progress_bar,
+    short,
+    show_faults,
+    show_fields,
+    show_next,
+    spread_in_words,
+    train_command,
+)
 
 DECODED = 1_000  # images that `check` decodes without --full
 EXAMPLES = 8
-_FAULTS_SHOWN = 3  # of each cause
 
 
 @dataclass(frozen=True)
@@ -71,17 +75,6 @@ class Check:
         )
 
 
-@dataclass(frozen=True)
-class ManifestFiles:
-    """What `data manifest` wrote."""
-
-    path: Path
-    ledger_path: Path
-    samples: int
-    ledger: Ledger
-    fingerprint: str
-
-
 def check(
     paths: Sequence[str | Path] | str | Path, *, full: bool = False, columns: Mapping[str, str] | None = None
 ) -> list[Check]:
@@ -95,7 +88,7 @@ def check(
     Raises:
         DataError: when a path holds no data set.
     """
-    every = _as_list(paths)
+    every = as_paths(paths)
     checks = [_check_one(path, full, columns, _next_command(every)) for path in every]
     if not any(one.is_too_bad for one in checks):
         return checks
@@ -107,7 +100,8 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
     source = read_source(path, columns=columns)
     manifest = source.manifest
     rows = list(range(len(manifest))) if full else sampled_rows(len(manifest), DECODED)
-    images = _images(manifest, rows, decoded=True)
+    with progress_bar("reading images", len(rows)) as progress:
+        images = image_statistics(manifest, rows, decoded=True, progress=progress)
     shown = [rows[position] for position in sampled_rows(len(rows), EXAMPLES, seed=1)]
     captions = manifest.take(shown).captions()
     examples = [
@@ -125,66 +119,10 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
     )
 
 
-def manifest(
-    paths: Sequence[str | Path] | str | Path,
-    *,
-    out: str | Path,
-    where: str | None = None,
-    columns: Mapping[str, str] | None = None,
-) -> ManifestFiles:
-    """Write one manifest of data sets, and beside it the ledger of what was left out. Copies no picture.
-
-    Args:
-        paths: data sets, put one behind the other; ids that clash get their data set's name as prefix.
-        out: the Parquet file; the ledger is written as NAME.ledger.parquet beside it.
-        where: a condition over fields.
-        columns: as for `check`.
-
-    Raises:
-        DataError: when a path holds no data set, or `out` is a folder.
-    """
-    target = Path(out)
-    if target.is_dir():
-        raise DataError(f"{target} is a folder, expected a file; write --out {target / 'manifest.parquet'}")
-    target = target if target.suffix else target.with_suffix(".parquet")
-    sources = [read_source(path, columns=columns) for path in _as_list(paths)]
-    every = concatenate([source.manifest for source in sources])
-    combined = every.where(where)
-    ledger = Ledger(SELECTION)
-    for source in sources:
-        ledger.include(source.ledger)
-    kept = set(combined.ids)
-    for id in every.ids:
-        if id not in kept:
-            ledger.drop(id, "filtered", where or "")
-    ledger_path = target.with_name(f"{target.stem}.ledger.parquet")
-    combined.write(target)
-    ledger.write(ledger_path, kept=combined.ids, seen=sum(source.seen for source in sources))
-    return ManifestFiles(target, ledger_path, len(combined), ledger, combined.fingerprint())
-
-
-def _as_list(paths: Sequence[str | Path] | str | Path) -> list[str | Path]:
-    every = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    if not every:
-        raise DataError(
-            "no data set was given, expected one or more paths; try: frugalclip data check sample"
-        )
-    return every
-
-
 def _next_command(paths: Sequence[str | Path]) -> str:
     if len(paths) == 1:
-        return f"frugalclip train clip data={shlex.quote(str(paths[0]))} --out runs/first"
+        return train_command(paths[0])
     return f"frugalclip data manifest {' '.join(shlex.quote(str(path)) for path in paths)} --out all.parquet"
-
-
-def _images(manifest: Manifest, rows: Sequence[int], *, decoded: bool) -> ImageStatistics:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading pictures", total=len(rows))
-        return image_statistics(
-            manifest, rows, decoded=decoded, progress=lambda done: progress.advance(task, done)
-        )
 
 
 def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
@@ -192,7 +130,7 @@ def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
     console = console or Console()
     for one in checks:
         _show_one(one, console)
-    console.print(f"\nNext: [bold]{escape(checks[-1].next_command)}[/]", soft_wrap=True)
+    show_next(checks[-1].next_command, console)
 
 
 def _show_one(one: Check, console: Console) -> None:
@@ -229,21 +167,10 @@ def _show_one(one: Check, console: Console) -> None:
     _show_captions(one.captions, console)
     if images.heights and images.widths:
         console.print(
-            f"Pictures: height {_spread(images.heights)}, width {_spread(images.widths)} pixels; "
+            f"Pictures: height {spread_in_words(images.heights)}, width {spread_in_words(images.widths)} pixels; "
             f"{counts(images.formats)}."
         )
     show_fields(one.fields, console)
-
-
-def show_faults(faults: Sequence[Entry], console: Console) -> None:
-    """Print how often each reason occurs, with its first cases."""
-    for cause in causes_of(faults, examples=_FAULTS_SHOWN):
-        console.print(
-            f"  {cause.count:>7,}  [bold]{cause.reason}[/]: {escape(cause.meaning)}", soft_wrap=True
-        )
-        for entry in cause.examples:
-            text = short(f"{entry.id}: {entry.detail}", 140)
-            console.print(f"           [dim]{escape(text)}[/]", soft_wrap=True)
 
 
 def _show_decoding(one: Check, console: Console) -> None:
@@ -265,8 +192,8 @@ def _show_decoding(one: Check, console: Console) -> None:
 
 def _show_captions(captions: CaptionStatistics, console: Console) -> None:
     console.print(
-        f"Captions: {captions.captions:,}, {_spread(captions.per_sample)} a sample, "
-        f"{_spread(captions.words)} words, {captions.distinct:,} distinct."
+        f"Captions: {captions.captions:,}, {spread_in_words(captions.per_sample)} a sample, "
+        f"{spread_in_words(captions.words)} words, {captions.distinct:,} distinct."
     )
     if captions.shared:
         text, count = captions.most_shared[0]
@@ -280,67 +207,3 @@ def _show_captions(captions: CaptionStatistics, console: Console) -> None:
         console.print(f"  Languages: {counts(captions.languages, limit=12)}.")
     elif len(captions.scripts) > 1:
         console.print(f"  Scripts: {counts(captions.scripts)}.")
-
-
-def show_fields(fields: Sequence[FieldStatistics], console: Console) -> None:
-    """Print a table of fields."""
-    if not fields:
-        console.print("Fields: none besides the captions.")
-        return
-    table = Table(
-        "field",
-        "type",
-        "empty",
-        "distinct",
-        "frequent values",
-        title="Fields, for where and --label-field",
-        title_justify="left",
-    )
-    for one in fields:
-        values = ", ".join(f"{short(value, 30)} ({count:,})" for value, count in one.values)
-        table.add_row(
-            escape(one.name),
-            one.type,
-            f"{one.nulls:,}",
-            "" if one.distinct is None else f"{one.distinct:,}",
-            escape(values),
-        )
-    console.print(table)
-
-
-def show_manifest(result: ManifestFiles, console: Console | None = None) -> None:
-    """Print what `manifest` wrote."""
-    console = console or Console()
-    console.print(
-        f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, "
-        f"fingerprint {result.fingerprint}.",
-        soft_wrap=True,
-    )
-    faults = f"{len(result.ledger.dropped):,} left out, {len(result.ledger.merged):,} joined to another"
-    console.print(
-        f"Wrote {escape(str(result.ledger_path))}: the fate of every sample ({faults}).", soft_wrap=True
-    )
-    show_faults(result.ledger.dropped, console)
-    console.print(
-        f"\nNext: [bold]frugalclip train clip data={escape(shlex.quote(str(result.path)))} --out "
-        "runs/first[/]",
-        soft_wrap=True,
-    )
-
-
-def _spread(spread: Spread) -> str:
-    if spread.least == spread.most:
-        return f"{spread.most:,.0f}"
-    return f"{spread.least:,.0f} to {spread.most:,.0f} (middle {spread.middle:,.0f})"
-
-
-def counts(of: Mapping[str, int], limit: int = 8) -> str:
-    """Names with their counts, such as `PNG 6, JPEG 2 and 3 more`."""
-    listed = [f"{escape(name)} {count:,}" for name, count in list(of.items())[:limit]]
-    return ", ".join(listed) + (f" and {len(of) - limit} more" if len(of) > limit else "")
-
-
-def short(text: str, limit: int) -> str:
-    """A text on one line, cut to so many characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"

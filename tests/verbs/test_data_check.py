@@ -1,45 +1,17 @@
-import io
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from rich.console import Console
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.image_reader import ImageReader
-from frugalclip.data.ledger import read_ledger
-from frugalclip.sources.open import open_data
-from frugalclip.verbs import data as verb
+from frugalclip.verbs import data_check as verb
 
-
-def printed(show, result) -> str:
-    console = Console(file=io.StringIO(), width=200, color_system=None)
-    show(result, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def fill(folder: Path, count: int, *, first: int = 0) -> Path:
-    """Pictures 0.png, 1.png, ... of different sizes, with text beside."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(first, first + count):
-        Image.new("RGB", (8 + number, 6), (number, 0, 0)).save(folder / f"{number}.png")
-        (folder / f"{number}.txt").write_text(f"picture number {number}")
-    return folder
+from . import data_folders
+from .data_folders import fill, printed
 
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    folder = fill(tmp_path / "my data", 10)
-    (folder / "3.txt").write_text("")
-    noise = Image.effect_noise((40, 40), 60)
-    noise.save(folder / "4.png")
-    (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:600])
-    (folder / "5.png").write_text("<!DOCTYPE html>")
-    (folder / "6.txt").write_text("[bold]picture number 7")  # is text, not markup
-    (folder / "7.txt").write_text("picture number 8")
-    (folder / "drawing.svg").write_text("<svg/>")
-    return folder
+    return data_folders.messy(tmp_path / "my data")
 
 
 def test_check_counts_and_explains(messy: Path):
@@ -113,40 +85,6 @@ def test_check_names_columns(tmp_path: Path):
     assert "integer" in printed(verb.show_check, [check])
 
 
-def test_manifest_concatenates_and_keeps_the_ledger(messy: Path, tmp_path: Path):
-    other = fill(tmp_path / "other", 3)
-    written = verb.manifest([messy, other], out=tmp_path / "out/all.parquet", where=None)
-    assert written.samples == 12
-    manifest = open_data(tmp_path / "out/all.parquet")
-    assert manifest.ids[0] == "my data/0"
-    assert manifest.ids[-1] == "other/2"
-    assert manifest.fingerprint() == written.fingerprint
-    assert ImageReader(manifest).image(11).size == (10, 6)
-    fates = read_ledger(tmp_path / "out/all.ledger.parquet").to_pylist()
-    assert [row["id"] for row in fates if row["status"] == "kept"] == manifest.ids
-    assert sorted(row["reason"] for row in fates if row["status"] == "dropped") == [
-        "no-caption",
-        "unsupported-format",
-    ]
-    text = printed(verb.show_manifest, written)
-    assert "12 samples" in text
-    assert "2 left out" in text
-    assert f"Next: frugalclip train clip data={written.path} --out runs/first" in text
-
-
-def test_manifest_of_a_condition(tmp_path: Path):
-    written = verb.manifest("sample", out=tmp_path / "flags", where="is_flag=true,style=noto")
-    assert written.path == tmp_path / "flags.parquet"
-    assert written.samples == 270
-    assert set(open_data(written.path).field("is_flag")) == {True}
-    assert ImageReader(open_data(written.path)).image(0).size == (64, 64)  # from another folder
-    fates = read_ledger(written.ledger_path)
-    assert len(fates) == len(open_data("sample"))
-    assert fates["reason"].to_pylist().count("filtered") == len(fates) - 270
-
-
-def test_what_cannot_be_done_says_what_to_do(tmp_path: Path):
-    with pytest.raises(DataError, match=r"is a folder, expected a file; write --out .*manifest.parquet"):
-        verb.manifest("sample", out=tmp_path)
+def test_no_path_is_refused():
     with pytest.raises(DataError, match="no data set was given"):
         verb.check([])
