@@ -14,11 +14,11 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, ModelError, RecipeError
+from frugalclip.data.byte_pairs import clean_text
 from frugalclip.data.tokens import (
     Tokenizer,
     TokenizerConfig,
     build_tokenizer,
-    clean_text,
     clip_tokenizer,
     file_tokenizer,
     train_tokenizer,

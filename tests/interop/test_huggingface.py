@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from frugalclip.core.errors import ModelError
-from frugalclip.data.tokens import _clip_merges
+from frugalclip.data.byte_pairs import clip_merges
 from frugalclip.interop.huggingface import read_huggingface
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import published_tokenizer
@@ -274,7 +274,7 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
 
 
 def test_clips_own_tokenizer_gives_the_ids_of_transformers(tmp_path: Path):
-    merges = [tuple(line.split(" ")) for line in _clip_merges()]
+    merges = clip_merges()
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
     entries = [
         *symbols,

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.conditions import matching
+from frugalclip.data.tables import concatenate_tables, is_number, plain_types
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
@@ -305,47 +306,6 @@ def concatenate(manifests: Sequence[Manifest], *, name: str | None = None) -> Ma
     )
 
 
-def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """Rows of all tables, with all their columns. Types widen where they can, else they become text."""
-    tables = [plain_types(table.replace_schema_metadata(None)) for table in tables]
-    names = list(dict.fromkeys(name for table in tables for name in table.column_names))
-    for column in names:
-        types = {table.schema.field(column).type for table in tables if column in table.column_names} - {
-            pa.null()
-        }
-        if len(types) > 1 and any(
-            pa.types.is_map(t) for t in types
-        ):  # captions by language beside plain ones: as JSON each stays what it is
-            tables, types = [_as_text(table, column) for table in tables], {pa.string()}
-        if any(pa.types.is_list(t) for t in types):
-            tables = [_as_lists(table, column) for table in tables]
-            types = {pa.list_(t) if not pa.types.is_list(t) else t for t in types}
-        if len(types) > 1 and not all(is_number(t) for t in types):
-            tables = [_as_text(table, column) for table in tables]
-    return pa.concat_tables(tables, promote_options="permissive").select(names)
-
-
-def plain_types(table: pa.Table) -> pa.Table:
-    """The same values in the types of this library.
-
-    Other writers use large strings, categories, and other names for the items of lists.
-    """
-    for position, column in enumerate(table.schema):
-        if (kind := _plain_type(column.type)) != column.type or pa.types.is_nested(kind):
-            table = table.set_column(position, column.name, table[column.name].cast(kind))
-    return table
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_map(kind):
-        return pa.map_(_plain_type(kind.key_type), _plain_type(kind.item_type))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_plain_type(kind.value_type))
-    if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
-    return pa.string() if pa.types.is_large_string(kind) else kind
-
-
 def with_root(manifest: Manifest, root: Path) -> Manifest:
     """The same manifest with image paths relative to `root` where they lie beneath it, else absolute."""
     old, new = manifest.root.resolve(), root.resolve()
@@ -425,38 +385,6 @@ def _prefixes(manifests: Sequence[Manifest]) -> list[str]:
 def _prefixed(table: pa.Table, prefix: str) -> pa.Table:
     ids = pc.binary_join_element_wise(pa.scalar(prefix), table["id"], "/")
     return table.set_column(table.column_names.index("id"), "id", ids)
-
-
-def is_number(kind: pa.DataType) -> bool:
-    """Whether a column holds whole numbers or floats."""
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
-def _as_text(table: pa.Table, column: str) -> pa.Table:
-    if column not in table.column_names or pa.types.is_string(table.schema.field(column).type):
-        return table
-    values = table[column].to_pylist()
-    if pa.types.is_map(table.schema.field(column).type):
-        values = [None if value is None else dict(value) for value in values]
-    values = [_text(value) for value in values]
-    return table.set_column(table.column_names.index(column), column, pa.array(values, pa.string()))
-
-
-def _as_lists(table: pa.Table, column: str) -> pa.Table:
-    """A column of single values as lists of one, so that it goes with a column of lists."""
-    kind = table.schema.field(column).type if column in table.column_names else pa.null()
-    if pa.types.is_list(kind) or pa.types.is_null(kind):
-        return table
-    values = [None if value is None else [value] for value in table[column].to_pylist()]
-    return table.set_column(table.column_names.index(column), column, pa.array(values, pa.list_(kind)))
-
-
-def _text(value: Any) -> str | None:
-    return (
-        value
-        if value is None or isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False, default=str)
-    )
 
 
 def _first_line(error: BaseException) -> str:

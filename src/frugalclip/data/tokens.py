@@ -6,46 +6,36 @@ its text feature is then read at the start token. The Rust backend only ever see
 and truncation are done here, so that every vocabulary behaves alike.
 """
 
-import functools
-import gzip
 import hashlib
-import html
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import ftfy
 import numpy as np
 import tokenizers
 import torch
 from pydantic import Field
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import Tokens
+from frugalclip.data.byte_pairs import (
+    CAPTION_WORDS,
+    CLIP_WORDS,
+    byte_level_backend,
+    clean_text,
+    clip_merges,
+    count_words,
+    train_merges,
+    word_splitter,
+)
 
 START, END, PAD, MASK = "<start_of_text>", "<end_of_text>", "<pad>", "<mask>"
-_WORD_END = "</w>"
 # texts handed to the backend at once: its encodings are large, and one chunk keeps every thread busy
 _CHUNK = 4096
-# CLIP's pattern is case-blind, which for text in lower case matters for two characters only: the long s, and
-# U+0345, a mark whose capital is a letter, so that nothing matches it. Saying so avoids the multi-letter
-# foldings (ß = ss) of the backend's own case-blind mode. Letters assigned after Unicode 15 count as symbols
-# here.
-_CLIP_WORDS = (
-    r"<[sſ]tart_of_text>|<end_of_text>|'[sſ]|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
-)
-# Marks and joiners belong to the word (CLIP's pattern cuts every Indic word at its vowel signs), and 's only
-# counts at the end of a word.
-_CAPTION_WORDS = r"'(?:s|t|re|ve|m|ll|d)(?!\p{L})|\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*|\p{N}|[^\s\p{L}\p{N}]+"
-_LONGEST_TOKEN = 48  # bytes; scripts without spaces would otherwise get whole captions as tokens
 
 
 class TokenizerSettings(Settings):
@@ -73,15 +63,6 @@ class TokenizerConfig(Settings):
     context: int | None = Field(
         None, ge=3, description="longest sequence in tokens; 32 for captions, otherwise 77"
     )
-
-
-def clean_text(text: str) -> str:
-    """CLIP's cleaning: ftfy, HTML unescaped twice, whitespace collapsed, lower case."""
-    if not (
-        text.isascii() and text.isprintable() and "&" not in text
-    ):  # otherwise there is nothing to mend, and mending is slow
-        text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
 
 
 def _without_lone_surrogates(text: str) -> str:
@@ -227,7 +208,7 @@ class Tokenizer:
 
     def _with_specials(self, text: str) -> list[int]:
         """Ids with CLIP's own special strings as special tokens, where the word pattern finds them."""
-        splitter = _word_splitter(_CLIP_WORDS)
+        splitter = word_splitter(CLIP_WORDS)
         ids: list[int] = []
         for word, _ in splitter.pre_tokenize_str(text):
             ids += {START: [self.start], END: [self.end]}.get(word) or self.backend.encode(
@@ -241,7 +222,7 @@ def clip_tokenizer(context: int = 77) -> Tokenizer:
 
     Source: OpenAI CLIP, open_clip `tokenizer.py` (ids are checked against it).
     """
-    backend = _byte_level([_pair(line) for line in _clip_merges()], _CLIP_WORDS, specials=(START, END, MASK))
+    backend = byte_level_backend(clip_merges(), CLIP_WORDS, specials=(START, END, MASK))
     ids = backend.get_vocab()
     settings = TokenizerSettings(
         kind="clip", context=context, start=ids[START], end=ids[END], pad=0, mask=ids[MASK], clean=True
@@ -271,13 +252,13 @@ def train_tokenizer(captions: Iterable[str], *, vocabulary: int = 4096, context:
         raise DataError(
             f"a vocabulary of {vocabulary} cannot hold the 512 byte tokens; set vocabulary=1024 or more."
         )
-    words = _count_words(captions)
+    words = count_words(captions)
     if not words:
         raise DataError(
             "no caption holds any text, so there is nothing to train a vocabulary on; "
             "check the caption column or language."
         )
-    backend = _byte_level(_train_merges(words, limit=room), _CAPTION_WORDS, specials=specials)
+    backend = byte_level_backend(train_merges(words, limit=room), CAPTION_WORDS, specials=specials)
     ids = backend.get_vocab()
     settings = TokenizerSettings(
         kind="captions",
@@ -345,88 +326,6 @@ def build_tokenizer(config: TokenizerConfig, captions: Iterable[str]) -> Tokeniz
             )
         return file_tokenizer(config.path, context=config.context or 77)
     return train_tokenizer(captions, vocabulary=config.vocabulary, context=config.context or 32)
-
-
-@functools.lru_cache(maxsize=1)
-def _clip_merges() -> list[str]:
-    file = resources.files("frugalclip.data") / "vocabulary" / "clip_merges.txt.gz"
-    return gzip.decompress(file.read_bytes()).decode("utf-8").splitlines()
-
-
-def _pair(line: str) -> tuple[str, str]:
-    first, second = line.split(" ")
-    return first, second
-
-
-def _byte_symbols() -> list[str]:
-    """The 256 printable characters for bytes, in CLIP's order: bytes that are printable, then the others."""
-    return sorted(pre_tokenizers.ByteLevel.alphabet())
-
-
-def _byte_level(
-    merges: list[tuple[str, str]], words: str, *, specials: Sequence[str]
-) -> tokenizers.Tokenizer:
-    """Byte-level BPE: bytes, bytes that end a word (with `</w>`), merges in order, special tokens.
-
-    Special tokens are vocabulary entries that no merge can reach, so no caption can produce them.
-    """
-    symbols = _byte_symbols()
-    entries = [
-        *symbols,
-        *(symbol + _WORD_END for symbol in symbols),
-        *(first + second for first, second in merges),
-        *specials,
-    ]
-    vocabulary = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [_word_splitter(words), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(_WORD_END, " ")])
-    return backend
-
-
-def _word_splitter(words: str) -> Any:
-    return pre_tokenizers.Split(Regex(words), behavior="removed", invert=True)
-
-
-def _count_words(captions: Iterable[str]) -> Counter[str]:
-    """Words of the captions as byte symbols, with their counts."""
-    splitter = pre_tokenizers.Sequence(
-        [_word_splitter(_CAPTION_WORDS), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    words: Counter[str] = Counter()
-    for caption, count in Counter(map(clean_text, captions)).items():
-        for word, _ in splitter.pre_tokenize_str(caption):
-            words[word] += count
-    return words
-
-
-def _train_merges(words: Counter[str], *, limit: int) -> list[tuple[str, str]]:
-    """Byte pair merges in the order learned.
-
-    The trainer numbers symbols with an end-of-word suffix in the order of a hash map, which breaks ties
-    differently in every process. A word's last byte is therefore given a symbol of its own here (`chr(0x4E00
-    + byte)`), and the suffix is put back afterwards.
-    """
-    symbols = _byte_symbols()
-    last = {symbol: chr(0x4E00 + i) for i, symbol in enumerate(symbols)}
-    back = {mark: symbol + _WORD_END for symbol, mark in last.items()}
-    trainer = trainers.BpeTrainer(
-        vocab_size=512 + limit,
-        min_frequency=2,  # a pair seen once teaches nothing
-        show_progress=False,
-        initial_alphabet=[*symbols, *back],
-        max_token_length=_LONGEST_TOKEN,
-    )
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.train_from_iterator(
-        (" ".join([word[:-1] + last[word[-1]]] * count) for word, count in sorted(words.items())), trainer
-    )
-    pairs = json.loads(backend.to_str())["model"]["merges"]
-    restore: Callable[[str], str] = lambda text: "".join(back.get(symbol, symbol) for symbol in text)  # noqa: E731
-    return [(restore(first), restore(second)) for first, second in pairs]
 
 
 def _read_backend(path: Path, *, error: type[Exception]) -> tokenizers.Tokenizer:

@@ -5,19 +5,16 @@ and id columns are recognised by name, then by content, and the rest become fiel
 that loses nothing.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.images import EXTENSIONS
-from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
 from frugalclip.sources.languages import (
     ISO_639_1,
     NO_LANGUAGES,
@@ -125,7 +122,7 @@ class Roles:
 
     def is_label(self, name: str) -> bool:
         """Whether a caption column holds names of classes: underscores in it are spaces."""
-        return _plain(name) in LABEL_NAMES or name in self.labels
+        return plain_name(name) in LABEL_NAMES or name in self.labels
 
 
 def choose(
@@ -162,7 +159,7 @@ def choose(
             )
     image = given.get("image") or _image_column(table, where)
     languages = _language_columns(table)
-    by_name = {_plain(name): name for name in reversed(names) if name != image}
+    by_name = {plain_name(name): name for name in reversed(names) if name != image}
     by_language = next(
         (
             by_name[n]
@@ -223,56 +220,6 @@ def _may_hold_languages(kind: pa.DataType) -> bool:
     )
 
 
-def features_of(schema: pa.Schema) -> dict[str, Any]:
-    """What Hugging Face's `datasets` wrote about each column into a schema; empty where it did not."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return features if isinstance(features, dict) else {}
-
-
-def _class_names(feature: Any) -> list[str]:
-    """Names of a class label, or of a list of them; empty for anything else."""
-    if isinstance(feature, list) and feature:
-        return _class_names(feature[0])
-    if not isinstance(feature, dict):
-        return []
-    names = feature.get("names") if feature.get("_type") == "ClassLabel" else None
-    return [str(name) for name in names] if isinstance(names, list) else _class_names(feature.get("feature"))
-
-
-def label_names(features: Mapping[str, Any]) -> list[str]:
-    """Columns that hold class labels."""
-    return [name for name, feature in features.items() if _class_names(feature)]
-
-
-def named_labels(table: pa.Table, features: Mapping[str, Any]) -> pa.Table:
-    """Class labels by name: Hugging Face keeps numbers, and names in the schema. Null without a name."""
-    for name, feature in features.items():
-        known = _class_names(feature)
-        if known and name in table.column_names:
-            column = table[name]
-            named = [_named(chunk, pa.array(known, pa.string())) for chunk in column.chunks]
-            if all(chunk is not None for chunk in named):
-                kind = pa.list_(pa.string()) if pa.types.is_list(column.type) else pa.string()
-                table = table.set_column(table.column_names.index(name), name, pa.chunked_array(named, kind))
-    return table
-
-
-def _named(values: pa.Array, names: pa.Array) -> pa.Array | None:
-    if pa.types.is_list(values.type):
-        flat = _named(pc.list_flatten(values), names)
-        if flat is None:
-            return None
-        ends = np.cumsum([0, *pc.fill_null(pc.list_value_length(values), 0).to_pylist()])
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat, mask=values.is_null())
-    if not pa.types.is_integer(values.type):
-        return None
-    is_known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(names)))
-    return names.take(pc.if_else(is_known, values, None))
-
-
 def holds_bytes(kind: pa.DataType) -> str | None:
     """For a type of images: '' for bytes, '.bytes' for Hugging Face's struct of bytes and path; else None."""
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
@@ -286,10 +233,11 @@ def holds_bytes(kind: pa.DataType) -> str | None:
 
 def is_image_name(name: str) -> bool:
     """Whether a column has a name for images."""
-    return _plain(name) in IMAGE_NAMES
+    return plain_name(name) in IMAGE_NAMES
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name in lower case, without spaces, underscores, dots and hyphens."""
     return re.sub(r"[\s_.\-]", "", name).lower()
 
 
@@ -297,7 +245,7 @@ def _image_column(table: pa.Table, where: str) -> str:
     with_bytes = [
         name for name in table.column_names if holds_bytes(table.schema.field(name).type) is not None
     ]
-    by_name = {_plain(name): name for name in reversed(table.column_names)}
+    by_name = {plain_name(name): name for name in reversed(table.column_names)}
     named = [by_name[name] for name in IMAGE_NAMES if name in by_name]
     if with_bytes:
         return next((name for name in named if name in with_bytes), with_bytes[0])
@@ -337,9 +285,11 @@ def _caption_columns(
         name for name in table.column_names if name != image and _is_captions(table.schema.field(name).type)
     ]
     numbered = [
-        (found[1], int(found[2]), name) for name in candidates if (found := _NUMBERED.fullmatch(_plain(name)))
+        (found[1], int(found[2]), name)
+        for name in candidates
+        if (found := _NUMBERED.fullmatch(plain_name(name)))
     ]
-    by_name = {_plain(name): name for name in reversed(candidates)}
+    by_name = {plain_name(name): name for name in reversed(candidates)}
     for name in CAPTION_NAMES:
         several = tuple(column for stem, _, column in sorted(numbered) if stem == name)
         plain = (by_name[name],) if name in by_name else ()
@@ -354,7 +304,7 @@ def _caption_columns(
     texts = [
         name
         for name in candidates
-        if pa.types.is_string(table.schema.field(name).type) and _plain(name) not in ID_NAMES
+        if pa.types.is_string(table.schema.field(name).type) and plain_name(name) not in ID_NAMES
     ]
     wordy = {
         name: _share(table[name], lambda text: " " in text.strip() and not _URL.match(text)) for name in texts
@@ -430,74 +380,3 @@ def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[di
         own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)
     ]
     return captions, by_language if any(by_language) else None
-
-
-def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as the narrowest type that loses nothing: bool, int64, double, or text ('007'); '' is null."""
-    if not pa.types.is_string(column.type):
-        return column
-    text = pc.utf8_trim_whitespace(column)
-    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-    distinct = pc.unique(text).drop_null()
-    if not len(distinct):
-        return pa.chunked_array([pa.nulls(len(column))])
-    if pc.all(pc.is_in(pc.utf8_lower(distinct), pa.array(["true", "false"]))).as_py():
-        return pc.equal(pc.utf8_lower(text), "true")
-    if pc.all(pc.match_substring_regex(distinct, r"^(0|-?[1-9][0-9]{0,17})$")).as_py():
-        return text.cast(pa.int64())
-    if pc.all(
-        pc.match_substring_regex(distinct, r"^(-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?|nan|NaN)$")
-    ).as_py():
-        return text.cast(pa.float64())
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-
-
-def rows_to_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """JSON objects as a table of all their keys; values that do not share a type become JSON text."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: column_of([row.get(name) for row in rows], name) for name in names})
-
-
-def column_of(values: list[Any], name: str) -> pa.Array:
-    """JSON values of one key as an array; objects stay objects only where they may be captions."""
-    if _plain(name) in TEXT_NAMES or _plain(name) in BY_LANGUAGE_NAMES:
-        languages = [languages_in(value) if isinstance(value, (dict, list)) else {} for value in values]
-        if any(languages) and all(found or not value for found, value in zip(languages, values, strict=True)):
-            return pa.array(
-                [list(found.items()) if found else None for found in languages], CAPTIONS_BY_LANGUAGE
-            )
-        if any(languages):  # some rows have languages, some have none: `captions_of` reads each
-            return pa.array([as_text(value) for value in values], pa.string())
-    if _plain(name) not in TEXT_NAMES:
-        values = [as_text(value) if _has_objects(value) else value for value in values]
-    elif any(
-        _has_objects(value) and isinstance(value, list) for value in values
-    ):  # records such as {"raw": "a dog", "tokens": [...]}
-        values = [None if value is None else texts_in(value) for value in values]
-    if any(isinstance(value, list) for value in values):  # one caption or several: a list either way
-        values = [value if value is None or isinstance(value, list) else [value] for value in values]
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError):
-        numbers = all(
-            value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-            for value in values
-        )
-        if numbers:
-            return pa.array([None if value is None else float(value) for value in values], pa.float64())
-        return pa.array([as_text(value) for value in values], pa.string())
-
-
-def as_text(value: Any) -> str | None:
-    """Text as it is, anything else as JSON, None as None."""
-    return (
-        value
-        if value is None or isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False, default=str)
-    )
-
-
-def _has_objects(value: Any) -> bool:
-    return isinstance(value, dict) or (
-        isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)
-    )

@@ -4,10 +4,9 @@ Tars share the rule: files of one key belong together (`a.jpg`, `a.txt`, `a.json
 captions, one a line; JSON gives fields, and captions by language where it has them.
 """
 
-import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from typing import Any
 from frugalclip.core.errors import DataError
 from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, image_places, is_number, make_manifest
-from frugalclip.sources.captions import decoded, mended, readable, readable_by_language
-from frugalclip.sources.columns import CAPTION_NAMES, column_of
-from frugalclip.sources.languages import is_code, languages_beside, languages_in, texts_in, training_captions
+from frugalclip.data.manifest import Manifest, image_places, make_manifest
+from frugalclip.data.tables import is_number
+from frugalclip.sources.sidecars import ID_KEY, LARGEST_TEXT, SidecarTexts, TooLong, read_beside
+from frugalclip.sources.values import column_of
 
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 _GENERIC = (
@@ -50,8 +49,6 @@ _NOT_CAPTIONS = (
     "attribution",
     "credits",
 )
-ID_KEY = "__id__"  # in the JSON of a sample whose id cannot be the name of a file
-LARGEST_TEXT = 2**20
 
 
 @dataclass
@@ -95,117 +92,6 @@ class SampleColumns:
             root=root,
             name=name,
         )
-
-
-@dataclass
-class SidecarTexts:
-    """Captions and fields of the files beside an image."""
-
-    captions: list[str] = field(default_factory=list)
-    by_language: dict[str, list[str]] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
-    fault: tuple[str, str] | None = None  # reason and detail
-    mended: str | None = None  # how a text that is not UTF-8 was read
-
-
-class TooLong(Exception):
-    """A text that is too long to be a caption."""
-
-
-def read_beside(read: Callable[[str], bytes | None], *, mend: bool = False) -> SidecarTexts:
-    """Captions and fields of one sample.
-
-    Args:
-        read: gives the bytes of the file with an extension such as `.txt`, or None where there is none.
-        mend: read texts in another encoding than UTF-8 where there is one sensible way.
-    """
-    result = SidecarTexts()
-
-    def content(extension: str) -> str | None:
-        data = read(extension)
-        return None if data is None else _content(data, extension, result, mend)
-
-    try:
-        lines, record, label = content(".txt"), content(".json"), content(".cls")
-        if lines is not None:
-            result.captions = [line.strip() for line in lines.splitlines() if line.strip()]
-        if record is not None:
-            _read_record(json.loads(record), result)
-        if label is not None:
-            _read_label(label.strip(), result)
-    except UnicodeError as error:
-        result.fault = (
-            "not-utf8",
-            f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error),
-        )
-    except TooLong as error:
-        result.fault = "caption-too-long", str(error)
-    except (ValueError, RecursionError) as error:
-        result.fault = "not-json", str(error)
-    result.captions, cause = readable(result.captions)
-    result.by_language = readable_by_language(result.by_language)
-    if cause and not result.captions:
-        result.fault = result.fault or (cause, "the text beside the image")
-    return result
-
-
-def _content(data: bytes, extension: str, result: SidecarTexts, mend: bool) -> str:
-    """Text of a file beside an image."""
-    try:
-        content = decoded(data)
-        if "\0" not in content or not mend:
-            return content
-        error = None
-    except UnicodeDecodeError as caught:
-        error = caught
-    found = mended(data) if mend else None
-    if found is None:
-        if error is not None:
-            raise error
-        return decoded(data)
-    result.mended = f"{extension} read as {found[1]}"
-    return found[0]
-
-
-def _read_record(record: Any, result: SidecarTexts) -> None:
-    if not isinstance(record, dict):
-        raise ValueError(f"the JSON beside is a {type(record).__name__}, expected an object")
-    json.dumps(record, ensure_ascii=False).encode()  # lone surrogates are valid JSON and no text
-    if ID_KEY in record:  # written by `data convert`: keys are what they are called
-        result.captions = texts_in(record.get("captions"))
-        result.by_language = languages_in(record.get("captions_by_language"))
-        result.fields = {
-            key: value for key, value in record.items() if key not in ("captions", "captions_by_language")
-        }
-        return
-    result.by_language, taken = languages_beside(record)
-    record = {name: value for name, value in record.items() if name not in taken}
-    if isinstance(every := record.get("captions"), list) and _is_same_text(
-        result.captions, listed := texts_in(every)
-    ):
-        result.captions = listed
-        record = {name: value for name, value in record.items() if name != "captions"}
-    elif not result.captions and not result.by_language:
-        named = next((key for key in CAPTION_NAMES[:10] if texts_in(record.get(key))), None)
-        result.captions = texts_in(record[named]) if named else []
-        if isinstance(code := record.get("language"), str) and is_code(code) and result.captions:
-            result.by_language = {code: list(result.captions)}
-    result.captions = result.captions or training_captions(result.by_language)
-    result.fields = {key: value for key, value in record.items() if key not in ("caption", "captions")}
-
-
-def _is_same_text(lines: list[str], listed: list[str]) -> bool:
-    """Whether a list of captions holds the text of the .txt, line by line or as one caption."""
-    return set(lines) <= set(listed) or lines in (
-        [line.strip() for line in text.splitlines() if line.strip()] for text in listed
-    )
-
-
-def _read_label(label: str, result: SidecarTexts) -> None:
-    is_number = re.fullmatch(r"-?\d{1,18}", label)
-    result.fields.setdefault("cls", int(label) if is_number else label)
-    if not result.captions and label and not is_number:
-        result.captions = [label.replace("_", " ")]
 
 
 @dataclass

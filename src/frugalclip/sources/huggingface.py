@@ -24,9 +24,11 @@ import pyarrow.compute
 from frugalclip.core.errors import DataError
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest, concatenate, image_places, plain_types
-from frugalclip.sources.columns import choose, features_of, holds_bytes, label_names, named_labels
+from frugalclip.data.manifest import Manifest, concatenate, image_places
+from frugalclip.data.tables import plain_types
+from frugalclip.sources.columns import choose, holds_bytes
 from frugalclip.sources.folders import SPLITS
+from frugalclip.sources.labels import features_of, label_names, named_labels
 from frugalclip.sources.parquet_tables import valid_text
 from frugalclip.sources.reading import READING
 from frugalclip.sources.rows import RawTable

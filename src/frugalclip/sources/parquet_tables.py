@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest, plain_types
+from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest
 from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder
-from frugalclip.sources.columns import choose, features_of, holds_bytes, label_names, named_labels
+from frugalclip.data.tables import plain_types
+from frugalclip.sources.columns import choose, holds_bytes
+from frugalclip.sources.labels import features_of, label_names, named_labels
 from frugalclip.sources.rows import RawTable
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 

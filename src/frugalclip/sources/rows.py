@@ -22,10 +22,10 @@ import pyarrow as pa
 from frugalclip.core.errors import DataError
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import concatenate_tables
+from frugalclip.data.tables import concatenate_tables
 from frugalclip.sources import columns as roles_of
 from frugalclip.sources.captions import mended
-from frugalclip.sources.columns import as_text, rows_to_table
+from frugalclip.sources.values import as_text, rows_to_table
 
 SEPARATORS = (",", "\t", ";", "|")
 _CHUNK = 50_000  # rows turned into Arrow at a time

@@ -13,13 +13,8 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.manifest import (
-    CAPTIONS_BY_LANGUAGE,
-    Manifest,
-    concatenate_tables,
-    image_places,
-    make_manifest,
-)
+from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE, Manifest, image_places, make_manifest
+from frugalclip.data.tables import concatenate_tables
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from frugalclip.core.config import Settings
 from frugalclip.data.images import decode, open_image, upright_size
 from frugalclip.data.manifest import CAPTIONS, SHARD_KEY, Manifest
-from frugalclip.sources.folders import ID_KEY
+from frugalclip.sources.sidecars import ID_KEY
 
 SHARD_VERSION = b"1"
 _EXTENSIONS = {

@@ -18,9 +18,11 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.images import UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
+from frugalclip.data.tables import is_number
 from frugalclip.sources.captions import read_all, readable_by_language
-from frugalclip.sources.columns import Roles, captions_of, choose, typed
+from frugalclip.sources.columns import Roles, captions_of, choose
 from frugalclip.sources.rows import RawTable, read_csv, read_json, shown
+from frugalclip.sources.values import typed
 
 _LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, of Linux
@@ -199,7 +201,7 @@ def _finish(
     for row, name in zip(rows, final, strict=True):
         if ledger.remarks and (remark := ledger.remarks.pop(f"line {raw.lines[row]}", None)):
             ledger.remark(name, remark.reason, remark.detail)
-    weights = fields.pop("weight") if "weight" in fields and _is_number(fields["weight"].type) else None
+    weights = fields.pop("weight") if "weight" in fields and is_number(fields["weight"].type) else None
     return make_manifest(
         ids=final,
         images=places.take(pa.array(rows)),
@@ -210,10 +212,6 @@ def _finish(
         root=base,
         name=str(file),
     )
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _keep(

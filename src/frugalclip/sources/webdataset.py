@@ -10,7 +10,8 @@ from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources import tar_index as shards
-from frugalclip.sources.folders import LARGEST_TEXT, SampleColumns, TooLong, read_beside
+from frugalclip.sources.folders import SampleColumns
+from frugalclip.sources.sidecars import LARGEST_TEXT, TooLong, read_beside
 
 
 def shards_manifest(
