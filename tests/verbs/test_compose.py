@@ -1,4 +1,6 @@
 import io
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ from rich.console import Console
 from frugalclip.cli import main
 from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import DataError, RecipeError
+from frugalclip.core.executors import SHARED
+from frugalclip.core.jobs import FOLDER
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.sources.open import open_data
 from frugalclip.synthetic.truth import regions
@@ -103,6 +107,23 @@ def test_two_processes_write_the_same_bytes(composed: verb.Composition, parts: P
     )
     assert shards(found.path) == shards(composed.path)
     assert found.fingerprint == composed.fingerprint
+
+
+@pytest.mark.skipif(SHARED != "fork", reason="starts and kills processes by fork")
+def test_a_killed_call_goes_on_to_the_same_bytes(composed: verb.Composition, parts: Path, tmp_path: Path):
+    settings, out = ["shard=8", "planted.duplicates=0.3"], tmp_path / "scenes"
+    call = multiprocessing.get_context("fork").Process(
+        target=verb.compose, args=(parts, settings), kwargs={"out": out, "scenes": 30, "workers": 2}
+    )
+    call.start()
+    while not list(out.glob(f"{FOLDER}/scratch/scenes-00001/files/shards")):
+        assert call.is_alive()
+        time.sleep(0.001)
+    call.kill()
+    call.join()
+    verb.compose(parts, settings, out=out, scenes=30, workers=1)
+    assert shards(out) == shards(composed.path)
+    assert not [path for path in out.rglob("*") if path.name.startswith(".") and path.name != FOLDER]
 
 
 def test_a_folder_of_other_scenes_is_not_touched(composed: verb.Composition, parts: Path, tmp_path: Path):

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,10 +9,8 @@ from rich.console import Console
 
 from frugalclip.cli import BAD_DATA, main
 from frugalclip.core.errors import DataError
-from frugalclip.data import decoding
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
-from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.sources.open import open_data, read_source
 from frugalclip.verbs.data_check import check, show_check
 from frugalclip.verbs.data_verify import show, verify
@@ -145,41 +141,6 @@ def test_several_data_sets_are_one(folder: Path, tmp_path: Path, monkeypatch: py
     result = verify([folder, tmp_path / "t.tar"], repair=True)
     assert result.manifest_path == tmp_path / "data.clean.parquet"
     assert len(open_data(result.manifest_path)) == result.samples
-
-
-def _crashing(data: bytes, **_: object) -> None:
-    if data == b"crash":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers get the crashing decoder by fork")
-def test_a_decoder_that_crashes_is_a_fault_of_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(decoding, "_FEW", 0)
-    monkeypatch.setattr(decoding, "_ROWS", 8)
-    monkeypatch.setattr(decoding, "decode", _crashing)
-    monkeypatch.setattr(decoding, "_METHOD", "fork")
-    for number in range(20):
-        (tmp_path / f"{number}.png").write_bytes(b"crash" if number == 13 else b"good")
-    names = [f"{number}.png" for number in range(20)]
-    manifest = make_manifest(
-        ids=names, images=image_places(names), captions=[["x"]] * 20, root=tmp_path, name="m"
-    )
-    done: list[int] = []
-    assert [fault[:2] for fault in decoding.decoding_faults(manifest, workers=2, progress=done.append)] == [
-        (13, "broken-image")
-    ]
-    assert sum(done) == 20
-
-
-def test_processes_find_what_threads_find(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    _, expected = hostile.parquet_bytes_into(tmp_path / "p")
-    manifest = read_source(tmp_path / "p").manifest
-    threads = decoding.decoding_faults(manifest, workers=2)
-    monkeypatch.setattr(decoding, "_FEW", 0)
-    assert decoding.decoding_faults(manifest, workers=2) == threads
-    assert {manifest.ids[row]: cause for row, cause, _ in threads} == {
-        id: cause for id, cause in expected.items() if cause and id in manifest.ids
-    }
 
 
 def test_check_leads_to_verify_where_training_would_stop(folder: Path):
