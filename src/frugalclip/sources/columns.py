@@ -139,27 +139,10 @@ def choose(
     Raises:
         DataError: when a column is not there, or none looks right; lists what was found.
     """
-    given = dict(given or {})
-    unknown = [key for key in given if key not in ("image", "caption", "id")]
-    if unknown:
-        raise DataError(
-            f"columns.{unknown[0]} is not a column that can be named; "
-            f"{known_names(unknown[0], ['image', 'caption', 'id'])}"
-        )
-    names = table.column_names
-    captions = tuple(part.strip() for part in given["caption"].split(",")) if "caption" in given else None
-    for key, wanted in [
-        ("image", given.get("image")),
-        ("id", given.get("id")),
-        *(("caption", name) for name in captions or ()),
-    ]:
-        if wanted is not None and wanted not in names:
-            raise DataError(
-                f"columns.{key}: {where} has no column '{wanted}'; {known_names(wanted, names, limit=40)}"
-            )
-    image = given.get("image") or _image_column(table, where)
+    wanted = _wanted_columns(given or {}, table.column_names, where)
+    image = (wanted["image"] or (_image_column(table, where),))[0]
     languages = _language_columns(table)
-    by_name = {plain_name(name): name for name in reversed(names) if name != image}
+    by_name = {plain_name(name): name for name in reversed(table.column_names) if name != image}
     by_language = next(
         (
             by_name[n]
@@ -168,21 +151,40 @@ def choose(
         ),
         None,
     )
-    if captions is None:
-        captions = _caption_columns(
-            table, image, bool(languages) or by_language is not None, [n for n in labels if n != image], where
-        )
-    identity = given.get("id") or next((by_name[name] for name in ID_NAMES if name in by_name), None)
-    code = (
-        None
-        if languages or by_language
-        else next((by_name[name] for name in CODE_NAMES if name in by_name), None)
+    has_languages = bool(languages) or by_language is not None
+    captions = wanted["caption"] or _caption_columns(
+        table, image, has_languages, [n for n in labels if n != image], where
     )
-    if code is not None and not (
-        pa.types.is_string(table.schema.field(code).type) and _share(table[code], is_code) > 0.8
-    ):
-        code = None
+    identity = next(iter(wanted["id"]), None) or next((by_name[n] for n in ID_NAMES if n in by_name), None)
+    code = None if has_languages else _code_column(table, by_name)
     return Roles(image, captions, languages, identity, by_language, code, tuple(labels))
+
+
+def _wanted_columns(given: Mapping[str, str], names: Sequence[str], where: str) -> dict[str, tuple[str, ...]]:
+    """Columns that the user names, by role; refused where they are not there."""
+    roles = ("image", "id", "caption")
+    unknown = [key for key in given if key not in roles]
+    if unknown:
+        raise DataError(
+            f"columns.{unknown[0]} is not a column that can be named; {known_names(unknown[0], roles)}"
+        )
+    wanted: dict[str, tuple[str, ...]] = {key: (given[key],) if given.get(key) else () for key in roles}
+    wanted["caption"] = tuple(part.strip() for name in wanted["caption"] for part in name.split(","))
+    for key in roles:
+        for name in wanted[key]:
+            if name not in names:
+                raise DataError(
+                    f"columns.{key}: {where} has no column '{name}'; {known_names(name, names, limit=40)}"
+                )
+    return wanted
+
+
+def _code_column(table: pa.Table, by_name: Mapping[str, str]) -> str | None:
+    """A column that names the language of each row's caption."""
+    name = next((by_name[name] for name in CODE_NAMES if name in by_name), None)
+    if name is None or not pa.types.is_string(table.schema.field(name).type):
+        return None
+    return name if _share(table[name], is_code) > 0.8 else None
 
 
 def _language_columns(table: pa.Table) -> tuple[tuple[str, str], ...]:

@@ -26,7 +26,7 @@ from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, concatenate, image_places
 from frugalclip.data.tables import plain_types
-from frugalclip.sources.columns import choose, holds_bytes
+from frugalclip.sources.columns import Roles, choose, holds_bytes
 from frugalclip.sources.folders import SPLITS
 from frugalclip.sources.labels import features_of, label_names, named_labels
 from frugalclip.sources.parquet_tables import valid_text
@@ -205,13 +205,7 @@ def _read(
     files = [_ArrowFile(path) for path in paths]
     schema = files[0].table.schema
     features = features_of(schema) or _json(folder / "dataset_info.json").get("features") or {}
-    first = pa.concat_tables([file.table.slice(0, _PROBED) for file in files[:1]])
-    light = {
-        field.name: first[field.name] if holds_bytes(field.type) is None else pa.nulls(len(first), field.type)
-        for field in schema
-    }
-    named, _ = valid_text(plain_types(pa.table(light)))
-    roles = choose(named_labels(named, features), columns, where=str(folder), labels=label_names(features))
+    roles = _roles(files[0].table.slice(0, _PROBED), features, columns, folder)
     inside = holds_bytes(schema.field(roles.image).type)
     kept = [name for name in schema.names if inside is None or name != roles.image]
     table, broken = valid_text(
@@ -225,21 +219,37 @@ def _read(
     raw = RawTable(table, np.arange(1, len(table) + 1), causes)
     if inside is None:
         return _named(assemble(raw, roles, folder / paths[0].name, ledger, notes), folder)
-    ranges = [file.ranges(roles.image) for file in files]
-    offsets, lengths, held = (np.concatenate([part[i] for part in ranges]) for i in range(3))
-    beside = (
-        [path for file in files for path in file.paths(roles.image, inside)]
-        if not held.all()
-        else [None] * len(held)
-    )
-    names = pa.array([path.name for path in paths]).take(
-        pa.array(np.repeat(np.arange(len(files)), [len(part[0]) for part in ranges]))
-    )
-    places = image_places(names, offsets=offsets, lengths=lengths)
-    places, reasons = with_paths(places, held, beside, folder)
+    places, reasons = _image_places(files, roles.image, inside, folder)
     if rows is not None:
         places, reasons = places.take(pa.array(rows)), [reasons[row] for row in rows]
     return _named(inside_manifest(raw, roles, folder / paths[0].name, places, reasons, ledger, notes), folder)
+
+
+def _roles(
+    first: pa.Table, features: Mapping[str, Any], columns: Mapping[str, str] | None, folder: Path
+) -> Roles:
+    """Which column is what, from the first rows without the bytes of images."""
+    light = {
+        field.name: first[field.name] if holds_bytes(field.type) is None else pa.nulls(len(first), field.type)
+        for field in first.schema
+    }
+    named, _ = valid_text(plain_types(pa.table(light)))
+    return choose(named_labels(named, features), columns, where=str(folder), labels=label_names(features))
+
+
+def _image_places(
+    files: Sequence["_ArrowFile"], column: str, inside: str, folder: Path
+) -> tuple[pa.StructArray, list[str | None]]:
+    """(rows,) the `image` column: ranges of the Arrow files, or files beside; and why a row has no image."""
+    ranges = [file.ranges(column) for file in files]
+    offsets, lengths, held = (np.concatenate([part[i] for part in ranges]) for i in range(3))
+    beside: list[str | None] = [None] * len(held)
+    if not held.all():
+        beside = [path for file in files for path in file.paths(column, inside)]
+    owners = np.repeat(np.arange(len(files)), [len(part[0]) for part in ranges])
+    names = pa.array([file.path.name for file in files]).take(pa.array(owners))
+    places = image_places(names, offsets=offsets, lengths=lengths)
+    return with_paths(places, held, beside, folder)
 
 
 def _named(manifest: Manifest, folder: Path) -> Manifest:

@@ -74,33 +74,20 @@ def assemble(raw: RawTable, roles: Roles, file: Path, ledger: Ledger, notes: lis
     base = _base(paths, file, notes)
     reasons = path_faults(paths, base)
     ids = _ids(raw.table, roles, paths)
-    keep = np.zeros(len(paths), dtype=bool)
+    owners = np.full(len(paths), -1)  # (rows,) the first row with the same image; -1: left out
     first: dict[str, int] = {}
-    joined: dict[int, dict[str, None]] = {}  # an image's captions as keys: one image may have very many
-    merged = 0
     for row, (path, reason) in enumerate(zip(paths, reasons, strict=True)):
+        line = f"line {raw.lines[row]}"
         if not captions[row] or row in raw.causes:
             reason = reason or raw.causes.get(row, "no-caption")
         if reason is not None:
-            ledger.drop(
-                shown(ids[row]) or f"line {raw.lines[row]}",
-                reason,
-                f"line {raw.lines[row]}: {shown(path or '')}",
-            )
-        elif (earlier := first.setdefault(path or "", row)) != row:
-            joined.setdefault(earlier, dict.fromkeys(captions[earlier])).update(dict.fromkeys(captions[row]))
-            if by_language:
-                for language, texts in by_language[row].items():
-                    by_language[earlier][language] = list(
-                        dict.fromkeys([*by_language[earlier].get(language, []), *texts])
-                    )
-            ledger.merge(ids[row], "same-image", f"line {raw.lines[row]}: {path}")
-            merged += 1
-        else:
-            keep[row] = True
-    for row, texts in joined.items():
-        captions[row] = list(texts)
-    if merged:
+            ledger.drop(shown(ids[row]) or line, reason, f"{line}: {shown(path or '')}")
+            continue
+        owners[row] = first.setdefault(path or "", row)
+        if owners[row] != row:
+            ledger.merge(ids[row], "same-image", f"{line}: {path}")
+    keep = owners == np.arange(len(paths))
+    if merged := _join_captions(owners, captions, by_language):
         notes.append(
             f"rows that share their image with an earlier row: {merged:,}; their captions are joined, "
             "other columns are the first row's"
@@ -117,6 +104,24 @@ def assemble(raw: RawTable, roles: Roles, file: Path, ledger: Ledger, notes: lis
         )
     places = image_places([path or "" for path in paths])
     return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base, notes)
+
+
+def _join_captions(
+    owners: np.ndarray, captions: list[list[str]], by_language: list[dict[str, list[str]]] | None
+) -> int:
+    """Add captions of rows to the rows that own their image, each once; how many rows were added."""
+    added = np.flatnonzero((owners >= 0) & (owners != np.arange(len(owners))))
+    joined: dict[int, dict[str, None]] = {}  # captions as keys: one image may have very many
+    for row in added.tolist():
+        owner = int(owners[row])
+        joined.setdefault(owner, dict.fromkeys(captions[owner])).update(dict.fromkeys(captions[row]))
+        if by_language:
+            for language, texts in by_language[row].items():
+                known = by_language[owner].get(language, [])
+                by_language[owner][language] = list(dict.fromkeys([*known, *texts]))
+    for owner, texts in joined.items():
+        captions[owner] = list(texts)
+    return len(added)
 
 
 def inside_manifest(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,7 +17,6 @@ from rich.table import Table
 from frugalclip.core.config import dump_yaml, merge, parse_overrides, read_yaml, validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.executors import local_executor
-from frugalclip.core.jobs import Job, Shard
 from frugalclip.core.records import write_atomically
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
@@ -37,6 +37,7 @@ from frugalclip.synthetic.sheet import contact_sheet
 from frugalclip.synthetic.truth_tables import cutout_counts, write_concepts, write_cutouts, write_planted
 from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next
 
+TRUTH = "truth"  # folder of what is true of the scenes
 _SHOWN = 30  # scenes of the contact sheet
 _MOST_WORKERS = 16
 
@@ -105,27 +106,12 @@ def compose(
     manifest = read_sources(paths, columns=columns).manifest
     chosen = choose_cutouts(manifest, settings)
     concept_weights(chosen.items, settings)  # a wrong table is refused before anything is cut out
-    key = plan_key(settings, manifest, chosen)
-    job = scene_job(folder, settings, key)
-    job.begin()
-    write_atomically(folder / "plan.yaml", dump_yaml(settings.model_dump(mode="json")))
-    shards = scene_shards(job, settings, scenes, key)
-    finished = job.finished(shards)
-    missing = [shard for shard in shards if shard.name not in finished]
-    made = sum(min(shard.content.stop, scenes) - shard.content.start for shard in missing)
-    truth = folder / "truth"
-    truth.mkdir(exist_ok=True)
     start = time.perf_counter()
-    if missing:
-        workers = min(workers or min(os.cpu_count() or 1, _MOST_WORKERS), len(missing))
-        cutouts = _cut_out(chosen, manifest, settings, workers)
-        write_cutouts(truth, cutouts)
-        task = SceneTask(Composer(settings, cutouts, assign(settings, scenes)), key)
-        _compose(job, shards, task, workers)
+    made, table = _make_scenes(folder, settings, manifest, chosen, scenes=scenes, workers=workers)
     seconds = time.perf_counter() - start
-    table = scene_table(folder, shards, scenes)
     result = scene_manifest(folder, table)
     result.write(folder / "manifest.parquet")
+    truth = folder / TRUTH
     write_concepts(truth, table, settings, chosen)
     write_planted(truth, table)
     _write_sheet(truth / "sheet.jpg", result)
@@ -146,15 +132,34 @@ def compose(
     )
 
 
-def _cut_out(chosen: Cutouts, manifest: Manifest, plan: ScenePlan, workers: int) -> Cutouts:
-    with progress_bar("cutting objects out", None):
-        return with_pixels(chosen, manifest, plan, local_executor(workers))
-
-
-def _compose(job: Job, shards: Sequence[Shard[range]], task: SceneTask, workers: int) -> None:
-    with progress_bar("composing scenes", sum(len(shard.content) for shard in shards)) as progress:
-        executor = local_executor(workers)
-        job.run(shards, task, executor, progress=lambda shard: progress(len(shard.content)))
+def _make_scenes(
+    folder: Path,
+    plan: ScenePlan,
+    manifest: Manifest,
+    chosen: Cutouts,
+    *,
+    scenes: int,
+    workers: int | None,
+) -> tuple[int, pa.Table]:
+    """Run the job: how many scenes were missing, and all that is known about the scenes."""
+    key = plan_key(plan, manifest, chosen)
+    job = scene_job(folder, plan, key)
+    job.begin()
+    write_atomically(folder / "plan.yaml", dump_yaml(plan.model_dump(mode="json")))
+    (folder / TRUTH).mkdir(exist_ok=True)
+    shards = scene_shards(job, plan, scenes, key)
+    finished = job.finished(shards)
+    missing = [shard for shard in shards if shard.name not in finished]
+    if missing:
+        executor = local_executor(min(workers or min(os.cpu_count() or 1, _MOST_WORKERS), len(missing)))
+        with progress_bar("cutting objects out", None):
+            cutouts = with_pixels(chosen, manifest, plan, executor)
+        write_cutouts(folder / TRUTH, cutouts)
+        task = SceneTask(Composer(plan, cutouts, assign(plan, scenes)), key)
+        with progress_bar("composing scenes", sum(len(shard.content) for shard in shards)) as progress:
+            job.run(shards, task, executor, progress=lambda shard: progress(len(shard.content)))
+    made = sum(min(shard.content.stop, scenes) - shard.content.start for shard in missing)
+    return made, scene_table(folder, shards, scenes)
 
 
 def _write_sheet(path: Path, manifest: Manifest) -> None:

@@ -71,24 +71,16 @@ def convert(
     Raises:
         DataError: when a path holds no data set, `out` holds something else, or no image can be used.
     """
-    config = validated(
-        ConversionConfig,
-        {
-            "to": to,
-            "images": {"size": size, "format": format},
-            "samples_per_shard": samples_per_shard,
-            "shuffle": shuffle,
-        },
-        where="",
-        error=DataError,
-    )
+    images = {"size": size, "format": format}
+    settings = {"to": to, "images": images, "samples_per_shard": samples_per_shard, "shuffle": shuffle}
+    config = validated(ConversionConfig, settings, where="", error=DataError)
     folder = Path(out)
     source = read_sources(paths, columns=columns).where(where)
     manifest = source.manifest
     if "weight" in manifest.table.column_names:
         manifest.weights()  # refuses what is no weight
     start = time.monotonic()
-    done_before, ids, records = _convert(
+    done_before, ids, records = _run_job(
         folder, manifest, config, workers or min(os.cpu_count() or 1, _MOST_WORKERS)
     )
     faults = _faults(records)
@@ -98,10 +90,10 @@ def convert(
             f"none of the {len(manifest):,} images of {manifest.name} can be used; "
             f"see why with: frugalclip data check {manifest.name}"
         )
+    ledger_path = folder.resolve().with_name(f"{folder.resolve().name}{LEDGER}")
     ledger = Ledger(DECODING)
     ledger.include(source.ledger)
     ledger.extend(faults.values())
-    ledger_path = folder.resolve().with_name(f"{folder.resolve().name}{LEDGER}")
     ledger.write(ledger_path, kept=written, seen=source.seen)
     left = unwritten_fields(manifest) if to == "tar" else []
     return Conversion(
@@ -127,7 +119,7 @@ def _faults(records: Sequence[Record]) -> dict[str, Entry]:
     }
 
 
-def _convert(
+def _run_job(
     folder: Path, manifest: Manifest, config: ConversionConfig, workers: int
 ) -> tuple[int, list[str], list[Record]]:
     """Run the job: shards that were there before, ids in the order written, and the records."""
