@@ -19,7 +19,7 @@ def _crashing(data: bytes, **_: object) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers get the crashing decoder by fork")
-def test_a_decoder_that_crashes_is_a_fault_of_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_decoder_that_crashes_is_a_fault_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(decoding, "_FEW", 0)
     monkeypatch.setattr(decoding, "_ROWS", 8)
     monkeypatch.setattr(decoding, "decode", _crashing)

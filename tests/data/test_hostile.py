@@ -51,7 +51,7 @@ def test_names_are_unique_and_kinds_are_many():
 
 
 @pytest.mark.parametrize("name", [kind.name for kind in hostile.hostile_images() if kind.cause is None])
-def test_odd_but_fine_pictures_have_the_size_that_their_header_says(name: str):
+def test_odd_but_fine_images_have_the_size_that_their_header_says(name: str):
     data = next(kind.data for kind in hostile.hostile_images() if kind.name == name)
     hostile_image = decode(data)
     assert size_of(data) == (hostile_image.height, hostile_image.width)
@@ -62,7 +62,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("damage", ["flip", "cut", "splice", "grow"])
-def test_random_damage_gives_a_picture_or_a_cause(kind: str, damage: str, capfd: pytest.CaptureFixture[str]):
+def test_random_damage_gives_a_image_or_a_cause(kind: str, damage: str, capfd: pytest.CaptureFixture[str]):
     generator = np.random.default_rng([FORMATS.index(kind), len(damage)])
     plain = hostile.saved(hostile.noise(20, 20), kind)
     other = hostile.saved(
@@ -110,7 +110,7 @@ def test_a_bomb_is_refused_in_little_memory():
     assert kilobytes < 40_000
 
 
-def test_sixteen_bits_need_little_beside_the_picture():
+def test_sixteen_bits_need_little_beside_the_image():
     """A grey picture of 16 bits, and one of floats, scale to 0 and 255 at their ends."""
     values = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
     grey = np.asarray(decode(hostile.saved(values, "PNG")))[:, :, 0]

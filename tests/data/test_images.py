@@ -94,7 +94,7 @@ def test_sixteen_bits_are_scaled_not_clipped():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture_upright(orientation: int):
+def test_exif_turns_the_image_upright(orientation: int):
     upright = np.zeros((16, 32, 3), dtype=np.uint8)
     upright[:8, :16] = 255  # the upper left quarter
     stored = {  # what a camera held that way stores
@@ -150,7 +150,7 @@ def test_hostile_bytes_have_a_cause(data: bytes, cause: str):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_a_picture_cut_short_is_refused_at_any_length(kind: str):
+def test_a_image_cut_short_is_refused_at_any_length(kind: str):
     data = of_array(np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8), kind)
     for length in (4, 11, 60, len(data) // 2, len(data) - 64):
         with pytest.raises(BadImage) as error:

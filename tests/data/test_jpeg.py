@@ -53,7 +53,7 @@ def test_the_exif_tag_turns_it_as_pillow_would(orientation: int, monkeypatch: py
     assert images._opened(data, at_least=None)[1] == ours.shape[:2]
 
 
-def test_a_smaller_decoding_keeps_the_size_asked_for_and_tells_the_whole_one():
+def test_a_smaller_decoding_keeps_the_wanted_size_and_tells_the_whole_one():
     data = encoded(image(height=400, width=320))
     found = jpeg.fast_jpeg(data, **LIMITS, at_least=64)
     assert found is not None and found[1] == (400, 320) and found[2] == 1
@@ -89,7 +89,7 @@ def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (7, 3), (1, 90), (300, 280)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_squashed_picture_is_pillows_to_within_two(kind: str, height: int, width: int):
+def test_a_squashed_image_is_pillows_to_within_two(kind: str, height: int, width: int):
     file = io.BytesIO()
     image(height=height, width=width).save(file, kind)
     pixels, whole = images.decode_squashed(file.getvalue(), 16)

@@ -27,7 +27,7 @@ def manifest(tmp_path):
 
 
 @pytest.mark.parametrize("config", [{}, {"by": "concept"}, {"within": "concept"}, {"within": "style"}])
-def test_parts_are_nested_and_of_about_the_asked_size(config, manifest):
+def test_parts_are_nested_and_of_about_the_wanted_size(config, manifest):
     config = SubsetConfig.model_validate(config)
     parts = [set(subset_rows(manifest, f, config, seed=1).tolist()) for f in (0.1, 0.25, 0.5, 0.75, 1.0)]
     assert all(small <= large for small, large in itertools.pairwise(parts))

@@ -39,7 +39,7 @@ def synonyms(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(("share", "exchanges"), [(0.01, 1), (0.1, 2), (0.3, 6)])
-def test_exchanging_keeps_every_word_and_moves_as_many_as_asked(share: float, exchanges: int):
+def test_exchanging_keeps_every_word_and_moves_as_many_as_wanted(share: float, exchanges: int):
     moved = [
         sum(a != b for a, b in zip(WORDS, text.split(), strict=True))
         for text in changed(augmentation(operations=["swap"], share=share), [" ".join(WORDS)] * 300)

@@ -100,7 +100,7 @@ def assert_same(first: Batch, second: Batch) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-def test_a_batch_holds_what_was_asked_for(folder):
+def test_a_batch_holds_what_is_wanted(folder):
     manifest = manifest_of(folder)
     loader = loader_of(manifest)
     batch = next(loader.batches())
@@ -197,7 +197,7 @@ def test_a_row_looks_the_same_in_an_epoch_whatever_the_batch(folder):
     assert all(four[0, row][0] != four[1, row][0] for row in twice)  # another epoch, another crop
 
 
-def test_broken_pictures_are_found_when_cached_and_take_no_part(folder):
+def test_broken_images_are_found_when_cached_and_take_no_part(folder):
     manifest = manifest_of(folder, broken=(3, 11), without_text=(5,))
     loader = loader_of(manifest)
     assert [row for row, _ in loader.faults] == [3, 5, 11]
@@ -207,7 +207,7 @@ def test_broken_pictures_are_found_when_cached_and_take_no_part(folder):
     assert rows == set(range(23)) - {3, 5, 11}
 
 
-def test_broken_pictures_met_on_the_way_are_replaced_alike_everywhere(folder):
+def test_broken_images_met_on_the_way_are_replaced_alike_everywhere(folder):
     manifest = manifest_of(folder, broken=(3, 11), without_text=(5,))
     whole = loader_of(manifest, cache=0, batch=10)
     assert [row for row, _ in whole.faults] == [5]
@@ -224,7 +224,7 @@ def test_broken_pictures_met_on_the_way_are_replaced_alike_everywhere(folder):
         assert row == order[position] if order[position] not in (3, 11) else row == order[position + 10]
 
 
-def test_all_pictures_broken_is_said(folder):
+def test_all_images_broken_is_reported(folder):
     manifest = manifest_of(folder, count=6, broken=tuple(range(6)))
     with pytest.raises(
         DataError,
@@ -340,7 +340,7 @@ def test_equal_texts_have_equal_codes(folder):
         assert [[a == b for b in words] for a in words] == [[a == b for b in codes] for a in codes]
 
 
-def test_unknown_fields_and_missing_text_views_are_said(folder):
+def test_unknown_fields_and_missing_text_views_are_reported(folder):
     manifest = manifest_of(folder)
     with pytest.raises(DataError, match="'lable'; did you mean 'label'"):
         loader_of(manifest, fields=["lable"])
@@ -358,7 +358,7 @@ def test_unknown_fields_and_missing_text_views_are_said(folder):
         loader_of(manifest, texts={}, fields=["caption"])
 
 
-def test_a_loader_without_image_views_opens_no_picture(folder):
+def test_a_loader_without_image_views_opens_no_image(folder):
     manifest = manifest_of(folder, broken=(3,))
     loader = loader_of(manifest, views={}, fields=[])
     batch = next(loader.batches())
@@ -367,7 +367,7 @@ def test_a_loader_without_image_views_opens_no_picture(folder):
     assert loader.faults == []
 
 
-def test_pictures_are_kept_no_larger_than_they_are(folder):
+def test_images_are_kept_no_larger_than_they_are(folder):
     manifest = manifest_of(folder)
     assert loader_of(manifest).source_side == 24  # 1.5 x 16
     assert loader_of(manifest, size=30).source_side == 40  # the longest original side, instead of 45

@@ -78,7 +78,7 @@ def test_certain_draws_are_certain_and_turns_count_them():
     assert len({frozenset(draws.rows.tolist()) for draws in epochs}) > 5  # not the same three every time
 
 
-def test_epochs_do_not_depend_on_what_was_asked_before():
+def test_epochs_do_not_depend_on_what_was_wanted_before():
     weights = np.random.default_rng(0).random(30)
     rows = np.arange(0, 30, 3)
     order = Order(rows, weights, seed=5)

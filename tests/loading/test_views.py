@@ -114,7 +114,7 @@ def test_boxes_follow_torchvisions_rule_written_as_a_loop():
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 2**40), st.floats(0.01, 1))
 @settings(max_examples=100, deadline=None)
-def test_boxes_lie_inside_any_picture(height, width, row, scale):
+def test_boxes_lie_inside_any_image(height, width, row, scale):
     config = ViewConfig(crop_scale=(scale, 1))
     draws = uniform(1, "v", np.array([row]), 32)
     top, left, h, w = crop_boxes(
@@ -185,7 +185,7 @@ def test_jitter_in_the_order_brightness_contrast_saturation_hue_one_pixel_at_a_t
                 assert ours[row, :, i, j].tolist() == pytest.approx(expected, abs=2e-5)
 
 
-def test_blur_is_a_gaussian_average_that_keeps_flat_pictures():
+def test_blur_is_a_gaussian_average_that_keeps_flat_images():
     flat = torch.full((2, 3, 9, 9), 0.7)
     torch.testing.assert_close(gaussian_blur(flat, torch.tensor([0.3, 3.0])), flat)
     point = torch.zeros(1, 3, 21, 21)
@@ -197,7 +197,7 @@ def test_blur_is_a_gaussian_average_that_keeps_flat_pictures():
     torch.testing.assert_close(out.double(), weights[:, None] * weights, rtol=0, atol=1e-6)
 
 
-def test_gray_and_solarized_pictures_are():
+def test_gray_and_solarized_images_are():
     pixels = photos(4)
     gray, _ = view(ViewConfig(grayscale=1), pixels)
     torch.testing.assert_close(gray[:, 0], gray[:, 2])
@@ -206,7 +206,7 @@ def test_gray_and_solarized_pictures_are():
     torch.testing.assert_close(solarized, torch.where(plain >= 0.5, 1 - plain, plain))
 
 
-def test_each_operation_happens_as_often_as_asked():
+def test_each_operation_happens_as_often_as_wanted():
     pixels = photos(1).expand(400, -1, -1, -1)
     half = ViewConfig(grayscale=0.25)
     images, _ = view(half, pixels, size=6)
@@ -284,7 +284,7 @@ def test_preprocess_is_resize_of_the_shorter_side_and_centre_crop(shape):
 
 @pytest.mark.parametrize("shape", [(90, 60), (61, 200), (28, 28), (300, 299), (7, 5)])
 @pytest.mark.parametrize("resize", ["shorter", "squash"])
-def test_a_crop_leaves_the_edge_of_the_resized_picture_out(shape, resize):
+def test_a_crop_leaves_the_edge_of_the_resized_image_out(shape, resize):
     image = as_pil(photos(1, side=64)[0]).resize(shape)
     width, height = shape
     sides = (28, 28) if resize == "squash" else (28 * width // min(shape), 28 * height // min(shape))
@@ -337,7 +337,7 @@ def test_preprocess_turns_photos_upright_once():
         assert turned[0, 1, 7, 0] == 0
 
 
-def test_a_box_around_others_holds_them_and_stays_inside_the_picture_in_ten_thousand_draws():
+def test_a_box_around_others_holds_them_and_stays_inside_the_image_in_ten_thousand_draws():
     shapes = np.array([[375, 500], [500, 375], [480, 480], [31, 200], [1, 1]])
     sizes = shapes[np.arange(10_000) % 5]
     config = ViewConfig(crop_scale=(0.3, 1))
@@ -413,7 +413,7 @@ def test_a_view_that_holds_others_is_cut_there_and_draws_no_crop_of_its_own():
         assert np.abs(out.permute(1, 2, 0).numpy() - expected).mean() < 0.5 / 255
 
 
-def test_where_a_picture_is_mirrored_is_said():
+def test_where_a_image_is_mirrored_is_reported():
     pixels = photos(1).expand(400, -1, -1, -1)
     some = make_view(
         pixels,

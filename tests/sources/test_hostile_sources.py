@@ -120,13 +120,15 @@ def test_a_bad_file_among_good_ones_is_a_fault(tmp_path: Path):
         ("a.bin", b"\0" * 1000, "of an unknown kind"),
     ],
 )
-def test_files_that_are_nothing_are_said_in_a_sentence(tmp_path: Path, name: str, content: bytes, words: str):
+def test_files_that_are_nothing_are_reported_in_a_sentence(
+    tmp_path: Path, name: str, content: bytes, words: str
+):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
         read_source(tmp_path / name)
 
 
-def test_paths_that_cannot_be_opened_are_said_in_a_sentence(tmp_path: Path):
+def test_paths_that_cannot_be_opened_are_reported_in_a_sentence(tmp_path: Path):
     hostile.make_pipe(tmp_path / "pipe.csv")
     (tmp_path / "circle").symlink_to("circle")
     for path in (

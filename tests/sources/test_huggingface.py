@@ -76,7 +76,7 @@ def test_what_the_library_itself_wrote():
     assert open_data(REAL / "train").ids == ["0", "1", "2"]
 
 
-def test_pictures_are_ranges_of_the_files_in_any_order(tmp_path: Path, make: SimpleNamespace):
+def test_images_are_ranges_of_the_files_in_any_order(tmp_path: Path, make: SimpleNamespace):
     manifest = open_data(saved(tmp_path / "d", make, n=list(range(7))))
     assert manifest.field("n") == list(range(7))
     places = manifest.table["image"].to_pylist()
@@ -98,7 +98,7 @@ def test_a_selection_of_rows_is_honoured(tmp_path: Path, make: SimpleNamespace):
         open_data(saved(tmp_path / "e", make, indices=[0, 7]))
 
 
-def test_rows_without_picture_or_caption_are_in_the_ledger(tmp_path: Path, make: SimpleNamespace):
+def test_rows_without_image_or_caption_are_in_the_ledger(tmp_path: Path, make: SimpleNamespace):
     make.images(tmp_path / "d/in", "far.png")
     (tmp_path / "d").rename(tmp_path / "parts")
     images = [
@@ -248,7 +248,7 @@ def test_several_configurations_of_the_hub_ask_which(tmp_path: Path, make: Simpl
     assert len(open_data(folder / "cats")) == 2
 
 
-def test_a_folder_of_pictures_stays_one(tmp_path: Path, make: SimpleNamespace):
+def test_a_folder_of_images_stays_one(tmp_path: Path, make: SimpleNamespace):
     hub(tmp_path / "pets", make, "tables/x.parquet")
     make.images(tmp_path / "pets", "cat/a.png", "dog/b.png")
     assert read_source(tmp_path / "pets").kind == "class folders"

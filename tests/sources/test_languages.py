@@ -39,7 +39,7 @@ def checked(manifest: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("key", ["captions", "caption", "captions_by_language", "translations"])
-def test_json_beside_pictures(tmp_path: Path, make: SimpleNamespace, key: str):
+def test_json_beside_images(tmp_path: Path, make: SimpleNamespace, key: str):
     images(tmp_path, make)
     for name, languages in zip("abc", MIXED, strict=True):
         make.put(tmp_path / f"{name}.json", json.dumps({key: languages, "n": 1}))

@@ -112,7 +112,7 @@ def test_equal_stems_are_told_apart(tmp_path: Path, make: SimpleNamespace):
     assert open_data(tmp_path).ids == ["a.jpg", "a.png", "b"]
 
 
-def test_what_is_left_out_of_a_folder_is_said(tmp_path: Path, make: SimpleNamespace):
+def test_what_is_left_out_of_a_folder_is_reported(tmp_path: Path, make: SimpleNamespace):
     root = tmp_path / "data"
     make.images(
         root,
@@ -169,7 +169,7 @@ def test_a_linked_folder_is_read_once(tmp_path: Path, make: SimpleNamespace):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, make: SimpleNamespace):
+def test_a_folder_that_may_not_be_read_is_reported(tmp_path: Path, make: SimpleNamespace):
     make.images(tmp_path, "a/1.png", "b/1.png")
     (tmp_path / "b").chmod(0)
     assert ("b", "no-permission") in reasons(read_source(tmp_path))
@@ -342,7 +342,7 @@ def test_rows_that_share_an_image_are_one_sample(tmp_path: Path, make: SimpleNam
     assert any("2; their captions are joined" in note for note in source.notes)
 
 
-def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespace):
+def test_what_is_left_out_of_a_table_is_reported(tmp_path: Path, make: SimpleNamespace):
     data = tmp_path / "data"
     make.images(tmp_path, "outside.png", "data/a.png", "data/sub/b.png")
     (data / "folder.png").mkdir()
@@ -388,7 +388,7 @@ def test_what_is_left_out_of_a_table_is_said(tmp_path: Path, make: SimpleNamespa
     opened(source.manifest)
 
 
-def test_paths_may_start_elsewhere_and_it_is_said(
+def test_paths_may_start_elsewhere_and_it_is_reported(
     tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
     make.images(tmp_path / "set", "Images/a.png", "Images/b.png")

@@ -118,7 +118,7 @@ def test_languages(sample: Manifest):
     assert hearts.captions() == [["black heart"]] * 3
 
 
-def test_every_picture_can_be_read(sample: Manifest):
+def test_every_image_can_be_read(sample: Manifest):
     reader = ImageReader(sample)
     sizes = {style: reader.image(sample.field("style").index(style)).size for style in (*STYLES, "clipart")}
     assert sizes == {"noto": (64, 64), "twemoji": (64, 64), "openmoji": (64, 64), "clipart": (96, 96)}

@@ -20,7 +20,7 @@ def encoded(number: int, kind: str = "PNG", *, size: tuple[int, int] = (12, 8), 
     return buffer.getvalue()
 
 
-def test_pictures_shrink_and_never_grow():
+def test_images_shrink_and_never_grow():
     data = encoded(1, "JPEG", size=(64, 40))
     small, extension = ImageSettings(size=20).written(data)
     assert (Image.open(io.BytesIO(small)).size, extension) == ((32, 20), ".jpg")
@@ -35,7 +35,7 @@ def test_pictures_shrink_and_never_grow():
     assert np.array_equal(np.asarray(exact), np.asarray(Image.open(io.BytesIO(encoded(3)))))
 
 
-def test_pictures_that_others_would_see_differently_are_written_anew():
+def test_images_that_others_would_see_differently_are_written_anew():
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(1, "JPEG", size=(30, 20), exif=exif)
@@ -49,7 +49,7 @@ def test_pictures_that_others_would_see_differently_are_written_anew():
 
 
 @pytest.mark.parametrize("size", [None, 4])
-def test_a_picture_that_ends_early_is_found_even_where_it_is_kept(size: int | None):
+def test_a_image_that_ends_early_is_found_even_where_it_is_kept(size: int | None):
     data = encoded(1, "JPEG", size=(400, 300), quality=95)
     with pytest.raises(BadImage) as found:
         ImageSettings(size=size).written(data[: len(data) // 2])

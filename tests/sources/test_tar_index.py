@@ -167,7 +167,7 @@ def test_json_gives_fields_and_languages_and_cls_a_label(tmp_path: Path, make: S
     assert manifest.field("cls") == [None, "7", "sea_gull"]
 
 
-def test_what_is_left_out_of_a_tar_is_said(tmp_path: Path, make: SimpleNamespace):
+def test_what_is_left_out_of_a_tar_is_reported(tmp_path: Path, make: SimpleNamespace):
     image = make.encoded()
     members = [
         *[("good.png", image), ("good.txt", "fine")],

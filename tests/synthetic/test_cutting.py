@@ -82,7 +82,7 @@ def test_edges_are_soft_and_leave_no_halo():
     assert np.abs(on_white - box).max() <= 2  # put back on white it is the picture
 
 
-def test_a_transparent_picture_keeps_its_opacity():
+def test_a_transparent_image_keeps_its_opacity():
     image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
     image.paste((10, 200, 10, 128), (5, 5, 15, 15))
     layer = cut_out(encoded(image), side=64)
@@ -90,7 +90,7 @@ def test_a_transparent_picture_keeps_its_opacity():
     assert layer[4, 4].tolist() == [5, 100, 5, 128]
 
 
-def test_large_pictures_are_made_smaller():
+def test_large_images_are_made_smaller():
     assert max(cut_out(encoded(ring().resize((400, 400))), side=32).shape) <= 32
 
 
@@ -175,7 +175,7 @@ def test_names_that_are_none_and_theme_names_are_left_out(parts: Manifest):
     assert len(found.items) == 25
 
 
-def test_a_picture_that_cannot_be_cut_out_is_left_out(parts: Manifest, tmp_path: Path):
+def test_a_image_that_cannot_be_cut_out_is_left_out(parts: Manifest, tmp_path: Path):
     folder = scene_parts.write_cutouts(tmp_path / "more")
     Image.new("RGB", (24, 24), "green").save(folder / "flat-0.png")
     (folder / "flat-1.png").write_bytes(b"")

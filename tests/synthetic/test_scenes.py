@@ -100,7 +100,7 @@ def test_pixels_of_an_object_differ_from_the_background(parts: Manifest):
             assert apart.mean() > 0.3
 
 
-def test_objects_are_as_many_as_asked_and_seen(plain: list[dict[str, Any]], parts: Manifest):
+def test_objects_are_as_many_as_wanted_and_seen(plain: list[dict[str, Any]], parts: Manifest):
     counts = Counter(len(row["objects"]) for row in plain)
     assert set(counts) == {2, 3, 4, 5, 6}
     assert min(one["visible"] for row in plain for one in row["objects"]) > 0.3
@@ -147,7 +147,7 @@ def test_formats_canvas_and_quality(parts: Manifest, format: str, magic: bytes):
     assert (len(low.image) < len(scene.image)) == (format != "png")
 
 
-def test_a_near_duplicate_is_nearly_the_same_picture(parts: Manifest):
+def test_a_near_duplicate_is_nearly_the_same_image(parts: Manifest):
     made = scene_parts.scenes(parts, 80, splits=ONE_SPLIT, planted={"near_duplicates": 0.3})
     copies = [one for one in made if one.row["planted"] == "near-duplicate"]
     assert len(copies) > 10
@@ -272,7 +272,7 @@ def test_concepts_of_test_scenes_are_new_unless_shared(parts: Manifest):
 WORDS = re.compile(r"[\w'-]+")
 
 
-def test_captions_are_of_the_levels_and_lengths_asked_for(plain: list[dict[str, Any]], parts: Manifest):
+def test_captions_are_of_the_levels_and_wanted_lengths(plain: list[dict[str, Any]], parts: Manifest):
     lengths: dict[str, list[int]] = {}
     for row in plain:
         assert len(row["captions"]) == len(row["levels"]) == len(row["mentions"])

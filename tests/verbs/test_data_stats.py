@@ -92,7 +92,7 @@ def test_copies_captions_values_and_weights(tmp_path: Path):
         assert words in text, (words, text)
 
 
-def test_large_sets_are_sampled_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_large_sets_are_sampled_and_it_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = fill(tmp_path / "d", 12)
     for name, value in {"READ": 5, "COMPARED": 4, "TOKENISED": 7, "DETECTED": 3}.items():
         monkeypatch.setattr(verb, name, value)
@@ -167,6 +167,6 @@ def test_without_the_extra_there_is_a_hint_and_no_failure(tmp_path: Path, monkey
     assert "pip install 'frugalclip[curate]'" in result.notes[0]
 
 
-def test_nothing_given_is_said():
+def test_nothing_given_is_reported():
     with pytest.raises(DataError, match="no data set was given"):
         verb.stats([])

@@ -124,7 +124,7 @@ def test_nothing_of_the_users_is_overwritten(folder: Path, tmp_path: Path):
     assert verify(folder, repair=True, out=tmp_path / "clean").manifest_path == tmp_path / "clean.parquet"
 
 
-def test_nothing_good_is_said_and_named(folder: Path):
+def test_nothing_good_is_reported_and_named(folder: Path):
     for path in folder.glob("*.png"):
         path.write_bytes(b"x")
     with pytest.raises(
