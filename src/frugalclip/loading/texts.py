@@ -189,7 +189,7 @@ class TextViews:
         """Whether a store stands in for token ids."""
         return self._stored is not None
 
-    def output(self, texts: np.ndarray) -> Tensor:
+    def stored_features(self, texts: np.ndarray) -> Tensor:
         """(texts, width) or (texts, facets, width): stored features of numbered texts."""
         assert self._stored is not None, "only where a store stands in for token ids"
         return self._stored.vectors(texts)

@@ -96,7 +96,7 @@ class LoaderFitData(FitData):
     def text_features(self, texts: np.ndarray) -> Tensor:
         """(texts, width) or (texts, facets, width) features of (texts,)."""
         if self.loader.texts.is_stored:
-            return self.loader.texts.output(texts)
+            return self.loader.texts.stored_features(texts)
         parts = np.array_split(texts, max(1, len(texts) // 1024))
         encoded = [self.network.text.features(self.text_tokens(part).to(self.device)) for part in parts]
         return torch.cat([part.cpu() for part in encoded])

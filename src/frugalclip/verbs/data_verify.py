@@ -21,7 +21,7 @@ from frugalclip.data.ledger import Ledger, causes_of, read_ledger
 from frugalclip.data.manifest import is_manifest
 from frugalclip.sources.open import CLEAN, LEDGER, as_paths, read_sources
 from frugalclip.sources.tar_index import has_pattern
-from frugalclip.verbs.data_terminal import progress_bar, short
+from frugalclip.verbs.data_terminal import progress_bar, short, show_next, train_command
 
 _EXAMPLES = 3  # of each cause
 
@@ -176,7 +176,7 @@ def show(result: Verification, console: Console | None = None) -> None:
             "The originals are as they were.",
             soft_wrap=True,
         )
-    console.print(f"\nNext: [bold]{escape(_next(result))}[/]", soft_wrap=True)
+    show_next(_next(result), console)
 
 
 def _causes(ledger: Ledger) -> Table:
@@ -193,9 +193,10 @@ def _causes(ledger: Ledger) -> Table:
 
 def _next(result: Verification) -> str:
     if result.manifest_path is not None:
-        return f"frugalclip train clip data={shlex.quote(str(result.manifest_path))} --out runs/first"
+        return train_command(result.manifest_path)
     quoted = " ".join(map(shlex.quote, result.paths))
     if not result.is_clean:
         return f"frugalclip data verify {quoted} --repair"
-    several = f"frugalclip data manifest {quoted} --out all.parquet"
-    return f"frugalclip train clip data={quoted} --out runs/first" if len(result.paths) == 1 else several
+    if len(result.paths) == 1:
+        return train_command(result.paths[0])
+    return f"frugalclip data manifest {quoted} --out all.parquet"
