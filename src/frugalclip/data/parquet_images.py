@@ -1,11 +1,10 @@
 """Encoded images out of Parquet files, in any order.
 
-A Parquet column can only be read a row group at a time: for pictures of 20 kB in groups of 1,000, one random
-read costs 20 MB. So groups are kept: in memory up to a limit, and past it on disk, unpacked, as Arrow files
-that are mapped instead of read. Every group is decoded once, whoever needs it: worker processes and later
-runs find what another one has unpacked. A folder that no run has used for a month is deleted by the next run
-that makes one. Where the disk is full or may not be written, the least recently used group in memory gives
-way instead.
+A Parquet column is read a row group at a time: with images of 20 kB in groups of 1,000, one random read costs
+20 MB. So groups are kept, in memory up to a limit, and past it unpacked on disk, as Arrow files that are
+mapped. Every group is decoded once: worker processes and later runs find what another one has unpacked. A
+folder unused for a month is deleted by the next run that makes one. Where the disk is full or may not be
+written, the least recently used group in memory gives way.
 """
 
 import contextlib

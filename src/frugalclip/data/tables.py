@@ -1,4 +1,4 @@
-"""Arrow tables: types made plain, and rows of several put together."""
+"""Arrow tables in plain types, and several as one."""
 
 import json
 from collections.abc import Sequence

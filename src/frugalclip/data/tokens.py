@@ -1,9 +1,9 @@
 """Texts to token ids: CLIP's vocabulary, one trained on the user's captions, or any `tokenizers` file.
 
-Source: CLIP's byte-pair encoding as open_clip reads it (arXiv 2103.00020); merges file and its notice in
-`vocabulary/`. Captions that are too long keep the end token as their last id: SLIP's copy cuts it off, and
-its text feature is then read at the start token. The Rust backend only ever sees words; start, end, padding
-and truncation are done here, so that every vocabulary behaves alike.
+Source: CLIP's byte-pair encoding as in open_clip (arXiv 2103.00020); its merges file and notice are in
+`vocabulary/`. Captions that are too long keep the end token as their last id. SLIP's copy cuts it off, and
+then reads its text feature at the start token. The Rust backend gets words only; start, end, padding and
+truncation are added here, so that all vocabularies behave alike.
 """
 
 import hashlib

@@ -1,10 +1,9 @@
-"""Change the words of a caption a little: exchange, leave out, replace by a synonym.
+"""Text augmentation: words of a caption are exchanged, left out, or replaced by synonyms.
 
-Source: EDA, Wei & Zou 2019, arXiv 1901.11196, section 2, as DeCLIP (arXiv 2110.05208, section 3.2) makes its
-second text view: one operation a caption, chosen at random. Synonyms come from a word list of the user's,
-since the usual source must be downloaded; without one, words are exchanged or left out. What happens to a
-caption is a function of (seed, view, row, epoch) alone. A caption of one word has nothing to exchange or
-leave out and stays.
+Source: EDA, Wei & Zou 2019, arXiv 1901.11196, section 2, as in DeCLIP's second text view (arXiv 2110.05208,
+section 3.2): one random operation a caption. Synonyms come from the user's word list, since the usual source
+must be downloaded; without a list, words are exchanged or left out. The change is a function of (seed, view,
+row, epoch) alone. A caption of one word stays as it is.
 """
 
 from collections.abc import Sequence

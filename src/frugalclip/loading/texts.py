@@ -1,4 +1,4 @@
-"""Which text of a sample a text view reads, and its tokens.
+"""Text views: which text of a sample each view shows, and its tokens.
 
 The choice is a function of (seed, view, row, epoch) alone, like every random choice of the loader. Each
 distinct text is tokenised once.

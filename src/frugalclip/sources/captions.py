@@ -1,7 +1,6 @@
-"""Captions as they are found: bytes to text, and whether there is anything in them to read.
+"""Captions of all sources: bytes to text, and whether the text can be a caption.
 
-One rule for every source: a caption is text that somebody can see, without NUL, and no longer than any
-caption is.
+A caption is visible text without NUL, of at most 50,000 characters.
 """
 
 import codecs

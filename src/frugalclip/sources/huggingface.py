@@ -1,13 +1,12 @@
-"""Data sets that Hugging Face's `datasets` saved: Arrow files, read where they lie.
+"""Data sets saved by Hugging Face's `datasets`: Arrow files, read in place.
 
-`save_to_disk` writes a folder with `state.json` (which files, in which order), `dataset_info.json` and Arrow
-streams; a `DatasetDict` is a folder of these, one a split, with `dataset_dict.json`. The library's own cache
-has the same files without `state.json`. Arrow files are not compressed, so each picture is a range of bytes
-of its file: a manifest names the range, nothing is copied, and reading at random costs what it costs for
-tars.
+`save_to_disk` writes a folder with `state.json` (files and their order), `dataset_info.json` and Arrow
+streams. A `DatasetDict` is a folder of these, one a split, with `dataset_dict.json`. The library's cache has
+the same files without `state.json`. Arrow files are not compressed, so each image is a range of bytes of its
+file. A manifest names the range: nothing is copied, and random access costs as much as in tars.
 
-Source: the files that `datasets` 5.2 writes; `_indices_data_files`, a selection of rows, as versions before
-1.5 saved it.
+Source: the files that `datasets` 5.2 writes; `_indices_data_files`, a selection of rows, as saved by versions
+before 1.5.
 """
 
 import json
@@ -36,7 +35,7 @@ from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
-_PROBED = 256  # rows that say which column is what
+_PROBED = 256  # rows from which columns are recognised
 _CACHED = re.compile(r"(?:.*-)?(train|validation|valid|val|dev|test|testing)(?:-\d+-of-\d+)?")
 
 

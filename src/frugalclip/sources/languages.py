@@ -1,8 +1,7 @@
-"""Captions in several languages: how data sets write them down, and what counts as a language.
+"""Captions in several languages, in the forms that data sets use, as `{code: [caption, ...]}`.
 
-Codes are those of ISO 639-1, two letters, with a region or script behind them as in `pt-BR` or `zh-Hans`;
-three letters (ISO 639-3) are taken where they are keys. Whatever the form, the result is `{code: [caption,
-...]}`.
+Codes have the two letters of ISO 639-1, with a region or script as in `pt-BR` or `zh-Hans`. Three letters
+(ISO 639-3) are accepted as keys.
 """
 
 import json

@@ -1,7 +1,6 @@
-"""Rows of CSV, TSV and JSON files, as they stand there.
+"""Rows of CSV, TSV and JSON files as Arrow tables, from which `tables` makes samples.
 
-A line that cannot be read is in the ledger, by its number; everything else is handed on as an Arrow table for
-`tables` to make samples of.
+A line that cannot be read goes to the ledger with its number.
 """
 
 import codecs

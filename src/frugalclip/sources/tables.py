@@ -1,8 +1,8 @@
 """CSV, TSV and JSON lines as manifests, and what every table-like source shares.
 
-A file becomes a raw table (by `rows`, `parquet_tables` or `huggingface`) and `assemble` makes samples of its
-rows. Rows that cannot be read are in the ledger with their line; nothing is checked row by row in Python that
-Arrow or one directory listing can do for all.
+`rows`, `parquet_tables` and `huggingface` read a file into a raw table, and `assemble` makes samples of its
+rows. Rows that cannot be read go to the ledger with their line. What Arrow or one directory listing can check
+for all rows is not checked row by row.
 """
 
 import os

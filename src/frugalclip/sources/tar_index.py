@@ -1,8 +1,8 @@
 """Tar shards, indexed for random access.
 
-The headers are read here rather than by a library, because a shard that ends early or is damaged in the
-middle must still give what lies before, with the place and the cause. Layout: POSIX.1-1988 (ustar), with the
-GNU and pax extensions for long names.
+The headers are parsed here and not by a library: a shard that ends early or is damaged in the middle must
+still give the members before, with place and cause of the damage. Layout: POSIX.1-1988 (ustar), with the GNU
+and pax extensions for long names.
 """
 
 import glob

@@ -1,7 +1,7 @@
 """Sentences about a scene, from one phrase to a description of many sentences.
 
-A narrator draws how each thing is described: order, voice, details, by name or by reference. Every sentence is
-true of the image, and the objects that a caption mentions are kept beside it.
+A narrator draws how each thing is described: order, voice, details, by name or by reference. Every sentence
+is true of the image, and the objects that a caption mentions are kept beside it.
 """
 
 from collections.abc import Callable, Sequence

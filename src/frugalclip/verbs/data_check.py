@@ -68,7 +68,7 @@ class Check:
 
     @property
     def is_too_bad(self) -> bool:
-        """True when `train` would stop, unless told to put up with more."""
+        """Whether `train` would stop at the default `data.max_error_fraction`."""
         return (
             self.bad_share > MAX_ERROR_FRACTION
             and len(self.source.ledger.bad) + len(self.images.faults) >= LEAST_BAD
