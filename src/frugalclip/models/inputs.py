@@ -10,7 +10,8 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.types import CachedFeatures
-from frugalclip.data.images import BadImage, decode
+from frugalclip.data.image_faults import BadImage
+from frugalclip.data.images import decode
 from frugalclip.loading.views import Preprocess
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
