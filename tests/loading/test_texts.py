@@ -32,7 +32,7 @@ def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
     own = views(manifest, {"caption": TextConfig(facets=1), "all": TextConfig()}, stored=stored)
     rows = np.arange(3)
     drawn = own.draw(rows, epoch=0)["caption"]
-    every = own.output(drawn)
+    every = own.stored_features(drawn)
     assert every.shape == (3, 2, 4) and own.is_stored
     picks = torch.cat(
         [own.view_tokens("caption", drawn, rows, epoch=epoch).values for epoch in range(40)], dim=1
