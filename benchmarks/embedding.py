@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from _common import options, record
 
-from frugalclip.features.embed import Embedded, TextRows, embed_manifest
+from frugalclip.features.embed import Embedded, embed_manifest
+from frugalclip.features.vectors import TextRows
 from frugalclip.models import TextOnlyModel, load
 from frugalclip.sources.open import open_data
 

@@ -13,9 +13,10 @@ from PIL import Image
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.features.embed import ManifestVectors, embed_manifest, mean_vectors
+from frugalclip.features.embed import embed_manifest, mean_vectors
 from frugalclip.features.format import read_head
 from frugalclip.features.store import Store
+from frugalclip.features.vectors import ManifestVectors, VectorOptions
 from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.sources.open import open_data
@@ -265,7 +266,8 @@ def test_a_chunk_does_not_depend_on_what_was_embedded_before(model, tmp_path):
     manifest = pairs(tmp_path / "data")
     with ThreadPoolExecutor(2) as pool:
         first, second = (
-            ManifestVectors(model, manifest, kinds=("image", "text"), pool=pool, batch=3) for _ in range(2)
+            ManifestVectors(model, manifest, VectorOptions(("image", "text"), batch=3), pool=pool)
+            for _ in range(2)
         )
         first.encode(0, 5)
         a, b = first.encode(5, 11), second.encode(5, 11)

@@ -18,9 +18,10 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.features.cache import FeatureCache
-from frugalclip.features.embed import TextRows, describe, embed_manifest
+from frugalclip.features.embed import describe, embed_manifest
 from frugalclip.features.format import VERSION, Encoder, StoreDtype, canonical, digest
 from frugalclip.features.store import Store
+from frugalclip.features.vectors import TextRows
 
 Note = Callable[[str], None]
 _CHUNK_ROWS = 256  # what a killed run loses: a backbone is slow

@@ -15,10 +15,10 @@ from frugalclip.data.images import upright_rgb
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.backbone_stores import StoreConfig, fill_store
 from frugalclip.features.cache import FeatureCache
-from frugalclip.features.embed import TextRows
 from frugalclip.features.format import id_hashes
 from frugalclip.features.rows import FeatureRows
 from frugalclip.features.store import Store
+from frugalclip.features.vectors import TextRows
 from frugalclip.loading.texts import TextConfig, texts_of
 from frugalclip.loading.views import Preprocess, ViewConfig, make_view
 from frugalclip.models import Model
