@@ -28,7 +28,7 @@ KEPT = (
     "answer",
     "reference",
     "primary",
-    "rotations",
+    "folds",
     "seeds",
     "samples",
     "clock",
@@ -144,7 +144,7 @@ def best_rates(
     more: dict[str, Any] = {
         "samples": samples,
         "protocol": protocol,
-        "on": "validation",
+        "split": "validation",
         "is_record": False,
         "folder": folder,
     }

@@ -13,7 +13,7 @@ from frugalclip.comparison.paired import Block, paired
 from frugalclip.core.records import environment, write_json
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "false-claims.json"
-# seeds, rotations, families, liking of families and luck of runs (standard deviations of the logit)
+# seeds, folds, families, liking of families and luck of runs (standard deviations of the logit)
 SETTINGS = [
     (2, 1, 180, 1.0, 0.3),
     (3, 1, 60, 0.0, 0.0),
@@ -37,22 +37,22 @@ EFFECT = 0.6  # logits
 def arms(
     random: np.random.Generator,
     seeds: int,
-    rotations: int,
+    folds: int,
     families: int,
     liking: float,
     luck: float,
     effect: float,
 ) -> list[dict[str, Block]]:
-    """Outcomes of two arms: rotation -> hits of every run and family, one sample a family."""
+    """Outcomes of two arms: fold -> hits of every run and family, one sample a family."""
     names = np.array([f"f{i:03}" for i in range(families)])
     ability, likes = random.normal(0, 1.5, families), random.normal(0, liking, families)
     found: list[dict[str, Block]] = [{}, {}]
-    for rotation in range(rotations):
+    for fold in range(folds):
         here = likes + random.normal(0, liking / 2, families)
         for arm, side in zip(found, (0.5, -0.5), strict=True):
             logits = ability - 0.6 + random.normal(0, luck, seeds)[:, None] + side * (effect + here)
             hits = random.random((seeds, families)) < 1 / (1 + np.exp(-logits))
-            arm[str(rotation)] = Block(
+            arm[str(fold)] = Block(
                 hits.astype(np.float64), names, np.ones(families), names, tuple(range(seeds))
             )
     return found
@@ -76,15 +76,15 @@ def main() -> None:
     """Print the table and write the record."""
     rows = []
     print(
-        "| seeds x rotations, families | family, run | false claims | pigeonhole | found |\n|---|---|---|---|---|"
+        "| seeds x folds, families | family, run | false claims | pigeonhole | found |\n|---|---|---|---|---|"
     )
     for setting in SETTINGS:
-        seeds, rotations, families, liking, luck = setting
+        seeds, folds, families, liking, luck = setting
         row = measure(setting)
         rows.append(
             {
                 "seeds": seeds,
-                "rotations": rotations,
+                "folds": folds,
                 "families": families,
                 "family": liking,
                 "run": luck,
@@ -92,7 +92,7 @@ def main() -> None:
             }
         )
         shares = f"{row['false_claims']:.3f} | {row['pigeonhole']:.3f} | {row['found']:.2f}"
-        print(f"| {seeds} x {rotations}, {families} | {liking:g}, {luck:g} | {shares} |", flush=True)
+        print(f"| {seeds} x {folds}, {families} | {liking:g}, {luck:g} | {shares} |", flush=True)
     write_json(
         RESULT,
         {

@@ -73,13 +73,13 @@ def one(everything: Manifest, style: str, pairs: int, *, seed: int) -> dict[str,
         trained: dict[str, Any] = evaluate_zeroshot(heads, judged, label_field="name", draws=0)
     names = [str(name) for name in judged.field("name")]
     baselines = {
-        f"floor: {name}": value["top1"]
+        f"baseline: {name}": value["top1"]
         for name, value in result["baselines"].items()
         if isinstance(value, dict)
     }
     baselines |= {
-        "floor: frozen features": copied(model, rows, judged, names),
-        "floor: trained heads": trained["metrics"]["top1"],
+        "baseline: frozen features": copied(model, rows, judged, names),
+        "baseline: trained heads": trained["metrics"]["top1"],
     }
     return {"pairs": len(rows), "pretrained": result["metrics"]["top1"], **baselines}
 

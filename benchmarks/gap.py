@@ -42,7 +42,7 @@ def main() -> None:
         for name in ("plain", "translated")
     }
     files = written(arms, RUNS / "gap-arms")
-    protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"rotations": ["noto"]})
+    protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"folds": ["noto"]})
     shared = {"samples": chosen.samples, "protocol": protocol}
     found = compared(list(files.values()), chosen, reference="clip-proto", is_record=False, **shared)
     requested = {

@@ -181,7 +181,8 @@ def main() -> None:
         "words": words,
     }
     write_json(
-        chosen.json, {**content, "scenes": chosen.scenes, "judged": len(judged), "environment": environment()}
+        chosen.json,
+        {**content, "scenes": chosen.scenes, "evaluated": len(judged), "environment": environment()},
     )
 
 

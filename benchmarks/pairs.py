@@ -20,10 +20,10 @@ def main() -> None:
         reference="open_clip",
         samples=chosen.samples,
         fractions="1/8,1/4,1/2,1",
-        whole=["open_clip"],
+        full_data=["open_clip"],
         folder="emoji",
     )
-    print(f"pairs saved: {found['data_efficiency']['arms']['frugal']['words']}")
+    print(f"data efficiency: {found['data_efficiency']['arms']['frugal']['words']}")
 
 
 if __name__ == "__main__":

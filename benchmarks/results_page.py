@@ -44,7 +44,7 @@ def emoji(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: unseen concepts in an unseen style",
         "",
-        f"`python benchmarks/emoji.py`: {found['seeds']} seeds, the styles {', '.join(found['rotations'])} left out in turn, "
+        f"`python benchmarks/emoji.py`: {found['seeds']} seeds, the styles {', '.join(found['folds'])} left out in turn, "
         f"{found['samples']:,} samples a run, on {found['data']['rows']:,} pairs. {found['answer']}",
         "",
         "| arm | " + " | ".join(metrics) + " | against open_clip, unseen | p | verdict |",
@@ -149,7 +149,7 @@ def pretrained_towers(found: dict[str, Any]) -> list[str]:
 
 def few_pairs(found: dict[str, Any]) -> list[str]:
     """As the pairs grow fewer."""
-    kinds = [kind for kind in next(iter(found["pairs"].values())) if kind.startswith("floor: ")]
+    kinds = [kind for kind in next(iter(found["pairs"].values())) if kind.startswith("baseline: ")]
     lines = [
         "## Emoji: few pairs",
         "",
@@ -158,7 +158,7 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
         f"open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
         "",
         "| pairs | `pretrained` | spread | "
-        + " | ".join(kind.removeprefix("floor: ").replace("_", " ") for kind in kinds)
+        + " | ".join(kind.removeprefix("baseline: ").replace("_", " ") for kind in kinds)
         + " |",
         "|---|---|---|" + "---|" * len(kinds),
     ]
@@ -305,7 +305,7 @@ def long_text(found: dict[str, Any]) -> list[str]:
         "## Scenes: a word after the 77th token",
         "",
         f"`python benchmarks/long_text.py`: which of {len(found['words'])} words ends the caption of a new picture, percent "
-        f"(chance {found['chance']:.1f}); {found['judged']} pictures, mean of {len(next(iter(found['runs'].values())))} seeds.",
+        f"(chance {found['chance']:.1f}); {found['evaluated']} pictures, mean of {len(next(iter(found['runs'].values())))} seeds.",
         "",
         "| text tower | right | times the 77-token tower |",
         "|---|---|---|",

@@ -22,9 +22,9 @@ def verdict(number: int, *, seeds: int, jobs: int) -> dict[str, Any]:
     """Train one pair and read what the comparison says of it."""
     names = [f"{letter}{number:02}" for letter in "ab"]
     out = OUT / f"pair-{number:02}"
-    judged = {"unseen": {"where": "{on},is_flag=false", "primary": True}}
+    metrics = {"unseen": {"where": "{split},is_flag=false", "primary": True}}
     protocol = read_protocol(
-        HERE / "protocols" / "sample.yaml", {"rotations": ["twemoji"], "points": 2, "metrics": judged}
+        HERE / "protocols" / "sample.yaml", {"folds": ["twemoji"], "points": 2, "metrics": metrics}
     )
     compare(
         [*(f"{name}:clip-small" for name in names), *SHORT],

@@ -1,6 +1,6 @@
 """Tune the arms of the emoji comparison on validation concepts: six settings each, ours and open_clip's alike.
 
-Every setting is trained once on each rotation (`frugalclip compare --on validation --seeds 1`); the one with the best mean of the primary figure,
+Every setting is trained once on each rotation (`frugalclip compare --split validation --seeds 1`); the one with the best mean of the primary figure,
 top 5 breaking ties, is written to results/tuning.json and belongs into benchmarks/arms/. Test concepts are not looked at.
 Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 8000] [--jobs 2]
 """
@@ -78,7 +78,7 @@ def main() -> None:
         seeds=1,
         samples=chosen.samples,
         protocol=protocol,
-        on="validation",
+        split="validation",
         jobs=chosen.jobs,
     )
     found: dict[str, Any] = {}

@@ -26,7 +26,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.comparison.trial import Job, finish_trial, read_job, validation_metrics
+from frugalclip.comparison.jobs import Job, read_job
+from frugalclip.comparison.trial import finish_trial, validation_metrics
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.devices import pick_device
 from frugalclip.core.random import generator, stream_seed

@@ -220,7 +220,7 @@ def compare(
     ],
     *,
     out: Annotated[
-        str, typer.Option(metavar="DIR", help="Folder of the comparison; called again it goes on.")
+        str, typer.Option(metavar="DIR", help="Folder of the comparison; the next call resumes it.")
     ],
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Runs of every arm: 3 to screen, 6 to claim.")
@@ -236,7 +236,7 @@ def compare(
         str | None,
         typer.Option(metavar="F", help="Fractions of the pairs, such as 1/8,1/4,1.", show_default=False),
     ] = None,
-    whole: Annotated[
+    full_data: Annotated[
         list[str] | None,
         typer.Option(metavar="ARM", help="An arm to train on all pairs only.", show_default=False),
     ] = None,
@@ -247,11 +247,11 @@ def compare(
         str | None,
         typer.Option(metavar="FILE", help="Which rows train, which are evaluated.", show_default=False),
     ] = None,
-    rotate: Annotated[
+    hold_out: Annotated[
         str | None,
         typer.Option(metavar="FIELD", help="Hold out each of its values in turn.", show_default=False),
     ] = None,
-    on: Annotated[
+    split: Annotated[
         str | None,
         typer.Option(metavar="SPLIT", help="Split to evaluate on, such as validation.", show_default=False),
     ] = None,
@@ -280,18 +280,18 @@ def compare(
         samples=samples,
         seconds=seconds,
         fractions=fractions,
-        whole=whole or (),
+        full_data=full_data or (),
         data=data,
         protocol=protocol,
-        rotate=rotate,
-        on=on,
+        hold_out=hold_out,
+        split=split,
         reference=reference,
         jobs=jobs,
         clock=clock,
         independent_seeds=independent_seeds,
     )
     verb.show(result)
-    if result["is_stopped"]:  # by Ctrl-C; what is finished was compared, and another call goes on
+    if result["is_stopped"]:  # by Ctrl-C; what is finished was compared, and the next call resumes
         raise typer.Exit(INTERRUPTED)
 
 

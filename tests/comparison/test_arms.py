@@ -1,7 +1,5 @@
 """Arms as they are written on a command line."""
 
-import sys
-
 import pytest
 
 from frugalclip.comparison.arms import equal_arms, read_arms
@@ -9,12 +7,11 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.training.recipe import known_recipes, load_recipe, validate_recipe
 
 
-def test_names_recipes_and_overrides_are_told_apart():
+def test_names_recipes_and_overrides_are_distinguished():
     first, second = read_arms(["clip", "batch=64", "other:siglip"])
     assert (first.name, second.name) == ("clip", "other")
     assert (first.recipe.batch, second.recipe.batch) == (64, 64)
     assert second.recipe.objectives.keys() == {"sigmoid"}
-    assert first.line()[:2] == [sys.executable, "-m"]
 
 
 def test_a_program_is_an_arm(tmp_path):
@@ -24,7 +21,6 @@ def test_a_program_is_an_arm(tmp_path):
     path = str(tmp_path / "peer.yaml")
     ours, theirs, named = read_arms(["clip", path, f"again:{path}"])
     assert (theirs.name, named.name, theirs.recipe) == ("peer", "again", None)
-    assert theirs.line() == [sys.executable, "peer.py"]
     assert theirs.content() == {"command": ["python", "peer.py"], "settings": {"lr": 0.001}}
     assert equal_arms([ours, theirs, named]) == ("peer", "again")
 
@@ -38,22 +34,25 @@ def test_the_same_recipe_under_two_names_is_noticed():
 def test_a_recipe_without_its_defaults_is_the_same_recipe(name):
     recipe = load_recipe(name)
     arm = next(a for a in read_arms([f"x:{name}", "clip"]) if a.name == "x")
-    assert validate_recipe(arm.settings_of_recipe()) == recipe
+    assert validate_recipe(arm.recipe_settings()) == recipe
 
 
 @pytest.mark.parametrize(
-    ("words", "output"),
+    ("words", "message"),
     [
         (["clip"], "'clip' alone is no comparison"),
         ([], "nothing is no comparison"),
-        (["clip", "clip"], "two arms are called 'clip'; name them apart, such as clip-a:clip clip-b:clip"),
+        (
+            ["clip", "clip"],
+            "two arms are called 'clip'; give them different names, such as clip-a:clip clip-b:clip",
+        ),
         (["clip", "siglpi"], "arm siglpi: 'siglpi' is not a recipe; did you mean 'siglip'"),
         (["clip", "siglip", "btach=3"], "arm clip: btach is not a setting; did you mean 'batch'"),
         (["clip", "../x:siglip"], "is no name for an arm"),
     ],
 )
-def test_faults_are_sentences(words, output):
-    with pytest.raises(RecipeError, match=output):
+def test_faults_are_sentences(words, message):
+    with pytest.raises(RecipeError, match=message):
         read_arms(words)
 
 

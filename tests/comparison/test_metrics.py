@@ -1,103 +1,33 @@
-"""A figure keeps the outcome of every sample, and those outcomes give back the number."""
+"""Settings of a metric: defaults, faults, and what counts as the same measurement."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
-import torch
 
-from frugalclip.comparison.metrics import METRICS, MetricConfig, SampledMetric
+from frugalclip.comparison.metrics import MetricConfig
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.data.manifest import image_places, make_manifest
-from frugalclip.evaluation.retrieval import evaluate_retrieval
-from frugalclip.evaluation.zeroshot import evaluate_zeroshot
-
-NAMES = ["red", "green", "blue", "red", "grey", "green", "red", "white"]
 
 
-class Fixed:
-    """Features that are a function of the name, with noise of the id."""
-
-    fingerprint = "fixed"
-    preprocess = SimpleNamespace(model_dump=lambda mode: {})
-
-    def encode_text(self, texts):
-        return torch.stack(
-            [torch.from_numpy(np.random.default_rng(sum(map(ord, t))).normal(size=6)).float() for t in texts]
-        )
-
-    def image_features(self, manifest):
-        noise = np.random.default_rng(5).normal(size=(len(manifest), 6)) * 1.5
-        features = self.encode_text([c[0] for c in manifest.captions()]) + torch.from_numpy(noise).float()
-        kept = [i for i, name in enumerate(manifest.ids) if name != "i3"]
-        faults = [(i, "truncated") for i in range(len(manifest)) if i not in kept]
-        return SimpleNamespace(features=features[kept], rows=np.array(kept), faults=faults)
+def test_the_first_metric_of_a_task_is_the_default():
+    assert MetricConfig.model_validate({}).metric == "top1"
+    assert MetricConfig.model_validate({"task": "retrieval"}).metric == "t2i_r1"
+    assert MetricConfig.model_validate({"pool": "all"}).name == "generalised_top1"
 
 
-@pytest.fixture
-def rows(tmp_path):
-    return make_manifest(
-        ids=[f"i{i}" for i in range(len(NAMES))],
-        images=image_places([f"{i}.png" for i in range(len(NAMES))]),
-        captions=[[name] for name in NAMES],
-        fields={
-            "family": ["warm", "cold", "cold", "warm", None, "cold", "warm", None],
-            "tags": [["x", n] for n in NAMES],
-        },
-        root=tmp_path,
-        name="rows",
-    )
+def test_a_description_does_not_change_what_is_measured():
+    plain = MetricConfig.model_validate({"metric": "top5"})
+    described = plain.model_copy(update={"description": "x", "primary": True, "where": "split=test"})
+    assert described.content() == plain.content()
+    assert plain.model_copy(update={"group": "family"}).content() != plain.content()
 
 
 @pytest.mark.parametrize(
-    ("task", "pool"), [("zeroshot", "restricted"), ("zeroshot", "all"), ("retrieval", "restricted")]
-)
-@pytest.mark.parametrize("chosen", [[0, 1, 2, 5, 6], [0, 1, 3, 5, 6]])  # the picture of i3 cannot be read
-def test_the_outcomes_average_to_the_figure_of_the_evaluation(task, pool, chosen, rows):
-    judged = rows.take(chosen)
-    whole = (
-        evaluate_zeroshot(Fixed(), judged, rows)
-        if task == "zeroshot"
-        else evaluate_retrieval(Fixed(), judged)
-    )
-    for metric in METRICS[task]:
-        metric = SampledMetric(
-            validated(MetricConfig, {"task": task, "metric": metric, "pool": pool}, where=""), judged, rows
-        )
-        found = metric.judge(Fixed())
-        assert found.value == pytest.approx(whole["metrics"][metric.name], abs=1e-6)
-        assert found.value == pytest.approx(100 * np.average(found.hits, weights=found.weights))
-        assert metric.chance() == pytest.approx(whole["chance"][metric.name], abs=1e-6) or 3 in chosen
-
-
-def test_several_right_names_a_row_still_average_to_the_mean_over_classes(rows):
-    config = validated(MetricConfig, {"metric": "mean_per_class", "label_field": "tags"}, where="")
-    whole = evaluate_zeroshot(Fixed(), rows, label_field="tags")
-    assert SampledMetric(config, rows).judge(Fixed()).value == pytest.approx(
-        whole["metrics"]["mean_per_class"], abs=1e-6
-    )
-
-
-def test_samples_know_their_group_and_a_null_stands_alone(rows):
-    found = SampledMetric(MetricConfig.model_validate({"group": "family"}), rows).judge(Fixed())
-    assert dict(zip(found.ids, found.groups, strict=True)) == {
-        "i0": "warm", "i1": "cold", "i2": "cold", "i4": "id i4", "i5": "cold", "i6": "warm", "i7": "id i7",
-    }  # fmt: skip
-    captions = SampledMetric(
-        MetricConfig.model_validate({"task": "retrieval", "group": "family"}), rows
-    ).judge(Fixed())
-    assert dict(zip(captions.ids, captions.groups, strict=True))["red"] == "warm"
-
-
-@pytest.mark.parametrize(
-    ("settings", "output"),
+    ("settings", "message"),
     [
         ({"metric": "top11"}, "metric top11 is not one of zeroshot; did you mean 'top1'"),
         ({"task": "retrieval", "pool": "all"}, "pool: all belongs to zeroshot"),
         ({"metrc": "top1"}, "did you mean 'metric'"),
     ],
 )
-def test_a_wrong_setting_says_what_to_set(settings, output):
-    with pytest.raises(RecipeError, match=output):
-        validated(MetricConfig, settings, where="figures.unseen")
+def test_a_wrong_setting_says_what_to_set(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        validated(MetricConfig, settings, where="metrics.unseen")

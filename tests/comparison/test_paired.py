@@ -27,28 +27,28 @@ def block(values, groups=None, weights=None, seeds=None):
     return Block(values, groups, weights, ids, tuple(range(len(values))) if seeds is None else tuple(seeds))
 
 
-def simulate(random, *, runs, families, rotations, by_family, by_run, effect):
+def simulate(random, *, runs, families, folds, by_family, by_run, effect):
     """Hits of two arms: abilities of families are shared, families favour an arm, runs are better or worse; logits, then coins."""
     ability, favour = random.normal(0, 1.5, families), random.normal(0, by_family, families)
     arms: tuple[dict[str, Block], dict[str, Block]] = ({}, {})
-    for rotation in range(rotations):
+    for fold in range(folds):
         here = favour + random.normal(0, by_family / 2, families)
         for arm, sign in zip(arms, (0.5, -0.5), strict=True):
             logits = ability - 0.6 + random.normal(0, by_run, runs)[:, None] + sign * (effect + here)
-            arm[str(rotation)] = block(random.random((runs, families)) < 1 / (1 + np.exp(-logits)))
+            arm[str(fold)] = block(random.random((runs, families)) < 1 / (1 + np.exp(-logits)))
     return arms
 
 
-@pytest.mark.parametrize(("runs", "rotations"), [(3, 1), (6, 1), (3, 3)])
+@pytest.mark.parametrize(("runs", "folds"), [(3, 1), (6, 1), (3, 3)])
 @pytest.mark.parametrize(("by_family", "by_run"), [(0.0, 0.0), (0.0, 0.3), (1.0, 0.3)])
-def test_no_more_than_the_promised_share_of_false_claims(runs, rotations, by_family, by_run):
+def test_no_more_than_the_promised_share_of_false_claims(runs, folds, by_family, by_run):
     random, false = np.random.default_rng(1), 0
     for _ in range(300):
         drawn = simulate(
             random,
             runs=runs,
             families=60,
-            rotations=rotations,
+            folds=folds,
             by_family=by_family,
             by_run=by_run,
             effect=0.0,
@@ -60,7 +60,7 @@ def test_no_more_than_the_promised_share_of_false_claims(runs, rotations, by_fam
 def test_a_planted_difference_is_found():
     random = np.random.default_rng(2)
     drawn = [
-        paired(*simulate(random, runs=3, families=120, rotations=3, by_family=0.5, by_run=0.1, effect=0.8))
+        paired(*simulate(random, runs=3, families=120, folds=3, by_family=0.5, by_run=0.1, effect=0.8))
         for _ in range(60)
     ]
     assert np.mean([found.p < 0.05 and found.value > 0 for found in drawn]) > 0.85
@@ -70,7 +70,7 @@ def test_a_planted_difference_is_found():
     assert covered >= 0.9
 
 
-def test_the_three_parts_of_the_variance_are_those_it_was_drawn_with():
+def test_the_three_components_of_the_variance_are_those_it_was_drawn_with():
     random, found = np.random.default_rng(3), []
     runs, families = 4, 50
     for _ in range(300):
@@ -80,21 +80,23 @@ def test_the_three_parts_of_the_variance_are_those_it_was_drawn_with():
             + random.normal(0, 1.0, (runs, families))
         )
         found.append(estimate([block(values)]))
-    parts = {name: np.mean([f.variance[name] for f in found]) for name in ("families", "runs", "residual")}
+    components = {
+        name: np.mean([f.variance[name] for f in found]) for name in ("families", "runs", "residual")
+    }
     residual = 1.0 / (runs * families)
-    assert parts["residual"] == pytest.approx(residual, rel=0.05)
-    assert parts["families"] == pytest.approx(0.25 / families + residual, rel=0.06)
-    assert parts["runs"] == pytest.approx(0.04 / runs + residual, rel=0.12)
+    assert components["residual"] == pytest.approx(residual, rel=0.05)
+    assert components["families"] == pytest.approx(0.25 / families + residual, rel=0.06)
+    assert components["runs"] == pytest.approx(0.04 / runs + residual, rel=0.12)
     true = 0.25 / families + 0.04 / runs + residual
     assert np.var([f.value for f in found]) == pytest.approx(true, rel=0.25)
 
 
-def test_rotations_runs_and_weights_by_hand():
+def test_folds_runs_and_weights_by_hand():
     one = block([[1, 0, 0], [1, 1, 0]], groups=["a", "b", "b"], weights=[2, 1, 1])
     two = block([[0, 0, 1], [0, 1, 1], [1, 1, 1]])
     found = estimate([one, two])
     assert found.value == pytest.approx(((2 / 4 + 3 / 4) / 2 + (1 / 3 + 2 / 3 + 1) / 3) / 2)
-    assert (found.runs, found.rotations, found.families) == (5, 2, 5)
+    assert (found.runs, found.folds, found.families) == (5, 2, 5)
     assert list(one.means()) == [0.5, 0.75]
 
 

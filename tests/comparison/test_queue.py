@@ -1,15 +1,13 @@
-"""Processes of trials: in order, some at a time, crashes reported, an interrupt lets them save."""
+"""Processes of trials: in order, some at a time; crashes are reported, and an interrupt lets them save."""
 
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from frugalclip.comparison.queue import LOG, Task, run_tasks
-from frugalclip.comparison.trial import TRIAL
+from frugalclip.comparison.jobs import TRIAL, Trial
+from frugalclip.comparison.queue import LOG, run_trials
 
 # argv: folder/job.json; the folder's name says what to do
 PROGRAM = """
@@ -26,53 +24,44 @@ if place.name != 'forgets': (place / 'trial.json').write_text('{}')
 """
 
 
-def tasks(folder: Path, *names: str) -> list[Task]:
-    (folder / "program.py").write_text(PROGRAM)
-    made = []
-    for name in names:
-        (folder / name).mkdir()
-        made.append(
-            Task(folder / name, folder / name / "job.json", (sys.executable, str(folder / "program.py")))
-        )
-    return made
+@pytest.fixture
+def trials(tmp_path, make_trial):
+    """Makes trials whose folder says what their program does."""
+
+    def make(*names: str, program: str = "python") -> list[Trial]:
+        (tmp_path / "program.py").write_text(PROGRAM)
+        command = [program, str(tmp_path / "program.py")]
+        made = [make_trial(tmp_path / name, command=command) for name in names]
+        for trial in made:
+            trial.write()
+        return made
+
+    return make
 
 
-def test_a_crash_ends_one_trial_and_is_reported(tmp_path):
+def test_a_crash_ends_one_trial_and_is_reported(trials, tmp_path):
     ended = []
-    assert run_tasks(tasks(tmp_path, "a", "fails", "crashes", "forgets", "b"), threads=3, ended=ended.append)
-    found = {one.task.folder.name: (one.is_finished, one.message) for one in ended}
+    names = ("a", "fails", "crashes", "forgets", "b")
+    assert run_trials(trials(*names), threads=3, ended=ended.append)
+    found = {one.trial.folder.name: (one.is_finished, one.message) for one in ended}
     assert found["a"] == found["b"] == (True, "")
     assert found["fails"] == (False, "DataError: no pictures")
     assert "SIGSEGV" in found["crashes"][1]
     assert found["forgets"] == (False, f"it ended without writing {TRIAL}")
-    assert (tmp_path / "order").read_text().split() == [
-        "a",
-        "3",
-        "fails",
-        "3",
-        "crashes",
-        "3",
-        "forgets",
-        "3",
-        "b",
-        "3",
-    ]
+    assert (tmp_path / "order").read_text() == "".join(f"{name} 3\n" for name in names)
 
 
-def test_a_program_that_is_not_there(tmp_path):
-    (tmp_path / "x").mkdir()
+def test_a_missing_program_is_reported(trials, tmp_path):
     ended = []
-    assert run_tasks(
-        [Task(tmp_path / "x", tmp_path / "x" / "job.json", ("/no/such/program",))], ended=ended.append
-    )
+    assert run_trials(trials("x", program="/no/such/program"), ended=ended.append)
     assert "/no/such/program cannot be started" in ended[0].message
     assert "cannot be started" in (tmp_path / "x" / LOG).read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_lets_a_trial_save_and_starts_no_other(number, tmp_path):
+def test_an_interrupt_lets_a_trial_save_and_starts_no_other(number, trials, tmp_path):
     before = signal.getsignal(number)
-    made, ended = tasks(tmp_path, "waits", "later"), []
+    made, ended = trials("waits", "later"), []
 
     def interrupt():
         while not (tmp_path / "waits" / "ready").exists():
@@ -80,9 +69,9 @@ def test_an_interrupt_lets_a_trial_save_and_starts_no_other(number, tmp_path):
         signal.raise_signal(number)
 
     threading.Thread(target=interrupt).start()
-    assert run_tasks(made, ended=ended.append) is False
+    assert run_trials(made, ended=ended.append) is False
     assert (tmp_path / "waits" / "saved").exists()
     assert not (tmp_path / "later" / TRIAL).exists()
-    assert "goes on when the comparison does" in ended[0].message
+    assert "resumes when the comparison does" in ended[0].message
     assert ended[0].is_stopped and not ended[0].is_finished
     assert signal.getsignal(number) == before, "handlers are put back"

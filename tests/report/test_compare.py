@@ -1,4 +1,4 @@
-"""The page and the tables of a comparison: the answer first, losers keep their row, what is not known is not made up."""
+"""The page and the tables of a comparison: the answer comes first, and arms that lose keep their row."""
 
 import copy
 import re
@@ -11,9 +11,9 @@ from frugalclip.report.compare import comparison_page, write_comparison_report
 from frugalclip.report.compare_tables import (
     baseline_table,
     curve_table,
+    data_efficiency_table,
     print_comparison,
     reach_words,
-    saved_table,
     verdict_table,
 )
 from frugalclip.report.formats import NBSP
@@ -24,7 +24,7 @@ ESTIMATE = {
     "pigeonhole": [1.0, 7.0],
     "runs": 6,
     "families": 155,
-    "rotations": 2,
+    "folds": 2,
     "variance": {"families": 0.5},
 }
 
@@ -57,9 +57,9 @@ def result():
         "baselines": {"pixel_nn_1": 4.2, "pixel_nn_10": 6.5},
         "samples": {"ink": 184, "oil": 184},
         "arms": {
-            "base": {**read(30.0), "runs": 6, "by_rotation": {"ink": 29.0, "oil": 31.0}},
-            "good": {**read(34.1, gap), "runs": 6, "by_rotation": {"ink": 33.0, "oil": 35.2}},
-            "lost": {**nothing, "runs": 0, "by_rotation": {}, "difference": nothing},
+            "base": {**read(30.0), "runs": 6, "by_fold": {"ink": 29.0, "oil": 31.0}},
+            "good": {**read(34.1, gap), "runs": 6, "by_fold": {"ink": 33.0, "oil": 35.2}},
+            "lost": {**nothing, "runs": 0, "by_fold": {}, "difference": nothing},
         },
     }
     reach = {
@@ -103,17 +103,17 @@ def result():
     cost |= {"peak_memory_bytes": 2**30, "training_rows": 3038, "evaluations": 20}
     trial = {
         "arm": "good",
-        "rotation": "ink",
+        "fold": "ink",
         "fraction": 1.0,
         "seed": 0,
         "folder": "trials/good/ink/1/seed-0",
     }
     return {
-        "frugalclip_compare": 1,
-        "answer": "Against base on unseen: good is better; nothing can be said of lost: no finished pair of runs.",
+        "frugalclip_compare": 2,
+        "answer": "Against base on unseen: good is better; undecided for lost: no finished pair of runs.",
         "reference": "base",
         "primary": "unseen",
-        "rotations": ["ink", "oil"],
+        "folds": ["ink", "oil"],
         "seeds": 3,
         "fractions": [0.25, 1.0],
         "samples": 52000,
@@ -148,6 +148,7 @@ def result():
             }
             | {"verdict": "no finished pair of runs"},
         ],
+        "baseline_tests": [],
         "metrics": {"unseen": metric},
         "curves": {
             "metric": "zeroshot/top1",
@@ -198,7 +199,7 @@ def test_the_page_says_the_answer_first_and_keeps_the_losers(result, tmp_path):
         .replace(NBSP, " ")
     )
     assert re.search(r"<h1[^>]*>([^<]+)</h1>", page)[1] == result["answer"]
-    for output in (
+    for text in (
         "34.1 %",
         "+2.0 to +6.2",
         "p &lt; 0.001",
@@ -208,18 +209,18 @@ def test_the_page_says_the_answer_first_and_keeps_the_losers(result, tmp_path):
         "&gt; 4.00 ×",
         "1 of 2 trials failed",
     ):
-        assert output in page, output
+        assert text in page, text
     assert "&lt;b&gt;no&lt;/b&gt; pictures" in page
     assert "<b>no</b>" not in page
     assert page.count("<svg") >= 6  # bars, two charts of curves and one of pairs, at two widths
 
 
-def test_the_terminal_shows_the_same_figures(result):
+def test_the_terminal_shows_the_same_values(result):
     out = StringIO()
     print_comparison(result, Console(file=out, width=150))
-    text = out.getvalue().replace(NBSP, " ")
-    assert text.startswith(result["answer"])
-    for output in (
+    shown = out.getvalue().replace(NBSP, " ")
+    assert shown.startswith(result["answer"])
+    for text in (
         "34.1 %",
         "+2.0 to +6.2",
         "p < 0.001",
@@ -230,10 +231,10 @@ def test_the_terminal_shows_the_same_figures(result):
         "pixel nearest neighbour",
         "1/4 of the pairs",
     ):
-        assert output in text, output
+        assert text in shown, text
 
 
-def test_the_reference_comes_first_and_floors_last(result):
+def test_the_reference_comes_first_and_baselines_last(result):
     table = verdict_table(result)
     assert [row[0] for row in table.rows] == [
         "base",
@@ -244,10 +245,10 @@ def test_the_reference_comes_first_and_floors_last(result):
         "chance",
     ]
     assert table.rows[0][2] == "reference"
-    assert "6 paired runs in 2 rotations, 155 families" in table.foot
+    assert "6 paired runs in 2 folds, 155 families" in table.foot
 
 
-def test_arms_stand_against_floors_where_those_were_tested(result):
+def test_arms_are_compared_with_baselines_where_those_were_tested(result):
     assert baseline_table(result) is None
     known = {"value": 4.1, "interval": [2.0, 6.2], "verdict": "better"}
     result["baseline_tests"] = [
@@ -267,21 +268,21 @@ def test_arms_stand_against_floors_where_those_were_tested(result):
     ]
     assert table.rows[1] == ["good", "+4.1\n+2.0 to +6.2 better", "+4.1\n+2.0 to +6.2 better"]
     assert table.rows[2][1].endswith("no finished trial")
-    assert "points above each floor" in comparison_page(result)
+    assert "points above each baseline" in comparison_page(result)
 
 
 def test_what_was_not_measured_has_no_section(result):
     del result["data_efficiency"]
     result["curves"] = {"metric": "zeroshot/top1", "clock": "cpu", "arms": {}}
-    assert saved_table(result) is None
+    assert data_efficiency_table(result) is None
     assert curve_table(result) is None
     page = comparison_page(result)
-    assert "Pairs saved" not in page
+    assert "Data efficiency" not in page
     assert "During training" not in page
 
 
 @pytest.mark.parametrize(
-    ("factor", "interval", "output"),
+    ("factor", "interval", "text"),
     [
         (2.0, [1.5, 3.0], "2.00 × sooner\n1.50 × sooner to 3.00 × sooner"),
         (0.5, [None, 1.2], "2.00 × later\nnever reached to 1.20 × sooner"),
@@ -289,5 +290,5 @@ def test_what_was_not_measured_has_no_section(result):
         (2.0, None, "2.00 × sooner"),
     ],
 )
-def test_how_much_sooner_in_words(factor, interval, output):
-    assert reach_words({"runs": 3, "times_sooner": factor, "interval": interval}) == output
+def test_how_much_sooner_in_words(factor, interval, text):
+    assert reach_words({"runs": 3, "times_sooner": factor, "interval": interval}) == text

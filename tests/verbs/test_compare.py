@@ -1,4 +1,4 @@
-"""`frugalclip compare` from words to verdict, on coloured squares: trials run in this process, everything else is as users get it."""
+"""`frugalclip compare` from its arguments to the verdict, on coloured squares; trials run in this process."""
 
 import json
 import shutil
@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from frugalclip.comparison import trial as trials
+from frugalclip.comparison import execution, speed
+from frugalclip.comparison import trial as trial_program
+from frugalclip.comparison.jobs import JOB, read_job
 from frugalclip.comparison.queue import TrialExit
 from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
 from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, read_json
-from frugalclip.verbs import compare as verb
 from frugalclip.verbs.compare import compare, show
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "grey": (128, 128, 128)}
@@ -78,7 +79,7 @@ def protocol(tmp_path):
     path.write_text(
         dump_yaml(
             {
-                "rotate": "style",
+                "hold_out": "style",
                 "train": "split=train",
                 "validation": "split=test",
                 "group": "family",
@@ -98,26 +99,25 @@ class Started:
         self.stop_after: int | None = None
         self.breaks: str | None = None
 
-    def __call__(self, tasks, *, jobs=1, threads=None, ended=None):
-        for task in tasks:
+    def __call__(self, trials, *, jobs=1, threads=None, ended=None):
+        for trial in trials:
             if self.stop_after is not None and len(self.folders) >= self.stop_after:
                 return False
-            self.folders.append(task.folder)
-            broken = self.breaks is not None and self.breaks in str(task.folder)
-            code = (
-                1
-                if broken
-                else peer(task.job)
-                if "peer.py" in task.line[-1]
-                else trials.main([str(task.job)])
-            )
+            self.folders.append(trial.folder)
+            broken = self.breaks is not None and self.breaks in str(trial.folder)
+            path, runs = trial.folder / JOB, peer if trial.job.command else run_ours
+            code = 1 if broken else runs(path)
             if ended is not None:
-                ended(TrialExit(task, code, 0.1, "DataError: broken on purpose" if broken else ""))
+                ended(TrialExit(trial, code, 0.1, "DataError: broken on purpose" if broken else ""))
         return True
 
 
+def run_ours(path: Path) -> int:
+    return trial_program.main([str(path)])
+
+
 class Uniform:
-    """A peer that has learned nothing: every picture and text looks the same to it."""
+    """A peer that has learned nothing: it encodes all images and texts alike."""
 
     fingerprint = "uniform"
     preprocess = None
@@ -132,20 +132,20 @@ class Uniform:
 
 
 def peer(path: Path) -> int:
-    """What another library's program does with a job."""
-    job = trials.read_job(path)
+    """The program of another library."""
+    job = read_job(path)
     rows = [
         {
             "step": k,
             "samples_seen": k * (job.samples or 0) / 2,
             "seconds": 0.1 * k,
             "cpu_seconds": 0.1 * k,
-            "evaluation": trials.validation_metrics(job, Uniform()),
+            "evaluation": trial_program.validation_metrics(job, Uniform()),
         }
         for k in (1, 2)
     ]
     RunDirectory(path.parent).metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    trials.finish_trial(
+    trial_program.finish_trial(
         path,
         Uniform(),
         training={"samples_seen": job.samples, "seconds": 0.2, "parameters": 0, "training_rows": 72},
@@ -156,7 +156,8 @@ def peer(path: Path) -> int:
 @pytest.fixture
 def started(monkeypatch):
     runner = Started()
-    monkeypatch.setattr(verb, "run_tasks", runner)
+    monkeypatch.setattr(execution, "run_trials", runner)
+    monkeypatch.setattr(speed, "run_trials", runner)
     return runner
 
 
@@ -164,20 +165,19 @@ def test_a_costly_reference_is_trained_on_all_pairs_only(recipe, protocol, data,
     (tmp_path / "peer.yaml").write_text("command: [python, peer.py]\n")
     arms = [str(tmp_path / "peer.yaml"), f"ours:{recipe}"]
     options = {"seeds": 1, "samples": 32, "protocol": protocol, "data": str(data), "fractions": "1/2"}
-    result = compare(arms, out=tmp_path / "c", whole=["peer"], **options)
+    result = compare(arms, out=tmp_path / "c", full_data=["peer"], **options)
     shares = {(folder.parts[-4], folder.parts[-2]) for folder in started.folders}
     assert shares == {("peer", "1"), ("ours", "1"), ("ours", "1-2")}
-    saved = result["data_efficiency"]
-    assert (
-        saved["arms"]["peer"] is None and saved["arms"]["ours"]["runs"] == 2 and saved["reference"] == "peer"
-    )
+    efficiency = result["data_efficiency"]
+    assert efficiency["reference"] == "peer"
+    assert efficiency["arms"]["peer"] is None and efficiency["arms"]["ours"]["runs"] == 2
     show(result)
     assert "not trained on every fraction" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(RecipeError, match="--whole pear is not one of the arms"):
-        compare(arms, out=tmp_path / "d", whole=["pear"], **options)
+    with pytest.raises(RecipeError, match="--full-data pear is not one of the arms"):
+        compare(arms, out=tmp_path / "d", full_data=["pear"], **options)
 
 
-def test_two_recipes_and_a_program_over_rotations_and_fractions(
+def test_two_recipes_and_a_program_over_folds_and_fractions(
     recipe, protocol, data, started, tmp_path, capsys
 ):
     (tmp_path / "peer.yaml").write_text("command: [python, peer.py]\n")
@@ -192,19 +192,19 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(
     }
     result = compare(arms, **options)
     assert len(started.folders) == 2 * 2 * 2 * 2
-    # stopped anywhere, the arms are as far as each other
+    # wherever it stops, all arms have equally many trials
     assert [folder.relative_to(tmp_path / "c").as_posix() for folder in started.folders[:4]] == [
         f"trials/{arm}/big/{share}/seed-0" for share in ("1-2", "1") for arm in ("ours", "peer")
     ]
     assert read_json(tmp_path / "c" / "compare.json") == result
     assert (tmp_path / "c" / "report.html").read_text().count("<section") == 7
-    assert (result["primary"], result["reference"], result["rotations"]) == (
+    assert (result["primary"], result["reference"], result["folds"]) == (
         "unseen",
         "ours",
         ["big", "small"],
     )
     (test,) = result["tests"]
-    assert (test["arm"], test["runs"], test["families"], test["rotations"]) == ("peer", 4, 4, 2)
+    assert (test["arm"], test["runs"], test["families"], test["folds"]) == ("peer", 4, 4, 2)
     unseen = result["metrics"]["unseen"]
     assert unseen["chance"] == pytest.approx(25)
     assert unseen["arms"]["peer"]["value"] == pytest.approx(25)  # all the same to it: chance, exactly
@@ -223,13 +223,13 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(
     assert result["answer"] in " ".join(capsys.readouterr().out.split())
 
     seeds = {
-        (job.arm, job.rotation, job.seed_index): job.seed
-        for job in map(trials.read_job, (f / "job.json" for f in started.folders))
+        (job.arm, job.fold, job.seed_index): job.seed
+        for job in map(read_job, (f / "job.json" for f in started.folders))
     }
     assert seeds["ours", "big", 1] == seeds["peer", "big", 1]  # paired
     assert (
         len({seed for (arm, *_), seed in seeds.items() if arm == "ours"}) == 4
-    )  # and nothing shared between rotations
+    )  # and nothing shared between folds
 
     started.folders.clear()
     again = compare(arms, **options)
@@ -243,7 +243,7 @@ def test_two_recipes_and_a_program_over_rotations_and_fractions(
 def test_the_same_recipe_under_two_names_is_a_real_comparison(recipe, started, tmp_path):
     result = compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "aa", seeds=2)
     assert result["independent_seeds"]
-    jobs = [trials.read_job(folder / "job.json") for folder in started.folders]
+    jobs = [read_job(folder / "job.json") for folder in started.folders]
     assert len({job.seed for job in jobs}) == 4
     assert any("A/A" in note for note in result["notes"])
     values = [trial["training"]["samples_seen"] for trial in result["trials"]]
@@ -255,7 +255,9 @@ def test_the_same_recipe_under_two_names_is_a_real_comparison(recipe, started, t
     assert len(set(losses.values())) == 4
 
 
-def test_without_a_protocol_the_rows_that_watch_are_judged_and_one_seed_cannot_say(recipe, started, tmp_path):
+def test_without_a_protocol_the_validation_set_is_evaluated_and_one_seed_cannot_say(
+    recipe, started, tmp_path
+):
     result = compare([f"a:{recipe}", f"b:{recipe}", "seed=5"], out=tmp_path / "c", seeds=1, jobs=2)
     assert result["tests"][0]["verdict"] == "one seed: cannot say"
     assert result["answer"].startswith("One seed: cannot say whether b is better than a")
@@ -282,7 +284,7 @@ def test_a_failure_is_recorded_and_the_others_go_on(recipe, started, tmp_path):
         compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "d", seeds=1)
 
 
-def test_a_stopped_comparison_says_what_it_has_and_goes_on(recipe, started, tmp_path):
+def test_a_stopped_comparison_reports_what_it_has_and_resumes(recipe, started, tmp_path):
     started.stop_after = 2
     result = compare([f"a:{recipe}", f"b:{recipe}"], out=tmp_path / "c", seeds=2)
     assert result["is_stopped"]
@@ -321,7 +323,7 @@ def test_equal_seconds_are_measured_first_and_kept(recipe, started, tmp_path):
     assert set(rates) == {"a wall", "b wall"}
     jobs = {
         job.arm: job.samples
-        for job in (trials.read_job(f / "job.json") for f in started.folders if "trials" in f.parts)
+        for job in (read_job(f / "job.json") for f in started.folders if "trials" in f.parts)
     }
     assert jobs == {arm: round(0.1 * rates[f"{arm} wall"]) for arm in "ab"}
     assert result["seconds"] == 0.1
@@ -336,10 +338,10 @@ def test_what_cannot_be_compared_is_one_sentence(recipe, started, data, tmp_path
         compare(arms, out=tmp_path / "c", samples=1, seconds=1)
     with pytest.raises(RecipeError, match="--reference c is not one of the arms"):
         compare(arms, out=tmp_path / "c", reference="c")
-    with pytest.raises(RecipeError, match="nothing says which data"):
+    with pytest.raises(RecipeError, match="no data is given"):
         compare(["clip", "siglip"], out=tmp_path / "c")
     with pytest.raises(DataError, match="no field 'stlye'; did you mean 'style'"):
-        compare(arms, out=tmp_path / "c", rotate="stlye")
+        compare(arms, out=tmp_path / "c", hold_out="stlye")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     with pytest.raises(RecipeError, match="is not empty and holds no comparison"):

@@ -1,6 +1,5 @@
-"""The arms of a comparison: recipes, and programs of other libraries."""
+"""The arms of a comparison: recipes of ours, and programs of other libraries."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,7 @@ from frugalclip.core.config import Settings, read_yaml, validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.training.recipe import Recipe, load_recipe
 
-_TITLES = {
-    "name",
-    "description",
-    "source",
-    "run_here",
-}  # what a recipe is called does not change what it does
+_TITLES = {"name", "description", "source", "run_here"}  # settings of a recipe that do not change the run
 
 
 class CommandArm(Settings):
@@ -30,7 +24,7 @@ class CommandArm(Settings):
         min_length=1,
         description="program and arguments; the path of the job is appended, and python means this one",
     )
-    settings: dict[str, Any] = Field(default_factory=dict, description="handed on in the job")
+    settings: dict[str, Any] = Field(default_factory=dict, description="passed on in the job")
 
 
 @dataclass(frozen=True)
@@ -43,31 +37,33 @@ class Arm:
     settings: dict[str, Any] | None = None
     description: str = ""
 
-    def settings_of_recipe(self) -> dict[str, Any] | None:
-        """The recipe without settings that are at their defaults, so that a setting added tomorrow does not make today's trials another job."""
+    def recipe_settings(self) -> dict[str, Any] | None:
+        """The recipe without settings at their defaults, or None for a command.
+
+        A setting that is added to the package later then leaves the jobs of older trials equal.
+        """
         return None if self.recipe is None else self.recipe.model_dump(mode="json", exclude_defaults=True)
 
     def content(self) -> dict[str, Any]:
-        """What the arm does, without what it is called."""
+        """What the arm does, without its names and descriptions."""
         if self.recipe is None:
             return {"command": list(self.command or ()), "settings": self.settings or {}}
-        return {key: value for key, value in (self.settings_of_recipe() or {}).items() if key not in _TITLES}
+        return {key: value for key, value in (self.recipe_settings() or {}).items() if key not in _TITLES}
 
-    def line(self) -> list[str]:
-        """The program and its arguments, before the path of the job."""
-        if self.command is None:
-            return [sys.executable, "-m", "frugalclip.comparison.trial"]
-        return [sys.executable if self.command[0] == "python" else self.command[0], *self.command[1:]]
+    def as_json(self) -> dict[str, Any]:
+        """The arm as `compare.json` holds it."""
+        kind = "recipe" if self.recipe else "command"
+        return {"name": self.name, "kind": kind, "description": self.description, **self.content()}
 
 
 def read_arms(words: Sequence[str]) -> list[Arm]:
-    """Arms and overrides as they stand on a command line.
+    """Read arms and overrides from the words of a command line.
 
     Args:
-        words: `RECIPE` or `NAME:RECIPE` for each arm, a name or a path, and `key=value` overrides of every recipe among them.
+        words: `RECIPE` or `NAME:RECIPE` for each arm, a name or a path. `key=value` overrides every recipe.
 
     Raises:
-        RecipeError: for fewer than two arms, a name given twice, or a recipe that is not one.
+        RecipeError: for fewer than two arms, a name given twice, or an invalid recipe.
     """
     overrides = [word for word in words if "=" in word and not Path(word).is_file()]
     given = [word for word in words if word not in overrides]
@@ -75,12 +71,14 @@ def read_arms(words: Sequence[str]) -> list[Arm]:
     if len(arms) < 2:
         found = f"'{given[0]}' alone is" if given else "nothing is"
         raise RecipeError(
-            f"{found} no comparison; give two arms or more, such as: frugalclip compare clip siglip --seeds 3 --out runs/compare"
+            f"{found} no comparison; give two arms or more, "
+            "such as: frugalclip compare clip siglip --seeds 3 --out runs/compare"
         )
     names = [arm.name for arm in arms]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise RecipeError(
-            f"two arms are called '{twice}'; name them apart, such as {twice}-a:{twice} {twice}-b:{twice}."
+            f"two arms are called '{twice}'; give them different names, "
+            f"such as {twice}-a:{twice} {twice}-b:{twice}."
         )
     return arms
 
@@ -106,7 +104,7 @@ def _read_arm(word: str, overrides: Sequence[str]) -> Arm:
 
 
 def equal_arms(arms: Sequence[Arm]) -> tuple[str, str] | None:
-    """Names of the first two arms that do the same, or None."""
+    """Names of the first two arms with equal content, or None."""
     for i, first in enumerate(arms):
         for second in arms[i + 1 :]:
             if first.content() == second.content():

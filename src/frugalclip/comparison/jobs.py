@@ -1,278 +1,189 @@
-"""The jobs of a comparison: data written once, a folder a trial, in an order that stays balanced wherever it is stopped.
+"""A job is the description of one trial; a trial is a job, its folder and the record of its run.
 
-OUT/data/ROTATION/…parquet        rows to train on, rows that watch, rows that are judged
-OUT/trials/ARM/ROTATION/FRACTION/seed-N/    a run directory each, with job.json and trial.json
+The folder becomes a run directory with `job.json` before the run and `trial.json` after it.
 """
 
+import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import pyarrow as pa
+import numpy as np
+from pydantic import Field
 
-from frugalclip.comparison.arms import Arm
-from frugalclip.comparison.protocol import Division, ProtocolConfig
-from frugalclip.comparison.queue import Task
-from frugalclip.comparison.results import Trial
-from frugalclip.comparison.trial import JOB, Job, JobMetric, finished_trial, read_job, write_job
+from frugalclip.comparison.curves import Curve
+from frugalclip.comparison.metrics import MetricConfig
+from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.random import stream_seed
-from frugalclip.core.records import RunDirectory, read_json
-from frugalclip.data.manifest import Manifest, concatenate
-from frugalclip.data.splits import subset_rows
+from frugalclip.core.records import RunDirectory, read_json, write_json
 
-PART = "compare_part"  # the field that says train or validation
-WHOLE = "all"  # stands for a rotation where nothing is left out
-Samples = Mapping[tuple[str, str], int | None]  # (arm, rotation) -> samples to see
+JOB, TRIAL = "job.json", "trial.json"
+VERSION = 2
+Clock = Literal["cpu", "wall"]
 
 
-@dataclass(frozen=True, eq=False)  # told apart by identity: settings inside are mappings
-class PlannedTrial:
-    """One trial before it runs."""
+class JobMetric(Settings):
+    """A metric with its rows as files."""
 
-    arm: Arm
-    rotation: str  # empty without rotation
-    fraction: float
-    seed: int
-    job: Job
-    folder: Path
-
-    @property
-    def task(self) -> Task:
-        return Task(self.folder, self.folder / JOB, tuple(self.arm.line()))
-
-    def record(self) -> dict[str, Any] | None:
-        """`trial.json` of an equal job, or None where the trial has not ended."""
-        found = finished_trial(self.folder)
-        return found if found is not None and found.get("job") == self.job.digest() else None
-
-    def trial(self, record: Mapping[str, Any]) -> Trial:
-        """The trial as statistics read it."""
-        points = [row for row in RunDirectory(self.folder).rows() if "evaluation" in row]
-        return Trial(
-            self.arm.name,
-            self.rotation,
-            self.fraction,
-            self.seed,
-            record["metrics"],
-            record["training"],
-            points,
-        )
+    config: MetricConfig
+    rows: str = Field(description="manifest of the evaluated rows")
+    rows_hash: str = Field(description="fingerprint of the evaluated rows")
+    everything: str | None = Field(
+        None, description="manifest of the data they come from, whose names are the pool all"
+    )
 
 
-def slug(text: str) -> str:
-    """A word as a folder's name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.") or "value"
+class Job(Settings):
+    """What one trial does. Paths in a file are relative to its folder; `read_job` makes them absolute."""
+
+    frugalclip_job: Literal[2] = Field(VERSION, description="version of this schema")
+    arm: str = Field(description="name of the arm")
+    recipe: dict[str, Any] | None = Field(
+        None, description="settings of the recipe that are not default, or null for an arm with a command"
+    )
+    command: list[str] | None = Field(
+        None, description="program of another library; the path of the job is appended"
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="settings of an arm with a command, passed on unchanged"
+    )
+    seed: int = Field(ge=0, description="every random stream of the trial derives from it")
+    seed_index: int = Field(ge=0, description="number of the repetition, from 0")
+    fold: str | None = Field(None, description="value that is held out of training, or null")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training pairs")
+    data: str = Field(description="manifest with the training and validation rows")
+    train: str = Field(description="condition of the training rows")
+    validation: str | None = Field(None, description="condition of the validation set, or null")
+    data_hash: str = Field(description="fingerprint of the manifest")
+    label_field: str | None = Field(
+        None, description="field that names the class of a validation row; null: label, else first caption"
+    )
+    curve: str = Field("zeroshot/top1", description="metric on the validation set that curves show")
+    points: int = Field(
+        20,
+        ge=1,
+        description="evaluations of the validation set, evenly spaced, the last at the end",
+    )
+    samples: int | None = Field(None, ge=1, description="samples to see; null: the arm's own length")
+    metrics: dict[str, JobMetric] = Field(default_factory=dict, description="what to evaluate at the end")
+
+    def digest(self) -> str:
+        """16 hex digits over everything that the result depends on; paths and descriptions do not count."""
+        content = self.model_dump(mode="json", exclude={"data", "metrics"})
+        content["metrics"] = {
+            name: metric.config.content() | {"rows_hash": metric.rows_hash}
+            for name, metric in self.metrics.items()
+        }
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+    def with_paths(self, change: Callable[[str], str]) -> "Job":
+        """The job with every path replaced by a function of it."""
+        metrics = {}
+        for name, metric in self.metrics.items():
+            everything = None if metric.everything is None else change(metric.everything)
+            update = {"rows": change(metric.rows), "everything": everything}
+            metrics[name] = metric.model_copy(update=update)
+        return self.model_copy(update={"data": change(self.data), "metrics": metrics})
+
+    def program(self) -> list[str]:
+        """The program of the arm and its arguments, before the path of the job."""
+        if self.command is None:
+            return [sys.executable, "-m", "frugalclip.comparison.trial"]
+        return [sys.executable if self.command[0] == "python" else self.command[0], *self.command[1:]]
 
 
-def trial_seed(index: int, rotation: int, arm: str | None, *, base: int = 0) -> int:
-    """The seed of a trial.
-
-    Args:
-        index: of the repetition.
-        rotation: number of the rotation; runs of two rotations share nothing, which the statistics count on.
-        arm: None gives every arm the same seed, so that they share the order of the data; a name gives each its own.
-        base: of the recipe.
-    """
-    seed = base + index + 1000 * rotation
-    return seed if arm is None else stream_seed(seed, f"arm/{arm}") % 2**31
+def write_job(folder: Path, job: Job) -> Path:
+    """Write `job.json` into the folder that becomes the run directory, with paths relative to it."""
+    path = folder / JOB
+    start = folder.resolve()
+    relative = job.with_paths(lambda place: os.path.relpath(place, start))
+    write_json(path, relative.model_dump(mode="json"))
+    return path
 
 
-def own_samples(arm: Arm, rows: int) -> int | None:
-    """Samples an arm sees by its own length on so many training rows, or None for an arm that is a command."""
-    if arm.recipe is None:
-        return None
-    steps = arm.recipe.total_steps(rows)
-    return None if steps is None else steps * arm.recipe.batch
-
-
-def plan_trials(
-    out: Path,
-    *,
-    arms: Sequence[Arm],
-    everything: Manifest,
-    divisions: Sequence[Division],
-    protocol: ProtocolConfig,
-    seeds: int,
-    fractions: Sequence[float],
-    samples: Samples,
-    independent: bool,
-    check: bool = True,
-) -> list[PlannedTrial]:
-    """Write the data of a comparison and say what is to be trained, seeds first, then rotations, fractions and arms.
-
-    Args:
-        out: folder of the comparison.
-        arms: at least two.
-        everything: the data set.
-        divisions: its rotations.
-        protocol: resolved.
-        seeds: repetitions.
-        fractions: shares of the training pairs, the last of which is 1.
-        samples: how many each arm sees; the same on every fraction, so that data is what varies and not the computing.
-        independent: give every arm randomness of its own.
-        check: refuse folders that hold a trial of another job.
+def read_job(path: Path | str) -> Job:
+    """Read a job, with absolute paths.
 
     Raises:
-        RecipeError: when a folder holds a trial of another job.
+        RecipeError: if the file is missing or has another version.
     """
-    data = _Data(out, everything, protocol)
-    planned = []
-    for seed in range(seeds):
-        for number, division in enumerate(divisions):
-            rotation = division.rotation or ""
-            for fraction in fractions:
-                place, digest = data.training(division, fraction, seed)
-                for arm in arms:
-                    folder = (
-                        out
-                        / "trials"
-                        / slug(arm.name)
-                        / slug(rotation or WHOLE)
-                        / str(Fraction(fraction).limit_denominator(1000)).replace("/", "-")
-                    )
-                    job = Job(
-                        arm=arm.name,
-                        recipe=arm.settings_of_recipe(),
-                        command=list(arm.command) if arm.command else None,
-                        settings=arm.settings or {},
-                        seed=trial_seed(
-                            seed,
-                            number,
-                            arm.name if independent else None,
-                            base=arm.recipe.seed if arm.recipe else 0,
-                        ),
-                        seed_index=seed,
-                        rotation=division.rotation,
-                        fraction=fraction,
-                        data=str(place),
-                        data_hash=digest,
-                        train=f"{PART}=train",
-                        validation=f"{PART}=validation" if division.validation is not None else None,
-                        label_field=protocol.label_field,
-                        curve=protocol.curve,
-                        points=protocol.points,
-                        samples=samples[arm.name, rotation],
-                        metrics=data.metrics(division),
-                    )
-                    planned.append(PlannedTrial(arm, rotation, fraction, seed, job, folder / f"seed-{seed}"))
-    for one in planned if check else ():
-        _refuse_another(one)
-    return planned
-
-
-def calibration(planned: PlannedTrial, out: Path, *, samples: int) -> PlannedTrial:
-    """A short trial of the same arm that only shows its speed."""
-    job = planned.job.model_copy(update={"samples": samples, "points": 1, "metrics": {}})
-    return PlannedTrial(
-        planned.arm, planned.rotation, 1.0, planned.seed, job, out / "calibration" / slug(planned.arm.name)
-    )
-
-
-def write(planned: PlannedTrial) -> Task:
-    """Put the job of a trial into its folder."""
-    planned.folder.mkdir(parents=True, exist_ok=True)
-    write_job(planned.folder, planned.job)
-    return planned.task
-
-
-def _refuse_another(planned: PlannedTrial) -> None:
-    path = planned.folder / JOB
-    if not path.is_file() or (old := read_job(path)).digest() == planned.job.digest():
-        return
-    before, now = old.model_dump(mode="json"), planned.job.model_dump(mode="json")
-    changed = next(
-        (
-            key
-            for key in now
-            if key != "data"
-            and json.dumps(before[key], sort_keys=True) != json.dumps(now[key], sort_keys=True)
-        ),
-        "data",
-    )
-    raise RecipeError(
-        f"{planned.folder} holds a trial with another '{changed}'; compare into a new --out, or delete that folder to train it again."
-    )
-
-
-class _Data:
-    """Manifests of a comparison, each written once."""
-
-    def __init__(self, out: Path, everything: Manifest, protocol: ProtocolConfig) -> None:
-        self.folder, self.everything, self.protocol = out / "data", everything, protocol
-        self.hashes: dict[Path, str] = {}
-        self._metrics: dict[str | None, dict[str, JobMetric]] = {}
-
-    def training(self, division: Division, fraction: float, seed: int) -> tuple[Path, str]:
-        """The file with the rows that are trained on and those that watch, and its fingerprint; a fraction has its own rows for every seed."""
-        part = (
-            "1"
-            if fraction == 1
-            else f"{str(Fraction(fraction).limit_denominator(1000)).replace('/', '-')}-seed-{seed}"
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"there is no job at {path}; 'frugalclip compare' writes them.")
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("frugalclip_job") != VERSION:
+        raise RecipeError(
+            f"{path} is no job of version {VERSION}; run 'frugalclip compare' again into a new --out."
         )
-        path = self._folder(division) / f"train-{part}.parquet"
-        if path not in self.hashes:
-            train = division.train.take(
-                subset_rows(division.train, fraction, self.protocol.subset, seed=seed)
-            )
-            parts = [
-                _marked(train, "train"),
-                *([_marked(division.validation, "validation")] if division.validation is not None else []),
-            ]
-            self._write(path, concatenate(parts, name=self.everything.name))
-        return path.resolve(), self.hashes[path]
-
-    def metrics(self, division: Division) -> dict[str, JobMetric]:
-        """The figures of a division with their rows as files."""
-        if division.rotation not in self._metrics:
-            self._metrics[division.rotation] = {
-                name: self._metric(division, name) for name in self.protocol.metrics
-            }
-        return self._metrics[division.rotation]
-
-    def _metric(self, division: Division, name: str) -> JobMetric:
-        config = self.protocol.metrics[name]
-        rows, whole = self._folder(division) / f"judged-{slug(name)}.parquet", self.folder / "all.parquet"
-        self._write(rows, division.judged[name])
-        if config.pool == "all" and whole not in self.hashes:
-            self._write(whole, self.everything)
-        content = config.model_dump(exclude={"where", "primary", "description"})
-        everything = str(whole.resolve()) if config.pool == "all" else None
-        return JobMetric.model_validate(
-            {**content, "rows": str(rows.resolve()), "everything": everything, "rows_hash": self.hashes[rows]}
-        )
-
-    def _folder(self, division: Division) -> Path:
-        return self.folder / slug(division.rotation or WHOLE)
-
-    def _write(self, path: Path, manifest: Manifest) -> None:
-        """Write a manifest unless the file already holds it, so that trials under way elsewhere do not see it change."""
-        if not (path.is_file() and _holds(Manifest.read(path), manifest)):
-            manifest.write(path)
-        self.hashes[path] = manifest.fingerprint()
+    start = path.resolve().parent
+    return validated(Job, content, where=str(path)).with_paths(lambda place: os.path.normpath(start / place))
 
 
-def _holds(old: Manifest, new: Manifest) -> bool:
-    """Whether a file has the same samples and fields; places of pictures are compared by the fingerprint, which knows that folders move."""
-    fields = [manifest.table.drop_columns(["image"]).replace_schema_metadata(None) for manifest in (old, new)]
-    return fields[0].equals(fields[1]) and old.fingerprint() == new.fingerprint()
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The content of `trial.json` in a folder, or None where the trial has not ended."""
+    return read_json(folder / TRIAL) if (folder / TRIAL).is_file() else None
 
 
-def _marked(manifest: Manifest, part: str) -> Manifest:
-    """The manifest with the field that says which part it is."""
-    table = manifest.table.drop_columns([PART]) if PART in manifest.table.column_names else manifest.table
-    return Manifest(
-        table.append_column(PART, pa.array([part] * len(manifest), pa.string())), manifest.root, manifest.name
-    )
+@dataclass(frozen=True, eq=False)  # compared by identity: jobs hold mappings
+class Trial:
+    """A job, its folder and, once the run has ended, the record of it."""
 
+    job: Job
+    folder: Path
+    record: Mapping[str, Any] | None = None  # trial.json
+    points: Sequence[Mapping[str, Any]] = ()  # rows of metrics.jsonl with `evaluation`
 
-def failures(planned: Sequence[PlannedTrial], out: Path) -> dict[str, str]:
-    """Messages of trials that failed, by folder beneath `out`; what has finished since is left out."""
-    path = out / "failures.json"
-    found: dict[str, str] = read_json(path) if path.is_file() else {}
-    finished = {str(one.folder.relative_to(out)) for one in planned if one.record() is not None}
-    return {folder: message for folder, message in found.items() if folder not in finished}
+    @property
+    def arm(self) -> str:
+        """Name of the arm."""
+        return self.job.arm
+
+    @property
+    def fold(self) -> str:
+        """The held-out value, empty where nothing is held out."""
+        return self.job.fold or ""
+
+    @property
+    def run(self) -> tuple[str, int]:
+        """Fold and number of the repetition: runs of two arms with the same key are a pair."""
+        return self.fold, self.job.seed_index
+
+    @property
+    def is_finished(self) -> bool:
+        return self.record is not None
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Results by metric; empty before the end."""
+        return (self.record or {}).get("metrics", {})
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """What the training cost; empty before the end."""
+        return (self.record or {}).get("training", {})
+
+    def write(self) -> None:
+        """Write the job into the folder, which is made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_job(self.folder, self.job)
+
+    def read(self) -> "Trial":
+        """The trial with the record in its folder, if that is the record of an equal job."""
+        found = read_record(self.folder)
+        if found is None or found.get("job") != self.job.digest():
+            return replace(self, record=None, points=())
+        points = [row for row in RunDirectory(self.folder).rows() if "evaluation" in row]
+        return replace(self, record=found, points=points)
+
+    def curve(self, name: str, clock: Clock) -> Curve | None:
+        """A metric of the validation set over samples and seconds, or None where it was not measured."""
+        key = "cpu_seconds" if clock == "cpu" else "seconds"
+        rows = [row for row in self.points if name in row.get("evaluation", {}) and key in row]
+        if not rows:
+            return None
+        triples = [(row["samples_seen"], row[key], row["evaluation"][name]) for row in rows]
+        return Curve(*(np.array(column, np.float64) for column in zip(*triples, strict=True)))

@@ -1,19 +1,25 @@
-"""Is one arm better than another? Paired differences with runs and concept families both drawn at random.
+"""Paired differences between arms, with runs and concept families both treated as random samples.
 
-The unit is d[r, s, f]: in rotation r, for run s and family f, how much more often the arm was right than the reference. Runs are nested in
-rotations (each rotation has runs of its own), families are crossed with both, rotations are all there are. Hence
+The unit is d[k, s, f]: on fold k, in run s and for family f, how much more often the arm was right than the
+reference. Runs are nested in folds (each fold has its own runs), families are crossed with both, and the
+folds are all there are:
 
-    d = mean of its rotation + family + run + residual,   and the mean over all has the variance  V_families + V_runs - V_residual:
+    d = mean of the fold + family + run + residual.
 
-the spread over families holds the residual once and so does the spread over runs, so it is taken off once (moments of a two-way layout,
-Searle, Casella & McCulloch 1992, chapter 4). It is referred to Student's t with Satterthwaite's degrees of freedom, so that three runs are
-paid for as three. The pigeonhole bootstrap (Owen 2007, arXiv 0711.1634), which draws runs and families independently, stands beside it: it
-counts the residual three times, is therefore wider, and is what shaped statistics (`PairsSaved`) use. docs/decisions/0007 has the simulation.
+The mean over all has the variance V_families + V_runs - V_residual. The spread over families and the spread
+over runs both contain the residual, so it is subtracted once (moments of a two-way layout, Searle, Casella &
+McCulloch 1992, chapter 4). Tests use Student's t with Satterthwaite's degrees of freedom, which accounts for
+few runs.
+
+The pigeonhole bootstrap (Owen 2007, arXiv 0711.1634) draws runs and families independently. It counts the
+residual three times and is therefore wider. Statistics that are no means, such as data efficiency, use it.
+docs/decisions/0007 has the simulation.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +28,12 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Block:
-    """Outcomes of the runs of one rotation on the same samples."""
+    """Outcomes of the runs of one fold on the same samples."""
 
     values: np.ndarray  # (runs, samples) such as hits, or differences of hits
     groups: (
         np.ndarray
-    )  # (samples,) of str: what stands or falls together; the same word is the same group in every rotation
+    )  # (samples,) of str, the family of each; the same name is the same family in every fold
     weights: np.ndarray  # (samples,) how much each counts
     ids: np.ndarray  # (samples,) of str
     seeds: tuple[int, ...]  # (runs,) index of each run
@@ -47,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over families, runs and rotations, in the unit of the values, and what is known about it."""
+    """A mean over families, runs and folds in the unit of the values, with its uncertainty."""
 
     value: float
     standard_error: float | None  # None where one run, or one family, leaves it unknown
@@ -57,20 +63,48 @@ class Estimate:
     pigeonhole: tuple[float, float] | None  # 95 % by bootstrap
     runs: int
     families: int
-    rotations: int
+    folds: int
     variance: dict[str, float] = field(default_factory=dict)  # families, runs, residual
+
+    def brief(self) -> dict[str, Any]:
+        """Value and interval for JSON."""
+        return {"value": rounded(self.value), "interval": _rounded_pair(self.interval)}
+
+    def as_json(self) -> dict[str, Any]:
+        """The estimate as `compare.json` holds it; what is not known is null."""
+        return {
+            **self.brief(),
+            "standard_error": rounded(self.standard_error),
+            "df": rounded(self.df),
+            "p": rounded(self.p),
+            "pigeonhole": _rounded_pair(self.pigeonhole),
+            "runs": self.runs,
+            "families": self.families,
+            "folds": self.folds,
+            "variance": {name: rounded(v) for name, v in self.variance.items()},
+        }
+
+
+def rounded(value: float | None) -> float | None:
+    """Eight digits of a number for JSON; None for what is not known or not finite."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.8g}")
+
+
+def _rounded_pair(interval: Sequence[float] | None) -> list[float | None] | None:
+    return None if interval is None else [rounded(v) for v in interval]
 
 
 def estimate(blocks: Sequence[Block], *, draws: int = 0, seed: int = 0) -> Estimate:
     """The mean of outcomes with its uncertainty.
 
     Args:
-        blocks: a rotation each.
+        blocks: one for each fold.
         draws: of the pigeonhole bootstrap; 0 leaves it out.
         seed: of the bootstrap.
 
     Returns:
-        The estimate. With one run in every rotation there is no interval: how much a second run would differ is not known.
+        The estimate. It has no interval with a single run in every fold, since the spread over runs is
+        unknown.
     """
     blocks = [block for block in blocks if block.values.size]
     if not blocks:
@@ -85,25 +119,25 @@ def estimate(blocks: Sequence[Block], *, draws: int = 0, seed: int = 0) -> Estim
         return Estimate(value, None, None, None, None, None, *counts)
     v_families, v_runs, v_residual = _moments(cells, families=families, spare=spare)
     variance = max(v_families + v_runs - v_residual, v_families, v_runs)
-    parts = {"families": v_families, "runs": v_runs, "residual": v_residual}
+    components = {"families": v_families, "runs": v_runs, "residual": v_residual}
     drawn = pigeonhole_interval(blocks, draws=draws, seed=seed) if draws else None
-    if variance <= 1e-24:  # every cell is the same: no spread to refer to, but a run still counts as one coin
+    if variance <= 1e-24:  # all cells are equal: without a spread, each run counts as one toss of a coin
         p = 1.0 if abs(value) < 1e-12 else min(1.0, 2.0 ** (1 - runs))
-        return Estimate(value, 0.0, None, (value, value), p, drawn, *counts, parts)
+        return Estimate(value, 0.0, None, (value, value), p, drawn, *counts, components)
     df = variance**2 / (v_families**2 / (families - 1) + v_runs**2 / spare)
     error = math.sqrt(variance)
     reach = student_quantile(LEVEL, df) * error
     p = student_p(value / error, df)
-    return Estimate(value, error, df, (value - reach, value + reach), p, drawn, *counts, parts)
+    return Estimate(value, error, df, (value - reach, value + reach), p, drawn, *counts, components)
 
 
 def paired(
     arm: Mapping[str, Block], reference: Mapping[str, Block], *, draws: int = 0, seed: int = 0
 ) -> Estimate:
-    """How much better an arm is than the reference, on the rotations, runs and samples that both have.
+    """How much better an arm is than the reference, on the folds, runs and samples that both have.
 
     Args:
-        arm: rotation -> outcomes.
+        arm: fold -> outcomes.
         reference: likewise.
         draws: see `estimate`.
         seed: of the bootstrap.
@@ -114,23 +148,23 @@ def paired(
 
 
 def over_runs(values: Sequence[Sequence[float]]) -> Estimate:
-    """The mean over runs of a number that a run has as a whole, such as seconds; families play no part.
+    """The mean over runs of a number of the whole run, such as seconds; families play no part.
 
     Args:
-        values: a rotation each, a value a run.
+        values: for each fold, the value of each run.
     """
-    parts = [np.asarray(v, np.float64) for v in values if len(v)]
-    if not parts:
+    folds = [np.asarray(v, np.float64) for v in values if len(v)]
+    if not folds:
         return Estimate(math.nan, None, None, None, None, None, 0, 0, 0)
-    value, spare = float(np.mean([p.mean() for p in parts])), sum(len(p) - 1 for p in parts)
-    runs = sum(map(len, parts))
+    value, spare = float(np.mean([f.mean() for f in folds])), sum(len(f) - 1 for f in folds)
+    runs = sum(map(len, folds))
     if spare < 1:
-        return Estimate(value, None, None, None, None, None, runs, 0, len(parts))
-    pooled = sum(float(((p - p.mean()) ** 2).sum()) for p in parts) / spare
-    error = math.sqrt(pooled * sum(1 / len(p) for p in parts)) / len(parts)
+        return Estimate(value, None, None, None, None, None, runs, 0, len(folds))
+    pooled = sum(float(((f - f.mean()) ** 2).sum()) for f in folds) / spare
+    error = math.sqrt(pooled * sum(1 / len(f) for f in folds)) / len(folds)
     reach = student_quantile(LEVEL, spare) * error
     p = student_p(value / error, spare) if error > 0 else (1.0 if value == 0 else min(1.0, 2.0 ** (1 - runs)))
-    return Estimate(value, error, float(spare), (value - reach, value + reach), p, None, runs, 0, len(parts))
+    return Estimate(value, error, float(spare), (value - reach, value + reach), p, None, runs, 0, len(folds))
 
 
 def _names(blocks: Sequence[Block]) -> np.ndarray:
@@ -138,7 +172,12 @@ def _names(blocks: Sequence[Block]) -> np.ndarray:
 
 
 def _cells(block: Block, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(runs,) means; (runs, families) deviations that sum to mean of the run - mean of all; (families,) share of the weight."""
+    """Means and deviations of a block.
+
+    Returns:
+        (runs,) means; (runs, families) deviations that sum to mean of the run - mean of all; (families,)
+        share of the weight.
+    """
     place = np.searchsorted(names, block.groups)
     share = np.bincount(place, weights=block.weights, minlength=len(names)) / block.weights.sum()
     onto = np.zeros((len(place), len(names)))
@@ -151,11 +190,11 @@ def _cells(block: Block, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 def _moments(
     cells: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], *, families: int, spare: int
 ) -> tuple[float, float, float]:
-    """Variances of the mean over all that families, runs and residual account for; the first two hold the third."""
-    rotations, inflate = len(cells), families / (families - 1)
-    by_family = np.sum([deviations.mean(0) for _, deviations, _ in cells], axis=0) / rotations  # (families,)
+    """Variances of the mean due to families, runs and residual; the first two contain the third."""
+    folds, inflate = len(cells), families / (families - 1)
+    by_family = np.sum([deviations.mean(0) for _, deviations, _ in cells], axis=0) / folds  # (families,)
     v_families = inflate * float((by_family**2).sum())
-    share_of_mean = sum(1 / len(means) for means, _, _ in cells) / rotations**2
+    share_of_mean = sum(1 / len(means) for means, _, _ in cells) / folds**2
     v_runs = share_of_mean * sum(float(((means - means.mean()) ** 2).sum()) for means, _, _ in cells) / spare
     squares = 0.0
     for means, deviations, share in cells:
@@ -167,10 +206,10 @@ def _moments(
 class Pigeonhole:
     """Weights that draw families and runs independently, the same for every statistic of them.
 
-    Runs count 1 + sqrt(runs / (runs - 1)) * (times drawn - 1), which takes away the bias of drawing from few.
+    Runs count 1 + sqrt(runs / (runs - 1)) * (times drawn - 1), which removes the bias of drawing from few.
 
     Args:
-        blocks: a rotation each; their groups and runs are drawn.
+        blocks: one for each fold; their groups and runs are drawn.
         draws: how often.
         seed: equal seeds give equal draws.
     """
@@ -179,9 +218,8 @@ class Pigeonhole:
         random = np.random.default_rng(seed)
         self.names = _names(blocks)
         families = len(self.names)
-        self.families = random.multinomial(families, np.full(families, 1 / families), size=draws).astype(
-            np.float64
-        )  # (draws, families)
+        times = random.multinomial(families, np.full(families, 1 / families), size=draws)
+        self.families = times.astype(np.float64)  # (draws, families)
         self.runs: list[dict[int, np.ndarray]] = []
         for block in blocks:
             number = len(block.seeds)
@@ -190,16 +228,21 @@ class Pigeonhole:
             self.runs.append({s: 1 + scale * (drawn[:, i] - 1) for i, s in enumerate(block.seeds)})
 
     def means(self, blocks: Sequence[Block]) -> np.ndarray:
-        """(draws,) of the mean over rotations; blocks in the order of those it was made of, NaN where a draw has none of their families."""
+        """The mean over folds in every draw.
+
+        Args:
+            blocks: in the order of those that were drawn from.
+
+        Returns:
+            (draws,) float64, NaN for a draw without any of their families.
+        """
         total = np.zeros(len(self.families))
         for block, weights in zip(blocks, self.runs, strict=True):
             place = np.searchsorted(self.names, block.groups)
             onto = np.zeros((len(place), len(self.names)))
             onto[np.arange(len(place)), place] = block.weights
-            above, below = (
-                self.families @ (block.values @ onto).T,
-                self.families @ onto.sum(0),
-            )  # (draws, runs), (draws,)
+            above = self.families @ (block.values @ onto).T  # (draws, runs)
+            below = self.families @ onto.sum(0)  # (draws,)
             means = np.divide(
                 above, below[:, None], out=np.full(above.shape, np.nan), where=below[:, None] > 0
             )
@@ -217,7 +260,7 @@ def pigeonhole_interval(blocks: Sequence[Block], *, draws: int = 2000, seed: int
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p values: the probability of any false claim among all of them stays below the level (Holm 1979).
+    """Holm's adjusted p values (Holm 1979), which bound the probability of any false claim among all tests.
 
     Args:
         ps: one for each comparison; None takes no part.
@@ -232,7 +275,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def verdict(found: Estimate, p: float | None, *, level: float = 1 - LEVEL) -> str:
-    """What may be said: `better`, `worse`, `not distinguishable`, or `one seed: cannot say`.
+    """The conclusion of a test: `better`, `worse`, `not distinguishable`, or `one seed: cannot say`.
 
     Args:
         found: the paired difference.
@@ -242,7 +285,7 @@ def verdict(found: Estimate, p: float | None, *, level: float = 1 - LEVEL) -> st
     if found.runs == 0:
         return "no finished pair of runs"
     if p is None:
-        return "one seed: cannot say" if found.runs <= found.rotations else "one group: cannot say"
+        return "one seed: cannot say" if found.runs <= found.folds else "one group: cannot say"
     if p > level or found.value == 0:
         return "not distinguishable"
     return "better" if found.value > 0 else "worse"
@@ -252,9 +295,10 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 
 def student_p(t: float, df: float) -> float:
-    """Probability that Student's t is further from 0 than `t`, either way.
+    """Two-sided probability that Student's t is further from 0 than `t`.
 
-    With t = sqrt(df) tan(u) the density is cos(u)^(df - 1) up to a constant, smooth on a bounded range, so Gauss-Legendre serves.
+    With t = sqrt(df) tan(u) the density is cos(u)^(df - 1) up to a constant. It is smooth on a bounded range,
+    where Gauss-Legendre quadrature is exact enough.
     """
     if not math.isfinite(t):
         return 0.0

@@ -1,4 +1,4 @@
-"""Trials run as processes of their own: a crash ends one of them, the number of threads is fixed, and Ctrl-C or SIGTERM lets each save."""
+"""Runs trials as processes: a crash ends only one, threads are limited, and Ctrl-C lets each of them save."""
 
 import contextlib
 import os
@@ -9,40 +9,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from frugalclip.comparison.trial import INTERRUPTED, TRIAL
+from frugalclip.comparison.jobs import JOB, TRIAL, Trial
+from frugalclip.comparison.trial import INTERRUPTED
 from frugalclip.core.interrupts import stop_signals
 
 LOG = "log.txt"
-PATIENCE = 60.0  # seconds that a trial has to save after it was asked to stop
+PATIENCE = 60.0  # seconds that a trial has to save after the request to stop
 _POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
-class Task:
-    """One trial to run."""
-
-    folder: Path  # holds its job
-    job: Path
-    line: tuple[str, ...]  # the program, before the path of the job
-
-
-@dataclass(frozen=True)
 class TrialExit:
-    """How a trial ended."""
+    """How the process of a trial ended."""
 
-    task: Task
+    trial: Trial
     code: int
     seconds: float  # of the whole process
-    message: str  # the last line of its log, for one that failed
+    message: str  # the last line of its log if it failed
 
     @property
     def is_finished(self) -> bool:
-        return self.code == 0 and (self.task.folder / TRIAL).is_file()
+        return self.code == 0 and (self.trial.folder / TRIAL).is_file()
 
     @property
     def is_stopped(self) -> bool:
-        """TeacherRequest to end, which is no failure: it goes on when it is run again."""
+        """Stopped on request, which is no failure: the next run resumes it."""
         return self.code in (INTERRUPTED, -signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class _Process:
+    trial: Trial
+    popen: subprocess.Popen[bytes]
+    started: float
 
 
 def cores() -> int:
@@ -50,57 +49,56 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(
-    tasks: Sequence[Task],
+def run_trials(
+    trials: Sequence[Trial],
     *,
     jobs: int = 1,
     threads: int | None = None,
     ended: Callable[[TrialExit], None] | None = None,
 ) -> bool:
-    """Run trials, in order, some at a time.
+    """Run trials in order, some at a time; their jobs must have been written.
 
     Args:
-        tasks: what to run.
-        jobs: how many at a time.
+        trials: what to run.
+        jobs: trials at a time.
         threads: of each; default the cores divided by `jobs`.
-        ended: is told of each that ended.
+        ended: is called for each that ended.
 
     Returns:
-        False when Ctrl-C or SIGTERM stopped it; trials under way were asked to save first, and go on when they are run again.
+        False if Ctrl-C or SIGTERM stopped it. Trials under way save first, and resume in the next run.
     """
-    threads = threads or max(1, cores() // jobs)
-    environment = {
-        **os.environ,
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)),
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    waiting, running = list(tasks), list[tuple[Task, subprocess.Popen[bytes], float]]()
+    environment = _environment(threads or max(1, cores() // jobs))
+    waiting, running = list(trials), list[_Process]()
     with (
         stop_signals() as stop,
-        contextlib.suppress(KeyboardInterrupt),
-    ):  # a second Ctrl-C only cuts the wait short
+        contextlib.suppress(KeyboardInterrupt),  # a second Ctrl-C shortens the wait
+    ):
         while (waiting or running) and not stop.is_set():
             while waiting and len(running) < jobs:
-                task = waiting.pop(0)
-                running.append((task, _start(task, environment), time.monotonic()))
-            for entry in [entry for entry in running if entry[1].poll() is not None]:
-                running.remove(entry)
-                _report(entry, ended)
+                running.append(_start(waiting.pop(0), environment))
+            for process in [one for one in running if one.popen.poll() is not None]:
+                running.remove(process)
+                _report(process, ended)
             time.sleep(_POLL)
     is_stopped = stop.is_set()
     _stop(running)
-    for entry in running:
-        _report(entry, ended)
+    for process in running:
+        _report(process, ended)
     return not is_stopped
 
 
-def _start(task: Task, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that Ctrl-C on the terminal reaches it once, from us."""
-    with (task.folder / LOG).open("ab") as log:
+def _environment(threads: int) -> dict[str, str]:
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {**os.environ, **limits, "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _start(trial: Trial, environment: dict[str, str]) -> _Process:
+    """Start a trial in a session of its own, so that Ctrl-C reaches it only through this process."""
+    program = trial.job.program()
+    with (trial.folder / LOG).open("ab") as log:
         try:
-            line = [*task.line, str(task.job)]
-            return subprocess.Popen(
-                line,
+            popen = subprocess.Popen(
+                [*program, str(trial.folder / JOB)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -108,45 +106,43 @@ def _start(task: Task, environment: dict[str, str]) -> subprocess.Popen[bytes]:
                 start_new_session=True,
             )
         except OSError as error:
-            log.write(f"{task.line[0]} cannot be started: {error.strerror}\n".encode())
-            return subprocess.Popen(["false"], env=environment)
+            log.write(f"{program[0]} cannot be started: {error.strerror}\n".encode())
+            popen = subprocess.Popen(["false"], env=environment)
+    return _Process(trial, popen, time.monotonic())
 
 
-def _report(
-    entry: tuple[Task, subprocess.Popen[bytes], float], ended: Callable[[TrialExit], None] | None
-) -> None:
-    task, process, begun = entry
-    code = process.returncode
-    message = "" if code == 0 else _last_line(task.folder / LOG)
-    if code == 0 and not (task.folder / TRIAL).is_file():
+def _report(process: _Process, ended: Callable[[TrialExit], None] | None) -> None:
+    folder, code = process.trial.folder, process.popen.returncode
+    message = "" if code == 0 else _last_line(folder / LOG)
+    if code == 0 and not (folder / TRIAL).is_file():
         message = f"it ended without writing {TRIAL}"
     elif code < 0:
-        message = f"it was ended by signal {-code} ({signal.Signals(-code).name}){': ' + message if message else ''}"
+        last = f": {message}" if message else ""
+        message = f"it was ended by signal {-code} ({signal.Signals(-code).name}){last}"
     elif code == INTERRUPTED:
-        message = "it was stopped and saved; it goes on when the comparison does"
+        message = "it was stopped and saved; it resumes when the comparison does"
     if ended is not None:
-        ended(TrialExit(task, code, time.monotonic() - begun, message))
+        ended(TrialExit(process.trial, code, time.monotonic() - process.started, message))
 
 
-def _stop(running: Sequence[tuple[Task, subprocess.Popen[bytes], float]]) -> None:
-    for _, process, _ in running:
-        process.terminate()
+def _stop(running: Sequence[_Process]) -> None:
+    for process in running:
+        process.popen.terminate()
     until = time.monotonic() + PATIENCE
-    for _, process, _ in running:
+    for process in running:
         try:
-            process.wait(max(0.1, until - time.monotonic()))
+            process.popen.wait(max(0.1, until - time.monotonic()))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.kill()
-            process.wait()
+            process.popen.kill()
+            process.popen.wait()
 
 
 def _last_line(path: Path) -> str:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
-            lines = [
-                line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()
-            ]
+            text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

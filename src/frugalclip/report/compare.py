@@ -1,6 +1,6 @@
-"""What the report of a comparison says: the answer first, then what it rests on, then what it cost and how to repeat it."""
+"""The report of a comparison: the answer first, then the evidence, the cost, and how to repeat it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from frugalclip.report.compare_tables import (
     baseline_table,
     cost_table,
     curve_table,
+    data_efficiency_table,
+    fold_table,
     metrics_table,
     primary_name,
-    rotation_table,
-    saved_table,
     unfinished,
     verdict_table,
 )
@@ -32,7 +32,7 @@ BANDS = 2  # arms up to which the chart also shows the lowest and highest run
 
 
 def write_comparison_report(path: Path, result: Mapping[str, Any]) -> Path:
-    """Write the page of a comparison: one file that needs no network.
+    """Write the page of a comparison, one file that needs no network.
 
     Args:
         path: of the page.
@@ -49,13 +49,13 @@ def comparison_page(result: Mapping[str, Any]) -> str:
         _verdicts(result),
         _metrics(result),
         _curves(result),
-        _saved(result),
+        _data_efficiency(result),
         _costs(result),
         _trials(result),
         _method(result),
     ]
-    title = f"{' against '.join([*names[1:], names[0]]) if len(names) == 2 else plural(len(names), 'arm')}: comparison"
-    return document(title, head=_head(result), sections=[s for s in sections if s])
+    arms = f"{names[1]} against {names[0]}" if len(names) == 2 else plural(len(names), "arm")
+    return document(f"{arms}: comparison", head=_head(result), sections=[s for s in sections if s])
 
 
 def _head(result: Mapping[str, Any]) -> Html:
@@ -64,11 +64,12 @@ def _head(result: Mapping[str, Any]) -> Html:
         f'<span class="state short">{escape(left)}</span>' if left else '<span class="state">finished</span>'
     )
     names = arm_names(result)
-    rotations = f", {plural(len(result['rotations']), 'rotation')}" if len(result["rotations"]) > 1 else ""
-    lead = f"{', '.join(names)}; {plural(result['seeds'], 'seed')}{rotations}; {result['data']['path']}."
+    folds = f", {plural(len(result['folds']), 'fold')}" if len(result["folds"]) > 1 else ""
+    lead = f"{', '.join(names)}; {plural(result['seeds'], 'seed')}{folds}; {result['data']['path']}."
     return Html(
-        f'<p class="over">frugalclip comparison</p><h1 class="answer" dir="auto">{escape(result["answer"])}</h1><p class="lead" dir="auto">'
-        f"{escape(lead)} {state}</p>{_bars(result)}"
+        '<p class="over">frugalclip comparison</p>'
+        f'<h1 class="answer" dir="auto">{escape(result["answer"])}</h1>'
+        f'<p class="lead" dir="auto">{escape(lead)} {state}</p>{_bars(result)}'
     )
 
 
@@ -94,17 +95,18 @@ def _bars(result: Mapping[str, Any]) -> str:
         lambda width: bar_comparison(bars, title=title, axis_label="percent, 95 % interval", width=width),
         wide=760,
     )
-    return f'<div class="headline plain"><div><h2>{escape(title[:1].upper() + title[1:])}</h2>{about}{drawing}</div></div>'
+    heading = escape(title[:1].upper() + title[1:])
+    return f'<div class="headline plain"><div><h2>{heading}</h2>{about}{drawing}</div></div>'
 
 
-def _table(numeric: ComparisonTable, *, stacked: bool = False) -> Html:
-    """A table of the page; the second line of a cell is small. Wide ones scroll sideways on a phone."""
+def _table(found: ComparisonTable, *, stacked: bool = False) -> Html:
+    """A table of the page; the second line of a cell is small, and wide tables scroll on a phone."""
     columns = [
-        Column(title, numeric=place > 0 and title != "Verdict") for place, title in enumerate(numeric.columns)
+        Column(title, numeric=place > 0 and title != "Verdict") for place, title in enumerate(found.columns)
     ]
-    rows = [[row[0], *map(_cell, row[1:])] for row in numeric.rows]
-    foot = f'<p class="foot">{escape(numeric.foot)}</p>' if numeric.foot else ""
-    return Html(table(columns, rows, caption=numeric.caption, stacked=stacked) + foot)
+    rows = [[row[0], *map(_cell, row[1:])] for row in found.rows]
+    foot = f'<p class="foot">{escape(found.foot)}</p>' if found.foot else ""
+    return Html(table(columns, rows, caption=found.caption, stacked=stacked) + foot)
 
 
 def _cell(value: Any) -> Any:
@@ -124,19 +126,19 @@ def _verdicts(result: Mapping[str, Any]) -> Section:
         "verdicts",
         "Verdicts",
         body,
-        "Arms that lose keep their row. A floor needs no training; an arm below it has learned nothing that counts.",
+        "Arms that lose keep their row. Baselines need no training.",
     )
 
 
 def _metrics(result: Mapping[str, Any]) -> Section:
     described = [(name, f["description"]) for name, f in result["metrics"].items()]
-    by_rotation = rotation_table(result)
+    by_fold = fold_table(result)
     body = (
         _table(metrics_table(result))
         + definitions(described, kind="notes")
-        + (f'<div class="apart">{_table(by_rotation)}</div>' if by_rotation else "")
+        + (f'<div class="apart">{_table(by_fold)}</div>' if by_fold else "")
     )
-    return Section("metrics", "All figures", body)
+    return Section("metrics", "All metrics", body)
 
 
 def _curves(result: Mapping[str, Any]) -> Section | None:
@@ -175,7 +177,7 @@ def _chart(result: Mapping[str, Any], axis: str, label: str, width: int) -> Html
     return line_chart(
         series,
         x_label=label,
-        y_label="score on the watching rows (%)",
+        y_label="validation set (%)",
         title=title,
         width=width,
         height=height,
@@ -184,33 +186,36 @@ def _chart(result: Mapping[str, Any], axis: str, label: str, width: int) -> Html
     )
 
 
-def _saved(result: Mapping[str, Any]) -> Section | None:
-    found = saved_table(result)
+def _data_efficiency(result: Mapping[str, Any]) -> Section | None:
+    found = data_efficiency_table(result)
     if found is None:
         return None
-    saved = result["data_efficiency"]
+    efficiency = result["data_efficiency"]
     series = [
         Series(n, [(f["pairs"], f["value"]) for f in own["fractions"]], marks=True)
         for n in arm_names(result)
-        if (own := saved["arms"][n])
+        if (own := efficiency["arms"][n])
     ]
-    target = result["metrics"][saved["metric"]]["arms"][saved["reference"]]["value"]
-    references = (
-        [Reference(target, f"{saved['reference']} on all pairs: {percent(target)}")]
-        if is_finite(target)
-        else []
-    )
-    draw = lambda width: line_chart(  # noqa: E731
+    reference, metric = efficiency["reference"], efficiency["metric"]
+    target = result["metrics"][metric]["arms"][reference]["value"]
+    known = is_finite(target)
+    references = [Reference(target, f"{reference} on all pairs: {percent(target)}")] if known else []
+    draw = partial(_efficiency_chart, series, references, metric)
+    body = f'{chart("By number of pairs", draw)}<div class="apart">{_table(found)}</div>'
+    return Section("pairs", "Data efficiency", body)
+
+
+def _efficiency_chart(
+    series: Sequence[Series], references: Sequence[Reference], metric: str, width: int
+) -> Html:
+    return line_chart(
         series,
-        x_label="pairs trained on",
-        y_label=f"{saved['metric']} (%)",
-        title="Figure over pairs",
+        x_label="training pairs",
+        y_label=f"{metric} (%)",
+        title=f"{metric} over training pairs",
         width=width,
         references=references,
         from_zero=True,
-    )
-    return Section(
-        "pairs", "Pairs saved", f'{chart("By number of pairs", draw)}<div class="apart">{_table(found)}</div>'
     )
 
 
@@ -250,25 +255,21 @@ def _trials(result: Mapping[str, Any]) -> Section:
 
 def _method(result: Mapping[str, Any]) -> Section:
     test = next(iter(result["tests"]), {})
-    error_policy = (
-        f"{result['samples']:,} samples"
-        if result["samples"]
-        else f"{number(result['seconds'])} seconds"
-        if result["seconds"]
-        else "each arm's own length"
-    )
-    facts = definitions(
+    length = "each arm's own length"
+    if result["samples"]:
+        length = f"{result['samples']:,} samples"
+    elif result["seconds"]:
+        length = f"{number(result['seconds'])} seconds"
+    seeds = "independent" if result["independent_seeds"] else "shared by the arms"
+    settings = definitions(
         [
             (
                 "data",
                 f"{result['data']['path']}, {result['data']['rows']:,} rows, hash {result['data']['hash']}",
             ),
             ("reference", result["reference"]),
-            ("length of a run", error_policy),
-            (
-                "seeds",
-                f"{result['seeds']}, {'independent' if result['independent_seeds'] else 'shared by the arms'}",
-            ),
+            ("length of a run", length),
+            ("seeds", f"{result['seeds']}, {seeds}"),
             ("clock", "processor time" if result["clock"] == "cpu" else "wall time"),
             ("trials at a time", result["jobs"]),
             (
@@ -284,9 +285,9 @@ def _method(result: Mapping[str, Any]) -> Section:
         folded(f"{arm['name']}: {arm['description'] or arm['kind']}", source(dump_yaml(arm)))
         for arm in result["arms"]
     )
-    body = facts + command(
+    body = settings + command(
         str(result["environment"].get("command")),
-        label="As it was started; the same line goes on or repeats it:",
+        label="The command; it resumes or repeats the comparison:",
     )
     return Section(
         "method",

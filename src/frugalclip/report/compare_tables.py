@@ -1,4 +1,4 @@
-"""The tables of a comparison, as rows of words: the page and the terminal show the same ones.
+"""The tables of a comparison as rows of text, which the page and the terminal both show.
 
 Reads the content of `compare.json` and nothing else.
 """
@@ -31,7 +31,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class ComparisonTable:
-    """A table before it is drawn; the first cell of a row names it, and a cell may hold two lines."""
+    """A table before it is rendered; the first cell of a row names it, and a cell may hold two lines."""
 
     caption: str
     columns: list[str]
@@ -39,15 +39,15 @@ class ComparisonTable:
     foot: str = ""
 
 
-def points(value: Any, *, unit: str = "") -> str:
+def points(value: Any) -> str:
     """A difference with its sign: `+4.1`."""
-    return (
-        f"{round(value, 1) + 0.0:+.1f}{unit}".replace("-", MINUS) if is_finite(value) else MISSING
-    )  # + 0.0: no minus before a zero
+    if not is_finite(value):
+        return MISSING
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", MINUS)  # + 0.0: no minus before a zero
 
 
 def point_span(interval: Any) -> str:
-    """`+2.0 to +6.2` of a difference, or nothing."""
+    """The interval of a difference, `+2.0 to +6.2`, or nothing."""
     return " to ".join(points(v) for v in interval) if is_interval(interval) else ""
 
 
@@ -57,7 +57,7 @@ def p_value(p: Any) -> str:
 
 
 def two(first: str, second: str) -> str:
-    """A figure with what is known about it on the line below."""
+    """A cell of two lines."""
     return f"{first}\n{second}" if second else first
 
 
@@ -68,19 +68,19 @@ def arm_names(result: Mapping[str, Any]) -> list[str]:
 
 
 def primary_name(result: Mapping[str, Any]) -> str:
-    """The primary figure in words: `unseen, top-1 accuracy`."""
+    """The primary metric in words: `unseen, top-1 accuracy`."""
     metric = result["metrics"][result["primary"]]
     return f"{result['primary']}, {metric_label(metric)}"
 
 
 def metric_label(metric: Mapping[str, Any]) -> str:
-    """A figure's metric in words, with its pool."""
+    """A metric in words, with its pool."""
     name = metric_name(metric["metric"])
     return name[:1].lower() + name[1:] + (", all names" if metric.get("pool") == "all" else "")
 
 
 def verdict_table(result: Mapping[str, Any]) -> ComparisonTable:
-    """Every arm on the primary figure: value, difference, p and verdict, then chance and floors."""
+    """Every arm on the primary metric: value, difference, p and verdict, then baselines and chance."""
     metric, tests = result["metrics"][result["primary"]], {test["arm"]: test for test in result["tests"]}
     rows = []
     for name in arm_names(result):
@@ -94,8 +94,8 @@ def verdict_table(result: Mapping[str, Any]) -> ComparisonTable:
             rows.append([name, value, "reference", ""])
             continue
         difference = two(points(test["value"]), point_span(test["interval"]))
-        output = two(test["verdict"], f"p {p_value(test['p_holm'])}" if is_finite(test["p_holm"]) else "")
-        rows.append([name, value, difference, output])
+        p = f"p {p_value(test['p_holm'])}" if is_finite(test["p_holm"]) else ""
+        rows.append([name, value, difference, two(test["verdict"], p)])
     rows += [[words(name), percent(value), "", "no training"] for name, value in _levels(metric)]
     columns = ["Arm", "Value", f"Difference to {result['reference']}", "Verdict"]
     return ComparisonTable(f"{primary_name(result)}: percent, 95 % intervals", columns, rows, _how(result))
@@ -105,11 +105,12 @@ def _how(result: Mapping[str, Any]) -> str:
     test = next(iter(result["tests"]), None)
     if test is None or not test["runs"]:
         return ""
-    rotations = f" in {test['rotations']} rotations" if test["rotations"] > 1 else ""
+    folds = f" in {test['folds']} folds" if test["folds"] > 1 else ""
     kind = "independent" if result["independent_seeds"] else "paired"
     return (
-        f"{test['runs']} {kind} runs{rotations}, {test['families']:,} families of samples. "
-        "Intervals and p count both runs and families as drawn at random; p is Holm's over the arms, and a verdict needs it below 0.05."
+        f"{test['runs']} {kind} runs{folds}, {test['families']:,} families of samples. "
+        "Intervals and p treat both runs and families as random samples. "
+        "p is corrected over the arms (Holm), and a verdict needs p below 0.05."
     )
 
 
@@ -119,7 +120,7 @@ def _levels(metric: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def metrics_table(result: Mapping[str, Any]) -> ComparisonTable:
-    """Every arm on every figure; differences of the secondary ones are described, not tested."""
+    """Every arm on every metric; only differences on the primary one are tested."""
     names = list(result["metrics"])
     rows = []
     for arm in arm_names(result):
@@ -133,28 +134,29 @@ def metrics_table(result: Mapping[str, Any]) -> ComparisonTable:
         [words(level), *(percent(dict(_levels(result["metrics"][name])).get(level)) for name in names)]
         for level in levels
     ]
-    foot = f"Below each value its difference to {result['reference']} with a 95 % interval. Only the primary figure, {result['primary']}, is tested."
+    foot = (
+        f"Below each value its difference to {result['reference']} with a 95 % interval. "
+        f"Only the primary metric, {result['primary']}, is tested."
+    )
     return ComparisonTable("Percent", ["Arm", *names], rows, foot)
 
 
-def rotation_table(result: Mapping[str, Any]) -> ComparisonTable | None:
-    """The primary figure by rotation, where there are several."""
-    rotations = result["rotations"]
-    if len(rotations) < 2:
+def fold_table(result: Mapping[str, Any]) -> ComparisonTable | None:
+    """The primary metric by fold, where there are several."""
+    folds = result["folds"]
+    if len(folds) < 2:
         return None
     metric = result["metrics"][result["primary"]]
     rows = [
-        [arm, *(percent(metric["arms"][arm]["by_rotation"].get(r)) for r in rotations)]
+        [arm, *(percent(metric["arms"][arm]["by_fold"].get(fold)) for fold in folds)]
         for arm in arm_names(result)
     ]
-    return ComparisonTable(f"{primary_name(result)}, by what was left out", ["Arm", *rotations], rows)
+    return ComparisonTable(f"{primary_name(result)}, by held-out value", ["Arm", *folds], rows)
 
 
 def baseline_table(result: Mapping[str, Any]) -> ComparisonTable | None:
-    """Every arm against copying from the nearest training pictures, where there was something to copy."""
-    tests = {
-        (test["arm"], test["baseline"]): test for test in result.get("baseline_tests", ())
-    }  # comparisons of earlier versions have none
+    """Every arm against the baselines, or None where there are none."""
+    tests = {(test["arm"], test["baseline"]): test for test in result["baseline_tests"]}
     baselines = list(dict.fromkeys(baseline for _, baseline in tests))
     if not baselines:
         return None
@@ -170,14 +172,16 @@ def baseline_table(result: Mapping[str, Any]) -> ComparisonTable | None:
                 ),
             ]
         )
-    foot = "Copying from the nearest training pictures, sample by sample; a verdict needs Holm's p over the arms below 0.05."
-    return ComparisonTable(
-        f"{primary_name(result)}: points above each floor", ["Arm", *map(words, baselines)], rows, foot
+    caption = f"{primary_name(result)}: points above each baseline"
+    foot = (
+        "Baselines copy the words of the nearest training images; differences are paired by sample. "
+        "A verdict needs p below 0.05, corrected over the arms (Holm)."
     )
+    return ComparisonTable(caption, ["Arm", *map(words, baselines)], rows, foot)
 
 
 def curve_table(result: Mapping[str, Any]) -> ComparisonTable | None:
-    """The watched figure at equal samples and at equal seconds, read from the same runs."""
+    """The metric of the validation set at equal samples and at equal seconds, read from the same runs."""
     curves = result["curves"]
     if "equal_samples" not in curves:
         return None
@@ -207,9 +211,9 @@ def curve_table(result: Mapping[str, Any]) -> ComparisonTable | None:
     ]
     kind = "processor seconds" if curves["clock"] == "cpu" else "wall seconds"
     foot = (
-        f"{metric_name(curves['metric'].partition('/')[2])} on the rows that watch; seconds are {kind}. "
-        "Both columns read the same runs: a slower arm has not ended its learning-rate schedule at equal seconds, which counts against it; "
-        "--seconds gives every arm a whole schedule of that length."
+        f"{metric_name(curves['metric'].partition('/')[2])} on the validation set; seconds are {kind}. "
+        "Both columns read the same runs. At equal seconds a slower arm has not ended its learning-rate "
+        "schedule, which counts against it; --seconds gives every arm a whole schedule of that length."
     )
     return ComparisonTable(f"{curves['metric']} during training, percent", columns, rows, foot)
 
@@ -226,7 +230,11 @@ def _share(value: Any) -> str:
 
 
 def reach_words(reach: Mapping[str, Any]) -> str:
-    """How much sooner an arm stands where the reference ends: `3.10 × sooner` over `2.20 × sooner to 4.40 × sooner`, or `never reached`."""
+    """How much sooner an arm reaches the final value of the reference.
+
+    Returns:
+        `3.10 × sooner` above its interval `2.20 × sooner to 4.40 × sooner`, or `never reached`.
+    """
     if not reach["runs"]:
         return MISSING
     interval = reach["interval"]
@@ -240,15 +248,15 @@ def _sooner(factor: Any) -> str:
     return f"{factor:.2f} × sooner" if factor >= 1 else f"{1 / factor:.2f} × later"
 
 
-def saved_table(result: Mapping[str, Any]) -> ComparisonTable | None:
-    """How many times fewer pairs an arm needs, and the figure on every fraction."""
-    saved = result.get("data_efficiency")
-    if not saved:
+def data_efficiency_table(result: Mapping[str, Any]) -> ComparisonTable | None:
+    """How many times fewer pairs an arm needs, and the metric on every fraction."""
+    efficiency = result.get("data_efficiency")
+    if not efficiency:
         return None
-    columns = ["Arm", "Pairs saved", *(_share_of_pairs(f) for f in result["fractions"])]
+    columns = ["Arm", "Data efficiency", *(_share_of_pairs(f) for f in result["fractions"])]
     rows = []
     for arm in arm_names(result):
-        own = saved["arms"][arm]
+        own = efficiency["arms"][arm]
         if own is None:
             rows.append([arm, "not trained on every fraction", *("" for _ in result["fractions"])])
             continue
@@ -260,10 +268,12 @@ def saved_table(result: Mapping[str, Any]) -> ComparisonTable | None:
         values = [two(percent(f["value"]), f"{number(round(f['pairs']))} pairs") for f in own["fractions"]]
         rows.append([arm, two(bound_words(own["factor"]), interval), *values])
     foot = (
-        f"How many times fewer pairs than all reach what {saved['reference']} reaches on all of them ({saved['metric']}), with a 95 % interval; "
-        "> and < mean that it lies outside the fractions that were measured, and nothing is extrapolated. Every fraction sees equally many samples."
+        f"On how many times fewer pairs an arm reaches the value of {efficiency['reference']} on all pairs "
+        f"({efficiency['metric']}), with a 95 % interval. "
+        "> and < mark factors outside the measured fractions: nothing is extrapolated. "
+        "Runs on every fraction see equally many samples."
     )
-    return ComparisonTable(f"Pairs saved against {saved['reference']}", columns, rows, foot)
+    return ComparisonTable(f"Data efficiency against {efficiency['reference']}", columns, rows, foot)
 
 
 def _share_of_pairs(fraction: float) -> str:
@@ -276,7 +286,7 @@ def bound_words(bound: Mapping[str, Any]) -> str:
 
 
 def cost_table(result: Mapping[str, Any]) -> ComparisonTable:
-    """What the arms cost, on average over their runs."""
+    """What a run of each arm costs, averaged over its runs."""
     columns = [
         "Arm",
         "Parameters",
@@ -313,14 +323,13 @@ def cost_table(result: Mapping[str, Any]) -> ComparisonTable:
 
 
 def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
-    """The answer and the tables on a terminal."""
+    """Print the answer and the tables."""
     console = console or Console()
-    console = (
-        console if console.is_terminal else Console(width=max(console.width, 132), file=console.file)
-    )  # a file has room for a row
+    if not console.is_terminal:  # a file has room for wide rows
+        console = Console(width=max(console.width, 132), file=console.file)
     console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
-    first = (verdict_table(result), baseline_table(result), metrics_table(result), rotation_table(result))
-    for one in (*first, curve_table(result), saved_table(result), cost_table(result)):
+    first = (verdict_table(result), baseline_table(result), metrics_table(result), fold_table(result))
+    for one in (*first, curve_table(result), data_efficiency_table(result), cost_table(result)):
         if one is not None:
             console.print(_rich(one))
             if one.foot:
@@ -332,13 +341,13 @@ def print_comparison(result: Mapping[str, Any], console: Console | None = None) 
         console.print(Text(note, style="yellow"), soft_wrap=True)
 
 
-def _rich(metrics: ComparisonTable) -> Table:
-    table = Table(title=metrics.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, column in enumerate(metrics.columns):
+def _rich(found: ComparisonTable) -> Table:
+    table = Table(title=found.caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, column in enumerate(found.columns):
         is_words = place == 0 or column == "Verdict"
         least = len("distinguishable") if column == "Verdict" else None
         table.add_column(column, justify="left" if is_words else "right", min_width=least, overflow="fold")
-    for row in metrics.rows:
+    for row in found.rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     return table
 

@@ -1,20 +1,25 @@
-"""What is said of a comparison, from trials that were made up so that the answer is known."""
+"""The results of a comparison, from trials that were made up so that the answer is known."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from frugalclip.comparison.results import Plan, Trial, available_clock, blocks_of, summarise
+from frugalclip.comparison.arms import Arm
+from frugalclip.comparison.design import Design
+from frugalclip.comparison.outcomes import blocks_of
+from frugalclip.comparison.protocol import ProtocolConfig
+from frugalclip.comparison.summary import available_clock, summarise
 
 FAMILIES = 150
-PLAN = Plan(
-    arms=["base", "good", "same"],
+FOLDS = ("ink", "oil")
+PROTOCOL = ProtocolConfig.model_validate({"metrics": {"unseen": {"primary": True}, "seen": {}}})
+DESIGN = Design(
+    arms=[Arm("base"), Arm("good"), Arm("same")],
     reference="base",
-    primary="unseen",
-    metrics=["unseen", "seen"],
-    rotations=["ink", "oil"],
+    protocol=PROTOCOL.resolved(),
     seeds=3,
     fractions=[0.25, 1.0],
-    curve="zeroshot/top1",
 )
 CHANCES = {"base": 0.4, "good": 0.6, "same": 0.4}
 SPEEDS = {"base": 1.0, "good": 2.0, "same": 1.0}
@@ -33,7 +38,7 @@ def outcome(random, chance, samples=FAMILIES):
     }
 
 
-def trial(random, arm, rotation, fraction, seed):
+def record_of(random, arm, fraction):
     chance = CHANCES[arm] * (0.75 if fraction < 1 else 1.0)
     points = [
         {
@@ -44,43 +49,48 @@ def trial(random, arm, rotation, fraction, seed):
         }
         for k in range(1, 11)
     ]
-    metrics = {name: {"metric": "top1", "outcome": outcome(random, chance)} for name in PLAN.metrics}
+    metrics = {name: {"metric": "top1", "outcome": outcome(random, chance)} for name in PROTOCOL.metrics}
     training = {
         "samples_seen": 1000,
         "seconds": 20 / SPEEDS[arm],
         "cpu_seconds": 10 / SPEEDS[arm],
         "training_rows": int(400 * fraction),
     }
-    return Trial(arm, rotation, fraction, seed, metrics, training | {"parameters": 5}, points)
+    return {"metrics": metrics, "training": training | {"parameters": 5}}, points
 
 
 @pytest.fixture(scope="module")
-def trials():
-    random = np.random.default_rng(0)
-    return [
-        trial(random, a, r, f, s)
-        for s in range(3)
-        for r in PLAN.rotations
-        for f in PLAN.fractions
-        for a in PLAN.arms
-    ]
+def trials(make_trial):
+    random, made = np.random.default_rng(0), []
+    for seed in range(3):
+        for fold in FOLDS:
+            for fraction in DESIGN.fractions:
+                for arm in DESIGN.names:
+                    record, points = record_of(random, arm, fraction)
+                    job = {"fold": fold, "fraction": fraction, "seed_index": seed}
+                    made.append(make_trial(arm=arm, record=record, points=points, **job))
+    return made
+
+
+def whole(trials, arm):
+    return [t for t in trials if t.arm == arm and t.job.fraction == 1.0]
 
 
 @pytest.fixture(scope="module")
 def found(trials):
-    return summarise(trials, PLAN, clock="cpu", draws=300)
+    return summarise(trials, DESIGN, clock="cpu", draws=300)
 
 
-def test_every_arm_stands_against_every_floor_sample_by_sample(trials):
+def test_every_arm_is_tested_against_every_baseline_sample_by_sample(trials):
     random = np.random.default_rng(1)
-    blocks = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")
+    blocks = blocks_of(whole(trials, "good"), "unseen")
     copied = {
-        "low": {r: outcome(random, 0.4) for r in PLAN.rotations},
-        "level": {r: outcome(random, 0.6) for r in PLAN.rotations},
+        "low": {r: outcome(random, 0.4) for r in FOLDS},
+        "level": {r: outcome(random, 0.6) for r in FOLDS},
     }
     tests = {
         (t["arm"], t["baseline"]): t
-        for t in summarise(trials, PLAN, clock="cpu", baselines=copied, draws=50)["baseline_tests"]
+        for t in summarise(trials, DESIGN, clock="cpu", baselines=copied, draws=50)["baseline_tests"]
     }
     assert len(tests) == 6
     assert (tests["good", "low"]["verdict"], tests["base", "level"]["verdict"]) == ("better", "worse")
@@ -91,7 +101,7 @@ def test_every_arm_stands_against_every_floor_sample_by_sample(trials):
     assert tests["good", "low"]["p_holm"] >= tests["good", "low"]["p"]
 
 
-def test_without_floors_nothing_is_tested_against_them(found):
+def test_without_baselines_nothing_is_tested_against_them(found):
     assert found["baseline_tests"] == []
 
 
@@ -101,14 +111,14 @@ def test_the_better_arm_is_better_and_the_equal_one_is_not_told_apart(found):
     assert tests["good"]["interval"][0] < 20 < tests["good"]["interval"][1] + 3
     assert tests["good"]["p_holm"] == pytest.approx(2 * tests["good"]["p"])
     assert tests["good"]["pigeonhole"][0] > 0
-    assert (tests["good"]["runs"], tests["good"]["families"], tests["good"]["rotations"]) == (6, FAMILIES, 2)
+    assert (tests["good"]["runs"], tests["good"]["families"], tests["good"]["folds"]) == (6, FAMILIES, 2)
     assert found["answer"] == "Against base on unseen: good is better; same is not distinguishable."
     metric = found["metrics"]["seen"]["arms"]
     assert metric["base"]["difference"] is None
     assert metric["good"]["value"] - metric["base"]["value"] == pytest.approx(
         metric["good"]["difference"]["value"], abs=1e-5
     )
-    assert set(metric["good"]["by_rotation"]) == {"ink", "oil"}
+    assert set(metric["good"]["by_fold"]) == {"ink", "oil"}
 
 
 def test_equal_samples_and_equal_seconds_are_read_from_the_same_runs(found):
@@ -134,12 +144,12 @@ def test_equal_samples_and_equal_seconds_are_read_from_the_same_runs(found):
 
 
 def test_an_arm_that_never_gets_there_has_no_ratio(trials):
-    swapped = Plan(**{**PLAN.__dict__, "reference": "good"})
+    swapped = replace(DESIGN, reference="good")
     reach = summarise(trials, swapped, clock="cpu", draws=50)["curves"]["arms"]["base"]["reach"]
     assert (reach["runs"], reach["times_sooner"], reach["interval"]) == (6, None, [None, None])
 
 
-def test_pairs_saved_are_censored(found):
+def test_data_efficiency_is_censored(found):
     arms = found["data_efficiency"]["arms"]
     assert arms["good"]["factor"]["bound"] == ">"
     assert arms["good"]["factor"]["value"] == 4
@@ -148,35 +158,30 @@ def test_pairs_saved_are_censored(found):
 
 
 def test_one_seed_cannot_say_and_missing_trials_leave_a_row(trials):
-    once = [t for t in trials if t.seed == 0 and t.arm != "same"]
-    found = summarise(once, PLAN, clock="cpu", draws=50)
+    once = [t for t in trials if t.job.seed_index == 0 and t.arm != "same"]
+    found = summarise(once, DESIGN, clock="cpu", draws=50)
     tests = {test["arm"]: test for test in found["tests"]}
     assert tests["good"]["verdict"] == "one seed: cannot say"
     assert tests["good"]["interval"] is None
     assert tests["same"]["verdict"] == "no finished pair of runs"
     assert found["metrics"]["unseen"]["arms"]["same"]["value"] is None
     assert found["data_efficiency"]["arms"]["same"] is None
-    assert "nothing can be said of good, same" in found["answer"]
-    assert (
-        "Nothing can be said yet"
-        in summarise([], Plan(**{**PLAN.__dict__, "arms": ["base", "good"]}), clock="cpu")["answer"]
-    )
+    assert "undecided for good, same" in found["answer"]
+    two = replace(DESIGN, arms=DESIGN.arms[:2])
+    assert summarise([], two, clock="cpu")["answer"].startswith("Undecided: no pair of runs of good and base")
 
 
 def test_samples_are_matched_by_id(trials):
-    block = blocks_of([t for t in trials if t.arm == "good" and t.fraction == 1.0], "unseen")["ink"]
+    block = blocks_of(whole(trials, "good"), "unseen")["ink"]
     assert block.values.shape == (3, FAMILIES)
-    one = next(
-        t for t in trials if t.arm == "good" and t.fraction == 1.0 and t.rotation == "ink" and t.seed == 1
-    )
-    hits = dict(
-        zip(one.metrics["unseen"]["outcome"]["id"], one.metrics["unseen"]["outcome"]["hit"], strict=True)
-    )
+    one = next(t for t in whole(trials, "good") if t.run == ("ink", 1))
+    outcome = one.metrics["unseen"]["outcome"]
+    hits = dict(zip(outcome["id"], outcome["hit"], strict=True))
     assert [100 * hits[name] for name in block.ids] == block.values[1].tolist()
     assert all(group == f"f{name[1:]}" for group, name in zip(block.groups, block.ids, strict=True))
 
 
-def test_the_clock_falls_back_to_the_wall(trials):
+def test_the_clock_falls_back_to_the_wall(trials, make_trial):
     assert available_clock(trials, "cpu") == "cpu"
     without = {k: v for k, v in trials[0].training.items() if k != "cpu_seconds"}
-    assert available_clock([Trial("a", "", 1.0, 0, {}, without, [])], "cpu") == "wall"
+    assert available_clock([make_trial(record={"training": without})], "cpu") == "wall"
