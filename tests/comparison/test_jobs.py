@@ -1,4 +1,4 @@
-"""A job and the folder of its trial: relative paths, what counts for its digest, and when a record is its own."""
+"""Jobs and trials: relative paths, the digest of a job, and which record belongs to a trial."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The test of a comparison, tested: false claims under no difference, power under one, and the arithmetic by hand."""
+"""The paired test: false claims without a difference, power with one, and the arithmetic by hand."""
 
 import math
 
@@ -28,7 +28,7 @@ def block(values, groups=None, weights=None, seeds=None):
 
 
 def simulate(random, *, runs, families, folds, by_family, by_run, effect):
-    """Hits of two arms: abilities of families are shared, families favour an arm, runs are better or worse; logits, then coins."""
+    """Hits of two arms: families share abilities and favour an arm, runs are better or worse."""
     ability, favour = random.normal(0, 1.5, families), random.normal(0, by_family, families)
     arms: tuple[dict[str, Block], dict[str, Block]] = ({}, {})
     for fold in range(folds):

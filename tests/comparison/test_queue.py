@@ -13,7 +13,8 @@ from frugalclip.comparison.queue import LOG, run_trials
 PROGRAM = """
 import os, pathlib, signal, sys, time
 place = pathlib.Path(sys.argv[1]).parent
-with open(place.parent / 'order', 'a') as file: file.write(place.name + ' ' + os.environ['OMP_NUM_THREADS'] + '\\n')
+threads = os.environ['OMP_NUM_THREADS']
+with open(place.parent / 'order', 'a') as file: file.write(f'{place.name} {threads}\\n')
 if place.name == 'fails': sys.exit('DataError: no pictures')
 if place.name == 'crashes': os.kill(os.getpid(), signal.SIGSEGV)
 if place.name == 'waits':

@@ -1,0 +1,44 @@
+"""The design of a comparison: names are checked and defaults filled in."""
+
+import pytest
+
+from frugalclip.comparison.arms import read_arms
+from frugalclip.comparison.design import make_design
+from frugalclip.comparison.protocol import ProtocolConfig
+from frugalclip.core.errors import RecipeError
+
+
+def design(arms, **changes):
+    settings = {
+        "reference": None,
+        "seeds": 3,
+        "fractions": [1.0],
+        "full_data": (),
+        "independent_seeds": False,
+    }
+    return make_design(read_arms(arms), ProtocolConfig().resolved(), **settings | changes)
+
+
+def test_the_first_arm_is_the_reference():
+    made = design(["clip", "siglip"])
+    assert (made.reference, made.names, made.others) == ("clip", ["clip", "siglip"], ["siglip"])
+    assert design(["clip", "siglip"], reference="siglip").others == ["clip"]
+    assert made.primary == "naming"
+
+
+def test_equal_arms_have_independent_seeds():
+    assert not design(["clip", "siglip"]).has_independent_seeds
+    assert design(["clip", "siglip"], independent_seeds=True).has_independent_seeds
+    assert design(["a:clip", "b:clip"]).has_independent_seeds
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "clap"}, "--reference clap is not one of the arms; did you mean 'clip'"),
+        ({"full_data": ["siglop"]}, "--full-data siglop is not one of the arms; did you mean 'siglip'"),
+    ],
+)
+def test_an_unknown_arm_is_refused(changes, message):
+    with pytest.raises(RecipeError, match=message):
+        design(["clip", "siglip"], **changes)
