@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from frugalclip.comparison import baselines as module
-from frugalclip.comparison.baselines import baseline_outcomes, mean_baselines, measure_baselines
+from frugalclip.comparison.baselines import baseline_outcomes, mean_baselines, fold_baselines
 from frugalclip.comparison.folds import make_folds
 from frugalclip.comparison.protocol import ProtocolConfig
 from frugalclip.data.manifest import image_places, make_manifest
@@ -32,7 +32,7 @@ def test_they_are_measured_once_and_averaged_over_folds(rows, tmp_path, monkeypa
     settings = {"hold_out": "style", "validation": "none", "metrics": metrics}
     protocol = ProtocolConfig.model_validate(settings).resolved()
     folds = make_folds(rows, protocol)
-    found = measure_baselines(folds, rows, protocol, tmp_path / "out")
+    found = fold_baselines(folds, rows, protocol, tmp_path / "out")
     assert set(found["naming"]) == set(found["finding"]) == {"ink", "oil"}
     means = mean_baselines(found["naming"])
     assert means["chance"] == pytest.approx(100 / 3, abs=1e-4)
@@ -45,4 +45,4 @@ def test_they_are_measured_once_and_averaged_over_folds(rows, tmp_path, monkeypa
         raise AssertionError("measured again")
 
     monkeypatch.setattr(module, "_measure", never)
-    assert measure_baselines(folds, rows, protocol, tmp_path / "out") == found
+    assert fold_baselines(folds, rows, protocol, tmp_path / "out") == found
