@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from frugalclip.comparison import baselines as module
-from frugalclip.comparison.baselines import baseline_outcomes, mean_baselines, fold_baselines
+from frugalclip.comparison.baselines import baseline_outcomes, fold_baselines, mean_baselines
 from frugalclip.comparison.folds import make_folds
 from frugalclip.comparison.protocol import ProtocolConfig
 from frugalclip.data.manifest import image_places, make_manifest
