@@ -111,7 +111,11 @@ def check_lexvla_heads(path: Path) -> None:
 
     plain = {"adapter_depth": 0, "mapper": False}
     head, rivals = (
-        LexicalHead(LexicalConfig.model_validate(plain | more), width=states.shape[2], codebook=codebook)
+        LexicalHead(
+            LexicalConfig.model_validate({"kind": "lexical"} | plain | more),
+            width=states.shape[2],
+            codebook=codebook,
+        )
         for more in ({}, {"activation": "elu1p"})
     )
     _near(head(states), a["image_lex_max_log1prelu"], rtol=1e-5)

@@ -21,7 +21,7 @@ def rows(*shape: int, seed: int = 0) -> Tensor:
 
 
 def a_head(*, width: int = WIDTH, **settings: Any) -> LexicalHead:
-    config = LexicalConfig.model_validate({"head_dim": 4} | settings)
+    config = LexicalConfig.model_validate({"kind": "lexical", "head_dim": 4} | settings)
     head = LexicalHead(config, width=width, codebook=rows(WORDS, INSIDE, seed=1))
     head.reset(generator(0, "test"))
     return head.double()
@@ -115,7 +115,7 @@ def test_what_is_trained_and_what_is_frozen():
 
 def test_a_trained_codebook_is_a_copy_and_resetting_leaves_the_words():
     given = rows(WORDS, INSIDE, seed=1)
-    head = LexicalHead(LexicalConfig(adapter_depth=0), width=WIDTH, codebook=given)
+    head = LexicalHead(LexicalConfig(kind="lexical", adapter_depth=0), width=WIDTH, codebook=given)
     head.reset(generator(1, "test"))
     assert torch.equal(head.codebook, given)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_said_with_the_next_step():
 
 
 def test_cost_counts_layers_map_and_words():
-    config = LexicalConfig(adapter_depth=1, head_dim=4, inside=INSIDE)
+    config = LexicalConfig(kind="lexical", adapter_depth=1, head_dim=4, inside=INSIDE)
     sizes = {"tokens": 10, "width": WIDTH, "dim": WORDS}
     layer = 2 * 10 * WIDTH * (4 * WIDTH + 2 * 4 * WIDTH) + 4 * 100 * WIDTH
     assert config.forward_gflops(**sizes) == pytest.approx(

@@ -56,7 +56,7 @@ class LexicalConfig(HeadConfig):
         description="take each word's mean score over the training data, before the first step, off: else what all have in common outweighs the rest",
     )
 
-    kind: Literal["lexical"] = "lexical"
+    kind: Literal["lexical"]  # without a default, so that it is always written down
     codebook: str = Field(
         "package:smollm2", description="the language model whose output embedding the words start from"
     )
