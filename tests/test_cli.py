@@ -172,14 +172,14 @@ def test_a_comparison_takes_arms_and_overrides_and_a_stopped_one_ends_with_130(
         "runs/c",
         "--fractions",
         "1/4,1",
-        "--rotate",
+        "--hold-out",
         "style",
         "--seeds",
     ]
     assert cli.main([*line, "5"]) == 0
     assert calls[0][0] == (["clip", "b:siglip", "batch=64"],)
     assert {k: v for k, v in calls[0][1].items() if v} == {
-        "out": "runs/c", "seeds": 5, "fractions": "1/4,1", "rotate": "style", "jobs": 1, "clock": "auto",
+        "out": "runs/c", "seeds": 5, "fractions": "1/4,1", "hold_out": "style", "jobs": 1, "clock": "auto",
     }  # fmt: skip
     assert calls[1][0] == "show"
     assert cli.main([*line, "6"]) == 130
