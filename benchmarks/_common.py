@@ -1,7 +1,8 @@
-"""What the benchmarks share: arms in turn, the machine's measured limits, and records.
+"""What the benchmarks share: interleaved arms, the measured limits of the machine, and records.
 
-Times are CPU time on one thread, which other work on the machine changes little, and medians of arms that run in turn in one process; only
-ratios within one run are claimed. A limit is the best rate measured in the same run, not a figure from a data sheet.
+Times are CPU time on one thread, which other programs hardly change: medians of arms that take turns in one
+process. Only ratios within one run are claimed. A limit is the best rate measured in the same run, not a
+value from a data sheet.
 """
 
 import argparse
@@ -75,23 +76,25 @@ def compared(
     folder: str | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Compare arms, by default on the emoji pack with every style left out in turn; trials that are finished are not trained again.
+    """Compare arms, by default on the emoji pack with every style held out in turn.
+
+    Finished trials are not trained again.
 
     Args:
         arms: names of recipes or of files in benchmarks/arms, or paths.
         chosen: seeds, jobs and json of the command line; the record's name is that of the folder in runs/.
         reference: arm that the others are compared with.
         samples: that every run sees; None leaves each arm its own length.
-        protocol: what is judged.
+        protocol: data, splits and metrics.
         is_record: whether the record is written.
         folder: in runs/, where that is not the record's name.
         more: further arguments of `compare`.
 
     Returns:
-        What of compare.json is kept as a record.
+        The part of compare.json that is kept as a record.
 
     Raises:
-        SystemExit: where Ctrl-C or SIGTERM stopped it: half a comparison is no record, and the questions after it would train on.
+        SystemExit: if Ctrl-C or SIGTERM stopped it. Half a comparison is no record.
     """
     files = [str(path) if (path := HERE / "arms" / f"{arm}.yaml").is_file() else str(arm) for arm in arms]
     out = HERE.parent / "runs" / (folder or chosen.json.stem)
@@ -107,7 +110,7 @@ def compared(
     )
     if found["is_stopped"]:
         raise SystemExit(
-            "stopped before the trials were done, so nothing is written; the same command goes on."
+            "stopped before all trials were finished, so nothing is written; the same command resumes."
         )
     kept = {key: found[key] for key in KEPT if key in found}
     if is_record:
@@ -123,17 +126,17 @@ def best_rates(
     samples: int,
     protocol: Any = EMOJI,
 ) -> dict[str, dict[str, Any]]:
-    """Train each method at each of its peak learning rates once, judged on validation rows, and say which was best.
+    """Train each method at each of its peak learning rates once, and choose the best on the validation split.
 
     Args:
         methods: name -> rates.
         at: the content of a method's arm file at a rate.
         chosen: the command line.
         samples: that every run sees.
-        protocol: what is judged.
+        protocol: data, splits and metrics.
 
     Returns:
-        name -> `tried` (rate -> primary figure) and `rate`.
+        name -> `tried` (rate -> primary metric) and `rate`.
     """
     folder = f"{chosen.json.stem}-tuning"
     files = written(
@@ -158,7 +161,8 @@ def best_rates(
     }
     if lost := [name for name, one in done.items() if not one]:
         raise SystemExit(
-            f"no run of {', '.join(lost)} finished, so no rate can be chosen; see runs/{folder}/failures.json."
+            f"no run of {', '.join(lost)} finished, so there is no best rate; see "
+            f"runs/{folder}/failures.json."
         )
     return {
         name: {"tried": each[name], "rate": float(max(one, key=lambda rate, one=one: one[rate]))}
@@ -175,7 +179,7 @@ def devices(folder: str) -> list[str]:
 
 
 def written(arms: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Path]:
-    """Write arms that a benchmark describes in its own code as files.
+    """Write arms that are described in the code of a benchmark as files.
 
     Args:
         arms: name -> content of a recipe.
@@ -196,8 +200,11 @@ def emoji_data() -> str:
     return f"{os.environ['FRUGALCLIP_PACKS']}/emoji-{{noto,twemoji,openmoji}}.tar"
 
 
-def read_all(arms: Sequence[str]) -> None:
-    """Let the frozen backbones of arms read the emoji pack, before several trials at once would all begin to; nothing happens where they did before."""
+def encode_all(arms: Sequence[str]) -> None:
+    """Encode the emoji pack with the frozen backbones of arms, before several trials would do so at once.
+
+    Nothing happens if the cache holds the features.
+    """
     data = f"data={emoji_data()}"
     for arm in arms:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,8 @@
-"""What the papers claim beside what runs here say: the rows `published | here | interval | verdict` of docs/results.md.
+"""Published claims beside the results of runs here, as rows of docs/results.md.
 
-Published figures are the papers' own, at their scale; none was measured here. A verdict speaks of runs of minutes on two cores: "not distinguishable"
-says that these runs cannot tell, not that the claim is wrong. Rows whose record is missing are left out. Used by benchmarks/results_page.py.
+Published values are the papers' own, at their scale; none was measured here. A verdict is about runs of
+minutes on two cores: "not distinguishable" means that these runs cannot tell, not that the claim is wrong.
+Rows without a record are left out. Used by benchmarks/results_page.py.
 """
 
 import math
@@ -48,7 +49,7 @@ def tested(test: dict[str, Any], words: dict[str, str]) -> tuple[str, str, str]:
 
 
 def sign_test(wins: int, of: int) -> float:
-    """Two-sided chance of so many wins, or fewer or more on the other side, where either side is as likely."""
+    """Two-sided probability of so many wins or a more extreme number, if either side is equally likely."""
     extreme = max(wins, of - wins)
     return min(1.0, 2 * sum(math.comb(of, k) for k in range(extreme, of + 1)) / 2**of)
 
@@ -59,13 +60,13 @@ def by_arm(question: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def curve(question: dict[str, Any], arm: str) -> tuple[str, str, str]:
-    """In how much of the run an arm stands above the reference at equal samples."""
+    """In how much of the run an arm is above the reference at equal samples."""
     share = question["above"][arm]["samples"]
     return f"in {share:.0f} % of the run", "–", "as measured"
 
 
 def sooner(question: dict[str, Any], arm: str) -> tuple[str, str, str]:
-    """How soon an arm stands where the reference ends, as a share of the reference's time."""
+    """When an arm reaches the final value of the reference, as a share of the reference's time."""
     reach = question["reach"][arm]
     bounds = [100 / one for one in reach["interval"] or () if one]
     if not reach["times_sooner"]:
@@ -83,7 +84,7 @@ def declip(data: str, against_clip: dict[str, Any], left_out: dict[str, Any]) ->
     yield (f"{data}: DeCLIP above CLIP", DECLIP, *tested(by_arm(against_clip)["declip"], HOLDS))
     yield (
         f"{data}: DeCLIP's curve above CLIP's, at equal samples",
-        "above; figure not at hand",
+        "above; value not at hand",
         *curve(against_clip, "declip"),
     )
     for arm, (term, published) in TERMS.items():
@@ -92,42 +93,42 @@ def declip(data: str, against_clip: dict[str, Any], left_out: dict[str, Any]) ->
 
 def signals(found: dict[str, Any]) -> Iterator[Row]:
     """DeCLIP, SLIP and ProtoCLIP on the emoji pack: unseen concepts in an unseen style."""
-    requested, data = found["questions"], "emoji"
+    questions, data = found["questions"], "emoji"
     yield from declip(
-        data, requested["DeCLIP against CLIP with its views"], requested["DeCLIP without one of its terms"]
+        data, questions["DeCLIP against CLIP with its views"], questions["DeCLIP without one of its terms"]
     )
-    slip = by_arm(requested["SimCLR between two views, both contrasted with the caption"])["slip-two"]
+    slip = by_arm(questions["SimCLR between two views, both contrasted with the caption"])["slip-two"]
     yield (f"{data}: SLIP, SimCLR under equal views", SLIP, *tested(slip, HOLDS))
-    proto = requested["ProtoCLIP against CLIP with its view"]
+    proto = questions["ProtoCLIP against CLIP with its view"]
     yield (
         f"{data}: ProtoCLIP above CLIP with its view",
         PROTOCLIP,
         *tested(by_arm(proto)["protoclip"], HOLDS),
     )
-    yield (f"{data}: ProtoCLIP's time to CLIP's final figure", SOONER, *sooner(proto, "protoclip"))
-    back = by_arm(requested["back translation and the external teacher"])["protoclip"]
+    yield (f"{data}: ProtoCLIP's time to CLIP's final value", SOONER, *sooner(proto, "protoclip"))
+    back = by_arm(questions["back translation and the external teacher"])["protoclip"]
     yield (
         f"{data}: ProtoCLIP, back translation on against off",
-        "a gain; figure not at hand",
+        "a gain; value not at hand",
         *tested(back, HOLDS),
     )
     yield (
         f"{data}: ProtoCLIP with an external teacher above CLIP",
-        "a gain; figure not at hand",
+        "a gain; value not at hand",
         *tested(by_arm(proto)["protoclip-teacher"], HOLDS),
     )
 
 
 def scenes(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
     """The same on composed scenes: finding a scene by its caption."""
-    requested = found["questions"]
-    clip = requested["against CLIP"]
-    yield from declip(data, clip, requested["DeCLIP without one of its terms"])
-    two = by_arm(requested["DeCLIP against two views alone"])["declip"]
+    questions = found["questions"]
+    clip = questions["against CLIP"]
+    yield from declip(data, clip, questions["DeCLIP without one of its terms"])
+    two = by_arm(questions["DeCLIP against two views alone"])["declip"]
     yield (f"{data}: DeCLIP above two views alone", "+2.4 (CC3M, R50: 24.8 to 27.2)", *tested(two, HOLDS))
     yield (f"{data}: SLIP above CLIP", SLIP, *tested(by_arm(clip)["slip"], HOLDS))
     yield (f"{data}: ProtoCLIP above CLIP", PROTOCLIP, *tested(by_arm(clip)["protoclip"], HOLDS))
-    yield (f"{data}: ProtoCLIP's time to CLIP's final figure", SOONER, *sooner(clip, "protoclip"))
+    yield (f"{data}: ProtoCLIP's time to CLIP's final value", SOONER, *sooner(clip, "protoclip"))
 
 
 def scenes_long(found: dict[str, Any]) -> Iterator[Row]:
@@ -140,7 +141,7 @@ def scenes_long(found: dict[str, Any]) -> Iterator[Row]:
 
 
 def scenes_methods(found: dict[str, Any]) -> Iterator[Row]:
-    """FILIP, MaskCLIP, A-CLIP whole, stages, and sums that nobody published."""
+    """FILIP, MaskCLIP, A-CLIP whole, stages, and unpublished sums."""
     data = "scenes, 500 steps"
     published = {
         ("filip", "clip-one"): ("FILIP above CLIP", "39.5 against 32.8 (ImageNet, ViT-B/32, YFCC15M)"),
@@ -163,11 +164,11 @@ def scenes_methods(found: dict[str, Any]) -> Iterator[Row]:
         ),
         ("two-stage", "clip-one"): ("each encoder by itself first, against CLIP alone", "–"),
         ("two-stage", "at-once"): ("each encoder by itself first, against the same terms all along", "–"),
-        ("slip-protoclip", "clip-one"): ("SLIP and prototypes above CLIP", "nobody's"),
-        ("siglip-declip", "clip-one"): ("SigLIP with DeCLIP's terms above CLIP", "nobody's"),
+        ("slip-protoclip", "clip-one"): ("SLIP and prototypes above CLIP", "unpublished"),
+        ("siglip-declip", "clip-one"): ("SigLIP with DeCLIP's terms above CLIP", "unpublished"),
         ("aclip-neighbours", "whole"): (
             "A-CLIP's patches with neighbours and masked words above CLIP with their view",
-            "nobody's",
+            "unpublished",
         ),
     }
     for question in found["questions"].values():
@@ -203,7 +204,7 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
         "declip": "8 of 11 (R50; abstract, recalled)",
         "slip-two": slip,
         "slip": slip,
-        "protoclip": "figures not at hand",
+        "protoclip": "values not at hand",
     }
     called = {
         "declip": "DeCLIP",
@@ -232,7 +233,7 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
         verdict = "holds" if low > 0 else "refuted" if high < 0 else "not distinguishable"
         verdict = verdict if one["runs"] >= ENOUGH else f"{one['runs']} runs: cannot say"
         here = f"{metric['value']:.1f} against {metric['reference']:.1f}"
-        known = "higher; figures not at hand" if arm.startswith("protoclip") else "–"
+        known = "higher; values not at hand" if arm.startswith("protoclip") else "–"
         yield (
             f"{data}: {arm}, tighter groups (mutual information, percent)",
             known,
@@ -245,7 +246,7 @@ def features(found: dict[str, Any], data: str) -> Iterator[Row]:
 def gap(found: dict[str, Any]) -> Iterator[Row]:
     """Prototypes under an imposed gap."""
     arms = found["metrics"][found["primary"]]["arms"]
-    published = {"translated": "unharmed; figures not at hand", "plain": "figures not at hand"}
+    published = {"translated": "unharmed; values not at hand", "plain": "values not at hand"}
     for name, words in (("translated", "with back translation"), ("plain", "without")):
         values = [arms[f"{name}-{length}"] for length in ("0", "0.5", "1", "2")]
         here = ", ".join(f"{one['value']:.1f}" for one in values)
@@ -257,11 +258,11 @@ def gap(found: dict[str, Any]) -> Iterator[Row]:
             f"at 2: {between(low, high)}",
             "as measured",
         )
-    for question, requested in found.get("questions", {}).items():
-        for test in requested["tests"]:
+    for question, answer in found.get("questions", {}).items():
+        for test in answer["tests"]:
             yield (
                 f"ProtoCLIP: {question}, on against off",
-                "a gain; figures not at hand",
+                "a gain; values not at hand",
                 *tested(test, HOLDS),
             )
 
@@ -281,7 +282,7 @@ def masks(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
             *tested(test, HOLDS | {"worse": "worse"}),
         )
     for arm, one in found["hits"].items():
-        kept, chance = one["of object patches kept"]["mean"], one["of all patches kept"]["mean"]
+        kept, chance = (one["of object patches kept"]["mean"], one["of all patches kept"]["mean"])
         spread = one["of object patches kept"]["runs"]
         verdict = "above chance" if min(spread) > chance else "not above chance"
         yield (
@@ -293,12 +294,12 @@ def masks(found: dict[str, Any], data: str = "scenes") -> Iterator[Row]:
         )
 
 
-def saved(found: dict[str, Any]) -> Iterator[Row]:
-    """Pairs saved."""
+def efficiency(found: dict[str, Any]) -> Iterator[Row]:
+    """Data efficiency."""
     words = found["data_efficiency"]["arms"]["frugal"]["words"]
     factor, _, rest = words.partition(" (")
     yield (
-        "`frugal`: times fewer pairs for open_clip's figure on all",
+        "`frugal`: times fewer pairs for open_clip's value on all",
         "7.1 (DeCLIP, ImageNet, R50)",
         factor,
         rest.rstrip(")") or "–",
@@ -306,7 +307,7 @@ def saved(found: dict[str, Any]) -> Iterator[Row]:
     )
 
 
-PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
+CLAIMS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "signals.json": signals,
     "scenes.json": scenes,
     "scenes-long.json": scenes_long,
@@ -315,7 +316,7 @@ PARTS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "representations.json": representations,
     "gap.json": gap,
     "masks.json": masks,
-    "pairs.json": saved,
+    "pairs.json": efficiency,
 }
 
 
@@ -323,7 +324,7 @@ def section(results: Path) -> list[str]:
     """The table, from the records that are there."""
     rows = [
         row
-        for name, read in PARTS.items()
+        for name, read in CLAIMS.items()
         if (results / name).is_file()
         for row in read(read_json(results / name))
     ]
@@ -332,11 +333,13 @@ def section(results: Path) -> list[str]:
     return [
         "## Published claims",
         "",
-        "`python benchmarks/signals.py`, `scenes.py`, `scenes_long.py`, `scenes_methods.py`, `clipart.py`, `representations.py`, `gap.py`,",
+        "`python benchmarks/signals.py`, `scenes.py`, `scenes_long.py`, `scenes_methods.py`, `clipart.py`, "
+        "`representations.py`, `gap.py`,",
         "`masks.py` and `pairs.py`.",
-        "Published figures are the papers' own, at their scale. Here: runs of minutes on small towers, so that 'not distinguishable' says that these",
-        "runs cannot tell; the 1,000 steps of `scenes_long.py` are the longest.",
-        "The sign test counts eleven probes of the same few pairs of runs, which are not independent of each other.",
+        "Published values are the papers' own, at their scale. Runs here take minutes on small towers:",
+        "'not distinguishable' means that these runs cannot tell. The 1,000 steps of `scenes_long.py` are "
+        "the longest.",
+        "The sign test counts eleven probes of the same few pairs of runs, which are not independent.",
         "",
         "| claim | published | here | 95 % interval | verdict |",
         "|---|---|---|---|---|",

@@ -1,7 +1,8 @@
-"""The recipes of benchmarks/signals.py on a real crawl: 5,185 drawings with the captions and keywords that their authors gave.
+"""The recipes of benchmarks/signals.py on a real crawl: 5,185 drawings with captions and keywords.
 
-Screened with three seeds. What was expected before anything was run: the order of the emoji pack, at smaller differences, since near duplicates
-and theme names fill the batches; `frugal` first, since it reads the keywords too. Trials that are finished are not trained again.
+Screened with three seeds. Expected before the runs: the order of the emoji pack at smaller differences, since
+near duplicates and names of themes fill the batches; `frugal` first, since it also reads the keywords.
+Finished trials are not trained again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/clipart.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 
@@ -22,7 +23,7 @@ KEPT = ("clip-moco", "declip", "clip-two", "slip-two", "clip-proto", "protoclip"
 
 
 def without_concepts(content: Any) -> Any:
-    """An arm for data that has captions and no concepts: rows of equal captions are each other's positives."""
+    """An arm for data with captions and no concepts: rows with equal captions are positives."""
     if isinstance(content, dict):
         return {key: without_concepts(value) for key, value in content.items()}
     return ["caption"] if content == SAME else copy.deepcopy(content)
@@ -39,16 +40,16 @@ def main() -> None:
     )
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": HERE / "protocols" / "clipart.yaml"}
     found = compared(list(files.values()), chosen, reference="default", is_record=False, **shared)
-    requested = {
+    comparisons = {
         question: (reference, [arm for arm in others if arm in KEPT])
         for question, (reference, others) in COMPARISONS.items()
     }
-    requested = {
+    comparisons = {
         question: (reference, others)
-        for question, (reference, others) in requested.items()
+        for question, (reference, others) in comparisons.items()
         if others and reference in KEPT
     }
-    write_json(chosen.json, found | {"questions": questions(requested, files, chosen, **shared)})
+    write_json(chosen.json, found | {"questions": questions(comparisons, files, chosen, **shared)})
 
 
 if __name__ == "__main__":

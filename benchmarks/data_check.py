@@ -1,7 +1,9 @@
-"""Claim: `frugalclip data check` looks through a CSV of 100,000 pairs in under 20 seconds.
+"""Claim: `frugalclip data check` checks a CSV of 100,000 pairs in under 20 seconds.
 
-The pairs are 100,000 files (links to 500 pictures of 64 px, so that the disk is not what is measured) and captions of 3 to 12 words, some empty, some
-missing, some repeated. The time is the command's own, from start to exit. Run: python benchmarks/data_check.py [--rows 100000]
+The pairs are 100,000 files and captions of 3 to 12 words, some empty, some missing, some repeated. The files
+are links to 500 images of 64 px, so that the disk is not measured. The time is the command's own, from start
+to exit.
+Run: python benchmarks/data_check.py [--rows 100000]
 """
 
 import csv

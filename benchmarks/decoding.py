@@ -1,8 +1,9 @@
 """Claim: a 256-pixel JPEG becomes a training picture at least 2.5 times as fast as with plain Pillow.
 
-The way compared is that of training: encoded bytes to a (3, 64, 64) uint8 array, squashed by an antialiased bicubic filter. The peer opens,
-converts to RGB and resizes with Pillow. Ours decodes at the smallest size that is still twice the target: through simplejpeg where it is
-installed, else through Pillow's own draft mode (the fallback, measured too), and resizes with torch. Pictures are smooth shapes with grain.
+Both arms do what training does: encoded bytes become a (3, 64, 64) uint8 array, squashed by an antialiased
+bicubic filter. The peer opens, converts to RGB and resizes with Pillow. Ours decodes at the smallest size
+that is still twice the target: through simplejpeg where it is installed, else through Pillow's own draft mode
+(the fallback, measured too), and resizes with torch. Images are smooth shapes with grain.
 Run: python benchmarks/decoding.py [--side 256] [--size 64]
 """
 
@@ -86,7 +87,8 @@ def main() -> None:
         print(f"{name:24} {chosen.images / value:7.0f} pictures/s")
     alone = median["ours"] / median["the decoder alone"]
     print(
-        f"{sum(map(len, files)) / len(files) / 1000:.1f} kB a picture; ours takes {alone:.2f} x the decoder alone"
+        f"{sum(map(len, files)) / len(files) / 1000:.1f} kB a picture; ours takes {alone:.2f} x the decoder "
+        "alone"
     )
     goals = [("ours over plain Pillow", median["plain Pillow"] / median["ours"], 2.5, "at least")]
     goals.append(

@@ -1,8 +1,10 @@
-"""Claim: the packaged encoders embed 5,000 captions in under a minute, and 5,733 pictures in two views in under half an hour.
+"""Claim: packaged encoders embed 5,000 captions in a minute and 5,733 images in two views in half an hour.
 
-A vector in eight bits keeps its direction to a cosine within a thousandth. Captions are the sample's side by side, ten to fifteen words as in COCO;
-pictures are the sample's, fewer of them, and the time of all follows from the rate. Seconds are the clock's, on every core of the machine, so that
-a busy machine takes longer. Needs `make frozen`. Run: python benchmarks/embedding.py [--captions 5000] [--pictures 400]
+A vector in eight bits keeps its direction to a cosine within a thousandth. Captions are those of the sample
+joined, ten to fifteen words as in COCO. Images are fewer, also of the sample, and the time of all follows
+from the rate. Seconds are wall time on every core of the machine, so a busy machine takes longer. Needs `make
+frozen`.
+Run: python benchmarks/embedding.py [--captions 5000] [--pictures 400]
 """
 
 import os
@@ -22,7 +24,7 @@ PICTURES, VIEWS = 5733, 2  # of the emoji pack
 
 def sentences(number: int) -> list[str]:
     """Distinct texts of ten to fifteen words, from the captions of the sample."""
-    draw, captions = np.random.default_rng(0), [one[0] for one in open_data("sample").captions() if one]
+    draw, captions = (np.random.default_rng(0), [one[0] for one in open_data("sample").captions() if one])
     found: dict[str, None] = {}
     while len(found) < number:
         words: list[str] = []
@@ -35,7 +37,7 @@ def sentences(number: int) -> list[str]:
 def main() -> None:
     """Measure and print."""
     chosen = options(__doc__ or "", "embedding", captions=5000, images=400)
-    encoder, texts = TextOnlyModel("package:minilm"), TextRows(sentences(chosen.captions), name="sentences")
+    encoder, texts = (TextOnlyModel("package:minilm"), TextRows(sentences(chosen.captions), name="sentences"))
     done: dict[str, Embedded] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("float16", "int8"):
@@ -55,12 +57,7 @@ def main() -> None:
     ]
     record(
         chosen.json,
-        {
-            "captions": chosen.captions,
-            "images": chosen.images,
-            "errors": errors,
-            "load": os.getloadavg()[0],
-        },
+        {"captions": chosen.captions, "images": chosen.images, "errors": errors, "load": os.getloadavg()[0]},
         goals,
     )
 

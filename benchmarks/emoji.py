@@ -1,8 +1,9 @@
-"""The emoji comparison of docs/results.md: our plain CLIP, SigLIP, default and recommended recipe beside open_clip, as shipped and deduplicated.
+"""The emoji comparison of docs/results.md: our recipes beside open_clip, as shipped and deduplicated.
 
-Six seeds, every style left out in turn, settings from results/tuning.json, equal samples; unseen concepts of the test part are judged (how often it
-was read: docs/log.md). Trials that are finished are not trained again. Writes results/emoji.json, results/benchmarks/time-to-accuracy.json and, with
-results_page.py, the page. Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 16000] [--jobs 2]
+Six seeds, every style held out in turn, settings from results/tuning.json, equal samples. Evaluated on unseen
+concepts of the test split (docs/log.md records how often it was used). Finished trials are not trained again.
+Writes results/emoji.json, results/benchmarks/time-to-accuracy.json and, with results_page.py, the page.
+Run: FRUGALCLIP_PACKS=... python benchmarks/emoji.py [--seeds 6] [--samples 16000] [--jobs 2]
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ ARMS = ("open_clip", "open_clip_deduplicated", "plain", "siglip", "default", "fr
 
 
 def sooner(found: dict[str, Any]) -> tuple[dict[str, Any], float]:
-    """When the default recipe stands where open_clip ends, and that as a share of open_clip's whole run."""
+    """When the default recipe reaches the final value of open_clip, and the share of open_clip's run."""
     reached = found["curves"]["arms"]["default"]["reach"]
     return reached, reached["seconds"] / reached["reference_whole_seconds"]
 

@@ -1,10 +1,14 @@
-"""The emoji comparison over four times its length, on a GPU: is `frugal` still ahead of open_clip, and by how much above copying by pixels?
+"""The emoji comparison at four times its length, on a GPU: is `frugal` still ahead of open_clip?
 
-64,000 samples a run in batches of 64, every style left out in turn, open_clip as shipped, `clip-small` and `frugal`. Each arm's peak learning rate
-is one of three, chosen on validation concepts at half the length; all else is as in emoji.py, towers and pixels too. What was expected before
-anything was run: all three above their figures after 16,000 samples, `frugal` above nine percent and so above copying (6.5), its lead over open_clip
-smaller than there in proportion and no smaller in points. Unseen concepts of the test part are judged (how often it was read: docs/log.md). Trials
-that are finished are not trained again. Run: FRUGALCLIP_PACKS=... python benchmarks/emoji_long.py [--seeds 6] [--samples 64000] [--jobs 8]
+64,000 samples a run in batches of 64, every style held out in turn: open_clip as shipped, `clip-small` and
+`frugal`. Each arm's peak learning rate is the best of three on validation concepts at half the length.
+Towers, pixels and all else are those of emoji.py.
+
+Expected before the runs: all three above their values after 16,000 samples; `frugal` above nine percent and
+so above copying by pixels (6.5); its lead over open_clip smaller in proportion and no smaller in points.
+Evaluated on unseen concepts of the test split (docs/log.md records how often it was used). Finished trials
+are not trained again.
+Run: FRUGALCLIP_PACKS=... python benchmarks/emoji_long.py [--seeds 6] [--samples 64000] [--jobs 8]
 """
 
 from typing import Any

@@ -1,8 +1,11 @@
-"""Claim: `frugalclip compare` calls a difference that is none a win at most about once in twenty, and finds one that is there.
+"""Claim: `frugalclip compare` declares at most about one false win in twenty, and finds real differences.
 
-Two arms toss coins: families of samples have abilities that both share and a liking for one arm, runs have luck of their own. Without a
-difference every verdict is false; with one of 0.6 logits (about ten points) it should be found. `python benchmarks/false_claims.py` prints the
-table of docs/decisions/0007 and writes results/benchmarks/false-claims.json; about a minute.
+Two arms toss coins. Families of samples have abilities that both arms share and favour one arm; runs are
+better or worse by chance. Without a difference every verdict is false. A difference of 0.6 logits (about ten
+points) should be found.
+
+`python benchmarks/false_claims.py` prints the table of docs/decisions/0007 and writes
+results/benchmarks/false-claims.json, in about a minute.
 """
 
 from pathlib import Path
@@ -13,7 +16,7 @@ from frugalclip.comparison.paired import Block, paired
 from frugalclip.core.records import environment, write_json
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "false-claims.json"
-# seeds, folds, families, liking of families and luck of runs (standard deviations of the logit)
+# seeds, folds, families, spread over families and over runs (standard deviations of the logit)
 SETTINGS = [
     (2, 1, 180, 1.0, 0.3),
     (3, 1, 60, 0.0, 0.0),
@@ -39,18 +42,18 @@ def arms(
     seeds: int,
     folds: int,
     families: int,
-    liking: float,
-    luck: float,
+    by_family: float,
+    by_run: float,
     effect: float,
 ) -> list[dict[str, Block]]:
     """Outcomes of two arms: fold -> hits of every run and family, one sample a family."""
     names = np.array([f"f{i:03}" for i in range(families)])
-    ability, likes = random.normal(0, 1.5, families), random.normal(0, liking, families)
+    ability, likes = (random.normal(0, 1.5, families), random.normal(0, by_family, families))
     found: list[dict[str, Block]] = [{}, {}]
     for fold in range(folds):
-        here = likes + random.normal(0, liking / 2, families)
+        here = likes + random.normal(0, by_family / 2, families)
         for arm, side in zip(found, (0.5, -0.5), strict=True):
-            logits = ability - 0.6 + random.normal(0, luck, seeds)[:, None] + side * (effect + here)
+            logits = ability - 0.6 + random.normal(0, by_run, seeds)[:, None] + side * (effect + here)
             hits = random.random((seeds, families)) < 1 / (1 + np.exp(-logits))
             arm[str(fold)] = Block(
                 hits.astype(np.float64), names, np.ones(families), names, tuple(range(seeds))
@@ -79,20 +82,13 @@ def main() -> None:
         "| seeds x folds, families | family, run | false claims | pigeonhole | found |\n|---|---|---|---|---|"
     )
     for setting in SETTINGS:
-        seeds, folds, families, liking, luck = setting
+        seeds, folds, families, by_family, by_run = setting
         row = measure(setting)
         rows.append(
-            {
-                "seeds": seeds,
-                "folds": folds,
-                "families": families,
-                "family": liking,
-                "run": luck,
-                **row,
-            }
+            {"seeds": seeds, "folds": folds, "families": families, "family": by_family, "run": by_run, **row}
         )
         shares = f"{row['false_claims']:.3f} | {row['pigeonhole']:.3f} | {row['found']:.2f}"
-        print(f"| {seeds} x {folds}, {families} | {liking:g}, {luck:g} | {shares} |", flush=True)
+        print(f"| {seeds} x {folds}, {families} | {by_family:g}, {by_run:g} | {shares} |", flush=True)
     write_json(
         RESULT,
         {

@@ -1,9 +1,11 @@
-"""What `pretrained` is worth with few pairs: 250 to 2,000 of the emoji pack, beside every floor on the same pairs and open_clip trained on all of them.
+"""The value of `pretrained` with 250 to 2,000 pairs of the emoji pack, beside baselines on the same pairs.
 
-Every style left out in turn; whole concept families are drawn, other ones with each seed. Floors copy from the pairs that the model is fitted to: by
-pixels, by shape and colour, by the frozen backbone's features with the captions' sentence vectors averaged over ten neighbours, and by perceptrons on
-the same frozen backbones, trained by contrast (arm pretrained_heads, 313 steps). Needs `make frozen`
-and results/emoji.json. Writes results/few_pairs.json. Run: FRUGALCLIP_PACKS=... python benchmarks/few_pairs.py [--seeds 6]
+Every style is held out in turn; whole concept families are drawn, others with each seed. Baselines copy from
+the same pairs: by pixels, by shape and colour, and by the frozen backbone's features with the captions'
+sentence vectors averaged over ten neighbours. One more trains perceptrons on the same frozen backbones by
+contrast (arm pretrained_heads, 313 steps). open_clip trained on all pairs is the reference. Needs `make
+frozen` and results/emoji.json. Writes results/few_pairs.json.
+Run: FRUGALCLIP_PACKS=... python benchmarks/few_pairs.py [--seeds 6]
 """
 
 import os
@@ -35,53 +37,61 @@ STEPS = [
 
 
 def sentences(model: Model, texts: list[str]) -> Tensor:
-    """(texts, width) what the first frozen encoder says of them."""
+    """(texts, width) features of the first frozen encoder."""
     assert model.network.pretrained_towers()["text"].config.head.kind == "kernel_ridge"
     output = model.text_inputs(texts).values
     return output[:, : output.shape[1] // 2].cpu()
 
 
 def copied(
-    model: Model, training: Manifest, judged: Manifest, names: list[str], *, voters: int = 10
+    model: Model, training: Manifest, evaluated: Manifest, names: list[str], *, voters: int = 10
 ) -> float:
-    """Top 1 in percent of averaging the sentences of the nearest pictures by the frozen backbone's features, weighted by similarity."""
-    own, others = (model.image_features(rows, layer="pooled").features for rows in (training, judged))
+    """Top 1 in percent of averaging the sentence vectors of the nearest images by the frozen features.
+
+    Neighbours are weighted by their similarity.
+    """
+    own, others = (model.image_features(rows, layer="pooled").features for rows in (training, evaluated))
     mean, deviation = own.mean(0), own.std(0) + 1e-3
     own, others = unit((own - mean) / deviation), unit((others - mean) / deviation)
     captions = sentences(model, [texts[0] for texts in training.captions()])
     centre = captions.mean(0)
     near, places = (others @ own.T).topk(min(voters, len(own)), dim=1)
-    told = (near.clamp_min(0)[:, :, None] * unit(captions - centre)[places]).sum(1)  # (judged, width)
+    voted = (near.clamp_min(0)[:, :, None] * unit(captions - centre)[places]).sum(1)  # (evaluated, width)
     classes = sorted(set(names))
-    answers = (unit(told) @ unit(sentences(model, classes) - centre).T).argmax(1)
+    answers = (unit(voted) @ unit(sentences(model, classes) - centre).T).argmax(1)
     return 100 * fmean(classes[answer] == name for answer, name in zip(answers.tolist(), names, strict=True))
 
 
 def one(everything: Manifest, style: str, pairs: int, *, seed: int) -> dict[str, float]:
-    """Fit on so many pairs of two styles and judge the unseen concepts of the third: top 1 and floors in percent."""
+    """Fit on some pairs of two styles and evaluate unseen concepts of the third.
+
+    Returns:
+        Top 1 of the model and of the baselines, in percent.
+    """
     rows = everything.where(f"split=train,style!={style}")
     rows = rows.take(subset_rows(rows, pairs / len(rows), SubsetConfig(by="family"), seed=seed))
-    judged = everything.where(f"split=test,is_flag=false,style={style}")
+    evaluated = everything.where(f"split=test,is_flag=false,style={style}")
     with tempfile.TemporaryDirectory() as folder:
         rows.write(Path(folder) / "pairs.parquet")
         words = [f"data={folder}/pairs.parquet", "data.validation=none", f"seed={seed}"]
         model = train("pretrained", words, out=Path(folder) / "run").model
-        result: dict[str, Any] = evaluate_zeroshot(model, judged, label_field="name", training=rows, draws=0)
+        settings: dict[str, Any] = {"label_field": "name", "draws": 0}
+        found: dict[str, Any] = evaluate_zeroshot(model, evaluated, training=rows, **settings)
         heads = train(
             str(HERE / "arms" / "pretrained_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads"
         ).model
-        trained: dict[str, Any] = evaluate_zeroshot(heads, judged, label_field="name", draws=0)
-    names = [str(name) for name in judged.field("name")]
+        trained: dict[str, Any] = evaluate_zeroshot(heads, evaluated, **settings)
+    names = [str(name) for name in evaluated.field("name")]
     baselines = {
         f"baseline: {name}": value["top1"]
-        for name, value in result["baselines"].items()
+        for name, value in found["baselines"].items()
         if isinstance(value, dict)
     }
     baselines |= {
-        "baseline: frozen features": copied(model, rows, judged, names),
+        "baseline: frozen features": copied(model, rows, evaluated, names),
         "baseline: trained heads": trained["metrics"]["top1"],
     }
-    return {"pairs": len(rows), "pretrained": result["metrics"]["top1"], **baselines}
+    return {"pairs": len(rows), "pretrained": found["metrics"]["top1"], **baselines}
 
 
 def main() -> None:

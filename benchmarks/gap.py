@@ -1,8 +1,9 @@
-"""Prototypes under an imposed gap between the modalities (0, 0.5, 1, 2), with and without back translation: ProtoCLIP's reason for it.
+"""Prototypes under an imposed gap between the modalities (0, 0.5, 1, 2), with and without back translation.
 
-What was expected before anything was run: plain prototypes lose what they gain as the gap grows, since centres of moved captions say little about
-pictures; back translation stays where it is, since each modality is compared with means of its own. Noto left out, the arms otherwise those of
-benchmarks/signals.py; trials that are finished are not trained again.
+The gap is ProtoCLIP's reason for back translation. Expected before the runs: plain prototypes lose their gain
+as the gap grows, since centres of shifted captions hold little about images; back translation is unharmed,
+since it compares each modality with its own means. Noto is held out; the arms are otherwise those of
+benchmarks/signals.py. Finished trials are not trained again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/gap.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 
@@ -22,7 +23,7 @@ GAPS = (0, 0.5, 1, 2)
 
 
 def gapped(gap: float, *, back_translation: bool) -> dict[str, object]:
-    """ProtoCLIP with captions moved aside."""
+    """ProtoCLIP with shifted captions."""
     content = protoclip(f"ProtoCLIP, a gap of {gap} imposed.", back_translation=back_translation)
     settings = content["objectives"].pop("prototypes")
     content["objectives"]["gapped"] = {"kind": "arms.gap_prototypes", **settings, "gap": gap}
@@ -30,7 +31,7 @@ def gapped(gap: float, *, back_translation: bool) -> dict[str, object]:
 
 
 def main() -> None:
-    """Train what is missing and write what the runs say."""
+    """Train what is missing and write the record."""
     chosen = options(__doc__ or "", "../gap", seeds=3, samples=16_000, jobs=2)
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -45,10 +46,10 @@ def main() -> None:
     protocol = ProtocolConfig.model_validate(read_yaml(EMOJI) | {"folds": ["noto"]})
     shared = {"samples": chosen.samples, "protocol": protocol}
     found = compared(list(files.values()), chosen, reference="clip-proto", is_record=False, **shared)
-    requested = {
+    comparisons = {
         f"back translation at a gap of {gap:g}": (f"plain-{gap:g}", [f"translated-{gap:g}"]) for gap in GAPS
     }
-    write_json(chosen.json, found | {"questions": questions(requested, files, chosen, **shared)})
+    write_json(chosen.json, found | {"questions": questions(comparisons, files, chosen, **shared)})
 
 
 if __name__ == "__main__":

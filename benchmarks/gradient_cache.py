@@ -1,7 +1,8 @@
-"""Claim: a step through the gradient cache gives the same gradients in less memory, at 0.70 of the plain step's speed or better.
+"""Claim: the gradient cache gives the same gradients in less memory, at 0.70 of the plain speed or better.
 
-Four parts: each is encoded twice, except the last one of the pictures, so 0.75 is what recomputation alone would cost, and 0.8 what is left of
-it here. Memory is the growth of the peak in a process of its own. Run: python benchmarks/gradient_cache.py [--batch 512] [--parts 4]
+With four micro-batches each is encoded twice, except the last one of the images. Recomputation alone would
+cost 0.75; 0.8 is left of it here. Memory is the growth of the peak in a process of its own.
+Run: python benchmarks/gradient_cache.py [--batch 512] [--parts 4]
 """
 
 import json
@@ -103,7 +104,8 @@ def main() -> None:
     for name, value in median.items():
         print(f"{name:12} {chosen.batch / value:7.0f} samples/s")
     print(
-        f"memory of a bf16 step: {memory['plain'] / 1e6:,.0f} MB plain, {memory['cache'] / 1e6:,.0f} MB with the cache"
+        f"memory of a bf16 step: {memory['plain'] / 1e6:,.0f} MB plain, {memory['cache'] / 1e6:,.0f} MB "
+        "with the cache"
     )
     apart = difference(32, chosen.parts)
     goals = [

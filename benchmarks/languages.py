@@ -1,7 +1,8 @@
-"""Finding pictures by names in languages that nobody trained on: a frozen multilingual encoder under the fitted head, beside a trained English tower.
+"""Retrieval by names in unseen languages: a frozen multilingual encoder beside a trained English tower.
 
-Trained on English names and keywords of two drawing styles, judged on unseen concepts of the third without flags: recall of the right picture by its
-name in each language, among the pictures of the concepts that have a name in several languages. Needs `make frozen`. Writes results/languages.json.
+Trained on English names and keywords of two drawing styles, evaluated on unseen concepts of the third without
+flags: recall of the right image by its name in each language, among the images of the concepts that have a
+name in several languages. Needs `make frozen`. Writes results/languages.json.
 Run: FRUGALCLIP_PACKS=... python benchmarks/languages.py
 """
 
@@ -28,21 +29,21 @@ ARMS = {
 }
 
 
-def judged(packs: str, style: str) -> tuple[Manifest, list[str]]:
-    """The rows that are judged, and the languages in which at least nine of ten of them have a name."""
+def evaluated_rows(packs: str, style: str) -> tuple[Manifest, list[str]]:
+    """The evaluated rows, and the languages in which at least nine of ten of them have a name."""
     rows = open_data(f"{packs}/emoji-{style}.tar").where("split=test,is_flag=false,languages!=1")
     named = {language: sum(map(bool, rows.captions(language=language))) for language in rows.languages}
     return rows, [language for language, number in named.items() if number >= 0.9 * len(rows)]
 
 
 def main() -> None:
-    """Train a model an arm and style and judge each in every language."""
+    """Train a model for each arm and style, and evaluate it in every language."""
     chosen = options(__doc__ or "", "../languages")
     packs = os.environ["FRUGALCLIP_PACKS"]
     found: dict[str, dict[str, list[float]]] = {arm: {} for arm in ARMS}
-    output: dict[str, FeatureCache] = {}  # a frozen encoder gives a name the same features for every style
+    output: dict[str, FeatureCache] = {}  # features of a name are the same for every style
     for style in STYLES:
-        rows, languages = judged(packs, style)
+        rows, languages = evaluated_rows(packs, style)
         for arm, (recipe, *changes) in ARMS.items():
             with tempfile.TemporaryDirectory() as folder:
                 data = [

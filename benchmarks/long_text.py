@@ -1,9 +1,10 @@
-"""Which word stands after the 77th token: a frozen language model and a frozen sentence encoder beside text towers that read 77 tokens.
+"""Which word follows the 77th token: frozen encoders of long texts beside text towers that read 77 tokens.
 
-Scenes of three to five objects, composed from the emoji pack; one object is named in the last sentence of a long caption only, after token 77. Every
-arm sees the same frozen picture vectors under a trained head. Judged on new scenes: which of all the key words completes the caption, given the
-picture. A tower that stops reading before it cannot tell. Needs `make frozen`. Writes results/long_text.json.
-Run: FRUGALCLIP_PACKS=... python benchmarks/long_text.py [--scenes 2000] [--judged 40] [--seeds 3]
+Scenes of three to five objects are composed from the emoji pack. One object is named only in the last
+sentence of a long caption, after token 77. Every arm has the same frozen image vectors under a trained head.
+Evaluated on new scenes: which of all the key words completes the caption of an image. A tower that reads
+fewer tokens cannot know. Needs `make frozen`. Writes results/long_text.json.
+Run: FRUGALCLIP_PACKS=... python benchmarks/long_text.py [--scenes 2000] [--evaluated 40] [--seeds 3]
 """
 
 import os
@@ -96,7 +97,7 @@ def composed(folder: Path, packs: str, *, scenes: int) -> Manifest:
 
 
 def completed(rows: Manifest, words: list[str]) -> list[str]:
-    """The caption of each picture with each of the words in the place of its key word: (pictures x words), picture by picture."""
+    """The caption of each image with each of the words in place of its key word, image by image."""
     texts = []
     for captions, word in zip(rows.captions(), rows.field("key_word"), strict=True):
         before, _, after = captions[0].rpartition(word)
@@ -105,13 +106,13 @@ def completed(rows: Manifest, words: list[str]) -> list[str]:
 
 
 def accuracy(model: Model, rows: Manifest, words: list[str], output: dict[str, Tensor]) -> float:
-    """Share of pictures, in percent, whose own key word scores best in the place of the key word; equal scores count in part.
+    """Percent of images whose own key word scores best; equal scores count in part.
 
     Args:
-        model: to judge.
+        model: to evaluate.
         rows: pictures with a key word.
-        words: that may stand there.
-        said: what a frozen backbone says of the texts, computed where it is not there yet: the heads of all seeds read the same.
+        words: candidates in its place.
+        output: features of the texts by a frozen backbone; computed once for the heads of all seeds.
     """
     images, tower, texts = (
         model.image_features(rows).features,
@@ -141,11 +142,11 @@ def accuracy(model: Model, rows: Manifest, words: list[str], output: dict[str, T
 
 def main() -> None:
     """Compose, train an arm after the other, and write the record."""
-    chosen = options(__doc__ or "", "../long_text", scenes=2_000, judged=40, seeds=3)
+    chosen = options(__doc__ or "", "../long_text", scenes=2_000, evaluated=40, seeds=3)
     place = HERE.parent / "runs" / "long_text"
     scenes = composed(place, os.environ["FRUGALCLIP_PACKS"], scenes=chosen.scenes)
-    judged, words = (
-        scenes.where("split=test").take(range(chosen.judged)),
+    evaluated, words = (
+        scenes.where("split=test").take(range(chosen.evaluated)),
         sorted(set(scenes.field("key_word"))),
     )
     scenes.where("split=train").write(place / "train.parquet")
@@ -169,7 +170,7 @@ def main() -> None:
             for seed in range(chosen.seeds):
                 words_of = [f"data={place}/train.parquet", "data.validation=none", f"seed={seed}"]
                 model = train(f"{folder}/arm.yaml", words_of, out=Path(folder) / f"run-{seed}").model
-                found.setdefault(arm, []).append(accuracy(model, judged, words, output))
+                found.setdefault(arm, []).append(accuracy(model, evaluated, words, output))
         print(f"{arm}: {fmean(found[arm]):.1f} % {[round(value, 1) for value in found[arm]]}", flush=True)
     means = {arm: fmean(values) for arm, values in found.items()}
     times = {arm: value / means["trained, 77 tokens"] for arm, value in means.items()}
@@ -182,7 +183,7 @@ def main() -> None:
     }
     write_json(
         chosen.json,
-        {**content, "scenes": chosen.scenes, "evaluated": len(judged), "environment": environment()},
+        {**content, "scenes": chosen.scenes, "evaluated": len(evaluated), "environment": environment()},
     )
 
 

@@ -1,9 +1,12 @@
-"""Which patches to keep: by attention (A-CLIP), at random, or all but a block, at equal tokens, on 50,000 composed scenes of 64 px.
+"""Which patches to keep, at equal tokens: by attention (A-CLIP), at random, or all but a block.
 
-Every arm but the first sees two views at half of their 64 patches, as many patches a step as CLIP sees in its one. What was expected before anything
-was run: attentive above random above block in finding scenes by captions, as A-CLIP reports (41.3 against 38.0 on ImageNet), and attention keeping
-more of the objects than chance, late in the run at least. A hit is a patch that an object covers by half or more and that is kept by the trained
-tower's attention; chance is the share of all patches that is kept. Trials that are finished are not trained again.
+Trained on 50,000 composed scenes of 64 px. Every arm but the first has two views at half of their 64 patches,
+as many patches a step as CLIP in its one view. Expected before the runs: attentive above random above block
+in retrieval by captions, as A-CLIP reports (41.3 against 38.0 on ImageNet); attention keeps more of the
+objects than chance, late in the run at least.
+
+A hit is a patch that an object covers by half or more and that the attention of the trained tower keeps.
+Chance is the share of all patches that is kept. Finished trials are not trained again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/masks.py [--seeds 3] [--samples 50000] [--jobs 2]
 """
 
@@ -68,7 +71,7 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def hits(model: Model, scenes: Manifest) -> dict[str, float]:
-    """Share of the patches on objects that the tower's attention keeps, and what share it keeps of all, in percent.
+    """Percent of the patches on objects, and of all patches, that the attention of the tower keeps.
 
     Args:
         model: with a [CLS] token.
@@ -84,7 +87,7 @@ def hits(model: Model, scenes: Manifest) -> dict[str, float]:
             seen = regions(scenes, row)  # (objects, height, width)
             share = patch_labels(seen, seen.shape[1] // grid[0]).reshape(len(seen), -1)  # (objects, patches)
             covered = share.sum(axis=0) >= 0.5
-            on, kept_on = on + int(covered.sum()), kept_on + int((covered & chosen).sum())
+            on, kept_on = (on + int(covered.sum()), kept_on + int((covered & chosen).sum()))
             kept, everything = kept + int(chosen.sum()), everything + len(chosen)
             visible = share[share.sum(axis=1) > 0]
             objects, whole = (
@@ -99,11 +102,11 @@ def hits(model: Model, scenes: Manifest) -> dict[str, float]:
 
 
 def hits_of(folder: Path, arms: Sequence[str], *, seeds: int) -> dict[str, Any]:
-    """What attention keeps on the test scenes, arm by arm: mean and runs of each figure."""
-    judged, found = open_data(str(RUNS / "scenes" / "data")).where("split=test"), {}
+    """What attention keeps on the test scenes: mean and runs of each value, by arm."""
+    scenes, found = open_data(str(RUNS / "scenes" / "data")).where("split=test"), {}
     for arm in arms:
         runs = sorted((folder / "trials" / arm).glob("*/1/seed-*"))
-        each = [hits(load(run), judged) for run in runs[:seeds]]
+        each = [hits(load(run), scenes) for run in runs[:seeds]]
         found[arm] = {
             name: {"mean": fmean(one[name] for one in each), "runs": [one[name] for one in each]}
             for name in each[0]
@@ -113,7 +116,7 @@ def hits_of(folder: Path, arms: Sequence[str], *, seeds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compose, train what is missing, and look at what attention keeps."""
+    """Compose, train what is missing, and measure what attention keeps."""
     chosen = options(__doc__ or "", "../masks", seeds=3, samples=50_000, jobs=2)
     place = RUNS / "scenes" / "data"
     compose(emoji_data(), plan=HERE / "protocols" / "scenes_plan.yaml", out=place, scenes=SCENES)

@@ -1,8 +1,10 @@
-"""Claim: what each published sum costs, as a ratio to a step of our own CLIP with the same towers, batch and vocabulary (64 patches a picture).
+"""Claim: what each published sum costs, as a ratio to a step of our own CLIP (64 patches an image).
 
-A step is what a GPU would be busy with: teachers, towers, objectives, backward pass, optimiser, queues and averages. Making the views is measured
-beside it, since a CPU has to do that too. An episode of ProtoCLIP is measured once and shared out over its steps. The sample's pictures and
-captions go through the trainer that users run. Run: python benchmarks/objectives.py [--batch 128]
+A step is what a GPU would be busy with: teachers, towers, objectives, backward pass, optimiser, queues and
+averages. Making the views is measured beside it, since a CPU has to do that too. An episode of ProtoCLIP is
+measured once and shared out over its steps. The sample's pictures and captions go through the trainer that
+users run.
+Run: python benchmarks/objectives.py [--batch 128]
 """
 
 import tempfile
@@ -58,7 +60,7 @@ class Arm:
         self.episode = self.episode_seconds()
 
     def episode_seconds(self) -> float:
-        """Seconds of looking at an episode, for each of its steps; where features are reused, an epoch is remembered before."""
+        """Seconds of an episode, per step; where features are reused, an epoch is cached before."""
         if not self.stage.episode:
             return 0.0
         if "reuse" in str(getattr(self.run.recipe.objectives["prototypes"], "features", "")):
@@ -97,8 +99,10 @@ def main() -> None:
     for name in arms:
         passes = arms[name].stage.module.needs
         print(
-            f"{name:18} {step[name] / step['clip']:5.2f} x a CLIP step, with views {whole[name] / whole['clip']:5.2f} x; "
-            f"{len(passes.images)} image and {len(passes.texts)} text passes; {chosen.batch / whole[name]:5.0f} samples/s"
+            f"{name:18} {step[name] / step['clip']:5.2f} x a CLIP step, with views "
+            f"{whole[name] / whole['clip']:5.2f} x; "
+            f"{len(passes.images)} image and {len(passes.texts)} text passes; "
+            f"{chosen.batch / whole[name]:5.0f} samples/s"
         )
     goals = [
         (f"{name}: a step over a step of CLIP", step[name] / step["clip"], goal, "at most")

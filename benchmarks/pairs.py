@@ -1,8 +1,9 @@
-"""How many times fewer pairs `frugal` needs for what open_clip reaches on all of them (DeCLIP's own claim: 7.1).
+"""The data efficiency of `frugal` against open_clip on all pairs (DeCLIP's own claim: 7.1).
 
-The emoji comparison on an eighth, a quarter and half of the families, equal samples seen everywhere, so that data varies and not computing;
-open_clip is trained on all pairs only, since its figure there is all that is asked of it. What was expected before anything was run: a factor between
-2 and 4. Unseen concepts of the test part are judged (how often it was read: docs/log.md). Runs of benchmarks/emoji.py are taken from there.
+The emoji comparison on an eighth, a quarter and half of the families. Every run sees equally many samples, so
+that data varies and compute does not. open_clip is trained on all pairs only, since no other value of it is
+needed. Expected before the runs: a factor between 2 and 4. Evaluated on unseen concepts of the test split
+(docs/log.md records how often it was used). Runs of benchmarks/emoji.py are reused.
 Run: FRUGALCLIP_PACKS=... python benchmarks/pairs.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 

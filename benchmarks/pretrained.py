@@ -1,11 +1,13 @@
-"""What pretrained backbones are worth on the emoji pack: fitted heads, and heads trained by contrast, on what the same frozen backbones say.
+"""The value of pretrained backbones on the emoji pack: fitted heads, and heads trained by contrast.
 
-Six seeds, every style left out in turn; unseen concepts of the test part are judged (how often it was read: docs/log.md). Needs `make frozen`. The
-backbones read the pictures of all styles first, into the cache folder (FRUGALCLIP_CACHE), which takes minutes; trials then take seconds. Writes
-results/pretrained.json. Run: FRUGALCLIP_PACKS=... python benchmarks/pretrained.py [--seeds 6] [--jobs 2]
+Six seeds, every style held out in turn, the same frozen backbones under both kinds of heads. Evaluated on
+unseen concepts of the test split (docs/log.md records how often it was used). Needs `make frozen`. The
+backbones encode the images of all styles first, into the cache folder (FRUGALCLIP_CACHE), which takes
+minutes; trials then take seconds. Writes results/pretrained.json.
+Run: FRUGALCLIP_PACKS=... python benchmarks/pretrained.py [--seeds 6] [--jobs 2]
 """
 
-from _common import EMOJI, RESULTS, compared, options, read_all, record
+from _common import EMOJI, RESULTS, compared, encode_all, options, record
 
 from frugalclip.comparison.protocol import read_protocol
 from frugalclip.core.config import read_yaml
@@ -15,17 +17,13 @@ SEEN_ALL_NAMES = {
     "pool": "all",
     "description": "seen concepts in the unseen style, among all names",
 }
-GOALS = (
-    ("unseen", 22.0),
-    ("seen", 42.0),
-    ("unseen-all-names", 5.0),
-)  # percent, means over rotations and seeds
+GOALS = (("unseen", 22.0), ("seen", 42.0), ("unseen-all-names", 5.0))  # percent, means over folds and seeds
 
 
 def main() -> None:
     """Train what is missing and write the records."""
     chosen = options(__doc__ or "", "../pretrained", seeds=6, jobs=2)
-    read_all(["pretrained"])
+    encode_all(["pretrained"])
     protocol = read_protocol(
         EMOJI, {"metrics": {**read_yaml(EMOJI)["metrics"], "seen-all-names": SEEN_ALL_NAMES}}
     )

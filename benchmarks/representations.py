@@ -1,10 +1,12 @@
-"""What finished runs are as features: eleven linear probes (DeCLIP's claim), and groups of pictures (ProtoCLIP's).
+"""The features of finished runs: eleven linear probes (DeCLIP's claim), and clusters of images (ProtoCLIP's).
 
-Nothing is trained but probes, which read the packs in FRUGALCLIP_PACKS (suite `packs`). Groups are k-means on emoji, against their subcategories
-(adjusted Rand index and mutual information, percent): for runs of signals.py the pictures of the style that was left out, for those of
-scenes_long.py, which saw emoji in scenes only, all. What was expected before anything was run: DeCLIP and SimCLR better on most probes than CLIP
-with their views; ProtoCLIP with the tighter groups. Runs whose model is gone are left out.
-Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 3], after signals.py or scenes_long.py
+Only probes are trained, on the packs in FRUGALCLIP_PACKS (suite `packs`). Clusters are k-means on emoji
+against their subcategories (adjusted Rand index and mutual information, percent). Runs of signals.py are
+clustered on the images of the held-out style. Runs of scenes_long.py saw emoji in scenes only and are
+clustered on all. Expected before the runs: DeCLIP and SimCLR better on most probes than CLIP with their
+views; ProtoCLIP with the tighter clusters. Runs without a model are left out.
+Run: FRUGALCLIP_PACKS=... python benchmarks/representations.py [--seeds 3] [--probed 3], after signals.py or
+scenes_long.py
 """
 
 import os
@@ -49,7 +51,7 @@ GROUPED: dict[str, dict[str, str]] = {
     "scenes-long": {"protoclip": "clip-one", "declip": "clip-one"},
 }
 DRAWS = 2_000
-Measured = dict[tuple[str, int], dict[str, float]]  # (style, seed) -> figures
+Measured = dict[tuple[str, int], dict[str, float]]  # (style, seed) -> metrics
 Tests = list[
     tuple[Manifest, np.ndarray, dict[str, LabelledRows]]
 ]  # of each pack: the pictures, their rows, and its tests
@@ -58,8 +60,8 @@ Tests = list[
 def coarse_probe(
     train: Examples, validation: Examples, features: Tensor, *, classes: int
 ) -> ClassifierScores:
-    """The linear probe of `frugalclip evaluate`, its strength found to a decade and not to an eighth of one: a fifth of the time."""
-    strength, both = choose_strength([(train, validation)], classes=classes, finest=1), train + validation
+    """The linear probe of `frugalclip evaluate` with its strength to a decade, in a fifth of the time."""
+    strength, both = (choose_strength([(train, validation)], classes=classes, finest=1), train + validation)
     fit = softmax_regression(
         both.features, both.labels, strength=strength, classes=classes, steps=200, tolerance=1e-4
     )
@@ -83,8 +85,8 @@ def probes(model: Model, tests: Tests) -> dict[str, float]:
         for name, labelled in tasks.items():
             own = features[torch.from_numpy(np.searchsorted(rows, labelled.rows))]
             scores = classify(coarse_probe, own, labelled)[0]
-            judged = images.take(np.searchsorted(rows, labelled.rows[labelled.test]))
-            found[name] = ClassifierPredictions.of(scores, labelled, judged).metrics()["mean_per_class"]
+            evaluated = images.take(np.searchsorted(rows, labelled.rows[labelled.test]))
+            found[name] = ClassifierPredictions.of(scores, labelled, evaluated).metrics()["mean_per_class"]
     return found
 
 

@@ -1,4 +1,7 @@
-"""Write docs/results.md from the records in results/. Run: python benchmarks/results_page.py (after emoji.py, tune.py and same_recipe.py)."""
+"""Write docs/results.md from the records in results/.
+
+Run: python benchmarks/results_page.py, after emoji.py, tune.py and same_recipe.py
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,15 @@ ARMS = {
     "default": "default recipe `clip-small`: convolutions, bag of words, keywords",
     "frugal": "recommended recipe `frugal`: the same, four crops, caption and keyword",
 }
-BORROWED = {
+PRETRAINED = {
     "pretrained": "recipe `pretrained`: fitted heads on frozen backbones",
     "pretrained_heads": "the same backbones, heads trained by contrast",
 }
 HEAD = """# Results
 
-Written by `python benchmarks/results_page.py` from the records in `results/`, which the commands below make. Percent; 95 % intervals over runs and
-concept families; p by Holm over the arms. Figures of papers are not here: see the `source` of each recipe.
+Written by `python benchmarks/results_page.py` from the records in `results/`, which the commands below make.
+Values are percent, with 95 % intervals over runs and concept families; p is corrected over the arms (Holm).
+Results of papers are in the `source` of each recipe, and beside ours under published claims.
 """
 
 
@@ -44,8 +48,9 @@ def emoji(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: unseen concepts in an unseen style",
         "",
-        f"`python benchmarks/emoji.py`: {found['seeds']} seeds, the styles {', '.join(found['folds'])} left out in turn, "
-        f"{found['samples']:,} samples a run, on {found['data']['rows']:,} pairs. {found['answer']}",
+        f"`python benchmarks/emoji.py`: {found['seeds']} seeds, the styles {', '.join(found['folds'])} "
+        f"held out in turn, {found['samples']:,} samples a run, on {found['data']['rows']:,} pairs. "
+        f"{found['answer']}",
         "",
         "| arm | " + " | ".join(metrics) + " | against open_clip, unseen | p | verdict |",
         "|---|" + "---|" * (len(metrics) + 3),
@@ -75,7 +80,7 @@ def emoji(found: dict[str, Any]) -> list[str]:
 def arms(
     found: dict[str, Any], title: str, words: str, names: dict[str, str], *, with_answer: bool = True
 ) -> list[str]:
-    """A section with the figures of some arms, chance and floors."""
+    """A section with the metrics of some arms, chance and baselines."""
     metrics = found["metrics"]
     lines = [
         f"## {title}",
@@ -110,8 +115,9 @@ def rates_in_words(found: dict[str, Any], names: dict[str, str]) -> str:
 def emoji_long(found: dict[str, Any]) -> list[str]:
     """The emoji comparison over four times its length."""
     words = (
-        f"`python benchmarks/emoji_long.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, {found['samples']:,} samples a run, "
-        f"all else as above. Peak rates by validation concepts, at half the length: {rates_in_words(found, {})}."
+        f"`python benchmarks/emoji_long.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, "
+        f"{found['samples']:,} samples a run, all else as above. Peak learning rates by validation concepts, "
+        f"at half the length: {rates_in_words(found, {})}."
     )
     lines = arms(
         found,
@@ -120,15 +126,19 @@ def emoji_long(found: dict[str, Any]) -> list[str]:
         {name: called for name, called in ARMS.items() if name in found["rates"]},
     )
     baselines_of = [test for test in found["baseline_tests"] if test["arm"] == "frugal"]
-    output = "; ".join(
+    tests = "; ".join(
         f"{test['baseline'].replace('_', ' ')} {test['value']:+.1f} ({bounds_of(test)}, {test['verdict']})"
         for test in baselines_of
     )
     above = found["curves"]["arms"]["frugal"]["points_above_seconds"]
     by = found["metrics"][found["primary"]]["arms"]
     times = by["frugal"]["value"] / by["open_clip"]["value"]
-    more = f"`frugal` reaches {times:.2f} times open_clip's figure and stands above its curve in {above:.0f} % of the run at equal seconds."
-    return [*lines, f"{more} Beside the floors, sample by sample: {output}.", ""]
+    return [
+        *lines,
+        f"`frugal` reaches {times:.2f} times the value of open_clip. At equal seconds its curve is above "
+        f"open_clip's in {above:.0f} % of the run. Difference to the baselines, paired by sample: {tests}.",
+        "",
+    ]
 
 
 def bounds_of(test: dict[str, Any]) -> str:
@@ -138,13 +148,14 @@ def bounds_of(test: dict[str, Any]) -> str:
 
 
 def pretrained_towers(found: dict[str, Any]) -> list[str]:
-    """What frozen backbones are worth: they have seen ImageNet and a billion sentences, which the arms above have not."""
+    """The value of frozen backbones."""
     words = (
-        f"`python benchmarks/pretrained.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of ImageNet, MiniLM and multilingual E5, "
-        "frozen. The figures stand beside those of models from scratch only with that in mind; the fit has nothing random in it, so that seeds only "
-        "vary the scale."
+        f"`python benchmarks/pretrained.py`: the same rows, {found['seeds']} seeds; EfficientNet-Lite0 of "
+        "ImageNet, "
+        "MiniLM and multilingual E5, frozen. The backbones have seen ImageNet and a billion sentences, which "
+        "the arms above have not. The fit is deterministic, so that seeds only vary the scale."
     )
-    return arms(found, "Emoji: pretrained backbones", words, BORROWED)
+    return arms(found, "Emoji: pretrained backbones", words, PRETRAINED)
 
 
 def few_pairs(found: dict[str, Any]) -> list[str]:
@@ -153,9 +164,10 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
     lines = [
         "## Emoji: few pairs",
         "",
-        f"`python benchmarks/few_pairs.py`: top 1 on unseen concepts in an unseen style, mean of three rotations and {found['seeds']} draws of "
-        f"whole families, and its spread over draws. Floors copy from the same pairs. "
-        f"open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
+        "`python benchmarks/few_pairs.py`: top 1 on unseen concepts in an unseen style, mean of three folds "
+        "and "
+        f"{found['seeds']} draws of whole families, and its spread over draws. Baselines copy from the same "
+        f"pairs. open_clip trained on all pairs: {found['open_clip on all pairs']:.1f}.",
         "",
         "| pairs | `pretrained` | spread | "
         + " | ".join(kind.removeprefix("baseline: ").replace("_", " ") for kind in kinds)
@@ -174,29 +186,34 @@ def few_pairs(found: dict[str, Any]) -> list[str]:
 
 
 def backbone_tuning(found: dict[str, Any]) -> list[str]:
-    """Whether to move the backbone."""
+    """Whether to train the backbone."""
     words = (
-        f"`python benchmarks/backbone_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a head over MiniLM trained by contrast "
-        "towards the pictures of `pretrained`, and the same with the sentence encoder moved. "
-        "188 steps of 64; each arm's rate is the best of four (head: of three) on validation concepts (docs/log.md). A fit in closed form, "
-        "without any step, reaches more than any of them: `pretrained`, above."
+        f"`python benchmarks/backbone_tuning.py`: {found['seeds']} seeds, {found['samples']:,} samples; a "
+        "head over "
+        "MiniLM is trained by contrast towards the image features of `pretrained`, and in two arms the "
+        "sentence "
+        "encoder too. 188 steps of 64; each arm's learning rate is the best of four (head: of three) on "
+        "validation concepts (docs/log.md). A fit in closed form, without any step, reaches more than all of "
+        "them: `pretrained`, above."
     )
     names = {
         "text_heads": "head only",
         "text_lora": "low-rank additions (LoRA)",
         "text_partial": "last two layers trained",
     }
-    return arms(found, "Emoji: moving the backbone", words, names)
+    return arms(found, "Emoji: training the backbone", words, names)
 
 
 def facets(found: dict[str, Any]) -> list[str]:
     """FLAME's three arms."""
     words = (
-        f"`python benchmarks/facets.py`: {found['seeds']} seeds, {found['samples']:,} samples, the same image tower from scratch; SmolLM2 of 135M "
-        "parameters in the place of the paper's 7B, and names of two words in that of captions."
+        f"`python benchmarks/facets.py`: {found['seeds']} seeds, {found['samples']:,} samples, the same "
+        "image tower "
+        "from scratch. SmolLM2 with 135M parameters replaces the paper's 7B, and names of two words replace "
+        "captions."
     )
     names = {
-        "plain": "text tower trained with the pictures",
+        "plain": "text tower trained with the image tower",
         "flame_single": "frozen language model, one prompt",
         "flame_facets": "the same, three facets",
     }
@@ -237,9 +254,11 @@ SIGNALS = {
 def scenes(found: dict[str, Any]) -> list[str]:
     """Every signal on composed scenes."""
     words = (
-        f"`python benchmarks/scenes.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, 50,000 scenes of 64 px to train on, 64 patches; "
-        "the same things in new scenes and new words. Tests of each question stand below, under published claims, those against CLIP with "
-        f"{found['finalists']} seeds."
+        f"`python benchmarks/scenes.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, 50,000 "
+        "training "
+        "scenes of 64 px, 64 patches. Evaluated on the same objects in new scenes and new words. Tests of "
+        "each "
+        f"question are below, under published claims, those against CLIP with {found['finalists']} seeds."
     )
     first = found["metrics"][found["primary"]]["arms"]
     return arms(
@@ -255,10 +274,16 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
     """The same over a longer run."""
     rates = ", ".join(f"{SIGNALS.get(name, name)} {one['rate']:g}" for name, one in found["rates"].items())
     words = (
-        f"`python benchmarks/scenes_long.py` on {' and '.join(found['devices'])}: {found['samples']:,} samples a run in batches of {found['batch']}, "
-        f"{found['finalists']} seeds of whole methods, {found['seeds']} of the others. Peak rates, best of three on validation scenes: {rates}. "
-        "Those of ProtoCLIP and of the halves are the lowest tried; halves have views of their own (`aclip`) and are compared with each other only. "
-        "Composed there, where another Pillow writes other JPEG bytes and one caption of the 2,481 judged came out otherwise than above."
+        f"`python benchmarks/scenes_long.py` on {' and '.join(found['devices'])}: {found['samples']:,} "
+        "samples a run "
+        f"in batches of {found['batch']}, {found['finalists']} seeds of whole methods, {found['seeds']} of "
+        "the "
+        f"others. Peak learning rates, best of three on validation scenes: {rates}. Those of ProtoCLIP and "
+        "of the "
+        "halves are the lowest tried. Halves have their own views (`aclip`) and are compared with each other "
+        "only. The scenes were composed on that machine, where another Pillow writes other JPEG bytes; one "
+        "of the "
+        "2,481 evaluated captions differs from those above."
     )
     metrics = {
         name: metric | {"arms": found["screened"]["metrics"][name]["arms"] | metric["arms"]}
@@ -278,10 +303,14 @@ def scenes_long(found: dict[str, Any]) -> list[str]:
 def scenes_methods(found: dict[str, Any]) -> list[str]:
     """The methods that the longer comparison leaves out."""
     words = (
-        f"`python benchmarks/scenes_methods.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, {found['samples']:,} samples a run in "
-        f"batches of 256. Peak rates of each family by validation scenes, at half the length: {rates_in_words(found, SIGNALS)}. Arms from A-CLIP's "
-        "view on see its cuts and changed colours (half to all of a picture), which contradict captions that speak of colours and places: they stand "
-        "against each other, not against CLIP's gentler view; the one whole view takes CLIP's rate."
+        f"`python benchmarks/scenes_methods.py` on {' and '.join(found['devices'])}: {found['seeds']} seeds, "
+        f"{found['samples']:,} samples a run in batches of 256. Peak learning rates of each family by "
+        "validation "
+        f"scenes, at half the length: {rates_in_words(found, SIGNALS)}. Arms from A-CLIP's view on have its "
+        "crops "
+        "(half to all of an image) and changed colours, which contradict captions about colours and places. "
+        "They are compared with each other, not with CLIP's gentler view; the one whole view takes CLIP's "
+        "rate."
     )
     first = found["metrics"][found["primary"]]["arms"]
     names = {arm: called for arm, called in SIGNALS.items() if arm in first}
@@ -291,8 +320,10 @@ def scenes_methods(found: dict[str, Any]) -> list[str]:
 def clipart(found: dict[str, Any]) -> list[str]:
     """Every signal on a real crawl."""
     words = (
-        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, {found['data']['rows']:,} pairs, those judged "
-        "among them; drawings with the captions that their authors gave, near duplicates on one side only."
+        f"`python benchmarks/clipart.py`: {found['seeds']} seeds, {found['samples']:,} samples a run, "
+        f"{found['data']['rows']:,} pairs including the evaluated ones. Drawings with their authors' "
+        "captions; "
+        "near duplicates are in one split only."
     )
     first = found["metrics"][found["primary"]]["arms"]
     names = {arm: called for arm, called in (ARMS | SIGNALS).items() if arm in first}
@@ -300,12 +331,14 @@ def clipart(found: dict[str, Any]) -> list[str]:
 
 
 def long_text(found: dict[str, Any]) -> list[str]:
-    """A word that comes after a 77-token tower has stopped."""
+    """A word after the last token that a 77-token tower reads."""
+    seeds = len(next(iter(found["runs"].values())))
     lines = [
         "## Scenes: a word after the 77th token",
         "",
-        f"`python benchmarks/long_text.py`: which of {len(found['words'])} words ends the caption of a new picture, percent "
-        f"(chance {found['chance']:.1f}); {found['evaluated']} pictures, mean of {len(next(iter(found['runs'].values())))} seeds.",
+        f"`python benchmarks/long_text.py`: which of {len(found['words'])} words ends the caption of a new "
+        "image, "
+        f"percent (chance {found['chance']:.1f}); {found['evaluated']} images, mean of {seeds} seeds.",
         "",
         "| text tower | right | times the 77-token tower |",
         "|---|---|---|",
@@ -324,15 +357,19 @@ def words(found: dict[str, Any]) -> list[str]:
     """LexVLA's words."""
     by = found["arms"]
     lines = [
-        "## Emoji: pictures as words (LexVLA)",
+        "## Emoji: images as words (LexVLA)",
         "",
-        "`python benchmarks/words.py`: each style left out in turn; percent, but for scores and counts. "
-        "Settings were chosen on the pictures of Noto that are judged here, not on those of the other styles (docs/log.md). "
-        "A hit: one of the ten top words is a content lemma of the concept's name or keywords. Chance: of another picture's. `fitted` is the recipe "
-        f"`words`; the trained arms are `lexvla` over the backbone's one vector (model.image.head.over=vector), {found['epochs']} epochs, with the "
-        "images' penalty at the weight beside its name.",
+        "`python benchmarks/words.py`: each style held out in turn; percent, but for scores and counts. "
+        "Settings "
+        "were chosen on the evaluated images of Noto, not on those of the other styles (docs/log.md). A "
+        "hit: one of "
+        "the ten top words is a content lemma of the concept's name or keywords. Chance: of another image's. "
+        "`fitted` is the recipe `words`. The trained arms are `lexvla` over the backbone's one vector "
+        f"(model.image.head.over=vector), {found['epochs']} epochs, with the weight of the image penalty "
+        "beside its "
+        "name.",
         "",
-        "| figure | " + " | ".join(by) + " |",
+        "| metric | " + " | ".join(by) + " |",
         "|---|" + "---|" * len(by),
     ]
     metrics = next(iter(by.values()))
@@ -365,7 +402,8 @@ def tried_weights(tried: dict[str, Any]) -> list[str]:
         "non-zeros",
     ]
     return [
-        "Weights of the pictures' penalty on the pictures of 161 validation concepts, Noto left out; the most precise of each kind went on:",
+        "Weights of the image penalty on 161 validation concepts, Noto held out; the most precise of each "
+        "kind was used:",
         "",
         "| penalty | weight | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
@@ -379,17 +417,19 @@ def tried_weights(tried: dict[str, Any]) -> list[str]:
 
 
 def languages(found: dict[str, Any]) -> list[str]:
-    """Names in languages that were not trained on."""
+    """Names in unseen languages."""
     by = found["t2i_r1"]
     codes = sorted(next(iter(by.values())))
     lines = [
-        "## Emoji: languages nobody trained on",
+        "## Emoji: unseen languages",
         "",
-        "`python benchmarks/languages.py`: recall of the right picture by its name (percent, mean of three rotations, unseen concepts in an unseen "
-        "style), trained on English. "
-        f"Mean without English over {len(codes) - ('en' in codes)} languages: "
+        "`python benchmarks/languages.py`: recall of the right image by its name (percent, mean of three "
+        "folds, "
+        "unseen concepts in an unseen style), trained on English. "
+        f"Mean over {len(codes) - ('en' in codes)} languages without English: "
         + ", ".join(f"{arm} {value:.1f}" for arm, value in found["mean_without_english"].items())
-        + f"; the multilingual encoder finds {found['times_trained_english']:.1f} times what the trained English tower finds.",
+        + f". The multilingual encoder reaches {found['times_trained_english']:.1f} times the recall of the "
+        "trained English tower.",
         "",
         "| text tower | " + " | ".join(codes) + " |",
         "|---|" + "---|" * len(codes),
@@ -405,7 +445,7 @@ def languages(found: dict[str, Any]) -> list[str]:
 
 
 def baselines(metrics: dict[str, Any], kind: str) -> list[str]:
-    """Rows of what needs no training."""
+    """Rows of chance or of the baselines."""
     if kind == "chance":
         cells = [
             f"{value:.2f}" if isinstance(value := metric.get("chance"), float) else "–"
@@ -424,13 +464,14 @@ def baselines(metrics: dict[str, Any], kind: str) -> list[str]:
 
 
 def costs(found: dict[str, Any]) -> list[str]:
-    """What the runs took, and how soon each arm stands where open_clip ends."""
+    """The cost of the runs, and when each arm reaches the final value of open_clip."""
     lines = [
-        "| arm | parameters | samples a second | seconds of a run | seconds to open_clip's end | as a share of its whole run |",
+        "| arm | parameters | samples a second | seconds of a run | seconds to open_clip's final value "
+        "| as a share of its whole run |",
         "|---|---|---|---|---|---|",
     ]
     for arm in ARMS:
-        cost, reach = found["costs"].get(arm), (found["curves"]["arms"].get(arm) or {}).get("reach")
+        cost, reach = (found["costs"].get(arm), (found["curves"]["arms"].get(arm) or {}).get("reach"))
         if cost is None:
             continue
         sooner = ["–", "–"]
@@ -445,22 +486,29 @@ def costs(found: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        "Seconds are CPU time of training steps on one thread, without start and evaluation. A dash: it never gets there.",
+        "Seconds are CPU time of training steps on one thread, without start and evaluation. A dash: never "
+        "reached.",
         "",
     ]
 
 
+def settings_in_words(settings: dict[str, Any]) -> str:
+    """`optimizer.lr 0.0015, views.main.flip 0`."""
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
+
+
 def tuning(found: dict[str, Any]) -> list[str]:
-    """What was tried on validation concepts."""
+    """The settings that were tried on validation concepts."""
     rows = [
-        f"| {name} | {', '.join(f'{k} {v}' for k, v in one['settings'].items())} | {one['top1']:.1f} | {one['top5']:.1f} |"
+        f"| {name} | {settings_in_words(one['settings'])} | {one['top1']:.1f} | {one['top5']:.1f} |"
         for name, one in found["arms"].items()
     ]
     return [
         "## How the arms were tuned",
         "",
-        f"`python benchmarks/tune.py`: validation concepts, one seed, all rotations, {found['samples']:,} samples; as many settings for ours as for "
-        "open_clip. The test concepts were not looked at before.",
+        f"`python benchmarks/tune.py`: validation concepts, one seed, all folds, {found['samples']:,} "
+        "samples; equally "
+        "many settings for our arms and for open_clip. The test concepts had not been used before.",
         "",
         "| setting | what | top 1 | top 5 |",
         "|---|---|---|---|",
@@ -478,8 +526,10 @@ def same(found: dict[str, Any]) -> list[str]:
     return [
         "## One recipe under two names",
         "",
-        f"`python benchmarks/same_recipe.py`: {len(found['pairs'])} comparisons of real runs, {found['seeds']} seeds each: {wins} winners declared, "
-        f"largest difference {largest:.1f} points. At a level of 0.05 one in twenty is expected.",
+        f"`python benchmarks/same_recipe.py`: {len(found['pairs'])} comparisons of real runs with "
+        f"{found['seeds']} "
+        f"seeds each. {wins} had a winner, and the largest difference is {largest:.1f} points. "
+        "At a level of 0.05 one in twenty is expected.",
         "",
     ]
 

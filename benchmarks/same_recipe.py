@@ -1,7 +1,8 @@
-"""Claim: one recipe under two names is no difference. Twenty comparisons of real runs; at most two may declare a winner.
+"""Claim: a recipe is not distinguishable from itself; at most two of twenty comparisons have a winner.
 
-Every comparison trains `clip-small` for a short while under two names, three seeds each, on two styles of the shipped pairs, and judges unseen
-concepts in the third, as a user would. Trials that are finished are not trained again. Run: python benchmarks/same_recipe.py [--pairs 20] [--jobs 2]
+Every comparison trains `clip-small` for a short while under two names, with three seeds each, on two styles
+of the shipped pairs, and evaluates unseen concepts of the third. Finished trials are not trained again.
+Run: python benchmarks/same_recipe.py [--pairs 20] [--jobs 2]
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ SHORT = ["samples=3072", "model.image.resolution=16", "objectives.contrastive.po
 
 
 def verdict(number: int, *, seeds: int, jobs: int) -> dict[str, Any]:
-    """Train one pair and read what the comparison says of it."""
+    """Train one pair and read the verdict of its comparison."""
     names = [f"{letter}{number:02}" for letter in "ab"]
     out = OUT / f"pair-{number:02}"
     metrics = {"unseen": {"where": "{split},is_flag=false", "primary": True}}

@@ -1,10 +1,13 @@
-"""Every supervision signal in a pair on 50,000 composed scenes of 64 px: DeCLIP and each of its terms, SLIP, ProtoCLIP, and CLIP with the same views.
+"""Every supervision signal in a pair on 50,000 composed scenes: DeCLIP and its terms, SLIP, ProtoCLIP.
 
-Captions here are sentences about several things, their colours and places, so that masked words, changed captions and neighbours have something to
-work on, and finding one of 1,250 scenes tells arms apart that the names of emoji do not. Views neither mirror nor recolour, since captions speak of
-both. What was expected before anything was run: two views the largest share of DeCLIP's gain, masked words next; SimCLR no gain on captions that its
-strong views contradict; prototypes none, since no two scenes are of one kind. Whole methods are finalists, with more seeds than the arms that leave
-out a term. Trials that are finished are not trained again.
+Scenes have 64 px, and CLIP has the same views. Captions are sentences about several objects, their colours
+and places, so that masked words, changed captions and neighbours matter. Retrieval among 1,250 scenes
+separates arms that the names of emoji do not. Views neither mirror nor recolour, since captions mention both.
+
+Expected before the runs: two views give the largest share of DeCLIP's gain, masked words the next; SimCLR no
+gain on captions that its strong views contradict; prototypes none, since no two scenes are of one kind. Whole
+methods are finalists, with more seeds than the arms that leave out a term. Finished trials are not trained
+again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/scenes.py [--seeds 2] [--finalists 3] [--samples 16000] [--jobs 2]
 """
 
@@ -68,7 +71,7 @@ ARMS: dict[str, dict[str, Any]] = {
         episode={"samples": 6400},
     ),
 }
-FINALS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
+FINALS: dict[str, tuple[str, list[str]]] = {  # question -> reference, arms
     "against CLIP": ("clip-one", ["clip-two", "declip", "slip", "protoclip"]),
     "DeCLIP against two views alone": ("clip-two", ["declip"]),
 }
@@ -76,7 +79,7 @@ SCREENED: dict[str, tuple[str, list[str]]] = {
     "DeCLIP without one of its terms": (
         "declip",
         ["declip-first", "declip-views", "declip-simsiam", "declip-masked", "declip-neighbours"],
-    ),
+    )
 }
 
 

@@ -1,10 +1,15 @@
-"""The signals of scenes.py and the masks of masks.py over a longer run, on a GPU: 256,000 scenes seen in batches of 256, five passes over 50,000.
+"""The signals of scenes.py and the masks of masks.py in a longer run, on a GPU.
 
-Every method's peak learning rate is one of three, chosen on validation scenes at half the length; arms that leave out a term take the whole
-method's. Whole methods are finalists, with more seeds. What was expected before anything was run: with 1,000 steps in place of 250, two views and
-SimCLR ahead of CLIP by more than at that length, DeCLIP ahead of two views, masked words its most useful other term, prototypes none; half of the
-patches by attention level with half at random. Trials that are finished are not trained again. On two cores this takes days: a GPU is meant.
-Run: FRUGALCLIP_PACKS=... python benchmarks/scenes_long.py [--seeds 3] [--finalists 6] [--samples 256000] [--jobs 12]
+256,000 scenes, five passes over 50,000, are seen in batches of 256. Every method's peak learning rate is the
+best of three on validation scenes at half the length; arms that leave out a term take the whole method's.
+Whole methods are finalists, with more seeds.
+
+Expected before the runs, with 1,000 steps in place of 250: two views and SimCLR ahead of CLIP by more than at
+that length; DeCLIP ahead of two views, masked words its most useful other term, prototypes of no use; half of
+the patches by attention level with half at random. Finished trials are not trained again. It takes days on
+two cores: use a GPU.
+Run: FRUGALCLIP_PACKS=... python benchmarks/scenes_long.py [--seeds 3] [--finalists 6] [--samples 256000]
+[--jobs 12]
 """
 
 import argparse

@@ -1,11 +1,14 @@
-"""The other published methods, and three sums that nobody published, on 50,000 composed scenes of 64 px over 500 steps, on a GPU.
+"""The other published methods, and three unpublished sums, on composed scenes over 500 steps, on a GPU.
 
-FILIP, DeFILIP, MaskCLIP's self-distillation, A-CLIP with its SimCLR and BYOL and its cheaper form, ProtoCLIP at lower rates than in scenes_long.py,
-and each encoder trained by itself first (SimSiam, masked words) against the same terms all along. An arm is compared with one that differs from it
-in what is asked. Peak rates are the best of three for each family, on validation scenes at half the length. What was expected before anything was
-run: FILIP and DeFILIP above what they add to, SimCLR and BYOL carrying A-CLIP above half of the patches by attention alone and below whole
-pictures at this length, two stages behind the same terms at once, MaskCLIP level with CLIP, the three sums above CLIP by a point at most.
-Trials that are finished are not trained again.
+FILIP, DeFILIP, MaskCLIP's self-distillation, A-CLIP with its SimCLR and BYOL and its cheaper form, and
+ProtoCLIP at lower rates than in scenes_long.py. Also each encoder trained by itself first (SimSiam, masked
+words) against the same terms throughout. An arm is compared with one that differs in the tested term only.
+Peak rates are the best of three for each family, on validation scenes at half the length.
+
+Expected before the runs: FILIP and DeFILIP above what they add to; SimCLR and BYOL carry A-CLIP above half of
+the patches by attention alone and below whole images at this length; two stages behind the same terms at
+once; MaskCLIP level with CLIP; the three sums above CLIP by a point at most. Finished trials are not trained
+again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/scenes_methods.py [--seeds 3] [--samples 128000] [--jobs 8]
 """
 
@@ -39,7 +42,7 @@ def added(arm: dict[str, Any], description: str, **objectives: Any) -> dict[str,
 
 
 def aclip(description: str, *, size: int | None = None) -> dict[str, Any]:
-    """A-CLIP with SimCLR and BYOL between its two views; its slow copy looks at the whole or at fewer pixels."""
+    """A-CLIP with SimCLR and BYOL between its two views; its slow copy encodes all pixels or fewer."""
     arm = added(
         masks.ARMS["attentive"],
         description,
@@ -124,7 +127,7 @@ FAMILIES = {  # arm whose rate is chosen: arms that take it
     "slip-protoclip": ["slip-protoclip"],
     "siglip-declip": ["siglip-declip"],
 }
-ASKED: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
+QUESTIONS: dict[str, tuple[str, list[str]]] = {  # question -> reference, arms
     "against CLIP": (
         "clip-one",
         ["filip", "maskclip", "declip", "protoclip", "slip-protoclip", "siglip-declip"],
@@ -161,7 +164,7 @@ def main() -> None:
     )
     shared: dict[str, Any] = {"samples": chosen.samples, "protocol": protocol, "clock": "wall"}
     found = compared(list(files.values()), chosen, reference="clip-one", is_record=False, **shared)
-    answers = questions(ASKED, files, chosen, **shared)
+    answers = questions(QUESTIONS, files, chosen, **shared)
     more = {"rates": rates, "devices": devices(chosen.json.stem), "environment": environment()}
     write_json(chosen.json, found | more | {"questions": answers})
 

@@ -1,9 +1,10 @@
-"""Every supervision signal in a pair on the emoji pack: DeCLIP and each of its terms, SLIP, ProtoCLIP, and CLIP with the views of each.
+"""Every supervision signal in a pair on the emoji pack: DeCLIP and each of its terms, SLIP, ProtoCLIP.
 
-Arms differ in one thing from the arm that they are compared with. What was expected before anything was run: DeCLIP above CLIP with its views,
-most of it from several views, least from neighbours (captions of two words have few near ones); SLIP above the same two views without SimCLR on
-probes, not on names; ProtoCLIP with tighter groups than CLIP, its two forms alike at this size. Three styles left out in turn, 16,000 samples a
-run; trials that are finished are not trained again.
+An arm differs in one thing from the arm that it is compared with, and CLIP has the views of each method.
+Expected before the runs: DeCLIP above CLIP with its views, most of it from several views, least from
+neighbours (captions of two words have few near ones); SLIP above the same two views without SimCLR on probes,
+not on names; ProtoCLIP with tighter clusters than CLIP, its two forms alike at this size. Three styles are
+held out in turn, 16,000 samples a run. Finished trials are not trained again.
 Run: FRUGALCLIP_PACKS=... python benchmarks/signals.py [--seeds 3] [--samples 16000] [--jobs 2]
 """
 
@@ -41,7 +42,10 @@ BASE: dict[str, Any] = {
 def arm(
     description: str, *, views: dict[str, Any], objectives: dict[str, Any] | None = None, **more: Any
 ) -> dict[str, Any]:
-    """An arm file: the base with other views and objectives; contrastive goes where another objective contrasts pictures with texts."""
+    """An arm file: the base with other views and objectives.
+
+    Contrastive is removed where another objective contrasts images with texts.
+    """
     content = copy.deepcopy(BASE) | {"description": description, "views": views} | more
     if objectives is not None:
         content["objectives"] = (
@@ -61,7 +65,7 @@ def declip_terms(
     bottleneck: int,
     queue: int = 4096,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """DeCLIP's objectives and text views, with its five terms, or with one of them left out and the others as they are.
+    """DeCLIP's objectives and text views, with its five terms or without one of them.
 
     Args:
         without: `first pair`, `several views`, `SimSiam`, `masked text`, `neighbours`, or None.
@@ -69,7 +73,7 @@ def declip_terms(
         texts: the text views besides the changed caption.
         hidden: width of SimSiam's head.
         bottleneck: of its predictor.
-        queue: captions that neighbours are looked for in.
+        queue: captions among which neighbours are searched.
     """
     caption = "caption" if without == "masked text" else "caption@masked"
     pairs: dict[str, Any] = {"images": ["main", "second"], "texts": [caption, "augmented"]}
@@ -137,7 +141,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "ProtoCLIP with sentence vectors as a third clustering.", external="sentences"
     ),
 }
-COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, arms
+COMPARISONS: dict[str, tuple[str, list[str]]] = {  # question -> reference, arms
     "DeCLIP against CLIP with its views": ("clip-moco", ["declip"]),
     "DeCLIP without one of its terms": (
         "declip",
@@ -153,21 +157,21 @@ COMPARISONS: dict[str, tuple[str, list[str]]] = {  # what is asked: reference, a
 
 
 def questions(
-    requested: dict[str, tuple[str, list[str]]],
+    comparisons: dict[str, tuple[str, list[str]]],
     files: dict[str, Path],
     chosen: argparse.Namespace,
     **shared: Any,
 ) -> dict[str, dict[str, Any]]:
-    """Ask each question of runs that are finished: paired tests against its own reference, Holm within the question, and how soon.
+    """Answer each question from finished runs: paired tests against its own reference, and times.
 
     Args:
-        asked: question -> reference and arms.
+        comparisons: question -> reference and arms.
         files: of the arms.
         chosen: the command line.
         shared: further arguments of `compared`.
     """
     answers = {}
-    for question, (reference, others) in requested.items():
+    for question, (reference, others) in comparisons.items():
         found = compared(
             [files[name] for name in (reference, *others)],
             chosen,

@@ -1,8 +1,9 @@
-"""Claim: a training step is faster than open_clip's own model and loss at equal arithmetic, and grouping captions by length is exact.
+"""Claim: a step is faster than open_clip's at equal arithmetic, and grouping captions by length is exact.
 
-Both models have the same widths, depths, patches, vocabulary and parameters, and see the same pictures and captions (COCO-like lengths, mean
-13 of 32 tokens). Arms run in turn in one process; the figure is the median CPU time of a step on one thread, so other work on the machine
-changes it little. Run: python benchmarks/step.py [--px 32|64]
+Both models have the same widths, depths, patches, vocabulary and parameters, and see the same pictures and
+captions (COCO-like lengths, mean 13 of 32 tokens). Arms run in turn in one process; the metric is the median
+CPU time of a step on one thread, which other programs hardly change.
+Run: python benchmarks/step.py [--px 32|64]
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.optim import OptimizerConfig, build_optimizer, set_learning_rate
 from frugalclip.training.step import Precision, Step
 
-WIDTH, IMAGE_DEPTH, TEXT_DEPTH, PATCH, HEAD, VOCABULARY, CONTEXT = 192, 6, 4, 8, 32, 8192, 32
+WIDTH, IMAGE_DEPTH, TEXT_DEPTH, PATCH, HEAD, VOCABULARY, CONTEXT = (192, 6, 4, 8, 32, 8192, 32)
 GOALS = [
     ("ours bf16", "peer fp32", 1.7),
     ("ours bf16", "peer bf16", 1.3),
@@ -29,7 +30,10 @@ GOALS = [
 
 
 def inputs(batch: int, px: int) -> Batch:
-    """Noise pictures and captions of random length; the last real token has the highest id, where open_clip reads the text."""
+    """Noise pictures and captions of random length.
+
+    The last real token has the highest id, where open_clip reads the text.
+    """
     draw = torch.Generator().manual_seed(0)
     lengths = (13 + 4 * torch.randn(batch, generator=draw)).round().clamp(4, CONTEXT).long()
     ids = torch.randint(1, VOCABULARY - 1, (batch, CONTEXT), generator=draw)
@@ -77,7 +81,10 @@ def peer(px: int) -> nn.Module:
 
 
 def our_arm(px: int, batch: Batch, *, precision: Precision, groups: int, padded: bool) -> Callable[[], None]:
-    """One training step of ours; `padded` makes the longest caption fill the context, so that arithmetic equals the peer's."""
+    """One training step of ours.
+
+    `padded` makes the longest caption fill the context, so that arithmetic equals the peer's.
+    """
     step = ours(px, len(batch), precision=precision, groups=groups)
     optimizer = build_optimizer(step.named_parameters(), OptimizerConfig())
     set_learning_rate(optimizer, 1e-4)
@@ -118,7 +125,8 @@ def gradient_difference(px: int, batch: Batch) -> float:
         step = ours(px, len(batch), precision="fp32", groups=groups)
         step(batch).loss.backward()
         gradients.append([p.grad for p in step.parameters() if p.grad is not None])
-    # keys' biases have no influence: their gradient is rounding in both, so it is measured against the whole gradient's size
+    # keys' biases have no influence: their gradient is rounding in both, so it is measured against the whole
+    # gradient's size
     whole = torch.stack([g.norm() for g in gradients[0]]).norm()
     return max(
         float((a - b).norm() / torch.maximum(a.norm(), 1e-3 * whole)) for a, b in zip(*gradients, strict=True)
@@ -126,7 +134,7 @@ def gradient_difference(px: int, batch: Batch) -> float:
 
 
 def share_of_limit(px: int, batch: Batch, seconds: float, limit: float) -> float:
-    """Arithmetic of our padded step, as `frugalclip plan` counts it, over what matrix products alone reach in that time."""
+    """Operations of our padded step, as `frugalclip plan` counts them, over those of matrix products."""
     step = ours(px, len(batch), precision="fp32", groups=1)
     image, text = step.network.image.config, step.network.text.config
     forward = image.forward_gflops(tokens=image.tokens) + text.forward_gflops(tokens=CONTEXT)

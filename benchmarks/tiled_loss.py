@@ -1,7 +1,8 @@
-"""Claim: the tiled losses hold a fraction of the memory of the plain ones, take no longer, and give the same gradients.
+"""Claim: tiled losses need a fraction of the memory, take no longer, and give the same gradients.
 
-Peers are the shortest ways to write the losses in PyTorch: for InfoNCE one product and its transpose (two cross-entropies), for the sigmoid
-one `logsigmoid` over all pairs. Each arm runs in a process of its own, where the growth of the peak memory during loss and backward counts.
+Peers are the shortest ways to write the losses in PyTorch: for InfoNCE one product and its transpose (two
+cross-entropies), for the sigmoid one `logsigmoid` over all pairs. Each arm runs in a process of its own,
+where the growth of the peak memory during loss and backward counts.
 Run: python benchmarks/tiled_loss.py [--rows 8192] [--dim 512]
 """
 

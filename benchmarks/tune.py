@@ -1,7 +1,8 @@
-"""Tune the arms of the emoji comparison on validation concepts: six settings each, ours and open_clip's alike.
+"""Tune the arms of the emoji comparison on validation concepts: six settings each, for open_clip too.
 
-Every setting is trained once on each rotation (`frugalclip compare --split validation --seeds 1`); the one with the best mean of the primary figure,
-top 5 breaking ties, is written to results/tuning.json and belongs into benchmarks/arms/. Test concepts are not looked at.
+Every setting is trained once on each fold (`frugalclip compare --split validation --seeds 1`). The setting
+with the best mean of the primary metric, ties broken by top 5, is written to results/tuning.json and belongs
+into benchmarks/arms/. Test concepts are not used.
 Run: FRUGALCLIP_PACKS=... python benchmarks/tune.py [--samples 8000] [--jobs 2]
 """
 
@@ -62,7 +63,7 @@ def variants(arm: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def main() -> None:
-    """Run the trials that are missing and write what they say."""
+    """Run the trials that are missing and write the record."""
     chosen = options(__doc__ or "", "../tuning", samples=8_000, jobs=2)
     everything = {name: found for arm in GRIDS for name, found in variants(arm).items()}
     files = []

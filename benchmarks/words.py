@@ -1,17 +1,22 @@
-"""LexVLA on the emoji pack: are the ten top words of a picture words that belong to it, do they carry the match, and what do the penalties do?
+"""LexVLA on the emoji pack: do the ten top words of an image belong to it, and what do the penalties do?
 
-Every style left out in turn: the fitted recipe `words`, and `lexvla` on the backbone's one vector, trained without a penalty, with the overuse penalty
-and with FLOPS. What is a hit and what is chance: `frugalclip.evaluation.words`, over the concept's name and keywords. Deletion takes the matched
-word out of the picture's vector, beside another word of its ten. PatchDis on composed scenes of the style that was left out.
+Every style is held out in turn: the fitted recipe `words`, and `lexvla` on the backbone's one vector, trained
+without a penalty, with the overuse penalty and with FLOPS. Hits and chance are those of
+`frugalclip.evaluation.words`, over the concept's name and keywords. Deletion takes the matched word out of
+the image's vector, beside another word of its ten. PatchDis is on composed scenes of the held-out style.
 
-The recipe's weight of the pictures' overuse penalty, 0.02, makes it 0.005 nats beside a contrast of 1.1, and changes no word; the weight of the
-texts' has no effect at all, since nothing of this recipe's text side is trained. So weights over three decades are tried for each kind, Noto left
-out, on the pictures of its validation concepts, and the one whose top words are most precise goes on to the styles and concepts of the arms.
-Expected before: 2 to 20 lower the share of the commonest word, with precision and recall as they were or a little higher; 200
-destroys the contrast. FLOPS, which is never larger, does the same at larger weights, and leaves fewer words above zero.
+The recipe's weight of the image penalty, 0.02, makes it 0.005 nats beside a contrast of 1.1, and changes no
+word. The weight of the text penalty has no effect, since nothing of this recipe's text side is trained. So
+weights over three decades are tried for each kind on the validation concepts of Noto. The weight with the
+most precise top words is used for the arms.
+
+Expected before the runs: weights of 2 to 20 lower the share of the commonest word, with precision and recall
+as they were or a little higher; 200 destroys the contrast. FLOPS, which is never larger, does the same at
+larger weights, and leaves fewer words above zero.
+
 Needs `make frozen` and the [curate] extra. Writes results/words.json.
-Run: FRUGALCLIP_PACKS=... python benchmarks/words.py [--epochs 4] [--scenes 300] [--choose 1]; --epochs 0 leaves the trained arms out, and --choose 0
-takes the weights that the record names
+Run: FRUGALCLIP_PACKS=... python benchmarks/words.py [--epochs 4] [--scenes 300] [--choose 1]; --epochs 0
+leaves the trained arms out, and --choose 0 takes the weights of the record
 """
 
 import hashlib
@@ -57,14 +62,14 @@ CHANCE = {"chance of a hit": "words_hit", "chance of precision": "words_precisio
 
 
 def read_words(model: Model, rows: Manifest) -> dict[str, float]:
-    """Figures of pictures of an unseen style, in percent where they are shares."""
+    """Metrics on images of an unseen style; shares are in percent."""
     task = word_task(rows, label_field="keywords")
-    images, texts = model.image_features(rows).features, model.encode_text(task.retrieval.texts)
+    images, texts = (model.image_features(rows).features, model.encode_text(task.retrieval.texts))
     top = model.words(images, top=TOP)
     result = task.result(images, texts, top, draws=0)
     places, stored = images.topk(TOP, dim=1).indices, truncated(images, top_k=STORED)
     own = texts[task.retrieval.positives()[0][:, 0]]  # (pictures, vocab) of each picture's name
-    falls = []  # shares of the score that go with a matched word and with another one, of what an index would store
+    falls = []  # shares of the score lost with a matched word and with another one
     for row, hits in enumerate(task.hits(top)):
         score = float(stored[row] @ own[row])
         if any(hits) and not all(hits) and score > 0:
@@ -82,7 +87,7 @@ def read_words(model: Model, rows: Manifest) -> dict[str, float]:
 
 
 def tokens_of(model: Model, scenes: Manifest) -> tuple[Tensor, list[int]]:
-    """(scenes, patches, width) of what the backbone says, and the rows."""
+    """(scenes, patches, width) features of the backbone, and the rows."""
     tower, rows, found = model.network.pretrained_towers()["image"], [], []
     for some, pixels in prepared_images(scenes, model.preprocess, batch=32, faults=[]):
         tokens = tower.run_backbone(pixels, with_tokens=True).tokens
@@ -93,7 +98,7 @@ def tokens_of(model: Model, scenes: Manifest) -> tuple[Tensor, list[int]]:
 
 
 def patches_named(model: Model, scenes: Manifest, tokens: Tensor, rows: list[int]) -> dict[str, float]:
-    """PatchDis: every patch of 7 x 7 is named by the name it is most like, among those of all scenes and of its own."""
+    """PatchDis: the best name of each of 7 x 7 patches, among those of all scenes and of its own."""
     head = model.network.pretrained_towers()["image"].head
     assert isinstance(head, LexicalHead | CaptionWords)
     of_scene = [[one["name"] for one in objects] for objects in scenes.field("objects")]
@@ -106,9 +111,9 @@ def patches_named(model: Model, scenes: Manifest, tokens: Tensor, rows: list[int
         share = patch_labels(seen, seen.shape[1] // 7).reshape(len(seen), -1)  # (objects, patches)
         own = np.array([names.index(name) for name in of_scene[row]])
         labels.append(np.where(share.max(0) >= 0.5, own[share.argmax(0)], -1))
-    judged, found = torch.from_numpy(np.stack(labels)), {}
+    labelled, found = torch.from_numpy(np.stack(labels)), {}
     for kind in ("open", "present"):
-        one = patch_discrimination(scores, judged, candidates=kind)
+        one = patch_discrimination(scores, labelled, candidates=kind)
         found |= {
             f"patches, {kind}": 100 * one.accuracy,
             f"patches, {kind}, chance": 100 * one.chance,
@@ -135,7 +140,10 @@ def scenes_of(packs: str, style: str, *, scenes: int) -> Manifest:
 
 
 def trained(recipe: str, changes: list[str], *, style: str | None) -> Model:
-    """A model of a recipe, trained on the training concepts of the other styles (None: on everything); a finished run is read, not trained again."""
+    """A model of a recipe, trained on the training concepts of the other styles (None: on everything).
+
+    A finished run is read, not trained again.
+    """
     where = f"split=train,style!={style}" if style else "is_flag=false"
     words = [f"data={emoji_data()}", f"data.where={where}", *ONCE, *changes]
     folder = RUNS / "models" / hashlib.blake2b(repr((recipe, words)).encode(), digest_size=8).hexdigest()
@@ -148,7 +156,7 @@ def penalty(kind: str, weight: float) -> str:
 
 
 def tried_weights(epochs: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Kind -> weight -> figures on validation concepts of Noto, which is left out; `none` has one entry."""
+    """Kind -> weight -> metrics on validation concepts of held-out Noto; `none` has one entry."""
     rows = open_data(f"{os.environ['FRUGALCLIP_PACKS']}/emoji-noto.tar").where("is_flag=false,split=val")
     found: dict[str, dict[str, dict[str, float]]] = {}
     for kind, weights in {"none": (0.0,), "overuse": WEIGHTS, "flops": WEIGHTS}.items():
@@ -170,7 +178,7 @@ def arms_of(tried: dict[str, dict[str, dict[str, float]]], epochs: int) -> dict[
 
 
 def main() -> None:
-    """Choose weights, train the arms a style, and write what their words say."""
+    """Choose weights, train the arms for each style, and write what their words reach."""
     chosen = options(__doc__ or "", "../words", epochs=4, scenes=300, choose=1)
     packs = os.environ["FRUGALCLIP_PACKS"]
     trained(

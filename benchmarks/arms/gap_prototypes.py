@@ -1,8 +1,8 @@
-"""ProtoCLIP's objective with a gap imposed between the modalities: captions are moved aside in the space that is clustered.
+"""ProtoCLIP's objective with an imposed gap between the modalities: captions are shifted before clustering.
 
-The projected captions get a fixed vector of a given length added and length one again, before they are clustered and before they are scored. (A plain
-offset would leave half of the loss as it is: k-means does not see it, and a picture's scores against all shifted centres shift alike.)
-Used by benchmarks/gap.py.
+A fixed vector of a given length is added to the projected captions, which are then normalised again, before
+they are clustered and scored. A plain offset would leave half of the loss unchanged: k-means is invariant to
+it, and the scores of an image against all shifted centres shift alike. Used by benchmarks/gap.py.
 """
 
 import torch

@@ -1,9 +1,11 @@
-"""open_clip as an arm of a comparison: its model, loss, transforms, tokenizer and schedule; our data reading and our judges.
+"""open_clip as an arm of a comparison, with our data and evaluation.
 
-`frugalclip compare` starts it with the path of a job (`docs/formats.md`, "A job"); an arm file such as benchmarks/arms/open_clip.yaml holds the
-settings. What is open_clip's own: `CLIP`, `ClipLoss`, `image_transform` for training, its BPE tokenizer, the optimiser groups of its trainer
-(no decay for gains, biases and the scale) and `cosine_lr`. `loss: deduplicated` is the one change: pairs of equal captions leave the denominator.
-Pictures are decoded once and kept, which favours it; seconds are those of steps and transforms, without evaluations, as in our trainer.
+`frugalclip compare` starts it with the path of a job (`docs/formats.md`, "A trial"). An arm file such as
+benchmarks/arms/open_clip.yaml holds the settings. From open_clip are `CLIP`, `ClipLoss`, `image_transform`
+for training, the BPE tokenizer, the optimiser groups of its trainer (no decay for gains, biases and the
+scale) and `cosine_lr`. `loss: deduplicated` is the one change: pairs with equal captions leave the
+denominator. Images are decoded once and kept, which favours open_clip. Seconds are those of steps and
+transforms, without evaluations, as in our trainer.
 Run by hand: python benchmarks/arms/open_clip_arm.py JOB.json
 """
 
@@ -54,15 +56,14 @@ class ArmSettings(Settings):
     eps: float = 1e-6
     weight_decay: float = 0.2
     warmup: float = Field(
-        0.1,
-        description="share of the steps; open_clip counts steps, 10,000 of them by default, more than these runs have",
+        0.1, description="share of the steps; open_clip's default is 10,000 steps, more than these runs have"
     )
     precision: Literal["fp32", "amp_bf16"] = "fp32"
-    samples: int = Field(24_000, description="length of the run where the job does not say")
+    samples: int = Field(24_000, description="length of the run where the job gives none")
 
 
 class OpenClipEncoder:
-    """What our judges ask of a model."""
+    """Encodes images and texts for our evaluation."""
 
     fingerprint = "open_clip"
     reads: Literal["both"] = "both"
@@ -92,7 +93,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def image_features(self, manifest: Manifest, *, layer: str = "embedding") -> ManifestFeatures:
-        """Unit vectors of every picture that decodes."""
+        """Unit vectors of every image that decodes."""
         kept: list[int] = []
         faults: list[tuple[int, str]] = []
         parts: list[Tensor] = []
@@ -142,7 +143,7 @@ def orders(rows: int, batch: int, seed: int) -> Iterator[Tensor]:
 
 
 def decoded(manifest: Manifest) -> tuple[list[Image.Image], list[str]]:
-    """Pictures and captions of the rows that decode."""
+    """Images and captions of the rows that decode."""
     captions, images, texts = manifest.captions(), [], []
     for rows, found in readable_images(manifest, batch=256, faults=[]):
         images += found
@@ -155,7 +156,7 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
     torch.manual_seed(stream_seed(job.seed, "open_clip"))
     images, captions = decoded(open_data(job.data, where=job.train))
     model = CLIP(embed_dim=settings.dim, vision_cfg=settings.image, text_cfg=settings.text)  # pyright: ignore
-    encoder, loss_of, stopwatch = OpenClipEncoder(model, settings), open_clip.ClipLoss(), Stopwatch()
+    encoder, loss_of, stopwatch = (OpenClipEncoder(model, settings), open_clip.ClipLoss(), Stopwatch())
     transform: Any = image_transform(
         settings.image["image_size"], is_train=True, aug_cfg=AugmentationCfg(scale=settings.crop_scale)
     )
@@ -165,7 +166,7 @@ def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipE
     optimizer = optimizer_of(model, settings)
     steps = max(1, round((job.samples or settings.samples) / settings.batch))
     schedule = cosine_lr(optimizer, settings.lr, max(1, round(settings.warmup * steps)), steps)
-    points, order = evaluation_points(steps, job.points), orders(len(images), settings.batch, job.seed)
+    points, order = (evaluation_points(steps, job.points), orders(len(images), settings.batch, job.seed))
     with run.metrics.open("w", encoding="utf-8") as file:
         for step in range(steps):
             with stopwatch:
