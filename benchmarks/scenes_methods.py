@@ -31,9 +31,7 @@ ITSELF: dict[str, Any] = {
     "simsiam": {"weight": 1, "input": "pooled", "hidden": 256, "bottleneck": 64},
     "masked_text": {"weight": 1},
 }
-ANEW: dict[str, Any] = {"restarts": [0.5]}
-LATER: dict[str, Any] = {"contrastive": PAIRS["contrastive"] | {"during": [0.5, 1]}}
-FIRST: dict[str, Any] = {name: terms | {"during": [0, 0.5]} for name, terms in ITSELF.items()}
+STAGES: list[dict[str, Any]] = [{"share": 0.5, "objectives": {"contrastive": None} | ITSELF}, {}]
 
 
 def added(arm: dict[str, Any], description: str, **objectives: Any) -> dict[str, Any]:
@@ -83,8 +81,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "two-stage": scenes.arm(
         "SimSiam and masked words first, then CLIP.",
         views=scenes.VIEWS,
-        objectives=FIRST | LATER,
-        schedule=ANEW,
+        objectives=PAIRS,
+        stages=STAGES,
     ),
     "protoclip": scenes.ARMS["protoclip"],
     "whole": masks.ARMS["whole"],

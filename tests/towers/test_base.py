@@ -7,9 +7,8 @@ import torch
 
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.random import generator
-from frugalclip.core.types import Needs, Tokens
+from frugalclip.core.types import Gates, Needs, Tokens
 from frugalclip.towers.base import WISHES, Ability, Head
-from frugalclip.towers.blocks import Gates
 from frugalclip.towers.dual import IMAGE_TOWERS, DualEncoder, ModelConfig
 
 VIT = {"width": 32, "depth": 1, "head_dim": 16, "patch": 8, "resolution": 16}

@@ -5,8 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from frugalclip.core.random import generator
-from frugalclip.core.types import Tokens
-from frugalclip.towers.blocks import Gates
+from frugalclip.core.types import Gates, Tokens
 from frugalclip.towers.text import TextConfig, TextTransformer, length_groups
 
 

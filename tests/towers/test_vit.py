@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.random import generator
-from frugalclip.towers.blocks import Gates
+from frugalclip.core.types import Gates
 from frugalclip.towers.vit import Vit, VitConfig
 
 

@@ -37,26 +37,10 @@ def test_a_warm_up_of_one_or_more_counts_steps():
     assert ScheduleConfig(warmup=500).warmup_steps(200) == 200
 
 
-def test_a_restart_begins_anew():
-    once, twice = (
-        ScheduleConfig(warmup=0.2, final=0.1),
-        ScheduleConfig(warmup=0.2, final=0.1, restarts=(0.25,)),
-    )
-    rates = learning_rates(twice, peak=1.0, steps=40)
-    np.testing.assert_array_equal(rates[:10], learning_rates(once, peak=1.0, steps=10))
-    np.testing.assert_array_equal(rates[10:], learning_rates(once, peak=1.0, steps=30))
-    ended = learning_rates(twice, peak=1.0, steps=40, end=20)
-    np.testing.assert_array_equal(ended[10:], learning_rates(once, peak=1.0, steps=30, end=10))
-    assert not learning_rates(twice, peak=1.0, steps=40, end=5)[5:].any()
-    assert (
-        len(learning_rates(ScheduleConfig(restarts=(0.4, 0.5)), peak=1.0, steps=2)) == 2
-    )  # a stage without a step
-
-
-@pytest.mark.parametrize("restarts", [(0.5, 0.5), (0.6, 0.3), (0.0,), (1.0,)])
-def test_restarts_are_shares_in_order(restarts: tuple[float, ...]):
-    with pytest.raises(ValueError, match="each above the one before"):
-        ScheduleConfig(restarts=restarts)
+def test_a_group_may_stop_early_on_the_same_curve():
+    config = ScheduleConfig(warmup=0.2, final=0.1)
+    ended = learning_rates(config, peak=1.0, steps=30, end=10)
+    assert not ended[10:].any() and ended[:6].tolist() == pytest.approx(np.linspace(1 / 6, 1, 6).tolist())
 
 
 class Toy(nn.Module):
@@ -92,3 +76,19 @@ def test_groups_by_name_scale_the_rate_and_the_first_match_wins():
 def test_a_pattern_that_is_not_one_is_refused():
     with pytest.raises(ValueError, match="regular expression"):
         OptimizerConfig(groups=({"match": "("},))  # pyright: ignore
+
+
+def test_parameters_that_ascend_have_a_group_of_their_own_and_move_uphill():
+    toy = Toy()
+    optimizer = build_optimizer(
+        toy.named_parameters(),
+        OptimizerConfig(groups=({"match": "^positions$", "maximize": True},)),  # pyright: ignore
+        ascending=[toy.log_scale],
+    )
+    uphill = {name: group["maximize"] for group in optimizer.param_groups for name in group["names"]}
+    assert uphill == {"linear.weight": False, "linear.bias": False, "positions": True, "log_scale": True}
+    before = toy.log_scale.item(), toy.linear.bias.sum().item()
+    set_learning_rate(optimizer, 0.1)
+    (toy.log_scale + toy.linear.bias.sum()).backward()
+    optimizer.step()
+    assert toy.log_scale.item() > before[0] and toy.linear.bias.sum().item() < before[1]

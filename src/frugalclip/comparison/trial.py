@@ -92,7 +92,7 @@ def _training(result: TrainingResult) -> dict[str, Any]:
         "steps": result.steps,
         "samples_seen": result.samples_seen,
         "seconds": round(result.seconds, 3),
-        "parameters": sum(p.numel() for p in result.model.network.parameters()),
+        "parameters": result.parameters,
         "training_rows": len(result.training),
         "notes": result.notes,
     }

@@ -10,6 +10,7 @@ Legend of the axes named in docstrings:
     vocab       entries of a token vocabulary                prompts     texts that describe one class
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -150,6 +151,42 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Gates:
+    """Multipliers that switch parts of a tower off; None leaves a kind open. Zero removes, one keeps."""
+
+    hidden: Tensor | None = None  # (width,) residual channels, shared by all layers
+    heads: tuple[Tensor, ...] | None = None  # a layer: (heads,)
+    neurons: tuple[Tensor, ...] | None = None  # a layer: (neurons,)
+    layers: Tensor | None = None  # (depth, 2) attention and feed-forward branch of each layer
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Gates":
+        """The gates with a function applied to every tensor, (width,) and the like."""
+        return Gates(
+            hidden=None if self.hidden is None else function(self.hidden),
+            heads=None if self.heads is None else tuple(map(function, self.heads)),
+            neurons=None if self.neurons is None else tuple(map(function, self.neurons)),
+            layers=None if self.layers is None else function(self.layers),
+        )
+
+
+@dataclass(frozen=True)
+class SampledGates:
+    """The gates of one step, and the size that they leave in expectation."""
+
+    image: Gates | None  # of the image tower; None: it has no gates
+    text: Gates | None
+    expected_size: dict[str, Tensor]  # image, text -> () share of the tower's parameters
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "SampledGates":
+        """The gates and sizes with a function applied to every tensor, (width,) and the like."""
+        return SampledGates(
+            image=None if self.image is None else self.image.map(function),
+            text=None if self.text is None else self.text.map(function),
+            expected_size={side: function(size) for side, size in self.expected_size.items()},
+        )
+
+
+@dataclass(frozen=True)
 class Needs:
     """What an objective reads. The step encodes the union of all needs once.
 
@@ -165,6 +202,7 @@ class Needs:
         frozenset()
     )  # image views, own or `teacher:view`, whose [CLS] attention is read
     fields: frozenset[str] = frozenset()  # manifest fields such as id, caption, label
+    gates: bool = False  # the sampled gates and their expected size
     episode: bool = False
 
     def __or__(self, other: "Needs") -> "Needs":
@@ -175,6 +213,7 @@ class Needs:
             teachers=self.teachers | other.teachers,
             attention=self.attention | other.attention,
             fields=self.fields | other.fields,
+            gates=self.gates or other.gates,
             episode=self.episode or other.episode,
         )
 
@@ -189,7 +228,8 @@ class Features:
     targets: dict[str, "Features"] = field(default_factory=dict)  # teacher -> its views
     fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes
     selections: dict[str, Selection] = field(default_factory=dict)
-    progress: float = 0.0  # share of the run that lies behind this step
+    progress: float = 0.0  # share of the stage that lies behind this step
+    gates: SampledGates | None = None  # where an objective needs them
 
 
 @dataclass(frozen=True)

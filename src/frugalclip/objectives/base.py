@@ -4,9 +4,6 @@ An objective never sees a tower or an image. It is one file named like its key i
 class. A dotted path in a recipe (`kind: my_package.my_file`) reaches a user's own file by the same door: the module's one `Objective` subclass.
 """
 
-import importlib
-import inspect
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, own_rows, world_size
-from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.plugins import find_class, known_kinds
 from frugalclip.core.random import uniform
 from frugalclip.core.types import Batch, Dims, Features, Needs, Selection
 from frugalclip.functional import (
@@ -136,8 +133,12 @@ class Objective(nn.Module, ABC):
         """Names of the derived views that `prepare` gives, such as `main@kept`."""
         return frozenset(self.kept_patches())
 
+    def ascending_parameters(self) -> list[nn.Parameter]:
+        """Own parameters that the optimiser moves uphill, such as Lagrange multipliers of a constraint."""
+        return []
+
     def after_step(self, views: Features) -> None:
-        """Update state that is not trained by gradient: queues, moving averages."""
+        """Update state that is not trained by gradient: queues, moving averages, clamps of multipliers."""
 
 
 def contrast(
@@ -232,8 +233,7 @@ def row_draws(batch: Batch, draws: int, *, seed: int, stream: str) -> Tensor:
 
 def known_objectives() -> list[str]:
     """Names of the objectives that come with the package."""
-    package = importlib.import_module("frugalclip.objectives")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base")
+    return known_kinds("frugalclip.objectives")
 
 
 def find_objective(kind: str) -> type[Objective]:
@@ -243,31 +243,8 @@ def find_objective(kind: str) -> type[Objective]:
         kind: a name in `frugalclip/objectives`, or the dotted path of a module of the user's own.
 
     Raises:
-        RecipeError: when there is no such file, or it does not hold exactly one objective.
+        RecipeError: if there is no such file, or it does not hold exactly one objective.
     """
-    own = "." not in kind
-    if own and kind not in known_objectives():
-        raise RecipeError(
-            f"objectives.{kind} is not an objective; {known_names(kind, known_objectives())} For one of your own set kind: package.module."
-        )
-    path = f"frugalclip.objectives.{kind}" if own else kind
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            f"objective '{kind}' does not import ({error}); put its folder on PYTHONPATH or install its package."
-        ) from error
-    found = [
-        c
-        for _, c in inspect.getmembers(module, inspect.isclass)
-        if issubclass(c, Objective) and c.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise RecipeError(
-            f"{path} holds {len(found)} objectives, expected one class that derives from Objective."
-        )
-    if missing := sorted(getattr(found[0], "__abstractmethods__", ())):
-        raise RecipeError(
-            f"{path}.{found[0].__name__} has no {missing[0]}(); every objective defines needs() and forward()."
-        )
-    return found[0]
+    return find_class(
+        kind, Objective, package="frugalclip.objectives", setting="objectives", noun="an objective"
+    )

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from frugalclip.core.types import TextInput, Tokens, TowerOutput
+from frugalclip.core.types import Gates, TextInput, Tokens, TowerOutput
 from frugalclip.towers.base import TextTower, TextTowerConfig
-from frugalclip.towers.blocks import Gates, Lookup
+from frugalclip.towers.blocks import Lookup
 
 
 class BagConfig(TextTowerConfig):

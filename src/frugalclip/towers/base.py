@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import ImageInput, TextInput, Tokens, TowerOutput
-from frugalclip.towers.blocks import Gates
+from frugalclip.core.types import Gates, ImageInput, TextInput, Tokens, TowerOutput
 
 Ability = Literal["dropped_patches", "cls_attention", "masked_words", "token_outputs", "gates"]
 WISHES: dict[Ability, str] = {

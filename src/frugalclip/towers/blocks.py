@@ -15,21 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from frugalclip.core.types import Gates
+
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 NORM_EPS = 1e-5  # torch's and CLIP's; SigLIP and timm have 1e-6
 PLAIN_ROUTE_LENGTH = (
     160  # tokens; above it the (length, length) scores cost more memory traffic than they save
 )
-
-
-@dataclass(frozen=True)
-class Gates:
-    """Multipliers that switch parts of a tower off; None leaves a kind open. Zero removes, one keeps."""
-
-    hidden: Tensor | None = None  # (width,) residual channels, shared by all layers
-    heads: tuple[Tensor, ...] | None = None  # a layer: (heads,)
-    neurons: tuple[Tensor, ...] | None = None  # a layer: (neurons,)
-    layers: Tensor | None = None  # (depth, 2) attention and feed-forward branch of each layer
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from frugalclip.core.distributed import gather, is_active, world_size
-from frugalclip.core.types import ImageInput, TowerOutput
+from frugalclip.core.types import Gates, ImageInput, TowerOutput
 from frugalclip.towers.base import ImageTower, ImageTowerConfig
-from frugalclip.towers.blocks import Gates, attend
+from frugalclip.towers.blocks import attend
 from frugalclip.towers.sizes import from_size
 from frugalclip.towers.vit import resampled_positions
 

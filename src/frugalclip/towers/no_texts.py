@@ -6,9 +6,8 @@ import torch
 from pydantic import Field
 
 from frugalclip.core.errors import ModelError
-from frugalclip.core.types import TextInput, TowerOutput
+from frugalclip.core.types import Gates, TextInput, TowerOutput
 from frugalclip.towers.base import TextTower, TextTowerConfig
-from frugalclip.towers.blocks import Gates
 
 
 class NoTextsConfig(TextTowerConfig):

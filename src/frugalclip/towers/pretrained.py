@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.random import generator
-from frugalclip.core.types import CachedFeatures, ImageInput, Strings, TextInput, Tokens, TowerOutput
+from frugalclip.core.types import CachedFeatures, Gates, ImageInput, Strings, TextInput, Tokens, TowerOutput
 from frugalclip.towers.base import Head, ImageTower, ImageTowerConfig, Side, TextTower, TextTowerConfig, Tower
-from frugalclip.towers.blocks import Gates
 from frugalclip.towers.heads.caption_words import CaptionWordsConfig
 from frugalclip.towers.heads.identity import IdentityConfig
 from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig

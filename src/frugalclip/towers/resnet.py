@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.core.types import ImageInput, TowerOutput
+from frugalclip.core.types import Gates, ImageInput, TowerOutput
 from frugalclip.towers.base import ImageTower, ImageTowerConfig
-from frugalclip.towers.blocks import Gates
 from frugalclip.towers.sizes import from_size
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)

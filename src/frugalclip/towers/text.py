@@ -11,9 +11,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from frugalclip.core.types import TextInput, Tokens, TowerOutput
+from frugalclip.core.types import Gates, TextInput, Tokens, TowerOutput
 from frugalclip.towers.base import Ability, TextTower, TextTowerConfig
-from frugalclip.towers.blocks import Gates, Lookup, Norm
+from frugalclip.towers.blocks import Lookup, Norm
 from frugalclip.towers.sizes import TransformerConfig
 
 SIZES = {  # name: (width, depth)

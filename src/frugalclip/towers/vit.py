@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.types import ImageInput, TowerOutput
+from frugalclip.core.types import Gates, ImageInput, TowerOutput
 from frugalclip.towers.base import Ability, ImageTower, ImageTowerConfig
-from frugalclip.towers.blocks import Activation, Gates, Norm
+from frugalclip.towers.blocks import Activation, Norm
 from frugalclip.towers.heads.attention_pool import AttentionPool
 from frugalclip.towers.heads.facets import FacetProjectorConfig
 from frugalclip.towers.sizes import TransformerConfig

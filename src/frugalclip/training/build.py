@@ -12,6 +12,7 @@ import torch
 
 from frugalclip.backbones.attach import attach_backbones, backbone_tokenizer
 from frugalclip.backbones.codebooks import fill_codebooks
+from frugalclip.compression.base import GateSource, find_change, find_gates
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.loading.texts import texts_of
@@ -52,13 +53,16 @@ def pick_precision(name: str, device: torch.device) -> Precision:
     return "bf16" if capable else "fp32"
 
 
-def start_from(recipe: Recipe, source: str | Path, *, device: torch.device) -> tuple[Recipe, Model]:
+def start_from(
+    recipe: Recipe, source: str | Path, *, device: torch.device, setting: str = "init_from"
+) -> tuple[Recipe, Model]:
     """Read a model to start from or to go on with, and fit the recipe to it.
 
     Args:
         recipe: of the run; it decides how the scale is trained, the model everything else of `model` and `preprocess`.
         source: a MODEL or a checkpoint.
         device: where it computes.
+        setting: what names the source, for messages.
 
     Returns:
         The recipe with the sizes and the preprocessing of the model, and the model.
@@ -69,10 +73,10 @@ def start_from(recipe: Recipe, source: str | Path, *, device: torch.device) -> t
     try:
         found = load(source)
     except ModelError as error:
-        raise ModelError(f"init_from: {error}") from error
+        raise ModelError(f"{setting}: {error}") from error
     if found.reads == "images":
         raise ModelError(
-            f"init_from: {source} encodes images only; set model.image.kind=pretrained model.image.from={source}."
+            f"{setting}: {source} encodes images only; set model.image.kind=pretrained model.image.from={source}."
         )
     network = found.network
     network.config = network.config.model_copy(update=recipe.model.model_dump(include=SCALE_SETTINGS))
@@ -118,46 +122,82 @@ def checked_objectives(
     needs = union_of_needs(objectives.values())
     read_views(needs, images=recipe.views, texts=recipe.texts)
     network.check(needs, averages=averages(recipe.teachers))
+    if needs.gates and recipe.gates is None:
+        reader = next(name for name, objective in objectives.items() if objective.needs().gates)
+        raise RecipeError(f"objectives.{reader} reads gates, and the recipe has none; set gates.kind.")
     return objectives
 
 
-@dataclass(frozen=True)
-class RunningStage:
-    """A stage with what it trains on."""
+def build_gates(recipe: Recipe, network: DualEncoder) -> GateSource | None:
+    """The gates of a stage, if its recipe has any."""
+    return None if recipe.gates is None else find_gates(recipe.gates.kind)(recipe.gates, network)
 
-    stage: Stage
-    inputs: StageInputs
-    steps: int  # of the whole run
-    notes: list[str]
+
+def changed_network(
+    recipe: Recipe, number: int, network: DualEncoder, *, gates: GateSource | None
+) -> DualEncoder:
+    """The network that a stage begins with, from that of the stage before.
+
+    Args:
+        recipe: of the run.
+        number: of the stage, from 0.
+        network: of the stage before.
+        gates: of the stage before.
+
+    Returns:
+        The same network where the stage names no change.
+    """
+    config = recipe.stages[number].change if recipe.stages else None
+    if config is None:
+        return network
+    return find_change(config.kind)(config)(network, gates=gates)
+
+
+def run_steps(recipe: Recipe, inputs: StageInputs) -> int:
+    """Steps of a run on the data of its first stage."""
+    steps = recipe.total_steps(inputs.loader.steps_per_epoch * recipe.batch)
+    assert steps is not None, "the data is known here"
+    return steps
+
+
+@dataclass(frozen=True)
+class BuildPlace:
+    """Which stage of a run is built."""
+
+    number: int = 0  # of the stage, from 0
+    steps: int | None = None  # of the run; None where the first stage's data decides
+    is_fitted: bool = False  # whether the heads that are fitted in closed form have been fitted already
 
 
 def build_stage(
-    recipe: Recipe,
+    run_recipe: Recipe,
     data: RunData,
     model: Model,
     *,
-    is_fitted: bool,
+    place: BuildPlace,
     note: Callable[[str], None],
-) -> RunningStage:
+) -> tuple[Stage, StageInputs, list[str]]:
     """Build a stage on data.
 
     Args:
-        recipe: of the stage.
+        run_recipe: of the run.
         data: of the run.
         model: its network is trained.
-        is_fitted: whether the heads that are fitted in closed form have been fitted already.
+        place: which stage it is.
         note: called with remarks while it is built.
+
+    Returns:
+        The stage, what it trains on, and notes for the reader.
     """
+    recipe = run_recipe.stage(place.number).model_copy(update={"model": model.network.config})
     objectives = checked_objectives(
         recipe, model.network, mask=model.tokenizer.mask, samples=len(data.training)
     )
     needs = union_of_needs(objectives.values())
     inputs = build_inputs(recipe, data, model, needs, note=note)
-    notes = inputs.notes + (
-        []
-        if is_fitted
-        else fit_heads(model.network, inputs.loader, training=data.training, preprocess=model.preprocess)
-    )
+    notes = list(inputs.notes)
+    if not place.is_fitted:
+        notes += fit_heads(model.network, inputs.loader, training=data.training, preprocess=model.preprocess)
     teachers = build_teachers(
         recipe.teachers,
         needs,
@@ -168,9 +208,11 @@ def build_stage(
         manifest=data.training,
     )
     precision = pick_precision(recipe.precision, model.device)
-    module = Step(model.network, objectives, teachers=teachers, precision=precision).to(model.device)
-    steps = recipe.total_steps(inputs.loader.steps_per_epoch * recipe.batch)
-    assert steps is not None, "the data is known here"
-    stage = Stage(recipe, module, span=range(steps))
-    notes += never_clustered(objectives, episode=stage.episode, steps=steps)
-    return RunningStage(stage, inputs, steps, notes)
+    gates = build_gates(recipe, model.network)
+    module = Step(
+        model.network, objectives, teachers=teachers, gates=gates, precision=precision, seed=recipe.seed
+    ).to(model.device)
+    span = run_recipe.stage_spans(place.steps or run_steps(run_recipe, inputs))[place.number]
+    stage = Stage(recipe, module, span=span, number=place.number)
+    notes += never_clustered(objectives, episode=stage.episode, steps=len(span))
+    return stage, inputs, notes

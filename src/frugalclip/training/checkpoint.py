@@ -21,7 +21,7 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.parallel import full_state
 from frugalclip.training.stage import Stage
 
-FORMAT = 1
+FORMAT = 2  # 2: stages
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -112,17 +112,35 @@ def save_checkpoint(
         for name, tensors in (
             ("objectives", full_state(stage.module.objectives)),
             ("teachers", full_state(stage.saved_teachers())),
+            ("gates", {} if stage.module.gates is None else full_state(stage.module.gates)),
             ("optimizer", optimizer_tensors(stage.optimizer)),
             ("random", random_state()),
         ):
             write_atomically(building / f"{name}.safetensors", save(tensors))
-        write_json(building / "state.json", {"format": FORMAT, "step": step, **state})
+        write_json(
+            building / "state.json", {"format": FORMAT, "step": step, "stage": stage.number + 1, **state}
+        )
     for old in run.steps_saved()[:-keep]:
         shutil.rmtree(run.checkpoint(old), ignore_errors=True)
     for stale in run.checkpoints.glob(".step-*.building"):
         with contextlib.suppress(OSError):
             shutil.rmtree(stale)
     return target
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The counters of a checkpoint: step, stage (from 1) and what `save_checkpoint` was given.
+
+    Raises:
+        ModelError: if another version of this package wrote it.
+    """
+    state = read_json(folder / "state.json")
+    if state.get("format") != FORMAT:
+        raise ModelError(
+            f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the "
+            "version that began it."
+        )
+    return state
 
 
 def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
@@ -134,11 +152,7 @@ def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
     Raises:
         ModelError: for a checkpoint that is damaged or of another recipe.
     """
-    state = read_json(folder / "state.json")
-    if state.get("format") != FORMAT:
-        raise ModelError(
-            f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the version that began it."
-        )
+    state = read_state(folder)
     _check_backbones(folder, stage.network)
     teachers = stage.saved_teachers()
     try:
@@ -146,6 +160,8 @@ def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
         stage.module.objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
         if teachers.state_dict():
             teachers.load_state_dict(load_file(folder / "teachers.safetensors"))
+        if stage.module.gates is not None:
+            stage.module.gates.load_state_dict(load_file(folder / "gates.safetensors"))
         restore_optimizer(stage.optimizer, load_file(folder / "optimizer.safetensors"))
         restore_random(load_file(folder / "random.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -10,7 +10,7 @@ parts of like length, so that short captions are not padded to long ones.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,7 @@ class _Pending:
     prepared: Prepared
     pieces: list[_Piece]
     leaves: dict[str, TowerOutput]  # view -> features of the whole batch, leaves of the scoring's graph
+    gates: list[tuple[Tensor, Tensor]]  # (sampled, leaf) of every tensor of the gates
 
 
 class GradientCache:
@@ -68,7 +69,7 @@ class GradientCache:
 
     def __call__(self, batch: Batch) -> StepResult:
         """Encode without a graph and score; the loss has a graph down to the features."""
-        prepared = self.step.prepare(batch)
+        prepared, gates = _with_leaf_gates(self.step.prepare(batch))
         pieces = self._pieces(batch)
         parts: dict[str, list[TowerOutput]] = {}
         for piece in pieces:
@@ -81,7 +82,7 @@ class GradientCache:
             view: _assemble(found, [p.rows for p in pieces if p.view == view])
             for view, found in parts.items()
         }
-        self._pending = _Pending(batch, prepared, pieces, leaves)
+        self._pending = _Pending(batch, prepared, pieces, leaves, gates)
         needs = self.step.needs
         images, texts = (
             {name: leaves[name] for name in sorted(names)} for names in (needs.images, needs.texts)
@@ -104,6 +105,13 @@ class GradientCache:
                     encoded = self._encode(pending.batch, pending.prepared, piece)
             _hand_back(encoded, pending.leaves[piece.view], piece.rows)
             piece.kept = None
+        reached = [
+            (sampled, leaf.grad)
+            for sampled, leaf in pending.gates
+            if sampled.requires_grad and leaf.grad is not None
+        ]
+        if reached:  # once, after all pieces: their graphs end at the leaves
+            torch.autograd.backward([sampled for sampled, _ in reached], [grad for _, grad in reached])
         distributed.average_gradients(self.step.parameters())
 
     def _pieces(self, batch: Batch) -> list[_Piece]:
@@ -120,6 +128,18 @@ class GradientCache:
     def _encode(self, batch: Batch, prepared: Prepared, piece: _Piece) -> TowerOutput:
         encode = self.step.encode_image if piece.is_image else self.step.encode_text
         return encode(batch, prepared, piece.view, rows=piece.rows)
+
+
+def _with_leaf_gates(prepared: Prepared) -> tuple[Prepared, list[tuple[Tensor, Tensor]]]:
+    """The same with gates that are leaves of the graph, since every piece goes through them; and (sampled, leaf) of each."""
+    pairs: list[tuple[Tensor, Tensor]] = []
+
+    def leaf(sampled: Tensor) -> Tensor:
+        pairs.append((sampled, sampled.detach().requires_grad_(sampled.requires_grad)))
+        return pairs[-1][1]
+
+    gates = None if prepared.gates is None else prepared.gates.map(leaf)
+    return replace(prepared, gates=gates), pairs
 
 
 def _assemble(parts: list[TowerOutput], rows: list[Tensor]) -> TowerOutput:

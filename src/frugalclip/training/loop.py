@@ -81,10 +81,9 @@ def train_run(
     with stop_signals() as stop, _lost_peers_explained(run):
         while not run.is_finished and not distributed.any_of(stop.is_set(), device=run.model.device):
             with run.stopwatch:
-                rate = run.stage.rate(run.step)
                 result = run.train_step()
                 is_point = run.step in points
-                row = _row(run, result, rate=rate, with_monitors=is_point)
+                row = _row(run, result, with_monitors=is_point)
             row |= run.stopwatch.reading()
             if is_point and run.validator is not None:
                 row["evaluation"] = run.validator.measure(run.model)
@@ -116,7 +115,7 @@ def _tell_notes(run: Run, listener: Listener) -> None:
             listener.note(note)
 
 
-def _row(run: Run, result: StepResult, *, rate: float, with_monitors: bool) -> dict[str, Any]:
+def _row(run: Run, result: StepResult, *, with_monitors: bool) -> dict[str, Any]:
     """The row of a step in `metrics.jsonl`: numbers are means over processes."""
     values: dict[str, Tensor] = {
         "loss": result.loss.detach(),
@@ -125,7 +124,12 @@ def _row(run: Run, result: StepResult, *, rate: float, with_monitors: bool) -> d
     }
     stacked = torch.stack([value.float().to(run.model.device) for value in values.values()])
     numbers = distributed.mean_over_processes(stacked).tolist()
-    row: dict[str, Any] = {"step": run.step, "samples_seen": run.samples_seen, "lr": rate}
+    row: dict[str, Any] = {
+        "step": run.step,
+        "stage": run.stage.number + 1,
+        "samples_seen": run.samples_seen,
+        "lr": run.stage.rate(run.step - 1),
+    }
     row |= dict(zip(values, numbers, strict=True))
     return row | (feature_monitors(result.views) if with_monitors else {})
 

@@ -4,9 +4,8 @@ Sources: warm-up and cosine as in SLIP `utils.py: cosine_scheduler` (arXiv 2112.
 open_clip: never on parameters with one axis or none (gains, biases, scales), nor on class tokens and position tables.
 """
 
-import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +32,11 @@ class GroupConfig(Settings):
         1.0,
         gt=0,
         le=1,
-        description="share of the run after which the learning rate is 0, reached on the schedule's own curve",
+        description="share of the stage after which the learning rate is 0, reached on the schedule's own curve",
+    )
+    maximize: bool = Field(
+        False,
+        description="moves these parameters uphill; an objective's own multipliers ascend without being named",
     )
 
     @field_validator("match")
@@ -68,24 +71,6 @@ class ScheduleConfig(Settings):
     warmup: float = Field(0.1, ge=0, description="below 1: share of the run; from 1: steps; CLIP: 2000")
     start: float = Field(0.0, ge=0, description="first learning rate as a share of the peak")
     final: float = Field(0.0, ge=0, description="last learning rate as a share of the peak")
-    restarts: tuple[float, ...] = Field(
-        (),
-        description="shares of the run, in order, at which warm-up and decay begin anew, as for the second of two stages (SGDR, arXiv 1608.03983)",
-    )
-
-    @field_validator("restarts")
-    @classmethod
-    def _are_in_order(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)) or any(not 0 < share < 1 for share in value):
-            raise ValueError(
-                f"{list(value)} are not shares between 0 and 1, each above the one before, such as [0.5]"
-            )
-        return value
-
-    def stages(self, steps: int) -> list[tuple[int, int]]:
-        """First step of each stage, and the first after it."""
-        edges = [0, *(round(share * steps) for share in self.restarts), steps]
-        return list(itertools.pairwise(edges))
 
     def warmup_steps(self, steps: int) -> int:
         """Steps of warm-up in a stage of so many steps."""
@@ -121,23 +106,14 @@ def learning_rates(
     Args:
         config: the `schedule` section.
         peak: full rate.
-        steps: of the run.
-        end: steps of the run after which the rate is 0, where some parameters stop early (ProtoCLIP, `training/scheduler.py: protoclip_cosine_lr`,
-            whose rates these are for a cosine that starts and ends at 0); the warm-up stays that of the whole run.
+        steps: of the stage.
+        end: steps of the stage after which the rate is 0, where some parameters stop early (ProtoCLIP, `training/scheduler.py:
+            protoclip_cosine_lr`, whose rates these are for a cosine that starts and ends at 0); the warm-up stays that of the whole stage.
 
     Returns:
         (steps,) float64.
     """
     end = steps if end is None else min(end, steps)
-    if config.restarts:
-        whole = config.model_copy(update={"restarts": ()})
-        stages = config.stages(steps)
-        return np.concatenate(
-            [
-                learning_rates(whole, peak=peak, steps=last - first, end=max(end - first, 0))
-                for first, last in stages
-            ]
-        )
     warmup = min(config.warmup_steps(steps), end)
     start, final = config.start * peak, config.final * peak
     if config.kind == "cosine":
@@ -158,21 +134,26 @@ def learning_rates(
 
 
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    config: OptimizerConfig,
+    *,
+    ascending: Collection[nn.Parameter] = (),
 ) -> list[dict[str, Any]]:
-    """Parameters by (learning-rate factor, end, weight decay), in the order of their names.
+    """Parameters by (learning-rate factor, end, weight decay, direction), in the order of their names.
 
     Args:
         parameters: (name, parameter); those that need no gradient are left out.
         config: the `optimizer` section.
+        ascending: parameters that move uphill, whatever their group says.
 
     Returns:
-        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `weight_decay`.
+        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `weight_decay`, `maximize`.
 
     Raises:
-        RecipeError: when a group matches nothing, since it would silently have no effect.
+        RecipeError: if a group matches nothing, since it would silently have no effect.
     """
-    groups: dict[tuple[float, float, float], dict[str, Any]] = {}
+    uphill = {id(parameter) for parameter in ascending}
+    groups: dict[tuple[float, float, float, bool], dict[str, Any]] = {}
     matched: set[str] = set()
     for name, parameter in parameters:
         if not parameter.requires_grad:
@@ -184,23 +165,29 @@ def parameter_groups(
         if parameter.ndim < 2 or NO_DECAY.search(name):
             decay = 0.0
         factor, until = (1.0, 1.0) if own is None else (own.lr, own.until)
-        fresh = {"params": [], "names": [], "lr_factor": factor, "until": until, "weight_decay": decay}
-        group = groups.setdefault((factor, until, decay), fresh)
+        maximize = id(parameter) in uphill or (own is not None and own.maximize)
+        settings = {"lr_factor": factor, "until": until, "weight_decay": decay, "maximize": maximize}
+        fresh = {"params": [], "names": [], **settings}
+        group = groups.setdefault((factor, until, decay, maximize), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
     for group in config.groups:
         if group.match not in matched:
             raise RecipeError(
-                f"optimizer.groups: '{group.match}' matches no trained parameter; 'frugalclip plan RECIPE' lists their names."
+                f"optimizer.groups: '{group.match}' matches no trained parameter; names begin with network.image., "
+                "network.text., objectives.NAME. or gates."
             )
     return list(groups.values())
 
 
 def build_optimizer(
-    parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    config: OptimizerConfig,
+    *,
+    ascending: Collection[nn.Parameter] = (),
 ) -> torch.optim.AdamW:
-    """AdamW over the groups; one fused kernel a step."""
-    groups = parameter_groups(parameters, config)
+    """AdamW over the groups, as `parameter_groups` makes them; one fused kernel a step."""
+    groups = parameter_groups(parameters, config, ascending=ascending)
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
     )
@@ -210,3 +197,25 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Mapping[floa
     """Set every group's learning rate to `lr`, or to that of the group's end, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = (lr[group["until"]] if isinstance(lr, Mapping) else lr) * group["lr_factor"]
+
+
+def copy_moments(
+    before: torch.optim.Optimizer, after: torch.optim.Optimizer, *, prefixes: tuple[str, ...]
+) -> None:
+    """Give parameters the moments that those of the same name have in another optimiser.
+
+    Args:
+        before: where the moments are.
+        after: where they go.
+        prefixes: beginnings of the names to copy.
+    """
+    old = {
+        name: parameter
+        for group in before.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    for group in after.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            if name in old and name.startswith(prefixes) and old[name] in before.state:
+                state = before.state[old[name]]
+                after.state[parameter] = {key: value.clone() for key, value in state.items()}

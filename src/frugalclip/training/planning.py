@@ -4,18 +4,18 @@ Counts are analytic, from the shapes of the towers: a matrix product of (a, b) w
 forward pass (its backward needs two products for each one). `probe` runs real steps on random pictures and captions and measures.
 """
 
+import copy
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
@@ -31,15 +31,22 @@ from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.training.build import checked_objectives, pick_precision, start_from
+from frugalclip.training.build import (
+    build_gates,
+    changed_network,
+    checked_objectives,
+    pick_precision,
+    start_from,
+)
 from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.recipe import Recipe
-from frugalclip.training.stage import Stage
+from frugalclip.training.stage import Stage, count_parameters
 from frugalclip.training.step import Step, read_views, source_view, to_device, union_of_needs
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 UNKNOWN = "unknown: data not given"
+_LONG = 1_000_000  # steps that shares of a run of unknown length are taken of
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Pass:
     tokens: int  # a sample
     gflops: float  # forward, a sample
     has_gradient: bool = True
+    stage: str = ""  # its name, in a run of several
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,26 @@ class Plan:
         }
 
 
+@dataclass(frozen=True)
+class _StagePlan:
+    """One stage of a run, counted."""
+
+    recipe: Recipe
+    step: Step
+    passes: list[Pass]
+    unknown: dict[str, str]  # side -> why the parameters of its backbone are not known
+
+    def gflops(self) -> float:
+        """Arithmetic of one sample, forward and backward."""
+        again = _encoded_again(self.recipe)
+        return sum(one.gflops * (3 + again if one.has_gradient else 1) for one in self.passes)
+
+
 def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     """Count what a recipe will cost.
+
+    Parameters are those of the last stage, which is what a run leaves behind; memory is that of the stage that needs most; arithmetic is
+    the mean over the run.
 
     Args:
         recipe: validated recipe; its data is opened only if it names some.
@@ -117,46 +143,85 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     )
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    pretrained_towers = list(recipe.model.pretrained_towers())
-    if probe and pretrained_towers:
-        raise RecipeError(
-            f"model.{pretrained_towers[0]} is pretrained and read once, before training, so that steps on noise say nothing; train with steps=10."
-        )
-    if recipe.init_from is not None:
-        recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
-        vocabulary, context = model.network.vocabulary, model.network.context
-    else:
-        vocabulary, context = _text_sizes(recipe)
-    with torch.device("cpu" if probe else "meta"):
-        network = DualEncoder(
-            recipe.model, vocabulary=vocabulary, context=context, seed=recipe.seed if probe else None
-        )
-        objectives = checked_objectives(recipe, network, mask=0)
-        needs = union_of_needs(objectives.values())
-        step = Step(network, objectives, teachers=_stand_ins(recipe, needs, network) if probe else {})
-    unknown = {} if probe else attach_backbones_on_meta(network, load)
-    passes = _passes(recipe, step)
+    if probe:
+        _check_probe(recipe)
     steps = recipe.total_steps(rows)
-    operations = sum(p.gflops * (3 + _encoded_again(recipe) if p.has_gradient else 1) for p in passes)
+    stages = _stages(recipe, with_weights=probe)
+    spans = recipe.stage_spans(_LONG if steps is None else steps)
+    shares = [len(span) / spans[-1].stop for span in spans]
+    gflops = sum(share * stage.gflops() for share, stage in zip(shares, stages, strict=True))
     samples = None if steps is None else steps * recipe.batch
+    memory = [_memory(stage.recipe, stage.step, stage.passes, precision) for stage in stages]
     return Plan(
         recipe=recipe.name,
         description=recipe.description,
         run_here=recipe.run_here,
-        passes=passes,
-        parameters=_parameters(step, unknown),
+        passes=[one for stage in stages for one in stage.passes],
+        parameters=_parameters(stages[-1].step, stages[-1].unknown),
         batch=recipe.batch,
         steps=steps,
         samples=samples,
         rows=rows,
         precision=precision,
-        gflops_per_sample=operations,
-        memory_gb=_memory(recipe, step, passes, precision),
-        exaflops=None if samples is None else samples * operations * 1e-9,
-        probe=_probe(recipe, step, device) if probe else None,
-        readings=_readings(recipe, step, everything),
-        notes=_notes(step.network, unknown),
+        gflops_per_sample=gflops,
+        memory_gb=max(memory, key=lambda one: one["all"]),
+        exaflops=None if samples is None else samples * gflops * 1e-9,
+        probe=_probe(stages, shares, device) if probe else None,
+        readings=_readings(stages[0].recipe, stages[0].step, everything),
+        notes=_notes(stages[-1].step.network, stages[-1].unknown) + _length_notes(recipe, steps),
     )
+
+
+def _check_probe(recipe: Recipe) -> None:
+    """Refuse to probe frozen backbones: they encode the data once, before training, so steps on noise measure nothing."""
+    for side in recipe.model.pretrained_towers():
+        raise RecipeError(
+            f"model.{side} is pretrained and encodes the data once, before training, so steps on noise do not "
+            "measure it; train with steps=10."
+        )
+
+
+def _stages(recipe: Recipe, *, with_weights: bool) -> list[_StagePlan]:
+    """The stages of a run, built as training builds them: on the meta device, or with weights on the CPU."""
+    if recipe.init_from is not None:
+        recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
+        vocabulary, context = model.network.vocabulary, model.network.context
+    else:
+        vocabulary, context = _text_sizes(recipe)
+    seed = recipe.seed if with_weights else None
+    stages: list[_StagePlan] = []
+    with torch.device("cpu" if with_weights else "meta"):
+        network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
+        for number in range(len(recipe.stages) or 1):
+            if stages:
+                gates = stages[-1].step.gates
+                network = changed_network(recipe, number, copy.deepcopy(network), gates=gates)
+            stages.append(_stage(recipe, number, network, with_weights=with_weights))
+    return stages
+
+
+def _stage(recipe: Recipe, number: int, network: DualEncoder, *, with_weights: bool) -> _StagePlan:
+    own = recipe.stage(number).model_copy(update={"model": network.config})
+    objectives = checked_objectives(own, network, mask=0)
+    needs = union_of_needs(objectives.values())
+    step = Step(
+        network,
+        objectives,
+        teachers=_stand_ins(own, needs, network) if with_weights else {},
+        gates=build_gates(own, network),
+    )
+    passes = _passes(own, step)
+    if recipe.stages:
+        passes = [replace(one, stage=recipe.stage_name(number)) for one in passes]
+    return _StagePlan(own, step, passes, {} if with_weights else attach_backbones_on_meta(network, load))
+
+
+def _length_notes(recipe: Recipe, steps: int | None) -> list[str]:
+    if steps is not None or not any(stage.steps for stage in recipe.stages):
+        return []
+    return [
+        "the length of the run is not known, so stages whose length is given in steps hardly count; set data or steps"
+    ]
 
 
 def _text_sizes(recipe: Recipe) -> tuple[int, int]:
@@ -178,24 +243,22 @@ def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
     """Parameters of the model with its tuned backbones; frozen backbones, which are no part of it, stand apart. What is unknown is left out."""
     text = step.network.text
     counts = {
-        "image": _count(step.network.image),
-        "text": _count(text) - text.embedding_parameters,
+        "image": count_parameters(step.network.image),
+        "text": count_parameters(text) - text.embedding_parameters,
         "token embedding": text.embedding_parameters,
-        "heads of objectives": _count(step.objectives),
+        "heads of objectives": count_parameters(step.objectives),
     }
     counts["all"] = sum(counts.values()) + step.network.log_scale.numel()
-    trained = _count(step, trained=True)
+    trained = count_parameters(step, trained=True)
     counts |= {"trained": trained, "frozen": counts["all"] - trained}
     towers = {
         side: tower
         for side, tower in step.network.pretrained_towers().items()
         if tower.config.is_frozen and side not in unknown
     }
-    return counts | {f"{side} backbone, read once": _count(tower.attached) for side, tower in towers.items()}
-
-
-def _count(module: nn.Module, *, trained: bool = False) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trained)
+    return counts | {
+        f"{side} backbone, read once": count_parameters(tower.attached) for side, tower in towers.items()
+    }
 
 
 def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
@@ -311,25 +374,36 @@ def _encoded_again(recipe: Recipe) -> float:
 def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> dict[str, float]:
     """Gigabytes on one device that takes the whole batch, in parts of `micro_batch` where the recipe has one."""
     rows = min(recipe.batch, recipe.micro_batch or recipe.batch)
-    trained = _count(step, trained=True)
+    trained = count_parameters(step, trained=True)
     activations = 0.0
     for each in (one for one in passes if one.has_gradient):
         config = recipe.model.image if each.tower == "image" else recipe.model.text
         activations += config.kept_numbers(tokens=each.tokens) * rows * BYTES[precision]
     held = TILE if needs_tiles(recipe.batch, recipe.batch) else recipe.batch**2
     logits = 2 * 3 * held * 4  # two directions: scores, probabilities and their gradient
-    weights = 16 * trained + 4 * (_count(step) - trained)  # what is frozen has neither gradient nor moments
+    weights = 16 * trained + 4 * (
+        count_parameters(step) - trained
+    )  # what is frozen has neither gradient nor moments
     parts = {"weights, gradients and AdamW": weights, "activations": activations, "logits": logits}
     return {name: value * 1e-9 for name, value in parts.items()} | {"all": sum(parts.values()) * 1e-9}
 
 
-def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) -> dict[str, float]:
-    """Seconds a step and peak memory of real steps on random input."""
+def _probe(stages: list[_StagePlan], shares: list[float], device: torch.device) -> dict[str, float]:
+    """Seconds a step, as a mean over the run, and peak memory of real steps on random input."""
+    found = [_probe_stage(stage, device) for stage in stages]
+    seconds = sum(share * one for share, (one, _) in zip(shares, found, strict=True))
+    return {
+        "seconds_per_step": seconds,
+        "samples_per_second": stages[0].recipe.batch / seconds,
+        "peak_memory_gb": max(peak for _, peak in found),
+    }
+
+
+def _probe_stage(planned: _StagePlan, device: torch.device, *, steps: int = 3) -> tuple[float, float]:
+    """(seconds a step, gigabytes above the start) of one stage."""
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(
-            device
-        )  # a peak of something earlier in this process is none of this
-    step = step.to(device)
+        torch.cuda.reset_peak_memory_stats(device)  # an earlier peak of this process does not count
+    recipe, step = planned.recipe, planned.step.to(device)
     step.precision = pick_precision(recipe.precision, device)
     batch = to_device(_random_batch(recipe, step.needs, step.network), device)
     stage = Stage(recipe, step, span=range(steps + 1))
@@ -341,12 +415,7 @@ def _probe(recipe: Recipe, step: Step, device: torch.device, *, steps: int = 3) 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begun)
-    median = statistics.median(seconds[1:])  # the first one allocates
-    return {
-        "seconds_per_step": median,
-        "samples_per_second": recipe.batch / median,
-        "peak_memory_gb": _peak_gb(device) - before,
-    }
+    return statistics.median(seconds[1:]), _peak_gb(device) - before  # the first one allocates
 
 
 def _peak_gb(device: torch.device) -> float:

@@ -4,7 +4,8 @@ A recipe is a YAML file found by name in `frugalclip/recipes` or by path. It may
 `key=value` overrides merge last. The resolved recipe, written into the run, replays it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from frugalclip.backbones.attach import check_options
+from frugalclip.compression.base import ChangeConfig, GateConfig, find_change, find_gates
 from frugalclip.core.config import (
     Settings,
     dump_yaml,
@@ -101,6 +103,34 @@ class CheckpointConfig(Settings):
     keep: int = Field(2, ge=1, description="newest checkpoints to keep")
 
 
+class StageConfig(Settings):
+    """One entry of `stages`: where a stage of the run differs from the recipe."""
+
+    name: str = Field("", description="for messages; empty: its number")
+    share: float | None = Field(
+        None, gt=0, le=1, description="length as a share of the run; one stage may take what is left"
+    )
+    steps: int | None = Field(None, ge=1, description="length in steps, in place of `share`")
+    change: SerializeAsAny[ChangeConfig] | None = Field(
+        None, description="how the network changes before the stage: a file of compression/, or your own"
+    )
+    objectives: dict[str, Any] = Field(
+        default_factory=dict, description="merged into the recipe's by name; null removes one"
+    )
+    views: dict[str, Any] = Field(default_factory=dict, description="merged into the recipe's by name")
+    optimizer: dict[str, Any] = Field(default_factory=dict, description="merged into the recipe's")
+    schedule: dict[str, Any] = Field(
+        default_factory=dict, description="merged into the recipe's; it runs over this stage alone"
+    )
+    gates: dict[str, Any] | None = Field(None, description="gates of this stage; null: the recipe's")
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Self:
+        if self.share is not None and self.steps is not None:
+            raise ValueError("share and steps are both given; leave one out")
+        return self
+
+
 class Recipe(Settings):
     """Everything a run depends on besides its data."""
 
@@ -144,6 +174,13 @@ class Recipe(Settings):
     steps: int | None = Field(None, gt=0, description="length of the run in steps")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    gates: SerializeAsAny[GateConfig] | None = Field(
+        None, description="gates on the towers, sampled at each step: a file of compression/, or your own"
+    )
+    stages: tuple[StageConfig, ...] = Field(
+        (),
+        description="stages of the run in order, each with what differs; empty: one stage, the recipe itself",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the processor computes it, else fp32"
     )
@@ -170,11 +207,66 @@ class Recipe(Settings):
             raise ValueError(
                 "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or pretrained"
             )
-        if not any(o.weight > 0 for o in self.objectives.values()):
+        if not self.stages and not any(o.weight > 0 for o in self.objectives.values()):
             raise ValueError(
-                f"no objective has a weight; add one under 'objectives:', such as contrastive. Known: {', '.join(known_objectives())}"
+                "no objective has a weight; add one under 'objectives:', such as contrastive. Known: "
+                f"{', '.join(known_objectives())}"
             )
+        self._check_lengths()
         return self
+
+    def _check_lengths(self) -> None:
+        shares = [stage.share for stage in self.stages]
+        open_ends = sum(stage.share is None and stage.steps is None for stage in self.stages)
+        total = sum(share or 0.0 for share in shares)
+        if open_ends > 1:
+            raise ValueError(f"{open_ends} stages have no length; give all but one a share or steps")
+        if self.stages and not open_ends and None not in shares and abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of the stages add up to {total:g}; make it 1, or leave one out")
+        if total > 1 + 1e-6:
+            raise ValueError(f"the shares of the stages add up to {total:g}; make it 1 at most")
+
+    def stage(self, number: int) -> "Recipe":
+        """The recipe of one stage: this one with the stage's settings merged in, and no stages of its own.
+
+        Args:
+            number: of the stage, from 0.
+        """
+        if not self.stages:
+            return self
+        own = self.stages[number].model_dump(mode="json")
+        changes = {key: own[key] for key in ("objectives", "views", "optimizer", "schedule")}
+        if own["gates"] is not None:
+            changes["gates"] = own["gates"]
+        content = self.model_dump(mode="json", by_alias=True, exclude={"stages"})
+        return validate_recipe(merge(content, changes), where=f"stages[{number}]")
+
+    def stage_name(self, number: int) -> str:
+        """What messages call a stage."""
+        return (self.stages[number].name if self.stages else "") or f"stage {number + 1}"
+
+    def stage_spans(self, steps: int) -> list[range]:
+        """The steps of each stage in a run of so many.
+
+        Raises:
+            RecipeError: if a stage is left without a step, or the stages do not fill the run.
+        """
+        if not self.stages:
+            return [range(steps)]
+        lengths = [
+            one.steps if one.share is None else one.share * steps for one in self.stages
+        ]  # None takes what is left
+        rest = steps - sum(length or 0 for length in lengths)
+        ends = itertools.accumulate(rest if length is None else length for length in lengths)
+        edges = [0, *(round(end) for end in ends)]
+        spans = [range(first, last) for first, last in itertools.pairwise(edges)]
+        if edges[-1] != steps or not all(len(span) > 0 for span in spans):
+            found = ", ".join(str(last - first) for first, last in itertools.pairwise(edges))
+            raise RecipeError(
+                f"the stages have {found} steps, and the run has {steps:,}; every stage needs one at least, and "
+                "together they fill the run: change 'stages', or the length of the run."
+            )
+        return spans
 
     def run_dims(self, *, mask: int, samples: int = 0) -> dict[str, int]:
         """What `Dims` holds besides the sizes of the network.
@@ -305,8 +397,23 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return validate_recipe(merge(content, over))
 
 
-def validate_recipe(content: dict[str, Any]) -> Recipe:
-    """Validate merged mappings; each objective by the settings of its own file."""
+def validate_recipe(content: dict[str, Any], *, where: str = "") -> Recipe:
+    """Validate merged mappings; objectives, gates and changes by the settings of their own files.
+
+    Args:
+        content: mappings with all overrides merged in.
+        where: what to begin messages with, for a stage of a recipe.
+    """
+    try:
+        recipe = _validated(content)
+    except RecipeError as error:
+        raise (RecipeError(f"{where}: {error}") if where else error) from None
+    for number in range(len(recipe.stages)):
+        recipe.stage(number)
+    return recipe
+
+
+def _validated(content: dict[str, Any]) -> Recipe:
     objectives = content.get("objectives") or {}
     if not isinstance(objectives, dict):
         raise RecipeError(
@@ -316,12 +423,33 @@ def validate_recipe(content: dict[str, Any]) -> Recipe:
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
     configs = {name: _objective_config(str(name), settings) for name, settings in objectives.items()}
-    recipe = validated(
-        Recipe, {**content, "objectives": configs, "preprocess": _preprocess(content)}, where=""
-    )
+    gates = content.get("gates")
+    read = {
+        "objectives": configs,
+        "preprocess": _preprocess(content),
+        "gates": None if gates is None else _kind_config(gates, find_gates, where="gates"),
+        "stages": [_stage_content(one, number) for number, one in enumerate(content.get("stages") or ())],
+    }
+    recipe = validated(Recipe, {**content, **read}, where="")
     for side, config in recipe.model.pretrained_towers().items():
         check_options(config, side=side)
     return recipe
+
+
+def _stage_content(stage: Any, number: int) -> Any:
+    """An entry of `stages` with its change validated by the change's own settings."""
+    if not isinstance(stage, dict) or stage.get("change") is None:
+        return stage
+    where = f"stages[{number}].change"
+    return {**stage, "change": _kind_config(stage["change"], find_change, where=where)}
+
+
+def _kind_config(settings: Any, find: Callable[[str], Any], *, where: str) -> Any:
+    """Settings with a `kind`, validated by the class of that kind; a plain word is the kind."""
+    settings = {"kind": settings} if isinstance(settings, str) else settings
+    if not isinstance(settings, dict) or not settings.get("kind"):
+        raise RecipeError(f"{where} is {settings!r}; expected a name, or settings such as {{kind: NAME}}.")
+    return validated(find(str(settings["kind"])).Config, settings, where=where)
 
 
 def _preprocess(content: dict[str, Any]) -> Any:

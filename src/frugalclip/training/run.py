@@ -17,12 +17,19 @@ from frugalclip.core.types import Batch
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.models import Model
-from frugalclip.training.build import build_stage, new_model, start_from
-from frugalclip.training.checkpoint import restore_checkpoint, save_checkpoint
-from frugalclip.training.inputs import RunData, StageInputs
+from frugalclip.training.build import (
+    BuildPlace,
+    build_stage,
+    changed_network,
+    new_model,
+    run_steps,
+    start_from,
+)
+from frugalclip.training.checkpoint import read_state, restore_checkpoint, save_checkpoint
+from frugalclip.training.inputs import RunData
 from frugalclip.training.monitors import Advisor, origin_of_bad_loss
 from frugalclip.training.recipe import Recipe
-from frugalclip.training.stage import LossError, Stage
+from frugalclip.training.stage import LossError, count_parameters
 from frugalclip.training.step import StepResult, to_device
 from frugalclip.training.validation import Validator
 
@@ -37,6 +44,7 @@ class TrainingResult:
     steps: int
     samples_seen: int
     seconds: float
+    parameters: int  # of the model, without the heads of objectives
     validation: Manifest | None
     training: Manifest
     notes: list[str] = field(default_factory=list)
@@ -51,8 +59,8 @@ class Run:
         directory: where it is recorded.
         data: its rows.
         model: its network is trained.
-        is_fitted: whether the heads that are fitted in closed form have been fitted already.
-        note: called with remarks while the stage is built.
+        place: the stage to begin with.
+        note: called with remarks while a stage is built.
     """
 
     def __init__(
@@ -62,15 +70,14 @@ class Run:
         data: RunData,
         model: Model,
         *,
-        is_fitted: bool,
+        place: BuildPlace,
         note: Callable[[str], None],
     ) -> None:
-        self.recipe, self.directory, self.data, self.model = recipe, directory, data, model
+        self.recipe, self.directory, self.data, self.model, self.note = recipe, directory, data, model, note
         model.training_data = data.description
-        built = build_stage(recipe, data, model, is_fitted=is_fitted, note=note)
-        self.stage: Stage = built.stage
-        self.inputs: StageInputs = built.inputs
-        self.steps, self.notes = built.steps, data.notes + built.notes
+        self.stage, self.inputs, notes = build_stage(recipe, data, model, place=place, note=note)
+        self.steps = place.steps or run_steps(recipe, self.inputs)
+        self.notes = data.notes + notes
         self.validator = (
             Validator(data.validation, recipe.evaluation, model) if data.validation is not None else None
         )
@@ -101,6 +108,8 @@ class Run:
 
     def train_step(self) -> StepResult:
         """Train on the next batch."""
+        if self.step >= self.stage.span.stop:
+            self._enter_next_stage()
         self.stage.begin_step(self.step, batches=self.episode)
         if self._batches is None:
             self._batches = self.inputs.loader.batches(self.step)
@@ -111,6 +120,23 @@ class Run:
             raise TrainingError(self._explain(error, batch)) from error
         self.step += 1
         return result
+
+    def _enter_next_stage(self) -> None:
+        """Change the network if the next stage says so, and build the stage on it."""
+        before, number = self.stage, self.stage.number + 1
+        place = BuildPlace(number, steps=self.steps, is_fitted=True)
+        with torch.random.fork_rng(devices=[]):  # what layers draw before they are filled is not the run's
+            network = changed_network(self.recipe, number, before.network, gates=before.module.gates)
+            self.model.network = network.to(self.model.device)
+            self.stage, self.inputs, notes = build_stage(
+                self.recipe, self.data, self.model, place=place, note=self.note
+            )
+        self.stage.take_over(before, has_same_network=network is before.network)
+        self._batches = None
+        for note in notes:
+            if note not in self.notes:
+                self.notes.append(note)
+                self.note(note)
 
     def episode(self, steps: int) -> Iterator[Batch]:
         """The batches of the next steps, with other views of the images than training will see."""
@@ -133,6 +159,7 @@ class Run:
                 "seconds": self.stopwatch.seconds,
                 "cpu_seconds": self.stopwatch.cpu_seconds,
                 "samples_seen": self.samples_seen,
+                "steps": self.steps,
                 "data": self.data.training.fingerprint(),
                 "advice_given": sorted(self.advisor.given),
             }
@@ -213,6 +240,7 @@ class Run:
             steps=self.step,
             samples_seen=self.samples_seen,
             seconds=self.stopwatch.seconds,
+            parameters=count_parameters(self.model.network),
             validation=self.data.validation,
             training=self.data.training,
             notes=self.notes,
@@ -243,18 +271,22 @@ def open_run(
     """
     device = _prepare_process(recipe)
     checkpoint = directory.last_checkpoint() if resume else None
+    state = {} if checkpoint is None else read_state(checkpoint)
+    number = state.get("stage", 1) - 1
     model = None
-    if recipe.init_from is not None:
-        recipe, model = start_from(recipe, checkpoint or recipe.init_from, device=device)
+    if checkpoint is not None and (number or recipe.init_from is not None):
+        recipe, model = start_from(recipe, checkpoint, device=device, setting="--resume")
+    elif recipe.init_from is not None:
+        recipe, model = start_from(recipe, recipe.init_from, device=device)
     torch.manual_seed(stream_seed(recipe.seed, "sequential"))
     data = RunData(recipe, everything, directory, read=read, command=command)
-    if model is None:
-        run = Run(recipe, directory, data, new_model(recipe, data, device=device), is_fitted=False, note=note)
-    else:
+    if recipe.init_from is not None:
         data.notes.append(
             f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing replace the recipe's"
         )
-        run = Run(recipe, directory, data, model, is_fitted=True, note=note)
+    place = BuildPlace(number, steps=state.get("steps"), is_fitted=model is not None)
+    model = model or new_model(recipe, data, device=device)
+    run = Run(recipe, directory, data, model, place=place, note=note)
     if checkpoint is not None:
         run.restore(checkpoint)
     return run

@@ -1,7 +1,7 @@
-"""A stage of a run: network, objectives, teachers, optimiser, schedule and engine.
+"""A stage of a run: network, objectives, teachers, gates, optimiser, schedule and engine.
 
-A run is a list of stages, usually one. A stage is built from its recipe and a network (`training.build`), and it can be built again: everything
-that it changes while it trains stands in the checkpoint.
+A run is a list of stages, usually one. A stage is built from its recipe and a network (`training.build`), and it can be built again:
+everything that it changes while it trains stands in the checkpoint.
 """
 
 import math
@@ -16,7 +16,7 @@ from frugalclip.core.types import Batch
 from frugalclip.teachers import Teacher
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import Engine, build_engine
-from frugalclip.training.optim import build_optimizer, learning_rates, set_learning_rate
+from frugalclip.training.optim import build_optimizer, copy_moments, learning_rates, set_learning_rate
 from frugalclip.training.parallel import clip_gradients
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import Step, StepResult
@@ -35,13 +35,16 @@ class Stage:
 
     Args:
         recipe: of this stage.
-        module: the training computation: network, objectives and teachers.
+        module: the training computation: network, objectives, teachers and gates.
         span: the steps of the run that belong to this stage.
+        number: of the stage in the run, from 0.
     """
 
-    def __init__(self, recipe: Recipe, module: Step, *, span: range) -> None:
-        self.recipe, self.module, self.span = recipe, module, span
-        self.optimizer = build_optimizer(module.named_parameters(), recipe.optimizer)
+    def __init__(self, recipe: Recipe, module: Step, *, span: range, number: int = 0) -> None:
+        self.recipe, self.module, self.span, self.number = recipe, module, span, number
+        self.optimizer = build_optimizer(
+            module.named_parameters(), recipe.optimizer, ascending=module.ascending_parameters()
+        )
         steps = len(span)
         self.rates = {
             until: learning_rates(
@@ -70,7 +73,7 @@ class Stage:
             batches: gives the next so many batches, with other views than training will see.
         """
         done = step - self.span.start
-        self.module.move_to(done / len(self.span))
+        self.module.move_to(done / len(self.span), number=step)
         if self.episode and done % self.episode == 0:
             ahead = min(self.episode, len(self.span) - done)
             self.module.begin_episode(lambda: batches(ahead))
@@ -104,7 +107,54 @@ class Stage:
         self.module.after_step(result.views)
         return result
 
+    def take_over(self, before: "Stage", *, has_same_network: bool) -> None:
+        """Go on with the state of the stage before.
+
+        An objective that goes on keeps its heads and queues where their shapes stay. On the same network, gates and averages of the student
+        go on too, and so do the optimiser's moments if the `optimizer` section is the same; otherwise they start fresh.
+
+        Args:
+            before: the stage that has ended.
+            has_same_network: whether the network did not change in between.
+        """
+        kept = _copy_states(before.module.objectives, self.module.objectives)
+        if not has_same_network:
+            return
+        _copy_states(before.saved_teachers(), self.saved_teachers())
+        gates = _copy_states(_gates_of(before.module), _gates_of(self.module))
+        if before.recipe.optimizer == self.recipe.optimizer:
+            prefixes = (
+                "network.",
+                *(f"objectives.{name}." for name in kept),
+                *(f"{name}." for name in gates),
+            )
+            copy_moments(before.optimizer, self.optimizer, prefixes=prefixes)
+
     def saved_teachers(self) -> nn.Module:
         """The teachers whose weights exist nowhere else."""
         teachers = cast("dict[str, Teacher]", dict(self.module.teachers.items()))
         return nn.ModuleDict({name: teacher for name, teacher in teachers.items() if teacher.is_saved()})
+
+
+def _gates_of(module: Step) -> nn.Module:
+    return nn.ModuleDict({} if module.gates is None else {"gates": module.gates})
+
+
+def _copy_states(before: nn.Module, after: nn.Module) -> list[str]:
+    """Copy the states of children that have the same name, class and shapes in both; their names."""
+    kept = []
+    old = dict(before.named_children())
+    for name, module in after.named_children():
+        if name not in old or type(module) is not type(old[name]):
+            continue
+        state = old[name].state_dict()
+        shapes = {key: value.shape for key, value in module.state_dict().items()}
+        if shapes == {key: value.shape for key, value in state.items()}:
+            module.load_state_dict(state)
+            kept.append(name)
+    return kept
+
+
+def count_parameters(module: nn.Module, *, trained: bool = False) -> int:
+    """Parameters of a module, or those that are trained; buffers and frozen backbones are none."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trained)

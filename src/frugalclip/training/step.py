@@ -11,9 +11,20 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from frugalclip.compression.base import GateSource
 from frugalclip.core.errors import RecipeError, known_names
-from frugalclip.core.random import stream_seed
-from frugalclip.core.types import Batch, Dims, Features, Needs, Selection, Tokens, TowerOutput
+from frugalclip.core.random import generator, stream_seed
+from frugalclip.core.types import (
+    Batch,
+    Dims,
+    Features,
+    Gates,
+    Needs,
+    SampledGates,
+    Selection,
+    Tokens,
+    TowerOutput,
+)
 from frugalclip.loading.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
 from frugalclip.teachers import Teacher, teacher_of
@@ -140,8 +151,14 @@ def read_views(
 class Prepared:
     """What is known of a batch before the student encodes it."""
 
-    targets: dict[str, Features]  # teacher -> what it says
+    targets: dict[str, Features]  # teacher -> its features
     selections: dict[str, Selection]  # derived view -> what it keeps or masks
+    gates: SampledGates | None = None  # of the student's towers, for every view of the batch
+
+    def tower_options(self, side: Literal["image", "text"]) -> dict[str, Gates]:
+        """What a tower is given besides its input: its gates, if it has any."""
+        gates = None if self.gates is None else getattr(self.gates, side)
+        return {} if gates is None else {"gates": gates}
 
 
 class Step(nn.Module):
@@ -153,19 +170,28 @@ class Step(nn.Module):
         objectives: Mapping[str, Objective],
         *,
         teachers: Mapping[str, Teacher] | None = None,
+        gates: GateSource | None = None,
         precision: Precision = "fp32",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
         self.objectives = nn.ModuleDict(dict(objectives))
         self.teachers = nn.ModuleDict(dict(teachers or {}))
+        self.gates = gates
         self.precision: Precision = precision
+        self.seed = seed
         self._activate(list(self.objectives))
         self.move_to(0.0)
 
-    def move_to(self, progress: float) -> None:
-        """Say which share of the run lies behind, which decides what counts from here on."""
-        self.progress = progress
+    def move_to(self, progress: float, *, number: int = 0) -> None:
+        """Set where the run is, which decides what counts from here on.
+
+        Args:
+            progress: share of the stage that lies behind.
+            number: of the step in the run, which decides what gates draw.
+        """
+        self.progress, self.number = progress, number
         active = [name for name, objective in self._all() if objective.config.counts_at(progress)]
         if active != self.active:
             self._activate(active)
@@ -174,6 +200,10 @@ class Step(nn.Module):
         self.active = names
         self.needs = union_of_needs(self._objective(name) for name in names)
         self._asking = {teacher_of(name) for name in self.needs.teachers}
+
+    def ascending_parameters(self) -> list[nn.Parameter]:
+        """Parameters of objectives that the optimiser moves uphill."""
+        return [p for _, objective in self._all() for p in objective.ascending_parameters()]
 
     def has_pauses(self) -> bool:
         """Whether some objective counts for a share of the stage only."""
@@ -191,12 +221,17 @@ class Step(nn.Module):
         return self.score(self.encode(batch, self.prepare(batch)))
 
     def prepare(self, batch: Batch) -> Prepared:
-        """Let the teachers look at a batch, and the objectives choose what their derived views keep or mask."""
+        """Encode a batch with the teachers, let the objectives choose what derived views keep or mask, and sample the gates."""
         targets = self.look(batch)
         selections: dict[str, Selection] = {}
         for name in self.active:
             selections.update(self._objective(name).prepare(batch, targets))
-        return Prepared(targets, selections)
+        return Prepared(targets, selections, self._sampled_gates())
+
+    def _sampled_gates(self) -> SampledGates | None:
+        if self.gates is None:
+            return None
+        return self.gates.sample(generator=generator(self.seed, f"gates/{self.number}"))
 
     @torch.no_grad()
     def look(self, batch: Batch) -> dict[str, Features]:
@@ -245,6 +280,7 @@ class Step(nn.Module):
             fields=batch.fields,
             selections=prepared.selections,
             progress=self.progress,
+            gates=prepared.gates if self.needs.gates else None,
         )
 
     def encode_image(
@@ -259,6 +295,7 @@ class Step(nn.Module):
                 keep=keep if keep is None or rows is None else keep[rows],
                 with_tokens=name in self.needs.tokens,
                 with_attention=name in self.needs.attention,
+                **prepared.tower_options("image"),
             )
 
     def encode_text(
@@ -272,7 +309,9 @@ class Step(nn.Module):
             texts = Tokens(ids, texts.lengths)
         with self._autocast(texts.device):
             return self.network.text(
-                texts if rows is None else texts[rows], with_tokens=name in self.needs.tokens
+                texts if rows is None else texts[rows],
+                with_tokens=name in self.needs.tokens,
+                **prepared.tower_options("text"),
             )
 
     @torch.no_grad()

@@ -26,6 +26,7 @@ from frugalclip.sources.open import read_source
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 from frugalclip.training.run import Run, TrainingResult
+from frugalclip.training.stage import count_parameters
 
 WATCHED = ("zeroshot/top1", "retrieval/t2i_r1")  # figures shown while the run goes on
 
@@ -39,7 +40,7 @@ class ConsoleListener:
 
     def started(self, run: Run) -> None:
         """Say what runs, then show a bar where there is a terminal."""
-        parameters = sum(p.numel() for p in run.model.network.parameters())
+        parameters = count_parameters(run.model.network)
         words = (
             f"{parameters / 1e6:.1f}M parameters, {len(run.data.training):,} pairs, {run.steps:,} steps of "
             f"{run.recipe.batch}"
@@ -165,7 +166,7 @@ def finish(
         "steps": result.steps,
         "samples_seen": result.samples_seen,
         "seconds": round(result.seconds, 3),
-        "parameters": sum(p.numel() for p in result.model.network.parameters()),
+        "parameters": result.parameters,
         "samples_per_second": round(result.samples_seen / max(result.seconds, 1e-9), 1),
         "training_rows": len(result.training),
         "notes": result.notes,

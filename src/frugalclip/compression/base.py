@@ -1,0 +1,87 @@
+"""Two seams of a stage: where its gates come from, and how the network changes before it begins.
+
+Both are resolved like objectives: one file named like the `kind` in the recipe, with a `Config` and one final class, or a dotted path to a
+module of the user's own.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from frugalclip.core.config import Settings
+from frugalclip.core.plugins import find_class
+from frugalclip.core.types import SampledGates
+from frugalclip.towers.dual import DualEncoder
+
+PACKAGE = "frugalclip.compression"
+
+
+class GateConfig(Settings):
+    """Base of the settings under `gates` in a recipe."""
+
+    kind: str = Field(description="file of the gates; a dotted path for your own")
+
+
+class GateSource(nn.Module, ABC):
+    """Gives the gates of every step. Abstract: every subclass is final.
+
+    Its parameters are trained with the network's. The same generator gives the same gates, so that all processes and a resumed run draw alike.
+    """
+
+    Config: ClassVar[type[GateConfig]]
+
+    def __init__(self, config: Any, network: DualEncoder) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def sample(self, *, generator: torch.Generator) -> SampledGates:
+        """Draw the gates of one step, differentiable with respect to the parameters."""
+
+
+class ChangeConfig(Settings):
+    """Base of the settings under `change` of a stage."""
+
+    kind: str = Field(description="file of the change; a dotted path for your own")
+
+
+class NetworkChange(ABC):
+    """Makes the network of a stage from that of the stage before: pruned, fused, grown. Abstract: every subclass is final.
+
+    The result depends on the arguments only. It also works on the meta device, where `plan` counts.
+    """
+
+    Config: ClassVar[type[ChangeConfig]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def __call__(self, network: DualEncoder, *, gates: GateSource | None) -> DualEncoder:
+        """The network to go on with.
+
+        Args:
+            network: of the stage before; it may be changed in place.
+            gates: of the stage before, if it had any.
+        """
+
+
+def find_gates(kind: str) -> type[GateSource]:
+    """The gate source in the file `kind` of this package, or at a dotted path.
+
+    Raises:
+        RecipeError: if there is no such file, or it does not hold exactly one.
+    """
+    return find_class(kind, GateSource, package=PACKAGE, setting="gates", noun="a gate source")
+
+
+def find_change(kind: str) -> type[NetworkChange]:
+    """The network change in the file `kind` of this package, or at a dotted path.
+
+    Raises:
+        RecipeError: if there is no such file, or it does not hold exactly one.
+    """
+    return find_class(kind, NetworkChange, package=PACKAGE, setting="change", noun="a network change")
