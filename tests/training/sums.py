@@ -1,4 +1,4 @@
-"""The published sums of objectives at a size that a test can walk through in float64, and a batch that has everything they read."""
+"""The published sums of objectives, small and in float64, and a batch that has everything they read."""
 
 from typing import Any
 

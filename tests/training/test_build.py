@@ -1,4 +1,4 @@
-"""What a run is built from. A run that starts from a model: its weights, sizes, tokenizer and preprocessing, and a checkpoint that needs it no more."""
+"""A run that starts from a model: what it takes from the model, and that it resumes without it."""
 
 import shutil
 from collections.abc import Callable
@@ -51,7 +51,8 @@ def test_a_run_begins_with_the_weights_sizes_words_and_pictures_of_the_model(rec
         )
     )
     assert begun.model.tokenizer.fingerprint() == model.tokenizer.fingerprint()
-    assert begun.recipe.preprocess.mean == (0.4, 0.5, 0.6) and begun.recipe.model.image.depth == 2  # type: ignore[union-attr]
+    assert begun.recipe.preprocess.mean == (0.4, 0.5, 0.6)
+    assert begun.recipe.model.image.depth == 2  # type: ignore[union-attr]
     assert (
         begun.recipe.model.scale_max == begun.stage.network.config.scale_max == 50
     )  # how to train the scale is the recipe's
@@ -84,7 +85,7 @@ def test_an_encoder_of_images_alone_is_a_backbone_and_not_a_start(recipe_file, t
     source = vision_source(tmp_path / "dino")
     with pytest.raises(
         ModelError,
-        match=r"init_from: hf:.* encodes images only; set model\.image\.kind=pretrained model\.image\.from=hf:",
+        match=r"init_from: hf:.* encodes images only; set model\.image\.kind=pretrained model\.image",
     ):
         train(recipe_file(), [f"init_from={source}"], out=tmp_path / "run")
     with pytest.raises(

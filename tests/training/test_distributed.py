@@ -95,7 +95,7 @@ def test_two_processes_give_the_gradients_of_one(
     )
     assert two.keys() == one.keys() and len(one) > 20
     for name in one:
-        # attention keys have no influence through their bias: both gradients are rounding there, so the floor is absolute
+        # biases of attention keys have no influence: both gradients are rounding errors there
         torch.testing.assert_close(
             two[name], one[name], rtol=1e-5, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
         )

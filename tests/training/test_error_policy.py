@@ -1,4 +1,4 @@
-"""How much bad data a run puts up with: where it stops, what it says, what it writes, and that going on is exact."""
+"""How much bad data a run tolerates: where it stops, its message, its ledger, and that resuming is exact."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from frugalclip.data.ledger import Entry, Ledger, read_ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.sources.reading import READING
 from frugalclip.training.error_policy import ErrorPolicy, Rows
-from frugalclip.training.recipe import DataConfig
+from frugalclip.training.sections import DataConfig
 from frugalclip.verbs.train import train
 
 

@@ -1,4 +1,4 @@
-"""Gates that a step samples: handed to the towers, read by objectives, trained, and without effect where all are open."""
+"""Gates that a step samples: given to the towers, read by objectives, trained; open gates have no effect."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +89,8 @@ class Random(GateSource):
     def __init__(self, config, network):
         super().__init__(config, network)
         neurons = network.config.image.neurons
-        self.logits = nn.ParameterList([nn.Parameter(torch.full((number,), config.start)) for number in neurons])
+        start = [torch.full((number,), config.start) for number in neurons]
+        self.logits = nn.ParameterList([nn.Parameter(one) for one in start])
 
     def sample(self, *, generator):
         gates = []
@@ -128,7 +129,8 @@ class Size(Objective):
     def forward(self, features):
         size = features.gates.expected_size["image"]
         excess = size - self.config.goal
-        return ObjectiveOutput(self.multiplier * excess + 10 * excess**2, {"size": size.detach(), "multiplier": self.multiplier.detach().clone()})
+        logs = {"size": size.detach(), "multiplier": self.multiplier.detach().clone()}
+        return ObjectiveOutput(self.multiplier * excess + 10 * excess**2, logs)
 '''
 
 
@@ -183,7 +185,8 @@ def test_parts_of_a_batch_give_the_gradient_of_gates_that_the_whole_gives(
     found = []
     for micro_batch in (None, 5):
         step = full_step(SUMS["slip"])
-        step.gates = random(random.Config(kind="gate_lab.at_random"), step.network).double()  # pyright: ignore
+        config = random.Config(kind="gate_lab.at_random")
+        step.gates = random(config, step.network).double()
         found.append(gradients(step, micro_batch=micro_batch))
     assert any(name.startswith("gates.") and grad.abs().sum() > 0 for name, grad in found[0][1].items())
     torch.testing.assert_close(found[0], found[1], rtol=1e-8, atol=1e-12)

@@ -1,4 +1,4 @@
-"""What a GPU computes is what the processor computes; run by `make test-gpu` on a machine that has one, see tests/conftest.py."""
+"""A GPU computes what the processor computes; `make test-gpu` runs this on a machine that has one."""
 
 import shutil
 from pathlib import Path

@@ -81,7 +81,7 @@ def test_parts_give_the_gradient_of_the_whole(case: str, micro_batch: int, small
 
 
 class TokensToo(Objective):
-    """Reads everything a view offers: tokens of both towers, a derived view, pooled outputs, and a head of its own."""
+    """Reads all outputs: tokens of both towers, a derived view, pooled outputs, and a head of its own."""
 
     Config = ObjectiveConfig
 
@@ -164,7 +164,7 @@ def test_a_tower_with_batch_normalisation_is_refused_with_the_reason(small_recip
     step.network.image.norm_after = nn.BatchNorm1d(32)  # pyright: ignore
     with pytest.raises(
         RecipeError,
-        match=r"model\.image\.norm_after is a batch normalisation, which would see 4 samples instead of the batch",
+        match=r"model\.image\.norm_after is a batch normalisation, whose statistics would be of 4 samples",
     ):
         build_engine(step, batch=10, micro_batch=4)
     assert isinstance(build_engine(step, batch=10, micro_batch=None), Direct)

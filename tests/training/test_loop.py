@@ -1,4 +1,4 @@
-"""The loop: resuming equals not having stopped, weight 0 is absence, a user's own objective enters by a path, failures have an address."""
+"""The loop: resuming is exact, weight 0 is absence, own objectives are found, failures are explained."""
 
 import json
 import os

@@ -12,7 +12,7 @@ from frugalclip.training.monitors import Advisor, feature_monitors, first_bad_ou
 def run(advisor: Advisor, *, loss: float, scale: float = 20.0, steps: int = 300) -> list[str]:
     output = []
     for step in range(1, steps + 1):
-        output += advisor.look(
+        output += advisor.advise(
             {"step": step, "scale": scale, "contrastive/loss": loss, "contrastive/chance": math.log(256)}
         )
     return output
@@ -34,17 +34,17 @@ def test_a_scale_at_its_clamp_is_said(scale: float, output: str):
 
 def test_collapse_and_false_negatives_are_said():
     advisor = Advisor(steps=10, scale_min=1, scale_max=100)
-    found = advisor.look({"step": 9, "scale": 5.0, "image_similarity": 0.99, "contrastive/same_share": 0.4})
+    found = advisor.advise({"step": 9, "scale": 5.0, "image_similarity": 0.99, "contrastive/same_share": 0.4})
     assert len(found) == 2 and "collapse" in found[0] and "40% of the pairs" in found[1]
 
 
 def test_a_spread_near_zero_is_a_collapse_once_the_run_has_begun():
     advisor = Advisor(steps=10, scale_min=1, scale_max=100)
-    assert advisor.look({"step": 1, "scale": 5.0, "simsiam/spread": 0.02}) == []
-    (output,) = advisor.look({"step": 5, "scale": 5.0, "simsiam/spread": 0.02})
-    assert "What simsiam compares" in output and "collapse" in output
+    assert advisor.advise({"step": 1, "scale": 5.0, "simsiam/spread": 0.02}) == []
+    (output,) = advisor.advise({"step": 5, "scale": 5.0, "simsiam/spread": 0.02})
+    assert "The features of simsiam" in output and "collapse" in output
     assert (
-        Advisor(steps=10, scale_min=1, scale_max=100).look({"step": 5, "scale": 5.0, "simsiam/spread": 0.9})
+        Advisor(steps=10, scale_min=1, scale_max=100).advise({"step": 5, "scale": 5.0, "simsiam/spread": 0.9})
         == []
     )
 

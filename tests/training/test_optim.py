@@ -1,5 +1,7 @@
 """Schedules and parameter groups."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -59,10 +61,12 @@ def test_gains_biases_scales_and_positions_do_not_decay():
 
 
 def test_groups_by_name_scale_the_rate_and_the_first_match_wins():
-    config = OptimizerConfig(groups=({"match": "^linear", "lr": 0.1}, {"match": "weight", "lr": 5}))  # pyright: ignore
+    groups: Any = ({"match": "^linear", "lr": 0.1}, {"match": "weight", "lr": 5})
+    config = OptimizerConfig(groups=groups)
     with pytest.raises(RecipeError, match="'weight' matches no"):
         parameter_groups(Toy().named_parameters(), config)
-    config = OptimizerConfig(groups=({"match": "^linear", "lr": 0.1, "weight_decay": 0.5},))  # pyright: ignore
+    groups = ({"match": "^linear", "lr": 0.1, "weight_decay": 0.5},)
+    config = OptimizerConfig(groups=groups)
     optimizer = build_optimizer(Toy().named_parameters(), config)
     set_learning_rate(optimizer, 2.0)
     rates = {name: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for name in g["names"]}

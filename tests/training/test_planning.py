@@ -124,7 +124,7 @@ def test_parameters_of_a_tuned_backbone_are_those_that_training_has(
         == sum(p.numel() for p in every if p.requires_grad)
         == counts["all"] - counts["frozen"]
     )
-    assert counts["image backbone, read once"] == sum(
+    assert counts["image backbone, frozen"] == sum(
         p.numel() for p in network.pretrained_towers()["image"].attached.parameters()
     )
 
@@ -202,7 +202,8 @@ def test_the_facts_of_a_packaged_part_are_those_of_its_files(name: str):
 def test_what_is_not_known_is_said():
     planned = plan_recipe(load_recipe("pretrained"))
     assert planned.notes == [
-        "the parameters of the text backbone are unknown: package:e5 computes with an engine of its own, whose parameters cannot be counted; it is never trained."
+        "the parameters of the text backbone are unknown: package:e5 computes with an engine of its own, "
+        "whose parameters cannot be counted; it is never trained."
     ]
     assert planned.readings == [Reading("image", None, None, None), Reading("text", None, None, None)]
     assert {one["samples"] for one in planned.to_json()["readings"]} == {UNKNOWN}
@@ -211,7 +212,8 @@ def test_what_is_not_known_is_said():
     ).notes
     assert (
         one
-        == "the parameters of the text backbone are unknown: layer is 99, expected -31 to 30: the model has 30 blocks and hidden states 0 to 30."
+        == "the parameters of the text backbone are unknown: layer is 99, expected -31 to 30: the model has "
+        "30 blocks and hidden states 0 to 30."
     )
     (note,) = plan_recipe(load_recipe("lit", ["model.image.tune=[module.blocks.6.*]"])).notes
     assert "what backward keeps of the tuned image backbone is not counted" in note
@@ -257,7 +259,7 @@ THINNED = [
         (
             "aclip",
             ["model.image.pool=mean"],
-            r"attention of \[CLS\], which a tower with pool: mean does not support; set model\.image\.pool=cls",
+            r"attention of \[CLS\], which a tower with pool: mean does not support; set model\.image\.pool",
         ),
         (
             "clip-small",

@@ -22,7 +22,7 @@ def test_two_steps(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)
 
 
-@pytest.mark.slow  # needs the pretrained parts of `make frozen`; tests/training/test_stores.py trains on small random backbones
+@pytest.mark.slow  # needs the pretrained parts of `make frozen`
 @pytest.mark.parametrize("name", BORROWED)
 def test_two_steps_on_packaged_trunks(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)

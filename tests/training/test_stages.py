@@ -1,4 +1,4 @@
-"""Runs of several stages: what changes in between, what goes on, and that going on in the second is not having stopped."""
+"""Runs of several stages: what changes in between, what goes on, and that resuming in any stage is exact."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import load_recipe, validate_recipe
 
 HALVE = '''
-"""Halve the neurons of every feed-forward layer of the image tower: the first ones stay, or the most open ones."""
+"""Halve the neurons of every feed-forward layer of the image tower: the first ones stay."""
 
 import torch
 
@@ -36,7 +36,7 @@ class Halve(NetworkChange):
 
     def __call__(self, network, *, gates):
         image = network.config.image
-        neurons = tuple(int(self.config.keep * block.feed_forward.enter.out_features) for block in network.image.layers.blocks)
+        neurons = tuple(int(self.config.keep * number) for number in image.neurons)
         config = network.config.model_copy(update={"image": image.model_copy(update={"neurons": neurons})})
         small = DualEncoder(config, vocabulary=network.vocabulary, context=network.context, seed=None)
         state = network.state_dict()
@@ -179,6 +179,16 @@ def test_lengths(recipe_file: Callable[..., str]):
     ):
         with pytest.raises(RecipeError, match=message):
             load_recipe(recipe_file(stages=stages))
+
+
+def test_a_stage_that_cannot_be_built_is_refused_before_the_first_is_trained(
+    recipe_file: Callable[..., str], tmp_path: Path
+):
+    later = {"objectives": {"simsiam": {"hidden": 16, "bottleneck": 8}}, "change": {"kind": "my_lab.halve"}}
+    recipe = recipe_file(stages=[{"share": 0.5}, later])
+    with pytest.raises(RecipeError, match=r"views\.second is read by an objective but not in the recipe"):
+        go(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").is_file()
 
 
 def test_the_resolved_recipe_replays_the_stages(recipe_file: Callable[..., str], tmp_path: Path):

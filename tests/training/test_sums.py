@@ -1,4 +1,4 @@
-"""What holds for every published sum: parts equal the whole, two processes equal one, resuming equals not having stopped, weight 0 equals absent."""
+"""Every published sum: micro-batches equal the batch, two processes equal one, resuming is exact."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ STEPS = 3
 def walk(
     step: Step, *, rows: slice = slice(None), micro_batch: int | None = None, device: str = "cpu"
 ) -> dict[str, Tensor]:
-    """Gradients of some steps in a row without an optimiser, and every buffer at the end; an episode begins before the second."""
+    """Gradients of several steps without an optimiser, and all buffers; an episode begins before step two."""
     step = step.to(device)
     batches = [to_device(part(whole_batch(turn=turn), rows), torch.device(device)) for turn in range(STEPS)]
     engine = build_engine(step, batch=16, micro_batch=micro_batch)
@@ -220,7 +220,7 @@ def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopp
         (
             "aclip",
             "objectives.attentive_mask.during=[0,0.5]",
-            r"in [0, 1] of the run, and objectives.attentive_mask makes it in [0, 0.5]; set objectives.",
+            r"in [0, 1] of the stage, and objectives.attentive_mask makes it in [0, 0.5]; set objectives.",
         ),
         ("declip", "objectives.masked_text.during=[0.5,1]", "objectives.multiview.during=[0.5,1]"),
         (
@@ -256,7 +256,8 @@ def test_prototypes_need_samples_and_an_episode_that_begins_while_they_count(squ
     notes = train_run(short, open_data(squares), RunDirectory(tmp_path / "b")).notes
     assert any(
         note.startswith(
-            "objectives.prototypes clusters where an episode begins, and none of 5 steps begins in [0.1, 1] of the run"
+            "objectives.prototypes clusters where an episode begins, and none of 5 steps begins in [0.1, 1] "
+            "of the stage"
         )
         for note in notes
     )

@@ -1,7 +1,7 @@
 """Two seams of a stage: where its gates come from, and how the network changes before it begins.
 
-Both are resolved like objectives: one file named like the `kind` in the recipe, with a `Config` and one final class, or a dotted path to a
-module of the user's own.
+Both are resolved like objectives: one file named like the `kind` in the recipe, with a `Config` and one final
+class, or a dotted path to a module of the user's own.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,8 @@ class GateConfig(Settings):
 class GateSource(nn.Module, ABC):
     """Gives the gates of every step. Abstract: every subclass is final.
 
-    Its parameters are trained with the network's. The same generator gives the same gates, so that all processes and a resumed run draw alike.
+    Its parameters are trained with the network's. The same generator gives the same gates, so that all
+    processes and a resumed run draw alike.
     """
 
     Config: ClassVar[type[GateConfig]]
@@ -49,7 +50,7 @@ class ChangeConfig(Settings):
 
 
 class NetworkChange(ABC):
-    """Makes the network of a stage from that of the stage before: pruned, fused, grown. Abstract: every subclass is final.
+    """Makes the network of a stage from that of the stage before. Abstract: every subclass is final.
 
     The result depends on the arguments only. It also works on the meta device, where `plan` counts.
     """

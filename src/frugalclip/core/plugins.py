@@ -1,7 +1,7 @@
 """Classes found by a name in a recipe: one file, one name, one class.
 
-A name is a file of one of our packages; a dotted path is a module of the user's own. Either holds exactly one class of the kind that is
-wanted.
+A name is a file of one of our packages; a dotted path is a module of the user's own. Either holds exactly one
+class of the kind that is wanted.
 """
 
 import importlib
@@ -36,7 +36,8 @@ def find_class(kind: str, base: type[Kind], *, package: str, setting: str, noun:
     is_ours = "." not in kind
     if is_ours and kind not in known_kinds(package):
         raise RecipeError(
-            f"{setting}.{kind} is not {noun}; {known_names(kind, known_kinds(package))} For one of your own set "
+            f"{setting}.{kind} is not {noun}; {known_names(kind, known_kinds(package))} For one of your own "
+            "set "
             "kind: package.module."
         )
     path = f"{package}.{kind}" if is_ours else kind

@@ -1,1 +1,1 @@
-"""Floor 4: the step, the trainer, the optimiser and the checkpoints."""
+"""Training: recipes, the stages of a run, the loop, the step, the optimiser and the checkpoints."""

@@ -1,10 +1,12 @@
-"""Builds the stages of a run: from a recipe and data, or from a recipe alone on the meta device, where `plan` counts.
+"""Builds the stages of a run: on data to train, or on the meta device, where `plan` counts.
 
-What a stage trains on is decided in order: the network (drawn, or read from a model or a checkpoint), the objectives, the inputs that the
-objectives need, the heads that are fitted to them, the teachers, and last the optimiser with its schedule and the engine (`Stage`).
+What a stage trains on is decided in order: the network (drawn, or read from a model or a checkpoint), the
+objectives, the inputs that the objectives need, the heads that are fitted to them, the teachers, and last the
+optimiser with its schedule and the engine (`Stage`).
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +61,8 @@ def start_from(
     """Read a model to start from or to go on with, and fit the recipe to it.
 
     Args:
-        recipe: of the run; it decides how the scale is trained, the model everything else of `model` and `preprocess`.
+        recipe: of the run; it decides how the scale is trained, the model everything else of `model` and
+            `preprocess`.
         source: a MODEL or a checkpoint.
         device: where it computes.
         setting: what names the source, for messages.
@@ -76,7 +79,8 @@ def start_from(
         raise ModelError(f"{setting}: {error}") from error
     if found.reads == "images":
         raise ModelError(
-            f"{setting}: {source} encodes images only; set model.image.kind=pretrained model.image.from={source}."
+            f"{setting}: {source} encodes images only; set model.image.kind=pretrained "
+            f"model.image.from={source}."
         )
     network = found.network
     network.config = network.config.model_copy(update=recipe.model.model_dump(include=SCALE_SETTINGS))
@@ -151,6 +155,55 @@ def changed_network(
     if config is None:
         return network
     return find_change(config.kind)(config)(network, gates=gates)
+
+
+@dataclass(frozen=True)
+class StageSketch:
+    """What is known of a stage without data."""
+
+    recipe: Recipe
+    network: DualEncoder
+    objectives: dict[str, Objective]
+    gates: GateSource | None
+
+
+def sketch_stages(
+    recipe: Recipe, network: DualEncoder, *, mask: int, samples: int = 0
+) -> Iterator[StageSketch]:
+    """The stages of a run in order, each on a network of its own.
+
+    Args:
+        recipe: of the run.
+        network: of the first stage, on any device.
+        mask: id of the mask token.
+        samples: of the training data, 0 if not known.
+
+    Raises:
+        RecipeError: if an objective of some stage needs what the recipe or a tower does not give.
+    """
+    gates = None
+    for number in range(len(recipe.stages) or 1):
+        if number:
+            network = changed_network(recipe, number, copy.deepcopy(network), gates=gates)
+        own = recipe.stage(number).model_copy(update={"model": network.config})
+        objectives = checked_objectives(own, network, mask=mask, samples=samples)
+        gates = build_gates(own, network)
+        yield StageSketch(own, network, objectives, gates)
+
+
+def check_stages(recipe: Recipe, model: Model, *, samples: int) -> None:
+    """Refuse a run one of whose stages cannot be built, before the first one is trained.
+
+    Args:
+        recipe: of the run.
+        model: of the first stage.
+        samples: of the training data.
+    """
+    built = model.network
+    with torch.device("meta"):
+        network = DualEncoder(built.config, vocabulary=built.vocabulary, context=built.context, seed=None)
+        for _ in sketch_stages(recipe, network, mask=model.tokenizer.mask, samples=samples):
+            pass
 
 
 def run_steps(recipe: Recipe, inputs: StageInputs) -> int:

@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on as if it had not stopped, in safetensors and JSON only.
+"""Checkpoints: all that a run needs to go on exactly where it stopped, in safetensors and JSON only.
 
-A checkpoint is a folder that appears whole or not at all. `model.*` and the tokenizer's files make it a model that `load` reads; the rest is
-for resuming: objectives, optimiser moments, random states and counters.
+A checkpoint is a folder that appears whole or not at all. `model.*` and the tokenizer's files make it a model
+that `load` reads; the rest is for resuming: objectives, optimiser moments, random states and counters.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; the groups are made anew from the recipe.
+    """Put back what `optimizer_tensors` gave; the groups come from the recipe.
 
     Raises:
-        ModelError: when the state belongs to other parameters.
+        ModelError: if the state belongs to other parameters.
     """
     entries: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -51,7 +51,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     }
     if unknown := sorted(entries.keys() - named.keys()):
         raise ModelError(
-            f"the checkpoint's optimiser knows '{unknown[0]}', which this recipe does not train; resume with the run's own recipe."
+            f"the checkpoint has optimiser state of '{unknown[0]}', which this recipe does not train; resume "
+            "with the run's own recipe."
         )
     is_fused = {
         name: bool(group.get("fused") or group.get("capturable"))
@@ -60,7 +61,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     }
     for name, state in entries.items():
         parameter = named[name]
-        # moments go where the parameter is, and so does the step counter of a fused update; the others count on the CPU
+        # moments and the step of a fused update lie where the parameter does, other steps on the CPU
         counts_on = (
             parameter.device if parameter.device.type != "cpu" and is_fused[name] else torch.device("cpu")
         )
@@ -137,8 +138,8 @@ def read_state(folder: Path) -> dict[str, Any]:
     state = read_json(folder / "state.json")
     if state.get("format") != FORMAT:
         raise ModelError(
-            f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with the "
-            "version that began it."
+            f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with "
+            "the version that began it."
         )
     return state
 
@@ -150,7 +151,7 @@ def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
         The counters that `save_checkpoint` was given.
 
     Raises:
-        ModelError: for a checkpoint that is damaged or of another recipe.
+        ModelError: if the checkpoint is damaged, or another recipe's.
     """
     state = read_state(folder)
     _check_backbones(folder, stage.network)
@@ -166,13 +167,14 @@ def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
         restore_random(load_file(folder / "random.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(
-            f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one before."
+            f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one "
+            "before."
         ) from error
     return state
 
 
 def _check_backbones(folder: Path, network: DualEncoder) -> None:
-    """Refuse frozen backbones whose files were exchanged since the checkpoint was written: they are no part of its weights."""
+    """Refuse frozen backbones whose files have changed: the checkpoint does not hold their weights."""
     then, now = (
         content.get("backbones", {})
         for content in (read_json(folder / "model.json")["architecture"], network.architecture())
@@ -185,5 +187,6 @@ def _check_backbones(folder: Path, network: DualEncoder) -> None:
                 else "no backbone"
             )
             raise ModelError(
-                f"{folder} was trained on {side} backbone {then[side]}, and {source} is {now.get(side)}; restore its files, or train anew."
+                f"{folder} was trained on {side} backbone {then[side]}, and {source} is {now.get(side)}; "
+                "restore its files, or train anew."
             )

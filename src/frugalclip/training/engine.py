@@ -41,7 +41,8 @@ def build_engine(step: Step, *, batch: int, micro_batch: int | None) -> Engine:
     Args:
         step: the training computation.
         batch: samples of one step over all processes.
-        micro_batch: rows that a tower of one process encodes at a time; None or a process's whole share: all at once.
+        micro_batch: rows that a tower of one process encodes at a time; None or a process's whole share: all
+            at once.
 
     Raises:
         RecipeError: if a tower does not allow micro-batches.

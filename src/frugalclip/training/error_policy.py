@@ -1,8 +1,9 @@
-"""How much bad data a run puts up with, and the ledger that says of every sample what became of it.
+"""How much bad data a run tolerates, and the ledger that records the fate of every sample.
 
-A sample is bad when something is wrong with it, found on reading (no caption, a missing file) or on decoding (a broken picture); rows that a
-condition leaves out are not. The share is what is lost on reading plus what is lost of the rows that this run uses; beyond `data.max_error_fraction` the
-run stops. Fewer than `LEAST_BAD` bad samples never stop one: of 20 samples a single one would be 5 %. With `data.max_error_fraction=0` any one does.
+A sample is bad if reading finds a fault (no caption, a missing file) or decoding does (a broken image). Rows
+that a condition leaves out are not bad. The share adds what is lost on reading to what is lost of the rows
+that the run uses; beyond `data.max_error_fraction` the run stops. Fewer than `LEAST_BAD` bad samples never
+stop a run: one of 20 would be 5 %. With `data.max_error_fraction=0` a single one does.
 """
 
 import shlex
@@ -19,7 +20,7 @@ from frugalclip.data.ledger import DROPPED, LEAST_BAD, Entry, Ledger, Stage, cau
 from frugalclip.data.manifest import Manifest
 from frugalclip.loading.texts import NO_TEXT, TEXTS
 from frugalclip.sources.reading import READING
-from frugalclip.training.recipe import DataConfig
+from frugalclip.training.sections import DataConfig
 
 TRAINING = Stage("train", {"validation": "kept: it is in the validation set and not trained on"})
 _NAMED = 3  # examples of each cause
@@ -35,7 +36,7 @@ class Rows:
     validation: Manifest | None
 
     def used(self) -> int:
-        """Rows that are trained on or watch the run."""
+        """Training and validation rows."""
         return len(self.training) + (len(self.validation) if self.validation is not None else 0)
 
 
@@ -92,7 +93,7 @@ class ErrorPolicy:
         return len(self.bad) >= least and self.share > self.config.max_error_fraction
 
     def meet(self, faults: Iterable[tuple[str, str]]) -> bool:
-        """Take note of samples that cannot be used; the same one may be met often.
+        """Record samples that cannot be used; the same one may be given often.
 
         Args:
             faults: (id, cause) of each.
@@ -106,7 +107,7 @@ class ErrorPolicy:
         return bool(new)
 
     def restore(self) -> None:
-        """Take up what an earlier part of the run had met."""
+        """Read back what the run found before it was stopped."""
         if self.path.is_file():
             rows = read_ledger(self.path).to_pylist()
             used = {
@@ -121,28 +122,29 @@ class ErrorPolicy:
             self.meet((row["id"], row["reason"]) for row in dropped)
 
     def enforce(self, *, step: int = 0) -> None:
-        """Stop a run whose data is worse than it puts up with.
+        """Stop a run whose data is worse than it tolerates.
 
         Args:
-            step: steps taken; their checkpoint is taken to be saved.
+            step: steps done; a checkpoint of them exists.
 
         Raises:
-            DataError: with counts and examples of each cause, the place of the ledger, and the commands that go on.
+            DataError: with counts and examples of each cause, the place of the ledger, and the commands that
+                go on.
         """
         if self.is_exceeded:
             self.write()
             raise DataError(self._message(step))
 
     def write(self) -> None:
-        """Write the run's ledger, on one process, where anything is new."""
+        """Write the run's ledger on the main process, if anything is new."""
         if self._is_written or not distributed.is_main():
             return
-        training, watched = (
+        training, validation = (
             self.rows.training.ids,
             self.rows.validation.ids if self.rows.validation is not None else [],
         )
-        kept = [id for id in [*training, *watched] if id not in self.found]
-        used = {*training, *watched}
+        kept = [id for id in [*training, *validation] if id not in self.found]
+        used = {*training, *validation}
         ledger = Ledger(TRAINING)
         ledger.include(self.read)
         ledger.extend(self.found.values())
@@ -151,7 +153,7 @@ class ErrorPolicy:
             for id in self.rows.everything.ids
             if id not in used
         )
-        for id in watched:
+        for id in validation:
             ledger.remark(id, "validation")
         ledger.write(self.path, kept=kept, seen=len(self.rows.everything) + len(self.read.entries))
         self._is_written = True
@@ -161,7 +163,7 @@ class ErrorPolicy:
         return Ledger(READING, self.bad).counts()
 
     def in_words(self) -> str | None:
-        """One line for the log of a run that goes on, or None where nothing is bad."""
+        """One line for the log of a run that goes on; None if nothing is bad."""
         if not self.bad:
             return None
         counts = Ledger(READING, self.bad).in_words()
@@ -170,7 +172,8 @@ class ErrorPolicy:
     def _message(self, step: int) -> str:
         when = f" after step {step:,}" if step else ""
         lines = [
-            f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_error_fraction allows {100 * self.config.max_error_fraction:g} %:"
+            f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_error_fraction "
+            f"allows {100 * self.config.max_error_fraction:g} %:"
         ]
         for cause in causes_of(self.bad, examples=_NAMED):
             named = ", ".join(entry.id for entry in cause.examples)
@@ -179,12 +182,13 @@ class ErrorPolicy:
         lines.append(f"Every one is named in {self.path}.")
         if self.config.path and self.config.path != "sample":
             lines.append(
-                f"See all of them, and mend what can be mended: frugalclip data verify {shlex.quote(self.config.path)} --repair"
+                "See all of them, and repair what can be repaired: frugalclip data verify "
+                f"{shlex.quote(self.config.path)} --repair"
             )
         return "\n".join([*lines, f"Go on without them: {self._command(step)}"])
 
     def _command(self, step: int) -> str:
-        """The same command with a share that is enough; more than enough in the middle of a run, which has not met every sample yet."""
+        """The same command with a sufficient share; twice that before every sample has been read."""
         wanted = 2 * self.share if step else self.share
         setting = f"data.max_error_fraction={next((share for share in _STEPS if share >= wanted), 1.0):g}"
         words = [word for word in self.command if not word.startswith("data.max_error_fraction=")]

@@ -1,11 +1,12 @@
 """Exact gradients of a large batch in the memory of a small one.
 
-Source: Gao et al. 2021, arXiv 2101.06983 (GradCache), for every sum of objectives at once: objectives see features only, so the features of the
-whole batch are computed without a graph, scored, and their gradient is handed back to the towers part by part. Each part is encoded twice,
-except the last, whose graph is still there when it is needed; with k parts a step costs 1 / 3 - 1 / 3k more than without the cache.
+Source: Gao et al. 2021, arXiv 2101.06983 (GradCache), for every sum of objectives at once. Objectives see
+features only. So the features of the whole batch are computed without a graph and scored, and their gradient
+goes back through the towers in micro-batches. Each is encoded twice, except the last, whose graph is kept.
+With k micro-batches a step costs 1 / 3 - 1 / 3k more than without the cache.
 
-What is random in a tower is drawn again: the generators are put back to where they stood when a part was first encoded. Text views are cut into
-parts of like length, so that short captions are not padded to long ones.
+Random numbers inside a tower are drawn again: the generators return to their state before the micro-batch was
+first encoded. Texts are grouped by length, so that short captions are not padded to long ones.
 """
 
 from collections.abc import Iterator
@@ -47,14 +48,14 @@ class _Pending:
 
 
 class GradientCache:
-    """Runs a step part by part; the gradients are those of the whole batch.
+    """Runs a step in micro-batches; the gradients are those of the whole batch.
 
     Args:
         step: the training computation.
         micro_batch: rows that a tower encodes at a time.
 
     Raises:
-        RecipeError: for a tower with batch normalisation, whose statistics would be those of a part.
+        RecipeError: for a tower with batch normalisation, whose statistics would be those of a micro-batch.
     """
 
     def __init__(self, step: Step, *, micro_batch: int) -> None:
@@ -63,8 +64,10 @@ class GradientCache:
         for name, module in step.network.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 raise RecipeError(
-                    f"micro_batch is {micro_batch}, but model.{name} is a batch normalisation, which would see {micro_batch} samples instead of the "
-                    "batch, so the result would not be that of the batch; leave micro_batch out, or choose a tower with another normalisation."
+                    f"micro_batch is {micro_batch}, but model.{name} is a batch normalisation, whose "
+                    "statistics would be of "
+                    f"{micro_batch} samples instead of the batch; leave micro_batch out, or choose a tower "
+                    "with another normalisation."
                 )
 
     def __call__(self, batch: Batch) -> StepResult:
@@ -131,7 +134,7 @@ class GradientCache:
 
 
 def _with_leaf_gates(prepared: Prepared) -> tuple[Prepared, list[tuple[Tensor, Tensor]]]:
-    """The same with gates that are leaves of the graph, since every piece goes through them; and (sampled, leaf) of each."""
+    """The same with gates as leaves, where the graph of every piece ends; and (sampled, leaf) of each."""
     pairs: list[tuple[Tensor, Tensor]] = []
 
     def leaf(sampled: Tensor) -> Tensor:
@@ -143,7 +146,7 @@ def _with_leaf_gates(prepared: Prepared) -> tuple[Prepared, list[tuple[Tensor, T
 
 
 def _assemble(parts: list[TowerOutput], rows: list[Tensor]) -> TowerOutput:
-    """Features of the whole batch from its parts, in the batch's order, as leaves."""
+    """Features of the whole batch from its pieces, in the batch's order, as leaves."""
     back = torch.argsort(torch.cat(rows))
 
     def whole(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The training loop: evaluate, save, stop?, step, record.
 
-Everything random is a function of (seed, step) or stands in the checkpoint, so a run that was stopped, or killed, goes on exactly as if it
-had not been.
+Everything random is a function of (seed, step) or stands in the checkpoint, so a run that was stopped, or
+killed, goes on exactly as if it had not been.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ def train_run(
         directory: where the run is recorded; without `resume` it must not hold a run.
         resume: go on from the last checkpoint, bit for bit on a CPU.
         listener: gets rows and notes as they come.
-        read: what was left out while the data set was read; it counts against `data.max_error_fraction`, and the run's ledger names it.
+        read: what was left out while the data set was read; it counts against `data.max_error_fraction`.
         command: words that started the run, for messages.
 
     Raises:
@@ -87,7 +87,7 @@ def train_run(
             row |= run.stopwatch.reading()
             if is_point and run.validator is not None:
                 row["evaluation"] = run.validator.measure(run.model)
-            if advice := run.advisor.look(row):
+            if advice := run.advisor.advise(row):
                 row["advice"] = advice
             run.record(row)
             listener.row(row)
@@ -105,7 +105,7 @@ def train_run(
 
 
 def evaluation_points(steps: int, points: int) -> set[int]:
-    """Steps after which the run is evaluated: `points` of them, evenly spaced, the last at the end; all steps of a shorter run."""
+    """Steps after which a run is evaluated: `points` of them, evenly spaced, the last at its end."""
     return {max(1, round(steps * (i + 1) / points)) for i in range(points)}
 
 
@@ -150,6 +150,6 @@ def _lost_peers_explained(run: Run) -> Iterator[None]:
         where = f"The last checkpoint is {last}" if last else "There is no checkpoint yet"
         raise TrainingError(
             f"process {distributed.rank()} of {distributed.world_size()} lost another one in step "
-            f"{run.step + 1:,} ({str(error).splitlines()[0]}); see that one's own message above. {where}; start "
-            "the same command again with --resume."
+            f"{run.step + 1:,} ({str(error).splitlines()[0]}); see that one's own message above. {where}; "
+            "start the same command again with --resume."
         ) from error

@@ -1,7 +1,7 @@
-"""What goes wrong in contrastive training, seen early and said in plain words.
+"""Signs of what goes wrong in contrastive training, and advice about each.
 
-Pains met again and again in public issue threads: a loss that stays at ln(batch), a scale at its clamp, features that collapse, a batch full
-of equal captions, a NaN without an address.
+They are common in public issue threads: a loss that stays at ln(batch), a scale at its clamp, features that
+collapse, a batch of equal captions, a NaN of unknown origin.
 """
 
 import math
@@ -25,7 +25,8 @@ def feature_monitors(views: Features) -> dict[str, float]:
         views: of one step.
 
     Returns:
-        For each modality the mean cosine between different rows (1 is collapse), and the distance of the modality means, `gap`.
+        For each modality the mean cosine between different rows (1 is collapse), and the distance of the
+        modality means, `gap`.
     """
     monitors: dict[str, float] = {}
     means: dict[str, Tensor] = {}
@@ -43,15 +44,15 @@ def feature_monitors(views: Features) -> dict[str, float]:
 
 
 class Advisor:
-    """Turns the rows of a run into advice, each sentence once."""
+    """Derives advice from the rows of a run, each sentence once."""
 
     def __init__(self, *, steps: int, scale_min: float, scale_max: float, window: int = 50) -> None:
         self.steps, self.scale_min, self.scale_max = steps, scale_min, scale_max
         self.recent: deque[Mapping[str, float]] = deque(maxlen=window)
         self.given: set[str] = set()
 
-    def look(self, row: Mapping[str, float]) -> list[str]:
-        """Advice that the newest row gives reason for, empty most of the time.
+    def advise(self, row: Mapping[str, float]) -> list[str]:
+        """New advice for the newest row, empty most of the time.
 
         Args:
             row: step, loss, scale, objective logs and, at evaluation points, feature monitors.
@@ -71,43 +72,50 @@ class Advisor:
                 chance = row[f"{name}/chance"]
                 yield (
                     f"{name}/flat",
-                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: nothing is learned yet. "
-                    "Check that pictures and captions belong together ('frugalclip data check PATH'), then try optimizer.lr ten times smaller.",
+                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: "
+                    "nothing is learned yet. "
+                    "Check that images and captions belong together ('frugalclip data check PATH'), then try "
+                    "optimizer.lr ten times smaller.",
                 )
         if full and share > 0.2:
             scales = [r["scale"] for r in recent]
             if min(scales) >= 0.999 * self.scale_max:
                 yield (
                     "scale/max",
-                    f"The scale has reached its limit {self.scale_max:g}: the model memorises. Stronger views, more data or fewer epochs help.",
+                    f"The scale has reached its limit {self.scale_max:g}: the model memorises. Stronger "
+                    "views, more data or fewer epochs help.",
                 )
             if max(scales) <= 1.001 * self.scale_min and self.scale_min < self.scale_max:
                 yield (
                     "scale/min",
-                    f"The scale has fallen to its limit {self.scale_min:g}: the features say nothing yet. A smaller optimizer.lr usually helps.",
+                    f"The scale has fallen to its limit {self.scale_min:g}: the features carry no "
+                    "information yet. A smaller optimizer.lr usually helps.",
                 )
         for kind in ("image", "text"):
             if row.get(f"{kind}_similarity", 0.0) > 0.98 and share > 0.1:
                 yield (
                     f"{kind}/collapse",
-                    f"All {kind} embeddings point the same way (mean cosine {row[f'{kind}_similarity']:.3f}): a collapse. Lower optimizer.lr.",
+                    f"All {kind} embeddings point the same way (mean cosine "
+                    f"{row[f'{kind}_similarity']:.3f}): a collapse. Lower optimizer.lr.",
                 )
         for key, value in row.items():
             if key.endswith("/spread") and value < 0.1 and share > 0.1:  # 1 for directions at random
                 yield (
                     key,
-                    f"What {key.removesuffix('/spread')} compares points the same way for all pictures (spread {value:.2f}, 1 at random): a "
-                    "collapse. Lower optimizer.lr, or the weight of that objective.",
+                    f"The features of {key.removesuffix('/spread')} point the same way for all images "
+                    f"(spread {value:.2f}, 1 at "
+                    "random): a collapse. Lower optimizer.lr, or the weight of that objective.",
                 )
             if key.endswith("/same_share") and value > 0.2:
                 yield (
                     key,
-                    f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are left. More varied data helps.",
+                    f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are "
+                    "left. More varied data helps.",
                 )
 
 
 def origin_of_bad_loss(step: Step, batch: Batch, ids: Sequence[str]) -> str:
-    """Where the first value that is not finite came from: a weight, or the output of a module and the samples it happened on.
+    """Where the first value that is not finite comes from: a weight, or a module's output on some samples.
 
     Args:
         step: the training computation whose loss is not finite.
@@ -137,7 +145,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
     """
     found: dict[str, str] = {}
 
-    def validator(name: str) -> Callable[..., None]:
+    def watch(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: object, output: object) -> None:
             tensors = [t for t in _tensors(output) if t.is_floating_point()]
             bad = [t for t in tensors if not bool(torch.isfinite(t).all())]
@@ -149,7 +157,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
 
         return hook
 
-    handles = [child.register_forward_hook(validator(name)) for name, child in module.named_modules() if name]
+    handles = [child.register_forward_hook(watch(name)) for name, child in module.named_modules() if name]
     try:
         yield found
     finally:

@@ -1,7 +1,8 @@
 """Schedules, parameter groups and the optimiser.
 
-Sources: warm-up and cosine as in SLIP `utils.py: cosine_scheduler` (arXiv 2112.12750), also A-CLIP's momentum schedule; weight decay as in
-open_clip: never on parameters with one axis or none (gains, biases, scales), nor on class tokens and position tables.
+Sources: warm-up and cosine as in SLIP `utils.py: cosine_scheduler` (arXiv 2112.12750), also A-CLIP's momentum
+schedule; weight decay as in open_clip: never on parameters with one axis or none (gains, biases, scales), nor
+on class tokens and position tables.
 """
 
 import re
@@ -32,11 +33,11 @@ class GroupConfig(Settings):
         1.0,
         gt=0,
         le=1,
-        description="share of the stage after which the learning rate is 0, reached on the schedule's own curve",
+        description="share of the stage after which the learning rate is 0, on the schedule's own curve",
     )
     maximize: bool = Field(
         False,
-        description="moves these parameters uphill; an objective's own multipliers ascend without being named",
+        description="true: gradient ascent; parameters that an objective declares as ascending need no group",
     )
 
     @field_validator("match")
@@ -80,7 +81,7 @@ class ScheduleConfig(Settings):
 def cosine_schedule(
     base: float, final: float, *, steps: int, warmup_steps: int = 0, start: float = 0.0
 ) -> NDArray[np.float64]:
-    """Linear warm-up that includes both ends, then a cosine evaluated at k / length, so the last value lies slightly above `final`.
+    """Linear warm-up that includes both ends, then a cosine at k / length, which ends just above `final`.
 
     Args:
         base: value at the end of the warm-up.
@@ -107,8 +108,9 @@ def learning_rates(
         config: the `schedule` section.
         peak: full rate.
         steps: of the stage.
-        end: steps of the stage after which the rate is 0, where some parameters stop early (ProtoCLIP, `training/scheduler.py:
-            protoclip_cosine_lr`, whose rates these are for a cosine that starts and ends at 0); the warm-up stays that of the whole stage.
+        end: steps of the stage after which the rate is 0, for parameters that stop early; the warm-up stays
+            that of the whole stage. Rates are those of ProtoCLIP (`training/scheduler.py:
+            protoclip_cosine_lr`) for a cosine from 0 to 0.
 
     Returns:
         (steps,) float64.
@@ -147,7 +149,8 @@ def parameter_groups(
         ascending: parameters that move uphill, whatever their group says.
 
     Returns:
-        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `weight_decay`, `maximize`.
+        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `weight_decay`,
+        `maximize`.
 
     Raises:
         RecipeError: if a group matches nothing, since it would silently have no effect.
@@ -174,8 +177,8 @@ def parameter_groups(
     for group in config.groups:
         if group.match not in matched:
             raise RecipeError(
-                f"optimizer.groups: '{group.match}' matches no trained parameter; names begin with network.image., "
-                "network.text., objectives.NAME. or gates."
+                f"optimizer.groups: '{group.match}' matches no trained parameter; names begin with "
+                "network.image., network.text., objectives.NAME. or gates."
             )
     return list(groups.values())
 

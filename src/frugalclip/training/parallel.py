@@ -1,6 +1,7 @@
-"""What depends on how a run is spread over processes: wrapping the step, clipping gradients, gathering weights.
+"""How a run is spread over processes: wrapping the step, clipping gradients, collecting weights.
 
-Today that is data parallelism (DDP), where every process holds all weights. A sharded scheme (FSDP2) has its own way to do these three.
+Training is data parallel (DDP): every process holds all weights. Sharding (FSDP2) would replace these three
+functions.
 """
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from frugalclip.training.step import Step
 
 
 def wrap(step: Step) -> Step | DistributedDataParallel:
-    """The step, with gradients averaged over processes while they are computed; the step itself on one process."""
+    """The step with gradients averaged over processes during backward; on one process the step itself."""
     if not distributed.is_active():
         return step
     # an objective that counts for a share of the stage only leaves parameters without a gradient

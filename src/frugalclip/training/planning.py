@@ -1,10 +1,10 @@
-"""What a recipe will cost, before anything runs: passes, parameters, memory, arithmetic.
+"""What a recipe costs, before anything runs: passes, parameters, memory, arithmetic.
 
-Counts are analytic, from the shapes of the towers: a matrix product of (a, b) with (b, c) is 2abc operations, and training is three times a
-forward pass (its backward needs two products for each one). `probe` runs real steps on random pictures and captions and measures.
+Counts are analytic, from the shapes of the towers: a matrix product of (a, b) with (b, c) is 2abc operations,
+and training is three times a forward pass (its backward needs two products for each one). `probe` measures
+real steps on random images and captions.
 """
 
-import copy
 import resource
 import statistics
 import sys
@@ -31,13 +31,7 @@ from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.training.build import (
-    build_gates,
-    changed_network,
-    checked_objectives,
-    pick_precision,
-    start_from,
-)
+from frugalclip.training.build import StageSketch, pick_precision, sketch_stages, start_from
 from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.stage import Stage, count_parameters
@@ -63,10 +57,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a frozen backbone reads once, before training; `None` where only the data can tell. A store that is there already is not taken off."""
+    """What a frozen backbone encodes once, before training; `None` if only the data can tell.
+
+    Features that are stored already are not subtracted.
+    """
 
     tower: str
-    samples: int | None  # pictures with their views, or distinct texts
+    samples: int | None  # images times their views, or distinct texts
     gflops: (
         float | None
     )  # of all of them, as `gflops` of the tower says; None too where that is 0, which means unknown
@@ -75,7 +72,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe will do; `None` where only the data can tell."""
+    """What a recipe will do; `None` if only the data can tell."""
 
     recipe: str
     description: str
@@ -125,8 +122,8 @@ class _StagePlan:
 def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     """Count what a recipe will cost.
 
-    Parameters are those of the last stage, which is what a run leaves behind; memory is that of the stage that needs most; arithmetic is
-    the mean over the run.
+    Parameters are those of the last stage, which is what a run leaves behind; memory is that of the stage
+    that needs most; arithmetic is the mean over the run.
 
     Args:
         recipe: validated recipe; its data is opened only if it names some.
@@ -173,11 +170,11 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
 
 
 def _check_probe(recipe: Recipe) -> None:
-    """Refuse to probe frozen backbones: they encode the data once, before training, so steps on noise measure nothing."""
+    """Refuse to probe pretrained backbones, which may encode the data once, before training."""
     for side in recipe.model.pretrained_towers():
         raise RecipeError(
-            f"model.{side} is pretrained and encodes the data once, before training, so steps on noise do not "
-            "measure it; train with steps=10."
+            f"model.{side} is pretrained and encodes the data once, before training, so steps on noise do "
+            "not measure it; train with steps=10."
         )
 
 
@@ -189,27 +186,19 @@ def _stages(recipe: Recipe, *, with_weights: bool) -> list[_StagePlan]:
     else:
         vocabulary, context = _text_sizes(recipe)
     seed = recipe.seed if with_weights else None
-    stages: list[_StagePlan] = []
     with torch.device("cpu" if with_weights else "meta"):
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
-        for number in range(len(recipe.stages) or 1):
-            if stages:
-                gates = stages[-1].step.gates
-                network = changed_network(recipe, number, copy.deepcopy(network), gates=gates)
-            stages.append(_stage(recipe, number, network, with_weights=with_weights))
-    return stages
+        return [
+            _stage(recipe, number, sketch, with_weights=with_weights)
+            for number, sketch in enumerate(sketch_stages(recipe, network, mask=0))
+        ]
 
 
-def _stage(recipe: Recipe, number: int, network: DualEncoder, *, with_weights: bool) -> _StagePlan:
-    own = recipe.stage(number).model_copy(update={"model": network.config})
-    objectives = checked_objectives(own, network, mask=0)
-    needs = union_of_needs(objectives.values())
-    step = Step(
-        network,
-        objectives,
-        teachers=_stand_ins(own, needs, network) if with_weights else {},
-        gates=build_gates(own, network),
-    )
+def _stage(recipe: Recipe, number: int, sketch: StageSketch, *, with_weights: bool) -> _StagePlan:
+    network, own = sketch.network, sketch.recipe
+    needs = union_of_needs(sketch.objectives.values())
+    teachers = _stand_ins(own, needs, network) if with_weights else {}
+    step = Step(network, sketch.objectives, teachers=teachers, gates=sketch.gates)
     passes = _passes(own, step)
     if recipe.stages:
         passes = [replace(one, stage=recipe.stage_name(number)) for one in passes]
@@ -220,12 +209,13 @@ def _length_notes(recipe: Recipe, steps: int | None) -> list[str]:
     if steps is not None or not any(stage.steps for stage in recipe.stages):
         return []
     return [
-        "the length of the run is not known, so stages whose length is given in steps hardly count; set data or steps"
+        "the length of the run is not known, so stages whose length is given in steps hardly count; set data "
+        "or steps"
     ]
 
 
 def _text_sizes(recipe: Recipe) -> tuple[int, int]:
-    """Rows of the token embedding, for a vocabulary trained on captions the most there can be, and the context."""
+    """Size of the vocabulary, the largest possible if it is trained on captions, and the context."""
     vocabulary = CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
     return vocabulary, recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
 
@@ -240,7 +230,7 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
 
 
 def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
-    """Parameters of the model with its tuned backbones; frozen backbones, which are no part of it, stand apart. What is unknown is left out."""
+    """Parameters of the model, and apart those of frozen backbones; unknown ones are left out."""
     text = step.network.text
     counts = {
         "image": count_parameters(step.network.image),
@@ -257,7 +247,7 @@ def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
         if tower.config.is_frozen and side not in unknown
     }
     return counts | {
-        f"{side} backbone, read once": count_parameters(tower.attached) for side, tower in towers.items()
+        f"{side} backbone, frozen": count_parameters(tower.attached) for side, tower in towers.items()
     }
 
 
@@ -270,17 +260,19 @@ def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
     tuned = [side for side, tower in towers.items() if not tower.config.is_frozen]
     unsaid = [side for side, tower in towers.items() if side in tuned and not tower.config.gflops]
     notes += [
-        f"the arithmetic of the tuned {side} backbone is not counted; set model.{side}.gflops to its forward pass of one sample"
+        f"the arithmetic of the tuned {side} backbone is not counted; set model.{side}.gflops to its forward "
+        "pass of one sample"
         for side in unsaid
     ]
     return notes + [
-        f"the memory of what backward keeps of the tuned {side} backbone is not counted; train with steps=10 and look"
+        f"the memory of what backward keeps of the tuned {side} backbone is not counted; measure it: train "
+        "with steps=10"
         for side in tuned
     ]
 
 
 def _passes(recipe: Recipe, step: Step) -> list[Pass]:
-    """Passes of the student, then what teachers and episodes encode without gradient; a teacher is taken to have the student's towers."""
+    """Passes of the student, then those without gradient: of teachers, counted alike, and of episodes."""
     objectives = cast("list[Objective]", list(step.objectives.values()))
     needs = union_of_needs(objectives)
     kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
@@ -307,7 +299,7 @@ def _passes(recipe: Recipe, step: Step) -> list[Pass]:
 def _pass(
     recipe: Recipe, name: str, view: str, kept: Mapping[str, int], *, context: int, has_gradient: bool = True
 ) -> Pass:
-    """One pass over a view, called `name`; of texts with the most tokens there can be, though captions are cut to the longest of their group."""
+    """One pass over a view, called `name`; texts count with the full context."""
     if source_view(view) in recipe.texts:
         return Pass(
             name,
@@ -330,14 +322,14 @@ def _pass(
 
 
 def _stored_gflops(recipe: Recipe, side: str) -> float:
-    """What a frozen backbone costs for one sample, and a step does not pay: it is read once, before training."""
+    """Arithmetic of a frozen backbone for one sample: it runs once, before training, and not in a step."""
     if side == "image":
         return recipe.model.image.stored_gflops if recipe.store.images else 0.0
     return recipe.model.text.stored_gflops
 
 
 def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[Reading]:
-    """What frozen backbones read of the whole data set before the first step, and how large the vectors are."""
+    """What frozen backbones encode of the data set before the first step, and the size of the features."""
     found = []
     for side, tower in step.network.pretrained_towers().items():
         config = tower.config
@@ -366,13 +358,13 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
 
 
 def _encoded_again(recipe: Recipe) -> float:
-    """Share of the forward passes that the gradient cache repeats: all parts but one (of the pictures; counted for the texts too)."""
+    """Share of the forward passes that the gradient cache repeats: all micro-batches but one."""
     micro_batch = recipe.micro_batch or recipe.batch
     return max(0.0, 1 - micro_batch / recipe.batch)
 
 
 def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> dict[str, float]:
-    """Gigabytes on one device that takes the whole batch, in parts of `micro_batch` where the recipe has one."""
+    """Gigabytes on one device that takes the whole batch, in micro-batches if the recipe has them."""
     rows = min(recipe.batch, recipe.micro_batch or recipe.batch)
     trained = count_parameters(step, trained=True)
     activations = 0.0
@@ -426,7 +418,7 @@ def _peak_gb(device: torch.device) -> float:
 
 
 def _random_batch(recipe: Recipe, needs: Needs, network: DualEncoder) -> Batch:
-    """Noise pictures, and captions of random length with a mean of 13 tokens, as in COCO."""
+    """Images of noise, and captions of random length with a mean of 13 tokens, as in COCO."""
     draw = generator(recipe.seed, "probe")
     context = network.context
     views, texts = read_views(needs, images=recipe.views, texts=recipe.texts)

@@ -1,30 +1,29 @@
 """Recipes: what a run is, as one typed, mergeable, replayable record.
 
-A recipe is a YAML file found by name in `frugalclip/recipes` or by path. It may extend one other; mappings merge by name, null removes.
-`key=value` overrides merge last. The resolved recipe, written into the run, replays it.
+A recipe is a YAML file found by name in `frugalclip/recipes` or by path. It may extend one other; mappings
+merge by name, null removes. `key=value` overrides merge last. The resolved recipe, written into the run,
+replays it.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from frugalclip.backbones.attach import check_options
-from frugalclip.compression.base import ChangeConfig, GateConfig, find_change, find_gates
+from frugalclip.compression.base import GateConfig, find_change, find_gates
 from frugalclip.core.config import (
     Settings,
     dump_yaml,
     merge,
     parse_overrides,
     read_yaml,
-    shorthand,
     validated,
 )
 from frugalclip.core.errors import RecipeError, known_names
-from frugalclip.data.ledger import MAX_ERROR_FRACTION
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.features.backbone_stores import StoreConfig
 from frugalclip.loading.texts import TextConfig
@@ -34,101 +33,14 @@ from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
 from frugalclip.towers.vit import VitConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
-
-
-class DataConfig(Settings):
-    """The `data` section; a plain word is the path."""
-
-    path: str | None = Field(
-        None,
-        description="sample, a folder, CSV, TSV, JSONL, Parquet, tars, a saved Hugging Face dataset or a manifest",
-    )
-    where: str | None = Field(None, description="rows to train on, such as split=train,is_flag=false")
-    validation: str = Field(
-        "auto", description="rows that watch the run: auto, none, or a condition such as split=val"
-    )
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        description="names of the image and caption columns where they are not recognised",
-    )
-    weights: str = Field(
-        "auto",
-        description="how often to draw a row: auto (the column weight, if any), none, or a field that holds numbers",
-    )
-    workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
-    cache_bytes: int = Field(
-        2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory"
-    )
-    max_error_fraction: float = Field(
-        MAX_ERROR_FRACTION,
-        ge=0,
-        le=1,
-        description="share of bad samples that a run puts up with; beyond it, it stops and names them",
-    )
-
-
-DataSection = Annotated[DataConfig, BeforeValidator(shorthand("path"))]
-
-
-class EvaluationConfig(Settings):
-    """The `evaluation` section: how the run is watched."""
-
-    points: int = Field(
-        20, ge=1, description="evaluations over the run, evenly spaced; the last is at its end"
-    )
-    rows: int = Field(2000, ge=10, description="validation rows used at each point, at most")
-    label_field: str | None = Field(
-        None, description="field that names the classes; null: label, else the caption"
-    )
-
-
-class EpisodeConfig(Settings):
-    """The `episode` section: how often objectives look at many samples at once."""
-
-    samples: int = Field(
-        gt=0, description="samples of an episode, rounded to whole steps; ProtoCLIP: 200,000"
-    )
-
-    def steps(self, batch: int) -> int:
-        """Steps of an episode."""
-        return max(1, round(self.samples / batch))
-
-
-class CheckpointConfig(Settings):
-    """The `checkpoints` section."""
-
-    every: int | None = Field(
-        None, ge=1, description="steps between checkpoints; null: at every evaluation point"
-    )
-    keep: int = Field(2, ge=1, description="newest checkpoints to keep")
-
-
-class StageConfig(Settings):
-    """One entry of `stages`: where a stage of the run differs from the recipe."""
-
-    name: str = Field("", description="for messages; empty: its number")
-    share: float | None = Field(
-        None, gt=0, le=1, description="length as a share of the run; one stage may take what is left"
-    )
-    steps: int | None = Field(None, ge=1, description="length in steps, in place of `share`")
-    change: SerializeAsAny[ChangeConfig] | None = Field(
-        None, description="how the network changes before the stage: a file of compression/, or your own"
-    )
-    objectives: dict[str, Any] = Field(
-        default_factory=dict, description="merged into the recipe's by name; null removes one"
-    )
-    views: dict[str, Any] = Field(default_factory=dict, description="merged into the recipe's by name")
-    optimizer: dict[str, Any] = Field(default_factory=dict, description="merged into the recipe's")
-    schedule: dict[str, Any] = Field(
-        default_factory=dict, description="merged into the recipe's; it runs over this stage alone"
-    )
-    gates: dict[str, Any] | None = Field(None, description="gates of this stage; null: the recipe's")
-
-    @model_validator(mode="after")
-    def _has_one_length(self) -> Self:
-        if self.share is not None and self.steps is not None:
-            raise ValueError("share and steps are both given; leave one out")
-        return self
+from frugalclip.training.sections import (
+    CheckpointConfig,
+    DataConfig,
+    DataSection,
+    EpisodeConfig,
+    EvaluationConfig,
+    StageConfig,
+)
 
 
 class Recipe(Settings):
@@ -143,12 +55,14 @@ class Recipe(Settings):
     data: DataSection = Field(default_factory=DataConfig)
     init_from: str | None = Field(
         None,
-        description="a MODEL to start from: its weights, towers, tokenizer and preprocessing, in place of what `model` and `tokenizer` say",
+        description="a MODEL to start from: its towers, tokenizer and preprocessing replace `model` and "
+        "`tokenizer`",
     )
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     preprocess: Preprocess = Field(
-        description="how pictures enter; its size is the resolution of the image tower"
+        description="how images are resized, cropped and normalised; its size is the resolution of the image "
+        "tower"
     )
     views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
     texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
@@ -165,7 +79,8 @@ class Recipe(Settings):
     micro_batch: int | None = Field(
         None,
         ge=1,
-        description="rows that a tower encodes at a time, of each process; the gradient stays that of the whole batch. null: all at once",
+        description="rows that a tower of one process encodes at a time; gradients stay those of the whole "
+        "batch. null: all",
     )
     epochs: float | None = Field(
         None, gt=0, description="length of the run; give one of epochs, samples, steps"
@@ -197,15 +112,19 @@ class Recipe(Settings):
         given = [name for name in ("epochs", "samples", "steps") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"the length of the run is given {len(given)} times ({', '.join(given) or 'not at all'}); set one of epochs, samples, steps"
+                f"the length of the run is given {len(given)} times ({', '.join(given) or 'not at all'}); "
+                "set one of epochs, samples, steps"
             )
         if self.preprocess.size != self.model.image.resolution:
             raise ValueError(
-                f"preprocess.size {self.preprocess.size} is not model.image.resolution {self.model.image.resolution}; leave preprocess.size out"
+                f"preprocess.size {self.preprocess.size} is not model.image.resolution "
+                f"{self.model.image.resolution}; "
+                "leave preprocess.size out"
             )
         if not self.model.text.encodes_texts:
             raise ValueError(
-                "model.text.kind none is for models that read no texts, and a recipe trains two towers; set transformer, bag or pretrained"
+                "model.text.kind none is for models that read no texts, and a recipe trains two towers; set "
+                "transformer, bag or pretrained"
             )
         if not self.stages and not any(o.weight > 0 for o in self.objectives.values()):
             raise ValueError(
@@ -263,8 +182,8 @@ class Recipe(Settings):
         if edges[-1] != steps or not all(len(span) > 0 for span in spans):
             found = ", ".join(str(last - first) for first, last in itertools.pairwise(edges))
             raise RecipeError(
-                f"the stages have {found} steps, and the run has {steps:,}; every stage needs one at least, and "
-                "together they fill the run: change 'stages', or the length of the run."
+                f"the stages have {found} steps, and the run has {steps:,}; every stage needs one at least, "
+                "and together they fill the run: change 'stages', or the length of the run."
             )
         return spans
 
@@ -300,7 +219,7 @@ SHORTHANDS = {
 
 
 def _expand(content: dict[str, Any]) -> dict[str, Any]:
-    """Write shorthands out before merging, so that a plain word replaces one key and not the section around it."""
+    """Expand shorthands before merging, so that a plain word replaces one key and not a whole section."""
     content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
     for (*path, last), key in SHORTHANDS.items():
         place: Any = content
@@ -332,10 +251,12 @@ def _locate(name: str) -> Path:
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise RecipeError(
-            f"there is no recipe file {name}; expected a path to a YAML file or a name. Known: {', '.join(known_recipes())}."
+            f"there is no recipe file {name}; expected a path to a YAML file or a name. Known: "
+            f"{', '.join(known_recipes())}."
         )
     raise RecipeError(
-        f"'{name}' is not a recipe; {known_names(name, known_recipes(), limit=40)} Or give the path of a YAML file."
+        f"'{name}' is not a recipe; {known_names(name, known_recipes(), limit=40)} Or give the path of a "
+        "YAML file."
     )
 
 
@@ -357,7 +278,7 @@ def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
     One level of `extends` is allowed. A recipe of the package counts as one level, however it is written.
 
     Raises:
-        RecipeError: when a file is not found, is not YAML, or extends a file of the user's own that extends again.
+        RecipeError: if a file is not found, is not YAML, or extends a user's file that extends again.
     """
     path = _locate(name)
     content = _expand(read_yaml(path))
@@ -373,7 +294,8 @@ def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
     again = read_yaml(place).get("extends")
     if again is not None and (not _is_shipped(place) or _is_shipped(path)):
         raise RecipeError(
-            f"{path} extends {base_name}, which extends {again} itself; one level is allowed, so extend {again}."
+            f"{path} extends {base_name}, which extends {again} itself; one level is allowed, so extend "
+            f"{again}."
         )
     return [(path.stem, content), *recipe_layers(str(place))]
 
@@ -417,7 +339,8 @@ def _validated(content: dict[str, Any]) -> Recipe:
     objectives = content.get("objectives") or {}
     if not isinstance(objectives, dict):
         raise RecipeError(
-            f"objectives is a {type(objectives).__name__}; expected a mapping such as objectives: {{contrastive: {{weight: 1}}}}."
+            f"objectives is a {type(objectives).__name__}; expected a mapping such as objectives: "
+            "{contrastive: {weight: 1}}."
         )
     known = set(Recipe.model_fields)
     if unknown := [key for key in content if key not in known]:

@@ -21,6 +21,7 @@ from frugalclip.training.build import (
     BuildPlace,
     build_stage,
     changed_network,
+    check_stages,
     new_model,
     run_steps,
     start_from,
@@ -75,6 +76,8 @@ class Run:
     ) -> None:
         self.recipe, self.directory, self.data, self.model, self.note = recipe, directory, data, model, note
         model.training_data = data.description
+        if len(recipe.stages) > 1 and place.number == 0:
+            check_stages(recipe, model, samples=len(data.training))
         self.stage, self.inputs, notes = build_stage(recipe, data, model, place=place, note=note)
         self.steps = place.steps or run_steps(recipe, self.inputs)
         self.notes = data.notes + notes
@@ -131,7 +134,8 @@ class Run:
             self.stage, self.inputs, notes = build_stage(
                 self.recipe, self.data, self.model, place=place, note=self.note
             )
-        self.stage.take_over(before, has_same_network=network is before.network)
+        is_changed = self.recipe.stages[number].change is not None  # a change may return the same module
+        self.stage.take_over(before, has_same_network=not is_changed)
         self._batches = None
         for note in notes:
             if note not in self.notes:
@@ -148,8 +152,8 @@ class Run:
         origin = origin_of_bad_loss(self.stage.module, batch, self.data.training.ids)
         return (
             f"the loss of step {self.step + 1:,} is {error.value}: {origin}; the last checkpoint in "
-            f"{self.directory.path} is intact; lower optimizer.lr, set optimizer.clip=1 or precision=fp32, and "
-            "train into a new --out."
+            f"{self.directory.path} is intact; lower optimizer.lr, set optimizer.clip=1 or precision=fp32, "
+            "and train into a new --out."
         )
 
     def save(self) -> None:
@@ -183,8 +187,8 @@ class Run:
         state = restore_checkpoint(checkpoint, self.stage)
         if state["data"] != self.data.training.fingerprint():
             raise DataError(
-                f"the data of {self.directory.path} has changed since step {state['step']:,}; train into a new "
-                "--out, or restore the data."
+                f"the data of {self.directory.path} has changed since step {state['step']:,}; train into a "
+                "new --out, or restore the data."
             )
         self.step = state["step"]
         self.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
@@ -300,7 +304,7 @@ def _prepare_process(recipe: Recipe) -> torch.device:
     distributed.start(device)
     if recipe.batch % distributed.world_size():
         raise RecipeError(
-            f"batch {recipe.batch} is not a multiple of the {distributed.world_size()} processes; set batch to "
-            "a multiple."
+            f"batch {recipe.batch} is not a multiple of the {distributed.world_size()} processes; set batch "
+            "to a multiple."
         )
     return device

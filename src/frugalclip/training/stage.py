@@ -1,7 +1,7 @@
 """A stage of a run: network, objectives, teachers, gates, optimiser, schedule and engine.
 
-A run is a list of stages, usually one. A stage is built from its recipe and a network (`training.build`), and it can be built again:
-everything that it changes while it trains stands in the checkpoint.
+A run is a list of stages, usually one. A stage is built from its recipe and a network (`training.build`), and
+it can be built again: everything that it changes while it trains stands in the checkpoint.
 """
 
 import math
@@ -110,8 +110,9 @@ class Stage:
     def take_over(self, before: "Stage", *, has_same_network: bool) -> None:
         """Go on with the state of the stage before.
 
-        An objective that goes on keeps its heads and queues where their shapes stay. On the same network, gates and averages of the student
-        go on too, and so do the optimiser's moments if the `optimizer` section is the same; otherwise they start fresh.
+        An objective that goes on keeps its heads and queues where their shapes stay. On the same network,
+        gates and averages of the student go on too, and so do the optimiser's moments if the `optimizer`
+        section is the same; otherwise they start fresh.
 
         Args:
             before: the stage that has ended.

@@ -1,6 +1,7 @@
-"""One step: encode the union of needs once, let every objective score the features, add up.
+"""One step: encode the union of needs once, score the features with every objective, add up.
 
-Objectives see features only, so what is encoded, in which precision and on how many processes is decided here and nowhere else.
+Objectives see features only. What is encoded, in which precision and on how many processes, is decided here
+and nowhere else.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,7 +49,7 @@ def build_objectives(
 ) -> dict[str, Objective]:
     """Objectives by name, without those of weight 0.
 
-    Each draws its initial weights from a stream of its own, so adding or removing one leaves the others exactly as they were.
+    Each draws its initial weights from its own stream, so adding or removing one leaves the others unchanged.
     """
     built: dict[str, Objective] = {}
     for name, config in configs.items():
@@ -72,7 +73,8 @@ def _check_derived(objectives: Mapping[str, Objective]) -> None:
         for view in sorted(objective.makes()):
             if view in makers:
                 raise RecipeError(
-                    f"objectives.{makers[view]} and objectives.{name} both make {view}; give one of them another view, or leave it out."
+                    f"objectives.{makers[view]} and objectives.{name} both make {view}; give one of them "
+                    "another view, or leave it out."
                 )
             makers[view] = name
     for name, objective in objectives.items():
@@ -89,28 +91,31 @@ def _check_derived(objectives: Mapping[str, Objective]) -> None:
             lasts = objectives[maker].config.during
             if lasts[0] > start or lasts[1] < end:
                 raise RecipeError(
-                    f"objectives.{name} reads {view} in [{start:g}, {end:g}] of the run, and objectives.{maker} makes it in "
+                    f"objectives.{name} reads {view} in [{start:g}, {end:g}] of the stage, and "
+                    f"objectives.{maker} makes it in "
                     f"[{lasts[0]:g}, {lasts[1]:g}]; set objectives.{name}.during=[{lasts[0]:g},{lasts[1]:g}]."
                 )
             if needs.episode:
                 raise RecipeError(
-                    f"objectives.{name} looks at whole episodes, where nothing is kept or masked, and cannot read {view}; "
-                    f"let it read {source_view(view)}."
+                    f"objectives.{name} reads whole episodes, where nothing is kept or masked, and cannot "
+                    f"read {view}; let it read {source_view(view)}."
                 )
 
 
 def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps: int) -> list[str]:
-    """Remarks on objectives that look at episodes, in a run where none begins while they count.
+    """Notes on objectives that read episodes, if no episode begins while they count.
 
     Args:
-        objectives: of the run.
+        objectives: of the stage.
         episode: steps of an episode, 0 for none.
-        steps: of the run.
+        steps: of the stage.
     """
     begins = [step / steps for step in range(0, steps, episode)] if episode else []
     return [
-        f"objectives.{name} clusters where an episode begins, and none of {episode:,} steps begins in [{objective.config.during[0]:g}, "
-        f"{objective.config.during[1]:g}] of the run, so that it has no effect; set fewer episode.samples, or objectives.{name}.during=[0,1]"
+        f"objectives.{name} clusters where an episode begins, and none of {episode:,} steps begins in "
+        f"[{objective.config.during[0]:g}, "
+        f"{objective.config.during[1]:g}] of the stage, so it has no effect; set fewer "
+        f"episode.samples, or objectives.{name}.during=[0,1]"
         for name, objective in objectives.items()
         if type(objective).begin_episode is not Objective.begin_episode
         and not any(map(objective.config.counts_at, begins))
@@ -118,7 +123,7 @@ def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps:
 
 
 def union_of_needs(objectives: Iterable[Objective]) -> Needs:
-    """Everything that some objective reads."""
+    """Everything that at least one objective reads."""
     return reduce(lambda a, b: a | b, (o.needs() for o in objectives), Needs())
 
 
@@ -130,10 +135,10 @@ def source_view(name: str) -> str:
 def read_views(
     needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterable[str]
 ) -> tuple[set[str], set[str]]:
-    """The views of the recipe that some objective or teacher reads, and those that their crops depend on.
+    """The views of the recipe that an objective or a teacher reads, and those that their crops contain.
 
     Raises:
-        RecipeError: for one that the recipe does not have, with the nearest known one.
+        RecipeError: if the recipe does not have one, with the nearest known name.
     """
     by_teachers = {name.partition(":")[2] for name in needs.teachers}
     wanted_texts = {source_view(name) for name in needs.texts} | (by_teachers & set(texts))
@@ -142,14 +147,15 @@ def read_views(
     for kind, needed, given in (("views", wanted, list(images)), ("texts", wanted_texts, list(texts))):
         for name in sorted(needed - set(given)):
             raise RecipeError(
-                f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} Add it under '{kind}:'."
+                f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} "
+                f"Add it under '{kind}:'."
             )
     return wanted, wanted_texts
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known of a batch before the student encodes it."""
+    """What is computed for a batch before the student encodes it."""
 
     targets: dict[str, Features]  # teacher -> its features
     selections: dict[str, Selection]  # derived view -> what it keeps or masks
@@ -162,7 +168,7 @@ class Prepared:
 
 
 class Step(nn.Module):
-    """The whole training computation of one batch as one module, so that data-parallel wrappers see a single forward."""
+    """The computation of one batch as one module, so that data-parallel wrappers see a single forward."""
 
     def __init__(
         self,
@@ -199,7 +205,7 @@ class Step(nn.Module):
     def _activate(self, names: list[str]) -> None:
         self.active = names
         self.needs = union_of_needs(self._objective(name) for name in names)
-        self._asking = {teacher_of(name) for name in self.needs.teachers}
+        self._active_teachers = {teacher_of(name) for name in self.needs.teachers}
 
     def ascending_parameters(self) -> list[nn.Parameter]:
         """Parameters of objectives that the optimiser moves uphill."""
@@ -221,8 +227,8 @@ class Step(nn.Module):
         return self.score(self.encode(batch, self.prepare(batch)))
 
     def prepare(self, batch: Batch) -> Prepared:
-        """Encode a batch with the teachers, let the objectives choose what derived views keep or mask, and sample the gates."""
-        targets = self.look(batch)
+        """Encode a batch with the teachers, select what derived views keep or mask, and sample the gates."""
+        targets = self.teach(batch)
         selections: dict[str, Selection] = {}
         for name in self.active:
             selections.update(self._objective(name).prepare(batch, targets))
@@ -234,17 +240,17 @@ class Step(nn.Module):
         return self.gates.sample(generator=generator(self.seed, f"gates/{self.number}"))
 
     @torch.no_grad()
-    def look(self, batch: Batch) -> dict[str, Features]:
-        """What the teachers that count now say of a batch."""
+    def teach(self, batch: Batch) -> dict[str, Features]:
+        """Features of a batch by every teacher that an active objective reads."""
         with self._autocast(batch.rows.device):
             return {
                 name: cast("Teacher", teacher).encode(batch)
                 for name, teacher in self.teachers.items()
-                if name in self._asking
+                if name in self._active_teachers
             }
 
     def score(self, views: Features) -> StepResult:
-        """Let every objective look at the features, and add up."""
+        """Score the features with every objective, and add up."""
         total = torch.zeros((), device=views.scale.device)
         logs: dict[str, Tensor] = {}
         for name in self.active:
@@ -271,7 +277,7 @@ class Step(nn.Module):
         images: dict[str, TowerOutput],
         texts: dict[str, TowerOutput],
     ) -> Features:
-        """What objectives look at, from encoded views."""
+        """The features that objectives score, from encoded views."""
         return Features(
             images=images,
             texts=texts,
@@ -316,10 +322,10 @@ class Step(nn.Module):
 
     @torch.no_grad()
     def episode(self, batches: Iterable[Batch], needs: Needs) -> Iterator[Features]:
-        """Features of an episode before it is trained on, batch by batch, as the towers are now: evaluation mode, views without selections."""
+        """Features of an episode before it is trained on: evaluation mode, views without selections."""
         self.eval()
         for batch in batches:
-            prepared = Prepared(self.look(batch), {})
+            prepared = Prepared(self.teach(batch), {})
             images = {
                 name: self.encode_image(batch, prepared, name)
                 for name in sorted(needs.images)
@@ -333,7 +339,7 @@ class Step(nn.Module):
             yield self.views(batch, prepared, images=images, texts=texts)
 
     def begin_episode(self, batches: Callable[[], Iterable[Batch]]) -> None:
-        """Show every objective that counts the episode ahead; it is encoded only for those that look.
+        """Give every active objective the episode ahead; it is encoded only for those that iterate over it.
 
         Args:
             batches: gives the batches of the episode, from its first one on.
@@ -364,7 +370,7 @@ class Step(nn.Module):
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The same batch on a device; text lengths stay on the CPU when it computes there, which saves a wait elsewhere."""
+    """The same batch on a device."""
     if device.type == "cpu":
         return batch
 

@@ -1,4 +1,4 @@
-"""The validation rows of a run, and how a model is scored on them at every evaluation point."""
+"""The validation rows of a run, and how a model is evaluated on them at every evaluation point."""
 
 import numpy as np
 import torch
@@ -10,11 +10,14 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
 from frugalclip.models import Model
-from frugalclip.training.recipe import EvaluationConfig
+from frugalclip.training.sections import EvaluationConfig
 
 
 class Validator:
-    """Scores a model on the validation rows; pictures are decoded and preprocessed once, each process a share of them."""
+    """Evaluates a model on the validation set.
+
+    Images are decoded and preprocessed once; each process takes a share of them.
+    """
 
     def __init__(self, manifest: Manifest, config: EvaluationConfig, model: Model) -> None:
         number = min(len(manifest), config.rows)
@@ -37,7 +40,7 @@ class Validator:
         self.zeroshot: ZeroshotTask = zeroshot_task(self.manifest, label_field=config.label_field)
 
     def measure(self, model: Model) -> dict[str, float]:
-        """Retrieval and zero-shot figures in percent, `<task>/<metric>`; the same on every process."""
+        """Retrieval and zero-shot metrics in percent, `<task>/<metric>`; the same on every process."""
         parts = [model.encode_image(inputs) for inputs in self.inputs]
         own = torch.cat(parts) if parts else torch.zeros(0, model.dim)
         images = torch.cat(distributed.all_parts(own))

@@ -1,7 +1,8 @@
 """`frugalclip demo`: from nothing to a model and a report, on the pairs that ship with the package.
 
-Two drawing styles are trained on. What is reported first is the hardest question that data can answer: concepts that were never seen, in the
-third style, which was never seen either. Seen concepts of the unseen style follow, for which copying the nearest picture is strong.
+It trains on two drawing styles. The primary metric is the hardest that this data allows: unseen concepts in
+the third style, which is unseen too. Seen concepts of the unseen style follow; there, copying the nearest
+picture is a strong baseline.
 """
 
 import time
@@ -17,12 +18,14 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
+from frugalclip.report.progress import ConsoleListener
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe
+from frugalclip.training.resume import check_empty
 from frugalclip.training.run import TrainingResult
 from frugalclip.verbs import evaluate as evaluating
-from frugalclip.verbs.train import ConsoleListener, finish
+from frugalclip.verbs.train import finish
 
 UNSEEN = "style=twemoji,split=test,is_flag=false"
 SEEN = "style=twemoji,split=train,is_flag=false"
@@ -31,7 +34,7 @@ LABEL, FAMILY = "name", "family"
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo left behind."""
+    """What the demo leaves behind."""
 
     run: Path
     evaluations: list[dict[str, Any]]  # the primary one first
@@ -42,14 +45,14 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
     """Train the demo recipe on the shipped pairs, evaluate, and write the report.
 
     Args:
-        out: the run directory; a demo that was interrupted goes on there, and a finished one is only evaluated again.
+        out: the run directory; an interrupted demo goes on there, and a finished one is evaluated again.
     """
     begun = time.monotonic()
     run, recipe = RunDirectory(out), load_recipe("demo")
     if run.is_run() and read_yaml(run.recipe) != parse_yaml(recipe.to_yaml(), where="recipe"):
         raise RecipeError(f"{run.path} holds another run; delete it, or choose another folder with --out.")
-    if not run.is_run() and run.path.is_dir() and any(run.path.iterdir()):
-        raise RecipeError(f"--out {run.path} is not empty and holds no run; choose a new folder.")
+    if not run.is_run():
+        check_empty(run)
     everything = open_data("sample")
     listener = ConsoleListener(Console())
     try:
@@ -58,13 +61,13 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
         listener.close()
     if not result.is_finished:
         return DemoResult(run.path, [], time.monotonic() - begun)
-    evaluations = judge(result, everything)
+    evaluations = evaluate_demo(result, everything)
     finish(run, result, recipe, evaluations, shown=everything.where(UNSEEN))
     return DemoResult(run.path, evaluations, time.monotonic() - begun)
 
 
-def judge(result: TrainingResult, everything: Manifest) -> list[dict[str, Any]]:
-    """Zero-shot on unseen and on seen concepts of the unseen style, and retrieval on the unseen ones, each beside its floors."""
+def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str, Any]]:
+    """Evaluate in the unseen style: zero-shot on unseen and on seen concepts, retrieval on unseen ones."""
     evaluations = []
     for where in (UNSEEN, SEEN):
         rows = everything.where(where)
@@ -96,7 +99,8 @@ def show(result: DemoResult) -> None:
             f"{result.seconds:.0f} s in all.  Open {result.run}/report.html", highlight=False, soft_wrap=True
         )
         console.print(
-            "Your own pictures: frugalclip data check FOLDER, then frugalclip train clip data=FOLDER --out runs/first",
+            "Your own pictures: frugalclip data check FOLDER, then frugalclip train clip data=FOLDER --out "
+            "runs/first",
             highlight=False,
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""`frugalclip plan`: what a recipe will cost, before anything runs."""
+"""`frugalclip plan`: what a recipe costs, before anything runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from frugalclip.core.records import write_json
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
 
-GPU_RATE = 150e12  # operations a second: an A100-class GPU at about half of its bfloat16 peak; an assumption, printed as one
+GPU_RATE = 150e12  # operations a second, assumed: an A100-class GPU at half of its bfloat16 peak
 
 
 def plan(
@@ -41,9 +41,11 @@ def show(plan: Plan) -> None:
         + ("" if plan.run_here else "  [yellow]not run here[/]"),
         highlight=False,
     )
-    passes = Table("tower", "view", "tokens", "GFLOP forward, a sample", title="passes of a step")
-    for each in plan.passes:
-        passes.add_row(each.tower, each.view, str(each.tokens), f"{each.gflops:.3f}")
+    stages = ["stage"] if any(one.stage for one in plan.passes) else []
+    passes = Table(*stages, "tower", "view", "tokens", "GFLOP forward, a sample", title="passes of a step")
+    for one in plan.passes:
+        stage = [one.stage] if stages else []
+        passes.add_row(*stage, one.tower, one.view, str(one.tokens), f"{one.gflops:.3f}")
     console.print(passes)
     cost = Table("what", "how much", show_header=False, title="a run")
     for name, number in plan.parameters.items():
@@ -54,7 +56,7 @@ def show(plan: Plan) -> None:
         "arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
     )
     for reading in plan.readings:
-        cost.add_row(f"read once by the frozen {reading.tower} backbone", _reading(reading))
+        cost.add_row(f"encoded once by the frozen {reading.tower} backbone", _reading(reading))
     cost.add_row("training rows", _number(plan.rows))
     cost.add_row("steps", _number(plan.steps))
     cost.add_row("samples seen", _number(plan.samples))
@@ -69,7 +71,8 @@ def show(plan: Plan) -> None:
     if plan.probe:
         cost.add_row(
             "measured here",
-            f"{plan.probe['seconds_per_step']:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples a second",
+            f"{plan.probe['seconds_per_step']:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples "
+            "a second",
         )
         cost.add_row("measured here: memory above start", f"{plan.probe['peak_memory_gb']:.2f} GB")
         if plan.steps is not None:
@@ -85,7 +88,7 @@ def show(plan: Plan) -> None:
 def _reading(reading: Reading) -> str:
     if reading.samples is None or reading.store_gb is None:
         return UNKNOWN
-    what = "pictures, their views counted" if reading.tower == "image" else "distinct texts"
+    what = "images, their views counted" if reading.tower == "image" else "distinct texts"
     cost = (
         "arithmetic unknown (gflops is not set)"
         if reading.gflops is None
