@@ -203,5 +203,5 @@ def test_an_objective_that_reads_gates_needs_some(lab: None, recipe_file: Callab
 
 def test_gates_that_are_not_declared_are_not_handed_to_objectives():
     step = with_gates(full_step(SUMS["slip"]), Open)
-    assert step(whole_batch()).views.gates is None
+    assert step(whole_batch()).features.gates is None
     assert isinstance(step.gates, nn.Module)

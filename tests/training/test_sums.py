@@ -44,7 +44,7 @@ def walk(
         step.zero_grad(set_to_none=True)
         result = engine(batch)
         engine.backward(result.loss)
-        step.after_step(result.views)
+        step.after_step(result.features)
         found |= {
             f"{turn}/{name}": p.grad.cpu().clone()
             for name, p in step.named_parameters()

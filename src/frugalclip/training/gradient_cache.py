@@ -90,7 +90,7 @@ class GradientCache:
         images, texts = (
             {name: leaves[name] for name in sorted(names)} for names in (needs.images, needs.texts)
         )
-        return self.step.score(self.step.views(batch, prepared, images=images, texts=texts))
+        return self.step.score(self.step.features(batch, prepared, images=images, texts=texts))
 
     def backward(self, loss: Tensor) -> None:
         """Fill the gradients of objectives and towers.

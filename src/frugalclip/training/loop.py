@@ -119,7 +119,7 @@ def _row(run: Run, result: StepResult, *, with_monitors: bool) -> dict[str, Any]
     """The row of a step in `metrics.jsonl`: numbers are means over processes."""
     values: dict[str, Tensor] = {
         "loss": result.loss.detach(),
-        "scale": result.views.scale.detach(),
+        "scale": result.features.scale.detach(),
         **result.logs,
     }
     stacked = torch.stack([value.float().to(run.model.device) for value in values.values()])
@@ -131,7 +131,7 @@ def _row(run: Run, result: StepResult, *, with_monitors: bool) -> dict[str, Any]
         "lr": run.stage.rate(run.step - 1),
     }
     row |= dict(zip(values, numbers, strict=True))
-    return row | (feature_monitors(result.views) if with_monitors else {})
+    return row | (feature_monitors(result.features) if with_monitors else {})
 
 
 @contextmanager

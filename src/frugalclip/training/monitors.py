@@ -18,11 +18,11 @@ from frugalclip.training.step import Step
 
 
 @torch.no_grad()
-def feature_monitors(views: Features) -> dict[str, float]:
+def feature_monitors(features: Features) -> dict[str, float]:
     """Spread and gap of one batch's embeddings.
 
     Args:
-        views: of one step.
+        features: of one step.
 
     Returns:
         For each modality the mean cosine between different rows (1 is collapse), and the distance of the
@@ -30,7 +30,7 @@ def feature_monitors(views: Features) -> dict[str, float]:
     """
     monitors: dict[str, float] = {}
     means: dict[str, Tensor] = {}
-    for kind, encoded in (("image", views.images), ("text", views.texts)):
+    for kind, encoded in (("image", features.images), ("text", features.texts)):
         if not encoded:
             continue
         rows = unit(next(iter(encoded.values())).embedding)  # (batch, dim)

@@ -104,7 +104,7 @@ class Stage:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.module.after_step(result.views)
+        self.module.after_step(result.features)
         return result
 
     def take_over(self, before: "Stage", *, has_same_network: bool) -> None:

@@ -41,7 +41,7 @@ class StepResult:
 
     loss: Tensor  # () weighted sum, mean over this process's rows
     logs: dict[str, Tensor]  # `<objective>/<log>` -> (), detached
-    views: Features  # the features, for monitors and `after_step`
+    features: Features  # for monitors and `after_step`
 
 
 def build_objectives(
@@ -92,8 +92,8 @@ def _check_derived(objectives: Mapping[str, Objective]) -> None:
             if lasts[0] > start or lasts[1] < end:
                 raise RecipeError(
                     f"objectives.{name} reads {view} in [{start:g}, {end:g}] of the stage, and "
-                    f"objectives.{maker} makes it in "
-                    f"[{lasts[0]:g}, {lasts[1]:g}]; set objectives.{name}.during=[{lasts[0]:g},{lasts[1]:g}]."
+                    f"objectives.{maker} makes it in [{lasts[0]:g}, {lasts[1]:g}]; set "
+                    f"objectives.{name}.during=[{lasts[0]:g},{lasts[1]:g}]."
                 )
             if needs.episode:
                 raise RecipeError(
@@ -113,9 +113,8 @@ def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps:
     begins = [step / steps for step in range(0, steps, episode)] if episode else []
     return [
         f"objectives.{name} clusters where an episode begins, and none of {episode:,} steps begins in "
-        f"[{objective.config.during[0]:g}, "
-        f"{objective.config.during[1]:g}] of the stage, so it has no effect; set fewer "
-        f"episode.samples, or objectives.{name}.during=[0,1]"
+        f"[{objective.config.during[0]:g}, {objective.config.during[1]:g}] of the stage, so it has no effect; "
+        f"set fewer episode.samples, or objectives.{name}.during=[0,1]"
         for name, objective in objectives.items()
         if type(objective).begin_episode is not Objective.begin_episode
         and not any(map(objective.config.counts_at, begins))
@@ -161,10 +160,15 @@ class Prepared:
     selections: dict[str, Selection]  # derived view -> what it keeps or masks
     gates: SampledGates | None = None  # of the student's towers, for every view of the batch
 
-    def tower_options(self, side: Literal["image", "text"]) -> dict[str, Gates]:
-        """What a tower is given besides its input: its gates, if it has any."""
-        gates = None if self.gates is None else getattr(self.gates, side)
-        return {} if gates is None else {"gates": gates}
+    @property
+    def image_gates(self) -> Gates | None:
+        """Of the image tower, if it has any."""
+        return None if self.gates is None else self.gates.image
+
+    @property
+    def text_gates(self) -> Gates | None:
+        """Of the text tower, if it has any."""
+        return None if self.gates is None else self.gates.text
 
 
 class Step(nn.Module):
@@ -249,27 +253,26 @@ class Step(nn.Module):
                 if name in self._active_teachers
             }
 
-    def score(self, views: Features) -> StepResult:
+    def score(self, features: Features) -> StepResult:
         """Score the features with every objective, and add up."""
-        total = torch.zeros((), device=views.scale.device)
+        total = torch.zeros((), device=features.scale.device)
         logs: dict[str, Tensor] = {}
         for name in self.active:
             objective = self._objective(name)
-            outcome = objective(views)
-            total = total + objective.config.weight * (
-                outcome.loss if outcome.loss.dtype == torch.float64 else outcome.loss.float()
-            )
-            logs[f"{name}/loss"] = outcome.loss.detach()
-            logs.update({f"{name}/{key}": value.detach() for key, value in outcome.logs.items()})
-        return StepResult(total, logs, views)
+            output = objective(features)
+            loss = output.loss if output.loss.dtype == torch.float64 else output.loss.float()
+            total = total + objective.config.weight * loss
+            logs[f"{name}/loss"] = output.loss.detach()
+            logs.update({f"{name}/{key}": value.detach() for key, value in output.logs.items()})
+        return StepResult(total, logs, features)
 
     def encode(self, batch: Batch, prepared: Prepared) -> Features:
         """Run the towers over the union of needs, each (view, selection) once."""
         images = {name: self.encode_image(batch, prepared, name) for name in sorted(self.needs.images)}
         texts = {name: self.encode_text(batch, prepared, name) for name in sorted(self.needs.texts)}
-        return self.views(batch, prepared, images=images, texts=texts)
+        return self.features(batch, prepared, images=images, texts=texts)
 
-    def views(
+    def features(
         self,
         batch: Batch,
         prepared: Prepared,
@@ -301,7 +304,7 @@ class Step(nn.Module):
                 keep=keep if keep is None or rows is None else keep[rows],
                 with_tokens=name in self.needs.tokens,
                 with_attention=name in self.needs.attention,
-                **prepared.tower_options("image"),
+                gates=prepared.image_gates,
             )
 
     def encode_text(
@@ -317,7 +320,7 @@ class Step(nn.Module):
             return self.network.text(
                 texts if rows is None else texts[rows],
                 with_tokens=name in self.needs.tokens,
-                **prepared.tower_options("text"),
+                gates=prepared.text_gates,
             )
 
     @torch.no_grad()
@@ -336,7 +339,7 @@ class Step(nn.Module):
                 for name in sorted(needs.texts)
                 if "@" not in name
             }
-            yield self.views(batch, prepared, images=images, texts=texts)
+            yield self.features(batch, prepared, images=images, texts=texts)
 
     def begin_episode(self, batches: Callable[[], Iterable[Batch]]) -> None:
         """Give every active objective the episode ahead; it is encoded only for those that iterate over it.
@@ -354,11 +357,11 @@ class Step(nn.Module):
             device.type, dtype=AUTOCAST.get(self.precision), enabled=self.precision != "fp32"
         )
 
-    def after_step(self, views: Features) -> None:
+    def after_step(self, features: Features) -> None:
         """Clamp the scale, then let objectives and teachers update what gradients do not train."""
         self.network.clamp_scale()
         for name in self.active:
-            self._objective(name).after_step(views)
+            self._objective(name).after_step(features)
         for teacher in self.teachers.values():
             cast("Teacher", teacher).after_step(self.network, progress=self.progress)
 
