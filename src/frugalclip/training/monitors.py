@@ -64,54 +64,63 @@ class Advisor:
 
     def _all(self, row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         share = row["step"] / max(self.steps, 1)
-        recent = list(self.recent)
-        full = len(recent) == self.recent.maxlen
-        for name in {key.rpartition("/")[0] for key in row if key.endswith("/chance")}:
-            gaps = [r[f"{name}/chance"] - r[f"{name}/loss"] for r in recent if f"{name}/chance" in r]
-            if full and share > 0.1 and sum(gaps) / len(gaps) < 0.05:
-                chance = row[f"{name}/chance"]
-                yield (
-                    f"{name}/flat",
-                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: "
-                    "nothing is learned yet. "
-                    "Check that images and captions belong together ('frugalclip data check PATH'), then try "
-                    "optimizer.lr ten times smaller.",
-                )
-        if full and share > 0.2:
-            scales = [r["scale"] for r in recent]
-            if min(scales) >= 0.999 * self.scale_max:
-                yield (
-                    "scale/max",
-                    f"The scale has reached its limit {self.scale_max:g}: the model memorises. Stronger "
-                    "views, more data or fewer epochs help.",
-                )
-            if max(scales) <= 1.001 * self.scale_min and self.scale_min < self.scale_max:
-                yield (
-                    "scale/min",
-                    f"The scale has fallen to its limit {self.scale_min:g}: the features carry no "
-                    "information yet. A smaller optimizer.lr usually helps.",
-                )
-        for kind in ("image", "text"):
-            if row.get(f"{kind}_similarity", 0.0) > 0.98 and share > 0.1:
-                yield (
-                    f"{kind}/collapse",
-                    f"All {kind} embeddings point the same way (mean cosine "
-                    f"{row[f'{kind}_similarity']:.3f}): a collapse. Lower optimizer.lr.",
-                )
+        if share > 0.1:
+            yield from self._flat_losses(row)
+            yield from _collapses(row)
+        if share > 0.2 and len(self.recent) == self.recent.maxlen:
+            yield from self._scale_limits()
         for key, value in row.items():
-            if key.endswith("/spread") and value < 0.1 and share > 0.1:  # 1 for directions at random
-                yield (
-                    key,
-                    f"The features of {key.removesuffix('/spread')} point the same way for all images "
-                    f"(spread {value:.2f}, 1 at "
-                    "random): a collapse. Lower optimizer.lr, or the weight of that objective.",
-                )
             if key.endswith("/same_share") and value > 0.2:
                 yield (
                     key,
                     f"{value:.0%} of the pairs in a batch agree in the positives field: few negatives are "
                     "left. More varied data helps.",
                 )
+
+    def _flat_losses(self, row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+        """Losses that stayed at chance for a whole window of steps."""
+        for name in {key.rpartition("/")[0] for key in row if key.endswith("/chance")}:
+            gaps = [r[f"{name}/chance"] - r[f"{name}/loss"] for r in self.recent if f"{name}/chance" in r]
+            if len(gaps) == self.recent.maxlen and sum(gaps) / len(gaps) < 0.05:
+                chance = row[f"{name}/chance"]
+                yield (
+                    f"{name}/flat",
+                    f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: "
+                    "nothing is learned yet. Check that images and captions belong together ('frugalclip data "
+                    "check PATH'), then try optimizer.lr ten times smaller.",
+                )
+
+    def _scale_limits(self) -> Iterator[tuple[str, str]]:
+        scales = [r["scale"] for r in self.recent]
+        if min(scales) >= 0.999 * self.scale_max:
+            yield (
+                "scale/max",
+                f"The scale has reached its limit {self.scale_max:g}: the model memorises. Stronger views, "
+                "more data or fewer epochs help.",
+            )
+        if max(scales) <= 1.001 * self.scale_min and self.scale_min < self.scale_max:
+            yield (
+                "scale/min",
+                f"The scale has fallen to its limit {self.scale_min:g}: the features carry no information "
+                "yet. A smaller optimizer.lr usually helps.",
+            )
+
+
+def _collapses(row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    for kind in ("image", "text"):
+        if row.get(f"{kind}_similarity", 0.0) > 0.98:
+            yield (
+                f"{kind}/collapse",
+                f"All {kind} embeddings point the same way (mean cosine {row[f'{kind}_similarity']:.3f}): "
+                "a collapse. Lower optimizer.lr.",
+            )
+    for key, value in row.items():
+        if key.endswith("/spread") and value < 0.1:  # 1 for directions at random
+            yield (
+                key,
+                f"The features of {key.removesuffix('/spread')} point the same way for all images (spread "
+                f"{value:.2f}, 1 at random): a collapse. Lower optimizer.lr, or the weight of the objective.",
+            )
 
 
 def origin_of_bad_loss(step: Step, batch: Batch, ids: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """`frugalclip plan`: what a recipe costs, before anything runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +25,7 @@ def plan(
         json: file to write the plan to.
 
     Raises:
-        RecipeError: when the recipe does not describe a run.
+        RecipeError: if the recipe does not describe a run.
     """
     planned = plan_recipe(load_recipe(recipe, overrides), probe=probe)
     if json is not None:
@@ -36,53 +36,57 @@ def plan(
 def show(plan: Plan) -> None:
     """Print a plan."""
     console = Console()
-    console.print(
-        f"[bold]{plan.recipe}[/]: {plan.description}"
-        + ("" if plan.run_here else "  [yellow]not run here[/]"),
-        highlight=False,
-    )
-    stages = ["stage"] if any(one.stage for one in plan.passes) else []
-    passes = Table(*stages, "tower", "view", "tokens", "GFLOP forward, a sample", title="passes of a step")
-    for one in plan.passes:
-        stage = [one.stage] if stages else []
-        passes.add_row(*stage, one.tower, one.view, str(one.tokens), f"{one.gflops:.3f}")
-    console.print(passes)
-    cost = Table("what", "how much", show_header=False, title="a run")
-    for name, number in plan.parameters.items():
-        cost.add_row(f"parameters: {name}", f"{number:,}")
-    for name, gigabytes in plan.memory_gb.items():
-        cost.add_row(f"memory at batch {plan.batch:,}: {name}", f"{gigabytes:.2f} GB (estimate)")
-    cost.add_row(
-        "arithmetic, a sample", f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
-    )
-    for reading in plan.readings:
-        cost.add_row(f"encoded once by the frozen {reading.tower} backbone", _reading(reading))
-    cost.add_row("training rows", _number(plan.rows))
-    cost.add_row("steps", _number(plan.steps))
-    cost.add_row("samples seen", _number(plan.samples))
-    if plan.exaflops is None:
-        cost.add_row("arithmetic, the run", UNKNOWN)
-    else:
-        hours = plan.exaflops * 1e18 / GPU_RATE / 3600
-        cost.add_row(
-            "arithmetic, the run",
-            f"{plan.exaflops:.3g} EFLOP: {hours:.3g} GPU hours if one sustains {GPU_RATE / 1e12:.0f} TFLOP/s",
-        )
-    if plan.probe:
-        cost.add_row(
-            "measured here",
-            f"{plan.probe['seconds_per_step']:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples "
-            "a second",
-        )
-        cost.add_row("measured here: memory above start", f"{plan.probe['peak_memory_gb']:.2f} GB")
-        if plan.steps is not None:
-            cost.add_row(
-                "the run on this machine",
-                f"{plan.steps * plan.probe['seconds_per_step'] / 3600:.2f} hours, without evaluation",
-            )
-    console.print(cost)
+    status = "" if plan.run_here else "  [yellow]not run here[/]"
+    console.print(f"[bold]{plan.recipe}[/]: {plan.description}{status}", highlight=False)
+    console.print(_passes(plan))
+    costs = Table("what", "how much", show_header=False, title="a run")
+    for name, value in (*_sizes(plan), *_lengths(plan), *_measured(plan)):
+        costs.add_row(name, value)
+    console.print(costs)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False)
+
+
+def _passes(plan: Plan) -> Table:
+    stages = ["stage"] if any(one.stage for one in plan.passes) else []
+    table = Table(*stages, "tower", "view", "tokens", "GFLOP forward, a sample", title="passes of a step")
+    for one in plan.passes:
+        stage = [one.stage] if stages else []
+        table.add_row(*stage, one.tower, one.view, str(one.tokens), f"{one.gflops:.3f}")
+    return table
+
+
+def _sizes(plan: Plan) -> Iterator[tuple[str, str]]:
+    for name, number in plan.parameters.items():
+        yield f"parameters: {name}", f"{number:,}"
+    for name, gigabytes in plan.memory_gb.items():
+        yield f"memory at batch {plan.batch:,}: {name}", f"{gigabytes:.2f} GB (estimate)"
+    gflops = f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
+    yield "arithmetic, a sample", gflops
+
+
+def _lengths(plan: Plan) -> Iterator[tuple[str, str]]:
+    for reading in plan.readings:
+        yield f"encoded once by the frozen {reading.tower} backbone", _reading(reading)
+    yield "training rows", _number(plan.rows)
+    yield "steps", _number(plan.steps)
+    yield "samples seen", _number(plan.samples)
+    if plan.exaflops is None:
+        yield "arithmetic, the run", UNKNOWN
+        return
+    hours = plan.exaflops * 1e18 / GPU_RATE / 3600
+    rate = f"{hours:.3g} GPU hours if one sustains {GPU_RATE / 1e12:.0f} TFLOP/s"
+    yield "arithmetic, the run", f"{plan.exaflops:.3g} EFLOP: {rate}"
+
+
+def _measured(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.probe is None:
+        return
+    seconds = plan.probe["seconds_per_step"]
+    yield "measured here", f"{seconds:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples a second"
+    yield "measured here: memory above start", f"{plan.probe['peak_memory_gb']:.2f} GB"
+    if plan.steps is not None:
+        yield "the run on this machine", f"{plan.steps * seconds / 3600:.2f} hours, without evaluation"
 
 
 def _reading(reading: Reading) -> str:
