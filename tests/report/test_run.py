@@ -4,7 +4,6 @@ import json
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from importlib import resources
 
 import pytest
@@ -13,51 +12,9 @@ from PIL import Image
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory
 from frugalclip.report.gallery import ClassResult, Example, Found, Gallery, thumbnail
-from frugalclip.report.record import read_run
 from frugalclip.report.run import write_run_report
 
-VOID = {"meta", "img", "br", "link", "input", "hr", "circle", "line", "rect", "path", "polygon", "polyline"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text; open elements have to be closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open, f"left open: {self.open}"
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "script" not in self.open and "style" not in self.open:
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).replace("\xa0", " ").split())
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def report(run: RunDirectory, gallery: Gallery | None = None) -> Page:
-    path = write_run_report(run, gallery=gallery)
-    assert path == run.path / "report.html"
-    return Page(path.read_text(encoding="utf-8"))
+from .page import report
 
 
 def gallery_of(texts: list[str]) -> Gallery:
@@ -166,67 +123,12 @@ def test_long_captions_are_cut(make_run, rows, evaluation):
     assert max(len(text) for text in page.texts) < 1000
 
 
-def test_the_loss_is_compared_with_guessing(make_run, rows, evaluation):
-    text = report(make_run(rows=rows, evaluations=[evaluation])).text
-    assert f"guessing: {math.log(32):.2f} nats" in text
-    end = (rows[-1]["loss"] + rows[-2]["loss"]) / 2
-    assert f"Over the last 2 steps the loss is {end:.2f} nats, {math.log(32) - end:.2f} below ln(32)" in text
-
-
-@pytest.mark.parametrize(
-    ("objectives", "expected"),
-    [
-        ("contrastive: {weight: 0.5, reduction: sum}", math.log(32)),
-        ("contrastive: {weight: 1}, sigmoid: {weight: 0}", math.log(32)),
-        ("mine: {kind: contrastive}", math.log(32)),
-        ("contrastive: {}, sigmoid: {}", None),
-        ("sigmoid: {}", None),
-    ],
-)
-def test_the_loss_of_guessing_is_known_for_one_contrastive_objective(make_run, rows, objectives, expected):
-    run = make_run(
-        rows=rows, evaluations=None, recipe=f"objectives: {{{objectives}}}\nbatch: 32\nsteps: 40\n"
-    )
-    assert read_run(run).chance_loss() == (None if expected is None else pytest.approx(expected))
-
-
-def test_the_logged_chance_wins_over_the_batch(make_run, rows):
-    rows[-1]["contrastive/chance"] = 2.0
-    assert read_run(make_run(rows=rows, evaluations=None)).chance_loss() == 2.0
-
-
-def test_evaluation_points_are_drawn_and_tabulated(make_run, rows, evaluation):
-    page = report(make_run(rows=rows, evaluations=[evaluation]))
-    charts = [json.loads(str(a["data-hover"])) for a in page.all("svg") if "data-hover" in a]
-    lines = {line["name"]: [p[3] for p in line["points"]] for chart in charts for line in chart["lines"]}
-    assert lines["top-1"] == ["30", "50"]
-    assert lines["text → image R@1"] == ["20", "40"]
-    assert "text → image, median rank" not in lines  # places are not percent
-    assert "2 evaluation points as a table" in page.text
-    assert "text → image, median rank" in page.text
-
-
 def test_advice_is_given_once_with_its_step(make_run, rows, evaluation):
     for row in rows[9:]:
         row["advice"] = ["Lower optimizer.lr."]
     text = report(make_run(rows=rows, evaluations=[evaluation])).text
     assert text.count("Lower optimizer.lr.") == 1
     assert "first at step 10" in text
-
-
-def test_a_loss_that_is_not_a_number_is_named_and_drawn_as_a_gap(make_run, rows, evaluation):
-    for row in rows[10:20]:
-        row["loss"] = math.nan
-    rows[20]["loss"] = None
-    page = report(make_run(rows=rows, evaluations=[evaluation]))
-    assert "11 of 40 steps, first at step 11" in page.text
-    assert any(a.get("class") == "missing" for a in page.all("path"))
-
-
-def test_a_run_without_a_finite_loss_renders(make_run, rows):
-    for row in rows:
-        row["loss"] = math.inf
-    assert "no finite value" in report(make_run(rows=rows, evaluations=[])).text
 
 
 def test_a_run_cut_short_says_how_to_go_on(make_run, rows):

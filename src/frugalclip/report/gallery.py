@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from frugalclip.data.images import size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.classes import row_names
+from frugalclip.evaluation.encoding import Encoder, encode_texts
 from frugalclip.evaluation.prompts import fill
 from frugalclip.evaluation.ranking import cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import retrieval_task
@@ -37,32 +38,6 @@ LONGEST = 400  # characters of a caption that travel into the page
 _SOURCE = re.compile(
     r"field (?P<field>.+?)(?:, names from .*)?|first caption(?: in (?P<language>\S+?))?(?:, names from .*)?"
 )
-
-
-class EncodedImages(Protocol):
-    """Embeddings of the readable images of a data set."""
-
-    @property
-    def features(self) -> Tensor:
-        """(kept, dim) unit rows."""
-        ...
-
-    @property
-    def rows(self) -> np.ndarray:
-        """(kept,) int64 rows of the data set."""
-        ...
-
-
-class Encoder(Protocol):
-    """A model that a gallery can be built with; `frugalclip.load` gives one."""
-
-    def encode_text(self, texts: list[str], /) -> Tensor:
-        """(batch, dim) unit vectors."""
-        ...
-
-    def image_features(self, manifest: Manifest, /) -> EncodedImages:
-        """Features of the readable images."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -298,9 +273,7 @@ def _image_to_names(
     filled = [fill(_templates(evaluation), name) for name in listed]
     owners = torch.tensor([i for i, texts in enumerate(filled) for _ in texts])
     prompts = [text for texts in filled for text in texts]
-    encoded = torch.cat(
-        [model.encode_text(prompts[i : i + 512]).float().cpu() for i in range(0, len(prompts), 512)]
-    )  # (prompts, dim)
+    encoded = encode_texts(model, prompts)  # (prompts, dim)
     classes = class_weights(encoded, owners, count=len(listed))  # (classes, dim)
     queries = images[torch.tensor(shown)]  # (queries, dim)
     right = [
