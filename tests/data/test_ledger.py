@@ -7,10 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.ledger import Entry, Ledger, Stage, causes_of, ledger_meanings, read_ledger
+from frugalclip.data.ledger import Entry, Ledger, LedgerStage, causes_of, ledger_meanings, read_ledger
 
-SCAN = Stage("scan", {"lost": "nobody finds it", "skipped": "left out on purpose"}, frozenset({"skipped"}))
-BALANCE = Stage(
+SCAN = LedgerStage(
+    "scan", {"lost": "nobody finds it", "skipped": "left out on purpose"}, frozenset({"skipped"})
+)
+BALANCE = LedgerStage(
     "balance", {"lost": "too many of its kind", "joined": "went to another one", "kept-rare": "kept"}
 )
 

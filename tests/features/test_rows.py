@@ -12,7 +12,7 @@ from frugalclip.features import rows as rows_module
 from frugalclip.features.rows import FeatureRows, some_facets
 from frugalclip.features.store import Store
 from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData
-from frugalclip.loading.texts import TextConfig
+from frugalclip.loading.texts import TextViewConfig
 from frugalclip.loading.views import ViewConfig
 
 from .encoders import EVERY, ROWS, pairs, store_of, text_store, three_views
@@ -67,7 +67,7 @@ def test_a_broken_picture_takes_no_part_and_is_listed_once_with_its_cause(tmp_pa
     tokenizer = train_tokenizer(["picture one of many"], vocabulary=600, context=8)
     loader = Loader(
         LoaderData(manifest, tokenizer, image_features=images),
-        BatchSpec({"main": ViewConfig()}, {"caption": TextConfig()}, batch=5, size=8),
+        BatchSpec({"main": ViewConfig()}, {"caption": TextViewConfig()}, batch=5, size=8),
         LoaderConfig(seed=0),
     )
     assert loader.faults == [(1, "no-text"), (4, "not-an-image")]

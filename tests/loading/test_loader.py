@@ -15,7 +15,7 @@ from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData
 from frugalclip.loading.sampling import epoch_order
-from frugalclip.loading.texts import TextConfig, texts_of
+from frugalclip.loading.texts import TextViewConfig, texts_of
 from frugalclip.loading.views import PRESETS, ViewConfig
 
 WORDS = ["red", "green", "blue", "cat", "dog", "fish", "hat"]
@@ -61,7 +61,7 @@ def manifest_of(
 def loader_of(manifest: Manifest, **options) -> Loader:
     settings = {
         "views": {"main": SMALL, "second": PRESETS["clip"]},
-        "texts": {"caption": TextConfig()},
+        "texts": {"caption": TextViewConfig()},
         "fields": ["caption", "label", "id"],
         "batch": 4,
         "size": 16,
@@ -293,11 +293,11 @@ def test_equal_weights_change_nothing(folder):
 def test_text_views_choose_by_their_own_rule(folder):
     manifest = manifest_of(folder)
     texts = {
-        "caption": TextConfig(pick="first"),
-        "any": TextConfig(),
-        "words": TextConfig(fields=["keywords", "label"], field_probability=1),
-        "mixed": TextConfig(fields=["keywords"], field_probability=0.5),
-        "single": TextConfig(fields=["keywords"], field_probability=1, lists="each"),
+        "caption": TextViewConfig(pick="first"),
+        "any": TextViewConfig(),
+        "words": TextViewConfig(fields=["keywords", "label"], field_probability=1),
+        "mixed": TextViewConfig(fields=["keywords"], field_probability=0.5),
+        "single": TextViewConfig(fields=["keywords"], field_probability=1, lists="each"),
     }
     loader = loader_of(manifest, texts=texts, views={"main": PRESETS["none"]})
     read: dict[str, set[str]] = {name: set() for name in texts}
@@ -327,13 +327,15 @@ def test_texts_may_be_tokenised_ahead_or_when_drawn(folder, monkeypatch):
 
 
 def test_a_vocabulary_is_trained_on_every_text_a_view_may_read(folder):
-    texts = list(texts_of(manifest_of(folder, count=4, without_text=(2,)), [TextConfig(fields=["keywords"])]))
+    texts = list(
+        texts_of(manifest_of(folder, count=4, without_text=(2,)), [TextViewConfig(fields=["keywords"])])
+    )
     assert sorted(texts) == ["a cat", "a green", "a red", "key, 1", "key, 3", "photo 0", "photo 1", "photo 3"]
 
 
 def test_equal_texts_have_equal_codes(folder):
     manifest = manifest_of(folder)
-    loader = loader_of(manifest, texts={"first": TextConfig(pick="first"), "other": TextConfig()})
+    loader = loader_of(manifest, texts={"first": TextViewConfig(pick="first"), "other": TextViewConfig()})
     for batch in take(loader.batches(), 5):
         words = [WORDS[row % 7] for row in batch.rows.tolist()]
         codes = batch.fields["caption"].tolist()  # of the first text view, since none is called caption
@@ -345,9 +347,9 @@ def test_unknown_fields_and_missing_text_views_are_reported(folder):
     with pytest.raises(DataError, match="'lable'; did you mean 'label'"):
         loader_of(manifest, fields=["lable"])
     with pytest.raises(DataError, match="'keyword'; did you mean 'keywords'"):
-        loader_of(manifest, texts={"caption": TextConfig(fields=["keyword"])})
+        loader_of(manifest, texts={"caption": TextViewConfig(fields=["keyword"])})
     chances = [
-        loader_of(manifest, texts={"caption": TextConfig(fields=fields)}).texts.chances("caption")
+        loader_of(manifest, texts={"caption": TextViewConfig(fields=fields)}).texts.chances("caption")
         for fields in (["keyword?", "keywords?"], ["keywords"], ["keyword?"], [])
     ]  # one that is not there, one that is
     assert all(map(np.array_equal, chances[0], chances[1])) and all(

@@ -12,12 +12,12 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.features.rows import FeatureRows
-from frugalclip.loading.texts import TextConfig, TextViews
+from frugalclip.loading.texts import TextViewConfig, TextViews
 
 from ..features.encoders import ROWS, pairs, text_store
 
 
-def views(manifest: Manifest, configs: dict[str, TextConfig], **options: Any) -> TextViews:
+def views(manifest: Manifest, configs: dict[str, TextViewConfig], **options: Any) -> TextViews:
     return TextViews(
         manifest, configs, tokenizer=train_tokenizer(["a b"], vocabulary=600, context=8), seed=3, **options
     )
@@ -29,7 +29,7 @@ def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
     def stored(texts: Sequence[str]) -> FeatureRows:
         return FeatureRows(text_store(list(texts), tmp_path / "t", dtype="float32"), "text", texts)
 
-    own = views(manifest, {"caption": TextConfig(facets=1), "all": TextConfig()}, stored=stored)
+    own = views(manifest, {"caption": TextViewConfig(facets=1), "all": TextViewConfig()}, stored=stored)
     rows = np.arange(3)
     drawn = own.draw(rows, epoch=0)["caption"]
     every = own.stored_features(drawn)
@@ -44,8 +44,8 @@ def test_a_text_view_gives_another_choice_of_facets_each_epoch(tmp_path: Path):
 
 def test_changed_words_of_stored_texts_are_refused(tmp_path: Path):
     configs = {
-        "caption": TextConfig(),
-        "changed": TextConfig.model_validate({"of": "caption", "augment": {"share": 0.2}}),
+        "caption": TextViewConfig(),
+        "changed": TextViewConfig.model_validate({"of": "caption", "augment": {"share": 0.2}}),
     }
     with pytest.raises(
         DataError,
@@ -62,7 +62,9 @@ def test_changed_words_of_stored_texts_are_refused(tmp_path: Path):
 def test_chances_sum_to_one_and_are_the_frequencies_of_the_draws(
     tmp_path: Path, pick: str, settings: dict[str, Any]
 ):
-    own = views(pairs(tmp_path / "data"), {"caption": TextConfig.model_validate({"pick": pick, **settings})})
+    own = views(
+        pairs(tmp_path / "data"), {"caption": TextViewConfig.model_validate({"pick": pick, **settings})}
+    )
     rows, texts, chances = own.chances("caption")
     usable = np.flatnonzero(own.has_text)
     assert sorted(set(rows.tolist())) == usable.tolist()

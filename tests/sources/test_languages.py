@@ -12,7 +12,7 @@ import pytest
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData
-from frugalclip.loading.texts import TextConfig
+from frugalclip.loading.texts import TextViewConfig
 from frugalclip.sources.languages import is_code, languages_in
 from frugalclip.sources.open import open_data
 
@@ -215,7 +215,7 @@ def test_a_text_view_reads_one_language(tmp_path: Path, make: SimpleNamespace):
     tokenizer = train_tokenizer(["Hund Meer dog"], vocabulary=1024, context=8)
     loader = Loader(
         LoaderData(manifest, tokenizer),
-        BatchSpec(views={}, texts={"caption": TextConfig(language="de")}, batch=2, size=8),
+        BatchSpec(views={}, texts={"caption": TextViewConfig(language="de")}, batch=2, size=8),
         LoaderConfig(seed=0),
     )
     assert [row for row, _ in loader.faults] == [2]

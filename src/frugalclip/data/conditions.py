@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.compute
 
 from frugalclip.core.errors import DataError, known_names
-from frugalclip.data.ledger import Stage
+from frugalclip.data.ledger import LedgerStage
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
-SELECTION = Stage("select", {"filtered": "the condition leaves it out"}, harmless=frozenset({"filtered"}))
+SELECTION = LedgerStage(
+    "select", {"filtered": "the condition leaves it out"}, harmless=frozenset({"filtered"})
+)
 _HIDDEN = ("image", "captions_by_language")
 
 

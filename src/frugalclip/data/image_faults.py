@@ -3,9 +3,9 @@
 from typing import Any
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.ledger import Stage
+from frugalclip.data.ledger import LedgerStage
 
-DECODING = Stage(
+DECODING = LedgerStage(
     "decode",
     {
         "missing-file": "the image file is gone; check the data again",

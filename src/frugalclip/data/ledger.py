@@ -31,7 +31,7 @@ LEAST_BAD = 3  # fewer never stop a run: of 20 samples a single one is 5 %
 
 @final
 @dataclass(frozen=True)
-class Stage:
+class LedgerStage:
     """A step that drops, merges or remarks on samples."""
 
     name: str
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
     """What a stage decided about one sample."""
 
     id: str
-    stage: Stage
+    stage: LedgerStage
     reason: str  # one of the stage's
     detail: str = ""
     status: str = DROPPED
@@ -80,7 +80,7 @@ class Ledger:
         entries: made before, by this or other stages.
     """
 
-    def __init__(self, stage: Stage, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, stage: LedgerStage, entries: Iterable[Entry] = ()) -> None:
         self.stage = stage
         self.entries: list[Entry] = []
         self.remarks: dict[str, Entry] = {}  # id -> entry of a sample that is kept

@@ -27,7 +27,7 @@ from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.rows import FeatureRows
 from frugalclip.loading.image_sources import ImageBatch, ImageSource, MemoryImages, StreamedImages
 from frugalclip.loading.sampling import Order, Steps
-from frugalclip.loading.texts import NO_TEXT, TextConfig, TextViews
+from frugalclip.loading.texts import NO_TEXT, TextViewConfig, TextViews
 from frugalclip.loading.views import (
     CLIP_MEAN,
     CLIP_STD,
@@ -60,7 +60,7 @@ class BatchSpec:
     """What a batch holds."""
 
     views: Mapping[str, ViewConfig]  # image view -> how it is made
-    texts: Mapping[str, TextConfig]  # text view -> what it reads
+    texts: Mapping[str, TextViewConfig]  # text view -> what it reads
     batch: int  # samples of one step of one process
     size: int  # pixels on a side of a view, unless the view has its own
     fields: Sequence[str] = ()  # manifest columns as codes; `caption` is the text drawn, `id` the row

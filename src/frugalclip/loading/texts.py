@@ -16,13 +16,13 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.random import uniform
 from frugalclip.core.types import CachedFeatures, Tokens
-from frugalclip.data.ledger import Stage
+from frugalclip.data.ledger import LedgerStage
 from frugalclip.data.manifest import Manifest, value_code
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.rows import FeatureRows, some_facets
 from frugalclip.loading.augmentation import AugmentConfig, TextAugmentation
 
-TEXTS = Stage(
+TEXTS = LedgerStage(
     "text", {"no-text": "no text view of the recipe finds a text in it"}, harmless=frozenset({"no-text"})
 )
 NO_TEXT = "no-text"
@@ -31,7 +31,7 @@ _KEPT_TEXTS = 2_000_000  # above this many distinct texts a step's texts are tok
 _SOURCE, _PICK, _DRAWS = (0, 1, 2)
 
 
-class TextConfig(Settings):
+class TextViewConfig(Settings):
     """What one text view reads: the keys of `texts.<name>` in a recipe."""
 
     pick: Literal["random", "first"] = Field(
@@ -116,7 +116,7 @@ class TextViews:
     def __init__(
         self,
         manifest: Manifest,
-        configs: Mapping[str, TextConfig],
+        configs: Mapping[str, TextViewConfig],
         *,
         tokenizer: Tokenizer,
         seed: int,
@@ -252,7 +252,7 @@ class _TextView:
     """One text view: the captions and field texts each row may show."""
 
     def __init__(
-        self, manifest: Manifest, config: TextConfig, pool: TextPool, *, name: str, seed: int
+        self, manifest: Manifest, config: TextViewConfig, pool: TextPool, *, name: str, seed: int
     ) -> None:
         self.config, self.name, self.seed = config, name, seed
         self.captions = pool.choices(manifest.captions(language=config.language))
@@ -304,7 +304,7 @@ def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarra
     )
 
 
-def _field_texts(manifest: Manifest, config: TextConfig) -> list[list[str]]:
+def _field_texts(manifest: Manifest, config: TextViewConfig) -> list[list[str]]:
     """For every row, the texts of the fields with a value; lists are joined by commas, or taken apart."""
     columns = [
         manifest.field(name.removesuffix("?"))
@@ -329,7 +329,7 @@ def _texts(value: Any, lists: Literal["joined", "each"]) -> list[str]:
     return [] if value is None else [str(value)]
 
 
-def texts_of(manifest: Manifest, configs: Iterable[TextConfig]) -> Iterable[str]:
+def texts_of(manifest: Manifest, configs: Iterable[TextViewConfig]) -> Iterable[str]:
     """Every text that these views may read, as often as it occurs: what a vocabulary is trained on."""
     for config in configs:
         if config.of is not None:

@@ -1,8 +1,8 @@
 """The stage that reads data sets: why a sample of a source is not in the manifest."""
 
-from frugalclip.data.ledger import Stage
+from frugalclip.data.ledger import LedgerStage
 
-READING = Stage(
+READING = LedgerStage(
     "read",
     {
         "no-image": "no image belongs to the caption",

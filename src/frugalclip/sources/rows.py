@@ -42,7 +42,7 @@ class RawTable:
     )  # row -> why it is no sample, where that is known already
 
 
-def read_csv(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False) -> RawTable:
+def read_csv_rows(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = False) -> RawTable:
     """Rows of a CSV or TSV file, every value as text.
 
     The separator is the one that divides the first lines most evenly; a first line that already names an
@@ -261,7 +261,7 @@ def _is_one_text(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
 
 
-def read_json(path: Path, ledger: Ledger, *, mend: bool = False) -> RawTable:
+def read_json_rows(path: Path, ledger: Ledger, *, mend: bool = False) -> RawTable:
     """Rows of a JSON lines file, or of one JSON list of objects.
 
     Args:

@@ -21,7 +21,7 @@ from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tables import is_number
 from frugalclip.sources.captions import read_all, readable_by_language
 from frugalclip.sources.columns import Roles, captions_of, choose
-from frugalclip.sources.rows import RawTable, read_csv, read_json, shown
+from frugalclip.sources.rows import RawTable, read_csv_rows, read_json_rows, shown
 from frugalclip.sources.values import typed
 
 _LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
@@ -37,7 +37,9 @@ def table_manifest(
         DataError: when columns are not recognised, or no row is a sample.
     """
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
-    raw = read_json(path, ledger, mend=mend) if is_json else read_csv(path, ledger, notes, mend=mend)
+    raw = (
+        read_json_rows(path, ledger, mend=mend) if is_json else read_csv_rows(path, ledger, notes, mend=mend)
+    )
     if not raw.table.num_rows:
         raise DataError(
             f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption "

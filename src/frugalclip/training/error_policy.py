@@ -16,13 +16,13 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.conditions import SELECTION
 from frugalclip.data.image_faults import DECODING
-from frugalclip.data.ledger import DROPPED, LEAST_BAD, Entry, Ledger, Stage, causes_of, read_ledger
+from frugalclip.data.ledger import DROPPED, LEAST_BAD, Entry, Ledger, LedgerStage, causes_of, read_ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.loading.texts import NO_TEXT, TEXTS
 from frugalclip.sources.reading import READING
 from frugalclip.training.sections import DataConfig
 
-TRAINING = Stage("train", {"validation": "kept: it is in the validation set and not trained on"})
+TRAINING = LedgerStage("train", {"validation": "kept: it is in the validation set and not trained on"})
 _NAMED = 3  # examples of each cause
 _STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares that are suggested
 
@@ -40,7 +40,7 @@ class Rows:
         return len(self.training) + (len(self.validation) if self.validation is not None else 0)
 
 
-def _stage_of(cause: str) -> Stage:
+def _stage_of(cause: str) -> LedgerStage:
     """The stage that drops a sample of a run for this cause."""
     return TEXTS if cause == NO_TEXT else DECODING
 

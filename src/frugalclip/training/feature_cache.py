@@ -19,7 +19,7 @@ from frugalclip.features.format import id_hashes
 from frugalclip.features.rows import FeatureRows
 from frugalclip.features.store import Store
 from frugalclip.features.vectors import TextRows
-from frugalclip.loading.texts import TextConfig, texts_of
+from frugalclip.loading.texts import TextViewConfig, texts_of
 from frugalclip.loading.views import Preprocess, ViewConfig, make_view
 from frugalclip.models import Model
 
@@ -50,7 +50,7 @@ def fill_caches(
     model: Model,
     *,
     views: Mapping[str, ViewConfig],
-    texts: Mapping[str, TextConfig],
+    texts: Mapping[str, TextViewConfig],
     note: Note,
 ) -> RunStores:
     """Store the features that a run reads and that are not stored yet, and let the model's caches use them.
@@ -83,7 +83,7 @@ def fill_caches(
     return RunStores(images, words)
 
 
-def distinct_texts(everything: Manifest, texts: Mapping[str, TextConfig]) -> list[str]:
+def distinct_texts(everything: Manifest, texts: Mapping[str, TextViewConfig]) -> list[str]:
     """Every text that the views may read, each once: what a frozen text backbone encodes."""
     shown = texts_of(everything, texts.values())
     return list(dict.fromkeys(text for text in shown if text and not text.isspace()))

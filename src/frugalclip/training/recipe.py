@@ -26,7 +26,7 @@ from frugalclip.core.config import (
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.features.backbone_stores import StoreConfig
-from frugalclip.loading.texts import TextConfig
+from frugalclip.loading.texts import TextViewConfig
 from frugalclip.loading.views import Preprocess, ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
@@ -65,7 +65,7 @@ class Recipe(Settings):
         "tower"
     )
     views: dict[str, ViewConfig] = Field(default_factory=lambda: {"main": ViewConfig.model_validate("clip")})
-    texts: dict[str, TextConfig] = Field(default_factory=lambda: {"caption": TextConfig()})
+    texts: dict[str, TextViewConfig] = Field(default_factory=lambda: {"caption": TextViewConfig()})
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
     store: StoreConfig = Field(
         default_factory=StoreConfig,

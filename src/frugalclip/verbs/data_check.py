@@ -36,7 +36,7 @@ EXAMPLES = 8
 
 
 @dataclass(frozen=True)
-class Example:
+class ExamplePair:
     """One pair as it will be trained on."""
 
     id: str
@@ -53,7 +53,7 @@ class Check:
     captions: CaptionStatistics
     fields: list[FieldStatistics]
     images: ImageStatistics
-    examples: list[Example]
+    examples: list[ExamplePair]
     next_command: str
 
     @property
@@ -105,7 +105,7 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
     shown = [rows[position] for position in sampled_rows(len(rows), EXAMPLES, seed=1)]
     captions = manifest.take(shown).captions()
     examples = [
-        Example(manifest.ids[row], images.sizes.get(row), " | ".join(texts))
+        ExamplePair(manifest.ids[row], images.sizes.get(row), " | ".join(texts))
         for row, texts in zip(shown, captions, strict=True)
     ]
     return Check(
