@@ -174,7 +174,7 @@ def test_another_model_or_preprocessing_is_refused(model, tmp_path):
     other = tiny_model(seed=1)
     with pytest.raises(
         DataError,
-        match=f"written with model {model.fingerprint}, now asked for is model {other.fingerprint}; give another folder",
+        match=f"written with model {model.fingerprint}, now requested is model {other.fingerprint}; give another folder",
     ):
         embed_manifest(other, manifest, tmp_path / "s")
     wide = Model(model.network, model.tokenizer, model.preprocess.model_copy(update={"resize": "squash"}))

@@ -147,7 +147,7 @@ def test_missing_pictures_are_counted_named_and_never_silent(tmp_path):
     assert store.head.summary["image"].rows_without == 3
     with pytest.raises(
         DataError,
-        match=r"2 of the rows asked for have no image vector, first 'sample-3' \(truncated\); leave out",
+        match=r"2 of the requested rows have no image vector, first 'sample-3' \(truncated\); leave out",
     ):
         store.vectors("image", [1, 3, 10])
     filled = store.vectors("image", [3, 1], fill=0.0)
@@ -170,7 +170,8 @@ def test_finds_rows_by_id(tmp_path):
     assert store.row_of("sample-11") == 11
     assert store.ids[7] == "sample-7"
     with pytest.raises(
-        DataError, match=r"no vectors of 'else' \(1 of 2 ids .*among its 40, such as 'sample-0'\); embed"
+        DataError,
+        match=r"no vectors of 'else' \(1 of 2 requested ids .*among its 40, such as 'sample-0'\); embed",
     ):
         store.rows_of(["sample-1", "else"])
 
@@ -326,7 +327,7 @@ def test_another_encoder_is_refused_with_what_differs(tmp_path, options, was, no
     write(tmp_path / "s", Numbers(10))
     with pytest.raises(
         DataError,
-        match=f"was written with {was}, now asked for is {now}; give another folder, such as .*s-2, or delete",
+        match=f"was written with {was}, now requested is {now}; give another folder, such as .*s-2, or delete",
     ):
         write(tmp_path / "s", Numbers(10), **options)
 
@@ -491,7 +492,7 @@ def test_means_are_kept_and_count_as_part_of_the_encoder(tmp_path):
     again = Numbers(8)
     write(tmp_path / "s", again, encoder=centred, means=found)
     assert again.encoded == []
-    with pytest.raises(DataError, match=r"centring [0-9a-f]+, now asked for is centring none"):
+    with pytest.raises(DataError, match=r"centring [0-9a-f]+, now requested is centring none"):
         write(tmp_path / "s", Numbers(8))
     assert store_means(tmp_path / "nothing") is None
 

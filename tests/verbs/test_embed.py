@@ -55,7 +55,7 @@ def test_embeds_a_folder_and_says_what_is_in_the_store(checkpoint, folder, tmp_p
     assert 0 < error.mean <= error.max
     row = next(line.split() for line in out.splitlines() if line.startswith("images "))
     assert row == ["images", "5", "16", "int8", f"{error.mean:.1e}", f"{error.max:.1e}", "0"]
-    assert "captions longer than the model reads, so that their end was cut: 1\n" in out
+    assert "captions longer than the model's context, cut at its end: 1\n" in out
     assert "chunks computed: 1, reused: 0" in out
     store = Store.open(tmp_path / "store")
     images = [Image.open(folder / f"{i}.png") for i in range(5)]
@@ -100,7 +100,7 @@ def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path
     embed(checkpoint, folder, out=tmp_path / "store")
     with pytest.raises(
         DataError,
-        match=r"written with dtype float16, now asked for is dtype float32; give another folder, such as .*-2, or delete",
+        match=r"written with dtype float16, now requested is dtype float32; give another folder, such as .*-2, or delete",
     ):
         embed(checkpoint, folder, out=tmp_path / "store", dtype="float32")
     with pytest.raises(ModelError, match="there is no model at nowhere"):

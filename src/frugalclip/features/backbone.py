@@ -51,7 +51,7 @@ class BackboneEncoder:
 
     @torch.inference_mode()
     def encode_image(self, images: Tensor, *, normalize: bool = False) -> Tensor:
-        """Pixels (batch, 3, height, width of the image) to (batch, width), or to tokens (batch, patches, width)."""
+        """(batch, 3, height, width of the image) to (batch, width) or tokens (batch, patches, width)."""
         output = self.tower.run_backbone(images.to(self.device), with_tokens=self.layer == "tokens")
         return (output.pooled if output.tokens is None else output.tokens).cpu()
 

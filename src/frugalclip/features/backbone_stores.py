@@ -1,8 +1,8 @@
 """Stores of the features of frozen backbones: filled once, found again by every later run.
 
-By default a store lies in the cache folder, under the hash of what decides its content: backbone, preprocessing,
-views and data. So the second run on the same data begins at once, whatever its recipe. A store holds the whole data
-set and not only the rows of one run, so that held-out folds share it.
+By default a store lies in the cache folder, under the hash of what decides its content: backbone,
+preprocessing, views and data. So the second run on the same data begins at once, whatever its recipe. A store
+holds the whole data set and not only the rows of one run, so that held-out folds share it.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The cache in front of a frozen encoder: features are found by the content they come from, or computed once.
 
-The content of an image is its encoded bytes, whatever the data set and the id. The content of a text is the text.
-So the features that one run stored serve every other data set with the same images or texts.
+The content of an image is its encoded bytes, whatever the data set and the id. The content of a text is the
+text. So the features that one run stored serve every other data set with the same images or texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -98,7 +98,7 @@ class FeatureCache:
                     yield [row for row, _ in good], self._images([one for _, one in good])
 
     def _images(self, images: Sequence[tuple[bytes, Tensor | None]]) -> CachedFeatures:
-        """Features of images, given by hash, and by pixels (1, 3, height, width) where they are not stored."""
+        """Features of images given by hash, and by pixels (1, 3, height, width) where not stored."""
         found = self._first([key for key, pixels in images if pixels is None])
         new = [pixels for _, pixels in images if pixels is not None]
         computed = iter(self.encoder.encode_image(torch.cat(new)) if new else ())
@@ -111,7 +111,7 @@ class FeatureCache:
 
         Args:
             keys: hashes of the contents.
-            ids: of their samples. Views after the first depend on the id, so several views serve that id only.
+            ids: of their samples. Views after the first depend on the id, so several serve that id only.
         """
         places = {key: self._place(key, id) for key, id in zip(keys, ids, strict=True)}
         found = self._stored({key: place for key, place in places.items() if place})

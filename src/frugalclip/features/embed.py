@@ -1,7 +1,7 @@
 """A data set through an encoder into a store: images and captions become vectors on disk, once.
 
-Vectors can be centred, for states of frozen language models, which all point one way. The mean is taken over an
-evenly spaced sample and subtracted before vectors get length one. It is kept in the store, so that queries can be
+Vectors can be centred, for states of frozen language models, which all point one way. The mean is taken over
+an evenly spaced sample and subtracted before vectors get length one. The store keeps it, so that queries are
 centred alike.
 """
 
@@ -72,7 +72,7 @@ def embed_manifest(
         manifest: the data set.
         out: folder of the store.
         what: `images`, `texts`, or `both`, which means those that the data has.
-        dtype: of the stored vectors; int8 has one scale a vector. The error against float32 is measured and stored.
+        dtype: of the stored vectors; int8 has one scale a vector. The error against float32 is recorded.
         batch: images or texts encoded at once.
         normalize: store vectors of length one.
         centre: subtract the mean first.

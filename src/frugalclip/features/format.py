@@ -1,6 +1,6 @@
-"""The files of an embedding store: what `store.json` says, and the chunk files, seen through memory maps.
+"""The files of an embedding store: the content of `store.json`, and chunk files read through memory maps.
 
-The format stands in `docs/formats-store.md`; `store.py` reads a store and `store_writer.py` writes one.
+`docs/formats-store.md` describes the format; `store.py` reads a store and `writer.py` writes one.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ class Encoder(Settings):
     model: str = Field(description="fingerprint of the weights")
     description: dict[str, Any] = Field(default_factory=dict, description="for people; not compared")
     preprocess: dict[str, Any] | None = Field(
-        None, description="settings of the picture path; None when no picture was read"
+        None, description="settings of the image preprocessing; null when no image was read"
     )
-    tokenizer: str | None = Field(None, description="fingerprint; None when no text was read")
+    tokenizer: str | None = Field(None, description="fingerprint; null when no text was read")
     normalize: bool = Field(True, description="vectors have length 1 before they are rounded")
     scale: float | None = Field(
         None,
@@ -57,7 +57,7 @@ class Origin(Settings):
 
 
 class CosineError(Settings):
-    """1 - cosine between the stored vectors and the float32 vectors of the model, measured on every vector while writing."""
+    """1 - cosine between stored vectors and the model's float32 vectors, over all vectors of a store."""
 
     mean: float = 0.0
     max: float = 0.0
@@ -73,7 +73,7 @@ class KindSummary(Settings):
     rows_without: int = Field(description="rows that have no vector of this kind")
     truncated: int = Field(
         0,
-        description="texts that were longer than the model reads, so that their end has no part in the vector",
+        description="texts longer than the model's context, whose end the vector does not cover",
     )
     error: CosineError
 
@@ -164,7 +164,8 @@ class MappedTensors:
             ) from error
         if path.stat().st_size != expected:
             raise DataError(
-                f"{path} has {path.stat().st_size:,} bytes, expected {expected:,}; delete it and run the same 'frugalclip embed' again."
+                f"{path} has {path.stat().st_size:,} bytes, expected {expected:,}; "
+                "delete it and run the same 'frugalclip embed' again."
             )
         data = np.memmap(path, np.uint8, "r", offset=8 + length).view(np.ndarray)
         self.tensors = {name: self._tensor(data, entry) for name, entry in header.items()}
@@ -189,7 +190,8 @@ def read_head(path: Path) -> Head:
     file = path / "store.json"
     if not file.is_file():
         raise DataError(
-            f"{path} is not an embedding store (no store.json); make one with 'frugalclip embed MODEL PATH --out {path}'."
+            f"{path} is not an embedding store (no store.json); "
+            f"make one with 'frugalclip embed MODEL PATH --out {path}'."
         )
     content = read_json(file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -198,7 +200,8 @@ def read_head(path: Path) -> Head:
         )
     if content.get("version") != VERSION:
         raise DataError(
-            f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; upgrade it or embed again."
+            f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; "
+            "upgrade it or embed again."
         )
     return validated(Head, content, where=str(file), error=DataError)
 

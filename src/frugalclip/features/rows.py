@@ -1,8 +1,8 @@
 """Stored features by row of a data set, as a loader draws them in place of images and token ids.
 
 A store of images has a row a sample, with one or several views: the first is the image as evaluation sees it,
-the others are augmented. A store of texts has a row a distinct text, whose id is the text itself, so that captions,
-field values and class names are found in one way.
+the others are augmented. A store of texts has a row a distinct text, whose id is the text itself, so that
+captions, field values and class names are found in one way.
 """
 
 from collections.abc import Sequence

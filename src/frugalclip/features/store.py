@@ -1,7 +1,8 @@
 """The embedding store: vectors of a data set on disk, read through memory maps.
 
-A folder with `store.json` (what was embedded, by what, how exactly), content-addressed chunk files, the ids in Parquet and an index for looking
-up an id. `store.json` is written last and names every other file, so a store is whole or says that it is not.
+A store is a folder: `store.json` (data, encoder, exactness), content-addressed chunk files, ids in Parquet,
+and an index of the ids. `store.json` is written last and names every other file, so an unfinished store is
+recognised.
 """
 
 from collections import OrderedDict
@@ -69,7 +70,8 @@ class Store:
                 -(-head.origin.rows // head.chunk_rows),
             )
             raise DataError(
-                f"{path} is not finished ({done} of {total} chunks); run the same 'frugalclip embed' again to go on."
+                f"{path} is not finished ({done} of {total} chunks); "
+                "run the same 'frugalclip embed' again to go on."
             )
         return cls(path, head)
 
@@ -81,7 +83,7 @@ class Store:
 
     @cached_property
     def table(self) -> pa.Table:
-        """One row a sample: id, vectors of each kind, hashes of what was read, cause where the picture is missing."""
+        """One row a sample: id, vectors of each kind, hashes of content, cause where the image is missing."""
         return pq.read_table(self.path / self.head.files["ids"])
 
     @cached_property
@@ -117,8 +119,9 @@ class Store:
             absent = [ids[i] for i in np.flatnonzero(found < 0).tolist()]
             such = f"such as '{names[0]}'" if names else "it is empty"
             raise DataError(
-                f"{self.path} has no vectors of '{absent[0]}' ({len(absent):,} of {len(ids):,} ids asked for are not among its "
-                f"{len(self):,}, {such}); embed that data too with 'frugalclip embed MODEL PATH --out STORE'."
+                f"{self.path} has no vectors of '{absent[0]}' ({len(absent):,} of {len(ids):,} requested ids "
+                f"are not among its {len(self):,}, {such}); embed that data too with "
+                "'frugalclip embed MODEL PATH --out STORE'."
             )
         return found
 
@@ -135,7 +138,7 @@ class Store:
         return self.counts(kind) == 0
 
     def causes(self) -> dict[str, str]:
-        """Why a picture has no vector: id -> cause."""
+        """Why an image has no vector: id -> cause."""
         if "cause" not in self.table.column_names:
             return {}
         kept = self.table.filter(pc.field("cause").is_valid())
@@ -146,7 +149,7 @@ class Store:
         return self.head.summary[self._known(kind)].shape
 
     def mean(self, kind: Kind) -> np.ndarray | None:
-        """The float32 mean of the vector's shape that was subtracted before normalising, or None; centre queries with it too."""
+        """The float32 mean that was subtracted before normalising, or None; centre queries with it too."""
         if "means" not in self.head.files:
             return None
         return MappedTensors(self.path / self.head.files["means"]).tensors.get(self._known(kind))
@@ -166,13 +169,13 @@ class Store:
             kind: `image` for one vector a row, `text` for all of each row.
             rows: (n,) integers; None for all.
             view: which of the row's image vectors.
-            fill: the value of rows whose picture is missing; None to refuse them.
+            fill: the value of rows whose image is missing; None to refuse them.
 
         Returns:
             (n, dim) float32 for images, `Ragged` over n rows for texts.
 
         Raises:
-            DataError: when a picture is missing and nothing was said to fill it with.
+            DataError: if an image is missing and `fill` is None.
         """
         if kind == "text":
             return self.ragged(kind, rows)
@@ -196,7 +199,7 @@ class Store:
     def require(
         self, *, model: str | None = None, kinds: Sequence[Kind] = (), normalize: bool | None = None
     ) -> None:
-        """Refuse a store that is not what a recipe means.
+        """Refuse a store of another model or kind than a recipe needs.
 
         Raises:
             DataError: naming what differs.
@@ -206,12 +209,14 @@ class Store:
             self._known(kind)
         if model is not None and model != found.model:
             raise DataError(
-                f"{self.path} holds vectors of model {found.model}, the recipe means {model}; embed again with that model and another --out."
+                f"{self.path} holds vectors of model {found.model}, the recipe means {model}; "
+                "embed again with that model and another --out."
             )
         if normalize is not None and normalize != found.normalize:
-            is_what = "normalised" if found.normalize else "not normalised"
+            form = "normalised" if found.normalize else "not normalised"
             raise DataError(
-                f"the vectors of {self.path} are {is_what}, the recipe expects the contrary; embed again with normalize={normalize}."
+                f"the vectors of {self.path} are {form}, the recipe expects the contrary; "
+                f"embed again with normalize={normalize}."
             )
 
     def rows_for(self, ids: Sequence[str], *, texts: Sequence[Sequence[str]] | None = None) -> np.ndarray:
@@ -232,8 +237,8 @@ class Store:
         changed = [i for i, own in enumerate(texts) if texts_digest(own) != stored[i]]
         if changed:
             raise DataError(
-                f"{self.path} was embedded with other captions for {len(changed):,} of {len(ids):,} samples, first '{ids[changed[0]]}'; "
-                f"embed the data again, with another --out."
+                f"{self.path} was embedded with other captions for {len(changed):,} of {len(ids):,} samples, "
+                f"first '{ids[changed[0]]}'; embed the data again, with another --out."
             )
         return rows
 
@@ -261,12 +266,16 @@ class Store:
             return str(error)
         if chunk.is_intact() and chunk.notes["payload"] == entry.payload:
             return None
-        return f"{path} does not have the hash it was written with; delete it and run the same 'frugalclip embed' again."
+        return (
+            f"{path} does not have the hash it was written with; "
+            "delete it and run the same 'frugalclip embed' again."
+        )
 
     def _known(self, kind: Kind) -> Kind:
         if kind not in self.head.kinds:
             raise DataError(
-                f"{self.path} holds no {kind} vectors; {known_names(kind, self.head.kinds)} Embed again with what='both' and another --out."
+                f"{self.path} holds no {kind} vectors; {known_names(kind, self.head.kinds)} "
+                "Embed again with what='both' and another --out."
             )
         return kind
 
@@ -275,7 +284,8 @@ class Store:
         wrong = rows[(rows < 0) | (rows >= len(self))]
         if len(wrong):
             raise DataError(
-                f"row {wrong[0]} is not in {self.path}, which has rows 0 to {len(self) - 1}; find rows by id with rows_of."
+                f"row {wrong[0]} is not in {self.path}, which has rows 0 to {len(self) - 1}; "
+                "find rows by id with rows_of."
             )
         return rows
 
@@ -283,8 +293,8 @@ class Store:
         name = self.ids[rows[0]]
         cause = self.causes().get(name, f"it has no view {view}")
         raise DataError(
-            f"{len(rows):,} of the rows asked for have no image vector, first '{name}' ({cause}); leave out the rows of store.missing('image'), "
-            f"or give fill=0.0."
+            f"{len(rows):,} of the requested rows have no image vector, first '{name}' ({cause}); "
+            "leave out the rows of store.missing('image'), or give fill=0.0."
         )
 
     @cached_property

@@ -1,7 +1,7 @@
 """Vectors of the rows of a data set: images and captions through an encoder, chunk by chunk.
 
-Batches never cross a chunk, and equal captions of a chunk are encoded once. So the content of a chunk depends on
-its rows alone, and a run that was killed continues to the same bytes.
+Batches never cross a chunk, and equal captions of a chunk are encoded once. So the content of a chunk depends
+on its rows alone, and a run that was killed continues to the same bytes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ class VectorOptions:
         return self.normalize and not self.means
 
     def finished(self, kind: Kind, vectors: Tensor) -> np.ndarray:
-        """Vectors of the encoder as they are stored, (batch, dim) float32: centred if so, then of length one."""
+        """(batch, dim) float32 vectors as they are stored: centred and normalised where that is set."""
         vectors = vectors.float()
         if kind in self.means:
             vectors = vectors - torch.from_numpy(self.means[kind]).to(vectors.device)
@@ -171,7 +171,7 @@ class ManifestVectors:
         return Part(np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), counts, causes)
 
     def _image_vectors(self, images: Sequence[Tensor | np.ndarray]) -> list[np.ndarray]:
-        """Vectors of images in order: of pixels (views, 3, height, width) new ones; known ones as they are."""
+        """Vectors of images in order: pixels (views, 3, height, width) are encoded, known vectors stay."""
         pixels = [one for one in images if isinstance(one, Tensor)]
         if not pixels:
             return [one for one in images if isinstance(one, np.ndarray)]
@@ -182,7 +182,7 @@ class ManifestVectors:
         return [one if isinstance(one, np.ndarray) else next(new) for one in images]
 
     def _image(self, row: int) -> Tensor | np.ndarray | str:
-        """Pixels (views, 3, height, width), the (views, dim) vectors where known, or the cause of a failure."""
+        """Pixels (views, 3, height, width), known (views, dim) vectors, or the cause of a failure."""
         try:
             data = self._bytes(row)
             (found,) = self.options.known([digest(data)], [self.ids[row]])

@@ -1,8 +1,9 @@
 """Writes an embedding store, chunk by chunk, so that nothing finished is ever computed twice.
 
-A chunk is `chunk_rows` consecutive rows of the manifest. Its name is the hash of everything that decides its content: the encoder, the dtype,
-the ids, and the bytes of the pictures and captions. A chunk that is there under its name is therefore right, whether it comes from a run that
-was killed or from a smaller version of the data set; and batches never cross a chunk, so a resumed store has the bytes of an uninterrupted one.
+A chunk is `chunk_rows` consecutive rows of the manifest. Its name is the hash of everything that decides its
+content: encoder, dtype, ids, and the bytes of images and captions. So a chunk found under its name is right,
+whether it comes from a killed run or from a smaller version of the data set. Batches never cross a chunk, so
+a resumed store has the bytes of an uninterrupted one.
 """
 
 import contextlib
@@ -47,8 +48,8 @@ class RowKey:
     """What identifies the content of one row."""
 
     id: str
-    image: bytes | None = None  # (16 bytes) hash of the picture's bytes
-    text: bytes | None = None  # (16 bytes) hash of its captions, `store.texts_digest`
+    image: bytes | None = None  # (16 bytes) hash of the image's encoded bytes
+    text: bytes | None = None  # (16 bytes) hash of its captions, `format.texts_digest`
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class Part:
     values: np.ndarray  # (vectors, dim) or (vectors, facets, dim) float32, row after row
     counts: np.ndarray  # (rows,) int64 vectors of each row; 0 where there is none
     causes: dict[int, str] = field(default_factory=dict)  # row of the chunk -> why it has no vector
-    truncated: int = 0  # texts that were longer than the model reads
+    truncated: int = 0  # texts longer than the model's context
 
 
 class VectorSource(Protocol):
-    """Rows that can be identified cheaply and embedded dearly."""
+    """Rows whose keys are cheap and whose vectors are expensive."""
 
     def keys(self, start: int, stop: int) -> list[RowKey]:
         """Identify the rows from start to stop."""
@@ -100,7 +101,8 @@ def rounded(values: np.ndarray, dtype: StoreDtype) -> tuple[np.ndarray, np.ndarr
     if dtype == "float16":
         if values.size and np.abs(values).max() > np.finfo(np.float16).max:
             raise DataError(
-                f"a value of {np.abs(values).max():.3g} does not fit in float16; set dtype to float32, or to int8, which has scales."
+                f"a value of {np.abs(values).max():.3g} does not fit in float16; "
+                "set dtype to float32, or to int8, which has scales."
             )
         return values.astype(np.float16), None
     scales = (np.abs(values).max(-1, initial=0.0) / 127).astype(np.float32)
@@ -109,7 +111,7 @@ def rounded(values: np.ndarray, dtype: StoreDtype) -> tuple[np.ndarray, np.ndarr
 
 
 def cosine_errors(values: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """1 - cosine of pairs of vectors, through the distance of the unit vectors, which keeps errors below 1e-8 visible.
+    """1 - cosine of pairs of vectors, from the distance of unit vectors, which resolves errors below 1e-8.
 
     Args:
         values, stored: (..., dim).
@@ -149,8 +151,8 @@ def write_store(
         kinds: which vectors.
         origin: the data set.
         dtype: of the stored vectors.
-        chunk_rows: rows of a chunk, the unit that a killed run loses; None for that of the store there, or 1,024.
-        means: the vectors that the source subtracts, kept beside the vectors; `encoder.centring` must be their `means_digest`.
+        chunk_rows: rows of a chunk, the unit that a killed run loses; None for the found store's, or 1,024.
+        means: subtracted by the source, stored beside the vectors; `encoder.centring` is their digest.
         progress: called with rows done and rows in all.
 
     Raises:
@@ -203,7 +205,8 @@ def _refuse_other_encoder(path: Path, found: Head, head: Head) -> None:
     if differing:
         raise DataError(
             f"{path} was written with {_listed([(name, a) for name, a, _ in differing])}, "
-            f"now asked for is {_listed([(name, b) for name, _, b in differing])}; give another folder, such as {path}-2, or delete {path}."
+            f"now requested is {_listed([(name, b) for name, _, b in differing])}; "
+            f"give another folder, such as {path}-2, or delete {path}."
         )
 
 
@@ -223,10 +226,11 @@ def _listed(pairs: Sequence[tuple[str, Any]]) -> str:
 
 
 def _refuse_other_rows(path: Path, found: Head, head: Head, source: VectorSource) -> None:
-    """A longer data set may go on where a shorter one ended; anything else would lose rows that somebody embedded."""
+    """Refuse rows other than the stored ones and more at their end: stored rows would be lost."""
     advice = f"give another folder, such as {path}-2, or delete {path}."
     origin = (
-        f"{path} was made from {found.origin.name} ({found.origin.rows:,} rows, {found.origin.fingerprint}), not from {head.origin.name} "
+        f"{path} was made from {found.origin.name} ({found.origin.rows:,} rows, "
+        f"{found.origin.fingerprint}), not from {head.origin.name} "
         + (f"({head.origin.rows:,} rows, {head.origin.fingerprint})")
     )
     if not found.complete:
@@ -273,7 +277,7 @@ def _chunk_name(head: Head, keys: Sequence[RowKey]) -> str:
 
 
 class _Run:
-    """One pass over the chunks. What it remembers of a chunk is compact: ten million rows must fit in memory."""
+    """One pass over the chunks. It keeps little of each: ten million rows must fit in memory."""
 
     def __init__(
         self, path: Path, head: Head, source: VectorSource, means: Mapping[Kind, np.ndarray]
@@ -285,7 +289,7 @@ class _Run:
         self.computed = 0
 
     def begin(self, *, replaces_finished: bool) -> None:
-        """Say what is being written before the first chunk; a finished store stays readable until the longer one is finished too."""
+        """Write the head before the first chunk; a finished store stays readable until the longer one is."""
         if self.means:
             self._write_means()
         if not replaces_finished:
@@ -351,7 +355,7 @@ class _Run:
             notes["truncated"][kind] = part.truncated
             notes["causes"] |= {str(row): cause for row, cause in sorted(part.causes.items())}
         notes["payload"] = payload_hash(tensors, notes)
-        # one metadata key: the library writes several in any order, and then equal chunks would not have equal bytes
+        # one metadata key: the library writes several in any order, which would change the bytes
         write_atomically(
             chunk_path(self.path, name), save(tensors, metadata={"frugalclip": canonical(notes).decode()})
         )
@@ -363,7 +367,8 @@ class _Run:
             row = start + int(np.repeat(np.arange(len(part.counts)), part.counts)[~finite][0])
             name = self.source.keys(row, row + 1)[0].id
             raise ModelError(
-                f"the model gives a {kind} vector that is not finite for '{name}'; look at its weights, or run it in float32."
+                f"the model gives a {kind} vector that is not finite for '{name}'; "
+                "look at its weights, or run it in float32."
             )
 
     def _write_ids(self, table: pa.Table) -> str:
@@ -377,7 +382,8 @@ class _Run:
         for i in np.flatnonzero(hashes[order][1:] == hashes[order][:-1]):
             if ids[order[i]] == ids[order[i + 1]]:
                 raise DataError(
-                    f"the id '{ids[order[i]]}' occurs more than once in {self.head.origin.name}; make ids unique and embed again."
+                    f"the id '{ids[order[i]]}' occurs more than once in {self.head.origin.name}; "
+                    "make ids unique and embed again."
                 )
         return self._write_tensors("index", {"hashes": hashes[order], "rows": order.astype(np.int64)})
 
@@ -393,13 +399,13 @@ class _Run:
         )
 
     def _write_side_file(self, name: str, ending: str, content: bytes) -> str:
-        """Hash in the name, so that a store which is replaced keeps its own files until `store.json` changes."""
+        """The hash is in the name, so a store that is replaced keeps its files until `store.json` changes."""
         file = f"{name}-{digest(content).hex()}.{ending}"
         write_atomically(self.path / file, content)
         return file
 
     def _remove_leftovers(self, head: Head) -> None:
-        """Chunks and side files that `store.json` does not name, and the temporary files of killed runs; nothing that we did not write."""
+        """Delete our files that `store.json` does not name, and temporary files of killed runs."""
         kept = {*head.files.values(), *(f"{entry.name}.safetensors" for entry in head.chunks)}
         side = [file for name in ("ids", "index", "means") for file in self.path.glob(f"{name}-*")]
         temporary = [
@@ -417,7 +423,7 @@ class _Run:
 
 @dataclass
 class _Totals:
-    """What `store.json` says of one kind, added up chunk by chunk in order, so that the sums do not depend on who computed them."""
+    """The summary of one kind, added up chunk by chunk in order, so that a restart changes no sum."""
 
     shapes: set[tuple[int, ...]] = field(default_factory=set)
     vectors: int = 0
@@ -433,7 +439,8 @@ class _Totals:
         self.shapes |= {values.shape[1:]} if len(values) else set()
         if len(self.shapes) > 1:
             raise ModelError(
-                f"the {kind} vectors have the shapes {sorted(self.shapes)}; a store holds one, so embed with one model."
+                f"the {kind} vectors have the shapes {sorted(self.shapes)}; "
+                "a store holds one, so embed with one model."
             )
         self.vectors += len(values)
         self.rows_without += int((counts == 0).sum())
@@ -447,7 +454,7 @@ class _Totals:
     def summary(self, kind: Kind) -> KindSummary:
         if not self.vectors:
             raise DataError(
-                f"not one {kind} of this data could be embedded; look at it with 'frugalclip data check PATH'."
+                f"no {kind} of this data could be embedded; look at it with 'frugalclip data check PATH'."
             )
         error = CosineError(mean=self.error_sum / max(self.errors, 1), max=self.error_max)
         shape = next(iter(self.shapes))
@@ -476,7 +483,7 @@ def _id_table(keys: Sequence[RowKey], chunk: MappedTensors, kinds: Sequence[Kind
 
 
 def store_means(path: str | Path) -> dict[Kind, np.ndarray] | None:
-    """The means of a store already there, finished or not, so that going on subtracts the same; None when there are none."""
+    """The means of a store, finished or not, so that resuming subtracts the same; None where it has none."""
     path = Path(path)
     with contextlib.suppress(FrugalclipError):
         files = sorted(path.glob("means-*.safetensors"))

@@ -1,4 +1,4 @@
-"""`frugalclip embed`: the vectors of a data set on disk, for search, probes and training on frozen features."""
+"""`frugalclip embed`: vectors of a data set on disk, for search, probes and training on frozen features."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,20 +34,20 @@ def embed(
     batch: int = 256,
     centre: bool = False,
 ) -> Embedded:
-    """Store the vectors of a data set; started again it goes on where it stopped, and does only what a grown data set added.
+    """Store the vectors of a data set. Started again it continues, and embeds only rows that were added.
 
     Args:
-        model: as `load` takes it; or an encoder of texts alone, such as `package:minilm`, whose vectors can then teach.
+        model: as `load` takes it; or a text encoder, such as `package:minilm`, whose vectors can then teach.
         path: a data set.
         out: folder of the store.
         where: rows to keep, such as `split=train`.
         what: `images`, `texts`, or `both`: those that the data has.
         dtype: float16, float32, or int8 with one scale a vector; the error is measured.
-        batch: pictures or texts encoded at once.
-        centre: subtract the mean vector first, for states that all point one way.
+        batch: images or texts encoded at once.
+        centre: subtract the mean vector first, for encoders whose vectors all point one way.
 
     Raises:
-        DataError: when the folder holds vectors of another model or of other data, saying what differs.
+        DataError: if the folder holds vectors of another model or of other data, with what differs.
     """
     source = read_source(path)
     manifest = source.manifest.where(where)
@@ -118,13 +118,15 @@ def _remarks(result: Embedded) -> list[str]:
     lines += [f"{_PLURAL[kind]}: none in this data, so none are stored" for kind in result.absent]
     if "text" in summary and summary["text"].truncated:
         lines.append(
-            f"captions longer than the model reads, so that their end was cut: {summary['text'].truncated:,}"
+            f"captions longer than the model's context, cut at its end: {summary['text'].truncated:,}"
         )
     size = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
     lines.append(
-        f"chunks computed: {result.computed:,}, reused: {result.reused:,}; {size / 1e6:,.1f} MB, {result.seconds:,.1f} s"
+        f"chunks computed: {result.computed:,}, reused: {result.reused:,}; "
+        f"{size / 1e6:,.1f} MB, {result.seconds:,.1f} s"
     )
     lines.append(
-        f"read it: from frugalclip.features.store import Store; Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])"
+        "read it: from frugalclip.features.store import Store; "
+        f"Store.open({str(store.path)!r}).vectors({next(iter(summary))!r}, [0])"
     )
     return lines
