@@ -11,6 +11,7 @@ from frugalclip.backbones.find import find_backbone
 from frugalclip.core.errors import ModelError
 from frugalclip.functional import unit
 from frugalclip.interop.source import ModelSource
+from frugalclip.loading.views import Preprocess
 from frugalclip.models.load import load
 
 
@@ -26,7 +27,7 @@ class TextOnlyModel:
     """
 
     reads: Literal["texts"] = "texts"
-    preprocess: Any = None
+    preprocess: Preprocess | None = None
     scale: float | None = None
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
