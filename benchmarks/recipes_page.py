@@ -100,15 +100,16 @@ def status(recipe: Recipe) -> str:
 
 
 def cost(recipe: Recipe, plan: Plan) -> dict[str, Any]:
-    """What `frugalclip recipes` prints of a recipe's cost; the fields of `RecipeCost`."""
-    trained = [one for one in plan.passes if one.has_gradient]
+    """The fields of `RecipeCost`, which `frugalclip recipes` prints; passes are those of the last stage."""
+    passes = [one for one in plan.passes if one.stage == plan.passes[-1].stage]
+    trained = [one for one in passes if one.has_gradient]
     steps, times = measured(), minutes()
     ratio = steps[recipe.name] / steps["clip"] if recipe.name in steps else None
     time = times.get(recipe.name)
     return {
         "image_passes": sum(one.tower == "image" for one in trained),
         "text_passes": sum(one.tower == "text" for one in trained),
-        "passes_without_gradient": len(plan.passes) - len(trained),
+        "passes_without_gradient": len(passes) - len(trained),
         "parameters": plan.parameters["all"],
         "gflops_per_sample": round(plan.gflops_per_sample, 4),
         "step_ratio": None if ratio is None else round(ratio, 2),
@@ -117,13 +118,17 @@ def cost(recipe: Recipe, plan: Plan) -> dict[str, Any]:
 
 
 def terms(recipe: Recipe) -> str:
-    """`0.4 multiview + 0.2 simsiam`, as far as they count."""
+    """`0.4 multiview + 0.2 simsiam`, as far as they count; stages one after the other."""
+    whole = "stage" if recipe.stages else "run"
+    return ", then ".join(_terms(recipe.stage(i), whole=whole) for i in range(len(recipe.stages) or 1))
+
+
+def _terms(recipe: Recipe, *, whole: str) -> str:
     parts = []
     for name, one in recipe.objectives.items():
         if one.weight:
-            window = (
-                "" if one.during == (0, 1) else f" ({one.during[0]:.0%} to {one.during[1]:.0%} of the run)"
-            )
+            first, last = one.during
+            window = "" if one.during == (0, 1) else f" ({first:.0%} to {last:.0%} of the {whole})"
             parts.append((f"{one.weight:g} " if one.weight != 1 else "") + name + window)
     return " + ".join(parts)
 

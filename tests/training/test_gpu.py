@@ -21,8 +21,8 @@ from frugalclip.verbs.embed import embed
 
 from ..backbones.tiny_backbones import bert_source
 from .sums import SUMS, full_step
+from .test_feature_cache import FITTED, backbones, cache, go, merged, pairs, recipe_of  # noqa: F401  (fixtures too)
 from .test_recipes_run import BORROWED, SMALL, take_two_steps
-from .test_stores import FITTED, backbones, cache, go, merged, pairs, recipe_of  # noqa: F401  (fixtures too)
 from .test_sums import RECIPES, assert_equal, small, walk
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]

@@ -27,7 +27,7 @@ from ..backbones.tiny_backbones import (
     timm_source,
     vision_source,
 )
-from .test_stores import built, pairs, recipe_of
+from .test_feature_cache import built, pairs, recipe_of
 
 
 def planned(*overrides: str) -> Plan:

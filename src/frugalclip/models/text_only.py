@@ -11,7 +11,6 @@ from frugalclip.backbones.find import find_backbone
 from frugalclip.core.errors import ModelError
 from frugalclip.functional import unit
 from frugalclip.interop.source import ModelSource
-from frugalclip.loading.views import Preprocess
 from frugalclip.models.load import load
 
 
@@ -27,7 +26,7 @@ class TextOnlyModel:
     """
 
     reads: Literal["texts"] = "texts"
-    preprocess: Preprocess | None = None
+    preprocess: Any = None
     scale: float | None = None
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:

@@ -154,8 +154,7 @@ def changed_network(
     config = recipe.stages[number].change if recipe.stages else None
     if config is None:
         return network
-    change = find_change(config.kind)(config)
-    return change(network, gates=gates, preprocess=recipe.preprocess)
+    return find_change(config.kind)(config)(network, gates=gates)
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,11 @@ class LoaderFitData(FitData):
         return rows, texts, chances
 
     def image_views(self, rows: np.ndarray) -> Tensor:
-        """(views, width) features of all stored views of (rows,), end to end; without a store of the one view."""
+        """(views, width) features of all stored views of (rows,), end to end; one view without a store."""
         return self._encode_images(rows) if self.loader.stored is None else self.loader.stored.views(rows)
 
     def image_features(self, rows: np.ndarray) -> Tensor:
-        """(rows, width) or (rows, patches, width) features of (rows,), each the mean over its stored views."""
+        """(rows, width) or (rows, patches, width) features of (rows,), each a mean over stored views."""
         return self._encode_images(rows) if self.loader.stored is None else self.loader.stored.mean(rows)
 
     def text_tokens(self, texts: np.ndarray) -> Tokens:
@@ -103,7 +103,7 @@ class LoaderFitData(FitData):
 
     @torch.no_grad()
     def _encode_images(self, rows: np.ndarray) -> Tensor:
-        """(rows, width) features of (rows,), as evaluation prepares images; all are encoded at once, and kept."""
+        """(rows, width) features of (rows,), as evaluation prepares images; all are encoded once and kept."""
         if self._encoded is None:
             was_training = self.network.training
             self.network.eval()

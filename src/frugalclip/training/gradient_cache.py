@@ -118,7 +118,7 @@ class GradientCache:
         distributed.average_gradients(self.step.parameters())
 
     def _pieces(self, batch: Batch) -> list[_Piece]:
-        """Texts first, so that the piece whose graph is kept is one of pictures, which cost more."""
+        """Texts first, so that the piece whose graph is kept is one of images, which cost more."""
         found: list[_Piece] = []
         for view in sorted(self.step.needs.texts):
             order = batch.texts[view.partition("@")[0]].by_length()

@@ -86,8 +86,8 @@ class Advisor:
                 yield (
                     f"{name}/flat",
                     f"The loss of {name} sits at chance, ln({round(math.exp(chance))}) = {chance:.2f}: "
-                    "nothing is learned yet. Check that images and captions belong together ('frugalclip data "
-                    "check PATH'), then try optimizer.lr ten times smaller.",
+                    "nothing is learned yet. Check that images and captions belong together ('frugalclip "
+                    "data check PATH'), then try optimizer.lr ten times smaller.",
                 )
 
     def _scale_limits(self) -> Iterator[tuple[str, str]]:
@@ -154,7 +154,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
     """
     found: dict[str, str] = {}
 
-    def watch(name: str) -> Callable[..., None]:
+    def recorder(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: object, output: object) -> None:
             tensors = [t for t in _tensors(output) if t.is_floating_point()]
             bad = [t for t in tensors if not bool(torch.isfinite(t).all())]
@@ -166,7 +166,7 @@ def first_bad_output(module: nn.Module) -> Iterator[dict[str, str]]:
 
         return hook
 
-    handles = [child.register_forward_hook(watch(name)) for name, child in module.named_modules() if name]
+    handles = [child.register_forward_hook(recorder(name)) for name, child in module.named_modules() if name]
     try:
         yield found
     finally:

@@ -32,7 +32,7 @@ class DataConfig(Settings):
     )
     workers: int = Field(0, ge=0, description="decoding processes, for sets that do not fit the cache")
     cache_bytes: int = Field(
-        2**31, ge=0, description="sets whose decoded pictures need no more are decoded once, into memory"
+        2**31, ge=0, description="sets whose decoded images need no more are decoded once, into memory"
     )
     max_error_fraction: float = Field(
         MAX_ERROR_FRACTION,

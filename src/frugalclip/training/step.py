@@ -113,8 +113,8 @@ def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps:
     begins = [step / steps for step in range(0, steps, episode)] if episode else []
     return [
         f"objectives.{name} clusters where an episode begins, and none of {episode:,} steps begins in "
-        f"[{objective.config.during[0]:g}, {objective.config.during[1]:g}] of the stage, so it has no effect; "
-        f"set fewer episode.samples, or objectives.{name}.during=[0,1]"
+        f"[{objective.config.during[0]:g}, {objective.config.during[1]:g}] of the stage, so it has no "
+        f"effect; set fewer episode.samples, or objectives.{name}.during=[0,1]"
         for name, objective in objectives.items()
         if type(objective).begin_episode is not Objective.begin_episode
         and not any(map(objective.config.counts_at, begins))
