@@ -14,7 +14,8 @@ def main(folder: Path) -> None:
 
     # 2. Train, or take any model that you have.
     overrides = [f"data={folder / 'train'}", "batch=32", "steps=30", "threads=1"]
-    frugalclip.train("clip-small", overrides, out=folder / "run")
+    result = frugalclip.train("clip-small", overrides, out=folder / "run")
+    print(f"trained {result.steps} steps")
 
     # 3. Search.
     model = frugalclip.load(folder / "run")

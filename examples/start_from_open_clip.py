@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import open_clip
+import torch
 from safetensors.torch import save_file
 from shapes import draw_folder
 
@@ -19,6 +20,7 @@ CONFIG = {
 
 def write_open_clip(folder: Path) -> str:
     """Write a small random model as open_clip would, and give its name for frugalclip."""
+    torch.manual_seed(0)
     weights = open_clip.CLIP(**CONFIG).state_dict()
     save_file({name: one.contiguous() for name, one in weights.items()}, folder / "weights.safetensors")
     (folder / "tiny.json").write_text(json.dumps(CONFIG), encoding="utf-8")

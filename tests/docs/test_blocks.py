@@ -1,8 +1,8 @@
 """What README and the task pages tell users to type works, in the order of the pages.
 
 A page runs in a folder of its own with `my/`, `my_test/`, `pairs.csv` and `runs/first`, a model that was
-trained on `my/`. Runs are cut short: `train` takes three steps of 16. Blocks marked `slow` or `e2e` are run
-by `make test-slow` and `make test-e2e`.
+trained on `my/`. Runs are cut short: `train` takes three steps of 16, `compare` 48 samples. Blocks marked
+`slow` or `e2e` are run by `make test-slow` and `make test-e2e`.
 """
 
 import shlex
@@ -93,6 +93,9 @@ def run_line(line: str) -> None:
             words[end:end] = SHORT
             if "--resume" not in words:
                 shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+        if words[1] == "compare":
+            words[words.index("--samples") + 1] = "48"
+            words.insert(words.index("--out"), "batch=16")
         assert main(words[1:]) in DONE, command
 
 
