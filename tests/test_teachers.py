@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from frugalclip.core.averages import momentum_at
 from frugalclip.core.errors import DataError, RecipeError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Needs, Tokens
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import Tokenizer, train_tokenizer
 from frugalclip.features.format import Encoder, Origin, texts_digest
 from frugalclip.features.store import Store
 from frugalclip.features.writer import Part, RowKey, write_store
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.teachers import (
     EmaTeacher,

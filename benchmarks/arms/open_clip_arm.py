@@ -32,11 +32,11 @@ from frugalclip.comparison.jobs import Job, read_job
 from frugalclip.comparison.trial import finish_trial, validation_metrics
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.devices import pick_device
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.random import generator, stream_seed
 from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional import unit
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures, readable_images
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import evaluation_points

@@ -21,12 +21,12 @@ from torch.nn import functional as F
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Features, ImageInput, Needs, TowerOutput
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.format import Kind
 from frugalclip.features.store import Store
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder
 

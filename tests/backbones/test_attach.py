@@ -13,8 +13,8 @@ from frugalclip.backbones.attach import (
     check_preprocess,
 )
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.interop.tokenizers import PassThroughTokenizer
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from frugalclip.core.errors import ModelError, RecipeError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 

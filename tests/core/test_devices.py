@@ -36,7 +36,8 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.Mo
     assert str(pick_device("cuda:0")) == "cuda:0" and str(pick_device("cpu")) == "cpu"
     with pytest.raises(
         RecipeError,
-        match="process 2 of this machine wants a GPU of its own, and there are 2, counted from 0; start at most 2",
+        match="process 2 of this machine needs a GPU of its own, and there are 2, counted from 0; start at "
+        "most 2",
     ):
         pick_device("auto")
 
@@ -45,8 +46,8 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.Mo
     ("name", "output"),
     [
         ("gpu", "device is 'gpu'; expected auto, cpu, cuda or cuda:N"),
-        ("cuda", "device is 'cuda', and torch sees no GPU here; set device=auto"),
-        ("cuda:0", "see what 'frugalclip doctor' says"),
+        ("cuda", "device is 'cuda', and torch finds no GPU here; set device=auto"),
+        ("cuda:0", "run 'frugalclip doctor'"),
     ],
 )
 def test_a_device_that_is_not_here(name: str, output: str):

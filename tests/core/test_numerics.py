@@ -185,7 +185,9 @@ def test_as_many_clusters_as_points_and_one_cluster_and_too_many():
     one = kmeans(points, 1, generator=torch.Generator())
     torch.testing.assert_close(one.centres[0], points.mean(dim=0))
     assert one.objective == pytest.approx((points - points.mean(dim=0)).square().sum().item())
-    with pytest.raises(DataError, match="9 points cannot make 10 clusters; ask for 9 or fewer"):
+    with pytest.raises(
+        DataError, match="9 points cannot form 10 clusters; set the number of clusters to 9 or less"
+    ):
         kmeans(points, 10)
 
 

@@ -15,6 +15,7 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.grouping import (
     evaluate_grouping,
@@ -26,7 +27,6 @@ from frugalclip.evaluation.grouping import (
     self_similarity,
 )
 from frugalclip.functional import unit
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures
 from frugalclip.sources.open import open_data
 

@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation import words
 from frugalclip.evaluation.words import evaluate_words, word_task
 from frugalclip.functional import unit
 from frugalclip.language_model import Lexicon
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import ManifestFeatures
 from frugalclip.sources.open import open_data
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.features.embed import embed_manifest
 from frugalclip.features.format import Kind
 from frugalclip.features.store import Store
 from frugalclip.features.vectors import TextRows
-from frugalclip.loading.views import Preprocess
 
 ROWS = 12
 EVERY = np.arange(ROWS)

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.features.embed import embed_manifest, mean_vectors
 from frugalclip.features.format import read_head
 from frugalclip.features.store import Store
 from frugalclip.features.vectors import ManifestVectors, VectorOptions
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder, ModelConfig

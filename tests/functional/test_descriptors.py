@@ -14,7 +14,10 @@ from frugalclip.functional.descriptors import (
 
 
 def edge(angle: float, side: int = 64) -> torch.Tensor:
-    """A picture that is dark on one side of a straight edge through its middle; the gradient points to `angle`."""
+    """An image that is dark on one side of a straight edge through its middle.
+
+    The gradient points to `angle`.
+    """
     y, x = np.mgrid[0:side, 0:side] - (side - 1) / 2
     bright = 127.5 * (1 + np.tanh((x * math.cos(angle) + y * math.sin(angle)) / 4))
     return torch.from_numpy(bright.astype(np.uint8))[None, None].expand(1, 3, -1, -1)
@@ -30,7 +33,7 @@ def test_an_edge_votes_for_its_own_orientation_from_both_sides(bin_number):
         assert int(votes.argmax()) == bin_number
 
 
-def test_gradients_of_a_flat_picture_are_nothing_and_blocks_are_clipped():
+def test_gradients_of_a_flat_image_are_nothing_and_blocks_are_clipped():
     assert gradient_histograms(torch.full((2, 3, 64, 64), 99, dtype=torch.uint8)).abs().max() == 0
     found = gradient_histograms(edge(0.3))
     assert found.shape == (1, 7 * 7 * 36)

@@ -1,4 +1,4 @@
-"""Several texts a picture against loops; one text is SigLIP's and CLIP's loss."""
+"""Several texts an image against loops; one text is SigLIP's and CLIP's loss."""
 
 import math
 
@@ -60,7 +60,7 @@ def test_one_text_is_siglip_and_clip_to_the_last_bit():
     )
 
 
-def test_order_of_a_pictures_texts_does_not_matter_to_sigmoid_and_must_be_everyones_to_nce():
+def test_order_of_a_images_texts_does_not_matter_to_sigmoid_and_must_be_everyones_to_nce():
     images, texts = rows(5, 4), rows(5, 3, 4, seed=1)
     order = torch.tensor([[2, 0, 1], [0, 2, 1], [1, 2, 0], [0, 1, 2], [2, 1, 0]])
     each, all_alike = texts.take_along_dim(order[:, :, None], dim=1), texts[:, [2, 0, 1]]

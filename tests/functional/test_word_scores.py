@@ -1,4 +1,4 @@
-"""The best score of each word in parts is that of the direct form, forwards and backwards, in much less memory."""
+"""The best score of each word in parts is that of the direct form, forwards and backwards, in less memory."""
 
 import pytest
 import torch
@@ -88,7 +88,7 @@ def test_nothing_of_the_size_of_all_scores_is_held():
     with Validator():
         best_word_scores(states, codebook, chunk=20).sum().backward()
     assert largest <= max(4 * 50 * 20, codebook.numel(), 4 * 1000), (
-        "4 pictures of 50 patches and 1,000 words are 200,000 scores"
+        "4 images of 50 patches and 1,000 words are 200,000 scores"
     )
 
 

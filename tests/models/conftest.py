@@ -2,8 +2,8 @@
 
 import pytest
 
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import train_tokenizer
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 

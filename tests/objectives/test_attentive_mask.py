@@ -169,15 +169,15 @@ def test_views_keep_what_the_teacher_attends_to_within_their_crop():
 
 @pytest.mark.parametrize("view", [False, True])
 @pytest.mark.parametrize("around", [False, True])
-def test_mirrored_views_keep_the_same_part_of_the_picture(view: bool, around: bool):
+def test_mirrored_views_keep_the_same_part_of_the_image(view: bool, around: bool):
     objective = an_objective(keep=0.25, views=["main"])
     plain = objective.prepare(a_batch(3, main=[0, 10, 60, 50]), seen(scores_of(3)))["main@kept"].keep
     scores = mirrored_scores(scores_of(3), torch.tensor([around] * 3), grid=(8, 8))
     batch = a_batch(3, main=[0, 10, 60, 50])
     batch.mirrored.update(main=torch.tensor([view] * 3), around=torch.tensor([around] * 3))
     found = objective.prepare(batch, seen(scores))["main@kept"].keep
-    on_picture = ((found // 8) * 8 + (7 - found % 8)).sort(dim=1).values if view else found
-    assert on_picture.equal(plain)
+    on_image = ((found // 8) * 8 + (7 - found % 8)).sort(dim=1).values if view else found
+    assert on_image.equal(plain)
 
 
 def test_mirroring_is_by_row():

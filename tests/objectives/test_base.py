@@ -24,7 +24,8 @@ def test_what_cannot_be_found_says_how_it_would_be(tmp_path: Path, monkeypatch: 
     (tmp_path / "lab_pkg").mkdir()
     (tmp_path / "lab_pkg" / "nothing.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    own = "from frugalclip.objectives.base import Objective, ObjectiveConfig\n\n\nclass Half(Objective):\n    Config = ObjectiveConfig\n"
+    own = "from frugalclip.objectives.base import Objective, ObjectiveConfig\n\n\nclass Half(Objective):\n   "
+    " Config = ObjectiveConfig\n"
     (tmp_path / "lab_pkg" / "half.py").write_text(own + "\n    def forward(self, views): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(RecipeError, match=r"half\.Half has no needs\(\); every objective defines"):

@@ -57,7 +57,7 @@ def test_targets_get_no_gradient():
     assert predicted.grad.abs().max() > 0 and target.grad is None
 
 
-def test_each_view_is_compared_with_the_one_target_of_its_own_picture():
+def test_each_view_is_compared_with_the_one_target_of_its_own_image():
     given, objective, twin = views(), an_objective(), an_objective()
     online = twin.predictor(
         twin.projector(torch.cat([given.images[name].pooled for name in ("main", "second")]))

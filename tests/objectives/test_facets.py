@@ -70,7 +70,7 @@ def test_the_bias_is_learned_by_the_sigmoid_loss_and_absent_from_the_other():
     assert not list(an_objective(loss="contrastive").parameters())
 
 
-def test_gradients_reach_pictures_across_their_length_only_and_never_stored_texts():
+def test_gradients_reach_images_across_their_length_only_and_never_stored_texts():
     for loss in ("sigmoid", "contrastive"):
         given = views()
         an_objective(loss=loss)(given).loss.backward()

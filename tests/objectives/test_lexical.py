@@ -1,4 +1,4 @@
-"""The lexical objective: contrast by words, penalties of the whole batch, their warm-up, and several processes."""
+"""The lexical objective: contrast by words, penalties of the whole batch, their warm-up, many processes."""
 
 import math
 import os

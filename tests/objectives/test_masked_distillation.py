@@ -121,11 +121,11 @@ def test_visible_tokens_stand_at_their_places():
         loss, abs=1e-12
     )
     assert abs(objective(views(keep, seen[:, order], truth)).loss.item() - loss) > 1e-6, (
-        "another token at a place is another picture"
+        "another token at a place is another image"
     )
 
 
-def test_a_picture_does_not_depend_on_its_batch_mates():
+def test_a_image_does_not_depend_on_its_batch_mates():
     objective = an_objective()
     keep, seen, truth = drawn(objective), rows(5, 4, 16), rows(5, 16, 16, seed=1)
     alone = [

@@ -1,4 +1,4 @@
-"""Several views of pictures against several views of captions: weights, what is left out, and the sum of parts."""
+"""Several views of images against several views of captions: weights, what is left out, sums of pairs."""
 
 import math
 from typing import Any
@@ -94,7 +94,7 @@ def test_a_view_of_weight_zero_is_not_asked_for():
     ]
 
 
-def test_two_pictures_with_one_caption_get_gradients_everywhere():
+def test_two_images_with_one_caption_get_gradients_everywhere():
     given = views()
     an_objective(texts=["caption"])(given).loss.backward()
     assert all(given.images[name].embedding.grad.abs().max() > 1e-4 for name in ("main", "second"))

@@ -99,7 +99,7 @@ def test_an_empty_queue_trains_nothing():
     assert given_views.images["main"].embedding.grad is None
 
 
-def test_a_queue_of_the_own_texts_gives_the_pictures_half_of_every_pair():
+def test_a_queue_of_the_own_texts_gives_the_images_half_of_every_pair():
     given_views, objective = views(), an_objective()
     objective.after_step(given_views)
     halves = [
@@ -130,7 +130,7 @@ def test_a_random_queue_gives_about_chance():
     assert outcome.loss.item() == pytest.approx(math.log(100), abs=0.05)
 
 
-def test_pictures_and_scale_get_gradients_and_texts_get_none():
+def test_images_and_scale_get_gradients_and_texts_get_none():
     given_views, objective = views(), an_objective()
     objective.push(unit(rows(8, seed=5)))
     before = objective.bank.clone()

@@ -443,7 +443,8 @@ def test_what_cannot_be_clustered_says_what_to_set():
         an_objective(external="bag", external_number=25)
     with pytest.raises(
         RecipeError,
-        match=r"features is reuse, which remembers the student's features only; set features=exact or external=null",
+        match=r"features is reuse, which stores the student's features only; set features=exact or "
+        r"external=null",
     ):
         an_objective(external="bag", features="reuse")
 

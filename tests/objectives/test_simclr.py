@@ -91,7 +91,7 @@ def test_a_view_against_itself_only_repels():
     assert nt_xent_loss(first, first, temperature=0.3)[0].item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_one_picture_has_no_loss_and_no_gradient():
+def test_one_image_has_no_loss_and_no_gradient():
     first = rows(1, 3).requires_grad_()
     loss, _ = nt_xent_loss(unit(first), unit(rows(1, 3, seed=1)), temperature=0.1)
     loss.backward()

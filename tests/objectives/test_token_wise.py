@@ -41,7 +41,7 @@ def views(*, same: bool = False, extra: int = 0) -> Features:
 
 
 def by_loops(patches: Tensor, words: Tensor) -> tuple[float, float]:
-    """One picture, (patches, dim), and the words, (words, dim), of one text."""
+    """One image, (patches, dim), and the words, (words, dim), of one text."""
     cosines = [
         [sum(a * b for a, b in zip(p, w, strict=True)) for w in words.tolist()] for p in patches.tolist()
     ]

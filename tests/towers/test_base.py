@@ -1,4 +1,4 @@
-"""The contracts of towers and heads: what a tower does not support is refused with a setting that helps, whatever its kind."""
+"""Base classes of towers and heads: towers refuse what they do not support, with a setting that helps."""
 
 from typing import Any
 

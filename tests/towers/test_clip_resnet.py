@@ -1,4 +1,7 @@
-"""CLIP's convolutional tower: sizes, shared batch statistics, counts, refusals. Equality with the published code is in tests/readers."""
+"""CLIP's convolutional tower: sizes, shared batch statistics, counts, refusals.
+
+Equality with the published code is in tests/readers.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Settings that came after the first checkpoints: what they do, and that older models keep their description and so their fingerprint."""
+"""Settings added after the first checkpoints: their effect, and that older models keep their fingerprints."""
 
 import pytest
 import torch
@@ -8,14 +8,16 @@ from frugalclip.towers.blocks import NORM_EPS, FeedForward, activated
 from frugalclip.towers.dual import ModelConfig
 from frugalclip.towers.vit import VitConfig
 
-FIRST = {  # what a checkpoint of the first version says of these towers
+FIRST = {  # the description of these towers in a checkpoint of the first version
     "image": {
-        "size": "nano", "width": 128, "depth": 4, "head_dim": 32, "heads": [4, 4, 4, 4], "neurons": [512, 512, 512, 512], "activation": "gelu",
-        "kind": "vit", "patch": 16, "resolution": 224, "pool": "cls", "pre_norm": True, "patch_bias": False, "freeze_patch": False,
+        "size": "nano", "width": 128, "depth": 4, "head_dim": 32, "heads": [4, 4, 4, 4],
+        "neurons": [512, 512, 512, 512], "activation": "gelu", "kind": "vit", "patch": 16, "resolution": 224,
+        "pool": "cls", "pre_norm": True, "patch_bias": False, "freeze_patch": False,
     },
     "text": {
-        "size": "nano", "width": 128, "depth": 2, "head_dim": 32, "heads": [4, 4], "neurons": [512, 512], "activation": "gelu",
-        "kind": "transformer", "attention": "causal", "pool": "end", "project_bias": False, "length_groups": 4,
+        "size": "nano", "width": 128, "depth": 2, "head_dim": 32, "heads": [4, 4], "neurons": [512, 512],
+        "activation": "gelu", "kind": "transformer", "attention": "causal", "pool": "end",
+        "project_bias": False, "length_groups": 4,
     },
     "dim": 256, "scale": 14.285714285714285, "scale_min": 1.0, "scale_max": 100.0, "learn_scale": True,
 }  # fmt: skip

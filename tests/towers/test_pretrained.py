@@ -1,4 +1,4 @@
-"""Pretrained towers: a frozen backbone is no part of the weights, what it said stands for it, and tuning trains what is named and nothing else."""
+"""Pretrained towers: frozen backbones stay out of the weights, and tuning trains what the settings name."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -50,7 +50,7 @@ def tower(*, backbone: Backbone | None = None, dim: int = 5, **settings: Any) ->
     return built
 
 
-def test_a_frozen_trunk_has_no_gradient_and_is_no_part_of_the_weights():
+def test_a_frozen_backbone_has_no_gradient_and_is_not_among_the_weights():
     own = tower()
     own.train()(PIXELS).embedding.sum().backward()
     assert own.head.linear.weight.grad.abs().sum() > 0
@@ -62,7 +62,7 @@ def test_a_frozen_trunk_has_no_gradient_and_is_no_part_of_the_weights():
     )
 
 
-def test_a_frozen_trunk_is_fetched_once_and_late_and_never_in_training_mode():
+def test_a_frozen_backbone_is_loaded_once_when_needed_and_never_in_training_mode():
     calls = []
     own = tower()
     own.attach(lambda: calls.append(1) or Small())
@@ -72,7 +72,7 @@ def test_a_frozen_trunk_is_fetched_once_and_late_and_never_in_training_mode():
 
 
 @pytest.mark.parametrize("head", [{"kind": "mlp"}, {"kind": "identity"}, {"kind": "whitening"}])
-def test_a_frozen_trunk_moves_with_the_tower(head: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+def test_a_frozen_backbone_moves_with_the_tower(head: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "frugalclip.towers.pretrained._exact", lambda device: nullcontext()
     )  # the meta device knows no autocast
@@ -83,7 +83,7 @@ def test_a_frozen_trunk_moves_with_the_tower(head: dict[str, Any], monkeypatch: 
     assert {p.device.type for p in own.attached.parameters()} == {"meta"}
 
 
-def test_what_the_trunk_said_stands_for_the_pictures():
+def test_cached_features_replace_the_images():
     own = tower()
     output = own.run_backbone(PIXELS).pooled
     torch.testing.assert_close(own(CachedFeatures(output)).embedding, own(PIXELS).embedding)
@@ -95,7 +95,7 @@ def test_what_the_trunk_said_stands_for_the_pictures():
     )
 
 
-def test_a_frozen_trunk_says_the_same_in_every_precision_of_the_step():
+def test_a_frozen_backbone_has_the_same_features_in_every_precision_of_the_step():
     own = tower()
     exact = own.run_backbone(PIXELS).pooled
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -103,7 +103,7 @@ def test_a_frozen_trunk_says_the_same_in_every_precision_of_the_step():
     assert found.embedding.dtype == torch.bfloat16 and torch.equal(found.pooled, exact)
 
 
-def test_another_width_another_trunk_and_none_are_refused_with_what_to_do():
+def test_another_width_another_backbone_and_none_are_refused_with_what_to_do():
     with pytest.raises(RecipeError, match=r"small gives vectors of 6; set model\.image\.width=6"):
         tower(width=7)(PIXELS)
     own = tower(backbone=Small("another"))
@@ -116,7 +116,7 @@ def test_another_width_another_trunk_and_none_are_refused_with_what_to_do():
         dim=5
     )
     with pytest.raises(
-        ModelError, match=r"borrows small, and nobody fetched it; load the model with frugalclip\.load"
+        ModelError, match=r"has no backbone attached, expected small; load the model with frugalclip\.load"
     ):
         bare(PIXELS)
 
@@ -140,14 +140,14 @@ def test_what_a_pretrained_tower_does_not_support_is_refused():
 def test_heads_of_the_other_side_are_refused():
     with pytest.raises(
         ValidationError,
-        match=r"head\.kind kernel_ridge is fitted to texts; image towers take whitening, mlp or identity",
+        match=r"head\.kind kernel_ridge is not for image towers; they take mlp, identity, whitening, lexical",
     ):
         PretrainedImageConfig.model_validate(
             {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "kernel_ridge"}}
         )
     with pytest.raises(
         ValidationError,
-        match=r"head\.kind whitening is fitted to images; text towers take kernel_ridge, mlp, lexical or identity",
+        match=r"head\.kind whitening is not for text towers; they take mlp, identity, kernel_ridge, lexical",
     ):
         PretrainedTextConfig.model_validate(
             {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "whitening"}}
@@ -215,16 +215,17 @@ def test_lora_trains_its_additions_and_patterns_go_with_it():
 def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_name():
     with pytest.raises(
         RecipeError,
-        match=r"tune names 'leave\.wieght', which matches no parameter of small; did you mean 'leave\.weight'",
+        match=r"tune names 'leave\.wieght', which matches no parameter of small; did you mean "
+        r"'leave\.weight'",
     ):
         tower(tune=["enter.*", "leave.wieght"])
     with pytest.raises(
-        RecipeError, match=r"lora\.targets names 'laeve', which matches no linear map; did you mean 'leave'"
+        RecipeError, match=r"lora\.targets names 'laeve', which matches no linear layer; did you mean 'leave'"
     ):
         tower(lora={"targets": ["laeve"]})
 
 
-def test_a_tuned_trunk_is_in_training_mode_with_the_tower():
+def test_a_tuned_backbone_is_in_training_mode_with_the_tower():
     own = tower(tune="all").train()
     assert not torch.equal(own(PIXELS).pooled, own(PIXELS).pooled)  # dropout
 
@@ -238,7 +239,7 @@ def test_the_hidden_part_of_a_head_starts_at_the_linear_map():
     assert deep.head.leave.weight.grad.abs().sum() > 0
 
 
-def test_the_description_names_the_trunk_and_the_built_network_expects_it():
+def test_the_description_names_the_backbone_and_the_built_network_expects_it():
     image: dict[str, Any] = {"kind": "pretrained", "from": "small", "width": 6, "resolution": 4}
     network = DualEncoder(
         ModelConfig.model_validate({"image": image, "text": {"kind": "bag"}, "dim": 5}),

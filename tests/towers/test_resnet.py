@@ -26,7 +26,7 @@ def images(batch: int = 3, side: int = 16) -> Tensor:
 
 
 @pytest.mark.parametrize(("stem", "side"), [(1, 16), (2, 32), (4, 64)])
-def test_the_stem_and_each_stage_shrink_the_picture(stem: int, side: int):
+def test_the_stem_and_each_stage_shrink_the_image(stem: int, side: int):
     tower = small(stem=stem, resolution=side)
     found = tower(images(side=side), with_tokens=True)
     assert found.tokens is not None
@@ -36,7 +36,7 @@ def test_the_stem_and_each_stage_shrink_the_picture(stem: int, side: int):
     assert tower(images(side=side)).tokens is None
 
 
-def test_a_picture_does_not_depend_on_its_batch_mates():
+def test_a_image_does_not_depend_on_its_batch_mates():
     tower = small()
     torch.testing.assert_close(tower(images()[:1]).embedding, tower(images()).embedding[:1])
 

@@ -102,5 +102,5 @@ def test_a_filled_text_is_what_its_whole_context_gives_and_does_not_depend_on_it
 
 
 def test_reading_the_last_place_needs_filled_texts():
-    with pytest.raises(ValidationError, match="set fill to the id of padding"):
+    with pytest.raises(ValidationError, match="set fill to the padding id"):
         small_text(pool="last")

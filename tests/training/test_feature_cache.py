@@ -15,6 +15,7 @@ from torch import Tensor
 
 import frugalclip
 from frugalclip.core.errors import DataError, ModelError, RecipeError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import CachedFeatures
 from frugalclip.data.ledger import read_ledger
@@ -22,7 +23,7 @@ from frugalclip.features import backbone_stores
 from frugalclip.features.backbone import BackboneEncoder
 from frugalclip.features.embed import Embedded, embed_manifest
 from frugalclip.features.store import Store
-from frugalclip.loading.views import Preprocess, ViewConfig
+from frugalclip.loading.views import ViewConfig
 from frugalclip.sources.open import open_data
 from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
 from frugalclip.towers.pretrained import PretrainedTower

@@ -226,7 +226,7 @@ def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopp
         (
             "slip",
             "objectives.simclr.second=second",
-            "first and second are both 'second', and a view says nothing about itself",
+            "first and second are both 'second', and a view cannot be compared with itself",
         ),
         (
             "aclip",

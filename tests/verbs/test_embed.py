@@ -6,10 +6,10 @@ from PIL import Image
 
 from frugalclip.cli import main
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.features.store import Store
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.verbs.embed import embed, show

@@ -6,12 +6,12 @@ import pytest
 from PIL import Image
 
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.tokens import train_tokenizer
 from frugalclip.evaluation.metrics import in_percent, metric_name
 from frugalclip.evaluation.tasks import TASKS
 from frugalclip.language_model import Lexicon
-from frugalclip.loading.views import Preprocess
 from frugalclip.models import Model, load
 from frugalclip.report.formats import difference, number, percent
 from frugalclip.report.run import write_run_report

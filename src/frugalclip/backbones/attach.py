@@ -8,10 +8,10 @@ from frugalclip.backbones import find
 from frugalclip.backbones.base import BackboneKind, OpenModel, Side, Use, WholeModel
 from frugalclip.backbones.concatenated import ConcatenatedBackbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
-from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.pretrained import (
     Backbone,

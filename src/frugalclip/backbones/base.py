@@ -9,10 +9,10 @@ import torch
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
-from frugalclip.loading.views import Preprocess
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.pretrained import Backbone
 

@@ -17,9 +17,9 @@ from frugalclip.backbones.base import BackboneKind, Side
 from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, known_names, require
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.weights import read_weights
-from frugalclip.loading.views import Preprocess
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
 # beginnings of parameters that a backbone does without, where timm's names have them at the end

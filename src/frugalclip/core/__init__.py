@@ -1,1 +1,1 @@
-"""Floor 0: types, configuration, run records, randomness, distribution, errors. Imports nothing of the project."""
+"""Types, encoders, configuration, records, jobs, randomness, distribution and errors; imports only itself."""

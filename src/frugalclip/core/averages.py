@@ -7,7 +7,7 @@ from torch import nn
 
 
 def momentum_at(progress: float, *, start: float, end: float) -> float:
-    """Momentum on a cosine from `start` to `end` over a run (BYOL, arXiv 2006.07733, section 3.3; A-CLIP: 0.996 to 1).
+    """Momentum on a cosine from `start` to `end` over a run (BYOL, arXiv 2006.07733, section 3.3).
 
     Args:
         progress: share of the run that lies behind, 0 to 1.
@@ -19,7 +19,7 @@ def momentum_at(progress: float, *, start: float, end: float) -> float:
 
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, *, momentum: float) -> None:
-    """Move every parameter of an average towards the module's: average = momentum * average + (1 - momentum) * module.
+    """Move the parameters of an average: average = momentum * average + (1 - momentum) * module.
 
     Buffers stay the average's own: statistics of a normalisation come from what went through it.
 

@@ -1,7 +1,8 @@
 """Typed settings, YAML, merging and overrides.
 
-A configuration is plain mappings until it is validated into `Settings`. Merging and overrides work on the mappings, so an override means
-exactly what the same line in a recipe would mean; conversion to numbers is done by the type of the field, never by the look of the text.
+A configuration is plain mappings until it is validated into `Settings`. Merging and overrides work on
+mappings, so an override means what the same line in a recipe means. The type of a field converts a value,
+never its spelling.
 """
 
 import re
@@ -21,13 +22,13 @@ if typing.TYPE_CHECKING:
 
     @typing.dataclass_transform(kw_only_default=True, field_specifiers=())
     class _Checked(ModelMetaclass):
-        """Tells type checkers that `Field(1.0, gt=0)` gives a default, which they otherwise see only in `Field(default=1.0)`."""
+        """Let type checkers see the default in `Field(1.0, gt=0)`, as in `Field(default=1.0)`."""
 else:
     _Checked = type(BaseModel)
 
 
 class Settings(BaseModel, metaclass=_Checked):
-    """Base of every configuration: frozen, unknown keys refused, options documented beside the code that reads them."""
+    """Base class of every configuration: frozen, with documented options, refusing unknown keys."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -43,7 +44,7 @@ KIND = "kind:"  # begins the mark of one of several settings that share a name
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML 1.2's core rules: `1e-5` is a number, `no` and `on` are words, and a key given twice is an error."""
+    """YAML 1.2's core rules: `1e-5` is a number, `no` and `on` are words, a repeated key is an error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own table, narrowed)
         first: [
@@ -106,7 +107,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise RecipeError(
-            f"{path} holds a {type(content).__name__}, expected a mapping such as 'objectives: {{contrastive: {{}}}}'."
+            f"{path} holds a {type(content).__name__}, expected a mapping such as "
+            "'objectives: {contrastive: {}}'."
         )
     return content
 
@@ -182,7 +184,8 @@ def validated(
         error: class of the exception to raise.
 
     Raises:
-        RecipeError: one sentence naming the first fault: an unknown key with the nearest known one, or a value with what was expected.
+        RecipeError: for the first fault: an unknown key with the nearest known one, or a value with what is
+            expected.
     """
     try:
         return settings.model_validate(content)
@@ -191,7 +194,10 @@ def validated(
 
 
 def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) -> str:
-    """The first fault of a validation as a sentence; unknown keys go first, since they usually cause the rest."""
+    """The first fault of a validation as a sentence.
+
+    Unknown keys go first, since they usually cause the rest.
+    """
     faults = sorted(fault.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = faults[0]
     location = [
@@ -223,7 +229,10 @@ def _short(value: Any) -> str:
 
 
 def _settings_at(settings: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
-    """The settings class reached by following field names; steps through optional fields, unions, lists and mappings."""
+    """The settings class reached by following field names.
+
+    Steps through optional fields, unions, lists and mappings.
+    """
     current: Any = settings
     for part in location:
         options = [o for o in _members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
@@ -258,10 +267,10 @@ def of_kind(name: str) -> Tag:
 
 
 def by_kind(*names: str) -> Discriminator:
-    """Settings of several kinds under one name: the key `kind` says which, and the first is meant where it is left out.
+    """Settings of several kinds under one name; the key `kind` tells which, and the first is the default.
 
     Args:
-        names: known kinds; the settings of each are marked with `of_kind` and have a field `kind`, whose default is the first kind or nothing.
+        names: known kinds; their settings are marked with `of_kind` and have a field `kind`.
 
     Returns:
         What pydantic needs beside the union of the settings.
@@ -275,5 +284,5 @@ def by_kind(*names: str) -> Discriminator:
 
 
 def shorthand(key: str) -> Callable[[Any], Any]:
-    """A pydantic before-validator that reads a plain word as `{key: word}`, so that `data=sample` means `data: {path: sample}`."""
+    """A validator that reads a plain word as `{key: word}`: `data=sample` means `data: {path: sample}`."""
     return lambda value: {key: value} if isinstance(value, (str, Path)) else value

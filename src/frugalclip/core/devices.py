@@ -1,4 +1,4 @@
-"""Which device computes: the one asked for, checked, and a GPU of its own for each of several processes on a machine."""
+"""The device that computes: checked, and a GPU of its own for each process of a machine."""
 
 import os
 
@@ -8,7 +8,7 @@ from frugalclip.core.errors import RecipeError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one; several processes on a machine (torchrun's LOCAL_RANK) take a GPU each.
+    """The device of a name; `auto` is a GPU if there is one. Torchrun's LOCAL_RANK numbers the GPUs.
 
     Raises:
         RecipeError: when there is no such device here.
@@ -23,7 +23,7 @@ def pick_device(name: str) -> torch.device:
         return device
     if not torch.cuda.is_available():
         raise RecipeError(
-            f"device is '{name}', and torch sees no GPU here; set device=auto, or see what 'frugalclip doctor' says."
+            f"device is '{name}', and torch finds no GPU here; set device=auto, or run 'frugalclip doctor'."
         )
     local, gpus = os.environ.get("LOCAL_RANK"), torch.cuda.device_count()
     index = device.index if device.index is not None else int(local) if local else torch.cuda.current_device()
@@ -31,9 +31,10 @@ def pick_device(name: str) -> torch.device:
         wanted = (
             f"device is '{name}'"
             if device.index is not None
-            else f"process {index} of this machine wants a GPU of its own"
+            else f"process {index} of this machine needs a GPU of its own"
         )
         raise RecipeError(
-            f"{wanted}, and there are {gpus}, counted from 0; start at most {gpus} processes a machine, or set device=cpu."
+            f"{wanted}, and there are {gpus}, counted from 0; start at most {gpus} processes a machine, "
+            "or set device=cpu."
         )
     return torch.device("cuda", index)

@@ -1,8 +1,9 @@
-"""N processes that compute what one would.
+"""N processes that compute what one process would.
 
-The rule: an objective scores its own rows against the gathered candidates and returns the mean over its own rows; the gather passes
-gradients back (its backward sums over processes), and averaging parameter gradients over processes then gives exactly the gradient of one
-process on the whole batch. Without a process group everything here is the identity.
+The rule: an objective scores its own rows against the gathered candidates and returns the mean over its own
+rows; the gather passes gradients back (its backward sums over processes), and averaging parameter gradients
+over processes then gives exactly the gradient of one process on the whole batch. Without a process group
+everything here is the identity.
 """
 
 import os
@@ -15,17 +16,17 @@ from torch import Tensor
 
 
 def is_active() -> bool:
-    """True inside a process group of more than one process."""
+    """True in a process group of more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def rank() -> int:
-    """Number of this process, 0 alone."""
+    """Rank of this process, 0 if there is one process."""
     return dist.get_rank() if is_active() else 0
 
 
 def world_size() -> int:
-    """How many processes train together, 1 alone."""
+    """Number of processes that train together."""
     return dist.get_world_size() if is_active() else 1
 
 
@@ -35,7 +36,7 @@ def is_main() -> bool:
 
 
 def start(device: torch.device) -> None:
-    """Make a GPU the one that this process works on, and join the process group that torchrun describes in the environment, if it does."""
+    """Select the GPU of this process, and join the process group of torchrun if it started this process."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
@@ -49,13 +50,16 @@ def stop() -> None:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait for every process."""
     if is_active():
         dist.barrier()
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate over processes; the backward sums every process's gradient for a row and returns the own rows."""
+    """Concatenate over processes.
+
+    The backward pass sums gradients over processes and returns the own rows.
+    """
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -72,7 +76,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """All processes' rows in rank order, differentiable.
+    """Rows of all processes in rank order, differentiable.
 
     Args:
         tensor: (batch, ...), the same shape on every process.
@@ -90,7 +94,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def from_main(tensor: Tensor) -> Tensor:
-    """The main process's tensor, such as (prototypes, dim), of the same shape on all, on every process; without gradient."""
+    """The main process's tensor, such as (prototypes, dim), on every process; without gradient."""
     if is_active():
         tensor = tensor.contiguous()
         dist.broadcast(tensor, src=0)
@@ -103,7 +107,7 @@ def own_rows(batch: int, *, device: torch.device | None = None) -> Tensor:
 
 
 def mean_over_processes(tensor: Tensor) -> Tensor:
-    """The mean over processes of a tensor such as () or (batch, dim), of the same shape on all; without gradient."""
+    """Mean over processes of a tensor such as () or (batch, dim), of one shape on all; without gradient."""
     if not is_active():
         return tensor
     tensor = tensor.detach().clone()
@@ -112,7 +116,7 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over processes; where only some have one, the others count as zero.
+    """Replace each gradient by its mean over processes; a process without one counts as zero.
 
     Args:
         parameters: the same on every process, in the same order; of any shape, such as (width, dim).
@@ -126,7 +130,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     dist.all_reduce(has_gradient)
     by_kind: dict[torch.dtype, list[Tensor]] = {}
     for parameter, somewhere in zip(trained, (has_gradient > 0).tolist(), strict=True):
-        if somewhere:  # without a gradient anywhere the optimiser leaves it alone, as it would on one process
+        if somewhere:  # without a gradient on any process the optimiser skips it, as on one process
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             by_kind.setdefault(parameter.dtype, []).append(parameter.grad)
     for gradients in by_kind.values():
@@ -140,7 +144,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def any_of(is_true: bool, *, device: torch.device) -> bool:
-    """True on every process as soon as it is true on one."""
+    """True on every process if it is true on any."""
     if not is_active():
         return is_true
     flag = torch.tensor(float(is_true), device=device)
@@ -149,12 +153,12 @@ def any_of(is_true: bool, *, device: torch.device) -> bool:
 
 
 def share_of_rows(rows: int) -> range:
-    """The rows of a list that this process works on: contiguous, in rank order, together all of them."""
+    """This process's share of a list: contiguous, in rank order."""
     return range(rows * rank() // world_size(), rows * (rank() + 1) // world_size())
 
 
 def all_parts(part: Any) -> list[Any]:
-    """What every process has, in rank order, for anything that can be pickled; tensors on the CPU."""
+    """A picklable value of every process, in rank order; tensors on the CPU."""
     if not is_active():
         return [part]
     parts: list[Any] = [None] * world_size()
@@ -163,7 +167,7 @@ def all_parts(part: Any) -> list[Any]:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error means that another process went away in the middle of a collective operation."""
+    """Whether an error means that another process was lost during a collective operation."""
     return isinstance(error, dist.DistError) or any(
         word in str(error) for word in ("gloo", "NCCL", "onnection closed", "onnection reset")
     )

@@ -1,7 +1,7 @@
 """Errors that a user can act on: found, expected, next step, in one sentence.
 
-Every error raised because of what a user gave derives from `FrugalclipError`; the command line prints its sentence without a traceback.
-`assert` stays for our own mistakes.
+Every error caused by what a user gave derives from `FrugalclipError`; the command line prints it without
+traceback. `assert` stays for our own mistakes.
 """
 
 import difflib
@@ -11,15 +11,15 @@ from types import ModuleType
 
 
 class FrugalclipError(Exception):
-    """Base of every error whose cause lies in what was given, not in our code."""
+    """Base class of errors that are caused by what a user gave."""
 
 
 class RecipeError(FrugalclipError):
-    """A recipe, or an override of it, that does not describe a run."""
+    """A recipe, or an override, that does not describe a run."""
 
 
 class DataError(FrugalclipError):
-    """A data set, file or field that cannot be used as asked."""
+    """A data set, file or field that cannot be used."""
 
 
 class ModelError(FrugalclipError):
@@ -27,7 +27,7 @@ class ModelError(FrugalclipError):
 
 
 class TrainingError(FrugalclipError):
-    """A run that cannot go on; its last checkpoint is intact."""
+    """A run that cannot continue; its last checkpoint is intact."""
 
 
 class MissingExtra(FrugalclipError):
@@ -35,7 +35,7 @@ class MissingExtra(FrugalclipError):
 
 
 def known_names(name: str, known: Iterable[str], *, limit: int = 12) -> str:
-    """The tail of a did-you-mean sentence: the nearest known name if one is near, then the known ones.
+    """The end of a did-you-mean sentence: the nearest known name if one is near, then the known names.
 
     Args:
         name: what was found.

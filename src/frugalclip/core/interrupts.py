@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that work under way looks at when it can stop, instead of an exception anywhere."""
+"""Ctrl-C and SIGTERM as a flag that running work checks where it can stop."""
 
 import signal
 import threading
@@ -8,15 +8,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; asked twice, KeyboardInterrupt comes at once. Outside the main thread nothing sets it."""
+    """An event that Ctrl-C and SIGTERM set.
+
+    A second signal raises KeyboardInterrupt. Only in the main thread.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals can only be caught there
+        yield stop  # signals are caught in the main thread only
         return
 
     def ask(*_: object) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt  # asked twice: at once
+            raise KeyboardInterrupt  # the second signal
         stop.set()
 
     old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

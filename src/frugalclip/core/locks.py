@@ -1,4 +1,4 @@
-"""Folders that one process holds at a time."""
+"""Locked folders: one process at a time."""
 
 import os
 import shutil
@@ -10,13 +10,13 @@ from frugalclip.core.errors import FrugalclipError
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where nothing is held
+except ImportError:  # Windows, where nothing is locked
     fcntl = None
 
 
 @contextmanager
 def held(folder: Path, refusal: FrugalclipError) -> Iterator[None]:
-    """Hold an existing folder until the end of the block or of the process. Nothing is written into it.
+    """Lock an existing folder until the end of the block or of the process. Nothing is written into it.
 
     Raises:
         FrugalclipError: `refusal`, while another process holds it.
@@ -35,10 +35,10 @@ def held(folder: Path, refusal: FrugalclipError) -> Iterator[None]:
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[bool]:
-    """Make a folder, hold it, and delete it at the end of the block.
+    """Make a folder, lock it, and delete it at the end of the block.
 
-    What a killed process left in it is deleted first. The operating system lets go of a dead process's
-    folders.
+    What a killed process left in it is deleted first. The operating system releases the locks of
+    a dead process.
 
     Yields:
         False while another process holds it; then nothing is made or deleted.
@@ -53,7 +53,7 @@ def scratch_folder(folder: Path) -> Iterator[bool]:
         return
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # another process has just finished with it
+    except FileNotFoundError:  # another process has just deleted it
         yield False
         return
     try:
@@ -64,13 +64,13 @@ def scratch_folder(folder: Path) -> Iterator[bool]:
         try:
             yield True
         finally:
-            shutil.rmtree(folder)  # still held, so that nobody else begins in it
+            shutil.rmtree(folder)  # still locked, so that no other process starts in it
     finally:
         os.close(handle)
 
 
 def is_held(folder: Path) -> bool:
-    """Whether some process holds a folder; False where it does not exist."""
+    """Whether a process has locked a folder; False if it does not exist."""
     if fcntl is None or not folder.is_dir():
         return False
     try:
@@ -89,13 +89,13 @@ def _lock(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system that has no locks
+    except OSError:  # a file system without locks
         pass
     return True
 
 
 def _is_still(handle: int, folder: Path) -> bool:
-    """Whether an open folder is the one that has the name now."""
+    """Whether an open folder is still the one at its path."""
     try:
         there = os.stat(folder)
     except FileNotFoundError:

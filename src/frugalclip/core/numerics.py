@@ -1,4 +1,4 @@
-"""Numerical routines that several parts share and that must give the optimum, not an approximation of it."""
+"""Shared numerical routines that return the optimum, not an approximation of it."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class SoftmaxRegression:
     weight: Tensor  # (classes, width) float64
     bias: Tensor  # (classes,) float64, mean zero: the softmax defines it up to a constant
     objective: float  # C * sum of cross-entropies + half the squared norm of the weight
-    gradient: float  # largest entry of the gradient left over, of the objective divided by C * samples
+    gradient: float  # largest entry of the remaining gradient of the objective divided by C * samples
 
     def logits(self, features: Tensor) -> Tensor:
         """(samples, classes) float64 for features (samples, width)."""
@@ -33,8 +33,8 @@ def softmax_regression(
 ) -> SoftmaxRegression:
     """L2-regularised softmax regression by L-BFGS in float64, to its optimum.
 
-    Minimises `C * sum CE + 0.5 * ||W||^2` with C = `strength`; the bias is free. The linear probe of CLIP (arXiv 2103.00020, A.3) and the
-    objective that scikit-learn's LogisticRegression states.
+    Minimises `C * sum CE + 0.5 * ||W||^2` with C = `strength`; the bias is free. The linear probe of CLIP
+    (arXiv 2103.00020, A.3) and the objective that scikit-learn's LogisticRegression states.
 
     Args:
         features: (samples, width).
@@ -54,12 +54,15 @@ def softmax_regression(
         )
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise DataError(
-            f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {classes - 1}; number the classes anew."
+            f"labels run from {int(labels.min())} to {int(labels.max())}, expected 0 to {classes - 1}; "
+            "renumber "
+            "the classes."
         )
     x = features.detach().double()
     if not torch.isfinite(x).all():
         raise DataError(
-            "the features of the probe hold NaN or infinity; look at the model's metrics.jsonl for the first bad loss."
+            "the features of the probe hold NaN or infinity; find the first bad loss in the model's "
+            "metrics.jsonl."
         )
     return _fit(x, labels, classes, strength, steps, tolerance)
 
@@ -67,10 +70,11 @@ def softmax_regression(
 def _fit(
     x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, tolerance: float
 ) -> SoftmaxRegression:
-    """The same optimum in coordinates in which every direction is about equally steep, so that L-BFGS needs tens of steps and not thousands.
+    """The same optimum in coordinates of about equal curvature, where L-BFGS takes tens of steps.
 
-    Weights W are sought as V P^T on centred features: P turns to the principal axes of the features and scales each by what the loss and the
-    penalty together weigh there. The bias is free, so centring changes nothing; nor does leaving out directions in which no feature points.
+    Weights W are V P^T on centred features. P rotates to the principal axes of the features and scales each
+    by the curvature of loss and penalty there. The bias is free, so centring does not change the optimum, and
+    neither does leaving out directions without features.
     """
     samples, mean = len(x), x.mean(dim=0)
     axes, spread = _principal_axes(x - mean)  # (width, rank), (rank,)
@@ -93,7 +97,7 @@ def _fit(
         line_search_fn="strong_wolfe",
     )
 
-    def closure() -> Tensor:  # the objective divided by C * samples, so that one tolerance suits every C
+    def closure() -> Tensor:  # the objective divided by C * samples, so that one tolerance fits every C
         solver.zero_grad()
         value = (
             torch.nn.functional.cross_entropy(design @ parameters.T, labels)
@@ -118,7 +122,7 @@ def _fit(
 
 
 def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(width, rank) orthonormal axes that span the rows of x (samples, width), and (rank,) the sum of squares along each."""
+    """(width, rank) principal axes of the rows of x (samples, width); (rank,) sums of squares along them."""
     if len(x) < x.shape[1]:
         _, values, axes = torch.linalg.svd(x, full_matrices=False)
         return axes.T, values.square()
@@ -127,7 +131,7 @@ def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row; of equal ones the first come first, on every machine and number of threads.
+    """The k largest entries of each row; ties go to the first, on every machine and number of threads.
 
     Args:
         scores: (rows, columns) without NaN.
@@ -139,7 +143,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k = min(k, scores.shape[1])
     values, columns = torch.topk(scores, k, dim=1)
     last = values[:, -1:]
-    inside = (scores > last).sum(1, keepdim=True)  # (rows, 1) places not in doubt
+    inside = (scores > last).sum(1, keepdim=True)  # (rows, 1) entries that are not tied
     tied = scores == last
     wanted = (scores > last) | (tied & (tied.cumsum(1) <= k - inside))  # exactly k in each row
     columns = wanted.nonzero()[:, 1].reshape(-1, k)  # ascending columns
@@ -149,7 +153,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def keep_top_k(scores: Tensor, k: int) -> Tensor:
-    """The k largest entries of each row, and zeros elsewhere; of equal ones the first are kept.
+    """The k largest entries of each row, and zeros elsewhere; ties go to the first.
 
     Args:
         scores: (rows, columns) without NaN.
@@ -164,9 +168,9 @@ def keep_top_k(scores: Tensor, k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Clusters:
-    """Points divided among centres."""
+    """Points assigned to centres."""
 
-    centres: Tensor  # (k, dim), means of their points; not of length one
+    centres: Tensor  # (k, dim) means of their points, not normalised
     labels: Tensor  # (points,) int64 nearest centre of each point
     objective: float  # sum of squared distances to the nearest centre
     path: list[float]  # objective before each update
@@ -184,8 +188,8 @@ def kmeans(
 ) -> Clusters:
     """Lloyd's algorithm with Euclidean distances; the best of several starts.
 
-    A centre that loses all its points keeps its place where `start` is given, so that the path is the algorithm's alone; otherwise it moves to the
-    point that is farthest from its own centre.
+    A centre that loses all its points keeps its place where `start` is given, so that the path is the
+    algorithm's alone; otherwise it moves to the point that is farthest from its own centre.
 
     Args:
         points: (points, dim).
@@ -201,7 +205,8 @@ def kmeans(
     """
     if len(points) < k:
         raise DataError(
-            f"{len(points):,} points cannot make {k:,} clusters; ask for {len(points):,} or fewer."
+            f"{len(points):,} points cannot form {k:,} clusters; set the number of clusters to "
+            f"{len(points):,} or less."
         )
     lengths = points.square().sum(dim=1)
     best: Clusters | None = None
@@ -227,7 +232,7 @@ def kmeans(
 
 
 def nearest_centres(points: Tensor, centres: Tensor, *, chunk: int = 8192) -> Tensor:
-    """(points,) int64 nearest of the centres (k, dim) for each of the points (points, dim), `chunk` points at a time."""
+    """(points,) int64 nearest of the centres (k, dim) for points (points, dim), `chunk` points at a time."""
     return _nearest_centres(points, points.square().sum(dim=1), centres, chunk)[0]
 
 
@@ -236,7 +241,7 @@ def _nearest_centres(points: Tensor, lengths: Tensor, centres: Tensor, chunk: in
     offset = centres.square().sum(dim=1)
     labels, distances = [], []
     for part in points.split(chunk):
-        nearest = torch.addmm(offset, part, centres.T, alpha=-2).min(dim=1)  # up to the point's own length
+        nearest = torch.addmm(offset, part, centres.T, alpha=-2).min(dim=1)  # less the point's squared length
         labels.append(nearest.indices)
         distances.append(nearest.values)
     return torch.cat(labels), (torch.cat(distances) + lengths).clamp(min=0)
@@ -245,7 +250,8 @@ def _nearest_centres(points: Tensor, lengths: Tensor, centres: Tensor, chunk: in
 def cluster_means(features: Tensor, labels: Tensor, k: int, *, empty: Tensor | None = None) -> Tensor:
     """Mean of the features that carry each label.
 
-    With the labels of one modality and the features of another this is the Prototypical Back Translation of ProtoCLIP (arXiv 2206.10996).
+    With the labels of one modality and the features of another this is the Prototypical Back Translation of
+    ProtoCLIP (arXiv 2206.10996).
 
     Args:
         features: (points, dim).

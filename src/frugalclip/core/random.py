@@ -1,8 +1,9 @@
-"""Randomness that does not depend on who draws it.
+"""Randomness that does not depend on the process that draws it.
 
-Augmentation parameters come from a counter-based generator: the value is a function of (seed, stream, row, epoch) alone, so the number of
-processes, workers and restarts cannot change it, and nothing has to be saved. The mixing function is SplitMix64 (Steele et al., OOPSLA 2014).
-Modules that must draw in sequence (dropout, initialisation) use one torch generator per purpose, seeded by `stream_seed`.
+Augmentation parameters come from a counter-based generator: the value is a function of (seed, stream, row,
+epoch) alone, so the number of processes, workers and restarts cannot change it, and nothing has to be saved.
+The mixing function is SplitMix64 (Steele et al., OOPSLA 2014). Modules that must draw in sequence (dropout,
+initialisation) use one torch generator per purpose, seeded by `stream_seed`.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ def uniform(seed: int, stream: str, counters: np.ndarray, draws: int) -> np.ndar
     """
     keys = np.asarray(counters, dtype=np.uint64)
     keys = keys[:, None] if keys.ndim == 1 else keys
-    with np.errstate(over="ignore"):  # wrapping is what the generator is made of
+    with np.errstate(over="ignore"):  # the generator relies on wrapping
         state = np.full(len(keys), stream_seed(seed, stream), dtype=np.uint64)
         for column in keys.T:
             state = _mix((state + _GOLDEN) ^ _mix(column + _GOLDEN))

@@ -1,7 +1,8 @@
 """The run directory: the only hand-over between verbs.
 
-Layout: `recipe.yaml`, `metrics.jsonl`, `metrics.json`, `environment.json`, `ledger.parquet`, `checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`.
-Files appear whole or not at all; `metrics.jsonl` only grows, and is cut back to the checkpoint when a run resumes.
+Layout: `recipe.yaml`, `metrics.jsonl`, `metrics.json`, `environment.json`, `ledger.parquet`,
+`checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`. Files appear whole or not at all; `metrics.jsonl` only
+grows, and is cut back to the checkpoint when a run resumes.
 """
 
 import contextlib
@@ -104,7 +105,7 @@ class RunDirectory:
                     yield json.loads(line)
 
     def cut_rows(self, *, after_step: int) -> None:
-        """Drop rows of steps that the checkpoint has not seen, so that a resumed run writes each step once."""
+        """Drop rows of later steps than the checkpoint's, so that a resumed run writes each step once."""
         kept = [
             json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows() if row["step"] <= after_step
         ]

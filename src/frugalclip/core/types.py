@@ -1,13 +1,13 @@
-"""The words and shapes of the project, and the records that pass between its parts.
+"""Shapes of the project, and the records that pass between its packages.
 
 Legend of the axes named in docstrings:
-    batch       samples of one process in one step          candidates  samples of all processes in one step
-    dim         width of the joint embedding                 width       width of one tower
-    length      tokens of a sequence                         height      pixels down; `width` of pictures is said as such
-    kept        tokens left after dropping                   patches     image tokens, without [CLS]
-    pairs       unordered pairs of rows                      classes     names that compete in zero-shot
-    prototypes  cluster centres                              facets      texts that describe one picture
-    vocab       entries of a token vocabulary                prompts     texts that describe one class
+    batch       samples of one process in one step     candidates  samples of all processes in one step
+    dim         width of the joint embedding            width       width of one tower, or of an image
+    length      tokens of a sequence                    height      pixels down
+    kept        tokens left after dropping              patches     image tokens, without [CLS]
+    pairs       unordered pairs of rows                 classes     names that compete in zero-shot
+    prototypes  cluster centres                         facets      texts that describe one image
+    vocab       entries of a token vocabulary           prompts     texts that describe one class
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TowerOutput:
-    """What a tower gives for one view of a batch."""
+    """Output of a tower for one view of a batch."""
 
-    tokens: Tensor | None  # (batch, length, width), only where asked for
+    tokens: Tensor | None  # (batch, length, width), only if requested
     pooled: Tensor  # (batch, width)
     embedding: Tensor  # (batch, dim), not normalised
     attention: Tensor | None = (
-        None  # (batch, patches) [CLS] attention, mean over layers and heads, only where asked for
+        None  # (batch, patches) [CLS] attention, mean over layers and heads, only if requested
     )
 
 
@@ -54,17 +54,17 @@ class Tokens:
         )
 
     def by_length(self) -> Tensor:
-        """(batch,) rows from the shortest text to the longest, so that texts encoded together need little padding."""
+        """(batch,) rows by length, so that texts encoded together need little padding."""
         return torch.argsort(self.lengths, stable=True)
 
     def pin_memory(self) -> "Tokens":
-        """The same texts in memory that a GPU copies from without waiting."""
+        """The same texts in pinned memory, from which a GPU copies without waiting."""
         return Tokens(self.ids.pin_memory(), self.lengths.pin_memory())
 
 
 @dataclass(frozen=True)
 class Strings:
-    """Texts as they are, for an encoder with a tokenizer of its own, such as a frozen language model with prompts."""
+    """Texts for an encoder with a tokenizer of its own, such as a frozen language model with prompts."""
 
     texts: tuple[str, ...]
 
@@ -72,13 +72,13 @@ class Strings:
         return len(self.texts)
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> "Strings":
-        """The same texts: the encoder moves what it makes of them."""
+        """The same texts; the encoder moves its own tensors."""
         return self
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Outputs of a frozen backbone, computed before, in place of the pixels or token ids that it would encode."""
+    """Stored features of a frozen backbone, in place of the pixels or token ids that it would encode."""
 
     values: (
         Tensor  # (batch, width), (batch, facets, width), or (batch, patches, width) for a head over tokens
@@ -100,11 +100,11 @@ class CachedFeatures:
         return CachedFeatures(self.values.to(device, non_blocking=non_blocking))
 
     def by_length(self) -> Tensor:
-        """(batch,) rows as they are: no features are padded."""
+        """(batch,) rows in order: features have no padding."""
         return torch.arange(len(self))
 
     def pin_memory(self) -> "CachedFeatures":
-        """The same features in memory that a GPU copies from without waiting."""
+        """The same features in pinned memory, from which a GPU copies without waiting."""
         return CachedFeatures(self.values.pin_memory())
 
 
@@ -128,7 +128,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's samples of one process, as the loader gives them."""
+    """One step's samples of one process."""
 
     rows: Tensor  # (batch,) int64 rows of the data set
     images: dict[str, ImageInput]  # view -> pixels, or features of a frozen backbone
@@ -143,7 +143,7 @@ class Batch:
         default_factory=dict
     )  # field -> (batch,) int64 codes; equal values have equal codes
     turns: Tensor | None = (
-        None  # (batch,) int64 how often each row was drawn before: with `rows` it decides every random choice
+        None  # (batch,) int64 earlier draws of each row; with `rows` they seed every random choice
     )
 
     def __len__(self) -> int:
@@ -152,7 +152,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Gates:
-    """Multipliers that switch parts of a tower off; None leaves a kind open. Zero removes, one keeps."""
+    """Multipliers that switch units of a tower off: 0 removes, 1 keeps, None leaves a kind open."""
 
     hidden: Tensor | None = None  # (width,) residual channels, shared by all layers
     heads: tuple[Tensor, ...] | None = None  # a layer: (heads,)
@@ -190,8 +190,8 @@ class SampledGates:
 class Needs:
     """What an objective reads. The step encodes the union of all needs once.
 
-    A derived view is written `source@name`; the objective that makes the selection gives it in `prepare`. What a teacher encodes is written
-    `teacher:view`, such as `ema:main`.
+    A derived view is written `source@name`; the objective that makes the selection gives it in `prepare`.
+    What a teacher encodes is written `teacher:view`, such as `ema:main`.
     """
 
     images: frozenset[str] = frozenset()
@@ -220,21 +220,21 @@ class Needs:
 
 @dataclass(frozen=True)
 class Features:
-    """Everything an objective may look at, in the space of one encoder."""
+    """Everything that an objective scores, in the space of one encoder."""
 
     images: dict[str, TowerOutput]
     texts: dict[str, TowerOutput]
     scale: Tensor  # () exp of the model's learned logit scale
-    targets: dict[str, "Features"] = field(default_factory=dict)  # teacher -> its views
+    targets: dict[str, "Features"] = field(default_factory=dict)  # teacher -> its features
     fields: dict[str, Tensor] = field(default_factory=dict)  # field -> (batch,) int64 codes
     selections: dict[str, Selection] = field(default_factory=dict)
-    progress: float = 0.0  # share of the stage that lies behind this step
-    gates: SampledGates | None = None  # where an objective needs them
+    progress: float = 0.0  # share of the stage before this step
+    gates: SampledGates | None = None  # if an objective needs them
 
 
 @dataclass(frozen=True)
 class Dims:
-    """Sizes an objective may need to build its heads."""
+    """Sizes that an objective may need to build its heads."""
 
     image_width: int
     text_width: int

@@ -6,14 +6,13 @@ raises `BadImage` with a reason of the ledger. The number of pixels is known bef
 
 import importlib
 import io
-import os
-import threading
-import warnings
 from functools import cache
 
 import numpy as np
 from PIL import Image
 
+from frugalclip.core.errors import DataError
+from frugalclip.core.images import UPRIGHT, orientation_of, quiet, upright_rgb
 from frugalclip.data.image_faults import BadImage, recognised
 from frugalclip.data.jpeg import fast_jpeg
 
@@ -41,47 +40,6 @@ UNREADABLE_EXTENSIONS = (
 # no EPS, which runs Ghostscript, and no exotic parsers
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _PLUGINS = ("Jpeg", "Mpo", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Avif")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION = 0x0112
-
-
-class _SharedSilence:
-    """Silences Pillow's warnings about files that are odd but readable.
-
-    `warnings.catch_warnings` alone may restore the filters of another thread, so threads that overlap share
-    one.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._users = threading.Lock(), 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-            self._users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                self._filters.__exit__(None, None, None)
-
-
-_quiet = _SharedSilence()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_quiet.__init__)  # a lock that another thread held would stay held
 
 
 @cache
@@ -104,7 +62,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise BadImage("empty-file", "the image file has no bytes; copy it again or delete it.")
     try:
-        with _quiet:
+        with quiet:
             image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as error:
         raise BadImage(
@@ -188,12 +146,12 @@ def _opened(
     data: bytes, *, at_least: int | None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The decoded image, and (height, width) of the whole one, upright."""
-    with _quiet:
+    with quiet:
         found = fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)
     if found is not None:
         pixels, (height, width), orientation = found
         opened = Image.fromarray(pixels)
-        turned = opened.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else opened
+        turned = opened.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else opened
         return turned, (width, height) if 5 <= orientation <= 8 else (height, width)
     image = open_image(data, max_pixels=max_pixels)
     size = upright_size(image)
@@ -202,7 +160,7 @@ def _opened(
 
 def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
     try:
-        with _quiet:
+        with quiet:
             if at_least is not None:
                 image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]  (None keeps the mode)
             image.load()
@@ -217,31 +175,10 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
         raise BadImage(
             cause, f"{what} ({type(error).__name__}: {text or 'no detail'}); copy it again or delete it."
         ) from None
-    return upright_rgb(image)
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """RGB on white, turned upright by its EXIF tag.
-
-    Metadata is dropped, so that nothing turns the image twice.
-
-    Raises:
-        BadImage: when its mode cannot be made RGB.
-    """
-    orientation = _orientation(image)
     try:
-        with _quiet:
-            opened = _rgb_on_white(image)
-        if orientation in _UPRIGHT:
-            opened = opened.transpose(_UPRIGHT[orientation])
-        elif opened is image:
-            opened = image.copy()
-    except Exception as error:
-        raise BadImage(
-            "broken-image", f"the image of mode {image.mode} cannot be made RGB ({error}); save it as PNG."
-        ) from None
-    opened.info = {}
-    return opened
+        return upright_rgb(image)
+    except DataError as error:
+        raise BadImage("broken-image", str(error)) from None
 
 
 def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -255,39 +192,4 @@ def size_of(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) of an opened image after its EXIF rotation."""
-    return (image.width, image.height) if 5 <= _orientation(image) <= 8 else (image.height, image.width)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        with _quiet:
-            return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a broken EXIF block tells nothing about the image
-        return 1
-
-
-def _rgb_on_white(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy() if image.__class__ is not Image.Image else image
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bit, 32 bit or float as uint8; Pillow's own conversion clips instead of scaling."""
-    if values.dtype.itemsize == 2 and values.dtype.kind == "u":
-        # by a table: whole images of 64-bit numbers would need 8 bytes a pixel, several times over
-        return np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)[values]
-    is_float = values.dtype.kind == "f"
-    top = float(np.nanmax(values, initial=0, where=np.isfinite(values)))
-    full = 1.0 if is_float and top <= 1 else 255.0 if is_float and top <= 255 else max(65535.0, top)
-    result = np.empty(values.shape, dtype=np.uint8)
-    for row, line in enumerate(values):
-        numbers = np.nan_to_num(line.astype(np.float64), posinf=full, neginf=0)
-        result[row] = np.clip(np.rint(numbers * (255.0 / full)), 0, 255)
-    return result
+    return (image.width, image.height) if 5 <= orientation_of(image) <= 8 else (image.height, image.width)

@@ -1,38 +1,54 @@
 """What an evaluation needs of a model, and features of the rows of a data set."""
 
-from typing import Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from frugalclip.core import encoder
 from frugalclip.core.errors import DataError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest
 
 Layer = Literal["embedding", "pooled"]
 
 
-class Encoder(Protocol):
-    """A model that can be evaluated; `frugalclip.load` gives one."""
+class EncodedImages(Protocol):
+    """Features of the readable images of a data set."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def features(self) -> Tensor:
+        """(kept, dim) float32."""
+        ...
 
     @property
-    def reads(self) -> Literal["both", "images"]: ...
-
-    preprocess: Any
-
-    def encode_text(self, texts: list[str], /) -> Tensor:
-        """(texts, dim) features, of any length."""
+    def rows(self) -> np.ndarray:
+        """(kept,) int64 rows of the data set."""
         ...
 
-    def encode_image(self, images: list[Any], /) -> Tensor:
-        """(batch, dim) features of images."""
+    @property
+    def faults(self) -> list[tuple[int, str]]:
+        """(row, cause) of each image that cannot be read."""
         ...
 
-    def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> Any:
-        """`features` (kept, dim), `rows` (kept,) of the manifest, `faults`: (row, cause) of each lost row."""
+
+class Encoder(encoder.Encoder, Protocol):
+    """An encoder that can be evaluated: it also encodes PIL images, and data sets; `frugalclip.load` gives one."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From PIL images to pixels."""
+        ...
+
+    def encode_image(self, images: Tensor | Sequence[Image.Image], /, *, normalize: bool = True) -> Tensor:
+        """PIL images, or (batch, 3, height, width) preprocessed pixels, to (batch, dim)."""
+        ...
+
+    def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> EncodedImages:
+        """Encode every image of a data set that can be read."""
         ...
 
 

@@ -1,7 +1,8 @@
 """Pure losses and similarities: tensors in, tensors out, no modules and no processes.
 
-Functions take the rows a process owns and the candidates of all processes; `own` says where the rows stand among the candidates. On one
-process the two are the same. Every loss is a mean over its own rows, so averaging over processes gives the loss of the whole batch.
+Functions take the rows of a process and the candidates of all processes; `own` holds the positions of the
+rows among the candidates. On one process the two are the same. Every loss is a mean over its own rows, so
+averaging over processes gives the loss of the whole batch.
 """
 
 from frugalclip.functional.lexical import (

@@ -31,7 +31,7 @@ def gradient_histograms(pixels: Tensor) -> Tensor:
     Returns:
         (images, blocks * 36) float32.
     """
-    x = pixels.float().sqrt()  # gamma: a step in the dark counts as much as one in the light
+    x = pixels.float().sqrt()  # gamma: equal steps for dark and light pixels
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     across, down = (
         padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2],

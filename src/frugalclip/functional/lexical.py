@@ -1,10 +1,12 @@
-"""Vectors over words: how they are scored and activated, and what keeps them sparse.
+"""Lexical vectors: activations, and penalties that keep them sparse.
 
-Sources: the activation ln(1 + max(0, x)), and FLOPS, L1 and L0 as SPLADE uses them (arXiv 2107.05720, `splade/losses/regularization.py`);
-ELU(x) + 1 of VDR (arXiv 2212.07699). LexVLA (arXiv 2407.17827) published no code: the form of its overuse penalty is that of two third-party
-re-implementations, which agree in everything but the factor `vocab`, and is ours to choose where they differ.
+Sources: the activation ln(1 + max(0, x)), and FLOPS, L1 and L0 as SPLADE uses them (arXiv 2107.05720,
+`splade/losses/regularization.py`); ELU(x) + 1 of VDR (arXiv 2212.07699). LexVLA (arXiv 2407.17827) published
+no code: the overuse penalty follows two third-party implementations, which agree in all but the factor
+`vocab`.
 
-Penalties look at `usage`, the mean activation of each word over the whole batch, since a mean of penalties is not the penalty of the mean.
+Penalties depend on `usage`, the mean activation of each word over the whole batch: the mean of penalties
+would be something else.
 """
 
 from typing import Literal
@@ -14,15 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LexicalActivation = Literal["log1p_relu", "elu1p"]
-TINY = 1e-8  # sums of activations below this count as none: nothing is used, so nothing is overused
+TINY = 1e-8  # sums of activations below this count as zero
 
 
 def lexical_activation(scores: Tensor, *, kind: LexicalActivation) -> Tensor:
-    """Scores of words to activations that are never negative; both kinds grow with the score, so they may follow a maximum.
+    """Scores of words to activations that are never negative; both kinds are monotonic.
 
     Args:
         scores: (..., vocab).
-        kind: `log1p_relu`, ln(1 + max(0, x)), has exact zeros; `elu1p`, x + 1 above zero and e^x below, has none.
+        kind: `log1p_relu`, ln(1 + max(0, x)), has exact zeros; `elu1p`, x + 1 above zero and e^x below, has
+            none.
 
     Returns:
         (..., vocab); zero where a score is minus infinity.
@@ -31,16 +34,15 @@ def lexical_activation(scores: Tensor, *, kind: LexicalActivation) -> Tensor:
         return F.relu(scores).log1p()
     return torch.where(
         scores > 0, scores + 1, scores.clamp(max=0).exp()
-    )  # elu(x) + 1 would round what is far below zero
+    )  # elu(x) + 1 rounds scores far below zero to zero
 
 
 def lexical_usage(vectors: Tensor, *, absolute: bool = False) -> Tensor:
-    """How much each word is used on average.
+    """Mean activation of each word.
 
     Args:
         vectors: (batch, vocab) activations.
-        absolute: of absolute values, as SPLADE's FLOPS takes them: what is zero then has no gradient, which matters only to activations that
-            could be told apart from it, such as those of a batch given as numbers.
+        absolute: mean of absolute values, as in SPLADE's FLOPS, whose gradient at zero is zero.
 
     Returns:
         (vocab,) mean over the rows.
@@ -49,7 +51,7 @@ def lexical_usage(vectors: Tensor, *, absolute: bool = False) -> Tensor:
 
 
 def flops_loss(usage: Tensor) -> Tensor:
-    """Squares of the words' mean activations: what a search through an inverted index costs, made smooth.
+    """FLOPS: squares of the mean activations, a smooth form of the cost of a search in an inverted index.
 
     Args:
         usage: (vocab,) mean activations.
@@ -61,22 +63,23 @@ def flops_loss(usage: Tensor) -> Tensor:
 
 
 def overuse_weights(usage: Tensor) -> Tensor:
-    """How often a word is used beside the average word.
+    """Usage of each word relative to the average word.
 
     Args:
         usage: (vocab,) mean activations, none negative.
 
     Returns:
-        (vocab,) of mean one; zeros where nothing is used.
+        (vocab,) of mean one; zeros where no word is used.
     """
     return usage * len(usage) / usage.sum().clamp(min=TINY)
 
 
 def overuse_loss(usage: Tensor, *, scale_by_vocab: bool = True, detach_weight: bool = False) -> Tensor:
-    """Squares of the words' mean activations, each weighted by how much more than the average word it is used.
+    """Squares of the words' mean activations, weighted by their usage relative to the average word.
 
-    Unlike FLOPS it pushes rarely used words up while it pushes the others down: its gradient is negative below the square root of a third of
-    sum(usage^3) / sum(usage). It is never below FLOPS, and equals it where all words are used alike.
+    Unlike FLOPS it pushes rarely used words up while it pushes the others down: its gradient is negative
+    below the square root of a third of sum(usage^3) / sum(usage). It is never below FLOPS, and equals it
+    where all words are used alike.
 
     Args:
         usage: (vocab,) mean activations, none negative.
@@ -84,7 +87,7 @@ def overuse_loss(usage: Tensor, *, scale_by_vocab: bool = True, detach_weight: b
         detach_weight: hold the weights fixed in the gradient, which then pushes no word up.
 
     Returns:
-        () vocab * c^2 where all words are used alike at c, and the same where only one is; 0 where none is.
+        () vocab * c^2 if all words have the usage c, or one word has; 0 if none is used.
     """
     weights = overuse_weights(usage.detach() if detach_weight else usage)
     total = (weights * usage.square()).sum()
@@ -102,10 +105,11 @@ def mean_non_zeros(vectors: Tensor) -> Tensor:
 
 
 def quadratic_ramp(share: Tensor) -> Tensor:
-    """Warm-up of a penalty: the square of the share of it that lies behind, one from its end on (SPLADE's RegWeightScheduler).
+    """Warm-up of a penalty: the square of its progress, then 1 (SPLADE's RegWeightScheduler).
 
     Args:
-        share: () steps taken, this one included, divided by the steps of the warm-up; or any other share of it.
+        share: () steps taken, this one included, divided by the steps of the warm-up; or any other share of
+            it.
 
     Returns:
         () what the weight of the penalty is multiplied by.

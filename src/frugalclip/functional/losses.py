@@ -1,4 +1,4 @@
-"""Losses and similarities that hold all their logits at once."""
+"""Losses and similarities that compute all their logits at once."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ SamePolicy = Literal["drop", "outside", "inside"]
 
 
 def unit(x: Tensor) -> Tensor:
-    """Scale rows to length one, in float32 or better whatever the precision of the towers.
+    """Scale rows to unit length, in float32 or better whatever the precision of the towers.
 
     Args:
         x: (..., dim) of any float type.
@@ -54,7 +54,7 @@ def same_rows(codes: Tensor, candidate_codes: Tensor, own: Tensor) -> Tensor:
     Args:
         codes: (batch,) or (batch, fields) int64 of the rows; agreeing in one field is enough.
         candidate_codes: (candidates,) or (candidates, fields) int64.
-        own: (batch,) int64 place of each row among the candidates.
+        own: (batch,) int64 position of each row among the candidates.
 
     Returns:
         (batch, candidates) bool.
@@ -66,15 +66,16 @@ def same_rows(codes: Tensor, candidate_codes: Tensor, own: Tensor) -> Tensor:
 
 
 def multi_positive_rows(logits: Tensor, own: Tensor, same: Tensor, *, policy: SamePolicy) -> Tensor:
-    """Softmax cross-entropy of rows that have several positives.
+    """Softmax cross-entropy of rows with several positives.
 
     Args:
         logits: (batch, candidates).
-        own: (batch,) int64 place of the partner.
+        own: (batch,) int64 position of the partner.
         same: (batch, candidates) bool, the other positives.
-        policy: `drop` takes the other positives out of the denominator, so that they neither attract nor repel; `outside` and `inside` are
-            the supervised-contrastive forms (Khosla et al. 2020, arXiv 2004.11362, eq. 2 and 3): mean of the log-probabilities of all
-            positives, or log of their mean probability.
+        policy: `drop` removes the other positives from the denominator, so that they neither attract nor
+            repel; `outside` and `inside` are the supervised-contrastive forms (Khosla et al. 2020, arXiv
+            2004.11362, eq. 2 and 3): mean of the log-probabilities of all positives, or log of their mean
+            probability.
 
     Returns:
         () mean over rows, in nats.
@@ -106,25 +107,26 @@ def info_nce_loss(
     policy: SamePolicy = "drop",
     smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Contrast pictures with captions in both directions (CLIP, arXiv 2103.00020, figure 3).
+    """Contrast images with captions in both directions (CLIP, arXiv 2103.00020, figure 3).
 
-    The two directions come back apart: CLIP takes half their sum, ALIGN the sum. Soft targets spread evenly over equal captions would change
-    nothing in the image-to-text direction, since equal captions have equal embeddings and so equal logits; taking them out of the
-    denominator (`policy="drop"`) does.
+    CLIP takes half the sum of the two directions, ALIGN the sum. Soft targets over equal captions do not
+    change the image-to-text direction, since equal captions have equal embeddings and logits. Removing them
+    from the denominator (`policy="drop"`) does.
 
     Args:
         images: (batch, dim) unit vectors.
-        texts: (batch, dim) unit vectors, row i belongs to picture i.
+        texts: (batch, dim) unit vectors, row i belongs to image i.
         scale: () multiplies cosines.
         image_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
         text_candidates: likewise.
-        own: (batch,) int64 place of the own rows among the candidates; default 0, 1, 2, …
+        own: (batch,) int64 position of the own rows among the candidates; default 0, 1, 2, …
         same: (batch, candidates) bool, further positives of each row in either direction.
-        policy: what becomes of them, see `multi_positive_rows`.
+        policy: treatment of further positives, see `multi_positive_rows`.
         smoothing: label smoothing; not together with `same`.
 
     Returns:
-        (image-to-text, text-to-image), each (), mean over rows in nats; both are ln(candidates) when all embeddings are equal.
+        (image-to-text, text-to-image), each (), mean over rows in nats; both are ln(candidates) when all
+        embeddings are equal.
     """
     image_candidates = images if image_candidates is None else image_candidates
     text_candidates = texts if text_candidates is None else text_candidates
@@ -152,15 +154,15 @@ def sigmoid_loss(
     same: Tensor | None = None,
     same_is_positive: bool = False,
 ) -> Tensor:
-    """Judge every pair on its own (SigLIP, arXiv 2303.15343, eq. 1): sum over pairs divided by the number of rows.
+    """Classify every pair (SigLIP, arXiv 2303.15343, eq. 1): sum over pairs divided by the number of rows.
 
     Args:
         images: (batch, dim) unit vectors.
-        texts: (batch, dim) unit vectors, row i belongs to picture i.
+        texts: (batch, dim) unit vectors, row i belongs to image i.
         scale: () multiplies cosines.
         bias: () added to the logits.
         text_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
-        own: (batch,) int64 place of the own rows among the candidates; default 0, 1, 2, …
+        own: (batch,) int64 position of the own rows among the candidates; default 0, 1, 2, …
         same: (batch, candidates) bool, further positives of each row.
         same_is_positive: they count as positives; otherwise they are left out.
 

@@ -1,8 +1,8 @@
-"""Contrastive losses with several texts for each picture.
+"""Contrastive losses with several texts for each image.
 
-Source: FLAME, arXiv 2411.11927, as the authors' `open_clip/loss.py` computes it (`MultiPositiveSigmoidLoss`, `MultiPositiveNCELoss`). With one
-text a picture the first is SigLIP's loss and the second CLIP's, to the last bit: both are written with those, and like those go through the logits
-in tiles where they do not fit into memory.
+Source: FLAME, arXiv 2411.11927, as the authors' `open_clip/loss.py` computes it (`MultiPositiveSigmoidLoss`,
+`MultiPositiveNCELoss`). With one text an image, the first is SigLIP's loss and the second CLIP's, to the last
+bit: both are written with those, and like those they tile logits that do not fit into memory.
 """
 
 import torch
@@ -21,18 +21,19 @@ def multi_positive_sigmoid_loss(
     text_candidates: Tensor | None = None,
     own: Tensor | None = None,
 ) -> Tensor:
-    """Judge every pair of a picture and a text on its own: sum over pairs divided by the number of own texts.
+    """Classify every pair of an image and a text: sum over pairs divided by the number of own texts.
 
     Args:
         images: (batch, dim) unit vectors.
-        texts: (batch, facets, dim) unit vectors, those of row i belong to picture i.
+        texts: (batch, facets, dim) unit vectors, those of row i belong to image i.
         scale: () multiplies cosines.
         bias: () added to the logits.
         text_candidates: (candidates, facets, dim) unit vectors of all processes; default the own ones.
-        own: (batch,) int64 place of the own rows among the candidates; default 0, 1, 2, …
+        own: (batch,) int64 position of the own rows among the candidates; default 0, 1, 2, …
 
     Returns:
-        () in nats. At cosine zero: softplus(-bias) + (candidates - 1) * softplus(bias), whatever the number of texts.
+        () in nats. At cosine zero: softplus(-bias) + (candidates - 1) * softplus(bias), whatever the number
+        of texts.
     """
     candidates = texts if text_candidates is None else text_candidates
     rows, facets = candidates.shape[:2]
@@ -40,10 +41,10 @@ def multi_positive_sigmoid_loss(
     flat, first = (
         candidates.flatten(0, 1),
         own * facets,
-    )  # (candidates * facets, dim), (batch,) each picture's first text
+    )  # (candidates * facets, dim), (batch,) first text of each image
     rows = torch.arange(rows, device=images.device).repeat_interleave(
         facets
-    )  # (candidates * facets,) whose text it is
+    )  # (candidates * facets,) image of each text
     if needs_tiles(len(images), len(flat)):
         total = tiled_sigmoid_loss(
             images,
@@ -73,31 +74,31 @@ def multi_positive_nce_loss(
     text_candidates: Tensor | None = None,
     own: Tensor | None = None,
 ) -> Contrast:
-    """Contrast pictures with the texts of one place after the other; a picture's other texts are neither positive nor negative there.
+    """Contrast images with texts, facet by facet; an image's other facets are neither positive nor negative.
 
     Args:
         images: (batch, dim) unit vectors.
-        texts: (batch, facets, dim) unit vectors, those of row i belong to picture i.
+        texts: (batch, facets, dim) unit vectors, those of row i belong to image i.
         scale: () multiplies cosines.
         image_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
         text_candidates: (candidates, facets, dim) unit vectors of all processes; default the own ones.
-        own: (batch,) int64 place of the own rows among the candidates; default 0, 1, 2, …
+        own: (batch,) int64 position of the own rows among the candidates; default 0, 1, 2, …
 
     Returns:
-        Both directions added, mean over places, whose half is the authors' loss: 2 ln(candidates) where all embeddings are equal; and hits
-        (facets * batch,), place by place.
+        The sum of both directions, mean over facets, and hits (facets * batch,). Half the sum is the authors'
+        loss; it is 2 ln(candidates) if all embeddings are equal.
     """
     own = torch.arange(len(images), device=images.device) if own is None else own
     others = [None] * texts.shape[1] if text_candidates is None else text_candidates.unbind(dim=1)
     found = [
-        _at_one_place(images, t, scale, image_candidates, others[m], own)
+        _of_one_facet(images, t, scale, image_candidates, others[m], own)
         for m, t in enumerate(texts.unbind(dim=1))
     ]
     loss = torch.stack([one.loss for one in found]).mean()
     return Contrast(loss, torch.cat([one.hits for one in found]), torch.zeros((), device=images.device))
 
 
-def _at_one_place(
+def _of_one_facet(
     images: Tensor,
     texts: Tensor,
     scale: Tensor,
@@ -105,7 +106,7 @@ def _at_one_place(
     text_candidates: Tensor | None,
     own: Tensor,
 ) -> Contrast:
-    """Both directions of InfoNCE between pictures (batch, dim) and one text (batch, dim) of each, by the route that fits into memory."""
+    """InfoNCE of images and one text each, both (batch, dim), in both directions; tiled if large."""
     everyone = texts if text_candidates is None else text_candidates
     if needs_tiles(len(images), len(everyone)):
         return tiled_info_nce_loss(

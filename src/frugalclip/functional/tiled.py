@@ -1,4 +1,4 @@
-"""The same contrastive losses with memory that grows with the batch, not with its square."""
+"""The contrastive losses with memory that grows with the batch, not with its square."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from frugalclip.functional.losses import SamePolicy, same_rows
 
-TILE = 2**22  # logits held at a time; more than this and the losses go through the matrix in tiles
+TILE = 2**22  # logits computed at a time; larger matrices are computed in tiles
 
 
 class Contrast(NamedTuple):
     """A contrastive loss, and counts that would need the logits again."""
 
     loss: Tensor  # () both directions added
-    hits: Tensor  # (batch,) bool: the picture's own caption has the highest logit
+    hits: Tensor  # (batch,) bool: the image's own caption has the highest logit
     same: Tensor  # () share of further positives among all pairs
 
 
@@ -40,27 +40,31 @@ def tiled_info_nce_loss(
     smoothing: float = 0.0,
     tile: int | None = None,
 ) -> Contrast:
-    """The sum of both directions of `info_nce_loss` with memory that grows with the batch, not with its square.
+    """The sum of both directions of `info_nce_loss`, in memory that grows with the batch, not its square.
 
-    A tile is a block of rows against all candidates. Its logits are computed, turned into their own gradient and forgotten, so the backward
-    pass only scales what is stored: (batch + candidates) x dim numbers. On one process both directions share each block, which is computed
-    twice: once for the columns' sums, once for the gradient. Not differentiable twice.
+    A tile is a block of rows against all candidates. Its logits are computed, turned into their own gradient
+    and dropped, so the backward pass only scales what is stored: (batch + candidates) x dim numbers. On one
+    process both directions share each block, which is computed twice: once for the columns' sums, once for
+    the gradient. Not differentiable twice.
 
     Args:
-        images: (batch, dim) unit vectors; with `texts`, `scale`, the candidates, `own`, `policy`, `smoothing` as in `info_nce_loss`.
+        images: (batch, dim) unit vectors; with `texts`, `scale`, the candidates, `own`, `policy`, `smoothing`
+            as in `info_nce_loss`.
         texts: (batch, dim) unit vectors.
         scale: () multiplies cosines.
         image_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
         text_candidates: likewise.
-        own: (batch,) int64 place of the own rows among the candidates.
-        codes: (batch,) or (batch, fields) int64; rows that agree in one are further positives, see `same_rows`.
+        own: (batch,) int64 position of the own rows among the candidates.
+        codes: (batch,) or (batch, fields) int64; rows that agree in one are further positives, see
+            `same_rows`.
         candidate_codes: likewise for the candidates; default `codes`.
-        policy: what becomes of further positives.
+        policy: treatment of further positives.
         smoothing: share of the target spread over all candidates.
         tile: rows of a block; default as many as keep a block at `TILE` logits.
 
     Returns:
-        The loss over both directions, whose own partner ranked first, and how many further positives there are.
+        The loss over both directions, the rows whose own partner ranks first, and the share of further
+        positives.
     """
     whole = text_candidates is None and image_candidates is None
     own = torch.arange(len(images), device=images.device) if own is None else own
@@ -77,7 +81,7 @@ def tiled_info_nce_loss(
 
 @dataclass(frozen=True)
 class _Tiles:
-    """How a matrix of logits is gone through, and what its targets are."""
+    """The targets of a matrix of logits that is computed in tiles."""
 
     own: Tensor  # (batch,)
     codes: Tensor | None
@@ -85,7 +89,7 @@ class _Tiles:
     policy: SamePolicy
     smoothing: float
     rows: int
-    both: bool  # the columns are judged too: rows and columns are the same samples
+    both: bool  # columns have losses too: rows and columns are the same samples
 
     def blocks(self, batch: int) -> Iterator[slice]:
         return (slice(start, min(start + self.rows, batch)) for start in range(0, batch, self.rows))
@@ -99,7 +103,7 @@ class _Tiles:
 
 @dataclass
 class _Sums:
-    """What a row (or a column) adds up to; own partners are kept apart, which keeps losses near zero precise."""
+    """Sums of a row (or column); own partners are kept apart, which keeps losses near zero precise."""
 
     others: Tensor  # (rows,) sum of exponentials without the partner's
     positives: (
@@ -121,16 +125,17 @@ class _Sums:
         return (self.others + own).log() - (self.positives + own.log()) / (self.count + 1)
 
     def target(self, own: Tensor, *, policy: SamePolicy) -> Tensor:
-        """(rows,) what a further positive's probability is taken off by: a factor of its exponential (inside), or a share (outside)."""
-        assert self.positives is not None and self.count is not None, "asked for several positives only"
+        """(rows,) reduction of a further positive's probability: a factor (inside), or a share (outside)."""
+        assert self.positives is not None and self.count is not None, "only with several positives"
         return 1 / (self.positives + own) if policy == "inside" else 1 / (self.count + 1)
 
 
 class _TiledInfoNCE(torch.autograd.Function):
-    """Row losses (and column losses) of `scale * rows @ columns.T`, with the gradient made in the forward pass.
+    """Row (and column) losses of `scale * rows @ columns.T`; the forward pass computes the gradient.
 
-    Exponentials are taken against one shift for all, so that one block of them serves rows and columns. Between the largest and the smallest
-    logit lie at most two scales, which float32 holds up to a scale of 80; where a sum comes out too small above that, float64 computes it.
+    All exponentials have one shift, so that a block serves rows and columns. The largest and the smallest
+    logit differ by two scales at most, which float32 represents up to a scale of 80. If a sum is too small
+    above that, float64 computes it.
     """
 
     HEADROOM = 75.0  # exp(75) times 10^5 candidates is still a float32
@@ -162,7 +167,7 @@ class _TiledInfoNCE(torch.autograd.Function):
 
 
 class _TiledPass:
-    """One way through the matrix."""
+    """One pass over the matrix."""
 
     def __init__(self, rows: Tensor, columns: Tensor, scale: Tensor, plan: _Tiles) -> None:
         self.rows, self.columns, self.plan = rows, columns, plan
@@ -202,7 +207,10 @@ class _TiledPass:
         self.is_safe = rows.dtype == torch.float64 or (bool(smallest > 1e-30) and bool(torch.isfinite(loss)))
 
     def _block(self, block: slice) -> tuple[Tensor, Tensor | None]:
-        """(tile, candidates) exponentials with 0 at the partner, which goes to `own`, and the further positives; left out ones are 0 too."""
+        """(tile, candidates) exponentials, 0 at partners (moved to `own`) and dropped positives.
+
+        The positives.
+        """
         exponentials = torch.addmm(self.shift, self.scaled[block], self.columns.T).exp_()
         places = torch.arange(len(exponentials), device=exponentials.device), self.plan.own[block]
         self.own[block] = exponentials[places]
@@ -225,7 +233,7 @@ class _TiledPass:
     def _differentiate(
         self, block: slice, exponentials: Tensor, same: Tensor | None, by_row: _Sums, by_column: _Sums | None
     ) -> None:
-        """Turn a block of exponentials into the gradient at its logits, and multiply that out."""
+        """Turn a block of exponentials into the gradient at its logits, and multiply it out."""
         own, policy = self.own[block], self.plan.policy
         weight = (1 / (by_row.others + own))[:, None]  # (tile, 1)
         at_own = -by_row.others / (by_row.others + own)  # (tile,) probability of the partner less 1
@@ -252,7 +260,10 @@ class _TiledPass:
         self.column_gradient.addmm_(gradient.T, self.rows[block])
 
     def _smooth(self, scale: Tensor) -> Tensor:
-        """Move a share of the target from the partners to all candidates, in closed form; returns what the loss grows by."""
+        """Move a share of the target from the partners to all candidates, in closed form.
+
+        Returns the increase of the loss.
+        """
         share, partners = self.plan.smoothing, self.columns[self.plan.own]  # (batch, dim)
         times = 2 if self.plan.both else 1
         mean_column, sum_row = self.columns.mean(dim=0), self.rows.sum(dim=0)  # (dim,) both
@@ -276,7 +287,7 @@ def tiled_sigmoid_loss(
     same_is_positive: bool = False,
     tile: int | None = None,
 ) -> Tensor:
-    """`sigmoid_loss` in tiles, as `tiled_info_nce_loss`; every pair stands alone, so one pass over the blocks is enough.
+    """`sigmoid_loss` in tiles, as `tiled_info_nce_loss`; pairs are independent, so one pass is enough.
 
     Args:
         images: (batch, dim) unit vectors; the other arguments as in `sigmoid_loss` and `tiled_info_nce_loss`.
@@ -284,7 +295,7 @@ def tiled_sigmoid_loss(
         scale: () multiplies cosines.
         bias: () added to the logits.
         text_candidates: (candidates, dim) unit vectors of all processes; default the own ones.
-        own: (batch,) int64 place of the own rows among the candidates.
+        own: (batch,) int64 position of the own rows among the candidates.
         codes: (batch,) or (batch, fields) int64.
         candidate_codes: likewise for the candidates; default `codes`.
         same_is_positive: further positives count as matches; otherwise they are left out.
@@ -303,7 +314,7 @@ def tiled_sigmoid_loss(
 
 
 class _TiledSigmoid(torch.autograd.Function):
-    """Pairwise losses of `scale * rows @ columns.T + bias`, with the gradient made in the forward pass."""
+    """Pairwise losses of `scale * rows @ columns.T + bias`; the forward pass computes the gradient."""
 
     @staticmethod
     def forward(

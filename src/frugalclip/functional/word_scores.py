@@ -1,11 +1,11 @@
-"""Scores of all words for a state, and the best over many states without ever holding them all."""
+"""Scores of all words for a state, and the best over many states, without a tensor of all scores."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SCORES = 2**24  # scores held at a time; 64 MiB in single precision
+SCORES = 2**24  # scores computed at a time; 64 MiB in float32
 
 
 def word_scores(states: Tensor, codebook: Tensor) -> Tensor:
@@ -25,27 +25,28 @@ def word_scores(states: Tensor, codebook: Tensor) -> Tensor:
 def best_word_scores(
     states: Tensor, codebook: Tensor, *, mask: Tensor | None = None, chunk: int | None = None
 ) -> Tensor:
-    """The largest score of each word over the states of a row: max pooling of SPLADE and STAIR, without its (batch, patches, vocab) scores.
+    """The largest score of each word over the states of a row, without holding all scores at once.
 
-    Some words are scored at a time; of a word only its best state is remembered, and its gradient goes to that state alone, the first of equal
-    ones. Backward multiplies matrices that are zero but for the best states: many times more arithmetic than looking those up, and faster on
-    a CPU, which does not wait for memory then. Sums are in single precision at least. Not differentiable twice.
+    This is the max pooling of SPLADE and STAIR. Words are scored in chunks; only the best state of a word is
+    kept, the first of equal ones, and gets its gradient. The backward pass multiplies matrices that are zero
+    but for the best states: more arithmetic than a lookup, but faster on a CPU, where a lookup waits for
+    memory. Sums are in float32 at least. Not differentiable twice.
 
     Args:
         states: (batch, patches, width).
         codebook: (vocab, width).
-        mask: (batch, patches) bool, False for states that do not take part.
+        mask: (batch, patches) bool, False for masked states.
         chunk: words scored at a time; default as many as keep `SCORES` scores.
 
     Returns:
-        (batch, vocab); minus infinity for a row without any state that takes part.
+        (batch, vocab); minus infinity for a row whose states are all masked.
     """
     words = max(1, SCORES // max(1, states.shape[0] * states.shape[1])) if chunk is None else chunk
     return _BestWordScores.apply(states, codebook, mask, words)  # pyright: ignore[reportReturnType]
 
 
 class _BestWordScores(torch.autograd.Function):
-    """Forward keeps the place of each maximum; backward puts its gradient there, among zeros, and multiplies in the numbers of the forward pass."""
+    """The forward pass keeps the index of each maximum; the backward pass multiplies a sparse gradient."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, codebook: Tensor, mask: Tensor | None, words: int) -> Tensor:

@@ -8,10 +8,10 @@ from typing import Any, TypedDict
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.preprocess import Preprocess, Triple
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import TensorTable
-from frugalclip.loading.views import Preprocess, Triple
 from frugalclip.towers.dual import DualEncoder
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, understood
@@ -33,7 +34,6 @@ from frugalclip.interop.tensor_maps import (
 )
 from frugalclip.interop.tokenizers import published_tokenizer
 from frugalclip.interop.weights import read_shards, read_weights
-from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError, known_names, require
+from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer
 from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, triple, understood
@@ -33,7 +34,6 @@ from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import Default, Scalar, TensorMap, TensorTable, UnusedTensor, pair
 from frugalclip.interop.tokenizers import Cleaning, published_tokenizer
 from frugalclip.interop.weights import read_weights
-from frugalclip.loading.views import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 SUFFIX = "-quickgelu"

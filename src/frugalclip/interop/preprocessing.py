@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import read_json
 from frugalclip.interop.foreign import triple
-from frugalclip.loading.views import Preprocess
 
 FILE = "preprocessor_config.json"
 IMAGE_ENCODERS = {  # type of model: tokens before the patches, registers not counted

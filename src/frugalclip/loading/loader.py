@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD
 from frugalclip.core.types import Batch, CachedFeatures, ImageInput, Tokens
 from frugalclip.data.decoding import decode_all
 from frugalclip.data.image_faults import BadImage
@@ -28,15 +29,7 @@ from frugalclip.features.rows import FeatureRows
 from frugalclip.loading.image_sources import ImageBatch, ImageSource, MemoryImages, StreamedImages
 from frugalclip.loading.sampling import Order, Steps
 from frugalclip.loading.texts import NO_TEXT, TextViewConfig, TextViews
-from frugalclip.loading.views import (
-    CLIP_MEAN,
-    CLIP_STD,
-    ImageView,
-    ViewConfig,
-    make_view,
-    source_size,
-    view_order,
-)
+from frugalclip.loading.views import ImageView, ViewConfig, make_view, source_size, view_order
 
 _Input = TypeVar("_Input", Tensor, Tokens, Tensor | CachedFeatures, Tokens | CachedFeatures)
 _PROBED = 64  # images whose header is read to see how large the originals are

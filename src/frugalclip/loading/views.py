@@ -1,4 +1,4 @@
-"""Batched augmentation of decoded images, and the one preprocessing that evaluation uses.
+"""Batched augmentation of decoded images.
 
 A view is a crop, a resample and changes of colour. Their parameters are a function of (seed, view, row,
 epoch) alone: neither batch mates, processes nor workers change a row's view. Many rows are computed at once,
@@ -15,14 +15,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD
 from frugalclip.core.random import uniform
-from frugalclip.data.images import upright_rgb
 from frugalclip.loading.colours import change_rows, gaussian_blur, gray, jitter
 from frugalclip.loading.crops import boxes_around, crop_boxes, resample
 from frugalclip.loading.view_draws import (
@@ -36,10 +35,6 @@ from frugalclip.loading.view_draws import (
     SIGMA,
     SOLARIZED,
 )
-
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # OpenAI CLIP
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-Triple = tuple[float, float, float]
 
 _CHUNK = 2**18  # numbers of one intermediate stack of images on the CPU: it stays in the second-level cache
 
@@ -271,94 +266,3 @@ def _recolour(source: Tensor, config: ViewConfig, draws: Tensor) -> Tensor:
             draws,
         )
     return source
-
-
-class Preprocess(Settings):
-    """Pictures as evaluation and inference see them; stored with every checkpoint and every number.
-
-    Source: CLIP's convention: bicubic with antialias so that the shorter side is `size`, then the centre
-        square. `crop` is that of ImageNet's
-    convention, 224 of 256, which DINOv2 and others keep.
-    """
-
-    size: int = Field(ge=1, description="pixels on a side")
-    resize: Literal["shorter", "squash"] = Field(
-        "shorter", description="shorter: keep the shape and cut the centre square; squash: keep all"
-    )
-    crop: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description="share of the resized side that is kept around the centre; DINOv2: 224 of 256",
-    )
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: Triple = CLIP_MEAN
-    std: Triple = CLIP_STD
-
-    @model_serializer(mode="wrap")
-    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a crop that keeps all: models from before there was one keep their fingerprints."""
-        return {name: value for name, value in write(self).items() if name != "crop" or value != 1}
-
-    def __call__(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
-        """One picture or several.
-
-        Args:
-            images: of any mode and size; transparency becomes white.
-
-        Returns:
-            (pictures, 3, size, size) float32, normalised.
-        """
-        sources = [images] if isinstance(images, Image.Image) else list(images)
-        arrays = np.empty((len(sources), self.size, self.size, 3), dtype=np.uint8)
-        for i, source in enumerate(sources):
-            arrays[i] = np.asarray(self.resized(source))
-        return self.normalised(torch.from_numpy(arrays).permute(0, 3, 1, 2))
-
-    def resized(self, image: Image.Image) -> Image.Image:
-        """RGB of size x size, before normalisation."""
-        if not isinstance(image, Image.Image):
-            raise DataError(
-                f"expected a PIL image, found {type(image).__name__}; open files with PIL.Image.open."
-            )
-        image = upright_rgb(image)
-        filter_name = (
-            Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
-        )
-        box = centre_box(image.size, self.size, crop=self.crop, is_squashed=self.resize == "squash")
-        return image.resize((self.size, self.size), filter_name, box=box)
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        """(batch, 3, height, width) uint8 to float32 of this preprocessing's mean and standard deviation."""
-        mean, std = (
-            torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std)
-        )
-        return (pixels.float() / 255 - mean) / std
-
-
-def centre_box(
-    shape: tuple[int, int], size: int, *, crop: float = 1.0, is_squashed: bool = False
-) -> tuple[float, float, float, float]:
-    """The part of a picture that resizing it and cutting out its centre would keep.
-
-    Only that part is resampled, so a picture of 1 x 60,000 pixels costs no more than a square one.
-
-    Args:
-        shape: width and height.
-        size: pixels on a side of the result.
-        crop: `size` as a share of the pixels that the shorter side is resized to.
-        is_squashed: both sides are resized to what the shorter one would be.
-
-    Returns:
-        left, top, right, bottom in the picture's own pixels.
-    """
-    width, height = shape
-    shorter, target = min(width, height), round(size / crop)
-    box = []
-    for side in (width, height):
-        # torchvision rounds the longer side down and the offset to the nearest
-        resized = target if is_squashed else target * side // shorter
-        offset = round((resized - size) / 2)
-        box.append((offset * side / resized, (offset + size) * side / resized))
-    (left, right), (top, bottom) = box
-    return left, top, min(right, width), min(bottom, height)

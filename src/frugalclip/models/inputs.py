@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import CachedFeatures
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.images import decode
-from frugalclip.loading.views import Preprocess
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 ModelInput = ImageLike | Sequence[ImageLike] | CachedFeatures

@@ -16,6 +16,7 @@ from torch import Tensor
 from frugalclip.backbones.attach import attach_backbones
 from frugalclip.backbones.base import OpenModel
 from frugalclip.core.errors import ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import CachedFeatures, ImageInput, TextInput
 from frugalclip.data.manifest import Manifest
@@ -27,7 +28,6 @@ from frugalclip.functional import unit
 from frugalclip.interop.tokenizers import read_tokenizer
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
-from frugalclip.loading.views import Preprocess
 from frugalclip.models.inputs import ModelInput, pixel_batches
 from frugalclip.towers.dual import DualEncoder
 

@@ -26,7 +26,7 @@ class TextOnlyModel:
     """
 
     reads: Literal["texts"] = "texts"
-    preprocess: Any = None
+    preprocess: None = None
     scale: float | None = None
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
@@ -34,6 +34,11 @@ class TextOnlyModel:
         found = find_backbone(ModelSource.parse(source), Use("text", load, device=device))
         self.backbone = found.load().to(self.device).eval()
         self.tokenizer = found.tokenizer()
+
+    @property
+    def dim(self) -> int:
+        """Length of its vectors."""
+        return self.backbone.width
 
     @property
     def fingerprint(self) -> str:

@@ -1,1 +1,1 @@
-"""Floor 3: supervision signals, one file each. See `base`."""
+"""Objectives: one file each; see `base`."""

@@ -1,9 +1,11 @@
-"""Choose the patches that a view keeps: those that matter to a slowly moving copy of the tower, or some at random.
+"""Choose the patches that a view keeps: those with the most [CLS] attention in the EMA tower, or random.
 
-Source: A-CLIP, arXiv 2212.08653, section 3.2. The score of a patch is the attention that [CLS] pays it in the EMA tower, mean over all layers and
-heads; the EMA tower looks once, at a crop around all views, and its scores are cut out for each of them. Blocks of 2 x 2 patches are kept
-whole. The released code masks nothing by default, keeps one block more than its ratio says, and its larger crop misses part of the views;
-here the ratio is the share that is kept, rounded up to whole blocks. Token dropping at random is FLIP's (arXiv 2212.00794).
+Source: A-CLIP, arXiv 2212.08653, section 3.2. The score of a patch is its [CLS] attention in
+the EMA tower, mean over all layers and heads. The EMA tower encodes one crop around all views, from which the
+scores of each view are cut out. Blocks of 2 x 2 patches are kept whole. The released code masks nothing
+by default, keeps one block more than its ratio, and its larger crop misses part of the views; here the
+ratio is the share that is kept, rounded up to whole blocks. Token dropping at random is FLIP's (arXiv
+2212.00794).
 
 The objective's loss is zero: it only makes the views `VIEW@kept` that other objectives read.
 """
@@ -47,16 +49,18 @@ class Config(ObjectiveConfig):
     )
     choose: Literal["attentive", "random", "block"] = Field(
         "attentive",
-        description="by the teacher's attention; at random; or all but one block of neighbouring patches, at a random place",
+        description="by the teacher's attention; at random; or all but one block of neighbouring patches, at "
+        "a random place",
     )
-    teacher: str = Field("ema", description="whose attention")
+    teacher: str = Field("ema", description="teacher whose attention is used")
     around: str = Field(
         "around",
-        description="image view that the teacher looks at; it should contain all the others (views.NAME.contains)",
+        description="image view that the teacher encodes; it should contain all the others "
+        "(views.NAME.contains)",
     )
 
     def blocks_kept(self, blocks: int) -> int:
-        """How many of so many blocks stay."""
+        """Number of blocks that are kept."""
         return min(blocks, math.ceil(blocks * self.keep - 1e-9))
 
     @model_validator(mode="after")
@@ -69,9 +73,10 @@ class Config(ObjectiveConfig):
 
 
 def _axis_map(start: Tensor, length: Tensor, around: Tensor, *, cells: int, around_cells: int) -> Tensor:
-    """Weights that carry a score from the cells of a large crop to the cells of a smaller one, along one axis.
+    """Weights that map scores from the cells of a large crop to those of a smaller one, along one axis.
 
-    Bilinear up to the pixels of the large crop, cut, and bilinear down to the cells of the smaller one, as two chained resizes would do it.
+    Bilinear up to the pixels of the large crop, cut, and bilinear down to the cells of the smaller one, as
+    two chained resizes would do it.
 
     Args:
         start: (batch,) first pixel of the small crop, counted in the large one; may stick out.
@@ -107,11 +112,11 @@ def _axis_map(start: Tensor, length: Tensor, around: Tensor, *, cells: int, arou
 def crop_scores(
     scores: Tensor, around: Tensor, box: Tensor, *, grid: tuple[int, int], around_grid: tuple[int, int]
 ) -> Tensor:
-    """Carry the scores of one crop's patches to the patches of another.
+    """Map the scores of one crop's patches to the patches of another.
 
     Args:
         scores: (batch, patches) of the large crop, row by row.
-        around: (batch, 4) its box: top, left, height, width in pixels of the picture.
+        around: (batch, 4) its box: top, left, height, width in pixels of the image.
         box: (batch, 4) box of the small crop; outside the large one scores are zero.
         grid: rows and columns of patches of the small crop.
         around_grid: rows and columns of patches of the large crop.
@@ -133,7 +138,10 @@ def crop_scores(
 
 
 def mirrored_scores(scores: Tensor, is_mirrored: Tensor | None, *, grid: tuple[int, int]) -> Tensor:
-    """Swap left and right of (batch, patches) scores where `is_mirrored` (batch,) says so; None is nowhere."""
+    """Swap left and right of (batch, patches) scores where `is_mirrored` (batch,) is true.
+
+    None is nowhere.
+    """
     if is_mirrored is None:
         return scores
     plane = scores.view(len(scores), *grid)
@@ -179,7 +187,8 @@ class AttentiveMask(Objective):
         rows, columns = self.grid
         if rows % config.block or columns % config.block:
             raise RecipeError(
-                f"attentive_mask.block {config.block} does not divide the {rows} x {columns} patches of a view; set block: 1"
+                f"attentive_mask.block {config.block} does not divide the {rows} x {columns} patches of a "
+                "view; set block: 1"
             )
         self.blocks = (rows // config.block) * (columns // config.block)
         self.number = config.blocks_kept(self.blocks)
@@ -207,14 +216,14 @@ class AttentiveMask(Objective):
         return made
 
     def _attentive(self, batch: Batch, targets: Mapping[str, Features], view: str) -> Tensor:
-        """(batch, blocks) what the teacher attends to."""
+        """(batch, blocks) attention of the teacher."""
         c = self.config
         scores = targets[c.teacher].images[c.around].attention
-        assert scores is not None, "asked for in needs"
+        assert scores is not None, "in the needs"
         side = math.isqrt(scores.shape[1])
         scores = mirrored_scores(
             scores, batch.mirrored.get(c.around), grid=(side, side)
-        )  # as the picture lies
+        )  # in the orientation of the image
         scores = crop_scores(
             scores, batch.boxes[c.around], batch.boxes[view], grid=self.grid, around_grid=(side, side)
         )
@@ -233,7 +242,7 @@ class AttentiveMask(Objective):
         across = (place % columns - draws[:, -1:] * (columns - 1)).abs()
         return (
             torch.maximum(down, across) + 1e-6 * draws[:, : self.blocks]
-        )  # what is far from the place stays
+        )  # blocks far from the centre are kept
 
     def forward(self, views: Features) -> ObjectiveOutput:
         kept = self.number * self.config.block**2 / (self.grid[0] * self.grid[1])

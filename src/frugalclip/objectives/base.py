@@ -1,7 +1,8 @@
-"""What an objective is: it declares what it needs and scores features.
+"""The base class of objectives: they declare what they need and score features.
 
-An objective never sees a tower or an image. It is one file named like its key in the recipe, with a `Config`, a pure loss and a thin final
-class. A dotted path in a recipe (`kind: my_package.my_file`) reaches a user's own file by the same door: the module's one `Objective` subclass.
+An objective has no access to towers or images. It is one file named like its key in the recipe, with a
+`Config`, a pure loss and a thin final class. A dotted path in a recipe (`kind: my_package.my_file`) reaches a
+user's own file in the same way: the module's one `Objective` subclass.
 """
 
 from abc import ABC, abstractmethod
@@ -56,18 +57,18 @@ Fields = Annotated[
 
 @dataclass(frozen=True)
 class ObjectiveOutput:
-    """What an objective returns: its loss and what is worth writing down."""
+    """Output of an objective: the loss, and values for the log."""
 
     loss: Tensor  # ()
     logs: dict[str, Tensor] = field(default_factory=dict)  # name -> (), detached
 
 
 class ObjectiveConfig(Settings):
-    """Base of every objective's settings; the keys of `objectives.<name>` in a recipe."""
+    """Base class of settings of objectives: the keys of `objectives.<name>` in a recipe."""
 
-    weight: float = Field(1.0, ge=0, description="multiplies the loss; 0 leaves the objective out altogether")
+    weight: float = Field(1.0, ge=0, description="multiplies the loss; 0 leaves the objective out")
     during: tuple[float, float] = Field(
-        (0, 1), description="share of the run in which it counts; [0.5, 1] is the second half"
+        (0, 1), description="share of the run in which the objective is active; [0.5, 1] is the second half"
     )
     kind: str | None = Field(
         None, description="file of the objective when the key is not its name; a dotted path for your own"
@@ -81,12 +82,12 @@ class ObjectiveConfig(Settings):
         return value
 
     def counts_at(self, progress: float) -> bool:
-        """Whether the objective counts when this share of the run lies behind."""
+        """Whether the objective is active after this share of the run."""
         return self.during[0] <= progress < self.during[1]
 
 
 class TwoViewsConfig(ObjectiveConfig):
-    """Settings of objectives that compare two image views of a picture."""
+    """Settings of objectives that compare two views of an image."""
 
     first: str
     second: str
@@ -95,13 +96,14 @@ class TwoViewsConfig(ObjectiveConfig):
     def _are_two(self) -> Self:
         if self.first == self.second:
             raise ValueError(
-                f"first and second are both '{self.first}', and a view says nothing about itself; name two views of the same picture"
+                f"first and second are both '{self.first}', and a view cannot be compared with itself; name "
+                "two views of the image"
             )
         return self
 
 
 class Objective(nn.Module, ABC):
-    """One supervision signal. Abstract: every subclass is final."""
+    """Base class of objectives; every subclass is final."""
 
     Config: ClassVar[type[ObjectiveConfig]]
 
@@ -112,21 +114,24 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def needs(self) -> Needs:
-        """The views, token outputs, teachers and fields that `forward` reads. Depends on the configuration."""
+        """The views, token outputs, teachers and fields that `forward` reads.
+
+        Depends on the configuration.
+        """
 
     @abstractmethod
     def forward(self, views: Features) -> ObjectiveOutput:
         """Score the features of one step."""
 
     def begin_episode(self, features: Iterable[Features]) -> None:
-        """Look at a whole episode's features before training on it."""
+        """See the features of a whole episode before training on it."""
 
     def prepare(self, batch: Batch, targets: Mapping[str, Features]) -> dict[str, Selection]:
         """Make the derived views that this objective owns, from the batch and the teachers' view of it."""
         return {}
 
     def kept_patches(self) -> dict[str, int]:
-        """How many patches the derived image views keep that `prepare` makes, for whoever counts the cost."""
+        """How many patches the derived image views keep that `prepare` makes, for counting the cost."""
         return {}
 
     def makes(self) -> frozenset[str]:
@@ -150,7 +155,7 @@ def contrast(
     policy: SamePolicy = "drop",
     smoothing: float = 0.0,
 ) -> Contrast:
-    """Both directions of InfoNCE between the rows of this process and those of all, by the route that fits into memory.
+    """Both directions of InfoNCE between the rows of this process and those of all; tiled if they are many.
 
     Args:
         images: (batch, dim) unit vectors.
@@ -161,7 +166,7 @@ def contrast(
         smoothing: of the targets; not together with `codes`.
 
     Returns:
-        The directions added, whether each picture found its caption, and the share of further positives.
+        The directions added, whether each image ranks its caption first, and the share of further positives.
     """
     own = own_rows(len(images), device=images.device)
     if needs_tiles(len(images), len(images) * world_size()):
@@ -201,7 +206,7 @@ def contrast(
 
 
 def contrast_logs(contrasts: Sequence[Contrast], *, batch: int, with_same: bool) -> dict[str, Tensor]:
-    """What contrastive objectives write down: the loss of chance, in nats, the share of hits, and the share of further positives."""
+    """Logs of contrastive objectives: chance loss in nats, share of hits, share of further positives."""
     logs = {
         "chance": torch.tensor(float(batch * world_size())).log(),
         "accuracy": torch.stack([c.hits.float().mean() for c in contrasts]).mean(),
@@ -210,12 +215,12 @@ def contrast_logs(contrasts: Sequence[Contrast], *, batch: int, with_same: bool)
 
 
 def field_codes(views: Features, names: Sequence[str]) -> Tensor | None:
-    """(batch, fields) int64 codes of some fields, or None where none is named."""
+    """(batch, fields) int64 codes of some fields, or None without fields."""
     return torch.stack([views.fields[name] for name in names], dim=1) if names else None
 
 
 def row_draws(batch: Batch, draws: int, *, seed: int, stream: str) -> Tensor:
-    """Uniform numbers that depend on a row and how often it was drawn, and on nothing else.
+    """Uniform numbers that depend only on a row and on how often it was drawn.
 
     Args:
         batch: whose rows.

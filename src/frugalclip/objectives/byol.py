@@ -1,8 +1,9 @@
-"""Predict what a slowly moving copy of the image tower says of the same picture.
+"""Predict the features of an average of the image tower for the same image.
 
-Source: BYOL, arXiv 2006.07733, eq. 2, as the online-to-EMA term of A-CLIP (arXiv 2212.08653, section 3.3; `losses.py: ACLIPLoss`): projector and
-predictor without bias, both online views through the head together, one target of the EMA tower for all of them. The projector's own average
-normalises by the statistics of what goes through it; only its parameters are averaged.
+Source: BYOL, arXiv 2006.07733, eq. 2, as the online-to-EMA term of A-CLIP (arXiv 2212.08653, section 3.3;
+`losses.py: ACLIPLoss`): projector and predictor without bias, both online views through the head together,
+one target of the EMA tower for all of them. The projector's own average normalises by the statistics of what
+goes through it; only its parameters are averaged.
 """
 
 import copy
@@ -20,7 +21,7 @@ from frugalclip.towers.heads.projection import ProjectionHead
 class Config(ObjectiveConfig):
     images: tuple[str, ...] = Field(("main", "second"), min_length=1, description="image views that predict")
     teacher: str = Field("ema", description="name of the teacher")
-    target: str = Field("main", description="image view that the teacher looks at")
+    target: str = Field("main", description="image view that the teacher encodes")
     hidden: int = Field(4096, gt=0, description="width of the hidden layers; A-CLIP: 4096")
     out: int = Field(256, gt=0, description="width of projector and predictor outputs; A-CLIP: 256")
     momentum: tuple[float, float] = Field(

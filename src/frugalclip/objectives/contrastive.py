@@ -1,8 +1,9 @@
-"""Contrast pictures with captions over the batch: CLIP, ALIGN, and their multi-positive forms.
+"""Contrast images with captions over the batch: CLIP, ALIGN, and their multi-positive forms.
 
-Source: CLIP, arXiv 2103.00020, section 2.3 and figure 3. ALIGN, arXiv 2102.05918, section 4.2: both directions summed, label smoothing 0.1.
-Supervised-contrastive forms: Khosla et al. 2020, arXiv 2004.11362, eq. 2 and 3. The gather passes gradients back, as in open_clip's
-`local_loss` with `gather_with_grad`; SLIP's gather without gradient biases them and is not followed.
+Source: CLIP, arXiv 2103.00020, section 2.3 and figure 3. ALIGN, arXiv 2102.05918, section 4.2: both
+directions summed, label smoothing 0.1. Supervised-contrastive forms: Khosla et al. 2020, arXiv 2004.11362,
+eq. 2 and 3. The gather passes gradients back, as in open_clip's `local_loss` with `gather_with_grad`; SLIP's
+gather without gradient biases them and is not followed.
 """
 
 from typing import Literal, Self
@@ -33,11 +34,12 @@ class Config(ObjectiveConfig):
     )
     positives: Fields = Field(
         (),
-        description="rows that agree in one of these fields are positives of each other: id, caption, label, …",
+        description="rows that agree in one of these fields are positives of each other: id, caption, label, "
+        "…",
     )
     same: SamePolicy = Field(
         "drop",
-        description="other positives leave the denominator (drop) or share the target (outside, inside)",
+        description="further positives leave the denominator (drop) or share the target (outside, inside)",
     )
     image: str = Field("main", description="image view")
     text: str = Field("caption", description="text view")

@@ -1,8 +1,9 @@
-"""Match one vector of a picture with several of its caption, such as what a frozen language model says of it in one word.
+"""Match one vector of an image with several of its caption, such as prompts of a frozen language model.
 
-Source: FLAME, arXiv 2411.11927, as the authors' `open_clip/loss.py` computes it. Their training guide takes the sigmoid form, with scale 10 and
-bias -10 at the start; the paper prints the InfoNCE form (their answer in issue 5 of the repository). Both are here. How many of a caption's
-stored vectors take part, 6 of 11 with them, is decided where the data is read.
+Source: FLAME, arXiv 2411.11927, as the authors' `open_clip/loss.py` computes it. Their training guide takes
+the sigmoid form, with scale 10 and bias -10 at the start; the paper prints the InfoNCE form (their answer in
+issue 5 of the repository). Both are here. How many of a caption's stored vectors take part, 6 of 11 with
+them, is decided where the data is read.
 """
 
 import math
@@ -28,11 +29,14 @@ from frugalclip.objectives.base import (
 class Config(ObjectiveConfig):
     loss: Literal["sigmoid", "contrastive"] = Field(
         "sigmoid",
-        description="every pair on its own, or InfoNCE place by place; the authors find the first better for retrieval, the second for classes",
+        description="sigmoid: every pair on its own; infonce: facet by facet. The authors find the first "
+        "better for "
+        "retrieval, the second for classes",
     )
     bias: float | Literal["batch"] = Field(
         -10.0,
-        description="initial logit bias of the sigmoid loss; 'batch' starts at the log-odds of a match, -ln(batch - 1); FLAME: -10",
+        description="initial logit bias of the sigmoid loss; 'batch' starts at the log-odds of a match, "
+        "-ln(batch - 1); FLAME: -10",
     )
     image: str = Field("main", description="image view")
     text: str = Field(

@@ -1,9 +1,11 @@
-"""Contrast pictures with captions by the words of one vocabulary, and keep the words few.
+"""Contrast images with captions by the words of one vocabulary, with a penalty on their number.
 
-Source: LexVLA, arXiv 2407.17827: a contrastive loss and an overuse penalty. No code was published; the form of the penalty is that of two
-third-party re-implementations, its weights those of one of them. FLOPS and the quadratic warm-up of a penalty: SPLADE, arXiv 2107.05720.
+Source: LexVLA, arXiv 2407.17827: a contrastive loss and an overuse penalty. No code was published; the form
+of the penalty is that of two third-party re-implementations, its weights those of one of them. FLOPS and the
+quadratic warm-up of a penalty: SPLADE, arXiv 2107.05720.
 
-Penalties are those of the whole batch: of the mean activation over the rows of all processes and, under a gradient cache, of all parts.
+Penalties are those of the whole batch: of the mean activation over the rows of all processes and, under a
+gradient cache, of all parts.
 """
 
 from typing import Annotated, Literal
@@ -37,21 +39,23 @@ from frugalclip.objectives.base import (
 
 
 class PenaltyConfig(Settings):
-    """What keeps words few."""
+    """A penalty on the number of words."""
 
     kind: Literal["overuse", "flops", "none"] = Field(
         "overuse", description="overuse pushes common words down and rare ones up; SPLADE: flops"
     )
-    image: float = Field(2e-2, ge=0, description="weight of the pictures' penalty")
+    image: float = Field(2e-2, ge=0, description="weight of the images' penalty")
     text: float = Field(5e-2, ge=0, description="weight of the captions' penalty")
     ramp: float = Field(
         0.1,
         ge=0,
-        description="quadratic warm-up of both weights: below 1 a share of the run, else steps; 0 starts at once",
+        description="quadratic warm-up of both weights: below 1 a share of the run, else steps; 0 starts at "
+        "once",
     )
     scale_by_vocab: bool = Field(
         True,
-        description="of overuse: weigh words against the mean word; false divides by the size of the vocabulary",
+        description="of overuse: weigh words against the mean word; false divides by the size of the "
+        "vocabulary",
     )
     detach_weight: bool = Field(
         False,
@@ -69,12 +73,10 @@ class PenaltyConfig(Settings):
 
 
 class Config(ObjectiveConfig):
-    normalize: Literal["l2", "none"] = Field(
-        "l2", description="compare vectors of length one, or as they are"
-    )
+    normalize: Literal["l2", "none"] = Field("l2", description="compare unit vectors, or vectors as they are")
     penalty: Annotated[PenaltyConfig, BeforeValidator(shorthand("kind"))] = Field(
         default_factory=PenaltyConfig,
-        description="what keeps words few: a kind, or kind, image, text, ramp, …",
+        description="penalty on the number of words: a kind, or kind, image, text, ramp, …",
     )
     image: str = Field("main", description="image view, whose embedding is one activation a word")
     text: str = Field("caption", description="text view, likewise")
@@ -135,7 +137,7 @@ class Lexical(Objective):
         """Both directions between (batch, vocab) and (batch, vocab)."""
         if self.config.normalize == "l2":
             return contrast(images, texts, scale)
-        # tiles count on logits no larger than the scale, which holds for unit vectors only
+        # tiles need logits of at most the scale, which only unit vectors guarantee
         own, everyone = own_rows(len(images), device=images.device), gather(texts)
         directions = info_nce_loss(
             images, texts, scale, image_candidates=gather(images), text_candidates=everyone, own=own
@@ -145,11 +147,11 @@ class Lexical(Objective):
 
 
 def _usage_of_all(vectors: Tensor, *, absolute: bool) -> Tensor:
-    """(vocab,) mean activation over all processes' rows, of (batch, vocab) of this one, differentiable: means travel, rows do not."""
+    """(vocab,) differentiable mean over the rows of all processes, from (batch, vocab) of this one."""
     return gather(lexical_usage(vectors, absolute=absolute)[None]).mean(dim=0)
 
 
 def _words_used(vectors: Tensor) -> dict[str, Tensor]:
-    """How sparse rows are and how common the commonest word: mean non-zeros, and the share of all processes' rows that use it."""
+    """Logs of sparsity: mean non-zeros, and the share of rows that use the commonest word."""
     rows_with = mean_over_processes((vectors != 0).to(vectors.dtype).mean(dim=0))  # (vocab,)
     return {"non_zeros": mean_non_zeros(vectors), "most_used": rows_with.max()}

@@ -1,9 +1,10 @@
-"""Predict, from the visible patches of a picture, what a slowly moving copy of the tower sees at the hidden ones.
+"""Predict, from the visible patches of an image, the features of the EMA tower at the hidden ones.
 
-Source: MaskCLIP (Dong et al., arXiv 2208.12262, section 3.2), the baseline of A-CLIP. There is no public code, so nothing here is proven against
-the authors: the objective is experimental. Recalled from the paper: 75 % of the patches are hidden, a decoder of one transformer layer, targets are
-soft assignments of the teacher's patch features by an online tokeniser (a linear head and its moving average), weight 0.05. Three different papers
-bear the name MaskCLIP; this is the one on masked self-distillation.
+Source: MaskCLIP (Dong et al., arXiv 2208.12262, section 3.2), the baseline of A-CLIP. There is no public
+code, so nothing here is checked against the authors' and the objective is experimental. From the paper:
+75 % of the patches are hidden, a decoder of one transformer layer, targets are soft assignments of the
+teacher's patch features by an online tokeniser (a linear head and its moving average), weight 0.05. Three
+different papers are called MaskCLIP; this is the one on masked self-distillation.
 """
 
 import copy
@@ -33,7 +34,7 @@ from frugalclip.towers.blocks import Block, LayerGates
 class Config(ObjectiveConfig):
     view: str = Field("main", description="image view; the visible part is called VIEW@visible")
     hidden: float = Field(0.75, gt=0, lt=1, description="share of the patches that are hidden; paper: 0.75")
-    teacher: str = Field("ema", description="name of the teacher, which sees the whole view")
+    teacher: str = Field("ema", description="name of the teacher, which encodes the whole view")
     codes: int = Field(1024, gt=1, description="entries of the online tokeniser")
     temperature: float = Field(0.1, gt=0, description="of the student's and the teacher's assignments")
     momentum: tuple[float, float] = Field(
@@ -70,7 +71,7 @@ class MaskedDistillation(Objective):
             1, math.floor(self.patches * (1 - config.hidden) + 1e-9)
         )  # 1 - 0.8 is a little less than 0.2
         head_dim = next(size for size in (64, 32, 16, 8, 1) if width % size == 0)
-        self.blank = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)  # stands at every hidden place
+        self.blank = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)  # at every hidden patch
         self.places = nn.Parameter(torch.randn(1, self.patches, width) * width**-0.5)
         self.decoder = Block(
             width, heads=width // head_dim, head_dim=head_dim, neurons=4 * width, activation="gelu"
@@ -101,8 +102,8 @@ class MaskedDistillation(Objective):
         name = f"{c.view}@visible"
         seen, keep = views.images[name].tokens, views.selections[name].keep
         truth = views.targets[c.teacher].images[c.view].tokens
-        assert seen is not None, "asked for in needs"
-        assert truth is not None, "asked for in needs"
+        assert seen is not None, "in the needs"
+        assert truth is not None, "in the needs"
         assert keep is not None, "made in prepare"
         own = self.blank.dtype  # towers may compute in less
         seen, truth = (

@@ -1,9 +1,10 @@
-"""Guess the masked words of a caption from the rest.
+"""Predict the masked words of a caption from the rest.
 
-Source: BERT, arXiv 1810.04805, section 3.1, task 1 (15 % of the tokens are chosen; of these 80 % become the mask token, 10 % a random one,
-10 % stay), as the text self-supervision of DeCLIP (arXiv 2110.05208, section 3.2, TSS). Start, end and padding are never chosen. DeCLIP's text
-tower is causal, so it guesses from what comes before; a bidirectional tower (`model.text.attention`) guesses from both sides. Masked places are
-picked out before the product with the vocabulary; the released code multiplies all of them and then throws most away.
+Source: BERT, arXiv 1810.04805, section 3.1, task 1 (15 % of the tokens are chosen; of these 80 % become the
+mask token, 10 % a random one, 10 % stay), as the text self-supervision of DeCLIP (arXiv 2110.05208, section
+3.2, TSS). Start, end and padding are never chosen. DeCLIP's text tower is causal, so it predicts from
+earlier words only; a bidirectional tower (`model.text.attention`) predicts from both sides. Masked positions
+are selected before the product with the vocabulary; the released code multiplies all positions.
 """
 
 from collections.abc import Mapping
@@ -28,16 +29,17 @@ from frugalclip.objectives.base import (
     row_draws,
 )
 
-IGNORED = -100  # label of a place where nothing is to be guessed
+IGNORED = -100  # label of a position that is not predicted
 
 
 class Config(ObjectiveConfig):
     text: str = Field(
         "caption",
-        description="text view; the view with masked words is called VIEW@masked, and other objectives may read it too",
+        description="text view; the view with masked words is called VIEW@masked, and other objectives may "
+        "read it too",
     )
     probability: float = Field(
-        0.15, gt=0, lt=1, description="share of the words that are to be guessed; BERT: 0.15"
+        0.15, gt=0, lt=1, description="share of the words that are predicted; BERT: 0.15"
     )
     masked: float = Field(0.8, ge=0, le=1, description="share of these that become the mask token; BERT: 0.8")
     replaced: float = Field(
@@ -51,23 +53,26 @@ class Config(ObjectiveConfig):
     def _is_share(self) -> Self:
         if self.masked + self.replaced > 1 + 1e-9:
             raise ValueError(
-                f"masked and replaced are shares of the same words and add up to {self.masked + self.replaced:g}; expected at most 1"
+                "masked and replaced are shares of the same words and add up to "
+                f"{self.masked + self.replaced:g}; expected at most 1"
             )
         return self
 
 
 def mask_tokens(tokens: Tokens, draws: Tensor, *, config: Config, mask: int, vocabulary: int) -> Selection:
-    """Choose what is to be guessed and cover it.
+    """Choose the words to predict, and mask them.
 
     Args:
         tokens: of the batch; the first token of each text is its start and the last its end.
-        draws: (batch, 3 * length) uniform numbers in [0, 1): whether a place is chosen, what becomes of it, and the random token.
+        draws: (batch, 3 * length) uniform numbers in [0, 1): whether a position is chosen, how it is
+            replaced, and the random token.
         config: shares.
-        mask: id of the mask token; where a text has it already, it is left alone.
+        mask: id of the mask token; where a text has it already, it stays.
         vocabulary: ids to draw random tokens from.
 
     Returns:
-        ids (batch, length) after replacement, and labels (batch, length): the true id where one is to be guessed, -100 elsewhere.
+        ids (batch, length) after replacement, and labels (batch, length): the true id where it is predicted,
+        -100 elsewhere.
     """
     chosen, fate, random = draws.to(tokens.ids.device).chunk(3, dim=1)
     places = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
@@ -82,22 +87,23 @@ def mask_tokens(tokens: Tokens, draws: Tensor, *, config: Config, mask: int, voc
 def masked_text_loss(
     hidden: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of guessed tokens, summed over the places that are to be guessed.
+    """Cross-entropy of predicted tokens, summed over their positions.
 
     Args:
         hidden: (batch, length, width) token outputs.
-        labels: (batch, length) int64, -100 where nothing is to be guessed.
+        labels: (batch, length) int64, -100 where nothing is predicted.
         weight: (vocab, width) of the output layer.
         bias: (vocab,) of the output layer.
 
     Returns:
-        () sum in nats, () how many were guessed, and () how many of them right; divide the first by the second for the mean.
+        () sum in nats, () number of predictions, and () number of correct ones; the mean is the first divided
+        by the second.
     """
     is_masked = labels != IGNORED
-    truth = labels[is_masked]  # (guesses,)
+    truth = labels[is_masked]  # (predictions,)
     logits = F.linear(
         hidden[is_masked], weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
-    )  # (guesses, vocab)
+    )  # (predictions, vocab)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return (
         F.cross_entropy(logits, truth, reduction="sum"),
@@ -139,7 +145,7 @@ class MaskedText(Objective):
 
     def forward(self, views: Features) -> ObjectiveOutput:
         hidden, labels = views.texts[self.view].tokens, views.selections[self.view].labels
-        assert hidden is not None, "asked for in needs"
+        assert hidden is not None, "in the needs"
         assert labels is not None, "made in prepare"
         total, guesses, right = masked_text_loss(hidden, labels, self.output.weight, self.output.bias)
         everywhere = mean_over_processes(guesses.float()).clamp(

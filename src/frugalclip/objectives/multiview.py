@@ -1,8 +1,9 @@
-"""Contrast several views of a picture with several views of its caption.
+"""Contrast several views of an image with several views of its caption.
 
-Source: DeCLIP, arXiv 2110.05208, section 3.2 (MVS): two views of each give four pairs. The code weighs all four alike
-(`declip_solver.py`, a quarter of the CLIP weight each); the paper keeps the first pair as the CLIP loss of its own. `weights` says either. A-CLIP
-(arXiv 2212.08653) contrasts its two masked views with one caption.
+Source: DeCLIP, arXiv 2110.05208, section 3.2 (MVS): two views of each give four pairs. The code weighs all
+four alike (`declip_solver.py`, a quarter of the CLIP weight each); the paper keeps the first pair as the CLIP
+loss of its own. `weights` sets either. A-CLIP (arXiv 2212.08653) contrasts its two masked views with one
+caption.
 """
 
 from typing import Self
@@ -33,11 +34,12 @@ class Config(ObjectiveConfig):
     )
     positives: Fields = Field(
         (),
-        description="rows that agree in one of these fields are positives of each other: id, caption, label, …",
+        description="rows that agree in one of these fields are positives of each other: id, caption, label, "
+        "…",
     )
     same: SamePolicy = Field(
         "drop",
-        description="other positives leave the denominator (drop) or share the target (outside, inside)",
+        description="further positives leave the denominator (drop) or share the target (outside, inside)",
     )
 
     @model_validator(mode="after")
@@ -45,7 +47,8 @@ class Config(ObjectiveConfig):
         rows, columns = len(self.images), len(self.texts)
         if self.weights and (len(self.weights) != rows or any(len(row) != columns for row in self.weights)):
             raise ValueError(
-                f"expected weights of {rows} image views by {columns} text views, such as {[[1 / (rows * columns)] * columns] * rows}"
+                f"expected weights of {rows} image views by {columns} text views, such as "
+                f"{[[1 / (rows * columns)] * columns] * rows}"
             )
         if twice := [name for names in (self.images, self.texts) for name in names if names.count(name) > 1]:
             raise ValueError(f"'{twice[0]}' is named twice; name each view once and set its share in weights")

@@ -1,9 +1,10 @@
-"""Contrast a picture with the caption most like its own among those seen lately.
+"""Contrast an image with the nearest recent neighbour of its caption.
 
-Source: DeCLIP, arXiv 2110.05208, section 3.2 (NNS), after NNCLR (arXiv 2104.14548). The queue is a true ring over the texts of all processes: the
-released one drops what does not fit before its end, is not in the checkpoint, and each process keeps its own. It starts empty and only filled
-places are searched, where the released one starts with random vectors. The released code scores pictures against neighbours only; `symmetric`
-adds the other direction.
+Source: DeCLIP, arXiv 2110.05208, section 3.2 (NNS), after NNCLR (arXiv 2104.14548). The queue is a true ring
+over the texts of all processes: the released one drops what does not fit before its end, is not in the
+checkpoint, and each process keeps its own. It starts empty and only filled places are searched, where the
+released one starts with random vectors. The released code scores images against neighbours only;
+`symmetric` adds the other direction.
 """
 
 import torch
@@ -22,9 +23,7 @@ class Config(ObjectiveConfig):
         ("caption", "augmented"), min_length=1, description="text views; the last one enters the queue first"
     )
     size: int = Field(65536, gt=0, description="texts that the queue holds; DeCLIP: 65536")
-    symmetric: bool = Field(
-        False, description="also find the picture among pictures from the neighbour; DeCLIP's code does not"
-    )
+    symmetric: bool = Field(False, description="also contrast neighbours with images; DeCLIP's code does not")
 
 
 def ring_places(pointer: int, *, rows: int, size: int) -> Tensor:
@@ -63,14 +62,14 @@ def neighbour_loss(
     neighbour_candidates: Tensor | None = None,
     own: Tensor | None = None,
 ) -> Tensor:
-    """Softmax cross-entropy of each picture against the neighbour of its own caption, among the neighbours of all captions.
+    """Softmax cross-entropy of each image against its caption's neighbour, among all neighbours.
 
     Args:
         images: (batch, dim) unit vectors.
-        neighbours: (batch, dim) unit vectors, row i stands for the caption of picture i.
+        neighbours: (batch, dim) unit vectors, row i is the neighbour of the caption of image i.
         scale: () multiplies cosines.
         neighbour_candidates: (candidates, dim) of all processes; default the own ones.
-        own: (batch,) int64 place of the own rows among the candidates; default 0, 1, 2, …
+        own: (batch,) int64 position of the own rows among the candidates; default 0, 1, 2, …
 
     Returns:
         () mean over rows, in nats.
@@ -102,7 +101,7 @@ class Neighbours(Objective):
         filled = int(self.filled)
         fill = self.filled / self.config.size
         if not filled:
-            return ObjectiveOutput(views.scale * 0, {"fill": fill})  # nobody to ask yet
+            return ObjectiveOutput(views.scale * 0, {"fill": fill})  # the queue is still empty
         images = [unit(views.images[name].embedding) for name in self.config.images]
         own = own_rows(len(images[0]), device=images[0].device)
         terms, cosines = [], []

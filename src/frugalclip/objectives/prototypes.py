@@ -1,11 +1,13 @@
-"""Sort pictures into the clusters of their captions, and captions into the clusters of their pictures.
+"""Assign images to the clusters of their captions, and captions to the clusters of their images.
 
-Source: ProtoCLIP, arXiv 2206.10996, section III (`training/{loss,clustering,train}.py`). Every episode, the projected features of each modality are
-clustered; a sample's target is the cluster of its partner. Prototypical Back Translation expresses those clusters by the student's own features, so
-that the gap between the modalities does not matter; an external teacher can give clusters too. Centres are means of unit vectors and are not
-made unit vectors again, and a cluster without samples keeps a logit of zero, both as published.
+Source: ProtoCLIP, arXiv 2206.10996, section III (`training/{loss,clustering,train}.py`). Every episode, the
+projected features of each modality are clustered; a sample's target is the cluster of its partner.
+Prototypical Back Translation expresses those clusters by the student's own features, so that the gap between
+the modalities cancels; an external teacher can give clusters too. Centres are means of unit vectors
+and are not made unit vectors again, and a cluster without samples keeps a logit of zero, both as published.
 
-Not shared with the released code: rows drawn with replacement, labels that outlive their episode, prototypes of zeros where there is no episode.
+Not shared with the released code: rows drawn with replacement, labels that outlive their episode, prototypes
+of zeros where there is no episode.
 """
 
 import copy
@@ -35,7 +37,8 @@ class Config(ObjectiveConfig):
     number: int | None = Field(
         None,
         ge=1,
-        description="prototypes of each modality; null: a tenth of the episode's samples, or of all where they are fewer. Paper: 20,000 of 200,000",
+        description="prototypes of each modality; null: a tenth of the episode's samples, or of all where "
+        "they are fewer. Paper: 20,000 of 200,000",
     )
     hidden: int = Field(2048, gt=0, description="width of the heads' hidden layers; paper: 2048")
     out: int = Field(128, gt=0, description="width of the projected space; paper: 128")
@@ -46,10 +49,11 @@ class Config(ObjectiveConfig):
     )
     external: str | None = Field(
         None,
-        description="teacher whose pooled text or image features are clustered too, such as a store of sentence vectors",
+        description="teacher whose pooled text or image features are clustered too, such as a store of "
+        "sentence vectors",
     )
     external_number: int | None = Field(
-        None, ge=1, description="prototypes of the external teacher; null: as many as of a modality"
+        None, ge=1, description="prototypes of the external teacher; null: as many as for a modality"
     )
     external_weight: float = Field(1.0, ge=0, description="multiplies the external term; paper: 1")
     scale: float = Field(
@@ -59,7 +63,8 @@ class Config(ObjectiveConfig):
     )
     features: Literal["exact", "reuse"] = Field(
         "exact",
-        description="exact: every episode is encoded before it is trained on; reuse: features of a row's last training pass are clustered",
+        description="exact: every episode is encoded before it is trained on; reuse: features of a row's "
+        "last training pass are clustered",
     )
     steps: int = Field(20, ge=1, description="updates of a clustering; paper: 20")
     restarts: int = Field(3, ge=1, description="clusterings of which the best is kept; paper: 3")
@@ -85,7 +90,8 @@ def prototype_loss(
         temperature: of the soft targets; 0 is hard targets.
 
     Returns:
-        () mean over rows in nats, ln(prototypes) where all prototypes are equal; and () share of rows whose own prototype wins.
+        () mean over rows in nats, ln(prototypes) where all prototypes are equal; and () share of rows whose
+        own prototype wins.
     """
     logits = scale * projected @ prototypes.to(projected.dtype).T  # (batch, prototypes)
     accuracy = (logits.detach().argmax(dim=1) == labels).to(logits.dtype).mean()
@@ -117,7 +123,8 @@ class Prototypes(Objective):
         self.external_number = config.external_number or self.number
         if not dims.episode:
             raise RecipeError(
-                "objectives.prototypes clusters every episode, and the recipe has none; set episode.samples, such as episode.samples=20000."
+                "objectives.prototypes clusters every episode, and the recipe has none; set episode.samples, "
+                "such as episode.samples=20000."
             )
         for name, number in (
             ("number", self.number),
@@ -125,16 +132,19 @@ class Prototypes(Objective):
         ):
             if number > dims.episode:
                 raise RecipeError(
-                    f"objectives.prototypes.{name} is {number:,}, but an episode has {dims.episode:,} samples; set fewer, or more episode.samples."
+                    f"objectives.prototypes.{name} is {number:,}, but an episode has {dims.episode:,} "
+                    "samples; set fewer, or more episode.samples."
                 )
             if dims.samples and number > dims.samples:
                 raise RecipeError(
-                    f"objectives.prototypes.{name} is {number:,}, but there are {dims.samples:,} samples to train on; "
+                    f"objectives.prototypes.{name} is {number:,}, but there are {dims.samples:,} samples to "
+                    "train on; "
                     f"set {max(1, dims.samples // 10):,} or so."
                 )
         if config.external and config.features == "reuse":
             raise RecipeError(
-                "objectives.prototypes.features is reuse, which remembers the student's features only; set features=exact or external=null."
+                "objectives.prototypes.features is reuse, which stores the student's features only; set "
+                "features=exact or external=null."
             )
         text_head = ProjectionHead([dims.embedding, *[config.hidden] * config.layers, config.out])
         self.text_head, self.image_head = text_head, copy.deepcopy(text_head)  # equal at the start
@@ -143,16 +153,16 @@ class Prototypes(Objective):
         self.register_buffer("ids", torch.zeros(rows, dtype=torch.int64))  # ascending where filled
         self.register_buffer(
             "labels", torch.full((3, rows), NONE, dtype=torch.int32)
-        )  # of pictures, of captions, of the external teacher
+        )  # of images, of captions, of the external teacher
         self.register_buffer(
             "own", torch.zeros(2, self.number, config.out)
-        )  # centres of pictures and of captions
+        )  # centres of images and of captions
         self.register_buffer(
             "translated", torch.zeros(2, self.number, config.out)
-        )  # captions' clusters by pictures, and the other way
+        )  # captions' clusters by images, and the other way
         self.register_buffer(
             "external", torch.zeros(2, self.external_number if config.external else 0, config.out)
-        )  # by pictures, by captions
+        )  # by images, by captions
         self.register_buffer(
             "remembered", torch.zeros(2, rows if config.features == "reuse" else 0, config.out)
         )
@@ -172,13 +182,16 @@ class Prototypes(Objective):
         )
 
     def project(self, views: Features) -> tuple[Tensor, Tensor]:
-        """Unit vectors (batch, out) of pictures and of captions in the space of the prototypes."""
+        """Unit vectors (batch, out) of images and of captions in the space of the prototypes."""
         image, text = views.images[self.config.image].embedding, views.texts[self.config.text].embedding
         return unit(self.image_head(image)), unit(self.text_head(text))
 
     @torch.no_grad()
     def begin_episode(self, features: Iterable[Features]) -> None:
-        """Cluster an episode; `features` holds this process's share of it, and nothing where features are reused."""
+        """Cluster an episode.
+
+        `features` holds this process's share of it, and nothing where features are reused.
+        """
         if self.config.features == "reuse":
             self._cluster_remembered()
             return
@@ -193,7 +206,7 @@ class Prototypes(Objective):
                     gather(views.targets[self.config.external].texts[self.config.text].embedding.float())
                 )
         if sum(map(len, ids)) < max(self.number, self.external_number if self.config.external else 0):
-            self.is_ready.fill_(False)  # what is left of the run is too short to be clustered: the term rests
+            self.is_ready.fill_(False)  # the rest of the run is too short to be clustered, so the term is 0
             return
         order = torch.argsort(torch.cat(ids))
         self._store(

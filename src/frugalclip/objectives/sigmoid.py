@@ -1,6 +1,7 @@
-"""Judge every picture-caption pair of the batch as match or no match.
+"""Classify every image-caption pair of the batch as match or no match.
 
-Source: SigLIP, arXiv 2303.15343, eq. 1 and algorithm 1; sum over pairs divided by the rows, scale 10 and bias -10 at the start.
+Source: SigLIP, arXiv 2303.15343, eq. 1 and algorithm 1; sum over pairs divided by the rows, scale 10 and bias
+-10 at the start.
 """
 
 import math
@@ -26,11 +27,13 @@ from frugalclip.objectives.base import (
 class Config(ObjectiveConfig):
     bias: float | Literal["batch"] = Field(
         -10.0,
-        description="initial logit bias; 'batch' starts at the log-odds of a match, -ln(batch - 1); paper: -10",
+        description="initial logit bias; 'batch' starts at the log-odds of a match, -ln(batch - 1); paper: "
+        "-10",
     )
     positives: Fields = Field(
         (),
-        description="rows that agree in one of these fields are not negatives of each other: id, caption, label, …",
+        description="rows that agree in one of these fields are not negatives of each other: id, caption, "
+        "label, …",
     )
     same: Literal["drop", "positive"] = Field(
         "drop", description="such pairs are left out (drop) or count as matches (positive)"

@@ -1,8 +1,9 @@
-"""Recognise a picture among all others across two views of it, without captions.
+"""Contrast two views of each image with all other images, without captions.
 
-Source: SimCLR, arXiv 2002.05709, eq. 1 (NT-Xent), as SLIP (arXiv 2112.12750, section 3; `losses.py: SIMCLRLoss`) adds it to CLIP: the head reads
-the pooled feature before the joint projection, and each view has its own batch statistics (`views: apart`). A-CLIP (arXiv 2212.08653) puts both
-views through the head together. A-CLIP's released code compares a view with itself; ours compares the two views, as its paper says.
+Source: SimCLR, arXiv 2002.05709, eq. 1 (NT-Xent), as SLIP (arXiv 2112.12750, section 3; `losses.py:
+SIMCLRLoss`) adds it to CLIP: the head reads the pooled feature before the joint projection, and each view has
+its own batch statistics (`views: apart`). A-CLIP (arXiv 2212.08653) puts both views through the head
+together. A-CLIP's released code compares a view with itself; ours compares the two views, as its paper says.
 """
 
 from typing import Literal
@@ -20,12 +21,12 @@ from frugalclip.towers.heads.projection import ProjectionHead
 
 class Config(TwoViewsConfig):
     first: str = Field("second", description="image view")
-    second: str = Field("third", description="another view of the same picture")
+    second: str = Field("third", description="another view of the same image")
     temperature: float = Field(0.1, gt=0, description="divides cosines; SLIP: 0.1, not learned")
     hidden: int = Field(4096, gt=0, description="width of the head's hidden layers; SLIP: 4096")
     out: int = Field(256, gt=0, description="width of the head's output; SLIP: 256")
     input: Literal["pooled", "embedding"] = Field(
-        "pooled", description="what the head reads; SLIP: the feature before the joint projection"
+        "pooled", description="input of the head; SLIP: the feature before the joint projection"
     )
     views: Literal["apart", "together"] = Field(
         "apart", description="batch statistics of each view, or of both; SLIP: apart, A-CLIP: together"
@@ -49,11 +50,11 @@ def nt_xent_loss(
         temperature: divides cosines.
         first_candidates: (candidates, dim) of all processes; default the own ones.
         second_candidates: likewise.
-        own: (batch,) int64 place of the own rows among the candidates; default 0, 1, 2, …
+        own: (batch,) int64 position of the own rows among the candidates; default 0, 1, 2, …
 
     Returns:
-        () mean over the rows of both views, in nats: ln(2 candidates - 1) when all rows are equal; and (batch,) bool, whether the rows of the
-        first view found their partner.
+        () mean over the rows of both views, in nats: ln(2 candidates - 1) when all rows are equal; and
+        (batch,) bool, whether the rows of the first view found their partner.
     """
     first_candidates = first if first_candidates is None else first_candidates
     second_candidates = second if second_candidates is None else second_candidates

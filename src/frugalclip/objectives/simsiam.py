@@ -1,8 +1,8 @@
-"""Predict one view of a picture from another, without negatives: the second view's side of the comparison is held fixed.
+"""Predict one view of an image from another, without negatives; the target view has no gradient.
 
-Source: SimSiam, arXiv 2011.10566, eq. 1 and algorithm 1, with the heads of DeCLIP (arXiv 2110.05208, section 3.2, ISS;
-`prototype/model/declip.py`): they read the joint embedding, so that the term shapes the projection too, and each view has its own batch
-statistics.
+Source: SimSiam, arXiv 2011.10566, eq. 1 and algorithm 1, with the heads of DeCLIP (arXiv 2110.05208, section
+3.2, ISS; `prototype/model/declip.py`): they read the joint embedding, so that the term shapes the projection
+too, and each view has its own batch statistics.
 """
 
 from typing import Literal
@@ -17,11 +17,11 @@ from frugalclip.towers.heads.projection import ProjectionHead
 
 class Config(TwoViewsConfig):
     first: str = Field("main", description="image view")
-    second: str = Field("second", description="another view of the same picture")
+    second: str = Field("second", description="another view of the same image")
     hidden: int = Field(1024, gt=0, description="width of the projector's layers; DeCLIP: 1024")
     bottleneck: int = Field(512, gt=0, description="width of the predictor's hidden layer; DeCLIP: 512")
     input: Literal["embedding", "pooled"] = Field(
-        "embedding", description="what the projector reads; DeCLIP: the joint embedding"
+        "embedding", description="input of the projector; DeCLIP: the joint embedding"
     )
 
 

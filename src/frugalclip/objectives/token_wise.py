@@ -1,9 +1,9 @@
-"""Contrast by words and patches: each patch finds its best word, each word its best patch.
+"""Contrast by words and patches: each patch with its best word, each word with its best patch.
 
-Source: FILIP, arXiv 2111.07783, section 3.1, eq. 3 and 4, as DeCLIP's repository re-implements it (`filip.py`: tokens mapped to 256, a scale of its
-own). Padding never takes part; the released code lets it. [CLS]
-counts as a patch, start and end as words.
-The term trains the towers and is left at home at inference, where pictures and texts are compared by their joint embedding.
+Source: FILIP, arXiv 2111.07783, section 3.1, eq. 3 and 4, as DeCLIP's repository re-implements it
+(`filip.py`: tokens mapped to 256, a scale of its own). Padding never takes part; the released code lets it.
+[CLS] counts as a patch, start and end as words. The term has no part at inference,
+where images and texts are compared by their embeddings.
 """
 
 import math
@@ -28,12 +28,13 @@ class Config(ObjectiveConfig):
     chunk: int = Field(
         64,
         ge=1,
-        description="texts compared at a time with all pictures: memory grows with batch x chunk x patches x words",
+        description="texts compared at a time with all images: memory grows with batch x chunk x patches x "
+        "words",
     )
 
 
 def token_similarity(images: Tensor, texts: Tensor, is_word: Tensor) -> tuple[Tensor, Tensor]:
-    """Late interaction of every picture with every text.
+    """Late interaction of every image with every text.
 
     Args:
         images: (batch, patches, dim) unit vectors.
@@ -41,7 +42,8 @@ def token_similarity(images: Tensor, texts: Tensor, is_word: Tensor) -> tuple[Te
         is_word: (texts, length) bool, False at padding.
 
     Returns:
-        (batch, texts) mean over patches of the best word, and (batch, texts) mean over words of the best patch.
+        (batch, texts) mean over patches of the best word, and (batch, texts) mean over words of the best
+        patch.
     """
     cosines = torch.einsum("bpd,tld->btpl", images, texts)  # (batch, texts, patches, length)
     words = is_word[None, :, None, :]
@@ -68,8 +70,8 @@ class TokenWise(Objective):
 
     def forward(self, views: Features) -> ObjectiveOutput:
         patches, words = views.images[self.config.image].tokens, views.texts[self.config.text].tokens
-        assert patches is not None, "asked for in needs"
-        assert words is not None, "asked for in needs"
+        assert patches is not None, "in the needs"
+        assert words is not None, "in the needs"
         is_word = words.detach().abs().amax(dim=2) > 0  # towers give zeros at padding
         kind = self.image_map.weight.dtype  # towers may compute in less
         images, texts = unit(self.image_map(patches.to(kind))), unit(self.text_map(words.to(kind)))

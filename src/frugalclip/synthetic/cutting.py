@@ -9,7 +9,8 @@ object's part alone, so that no halo is left on another background.
 import numpy as np
 from PIL import Image
 
-from frugalclip.data.images import open_image, upright_rgb
+from frugalclip.core.images import upright_rgb
+from frugalclip.data.images import open_image
 
 _WHITE = 243  # least channel of a background pixel; packs are compressed, and white comes out a little off
 # least share of the border that must be background: a button with round corners has a little, a photo none

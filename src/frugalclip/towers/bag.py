@@ -1,7 +1,7 @@
-"""Texts as bags of words: the mean of what each token is looked up as.
+"""Bag of words: a text tower that averages token embeddings.
 
-Source: the simplest text encoder of CLIP, arXiv 2103.00020, section 2.3 and figure 2, which learns faster from few pairs than a transformer does.
-Start, end and padding are no words; order does not matter.
+Source: the simplest text encoder of CLIP, arXiv 2103.00020, section 2.3 and figure 2, which learns faster
+from few pairs than a transformer does. Start, end and padding do not count as words; order does not matter.
 """
 
 from typing import Literal
@@ -16,21 +16,21 @@ from frugalclip.towers.blocks import Lookup
 
 
 class BagConfig(TextTowerConfig):
-    """Settings of a text tower without layers."""
+    """Settings of a bag of words."""
 
     kind: Literal["bag"]  # without a default, so that it is always written down
     width: int = Field(
         0,
         ge=0,
-        description="channels of a word; 0: those of the joint embedding, into which it then needs no projection",
+        description="channels of a word; 0: model.dim, and then there is no projection",
     )
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one text of `tokens`, in 10^9 operations: additions alone."""
+        """Forward arithmetic for one text of `tokens`, in 10^9 operations: additions only."""
         return tokens * self.width * 1e-9
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one text of `tokens`: none but the ids."""
+        """Numbers that the backward pass keeps for one text of `tokens`: none but the ids."""
         return 0.0 * tokens
 
     def build(self, *, vocabulary: int, context: int, dim: int) -> "BagOfWords":
@@ -39,7 +39,7 @@ class BagConfig(TextTowerConfig):
 
 
 class BagOfWords(TextTower):
-    """Text tower."""
+    """Text tower without layers."""
 
     description = "a bag of words"
     advice = "set model.text.kind=transformer, or leave the objective out"
@@ -57,7 +57,7 @@ class BagOfWords(TextTower):
         return self.lookup.weight.numel()
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights: words of length one on average."""
+        """Draw the initial weights: words have unit length on average."""
         width = self.lookup.weight.shape[1]
         self.lookup.reset(generator, deviation=width**-0.5)
         if self.project is not None:
@@ -69,17 +69,18 @@ class BagOfWords(TextTower):
         """Encode texts.
 
         Args:
-            texts: ids (batch, length), lengths (batch,); the first token is the start and the last the end.
-            with_tokens: also return what each token is looked up as.
+            texts: `Tokens` with ids (batch, length); the first token is the start and the last the end.
+            with_tokens: also return the token embeddings.
             gates: must be None.
 
         Returns:
-            TowerOutput; tokens are (batch, length, width), zero at padding. A text without words is its start and end.
+            TowerOutput; tokens are (batch, length, width), zero at padding. A text without words averages
+            start and end.
 
         Raises:
             RecipeError: if gates are given.
         """
-        assert isinstance(texts, Tokens), "a tower without a backbone reads token ids"
+        assert isinstance(texts, Tokens), "a bag of words encodes token ids"
         self.check(["gates"] if gates is not None else [])
         words = self.lookup(texts.ids)  # (batch, length, width)
         places = torch.arange(words.shape[1], device=words.device)

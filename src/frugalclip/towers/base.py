@@ -1,7 +1,8 @@
-"""The contracts of towers and heads: what a configuration tells, what a module does, what a head is fitted to.
+"""Base classes of towers and heads: settings with their costs, modules, and the data of a fit.
 
-A new tower is a configuration and a module that fill in `ImageTowerConfig` and `ImageTower`, or `TextTowerConfig` and `TextTower`. Nothing
-outside `towers/` asks which kind it has: it reads `supports`, the costs and the shapes.
+A new tower is a configuration and a module that fill in `ImageTowerConfig` and `ImageTower`, or
+`TextTowerConfig` and `TextTower`. Code outside `towers/` depends on `supports`, the costs and the shapes,
+never on the kind.
 """
 
 from abc import ABC, abstractmethod
@@ -48,7 +49,10 @@ class ImageTowerConfig(Settings, ABC):
 
     @property
     def stored_gflops(self) -> float:
-        """Share of `forward_gflops` that a feature store saves, in 10^9 operations; 0 for a tower that is trained."""
+        """Share of `forward_gflops` that a feature store saves, in 10^9 operations.
+
+        0 for a tower that is trained.
+        """
         return 0.0
 
     @abstractmethod
@@ -74,7 +78,10 @@ class TextTowerConfig(Settings, ABC):
 
     @property
     def stored_gflops(self) -> float:
-        """Share of `forward_gflops` that a feature store saves, in 10^9 operations; 0 for a tower that is trained."""
+        """Share of `forward_gflops` that a feature store saves, in 10^9 operations.
+
+        0 for a tower that is trained.
+        """
         return 0.0
 
     @abstractmethod
@@ -119,7 +126,10 @@ class Tower(nn.Module, ABC):
 
     @property
     def fitted_head(self) -> "Head | None":
-        """The head that may be fitted in closed form to `features`; None where the tower is trained as a whole."""
+        """The head that may be fitted in closed form to `features`.
+
+        None where the tower is trained as a whole.
+        """
         return None
 
     def features(self, inputs: Any, /) -> Tensor:
@@ -153,7 +163,8 @@ class ImageTower(Tower):
         """Encode images.
 
         Args:
-            images: pixels (batch, 3, height, width of the image), normalised, or features of a frozen backbone.
+            images: pixels (batch, 3, height, width of the image), normalised, or features of a frozen
+                backbone.
             keep: (batch, kept) int64 patches to keep, in any order; None keeps all.
             with_tokens: also return token outputs.
             with_attention: also return the [CLS] attention.
@@ -207,7 +218,7 @@ class TextTower(Tower):
 
 
 class FitData(ABC):
-    """The training data of a head that is fitted in closed form: encoded by frozen backbones, read from their stores.
+    """Training data for fitting a head in closed form: features that frozen backbones stored.
 
     Images are named by rows of the data set, texts by the numbers that `pairs` gives.
     """
@@ -261,7 +272,12 @@ def evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 class HeadConfig(Settings, ABC):
-    """Base class of the settings of heads. Costs are per vector or token that the head reads; a head without arithmetic leaves them at 0."""
+    """Base class of the settings of heads.
+
+    Costs are per vector or token that the head reads; a head without arithmetic leaves them at 0.
+    """
+
+    sides: ClassVar[frozenset[Side]] = frozenset({"image", "text"})  # of the towers that take the head
 
     @property
     def reads(self) -> Reads:
@@ -287,7 +303,10 @@ class Head(nn.Module, ABC):
     codebook_source: str | None = None  # language model whose words an embedding counts; None: no words
 
     def fit_inputs(self, side: Side) -> frozenset[FitInput]:
-        """Training data that `fit` reads where the head belongs to the tower of a side; empty for a head that is not fitted."""
+        """Training data that `fit` reads where the head belongs to the tower of a side.
+
+        Empty for a head that is not fitted.
+        """
         return frozenset()
 
     def reset(self, generator: torch.Generator) -> None:
@@ -315,7 +334,8 @@ class Head(nn.Module, ABC):
             RecipeError: if the head keeps no channel free.
         """
         raise RecipeError(
-            "head.novelty of a text head needs a free channel in the image head; set model.image.head.kind=whitening, or novelty=0."
+            "head.novelty of a text head needs a free channel in the image head; set "
+            "model.image.head.kind=whitening, or novelty=0."
         )
 
     def clamp(self) -> None:

@@ -1,11 +1,12 @@
-"""Transformer blocks for every tower: pre-norm attention and feed-forward, with gates, irregular sizes and a readable [CLS] attention.
+"""Transformer blocks of every tower: pre-norm, with gates, sizes that differ by layer and [CLS] attention.
 
-Source: ViT, arXiv 2010.11929, section 3.1; gates as in TinyCLIP, arXiv 2309.12314, section 3.2 (they multiply head outputs, neurons and the
-residual channels; normalisation then runs over the open channels only). Sizes may differ from layer to layer, so that a pruned tower is an
-ordinary tower.
+Source: ViT, arXiv 2010.11929, section 3.1. Gates are those of TinyCLIP, arXiv 2309.12314, section 3.2: they
+multiply head outputs, neurons and residual channels, and normalisation then runs over the open channels.
+Sizes may differ from layer to layer, so that a pruned tower is an ordinary tower.
 
-Speed on a CPU: in bfloat16 the fused attention kernel loses to two batched products and a softmax at the lengths of small towers, backward
-most of all, so `attend` takes the plain route there; in float32 and on a GPU the fused kernel is as fast or faster. Both are exact.
+Speed on a CPU: in bfloat16 and at the lengths of small towers, two batched products and a softmax beat the
+fused attention kernel, most of all in the backward pass, so `attend` uses them there. In float32 and on a GPU
+the fused kernel is as fast or faster. Both are exact.
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ from frugalclip.core.types import Gates
 Activation = Literal["gelu", "quick_gelu", "gelu_tanh"]
 NORM_EPS = 1e-5  # torch's and CLIP's; SigLIP and timm have 1e-6
 PLAIN_ROUTE_LENGTH = (
-    160  # tokens; above it the (length, length) scores cost more memory traffic than they save
+    160  # tokens; above it the (length, length) scores cost more memory traffic than the fused kernel
 )
 
 
 @dataclass(frozen=True)
 class LayerGates:
-    """One layer's share of `Gates`."""
+    """The gates of one layer."""
 
     hidden: Tensor | None = None  # (width,)
     heads: Tensor | None = None  # (heads,)
@@ -36,7 +37,7 @@ class LayerGates:
 
 
 def layer_gates(gates: Gates | None, layer: int) -> LayerGates:
-    """The gates of one layer."""
+    """The gates of one layer of a tower."""
     if gates is None:
         return LayerGates()
     return LayerGates(
@@ -49,7 +50,7 @@ def layer_gates(gates: Gates | None, layer: int) -> LayerGates:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
-    """Softmax attention by the fastest exact route for the device, type and length.
+    """Softmax attention, by the fastest exact implementation for the device, type and length.
 
     Args:
         q: (batch, heads, length, head_dim).
@@ -67,14 +68,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None) -> Tensor:
 
 
 def first_token_attention(q: Tensor, k: Tensor) -> Tensor:
-    """Attention of the first token to all later ones, mean over heads (A-CLIP, arXiv 2212.08653, section 3.1).
+    """Attention of the first token to the others, mean over heads (A-CLIP, arXiv 2212.08653, section 3.1).
 
     Args:
         q: (batch, heads, length, head_dim).
         k: likewise.
 
     Returns:
-        (batch, length - 1) float32; rows sum to one less the first token's attention to itself. Memory grows with length, not its square.
+        (batch, length - 1) float32; a row sums to one less the first token's attention to itself. Memory
+        grows with length, not its square.
     """
     scores = (q[:, :, :1].float() * q.shape[-1] ** -0.5) @ k.float().transpose(
         -2, -1
@@ -83,10 +85,11 @@ def first_token_attention(q: Tensor, k: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention whose inner width is heads * head_dim, which need not equal the tower's width.
+    """Multi-head self-attention; its inner width, heads * head_dim, may differ from the tower's width.
 
-    The keys' third of the bias is left out: it adds the same number to all scores of a query, which softmax does not see. Its gradient would be
-    rounding that AdamW scales up to full steps, so that no two orders of summation (processes, parts of a batch) would give the same weights.
+    The bias of the keys is left out: it adds the same number to all scores of a query, which softmax ignores.
+    Its gradient would be rounding that AdamW scales up to full steps, so that two orders of summation
+    (processes, micro-batches) would never give the same weights.
     """
 
     bias_acts: Tensor
@@ -103,7 +106,10 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, *, mask: Tensor | None, head_gates: Tensor | None, with_attention: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """(batch, length, width) to the same; with the first token's attention (batch, length - 1) where asked for."""
+        """(batch, length, width) to the same.
+
+        Also the first token's attention (batch, length - 1) if requested.
+        """
         batch, length, _ = x.shape
         qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(
             batch, length, 3, self.heads, self.head_dim
@@ -117,14 +123,14 @@ class Attention(nn.Module):
 
 
 def activated(x: Tensor, activation: Activation) -> Tensor:
-    """(..., width) to the same: the Gaussian error unit, OpenAI's sigmoid in its place, or the tanh approximation of SigLIP's original code."""
+    """(..., width) to the same: GELU, or OpenAI's sigmoid or SigLIP's tanh approximation of it."""
     if activation == "quick_gelu":
         return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
 class FeedForward(nn.Module):
-    """Two linear maps around an activation."""
+    """Two linear layers around an activation."""
 
     def __init__(self, width: int, *, neurons: int, activation: Activation) -> None:
         super().__init__()
@@ -139,10 +145,13 @@ class FeedForward(nn.Module):
 
 
 class Norm(nn.LayerNorm):
-    """Layer normalisation that can leave closed channels out of its statistics."""
+    """Layer normalisation whose statistics can leave closed channels out."""
 
     def forward(self, input: Tensor, hidden_gates: Tensor | None = None) -> Tensor:
-        """(..., width) to the same; with gates (width,), mean and variance over the channels whose gate is not zero."""
+        """(..., width) to the same.
+
+        With gates (width,), statistics are over the channels whose gate is not zero.
+        """
         plain = F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
         if hidden_gates is None:
             return plain
@@ -153,7 +162,8 @@ class Norm(nn.LayerNorm):
         centred = (x - mean) * is_open
         variance = centred.square().sum(dim=-1, keepdim=True) / number
         gated = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open
-        # where all channels are open the result is that of no gates, bit for bit; `where` does not wait for the device
+        # with every gate open the result is bit for bit that of no gates; `where` does not wait for the
+        # device
         return torch.where((hidden_gates != 0).all(), plain, gated.to(plain.dtype))
 
 
@@ -179,7 +189,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, *, mask: Tensor | None, gates: LayerGates, with_attention: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """(batch, length, width) to the same, with the first token's attention where asked for."""
+        """(batch, length, width) to the same, with the first token's attention if requested."""
         mixed, attention = self.attention(
             self.norm_attention(x, gates.hidden),
             mask=mask,
@@ -198,7 +208,7 @@ def _gated(x: Tensor, *gates: Tensor | None) -> Tensor:
 
 
 class Lookup(nn.Embedding):
-    """Token embedding whose initial weights come from a given generator."""
+    """Token embedding that is drawn from a given generator."""
 
     def reset(self, generator: torch.Generator, *, deviation: float = 0.02) -> None:
         """Draw the initial weights."""
@@ -247,7 +257,8 @@ class Transformer(nn.Module):
             with_attention: also return the first token's attention.
 
         Returns:
-            (batch, length, width) and, where asked for, (batch, length - 1) attention averaged over layers and heads.
+            (batch, length, width); and (batch, length - 1) attention averaged over layers and heads, if
+            requested.
         """
         total: Tensor | None = None
         for layer, block in enumerate(self.blocks):
@@ -257,7 +268,7 @@ class Transformer(nn.Module):
         return x, None if total is None else total / self.depth
 
     def reset(self, generator: torch.Generator) -> None:
-        """Initialise as CLIP does: attention in width^-0.5, outputs width^-0.5 * (2 depth)^-0.5, feed-forward in (2 width)^-0.5."""
+        """Draw the initial weights, with CLIP's deviation for each kind of linear layer."""
         width, depth = self.width, max(self.depth, 1)
         for block in self.blocks:
             assert isinstance(block, Block)

@@ -1,8 +1,10 @@
-"""OpenAI CLIP's residual network, so that its published weights can be read and trained on.
+"""OpenAI CLIP's residual network, so that its published weights can be loaded and trained further.
 
-Source: CLIP, arXiv 2103.00020, section 2.4 and its released code: a stem of three convolutions with average pooling, strides as average pooling
-before the last convolution of a block (Zhang 2019, arXiv 1904.11486), and attention pooling whose query is the mean of the last map. Batch
-normalisation is shared by all processes; the gradient cache refuses this tower, since a part of a batch has other statistics.
+Source: CLIP, arXiv 2103.00020, section 2.4 and its released code. The stem has three convolutions and average
+pooling, strides are average pooling before the last convolution of a block (Zhang 2019, arXiv 1904.11486),
+and the query of the attention pooling is the mean of the last map. Batch normalisation is shared by all
+processes. The gradient cache refuses this tower, since the statistics of a micro-batch are not those of the
+batch.
 """
 
 import itertools
@@ -27,9 +29,9 @@ SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last
     "rn50x16": (3072, (6, 8, 18, 8)),
     "rn50x64": (4096, (3, 15, 36, 10)),
 }
-RESOLUTIONS = {"rn50x4": 288, "rn50x16": 384, "rn50x64": 448}  # of the published weights; the others have 224
-GROWTH = 4  # channels that leave a block for each channel inside it
-STRIDE = 32  # pixels for each place of the last map, along a side
+RESOLUTIONS = {"rn50x4": 288, "rn50x16": 384, "rn50x64": 448}  # of the published weights; 224 for the others
+GROWTH = 4  # output channels of a block for each channel inside it
+STRIDE = 32  # pixels for each position of the last map, along a side
 
 
 class ClipResNetConfig(ImageTowerConfig):
@@ -43,7 +45,7 @@ class ClipResNetConfig(ImageTowerConfig):
         0, ge=0, description="channels of the last stage, 32 times those of the stem. 0: from size"
     )
     blocks: tuple[int, ...] = Field((), description="residual blocks of each of the four stages")
-    resolution: int = Field(0, ge=0, description="side of the picture in pixels; 0: from size")
+    resolution: int = Field(0, ge=0, description="side of the image in pixels; 0: from size")
     head_dim: int = Field(64, gt=0, description="channels of a head of the attention pooling")
 
     @model_validator(mode="before")
@@ -61,11 +63,13 @@ class ClipResNetConfig(ImageTowerConfig):
     def _fits(self) -> "ClipResNetConfig":
         if self.resolution % STRIDE:
             raise ValueError(
-                f"resolution {self.resolution} is not a multiple of {STRIDE}, by which this tower shrinks a picture; choose one"
+                f"resolution {self.resolution} is not a multiple of {STRIDE}, the stride of this tower; "
+                f"choose one that is"
             )
         if self.width % 64 or self.width % self.head_dim:  # half the stem's channels are width / 64
             raise ValueError(
-                f"width {self.width} is not a multiple of 64 and of head_dim {self.head_dim}; set width or head_dim"
+                f"width {self.width} is not a multiple of 64 and of head_dim {self.head_dim}; "
+                f"set width or head_dim"
             )
         if len(self.blocks) != 4 or min(self.blocks) < 1:
             raise ValueError(
@@ -80,11 +84,11 @@ class ClipResNetConfig(ImageTowerConfig):
 
     @property
     def tokens(self) -> int:
-        """Places of the last map."""
+        """Positions of the last map."""
         return self.grid[0] * self.grid[1]
 
     def _convolutions(self) -> list[tuple[int, int, int, int]]:
-        """(places for each place of the last map, channels in, channels out, weights of a pair of channels) of every convolution."""
+        """(positions for each of the last map, channels in, channels out, weights a pair) by convolution."""
         stem = self.width // 32
         found = [(256, 3, stem // 2, 9), (256, stem // 2, stem // 2, 9), (256, stem // 2, stem, 9)]
         before, places = stem, 64
@@ -103,7 +107,7 @@ class ClipResNetConfig(ImageTowerConfig):
         return found
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one picture, in 10^9 operations; `tokens` places of the last map."""
+        """Forward arithmetic for one image, in 10^9 operations; `tokens` positions of the last map."""
         total = sum(
             tokens * places * before * after * weights
             for places, before, after, weights in self._convolutions()
@@ -114,7 +118,7 @@ class ClipResNetConfig(ImageTowerConfig):
         return 2 * (total + pooling) * 1e-9
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one picture: what each convolution gives, and what its normalisation does."""
+        """Numbers that the backward pass keeps for one image, those of normalisations too."""
         return (
             sum(2 * tokens * places * after for places, _, after, _ in self._convolutions())
             + 3 * (tokens + 1) * self.width
@@ -126,7 +130,7 @@ class ClipResNetConfig(ImageTowerConfig):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the maps of all processes, also on a CPU, where torch's own synchronised one does not run."""
+    """Batch normalisation over all processes; unlike torch's synchronised one it also runs on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(batch, channels, height, width) to the same."""
@@ -153,7 +157,7 @@ class BatchNorm(nn.BatchNorm2d):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(
             variance * number / max(number - 1, 1), self.momentum
-        )  # torch, too, keeps the unbiased one
+        )  # torch keeps the unbiased variance too
 
 
 def convolved(before: int, after: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
@@ -162,7 +166,7 @@ def convolved(before: int, after: int, kernel: int, *, stride: int = 1) -> nn.Se
 
 
 class Bottleneck(nn.Module):
-    """Narrow, convolve, shrink, widen, beside a shortcut that shrinks likewise."""
+    """Bottleneck block: 1 x 1, 3 x 3 and 1 x 1 convolutions; a shortcut of the same stride is added."""
 
     def __init__(self, before: int, inner: int, *, stride: int) -> None:
         super().__init__()
@@ -184,7 +188,7 @@ class Bottleneck(nn.Module):
 
 
 class MeanQuery(nn.Module):
-    """Attention pooling: the mean of the places asks all of them, itself included.
+    """Attention pooling whose query is the mean over positions.
 
     Keys have no bias: it would add the same number to all scores of a query, which softmax does not see.
     """
@@ -208,7 +212,7 @@ class MeanQuery(nn.Module):
         nn.init.zeros_(self.v.bias)
 
     def forward(self, tokens: Tensor, *, grid: tuple[int, int]) -> Tensor:
-        """(batch, places, width) of a map of `grid` to (batch, width)."""
+        """(batch, positions, width) of a map of `grid` to (batch, width)."""
         positions = (
             self.positions
             if grid == self.grid
@@ -216,7 +220,7 @@ class MeanQuery(nn.Module):
         )
         x = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + positions.to(
             tokens.dtype
-        )  # (batch, 1 + places, width)
+        )  # (batch, 1 + positions, width)
         q, k, v = (
             self._by_head(layer(part)) for layer, part in ((self.q, x[:, :1]), (self.k, x), (self.v, x))
         )
@@ -230,7 +234,7 @@ class MeanQuery(nn.Module):
 
 
 class ClipResNet(ImageTower):
-    """Image tower."""
+    """CLIP's convolutional image tower."""
 
     description = "a clip_resnet tower"
     advice = "set model.image.kind=vit"
@@ -263,7 +267,10 @@ class ClipResNet(ImageTower):
         self.project = nn.Linear(config.width, dim)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights: He et al. 2015, arXiv 1502.01852; each block starts as its shortcut, as in CLIP."""
+        """Draw the initial weights (He et al.
+
+        2015, arXiv 1502.01852); each block starts as its shortcut, as in CLIP.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5, generator=generator)
@@ -284,18 +291,18 @@ class ClipResNet(ImageTower):
         with_attention: bool = False,
         gates: Gates | None = None,
     ) -> TowerOutput:
-        """Encode pictures.
+        """Encode images.
 
         Args:
-            images: (batch, 3, height, width of the picture), normalised; sides are multiples of 32. Another size than the tower's own
-                interpolates the position embedding of the pooling.
-            keep: (batch, kept) of other towers; must be None, since a convolution has no tokens to drop.
-            with_tokens: also return the places of the last map.
+            images: (batch, 3, height, width of the image), normalised; sides are multiples of 32. For another
+                size than the tower's own, the position embedding of the pooling is interpolated.
+            keep: (batch, kept) of other towers; must be None: a convolution has no tokens to drop.
+            with_tokens: also return the positions of the last map.
             with_attention: must be False: there is no [CLS] token.
             gates: must be None.
 
         Returns:
-            TowerOutput; tokens are (batch, places, width) before the pooling, pooled is (batch, width) after its attention.
+            TowerOutput; tokens are (batch, positions, width) before the pooling, pooled is (batch, width).
 
         Raises:
             RecipeError: if patches are dropped, or attention or gates are requested.
@@ -308,6 +315,6 @@ class ClipResNet(ImageTower):
         x = F.avg_pool2d(x, 2)
         for stage in self.stages:
             x = stage(x)
-        tokens = x.flatten(2).transpose(1, 2)  # (batch, places, width)
+        tokens = x.flatten(2).transpose(1, 2)  # (batch, positions, width)
         pooled = self.pool(tokens, grid=(x.shape[2], x.shape[3]))
         return TowerOutput(tokens if with_tokens else None, pooled, self.project(pooled))

@@ -15,11 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from frugalclip.core.config import by_kind, of_kind
-from frugalclip.core.types import CachedFeatures, ImageInput, TowerOutput
+from frugalclip.core.types import CachedFeatures, Gates, ImageInput, TowerOutput
 from frugalclip.functional import unit
 from frugalclip.functional.descriptors import SIDE, WIDTH, describe
 from frugalclip.towers.base import ImageTower, ImageTowerConfig
-from frugalclip.towers.blocks import Gates
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.heads.whitening import Whitening, WhiteningConfig
 from frugalclip.towers.resnet import ResNetConfig

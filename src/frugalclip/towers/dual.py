@@ -1,6 +1,6 @@
-"""The dual encoder: an image tower, a text tower and the scale they share.
+"""The dual encoder: an image tower, a text tower and a learned scale.
 
-Source: CLIP, arXiv 2103.00020. The scale is learned in log space and clamped after each step, so that a forward pass never sees more.
+Source: CLIP, arXiv 2103.00020. The scale is learned in log space and clamped after each optimiser step.
 """
 
 import math
@@ -63,10 +63,10 @@ class ModelConfig(Settings):
     """The `model` section of a recipe."""
 
     image: ImageTowerChoice = Field(
-        default_factory=VitConfig, description="image tower: a size's name or settings"
+        default_factory=VitConfig, description="image tower: the name of a size, or settings"
     )
     text: TextTowerChoice = Field(
-        default_factory=TextConfig, description="text tower: a size's name or settings"
+        default_factory=TextConfig, description="text tower: the name of a size, or settings"
     )
     dim: int = Field(256, gt=0, description="width of the joint embedding; CLIP ViT-B: 512")
     scale: float = Field(
@@ -74,7 +74,7 @@ class ModelConfig(Settings):
     )
     scale_min: float = Field(1.0, gt=0, description="lower clamp; CLIP: 1, DeCLIP: e^3")
     scale_max: float = Field(100.0, gt=0, description="upper clamp; CLIP: 100")
-    learn_scale: bool = Field(True, description="false keeps the scale where it starts")
+    learn_scale: bool = Field(True, description="false keeps the initial scale")
 
     def pretrained_towers(self) -> dict[Side, PretrainedConfig]:
         """Settings of the towers with a pretrained backbone, by side."""
@@ -83,10 +83,13 @@ class ModelConfig(Settings):
 
 
 class DualEncoder(nn.Module):
-    """Two towers and their scale. Weights depend on (config, vocabulary, context, seed) only, each tower on its own stream."""
+    """Two towers and their scale.
+
+    Weights depend on (config, vocabulary, context, seed) only; towers draw independently.
+    """
 
     def __init__(self, config: ModelConfig, *, vocabulary: int, context: int, seed: int | None = 0) -> None:
-        """Build both towers; `seed=None` leaves the weights undrawn, for a network that is filled or only counted."""
+        """Build both towers; `seed=None` draws no weights, for a network that is loaded or only counted."""
         super().__init__()
         self.config, self.vocabulary, self.context = config, vocabulary, context
         self.image: ImageTower = config.image.build(dim=config.dim)
@@ -102,7 +105,10 @@ class DualEncoder(nn.Module):
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Hold the scale, and those of the towers, in their ranges; called after every step."""
+        """Hold the scales of the network and of its heads in their ranges.
+
+        Called after every optimiser step.
+        """
         self.log_scale.clamp_(math.log(self.config.scale_min), math.log(self.config.scale_max))
         self.image.clamp()
         self.text.clamp()
@@ -126,7 +132,10 @@ class DualEncoder(nn.Module):
         self.text.check(["masked_words"] if any("@" in name for name in needs.texts) else [])
 
     def dims(self, *, batch: int, **run: int) -> Dims:
-        """Sizes for objectives that build heads; `run` are those entries of `Dims` that the network does not know."""
+        """Sizes for objectives that build heads.
+
+        `run` gives those entries of `Dims` that the network does not know.
+        """
         c = self.config
         return Dims(
             c.image.width,
@@ -140,7 +149,7 @@ class DualEncoder(nn.Module):
         )
 
     def architecture(self) -> dict[str, Any]:
-        """Everything needed to build this module again, as JSON; of a pretrained backbone that is frozen, what it must be."""
+        """What builds this module again, as JSON, with the fingerprints of frozen backbones."""
         backbones = {
             side: tower.fingerprint
             for side, tower in self.pretrained_towers().items()
@@ -165,7 +174,7 @@ class DualEncoder(nn.Module):
 
     @classmethod
     def build(cls, architecture: dict[str, Any]) -> "DualEncoder":
-        """The module that `architecture` describes, to be filled with weights."""
+        """The module that `architecture` describes, with weights that are not drawn."""
         config = ModelConfig.model_validate(architecture["config"])
         network = cls(
             config, vocabulary=architecture["vocabulary"], context=architecture["context"], seed=None

@@ -1,6 +1,7 @@
-"""Low-rank additions to the linear maps of a backbone, and how to merge them.
+"""Low-rank additions to the linear layers of a backbone.
 
-Source: LoRA, arXiv 2106.09685, section 4.1: W x + (alpha / rank) B A x with A drawn and B zero, so that training starts at the backbone as it was.
+Source: LoRA, arXiv 2106.09685, section 4.1: W x + (alpha / rank) B A x, where A is drawn and B is zero, so
+that training starts at the backbone as it is.
 """
 
 import math
@@ -21,16 +22,14 @@ class LoraConfig(Settings):
 
     rank: int = Field(8, ge=1, description="rank of an addition")
     alpha: float = Field(16.0, gt=0, description="an addition is multiplied by alpha / rank")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of the inputs of an addition that a step leaves out"
-    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the input of an addition")
     targets: tuple[str, ...] = Field(
-        ("*",), description="patterns of names of linear maps, such as ['*.q_proj', '*.v_proj']"
+        ("*",), description="patterns of names of linear layers, such as ['*.q_proj', '*.v_proj']"
     )
 
 
 class LoraLinear(nn.Module):
-    """A linear map that stays as it is, and a low-rank addition that is trained."""
+    """A linear layer that is frozen, and a low-rank addition that is trained."""
 
     def __init__(
         self, base: nn.Linear, config: LoraConfig, *, generator: torch.Generator | None = None
@@ -48,40 +47,35 @@ class LoraLinear(nn.Module):
         low = F.linear(F.dropout(x, c.dropout, self.training), self.down)  # (..., rank)
         return self.base(x) + F.linear(low, self.up) * (c.alpha / c.rank)
 
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """The plain linear map that computes the same."""
-        self.base.weight += (self.config.alpha / self.config.rank) * (self.up @ self.down)
-        return self.base
 
-
-def _children(module: nn.Module, kind: type[nn.Module]) -> Iterator[tuple[str, nn.Module, str]]:
-    """(dotted name, parent, name in it) of every part of a kind."""
-    for name, part in list(module.named_modules()):
-        for inner, child in list(part.named_children()):
-            if isinstance(child, kind):
-                yield f"{name}.{inner}".lstrip("."), part, inner
+def _linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """(dotted name, parent, name in it) of every linear layer that has no addition yet."""
+    for name, parent in list(module.named_modules()):
+        for inner, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and inner != "base":
+                yield f"{name}.{inner}".lstrip("."), parent, inner
 
 
 def add_lora(module: nn.Module, config: LoraConfig, *, generator: torch.Generator | None = None) -> list[str]:
-    """Give every linear map that the settings name an addition, in place.
+    """Add low-rank additions to the linear layers that the settings name, in place.
 
     Args:
         module: the backbone.
-        config: settings.
+        config: rank, patterns of names and the rest.
         generator: draws the additions; None: torch's own.
 
     Returns:
-        Their names.
+        Names of the layers with an addition.
 
     Raises:
-        RecipeError: for a pattern that matches none.
+        RecipeError: for a pattern that matches no layer.
     """
-    found = [(name, parent, inner) for name, parent, inner in _children(module, nn.Linear) if inner != "base"]
+    found = list(_linear_layers(module))
     for pattern in config.targets:
         if not any(fnmatch(name, pattern) for name, _, _ in found):
             raise RecipeError(
-                f"lora.targets names '{pattern}', which matches no linear map; {known_names(pattern, [name for name, _, _ in found])}"
+                f"lora.targets names '{pattern}', which matches no linear layer; "
+                f"{known_names(pattern, [name for name, _, _ in found])}"
             )
     chosen = [one for one in found if any(fnmatch(one[0], pattern) for pattern in config.targets)]
     for _, parent, inner in chosen:
@@ -89,12 +83,3 @@ def add_lora(module: nn.Module, config: LoraConfig, *, generator: torch.Generato
         assert isinstance(base, nn.Linear)
         setattr(parent, inner, LoraLinear(base, config, generator=generator))
     return [name for name, _, _ in chosen]
-
-
-def merge_lora(module: nn.Module) -> nn.Module:
-    """The module with every addition merged into its linear map, in place: what is exported."""
-    for _, parent, inner in list(_children(module, LoraLinear)):
-        part = parent.get_submodule(inner)
-        assert isinstance(part, LoraLinear)
-        setattr(parent, inner, part.merged())
-    return module

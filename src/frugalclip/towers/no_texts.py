@@ -1,4 +1,4 @@
-"""The text tower of an image-only model, such as a backbone of timm: it has no parameters and refuses texts."""
+"""The text tower of an image-only model, such as a backbone of timm; it refuses texts."""
 
 from typing import ClassVar, Literal
 
@@ -45,5 +45,6 @@ class NoTexts(TextTower):
             ModelError: always.
         """
         raise ModelError(
-            "this model encodes pictures and no texts; give one with two towers, or train a text tower beside it (model.image.from)."
+            "this model encodes pictures and no texts; give one with two towers, or train a text tower "
+            "beside it (model.image.from)."
         )

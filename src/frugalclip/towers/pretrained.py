@@ -1,10 +1,12 @@
-"""Towers whose backbone was trained elsewhere: a pretrained backbone, and a head of ours that turns what it says into an embedding.
+"""Pretrained towers: a backbone that was trained elsewhere, and a head from its features to the embedding.
 
-Source: LiT, arXiv 2111.07991 (a locked backbone); FLAME, arXiv 2411.11927 (a frozen language model, read once and kept). A backbone that is not tuned
-is no part of the weights: the checkpoint names it and its fingerprint, the optimiser never sees it, and since it says the same of the same
-picture for ever, what it says may come from an embedding store instead. Then a step costs what the head costs.
+Source: LiT, arXiv 2111.07991 (a locked backbone); FLAME, arXiv 2411.11927 (a frozen language model with
+stored features). The weights of a tower do not include a frozen backbone: the checkpoint names it and its
+fingerprint, and the optimiser never sees it. Its features never change, so they may come from a feature
+store, and a step then costs what the head costs.
 
-A tower only knows how wide its backbone is. `frugalclip.models` finds the backbone, and hands it over when it is needed for the first time.
+A tower knows the width of its backbone only. `frugalclip.models` attaches the backbone, which is loaded when
+it is first needed.
 """
 
 from abc import ABC, abstractmethod
@@ -19,9 +21,19 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.random import generator
 from frugalclip.core.types import CachedFeatures, Gates, ImageInput, Strings, TextInput, Tokens, TowerOutput
-from frugalclip.towers.base import Head, ImageTower, ImageTowerConfig, Side, TextTower, TextTowerConfig, Tower
+from frugalclip.towers.base import (
+    Head,
+    HeadConfig,
+    ImageTower,
+    ImageTowerConfig,
+    Side,
+    TextTower,
+    TextTowerConfig,
+    Tower,
+)
 from frugalclip.towers.heads.caption_words import CaptionWordsConfig
 from frugalclip.towers.heads.identity import IdentityConfig
 from frugalclip.towers.heads.kernel_ridge import KernelRidgeConfig
@@ -30,33 +42,38 @@ from frugalclip.towers.heads.mlp import MlpConfig
 from frugalclip.towers.heads.whitening import WhiteningConfig
 from frugalclip.towers.lora import LoraConfig, add_lora
 
-IMAGES_AT_A_TIME = {
-    "cpu": 4,
-    "cuda": 256,
-}  # of a frozen backbone; on a CPU larger activations are mapped and unmapped at every layer
+# images that a frozen backbone encodes at a time; on a CPU larger activations are mapped and unmapped at
+# every layer
+IMAGES_AT_A_TIME = {"cpu": 4, "cuda": 256}
 
 
 class BackboneOutput(NamedTuple):
-    """What a backbone says of a batch."""
+    """Features of a batch."""
 
     pooled: Tensor  # (batch, width), or (batch, facets, width)
-    tokens: Tensor | None = None  # (batch, patches, width), only where asked for
+    tokens: Tensor | None = None  # (batch, patches, width), only if requested
 
 
 class Backbone(nn.Module, ABC):
-    """A pretrained encoder without its own projection. Abstract: every subclass is final, see `readers`."""
+    """Base class of pretrained encoders without their own projection; see `frugalclip.backbones`."""
 
-    width: int  # of what it says
-    fingerprint: str  # of the weights and of everything else that changes what it says
-    preprocess: Any = (
-        None  # `data.views.Preprocess` that its weights were trained with, where it reads pictures
-    )
+    width: int  # of its features
+    fingerprint: str  # of the weights and of everything else that changes its features
+    preprocess: Preprocess  # that its weights were trained with; image backbones only
 
     @abstractmethod
     def forward(self, inputs: Any, *, with_tokens: bool = False) -> BackboneOutput:
-        """Read pictures (batch, 3, height, width of the picture), or texts as `Tokens` or `Strings`."""
+        """Encode pixels (batch, 3, height, width of the image), or texts as `Tokens` or `Strings`."""
 
 
+HEADS: dict[str, type[HeadConfig]] = {
+    "mlp": MlpConfig,
+    "identity": IdentityConfig,
+    "whitening": WhiteningConfig,
+    "kernel_ridge": KernelRidgeConfig,
+    "lexical": LexicalConfig,
+    "caption_words": CaptionWordsConfig,
+}
 HeadChoice = Annotated[
     Annotated[MlpConfig, of_kind("mlp")]
     | Annotated[IdentityConfig, of_kind("identity")]
@@ -64,12 +81,12 @@ HeadChoice = Annotated[
     | Annotated[KernelRidgeConfig, of_kind("kernel_ridge")]
     | Annotated[LexicalConfig, of_kind("lexical")]
     | Annotated[CaptionWordsConfig, of_kind("caption_words")],
-    by_kind("mlp", "identity", "whitening", "kernel_ridge", "lexical", "caption_words"),
+    by_kind(*HEADS),
 ]
 
 
 class PretrainedConfig(Settings):
-    """What the settings of both pretrained towers share."""
+    """Base class of the settings of pretrained towers."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -77,19 +94,23 @@ class PretrainedConfig(Settings):
     sources: tuple[str, ...] = Field(
         alias="from",
         min_length=1,
-        description="where the backbone comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model; several for texts, side by side",
+        description="where the backbone comes from: package:NAME, timm:NAME@FILE, hf:DIR, or a model; "
+        "several for texts, side by side",
     )
     width: int = Field(
         gt=0,
-        description="channels of what the backbone says, of several backbones together; checked when it is there",
+        description="width of the backbone's features, of several backbones together; checked when it is "
+        "loaded",
     )
     head: HeadChoice = Field(
         default_factory=MlpConfig,
-        description="mlp, identity, lexical, or fitted in closed form: whitening, caption_words (images), kernel_ridge (texts)",
+        description="mlp, identity, lexical, or fitted in closed form: whitening, caption_words (images), "
+        "kernel_ridge (texts)",
     )
     tune: Literal["none", "all"] | tuple[str, ...] = Field(
         "none",
-        description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the rest stays frozen",
+        description="none: frozen; all; or patterns of parameter names to train, such as [blocks.6.*]; the "
+        "rest stays frozen",
     )
     lora: LoraConfig | None = Field(
         None, description="train low-rank additions to the backbone's linear maps"
@@ -99,7 +120,8 @@ class PretrainedConfig(Settings):
     )
     options: dict[str, Any] | tuple[dict[str, Any], ...] = Field(
         default_factory=dict,
-        description="settings of the backbone's reader, such as the prompts of a language model; of several backbones, a list",
+        description="settings of the backbone, such as the prompts of a language model; a list for several "
+        "backbones",
     )
 
     @field_validator("sources", mode="before")
@@ -111,11 +133,13 @@ class PretrainedConfig(Settings):
     def _joins_plain_backbones(self) -> "PretrainedConfig":
         if len(self.sources) > 1 and not self.is_frozen:
             raise ValueError(
-                f"from names {len(self.sources)} backbones, which are read as they are; leave tune and lora out, or name one"
+                f"from names {len(self.sources)} backbones, which are not trained; leave tune and lora "
+                "out, or name one"
             )
         if isinstance(self.options, tuple) and len(self.options) != len(self.sources):
             raise ValueError(
-                f"options are given for {len(self.options)} backbones, and from names {len(self.sources)}; give one mapping for each"
+                f"options are given for {len(self.options)} backbones, and from names {len(self.sources)}; "
+                "give one mapping for each"
             )
         if isinstance(self.options, dict) and self.options and len(self.sources) > 1:
             raise ValueError(
@@ -127,14 +151,21 @@ class PretrainedConfig(Settings):
     def _one_as_a_word(self, sources: tuple[str, ...]) -> str | list[str]:
         return sources[0] if len(sources) == 1 else list(sources)
 
+    def _check_head(self, side: Side) -> None:
+        if side not in self.head.sides:
+            able = [kind for kind, config in HEADS.items() if side in config.sides]
+            raise ValueError(
+                f"head.kind {self.head.kind} is not for {side} towers; they take {', '.join(able)}"
+            )
+
     @property
     def source(self) -> str:
-        """Where the backbone comes from, in words."""
+        """Source of the backbone, in words."""
         return " + ".join(self.sources)
 
     @property
     def backbones(self) -> list[tuple[str, dict[str, Any]]]:
-        """(source, options) of each."""
+        """(source, options) of each backbone."""
         return list(
             zip(
                 self.sources,
@@ -145,7 +176,7 @@ class PretrainedConfig(Settings):
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the backbone never changes, so that what it says may come from a store."""
+        """Whether the backbone never changes, so that its features may come from a store."""
         return self.tune == "none" and self.lora is None
 
     @property
@@ -154,31 +185,33 @@ class PretrainedConfig(Settings):
         return self.gflops if self.is_frozen else 0.0
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one sample whose backbone runs, in 10^9 operations; the head's is counted for an embedding of the same width."""
+        """Forward arithmetic for one sample whose backbone runs, in 10^9 operations.
+
+        The head's is counted for an embedding of the same width.
+        """
         return self.gflops + self.head.forward_gflops(width=self.width, dim=self.width) * max(
             1, tokens if self.head.reads == "tokens" else 1
         )
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one sample: those of the head, unless the backbone is tuned, which is not counted."""
+        """Numbers that the head keeps for the backward pass; a tuned backbone is not counted."""
         return self.head.kept_numbers(width=self.width) * max(1, tokens if self.head.reads == "tokens" else 1)
 
 
 class PretrainedImageConfig(PretrainedConfig, ImageTowerConfig):
     """Settings of an image tower with a pretrained backbone."""
 
-    resolution: int = Field(224, gt=0, description="side of the picture in pixels")
+    resolution: int = Field(224, gt=0, description="side of the image in pixels")
     patches: tuple[int, int] = Field((1, 1), description="rows and columns of the backbone's token outputs")
 
     @model_validator(mode="after")
     def _is_for_images(self) -> "PretrainedImageConfig":
-        if self.head.kind == "kernel_ridge":
-            raise ValueError(
-                "head.kind kernel_ridge is fitted to texts; image towers take whitening, mlp or identity"
-            )
+        self._check_head("image")
         if len(self.sources) > 1:
             raise ValueError(
-                f"from names {len(self.sources)} backbones, and pictures are read by one; several stand side by side for texts only"
+                f"from names {len(self.sources)} backbones, and images are encoded by one; several stand "
+                "side "
+                "by side for texts only"
             )
         return self
 
@@ -189,11 +222,11 @@ class PretrainedImageConfig(PretrainedConfig, ImageTowerConfig):
 
     @property
     def tokens(self) -> int:
-        """Length of the sequence that a head may read."""
+        """Length of the backbone's token outputs."""
         return self.patches[0] * self.patches[1]
 
     def build(self, *, dim: int) -> "PretrainedImageTower":
-        """The tower, whose backbone comes later."""
+        """The tower, whose backbone is attached later."""
         return PretrainedImageTower(self, dim=dim, side="image")
 
 
@@ -202,23 +235,20 @@ class PretrainedTextConfig(PretrainedConfig, TextTowerConfig):
 
     @model_validator(mode="after")
     def _reads_vectors(self) -> "PretrainedTextConfig":
-        if self.head.kind in ("whitening", "caption_words"):
-            raise ValueError(
-                f"head.kind {self.head.kind} is fitted to images; text towers take kernel_ridge, mlp, lexical or identity"
-            )
+        self._check_head("text")
         if self.head.reads != "pooled":
             raise ValueError(
-                f"head.kind {self.head.kind} reads tokens of pictures; a text tower takes one that reads a vector"
+                f"head.kind {self.head.kind} reads tokens of images; set head.over=vector for a text tower"
             )
         return self
 
     def build(self, *, vocabulary: int, context: int, dim: int) -> "PretrainedTextTower":
-        """The tower, whose backbone comes later; vocabulary and context are the backbone's own."""
+        """The tower, whose backbone is attached later, with its own vocabulary and context."""
         return PretrainedTextTower(self, dim=dim, side="text")
 
 
 class PretrainedTower(Tower):
-    """Base class of both towers with a pretrained backbone."""
+    """Base class of towers with a pretrained backbone."""
 
     _place: Tensor
 
@@ -230,26 +260,30 @@ class PretrainedTower(Tower):
         self.head: Head = config.head.build(width=config.width, dim=dim)
         self.register_buffer(
             "_place", torch.zeros(0), persistent=False
-        )  # says where the tower is: a head may have neither weights nor buffers
+        )  # holds the device: a head may have neither weights nor buffers
         self._opener: Callable[[], Backbone] | None = None
-        self._frozen: list[Backbone] = []  # in a list, so that it is no part of the weights
+        self._frozen: list[Backbone] = []  # a list keeps it out of the weights
         self._fingerprint: str | None = None
         self._seed = 0
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights of the head, and a seed for the backbone's additions, which come when it is lent."""
+        """Draw the initial weights of the head, and a seed for the low-rank additions to the backbone."""
         self.head.reset(generator)
         self._seed = int(torch.randint(2**31, (), generator=generator))
 
     def attach(self, opener: Callable[[], Backbone]) -> None:
-        """Say how to get the backbone. One that is tuned is fetched at once and becomes part of the weights; a frozen one when it is first read."""
+        """Set where the backbone comes from.
+
+        A tuned backbone is loaded at once and belongs to the weights. A frozen one is loaded when it first
+        encodes.
+        """
         self._opener = opener
         if not self.config.is_frozen:
             self.backbone = _tuned(self._fetched(), self.config, seed=self._seed)
 
     @property
     def fingerprint(self) -> str:
-        """Of the backbone: as it was when the head was trained, or where that is not known, as it is."""
+        """Fingerprint of the backbone that the head was trained on, else of the attached one."""
         return self._fingerprint or self.attached.fingerprint
 
     @fingerprint.setter
@@ -269,23 +303,27 @@ class PretrainedTower(Tower):
     def _fetched(self) -> Backbone:
         if self._opener is None:
             raise ModelError(
-                f"the {self.side} tower borrows {self.config.source}, and nobody fetched it; load the model with frugalclip.load."
+                f"the {self.side} tower has no backbone attached, expected {self.config.source}; load the "
+                "model "
+                "with frugalclip.load."
             )
         backbone = self._opener()
         if backbone.width != self.config.width:
             raise RecipeError(
-                f"{self.config.source} gives vectors of {backbone.width}; set model.{self.side}.width={backbone.width}."
+                f"{self.config.source} gives vectors of {backbone.width}; set "
+                f"model.{self.side}.width={backbone.width}."
             )
         if self._fingerprint not in (None, backbone.fingerprint):
             raise ModelError(
-                f"{self.config.source} is not the backbone that this model's {self.side} head was trained on ({backbone.fingerprint}, expected "
+                f"{self.config.source} is not the backbone that this model's {self.side} head was trained on "
+                f"({backbone.fingerprint}, expected "
                 f"{self._fingerprint}); restore its files, or train the head again."
             )
         self._fingerprint = backbone.fingerprint
         return backbone
 
     def clamp(self) -> None:
-        """Hold what the head learns in its range."""
+        """Hold the learned scale of the head in its range."""
         self.head.clamp()
 
     @property
@@ -309,10 +347,11 @@ class PretrainedTower(Tower):
         return output.pooled if output.tokens is None else output.tokens
 
     def encode(self, inputs: ImageInput | TextInput, *, with_tokens: bool) -> TowerOutput:
-        """Encode what the backbone reads, or its stored features.
+        """Encode inputs of the backbone, or its features.
 
         Args:
-            inputs: pixels (batch, 3, height, width of the image) or texts for the backbone, or its features from before.
+            inputs: pixels (batch, 3, height, width of the image) or texts for the backbone, or its features
+                from before.
             with_tokens: also return the backbone's token outputs.
 
         Returns:
@@ -327,7 +366,8 @@ class PretrainedTower(Tower):
             output = BackboneOutput(values.mean(dim=1), values) if reads_tokens else BackboneOutput(values)
             if with_tokens and output.tokens is None:
                 raise RecipeError(
-                    f"an objective reads tokens of model.{self.side}, and the store holds one vector a sample; leave 'store' out."
+                    f"an objective reads tokens of model.{self.side}, and the store holds one vector a "
+                    "sample; leave 'store' out."
                 )
         else:
             output = self.run_backbone(inputs, with_tokens=with_tokens or reads_tokens)
@@ -335,18 +375,21 @@ class PretrainedTower(Tower):
         return TowerOutput(output.tokens if with_tokens else None, output.pooled, embedding)
 
     def run_backbone(self, inputs: Tensor | Tokens | Strings, *, with_tokens: bool = False) -> BackboneOutput:
-        """What the backbone says, (batch, width), in float32; a frozen one in the same numbers whatever the precision of the step."""
+        """Features (batch, width) of the backbone, in float32.
+
+        A frozen one in the same numbers whatever the precision of the step.
+        """
         backbone = self.attached
         if not self.config.is_frozen:
             return backbone(inputs, with_tokens=with_tokens)
         device = self._place.device
         with torch.no_grad(), _exact(device):
             if not isinstance(inputs, Tensor):
-                told = backbone.to(device)(
+                output = backbone.to(device)(
                     inputs, with_tokens=with_tokens
-                )  # some compute on the CPU wherever they are
+                )  # some backbones always compute on the CPU
                 return BackboneOutput(
-                    told.pooled.to(device), None if told.tokens is None else told.tokens.to(device)
+                    output.pooled.to(device), None if output.tokens is None else output.tokens.to(device)
                 )
             output = [
                 backbone.to(device)(part, with_tokens=with_tokens)
@@ -381,7 +424,10 @@ class PretrainedTextTower(PretrainedTower, TextTower):
     def forward(
         self, texts: TextInput, *, with_tokens: bool = False, gates: Gates | None = None
     ) -> TowerOutput:
-        """Encode texts, or features of the backbone (batch, width) or (batch, facets, width); see `encode`."""
+        """Encode texts, or features of the backbone (batch, width) or (batch, facets, width).
+
+        See `encode`.
+        """
         self.check(["gates"] if gates is not None else [])
         return self.encode(texts, with_tokens=with_tokens)
 
@@ -395,12 +441,10 @@ def _exact(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def _tuned(backbone: Backbone, config: PretrainedConfig, *, seed: int) -> Backbone:
-    """The backbone with those parameters trainable that the settings name."""
+    """The backbone, with the parameters trainable that the settings name."""
     names = [name for name, _ in backbone.named_parameters()]
     if not names:
-        raise RecipeError(
-            f"{config.source} is read as it is, and its weights cannot be trained; leave tune and lora out."
-        )
+        raise RecipeError(f"{config.source} has no weights that can be trained; leave tune and lora out.")
     patterns = (
         {"none": (), "all": ("*",)}.get(config.tune, config.tune)
         if isinstance(config.tune, str)
@@ -409,7 +453,8 @@ def _tuned(backbone: Backbone, config: PretrainedConfig, *, seed: int) -> Backbo
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in names):
             raise RecipeError(
-                f"tune names '{pattern}', which matches no parameter of {config.source}; {known_names(pattern, names)}"
+                f"tune names '{pattern}', which matches no parameter of {config.source}; "
+                f"{known_names(pattern, names)}"
             )
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))

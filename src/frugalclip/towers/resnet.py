@@ -1,8 +1,9 @@
-"""Residual convolutions for small pictures: no token sequence to attend over, and the locality that little data does not teach.
+"""Residual convolutions for small images: an image tower that is local by construction and has no attention.
 
-Source: pre-activation residual blocks, He et al. 2016, arXiv 1603.05027, figure 4e; the second convolution of a block starts at zero, so that a
-block starts as its shortcut (Goyal et al. 2017, arXiv 1706.02677, section 5.1). Group normalisation (Wu & He 2018, arXiv 1803.08494) instead of
-batch normalisation: a sample's vector does not depend on its batch mates, so the gradient cache and N processes stay exact.
+Source: pre-activation residual blocks, He et al. 2016, arXiv 1603.05027, figure 4e. The second convolution of
+a block starts at zero, so that a block starts as its shortcut (Goyal et al. 2017, arXiv 1706.02677, section
+5.1). Group normalisation (Wu & He 2018, arXiv 1803.08494) replaces batch normalisation: the features of an
+image do not depend on the rest of its batch, so the gradient cache and N processes stay exact.
 """
 
 from typing import Literal
@@ -42,9 +43,9 @@ class ResNetConfig(ImageTowerConfig):
     stem: int = Field(
         1,
         ge=1,
-        description="stride of the first convolution: 1 for pictures up to 48 pixels, 2 up to 96, 4 beyond",
+        description="stride of the first convolution: 1 for images up to 48 pixels, 2 up to 96, 4 beyond",
     )
-    resolution: int = Field(32, gt=0, description="side of the picture in pixels")
+    resolution: int = Field(32, gt=0, description="side of the image in pixels")
 
     @model_validator(mode="before")
     @classmethod
@@ -55,18 +56,20 @@ class ResNetConfig(ImageTowerConfig):
     def _fits(self) -> "ResNetConfig":
         if self.resolution % self.stride:
             raise ValueError(
-                f"resolution {self.resolution} is not a multiple of {self.stride}, by which this tower shrinks a picture; choose one"
+                f"resolution {self.resolution} is not a multiple of {self.stride}, the stride of this tower; "
+                f"choose one that is"
             )
         least = GROUPS * 2 ** len(self.blocks)  # the stem's channels come in whole groups
         if self.width % least or min(self.blocks) < 1:
             raise ValueError(
-                f"width {self.width} is not a multiple of {least}, or a stage has no block; set width and blocks"
+                f"width {self.width} is not a multiple of {least}, or a stage has no block; "
+                f"set width and blocks"
             )
         return self
 
     @property
     def stride(self) -> int:
-        """Pixels of the picture for each place of the last map, along a side."""
+        """Pixels of the image for each position of the last map, along a side."""
         return self.stem * 2 ** len(self.blocks)
 
     @property
@@ -81,11 +84,11 @@ class ResNetConfig(ImageTowerConfig):
 
     @property
     def tokens(self) -> int:
-        """Places of the last map."""
+        """Positions of the last map."""
         return self.grid[0] * self.grid[1]
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one picture, in 10^9 operations; `tokens` places of the last map."""
+        """Forward arithmetic for one image, in 10^9 operations; `tokens` positions of the last map."""
         places = [
             tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)
         ]  # after the stem, after each stage
@@ -97,7 +100,7 @@ class ResNetConfig(ImageTowerConfig):
         return 2 * total * 1e-9
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one picture; `tokens` places of the last map."""
+        """Numbers that the backward pass keeps for one image; `tokens` positions of the last map."""
         places = [tokens * 4 ** (len(self.blocks) - k) for k in range(len(self.blocks) + 1)]
         inputs = sum(
             3 * places[k] * self.channels[k] for k in range(len(self.blocks))
@@ -114,7 +117,7 @@ class ResNetConfig(ImageTowerConfig):
 
 
 class ResidualBlock(nn.Module):
-    """Normalise, activate, convolve, twice, beside a shortcut."""
+    """Normalise, activate and convolve, twice; a shortcut is added."""
 
     def __init__(self, before: int, after: int, *, stride: int) -> None:
         super().__init__()
@@ -126,7 +129,8 @@ class ResidualBlock(nn.Module):
             nn.GroupNorm(GROUPS, after),
             nn.Conv2d(after, after, 3, 1, 1, bias=False),
         )
-        # one product of stride x stride patches: pooling first would take as long as a third of all convolutions on a CPU
+        # one product of stride x stride patches: pooling first takes as long as a third of all convolutions
+        # on a CPU
         self.shortcut = (
             nn.Conv2d(before, after, stride, stride, bias=False) if before != after or stride > 1 else None
         )
@@ -139,7 +143,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(ImageTower):
-    """Image tower."""
+    """Convolutional image tower."""
 
     description = "a resnet tower"
     advice = "set model.image.kind=vit"
@@ -162,7 +166,10 @@ class ResNet(ImageTower):
         self.project = nn.Linear(config.width, dim, bias=False)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights (He et al. 2015, arXiv 1502.01852); the last convolution of a block is zero."""
+        """Draw the initial weights (He et al.
+
+        2015, arXiv 1502.01852); the last convolution of a block is zero.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5, generator=generator)
@@ -182,17 +189,17 @@ class ResNet(ImageTower):
         with_attention: bool = False,
         gates: Gates | None = None,
     ) -> TowerOutput:
-        """Encode pictures.
+        """Encode images.
 
         Args:
-            images: (batch, 3, height, width of the picture), normalised; sides are multiples of the stride.
-            keep: (batch, kept) of other towers; must be None, since a convolution has no tokens to drop.
-            with_tokens: also return the places of the last map.
+            images: (batch, 3, height, width of the image), normalised; sides are multiples of the stride.
+            keep: (batch, kept) of other towers; must be None: a convolution has no tokens to drop.
+            with_tokens: also return the positions of the last map.
             with_attention: must be False: there is no [CLS] token.
             gates: must be None.
 
         Returns:
-            TowerOutput; tokens are (batch, places, width) after the last normalisation.
+            TowerOutput; tokens are (batch, positions, width) after the last normalisation.
 
         Raises:
             RecipeError: if patches are dropped, or attention or gates are requested.
@@ -201,6 +208,6 @@ class ResNet(ImageTower):
         self.check_forward(keep=keep, with_attention=with_attention, gates=gates)
         # not in channels-last order: on a CPU group normalisation in bfloat16 is ten times slower there
         x = self.stages(self.stem(images))  # (batch, width, rows, columns)
-        tokens = F.gelu(self.norm_after(x)).flatten(2).transpose(1, 2)  # (batch, places, width)
+        tokens = F.gelu(self.norm_after(x)).flatten(2).transpose(1, 2)  # (batch, positions, width)
         pooled = tokens.mean(dim=1)
         return TowerOutput(tokens if with_tokens else None, pooled, self.project(pooled))

@@ -1,4 +1,4 @@
-"""Sizes of a transformer, shared by the towers: a name gives width and depth, and every layer may have its own heads and neurons."""
+"""Sizes of a transformer: a name gives width and depth; heads and neurons may differ by layer."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -10,7 +10,7 @@ from frugalclip.towers.blocks import NORM_EPS, Activation, Transformer
 
 
 def from_size(values: dict[str, Any], sizes: Mapping[str, tuple[int, Any]], *, second: str) -> dict[str, Any]:
-    """Settings with the width, and a second entry, of a named size where they are not given.
+    """Settings in which the width and a second entry, where they are not given, are those of a named size.
 
     Args:
         values: settings as given.
@@ -28,10 +28,13 @@ def from_size(values: dict[str, Any], sizes: Mapping[str, tuple[int, Any]], *, s
 
 
 class TransformerConfig(Settings):
-    """Base of a tower's settings. Width, depth, heads and neurons are filled in, so that a pruned tower is written like any other."""
+    """Base class of the settings of transformers.
+
+    Sizes are filled in, so that a pruned tower is written like any other.
+    """
 
     SIZES: ClassVar[dict[str, tuple[int, int]]] = {}  # name: (width, depth)
-    LATER: ClassVar[tuple[str, ...]] = ("norm_eps",)  # settings that came later: see `_dump`
+    LATER: ClassVar[tuple[str, ...]] = ("norm_eps",)  # settings that were added later: see `_dump`
 
     size: str | None = Field(None, description="named width and depth: nano, micro, tiny, small, base, large")
     width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
@@ -49,7 +52,7 @@ class TransformerConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: object) -> object:
-        """Derive what is not given from the size; what is given stays."""
+        """Derive what is not given from the size."""
         return from_size(values, cls.SIZES, second="depth") if isinstance(values, dict) else values
 
     @model_validator(mode="after")
@@ -65,12 +68,12 @@ class TransformerConfig(Settings):
             if len(layers) != self.depth:
                 raise ValueError(f"{name} names {len(layers)} layers, expected depth {self.depth}")
         for name, value in (("head_dim", head_dim), ("heads", heads), ("neurons", neurons)):
-            object.__setattr__(self, name, value)  # frozen for everybody else
+            object.__setattr__(self, name, value)  # the settings are frozen afterwards
         return self
 
     @model_serializer(mode="wrap")
     def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are written where they are set only, so that the fingerprints of older models stay what they were."""
+        """Leave out later settings at their default, so that older models keep their fingerprints."""
         fields = type(self).model_fields
         return {
             name: value
@@ -88,7 +91,7 @@ class TransformerConfig(Settings):
         return total * 1e-9
 
     def kept_numbers(self, *, tokens: int) -> float:
-        """Numbers that backward keeps of one sequence of `tokens`."""
+        """Numbers that the backward pass keeps for one sequence of `tokens`."""
         total = 0
         for heads, neurons in zip(self.heads, self.neurons, strict=True):
             total += tokens * (4 * self.width + 5 * heads * self.head_dim + 2 * neurons + 2 * heads * tokens)

@@ -1,8 +1,9 @@
 """Text transformer, causal or bidirectional, that does not compute padding.
 
-Source: CLIP, arXiv 2103.00020, section 2.4 (causal, read at the end token); SigLIP, arXiv 2303.15343 (not causal). Captions are encoded in
-groups of like length, each cut to its longest: exact, since no token may look at padding, and most of a padded batch is padding. The published
-SigLIP models do look at it (`fill`): their texts are filled up to the context and read at the last place.
+Source: CLIP, arXiv 2103.00020, section 2.4 (causal, pooled at the end token); SigLIP, arXiv 2303.15343 (not
+causal). Captions are encoded in groups of similar length, each cut to its longest. This is exact, since no
+token attends to padding, and most of a padded batch is padding. The published SigLIP models do attend to
+padding (`fill`): their texts are filled up to the context and pooled at the last position.
 """
 
 from typing import ClassVar, Literal
@@ -27,7 +28,7 @@ SIZES = {  # name: (width, depth)
 
 
 class TextConfig(TransformerConfig, TextTowerConfig):
-    """Settings of a text tower; a plain word is the name of a size."""
+    """Settings of a text transformer; a plain word is the name of a size."""
 
     SIZES = SIZES
     LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "fill")
@@ -36,23 +37,27 @@ class TextConfig(TransformerConfig, TextTowerConfig):
         "causal", description="CLIP: causal; SigLIP: bidirectional"
     )
     pool: Literal["end", "mean", "last"] = Field(
-        "end", description="read at the end token, the mean over tokens, or the last place of the context"
+        "end",
+        description="pooled at the end token, as the mean over tokens, or at the last position of the "
+        "context",
     )
     fill: int | None = Field(
         None,
         ge=0,
-        description="id that fills texts up to the context and is attended to, as in SigLIP; none: padding is not seen",
+        description="id that fills texts up to the context and is attended to, as in SigLIP; none: padding "
+        "is masked",
     )
     project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
     length_groups: int = Field(
-        4, ge=1, description="captions of a batch are encoded in this many groups of like length"
+        4, ge=1, description="groups of similar length in which the captions of a batch are encoded"
     )
 
     @model_validator(mode="after")
     def _reads_what_is_there(self) -> "TextConfig":
         if self.pool == "last" and self.fill is None:
             raise ValueError(
-                "pool last reads the last place of the context, which only filled texts have; set fill to the id of padding, or pool: end"
+                "pool: last needs texts that are filled up to the context; set fill to the padding id, or "
+                "pool: end"
             )
         return self
 
@@ -62,7 +67,7 @@ class TextConfig(TransformerConfig, TextTowerConfig):
 
 
 def length_groups(lengths: Tensor, groups: int) -> list[Tensor]:
-    """Rows in groups of like length, at most `groups` of nearly equal size, shortest first.
+    """Rows in groups of similar length, at most `groups` of nearly equal size, shortest first.
 
     Args:
         lengths: (batch,) tokens of each caption.
@@ -76,7 +81,7 @@ def length_groups(lengths: Tensor, groups: int) -> list[Tensor]:
 
 
 class TextTransformer(TextTower):
-    """Text tower."""
+    """Text transformer."""
 
     supports = frozenset[Ability]({"masked_words", "gates"})
     description = "a transformer text tower"
@@ -111,14 +116,14 @@ class TextTransformer(TextTower):
         """Encode captions.
 
         Args:
-            texts: ids (batch, length) with length at most the context, lengths (batch,).
+            texts: `Tokens` with ids (batch, length), length at most the context.
             with_tokens: also return token outputs.
             gates: multipliers of heads, neurons, channels and layers.
 
         Returns:
             TowerOutput; tokens are (batch, length, width) after the last normalisation, zero at padding.
         """
-        assert isinstance(texts, Tokens), "a tower without a backbone reads token ids"
+        assert isinstance(texts, Tokens), "a transformer of ours encodes token ids"
         if self.config.fill is not None:
             return self._encode(
                 self._filled(texts),
@@ -129,7 +134,7 @@ class TextTransformer(TextTower):
             )
         longest = (
             int(texts.lengths.max()) if texts.lengths.device.type == "cpu" else texts.ids.shape[1]
-        )  # no wait for the device
+        )  # on a GPU, without waiting for the device
         if texts.lengths.device.type != "cpu" or self.config.length_groups == 1 or len(texts) == 1:
             return self._encode(
                 texts.ids[:, :longest],
@@ -146,7 +151,7 @@ class TextTransformer(TextTower):
             parts.append(
                 self._encode(ids, lengths, with_tokens=with_tokens, gates=gates, pad_to=texts.ids.shape[1])
             )
-        back = torch.argsort(torch.cat(groups))  # undoes the grouping
+        back = torch.argsort(torch.cat(groups))  # back to the order of the batch
         tokens = torch.cat([p.tokens for p in parts if p.tokens is not None])[back] if with_tokens else None
         return TowerOutput(
             tokens, torch.cat([p.pooled for p in parts])[back], torch.cat([p.embedding for p in parts])[back]
@@ -185,7 +190,7 @@ class TextTransformer(TextTower):
         )
         padded = (
             nn.functional.pad(tokens, (0, 0, 0, pad_to - length)) if with_tokens else None
-        )  # a filled text is cut
+        )  # a filled text is cut to the length of its batch
         return TowerOutput(padded, pooled, self.project(pooled))
 
     @staticmethod
@@ -194,10 +199,13 @@ class TextTransformer(TextTower):
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
     def _mask(self, is_real: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """Additive attention mask; a causal tower read at the end token never sees padding, so it needs none for it."""
+        """Additive attention mask.
+
+        A causal tower pooled at the end token never attends to padding, so it masks none.
+        """
         batch, length = is_real.shape
         if self.config.attention == "bidirectional" and self.config.fill is not None:
-            return None  # everything is seen
+            return None  # padding is attended to
         if self.config.attention == "causal":
             return torch.full((length, length), float("-inf"), dtype=dtype, device=is_real.device).triu(1)
         return torch.zeros(batch, 1, 1, length, dtype=dtype, device=is_real.device).masked_fill_(

@@ -11,10 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from frugalclip.core.types import CachedFeatures, TextInput, Tokens, TowerOutput
+from frugalclip.core.types import CachedFeatures, Gates, TextInput, Tokens, TowerOutput
 from frugalclip.functional import unit
 from frugalclip.towers.base import FitData, TextTower, TextTowerConfig
-from frugalclip.towers.blocks import Gates
 from frugalclip.towers.heads.ridge import Ridge, RidgeConfig
 
 
@@ -77,7 +76,8 @@ class TfidfText(TextTower):
         """Encode texts.
 
         Args:
-            texts: ids (batch, length), the first token the start and the last the end; or features from before.
+            texts: ids (batch, length), the first token the start and the last the end; or features from
+                before.
             with_tokens: must be False, since counts have no order.
             gates: must be None.
 

@@ -1,8 +1,8 @@
-"""Vision transformer: pictures to one vector, with dropped tokens, token outputs and [CLS] attention.
+"""Vision transformer: an image tower with dropped patches, token outputs and [CLS] attention.
 
-Source: ViT, arXiv 2010.11929; CLIP's form (`pre_norm`, no patch bias) and timm's form (patch bias, no `pre_norm`) are both available, since
-their weights are not interchangeable. Token dropping gathers the kept patches after the position embedding (FLIP, arXiv 2212.00794, section
-3; A-CLIP, arXiv 2212.08653, section 3.2).
+Source: ViT, arXiv 2010.11929. CLIP's form (`pre_norm`, no patch bias) and timm's form (patch bias, no
+`pre_norm`) are both available, since their weights are not interchangeable. Patches are dropped after the
+position embedding (FLIP, arXiv 2212.00794, section 3; A-CLIP, arXiv 2212.08653, section 3.2).
 """
 
 from typing import ClassVar, Literal
@@ -34,7 +34,7 @@ SUPPORTS_WITH_CLS: frozenset[Ability] = frozenset({"dropped_patches", "gates", "
 
 
 class VitConfig(TransformerConfig, ImageTowerConfig):
-    """Settings of an image tower; a plain word is the name of a size."""
+    """Settings of a vision transformer; a plain word is the name of a size."""
 
     SIZES = SIZES
     LATER: ClassVar[tuple[str, ...]] = (
@@ -47,9 +47,9 @@ class VitConfig(TransformerConfig, ImageTowerConfig):
     )
     kind: Literal["vit"] = "vit"
     patch: int = Field(16, gt=0, description="side of a patch in pixels")
-    resolution: int = Field(224, gt=0, description="side of the picture in pixels")
+    resolution: int = Field(224, gt=0, description="side of the image in pixels")
     pool: Literal["cls", "mean", "attention"] = Field(
-        "cls", description="what the vector is read from; SigLIP: attention (MAP)"
+        "cls", description="source of the pooled vector; SigLIP: attention (MAP)"
     )
     pre_norm: bool = Field(
         True, description="normalise before the first layer, as CLIP does and timm does not"
@@ -57,26 +57,28 @@ class VitConfig(TransformerConfig, ImageTowerConfig):
     patch_bias: bool = Field(False, description="bias of the patch embedding; timm has one, CLIP does not")
     freeze_patch: bool = Field(
         False,
-        description="leave the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section 4)",
+        description="keep the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section "
+        "4)",
     )
     pool_neurons: int = Field(0, ge=0, description="neurons of attention pooling; 0: 4 * width")
     pool_activation: Activation = Field("gelu", description="activation of attention pooling")
     projection: Literal["linear", "none"] = Field(
-        "linear", description="none: the vector is the embedding, as in SigLIP; dim is then the width"
+        "linear", description="none: the pooled vector is the embedding, as in SigLIP; dim is then the width"
     )
     facets: FacetProjectorConfig | None = Field(
         None, description="FLAME: project every token, unnormalised, and average the patches"
     )
     trim: bool = Field(
         False,
-        description="leave out the pixels at the right and bottom that fill no patch, as SigLIP's 384 by 14 does",
+        description="ignore pixels at the right and bottom that fill no patch, as SigLIP's 384 by 14 does",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> "VitConfig":
         if self.resolution % self.patch and not self.trim:
             raise ValueError(
-                f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is, or set trim: true"
+                f"resolution {self.resolution} is not a multiple of patch {self.patch}; choose one that is, "
+                f"or set trim: true"
             )
         return self
 
@@ -88,11 +90,11 @@ class VitConfig(TransformerConfig, ImageTowerConfig):
 
     @property
     def tokens(self) -> int:
-        """Length of the sequence of a whole picture."""
+        """Length of the sequence of a whole image."""
         return self.grid[0] * self.grid[1] + (self.pool == "cls")
 
     def forward_gflops(self, *, tokens: int) -> float:
-        """Forward arithmetic for one picture of which `tokens` enter the layers, in 10^9 operations."""
+        """Forward arithmetic for one image of which `tokens` enter the layers, in 10^9 operations."""
         facets = (
             self.facets.forward_gflops(tokens=tokens, width=self.width, dim=self.width) if self.facets else 0
         )
@@ -108,15 +110,15 @@ class VitConfig(TransformerConfig, ImageTowerConfig):
 
 
 def resampled_positions(positions: Tensor, *, own: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Position embedding for a picture of another size.
+    """Resample a position embedding for an image of another size.
 
     Args:
-        positions: (1, patches, width), or more rows: what stands before the patches stays as it is.
-        own: rows and columns that it was made for.
-        grid: rows and columns wanted.
+        positions: (1, prefix + patches, width); the prefix, such as [CLS], is kept.
+        own: rows and columns of `positions`.
+        grid: rows and columns of the result.
 
     Returns:
-        (1, patches, width) of the size wanted, behind what stood before the patches.
+        (1, prefix + patches, width).
     """
     prefix = positions.shape[1] - own[0] * own[1]
     first, rest = positions[:, :prefix], positions[:, prefix:]
@@ -128,7 +130,7 @@ def resampled_positions(positions: Tensor, *, own: tuple[int, int], grid: tuple[
 
 
 class Vit(ImageTower):
-    """Image tower."""
+    """Vision transformer."""
 
     advice = "set model.image.pool=cls"
 
@@ -138,7 +140,7 @@ class Vit(ImageTower):
         width, patches = config.width, config.grid[0] * config.grid[1]
         self.patch = nn.Linear(
             3 * config.patch**2, width, bias=config.patch_bias
-        )  # a convolution of stride = kernel, as one product
+        )  # a convolution whose stride is its kernel, as one product
         self.has_cls = config.pool == "cls"
         self.supports = SUPPORTS_WITH_CLS if self.has_cls else SUPPORTS
         self.description = f"a tower with pool: {config.pool}"
@@ -151,7 +153,8 @@ class Vit(ImageTower):
         self.pool = self._pool() if config.pool == "attention" else None
         if config.projection == "none" and width != dim:
             raise RecipeError(
-                f"model.image.projection is none, but its width is {width} and model.dim is {dim}; make them equal."
+                f"model.image.projection is none, but its width is {width} and model.dim is {dim}; "
+                f"make them equal."
             )
         self.project = (
             nn.Linear(width, dim, bias=False)
@@ -196,21 +199,21 @@ class Vit(ImageTower):
         with_attention: bool = False,
         gates: Gates | None = None,
     ) -> TowerOutput:
-        """Encode pictures.
+        """Encode images.
 
         Args:
-            images: (batch, 3, height, width of the picture), normalised; sides are multiples of the patch. Another size than the tower's
-                own interpolates the position embedding.
+            images: (batch, 3, height, width of the image), normalised; sides are multiples of the patch. For
+                another size than the tower's own, the position embedding is interpolated.
             keep: (batch, kept) int64 patches to keep, in any order; None keeps all.
             with_tokens: also return token outputs.
             with_attention: also return the [CLS] attention; needs `pool: cls`.
             gates: multipliers of heads, neurons, channels and layers.
 
         Raises:
-            RecipeError: where attention is asked for and the tower has no [CLS].
+            RecipeError: if attention is requested and the tower has no [CLS].
 
         Returns:
-            TowerOutput; tokens are (batch, [1 +] kept, width) after the last normalisation, the first is [CLS] where there is one.
+            TowerOutput; tokens are (batch, [1 +] kept, width) after the last normalisation, [CLS] first.
         """
         assert isinstance(images, Tensor), "only a frozen backbone has cached features"
         self.check_forward(keep=keep, with_attention=with_attention, gates=gates)
@@ -238,7 +241,7 @@ class Vit(ImageTower):
         return self.patch(pieces.reshape(batch, rows * columns, channels * side * side)), (rows, columns)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """(1, [1 +] patches, width) position embedding, resampled where the picture has another size than the tower was made for."""
+        """(1, [1 +] patches, width) position embedding, resampled where the image has another size."""
         if grid == self.config.grid:
             return self.positions
         return resampled_positions(self.positions, own=self.config.grid, grid=grid)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from frugalclip.backbones.attach import check_preprocess
 from frugalclip.core.errors import RecipeError
-from frugalclip.data.images import upright_rgb
+from frugalclip.core.images import upright_rgb
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.backbone_stores import StoreConfig, fill_store
 from frugalclip.features.cache import FeatureCache
@@ -20,7 +21,7 @@ from frugalclip.features.rows import FeatureRows
 from frugalclip.features.store import Store
 from frugalclip.features.vectors import TextRows
 from frugalclip.loading.texts import TextViewConfig, texts_of
-from frugalclip.loading.views import Preprocess, ViewConfig, make_view
+from frugalclip.loading.views import ViewConfig, make_view
 from frugalclip.models import Model
 
 Note = Callable[[str], None]

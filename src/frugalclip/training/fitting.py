@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import CachedFeatures, Tokens
 from frugalclip.data.manifest import Manifest
 from frugalclip.loading.images import prepared_images
 from frugalclip.loading.loader import Loader
-from frugalclip.loading.views import Preprocess
 from frugalclip.towers.base import FitData, FitInput, Head, Side
 from frugalclip.towers.dual import DualEncoder
 

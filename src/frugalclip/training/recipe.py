@@ -24,10 +24,11 @@ from frugalclip.core.config import (
     validated,
 )
 from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.features.backbone_stores import StoreConfig
 from frugalclip.loading.texts import TextViewConfig
-from frugalclip.loading.views import Preprocess, ViewConfig
+from frugalclip.loading.views import ViewConfig
 from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
 from frugalclip.teachers import TeacherConfig
 from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig

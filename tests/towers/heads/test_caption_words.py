@@ -1,4 +1,4 @@
-"""Pictures get the main words of the captions of pictures like them: kernel ridge regression, written out."""
+"""Images get the main words of captions of similar images: kernel ridge regression, written out."""
 
 import math
 from pathlib import Path
@@ -49,14 +49,14 @@ def test_the_head_is_ridge_regression_towards_the_main_words_of_captions():
     assert (expected < 0).any() and not list(head.parameters())
 
 
-def test_no_picture_gets_a_word_that_is_no_main_word_of_a_caption():
+def test_images_get_main_words_of_captions_only():
     output = fitted(words=2)(normal(50, 5, seed=3))
     assert set(output.any(dim=0).nonzero().flatten().tolist()) <= set(
         CAPTIONS.topk(2, dim=1).indices.flatten().tolist()
     )
 
 
-def test_patches_are_described_like_pictures_and_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch):
+def test_patches_are_described_like_images_and_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch):
     head, patches = fitted(), normal(3, 7, 5, seed=4)
     output = head.of_patches(patches)
     assert output.shape == (3, 7, 9)
@@ -76,7 +76,8 @@ def test_a_saved_head_describes_as_before(tmp_path: Path):
 def test_it_is_no_head_of_texts():
     with pytest.raises(
         ValueError,
-        match=r"head\.kind caption_words is fitted to images; text towers take kernel_ridge, mlp, lexical or identity",
+        match=r"head\.kind caption_words is not for text towers; they take mlp, identity, kernel_ridge, "
+        r"lexical",
     ):
         PretrainedTextConfig.model_validate(
             {"kind": "pretrained", "from": "x", "width": 6, "head": {"kind": "caption_words"}}

@@ -1,4 +1,4 @@
-"""The projector of a picture into a language model's space: its order of things, its sizes, its start."""
+"""The projector into a language model's space: order of operations, sizes, initial weights."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_depth_and_cost():
     assert deep.kept_numbers(tokens=10, width=6, dim=4) == 10 * (2 * 16 + 4)
     paper = FacetProjectorConfig().forward_gflops(tokens=197, width=768, dim=5120)
     assert paper == pytest.approx(2 * 5.94, rel=1e-3), (
-        "5.9 billion multiplications a picture, a third of what ViT-B/16 itself takes"
+        "5.9 billion multiplications an image, a third of ViT-B/16"
     )
 
 

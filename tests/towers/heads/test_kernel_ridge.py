@@ -79,8 +79,8 @@ def test_a_saved_head_is_loaded_whatever_its_number_of_anchors(anchors: int):
         assert torch.equal(head(TEXTS.float()), saved(TEXTS.float()))
 
 
-def test_kernels_of_trunks_side_by_side_are_multiplied():
-    """A part that says nothing new changes nothing, and the product is the product."""
+def test_kernels_of_backbones_side_by_side_are_multiplied():
+    """A constant part changes nothing, and kernels of parts are multiplied."""
     head = (
         KernelRidgeConfig(kind="kernel_ridge", parts=(2, 4), sharpness=(0.7, 0.4), ridge=0.3)
         .build(width=6, dim=4)
@@ -104,13 +104,14 @@ def test_what_is_unknown_of_a_text_is_the_variance_of_the_process():
     new = torch.cat([normal(9, 6, seed=5), TEXTS[:3]])
     unit = torch.nn.functional.normalize(TEXTS - head.mean, dim=-1)
     near = kernel(torch.nn.functional.normalize(new - head.mean, dim=-1), unit, sharpness=0.7)
-    # conditioning the joint normal distribution of the new texts and the noisy anchors, Rasmussen & Williams 2006, eq. 2.24
+    # conditioning the joint normal distribution of the new texts and the noisy anchors, Rasmussen & Williams
+    # 2006, eq. 2.24
     noisy = kernel(unit, unit, sharpness=0.7) + torch.diag(0.3 / WEIGHTS)
     variance = (torch.ones(12, 12) - near @ torch.linalg.inv(noisy) @ near.T).diagonal()
     out = head(new)
     torch.testing.assert_close(out[:, 3], 0.5 * variance, atol=1e-9, rtol=1e-7)
     torch.testing.assert_close(out[:, :3].norm(dim=1), torch.ones(12, dtype=torch.float64))
-    assert out[:9, 3].mean() > out[9:, 3].mean()  # of a text that pictures were seen for, more is known
+    assert out[:9, 3].mean() > out[9:, 3].mean()  # the training texts are known better
 
 
 @pytest.mark.parametrize("novelty", [0.0, 0.25])

@@ -27,7 +27,7 @@ def a_head(*, width: int = WIDTH, **settings: Any) -> LexicalHead:
     return head.double()
 
 
-def test_without_adapter_a_picture_is_the_maximum_of_its_mapped_patches():
+def test_without_adapter_a_image_is_the_maximum_of_its_mapped_patches():
     head, tokens = a_head(adapter_depth=0), rows(2, 4, WIDTH)
     assert head.mapper is not None
     mapped = head.mapper(F.layer_norm(tokens, (WIDTH,)))
@@ -66,7 +66,7 @@ def test_masked_patches_do_not_matter_even_to_the_adapter(depth: int, activation
     assert not nobody.any() and nobody.isfinite().all()
 
 
-def test_patches_have_what_the_picture_takes_the_maximum_of():
+def test_patches_have_what_the_image_takes_the_maximum_of():
     head, tokens = a_head(centre=True), rows(2, 4, WIDTH)
     head.set_centre(rows(WORDS, seed=3))
     torch.testing.assert_close(head.of_patches(tokens).amax(dim=1), head(tokens), rtol=0, atol=1e-12)
@@ -138,12 +138,12 @@ def test_under_autocast_activations_are_in_single_precision_and_near_the_exact_o
     assert single.codebook.grad.dtype == torch.float32
 
 
-def test_what_does_not_fit_is_said_with_the_next_step():
+def test_what_does_not_fit_is_refused_with_the_next_step():
     with pytest.raises(
-        ModelError, match="states are 8 wide and words 6, so something has to map them; set mapper: true"
+        ModelError, match="states are 8 wide and words 6, and there is no mapper; set mapper: true"
     ):
         a_head(mapper=False)
-    with pytest.raises(ModelError, match="states are 8 wide, which is no multiple of head_dim 3"):
+    with pytest.raises(ModelError, match="states are 8 wide, which is not a multiple of head_dim 3"):
         a_head(head_dim=3)
 
 

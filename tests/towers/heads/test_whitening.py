@@ -39,17 +39,17 @@ def test_the_output_is_centred_and_was_of_length_one_before():
     assert not list(head.parameters())
 
 
-def test_fewer_pictures_than_dimensions_and_a_channel_that_says_nothing_leave_no_noise():
+def test_few_images_and_a_constant_channel_leave_no_noise():
     head = whiten(power=1.0, dim=7)
     few = PICTURES[:4].clone()
     few[:, 2] = 5.0
     head.fit_to(few)
     assert torch.isfinite(head(PICTURES)).all()
-    assert not head.projection[:, 3:].any()  # four centred pictures have three directions
+    assert not head.projection[:, 3:].any()  # four centred images have three directions
     assert head.projection[2].abs().max() < 1e-6
 
 
-def test_the_last_channel_of_pictures_is_the_constant_beside_a_vector_of_length_one():
+def test_the_last_channel_of_images_is_the_constant_beside_a_vector_of_length_one():
     head = whiten(power=0.5)
     head.fit_to(PICTURES)
     before = head(PICTURES)

@@ -7,7 +7,10 @@ from frugalclip.towers.blocks import NORM_EPS, Activation, FeedForward, Norm, at
 
 
 class AttentionPool(nn.Module):
-    """A learned query attends to all tokens, followed by a feed-forward residual (MAP head of SigLIP; Lee et al. 2019, arXiv 1810.00825)."""
+    """Attention pooling with a learned query and a feed-forward residual.
+
+    Source: the MAP head of SigLIP; Lee et al. 2019, arXiv 1810.00825.
+    """
 
     def __init__(
         self,

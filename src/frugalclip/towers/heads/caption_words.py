@@ -1,12 +1,14 @@
-"""A head that describes a picture with words of the captions of pictures like it, fitted in closed form.
+"""Caption words: a fitted image head that describes an image by words of captions of similar images.
 
-A lexical vector has tens of thousands of numbers, and few pairs train few of them: after an hour of contrast most words of a picture are still
-noise. A caption's words, on the other hand, are good from the start, since a language model knows them. So a picture gets a mixture of training
-captions' words: kernel ridge regression (Saunders et al. 1998) tells how much each caption applies, and only its main words are kept, without
-which what all captions have in common would win. What is learned is how pictures resemble each other; the words stay the language model's.
+A lexical vector has tens of thousands of numbers, and few pairs train few of them: after an hour of
+contrastive training most words of an image are noise. The words of a caption are good from the start, since
+they come from a language model. So an image gets a mixture of the words of training captions. Kernel ridge
+regression (Saunders et al. 1998) gives the weight of each caption, and only the main words of a caption are
+kept: otherwise the words that all captions share would win. Only the similarity of images is learned; words
+stay those of the language model.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,33 +20,34 @@ from frugalclip.functional import unit
 from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side, evenly_spaced
 from frugalclip.towers.heads.whitening import LEAST_DEVIATION
 
-_MIXED = 2**24  # caption words that are added up at a time
+_MIXED = 2**24  # caption words that are summed at a time
 
 
 class CaptionWordsConfig(HeadConfig):
-    """A head for pictures beside a text head of kind lexical."""
+    """Settings of an image head; the text head is of kind lexical."""
 
+    sides: ClassVar[frozenset[Side]] = frozenset({"image"})
     kind: Literal["caption_words"]
     anchors: int = Field(
-        6000, ge=1, description="training pictures that count, at most; of more, evenly spaced ones"
+        6000, ge=1, description="training images of the fit, at most; of more, evenly spaced ones"
     )
     sharpness: float = Field(
-        8.0, gt=0, description="g of exp(-g |a - b|^2) between standardised pictures of length one"
+        8.0, gt=0, description="g of exp(-g |a - b|^2) between standardised unit vectors of images"
     )
-    ridge: float = Field(0.1, gt=0, description="how much of a caption its picture does not explain")
-    words: int = Field(32, ge=1, description="main words of a caption that a picture can get")
+    ridge: float = Field(0.1, gt=0, description="ridge of the regression from images to captions")
+    words: int = Field(32, ge=1, description="main words that are kept of a caption")
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
-        """Forward arithmetic for one vector, the largest number of anchors and as many captions, in 10^9 operations."""
+        """Forward arithmetic for one vector, with as many captions as anchors, in 10^9 operations."""
         return 2 * self.anchors * (width + self.anchors + self.words) * 1e-9
 
     def build(self, *, width: int, dim: int) -> "CaptionWords":
-        """The head for so many words."""
+        """The head for `dim` words."""
         return CaptionWords(self, width=width, dim=dim)
 
 
 class CaptionWords(Head):
-    """Image head without trained parameters."""
+    """Fitted image head without trained parameters."""
 
     mean: Tensor
     deviation: Tensor
@@ -72,8 +75,9 @@ class CaptionWords(Head):
         text = data.head("text")
         if text is None or text.codebook_source is None:
             raise RecipeError(
-                "head.kind caption_words gives pictures the words of captions; set model.text.head.kind=lexical over a "
-                "frozen text backbone."
+                "head.kind caption_words gives images the words of captions; set "
+                "model.text.head.kind=lexical over "
+                "a frozen text backbone."
             )
         rows, texts, chances = data.pairs()
         images = evenly_spaced(np.unique(rows), self.config.anchors)
@@ -116,16 +120,18 @@ class CaptionWords(Head):
         for some in amounts.split(max(1, _MIXED // max(1, self.words.numel()))):
             told = (some.T[:, None] * self.values[:, :, None]).flatten(
                 0, 1
-            )  # (captions * words, rows): rows side by side, which adds up fast
+            )  # (captions * words, rows): rows side by side, which is the fastest order to sum
             parts.append(told.new_zeros(self.dim, len(some)).index_add_(0, flat, told).clamp_min_(0).T)
         return torch.cat(parts).view(*x.shape[:-1], self.dim)
 
     def of_patches(self, tokens: Tensor) -> Tensor:
-        """(batch, patches, width) to (batch, patches, dim): patches as though each were a picture, where the backbone's vector is their mean."""
+        """(batch, patches, width) to (batch, patches, dim): each patch encoded like an image."""
         return self(tokens)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take as many anchors and captions as were saved."""
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        """Take the saved numbers of anchors and captions."""
         for name in ("anchors", "amounts", "words", "values"):
             if (saved := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, getattr(self, name).new_zeros(saved.shape))

@@ -1,8 +1,9 @@
-"""The projector of a picture that is compared with what a language model says of its caption.
+"""The projector from image tokens to the space of a language model, whose facets describe a caption.
 
-Source: FLAME, arXiv 2411.11927, as the authors' `open_clip/model.py` (`_build_mm_projector`) and `transformer.py` (`_global_pool`) compute it:
-every token is projected and normalised on its own, then the patches are averaged. Averaging first would be another function, since the
-normalisation stands between. A picture has one vector; its captions have several.
+Source: FLAME, arXiv 2411.11927, as the authors' `open_clip/model.py` (`_build_mm_projector`) and
+`transformer.py` (`_global_pool`) compute it: every token is projected and normalised on its own, then patches
+are averaged. Averaging first would be another function, since the normalisation stands between. An image has
+one vector, and its captions have several.
 """
 
 import itertools
@@ -31,7 +32,7 @@ class FacetProjectorConfig(Settings):
         return [width, *[self.hidden or max(dim, LEAST_HIDDEN)] * (self.depth - 1), dim]
 
     def forward_gflops(self, *, tokens: int, width: int, dim: int) -> float:
-        """Forward arithmetic for one picture of `tokens`, in 10^9 operations."""
+        """Forward arithmetic for one image of `tokens`, in 10^9 operations."""
         return (
             2e-9
             * tokens
@@ -39,7 +40,7 @@ class FacetProjectorConfig(Settings):
         )
 
     def kept_numbers(self, *, tokens: int, width: int, dim: int) -> float:
-        """Numbers that backward keeps of one picture of `tokens`: each hidden layer before and after its activation, and the output."""
+        """Numbers that the backward pass keeps for one image: hidden layers twice, and the output."""
         return float(tokens * (2 * sum(self.widths(width=width, dim=dim)[1:-1]) + dim))
 
     def build(self, *, width: int, dim: int) -> "FacetProjector":
@@ -48,7 +49,7 @@ class FacetProjectorConfig(Settings):
 
 
 class FacetProjector(nn.Module):
-    """Linear layers with GELU between them on every token, normalised token by token; then the mean."""
+    """Linear layers with GELU on every token, a normalisation of every token, then the mean."""
 
     def __init__(self, config: FacetProjectorConfig, *, width: int, dim: int) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class FacetProjector(nn.Module):
         self.norm = Norm(dim)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights: a token keeps about its length."""
+        """Draw the initial weights; a token keeps about its length."""
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
@@ -74,7 +75,7 @@ class FacetProjector(nn.Module):
         return self.norm(x)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Project a picture's patches.
+        """Project the patches of images.
 
         Args:
             tokens: (batch, patches, width), without [CLS].

@@ -16,7 +16,8 @@ class IdentityConfig(HeadConfig):
     kind: Literal["identity"]
     centre: bool = Field(
         False,
-        description="subtract the mean over the training texts: the states of a small language model all point one way",
+        description="subtract the mean over the training texts: states of a small language model share one "
+        "direction",
     )
 
     def build(self, *, width: int, dim: int) -> "IdentityHead":
@@ -27,7 +28,8 @@ class IdentityConfig(HeadConfig):
         """
         if width != dim:
             raise RecipeError(
-                f"a head of kind identity makes embeddings of {width} numbers, and model.dim is {dim}; set model.dim={width}."
+                f"a head of kind identity makes embeddings of {width} numbers, and model.dim is {dim}; "
+                f"set model.dim={width}."
             )
         return IdentityHead(width, centre=self.centre)
 

@@ -1,18 +1,20 @@
 """Kernel ridge regression: a fitted text head that maps texts to the mean embedding of their images.
 
-Source: the direction, from texts to the space of images, follows Zhang, Xiang & Gong 2017, arXiv 1611.05088. A regression towards texts draws
-every prediction to the mean, so that a few texts become the nearest neighbour of everything (hubs); towards images it does not. Weighted
-kernel ridge regression: Saunders et al. 1998; with fewer anchors than texts, Williams & Seeger 2001 (Nystroem).
+Source: the direction, from texts to the space of images, follows Zhang, Xiang & Gong 2017, arXiv 1611.05088.
+A regression towards texts draws every prediction to the mean, so that a few texts become the nearest
+neighbour of everything (hubs); towards images it does not. Weighted kernel ridge regression: Saunders et al.
+1998; with fewer anchors than texts, Williams & Seeger 2001 (Nystroem).
 
-A text of the training data lies exactly where its images are, any other text only near its own. An image of a new concept is then assigned to
-a known name. Chao et al. 2016, arXiv 1605.04253, subtract a constant from the scores of known names ("calibrated stacking"). Here the same
-regression, read as a Gaussian process (Rasmussen & Williams 2006, eq. 2.26), gives the variance of a text, and `novelty` adds it to the score:
-one channel of the embedding holds it for texts, and a constant for images.
+A text of the training data is mapped exactly to its images, any other text only near its own. An image of a
+new concept is then assigned to a known name. Chao et al. 2016, arXiv 1605.04253, subtract a constant from the
+scores of known names ("calibrated stacking"). Here the same regression, read as a Gaussian process (Rasmussen
+& Williams 2006, eq. 2.26), gives the variance of a text, and `novelty` adds it to the score: one channel of
+the embedding holds it for texts, and a constant for images.
 
 A fit takes seconds and needs no learning rate. Training may follow and move the fitted weights (`train`).
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,25 +48,25 @@ def image_targets(data: FitData) -> tuple[np.ndarray, Tensor, Tensor]:
 class KernelRidgeConfig(HeadConfig):
     """Settings of a text head: a sum over training texts, weighted by their similarity."""
 
+    sides: ClassVar[frozenset[Side]] = frozenset({"text"})
     kind: Literal["kernel_ridge"]
-    anchors: int = Field(6000, ge=1, description="texts that count, at most: those that are drawn most often")
+    anchors: int = Field(6000, ge=1, description="texts of the sum, at most: those that are drawn most often")
     sharpness: tuple[PositiveFloat, ...] = Field(
         (1.0,),
         min_length=1,
-        description="g of exp(-g |a - b|^2) between centred texts of length one; of several backbones side by side, one for each",
+        description="g of exp(-g |a - b|^2) between centred unit vectors; one for each of several backbones",
     )
     parts: tuple[PositiveInt, ...] = Field(
-        (), description="width of each of several backbones side by side; their kernels are multiplied"
+        (), description="width of each of several backbones; their kernels are multiplied"
     )
-    ridge: float = Field(
-        0.4, gt=0, description="how much is not explained by a text that is drawn once an epoch"
-    )
+    ridge: float = Field(0.4, gt=0, description="noise variance of a text that is drawn once an epoch")
     novelty: float = Field(
         0.0,
         ge=0,
-        description="what is added to the score (-1 to 1) of a text of which nothing is known; needs pictures of head.kind whiten",
+        description="added to the score (-1 to 1) of a text of unknown position; needs an image head of kind "
+        "whitening",
     )
-    train: bool = Field(False, description="whether training may move the fitted weights")
+    train: bool = Field(False, description="whether training moves the fitted weights")
 
     @field_validator("sharpness", mode="before")
     @classmethod
@@ -75,7 +77,8 @@ class KernelRidgeConfig(HeadConfig):
     def _agrees(self) -> "KernelRidgeConfig":
         if len(self.sharpness) != max(1, len(self.parts)):
             raise ValueError(
-                f"sharpness has {len(self.sharpness)} numbers, and parts has {len(self.parts)}; give one number for each part"
+                f"sharpness has {len(self.sharpness)} numbers, and parts has {len(self.parts)}; "
+                f"give one number for each part"
             )
         return self
 
@@ -84,28 +87,29 @@ class KernelRidgeConfig(HeadConfig):
         return 2 * self.anchors * (width + dim + (self.anchors if self.novelty else 0)) * 1e-9
 
     def kept_numbers(self, *, width: int) -> float:
-        """Numbers that backward keeps for one vector."""
+        """Numbers that the backward pass keeps for one vector."""
         return float(self.anchors if self.train else 0)
 
     def build(self, *, width: int, dim: int) -> "KernelRidge":
         """The head of these sizes.
 
         Raises:
-            RecipeError: where the parts do not add up to the backbones' width.
+            RecipeError: if the parts do not add up to the width of the backbones.
         """
         if self.parts and sum(self.parts) != width:
             raise RecipeError(
-                f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; give the width of each backbone."
+                f"head.parts add up to {sum(self.parts)}, and model.text.width is {width}; "
+                f"give the width of each backbone."
             )
         return KernelRidge(self, width=width, dim=dim)
 
 
 class KernelRidge(Head):
-    """Text head."""
+    """Fitted text head."""
 
     mean: Tensor
     anchors: Tensor
-    noise: Tensor  # (anchors,) ridge over how often an anchor is drawn
+    noise: Tensor  # (anchors,) ridge divided by how often an anchor is drawn
 
     def __init__(self, config: KernelRidgeConfig, *, width: int, dim: int) -> None:
         super().__init__()
@@ -126,7 +130,7 @@ class KernelRidge(Head):
         vectors = data.text_features(numbers)
         if vectors.ndim == 3:
             raise RecipeError(
-                f"head.kind kernel_ridge takes one vector a text, and the backbone gives {vectors.shape[1]} facets; "
+                f"head.kind kernel_ridge takes one vector a text, and the backbone gives {vectors.shape[1]}; "
                 f"set options.prompt=single."
             )
         self.fit_to(vectors, targets, weights)
@@ -138,11 +142,11 @@ class KernelRidge(Head):
 
     @torch.no_grad()
     def fit_to(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
-        """Fit to where the pictures of each text are.
+        """Fit texts to the embeddings of their images.
 
         Args:
-            vectors: (texts, width) what the backbone says of distinct texts.
-            targets: (texts, dim) mean embedding of the pictures that a text is drawn with.
+            vectors: (texts, width) features of distinct texts.
+            targets: (texts, dim) mean embedding of the images that a text is drawn with.
             weights: (texts,) how often a text is drawn, above 0.
         """
         c = self.config
@@ -168,7 +172,7 @@ class KernelRidge(Head):
         self._precision = None
         solved = solved.to(
             device, self.mean.dtype
-        ).contiguous()  # LAPACK's columns would be added up in another order than loaded rows
+        ).contiguous()  # LAPACK's column order would change sums after loading
         self.weight = nn.Parameter(solved, requires_grad=c.train)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,11 +181,11 @@ class KernelRidge(Head):
         place = near @ self.weight
         if not self.config.novelty:
             return place
-        level = self.config.novelty**0.5  # pictures have it too, so that the product is what the settings say
+        level = self.config.novelty**0.5  # image embeddings hold it too, so that the product is `novelty`
         return torch.cat([unit(place[..., :-1]), level * self.unknown(near)[..., None]], dim=-1)
 
     def unknown(self, near: Tensor) -> Tensor:
-        """How little is known of texts: the process's variance given the anchors, from 0 to 1.
+        """Variance of texts under the Gaussian process, given the anchors, from 0 to 1.
 
         Args:
             near: (..., anchors) kernel of the texts and the anchors.
@@ -196,18 +200,26 @@ class KernelRidge(Head):
         return (1 - ((near @ self._precision) * near).sum(dim=-1)).clamp(0, 1)
 
     def _placed(self, x: Tensor, mean: Tensor) -> Tensor:
-        """Centred, each part of length one times the root of its sharpness: one plain product then gives the product of the parts' kernels."""
+        """Centre; scale each part to the root of its sharpness.
+
+        One product is then that of the parts' kernels.
+        """
         parts = (x - mean).split(self.config.parts or x.shape[-1], dim=-1)
         return torch.cat(
             [unit(part) * g**0.5 for part, g in zip(parts, self.config.sharpness, strict=True)], dim=-1
         )
 
     def _near(self, a: Tensor, b: Tensor) -> Tensor:
-        """exp(-sum of g |a - b|^2) of placed texts: (..., width), (anchors, width) to (..., anchors)."""
+        """exp(-sum of g |a - b|^2) of `_placed` texts: (..., width), (anchors, width) to (..., anchors)."""
         return torch.exp(2 * (a @ b.T - sum(self.config.sharpness)))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take as many anchors as were saved; where there are as many already, in place, since an optimiser may hold the weight."""
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        """Take the saved number of anchors.
+
+        If it is the same, fill in place, since an optimiser may hold the weight.
+        """
         saved = state_dict.get(f"{prefix}anchors")
         if saved is not None and len(saved) != len(self.anchors):
             self.anchors, self.noise = self.anchors.new_zeros(saved.shape), self.noise.new_zeros(len(saved))

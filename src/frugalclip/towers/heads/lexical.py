@@ -1,8 +1,9 @@
-"""The head that says of a picture, or of a text, how much each word of a vocabulary applies.
+"""The lexical head: an embedding with the weight of each word of a lexicon.
 
-Source: LexVLA, arXiv 2407.17827, whose code is not public and whose figures show an adapter, a mapper and a codebook of word vectors for each
-modality, the text's frozen and the picture's trained. What the parts are is our choice: one transformer layer, a normalised linear map, and the
-scores of SPLADE (arXiv 2107.05720) with its activation and its maximum over tokens. A text has one state, a picture has patches.
+Source: LexVLA, arXiv 2407.17827. Its code is not public, and its figures show an adapter, a mapper and a
+codebook of word vectors for each modality, frozen for texts and trained for images. The choice of the layers
+is ours: one transformer layer, a normalised linear layer, and the scores of SPLADE (arXiv 2107.05720) with
+its activation and its maximum over tokens. A text has one state, an image has patches.
 """
 
 import math
@@ -20,25 +21,30 @@ from frugalclip.functional import LexicalActivation, best_word_scores, lexical_a
 from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Reads, Side, evenly_spaced
 from frugalclip.towers.blocks import Norm, Transformer
 
-MOST = math.log(100)  # of the learned scale, as for the model's own
+MOST = math.log(100)  # of the learned scale, as that of the dual encoder
 CENTRED_IMAGES = 1024  # a mean needs fewer than a fit
 STARTING_IMAGES = 8192  # of which all patches are held in memory
 
 
 class LexicalConfig(HeadConfig):
-    """Settings of a head whose embedding has a number for each word of a lexicon; model.dim is the number of words."""
+    """Settings of a head whose embedding has a number for each word of a lexicon.
+
+    `model.dim` is the number of words.
+    """
 
     adapter_depth: int = Field(
         1,
         ge=0,
-        description="transformer layers over the patches before they are mapped; 0 for one state of a text",
+        description="transformer layers over the patches before the mapper; 0 for one state of a text",
     )
     head_dim: int = Field(64, gt=0, description="channels of an attention head of the adapter")
     mapper: bool = Field(
-        True, description="normalise and map states to the width of the words; false takes them as they are"
+        True,
+        description="normalise states and map them to the width of the words; false leaves them as they are",
     )
     score: Literal["dot", "cosine"] = Field(
-        "dot", description="of a state with a word; cosine where words differ in length, with a learned scale"
+        "dot",
+        description="similarity of state and word; cosine where words differ in length, with a learned scale",
     )
     scale: float = Field(10.0, gt=0, le=100, description="initial multiplier of cosines; at most 100")
     activation: LexicalActivation = Field(
@@ -46,14 +52,16 @@ class LexicalConfig(HeadConfig):
     )
     start: Literal["drawn", "captions"] = Field(
         "drawn",
-        description="of the mapper: drawn weights, or ridge regression from pictures to what the frozen text backbone says of their captions",
+        description="start of the mapper: drawn, or ridge regression from images to the text features of "
+        "their captions",
     )
     train_codebook: bool = Field(
-        True, description="whether the words' vectors are trained; LexVLA: pictures' yes, texts' no"
+        True, description="whether the vectors of the words are trained; LexVLA: images' yes, texts' no"
     )
     centre: bool = Field(
         False,
-        description="take each word's mean score over the training data, before the first step, off: else what all have in common outweighs the rest",
+        description="subtract each word's mean score over the training data, else words that all share "
+        "prevail",
     )
 
     kind: Literal["lexical"]  # without a default, so that it is always written down
@@ -76,7 +84,10 @@ class LexicalConfig(HeadConfig):
         return (adapter + 2 * tokens * self.inside * ((width if self.mapper else 0) + dim)) * 1e-9
 
     def kept_numbers(self, *, width: int, dim: int = 0, tokens: int = 1) -> float:
-        """Numbers that the backward pass keeps for `tokens` states: of `dim` words the best score and its place, never all scores."""
+        """Numbers that the backward pass keeps for `tokens` states.
+
+        Of `dim` words only the best score and its index.
+        """
         adapter = self.adapter_depth * tokens * (17 * width + 2 * (width // self.head_dim) * tokens)
         return float(adapter + tokens * ((2 * width if self.mapper else 0) + self.inside) + 3 * dim)
 
@@ -86,15 +97,16 @@ class LexicalConfig(HeadConfig):
 
 
 class LexicalHead(Head):
-    """States to one activation a word.
+    """States to the weight of each word.
 
     Args:
         config: its settings.
         width: channels of a state.
-        codebook: (vocab, inside) vectors to start from, such as the head of a language model; copied where it is trained.
+        codebook: (vocab, inside) initial vectors, such as the output embedding of a language model.
 
     Raises:
-        ModelError: where states and words have no width in common and nothing maps them, or the adapter's width is no multiple of its heads.
+        ModelError: if states and words differ in width without a mapper, or the adapter's heads do not divide
+            its width.
     """
 
     centre: Tensor | None
@@ -105,11 +117,12 @@ class LexicalHead(Head):
         self.codebook_source = config.codebook
         if not config.mapper and width != inside:
             raise ModelError(
-                f"states are {width} wide and words {inside}, so something has to map them; set mapper: true."
+                f"states are {width} wide and words {inside}, and there is no mapper; set mapper: true."
             )
         if config.adapter_depth and width % config.head_dim:
             raise ModelError(
-                f"states are {width} wide, which is no multiple of head_dim {config.head_dim}; set a head_dim that divides it."
+                f"states are {width} wide, which is not a multiple of head_dim {config.head_dim}; "
+                f"set a head_dim that divides it."
             )
         depth = config.adapter_depth
         self.adapter = _layers(width, depth=depth, head_dim=config.head_dim) if depth else None
@@ -125,7 +138,7 @@ class LexicalHead(Head):
         self.register_buffer("centre", torch.zeros(len(codebook)) if config.centre else None)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights; the words keep what they were given."""
+        """Draw the initial weights of the adapter and the mapper; the words stay."""
         if self.adapter is not None:
             self.adapter.reset(generator)
         if self.mapper is not None:
@@ -134,7 +147,7 @@ class LexicalHead(Head):
 
     @torch.no_grad()
     def fill_codebook(self, codebook: Tensor) -> None:
-        """Take the vectors (vocab, inside) of the words.
+        """Set the vectors (vocab, inside) of the words.
 
         Raises:
             ModelError: if the head has another number of words, or words of another width.
@@ -142,12 +155,13 @@ class LexicalHead(Head):
         if codebook.shape != self.codebook.shape:
             found, wide = codebook.shape
             raise ModelError(
-                f"{self.config.codebook} has {found} words of {wide} numbers; set model.dim={found} and head.inside={wide}."
+                f"{self.config.codebook} has {found} words of {wide} numbers; "
+                f"set model.dim={found} and head.inside={wide}."
             )
         self.codebook.copy_(codebook)
 
     def fit_inputs(self, side: Side) -> frozenset[FitInput]:
-        """Features whose mean score is subtracted, and captions that the mapper starts from, where these are set."""
+        """Features for `centre`, and for the start of the mapper from captions."""
         if side == "text":
             return frozenset({"text_features"} if self.config.centre else ())
         starts = self.config.start == "captions"
@@ -186,8 +200,8 @@ class LexicalHead(Head):
         encoded = data.text_features(texts[is_chosen]).double()
         if encoded.shape[-1] != self.codebook.shape[1]:
             raise RecipeError(
-                f"start=captions maps to states of {self.codebook.shape[1]} numbers, and the text backbone gives "
-                f"{encoded.shape[-1]}; leave start out."
+                f"start=captions maps to states of {self.codebook.shape[1]} numbers, and the text backbone "
+                f"has {encoded.shape[-1]}; leave start out."
             )
         place = torch.from_numpy(np.searchsorted(images, rows[is_chosen]))
         states = torch.zeros(len(images), encoded.shape[1], dtype=encoded.dtype).index_add_(
@@ -200,43 +214,48 @@ class LexicalHead(Head):
         return len(images)
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """How much each word applies to a picture or a text.
+        """Weight of each word for images or texts.
 
         Args:
             x: (batch, patches, width), or (batch, width) for one state each.
-            mask: (batch, patches) bool, False for patches that do not take part in the maximum; the adapter does not look at them either.
+            mask: (batch, patches) bool, False for patches that neither the adapter nor the maximum includes.
 
         Returns:
-            (batch, vocab), none negative; zeros where no patch takes part.
+            (batch, vocab), none negative; zeros where the mask leaves no patch.
         """
         return self._activated(self.scores(x, mask=mask))
 
     def of_patches(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """(batch, patches, width) to (batch, patches, vocab): what `forward` takes the maximum of, for looking into pictures; mask as there."""
+        """(batch, patches, width) to (batch, patches, vocab): the words of each patch.
+
+        Mask as in `forward`.
+        """
         return self._activated(word_scores(*self._compared(tokens, mask)))
 
     @torch.no_grad()
     def start_mapper(self, tokens: Tensor, states: Tensor, *, ridge: float = 0.1) -> None:
-        """Let the mapper start as ridge regression: few pairs do not find thirty thousand words from drawn weights before all words are lost.
+        """Start the mapper from ridge regression.
+
+        From drawn weights, few pairs do not find thirty thousand words.
 
         Args:
-            tokens: (pictures, patches, width) or (pictures, width).
-            states: (pictures, inside) what the language model says of their captions.
-            ridge: relative to the mean spread of a channel.
+            tokens: (images, patches, width) or (images, width).
+            states: (images, inside) features of their captions by the language model.
+            ridge: relative to the mean variance of a channel.
 
         Raises:
-            ModelError: where the head has no mapper.
+            ModelError: if the head has no mapper.
         """
         if self.mapper is None or self.norm is None:
             raise ModelError(
-                "the head maps nothing, so there is nothing to start; leave start: captions out, or set mapper: true."
+                "the head has no mapper to start; leave start: captions out, or set mapper: true."
             )
         x = tokens if self.adapter is None else self.adapter(tokens)[0]
         x = self.norm(x).double()
         x, y = (
             x if x.ndim == 2 else x.mean(dim=1),
             states.double(),
-        )  # the mean of what is mapped is what the mean maps to
+        )  # the mean of mapped patches is the mapped mean
         mean, middle = x.mean(dim=0), y.mean(dim=0)
         x, y = x - mean, y - middle
         spread = x.T @ x
@@ -250,17 +269,17 @@ class LexicalHead(Head):
 
     @torch.no_grad()
     def set_centre(self, mean_scores: Tensor) -> None:
-        """Take these means (vocab,), of `scores` over a corpus, off every score from now on.
+        """Subtract means (vocab,) of `scores` over a corpus from every score from now on.
 
         Raises:
-            ModelError: where the head has no place for them.
+            ModelError: if the head is built without `centre`.
         """
         if self.centre is None:
-            raise ModelError("the head takes nothing off its scores; set centre: true before it is built.")
+            raise ModelError("the head subtracts no mean scores; set centre: true before it is built.")
         self.centre.copy_(mean_scores)
 
     def scores(self, tokens: Tensor, *, mask: Tensor | None = None) -> Tensor:
-        """What `forward` gives before centring and activation, (batch, vocab), whose mean over a corpus is what `set_centre` takes."""
+        """(batch, vocab) scores before centring and activation; their means are what `set_centre` takes."""
         states, codebook = self._compared(tokens[:, None] if tokens.ndim == 2 else tokens, mask)
         return (
             word_scores(states[:, 0], codebook)
@@ -275,7 +294,7 @@ class LexicalHead(Head):
             self.log_scale.clamp_(0, MOST)
 
     def _compared(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(batch, patches, inside) states and (vocab, inside) codebook whose products are the scores."""
+        """(batch, patches, inside) states and (vocab, inside) codebook; their products are the scores."""
         x = tokens
         if self.adapter is not None:
             x, _ = self.adapter(x, mask=None if mask is None else _closed(mask, x.dtype))
@@ -286,7 +305,7 @@ class LexicalHead(Head):
         return unit(x) * self.log_scale.exp(), unit(self.codebook)
 
     def _activated(self, scores: Tensor) -> Tensor:
-        """In single precision or better: what adds up to a penalty must not round to nothing."""
+        """Activate in float32 or better: small weights that add up to a penalty must not round to zero."""
         scores = scores if scores.dtype == torch.float64 else scores.float()
         return lexical_activation(
             scores if self.centre is None else scores - self.centre, kind=self.config.activation
@@ -304,14 +323,14 @@ def _layers(width: int, *, depth: int, head_dim: int) -> Transformer:
 
 
 def _closed(mask: Tensor, kind: torch.dtype) -> Tensor:
-    """(batch, 1, 1, patches) to add to attention scores: the least number at keys that do not take part, which leaves a row of them finite."""
+    """(batch, 1, 1, patches) to add to attention scores: the least number at masked keys, never NaN."""
     return torch.zeros(mask.shape, dtype=kind, device=mask.device).masked_fill(~mask, torch.finfo(kind).min)[
         :, None, None
     ]
 
 
 def truncated(vectors: Tensor, *, threshold: float = 0.0, top_k: int | None = None) -> Tensor:
-    """Leave of each row what an inverted index stores.
+    """Keep of each row what an inverted index stores.
 
     Args:
         vectors: (batch, vocab), none negative.

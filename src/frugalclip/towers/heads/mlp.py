@@ -1,7 +1,8 @@
-"""Heads over one vector of a frozen backbone: a linear map, or a small perceptron beside one.
+"""A head over one vector of a backbone: a linear layer, or a small perceptron beside it.
 
-The linear path is kept beside the hidden one: with a few thousand pairs most of what a head can learn is linear, and the hidden part then only has
-to learn the rest. The input is normalised over its channels, since the channels of a pretrained backbone differ in scale by orders of magnitude.
+The linear path stays: with a few thousand pairs most of what a head can learn is linear, and the hidden layer
+only has to learn the rest. The input is normalised over its channels, since the channels of a pretrained
+backbone differ in scale by orders of magnitude.
 """
 
 from typing import Literal
@@ -15,25 +16,27 @@ from frugalclip.towers.base import Head, HeadConfig
 
 
 class MlpConfig(HeadConfig):
-    """Settings of a head; `hidden: 0` leaves the linear map."""
+    """Settings of a perceptron; `hidden: 0` leaves the linear layer."""
 
     kind: Literal["mlp"] = "mlp"
-    hidden: int = Field(0, ge=0, description="hidden neurons beside the linear map; 0: the linear map alone")
+    hidden: int = Field(
+        0, ge=0, description="hidden neurons beside the linear layer; 0: the linear layer alone"
+    )
     norm: bool = Field(True, description="layer normalisation of the backbone's vector")
     dropout: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="share of the backbone's channels, and of the neurons, that a step leaves out",
+        description="dropout of the backbone's channels, and of the hidden neurons",
     )
-    bias: bool = Field(True, description="of the linear map")
+    bias: bool = Field(True, description="bias of the linear layer")
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector, in 10^9 operations."""
         return 2 * (width * dim + self.hidden * (width + dim)) * 1e-9
 
     def kept_numbers(self, *, width: int) -> float:
-        """Numbers that backward keeps for one vector."""
+        """Numbers that the backward pass keeps for one vector."""
         return 2.0 * width + 2 * self.hidden
 
     def build(self, *, width: int, dim: int) -> "Mlp":
@@ -42,7 +45,7 @@ class MlpConfig(HeadConfig):
 
 
 class Mlp(Head):
-    """A linear map, and a hidden layer beside it."""
+    """A linear layer, and a hidden layer beside it."""
 
     def __init__(self, config: MlpConfig, *, width: int, dim: int) -> None:
         super().__init__()
@@ -53,7 +56,10 @@ class Mlp(Head):
         self.leave = nn.Linear(config.hidden, dim, bias=False) if config.hidden else None
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw the initial weights; the hidden part starts at zero, so that training begins at the linear map."""
+        """Draw the initial weights.
+
+        The hidden layer gives zero at first, so that training begins at the linear layer.
+        """
         width = self.linear.in_features
         nn.init.normal_(self.linear.weight, std=width**-0.5, generator=generator)
         if self.linear.bias is not None:

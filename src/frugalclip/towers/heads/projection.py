@@ -1,7 +1,8 @@
 """Projection heads of self-supervised objectives: linear layers with batch normalisation between them.
 
-Source: the heads of SimCLR (arXiv 2002.05709), SimSiam (2011.10566) and BYOL (2006.07733) as SLIP, DeCLIP, A-CLIP and ProtoCLIP build them.
-Batch statistics are those of all processes, so that N processes compute what one would.
+Source: the heads of SimCLR (arXiv 2002.05709), SimSiam (2011.10566) and BYOL (2006.07733) as SLIP, DeCLIP,
+A-CLIP and ProtoCLIP build them. Batch statistics are those of all processes, so that N processes compute what
+one would.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from frugalclip.core.distributed import gather, is_active, own_rows
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation over the rows of all processes, also on a CPU, where torch's own synchronised one does not run."""
+    """Batch normalisation over all processes; unlike torch's synchronised one it also runs on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(batch, width) to the same."""
@@ -43,7 +44,7 @@ class ProjectionHead(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(batch, width) to (batch, out), in float32 or better: batch statistics lose too much in bfloat16."""
+        """(batch, width) to (batch, out), in float32 or better, which batch statistics need."""
         x = input if input.dtype == torch.float64 else input.float()
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x)

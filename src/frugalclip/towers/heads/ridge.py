@@ -1,4 +1,4 @@
-"""Ridge regression: a fitted text head that maps text features linearly to the mean embedding of their images.
+"""Ridge regression: a fitted text head, linear in what it reads, that maps texts to their images.
 
 It is kernel ridge regression (see `kernel_ridge`) with a linear kernel, so that the fit needs no anchors: the
 head is one matrix. For features with as many channels as a vocabulary has tokens, such as TF-IDF.

@@ -1,9 +1,9 @@
 """Whitening: a fitted image head that standardises, projects and partly whitens features.
 
-The last channel is kept free. A kernel ridge head of the text tower may fill it with a constant: see `kernel_ridge`, `novelty`.
+The last channel is kept free. A kernel ridge head of the text tower may fill it with a constant (`novelty`).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,11 +17,12 @@ LEAST_DEVIATION = 1e-3  # added to deviations, so that constant channels are not
 
 
 class WhiteningConfig(HeadConfig):
-    """Settings of an image head: standardise, project on the main directions, partly whiten, normalise, centre."""
+    """Settings of an image head: standardise, project, partly whiten, normalise, centre."""
 
+    sides: ClassVar[frozenset[Side]] = frozenset({"image"})
     kind: Literal["whitening"]
     power: float = Field(
-        0.5, ge=0, le=1, description="0 leaves the directions their spread, 1 makes all spreads equal"
+        0.5, ge=0, le=1, description="0 leaves the directions their variance, 1 makes all variances equal"
     )
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
@@ -34,12 +35,12 @@ class WhiteningConfig(HeadConfig):
 
 
 class Whitening(Head):
-    """Image head without trained parameters."""
+    """Fitted image head without trained parameters."""
 
     mean: Tensor
     projection: Tensor
     centre: Tensor
-    level: Tensor  # () of the last channel, beside a vector of length one; 0: none
+    level: Tensor  # () constant of the last channel, beside a unit vector; 0: none
 
     def __init__(self, config: WhiteningConfig, *, width: int, dim: int) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class Whitening(Head):
 
     @torch.no_grad()
     def fit_to(self, vectors: Tensor) -> None:
-        """Fit to features of images, (images, width); with fewer images than dimensions the other dimensions are zero."""
+        """Fit to features of images, (images, width); dimensions beyond the number of images become zero."""
         x = vectors.double()
         mean, deviation = x.mean(dim=0), x.std(dim=0) + LEAST_DEVIATION
         x = (x - mean) / deviation
