@@ -66,7 +66,7 @@ class ParquetImages:
         """
         file, starts = self._file(path)
         if not 0 <= row < starts[-1]:
-            raise pa.lib.ArrowIndexError(f"it has {starts[-1]:,} rows, not a row {row:,}")
+            raise pa.lib.ArrowIndexError(f"it has {starts[-1]:,} rows, and row {row:,} is not among them")
         group = int(np.searchsorted(starts, row, side="right")) - 1
         return self._values(file, (path, column, group))[row - int(starts[group])].as_py()
 
