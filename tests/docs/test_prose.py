@@ -63,7 +63,6 @@ def test_pages_recipes_and_examples_use_the_words_of_the_field(name: str):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.xfail(strict=False, reason="the last rooms are being reworded; then this mark goes")
 @pytest.mark.parametrize("name", BANNED)
 def test_the_code_uses_the_words_of_the_field(name: str):
     machine = [ROOT / "docs" / page for page in sorted(BY_MACHINE)]
