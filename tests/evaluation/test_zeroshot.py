@@ -9,6 +9,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.zeroshot import ZeroshotTask, evaluate_zeroshot, zeroshot_task
 from frugalclip.functional import unit
+from frugalclip.report.evaluations import evaluation_remarks
 
 CONTRACT = {
     "task",
@@ -173,3 +174,17 @@ def test_no_readable_image_is_an_error(squares, model):
         DataError, match="no image of squares could be read; run 'frugalclip data check squares'"
     ):
         evaluate_zeroshot(model, squares.where("split=broken"), squares)
+
+
+def test_a_model_is_compared_with_each_baseline_image_by_image(model, squares):
+    tested, training = squares.where("split=test"), squares.where("split=train")
+    result = evaluate_zeroshot(model, tested, label_field="name", training=training)
+    assert result["compared"].keys() == result["baselines"].keys()
+    for name, one in result["compared"].items():
+        apart = result["metrics"]["top1"] - result["baselines"][name]["top1"]
+        assert one["difference"] == pytest.approx(apart, abs=1e-4)
+        assert one["interval"][0] <= one["difference"] <= one["interval"][1]
+        low, high = one["interval"]
+        assert one["verdict"] == ("above" if low > 0 else "below" if high < 0 else "level")
+    remarks = " ".join(remark.text for remark in evaluation_remarks(result))
+    assert "Top-1 accuracy is " in remarks, remarks

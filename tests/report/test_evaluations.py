@@ -50,8 +50,8 @@ def test_a_metric_has_a_row_of_typed_cells(evaluation):
         "",
         "value %",
         "chance",
-        "pixel\nNN 1",
-        "pixel\nNN 10",
+        "px\nNN 1",
+        "px\nNN 10",
     ]
     label, value, strip, *compared = table.rows[0]
     assert label == Label("Top-1 accuracy", short="Top-1")

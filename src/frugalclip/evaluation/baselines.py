@@ -134,7 +134,7 @@ def measure_baselines(
     rows: Manifest,
     training: Manifest,
     names: Sequence[list[str]],
-    measure: Callable[[Scorer, np.ndarray], dict[str, float]],
+    measure: Callable[[str, Scorer, np.ndarray], dict[str, float]],
     *,
     reference: Encoder | None = None,
 ) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def measure_baselines(
         rows: what the model is evaluated on.
         training: what it was trained on.
         names: (training,) texts of each training row.
-        measure: (scores of candidates, (kept,) readable rows) -> metrics.
+        measure: (name of the baseline, scores of candidates, (kept,) readable rows) -> metrics.
         reference: frozen encoder of the feature baseline; default shapes and colours.
 
     Returns:
@@ -161,12 +161,13 @@ def measure_baselines(
         features, readable = describe(rows)
         places, differences = neighbours.nearest(features)
         for k in VOTERS:
-            found[f"{kind}_nn_{k}"] = measure(partial(neighbours.scores, places[:, :k]), readable)
+            name, scorer = f"{kind}_nn_{k}", partial(neighbours.scores, places[:, :k])
+            found[name] = measure(name, scorer, readable)
         if kind == "pixel":
             about |= {"training_rows": len(neighbours.names), "training_rows_named": neighbours.of}
             about["near_duplicates"] = int((differences < NEAR_DUPLICATE).sum())
         else:
             about |= {"features": feature_source(reference), "feature_rows": len(neighbours.names)}
             fit = DescriptorFit(neighbours.features, neighbours.names)
-            found[f"{kind}_fit"] = measure(partial(fit.scores, features), readable)
+            found[f"{kind}_fit"] = measure(f"{kind}_fit", partial(fit.scores, features), readable)
     return found | {"about": about}

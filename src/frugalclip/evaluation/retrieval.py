@@ -67,10 +67,11 @@ class RetrievalTask:
             {"i2t": rank_positives(by_image, of_images), "t2i": rank_positives(by_text, of_texts)}
         )
 
-    def metrics_of_baseline(self, scorer: Scorer, readable: np.ndarray) -> dict[str, float]:
+    def metrics_of_baseline(self, name: str, scorer: Scorer, readable: np.ndarray) -> dict[str, float]:
         """The metrics of a baseline.
 
         Args:
+            name: of the baseline.
             scorer: gives the scores of candidate texts.
             readable: (readable,) int64 images of this task that could be described.
         """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.baselines import measure_baselines
+from frugalclip.evaluation.baselines import Scorer, measure_baselines
 from frugalclip.evaluation.class_table import Predictions
 from frugalclip.evaluation.classes import collect_classes, row_names
 from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
@@ -76,6 +76,33 @@ class ZeroshotTask:
         """
         labels = self.labels if kept is None else self.labels[torch.from_numpy(kept)]
         return _pool_metrics(pool_ranks(scores, labels, classes=len(self.names)), labels)
+
+    def compare(
+        self, scores: Scores, other: Scores, kept: np.ndarray, *, draws: int, seed: int
+    ) -> dict[str, Any]:
+        """The accuracy of a model beside that of a baseline, image by image.
+
+        Args:
+            scores: of the model: gives (rows, classes) for all samples.
+            other: of the baseline: likewise for `kept`.
+            kept: (kept,) samples that the baseline has a score for.
+            draws: bootstrap draws.
+            seed: of the bootstrap.
+
+        Returns:
+            `metric`, `difference` in points, its paired `interval`, and `verdict`: above, level or below.
+        """
+        place = torch.from_numpy(kept)
+        labels, groups = self.labels[place], self.groups[kept]
+        ours = pool_ranks(lambda rows: scores(place[rows]), labels, classes=len(self.names))[""]
+        theirs = pool_ranks(other, labels, classes=len(self.names))[""]
+        apart = ours.hits(1).numpy() - theirs.hits(1).numpy()
+        statistic = {"top1": mean_of(apart, groups)}
+        size = int(groups.max(initial=-1)) + 1
+        low, high = (100 * x for x in intervals(statistic, groups=size, draws=draws, seed=seed)["top1"])
+        verdict = "above" if low > 0 else "below" if high < 0 else "level"
+        difference = 100 * float(apart.mean())
+        return {"metric": "top1", "difference": difference, "interval": [low, high], "verdict": verdict}
 
     @property
     def group_count(self) -> int:
@@ -279,13 +306,22 @@ def evaluate_zeroshot(
     if training is not None:
         label = label_field if label_field in training.field_names else None
         names, _ = row_names(training, label_field=label, language=language)
+        own = readable.scores(images, texts)
+        compared: dict[str, Any] = {}
+
+        def measure(name: str, scorer: Scorer, rows: np.ndarray) -> dict[str, float]:
+            scores = scorer(readable.synonyms)
+            compared[name] = readable.compare(own, scores, rows, draws=draws, seed=seed)
+            return readable.metrics_of_scores(scores, rows)
+
         baselines = measure_baselines(
             manifest.take(readable.rows),
             training,
             names,
-            lambda scores, kept: readable.metrics_of_scores(scores(readable.synonyms), kept),
+            measure,
             reference=reference,
         )
+        result["compared"] = compared
     rows = EvaluatedRows.of(manifest, where)
     return with_provenance("zeroshot", result, model, rows, baselines=baselines)
 

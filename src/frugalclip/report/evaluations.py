@@ -80,11 +80,10 @@ def _baseline_columns(names: Sequence[str]) -> list[Column]:
 
 
 def _short_baseline(name: str) -> str:
-    """`pixel_nn_10` as `pixel`, and `NN 10` in the line below; `feature_fit` likewise."""
-    kind, _, voters = name.rpartition("_nn_")
-    if kind:
-        return f"{kind}\nNN {voters}"
-    return name.replace("_", "\n", 1)
+    """`pixel_nn_10` as `px`, and `NN 10` in the line below; `feature_fit` as `feat`, and `fit`."""
+    kind, _, rest = name.partition("_")
+    kind = {"pixel": "px", "feature": "feat"}.get(kind, kind)
+    return f"{kind}\n{rest.replace('nn_', 'NN ')}"
 
 
 def _metric_cells(
@@ -181,6 +180,26 @@ def _change(entry: Mapping[str, Any], name: str) -> Change:
     return Change(entry["metrics"][name], entry["difference"][name], interval, in_percent(name))
 
 
+def _comparisons(result: Mapping[str, Any]) -> list[Remark]:
+    """Which baselines a model is above, level with, or below, in one sentence."""
+    found = mapping(result.get("compared"))
+    if not found:
+        return []
+    metric = metric_name(next(iter(found.values()))["metric"])
+    clauses = []
+    for verdict, phrase in (("above", "above"), ("level", "level with"), ("below", "below")):
+        names = [f"{words(n)} ({_points(one)})" for n, one in found.items() if one["verdict"] == verdict]
+        if names:
+            clauses.append(f"{phrase} {', '.join(names)}")
+    text = f"{metric} is {'; '.join(clauses)}: paired differences in points, 95 % intervals."
+    return [Remark(text, is_warning=any(one["verdict"] == "below" for one in found.values()))]
+
+
+def _points(one: Mapping[str, Any]) -> str:
+    low, high = one["interval"]
+    return f"{one['difference']:+.1f}, {low:+.1f} to {high:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 def evaluation_remarks(result: Mapping[str, Any]) -> list[Remark]:
     """What a reader should know besides the metrics, in sentences."""
     remarks = [
@@ -193,6 +212,7 @@ def evaluation_remarks(result: Mapping[str, Any]) -> list[Remark]:
     )
     if trained:
         remarks.append(Remark(f"Test images that the model was trained on: {trained}.", is_warning=True))
+    remarks += _comparisons(result)
     about = mapping(result.get("baselines_about"))
     if count := about.get("near_duplicates"):
         images = "1 image is" if count == 1 else f"{count:,} images are"

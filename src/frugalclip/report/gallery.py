@@ -92,6 +92,14 @@ class Described:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A query in words and the images that come first."""
+
+    query: str
+    found: tuple[Found, ...]  # best first
+
+
+@dataclass(frozen=True)
 class Gallery:
     """Everything in a report that is not a number."""
 
@@ -102,6 +110,7 @@ class Gallery:
     data: Mapping[str, Any] = field(default_factory=dict)  # statistics of the training data, by name
     pairs: tuple[Thumbnail, ...] = ()  # training pairs, drawn at random
     note: str = ""  # how the examples were chosen
+    answers: tuple[Answer, ...] = ()  # to queries that the caller chose
     words: tuple[Described, ...] = ()  # for models with lexical heads
     kept: tuple[Thumbnail, ...] = ()  # with dropped patches faded, for models that drop any
 

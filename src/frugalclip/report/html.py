@@ -136,6 +136,19 @@ def _found_images(example: Example) -> str:
     return f'<div>{title}<ol class="answers">{answers}</ol></div>'
 
 
+def answered_queries(answers: Sequence[tuple[str, Sequence[Found]]]) -> Html:
+    """Each query in words, and the images that came first, with captions; nothing says which are right."""
+    return Html(f'<div class="examples">{"".join(_answered(query, found) for query, found in answers)}</div>')
+
+
+def _answered(query: str, found: Sequence[Found]) -> str:
+    images = "".join(
+        f'<li>{tile(one.thumbnail, missing=one.text)}<div class="mark-row"><span>{_cosine(one.score)}</span></div></li>'
+        for one in found
+    )
+    return f'<div>{_query(query)}<ol class="answers">{images}</ol></div>'
+
+
 def found_names(examples: Sequence[Example]) -> Html:
     """Each image, and the names that came first, the right one ticked."""
     return Html(f'<div class="examples">{"".join(map(_found_names, examples))}</div>')

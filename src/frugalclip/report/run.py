@@ -27,6 +27,7 @@ from frugalclip.report.html import (
     rendered,
     source,
 )
+from frugalclip.report.queries import queries_section
 from frugalclip.report.record import RunRecord, read_run
 from frugalclip.report.rows import Column
 from frugalclip.report.tables import definitions, evaluation_block, table
@@ -106,6 +107,7 @@ def _kind(result: Mapping[str, Any]) -> tuple[Any, ...]:
 def run_page(record: RunRecord, gallery: Gallery) -> str:
     """The page as text."""
     sections = [
+        queries_section(gallery.answers),
         _advice(record),
         _data(record, gallery),
         curves_section(record),

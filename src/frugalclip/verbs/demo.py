@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from frugalclip.core.config import parse_yaml, read_yaml
 from frugalclip.core.errors import RecipeError
@@ -18,7 +19,9 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
+from frugalclip.report.gallery import Answer
 from frugalclip.report.progress import ConsoleListener
+from frugalclip.report.queries import answer_queries
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe
@@ -27,8 +30,17 @@ from frugalclip.training.run import TrainingResult
 from frugalclip.verbs import evaluate as evaluating
 from frugalclip.verbs.train import finish
 
+QUERIES = ("a yellow face", "red fruit", "an animal with four legs")
 UNSEEN = "style=twemoji,split=test,is_flag=false"
 SEEN = "style=twemoji,split=train,is_flag=false"
+SAME_IN_PYTHON = """
+The same in Python, for your own pictures:
+  import frugalclip, pathlib
+  model = frugalclip.load("{run}")
+  paths = sorted(pathlib.Path("my_pictures").glob("*.png"))
+  scores = model.encode_text("a yellow face") @ model.encode_image(paths).T
+  print([paths[i].name for i in scores[0].argsort(descending=True)[:6]])
+"""
 LABEL, FAMILY = "name", "family"
 
 
@@ -39,6 +51,7 @@ class DemoResult:
     run: Path
     evaluations: list[dict[str, Any]]  # the primary one first
     seconds: float
+    answers: tuple[Answer, ...] = ()  # to text queries
 
 
 def demo(out: str | Path = "runs/demo") -> DemoResult:
@@ -62,8 +75,9 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
     if not result.is_finished:
         return DemoResult(run.path, [], time.monotonic() - begun)
     evaluations = evaluate_demo(result, everything)
-    finish(run, result, recipe, evaluations, shown=everything.where(UNSEEN))
-    return DemoResult(run.path, evaluations, time.monotonic() - begun)
+    answers = tuple(answer_queries(result.model, everything.where("style=twemoji,is_flag=false"), QUERIES))
+    finish(run, result, recipe, evaluations, shown=everything.where(UNSEEN), answers=answers)
+    return DemoResult(run.path, evaluations, time.monotonic() - begun, answers)
 
 
 def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str, Any]]:
@@ -94,13 +108,16 @@ def show(result: DemoResult) -> None:
     console = Console()
     for found in result.evaluations:
         evaluating.show(found)
+    for answer in result.answers:
+        captions = ", ".join(found.text for found in answer.found)
+        console.print(Text(f"{answer.query}: {captions}"), soft_wrap=True)
     if result.evaluations:
-        console.print(
-            f"{result.seconds:.0f} s in all.  Open {result.run}/report.html", highlight=False, soft_wrap=True
-        )
-        console.print(
-            "Your own pictures: frugalclip data check FOLDER, then frugalclip train clip data=FOLDER --out "
-            "runs/first",
-            highlight=False,
-            soft_wrap=True,
-        )
+        for line in (SAME_IN_PYTHON.format(run=str(result.run)), *_next_lines(result)):
+            console.print(Text(line), soft_wrap=True)
+
+
+def _next_lines(result: DemoResult) -> list[str]:
+    return [
+        f"{result.seconds:.0f} s in all.  Open {result.run}/report.html",
+        "Your own pictures: frugalclip data check FOLDER says what they are and what to do next.",
+    ]

@@ -14,7 +14,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.words import evaluate_words
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
-from frugalclip.report.gallery import Gallery, build_gallery
+from frugalclip.report.gallery import Answer, Gallery, build_gallery
 from frugalclip.report.kept import kept_images, selection_of
 from frugalclip.report.progress import ConsoleListener, metrics_table
 from frugalclip.report.run import write_run_report
@@ -93,6 +93,7 @@ def finish(
     evaluations: list[dict[str, Any]],
     *,
     shown: Manifest | None = None,
+    answers: Sequence[Answer] = (),
 ) -> None:
     """Write `metrics.json` and the report of a finished run.
 
@@ -102,6 +103,7 @@ def finish(
         recipe: the one that was trained.
         evaluations: the primary one first.
         shown: rows of the first evaluation, for the report's pictures; by default the validation set.
+        answers: to queries, for the report.
     """
     training = {
         "steps": result.steps,
@@ -120,7 +122,7 @@ def finish(
         gallery = build_gallery(result.model, images, evaluation=evaluations[0], training=result.training)
         if selection := selection_of(recipe.stage(-1).objectives):
             gallery = replace(gallery, kept=kept_images(result.model, images, selection))
-        gallery = replace(gallery, words=describe_images(images, evaluations))
+        gallery = replace(gallery, words=describe_images(images, evaluations), answers=tuple(answers))
     write_run_report(run, gallery=gallery)
 
 
