@@ -114,11 +114,9 @@ def test_overrides_may_stand_between_options(stand_in: Verb):
 
 
 def test_flags_reach_the_verbs(stand_in: Verb):
-    plan, evaluate, data = (
-        stand_in("plan"),
-        stand_in("evaluate"),
-        stand_in("data", "check", "show_check", "manifest", "show_manifest"),
-    )
+    plan, evaluate = stand_in("plan"), stand_in("evaluate")
+    checked = stand_in("data_check", "check", "show_check")
+    listed = stand_in("data_manifest", "manifest", "show_manifest")
     assert cli.main(["plan", "clip", "--probe", "x=1"]) == 0
     assert plan[0][1:] == (("clip", ["x=1"]), {"probe": True, "json": None})
     assert (
@@ -149,9 +147,9 @@ def test_flags_reach_the_verbs(stand_in: Verb):
         "baselines": True,
     }
     assert cli.main(["data", "check", "a.csv", "data.columns.image=photo", "b", "--full"]) == 0
-    assert data[0] == ("check", (["a.csv", "b"],), {"full": True, "columns": {"image": "photo"}})
+    assert checked[0] == ("check", (["a.csv", "b"],), {"full": True, "columns": {"image": "photo"}})
     assert cli.main(["data", "manifest", "a", "--out", "m.parquet"]) == 0
-    assert data[2] == ("manifest", (["a"],), {"out": "m.parquet", "where": None, "columns": None})
+    assert listed[0] == ("manifest", (["a"],), {"out": "m.parquet", "where": None, "columns": None})
 
 
 def test_a_comparison_takes_arms_and_overrides_and_a_stopped_one_ends_with_130(

@@ -19,7 +19,7 @@ import frugalclip
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "frugalclip"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LONGEST = 700  # lines of a module; more is a conversation
+LONGEST = 500  # lines of a module; more is a conversation
 NOT_PINNED = {"ray", "trackio", "wandb"}
 HEAVY = {"torch", "numpy", "pandas", "pyarrow", "PIL", "yaml", "tokenizers", "torchvision", "transformers"}
 

@@ -1,0 +1,79 @@
+"""The command line: names, options and one-sentence errors.
+
+A verb is imported when it is called, so `--help` loads no torch. Exit codes: 0 done, 1 a fault of frugalclip
+(with its traceback), 2 the input cannot be used, 3 bad data was found, 130 interrupted.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from frugalclip import __version__
+from frugalclip.cli import data, models, training
+from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
+from frugalclip.core.messages import sentence_of, show_warning
+
+__all__ = [
+    "BAD_DATA",
+    "INTERRUPTED",
+    "app",
+    "data",
+    "main",
+    "models",
+    "training",
+]  # the verbs register themselves
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"frugalclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", metavar="", help="Show the traceback of an error; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Read by `main`, which takes --debug out wherever it stands; declared here for the help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words after the program's name; by default those of the process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Exception: whatever is not the user's to mend, or anything with --debug or FRUGALCLIP_DEBUG=1.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]  # it may stand at the end of a line that failed
+    warnings.showwarning = show_warning
+    # Threads that wait for each other spin briefly, then sleep. Spinning long takes the core from the thread
+    # they wait for; sleeping at once costs a quarter of the speed on a quiet machine (docs/log.md). Torch
+    # reads this when it is loaded, which is after this line.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    try:
+        return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
+    except Exception as error:
+        if debug or (sentence := sentence_of(error)) is None:
+            raise
+        typer.echo(sentence, err=True)
+        return 2
