@@ -1,8 +1,9 @@
-"""Print the anatomy of the package: sizes of functions and modules, long lines, import circles, names defined twice.
+"""Print the anatomy of the package: sizes of functions and modules, long lines, import circles, double names.
 
     python scripts/anatomy.py [--json FILE]
 
-Lines of code are counted without docstrings, comments and blank lines, since explaining more must not look like growing.
+Lines of code are counted without docstrings, comments and blank lines, since explaining more must not look
+like growing.
 """
 
 import argparse
@@ -154,7 +155,8 @@ def main() -> None:
     for name in ("modules", "functions"):
         size = found[name]
         print(
-            f"{name:13} {size['count']:,}: median {size['median']}, p90 {size['p90']}, max {size['max']} lines"
+            f"{name:13} {size['count']:,}: median {size['median']}, p90 {size['p90']}, "
+            f"max {size['max']} lines"
         )
     print(
         "largest       "

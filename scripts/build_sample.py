@@ -2,10 +2,11 @@
 
     python scripts/build_sample.py PACKS [OUT]
 
-PACKS holds `emoji-noto.tar`, `emoji-twemoji.tar`, `emoji-openmoji.tar` and `clipart.tar` (WebDataset: KEY.webp, KEY.txt, KEY.json). Images keep
-their bytes. The names of the emoji are written once, since all styles share them. Of the clip art, whole components (near duplicates and shared
-captions) are taken in the order of a hash until the budget is spent, the same share of every split, so that no component is cut.
-The same packs give the same bytes.
+PACKS holds `emoji-noto.tar`, `emoji-twemoji.tar`, `emoji-openmoji.tar` and `clipart.tar` (WebDataset:
+KEY.webp, KEY.txt, KEY.json). Images keep their bytes. The names of the emoji are written once, since all
+styles share them. Of the clip art, whole components (near duplicates and shared captions) are taken in the
+order of a hash until the budget is spent, the same share of every split, so that no component is cut. The
+same packs give the same bytes.
 """
 
 import hashlib
@@ -162,7 +163,8 @@ def build(packs: Path, out: Path) -> None:
     for path in sorted(out.iterdir()):
         total += path.stat().st_size
         print(
-            f"{path.stat().st_size:>12,} bytes  {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}  {path.name}"
+            f"{path.stat().st_size:>12,} bytes  "
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}  {path.name}"
         )
     if total > LIMIT:
         raise SystemExit(f"{total:,} bytes in all, more than {LIMIT:,}")

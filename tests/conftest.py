@@ -2,7 +2,8 @@
 
 import os
 
-# Before torch is imported: two workers with two threads each are slower than one thread each, and sums depend on the number of threads.
+# Before torch is imported: two workers with two threads each are slower than one thread each, and sums depend
+# on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -44,13 +44,16 @@ class Public:
 
 
 def _is_tensor(annotation: ast.expr | None) -> bool:
-    """Whether a type is or holds tensors by place; a mapping holds them by name, and one shape would not be true of all."""
+    """Whether a type is or holds tensors by place; a mapping holds them by name, so no one shape fits all."""
     text = ast.unparse(annotation) if annotation else ""
     return bool(re.search(r"\bTensor\b", text)) and not re.search(r"\b(?:dict|Mapping)\b", text)
 
 
 def public_functions(source: str) -> list[Public]:
-    """Public functions and methods of a file; nested functions, private classes and dunder methods but `__call__` are left out."""
+    """Public functions and methods of a file, of the dunder methods only `__call__`.
+
+    Nested functions and private classes are left out.
+    """
     return list(_public(ast.parse(source), prefix=""))
 
 
@@ -145,8 +148,10 @@ def test_what_is_unsaid_is_found(source: str, fault: str):
     "source",
     [
         "def f(x: Tensor) -> Tensor:\n    '''(batch,) twice x.'''",
-        "def f(x: Tensor) -> int:\n    '''One.\n\n    Args:\n        x: long,\n            (batch, dim) rows.\n    '''",
-        "def f(x: Tensor) -> int:\n    '''One.\n\n    Args:\n        x: (batch, height of the picture).\n\n    Returns:\n        () it.\n    '''",
+        "def f(x: Tensor) -> int:\n    '''One.\n\n"
+        "    Args:\n        x: long,\n            (batch, dim) rows.\n    '''",
+        "def f(x: Tensor) -> int:\n    '''One.\n\n"
+        "    Args:\n        x: (batch, height of the picture).\n\n    Returns:\n        () it.\n    '''",
         "def f(x: dict[str, Tensor]) -> int:\n    '''By name.'''",
         "class A:\n    def needs(self) -> Needs: ...",
         "class _A:\n    def f(self, x: Tensor): ...",

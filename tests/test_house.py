@@ -1,4 +1,4 @@
-"""What holds for the house as a whole: imports stay light, versions agree, pins cover the extras, the wheel is complete."""
+"""The house as a whole: imports stay light, versions agree, pins cover the extras, the wheel is complete."""
 
 import json
 import re
@@ -25,7 +25,7 @@ HEAVY = {"torch", "numpy", "pandas", "pyarrow", "PIL", "yaml", "tokenizers", "to
 
 
 def loaded_by(*arguments: str) -> set[str]:
-    """Heavy modules that a fresh Python has loaded after running the command line with these arguments, or after a bare import."""
+    """Heavy modules that a fresh Python has loaded after the command line with arguments, or an import."""
     code = (
         "import sys, json, io, contextlib, frugalclip\n"
         "if sys.argv[1:]:\n"
@@ -141,7 +141,10 @@ def test_the_wheel_holds_everything_and_runs_from_there(tmp_path: Path):
     assert any(name.startswith("frugalclip/recipes/") for name in names)
     assert any(name.startswith("frugalclip/sample/") for name in names)
     assert wheel.stat().st_size < 25e6
-    code = "import sys, frugalclip; from frugalclip.cli import main; print(frugalclip.__file__); sys.exit(main(['plan', 'clip']))"
+    code = (
+        "import sys, frugalclip; from frugalclip.cli import main; "
+        "print(frugalclip.__file__); sys.exit(main(['plan', 'clip']))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

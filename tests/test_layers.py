@@ -98,7 +98,8 @@ def _named(node: ast.AST, package: str) -> list[str]:
         parents = package.split(".")
         start = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
         base = ".".join(part for part in (start, node.module) if part)
-        # `from frugalclip import core` names a unit, `from frugalclip.core import types` a module, `from x import y` at least x
+        # `from frugalclip import core` names a unit, `from frugalclip.core import types` a module,
+        # `from x import y` at least x
         return [f"{base}.{alias.name}" if base.startswith("frugalclip") else base for alias in node.names]
     if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
         "import_module",
@@ -114,7 +115,7 @@ def _named(node: ast.AST, package: str) -> list[str]:
 
 
 def unit_of(module: str) -> str:
-    """The unit of the table that a dotted name of ours is in; names of the package itself are in `__init__`."""
+    """The unit of the table that holds a dotted name of ours; `__init__` for names of the package itself."""
     parts = module.split(".")
     if len(parts) > 1 and (
         parts[1] in FLOOR or (SOURCE / parts[1]).is_dir() or (SOURCE / f"{parts[1]}.py").is_file()
@@ -264,7 +265,8 @@ def test_a_new_folder_must_be_given_a_floor(tmp_path: Path, monkeypatch: pytest.
     [
         (
             "frugalclip.objectives.contrastive",
-            "from frugalclip.objectives.base import Objective\nfrom frugalclip.functional import x\nimport torch",
+            "from frugalclip.objectives.base import Objective\n"
+            "from frugalclip.functional import x\nimport torch",
         ),
         ("frugalclip.models", "def f():\n    import open_clip"),
         ("frugalclip.serving.http", "if TYPE_CHECKING:\n    import fastapi"),

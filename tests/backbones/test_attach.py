@@ -1,4 +1,4 @@
-"""Pretrained towers get their backbones, with or without weights; images must be prepared as for the backbone."""
+"""Pretrained towers get their backbones, with or without weights; images must be prepared for them."""
 
 from pathlib import Path
 from typing import Any

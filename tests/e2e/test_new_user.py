@@ -1,4 +1,4 @@
-"""A new user's way through the command line, in an empty folder of their own, with nothing but what the README says."""
+"""A new user's way through the command line, in an empty folder, with nothing but what the README says."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def draw(folder: Path, count: int, *, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The user's folder: pictures to train on, with two files that are no samples, and pictures to test on."""
+    """The user's folder: pictures to train on with two files that are no samples, pictures to test on."""
     folder = tmp_path_factory.mktemp("user")
     draw(folder / "my", 160, seed=1)
     draw(folder / "my_test", 48, seed=2)

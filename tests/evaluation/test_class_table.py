@@ -6,7 +6,7 @@ from frugalclip.evaluation.class_table import Predictions
 
 
 def predictions() -> Predictions:
-    """Four samples of two classes: one cat is taken for a dog, the last sample is both and taken for an owl."""
+    """Four samples of two classes: a cat is taken for a dog, and the last one, which is both, for an owl."""
     return Predictions(
         names=["cat", "dog", "owl"],
         samples=torch.tensor([0, 1, 2, 3, 3]),

@@ -21,7 +21,7 @@ EVERY = np.arange(ROWS)
 
 
 class Means:
-    """Features of an image are channel means; a text has two facets of four numbers. Counts what it encodes."""
+    """Encodes images as channel means and texts as two facets of four numbers; counts what it encodes."""
 
     fingerprint = "means"
     scale = None

@@ -69,7 +69,7 @@ def tiny_model(seed=0, size=16):
 
 
 class Leaning:
-    """A model whose vectors all point nearly one way, with two facets a text, as a frozen language model's states do."""
+    """A model whose vectors all point nearly one way, two facets a text, like a frozen language model's."""
 
     fingerprint = "leaning"
     scale = None
@@ -174,7 +174,8 @@ def test_another_model_or_preprocessing_is_refused(model, tmp_path):
     other = tiny_model(seed=1)
     with pytest.raises(
         DataError,
-        match=f"written with model {model.fingerprint}, now requested is model {other.fingerprint}; give another folder",
+        match=f"written with model {model.fingerprint}, now requested is model {other.fingerprint}; "
+        "give another folder",
     ):
         embed_manifest(other, manifest, tmp_path / "s")
     wide = Model(model.network, model.tokenizer, model.preprocess.model_copy(update={"resize": "squash"}))
@@ -324,7 +325,8 @@ def encode_image(images, *, normalize=True):
         os.kill(os.getpid(), signal.SIGKILL)
     return encode(images, normalize=normalize)
 model.encode_image = encode_image
-result = embed_manifest(model, pairs(Path({data!r}), broken=(2,)), {out!r}, dtype="int8", batch=2, chunk_rows=4)
+manifest = pairs(Path({data!r}), broken=(2,))
+result = embed_manifest(model, manifest, {out!r}, dtype="int8", batch=2, chunk_rows=4)
 print(result.computed, result.reused, sum(calls))
 """
 

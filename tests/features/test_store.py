@@ -38,7 +38,7 @@ DIM = 5
 
 
 class Numbers:
-    """Vectors that follow from the id alone: row i has one picture, unless i is 3 mod 7, and i mod 3 captions."""
+    """Vectors that depend on the id alone: row i has i mod 3 captions, and a picture unless i mod 7 is 3."""
 
     def __init__(self, rows, *, changed=(), views=1, facets=None, spoil=None):
         self.rows, self.changed, self.views, self.facets, self.spoil = (
@@ -276,7 +276,8 @@ def test_the_shorter_store_stays_readable_when_the_longer_one_is_interrupted(tmp
         ),
         (
             Numbers(8),
-            "numbers 10 .10 rows, f10., not from numbers 8 .8 rows, f8., and writing fewer rows would lose some",
+            "numbers 10 .10 rows, f10., not from numbers 8 .8 rows, f8., "
+            "and writing fewer rows would lose some",
         ),
     ],
 )
@@ -327,7 +328,8 @@ def test_another_encoder_is_refused_with_what_differs(tmp_path, options, was, no
     write(tmp_path / "s", Numbers(10))
     with pytest.raises(
         DataError,
-        match=f"was written with {was}, now requested is {now}; give another folder, such as .*s-2, or delete",
+        match=f"was written with {was}, now requested is {now}; "
+        "give another folder, such as .*s-2, or delete",
     ):
         write(tmp_path / "s", Numbers(10), **options)
 
@@ -454,7 +456,8 @@ def test_reading_maps_files_and_keeps_few_of_them_open(tmp_path, monkeypatch):
 def test_a_pickled_store_reads_on(tmp_path):
     store = write(tmp_path / "s", Numbers(8)).store
     expected = store.vectors("image", [1])
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).vectors("image", [1]), expected)  # noqa: S301
+    copy = pickle.loads(pickle.dumps(store))  # noqa: S301
+    np.testing.assert_array_equal(copy.vectors("image", [1]), expected)
 
 
 def test_refuses_what_a_recipe_does_not_mean(tmp_path):
@@ -513,7 +516,7 @@ write(__import__("pathlib").Path(sys.argv[1]), Slow(23), dtype="int8")
 
 
 def test_killed_and_started_again_loses_at_most_one_chunk_and_gives_the_same_bytes(tmp_path):
-    """A real kill -9, in the middle of a chunk; whatever was finished stays, and every file ends as in a store that was never interrupted."""
+    """A real kill -9 in the middle of a chunk: finished chunks stay, and all files end as without it."""
     write(tmp_path / "whole", Numbers(23), dtype="int8")
 
     def command(seconds):

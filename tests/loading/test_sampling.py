@@ -111,8 +111,9 @@ def test_one_row_may_outweigh_all():
 
 def test_the_recipe_chooses_the_weights():
     manifest = manifest_of([1, 0, None], score=[0.5, 2, 3], word=["a", "b", "c"], gap=[1, None, 2])
-    assert sampling_weights(manifest, "auto").tolist() == [1, 0, 1]  # pyright: ignore[reportOptionalMemberAccess]
-    assert sampling_weights(manifest, "score").tolist() == [0.5, 2, 3]  # pyright: ignore[reportOptionalMemberAccess]
+    weights = {name: sampling_weights(manifest, name) for name in ("auto", "score")}
+    assert weights["auto"].tolist() == [1, 0, 1]  # pyright: ignore[reportOptionalMemberAccess]
+    assert weights["score"].tolist() == [0.5, 2, 3]  # pyright: ignore[reportOptionalMemberAccess]
     assert sampling_weights(manifest, "none") is None
     assert sampling_weights(manifest_of(None, score=[1.0]), "auto") is None
     with pytest.raises(DataError, match="no field 'scor'; did you mean 'score'"):

@@ -49,7 +49,8 @@ def test_changed_words_of_stored_texts_are_refused(tmp_path: Path):
     }
     with pytest.raises(
         DataError,
-        match=r"texts\.changed\.augment changes words, and the texts' vectors come from a store; leave one of the two out",
+        match=r"texts\.changed\.augment changes words, and the texts' vectors come from a store; "
+        "leave one of the two out",
     ):
         views(pairs(tmp_path / "data"), configs, stored=lambda texts: None)
 

@@ -1,8 +1,9 @@
 """Every parity array is met by our own public functions: one test a file, whatever files the folder holds.
 
-The folder is FRUGALCLIP_PARITY_DIR, else `arrays` beside this file. A file belongs to the family whose pattern in the folder's own
-`families.json` matches its whole name; a family's check is the function `check_<family>` in one of the files of `families/`. What the arrays
-mean, and the tolerances, stand in the docstrings of the checks.
+The folder is FRUGALCLIP_PARITY_DIR, else `arrays` beside this file. A file belongs to the family whose
+pattern in the folder's own `families.json` matches its whole name. A family's check is the function
+`check_<family>` in one of the files of `families/`. What the arrays mean, and the tolerances, stand in the
+docstrings of the checks.
 """
 
 import importlib.util
@@ -75,7 +76,8 @@ def test_matches(path: Path):
 
 def test_the_folder_holds_arrays():
     assert arrays(folder()), (
-        f"{folder()} is missing or holds no array; unset {VARIABLE} or point it at a folder with arrays and families.json"
+        f"{folder()} is missing or holds no array; "
+        f"unset {VARIABLE} or point it at a folder with arrays and families.json"
     )
 
 

@@ -42,7 +42,8 @@ def test_the_image_shown_is_the_one_that_was_found(colours, oracle, evaluation):
     for example in gallery.text_to_images:
         thumbnail = example.found[0].thumbnail
         assert thumbnail is not None
-        red, green, blue = opened(thumbnail.uri).convert("RGB").getpixel((40, 40))  # pyright: ignore[reportGeneralTypeIssues]
+        pixel = opened(thumbnail.uri).convert("RGB").getpixel((40, 40))
+        red, green, blue = pixel  # pyright: ignore[reportGeneralTypeIssues]
         brightest = {"red": red, "green": green, "blue": blue}
         if example.text in brightest:
             assert max(brightest, key=brightest.__getitem__) == example.text

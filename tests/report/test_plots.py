@@ -23,7 +23,8 @@ def of_class(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
 
 
 def corners(element: ElementTree.Element) -> list[tuple[float, float]]:
-    return [tuple(map(float, pair.split(","))) for pair in (element.get("points") or "").split()]  # pyright: ignore[reportReturnType]
+    pairs = (element.get("points") or "").split()
+    return [tuple(map(float, pair.split(","))) for pair in pairs]  # pyright: ignore[reportReturnType]
 
 
 def hover(root: ElementTree.Element) -> dict:

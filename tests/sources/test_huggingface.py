@@ -20,7 +20,8 @@ REAL = Path(__file__).parent / "saved_by_datasets"
 def colours(manifest: Any) -> list[int]:
     """The red of every picture: `saved` gives picture i the red 10 * i."""
     reader = ImageReader(manifest)
-    return [reader.image(row).getpixel((0, 0))[0] for row in range(len(manifest))]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
+    pixels = [reader.image(row).getpixel((0, 0)) for row in range(len(manifest))]
+    return [pixel[0] for pixel in pixels]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
 
 
 def saved(

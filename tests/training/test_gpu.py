@@ -21,7 +21,9 @@ from frugalclip.verbs.embed import embed
 
 from ..backbones.tiny_backbones import bert_source
 from .sums import SUMS, full_step
-from .test_feature_cache import FITTED, backbones, cache, go, merged, pairs, recipe_of  # noqa: F401  (fixtures too)
+
+# fixtures too
+from .test_feature_cache import FITTED, backbones, cache, go, merged, pairs, recipe_of  # noqa: F401
 from .test_recipes_run import BORROWED, SMALL, take_two_steps
 from .test_sums import RECIPES, assert_equal, small, walk
 

@@ -198,7 +198,8 @@ def test_a_loss_that_is_not_finite_has_an_address(recipe_file: Callable[..., str
     class Poison(Silent):
         def started(self, run: Run) -> None:
             with torch.no_grad():
-                run.stage.network.image.layers.blocks[0].feed_forward.enter.bias.fill_(float("nan"))  # pyright: ignore
+                block = run.stage.network.image.layers.blocks[0]  # pyright: ignore
+                block.feed_forward.enter.bias.fill_(float("nan"))  # pyright: ignore
 
     with pytest.raises(TrainingError, match=r"layers\.blocks\.0\.feed_forward\.enter\.bias is not finite"):
         go(recipe_file(), tmp_path / "run", listener=Poison())

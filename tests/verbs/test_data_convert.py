@@ -124,7 +124,10 @@ def test_what_is_written_is_read_back(pairs: Manifest, path: Path, tmp_path: Pat
 def test_other_programs_read_the_tars(path: Path, tmp_path: Path):
     verb.convert(path, to="tar", out=tmp_path / "out", where="split=train")
     with tarfile.open(tmp_path / "out/train-00000.tar") as file:
-        members = {member.name: file.extractfile(member).read() for member in file}  # pyright: ignore[reportOptionalMemberAccess]
+        members = {
+            member.name: file.extractfile(member).read()  # pyright: ignore[reportOptionalMemberAccess]
+            for member in file
+        }
         assert all(member.mtime == member.uid == member.gid == 0 and not member.uname for member in file)
     assert list(members)[:3] == ["a.png", "a.txt", "a.json"]
     assert members["a.txt"] == b"first\nof two lines"

@@ -100,7 +100,8 @@ def test_other_settings_are_refused_in_one_sentence(checkpoint, folder, tmp_path
     embed(checkpoint, folder, out=tmp_path / "store")
     with pytest.raises(
         DataError,
-        match=r"written with dtype float16, now requested is dtype float32; give another folder, such as .*-2, or delete",
+        match=r"written with dtype float16, now requested is dtype float32; "
+        "give another folder, such as .*-2, or delete",
     ):
         embed(checkpoint, folder, out=tmp_path / "store", dtype="float32")
     with pytest.raises(ModelError, match="there is no model at nowhere"):

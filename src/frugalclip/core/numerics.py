@@ -107,7 +107,8 @@ def _fit(
         return value
 
     with torch.enable_grad():
-        solver.step(closure)  # pyright: ignore[reportArgumentType]  (torch types the closure's result as float)
+        # torch types the closure's result as float
+        solver.step(closure)  # pyright: ignore[reportArgumentType]
         value = float(closure().detach())
     weight = parameters.detach()[:, :-1] @ turn.T  # (classes, width)
     bias = parameters.detach()[:, -1] - weight @ mean

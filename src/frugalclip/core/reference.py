@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 
 REQUIRED, SECTION = "required", "see its section"  # defaults that are no value
 _UNITS = re.compile(
-    r"\b(pixels|samples|steps|epochs|rows|pairs|tokens|words|bytes|nats|seconds|processes|threads|GFLOP|layers|blocks|neurons"
-    r"|heads|channels|captions|views|clusters|anchors|evaluations|checkpoints|iterations|degrees|percent|share"
+    r"\b(pixels|samples|steps|epochs|rows|pairs|tokens|words|bytes|nats|seconds|processes|threads|GFLOP"
+    r"|layers|blocks|neurons|heads|channels|captions|views|clusters|anchors"
+    r"|evaluations|checkpoints|iterations|degrees|percent|share"
     r"|fraction|probability)\b"
 )
 _SHARES = ("share", "fraction", "probability")

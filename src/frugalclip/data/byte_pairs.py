@@ -5,7 +5,7 @@ import gzip
 import html
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -113,5 +113,8 @@ def train_merges(words: Counter[str], *, limit: int) -> list[tuple[str, str]]:
         (" ".join([word[:-1] + last[word[-1]]] * count) for word, count in sorted(words.items())), trainer
     )
     pairs = json.loads(backend.to_str())["model"]["merges"]
-    restore: Callable[[str], str] = lambda text: "".join(back.get(symbol, symbol) for symbol in text)  # noqa: E731
+
+    def restore(symbols: str) -> str:
+        return "".join(back.get(symbol, symbol) for symbol in symbols)
+
     return [(restore(first), restore(second)) for first, second in pairs]

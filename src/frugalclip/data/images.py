@@ -162,7 +162,8 @@ def _decoded(image: Image.Image, at_least: int | None) -> Image.Image:
     try:
         with quiet:
             if at_least is not None:
-                image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]  (None keeps the mode)
+                # None keeps the mode
+                image.draft(None, (at_least, at_least))  # pyright: ignore[reportArgumentType]
             image.load()
     except Exception as error:  # decoders raise anything on hostile bytes
         text = str(error)

@@ -1,7 +1,7 @@
 """The baseline of a fit without learned features: texts mapped to shapes and colours in closed form.
 
-It is the fit that closes a run trained from scratch (`compression.closing_fit`), with descriptors alone in the
-place of the trained tower, so that it tells what training added.
+It is the fit that closes a run trained from scratch (`compression.closing_fit`), with descriptors alone in
+the place of the trained tower, so that it tells what training added.
 """
 
 from collections import defaultdict

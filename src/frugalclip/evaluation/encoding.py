@@ -36,7 +36,7 @@ class EncodedImages(Protocol):
 
 
 class Encoder(encoder.Encoder, Protocol):
-    """An encoder that can be evaluated: it also encodes PIL images, and data sets; `frugalclip.load` gives one."""
+    """An encoder that can be evaluated: it encodes data sets and PIL images; `frugalclip.load` gives one."""
 
     @property
     def preprocess(self) -> Preprocess:

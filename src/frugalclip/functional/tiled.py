@@ -73,9 +73,11 @@ def tiled_info_nce_loss(
     image_candidates = images if image_candidates is None else image_candidates
     tile = max(1, TILE // len(text_candidates)) if tile is None else tile
     plan = _Tiles(own, codes, candidate_codes, policy, smoothing, tile, both=whole)
-    loss, hits, same = _TiledInfoNCE.apply(images, text_candidates, scale, plan)  # pyright: ignore[reportGeneralTypeIssues]
+    by_image = _TiledInfoNCE.apply(images, text_candidates, scale, plan)
+    loss, hits, same = by_image  # pyright: ignore[reportGeneralTypeIssues]
     if not whole:
-        loss = loss + _TiledInfoNCE.apply(texts, image_candidates, scale, plan)[0]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
+        by_text = _TiledInfoNCE.apply(texts, image_candidates, scale, plan)
+        loss = loss + by_text[0]  # pyright: ignore[reportIndexIssue, reportOptionalSubscript]
     return Contrast(loss, hits, same)
 
 
@@ -161,7 +163,9 @@ class _TiledInfoNCE(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         rows, columns, scale = ctx.saved_tensors
         return rows * gradients[0], columns * gradients[0], scale * gradients[0], None
 
@@ -310,7 +314,9 @@ def tiled_sigmoid_loss(
     plan = _Tiles(
         own, codes, codes if candidate_codes is None else candidate_codes, "drop", 0.0, tile, both=False
     )
-    return _TiledSigmoid.apply(images, text_candidates, scale, bias, plan, same_is_positive)  # pyright: ignore[reportReturnType]
+    return _TiledSigmoid.apply(  # pyright: ignore[reportReturnType]
+        images, text_candidates, scale, bias, plan, same_is_positive
+    )
 
 
 class _TiledSigmoid(torch.autograd.Function):
@@ -362,5 +368,7 @@ class _TiledSigmoid(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         return (*(saved * gradients[0] for saved in ctx.saved_tensors), None, None)

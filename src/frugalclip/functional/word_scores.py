@@ -71,7 +71,9 @@ class _BestWordScores(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
         states, codebook, places = ctx.saved_tensors
         batch, patches, width = states.shape
         flat = states.reshape(batch * patches, width).to(ctx.kind)

@@ -39,8 +39,8 @@ def image_settings(tower: Any, *, where: str) -> dict[str, Any]:
     backbone = tower.trunk  # their name
     if type(backbone).__name__ != "VisionTransformer" or not type(backbone).__module__.startswith("timm."):
         raise ModelError(
-            f"{where} has the backbone {type(backbone).__name__} of timm; only its plain VisionTransformer has "
-            "a counterpart here."
+            f"{where} has the backbone {type(backbone).__name__} of timm; "
+            "only its plain VisionTransformer has a counterpart here."
         )
     _refuse_patches(backbone, where=where)
     _refuse_blocks(backbone, where=where)

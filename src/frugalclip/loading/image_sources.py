@@ -146,7 +146,8 @@ def _decoded_ahead(
     loader = DataLoader(
         dataset,
         batch_size=None,  # a place is a whole batch
-        sampler=places,  # pyright: ignore[reportArgumentType]  (any iterable will do, and this one does not end)
+        # any iterable will do, and this one does not end
+        sampler=places,  # pyright: ignore[reportArgumentType]
         num_workers=workers,
         prefetch_factor=_AHEAD,
         persistent_workers=True,

@@ -143,7 +143,8 @@ def answered_queries(answers: Sequence[tuple[str, Sequence[Found]]]) -> Html:
 
 def _answered(query: str, found: Sequence[Found]) -> str:
     images = "".join(
-        f'<li>{tile(one.thumbnail, missing=one.text)}<div class="mark-row"><span>{_cosine(one.score)}</span></div></li>'
+        f"<li>{tile(one.thumbnail, missing=one.text)}"
+        f'<div class="mark-row"><span>{_cosine(one.score)}</span></div></li>'
         for one in found
     )
     return f'<div>{_query(query)}<ol class="answers">{images}</ol></div>'

@@ -149,7 +149,8 @@ def _show_one(one: Check, console: Console) -> None:
     if one.is_too_bad:
         console.print(
             f"[yellow]{100 * one.bad_share:.2g} % is bad, and training stops beyond "
-            f"{100 * MAX_ERROR_FRACTION:g} % (data.max_error_fraction); 'data verify --repair' names and mends it.[/]",
+            f"{100 * MAX_ERROR_FRACTION:g} % (data.max_error_fraction); "
+            "'data verify --repair' names and mends it.[/]",
             soft_wrap=True,
         )
     pairs = Table(
@@ -167,8 +168,8 @@ def _show_one(one: Check, console: Console) -> None:
     _show_captions(one.captions, console)
     if images.heights and images.widths:
         console.print(
-            f"Pictures: height {spread_in_words(images.heights)}, width {spread_in_words(images.widths)} pixels; "
-            f"{counts(images.formats)}."
+            f"Pictures: height {spread_in_words(images.heights)}, "
+            f"width {spread_in_words(images.widths)} pixels; {counts(images.formats)}."
         )
     show_fields(one.fields, console)
 

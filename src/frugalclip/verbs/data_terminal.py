@@ -18,7 +18,7 @@ _FAULTS_SHOWN = 3  # of each cause
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error that goes away; gives a function that takes the number of steps done since the last call."""
+    """Show a bar on standard error for the block; gives a function that adds steps to it."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -117,8 +117,8 @@ def _rows(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "images",
-            f"{preprocess.size} pixels, {preprocess.interpolation}, {cut}; mean {_three(preprocess.mean)}, standard deviation "
-            f"{_three(preprocess.std)}",
+            f"{preprocess.size} pixels, {preprocess.interpolation}, {cut}; "
+            f"mean {_three(preprocess.mean)}, standard deviation {_three(preprocess.std)}",
         ),
     ]
     bias = origin.get("logit_bias")

@@ -1,7 +1,7 @@
-"""A-CLIP: block masks, scores carried between crops, the tower's [CLS] attention, heads and the sum of all terms.
+"""A-CLIP: block masks, scores carried between crops, the tower's [CLS] attention, heads and the sum of terms.
 
-Source of the arrays: microsoft/A-CLIP commit 0e51942f on a CPU in float32; where its code is wrong, the value of the repaired formula.
-Tolerance 1e-5; masks exact.
+Source of the arrays: microsoft/A-CLIP commit 0e51942f on a CPU in float32; where its code is wrong, the value
+of the repaired formula. Tolerance 1e-5; masks exact.
 """
 
 import math
@@ -38,7 +38,7 @@ def _square(scores: Tensor) -> tuple[int, int]:
 
 
 def _removed(scores: Tensor, ratio: float) -> Tensor:
-    """(batch, patches) bool of the patches that go when the authors' `ratio` is kept: they keep one block more than it says."""
+    """(batch, patches) bool: the removed patches when `ratio` is kept; the authors keep one block more."""
     grid = _square(scores)
     blocks = block_scores(scores, grid=grid, block=2)
     keep = highest_blocks(blocks, grid=grid, block=2, number=math.floor(blocks.shape[1] * ratio) + 1)
@@ -108,7 +108,7 @@ def _tower(a: Arrays) -> Vit:
 
 
 def check_aclip_vit_score(path: Path) -> None:
-    """[CLS] attention over all layers and heads, the mask it makes, and the [CLS] output with and without the mask."""
+    """[CLS] attention over all layers and heads, its mask, and the [CLS] output with and without the mask."""
     a = _read(path)
     tower, tokens = _tower(a), a["tokens"]
     side = math.isqrt(tokens.shape[1])
@@ -156,7 +156,7 @@ def check_aclip_heads(path: Path) -> None:
 
 
 def check_aclip_loss(path: Path) -> None:
-    """The sum of the terms with view 1 against view 2; the released code's view 1 against itself is another number."""
+    """The sum of the terms with view 1 against view 2; the released code compares view 1 with itself."""
     a = _read(path)
     names = ("image_embed", "text_embed", "image_ssl_embed", "byol_pred")
     images, texts, ssl, predicted = (a[name].clone().requires_grad_() for name in names)

@@ -1,7 +1,7 @@
 """CLIP, ALIGN and SigLIP: losses and gradients, zero-shot class weights, tokeniser, linear probe.
 
-Sources of the arrays: open_clip commit 89fb801f and SLIP commit c6faf5d0 on a CPU in float32; formulas in float64 where noted.
-Tolerances: losses 1e-5, gradients 1e-5 absolute, formula cases 1e-6.
+Sources of the arrays: open_clip commit 89fb801f and SLIP commit c6faf5d0 on a CPU in float32; formulas in
+float64 where noted. Tolerances: losses 1e-5, gradients 1e-5 absolute, formula cases 1e-6.
 """
 
 from pathlib import Path
@@ -81,7 +81,10 @@ def check_clip_align_smoothed(path: Path) -> None:
 
 
 def check_clip_zeroshot_ensemble(path: Path) -> None:
-    """Class weights from several prompts, cosines, best class; open_clip build_zero_shot_classifier. The variant without inner norm is wrong."""
+    """Class weights from several prompts, cosines and best class, as open_clip's build_zero_shot_classifier.
+
+    The variant without inner norm is wrong.
+    """
     a = np.load(path, allow_pickle=False)
     prompts, images = torch.from_numpy(a["prompt_embeddings"]), torch.from_numpy(a["image_embed"])
     classes, templates, dim = prompts.shape
@@ -115,7 +118,10 @@ def check_clip_tokenizer(path: Path) -> None:
 
 
 def check_clip_linear_probe(path: Path) -> None:
-    """The optimum of `C * sum CE + 0.5 ||W||^2`, bias free; from the formula in float64. Weights 1e-4, objective 1e-5 relative."""
+    """The optimum of `C * sum CE + 0.5 ||W||^2`, with a free bias; from the formula in float64.
+
+    Tolerances: weights 1e-4, objective 1e-5 relative.
+    """
     a = np.load(path, allow_pickle=False)
     train, labels = torch.from_numpy(a["train_features"]), torch.from_numpy(a["train_labels"])
     fit = softmax_regression(train, labels, strength=float(a["C"]), classes=len(a["weight"]))

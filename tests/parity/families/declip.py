@@ -1,7 +1,7 @@
 """DeCLIP: heads, SimSiam, masked words, the neighbour queue and the sum of all terms.
 
-Source of the arrays: Sense-GVT/DeCLIP commit 5d99a855 on a CPU in float32; the proper ring queue from an independent evaluation.
-Tolerances: 1e-5, gradients 2e-5, queue contents 1e-6.
+Source of the arrays: Sense-GVT/DeCLIP commit 5d99a855 on a CPU in float32; the proper ring queue from an
+independent evaluation. Tolerances: 1e-5, gradients 2e-5, queue contents 1e-6.
 """
 
 from pathlib import Path
@@ -102,7 +102,7 @@ def _queue(bank: Tensor) -> Neighbours:
 
 
 def _walk(a: Arrays) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Neighbours of both texts and the bank, step by step; look-ups see the bank as it was before the step."""
+    """Neighbours of both texts and the bank, step by step; a look-up finds the bank as before the step."""
     queue, found = _queue(a["bank_init"]), []
     for text, augmented in zip(a["text"], a["text_aug"], strict=True):
         near, near_augmented = nearest_rows(text, queue.bank), nearest_rows(augmented, queue.bank)
@@ -122,7 +122,7 @@ def check_declip_nn_queue_properfifo(path: Path) -> None:
 
 
 def check_declip_nn_queue(path: Path) -> None:
-    """A quirk: the released queue drops what overflows its end. Ours agrees up to the first overflow and then keeps what theirs lost."""
+    """The released queue drops what overflows its end; ours agrees until the first overflow and keeps it."""
     a = _read(path)
     size, batch, steps = len(a["bank_init"]), a["text"].shape[1], a["text"].shape[0]
     ours = _walk(a)
@@ -143,7 +143,7 @@ def check_declip_nn_queue(path: Path) -> None:
 
 
 def check_declip_mlm(path: Path) -> None:
-    """The rules of masking on the authors' sample and on ours, and the loss over masked places with its gradients."""
+    """The rules of masking on the authors' sample and on ours; the loss over masked places and gradients."""
     a = _read(path)
     tokens, labels, mask = a["tokens"], a["labels"], int(a["mask_id"])
     vocabulary, special = int(a["vocab_size"]), torch.tensor([mask, int(a["sot_id"]), int(a["eot_id"])])

@@ -1,7 +1,9 @@
-"""Several processes against one. Sources of the arrays: open_clip commit 89fb801f, SLIP commit c6faf5d0, two gloo processes.
+"""Several processes against one.
 
-Real processes run our objectives on their own rows. The truth is one process on all rows; `g` is the gradient of a rank's own loss with respect
-to its own rows, before averaging over processes, so `g / W` has to be the truth. Tolerance: losses 1e-5, gradients 1e-5 absolute.
+Sources of the arrays: open_clip commit 89fb801f, SLIP commit c6faf5d0, two gloo processes. Real processes run
+our objectives on their own rows. The truth is one process on all rows; `g` is the gradient of a rank's own
+loss with respect to its own rows, before averaging over processes, so `g / W` has to be the truth. Tolerance:
+losses 1e-5, gradients 1e-5 absolute.
 """
 
 import os
@@ -16,9 +18,9 @@ WORKER = Path(__file__).resolve().parents[1] / "distributed_worker.py"
 
 
 def check_clip_distributed(path: Path) -> None:
-    """Contrastive and sigmoid equal one process; SLIP's gather without gradient and open_clip's default do not, and we are neither.
+    """Contrastive and sigmoid equal one process, unlike SLIP's gather and open_clip's default.
 
-    The arrays of `slip_simclr_grad_gather` belong to the objective `simclr` and are checked where that objective is.
+    The arrays of `slip_simclr_grad_gather` belong to the objective `simclr` and are checked with it.
     """
     a = np.load(path, allow_pickle=False)
     ours = _run(path, processes=len(a["image_embed"]))

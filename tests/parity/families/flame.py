@@ -1,7 +1,8 @@
 """FLAME: losses with several texts a picture, the same over processes, and the projector.
 
-Source of the arrays: MIV-XJTU/FLAME, `open_clip/loss.py`, `model.py` and `transformer.py`, on a CPU in float32.
-Tolerances, relative: losses and gradients 1e-5, the projector 1e-4; gradients and projections near zero, differences of large numbers, within 1e-6.
+Source of the arrays: MIV-XJTU/FLAME, `open_clip/loss.py`, `model.py` and `transformer.py`, on a CPU in
+float32. Tolerances, relative: losses and gradients 1e-5, the projector 1e-4; gradients and projections near
+zero, which are differences of large numbers, within 1e-6.
 """
 
 from pathlib import Path
@@ -21,7 +22,8 @@ from frugalclip.functional import (
 from frugalclip.objectives.facets import Config, Facets
 from frugalclip.towers.heads.facets import FacetProjectorConfig
 
-ROUNDING = 1e-6  # the arrays' gradients are up to 2e-7 from those in float64, which is more than 1e-5 of their smallest entries
+# the arrays' gradients are up to 2e-7 from those in float64: more than 1e-5 of their smallest entries
+ROUNDING = 1e-6
 Arrays = dict[str, Tensor]
 
 
@@ -61,7 +63,7 @@ def _objective(a: Arrays, **settings: object) -> tuple[Facets, Features]:
 
 
 def check_flame_mpsigmoid(path: Path) -> None:
-    """One sum over all pairs divided by the number of texts, its gradients, one text a picture, and each rank's share."""
+    """One sum over all pairs divided by the number of texts, gradients, one text a picture, ranks' shares."""
     a = _read(path)
     facets, own = int(a["mp"]), torch.arange(len(a["image"]))
     images, texts, scale, bias = _leaves(a, "image", "text", "logit_scale", "logit_bias")
@@ -118,7 +120,7 @@ def check_flame_mpnce(path: Path) -> None:
 
 
 def check_flame_projector(path: Path) -> None:
-    """Every token projected and normalised on its own, then the mean over patches, without the class token."""
+    """Every token projected and normalised on its own, then the mean over patches without the class token."""
     a = _read(path)
     hidden, width = a["w0"].shape
     config = FacetProjectorConfig()

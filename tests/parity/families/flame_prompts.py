@@ -1,6 +1,7 @@
 """FLAME: captions to prompts, and the mask that packs several facets into one pass.
 
-Sources of the arrays: `MIV-XJTU/FLAME`, `open_clip/multiprompteol_embeddings.py`, on a CPU in float32. Strings and masks exactly, states 1e-5.
+Sources of the arrays: `MIV-XJTU/FLAME`, `open_clip/multiprompteol_embeddings.py`, on a CPU in float32.
+Strings and masks exactly, states 1e-5.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from frugalclip.language_model import facet_visibility, fill_template
 
 
 def check_flame_textclean(path: Path) -> None:
-    """Prompts string for string; the arrays write `_` for a space of the template and `*sent_0*` for the slot."""
+    """Prompts string for string; in the arrays `_` is a space of the template and `*sent_0*` the slot."""
     a = np.load(path, allow_pickle=False)
     before, after = str(a["template"]).split("*sent_0*")
     template = before.replace("_", " ") + "{}" + after.replace("_", " ")
@@ -22,7 +23,10 @@ def check_flame_textclean(path: Path) -> None:
 
 
 def check_flame_mask(path: Path) -> None:
-    """Visibility exactly, and a small decoder that runs under it; the official mask lets padded rows see padding, ours differs exactly there."""
+    """Visibility exactly, and a small decoder that runs under it.
+
+    The official mask lets padded rows see padding; ours differs exactly there.
+    """
     a = np.load(path, allow_pickle=False)
     is_token = torch.from_numpy(a["attention_mask"]).bool()
     ends = [int(a["prefix_last"]), *map(int, a["facet_last"])]
@@ -41,7 +45,7 @@ def check_flame_mask(path: Path) -> None:
 
 
 def _decoder(a: np.lib.npyio.NpzFile, visible: Tensor) -> Tensor:
-    """(rows, length, dim) states of the arrays' decoder: single heads, residuals, no positions and no norms."""
+    """(rows, length, dim) states of the arrays' decoder: single heads, residuals, no positions, no norms."""
     states = torch.from_numpy(a["emb"])[torch.from_numpy(a["input_ids"])]
     for query, key, value in zip(*(torch.from_numpy(a[name]) for name in ("Wq", "Wk", "Wv")), strict=True):
         scores = (

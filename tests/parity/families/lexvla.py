@@ -1,8 +1,8 @@
-"""LexVLA: lexical vectors, what keeps them sparse, how they are compared, and whether patches name what they show.
+"""LexVLA: lexical vectors, what keeps them sparse, how they are compared, whether patches name their content.
 
-Sources of the arrays: FLOPS, L1, L0 and the weight's schedule from naver/splade `losses/regularization.py` in float32; the rest from the formulas
-in float64, as there is no official code. Tolerances, relative: FLOPS and heads 1e-5; overuse and the contrast 1e-6, in single precision 1e-4;
-patches 1e-9, predictions exactly.
+Sources of the arrays: FLOPS, L1, L0 and the weight's schedule from naver/splade `losses/regularization.py` in
+float32; the rest from the formulas in float64, as there is no official code. Tolerances, relative: FLOPS and
+heads 1e-5; overuse and the contrast 1e-6, in single precision 1e-4; patches 1e-9, predictions exactly.
 """
 
 import runpy
@@ -75,7 +75,7 @@ def check_lexvla_flops(path: Path) -> None:
 
 
 def check_lexvla_overuse(path: Path) -> None:
-    """The penalty in both scales and on unit rows, its weights, and both gradients; in double and in single precision."""
+    """The penalty in both scales and on unit rows, weights, both gradients; double and single precision."""
     a = _read(path)
     for kind, rtol, atol in (
         (torch.float64, 1e-6, 0.0),
@@ -96,7 +96,10 @@ def check_lexvla_overuse(path: Path) -> None:
 
 
 def check_lexvla_heads(path: Path) -> None:
-    """Scores, activations and maxima over patches, with and without a mask, by the direct form, in parts and by the head; the largest words."""
+    """Scores, activations and maxima over patches, with and without a mask, and the largest words.
+
+    All are computed by the direct form, in blocks and by the head.
+    """
     a = _read(path)
     states, codebook, mask = a["patch_hidden"], a["codebook"], a["patch_mask"]
     scores = word_scores(states, codebook)
@@ -130,7 +133,10 @@ def check_lexvla_heads(path: Path) -> None:
 
 
 def check_lexvla_clip(path: Path) -> None:
-    """Cosines of lexical vectors over a temperature, and the mean of both directions; by the function and by the objective."""
+    """Cosines of lexical vectors over a temperature, and the mean of both directions.
+
+    By the function and by the objective.
+    """
     a = _read(path)
     images, texts, scale = unit(a["image_lex"]), unit(a["text_lex"]), 1 / a["temperature"]
     _near(scale * images @ texts.T, a["logits"], rtol=1e-6)

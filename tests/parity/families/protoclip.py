@@ -1,7 +1,8 @@
 """ProtoCLIP: back translation, losses, heads, learning rates, what representations look like, k-means.
 
-Source of the arrays: megvii-research/protoclip commit fde1933 on a CPU; k-means from the formula in float64, and from faiss 1.15.1.
-Tolerances: losses 1e-5 relative, gradients 1e-4 relative and 1e-6 absolute, learning rates 1e-12, labels exact, objectives within 3 %.
+Source of the arrays: megvii-research/protoclip commit fde1933 on a CPU; k-means from the formula in float64,
+and from faiss 1.15.1. Tolerances: losses 1e-5 relative, gradients 1e-4 relative and 1e-6 absolute, learning
+rates 1e-12, labels exact, objectives within 3 %.
 """
 
 from pathlib import Path
@@ -43,7 +44,7 @@ def _close(ours: Tensor, theirs: Tensor, rtol: float = 1e-5, atol: float = 1e-6)
 
 
 def check_protoclip_pbt(path: Path) -> None:
-    """Means of one modality's features by another's labels; a label that nothing carries is a row of zeros."""
+    """Means of one modality's features by another's labels; a label without features is a row of zeros."""
     a = _read(path)
     k = int(a["k"])
     for name, features, labels in (
@@ -116,7 +117,7 @@ def check_protoclip_loss(path: Path) -> None:
 
 
 def check_protoclip_head(path: Path) -> None:
-    """Both heads with running and with batch statistics; they are equal at the start and keep statistics of their own."""
+    """Both heads with running and with batch statistics: equal at the start, with statistics of their own."""
     a = _read(path)
     layers = int(a["n_layers"])
     linear = sorted(
@@ -161,7 +162,7 @@ def check_protoclip_lr(path: Path) -> None:
 
 
 def check_protoclip_metrics(path: Path) -> None:
-    """Gap, self-similarity as published and without the diagonal, spread, and agreement of clusters with labels."""
+    """Gap, self-similarity as published and without the diagonal, spread, clusters against labels."""
     a = _read(path)
     images, texts = a["image_features"], a["text_features"]
     _close(torch.tensor(modality_gap(images, texts)), a["modality_gap"])
@@ -184,7 +185,7 @@ def check_protoclip_kmeans(path: Path) -> None:
 
 
 def check_protoclip_faiss(path: Path) -> None:
-    """As good an objective as the library's with the same updates and restarts, and centres that are not made unit vectors."""
+    """As good an objective as faiss with the same updates and restarts, and centres not made unit vectors."""
     a = _read(path)
     k = int(a["k"])
     draw = torch.Generator().manual_seed(0)

@@ -1,4 +1,7 @@
-"""Schedules. Source of the arrays: SLIP commit c6faf5d0, `utils.py: cosine_scheduler`, float64; tolerance 1e-12."""
+"""Schedules.
+
+Source of the arrays: SLIP commit c6faf5d0, `utils.py: cosine_scheduler`, float64; tolerance 1e-12.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,10 @@ from frugalclip.training.optim import cosine_schedule
 
 
 def check_slip_cosine_schedule(path: Path) -> None:
-    """Linear warm-up that includes both ends, then a cosine at k / length; the EMA momentum is the same without warm-up, up to 1."""
+    """Linear warm-up that includes both ends, then a cosine at k / length.
+
+    The EMA momentum is the same without warm-up, up to 1.
+    """
     a = np.load(path, allow_pickle=False)
     per_epoch = int(a["iters_per_epoch"])
     steps = int(a["epochs"]) * per_epoch

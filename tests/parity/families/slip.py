@@ -1,4 +1,7 @@
-"""SLIP: NT-Xent and the SLIP total. Source of the arrays: SLIP commit c6faf5d0 on a CPU in float32. Tolerance 1e-5."""
+"""SLIP: NT-Xent and the SLIP total.
+
+Source of the arrays: SLIP commit c6faf5d0 on a CPU in float32. Tolerance 1e-5.
+"""
 
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from frugalclip.objectives.simclr import nt_xent_loss
 
 
 def check_slip_simclr(path: Path) -> None:
-    """Loss over both views' anchors, accuracy of the first view's, gradients, and the sum with CLIP's loss."""
+    """Loss over both views' anchors, accuracy of the first view's, gradients, the sum with CLIP's loss."""
     a = {
         name: torch.from_numpy(np.asarray(value)) for name, value in np.load(path, allow_pickle=False).items()
     }

@@ -165,8 +165,10 @@ class LexicalHead(Head):
         if side == "text":
             return frozenset({"text_features"} if self.config.centre else ())
         starts = self.config.start == "captions"
-        images = {"image_features"} if self.config.centre or starts else set()
-        return frozenset(images | ({"text_features"} if starts else set()))  # pyright: ignore[reportReturnType]
+        features: set[FitInput] = {"image_features"} if self.config.centre or starts else set()
+        if starts:
+            features.add("text_features")
+        return frozenset(features)
 
     def fit(self, data: FitData, *, side: Side) -> str:
         """Start the mapper from captions, then subtract mean scores, each where it is set."""
