@@ -352,7 +352,7 @@ def test_the_report_shows_what_a_tower_that_drops_patches_keeps(squares: Path, t
     )
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     section = page[page.index('id="kept"') :]
-    assert "What it looks at" in section and section[: section.index("</section>")].count("data:image/") == 8
+    assert "Where it attends" in section and section[: section.index("</section>")].count("data:image/") == 8
 
 
 def test_what_is_left_of_a_run_may_be_too_short_an_episode(squares: Path, tmp_path: Path):
