@@ -18,7 +18,7 @@ from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Needs, Tokens
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import Tokenizer, train_tokenizer
-from frugalclip.features.format import Encoder, Origin, texts_digest
+from frugalclip.features.format import EncoderRecord, Origin, texts_digest
 from frugalclip.features.store import Store
 from frugalclip.features.writer import Part, RowKey, write_store
 from frugalclip.models import Model
@@ -101,7 +101,7 @@ class Written:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    encoder = Encoder(model="m", preprocess={"size": 16}, tokenizer="t", normalize=False)
+    encoder = EncoderRecord(model="m", preprocess={"size": 16}, tokenizer="t", normalize=False)
     origin = Origin(name="five", fingerprint="f", rows=5)
     write_store(
         tmp_path / "store",

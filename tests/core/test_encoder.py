@@ -1,9 +1,11 @@
-"""The protocol of encoders: what it names, what evaluation adds, and that models have all of it."""
+"""The protocol of encoders: its names, what evaluation and stores add, and that encoders have all."""
 
 import pytest
 
 from frugalclip.core.encoder import Encoder
 from frugalclip.evaluation import encoding
+from frugalclip.features.backbone import BackboneEncoder
+from frugalclip.features.vectors import StorableEncoder
 from frugalclip.models import Model
 from frugalclip.models.text_only import TextOnlyModel
 
@@ -17,8 +19,11 @@ def named(protocol: type) -> set[str]:
 def test_the_protocol_names_what_the_table_here_says():
     assert named(Encoder) == NAMES
     assert named(encoding.Encoder) == NAMES | {"image_features"}
+    assert named(StorableEncoder) == NAMES | {"description", "scale", "tokenizer"}
 
 
-@pytest.mark.parametrize(("kind", "own"), [(Model, {"preprocess"}), (TextOnlyModel, set())])
+@pytest.mark.parametrize(
+    ("kind", "own"), [(Model, {"preprocess"}), (BackboneEncoder, {"preprocess"}), (TextOnlyModel, set())]
+)
 def test_models_are_encoders(kind: type, own: set[str]):
     assert NAMES - {name for name in dir(kind) if not name.startswith("_")} == own  # set in the constructor

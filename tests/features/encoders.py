@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frugalclip.core.encoder import Modality
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.features.embed import embed_manifest
@@ -23,6 +24,8 @@ EVERY = np.arange(ROWS)
 class Means:
     """Encodes images as channel means and texts as two facets of four numbers; counts what it encodes."""
 
+    reads: Modality = "both"
+    dim = 4
     fingerprint = "means"
     scale = None
     preprocess = Preprocess(size=8)

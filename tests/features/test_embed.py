@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from frugalclip.core.encoder import Modality
 from frugalclip.core.errors import DataError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import image_places, make_manifest
@@ -71,9 +72,11 @@ def tiny_model(seed=0, size=16):
 class Leaning:
     """A model whose vectors all point nearly one way, two facets a text, like a frozen language model's."""
 
+    reads: Modality = "both"
+    dim = 4
     fingerprint = "leaning"
     scale = None
-    preprocess = Preprocess(size=8)
+    preprocess: Preprocess | None = Preprocess(size=8)
     lean = torch.tensor([50.0, 0, 0, 0])
 
     @property
@@ -200,6 +203,17 @@ def test_settings_that_do_not_exist_are_named(model, tmp_path):
     with pytest.raises(DataError, match="batch is 0, expected at least 1"):
         embed_manifest(model, manifest, tmp_path / "s", batch=0)
     assert not (tmp_path / "s").exists()
+
+
+def test_an_encoder_of_texts_refuses_images(tmp_path):
+    class Texts(Leaning):
+        reads = "texts"
+        preprocess = None
+
+    manifest = pairs(tmp_path / "data")
+    with pytest.raises(DataError, match="the encoder encodes texts and no images; set what='texts'"):
+        embed_manifest(Texts(), manifest, tmp_path / "s")
+    assert embed_manifest(Texts(), manifest, tmp_path / "s", what="texts").store.head.kinds == ("text",)
 
 
 def test_equal_captions_of_a_chunk_are_encoded_once(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.features.format import (
-    Encoder,
+    EncoderRecord,
     Kind,
     MappedTensors,
     Origin,
@@ -82,7 +82,7 @@ class Numbers:
 
 def encoder(**changes):
     base = {"model": "m0", "preprocess": {"size": 32, "mean": [0.5]}, "tokenizer": "t0"}
-    return Encoder(**{**base, **changes})
+    return EncoderRecord(**{**base, **changes})
 
 
 def write(

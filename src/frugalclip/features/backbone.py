@@ -1,14 +1,15 @@
 """The frozen backbone of a pretrained tower as an encoder: the one behind a feature cache."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.features.format import Encoder, Kind
+from frugalclip.features.format import EncoderRecord, Kind
 from frugalclip.towers.pretrained import PretrainedTower
 
 
@@ -25,10 +26,20 @@ class BackboneEncoder:
     scale: float | None = None  # a backbone alone compares nothing
 
     def __init__(
-        self, tower: PretrainedTower, *, preprocess: Any, tokenizer: Tokenizer, device: torch.device
+        self, tower: PretrainedTower, *, preprocess: Preprocess, tokenizer: Tokenizer, device: torch.device
     ) -> None:
         self.tower, self.preprocess, self.tokenizer, self.device = tower, preprocess, tokenizer, device
         self.kind: Kind = "image" if tower.side == "image" else "text"
+
+    @property
+    def reads(self) -> Literal["images", "texts"]:
+        """What the backbone encodes."""
+        return "images" if self.kind == "image" else "texts"
+
+    @property
+    def dim(self) -> int:
+        """Length of its vectors."""
+        return self.tower.config.width
 
     @property
     def fingerprint(self) -> str:
@@ -60,7 +71,7 @@ class BackboneEncoder:
         """Texts to (batch, width), or (batch, facets, width)."""
         return self.tower.run_backbone(self.tokenizer.encode(texts).to(self.device)).pooled.float().cpu()
 
-    def filled(self, made: Encoder) -> bool:
+    def filled(self, made: EncoderRecord) -> bool:
         """Whether a store holds features of this backbone, made of the inputs that this model gives it."""
         if made.model != self.fingerprint or made.normalize or made.centring:
             return False

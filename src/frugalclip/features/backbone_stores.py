@@ -8,7 +8,7 @@ holds the whole data set and not only the rows of one run, so that held-out fold
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.features.cache import FeatureCache
 from frugalclip.features.embed import describe, embed_manifest
-from frugalclip.features.format import VERSION, Encoder, StoreDtype, canonical, digest
+from frugalclip.features.format import VERSION, EncoderRecord, StoreDtype, canonical, digest
 from frugalclip.features.store import Store
 from frugalclip.features.vectors import TextRows
 
@@ -67,7 +67,7 @@ def fill_store(
     made = describe(
         encoder, kinds=(encoder.kind,), normalize=False, means={}, settings=options.get("settings")
     )
-    what: Literal["images", "texts"] = "images" if encoder.kind == "image" else "texts"
+    what = encoder.reads
     folder = _folder(config, made, rows, what=what)
     if distributed.is_main():
         if not (folder / "store.json").is_file():
@@ -88,13 +88,13 @@ def fill_store(
     return [Store.open(folder), *_siblings(folder, made, what=what, dtype=config.dtype)]
 
 
-def _folder(config: StoreConfig, made: Encoder, rows: Manifest | TextRows, *, what: str) -> Path:
+def _folder(config: StoreConfig, made: EncoderRecord, rows: Manifest | TextRows, *, what: str) -> Path:
     content = {"version": VERSION, "rows": rows.fingerprint(), "dtype": config.dtype}
     key = digest(canonical({**made.identity(), **content})).hex()[:16]
     return Path(config.path) / what if config.path else cache_folder() / "backbones" / f"{what}-{key}"
 
 
-def _siblings(own: Path, made: Encoder, *, what: str, dtype: StoreDtype) -> Iterator[Store]:
+def _siblings(own: Path, made: EncoderRecord, *, what: str, dtype: StoreDtype) -> Iterator[Store]:
     """Finished stores beside this one, of the same encoder and settings, whose vectors can be copied."""
     # rounded numbers are no source for finer ones, and int8 would be rounded twice
     exact = {"float32", dtype} - {"int8"}

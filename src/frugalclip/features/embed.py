@@ -16,16 +16,17 @@ import numpy as np
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.manifest import Manifest
-from frugalclip.features.format import KINDS, Encoder, Kind, Origin, StoreDtype
+from frugalclip.features.format import KINDS, EncoderRecord, Kind, Origin, StoreDtype
 from frugalclip.features.store import Store
 from frugalclip.features.vectors import (
-    Encodes,
     MakeViews,
     ManifestVectors,
     Progress,
+    StorableEncoder,
     StoredViews,
     TextRows,
     VectorOptions,
+    image_preprocess,
 )
 from frugalclip.features.writer import means_digest, store_means, write_store
 
@@ -48,7 +49,7 @@ class Embedded:
 
 
 def embed_manifest(
-    encoder: Encodes,
+    encoder: StorableEncoder,
     manifest: Manifest | TextRows,
     out: str | Path,
     *,
@@ -119,13 +120,13 @@ def embed_manifest(
 
 
 def describe(
-    encoder: Encodes,
+    encoder: StorableEncoder,
     *,
     kinds: Sequence[Kind],
     normalize: bool,
     means: Mapping[Kind, np.ndarray],
     settings: Mapping[str, Any] | None = None,
-) -> Encoder:
+) -> EncoderRecord:
     """The record of an encoder that a store keeps.
 
     Args:
@@ -135,10 +136,10 @@ def describe(
         means: kind -> (dim,), subtracted before that.
         settings: whatever else changes a vector.
     """
-    return Encoder(
+    return EncoderRecord(
         model=encoder.fingerprint,
         description=dict(encoder.description),
-        preprocess=encoder.preprocess.model_dump(mode="json") if "image" in kinds else None,
+        preprocess=image_preprocess(encoder).model_dump(mode="json") if "image" in kinds else None,
         tokenizer=encoder.tokenizer.fingerprint() if "text" in kinds else None,
         normalize=normalize,
         scale=encoder.scale,
@@ -148,7 +149,7 @@ def describe(
 
 
 def mean_vectors(
-    encoder: Encodes,
+    encoder: StorableEncoder,
     manifest: Manifest | TextRows,
     *,
     kinds: tuple[Kind, ...],

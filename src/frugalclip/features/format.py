@@ -23,7 +23,7 @@ FORMAT, VERSION = "frugalclip.store", 2
 _NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64, "U64": np.uint64}
 
 
-class Encoder(Settings):
+class EncoderRecord(Settings):
     """The model that made the vectors. All but description and scale goes into the names of the chunks."""
 
     model: str = Field(description="fingerprint of the weights")
@@ -86,13 +86,13 @@ class ChunkEntry(Settings):
     payload: str
 
 
-class Head(Settings):
+class StoreHeader(Settings):
     """The content of `store.json`."""
 
     format: Literal["frugalclip.store"] = FORMAT
     version: Literal[2] = VERSION
     complete: bool = False
-    encoder: Encoder
+    encoder: EncoderRecord
     kinds: tuple[Kind, ...]
     dtype: StoreDtype
     chunk_rows: int = Field(gt=0)
@@ -181,7 +181,7 @@ class MappedTensors:
         return payload_hash(self.tensors, notes) == self.notes["payload"]
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path) -> StoreHeader:
     """The head of a store, finished or not.
 
     Raises:
@@ -203,7 +203,7 @@ def read_head(path: Path) -> Head:
             f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; "
             "upgrade it or embed again."
         )
-    return validated(Head, content, where=str(file), error=DataError)
+    return validated(StoreHeader, content, where=str(file), error=DataError)
 
 
 def chunk_path(store: Path, name: str) -> Path:

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.features.format import (
     ChunkEntry,
-    Head,
     Kind,
     MappedTensors,
+    StoreHeader,
     chunk_path,
     digest,
     id_hashes,
@@ -50,7 +50,7 @@ class Ragged:
 class Store:
     """Reads one store. Opens files when they are needed; may be pickled, and used after a fork."""
 
-    def __init__(self, path: Path, head: Head) -> None:
+    def __init__(self, path: Path, head: StoreHeader) -> None:
         self.path = path
         self.head = head
         self._open_chunks: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()

@@ -15,6 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.ahead import batches_ahead
+from frugalclip.core.encoder import Encoder
+from frugalclip.core.errors import DataError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import decode
@@ -30,26 +33,46 @@ MakeViews = Callable[[Image.Image, str], Tensor]
 _HELD_BYTES = 256 * 2**20  # encoded images kept between hashing and decoding; beyond it they are read twice
 
 
-class Encodes(Protocol):
-    """An encoder of images and texts, such as `frugalclip.models.Model`."""
+class TextTokenizer(Protocol):
+    """What a store needs of a tokenizer."""
 
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def description(self) -> Mapping[str, Any]: ...
-    @property
-    def scale(self) -> float | None: ...
-
-    preprocess: Any  # image(s) -> (images, 3, height, width); settings with `model_dump`
-    tokenizer: Any  # with `fingerprint()` and `truncated(texts)`
-
-    def encode_image(self, images: Tensor, *, normalize: bool = True) -> Tensor:
-        """(batch, 3, height, width) to (batch, dim), or (batch, facets, dim)."""
+    def fingerprint(self) -> str:
+        """Identifies the vocabulary and all that changes the token ids."""
         ...
 
-    def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
-        """Texts to (batch, dim), or (batch, facets, dim)."""
+    def truncated(self, texts: list[str], /) -> int:
+        """How many of the texts are longer than the context."""
         ...
+
+
+class StorableEncoder(Encoder, Protocol):
+    """An encoder whose vectors can be stored, with what a store records of it."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Where it comes from, for people."""
+        ...
+
+    @property
+    def scale(self) -> float | None:
+        """Its own multiplier of cosines; None without one."""
+        ...
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """From texts to the token ids that it encodes."""
+        ...
+
+
+def image_preprocess(encoder: StorableEncoder) -> Preprocess:
+    """The preprocessing of an encoder of images.
+
+    Raises:
+        DataError: if it encodes no images.
+    """
+    if encoder.preprocess is None:
+        raise DataError(f"the encoder encodes {encoder.reads} and no images; set what='{encoder.reads}'.")
+    return encoder.preprocess
 
 
 class TextRows:
@@ -113,7 +136,7 @@ class ManifestVectors:
 
     def __init__(
         self,
-        encoder: Encodes,
+        encoder: StorableEncoder,
         manifest: Manifest | TextRows,
         options: VectorOptions,
         *,
@@ -121,7 +144,7 @@ class ManifestVectors:
         progress: Progress = lambda done, total: None,
     ) -> None:
         self.encoder, self.options, self.pool, self.progress = encoder, options, pool, progress
-        self.views = options.views or (lambda image, _: encoder.preprocess(image))
+        self.views = options.views or (lambda image, _: image_preprocess(encoder)(image))
         self.ids = manifest.ids
         has_texts, has_images = "text" in options.kinds, "image" in options.kinds
         self.captions = [own or [] for own in manifest.captions()] if has_texts else None

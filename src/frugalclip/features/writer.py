@@ -24,13 +24,13 @@ from frugalclip.features.format import (
     VERSION,
     ChunkEntry,
     CosineError,
-    Encoder,
-    Head,
+    EncoderRecord,
     Kind,
     KindSummary,
     MappedTensors,
     Origin,
     StoreDtype,
+    StoreHeader,
     canonical,
     chunk_path,
     digest,
@@ -126,7 +126,7 @@ def cosine_errors(values: np.ndarray, stored: np.ndarray) -> np.ndarray:
 
 
 def means_digest(means: Mapping[Kind, np.ndarray]) -> str:
-    """The name of the means in `Encoder.centring`."""
+    """The name of the means in `EncoderRecord.centring`."""
     return payload_hash({str(kind): np.asarray(mean, np.float32) for kind, mean in means.items()}, {})
 
 
@@ -134,7 +134,7 @@ def write_store(
     path: str | Path,
     source: VectorSource,
     *,
-    encoder: Encoder,
+    encoder: EncoderRecord,
     kinds: Sequence[Kind],
     origin: Origin,
     dtype: StoreDtype = "float16",
@@ -161,7 +161,7 @@ def write_store(
     """
     path = Path(path)
     found = _found(path)
-    head = Head(
+    head = StoreHeader(
         encoder=encoder,
         kinds=tuple(kinds),
         dtype=dtype,
@@ -184,7 +184,7 @@ def write_store(
     return run.finish()
 
 
-def _found(path: Path) -> Head | None:
+def _found(path: Path) -> StoreHeader | None:
     """The head of what is already there; refuses a folder of anything else."""
     if (path / "store.json").is_file():
         return read_head(path)
@@ -196,7 +196,7 @@ def _found(path: Path) -> Head | None:
     return None
 
 
-def _refuse_other_encoder(path: Path, found: Head, head: Head) -> None:
+def _refuse_other_encoder(path: Path, found: StoreHeader, head: StoreHeader) -> None:
     flat = [
         {**h.encoder.identity(), "kinds": "+".join(h.kinds), "dtype": h.dtype, "chunk_rows": h.chunk_rows}
         for h in (found, head)
@@ -225,7 +225,7 @@ def _listed(pairs: Sequence[tuple[str, Any]]) -> str:
     return ", ".join(f"{name} {value if value is not None else 'none'}" for name, value in pairs)
 
 
-def _refuse_other_rows(path: Path, found: Head, head: Head, source: VectorSource) -> None:
+def _refuse_other_rows(path: Path, found: StoreHeader, head: StoreHeader, source: VectorSource) -> None:
     """Refuse rows other than the stored ones and more at their end: stored rows would be lost."""
     advice = f"give another folder, such as {path}-2, or delete {path}."
     origin = (
@@ -260,14 +260,14 @@ def _other_sample(was: dict[str, Any], key: RowKey) -> str | None:
     return "has other captions" if key.text != was.get("text_digest") else None
 
 
-def _ranges(head: Head) -> list[tuple[int, int]]:
+def _ranges(head: StoreHeader) -> list[tuple[int, int]]:
     return [
         (start, min(start + head.chunk_rows, head.origin.rows))
         for start in range(0, head.origin.rows, head.chunk_rows)
     ]
 
 
-def _chunk_name(head: Head, keys: Sequence[RowKey]) -> str:
+def _chunk_name(head: StoreHeader, keys: Sequence[RowKey]) -> str:
     """32 hex digits over everything that decides the content of a chunk."""
     how = canonical(
         {"version": VERSION, "encoder": head.encoder.identity(), "kinds": head.kinds, "dtype": head.dtype}
@@ -280,7 +280,7 @@ class _Run:
     """One pass over the chunks. It keeps little of each: ten million rows must fit in memory."""
 
     def __init__(
-        self, path: Path, head: Head, source: VectorSource, means: Mapping[Kind, np.ndarray]
+        self, path: Path, head: StoreHeader, source: VectorSource, means: Mapping[Kind, np.ndarray]
     ) -> None:
         self.path, self.head, self.source, self.means = path, head, source, means
         self.tables: list[pa.Table] = []
@@ -404,7 +404,7 @@ class _Run:
         write_atomically(self.path / file, content)
         return file
 
-    def _remove_leftovers(self, head: Head) -> None:
+    def _remove_leftovers(self, head: StoreHeader) -> None:
         """Delete our files that `store.json` does not name, and temporary files of killed runs."""
         kept = {*head.files.values(), *(f"{entry.name}.safetensors" for entry in head.chunks)}
         side = [file for name in ("ids", "index", "means") for file in self.path.glob(f"{name}-*")]

@@ -45,18 +45,20 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 def _image_model(source: ModelSource, *, device: str | torch.device) -> Model:
     """A model without text tower, whose embedding is the vector of an image encoder."""
     backbone = find_backbone(source, Use("image", load)).load()
+    preprocess = backbone.preprocess
+    assert preprocess is not None, "a backbone of images has a preprocessing"
     image = {
         "kind": "pretrained",
         "from": source.text,
         "width": backbone.width,
-        "resolution": backbone.preprocess.size,
+        "resolution": preprocess.size,
         "head": {"kind": "identity"},
     }
     config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": backbone.width})
     tokenizer = PassThroughTokenizer()
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
     network.pretrained_towers()["image"].attach(lambda: backbone)
-    return Model(network.eval(), tokenizer, backbone.preprocess, device=device)
+    return Model(network.eval(), tokenizer, preprocess, device=device)
 
 
 def _checkpoint(source: ModelSource) -> Path:

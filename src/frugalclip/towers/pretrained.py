@@ -59,7 +59,7 @@ class Backbone(nn.Module, ABC):
 
     width: int  # of its features
     fingerprint: str  # of the weights and of everything else that changes its features
-    preprocess: Preprocess  # that its weights were trained with; image backbones only
+    preprocess: Preprocess | None = None  # that its weights were trained with; None if it encodes texts
 
     @abstractmethod
     def forward(self, inputs: Any, *, with_tokens: bool = False) -> BackboneOutput:

@@ -70,7 +70,9 @@ def fill_caches(
     """
     towers = model.network.pretrained_towers()
     if tower := towers.get("image"):  # tuned or frozen, stored or not
-        differs = check_preprocess(tower.config.source, model.preprocess, tower.attached.preprocess)
+        own = tower.attached.preprocess
+        assert own is not None, "a backbone of images has a preprocessing"
+        differs = check_preprocess(tower.config.source, model.preprocess, own)
         note(differs) if differs else None
     images = words = None
     if (cache := model.caches.get("image")) and config.images:
