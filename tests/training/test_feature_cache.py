@@ -260,7 +260,7 @@ def test_caption_words_need_captions_with_words(tmp_path: Path, backbones: tuple
     )
     with pytest.raises(
         RecipeError,
-        match=r"gives pictures the words of captions; set model\.text\.head\.kind=lexical over a frozen text",
+        match=r"gives images the words of captions; set model\.text\.head\.kind=lexical over a frozen text",
     ):
         built(tmp_path / "run", content)
 
