@@ -91,7 +91,8 @@ def test_the_gradient_cache_refuses_it_with_the_reason():
     network = DualEncoder(config, vocabulary=50, context=8)
     step = type("Step", (), {"network": network})()
     with pytest.raises(
-        RecipeError, match=r"model.image.stem.0.1 is a batch normalisation, which would see 4 samples"
+        RecipeError,
+        match=r"model.image.stem.0.1 is a batch normalisation, whose statistics would be of 4 samples",
     ):
         GradientCache(step, micro_batch=4)
     assert network.dims(batch=4).image_width == 256 and network.dims(batch=4).patch_grid == (2, 2)
