@@ -194,7 +194,7 @@ def test_a_teacher_is_never_in_training_mode():
     assert not any(module.training for module in teacher.modules())
 
 
-def test_only_what_is_asked_for_is_kept_and_computed():
+def test_only_requested_towers_are_kept_and_computed():
     requested = TeacherRequest(
         images=frozenset({"second"}), tokens=frozenset({"second"}), attention=frozenset({"second"})
     )
@@ -210,7 +210,7 @@ def test_only_what_is_asked_for_is_kept_and_computed():
     assert plain.image is None and plain.encode(a_batch()).texts["caption"].tokens is None
 
 
-def test_what_is_asked_is_split_by_teacher_and_by_kind_of_view():
+def test_requests_are_split_by_teacher_and_by_kind_of_view():
     needs = reading(
         "ema:main",
         "ema:caption",

@@ -1,5 +1,6 @@
-"""Pretrained parts of the package index are found by short names, or the line that installs them is said."""
+"""Pretrained parts of the package index are found by short names, or the install line is named."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,3 +56,9 @@ def test_the_table_is_what_make_frozen_installs():
     assert {line.split("==")[0] for line in lines if "==" in line} == {
         part.distribution for part in PACKAGES.values()
     }
+
+
+def test_the_table_is_read_without_torch():
+    """`frugalclip doctor` reads it where torch may be broken."""
+    code = "import sys, frugalclip.backbones.packages; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

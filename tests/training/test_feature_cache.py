@@ -150,7 +150,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Embedded]:
     return done
 
 
-def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(
+def test_a_frozen_backbone_is_in_no_state_and_its_name_is_in_the_model(
     tmp_path: Path, backbones: tuple[str, str]
 ):
     own = built(tmp_path / "unused", recipe_of(pairs(tmp_path / "data"), backbones))
@@ -167,7 +167,7 @@ def test_a_frozen_trunk_is_in_no_state_and_its_name_is_in_the_model(
     assert content["architecture"]["backbones"] == {side: tower.fingerprint for side, tower in towers.items()}
 
 
-def test_a_store_gives_the_weights_that_the_trunk_at_each_step_gives(
+def test_a_store_gives_the_weights_that_the_backbone_at_each_step_gives(
     tmp_path: Path, backbones: tuple[str, str]
 ):
     content = recipe_of(pairs(tmp_path / "data"), backbones)
@@ -223,7 +223,9 @@ def test_a_checkpoint_encodes_the_same_after_the_store_is_deleted(
     )
 
 
-def test_two_encoders_side_by_side_say_what_each_says_alone(tmp_path: Path, backbones: tuple[str, str]):
+def test_two_encoders_side_by_side_give_the_features_of_each_alone(
+    tmp_path: Path, backbones: tuple[str, str]
+):
     other = bert_source(tmp_path / "other", seed=1)
     both = {
         "from": [backbones[1], other],
@@ -265,7 +267,7 @@ def test_caption_words_need_captions_with_words(tmp_path: Path, backbones: tuple
         built(tmp_path / "run", content)
 
 
-def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tmp_path: Path):
+def test_an_exchanged_backbone_is_refused_by_the_model_and_by_a_run_that_goes_on(tmp_path: Path):
     folder = tmp_path / "own"
     folder.mkdir()
     own = timm_source(folder), bert_source(folder / "bert")
@@ -285,7 +287,7 @@ def test_an_exchanged_trunk_is_refused_by_the_model_and_by_a_run_that_goes_on(tm
 
 
 @pytest.mark.parametrize("tune", ["all", ["module.layer4.*"]])
-def test_a_tuned_convolutional_trunk_is_saved_and_read_again(
+def test_a_tuned_convolutional_backbone_is_saved_and_read_again(
     tmp_path: Path, backbones: tuple[str, str], tune: Any
 ):
     content = recipe_of(pairs(tmp_path / "data"), backbones, {"model": {"image": {"tune": tune}}})
@@ -311,7 +313,7 @@ def test_a_tuned_convolutional_trunk_is_saved_and_read_again(
     ],
     ids=["frozen", "partly", "all", "lora"],
 )
-def test_an_image_encoder_of_hugging_face_is_a_trunk_like_any_other(
+def test_an_image_encoder_of_hugging_face_is_a_backbone_like_any_other(
     tmp_path: Path, backbones: tuple[str, str], cache: Path, change: dict[str, Any], trained: list[str]
 ):
     source, data = vision_source(tmp_path / "dino"), pairs(tmp_path / "data")
@@ -331,7 +333,7 @@ def test_an_image_encoder_of_hugging_face_is_a_trunk_like_any_other(
     assert any("backbone" in name for name in saved(run)) == bool(change)
 
 
-def test_a_step_larger_than_the_data_is_refused_before_a_trunk_reads_it(
+def test_a_step_larger_than_the_data_is_refused_before_a_backbone_reads_it(
     tmp_path: Path, backbones: tuple[str, str], written: list[Embedded]
 ):
     with pytest.raises(DataError, match="has 24 usable samples, and one step takes 32; set batch=16 or less"):
@@ -578,7 +580,7 @@ def test_fitted_heads_begin_where_the_closed_form_puts_them(tmp_path: Path, back
     )
 
 
-def test_a_run_of_our_own_is_a_trunk(
+def test_a_run_of_our_own_is_a_backbone(
     tmp_path: Path, backbones: tuple[str, str], small_recipe: dict[str, Any], squares: Path
 ):
     go(
@@ -721,7 +723,7 @@ def test_what_does_not_fit_is_refused_with_the_settings_to_write(
         go(tmp_path / "run", recipe_of(pairs(tmp_path / "data", rows=8), backbones, change))
 
 
-def test_a_plan_of_borrowed_trunks_needs_none_of_their_libraries(monkeypatch: pytest.MonkeyPatch):
+def test_a_plan_of_pretrained_towers_needs_none_of_their_libraries(monkeypatch: pytest.MonkeyPatch):
     for name in ("timm", "transformers"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
     planned = frugalclip.plan("pretrained")

@@ -34,7 +34,7 @@ class Config(ChangeConfig):
 class Halve(NetworkChange):
     Config = Config
 
-    def __call__(self, network, *, gates):
+    def __call__(self, network, *, gates, preprocess):
         image = network.config.image
         neurons = tuple(int(self.config.keep * number) for number in image.neurons)
         config = network.config.model_copy(update={"image": image.model_copy(update={"neurons": neurons})})

@@ -13,6 +13,7 @@ from torch import nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.plugins import find_class
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import SampledGates
 from frugalclip.towers.dual import DualEncoder
 
@@ -56,17 +57,21 @@ class NetworkChange(ABC):
     """
 
     Config: ClassVar[type[ChangeConfig]]
+    needs_fit: ClassVar[bool] = False  # whether heads are fitted in closed form before the stage's first step
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     @abstractmethod
-    def __call__(self, network: DualEncoder, *, gates: GateSource | None) -> DualEncoder:
+    def __call__(
+        self, network: DualEncoder, *, gates: GateSource | None, preprocess: Preprocess
+    ) -> DualEncoder:
         """The network to go on with.
 
         Args:
             network: of the stage before; it may be changed in place.
             gates: of the stage before, if it had any.
+            preprocess: how images enter.
         """
 
 

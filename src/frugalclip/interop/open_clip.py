@@ -168,7 +168,7 @@ def quick_gelu(
         tag: of open_clip's table, where the file is known.
 
     Raises:
-        ModelError: where the name asks for one activation and the file is known to have the other.
+        ModelError: where the name means one activation and the file is known to have the other.
     """
     named = bool(architecture.config.get("quick_gelu"))
     known, reason = _known_activation(architecture, tensors, file=file, tag=tag)
@@ -177,9 +177,7 @@ def quick_gelu(
         is_ambiguous = not named and any(
             config.get("quick_gelu") for config in (architecture.tags or {}).values()
         )
-        assumed = (
-            f"activation: {file} does not say which it was trained with, so gelu was assumed, as {name} means"
-        )
+        assumed = f"activation: not written in {file}, so gelu was assumed, as {name} means"
         return named, [
             f"{assumed}; OpenAI's weights and others of quick_gelu are open_clip:{name}{SUFFIX}@{file}"
         ] if is_ambiguous else []

@@ -56,10 +56,10 @@ _UNSET = (None, False, 0, 0.0, "", "linear", "tok", "default")
 
 
 def refuse_other_kinds(config: Mapping[str, Any], *, where: str) -> None:
-    """Stop at models that are more or other than two towers of ours.
+    """Refuse models that are not two towers of ours.
 
     Raises:
-        ModelError: saying what kind of model it is.
+        ModelError: naming the kind of model.
     """
     if "multimodal_cfg" in config:
         raise ModelError(
@@ -144,7 +144,7 @@ def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: 
     Args:
         config: of the whole model.
         end: id of the tokenizer's end token.
-        fill: id of padding, where the tower sees it.
+        fill: id of padding, where the tower attends to it.
         where: the architecture, for messages.
 
     Raises:
@@ -159,16 +159,16 @@ def text_tower(config: Mapping[str, Any], *, end: int, fill: int | None, where: 
     )
     if pool not in ("argmax", "eos", "last"):
         raise ModelError(
-            f"{where} reads texts by '{pool}'; the end token and the last place have counterparts here."
+            f"{where} pools texts by '{pool}'; the end token and the last position have counterparts here."
         )
     if pool == "last" and fill is None:
         raise ModelError(
-            f"{where} reads the last place of padded texts causally, for which our text tower has no "
-            "counterpart."
+            f"{where} pools padded texts at the last position with causal attention, for which our text "
+            "tower has no counterpart."
         )
     if pool == "eos" and int(text.get("eos_id", 2)) != end:
         raise ModelError(
-            f"{where} reads texts at token {text.get('eos_id', 2)}, but its tokenizer ends them with {end}; "
+            f"{where} pools texts at token {text.get('eos_id', 2)}, but its tokenizer ends them with {end}; "
             "put the model's own beside it."
         )
     settings: dict[str, Any] = {

@@ -154,7 +154,8 @@ def changed_network(
     config = recipe.stages[number].change if recipe.stages else None
     if config is None:
         return network
-    return find_change(config.kind)(config)(network, gates=gates)
+    change = find_change(config.kind)(config)
+    return change(network, gates=gates, preprocess=recipe.preprocess)
 
 
 @dataclass(frozen=True)

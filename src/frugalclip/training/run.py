@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from frugalclip.compression.base import find_change
 from frugalclip.core import distributed
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
@@ -127,15 +128,17 @@ class Run:
     def _enter_next_stage(self) -> None:
         """Change the network if the next stage says so, and build the stage on it."""
         before, number = self.stage, self.stage.number + 1
-        place = BuildPlace(number, steps=self.steps, is_fitted=True)
+        change = self.recipe.stages[number].change
+        needs_fit = change is not None and find_change(change.kind).needs_fit
+        place = BuildPlace(number, steps=self.steps, is_fitted=not needs_fit)
         with torch.random.fork_rng(devices=[]):  # what layers draw before they are filled is not the run's
             network = changed_network(self.recipe, number, before.network, gates=before.module.gates)
             self.model.network = network.to(self.model.device)
             self.stage, self.inputs, notes = build_stage(
                 self.recipe, self.data, self.model, place=place, note=self.note
             )
-        is_changed = self.recipe.stages[number].change is not None  # a change may return the same module
-        self.stage.take_over(before, has_same_network=not is_changed)
+        # a change may return the same module
+        self.stage.take_over(before, has_same_network=change is None)
         self._batches = None
         for note in notes:
             if note not in self.notes:
@@ -196,7 +199,7 @@ class Run:
         self.data.error_policy.restore()
 
     def write_record(self) -> None:
-        """Write the recipe and the environment of a new run, and drop rows past the checkpoint."""
+        """Write the recipe and the environment of a new run, and drop rows that a checkpoint has not seen."""
         if distributed.is_main():
             if self.step == 0:
                 self.directory.path.mkdir(parents=True, exist_ok=True)
