@@ -1,5 +1,6 @@
 """Folders of a run appear whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,24 @@ def test_what_stops_halfway_leaves_the_older_folder(tmp_path: Path):
     assert (target / "file").read_text() == "old"
     with publish_folder(target) as folder:  # what was left over is removed
         assert list(folder.iterdir()) == []
+
+
+def test_the_older_folder_is_there_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "step-1"
+    target.mkdir()
+    (target / "old").write_text("old")
+    seen: list[set[str]] = []
+    replace = os.replace
+
+    def renamed(source: Path, place: Path) -> None:
+        seen.append({path.name for path in tmp_path.iterdir() if any(path.iterdir())})
+        replace(source, place)
+
+    monkeypatch.setattr("frugalclip.core.records.os.replace", renamed)
+    with publish_folder(target) as folder:
+        (folder / "new").write_text("new")
+    assert all(names & {"step-1", ".step-1.replaced"} for names in seen), (
+        "some whole folder exists at any moment"
+    )
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-1"]

@@ -56,9 +56,14 @@ def publish_folder(target: Path) -> Iterator[Path]:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     yield building
+    replaced = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
-        shutil.rmtree(target)
+        os.replace(
+            target, replaced
+        )  # two renames: deleting a large folder first would leave nothing meanwhile
     os.replace(building, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:
