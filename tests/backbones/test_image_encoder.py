@@ -82,6 +82,7 @@ def test_heads_of_other_tasks_are_left_out(tmp_path: Path, kind: str, name: str)
 def test_pictures_are_prepared_as_the_folder_says(tmp_path: Path, kind: str):
     source = vision_source(tmp_path, kind=kind, processor=PROCESSORS[kind])
     preprocess = image_backbone(source, {}).preprocess
+    assert preprocess is not None
     for size in ((32, 32), (64, 64), (90, 60), (61, 200)):
         expected = PROCESSORS[kind](image(size), return_tensors="pt")["pixel_values"]
         found = preprocess(image(size))

@@ -44,6 +44,7 @@ def test_an_image_encoder_alone_is_a_model_without_texts(tmp_path: Path):
     for source in (timm_source(tmp_path), vision_source(tmp_path / "dino")):
         backbone, model = image_backbone(source, {}), load(source)
         image = photo("teal", (50, 40))
+        assert backbone.preprocess is not None
         output = backbone(backbone.preprocess(image)).pooled
         torch.testing.assert_close(model.encode_image(image, normalize=False), output)
         torch.testing.assert_close(model.encode_image([image]), torch.nn.functional.normalize(output, dim=1))

@@ -197,7 +197,8 @@ def _comparisons(result: Mapping[str, Any]) -> list[Remark]:
 
 def _points(one: Mapping[str, Any]) -> str:
     low, high = one["interval"]
-    return f"{one['difference']:+.1f}, {low:+.1f} to {high:+.1f}".replace("-", "\N{MINUS SIGN}")
+    difference = round(one["difference"], 1) + 0.0  # no minus zero
+    return f"{difference:+.1f}, {low:+.1f} to {high:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def evaluation_remarks(result: Mapping[str, Any]) -> list[Remark]:

@@ -13,7 +13,7 @@ from frugalclip.report.html import Section, answered_queries
 MOST_ROWS = 20_000  # images that are scanned; a larger set wants an index
 
 
-def answer_queries(model: Encoder, manifest: Manifest, queries: Sequence[str], *, k: int = 6) -> list[Answer]:
+def answer_queries(model: Encoder, manifest: Manifest, queries: Sequence[str], *, k: int = 5) -> list[Answer]:
     """Rank the images of a data set for each query, by an exact scan.
 
     Args:

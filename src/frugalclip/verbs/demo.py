@@ -30,7 +30,7 @@ from frugalclip.training.run import TrainingResult
 from frugalclip.verbs import evaluate as evaluating
 from frugalclip.verbs.train import finish
 
-QUERIES = ("a yellow face", "red fruit", "an animal with four legs")
+QUERIES = ("smiling face", "red fruit", "musical instrument")
 UNSEEN = "style=twemoji,split=test,is_flag=false"
 SEEN = "style=twemoji,split=train,is_flag=false"
 SAME_IN_PYTHON = """
@@ -38,7 +38,7 @@ The same in Python, for your own pictures:
   import frugalclip, pathlib
   model = frugalclip.load("{run}")
   paths = sorted(pathlib.Path("my_pictures").glob("*.png"))
-  scores = model.encode_text("a yellow face") @ model.encode_image(paths).T
+  scores = model.encode_text("smiling face") @ model.encode_image(paths).T
   print([paths[i].name for i in scores[0].argsort(descending=True)[:6]])
 """
 LABEL, FAMILY = "name", "family"
