@@ -1,7 +1,7 @@
 """The baseline of a fit without learned features: texts mapped to shapes and colours in closed form.
 
-It is the fit that closes a run trained from scratch (`compression.closing_fit`), with descriptors alone in
-the place of the trained tower, so that it tells what training added.
+It tells what training adds to the fit that closes a from-scratch run (`compression.closing_fit`). Images are
+whitened alike. Texts are names as words; the closing fit has captions and keywords as tokens.
 """
 
 from collections import defaultdict
@@ -20,6 +20,7 @@ from frugalclip.towers.heads.whitening import WhiteningConfig
 DIM = 512  # directions of the descriptors, at most
 POWER = 0.25  # of the whitening, as in the closing fit
 RIDGE = 1.0
+MOST_WORDS = 4096  # the most frequent; the regression is solved in as many dimensions
 
 
 class DescriptorFit:
@@ -39,7 +40,8 @@ class DescriptorFit:
             for text in {normalise(text) for text in texts}:
                 images_of[text].append(row)
         self.similarity = WordSimilarity(images_of)
-        self.columns = {word: i for i, word in enumerate(sorted(self.similarity.found_in))}
+        frequent = [word for word, _ in self.similarity.found_in.most_common(MOST_WORDS)]
+        self.columns = {word: i for i, word in enumerate(sorted(frequent))}
         self.texts = RidgeConfig(ridge=RIDGE).build(width=len(self.columns), dim=DIM)
         self.texts.fit_to(
             self._words(list(images_of)),

@@ -311,7 +311,8 @@ def evaluate_zeroshot(
 
         def measure(name: str, scorer: Scorer, rows: np.ndarray) -> dict[str, float]:
             scores = scorer(readable.synonyms)
-            compared[name] = readable.compare(own, scores, rows, draws=draws, seed=seed)
+            if draws:
+                compared[name] = readable.compare(own, scores, rows, draws=draws, seed=seed)
             return readable.metrics_of_scores(scores, rows)
 
         baselines = measure_baselines(

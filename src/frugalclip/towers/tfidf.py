@@ -7,6 +7,7 @@ the images of the texts. A text of tokens that the training texts do not hold ha
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -61,8 +62,9 @@ class TfidfText(TextTower):
     def fit_features(self, data: FitData) -> None:
         """Count in how many of the training texts each token stands."""
         texts = data.texts()
-        counts = self._counts(data.text_tokens(texts).to(self.rarity.device))
-        found_in = (counts > 0).sum(dim=0).double()  # (vocabulary,)
+        found_in = torch.zeros_like(self.rarity, dtype=torch.float64)  # (vocabulary,)
+        for part in np.array_split(texts, max(1, len(texts) // 4096)):  # counts are dense
+            found_in += (self._counts(data.text_tokens(part).to(self.rarity.device)) > 0).sum(dim=0)
         rarity = ((1 + len(texts)) / (1 + found_in)).log() + 1
         self.rarity.copy_(torch.where(found_in > 0, rarity, 0))
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from frugalclip.towers.heads.kernel_ridge import KernelRidge
 from frugalclip.towers.heads.ridge import Ridge, RidgeConfig
 
 
@@ -45,4 +44,3 @@ def test_a_head_without_texts_of_a_direction_gives_zero_there():
     vectors[:, 5:] = 0
     assert not fitted(vectors, targets, weights)(torch.eye(8)[5:]).any()
     assert not list(fitted(vectors, targets, weights).parameters()), "nothing is left to train"
-    assert not issubclass(Ridge, KernelRidge)

@@ -26,12 +26,19 @@ from frugalclip.functional import unit
 from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
 
 
-def image_targets(data: FitData) -> tuple[np.ndarray, Tensor, Tensor]:
-    """What texts are fitted to: the mean embedding of the images that each is drawn with.
+def texts_to_fit(data: FitData, *, kind: str, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """What a text head is fitted to: each text beside the mean embedding of the images it is drawn with.
+
+    Args:
+        data: the training data.
+        kind: of the head, for the message.
+        most: texts at most, those that are drawn most often; None takes all.
 
     Returns:
-        (texts,) numbers of the distinct texts, (texts, dim) float64 targets, and (texts,) float64 how often
-        each is drawn.
+        (texts, width) features, (texts, dim) float64 targets, and (texts,) float64 how often each is drawn.
+
+    Raises:
+        RecipeError: if the backbone gives several vectors a text.
     """
     rows, texts, chances = data.pairs(weighted=True)
     drawn = torch.from_numpy(chances)
@@ -42,7 +49,17 @@ def image_targets(data: FitData) -> tuple[np.ndarray, Tensor, Tensor]:
     weights = torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, index, drawn)
     shown = embedded[torch.from_numpy(np.searchsorted(images, rows))] * drawn[:, None]  # (pairs, dim)
     sums = torch.zeros(len(numbers), embedded.shape[1], dtype=torch.float64).index_add_(0, index, shown)
-    return numbers, sums / weights[:, None], weights
+    targets = sums / weights[:, None]
+    if most is not None and len(numbers) > most:
+        chosen = torch.argsort(-weights, stable=True)[:most].sort().values
+        numbers, targets, weights = numbers[chosen.numpy()], targets[chosen], weights[chosen]
+    vectors = data.text_features(numbers)
+    if vectors.ndim == 3:
+        raise RecipeError(
+            f"head.kind {kind} takes one vector a text, and the backbone gives {vectors.shape[1]}; "
+            "set options.prompt=single."
+        )
+    return vectors, targets, weights
 
 
 class KernelRidgeConfig(HeadConfig):
@@ -126,19 +143,13 @@ class KernelRidge(Head):
 
     def fit(self, data: FitData, *, side: Side) -> str:
         """Fit to every text of the training data, weighted by how often it is drawn."""
-        numbers, targets, weights = image_targets(data)
-        vectors = data.text_features(numbers)
-        if vectors.ndim == 3:
-            raise RecipeError(
-                f"head.kind kernel_ridge takes one vector a text, and the backbone gives {vectors.shape[1]}; "
-                f"set options.prompt=single."
-            )
+        vectors, targets, weights = texts_to_fit(data, kind=self.config.kind)
         self.fit_to(vectors, targets, weights)
         if self.config.novelty:
             images_head = data.head("image")
             assert images_head is not None, "image features are stored, so the image tower has a backbone"
             images_head.set_level(self.config.novelty**0.5)
-        return f"{len(numbers):,} texts"
+        return f"{len(vectors):,} texts"
 
     @torch.no_grad()
     def fit_to(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:

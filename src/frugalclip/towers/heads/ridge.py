@@ -10,9 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from frugalclip.core.errors import RecipeError
 from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
-from frugalclip.towers.heads.kernel_ridge import image_targets
+from frugalclip.towers.heads.kernel_ridge import texts_to_fit
 
 
 class RidgeConfig(HeadConfig):
@@ -20,6 +19,10 @@ class RidgeConfig(HeadConfig):
 
     kind: Literal["ridge"] = "ridge"
     ridge: float = Field(1.0, gt=0, description="squared weights count this much beside the squared errors")
+
+    most_texts: int = Field(
+        20_000, ge=1, description="texts to fit to, at most: those that are drawn most often"
+    )
 
     def forward_gflops(self, *, width: int, dim: int) -> float:
         """Forward arithmetic for one vector, in 10^9 operations."""
@@ -46,15 +49,10 @@ class Ridge(Head):
 
     def fit(self, data: FitData, *, side: Side) -> str:
         """Fit to every text of the training data, weighted by how often it is drawn."""
-        numbers, targets, weights = image_targets(data)
-        vectors = data.text_features(numbers)
-        if vectors.ndim == 3:
-            raise RecipeError(
-                f"head.kind ridge takes one vector a text, and the backbone gives {vectors.shape[1]} facets; "
-                "set options.prompt=single."
-            )
+        c = self.config
+        vectors, targets, weights = texts_to_fit(data, kind=c.kind, most=c.most_texts)
         self.fit_to(vectors, targets, weights)
-        return f"{len(numbers):,} texts"
+        return f"{len(vectors):,} texts"
 
     @torch.no_grad()
     def fit_to(self, vectors: Tensor, targets: Tensor, weights: Tensor) -> None:
