@@ -70,7 +70,7 @@ class Recipe(Settings):
     objectives: dict[str, SerializeAsAny[ObjectiveConfig]] = Field(default_factory=dict)
     store: StoreConfig = Field(
         default_factory=StoreConfig,
-        description="what frozen backbones say, kept for every run on the same data",
+        description="features of frozen backbones, kept for every run on the same data",
     )
     teachers: dict[str, TeacherConfig] = Field(
         default_factory=dict, description="encoders that give targets; ema is known without being listed"
