@@ -13,7 +13,8 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import DROPPED, MERGED
-from frugalclip.sources.open import Source, read_source, read_sources
+from frugalclip.sources.base import Source
+from frugalclip.sources.open import read_source, read_sources
 from frugalclip.sources.reading import READING
 
 from ..data import hostile

@@ -12,7 +12,8 @@ import pytest
 from frugalclip.core.errors import DataError
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import Ledger, read_ledger
-from frugalclip.sources.open import Source, open_data, read_source
+from frugalclip.sources.base import Source
+from frugalclip.sources.open import open_data, read_source
 from frugalclip.sources.reading import READING
 
 

@@ -1,6 +1,8 @@
-"""The stage that reads data sets: why a sample of a source is not in the manifest."""
+"""The stage that reads data sets: why a sample of a source is not in the manifest, and what it writes."""
 
 from frugalclip.data.ledger import LedgerStage
+
+LEDGER, CLEAN = ".ledger.parquet", ".clean.parquet"  # how the names of ledgers and of mended manifests end
 
 READING = LedgerStage(
     "read",

@@ -19,7 +19,8 @@ from frugalclip.data.statistics import (
     image_statistics,
     sampled_rows,
 )
-from frugalclip.sources.open import Source, as_paths, read_source
+from frugalclip.sources.base import Source
+from frugalclip.sources.open import as_paths, read_source
 from frugalclip.verbs.data_terminal import (
     counts,
     progress_bar,

@@ -17,7 +17,8 @@ from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Entry, Ledger, causes_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.conversion import ConversionConfig, ConversionTask, conversion_job, conversion_shards
-from frugalclip.sources.open import LEDGER, read_sources
+from frugalclip.sources.open import read_sources
+from frugalclip.sources.reading import LEDGER
 from frugalclip.sources.shards import unwritten_fields
 from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next, train_command
 

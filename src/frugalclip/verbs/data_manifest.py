@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
-from frugalclip.sources.open import LEDGER, read_sources
+from frugalclip.sources.open import read_sources
+from frugalclip.sources.reading import LEDGER
 from frugalclip.verbs.data_terminal import show_faults, show_lines, show_next, train_command
 
 

@@ -19,7 +19,8 @@ from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Ledger, causes_of, read_ledger
 from frugalclip.data.manifest import is_manifest
-from frugalclip.sources.open import CLEAN, LEDGER, as_paths, read_sources
+from frugalclip.sources.open import as_paths, read_sources
+from frugalclip.sources.reading import CLEAN, LEDGER
 from frugalclip.sources.tar_index import has_pattern
 from frugalclip.verbs.data_terminal import progress_bar, short, show_next, train_command
 

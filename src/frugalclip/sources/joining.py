@@ -1,0 +1,42 @@
+"""Several sources as one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from frugalclip.data.ledger import Ledger
+from frugalclip.data.manifest import concatenate
+from frugalclip.sources.base import Source
+from frugalclip.sources.huggingface import with_split
+from frugalclip.sources.reading import READING
+
+
+def joined(sources: Sequence[Source], name: str) -> Source:
+    """Sources one after another; ids that clash get their source's name as prefix.
+
+    Args:
+        sources: one or more; a single one stays what it is.
+        name: of the whole, as the user wrote it.
+    """
+    if len(sources) == 1:
+        return sources[0]
+    manifest = concatenate([source.manifest for source in sources], name=name)
+    ends = np.cumsum([len(source.manifest) for source in sources])
+    ids = [manifest.ids[end - len(source.manifest) : end] for source, end in zip(sources, ends, strict=True)]
+    ledger = Ledger(READING)
+    for source, new in zip(sources, ids, strict=True):
+        ledger.include(source.ledger.renamed(source.manifest.ids, new))
+    notes = list(dict.fromkeys(note for source in sources for note in source.notes))
+    kinds = list(dict.fromkeys(source.kind for source in sources))
+    kind = (
+        f"{len(sources):,} files, each {kinds[0]}"
+        if len(kinds) == 1
+        else f"{len(sources):,} data sets ({', '.join(kinds)})"
+    )
+    return Source(manifest, kind, ledger, notes)
+
+
+def in_split(source: Source, split: str | None) -> Source:
+    """The source with a field `split`, unless it has one or there is none to name."""
+    return replace(source, manifest=with_split(source.manifest, split)) if split else source
