@@ -9,13 +9,13 @@ from typing import Any
 from _common import RESULTS
 
 from frugalclip.core.records import read_json, write_json
+from frugalclip.training.catalogue import SAMPLES
 from frugalclip.training.planning import Plan, plan_recipe
 from frugalclip.training.recipe import Recipe, known_recipes, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
 REFERENCE = ROOT / "src" / "frugalclip" / "recipes" / "reference.json"
-SAMPLES = 16_000  # the run that minutes are given for
 WITHOUT_ARRAYS = {"token_wise", "masked_distillation", "lexical"}  # no public code to compare with
 UNPUBLISHED = {"aclip-neighbours", "siglip-declip", "slip-protoclip", "two-stage"}  # sums of nobody's paper
 TABLE = (
@@ -114,6 +114,7 @@ def cost(recipe: Recipe, plan: Plan) -> dict[str, Any]:
         "gflops_per_sample": round(plan.gflops_per_sample, 4),
         "step_ratio": None if ratio is None else round(ratio, 2),
         "minutes": None if time is None else round(time, 2),
+        "epochs": recipe.epochs,
     }
 
 

@@ -60,3 +60,15 @@ def test_copies_in_another_size_and_format_are_found(tmp_path: Path):
     found = near_duplicates(manifest, range(6))
     assert (found.rows, found.alike, found.pairs) == (5, 2, [("2.png", "4.webp")])
     assert near_duplicates(manifest, [3, 4]).alike == 0
+
+
+def test_blank_pictures_are_counted(tmp_path: Path):
+    for name, colour in (("white", 255), ("grey", 128)):
+        Image.new("RGB", (50, 40), (colour,) * 3).save(tmp_path / f"{name}.png")
+    Image.effect_noise((50, 40), 90).save(tmp_path / "noise.png")
+    names = ["grey.png", "white.png", "noise.png"]
+    manifest = make_manifest(
+        ids=names, images=image_places(names), captions=[["x"]] * 3, root=tmp_path, name="m"
+    )
+    found = near_duplicates(manifest, range(3))
+    assert (found.blank, found.first_blank) == (2, ["grey.png", "white.png"])

@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from frugalclip.core.errors import DataError
+from frugalclip.training.recommendation import train_command
 from frugalclip.verbs import data_check as verb
 
 from . import data_folders
@@ -88,3 +91,35 @@ def test_check_names_columns(tmp_path: Path):
 def test_no_path_is_refused():
     with pytest.raises(DataError, match="no data set was given"):
         verb.check([])
+
+
+def test_check_names_the_recipe_and_blank_and_repeated_pictures(tmp_path: Path):
+    folder = fill(tmp_path / "d", 20)  # pictures of one colour, none like another
+    noise = Image.effect_noise((30, 30), 60)
+    for name in ("noise", "again"):
+        noise.save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"a picture of {name}")
+    (check,) = verb.check(folder)
+    assert (len(check.images.blank), check.images.copies) == (20, 1)
+    text = printed(verb.show_check, [check])
+    assert (
+        "Pictures: 20 are blank, of one colour (such as 0, 1, 10); 1 repeat an earlier one (most: again"
+        in text
+    )
+    assert f"'frugalclip data stats {folder}'" in text
+    assert "For 22 pairs: frugal from scratch (about 1 min on one CPU thread)" in text
+    assert f"Next: {train_command(folder, 22)}" in text
+
+
+def test_nearly_white_is_blank_and_a_thin_line_is_not(tmp_path: Path):
+    folder = fill(tmp_path / "d", 2)
+    page = Image.new("RGB", (64, 64), (250, 250, 250))
+    page.putpixel((3, 3), (255, 255, 255))
+    page.save(folder / "0.png")
+    for x in range(64):
+        page.putpixel((x, 30), (0, 0, 0))
+    page.save(folder / "1.png")
+    (check,) = verb.check(folder)
+    assert check.images.blank == ["0"]
+    clean = replace(check, images=replace(check.images, blank=[]))
+    assert "are blank" not in printed(verb.show_check, [clean])

@@ -6,6 +6,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.sources.open import open_data
+from frugalclip.training.recommendation import train_command
 from frugalclip.verbs import data_manifest as verb
 
 from . import data_folders
@@ -35,7 +36,7 @@ def test_manifest_concatenates_and_keeps_the_ledger(messy: Path, tmp_path: Path)
     text = printed(verb.show_manifest, written)
     assert "12 samples" in text
     assert "2 left out" in text
-    assert f"Next: frugalclip train clip data={written.path} --out runs/first" in text
+    assert f"Next: {train_command(written.path, 12)}" in text
 
 
 def test_manifest_of_a_condition(tmp_path: Path):

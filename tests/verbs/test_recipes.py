@@ -58,7 +58,9 @@ def test_an_unknown_recipe_is_named_with_the_nearest():
 
 def test_both_are_printed(capsys: pytest.CaptureFixture[str]):
     show(recipes())
-    assert "CLIP on a few thousand" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "CLIP with two small transformers" in printed
+    assert "up to 10,000 pairs: frugal, or pretrained over frozen backbones" in printed
     show_reference(recipe_reference("clip"))
     printed = capsys.readouterr().out
     assert "optimizer.lr=0.001" in printed

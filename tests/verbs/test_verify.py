@@ -12,6 +12,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.ledger import read_ledger
 from frugalclip.sources.open import open_data, read_source
+from frugalclip.training.recommendation import train_command
 from frugalclip.verbs.data_check import check, show_check
 from frugalclip.verbs.data_verify import show, verify
 
@@ -78,9 +79,7 @@ def test_repair_writes_what_can_be_trained_on_and_touches_no_original(
     assert main(["data", "verify", str(folder), "--repair"]) == 0
     assert digests(folder) == before
     clean = folder.parent / "my data.clean.parquet"
-    assert f"frugalclip train clip data='{clean}' --out runs/first" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert train_command(clean, 12) in " ".join(capsys.readouterr().out.split())
     manifest = open_data(clean)
     assert manifest.ids == [f"{number:02}" for number in range(15) if number not in (4, 5, 6)]
     assert manifest.captions()[3] == ["ein Bär im Café"]
@@ -109,7 +108,7 @@ def test_clean_data_says_so(folder: Path):
         (folder / f"{name}.png").unlink()
         (folder / f"{name}.txt").unlink()
     assert main(["data", "verify", str(folder)]) == 0
-    assert "Next: frugalclip train clip data=" in printed(folder)
+    assert f"Next: {train_command(folder, 11)}" in printed(folder)
 
 
 def test_nothing_of_the_users_is_overwritten(folder: Path, tmp_path: Path):
@@ -153,4 +152,4 @@ def test_check_leads_to_verify_where_training_would_stop(folder: Path):
     for name in ("04", "05"):
         (folder / f"{name}.png").write_bytes(hostile.saved(hostile.noise(), "PNG"))
     (one,) = check(folder)
-    assert one.next_command.startswith("frugalclip train clip")  # two never stop it
+    assert one.next_command == train_command(folder, 15)  # two never stop it

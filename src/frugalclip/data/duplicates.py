@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # looking at data does not wait two seconds for torch
     from torch import Tensor
 
 THUMBNAIL = 16  # pixels on a side
+BLANK = 4  # largest difference between two pixels of a blank thumbnail, in each colour, of 255
 NEAR_DUPLICATE = 4.0  # largest mean absolute difference of two near duplicates, of 255
 _BLOCK = 512  # rows compared at once
 
@@ -24,6 +25,8 @@ class NearDuplicates:
     rows: int  # images that were compared
     alike: int  # of them, those with a near duplicate
     pairs: list[tuple[str, str]]  # ids of the nearest pairs, at most five
+    blank: int  # images whose thumbnail is of one colour
+    first_blank: list[str]  # ids of the first three
 
 
 def thumbnails(
@@ -68,7 +71,9 @@ def near_duplicates(
     first, second, distances = near_pairs(pixels.numpy().astype(np.int16))
     nearest = np.argsort(distances, kind="stable")[:5]
     pairs = [(ids[first[i]], ids[second[i]]) for i in nearest]
-    return NearDuplicates(len(ids), len(np.union1d(first, second)), pairs)
+    spread = pixels.unflatten(1, (3, -1)).aminmax(dim=2)
+    blank = [ids[row] for row in np.flatnonzero(((spread.max - spread.min) <= BLANK).all(dim=1).numpy())]
+    return NearDuplicates(len(ids), len(np.union1d(first, second)), pairs, len(blank), blank[:3])
 
 
 def near_pairs(

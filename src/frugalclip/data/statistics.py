@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image
 
 from frugalclip.core.errors import require
 from frugalclip.data.image_faults import DECODING, BadImage
@@ -28,6 +29,7 @@ _SURE = 0.5  # share of a caption's words that a language's dictionary must hold
 _FEW_WORDS = 3  # shorter captions are names, which belong to no language
 _SCRIPTS_READ = 5_000  # captions; scripts do not change in the rest
 _TURN = 256  # images read between two reports
+BLANK = 8  # largest difference between two pixels of a blank image, in each colour, of 255
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class ImageStatistics:
     sizes: dict[int, tuple[int, int]]  # row -> height, width of the upright image
     copies: int  # rows whose bytes an earlier one of these rows has
     most_copied: list[tuple[str, int]]  # id of the first, rows
+    blank: list[str]  # ids of images of one colour, in order; empty where pixels are not decoded
 
 
 class _Header(NamedTuple):
@@ -223,6 +226,7 @@ class _Header(NamedTuple):
     length: int  # of the encoded image in bytes
     format: str
     digest: bytes
+    is_blank: bool
 
 
 def image_statistics(
@@ -271,15 +275,20 @@ def image_statistics(
         sizes={row: header.size for row, header in good.items()},
         copies=len(good) - len(owners),
         most_copied=[(manifest.ids[group[0]], len(group)) for group in copied[:5]],
+        blank=[manifest.ids[row] for row, header in good.items() if header.is_blank],
     )
 
 
 def _read_header(data: bytes, *, decoded: bool) -> _Header:
     image = open_image(data)
-    if decoded:
-        decode(data)
+    blank = decoded and is_blank(decode(data))
     digest = hashlib.blake2b(data, digest_size=16).digest()
-    return _Header(upright_size(image), len(data), image.format or "unknown", digest)
+    return _Header(upright_size(image), len(data), image.format or "unknown", digest, blank)
+
+
+def is_blank(image: Image.Image) -> bool:
+    """Whether an RGB image is of one colour."""
+    return all(int(np.ptp(band)) <= BLANK for band in image.split())
 
 
 @dataclass(frozen=True)

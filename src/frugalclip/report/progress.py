@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.training.recommendation import warning
 from frugalclip.training.run import Run
 from frugalclip.training.stage import count_parameters
 
@@ -29,6 +30,8 @@ class ConsoleListener:
             f"[bold]{run.recipe.name}[/]: {size}, {len(run.data.training):,} pairs, {run.steps:,} steps of "
             f"{run.recipe.batch}{stages}, {run.precision} on {run.model.device}"
         )
+        if unsuited := warning(run.recipe, len(run.data.training)):
+            self._advise(unsuited)
         if not self.console.is_terminal:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -49,7 +52,10 @@ class ConsoleListener:
                 highlight=False,
             )
         for sentence in row.get("advice", []):
-            self.console.print(f"[yellow]advice:[/] {sentence}", highlight=False, soft_wrap=True)
+            self._advise(sentence)
+
+    def _advise(self, sentence: str) -> None:
+        self.console.print(Text.assemble(("advice:", "yellow"), f" {sentence}"), soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print a remark without breaking its lines: it may hold a command."""

@@ -34,6 +34,7 @@ from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.build import StageSketch, pick_precision, sketch_stages, start_from
 from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.recipe import Recipe
+from frugalclip.training.recommendation import warning
 from frugalclip.training.stage import Stage, count_parameters
 from frugalclip.training.step import Step, read_views, source_view, to_device, union_of_needs
 
@@ -165,7 +166,11 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         exaflops=None if samples is None else samples * gflops * 1e-9,
         probe=_probe(stages, shares, device) if probe else None,
         readings=_readings(stages[0].recipe, stages[0].step, everything),
-        notes=_notes(stages[-1].step.network, stages[-1].unknown) + _length_notes(recipe, steps),
+        notes=[
+            *_notes(stages[-1].step.network, stages[-1].unknown),
+            *_length_notes(recipe, steps),
+            *filter(None, [warning(recipe, rows) if rows else None]),
+        ],
     )
 
 

@@ -21,6 +21,7 @@ from frugalclip.data.statistics import (
 )
 from frugalclip.sources.base import Source
 from frugalclip.sources.open import as_paths, read_source
+from frugalclip.training.recommendation import advice, train_command
 from frugalclip.verbs.data_terminal import (
     counts,
     progress_bar,
@@ -29,7 +30,6 @@ from frugalclip.verbs.data_terminal import (
     show_fields,
     show_next,
     spread_in_words,
-    train_command,
 )
 
 DECODED = 1_000  # images that `check` decodes without --full
@@ -55,7 +55,7 @@ class Check:
     fields: list[FieldStatistics]
     images: ImageStatistics
     examples: list[ExamplePair]
-    next_command: str
+    next_command: str = ""
 
     @property
     def is_clean(self) -> bool:
@@ -90,14 +90,12 @@ def check(
         DataError: when a path holds no data set.
     """
     every = as_paths(paths)
-    checks = [_check_one(path, full, columns, _next_command(every)) for path in every]
-    if not any(one.is_too_bad for one in checks):
-        return checks
-    command = f"frugalclip data verify {' '.join(shlex.quote(str(path)) for path in every)} --repair"
+    checks = [_check_one(path, full, columns) for path in every]
+    command = _next_command(checks)
     return [replace(one, next_command=command) for one in checks]
 
 
-def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, next_command: str) -> Check:
+def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None) -> Check:
     source = read_source(path, columns=columns)
     manifest = source.manifest
     rows = list(range(len(manifest))) if full else sampled_rows(len(manifest), DECODED)
@@ -116,14 +114,16 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None, 
         field_statistics(manifest, shown=3),
         images,
         examples,
-        next_command,
     )
 
 
-def _next_command(paths: Sequence[str | Path]) -> str:
-    if len(paths) == 1:
-        return train_command(paths[0])
-    return f"frugalclip data manifest {' '.join(shlex.quote(str(path)) for path in paths)} --out all.parquet"
+def _next_command(checks: Sequence[Check]) -> str:
+    paths = " ".join(shlex.quote(one.path) for one in checks)
+    if any(one.is_too_bad for one in checks):
+        return f"frugalclip data verify {paths} --repair"
+    if len(checks) > 1:
+        return f"frugalclip data manifest {paths} --out all.parquet"
+    return train_command(checks[0].path, len(checks[0].source.manifest))
 
 
 def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
@@ -131,6 +131,9 @@ def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
     console = console or Console()
     for one in checks:
         _show_one(one, console)
+    console.print()
+    for sentence in advice(sum(len(one.source.manifest) for one in checks)):
+        console.print(escape(sentence), soft_wrap=True)
     show_next(checks[-1].next_command, console)
 
 
@@ -147,6 +150,7 @@ def _show_one(one: Check, console: Console) -> None:
         console.print(f"[yellow]{len(dropped):,} of {source.seen:,} left out[/]:")
         show_faults(dropped, console)
     _show_decoding(one, console)
+    _show_repeats(one, console)
     if one.is_too_bad:
         console.print(
             f"[yellow]{100 * one.bad_share:.2g} % is bad, and training stops beyond "
@@ -190,6 +194,25 @@ def _show_decoding(one: Check, console: Console) -> None:
         f"Decoded {what}: [red]{len(images.faults):,} cannot be used{share}[/]; training leaves them out."
     )
     show_faults(images.faults, console)
+
+
+def _show_repeats(one: Check, console: Console) -> None:
+    """Blank and copied pictures, which would count as samples of their own."""
+    images, found = one.images, []
+    if images.blank:
+        names = ", ".join(images.blank[:3])
+        found.append(f"{len(images.blank):,} are blank, of one colour (such as {names})")
+    if images.copies:
+        name, times = images.most_copied[0]
+        found.append(f"{images.copies:,} repeat an earlier one (most: {name}, {times:,} times)")
+    if not found:
+        return
+    among = "" if images.rows == len(one.source.manifest) else f" of {images.rows:,} read"
+    console.print(
+        f"[yellow]Pictures{among}: {escape('; '.join(found))}.[/] They distort training and validation; "
+        f"'frugalclip data stats {escape(shlex.quote(one.path))}' also compares pictures that look alike.",
+        soft_wrap=True,
+    )
 
 
 def _show_captions(captions: CaptionStatistics, console: Console) -> None:

@@ -35,6 +35,7 @@ from frugalclip.synthetic.shards import (
 )
 from frugalclip.synthetic.sheet import contact_sheet
 from frugalclip.synthetic.truth_tables import cutout_counts, write_concepts, write_cutouts, write_planted
+from frugalclip.training.recommendation import first_recipe
 from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next
 
 TRUTH = "truth"  # folder of what is true of the scenes
@@ -198,4 +199,5 @@ def show(result: Composition, console: Console | None = None) -> None:
         f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {shown} scenes with their captions."
     )
     path = shlex.quote(str(result.path))
-    show_next(f"frugalclip train clip data.path={path} data.where=split=train --out runs/scenes", console)
+    recipe = first_recipe(result.splits.get("train", result.scenes))
+    show_next(f"frugalclip train {recipe} data={path} data.where=split=train --out runs/scenes", console)

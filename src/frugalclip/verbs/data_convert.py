@@ -20,7 +20,8 @@ from frugalclip.sources.conversion import ConversionConfig, ConversionTask, conv
 from frugalclip.sources.open import read_sources
 from frugalclip.sources.reading import LEDGER
 from frugalclip.sources.shards import unwritten_fields
-from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next, train_command
+from frugalclip.training.recommendation import train_command
+from frugalclip.verbs.data_terminal import progress_bar, show_lines, show_next
 
 _MOST_WORKERS = 8
 
@@ -157,4 +158,4 @@ def show_convert(result: Conversion, console: Console | None = None) -> None:
     if result.seconds >= 1 and result.done_before < result.shards:
         lines.append(f"{result.seconds:,.0f} seconds.")
     show_lines(lines, console)
-    show_next(train_command(result.out), console)
+    show_next(train_command(result.out, result.samples), console)

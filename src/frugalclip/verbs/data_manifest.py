@@ -11,7 +11,8 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.open import read_sources
 from frugalclip.sources.reading import LEDGER
-from frugalclip.verbs.data_terminal import show_faults, show_lines, show_next, train_command
+from frugalclip.training.recommendation import train_command
+from frugalclip.verbs.data_terminal import show_faults, show_lines, show_next
 
 
 @dataclass(frozen=True)
@@ -69,4 +70,4 @@ def show_manifest(result: ManifestFiles, console: Console | None = None) -> None
     ]
     show_lines(lines, console)
     show_faults(dropped, console)
-    show_next(train_command(result.path), console)
+    show_next(train_command(result.path, result.samples), console)

@@ -213,6 +213,11 @@ def _show_images(result: Stats, console: Console) -> None:
         f"Copies: {images.copies:,} pictures{among} have the bytes of an earlier "
         f"one{f'; most: {copies}' if copies else ''}."
     )
+    if near.blank:
+        console.print(
+            f"[yellow]Blank: {near.blank:,} of {near.rows:,} pictures compared are of one colour, "
+            f"such as {escape(', '.join(near.first_blank))}.[/]"
+        )
     pairs = ", ".join(f"{escape(one)} and {escape(other)}" for one, other in near.pairs[:3])
     console.print(
         f"Near duplicates: {near.alike:,} of {near.rows:,} pictures compared look like another "

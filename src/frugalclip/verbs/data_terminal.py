@@ -1,9 +1,7 @@
 """What the verbs of data sets print alike: progress bars, faults, fields, counts."""
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -35,11 +33,6 @@ def show_lines(lines: Sequence[str], console: Console) -> None:
 def show_next(command: str, console: Console) -> None:
     """Print the command that comes next."""
     console.print(f"\nNext: [bold]{escape(command)}[/]", soft_wrap=True)
-
-
-def train_command(path: str | Path) -> str:
-    """The command that trains on a data set."""
-    return f"frugalclip train clip data={shlex.quote(str(path))} --out runs/first"
 
 
 def show_faults(faults: Sequence[Entry], console: Console) -> None:

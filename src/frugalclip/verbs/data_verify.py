@@ -22,7 +22,8 @@ from frugalclip.data.manifest import is_manifest
 from frugalclip.sources.open import as_paths, read_sources
 from frugalclip.sources.reading import CLEAN, LEDGER
 from frugalclip.sources.tar_index import has_pattern
-from frugalclip.verbs.data_terminal import progress_bar, short, show_next, train_command
+from frugalclip.training.recommendation import train_command
+from frugalclip.verbs.data_terminal import progress_bar, short, show_next
 
 _EXAMPLES = 3  # of each cause
 
@@ -194,10 +195,10 @@ def _causes(ledger: Ledger) -> Table:
 
 def _next(result: Verification) -> str:
     if result.manifest_path is not None:
-        return train_command(result.manifest_path)
+        return train_command(result.manifest_path, result.samples)
     quoted = " ".join(map(shlex.quote, result.paths))
     if not result.is_clean:
         return f"frugalclip data verify {quoted} --repair"
     if len(result.paths) == 1:
-        return train_command(result.paths[0])
+        return train_command(result.paths[0], result.samples)
     return f"frugalclip data manifest {quoted} --out all.parquet"

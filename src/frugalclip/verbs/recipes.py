@@ -1,9 +1,7 @@
 """`frugalclip recipes`: every recipe with its purpose, cost and status, and every setting of one recipe."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from rich.console import Console
@@ -11,34 +9,13 @@ from rich.padding import Padding
 from rich.text import Text
 
 from frugalclip.core.reference import SettingValue, values
+from frugalclip.training.catalogue import RecipeCost, RecipeEntry, recipe_entries
 from frugalclip.training.recipe import Recipe, load_recipe, recipe_layers
+from frugalclip.training.recommendation import TABLE
 
 DEFAULT, DERIVED = "default", "derived"
 YOURS = "yours"  # status of a recipe that is not in the package
 _STYLES = {"proven": "green", "experimental": "yellow", "not run here": "dim"}
-
-
-@dataclass(frozen=True)
-class RecipeCost:
-    """What a recipe costs. Counts are those of `frugalclip plan`; The ratio and the minutes are measured."""
-
-    image_passes: int  # with gradient, of a step
-    text_passes: int
-    passes_without_gradient: int
-    parameters: int
-    gflops_per_sample: float  # forward and backward of every pass
-    step_ratio: float | None  # a training step over one of `clip`, same towers and batch
-    minutes: float | None  # of 16,000 samples on one CPU thread
-
-
-@dataclass(frozen=True)
-class RecipeEntry:
-    """One recipe of the package."""
-
-    name: str
-    purpose: str
-    status: str  # proven, experimental, not run here
-    cost: RecipeCost
 
 
 @dataclass(frozen=True)
@@ -60,17 +37,8 @@ class RecipeReference:
 
 
 def recipes() -> list[RecipeEntry]:
-    """Every recipe of the package with its purpose, cost and status.
-
-    Returns:
-        The recipes that were run here first, then those in the papers' sizes; by name.
-    """
-    content = json.loads((resources.files("frugalclip") / "recipes" / "reference.json").read_text("utf-8"))
-    found = [
-        RecipeEntry(name, one["purpose"], one["status"], RecipeCost(**one["cost"]))
-        for name, one in content["recipes"].items()
-    ]
-    return sorted(found, key=lambda entry: (entry.status == "not run here", entry.name))
+    """Every recipe of the package with its purpose, cost and status."""
+    return recipe_entries()
 
 
 def recipe_reference(name: str, overrides: Sequence[str] = ()) -> RecipeReference:
@@ -103,6 +71,11 @@ def show(entries: Sequence[RecipeEntry]) -> None:
         console.print(Text.assemble((entry.name, "bold"), "  ", status))
         for line in (entry.purpose, cost_in_words(entry.cost)):
             console.print(Padding(Text(line), (0, 0, 0, 4), expand=False))
+    console.print("\nWhere to start, by the number of pairs:")
+    for row in TABLE:
+        alternative = f", or {row.pretrained} over frozen backbones" if row.pretrained else ""
+        line = f"{row.size} pairs: {row.scratch}{alternative}; {row.evidence.replace('`', '')}."
+        console.print(Padding(Text(line), (0, 0, 0, 4), expand=False))
     console.print(
         "\nMinutes are those of 16,000 samples on one CPU thread, where they were measured."
         "\nfrugalclip recipes show NAME lists every setting of a recipe."
