@@ -44,7 +44,9 @@ class Open(GateSource):
             )
 
         size = torch.ones(())
-        return SampledGates(ones("image"), ones("text"), {"image": size, "text": size})
+        return SampledGates(
+            ones("image"), ones("text"), {"image": size, "text": size}, {"image": 1.0, "text": 1.0}
+        )
 
 
 def gradients(step: Step, *, micro_batch: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -98,7 +100,7 @@ class Random(GateSource):
             noise = torch.rand(logits.shape, generator=generator, dtype=torch.float64).to(logits)
             gates.append(torch.sigmoid(logits + noise.logit(1e-6)))
         share = torch.cat([torch.sigmoid(logits) for logits in self.logits]).mean()
-        return SampledGates(Gates(neurons=tuple(gates)), None, {"image": share})
+        return SampledGates(Gates(neurons=tuple(gates)), None, {"image": share}, {"image": 1.0})
 '''
 SIZE = '''
 """The size that gates leave, held at a goal by a multiplier that ascends."""

@@ -5,6 +5,7 @@ class, or a dotted path to a module of the user's own.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,12 +13,23 @@ from pydantic import Field
 from torch import nn
 
 from frugalclip.core.config import Settings
+from frugalclip.core.errors import RecipeError
 from frugalclip.core.plugins import find_class
 from frugalclip.core.preprocess import Preprocess
-from frugalclip.core.types import SampledGates
+from frugalclip.core.types import Gates, SampledGates
+from frugalclip.towers.base import Side
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.units import KeptUnits
 
 PACKAGE = "frugalclip.compression"
+
+
+@dataclass(frozen=True)
+class TowerCut:
+    """What is left of a tower."""
+
+    kept: KeptUnits
+    gates: Gates | None = None  # of the whole tower, folded into the weights that stay
 
 
 class GateConfig(Settings):
@@ -42,6 +54,23 @@ class GateSource(nn.Module, ABC):
     @abstractmethod
     def sample(self, *, generator: torch.Generator) -> SampledGates:
         """Draw the gates of one step, differentiable with respect to the parameters."""
+
+    def clamp(self) -> None:
+        """Hold parameters in their range; called after every optimiser step."""
+
+    def settle(self, keep: float) -> dict[Side, TowerCut]:
+        """What stays of each tower once nothing is drawn any more.
+
+        Args:
+            keep: share of the parameters of the gated towers, without token embedding.
+
+        Raises:
+            RecipeError: for gates that only disturb training and choose nothing.
+        """
+        raise RecipeError(
+            f"gates of kind {self.config.kind} choose no units to keep, and a stage fuses them; set "
+            "gates.kind=hard_concrete."
+        )
 
 
 class ChangeConfig(Settings):

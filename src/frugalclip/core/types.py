@@ -175,7 +175,8 @@ class SampledGates:
 
     image: Gates | None  # of the image tower; None: it has no gates
     text: Gates | None
-    expected_size: dict[str, Tensor]  # image, text -> () share of the tower's parameters
+    expected_size: dict[str, Tensor]  # image, text -> () parameters that stay, without token embedding
+    full_size: dict[str, float]  # image, text -> parameters of the whole tower, without token embedding
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "SampledGates":
         """The gates and sizes with a function applied to every tensor, (width,) and the like."""
@@ -183,6 +184,7 @@ class SampledGates:
             image=None if self.image is None else self.image.map(function),
             text=None if self.text is None else self.text.map(function),
             expected_size={side: function(size) for side, size in self.expected_size.items()},
+            full_size=self.full_size,
         )
 
 

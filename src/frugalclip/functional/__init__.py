@@ -5,6 +5,15 @@ rows among the candidates. On one process the two are the same. Every loss is a 
 averaging over processes gives the loss of the whole batch.
 """
 
+from frugalclip.functional.affinity import Affinity, Average, affinity_loss
+from frugalclip.functional.hard_concrete import (
+    expected_kept,
+    goal_at,
+    open_probability,
+    sampled_gates,
+    settled_gates,
+    size_penalty,
+)
 from frugalclip.functional.lexical import (
     LexicalActivation,
     flops_loss,
@@ -33,13 +42,18 @@ from frugalclip.functional.word_scores import best_word_scores, word_scores
 
 __all__ = [
     "TILE",
+    "Affinity",
+    "Average",
     "Contrast",
     "LexicalActivation",
     "SamePolicy",
+    "affinity_loss",
     "best_word_scores",
     "class_weights",
     "cross_entropy_rows",
+    "expected_kept",
     "flops_loss",
+    "goal_at",
     "info_nce_loss",
     "l1_loss",
     "lexical_activation",
@@ -50,11 +64,15 @@ __all__ = [
     "multi_positive_sigmoid_loss",
     "needs_tiles",
     "negative_cosine",
+    "open_probability",
     "overuse_loss",
     "overuse_weights",
     "quadratic_ramp",
     "same_rows",
+    "sampled_gates",
+    "settled_gates",
     "sigmoid_loss",
+    "size_penalty",
     "tiled_info_nce_loss",
     "tiled_sigmoid_loss",
     "unit",

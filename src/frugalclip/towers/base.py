@@ -17,6 +17,9 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Gates, ImageInput, TextInput, Tokens, TowerOutput
 
+if TYPE_CHECKING:
+    from frugalclip.towers.units import Units
+
 Ability = Literal["dropped_patches", "cls_attention", "masked_words", "token_outputs", "gates"]
 WISHES: dict[Ability, str] = {
     "dropped_patches": "drops patches",
@@ -130,6 +133,11 @@ class Tower(nn.Module, ABC):
 
         None where the tower is trained as a whole.
         """
+        return None
+
+    @property
+    def units(self) -> "Units | None":
+        """The channels, heads and neurons that may be cut; None where the tower cannot be made smaller."""
         return None
 
     def features(self, inputs: Any, /) -> Tensor:

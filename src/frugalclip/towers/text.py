@@ -16,6 +16,7 @@ from frugalclip.core.types import Gates, TextInput, Tokens, TowerOutput
 from frugalclip.towers.base import Ability, TextTower, TextTowerConfig
 from frugalclip.towers.blocks import Lookup, Norm
 from frugalclip.towers.sizes import TransformerConfig
+from frugalclip.towers.units import HIDDEN, SCALED_HIDDEN, WHOLE, Units, layer_axes
 
 SIZES = {  # name: (width, depth)
     "nano": (128, 2),
@@ -100,6 +101,21 @@ class TextTransformer(TextTower):
     def embedding_parameters(self) -> int:
         """Parameters of the token embedding."""
         return self.lookup.weight.numel()
+
+    @property
+    def units(self) -> Units:
+        """The units that may be cut."""
+        axes = dict(layer_axes(self.config)) | {
+            "lookup.weight": (WHOLE, SCALED_HIDDEN),
+            "positions": (WHOLE, WHOLE, SCALED_HIDDEN),
+            "norm_after.weight": (HIDDEN,),
+            "norm_after.bias": (HIDDEN,),
+            "project.weight": (WHOLE, HIDDEN),
+        }
+        if self.project.bias is not None:
+            axes["project.bias"] = (WHOLE,)
+        shapes = {name: tuple(p.shape) for name, p in self.named_parameters()}
+        return Units(self.config, axes, shapes, token_embedding="lookup.weight")
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (CLIP; SLIP `models.py`)."""

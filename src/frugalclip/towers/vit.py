@@ -18,6 +18,7 @@ from frugalclip.towers.blocks import Activation, Norm
 from frugalclip.towers.heads.attention_pool import AttentionPool
 from frugalclip.towers.heads.facets import FacetProjectorConfig
 from frugalclip.towers.sizes import TransformerConfig
+from frugalclip.towers.units import HIDDEN, SCALED_HIDDEN, WHOLE, Units, layer_axes
 
 SIZES = {  # name: (width, depth); heads are 64 wide as in CLIP, 32 below width 384
     "nano": (128, 4),
@@ -172,6 +173,26 @@ class Vit(ImageTower):
             activation=c.pool_activation,
             norm_eps=c.norm_eps,
         )
+
+    @property
+    def units(self) -> Units | None:
+        """The units that may be cut; None with attention pooling or FLAME's projector on top."""
+        if self.pool is not None or self.projector is not None or self.project is None:
+            return None
+        axes = dict(layer_axes(self.config)) | {
+            "patch.weight": (SCALED_HIDDEN, WHOLE),
+            "positions": (WHOLE, WHOLE, SCALED_HIDDEN),
+            "norm_after.weight": (HIDDEN,),
+            "norm_after.bias": (HIDDEN,),
+            "project.weight": (WHOLE, HIDDEN),
+        }
+        if self.patch.bias is not None:
+            axes["patch.bias"] = (SCALED_HIDDEN,)
+        if self.cls is not None:
+            axes["cls"] = (WHOLE, WHOLE, SCALED_HIDDEN)
+        if self.norm_before is not None:
+            axes |= {"norm_before.weight": (HIDDEN,), "norm_before.bias": (HIDDEN,)}
+        return Units(self.config, axes, {name: tuple(p.shape) for name, p in self.named_parameters()})
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (SLIP `models.py`, CLIP)."""

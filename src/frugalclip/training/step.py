@@ -358,8 +358,10 @@ class Step(nn.Module):
         )
 
     def after_step(self, features: Features) -> None:
-        """Clamp the scale, then let objectives and teachers update what gradients do not train."""
+        """Clamp the scale and the gates, then let objectives and teachers update their state."""
         self.network.clamp_scale()
+        if self.gates is not None:
+            self.gates.clamp()
         for name in self.active:
             self._objective(name).after_step(features)
         for teacher in self.teachers.values():

@@ -1,0 +1,202 @@
+"""Learned gates: which channels, heads and neurons of both towers are worth keeping.
+
+Source: TinyCLIP, arXiv 2309.12314, section 3.2, and its code (`l0module.py`), an adaptation of CoFi, arXiv
+2204.00408. Every process draws the same gates, where the code draws others on each. Sizes count every
+parameter of a tower but the token embedding; the code counts the matrices of its layers. At the end a shift
+common to all gates is searched so that the network that is left has the size wanted; the code rounds layer by
+layer and misses it.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from frugalclip.compression.base import GateConfig, GateSource, TowerCut
+from frugalclip.compression.cutting import units_of
+from frugalclip.core.types import Gates, SampledGates
+from frugalclip.functional import open_probability, sampled_gates
+from frugalclip.functional.hard_concrete import ALWAYS, SHARPNESS, TEMPERATURE
+from frugalclip.towers.base import Side
+from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.units import KeptUnits, UnitCounts, UnitKind, Units
+
+LIMIT = math.log(100)  # of log alpha: an open gate may close again, and a closed one open
+KINDS: tuple[UnitKind, ...] = ("hidden", "heads", "neurons")
+
+
+class Config(GateConfig):
+    units: tuple[UnitKind, ...] = Field(KINDS, min_length=1, description="what may be closed")
+    towers: tuple[Literal["image", "text"], ...] = Field(
+        ("image", "text"), min_length=1, description="towers with gates"
+    )
+    initial: float = Field(10.0, description="log alpha of every gate at the start: open")
+
+
+class HardConcrete(GateSource):
+    """Hard-concrete gates of both towers."""
+
+    Config = Config
+
+    def __init__(self, config: Config, network: DualEncoder) -> None:
+        super().__init__(config, network)
+        self.config = config
+        every = units_of(network)
+        self.units: dict[Side, Units] = {side: every[side] for side in config.towers}
+        self.log_alpha = nn.ParameterDict(
+            {
+                f"{side}_{kind}": nn.Parameter(torch.full((sum(_widths(units, kind)),), config.initial))
+                for side, units in self.units.items()
+                for kind in config.units
+            }
+        )
+
+    def sample(self, *, generator: torch.Generator) -> SampledGates:
+        """Draw the gates of one step; see `GateSource`."""
+        drawn: dict[str, Tensor] = {}
+        for name, log_alpha in self.log_alpha.items():
+            noise = torch.rand(log_alpha.shape, generator=generator, dtype=torch.float64)
+            drawn[name] = sampled_gates(log_alpha, noise.clamp(ALWAYS, 1 - ALWAYS).to(log_alpha))
+        sizes = {side: self._expected_size(side) for side in self.units}
+        return SampledGates(
+            image=self._gates("image", drawn),
+            text=self._gates("text", drawn),
+            expected_size=dict(sizes),
+            full_size={side: float(units.size()) for side, units in self.units.items()},
+        )
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Hold log alpha between the logarithms of 0.01 and 100."""
+        for log_alpha in self.log_alpha.values():
+            log_alpha.clamp_(-LIMIT, LIMIT)
+
+    @torch.no_grad()
+    def settle(self, keep: float) -> dict[Side, TowerCut]:
+        """Keep the units with the highest log alpha, as many as the size allows; see `GateSource`."""
+        scores = {name: _on_cpu(log_alpha) for name, log_alpha in self.log_alpha.items()}
+        kept = _kept_of_size(self.units, scores, keep=keep)
+        soft = {
+            name: torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE).float()
+            for name, log_alpha in scores.items()
+        }
+        cuts: dict[Side, TowerCut] = {}
+        for side, units in self.units.items():
+            cuts[side] = TowerCut(_units_where(units, side, kept), self._gates(side, soft))
+        return cuts
+
+    def _gates(self, side: Side, values: dict[str, Tensor]) -> Gates | None:
+        if side not in self.units:
+            return None
+        units = self.units[side]
+
+        def split(kind: UnitKind) -> tuple[Tensor, ...] | None:
+            found = values.get(f"{side}_{kind}")
+            return None if found is None else found.split(_widths(units, kind))
+
+        return Gates(hidden=values.get(f"{side}_hidden"), heads=split("heads"), neurons=split("neurons"))
+
+    def _expected_size(self, side: Side) -> Tensor:
+        units = self.units[side]
+
+        def expected(kind: UnitKind) -> list[Tensor]:
+            widths = _widths(units, kind)
+            if kind not in self.config.units:
+                return [torch.tensor(float(width)) for width in widths]
+            probability = open_probability(self.log_alpha[f"{side}_{kind}"])
+            return [part.sum() for part in probability.split(widths)]
+
+        size = units.size(UnitCounts(expected("hidden")[0], expected("heads"), expected("neurons")))
+        assert isinstance(size, Tensor), "the counts are"
+        return size
+
+
+def _widths(units: Units, kind: UnitKind) -> list[int]:
+    """Units of a kind in each layer; of channels, which all layers share, one number."""
+    c = units.config
+    return [c.width] if kind == "hidden" else list(c.heads if kind == "heads" else c.neurons)
+
+
+def _on_cpu(log_alpha: Tensor) -> Tensor:
+    """(units,) float64; where only sizes are planned, every unit is worth the same."""
+    return torch.zeros(log_alpha.shape).double() if log_alpha.is_meta else log_alpha.detach().double().cpu()
+
+
+def _kept_of_size(units: dict[Side, Units], scores: dict[str, Tensor], *, keep: float) -> dict[str, Tensor]:
+    """Which units stay: (units,) bool by side and kind.
+
+    A shift common to all scores gives whole numbers of channels, heads and neurons near the size wanted; the
+    neurons with the scores next to the border make up the rest.
+    """
+    wanted = keep * sum(float(one.size()) for one in units.values())
+
+    def at(shift: float) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for side, own in units.items():
+            for kind in KINDS:
+                widths = _widths(own, kind)
+                score = scores.get(f"{side}_{kind}")
+                parts = (
+                    [torch.ones(width, dtype=torch.bool) for width in widths]
+                    if score is None
+                    else [_highest(part, shift, least=int(kind == "hidden")) for part in score.split(widths)]
+                )
+                found[f"{side}_{kind}"] = torch.cat(parts)
+        return found
+
+    low, high = -60.0, 60.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _size(units, at(middle)) <= wanted else (low, middle)
+    return _with_neurons(units, scores, at(low), wanted=wanted)
+
+
+def _highest(score: Tensor, shift: float, *, least: int) -> Tensor:
+    """(units,) bool: as many of the highest scores as are open in expectation after a shift."""
+    count = max(least, round(float(open_probability(score + shift).sum())))
+    chosen = torch.argsort(score, descending=True, stable=True)[:count]
+    return torch.zeros(len(score), dtype=torch.bool).index_fill(0, chosen, True)
+
+
+def _size(units: dict[Side, Units], kept: dict[str, Tensor]) -> float:
+    return sum(float(own.size(_counts(own, side, kept))) for side, own in units.items())
+
+
+def _counts(units: Units, side: Side, kept: dict[str, Tensor]) -> UnitCounts:
+    def per_layer(kind: UnitKind) -> list[float]:
+        return [float(part.sum()) for part in kept[f"{side}_{kind}"].split(_widths(units, kind))]
+
+    return UnitCounts(float(kept[f"{side}_hidden"].sum()), per_layer("heads"), per_layer("neurons"))
+
+
+def _with_neurons(
+    units: dict[Side, Units], scores: dict[str, Tensor], kept: dict[str, Tensor], *, wanted: float
+) -> dict[str, Tensor]:
+    """Open the best closed neurons while there is room."""
+    names = [f"{side}_neurons" for side in units if f"{side}_neurons" in scores]
+    costs = {f"{side}_neurons": 2 * float(kept[f"{side}_hidden"].sum()) + 1 for side in units}
+    room = wanted - _size(units, kept)
+    closed = [
+        (-float(scores[name][place]), name, int(place))
+        for name in names
+        for place in torch.nonzero(~kept[name]).flatten()
+    ]
+    for _, name, place in sorted(closed):
+        if room < costs[name] / 2:
+            break
+        kept[name][place] = True
+        room -= costs[name]
+    return kept
+
+
+def _units_where(units: Units, side: Side, kept: dict[str, Tensor]) -> KeptUnits:
+    def places(kind: UnitKind) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.nonzero(part).flatten() for part in kept[f"{side}_{kind}"].split(_widths(units, kind))
+        )
+
+    return KeptUnits(
+        places("hidden")[0], tuple(range(units.config.depth)), places("heads"), places("neurons")
+    )
