@@ -49,6 +49,7 @@ SUMS: dict[str, dict[str, Any]] = {
         "contrastive": {},
         "lexical": {"penalty": {"kind": "flops", "image": 3, "text": 2, "ramp": 2}},
     },
+    "tinyclip": {"affinity": {"alpha": 0.7, "scales": [30.0], "texts": ["caption"]}},
     "maskclip": {"contrastive": {}, "masked_distillation": {"codes": 20, "hidden": 0.5}},
 }
 

@@ -27,9 +27,11 @@ class TowerSize(Settings):
 
     width: int | None = Field(None, gt=0, description="channels")
     depth: int | None = Field(None, gt=0, description="layers")
-    heads: int | None = Field(None, gt=0, description="heads of each layer; null: in proportion to the width")
+    heads: int | None = Field(
+        None, gt=0, description="heads of a layer, where it has as many; null: by the width"
+    )
     neurons: int | None = Field(
-        None, gt=0, description="feed-forward neurons of each layer; null: in proportion to the width"
+        None, gt=0, description="neurons of a layer, where it has as many; null: by the width"
     )
     layers: tuple[int, ...] = Field((), description="layers to take, from 0, in place of depth and its rule")
 
@@ -99,15 +101,12 @@ def first_units(units: Units, size: TowerSize, *, rule: DepthRule, side: str) ->
     c = units.config
     width = size.width or c.width
     layers = size.layers or kept_layers(c.depth, min(size.depth or c.depth, c.depth), rule=rule)
-    share = width / c.width
-    heads = [size.heads or max(1, round(share * c.heads[layer])) for layer in layers if layer < c.depth]
-    neurons = [size.neurons or max(1, round(share * c.neurons[layer])) for layer in layers if layer < c.depth]
     limits = [
         ("width", width, c.width),
         ("depth", size.depth or 0, c.depth),
         ("layers", max(layers) + 1, c.depth),
-        *(("heads", own, c.heads[layer]) for own, layer in zip(heads, layers, strict=False)),
-        *(("neurons", own, c.neurons[layer]) for own, layer in zip(neurons, layers, strict=False)),
+        ("heads", size.heads or 0, max(c.heads)),
+        ("neurons", size.neurons or 0, max(c.neurons)),
     ]
     for name, own, most in limits:
         if own > most:
@@ -115,6 +114,9 @@ def first_units(units: Units, size: TowerSize, *, rule: DepthRule, side: str) ->
                 f"change inherit: {side}.{name} is {own}, and the larger network has {most}; give at most "
                 "that."
             )
+    share = width / c.width
+    heads = [min(size.heads or max(1, round(share * c.heads[n])), c.heads[n]) for n in layers]
+    neurons = [min(size.neurons or max(1, round(share * c.neurons[n])), c.neurons[n]) for n in layers]
     return KeptUnits(
         hidden=torch.arange(width),
         layers=tuple(layers),
@@ -125,43 +127,52 @@ def first_units(units: Units, size: TowerSize, *, rule: DepthRule, side: str) ->
 
 def narrower(units: Units, keep: float) -> TowerSize:
     """A tower of all layers with fewer channels, in whole heads, and the neurons that make up its size."""
-    c = units.config
-    most = min(c.heads)
-    wanted = keep * float(units.size())
-    per_head = c.width / max(most, 1)
-    candidates = [(number, round(number * per_head)) for number in range(1, most + 1)]
-    heads, width = min(candidates, key=lambda one: abs(_size(units, c.depth, *one) - wanted))
+    c, wanted = units.config, keep * float(units.size())
+    heads, width = min(_widths(units), key=lambda one: abs(_size(units, c.depth, *one) - wanted))
     return TowerSize(width=width, heads=heads, neurons=_neurons(units, c.depth, heads, width, wanted=wanted))
 
 
 def shallower(units: Units, keep: float) -> TowerSize:
     """A tower of at least half the layers, narrower only where that is not small enough."""
-    c = units.config
-    wanted, most = keep * float(units.size()), min(c.heads)
-    least = max(1, c.depth // 2)
-    per_head = c.width / max(most, 1)
-    depths = range(least, c.depth + 1)
-    depth = min(depths, key=lambda number: abs(_size(units, number, most, c.width) - wanted))
-    candidates = [(number, round(number * per_head)) for number in range(1, most + 1)]
-    heads, width = (
-        (most, c.width)
-        if depth > least or _size(units, depth, most, c.width) <= 1.1 * wanted
-        else min(candidates, key=lambda one: abs(_size(units, depth, *one) - wanted))
+    c, wanted = units.config, keep * float(units.size())
+    heads, width = max(_widths(units))
+    depth = min(
+        range(max(1, c.depth // 2), c.depth + 1),
+        key=lambda number: abs(_size(units, number, heads, width) - wanted),
     )
+    if _size(units, depth, heads, width) > 1.1 * wanted:
+        heads, width = min(_widths(units), key=lambda one: abs(_size(units, depth, *one) - wanted))
     return TowerSize(
         width=width, depth=depth, heads=heads, neurons=_neurons(units, depth, heads, width, wanted=wanted)
     )
 
 
-def _size(units: Units, depth: int, heads: int, width: int, *, neurons: float | None = None) -> float:
-    """Parameters of a tower whose layers are alike."""
+def _widths(units: Units) -> list[tuple[int, int]]:
+    """Heads, and as many channels as belong to them."""
+    most = max(units.config.heads)
+    return [(number, round(number * units.config.width / most)) for number in range(1, most + 1)]
+
+
+def _size(units: Units, depth: int, heads: int, width: int, *, neurons: int | None = None) -> float:
+    """Parameters of a tower whose first layers stay, with neurons in proportion to the width or as given."""
     c = units.config
-    own = width / c.width * max(c.neurons, default=0) if neurons is None else neurons
-    counts = UnitCounts(float(width), [float(heads)] * c.depth, [own] * c.depth)
-    return float(units.size(counts, layers=range(depth)))
+    size = TowerSize(width=width, heads=heads, neurons=neurons, layers=tuple(range(depth)))
+    kept = first_units(units, size, rule="official", side="")
+    missing = [0.0] * (c.depth - depth)
+    counts = UnitCounts(
+        float(width),
+        [float(len(one)) for one in kept.heads] + missing,
+        [float(len(one)) for one in kept.neurons] + missing,
+    )
+    return float(units.size(counts, layers=kept.layers))
 
 
 def _neurons(units: Units, depth: int, heads: int, width: int, *, wanted: float) -> int:
-    """Neurons of each layer that bring a tower nearest to its size, at most those of the larger tower."""
-    without = _size(units, depth, heads, width, neurons=0.0)
-    return int(min(max(round((wanted - without) / (depth * (2 * width + 1))), 1), min(units.config.neurons)))
+    """Neurons of a layer, where it has as many, that bring a tower nearest to its size."""
+    low, high = 1, max(units.config.neurons)
+    while low < high:
+        middle = (low + high) // 2
+        reached = _size(units, depth, heads, width, neurons=middle)
+        low, high = (middle + 1, high) if reached < wanted else (low, middle)
+    below = max(1, low - 1)
+    return min(below, low, key=lambda n: abs(_size(units, depth, heads, width, neurons=n) - wanted))

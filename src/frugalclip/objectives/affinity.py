@@ -7,9 +7,10 @@ captions of all processes, with gradients through the gathered rows.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from frugalclip.core.distributed import gather
@@ -45,6 +46,15 @@ class Config(ObjectiveConfig):
         min_length=1,
         description="text views, such as a real and a generated caption; losses add up",
     )
+
+    @model_validator(mode="after")
+    def _has_a_scale_each(self) -> Self:
+        if self.scales and len(self.scales) != len(self.teachers):
+            raise ValueError(
+                f"{len(self.scales)} scales for {len(self.teachers)} teachers; give one each, or none to "
+                "take the teachers' own"
+            )
+        return self
 
 
 class AffinityMimicking(Objective):

@@ -39,7 +39,7 @@ class FeatureMatching(Objective):
         self.config = config
         is_same = config.teacher_dim in (0, dims.embedding)
         sizes = (dims.embedding, config.teacher_dim)
-        self.bridges = nn.ModuleList([] if is_same else [nn.Linear(*sizes), nn.Linear(*sizes)])
+        self.image_bridge, self.text_bridge = (None if is_same else nn.Linear(*sizes) for _ in range(2))
 
     def needs(self) -> Needs:
         c = self.config
@@ -51,14 +51,15 @@ class FeatureMatching(Objective):
 
     def forward(self, views: Features) -> ObjectiveOutput:
         c, target = self.config, views.targets[self.config.teacher]
-        image = self._distance(views.images[c.image].embedding, target.images[c.image].embedding, 0)
-        text = self._distance(views.texts[c.text].embedding, target.texts[c.text].embedding, 1)
+        images = (views.images[c.image].embedding, target.images[c.image].embedding)
+        texts = (views.texts[c.text].embedding, target.texts[c.text].embedding)
+        image, text = self._distance(*images, self.image_bridge), self._distance(*texts, self.text_bridge)
         return ObjectiveOutput(image + text, {"image": image, "text": text})
 
-    def _distance(self, own: Tensor, theirs: Tensor, side: int) -> Tensor:
+    def _distance(self, own: Tensor, theirs: Tensor, bridge: nn.Linear | None) -> Tensor:
         """() mean over (batch, dim) and (batch, dim of the teacher) rows of the squared distance, 0 to 4."""
-        if self.bridges:
-            own = self.bridges[side](own.to(self.bridges[side].weight.dtype))
+        if bridge is not None:
+            own = bridge(own.to(bridge.weight.dtype))
         if own.shape[1] != theirs.shape[1]:
             raise RecipeError(
                 f"objectives.feature_matching compares embeddings of {own.shape[1]} with {theirs.shape[1]} "

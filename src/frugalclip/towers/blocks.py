@@ -84,6 +84,17 @@ def first_token_attention(q: Tensor, k: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1)[:, :, 0, 1:].mean(dim=1)
 
 
+class Linear(nn.Linear):
+    """Linear layer that may be empty, where a cut layer has no heads or neurons left."""
+
+    def reset_parameters(self) -> None:
+        """Draw the initial weights; torch warns about empty ones."""
+        if self.weight.numel():
+            super().reset_parameters()
+        elif self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention; its inner width, heads * head_dim, may differ from the tower's width.
 
@@ -97,8 +108,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, *, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, head_dim
-        self.qkv = nn.Linear(width, 3 * heads * head_dim)
-        self.out = nn.Linear(heads * head_dim, width)
+        self.qkv = Linear(width, 3 * heads * head_dim)
+        self.out = Linear(heads * head_dim, width)
         self.register_buffer(
             "bias_acts", torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(heads * head_dim), persistent=False
         )
@@ -111,6 +122,9 @@ class Attention(nn.Module):
         Also the first token's attention (batch, length - 1) if requested.
         """
         batch, length, _ = x.shape
+        if not self.heads:  # a cut layer without heads: what is left is the bias of the output
+            nothing = x.new_zeros(batch, length - 1) if with_attention else None
+            return self.out.bias.expand(batch, length, -1), nothing
         qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(
             batch, length, 3, self.heads, self.head_dim
         )
@@ -135,8 +149,8 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, *, neurons: int, activation: Activation) -> None:
         super().__init__()
         self.activation: Activation = activation
-        self.enter = nn.Linear(width, neurons)
-        self.leave = nn.Linear(neurons, width)
+        self.enter = Linear(width, neurons)
+        self.leave = Linear(neurons, width)
 
     def forward(self, x: Tensor, *, neuron_gates: Tensor | None) -> Tensor:
         """(batch, length, width) to the same."""

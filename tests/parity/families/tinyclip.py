@@ -217,6 +217,7 @@ def check_tinyclip_l0(path: Path) -> None:
     start = [torch.full(values.shape, float(a["init_loga"])) for values in log_alpha.values()]
     _loss(1 - _expected(*start) / prunable, a["init_expected_sparsity"])
     multipliers = [a[f"lambda_{number}"].float().requires_grad_() for number in (1, 2)]
+    loss = torch.zeros(())
     for number, step in enumerate(a["lag_steps"].tolist()):
         goal = goal_at(step, start=float(a["start"]), target=float(a["target"]), ramp=float(a["warmup"]))
         removed = 1 - expected / prunable

@@ -1,0 +1,122 @@
+"""Learned gates: how often they open, what they are expected to keep, and what is left of them."""
+
+import pytest
+import torch
+
+from frugalclip.compression.base import GateConfig, GateSource
+from frugalclip.compression.cutting import cut_network, units_of
+from frugalclip.compression.hard_concrete import LIMIT, Config, HardConcrete
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.random import generator
+from frugalclip.functional import expected_kept, goal_at, open_probability, sampled_gates, settled_gates
+from frugalclip.towers.dual import DualEncoder
+
+from .test_cutting import network
+
+
+def source(made: DualEncoder, *, spread: float = 2.0, **settings: object) -> HardConcrete:
+    gates = HardConcrete(Config.model_validate({"kind": "hard_concrete", **settings}), made)
+    with torch.no_grad():
+        for number, log_alpha in enumerate(gates.log_alpha.values()):
+            log_alpha.copy_(spread * torch.randn(len(log_alpha), generator=generator(number, "test")))
+    return gates
+
+
+def parameters(made: DualEncoder) -> int:
+    towers = sum(p.numel() for tower in (made.image, made.text) for p in tower.parameters())
+    return towers - made.text.embedding_parameters
+
+
+def test_gates_open_as_often_as_their_probability_says():
+    log_alpha = torch.tensor([-4.0, -2.0, -0.5, 0.0, 1.0, 3.0])
+    noise = torch.rand(200_000, 6, generator=torch.Generator().manual_seed(0)).clamp(1e-6, 1 - 1e-6)
+    is_open = sampled_gates(log_alpha, noise) > 0
+    torch.testing.assert_close(is_open.float().mean(dim=0), open_probability(log_alpha), rtol=0, atol=4e-3)
+
+
+def test_the_expected_size_is_the_mean_over_drawn_gates():
+    made = network()
+    gates = source(made)
+    units = units_of(made)["text"]
+    sizes, draw = [], torch.Generator().manual_seed(0)
+    for _ in range(3000):
+        drawn = gates.sample(generator=draw).text
+        assert drawn is not None and drawn.hidden is not None
+        assert drawn.heads is not None and drawn.neurons is not None
+        count = lambda values: float((values > 0).sum())  # noqa: E731
+        counts = (count(drawn.hidden), [*map(count, drawn.heads)], [*map(count, drawn.neurons)])
+        sizes.append(float(units.size(type(units.counts)(*counts))))
+    expected = float(gates.sample(generator=draw).expected_size["text"].detach())
+    assert abs(sum(sizes) / len(sizes) / expected - 1) < 0.02
+
+
+def test_open_gates_expect_the_whole_tower():
+    made = network()
+    gates = source(made)
+    with torch.no_grad():
+        for log_alpha in gates.log_alpha.values():
+            log_alpha.fill_(40.0)
+    sampled = gates.sample(generator=torch.Generator().manual_seed(0))
+    for side, full in sampled.full_size.items():
+        assert float(sampled.expected_size[side].detach()) == pytest.approx(full, rel=1e-4)
+    assert sum(sampled.full_size.values()) == parameters(made)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("spread", [0.0, 2.0])
+def test_what_is_left_has_the_size_wanted(keep: float, spread: float):
+    made = network()
+    smaller = cut_network(made, source(made, spread=spread).settle(keep))
+    assert (
+        abs(parameters(smaller) / (keep * parameters(made)) - 1) < 0.02
+    )  # a neuron is 0.3 % of this network
+
+
+def test_the_units_with_the_highest_scores_stay():
+    made = network()
+    gates = source(made)
+    cut = gates.settle(0.5)["image"]
+    scores = gates.log_alpha["image_hidden"].detach()
+    stays = torch.zeros(len(scores), dtype=torch.bool).index_fill(0, cut.kept.hidden, True)
+    assert scores[stays].min() >= scores[~stays].max()
+
+
+def test_only_some_units_or_one_tower_may_be_gated():
+    made = network()
+    gates = source(made, units=["neurons"], towers=["image"])
+    assert list(gates.log_alpha) == ["image_neurons"]
+    cuts = gates.settle(0.7)
+    assert list(cuts) == ["image"]
+    assert len(cuts["image"].kept.hidden) == made.config.image.width
+    assert gates.sample(generator=torch.Generator()).text is None
+    smaller = cut_network(made, cuts)
+    full = units_of(made)["image"].size()
+    assert units_of(smaller)["image"].size() == pytest.approx(0.7 * float(full), rel=0.01)
+
+
+def test_log_alpha_stays_in_its_range():
+    gates = HardConcrete(Config(kind="hard_concrete"), network())
+    gates.clamp()
+    assert all(float(one.detach().max()) == pytest.approx(LIMIT) for one in gates.log_alpha.values())
+
+
+def test_ties_close_from_the_end():
+    settled = settled_gates(torch.zeros(5), kept=3)
+    assert (settled > 0).tolist() == [True, True, True, False, False]
+    assert expected_kept(torch.full((10,), 4.605)) == 10
+
+
+def test_the_goal_rises_over_the_ramp():
+    assert [goal_at(step, start=0.1, target=0.5, ramp=4) for step in (0, 2, 4, 9)] == pytest.approx(
+        [0.1, 0.3, 0.5, 0.5]
+    )
+    assert goal_at(0, start=0.1, target=0.5, ramp=0) == 0.5
+
+
+def test_gates_that_choose_nothing_cannot_be_fused():
+    class Constant(GateSource):
+        def sample(self, *, generator: torch.Generator):
+            raise AssertionError
+
+    with pytest.raises(RecipeError, match=r"gates\.kind=hard_concrete"):
+        Constant(GateConfig(kind="mine"), network()).settle(0.5)

@@ -1,0 +1,112 @@
+"""Inheritance by rule: which layers, heads and channels a smaller network starts from."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from frugalclip.compression.cutting import units_of
+from frugalclip.compression.inherit import Config, Inherit, kept_layers
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.preprocess import Preprocess
+from frugalclip.towers.dual import DualEncoder, ModelConfig
+
+from .test_cutting import batch, network
+from .test_hard_concrete import parameters
+
+
+def regular(**image: Any) -> DualEncoder:
+    config = ModelConfig.model_validate(
+        {
+            "image": {"width": 64, "depth": 6, "head_dim": 8, "patch": 8, "resolution": 16} | image,
+            "text": {"width": 48, "depth": 4, "head_dim": 8},
+            "dim": 24,
+        }
+    )
+    return DualEncoder(config, vocabulary=50, context=9)
+
+
+def inherit(made: DualEncoder, **settings: Any) -> DualEncoder:
+    change = Inherit(Config.model_validate({"kind": "inherit", **settings}))
+    return change(made, gates=None, preprocess=Preprocess(size=16))
+
+
+@pytest.mark.parametrize(
+    ("rule", "depth", "kept", "layers"),
+    [
+        ("official", 12, 6, (0, 2, 4, 6, 8, 10)),
+        ("official", 12, 3, (0, 4, 8)),
+        ("official", 12, 9, tuple(range(9))),
+        ("official", 9, 6, tuple(range(6))),
+        ("official", 5, 2, (0, 2)),
+        ("official", 7, 3, (0, 2, 4)),
+        ("even", 12, 9, (0, 1, 2, 4, 5, 6, 8, 9, 10)),
+        ("even_with_last", 12, 3, (0, 6, 11)),
+        ("even_with_last", 12, 1, (11,)),
+        ("even_with_last", 6, 6, (0, 1, 2, 3, 4, 5)),
+    ],
+)
+def test_layers_by_rule(rule: Any, depth: int, kept: int, layers: tuple[int, ...]):
+    assert kept_layers(depth, kept, rule=rule) == layers
+
+
+def test_inheriting_everything_is_the_same_network_bit_for_bit():
+    made = regular()
+    same = inherit(made, image={"depth": 6}, text={"depth": 4})
+    images, texts = batch()
+    assert torch.equal(same.image(images).embedding, made.image(images).embedding)
+    assert torch.equal(same.text(texts).embedding, made.text(texts).embedding)
+
+
+def test_inheriting_twice_takes_the_first_layers_as_the_rule_does():
+    made = regular(depth=12)
+    twice = inherit(inherit(made, image={"depth": 9}), image={"depth": 6})
+    for layer in range(6):
+        ours, theirs = twice.image.layers.blocks[layer], made.image.layers.blocks[layer]
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_widths_take_whole_heads_from_the_front():
+    made = regular()
+    small = inherit(made, image={"width": 24})
+    ours, theirs = small.image.layers.blocks[0], made.image.layers.blocks[0]
+    assert ours.attention.heads == 3 and ours.attention.head_dim == 8
+    qkv = theirs.attention.qkv.weight.view(3, 8, 8, 64)[:, :3, :, :24].reshape(72, 24)
+    assert torch.equal(ours.attention.qkv.weight, qkv)
+    assert torch.equal(ours.feed_forward.enter.weight, theirs.feed_forward.enter.weight[:96, :24])
+    assert torch.equal(small.image.project.weight, made.image.project.weight[:, :24])
+
+
+@pytest.mark.parametrize("keep", [0.75, 0.5, 0.25, 0.1])
+def test_keep_gives_the_share_of_the_parameters(keep: float):
+    made = regular()
+    small = inherit(made, keep=keep)
+    assert parameters(small) / parameters(made) == pytest.approx(keep, abs=0.005)
+    for side, units in units_of(made).items():
+        assert units_of(small)[side].size() == pytest.approx(keep * float(units.size()), rel=0.02)
+
+
+def test_irregular_networks_are_inherited_from_too():
+    small = inherit(network(), keep=0.5)
+    assert parameters(small) / parameters(network()) == pytest.approx(0.5, abs=0.05)
+    small.image(batch()[0])
+
+
+def test_layers_may_be_listed():
+    made = regular()
+    small = inherit(made, image={"layers": [0, 5]})
+    assert torch.equal(
+        small.image.layers.blocks[1].attention.qkv.weight, made.image.layers.blocks[5].attention.qkv.weight
+    )
+
+
+@pytest.mark.parametrize("size", [{"width": 128}, {"neurons": 1000}, {"heads": 9}, {"layers": [7]}])
+def test_more_than_there_is_is_refused(size: dict[str, Any]):
+    with pytest.raises(RecipeError, match="and the larger network has"):
+        inherit(regular(), image=size)
+
+
+def test_keep_and_sizes_exclude_each_other():
+    for settings in ({}, {"keep": 0.5, "image": {"depth": 2}}):
+        with pytest.raises(ValueError, match="give either keep"):
+            Config.model_validate({"kind": "inherit", **settings})
