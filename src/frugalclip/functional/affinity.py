@@ -30,7 +30,7 @@ class Affinity:
         return Affinity(self.rows.detach(), self.candidates.detach(), self.scale.detach())
 
     def logits(self, part: slice) -> Tensor:
-        """(rows of the part, candidates) scaled cosines."""
+        """(batch, candidates) scaled cosines, of a part of the batch."""
         return self.scale * self.rows[part] @ self.candidates.T
 
 
@@ -43,7 +43,7 @@ def log_targets(teachers: Sequence[Affinity], part: slice, *, average: Average) 
         average: of the teachers' probabilities (`after_softmax`, as MobileCLIP), or of their logits.
 
     Returns:
-        (rows of the part, candidates).
+        (batch, candidates) of a part of the batch.
     """
     if average == "before_softmax":
         return torch.log_softmax(torch.stack([one.logits(part) for one in teachers]).mean(dim=0), dim=1)
