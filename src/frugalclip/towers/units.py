@@ -61,7 +61,7 @@ class UnitCounts:
     neurons: Sequence[Tensor | float]
 
     def of(self, axis: Axis) -> Tensor | float:
-        """Units along an axis."""
+        """Units along an axis: a number or ()."""
         if axis.unit == "hidden":
             return self.hidden
         return (self.heads if axis.unit == "heads" else self.neurons)[axis.layer]
@@ -88,7 +88,7 @@ class Units:
     def size(
         self, counts: UnitCounts | None = None, *, layers: Collection[int] | None = None
     ) -> Tensor | float:
-        """Parameters, without token embedding, of a tower with so many units.
+        """Parameters, without token embedding, of a tower with so many units: a number or ().
 
         Exact for whole numbers. For expected numbers it is the expected size, since units of different kinds
         are drawn independently and every weight has at most one axis of a kind.
