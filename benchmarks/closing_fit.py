@@ -1,9 +1,10 @@
 """What the closing fit of the demo gives on every fold, beside the same run without it and all baselines.
 
 Every style of the sample is held out in turn: the demo's recipe trains on the other two, once per seed, with
-and without its last stage, and with one step of contrast before it. The metric is naming unseen concepts of the held-out style, without flags, on
-validation concepts (from which settings were chosen) and on test concepts. `feature_fit` is a like fit with
-descriptors alone. Differences are paired by image; their intervals are over runs and concept families.
+and without its last stage, and with a single step before it. The metric is naming unseen concepts of the
+held-out style, without flags, on validation concepts (from which settings were chosen) and on test concepts.
+`feature_fit` is a like fit with descriptors alone. Differences are paired by image; their intervals are over
+runs and concept families.
 Writes results/closing-fit.json, run by run; the same command resumes.
 Run: python benchmarks/closing_fit.py [--seeds 3]
 """

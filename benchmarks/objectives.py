@@ -46,7 +46,7 @@ class Arm:
         recipe, settings = ARMS[name]
         own = [
             "data=sample",
-            "data.where=split=train",
+            "data.where=split=train,pack=emoji|clipart",
             "data.validation=none",
             f"batch={batch}",
             "samples=1000000",

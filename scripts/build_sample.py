@@ -2,17 +2,19 @@
 
     python scripts/build_sample.py PACKS [OUT]
 
-PACKS holds `emoji-noto.tar`, `emoji-twemoji.tar`, `emoji-openmoji.tar` and `clipart.tar` (WebDataset:
-KEY.webp, KEY.txt, KEY.json). Images keep their bytes. The names of the emoji are written once, since all
-styles share them. Of the clip art, whole components (near duplicates and shared captions) are taken in the
-order of a hash until the budget is spent, the same share of every split, so that no component is cut. The
-same packs give the same bytes.
+PACKS holds `emoji-noto.tar`, `emoji-twemoji.tar`, `emoji-openmoji.tar`, `clipart.tar` and `photos.tar`
+(WebDataset: KEY.webp, KEY.txt, KEY.json). Images keep their bytes. The names of the emoji are written once,
+since all styles share them. Of the clip art, whole components (near duplicates and shared captions) are taken
+in the order of a hash until the budget is spent, the same share of every split, so that no component is cut.
+Photos are taken whole and stay on their white square: cropping would encode them a second time, and the bytes
+would depend on the version of the encoder. Their field `box` is the crop. The same packs give the same bytes.
 """
 
 import hashlib
 import json
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ import pyarrow.parquet as pq
 STYLES = ("noto", "twemoji", "openmoji")
 CLIPART_BYTES = 4_000_000  # of encoded images
 LARGEST_COMPONENT = 60  # the over-merged component of 1,939 would leave room for little else
-LIMIT = 16 * 2**20
+LIMIT = 16_000_000  # bytes in the package, the licences included
 SHARED = (
     "concept",
     "name",
@@ -35,6 +37,18 @@ SHARED = (
     "split",
     "compositional",
     "languages",
+)
+CLIPART = ("title", "description", "keywords", "category", "subcategory", "component", "split")
+PHOTOS = (
+    "group",
+    "category",
+    "keywords",
+    "captions_en",
+    "licence",
+    "attribution",
+    "box",
+    "component",
+    "split",
 )
 MAP = pa.map_(pa.string(), pa.list_(pa.string()))
 
@@ -109,20 +123,19 @@ def check_shared(styles: dict[str, dict[str, dict[str, Any]]]) -> None:
                 raise SystemExit(f"{key} disagrees with {STYLES[0]} in {different or 'the caption'}")
 
 
-def clipart_slice(samples: dict[str, dict[str, Any]], error_policy: int) -> list[str]:
+def clipart_slice(samples: dict[str, dict[str, Any]], budget: int) -> list[str]:
     """Keys of whole components, in the order of a hash, the same share of the bytes of every split."""
     components: dict[str, list[str]] = {}
     for key, sample in samples.items():
         components.setdefault(sample["json"]["component"], []).append(key)
     size = {name: sum(len(samples[key]["webp"]) for key in keys) for name, keys in components.items()}
-    split = {name: samples[keys[0]]["json"]["split"] for name, keys in components.items()}
+    split_of = {name: samples[keys[0]]["json"]["split"] for name, keys in components.items()}
     total = sum(size.values())
     chosen: list[str] = []
-    for part in sorted(set(split.values())):
-        left = error_policy * sum(size[name] for name in size if split[name] == part) // total
-        names = [
-            name for name in components if split[name] == part and len(components[name]) <= LARGEST_COMPONENT
-        ]
+    for split in sorted(set(split_of.values())):
+        own = [name for name in components if split_of[name] == split]
+        left = budget * sum(size[name] for name in own) // total
+        names = [name for name in own if len(components[name]) <= LARGEST_COMPONENT]
         for name in sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest()):
             if size[name] <= left:
                 left -= size[name]
@@ -130,18 +143,20 @@ def clipart_slice(samples: dict[str, dict[str, Any]], error_policy: int) -> list
     return sorted(chosen)
 
 
-def clipart_table(samples: dict[str, dict[str, Any]], keys: list[str]) -> pa.Table:
+def pack_table(
+    samples: dict[str, dict[str, Any]], fields: tuple[str, ...], keys: Sequence[str] | None = None
+) -> pa.Table:
+    """Some or all pictures of a pack with these fields; an empty text, and an absent field, is null."""
+    keys = list(samples) if keys is None else keys
     rows = [samples[key]["json"] for key in keys]
     columns: dict[str, Any] = {
         "id": keys,
         "image": [samples[key]["webp"] for key in keys],
         "captions": [[samples[key]["txt"]] for key in keys],
-        **{name: [row[name] or None for row in rows] for name in ("title", "description")},
-        **{
-            name: [row[name] for row in rows]
-            for name in ("keywords", "category", "subcategory", "component", "split")
-        },
     }
+    for name in fields:
+        values = [row.get(name) for row in rows]
+        columns[name] = [None if value == "" else value for value in values]
     return pa.table(columns)
 
 
@@ -158,7 +173,9 @@ def build(packs: Path, out: Path) -> None:
         }
         write(pa.table(columns), out / f"{style}.parquet")
     clipart = read_pack(packs / "clipart.tar")
-    write(clipart_table(clipart, clipart_slice(clipart, CLIPART_BYTES)), out / "clipart.parquet")
+    chosen = clipart_slice(clipart, CLIPART_BYTES)
+    write(pack_table(clipart, CLIPART, chosen), out / "clipart.parquet")
+    write(pack_table(read_pack(packs / "photos.tar"), PHOTOS), out / "photos.parquet")
     total = 0
     for path in sorted(out.iterdir()):
         total += path.stat().st_size

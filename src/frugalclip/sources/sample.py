@@ -1,4 +1,4 @@
-"""The pairs that come with the package: three emoji styles with the same names, and Open Clip Art.
+"""The pairs that come with the package: three emoji styles with the same names, Open Clip Art, and photos.
 
 Built by `scripts/build_sample.py`; sources and licences are in `sample/LICENSES.md` beside the files.
 """
@@ -19,7 +19,7 @@ from frugalclip.data.tables import concatenate_tables
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 STYLES = ("noto", "twemoji", "openmoji")
-CLIPART = "clipart"
+STYLE_OF = {"clipart": "clipart", "photos": "photo"}  # the packs beside the emoji, each of one style
 NAMES = "emoji-names.parquet"
 
 
@@ -29,7 +29,9 @@ def sample_folder() -> Path:
 
 
 def sample_manifest(folder: Path | None = None) -> Manifest:
-    """Every pair of the sample, styles in order, then the clip art; fields that a pack lacks are null there.
+    """Every pair of the sample: the styles in order, the clip art, the photos.
+
+    A field that a pack lacks is null in its rows.
 
     Raises:
         DataError: when files of the package are missing.
@@ -37,7 +39,8 @@ def sample_manifest(folder: Path | None = None) -> Manifest:
     folder = folder or sample_folder()
     try:
         names = pq.read_table(folder / NAMES)
-        tables = [_emoji(folder, style, names) for style in STYLES] + [_clipart(folder)]
+        tables = [_emoji(folder, style, names) for style in STYLES]
+        tables += [_pack(folder, pack, style) for pack, style in STYLE_OF.items()]
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"the sample in {folder} is not whole ({str(error).splitlines()[0]}); install frugalclip again."
@@ -71,14 +74,15 @@ def _emoji(folder: Path, style: str, names: pa.Table) -> pa.Table:
     )
 
 
-def _clipart(folder: Path) -> pa.Table:
-    file = pq.ParquetFile(folder / f"{CLIPART}.parquet")
+def _pack(folder: Path, pack: str, style: str) -> pa.Table:
+    """A pack whose file holds everything."""
+    file = pq.ParquetFile(folder / f"{pack}.parquet")
     table = file.read(columns=[name for name in file.schema_arrow.names if name != "image"])
     nothing = pa.nulls(table.num_rows, CAPTIONS_BY_LANGUAGE)
     return _with_places(
         table.append_column("captions_by_language", nothing),
-        f"{CLIPART}.parquet",
-        {"style": CLIPART, "pack": CLIPART},
+        f"{pack}.parquet",
+        {"style": style, "pack": pack},
         table["id"],
     )
 
