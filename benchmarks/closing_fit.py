@@ -22,7 +22,7 @@ import frugalclip
 from frugalclip.comparison.paired import Block, holm, paired, verdict
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.baselines import Scorer, measure_baselines
+from frugalclip.evaluation.baselines import Baselines, Scorer
 from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.encoding import encode_texts, image_features
 from frugalclip.evaluation.ranking import Scores
@@ -75,7 +75,7 @@ class HeldOutStyle:
 
     def baselines(self) -> dict[str, Any]:
         """Split -> baseline -> outcome; a baseline has no seed."""
-        names, _ = row_names(self.training, label_field="name")
+        baselines, (names, _) = Baselines(self.training), row_names(self.training, label_field="name")
         found: dict[str, Any] = {split: {} for split in SPLITS}
         for split, task in self.tasks.items():
 
@@ -86,7 +86,7 @@ class HeldOutStyle:
                 found[split][name] = outcome(task, scores)
                 return task.metrics_of_scores(scores, rows)
 
-            measure_baselines(self.rows[split], self.training, names, measure)
+            baselines.measure(self.rows[split], names, measure)
         return found
 
     def block(self, split: str, hits: Mapping[int, Mapping[str, float]]) -> Block:

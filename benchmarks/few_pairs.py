@@ -20,6 +20,7 @@ from torch import Tensor
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import SubsetConfig, subset_rows
+from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.functional import unit
 from frugalclip.models import Model
@@ -76,7 +77,7 @@ def one(everything: Manifest, style: str, pairs: int, *, seed: int) -> dict[str,
         words = [f"data={folder}/pairs.parquet", "data.validation=none", f"seed={seed}"]
         model = train("pretrained", words, out=Path(folder) / "run").model
         settings: dict[str, Any] = {"label_field": "name", "draws": 0}
-        found: dict[str, Any] = evaluate_zeroshot(model, evaluated, training=rows, **settings)
+        found: dict[str, Any] = evaluate_zeroshot(model, evaluated, baselines=Baselines(rows), **settings)
         heads = train(
             str(HERE / "arms" / "pretrained_heads.yaml"), [*words, *STEPS], out=Path(folder) / "heads"
         ).model

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from frugalclip.data.duplicates import thumbnails
-from frugalclip.evaluation.baselines import MOST_ROWS, Neighbours, find_neighbours
+from frugalclip.evaluation import baselines as module
+from frugalclip.evaluation.baselines import MOST_ROWS, Baselines, Neighbours, find_neighbours
+from frugalclip.evaluation.descriptor_fit import DescriptorFit
 from frugalclip.evaluation.zeroshot import zeroshot_task
 from frugalclip.sources.open import open_data
 
@@ -60,3 +62,36 @@ def test_copying_names_seen_concepts_of_an_unseen_style_as_often_as_is_known():
 def test_training_images_are_thinned_evenly_and_counted(squares):
     neighbours = find_neighbours(squares.where("split=test"), [["x"], [], *[["y"]] * 5], thumbnails, most=3)
     assert (len(neighbours.names), neighbours.of) == (3, 6)
+
+
+def test_evaluations_that_share_their_baselines_share_one_fit(squares, monkeypatch):
+    fits, described = [], []
+
+    class Counted(DescriptorFit):
+        def __init__(self, features, names):
+            fits.append(names)
+            super().__init__(features, names)
+
+    def counted(training, names, describe, *, most):
+        described.append(describe)
+        return find_neighbours(training, names, describe, most=most)
+
+    monkeypatch.setattr(module, "DescriptorFit", Counted)
+    monkeypatch.setattr(module, "find_neighbours", counted)
+    training, tested = squares.where("split=train"), squares.where("split=test")
+    task, names = zeroshot_task(tested, squares), training.captions()
+
+    def measure(name, scorer, rows):
+        return task.metrics_of_scores(scorer(task.synonyms), rows)
+
+    shared = Baselines(training)
+    first = shared.measure(tested, names, measure)
+    again = shared.measure(tested, [list(texts) for texts in names], measure)  # equal names, other lists
+    assert (len(fits), len(described)) == (1, 2)  # pixels and features
+    alone = Baselines(training).measure(tested, names, measure)
+    assert first == again == alone
+    voters = {f"{kind}_nn_{k}" for kind in ("pixel", "feature") for k in (1, 10)}
+    assert set(first) == {*voters, "feature_fit", "about"}
+    shared.measure(tested, [["thing"] for _ in names], measure)
+    assert (len(fits), len(described)) == (3, 6)  # other names are another fit
+    assert shared.measure(tested, [[] for _ in names], measure) == {}

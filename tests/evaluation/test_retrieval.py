@@ -5,6 +5,7 @@ import torch
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.retrieval import RetrievalTask, evaluate_retrieval, retrieval_task
 from frugalclip.functional import unit
 
@@ -88,7 +89,10 @@ def test_no_captions_at_all_is_an_error(squares):
 
 def test_a_lost_image_and_baselines(squares, model):
     result = evaluate_retrieval(
-        model, squares.where("split=test|broken"), training=squares.where("split=train"), group="pair"
+        model,
+        squares.where("split=test|broken"),
+        baselines=Baselines(squares.where("split=train")),
+        group="pair",
     )
     assert (result["samples"], result["texts"], result["pairs"]) == (7, 4, 7)
     assert result["metrics"]["i2t_r1"] == 100

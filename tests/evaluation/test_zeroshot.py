@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
+from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.ranking import TIE_RULE
 from frugalclip.evaluation.zeroshot import ZeroshotTask, evaluate_zeroshot, zeroshot_task
 from frugalclip.functional import unit
@@ -134,7 +135,7 @@ def test_names_that_lose_their_images_leave_the_restricted_pool(squares):
 def test_zero_shot_counts_what_is_lost_and_stores_what_it_depends_on(squares, model):
     chosen = squares.where("split=test|broken")
     result = evaluate_zeroshot(
-        model, chosen, squares, where="split=test|broken", training=squares.where("split=train")
+        model, chosen, squares, where="split=test|broken", baselines=Baselines(squares.where("split=train"))
     )
     assert result.keys() >= CONTRACT
     assert result["samples"] == 7
@@ -161,7 +162,11 @@ def test_baselines_are_only_measured_on_request(squares, model):
 
 def test_names_in_another_language(squares, model):
     result = evaluate_zeroshot(
-        model, squares.where("split=test"), squares, language="de", training=squares.where("split=train")
+        model,
+        squares.where("split=test"),
+        squares,
+        language="de",
+        baselines=Baselines(squares.where("split=train")),
     )
     assert result["metrics"]["top1"] == 100
     assert result["baselines"]["pixel_nn_1"]["top1"] == 100
@@ -178,7 +183,7 @@ def test_no_readable_image_is_an_error(squares, model):
 
 def test_a_model_is_compared_with_each_baseline_image_by_image(model, squares):
     tested, training = squares.where("split=test"), squares.where("split=train")
-    result = evaluate_zeroshot(model, tested, label_field="name", training=training)
+    result = evaluate_zeroshot(model, tested, label_field="name", baselines=Baselines(training))
     assert result["compared"].keys() == result["baselines"].keys()
     for name, one in result["compared"].items():
         apart = result["metrics"]["top1"] - result["baselines"][name]["top1"]

@@ -10,7 +10,7 @@ words to the same features in closed form, see `descriptor_fit`.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class Neighbours:
     features: Tensor  # (training, width) float32
     names: list[list[str]]  # (training,) texts of each
     of: int  # training images before thinning
+
+    @cached_property
+    def fit(self) -> DescriptorFit:
+        """The regression from their words to their features, solved when it is first used."""
+        return DescriptorFit(self.features, self.names)
 
     def nearest(self, features: Tensor, *, k: int = max(VOTERS), chunk: int = 256) -> tuple[Tensor, Tensor]:
         """The training images nearest to each image, by Euclidean distance.
@@ -113,7 +118,7 @@ def feature_source(reference: Encoder | None) -> str:
 
 
 def find_neighbours(
-    training: Manifest, names: Sequence[list[str]], describe: Describer, *, most: int
+    training: Manifest, names: Sequence[Sequence[str]], describe: Describer, *, most: int
 ) -> Neighbours:
     """Describe the training images that have a name.
 
@@ -127,47 +132,78 @@ def find_neighbours(
     step = max(1, math.ceil(len(named) / most))
     chosen = np.array(named[::step], dtype=np.int64)
     features, kept = describe(training.take(chosen))
-    return Neighbours(features, [names[row] for row in chosen[kept].tolist()], len(named))
+    return Neighbours(features, [list(names[row]) for row in chosen[kept].tolist()], len(named))
 
 
-def measure_baselines(
-    rows: Manifest,
-    training: Manifest,
-    names: Sequence[list[str]],
-    measure: Callable[[str, Scorer, np.ndarray], dict[str, float]],
-    *,
-    reference: Encoder | None = None,
-) -> dict[str, Any]:
-    """The metrics of every baseline.
+class Baselines:
+    """The baselines of one training set, for any number of evaluations.
+
+    Training images are described, and words fitted to them, once for the same names: two tasks, two sets of
+    rows or two models share the work.
 
     Args:
-        rows: what the model is evaluated on.
-        training: what it was trained on.
-        names: (training,) texts of each training row.
-        measure: (name of the baseline, scores of candidates, (kept,) readable rows) -> metrics.
-        reference: frozen encoder of the feature baseline; default shapes and colours.
-
-    Returns:
-        `pixel_nn_1`, `feature_nn_10`, `feature_fit` and so on with their metrics, and `about`: the training
-        images, and how many evaluated images are nearly among them. Nothing where no training row has a name.
+        training: what the model was trained on.
+        reference: frozen encoder of the feature baselines; default shapes and colours.
     """
-    if not any(names):
-        return {}
-    found: dict[str, Any] = {}
-    about: dict[str, Any] = {"training": training.name, "training_hash": training.fingerprint()}
-    for kind, describe in describers(reference).items():
-        most = MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
-        neighbours = find_neighbours(training, names, describe, most=most)
-        features, readable = describe(rows)
-        places, differences = neighbours.nearest(features)
-        for k in VOTERS:
-            name, scorer = f"{kind}_nn_{k}", partial(neighbours.scores, places[:, :k])
-            found[name] = measure(name, scorer, readable)
-        if kind == "pixel":
-            about |= {"training_rows": len(neighbours.names), "training_rows_named": neighbours.of}
-            about["near_duplicates"] = int((differences < NEAR_DUPLICATE).sum())
-        else:
-            about |= {"features": feature_source(reference), "feature_rows": len(neighbours.names)}
-            fit = DescriptorFit(neighbours.features, neighbours.names)
-            found[f"{kind}_fit"] = measure(f"{kind}_fit", partial(fit.scores, features), readable)
-    return found | {"about": about}
+
+    def __init__(self, training: Manifest, reference: Encoder | None = None) -> None:
+        self.training, self.reference = training, reference
+        self._neighbours: dict[tuple[str, tuple[tuple[str, ...], ...]], Neighbours] = {}
+
+    def neighbours(self, kind: str, names: Sequence[Sequence[str]]) -> Neighbours:
+        """The described training images.
+
+        Args:
+            kind: pixel or feature.
+            names: (training,) texts of each training row.
+        """
+        key = (kind, tuple(map(tuple, names)))
+        if key not in self._neighbours:
+            most = MOST_ROWS if kind == "pixel" else MOST_DESCRIBED
+            describe = describers(self.reference)[kind]
+            self._neighbours[key] = find_neighbours(self.training, names, describe, most=most)
+        return self._neighbours[key]
+
+    def measure(
+        self,
+        rows: Manifest,
+        names: Sequence[Sequence[str]],
+        measure: Callable[[str, Scorer, np.ndarray], dict[str, float]],
+    ) -> dict[str, Any]:
+        """The metrics of every baseline.
+
+        Args:
+            rows: what the model is evaluated on.
+            names: (training,) texts of each training row.
+            measure: (name of the baseline, scores of candidates, (kept,) readable rows) -> metrics.
+
+        Returns:
+            `pixel_nn_1`, `feature_nn_10`, `feature_fit` and so on with their metrics, and `about`: the
+            training images, and how many evaluated images are nearly among them. Nothing where no training
+            row has a name.
+        """
+        if not any(names):
+            return {}
+        found: dict[str, Any] = {}
+        about: dict[str, Any] = {
+            "training": self.training.name,
+            "training_hash": self.training.fingerprint(),
+        }
+        for kind, describe in describers(self.reference).items():
+            neighbours = self.neighbours(kind, names)
+            features, readable = describe(rows)
+            places, differences = neighbours.nearest(features)
+            for k in VOTERS:
+                name, scorer = f"{kind}_nn_{k}", partial(neighbours.scores, places[:, :k])
+                found[name] = measure(name, scorer, readable)
+            if kind == "pixel":
+                about |= {"training_rows": len(neighbours.names), "training_rows_named": neighbours.of}
+                about["near_duplicates"] = int((differences < NEAR_DUPLICATE).sum())
+            else:
+                about |= {
+                    "features": feature_source(self.reference),
+                    "feature_rows": len(neighbours.names),
+                }
+                scorer = partial(neighbours.fit.scores, features)
+                found[f"{kind}_fit"] = measure(f"{kind}_fit", scorer, readable)
+        return found | {"about": about}

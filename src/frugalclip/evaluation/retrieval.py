@@ -16,7 +16,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
-from frugalclip.evaluation.baselines import Scorer, measure_baselines
+from frugalclip.evaluation.baselines import Baselines, Scorer
 from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.metrics import in_unit
@@ -269,8 +269,7 @@ def evaluate_retrieval(
     where: str | None = None,
     language: str | None = None,
     group: str | None = None,
-    training: Manifest | None = None,
-    reference: Encoder | None = None,
+    baselines: Baselines | None = None,
     with_robustness: bool = False,
     draws: int = 1000,
     seed: int = 0,
@@ -286,12 +285,12 @@ def evaluate_retrieval(
         result["robustness"] = evaluate_robustness(
             task, model, manifest, images, texts, draws=draws, seed=seed
         )
-    baselines = None
-    if training is not None:
-        names = training.captions(language=language if language in training.languages else None)
-        rows = manifest.take(task.rows)
-        baselines = measure_baselines(rows, training, names, task.metrics_of_baseline, reference=reference)
-    return with_provenance("retrieval", result, model, EvaluatedRows.of(manifest, where), baselines=baselines)
+    measured = None
+    if baselines is not None:
+        spoken = language if language in baselines.training.languages else None
+        names = baselines.training.captions(language=spoken)
+        measured = baselines.measure(manifest.take(task.rows), names, task.metrics_of_baseline)
+    return with_provenance("retrieval", result, model, EvaluatedRows.of(manifest, where), baselines=measured)
 
 
 def _first_image(pairs: np.ndarray, texts: int) -> np.ndarray:

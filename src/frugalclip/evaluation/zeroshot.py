@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.baselines import Scorer, measure_baselines
+from frugalclip.evaluation.baselines import Baselines, Scorer
 from frugalclip.evaluation.class_table import Predictions
 from frugalclip.evaluation.classes import collect_classes, row_names
 from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
@@ -257,8 +257,7 @@ def evaluate_zeroshot(
     prompts: str | Path = "plain",
     language: str | None = None,
     group: str | None = None,
-    training: Manifest | None = None,
-    reference: Encoder | None = None,
+    baselines: Baselines | None = None,
     with_robustness: bool = False,
     draws: int = 1000,
     seed: int = 0,
@@ -275,8 +274,8 @@ def evaluate_zeroshot(
         prompts: prompt set or file.
         language: language of the names.
         group: field of the bootstrap.
-        training: what the model was trained on; given, the baselines are measured too.
-        reference: frozen encoder of the feature baseline; default shapes and colours, see `descriptors`.
+        baselines: of what the model was trained on; given, they are measured too. Evaluations that share the
+            object share its work.
         with_robustness: also evaluate on altered copies of the images, see `robustness`.
         draws: bootstrap draws.
         seed: of the bootstrap.
@@ -302,10 +301,10 @@ def evaluate_zeroshot(
         result["robustness"] = evaluate_robustness(
             readable, model, manifest, images, texts, draws=draws, seed=seed
         )
-    baselines = None
-    if training is not None:
-        label = label_field if label_field in training.field_names else None
-        names, _ = row_names(training, label_field=label, language=language)
+    measured = None
+    if baselines is not None:
+        label = label_field if label_field in baselines.training.field_names else None
+        names, _ = row_names(baselines.training, label_field=label, language=language)
         own = readable.scores(images, texts)
         compared: dict[str, Any] = {}
 
@@ -315,16 +314,10 @@ def evaluate_zeroshot(
                 compared[name] = readable.compare(own, scores, rows, draws=draws, seed=seed)
             return readable.metrics_of_scores(scores, rows)
 
-        baselines = measure_baselines(
-            manifest.take(readable.rows),
-            training,
-            names,
-            measure,
-            reference=reference,
-        )
+        measured = baselines.measure(manifest.take(readable.rows), names, measure)
         result["compared"] = compared
     rows = EvaluatedRows.of(manifest, where)
-    return with_provenance("zeroshot", result, model, rows, baselines=baselines)
+    return with_provenance("zeroshot", result, model, rows, baselines=measured)
 
 
 def pool_ranks(scores: Scores, labels: Tensor, *, classes: int) -> dict[str, Ranks]:

@@ -17,6 +17,7 @@ from frugalclip.core.config import parse_yaml, read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.report.gallery import Answer
@@ -82,6 +83,7 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
 
 def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str, Any]]:
     """Evaluate in the unseen style: zero-shot on unseen and on seen concepts, retrieval on unseen ones."""
+    baselines = Baselines(result.training)  # one fit for all three evaluations
     evaluations = []
     for where in (UNSEEN, SEEN):
         rows = everything.where(where)
@@ -92,12 +94,12 @@ def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str
             where=where,
             label_field=LABEL,
             group=FAMILY,
-            training=result.training,
+            baselines=baselines,
         )
         evaluations.append(found | {"data": "sample"})
     unseen = everything.where(UNSEEN)
     evaluations.append(
-        evaluate_retrieval(result.model, unseen, where=UNSEEN, group=FAMILY, training=result.training)
+        evaluate_retrieval(result.model, unseen, where=UNSEEN, group=FAMILY, baselines=baselines)
         | {"data": "sample"}
     )
     return evaluations

@@ -13,6 +13,7 @@ from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.encoding import Layer
 from frugalclip.evaluation.suite import ENVIRONMENT
 from frugalclip.evaluation.tasks import TASKS
@@ -104,7 +105,7 @@ def evaluate(
         )
     else:
         if options.pop("baselines", False):
-            options |= {"training": _training_data(loaded, baselines_data), "reference": reference}
+            options["baselines"] = Baselines(_training_data(loaded, baselines_data), reference)
         result = _on_data(task, loaded, data, options)
     result["model_path"] = path
     if json is not None:
