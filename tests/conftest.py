@@ -1,6 +1,7 @@
 """What holds for every test: one thread, no network, the same random examples every time."""
 
 import os
+import tempfile
 
 # Before torch is imported: two workers with two threads each are slower than one thread each, and sums depend
 # on the number of threads.
@@ -13,6 +14,9 @@ if (
 ):  # a bit-for-bit promise is made for the processor; `make test-gpu` runs the tests of GPUs alone
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["MPLBACKEND"] = "agg"
+
+# Stores and measured speeds of a test run are its own.
+os.environ["FRUGALCLIP_CACHE"] = tempfile.mkdtemp(prefix="frugalclip-tests-")
 
 import socket
 from collections.abc import Callable

@@ -46,7 +46,13 @@ class StoreConfig(Settings):
 
 
 def fill_store(
-    cache: FeatureCache, rows: Manifest | TextRows, config: StoreConfig, *, note: Note, **options: Any
+    cache: FeatureCache,
+    rows: Manifest | TextRows,
+    config: StoreConfig,
+    *,
+    note: Note,
+    timed: Callable[[float], None] = lambda seconds: None,
+    **options: Any,
 ) -> list[Store]:
     """Store the features of a data set, unless they are stored already; an interrupted store goes on.
 
@@ -55,6 +61,7 @@ def fill_store(
         rows: the data set.
         config: where the store lies, and how exact it is.
         note: called with what is computed, and where it lies.
+        timed: called with the seconds of a row, where every row was computed.
         options: of `embed_manifest`: settings, views, batch.
 
     Returns:
@@ -79,6 +86,8 @@ def fill_store(
             encoder, rows, folder, what=what, dtype=config.dtype, normalize=False, **options
         )
         if done.computed:
+            if not (done.reused or siblings):
+                timed(done.seconds / len(rows))
             error = max(summary.error.max for summary in done.store.head.summary.values())
             note(
                 f"{len(rows):,} {what} took {done.seconds:.0f} s; "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from frugalclip.features.vectors import TextRows
 from frugalclip.loading.texts import TextViewConfig, texts_of
 from frugalclip.loading.views import ViewConfig, make_view
 from frugalclip.models import Model
+from frugalclip.training.speeds import RUN, Speed, backbone_key, remember_speed
 
 Note = Callable[[str], None]
 _TEXTS_AT_A_TIME = 64
@@ -76,12 +78,13 @@ def fill_caches(
         note(differs) if differs else None
     images = words = None
     if (cache := model.caches.get("image")) and config.images:
-        stores = _fill_images(cache, config, everything, model.preprocess, views, note)
+        stores = _fill_images(cache, config, everything, model, views, note)
         cache.use(stores)
         images = stores[0]
     if cache := model.caches.get("text"):
         rows = TextRows(distinct_texts(everything, texts), name=f"texts of {everything.name}")
-        words = fill_store(cache, rows, config, note=note, batch=_TEXTS_AT_A_TIME)[0]
+        timed = partial(_remember, cache, model, samples=1)
+        words = fill_store(cache, rows, config, note=note, timed=timed, batch=_TEXTS_AT_A_TIME)[0]
         cache.use([words])  # other texts, such as names of classes, are encoded exactly
     return RunStores(images, words)
 
@@ -96,7 +99,7 @@ def _fill_images(
     cache: FeatureCache,
     config: StoreConfig,
     everything: Manifest,
-    preprocess: Preprocess,
+    model: Model,
     views: Mapping[str, ViewConfig],
     note: Note,
 ) -> list[Store]:
@@ -105,8 +108,16 @@ def _fill_images(
     if config.views > 1:
         view = _common_view(views, config)
         settings["view"] = view.model_dump(mode="json")
-        options["views"] = StoredViews(preprocess, view, number=config.views)
-    return fill_store(cache, everything, config, note=note, **options)
+        options["views"] = StoredViews(model.preprocess, view, number=config.views)
+    timed = partial(_remember, cache, model, samples=config.views)
+    return fill_store(cache, everything, config, note=note, timed=timed, **options)
+
+
+def _remember(cache: FeatureCache, model: Model, seconds: float, *, samples: int) -> None:
+    """Keep the speed of a backbone for later plans: seconds of a row, which is so many samples."""
+    config = cache.encoder.tower.config.model_dump(mode="json", by_alias=True)
+    key = backbone_key(config, model.device, threads=torch.get_num_threads())
+    remember_speed(key, Speed(seconds / samples, RUN))
 
 
 def _common_view(views: Mapping[str, ViewConfig], config: StoreConfig) -> ViewConfig:

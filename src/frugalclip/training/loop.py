@@ -20,6 +20,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.training.monitors import feature_monitors
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.run import Run, TrainingResult, open_run
+from frugalclip.training.speeds import remember_run
 from frugalclip.training.step import StepResult
 
 
@@ -96,6 +97,8 @@ def train_run(
             run.check_faults(is_point=is_point)
         if run.step not in directory.steps_saved():
             run.save()
+    if run.is_finished and distributed.is_main():
+        remember_run(recipe, run.model.device, seconds=run.stopwatch.seconds, steps=run.steps)
     if not run.is_finished:
         listener.note(
             f"stopped after step {run.step:,} of {run.steps:,}; go on with: frugalclip train {recipe.name} "

@@ -5,10 +5,6 @@ and training is three times a forward pass (its backward needs two products for 
 real steps on random images and captions.
 """
 
-import resource
-import statistics
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,9 +16,7 @@ import torch
 from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
 from frugalclip.core.devices import pick_device
-from frugalclip.core.errors import RecipeError
-from frugalclip.core.random import generator
-from frugalclip.core.types import Batch, ImageInput, Needs, Tokens
+from frugalclip.core.types import Needs
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import divide
 from frugalclip.functional import TILE, needs_tiles
@@ -33,14 +27,17 @@ from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.build import StageSketch, pick_precision, sketch_stages, start_from
 from frugalclip.training.feature_cache import distinct_texts
+from frugalclip.training.probing import probe_backbones, probe_step
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.recommendation import warning
-from frugalclip.training.stage import Stage, count_parameters
-from frugalclip.training.step import Step, read_views, source_view, to_device, union_of_needs
+from frugalclip.training.speeds import PROBE, Speed, backbone_key, known_speed, remember_speed, step_key
+from frugalclip.training.stage import count_parameters
+from frugalclip.training.step import Step, read_views, source_view, union_of_needs
 
 CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 UNKNOWN = "unknown: data not given"
+_UNPROBED = "steps over pretrained towers are not probed; after one run, plans here know their time"
 _LONG = 1_000_000  # steps that shares of a run of unknown length are taken of
 
 
@@ -69,6 +66,7 @@ class Reading:
         float | None
     )  # of all of them, as `gflops` of the tower says; None too where that is 0, which means unknown
     store_gb: float | None
+    seconds: float | None = None  # of all of them on this machine, as a probe or an earlier run measured
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,16 @@ class Plan:
     memory_gb: dict[str, float]
     exaflops: float | None
     probe: dict[str, float] | None = None
+    step: Speed | None = None  # seconds of a step on this machine, where they are known
     readings: list[Reading] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what is not counted, and why
+
+    @property
+    def seconds(self) -> float | None:
+        """Length of the run on this machine, without evaluation; None where it is not known."""
+        if self.steps is None or self.step is None or any(one.seconds is None for one in self.readings):
+            return None
+        return self.steps * self.step.seconds + sum(one.seconds or 0.0 for one in self.readings)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON; unknown values say why."""
@@ -102,7 +108,7 @@ class Plan:
         return {
             key: (UNKNOWN if value is None and key in ("steps", "samples", "rows", "exaflops") else value)
             for key, value in content.items()
-        }
+        } | {"seconds": self.seconds}
 
 
 @dataclass(frozen=True)
@@ -141,14 +147,17 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     )
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
-    if probe:
-        _check_probe(recipe)
     steps = recipe.total_steps(rows)
-    stages = _stages(recipe, with_weights=probe)
+    is_probed = probe and not recipe.model.pretrained_towers()
+    stages = _stages(recipe, with_weights=is_probed)
     spans = recipe.stage_spans(_LONG if steps is None else steps)
     shares = [len(span) / spans[-1].stop for span in spans]
     gflops = sum(share * stage.gflops() for share, stage in zip(shares, stages, strict=True))
     samples = None if steps is None else steps * recipe.batch
+    unprobed = _probe_backbones(stages[0], device) if probe else []
+    probed = _probe(stages, shares, device) if is_probed else None
+    if probed:
+        remember_speed(step_key(recipe, device), Speed(probed["seconds_per_step"], PROBE))
     memory = [_memory(stage.recipe, stage.step, stage.passes, precision) for stage in stages]
     return Plan(
         recipe=recipe.name,
@@ -164,23 +173,17 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         gflops_per_sample=gflops,
         memory_gb=max(memory, key=lambda one: one["all"]),
         exaflops=None if samples is None else samples * gflops * 1e-9,
-        probe=_probe(stages, shares, device) if probe else None,
-        readings=_readings(stages[0].recipe, stages[0].step, everything),
+        probe=probed,
+        step=known_speed(step_key(recipe, device)),
+        readings=_timed_readings(stages[0], everything, device),
         notes=[
             *_notes(stages[-1].step.network, stages[-1].unknown),
             *_length_notes(recipe, steps),
+            *unprobed,
+            *([_UNPROBED] if probe and not is_probed else []),
             *filter(None, [warning(recipe, rows) if rows else None]),
         ],
     )
-
-
-def _check_probe(recipe: Recipe) -> None:
-    """Refuse to probe pretrained backbones, which may encode the data once, before training."""
-    for side in recipe.model.pretrained_towers():
-        raise RecipeError(
-            f"model.{side} is pretrained and encodes the data once, before training, so steps on noise do "
-            "not measure it; train with steps=10."
-        )
 
 
 def _stages(recipe: Recipe, *, with_weights: bool) -> list[_StagePlan]:
@@ -362,6 +365,38 @@ def _readings(recipe: Recipe, step: Step, everything: Manifest | None) -> list[R
     return found
 
 
+def _timed_readings(stage: _StagePlan, everything: Manifest | None, device: torch.device) -> list[Reading]:
+    """What frozen backbones encode, with the time where it is known on this machine."""
+    keys, found = _backbone_keys(stage, device), []
+    for one in _readings(stage.recipe, stage.step, everything):
+        speed = known_speed(keys[one.tower])
+        seconds = None if speed is None or one.samples is None else one.samples * speed.seconds
+        found.append(replace(one, seconds=seconds))
+    return found
+
+
+def _backbone_keys(stage: _StagePlan, device: torch.device) -> dict[str, str]:
+    """Side -> the key of its backbone's speed."""
+    threads = stage.recipe.threads
+    return {
+        side: backbone_key(tower.config.model_dump(mode="json", by_alias=True), device, threads=threads)
+        for side, tower in stage.step.network.pretrained_towers().items()
+    }
+
+
+def _probe_backbones(stage: _StagePlan, device: torch.device) -> list[str]:
+    """Measure the frozen backbones and remember their speed; says which could not be measured, and why."""
+    recipe, network, reasons = stage.recipe, stage.step.network, []
+    fresh = DualEncoder(recipe.model, vocabulary=network.vocabulary, context=network.context, seed=None)
+    keys = _backbone_keys(stage, device)
+    for side, found in probe_backbones(recipe, fresh, device).items():
+        if isinstance(found, str):
+            reasons.append(f"the {side} backbone is not probed: {found}")
+        else:
+            remember_speed(keys[side], Speed(found, PROBE))
+    return reasons
+
+
 def _encoded_again(recipe: Recipe) -> float:
     """Share of the forward passes that the gradient cache repeats: all micro-batches but one."""
     micro_batch = recipe.micro_batch or recipe.batch
@@ -387,61 +422,10 @@ def _memory(recipe: Recipe, step: Step, passes: list[Pass], precision: str) -> d
 
 def _probe(stages: list[_StagePlan], shares: list[float], device: torch.device) -> dict[str, float]:
     """Seconds a step, as a mean over the run, and peak memory of real steps on random input."""
-    found = [_probe_stage(stage, device) for stage in stages]
+    found = [probe_step(stage.recipe, stage.step, device) for stage in stages]
     seconds = sum(share * one for share, (one, _) in zip(shares, found, strict=True))
     return {
         "seconds_per_step": seconds,
         "samples_per_second": stages[0].recipe.batch / seconds,
         "peak_memory_gb": max(peak for _, peak in found),
     }
-
-
-def _probe_stage(planned: _StagePlan, device: torch.device, *, steps: int = 3) -> tuple[float, float]:
-    """(seconds a step, gigabytes above the start) of one stage."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # an earlier peak of this process does not count
-    recipe, step = planned.recipe, planned.step.to(device)
-    step.precision = pick_precision(recipe.precision, device)
-    batch = to_device(_random_batch(recipe, step.needs, step.network), device)
-    stage = Stage(recipe, step, span=range(steps + 1))
-    before = _peak_gb(device)
-    seconds = []
-    for number in stage.span:
-        begun = time.perf_counter()
-        stage.update(batch, step=number)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[1:]), _peak_gb(device) - before  # the first one allocates
-
-
-def _peak_gb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) * 1e-9
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes * (1e-9 if sys.platform == "darwin" else 1e-6)
-
-
-def _random_batch(recipe: Recipe, needs: Needs, network: DualEncoder) -> Batch:
-    """Images of noise, and captions of random length with a mean of 13 tokens, as in COCO."""
-    draw = generator(recipe.seed, "probe")
-    context = network.context
-    views, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
-    sides = {name: recipe.views[name].size or recipe.model.image.resolution for name in sorted(views)}
-    images: dict[str, ImageInput] = {
-        name: torch.randn(recipe.batch, 3, side, side, generator=draw) for name, side in sides.items()
-    }
-    lengths = (13 + 4 * torch.randn(recipe.batch, generator=draw)).round().clamp(3, context).long()
-    ids = torch.randint(0, network.vocabulary, (recipe.batch, context), generator=draw)
-    rows = torch.arange(recipe.batch)
-    boxes = {
-        name: torch.tensor([0.0, 0.0, side, side]).expand(recipe.batch, 4) for name, side in sides.items()
-    }
-    return Batch(
-        rows=rows,
-        images=images,
-        texts={name: Tokens(ids, lengths) for name in sorted(texts)},
-        boxes=boxes,
-        fields=dict.fromkeys(needs.fields, rows),
-        turns=torch.zeros_like(rows),
-    )

@@ -9,7 +9,9 @@ from rich.table import Table
 from frugalclip.core.records import write_json
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
+from frugalclip.training.speeds import in_minutes
 
+LEAST_EXAFLOPS = 0.05  # of a run that is measured in GPU hours
 GPU_RATE = 150e12  # operations a second, assumed: an A100-class GPU at half of its bfloat16 peak
 
 
@@ -40,7 +42,7 @@ def show(plan: Plan) -> None:
     console.print(f"[bold]{plan.recipe}[/]: {plan.description}{status}", highlight=False)
     console.print(_passes(plan))
     costs = Table("what", "how much", show_header=False, title="a run")
-    for name, value in (*_sizes(plan), *_lengths(plan), *_measured(plan)):
+    for name, value in (("time on this machine", _time(plan)), *_lengths(plan), *_sizes(plan), *_rates(plan)):
         costs.add_row(name, value)
     console.print(costs)
     for note in plan.notes:
@@ -61,32 +63,46 @@ def _sizes(plan: Plan) -> Iterator[tuple[str, str]]:
         yield f"parameters: {name}", f"{number:,}"
     for name, gigabytes in plan.memory_gb.items():
         yield f"memory at batch {plan.batch:,}: {name}", f"{gigabytes:.2f} GB (estimate)"
-    gflops = f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
-    yield "arithmetic, a sample", gflops
 
 
 def _lengths(plan: Plan) -> Iterator[tuple[str, str]]:
-    for reading in plan.readings:
-        yield f"encoded once by the frozen {reading.tower} backbone", _reading(reading)
     yield "training rows", _number(plan.rows)
     yield "steps", _number(plan.steps)
     yield "samples seen", _number(plan.samples)
+    for reading in plan.readings:
+        yield f"encoded once by the frozen {reading.tower} backbone", _reading(reading)
+
+
+def _time(plan: Plan) -> str:
+    """How long the run takes here, first of all."""
+    if plan.seconds is not None:
+        return f"{in_minutes(plan.seconds)}, without evaluation"
+    encoding = [one.seconds for one in plan.readings if one.seconds is not None]
+    if encoding and len(encoding) == len(plan.readings):
+        return f"{in_minutes(sum(encoding))} to encode the data once, and the steps"
+    if plan.step is not None:
+        return f"{in_minutes(1000 * plan.step.seconds)} for 1,000 steps; the number of steps needs data=PATH"
+    return "unknown; --probe measures it"
+
+
+def _rates(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.step is not None:
+        seconds = plan.step.seconds
+        speed = f"{seconds:.3f} s a step, {plan.batch / seconds:.0f} samples a second ({plan.step.origin})"
+        yield "speed on this machine", speed
+    if plan.probe is not None:
+        yield "memory above start, measured", f"{plan.probe['peak_memory_gb']:.2f} GB"
+    gflops = f"{plan.gflops_per_sample:.2f} GFLOP forward and backward, {plan.precision}"
+    yield "arithmetic, a sample", gflops
     if plan.exaflops is None:
         yield "arithmetic, the run", UNKNOWN
+        return
+    if plan.exaflops < LEAST_EXAFLOPS:
+        yield "arithmetic, the run", f"{plan.exaflops * 1e6:,.3g} TFLOP"
         return
     hours = plan.exaflops * 1e18 / GPU_RATE / 3600
     rate = f"{hours:.3g} GPU hours if one sustains {GPU_RATE / 1e12:.0f} TFLOP/s"
     yield "arithmetic, the run", f"{plan.exaflops:.3g} EFLOP: {rate}"
-
-
-def _measured(plan: Plan) -> Iterator[tuple[str, str]]:
-    if plan.probe is None:
-        return
-    seconds = plan.probe["seconds_per_step"]
-    yield "measured here", f"{seconds:.3f} s a step, {plan.probe['samples_per_second']:.0f} samples a second"
-    yield "measured here: memory above start", f"{plan.probe['peak_memory_gb']:.2f} GB"
-    if plan.steps is not None:
-        yield "the run on this machine", f"{plan.steps * seconds / 3600:.2f} hours, without evaluation"
 
 
 def _reading(reading: Reading) -> str:
@@ -98,7 +114,8 @@ def _reading(reading: Reading) -> str:
         if reading.gflops is None
         else f"{reading.gflops * 1e-3:.3g} TFLOP"
     )
-    return f"{reading.samples:,} {what}: {cost}, a store of {reading.store_gb:.3g} GB"
+    time = "" if reading.seconds is None else f"{in_minutes(reading.seconds)}, "
+    return f"{reading.samples:,} {what}: {time}{cost}, a store of {reading.store_gb:.3g} GB"
 
 
 def _number(value: int | None) -> str:
