@@ -525,7 +525,6 @@ def jsonl_into(root: Path) -> tuple[Path, Expected]:
     extra: Expected = {
         "listed": None,
         "odd": None,
-        '{"path": "odd': "missing-file",
         f"line {behind + 4}": "no-image",
         f"line {behind + 5}": "no-image",
         "7": "missing-file",

@@ -114,7 +114,7 @@ def test_a_bad_file_among_good_ones_is_a_fault(tmp_path: Path):
         ("a.tar", b"no tar at all" * 60, "is not a tar"),
         ("a.tar.gz", b"\x1f\x8b\x08\0\0", "compressed with gzip"),
         ("a.json", b'[{"image": "a.png"', "is not JSON"),
-        ("a.json", b'[{"image": "a.png", "caption": "\\ud800"}]', "is not JSON"),
+        ("a.json", b'[{"image": "a.png", "caption": "\\ud800"}]', "holds no JSON object"),
         ("a.csv", b"image,caption\n", "no usable row"),
         ("a.csv", b"\xff\xfei\0m\0a", "no"),
         ("a.jsonl", b"\0" * 1000, "holds no JSON object"),

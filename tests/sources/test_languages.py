@@ -80,7 +80,7 @@ def test_json_lines_that_are_read_in_parts(
     tmp_path: Path, make: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
     """Each part of a long file knows languages that the others lack, and some rows have plain captions."""
-    monkeypatch.setattr("frugalclip.sources.rows._CHUNK", 1)
+    monkeypatch.setattr("frugalclip.sources.json_rows._CHUNK", 1)
     images(tmp_path, make)
     rows: list[Any] = [
         {"image": f"{name}.png", "captions": languages} for name, languages in zip("abc", MIXED, strict=True)
@@ -89,7 +89,7 @@ def test_json_lines_that_are_read_in_parts(
     make.images(tmp_path, "d.png", "e.png")
     rows += [{"image": "d.png", "captions": "plain {text}"}, {"image": "e.png", "captions": ["one", "two"]}]
     for size in (1, 50):
-        monkeypatch.setattr("frugalclip.sources.rows._CHUNK", size)
+        monkeypatch.setattr("frugalclip.sources.json_rows._CHUNK", size)
         manifest = open_data(make.put(tmp_path / "t.jsonl", make.json_lines(*rows)))
         assert found(manifest) == [*EXPECTED, {}, {}]
         assert manifest.captions()[3:] == [["plain {text}"], ["one", "two"]]

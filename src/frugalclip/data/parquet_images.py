@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
+
+pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 FOLDER_VARIABLE = "FRUGALCLIP_CACHE"
 MEMORY_BYTES = 256 * 2**20  # of groups that a reader keeps in memory
@@ -91,7 +94,9 @@ class ParquetImages:
         place = self._place(path, column, group) if self._held_bytes + size > self.memory_bytes else None
         values = _map(place) if place else None
         if values is None:
-            values = _binary(file.read_row_group(group, columns=[column], use_threads=False), column)
+            values = leaf(file.read_row_group(group, columns=[column], use_threads=False), column).cast(
+                pa.large_binary()
+            )
             if place and _unpack(values, place):
                 values = _map(place) or values
             else:
@@ -129,15 +134,30 @@ def _column_bytes(file: pq.ParquetFile, column: str, group: int) -> int:
     )
 
 
-def _binary(table: pa.Table, column: str) -> pa.Array:
-    """A column of bytes by dotted name as one array."""
+def leaf(table: pa.Table, column: str) -> pa.Array:
+    """A column by its dotted name in Parquet, as one array with a value a row.
+
+    Of lists (`images.list.element.bytes`) a row has a value where its list has one item, else null.
+    """
     first, *rest = column.split(".")
     if first not in table.column_names:
         raise pa.lib.ArrowKeyError(f"it has no column '{column}'")
     values: Any = table[first].combine_chunks()
+    items: pa.Array | None = None  # (rows,) where in the values of a list each row's only item is
     for part in rest:
-        values = values.field(part)
-    return values.cast(pa.large_binary())
+        if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+            if part != "list":  # the level of Parquet above the items, which Arrow has not
+                items = single_items(values)
+                values = values.values
+        else:
+            values = values.field(part)
+    return values if items is None else values.take(items)
+
+
+def single_items(lists: pa.Array) -> pa.Array:
+    """(rows,) int64 positions of each list's only item in `lists.values`; null for no item, or several."""
+    starts = lists.offsets.slice(0, len(lists)).cast(pa.int64())
+    return pc.if_else(pc.equal(pc.list_value_length(lists), 1), starts, pa.scalar(None, pa.int64()))
 
 
 def _folder_of(path: str, column: str) -> Path | None:

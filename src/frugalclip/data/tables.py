@@ -30,11 +30,12 @@ def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:
 def plain_types(table: pa.Table) -> pa.Table:
     """The same values in the types of this library.
 
-    Other writers use large strings, categories, and other names for the items of lists.
+    Other writers use large strings, categories, nanoseconds, and other names for the items of lists.
     """
     for position, column in enumerate(table.schema):
         if (kind := _plain_type(column.type)) != column.type or pa.types.is_nested(kind):
-            table = table.set_column(position, column.name, table[column.name].cast(kind))
+            # not safe: Python has no times below the microsecond
+            table = table.set_column(position, column.name, table[column.name].cast(kind, safe=False))
     return table
 
 
@@ -45,6 +46,14 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(_plain_type(kind.value_type))
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([child.with_type(_plain_type(child.type)) for child in kind])
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
     return pa.string() if pa.types.is_large_string(kind) else kind
 
 

@@ -1,21 +1,26 @@
 """What every data format shares: the files it is recognised by, the source it gives, and its base class."""
 
+import contextlib
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.conditions import SELECTION
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
+from frugalclip.sources.captions import decoded
 from frugalclip.sources.reading import CLEAN, LEDGER, READING
 
 _HEAD = 2**16  # bytes by which a file's format is recognised
+_MOST_FOLDERS = 256  # that are listed to find annotations in them
+_MOST_ANNOTATIONS = 24  # more files of one kind belong to an image each
 
 
 @dataclass
@@ -73,6 +78,26 @@ class DataFile:
         return self.path.name.lower().endswith(endings)
 
     @cached_property
+    def document(self) -> Any:
+        """The JSON value that the whole file is; None where it is none, or holds a value a line.
+
+        Raises:
+            DataError: when the file may not be read.
+        """
+        if self.suffix != ".json" or self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in (b"{", b"["):
+            return None
+        try:
+            return json.loads(decoded(self.path.read_bytes()))
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The JSON object that the whole file is; empty where it is none."""
+        is_object = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+        return self.document if is_object and isinstance(self.document, dict) else {}
+
+    @cached_property
     def head(self) -> bytes:
         """The first bytes.
 
@@ -113,9 +138,33 @@ class DataFolder:
         """Whether there are images at its top."""
         return any(file.ends_with(*EXTENSIONS) for file in self.files)
 
+    @cached_property
+    def folders(self) -> list["DataFolder"]:
+        """Folders inside that may be listed, by name; of very many only the first."""
+        try:
+            inner = sorted(e for e in self.path.iterdir() if is_foreign(e.name) and e.is_dir())
+        except OSError:
+            return []
+        found: list[DataFolder] = []
+        for path in inner[:_MOST_FOLDERS]:
+            with contextlib.suppress(DataError):
+                found.append(DataFolder.listed(path))
+        return found
+
     def ending(self, *endings: str) -> list[DataFile]:
         """Files at its top whose names end like this, in any case."""
         return [file for file in self.files if file.ends_with(*endings)]
+
+    def annotations(self, *endings: str) -> list[DataFile]:
+        """Files with these endings that may speak of the images in and below the folder.
+
+        They lie at its top, or in a folder inside that holds no image. Files that belong to one image each
+        are left out: those named after an image, and those that are too many.
+        """
+        images = {file.path.stem for file in self.files if file.ends_with(*EXTENSIONS)}
+        top = [file for file in self.ending(*endings) if file.path.stem not in images]
+        inner = [file for folder in self.folders if not folder.has_images for file in folder.ending(*endings)]
+        return [file for group in (top, inner) if len(group) <= _MOST_ANNOTATIONS for file in group]
 
 
 @dataclass(frozen=True)
@@ -135,8 +184,8 @@ class DataFormat(ABC):
     """A foreign data format. Abstract; every subclass is final and has a file of its own in `formats/`.
 
     Formats are tried by precedence, the lowest first, and the first that recognises what is there reads it.
-    Below 100 are formats that mark their data: a file of a fixed name or of a fixed content. From 100 on are
-    containers (tars, Parquet), from 200 on tables, from 900 on what is left: text and images.
+    Below 100 are formats that mark their data by a file of a fixed name or content. From 100 on are
+    containers (tars, Parquet), from 200 on tables, from 900 on what is left: images with or without text.
     """
 
     name: ClassVar[str]  # one word, for messages about files of several formats

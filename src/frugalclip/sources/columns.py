@@ -15,16 +15,13 @@ import pyarrow.compute
 
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.data.images import EXTENSIONS
+from frugalclip.sources.caption_values import caption_value, is_conversation, is_structured, parsed
 from frugalclip.sources.languages import (
     ISO_639_1,
     NO_LANGUAGES,
     STEMS,
-    from_json,
     is_code,
-    languages_in,
     stem_and_code,
-    texts_in,
-    training_captions,
 )
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
@@ -80,6 +77,17 @@ CAPTION_NAMES = (
 ID_NAMES = ("id", "key", "uid", "sampleid", "imageid")
 LABEL_NAMES = frozenset({"label", "labelname", "classname", "class", "category"})
 TEXT_NAMES = frozenset(CAPTION_NAMES) - LABEL_NAMES - {"name"}
+# numbers of classes; names where a list of them lies near
+INDEX_NAMES = (
+    "labelid",
+    "labelidx",
+    "labelindex",
+    "classid",
+    "classidx",
+    "classindex",
+    "categoryid",
+    "target",
+)
 _NUMBERED = re.compile(r"(caption|text|title|sentence|description|alt|alttext|comment|prompt)s?(\d+)")
 BY_LANGUAGE_NAMES = (
     "captionsbylanguage",
@@ -91,7 +99,7 @@ BY_LANGUAGE_NAMES = (
     "multilingualcaptions",
 )
 CODE_NAMES = ("language", "lang", "languagecode", "langcode", "locale")
-_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
+_URL = re.compile(r"(?!file:)[a-zA-Z][a-zA-Z0-9+.-]{1,12}://")
 _PROBED = 200  # rows read when content decides
 
 
@@ -223,9 +231,16 @@ def _may_hold_languages(kind: pa.DataType) -> bool:
 
 
 def holds_bytes(kind: pa.DataType) -> str | None:
-    """For a type of images: '' for bytes, '.bytes' for Hugging Face's struct of bytes and path; else None."""
+    """How the bytes of images lie in a type; None for a type without any.
+
+    The answer is the end of a dotted name: '' for bytes, '.bytes' for Hugging Face's struct of bytes and
+    path, and '[]' before either for lists of them.
+    """
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return ""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = holds_bytes(kind.value_type)
+        return f"[]{inner}" if inner in ("", ".bytes") else None
     if pa.types.is_struct(kind) and any(
         child.name == "bytes" and holds_bytes(child.type) == "" for child in kind
     ):
@@ -284,7 +299,11 @@ def _caption_columns(
     table: pa.Table, image: str, has_languages: bool, labels: Sequence[str], where: str
 ) -> tuple[str, ...]:
     candidates = [
-        name for name in table.column_names if name != image and _is_captions(table.schema.field(name).type)
+        name
+        for name in table.column_names
+        if name != image
+        and _is_captions(table.schema.field(name).type)
+        and not _is_class_numbers(table, name)
     ]
     numbered = [
         (found[1], int(found[2]), name)
@@ -292,9 +311,12 @@ def _caption_columns(
         if (found := _NUMBERED.fullmatch(plain_name(name)))
     ]
     by_name = {plain_name(name): name for name in reversed(candidates)}
+    conversations = [name for name in candidates if _is_conversations(table[name])]
     for name in CAPTION_NAMES:
         several = tuple(column for stem, _, column in sorted(numbered) if stem == name)
         plain = (by_name[name],) if name in by_name else ()
+        if name == "name" and conversations:
+            return (conversations[0],)
         if plain or several:
             return plain + several
         if name == "captions" and has_languages:
@@ -309,16 +331,61 @@ def _caption_columns(
         if pa.types.is_string(table.schema.field(name).type) and plain_name(name) not in ID_NAMES
     ]
     wordy = {
-        name: _share(table[name], lambda text: " " in text.strip() and not _URL.match(text)) for name in texts
+        name: _share(
+            table[name], lambda text: " " in text and not _URL.match(text) and not is_structured(text)
+        )
+        for name in texts
     }
     best = sorted((name for name in texts if wordy[name] > 0.5), key=lambda name: -_mean_length(table[name]))
     if best:
         return (best[0],)
-    raise DataError(
-        f"{where} has no column that looks like a caption (found: "
-        f"{', '.join(table.column_names[:20]) or 'none'}; expected a name such as caption, "
+    raise DataError(_no_captions(table, image, where))
+
+
+def _no_captions(table: pa.Table, image: str, where: str) -> str:
+    """Why no column is one of captions, and what to do."""
+    names = [name for name in table.column_names if name != image]
+    numbers = [name for name in names if _is_class_numbers(table, name)]
+    if numbers:
+        return (
+            f"{where} has class numbers in '{numbers[0]}' and no names; put classes.txt beside it, "
+            "a name a line by number from 0, or name a caption column with data.columns.caption=NAME."
+        )
+    structured = [name for name in names if is_structured_column(table[name])]
+    found = (
+        f"{', '.join(structured)} {'holds' if len(structured) == 1 else 'hold'} structures and not text, "
+        f"among {', '.join(table.column_names[:20])}"
+        if structured
+        else f"found: {', '.join(table.column_names[:20]) or 'none'}"
+    )
+    return (
+        f"{where} has no column that looks like a caption ({found}; expected a name such as caption, "
         f"text, title or label); name it with data.columns.caption=NAME, several with commas between."
     )
+
+
+def _is_class_numbers(table: pa.Table, name: str) -> bool:
+    """Whether a column has a name for labels and holds numbers only."""
+    kind = table.schema.field(name).type
+    if plain_name(name) not in (*LABEL_NAMES, *INDEX_NAMES):
+        return False
+    return pa.types.is_integer(kind) or (pa.types.is_string(kind) and _share(table[name], str.isdigit) == 1.0)
+
+
+def is_structured_column(column: pa.ChunkedArray) -> bool:
+    """Whether most values of a column are structures without captions, such as boxes as JSON."""
+    if pa.types.is_string(column.type):
+        return _share(column, is_structured) > 0.5
+    values = [value for value in column.slice(0, _PROBED).to_pylist() if value]
+    return pa.types.is_nested(column.type) and any(caption_value(value).is_structured for value in values)
+
+
+def _is_conversations(column: pa.ChunkedArray) -> bool:
+    """Whether a column holds conversations, as LLaVA's does."""
+    if not (pa.types.is_list(column.type) or pa.types.is_string(column.type)):
+        return False
+    values = [value for value in column.slice(0, _PROBED).to_pylist() if value]
+    return bool(values) and sum(is_conversation(parsed(value)) for value in values) > len(values) / 2
 
 
 def _share(column: pa.ChunkedArray, test: Any) -> float:
@@ -344,41 +411,3 @@ def _is_captions(kind: pa.DataType) -> bool:
         or pa.types.is_map(kind)
         or (pa.types.is_struct(kind) and any(_is_captions(child.type) for child in kind))
     )
-
-
-def captions_of(table: pa.Table, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
-    """Captions of every row, and by language where the table has languages."""
-    captions: list[list[str]] = [[] for _ in range(table.num_rows)]
-    by_language: list[dict[str, list[str]]] = [{} for _ in range(table.num_rows)]
-    for name in roles.captions:
-        is_label = roles.is_label(name)
-        for row, value in enumerate(table[name].to_pylist()):
-            value = from_json(value.strip()) if isinstance(value, str) else value
-            if isinstance(value, str):
-                captions[row] += texts_in(value.replace("_", " ") if is_label else value)
-            elif languages := languages_in(value):
-                by_language[row].update(languages)
-            else:
-                captions[row] += (
-                    [text.replace("_", " ") for text in texts_in(value)] if is_label else texts_in(value)
-                )
-    for language, name in roles.languages:
-        for row, value in enumerate(table[name].to_pylist()):
-            if texts := texts_in(from_json(value.strip()) if isinstance(value, str) else value):
-                by_language[row][language] = texts
-    for name in (roles.by_language, roles.code):
-        for row, value in enumerate(table[name].to_pylist() if name else ()):
-            if name == roles.code:
-                by_language[row].update(
-                    {value.strip().replace("_", "-"): captions[row]}
-                    if value and captions[row] and is_code(value.strip())
-                    else {}
-                )
-            else:
-                by_language[row].update(
-                    languages_in(from_json(value.strip()) if isinstance(value, str) else value)
-                )
-    captions = [
-        own or training_captions(languages) for own, languages in zip(captions, by_language, strict=True)
-    ]
-    return captions, by_language if any(by_language) else None

@@ -5,7 +5,6 @@ captions, one a line; JSON gives fields, and captions by language where it has t
 """
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,27 +15,11 @@ from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tables import is_number
+from frugalclip.sources.class_lists import class_names
+from frugalclip.sources.folder_names import class_of_path, split_of_path
 from frugalclip.sources.sidecars import ID_KEY, LARGEST_TEXT, SidecarTexts, TooLong, read_beside
 from frugalclip.sources.values import column_of
 
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
-_GENERIC = (
-    "images",
-    "image",
-    "img",
-    "imgs",
-    "photos",
-    "pictures",
-    "pics",
-    "data",
-    "dataset",
-    "jpg",
-    "png",
-    "jpegs",
-    "files",
-    "input",
-    "raw",
-)
 _NOT_CAPTIONS = (
     "readme",
     "license",
@@ -204,12 +187,15 @@ def folder_manifest(
         raise DataError(_no_images(root, found))
     beside = {path: _read_files(root, path, found.texts, mend) for path in found.images}
     from_folders = _class_folders(found.images, beside)
+    synonyms = class_names(root, set(from_folders.values()))
     result = SampleColumns()
     names = _stems(found.images)
     counted = {"text": 0, "folder": 0}
     for path in found.images:
         sample = beside[path]
         label = from_folders.get(path)
+        texts = synonyms.get(label or "", [label] if label else [])
+        label = texts[0] if texts else None
         fields = {**_split_field(path), **({"label": label} if from_folders else {}), **sample.fields}
         if sample.fault:
             ledger.drop(names[path], *sample.fault)
@@ -219,9 +205,16 @@ def folder_manifest(
             counted["text" if sample.captions else "folder"] += 1
             if sample.mended:
                 ledger.remark(names[path], "repaired", sample.mended)
-            result.add(names[path], path, sample.captions or [label or ""], sample.by_language, fields)
+            result.add(names[path], path, sample.captions or texts, sample.by_language, fields)
     _orphans(found, ledger)
     if not result.ids:
+        single = {class_of_path(path) for path in found.images}
+        if len(single) == 1 and (name := single.pop()):
+            raise DataError(
+                f"{root} has {len(found.images):,} images, all in one folder '{name}', and no text: "
+                "a single class over everything is no caption; "
+                "expected NAME.txt beside NAME.jpg, a folder for each class, or a table."
+            )
         more = f" ({ledger.in_words()})" if ledger.counts().keys() - {"no-caption"} else ""
         raise DataError(
             f"{root} has {len(found.images):,} images and no caption{more}; "
@@ -272,17 +265,15 @@ def _stems(paths: Sequence[str]) -> dict[str, str]:
 
 def _class_folders(paths: Sequence[str], beside: dict[str, SidecarTexts]) -> dict[str, str]:
     """Labels from folders; none unless an image without text lies in a folder whose name can be a class."""
-    labels: dict[str, str] = {}
-    for path in paths:
-        parts = path.split("/")[:-1]
-        if parts and parts[-1].lower() not in (*_GENERIC, *SPLITS):
-            labels[path] = re.sub(r"[_\-\s]+", " ", parts[-1]).strip()
+    labels = {path: label for path in paths if (label := class_of_path(path))}
+    if len(labels) == len(paths) and len(set(labels.values())) == 1:
+        return {}  # a name over everything divides nothing: it is no class
     return labels if any(not beside[path].captions and not beside[path].fault for path in labels) else {}
 
 
 def _split_field(path: str) -> dict[str, str]:
-    first = path.split("/")[0].lower()
-    return {"split": first} if "/" in path and first in SPLITS else {}
+    split = split_of_path(path)
+    return {"split": split} if split else {}
 
 
 def _orphans(found: _Scan, ledger: Ledger) -> None:

@@ -24,13 +24,14 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, concatenate, image_places
+from frugalclip.data.parquet_images import single_items
 from frugalclip.data.tables import plain_types
 from frugalclip.sources.columns import Roles, choose, holds_bytes
-from frugalclip.sources.folders import SPLITS
+from frugalclip.sources.folder_names import SPLITS
 from frugalclip.sources.labels import features_of, label_names, named_labels
 from frugalclip.sources.parquet_tables import valid_text
 from frugalclip.sources.reading import READING
-from frugalclip.sources.rows import RawTable
+from frugalclip.sources.rows import RawTable, with_plain_images
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
@@ -216,6 +217,7 @@ def _read(
         table = table.take(pa.array(rows))
         causes = {place: causes[row] for place, row in enumerate(rows.tolist()) if row in causes}
     raw = RawTable(table, np.arange(1, len(table) + 1), causes)
+    raw.unpack_lists()
     if inside is None:
         return _named(assemble(raw, roles, folder / paths[0].name, ledger, notes), folder)
     places, reasons = _image_places(files, roles.image, inside, folder)
@@ -233,7 +235,8 @@ def _roles(
         for field in first.schema
     }
     named, _ = valid_text(plain_types(pa.table(light)))
-    return choose(named_labels(named, features), columns, where=str(folder), labels=label_names(features))
+    named = with_plain_images(named_labels(named, features))
+    return choose(named, columns, where=str(folder), labels=label_names(features))
 
 
 def _image_places(
@@ -313,6 +316,14 @@ class _ArrowFile:
 
     def _range(self, chunk: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         held = chunk.is_valid()
+        if pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
+            items = single_items(chunk)
+            has_one = items.is_valid().to_numpy(zero_copy_only=False)
+            rows = pc.fill_null(items, 0).to_numpy()
+            if not len(chunk.values):
+                return np.zeros(len(chunk), np.int64), np.zeros(len(chunk), np.int64), has_one
+            offsets, lengths, inner = self._range(chunk.values)
+            return offsets[rows], lengths[rows], inner[rows] & has_one
         if pa.types.is_struct(chunk.type):
             chunk = chunk.field("bytes")
             held = pc.and_(held, chunk.is_valid())
@@ -331,7 +342,12 @@ class _ArrowFile:
 
     def paths(self, column: str, inside: str) -> list[str | None]:
         """For a column of structs with bytes and path, its paths."""
-        values: Any = self.table[column]
-        if not inside or "path" not in [child.name for child in values.type]:
-            return [None] * len(values)
-        return [path for chunk in values.chunks for path in chunk.field("path").to_pylist()]
+        if not inside.endswith(".bytes"):
+            return [None] * len(self.table)
+        paths: list[str | None] = []
+        for chunk in self.table[column].chunks:
+            is_list = inside.startswith("[]")
+            values = chunk.values.take(single_items(chunk)) if is_list else chunk
+            has_path = "path" in [child.name for child in values.type]
+            paths += values.field("path").to_pylist() if has_path else [None] * len(chunk)
+        return paths

@@ -1,13 +1,14 @@
 """Several sources as one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import concatenate
-from frugalclip.sources.base import Source
+from frugalclip.sources.base import DataFile, Source
 from frugalclip.sources.huggingface import with_split
 from frugalclip.sources.reading import READING
 
@@ -40,3 +41,27 @@ def joined(sources: Sequence[Source], name: str) -> Source:
 def in_split(source: Source, split: str | None) -> Source:
     """The source with a field `split`, unless it has one or there is none to name."""
     return replace(source, manifest=with_split(source.manifest, split)) if split else source
+
+
+def read_each(files: Sequence[DataFile], read: Callable[[DataFile], Source], name: str) -> Source:
+    """Annotation files as one source; one whose images are all elsewhere is left out with a note.
+
+    Args:
+        files: one or more.
+        read: reads one of them.
+        name: of the whole, as the user wrote it.
+
+    Raises:
+        DataError: of the first file, when none of them gives a sample.
+    """
+    sources: list[Source] = []
+    refusals: list[DataError] = []
+    for file in files:
+        try:
+            sources.append(read(file))
+        except DataError as error:
+            refusals.append(error)
+    if not sources:
+        raise refusals[0]
+    source = joined(sources, name)
+    return replace(source, notes=[*source.notes, *(f"left out: {error}" for error in refusals)])

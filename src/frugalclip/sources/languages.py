@@ -4,7 +4,6 @@ Codes have the two letters of ISO 639-1, with a region or script as in `pt-BR` o
 (ISO 639-3) are accepted as keys.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -149,21 +148,6 @@ def _joined(pairs: Iterable[tuple[Any, Any]]) -> dict[str, list[str]]:
         if isinstance(code, str) and _CODE.fullmatch(code) and (kept := texts_in(texts)):
             found.setdefault(code, []).extend(kept)
     return found
-
-
-def from_json(text: str) -> Any:
-    """The value of a caption written as JSON, such as `{"en": "a dog"}`; else the text itself."""
-    if text[:1] not in "{[" or text[-1:] not in "}]":
-        return text
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return (
-        value
-        if languages_in(value) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
-        else text
-    )
 
 
 def training_captions(by_language: Mapping[str, Sequence[str]]) -> list[str]:

@@ -6,17 +6,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest
-from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder
+from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder, leaf
 from frugalclip.data.tables import plain_types
+from frugalclip.sources.class_lists import with_class_names
 from frugalclip.sources.columns import choose, holds_bytes
 from frugalclip.sources.labels import features_of, label_names, named_labels
-from frugalclip.sources.rows import RawTable
+from frugalclip.sources.rows import RawTable, with_plain_images
 from frugalclip.sources.tables import assemble, inside_manifest, with_paths
+
+pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 
 def parquet_manifest(
@@ -33,18 +37,22 @@ def parquet_manifest(
             return _converted(file, path, ledger)
         features = features_of(file.schema_arrow)
         first, _ = valid_text(plain_types(file.read_row_group(0) if _is_small(file) else _first_rows(file)))
-        roles = choose(named_labels(first, features), columns, where=str(path), labels=label_names(features))
+        first, listed = with_class_names(with_plain_images(named_labels(first, features)), path)
+        labels = [*label_names(features), *listed]
+        roles = choose(first, columns, where=str(path), labels=labels)
         inside = holds_bytes(file.schema_arrow.field(roles.image).type)
         names = [name for name in file.schema_arrow.names if inside is None or name != roles.image]
         table, broken = valid_text(named_labels(plain_types(file.read(columns=names)), features))
+        table, _ = with_class_names(table, path)
         raw = RawTable(
             table,
             np.arange(1, file.metadata.num_rows + 1),
             {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]},
         )
+        raw.unpack_lists()
         if inside is None:
             return assemble(raw, roles, path, ledger, notes)
-        places, reasons = _inside(file, path, roles.image + inside)
+        places, reasons = _inside(file, path, *_leaves(file, roles.image, inside))
         if path.stat().st_size > MEMORY_BYTES:
             notes.append(
                 "pictures lie in Parquet: read in random order, they are unpacked once into "
@@ -61,7 +69,7 @@ def _converted(file: pq.ParquetFile, path: Path, ledger: Ledger) -> Manifest:
     """A shard of `data convert`, whose columns are what they are called."""
     names = [name for name in file.schema_arrow.names if name != "image"]
     table = plain_types(file.read(columns=names))
-    places, reasons = _inside(file, path, "image.bytes")
+    places, reasons = _inside(file, path, "image.bytes", "image.path")
     for id, reason in zip(table["id"].to_pylist(), reasons, strict=True):
         if reason:
             ledger.drop(id, reason, path.name)
@@ -143,36 +151,46 @@ def _first_rows(file: pq.ParquetFile) -> pa.Table:
     return pa.table([values.get(field.name, pa.nulls(rows, field.type)) for field in schema], schema=schema)
 
 
-def _inside(file: pq.ParquetFile, path: Path, column: str) -> tuple[pa.StructArray, list[str | None]]:
+def _leaves(file: pq.ParquetFile, image: str, inside: str) -> tuple[str, str | None]:
+    """Dotted names of the columns of image bytes and of paths beside them."""
+    names = [name for name in _leaf_names(file) if name == image or name.startswith(f"{image}.")]
+    if not inside.endswith(".bytes"):
+        return names[0], None
+    bytes_column = next(name for name in names if name.endswith(".bytes"))
+    beside = f"{bytes_column.removesuffix('.bytes')}.path"
+    return bytes_column, beside if beside in names else None
+
+
+def _leaf_names(file: pq.ParquetFile) -> list[str]:
+    return [file.schema.column(i).path for i in range(len(file.schema))]
+
+
+def _inside(
+    file: pq.ParquetFile, path: Path, column: str, beside: str | None
+) -> tuple[pa.StructArray, list[str | None]]:
     """Places of images in a Parquet file or of the files that it names, and why a row has none.
 
-    Only row groups that may lack images are read.
+    Only row groups that may lack images are read, and of lists the paths, which tell how many there are.
     """
-    rows = file.metadata.num_rows
-    held = np.ones(rows, dtype=bool)
+    rows, start = file.metadata.num_rows, 0
+    held, counts = np.ones(rows, dtype=bool), np.ones(rows, dtype=np.int64)
     paths: list[str | None] = [None] * rows
-    leaves = [file.schema.column(i).path for i in range(len(file.schema))]
-    beside = f"{column.removesuffix('.bytes')}.path"
-    columns = [column, beside] if column.endswith(".bytes") and beside in leaves else [column]
-    start = 0
+    position, top = _leaf_names(file).index(column), column.split(".")[0]
+    is_list = pa.types.is_nested(kind := file.schema_arrow.field(top).type) and not pa.types.is_struct(kind)
     for group in range(file.num_row_groups):
-        chunk = file.metadata.row_group(group).column(leaves.index(column))
-        count = file.metadata.row_group(group).num_rows
-        if chunk.statistics is None or not chunk.statistics.has_null_count or chunk.statistics.null_count:
-            table = file.read_row_group(group, columns=columns)
-            held[start : start + count] = _leaf(table, column).is_valid().to_numpy(zero_copy_only=False)
-            if len(columns) > 1:
-                paths[start : start + count] = _leaf(table, beside).to_pylist()
-        start += count
-    return with_paths(
-        image_places([path.name] * rows, rows=np.arange(rows), column=column), held, paths, path.parent
-    )
-
-
-def _leaf(table: pa.Table, column: str) -> pa.Array:
-    """A column by dotted name as one array."""
-    first, *rest = column.split(".")
-    values: Any = table[first].combine_chunks()
-    for part in rest:
-        values = values.field(part)
-    return values
+        chunk = file.metadata.row_group(group).column(position)
+        here = slice(start, start := start + file.metadata.row_group(group).num_rows)
+        lacks = chunk.statistics is None or not chunk.statistics.has_null_count or chunk.statistics.null_count
+        if not (lacks or is_list):
+            continue
+        names = [beside] if beside and not lacks else [column, beside] if beside else [column]
+        table = file.read_row_group(group, columns=names)
+        if is_list:
+            counts[here] = pc.fill_null(pc.list_value_length(table[top]), 0).to_numpy()
+        held[here] = counts[here] == 1
+        if column in names:
+            held[here] &= leaf(table, column).is_valid().to_numpy(zero_copy_only=False)
+            paths[here] = leaf(table, beside).to_pylist() if beside else paths[here]
+    places = image_places([path.name] * rows, rows=np.arange(rows), column=column)
+    places, reasons = with_paths(places, held, paths, path.parent)
+    return places, ["several-images" if n > 1 else r for n, r in zip(counts, reasons, strict=True)]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from frugalclip.sources.caption_values import caption_value, is_conversation
 from frugalclip.sources.captions import decoded, mended, readable, readable_by_language
 from frugalclip.sources.columns import CAPTION_NAMES
 from frugalclip.sources.languages import is_code, languages_beside, languages_in, texts_in, training_captions
@@ -103,8 +104,9 @@ def _read_record(record: Any, result: SidecarTexts) -> None:
         result.captions = listed
         record = {name: value for name, value in record.items() if name != "captions"}
     elif not result.captions and not result.by_language:
-        named = next((key for key in CAPTION_NAMES[:10] if texts_in(record.get(key))), None)
-        result.captions = texts_in(record[named]) if named else []
+        conversations = [key for key in record if is_conversation(record[key])]
+        values = [caption_value(record.get(key)).texts for key in (*CAPTION_NAMES[:10], *conversations)]
+        result.captions = next((texts for texts in values if texts), [])
         if isinstance(code := record.get("language"), str) and is_code(code) and result.captions:
             result.by_language = {code: list(result.captions)}
     result.captions = result.captions or training_captions(result.by_language)

@@ -5,7 +5,9 @@ rows. Rows that cannot be read go to the ledger with their line. What Arrow or o
 for all rows is not checked row by row.
 """
 
+import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,21 +17,32 @@ import numpy as np
 import pyarrow as pa
 
 from frugalclip.core.errors import DataError
-from frugalclip.data.images import UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tables import is_number
+from frugalclip.sources.base import DataFile
 from frugalclip.sources.captions import read_all, readable_by_language
-from frugalclip.sources.columns import Roles, captions_of, choose
-from frugalclip.sources.rows import RawTable, read_csv_rows, read_json_rows, shown
+from frugalclip.sources.class_lists import with_class_names
+from frugalclip.sources.columns import Roles, choose
+from frugalclip.sources.csv_layout import csv_layout, text_head
+from frugalclip.sources.csv_rows import read_csv_rows
+from frugalclip.sources.folder_names import fields_of_folders
+from frugalclip.sources.json_rows import raw_table, read_json_rows
+from frugalclip.sources.paths import ImagePaths, clean_path, find_images, path_faults
+from frugalclip.sources.reading import READING
+from frugalclip.sources.rows import RawTable, shown
+from frugalclip.sources.table_captions import TableCaptions, captions_of
 from frugalclip.sources.values import typed
-
-_LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
-_LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, of Linux
 
 
 def table_manifest(
-    path: Path, *, columns: Mapping[str, str] | None, ledger: Ledger, notes: list[str], mend: bool = False
+    path: Path,
+    *,
+    columns: Mapping[str, str] | None,
+    ledger: Ledger,
+    notes: list[str],
+    mend: bool = False,
+    root: Path | None = None,
 ) -> Manifest:
     """A CSV, TSV or JSON file as a manifest; faults go to the ledger, remarks to the notes.
 
@@ -45,20 +58,64 @@ def table_manifest(
             f"{path} has no usable row{_faults_in_words(ledger)}; expected a header such as image,caption "
             "and one row a sample."
         )
-    return assemble(raw, choose(raw.table, columns, where=str(path)), path, ledger, notes)
+    return rows_manifest(raw, path, columns, ledger, notes, root=root)
 
 
-def _captions(raw: RawTable, roles: Roles) -> tuple[list[list[str]], list[dict[str, list[str]]] | None]:
-    """Readable captions of every row, and by language; causes of rows without any go to the raw table."""
-    captions, by_language = captions_of(raw.table, roles)
-    captions, causes = read_all(captions)
-    raw.causes.update(
-        {row: cause for row, cause in causes.items() if not captions[row] and row not in raw.causes}
+def names_pairs(file: DataFile) -> bool:
+    """Whether the first lines of a text file name images and captions, as columns or as keys of objects."""
+    if b"\0" in file.head[:512] and not file.head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return False
+    head = text_head(file.head)
+    if not head.strip():
+        return False
+    if head.lstrip()[:1] not in "{[" or file.suffix not in (".json", ".jsonl", ".ndjson"):
+        return csv_layout(head, file.suffix).has_pairs
+    try:
+        row, _ = json.JSONDecoder().raw_decode(head, head.index("{"))
+        raw = raw_table(iter([(1, row)]), Ledger(READING)) if isinstance(row, dict) else None
+        return raw is not None and bool(choose(raw.table, None, where=str(file.path)))
+    except (ValueError, RecursionError, DataError):
+        return False
+
+
+def rows_manifest(
+    raw: RawTable,
+    file: Path,
+    columns: Mapping[str, str] | None,
+    ledger: Ledger,
+    notes: list[str],
+    *,
+    root: Path | None = None,
+) -> Manifest:
+    """Samples of rows whose columns are still to be recognised; as `assemble` otherwise."""
+    raw.table, labels = with_class_names(raw.table, file)
+    raw.unpack_lists()
+    return assemble(
+        raw, choose(raw.table, columns, where=str(file), labels=labels), file, ledger, notes, root=root
     )
-    return captions, by_language and [readable_by_language(languages) for languages in by_language]
 
 
-def assemble(raw: RawTable, roles: Roles, file: Path, ledger: Ledger, notes: list[str]) -> Manifest:
+def _captions(raw: RawTable, roles: Roles, file: Path) -> TableCaptions:
+    """Readable captions of every row, and by language; causes of rows without any go to the raw table."""
+    found = captions_of(raw.table, roles, where=str(file))
+    found.texts, causes = read_all(found.texts)
+    causes = dict.fromkeys(found.structured, "structured") | causes
+    raw.causes.update(
+        {row: cause for row, cause in causes.items() if not found.texts[row] and row not in raw.causes}
+    )
+    found.by_language = [readable_by_language(languages) for languages in found.by_language]
+    return found
+
+
+def assemble(
+    raw: RawTable,
+    roles: Roles,
+    file: Path,
+    ledger: Ledger,
+    notes: list[str],
+    *,
+    root: Path | None = None,
+) -> Manifest:
     """Samples of rows that name image files.
 
     Args:
@@ -67,62 +124,86 @@ def assemble(raw: RawTable, roles: Roles, file: Path, ledger: Ledger, notes: lis
         file: where the rows come from; relative paths start from its folder.
         ledger: gets the rows left out.
         notes: gets remarks.
+        root: the folder that the user named, where that is one above the file.
 
     Raises:
         DataError: when no row is a sample.
     """
-    captions, by_language = _captions(raw, roles)
-    paths = [_clean(value) for value in raw.table[roles.image].to_pylist()]
-    base = _base(paths, file, notes)
-    reasons = path_faults(paths, base)
-    ids = _ids(raw.table, roles, paths)
-    owners = np.full(len(paths), -1)  # (rows,) the first row with the same image; -1: left out
+    captions = _captions(raw, roles, file)
+    images = find_images(raw.table[roles.image].to_pylist(), file, notes, root=root)
+    ids = _ids(raw.table, roles, images.paths)
+    owners = _owners(raw, captions, images, ids, ledger)
+    keep = owners == np.arange(len(ids))
+    if merged := _join_captions(owners, captions):
+        notes.append(
+            f"rows that share their image with an earlier row: {merged:,}; their captions are joined, "
+            "other columns are the first row's"
+        )
+    if not keep.any():
+        raise DataError(_no_samples(images, roles, file, ledger))
+    kept = [images.paths[row] or "" for row in np.flatnonzero(keep)]
+    for name, values in fields_of_folders(kept).items():
+        raw.add_field(name, values, np.flatnonzero(keep))
+    places = image_places([path or "" for path in images.paths])
+    return _finish(raw, roles, file, places, ids, captions, keep, ledger, images.base, notes)
+
+
+def _owners(
+    raw: RawTable, captions: TableCaptions, images: ImagePaths, ids: Sequence[str], ledger: Ledger
+) -> np.ndarray:
+    """(rows,) the first row with the same image; -1 for rows that are left out, which the ledger gets."""
+    owners = np.full(len(ids), -1)
     first: dict[str, int] = {}
-    for row, (path, reason) in enumerate(zip(paths, reasons, strict=True)):
+    for row, (path, reason) in enumerate(zip(images.paths, images.faults, strict=True)):
         line = f"line {raw.lines[row]}"
-        if not captions[row] or row in raw.causes:
-            reason = reason or raw.causes.get(row, "no-caption")
+        if not captions.texts[row] or row in raw.causes:
+            cause = raw.causes.get(row, "no-caption")
+            reason = cause if cause == "several-images" else reason or cause
         if reason is not None:
             ledger.drop(shown(ids[row]) or line, reason, f"{line}: {shown(path or '')}")
             continue
         owners[row] = first.setdefault(path or "", row)
         if owners[row] != row:
             ledger.merge(ids[row], "same-image", f"{line}: {path}")
-    keep = owners == np.arange(len(paths))
-    if merged := _join_captions(owners, captions, by_language):
-        notes.append(
-            f"rows that share their image with an earlier row: {merged:,}; their captions are joined, "
-            "other columns are the first row's"
-        )
-    if not keep.any():
-        tried = (
-            f" beside {file.name}, in its folders and in the current folder"
-            if any(r == "missing-file" for r in reasons)
-            else ""
-        )
-        found = f"{file} has {len(paths):,} rows and none is a sample{_faults_in_words(ledger)}"
-        raise DataError(
-            f"{found}; '{roles.image}' was searched for images{tried}; see the paths with: head {file}"
-        )
-    places = image_places([path or "" for path in paths])
-    return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, base, notes)
+    return owners
 
 
-def _join_captions(
-    owners: np.ndarray, captions: list[list[str]], by_language: list[dict[str, list[str]]] | None
-) -> int:
+def _no_samples(images: ImagePaths, roles: Roles, file: Path, ledger: Ledger) -> str:
+    """Why no row is a sample, and what to do."""
+    found = f"{file} has {len(images.paths):,} rows and none is a sample{_faults_in_words(ledger)}"
+    outside = next(
+        (p for p, f in zip(images.paths, images.faults, strict=True) if f == "outside-folder"), None
+    )
+    if outside is not None:
+        above = (images.base / outside).resolve().parent
+        above = Path(os.path.commonpath([above, file.parent.resolve()]))
+        return (
+            f"{found}; paths such as {outside} leave the folder of the table, which is not followed. "
+            f"Give the folder that holds both: frugalclip data check {shlex.quote(str(above))}; "
+            "or write absolute paths."
+        )
+    tried = (
+        f" beside {file.name}, in its folders and in the current folder"
+        if "missing-file" in images.faults
+        else ""
+    )
+    return f"{found}; '{roles.image}' was searched for images{tried}; see the paths with: head {file}"
+
+
+def _join_captions(owners: np.ndarray, captions: TableCaptions) -> int:
     """Add captions of rows to the rows that own their image, each once; how many rows were added."""
     added = np.flatnonzero((owners >= 0) & (owners != np.arange(len(owners))))
     joined: dict[int, dict[str, None]] = {}  # captions as keys: one image may have very many
     for row in added.tolist():
         owner = int(owners[row])
-        joined.setdefault(owner, dict.fromkeys(captions[owner])).update(dict.fromkeys(captions[row]))
-        if by_language:
-            for language, texts in by_language[row].items():
-                known = by_language[owner].get(language, [])
-                by_language[owner][language] = list(dict.fromkeys([*known, *texts]))
+        joined.setdefault(owner, dict.fromkeys(captions.texts[owner])).update(
+            dict.fromkeys(captions.texts[row])
+        )
+        for language, texts in captions.by_language[row].items():
+            known = captions.by_language[owner].get(language, [])
+            captions.by_language[owner][language] = list(dict.fromkeys([*known, *texts]))
     for owner, texts in joined.items():
-        captions[owner] = list(texts)
+        captions.texts[owner] = list(texts)
     return len(added)
 
 
@@ -149,10 +230,10 @@ def inside_manifest(
     Raises:
         DataError: when no row is a sample.
     """
-    captions, by_language = _captions(raw, roles)
+    captions = _captions(raw, roles, file)
     ids = _ids(raw.table, roles, None)
-    keep = _keep(ids, captions, reasons, raw.causes, ledger)
-    return _finish(raw, roles, file, places, ids, captions, by_language, keep, ledger, file.parent, notes)
+    keep = _keep(ids, captions.texts, reasons, raw.causes, ledger)
+    return _finish(raw, roles, file, places, ids, captions, keep, ledger, file.parent, notes)
 
 
 def with_paths(
@@ -173,7 +254,7 @@ def with_paths(
     lacking = np.flatnonzero(~held)
     if not len(lacking):
         return places, reasons
-    files = [_clean(paths[int(row)]) for row in lacking]
+    files = [clean_path(paths[int(row)]) for row in lacking]
     for row, reason in zip(lacking, path_faults(files, folder), strict=True):
         reasons[row] = reason
     rows = np.where(held, np.arange(len(held)), len(places) + np.cumsum(~held) - 1)
@@ -187,8 +268,7 @@ def _finish(
     file: Path,
     places: pa.StructArray,
     ids: list[str],
-    captions: list[list[str]],
-    by_language: list[dict[str, list[str]]] | None,
+    captions: TableCaptions,
     keep: np.ndarray,
     ledger: Ledger,
     base: Path,
@@ -212,8 +292,10 @@ def _finish(
     return make_manifest(
         ids=final,
         images=places.take(pa.array(rows)),
-        captions=[captions[row] for row in rows],
-        captions_by_language=[list(by_language[row].items()) for row in rows] if by_language else None,
+        captions=[captions.texts[row] for row in rows],
+        captions_by_language=[list(captions.by_language[row].items()) for row in rows]
+        if any(captions.by_language)
+        else None,
         fields=fields,
         weights=weights,
         root=base,
@@ -237,87 +319,6 @@ def _keep(
             ledger.drop(name, reason, f"row {row + 1}")
             keep[row] = False
     return keep
-
-
-def _clean(value: Any) -> str | None:
-    """A path as written in a table, with forward slashes and without `./`."""
-    path = value.strip() if isinstance(value, str) else None
-    if not path:
-        return None
-    if "\\" in path and "/" not in path:
-        path = path.replace("\\", "/")  # written on Windows
-    # which cuts at a NUL in some versions of Python
-    return path if "://" in path or "\0" in path else os.path.normpath(path)
-
-
-def _base(paths: Sequence[str | None], file: Path, notes: list[str]) -> Path:
-    """The folder that paths start from: the file's own, else one inside it, else the current folder."""
-    probes = [
-        path
-        for path in paths
-        if path and not os.path.isabs(path) and "://" not in path and not path.startswith("..")
-    ][:50]
-    own = file.parent
-    if not probes or any(
-        os.path.exists(own / path) for path in probes
-    ):  # Path.exists raises for names that are too long
-        return own
-    folders = sorted(entry for entry in own.iterdir() if entry.is_dir() and not entry.name.startswith("."))[
-        :50
-    ]
-    for folder in [*folders, Path.cwd()]:
-        if any(os.path.exists(folder / path) for path in probes):
-            notes.append(f"image paths start from {folder}, not from {own}")
-            return folder
-    return own
-
-
-def path_faults(paths: Sequence[str | None], base: Path) -> list[str | None]:
-    """For each path why it cannot be an image file, or None. Folders with many paths are listed once."""
-    reasons: list[str | None] = [None] * len(paths)
-    folders: dict[str, list[int]] = {}
-    for row, path in enumerate(paths):
-        if path is None:
-            reasons[row] = "no-image"
-        elif "://" in path:
-            reasons[row] = "is-url"
-        elif "\0" in path or (len(path) > 60 and _is_too_long(path)):  # a character has at most four bytes
-            reasons[row] = "not-a-path"
-        elif path.split("/", 1)[0] == "..":
-            reasons[row] = "outside-folder"
-        elif path.lower().endswith(UNREADABLE_EXTENSIONS):
-            reasons[row] = "unsupported-format"
-        else:
-            folders.setdefault(os.path.dirname(path), []).append(row)
-    for folder, rows in folders.items():
-        present = _files(base / folder) if len(rows) >= _LISTED else None
-        for row in rows:
-            path = paths[row] or ""
-            there = os.path.basename(path) in present if present is not None else os.path.isfile(base / path)
-            if not there:
-                reasons[row] = "not-a-file" if os.path.exists(base / path) else "missing-file"
-    return reasons
-
-
-def _is_too_long(path: str) -> bool:
-    return len(os.fsencode(path)) > _LONGEST_PATH or any(
-        len(os.fsencode(part)) > _LONGEST_NAME for part in path.split("/")
-    )
-
-
-def _files(folder: Path) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if _is_file(entry)}
-    except OSError:
-        return set()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself, or into a folder that may not be read
-        return False
 
 
 def _ids(table: pa.Table, roles: Roles, paths: Sequence[str | None] | None) -> list[str]:

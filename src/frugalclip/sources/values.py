@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
+from frugalclip.sources.caption_values import answers_in, is_conversation
 from frugalclip.sources.columns import BY_LANGUAGE_NAMES, TEXT_NAMES, plain_name
 from frugalclip.sources.languages import (
     languages_in,
@@ -58,7 +59,7 @@ def column_of(values: list[Any], name: str) -> pa.Array:
     elif any(
         _has_objects(value) and isinstance(value, list) for value in values
     ):  # records such as {"raw": "a dog", "tokens": [...]}
-        values = [None if value is None else texts_in(value) for value in values]
+        values = [None if value is None else _texts(value) for value in values]
     if any(isinstance(value, list) for value in values):  # one caption or several: a list either way
         values = [value if value is None or isinstance(value, list) else [value] for value in values]
     try:
@@ -71,6 +72,11 @@ def column_of(values: list[Any], name: str) -> pa.Array:
         if numbers:
             return pa.array([None if value is None else float(value) for value in values], pa.float64())
         return pa.array([as_text(value) for value in values], pa.string())
+
+
+def _texts(value: Any) -> list[str]:
+    """Captions of records, or the first answer of a conversation."""
+    return answers_in(value)[:1] if is_conversation(value) else texts_in(value)
 
 
 def as_text(value: Any) -> str | None:

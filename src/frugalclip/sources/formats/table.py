@@ -1,6 +1,5 @@
 """Tables in text: CSV, TSV, JSON lines and lists of JSON objects."""
 
-from pathlib import Path
 from typing import final
 
 from frugalclip.core.errors import DataError
@@ -9,7 +8,7 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.sources.base import DataFile, DataFolder, DataFormat, Found, ReadOptions, Source
 from frugalclip.sources.joining import joined
 from frugalclip.sources.reading import READING
-from frugalclip.sources.tables import table_manifest
+from frugalclip.sources.tables import names_pairs, table_manifest
 
 _KINDS = {
     ".csv": "a CSV table",
@@ -18,7 +17,7 @@ _KINDS = {
     ".ndjson": "JSON lines",
     ".json": "a JSON list",
 }
-_IN_FOLDERS = (".csv", ".tsv", ".jsonl", ".ndjson")  # a .json in a folder belongs to an image more often
+_ENDINGS = (*_KINDS, ".txt")
 _PREFERRED = ("metadata", "captions", "annotations", "labels", "data", "index")
 _COMPRESSED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -38,9 +37,11 @@ class Table(DataFormat):
         return file.suffix not in (*EXTENSIONS, *_COMPRESSED) and not is_binary
 
     def find(self, folder: DataFolder) -> Found | None:
-        tables = folder.ending(*_IN_FOLDERS)
+        tables = [file for file in folder.annotations(*_ENDINGS) if _looks_like_table(file, folder)]
+        top = [file for file in tables if file.path.parent == folder.path]
+        tables = top or tables
         preferred = [file for stem in _PREFERRED for file in tables if file.path.stem.lower() == stem]
-        if preferred or (len(tables) == 1 and not folder.ending(".txt")):
+        if preferred or (len(tables) == 1 and not _has_text_beside(folder)):
             return Found(str(folder.path), (preferred or tables)[:1], folder)
         if len(tables) > 1 and not folder.has_images:
             names = ", ".join(file.path.name for file in tables[:5])
@@ -51,10 +52,34 @@ class Table(DataFormat):
         return None
 
     def read(self, found: Found, options: ReadOptions) -> Source:
-        return joined([_read_one(path, options) for path in found.paths], found.name)
+        return joined([_read_one(file, found, options) for file in found.files], found.name)
 
 
-def _read_one(path: Path, options: ReadOptions) -> Source:
+def _looks_like_table(file: DataFile, folder: DataFolder) -> bool:
+    """Whether a file of a folder may be the table of its images.
+
+    At the top a .csv, .tsv or .jsonl is taken at its name. Other text, JSON and files of inner folders must
+    name images and captions in their first lines.
+    """
+    if file.suffix in _KINDS and file.suffix != ".json" and file.path.parent == folder.path:
+        return True
+    return names_pairs(file)
+
+
+def _has_text_beside(folder: DataFolder) -> bool:
+    """Whether an image at the top has a text file of its name."""
+    texts = {file.path.stem for file in folder.ending(".txt")}
+    return any(file.path.stem in texts for file in folder.files if file.ends_with(*EXTENSIONS))
+
+
+def _read_one(file: DataFile, found: Found, options: ReadOptions) -> Source:
     ledger, notes = Ledger(READING), list[str]()
-    manifest = table_manifest(path, columns=options.columns, ledger=ledger, notes=notes, mend=options.mend)
-    return Source(manifest, _KINDS.get(path.suffix.lower(), "a table"), ledger, notes)
+    manifest = table_manifest(
+        file.path,
+        columns=options.columns,
+        ledger=ledger,
+        notes=notes,
+        mend=options.mend,
+        root=found.folder.path if found.folder else None,
+    )
+    return Source(manifest, _KINDS.get(file.suffix, "a table"), ledger, notes)
