@@ -13,8 +13,8 @@ from typing import Any
 from _common import compared, options, written
 from signals import ARMS, COMPARISONS, SAME, questions
 
-from frugalclip.core.config import read_yaml
 from frugalclip.core.records import write_json
+from frugalclip.core.yaml_text import read_yaml
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"

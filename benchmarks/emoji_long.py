@@ -15,8 +15,8 @@ from typing import Any
 
 from _common import HERE, best_rates, compared, devices, options, written
 
-from frugalclip.core.config import read_yaml
 from frugalclip.core.records import environment, write_json
+from frugalclip.core.yaml_text import read_yaml
 
 RATES: dict[str, tuple[float, ...]] = {
     "open_clip": (5e-4, 1.5e-3, 3e-3),

@@ -14,8 +14,8 @@ from _common import EMOJI, compared, options, written
 from signals import ARMS, protoclip, questions
 
 from frugalclip.comparison.protocol import ProtocolConfig
-from frugalclip.core.config import read_yaml
 from frugalclip.core.records import write_json
+from frugalclip.core.yaml_text import read_yaml
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"

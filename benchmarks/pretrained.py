@@ -10,7 +10,7 @@ Run: FRUGALCLIP_PACKS=... python benchmarks/pretrained.py [--seeds 6] [--jobs 2]
 from _common import EMOJI, RESULTS, compared, encode_all, options, record
 
 from frugalclip.comparison.protocol import read_protocol
-from frugalclip.core.config import read_yaml
+from frugalclip.core.yaml_text import read_yaml
 
 SEEN_ALL_NAMES = {
     "where": "split=train,is_flag=false",

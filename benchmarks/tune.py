@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from _common import options
 
-from frugalclip.core.config import read_yaml
 from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.training.recipe import load_recipe
 from frugalclip.verbs.compare import compare
 

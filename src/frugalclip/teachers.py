@@ -10,7 +10,6 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Features, ImageInput, Needs, TowerOutput
 from frugalclip.data.manifest import Manifest
@@ -301,7 +301,7 @@ def build_teachers(
         requested, config = request_of(name, needs, texts=texts), known[name]
         if config.source == EMA:
             built[name] = EmaTeacher(requested, student, momentum=config.momentum)
-        elif (Path(config.source) / "store.json").is_file():
+        elif (user_path(config.source) / "store.json").is_file():
             if requested.tokens or requested.attention:
                 raise RecipeError(
                     f"teachers.{name} is a store, which holds one vector a sample; "

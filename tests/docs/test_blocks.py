@@ -15,7 +15,7 @@ import pytest
 
 from frugalclip.cli import main
 from frugalclip.comparison.protocol import ProtocolConfig
-from frugalclip.core.config import parse_yaml
+from frugalclip.core.yaml_text import parse_yaml
 from frugalclip.training.recipe import load_recipe
 
 from .docs_pages import ROOT, TASKS, Block, blocks

@@ -28,7 +28,7 @@ def test_what_cannot_be_found_says_how_it_would_be(tmp_path: Path, monkeypatch: 
     " Config = ObjectiveConfig\n"
     (tmp_path / "lab_pkg" / "half.py").write_text(own + "\n    def forward(self, views): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RecipeError, match=r"half\.Half has no needs\(\); every objective defines"):
+    with pytest.raises(RecipeError, match=r"half\.py: Half has no needs\(\); every objective defines"):
         find_objective("lab_pkg.half")
     with pytest.raises(RecipeError, match="holds 0 objectives, expected one class"):
         find_objective("lab_pkg.nothing")

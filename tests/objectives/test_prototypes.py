@@ -444,7 +444,7 @@ def test_what_cannot_be_clustered_says_what_to_set():
     with pytest.raises(
         RecipeError,
         match=r"features is reuse, which stores the student's features only; set features=exact or "
-        r"external=null",
+        r"leave external out",
     ):
         an_objective(external="bag", features="reuse")
 

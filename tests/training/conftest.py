@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from frugalclip.core.config import dump_yaml
+from frugalclip.core.yaml_text import dump_yaml
 
 COLOURS = {
     "red": (220, 30, 30),

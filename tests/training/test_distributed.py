@@ -17,9 +17,9 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from frugalclip.core.config import dump_yaml
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch, Tokens
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.step import Step, build_objectives

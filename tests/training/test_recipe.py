@@ -1,19 +1,21 @@
 """Recipes: merging, overrides, conversion by type, and sentences for everything that is wrong."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from frugalclip.core.config import parse_yaml
 from frugalclip.core.errors import FrugalclipError, RecipeError
+from frugalclip.core.yaml_text import parse_yaml
 from frugalclip.training.planning import plan_recipe
-from frugalclip.training.recipe import known_recipes, load_recipe, validate_recipe
+from frugalclip.training.recipe import known_recipes, load_recipe, read_recipe, validate_recipe
 
 
 @pytest.mark.parametrize("name", known_recipes())
 def test_every_recipe_loads_and_can_be_planned_without_data(name: str):
-    overrides = ["data.path=null"] if name == "demo" else []
+    overrides = ["data.path="] if name == "demo" else []
     planned = plan_recipe(load_recipe(name, overrides))
     assert planned.passes and planned.parameters["all"] > 0
 
@@ -261,3 +263,148 @@ def test_published_recipes_have_the_published_rates(
         (begin, end), rel=1e-3
     )
     assert recipe.schedule.warmup == pytest.approx(warmup, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "sentence"),
+    [
+        (
+            "objectives",
+            "keys",
+            "objectives.keys is a name that torch's modules use themselves; choose",
+        ),
+        ("objectives", "forward", "such as my_forward, and set its kind."),
+        ("objectives", "training", "objectives.training is a name that torch's modules use"),
+        ("teachers", "items", "teachers.items is a name that torch's modules use themselves"),
+        (
+            "objectives",
+            "a.b",
+            "objectives has the name 'a.b'; expected letters, digits, _ and -, such as a_b",
+        ),
+        ("views", "main@kept", "views has the name 'main@kept'"),
+        ("texts", "", "texts has the name ''"),
+        ("teachers", "ema:main", "teachers has the name 'ema:main'"),
+        ("views", "x" * 999 + "/", "views has the name 'xxx"),
+    ],
+)
+def test_a_name_without_room_in_other_names_is_refused(section: str, name: str, sentence: str):
+    content = read_recipe("clip")
+    content[section] = {**content.get(section, {}), name: {"kind": "contrastive"}}
+    with pytest.raises(RecipeError) as error:
+        validate_recipe(content)
+    assert sentence in str(error.value) and len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1: 2",
+        "null: 3",
+        "[1, 2]: 3",
+        "model: {image: {size: []}}",
+        "model: {image: []}",
+        "model: 3",
+        "data: []",
+        "data: {path: [], where: {}}",
+        "objectives: {contrastive: {kind: .contrastive}}",
+        "objectives: {contrastive: {kind: ..}}",
+        "objectives: {contrastive: {kind: a/b}}",
+        "objectives: {contrastive: {kind: 'os;x'}}",
+        "objectives: {contrastive: {kind: []}}",
+        "objectives: {contrastive: {kind: 7}}",
+        "objectives: {contrastive: []}",
+        "objectives: [contrastive]",
+        "gates: .hard_concrete",
+        "gates: {kind: []}",
+        "stages: {a: b}",
+        "stages: 3",
+        "stages: [3]",
+        "stages: [{change: []}]",
+        "stages: [{objectives: []}]",
+        "stages: [{objectives: {1: 2}}]",
+        "views: []",
+        "views: {main: []}",
+        "views: {main: 7}",
+        "texts: {caption: 3}",
+        "teachers: {ema: []}",
+        "preprocess: []",
+        "preprocess: 3",
+        "tokenizer: []",
+        "optimizer: {groups: 3}",
+        "extends: []",
+        "extends: {a: b}",
+        "extends: 7",
+        "name: []",
+        "batch: 99999999999999999999999",
+        "steps: .inf",
+        "epochs: 1e999",
+        "seed: -1",
+        "x" * 99_999 + ": 1",
+    ],
+)
+def test_a_file_of_the_wrong_shape_is_a_sentence(text: str, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(("" if text.startswith("extends") else "extends: clip\n") + text)
+    with pytest.raises(RecipeError) as error:
+        plan_recipe(load_recipe(str(path)))
+    assert len(str(error.value)) < 1500
+
+
+def test_text_settings_take_the_words_of_the_command_line_as_they_stand():
+    pairs = ["data=photos #1", "data.where=name=part #2", "data.validation=007", "data.columns.image={x}"]
+    pairs += ["objectives.contrastive.positives=null", "model.image=small", "evaluation.label_field=true"]
+    recipe = load_recipe("clip", pairs)
+    assert recipe.data.path == "photos #1" and recipe.data.where == "name=part #2"
+    assert recipe.data.validation == "007" and recipe.data.columns == {"image": "{x}"}
+    assert recipe.objectives["contrastive"].positives == ("null",) and recipe.model.image.width == 384
+    assert recipe.evaluation.label_field == "true"
+    again = validate_recipe(parse_yaml(recipe.to_yaml(), where="test"))
+    assert again == recipe
+
+
+@pytest.mark.parametrize("path", ["null", "{x}", "{a,b}", "[x]", "a: b", "'q'", "010", "~x", "a # b", "true"])
+def test_every_name_of_a_folder_is_the_name_of_a_folder(path: str):
+    assert load_recipe("clip", [f"data={path}"]).data.path == path
+    assert load_recipe("clip", [f"data.path={path}", f"init_from={path}"]).init_from == path
+    assert load_recipe("clip", [f"teachers.old.from={path}"]).teachers["old"].source == path
+
+
+def test_numbers_of_a_file_are_those_of_yaml_1_2(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: clip\nbatch: 010\nmicro_batch: 0x8\nseed: 0o17\ndata: {path: 007}\n")
+    recipe = load_recipe(str(path))
+    assert (recipe.batch, recipe.micro_batch, recipe.seed, recipe.data.path) == (10, 8, 15, "007")
+    assert type(recipe.batch) is int
+
+
+ODD = [[], {}, [[]], {"a": []}, 3, -1, 0.5, "x", "", True, [1, "x"], {"kind": "x"}, {"kind": []}]
+ODD += [10**30, "é\n"]
+
+
+def every_setting(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in content.items() if isinstance(content, dict) else ():
+        yield (*place, key)
+        yield from every_setting(value, (*place, key))
+
+
+def sentence_about(content: dict[str, Any], place: tuple[str, ...], value: Any) -> str:
+    """What is sentences of a recipe with one value changed; nothing if it is accepted."""
+    changed = copy.deepcopy(content)
+    inner: Any = changed
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    try:
+        validate_recipe(changed)
+    except FrugalclipError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "name", ["lexvla", *(pytest.param(name, marks=pytest.mark.slow) for name in ("declip", "two-stage"))]
+)
+def test_no_value_of_any_setting_is_more_than_a_sentence(name: str):
+    content = load_recipe(name).model_dump(mode="json", by_alias=True)
+    sentences = [sentence_about(content, place, odd) for place in every_setting(content) for odd in ODD]
+    assert sum(map(bool, sentences)) > 500 and max(map(len, sentences)) < 2000

@@ -32,9 +32,9 @@ def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
     shipped = load_recipe(name)
     own = [
         f"data={squares}",
-        "data.where=null",
+        "data.where=",
         "data.validation=none",
-        "evaluation.label_field=null",
+        "evaluation.label_field=",
         "batch=8",
         "steps=2",
     ]

@@ -192,7 +192,7 @@ def test_a_stage_that_cannot_be_built_is_refused_before_the_first_is_trained(
 
 
 def test_the_resolved_recipe_replays_the_stages(recipe_file: Callable[..., str], tmp_path: Path):
-    from frugalclip.core.config import parse_yaml
+    from frugalclip.core.yaml_text import parse_yaml
 
     recipe = load_recipe(recipe_file(stages=CHANGED))
     assert validate_recipe(parse_yaml(recipe.to_yaml(), where="recipe")) == recipe

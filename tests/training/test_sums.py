@@ -272,12 +272,12 @@ def test_a_bag_of_words_guesses_no_masked_words(squares: Path, tmp_path: Path):
             "clip-small",
             [
                 f"data={squares}",
-                "data.where=null",
+                "data.where=",
                 "data.validation=none",
                 "batch=8",
                 "steps=1",
                 "objectives.masked_text.weight=1",
-                "evaluation.label_field=null",
+                "evaluation.label_field=",
             ],
             out=tmp_path / "run",
         )

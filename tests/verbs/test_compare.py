@@ -13,10 +13,10 @@ from frugalclip.comparison import execution, speed
 from frugalclip.comparison import trial as trial_program
 from frugalclip.comparison.jobs import JOB, read_job
 from frugalclip.comparison.queue import TrialExit
-from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
 from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, read_json
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.verbs.compare import compare, show
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "grey": (128, 128, 128)}

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from frugalclip.cli import main
-from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.executors import SHARED
 from frugalclip.core.jobs import FOLDER
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.sources.open import open_data
 from frugalclip.synthetic.truth import regions

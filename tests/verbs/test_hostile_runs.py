@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import DataError
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.data.ledger import read_ledger
 from frugalclip.sources.open import read_source
 from frugalclip.verbs.data_check import check

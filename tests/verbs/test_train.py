@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from PIL import Image
 
-from frugalclip.core.config import dump_yaml
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.language_model import FrozenLanguageModel
 from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.train import train

@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
-from frugalclip.core.config import Settings, read_yaml, validated
+from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.paths import user_path
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.training.recipe import Recipe, load_recipe
 
 _TITLES = {"name", "description", "source", "run_here"}  # settings of a recipe that do not change the run
@@ -91,7 +93,7 @@ def _read_arm(word: str, overrides: Sequence[str]) -> Arm:
         raise RecipeError(
             f"'{name}' in {word} is no name for an arm; use letters, digits, - and _, such as baseline:clip."
         )
-    path = Path(source)
+    path = user_path(source)
     content = read_yaml(path) if path.is_file() else {}
     if "command" in content:
         arm = validated(CommandArm, content, where=source)

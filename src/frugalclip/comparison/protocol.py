@@ -14,8 +14,10 @@ from pydantic import Field, model_validator
 
 from frugalclip.comparison.arms import Arm
 from frugalclip.comparison.metrics import METRICS, MetricConfig
-from frugalclip.core.config import Settings, read_yaml, validated
+from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, RecipeError, known_names
+from frugalclip.core.paths import user_path
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.data.splits import SubsetConfig
 
 _DEFAULTS = {  # metrics of a protocol that names none
@@ -114,7 +116,7 @@ def read_protocol(path: str | Path, changes: Mapping[str, Any] | None = None) ->
     Raises:
         RecipeError: one sentence with the first fault and the nearest known name.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         known = [one.name for one in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise RecipeError(

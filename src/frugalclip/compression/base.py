@@ -1,7 +1,7 @@
 """Two seams of a stage: where its gates come from, and how the network changes before it begins.
 
 Both are resolved like objectives: one file named like the `kind` in the recipe, with a `Config` and one final
-class, or a dotted path to a module of the user's own.
+class, or a file or a module of the user's own.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from torch import nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.plugins import find_class
+from frugalclip.core.plugins import PluginKind, find_class
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Gates, SampledGates
 from frugalclip.towers.base import Side
@@ -35,7 +35,7 @@ class TowerCut:
 class GateConfig(Settings):
     """Base of the settings under `gates` in a recipe."""
 
-    kind: str = Field(description="file of the gates; a dotted path for your own")
+    kind: str = Field(description="file of the gates; ./FILE.py or a dotted name for your own")
 
 
 class GateSource(nn.Module, ABC):
@@ -76,7 +76,7 @@ class GateSource(nn.Module, ABC):
 class ChangeConfig(Settings):
     """Base of the settings under `change` of a stage."""
 
-    kind: str = Field(description="file of the change; a dotted path for your own")
+    kind: str = Field(description="file of the change; ./FILE.py or a dotted name for your own")
 
 
 class NetworkChange(ABC):
@@ -104,13 +104,17 @@ class NetworkChange(ABC):
         """
 
 
+GATES = PluginKind(GateSource, GateConfig, PACKAGE, "gates", "a gate source")
+CHANGES = PluginKind(NetworkChange, ChangeConfig, PACKAGE, "change", "a network change")
+
+
 def find_gates(kind: str) -> type[GateSource]:
     """The gate source in the file `kind` of this package, or at a dotted path.
 
     Raises:
         RecipeError: if there is no such file, or it does not hold exactly one.
     """
-    return find_class(kind, GateSource, package=PACKAGE, setting="gates", noun="a gate source")
+    return find_class(kind, GATES)
 
 
 def find_change(kind: str) -> type[NetworkChange]:
@@ -119,4 +123,4 @@ def find_change(kind: str) -> type[NetworkChange]:
     Raises:
         RecipeError: if there is no such file, or it does not hold exactly one.
     """
-    return find_class(kind, NetworkChange, package=PACKAGE, setting="change", noun="a network change")
+    return find_class(kind, CHANGES)

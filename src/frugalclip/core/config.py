@@ -1,20 +1,18 @@
-"""Typed settings, YAML, merging and overrides.
+"""Typed settings: validation, merging, and sentences for what is wrong.
 
 A configuration is plain mappings until it is validated into `Settings`. Merging and overrides work on
 mappings, so an override means what the same line in a recipe means. The type of a field converts a value,
 never its spelling.
 """
 
-import re
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError, field_validator
 
+from frugalclip.core.annotations import members
 from frugalclip.core.errors import RecipeError, known_names
 
 if typing.TYPE_CHECKING:
@@ -34,89 +32,22 @@ class Settings(BaseModel, metaclass=_Checked):
         frozen=True,
         extra="forbid",
         coerce_numbers_to_str=True,
+        allow_inf_nan=False,
         validate_default=True,
         protected_namespaces=(),
     )
 
+    @field_validator("*")
+    @classmethod
+    def _is_countable(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            raise ValueError(f"expected a number up to {MAX_INT:,}")
+        return value
+
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+MAX_INT = 2**63 - 1  # what tensors and files hold
 KIND = "kind:"  # begins the mark of one of several settings that share a name
-
-
-class _Yaml(yaml.SafeLoader):
-    """YAML 1.2's core rules: `1e-5` is a number, `no` and `on` are words, a repeated key is an error."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own table, narrowed)
-        first: [
-            (tag, pattern)
-            for tag, pattern in pairs
-            if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
-        ]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # pyright: ignore[reportUnknownMemberType]
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+"
-        r"|\.(?:inf|Inf|INF|nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, *, where: str) -> Any:
-    """Parse YAML with numbers as YAML 1.2 has them.
-
-    Raises:
-        RecipeError: naming `where`, the line and the fault.
-    """
-    try:
-        return yaml.load(text, Loader=_Yaml)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise RecipeError(
-            f"{where}{line} is not YAML: {getattr(error, 'problem', error)}; check indentation and colons."
-        ) from error
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top level is a mapping."""
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
-    except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path} holds a {type(content).__name__}, expected a mapping such as "
-            "'objectives: {contrastive: {}}'."
-        )
-    return content
-
-
-def dump_yaml(content: Any) -> str:
-    """YAML in the order given, readable by `parse_yaml`."""
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,45 +62,6 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             result[key] = merge({}, value)
         else:
             result[key] = value
-    return result
-
-
-def parse_overrides(
-    pairs: Sequence[str], *, expand: Callable[[dict[str, Any]], dict[str, Any]] = dict
-) -> dict[str, Any]:
-    """`a.b=1 c=[x, y]` as nested mappings, ready to merge.
-
-    Args:
-        pairs: as they stand on a command line.
-        expand: writes shorthands out in the mapping of one pair, so that `data=PATH data.where=W` add up.
-
-    Raises:
-        RecipeError: when a pair has no `=` or names a setting inside a value given whole.
-    """
-    result: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        parts = name.strip().split(".")
-        if not equals or not all(parts):
-            raise RecipeError(
-                f"'{pair}' is not an override; write key=value, such as objectives.contrastive.weight=1."
-            )
-        value = parse_yaml(text, where=f"override {name}") if text.strip() else ""
-        for part in reversed(parts[1:]):
-            value = {part: value}
-        value = expand({parts[0]: value})[parts[0]]
-        previous = result.get(parts[0])
-        if isinstance(previous, dict) and isinstance(value, dict):
-            value = _merge_keeping_none(previous, value)
-        result[parts[0]] = value
-    return result
-
-
-def _merge_keeping_none(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _merge_keeping_none(result[key], value) if both else value
     return result
 
 
@@ -216,7 +108,7 @@ def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) ->
         expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         expected = expected if first["type"] == "value_error" else f"expected {expected}"
         message = (
-            f"{name} is {_short(first['input'])}; {expected.rstrip('.')}."
+            f"{name} is {shown(first['input'])}; {expected.rstrip('.')}."
             if name
             else f"{expected.rstrip('.')}."
         )
@@ -224,7 +116,8 @@ def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) ->
     return message + (f" ({more} more fault{'s' if more > 1 else ''} after this one.)" if more else "")
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as messages quote it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -236,7 +129,7 @@ def _settings_at(settings: type[BaseModel], location: Sequence[str]) -> type[Bas
     """
     current: Any = settings
     for part in location:
-        options = [o for o in _members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
+        options = [o for o in members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
         if part.startswith(KIND):
             current = next(
                 o
@@ -247,19 +140,10 @@ def _settings_at(settings: type[BaseModel], location: Sequence[str]) -> type[Bas
         named = [o for o in options if part in o.model_fields]
         if named:
             current = named[0].model_fields[part].annotation
-        elif containers := [m for m in _members(current) if typing.get_origin(m) in (dict, list, tuple)]:
+        elif containers := [m for m in members(current) if typing.get_origin(m) in (dict, list, tuple)]:
             current = typing.get_args(containers[0])[-1]
-    options = [o for o in _members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
+    options = [o for o in members(current) if isinstance(o, type) and issubclass(o, BaseModel)]
     return options[0] if options else settings
-
-
-def _members(annotation: Any) -> list[Any]:
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [member for argument in typing.get_args(annotation) for member in _members(argument)]
-    return [annotation]
 
 
 def of_kind(name: str) -> Tag:

@@ -1,65 +1,208 @@
 """Classes found by a name in a recipe: one file, one name, one class.
 
-A name is a file of one of our packages; a dotted path is a module of the user's own. Either holds exactly one
-class of the kind that is wanted.
+A name is a file of one of our packages. A user's own file is a path (`./hardneg.py`), the name of a file
+beside the recipe, or the dotted path of an installed module. Each holds exactly one class of the kind that is
+wanted, with its settings as `Config`.
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
-from typing import TypeVar
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
 
-from frugalclip.core.errors import RecipeError, known_names
+from pydantic import BaseModel
+
+from frugalclip.core.errors import FrugalclipError, RecipeError, known_names
+from frugalclip.core.paths import user_path
 
 Kind = TypeVar("Kind")
 
 
+@dataclass(frozen=True)
+class PluginKind(Generic[Kind]):
+    """A kind of class that recipes name."""
+
+    base: type[Kind]  # what the class derives from
+    config: type[BaseModel]  # what its `Config` derives from
+    package: str  # dotted name of the package that holds ours
+    setting: str  # the key in a recipe, for messages
+    noun: str  # what the class is, with its article
+
+    @property
+    def name(self) -> str:
+        """What the class is, without its article."""
+        return self.noun.partition(" ")[2]
+
+
+@cache
 def known_kinds(package: str) -> list[str]:
     """Names of the files in one of our packages, without `base`, which holds what they derive from."""
     found = importlib.import_module(package)
     return sorted(m.name for m in pkgutil.iter_modules(found.__path__) if m.name != "base")
 
 
-def find_class(kind: str, base: type[Kind], *, package: str, setting: str, noun: str) -> type[Kind]:
+def located(kind: str, folder: Path, *, package: str) -> str:
+    """A kind as it stands in a recipe, with the file that it means as an absolute path.
+
+    Args:
+        kind: a name, a path that ends in .py, or a dotted name.
+        folder: of the recipe; paths start there, and a file of the kind's name there is found.
+        package: dotted name of the package that holds ours, which come first.
+    """
+    if kind.endswith(".py"):
+        return str((folder / user_path(kind)).resolve())
+    beside = folder / f"{kind}.py"
+    is_beside = re.fullmatch(r"\w+", kind) and kind not in known_kinds(package) and beside.is_file()
+    return str(beside.resolve()) if is_beside else kind
+
+
+def find_class(kind: str, wanted: PluginKind[Kind]) -> type[Kind]:
     """The class in the file `kind`.
 
     Args:
-        kind: a file of the package, or the dotted path of a module of the user's own.
-        base: what the class derives from.
-        package: dotted name of the package that holds ours.
-        setting: the key in a recipe, for messages.
-        noun: what the class is, with its article.
+        kind: a file of the package, the path of a file that ends in .py, or the dotted name of a module.
+        wanted: what the class is.
 
     Raises:
-        RecipeError: if there is no such file, or it does not hold exactly one such class.
+        RecipeError: if there is no such file, it does not import, or it does not hold exactly one such class.
     """
-    is_ours = "." not in kind
-    if is_ours and kind not in known_kinds(package):
-        raise RecipeError(
-            f"{setting}.{kind} is not {noun}; {known_names(kind, known_kinds(package))} For one of your own "
-            "set "
-            "kind: package.module."
-        )
-    path = f"{package}.{kind}" if is_ours else kind
-    name = noun.partition(" ")[2]
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise RecipeError(
-            f"{name} '{kind}' does not import ({error}); put its folder on PYTHONPATH or install its package."
-        ) from error
+    module = _module(kind, wanted)
+    place = module.__file__ or kind
     found = [
         c
         for _, c in inspect.getmembers(module, inspect.isclass)
-        if issubclass(c, base) and c.__module__ == module.__name__
+        if issubclass(c, wanted.base) and c.__module__ == module.__name__
     ]
     if len(found) != 1:
+        names = f" ({', '.join(c.__name__ for c in found)})" if found else ""
         raise RecipeError(
-            f"{path} holds {len(found)} {name}s, expected one class that derives from {base.__name__}."
+            f"{place} holds {len(found)} {wanted.name}s{names}, expected one class that derives from "
+            f"{wanted.base.__name__}."
         )
-    if missing := sorted(getattr(found[0], "__abstractmethods__", ())):
-        required = " and ".join(f"{one}()" for one in sorted(getattr(base, "__abstractmethods__", ()))[::-1])
-        raise RecipeError(
-            f"{path}.{found[0].__name__} has no {missing[0]}(); every {name} defines {required}."
-        )
+    _check_class(found[0], wanted, place)
     return found[0]
+
+
+def is_ours(owner: object) -> bool:
+    """Whether an object's class stands in this package, so that an error in it is not the user's."""
+    return type(owner).__module__.partition(".")[0] == "frugalclip"
+
+
+def failure_in(error: BaseException, file: str | None) -> str:
+    """Where an error was raised in a file, and the error: ` line 7: KeyError: 'second'`.
+
+    Args:
+        error: as it was caught.
+        file: of the user's code; None: not known.
+    """
+    if isinstance(error, SyntaxError):
+        return f" line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return f"{f' line {lines[-1]}' if lines else ''}: {type(error).__name__}{f': {text}' if text else ''}"
+
+
+def calling(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of the user's own; its errors name what was called, its file and the line.
+
+    Args:
+        what: such as `needs() of objectives.mine`.
+        function: a class, or a method.
+        arguments: of the call.
+
+    Raises:
+        RecipeError: for any error inside.
+    """
+    try:
+        return function(*arguments)
+    except FrugalclipError:
+        raise
+    except Exception as error:
+        file = _file_of(function)
+        raise RecipeError(f"{what} failed in {file or 'its file'}{failure_in(error, file)}.") from error
+
+
+def _file_of(function: Callable[..., Any]) -> str | None:
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    return getattr(module, "__file__", None)
+
+
+def _module(kind: str, wanted: PluginKind[Any]) -> ModuleType:
+    if kind.endswith(".py"):
+        return _imported(kind, wanted, lambda: _module_of_file(Path(kind), wanted))
+    if kind in known_kinds(wanted.package):
+        return importlib.import_module(f"{wanted.package}.{kind}")
+    if "." not in kind:
+        raise RecipeError(
+            f"{wanted.setting}.{kind[:60]} is not {wanted.noun}; "
+            f"{known_names(kind, known_kinds(wanted.package))} For one of your own write it in a file beside "
+            f"the recipe and set kind: ./{_stem(kind)}.py."
+        )
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", kind):
+        raise RecipeError(
+            f"{wanted.name} '{kind[:60]}' is no module; write kind: ./{_stem(kind)}.py for a file beside the "
+            "recipe, or kind: package.module."
+        )
+    return _imported(kind, wanted, lambda: importlib.import_module(kind))
+
+
+def _stem(kind: str) -> str:
+    return re.sub(r"\W+", "_", kind).strip("_")[:40] or "mine"
+
+
+def _imported(kind: str, wanted: PluginKind[Any], load: Callable[[], ModuleType]) -> ModuleType:
+    try:
+        return load()
+    except FrugalclipError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{kind}.".startswith(f"{error.name}."):
+            raise RecipeError(
+                f"{wanted.name} '{kind}' does not import ({error}); put its folder on PYTHONPATH, install "
+                f"its package, or write kind: ./{kind.rpartition('.')[2]}.py for a file beside the recipe."
+            ) from error
+        spec = None if kind.endswith(".py") else importlib.util.find_spec(kind)
+        file = (spec.origin if spec else None) or kind
+        raise RecipeError(f"{wanted.name} {file} does not import{failure_in(error, file)}.") from error
+
+
+def _module_of_file(path: Path, wanted: PluginKind[Any]) -> ModuleType:
+    """A file as a module, imported once."""
+    if not path.is_file():
+        raise RecipeError(
+            f"there is no file {path} for {wanted.noun}; kind: ./NAME.py is a path from the recipe's folder."
+        )
+    name = f"own_{_stem(path.stem)}_{abs(hash(str(path))):x}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None, "the name ends in .py"
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
+
+
+def _check_class(found: type[Any], wanted: PluginKind[Any], place: str) -> None:
+    where = f"{place}: {found.__name__}"
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        required = " and ".join(
+            f"{one}()" for one in sorted(getattr(wanted.base, "__abstractmethods__", ()))[::-1]
+        )
+        raise RecipeError(f"{where} has no {missing[0]}(); every {wanted.name} defines {required}.")
+    config = getattr(found, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, wanted.config)):
+        state = "has no Config" if config is None else "has a Config that derives from something else"
+        raise RecipeError(
+            f"{where} {state}; write its settings as class Config({wanted.config.__name__}), and Config = "
+            "Config in the class."
+        )

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.paths import user_path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -85,7 +86,7 @@ class RunDirectory:
     """Reads and writes the files of one run."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
 
     recipe = property(lambda self: self.path / "recipe.yaml")
     metrics = property(lambda self: self.path / "metrics.jsonl")

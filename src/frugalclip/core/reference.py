@@ -6,7 +6,6 @@ documentation at once. A unit is read from the field's own description ("side of
 
 import json
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from frugalclip.core.annotations import key_of, members
 
 REQUIRED, SECTION = "required", "see its section"  # defaults that are no value
 _UNITS = re.compile(
@@ -68,7 +69,7 @@ def sections(settings: type[BaseModel], path: str = "", *, kind: str = "") -> It
     yield Section(path, kind, _title(settings), own)
     for name, field in settings.model_fields.items():
         for inner, suffix in _inner(field.annotation):
-            inner_path = _join(path, _key(name, field)) + suffix
+            inner_path = _join(path, key_of(name, field)) + suffix
             yield from sections(inner, inner_path, kind=_kind(inner))
 
 
@@ -76,7 +77,7 @@ def values(configuration: BaseModel, path: str = "") -> Iterator[SettingValue]:
     """Every setting of a validated configuration with its value, configurations inside it included."""
     for name, field in type(configuration).model_fields.items():
         value = getattr(configuration, name)
-        place = _join(path, _key(name, field))
+        place = _join(path, key_of(name, field))
         if isinstance(value, BaseModel):
             yield from values(value, place)
         elif (
@@ -98,12 +99,12 @@ def setting_of(name: str, field: FieldInfo, path: str = "") -> Setting:
         field: as pydantic keeps it.
         path: dotted name of the section it belongs to.
     """
-    return Setting(_join(path, _key(name, field)), unit_of(field), _default(field), field.description or "")
+    return Setting(_join(path, key_of(name, field)), unit_of(field), _default(field), field.description or "")
 
 
 def unit_of(field: FieldInfo) -> str:
     """The unit of a number, the choices of a word, or what else a field holds."""
-    kinds = _members(field.annotation)
+    kinds = members(field.annotation)
     choices = [str(c) for one in kinds if typing.get_origin(one) is Literal for c in typing.get_args(one)]
     if choices:
         return " | ".join(choices)
@@ -133,11 +134,6 @@ def written(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else str(value)
-
-
-def _key(name: str, field: FieldInfo) -> str:
-    """The name in a recipe, which differs where a word of Python is in the way."""
-    return field.alias or (field.validation_alias if isinstance(field.validation_alias, str) else name)
 
 
 def _join(path: str, name: str) -> str:
@@ -183,7 +179,7 @@ def _container(kinds: Sequence[Any]) -> str:
 
 def _inner(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
     """Configuration classes that a field may hold, and what stands between its name and theirs."""
-    for one in _members(annotation):
+    for one in members(annotation):
         if isinstance(one, type) and issubclass(one, BaseModel):
             yield one, ""
         elif typing.get_origin(one) in (dict, list, tuple):
@@ -199,13 +195,3 @@ def _flat(kinds: Sequence[Any]) -> list[Any]:
         for one in kinds
         for inner in (_flat(typing.get_args(one)) if typing.get_origin(one) in (list, tuple) else [one])
     ]
-
-
-def _members(annotation: Any) -> list[Any]:
-    """What a type may be, without annotations and unions around it."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [member for argument in typing.get_args(annotation) for member in _members(argument)]
-    return [annotation]

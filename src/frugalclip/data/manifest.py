@@ -21,6 +21,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.data.conditions import matching
 from frugalclip.data.tables import concatenate_tables, is_number, plain_types
 
@@ -206,7 +207,7 @@ class Manifest:
         Raises:
             DataError: when a weight is negative or not finite.
         """
-        path = Path(path)
+        path = user_path(path)
         if "weight" in self.table.column_names:
             self.weights()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +223,7 @@ class Manifest:
         Raises:
             DataError: when the file is not a manifest of this version.
         """
-        path = Path(path)
+        path = user_path(path)
         try:
             table = pq.ParquetFile(path).read()
         except (OSError, pa.ArrowException) as error:

@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from frugalclip.core.paths import user_path
+
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 FOLDER_VARIABLE = "FRUGALCLIP_CACHE"
@@ -33,7 +35,7 @@ _SPARE_BYTES = 2**30  # of the disk, never taken
 def cache_folder() -> Path:
     """`$FRUGALCLIP_CACHE`, else `frugalclip` in `$XDG_CACHE_HOME` or `~/.cache`."""
     if given := os.environ.get(FOLDER_VARIABLE):
-        return Path(given).expanduser()
+        return user_path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "frugalclip"
 
 

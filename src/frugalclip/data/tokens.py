@@ -20,6 +20,7 @@ from pydantic import Field
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import Tokens
 from frugalclip.data.byte_pairs import (
@@ -295,7 +296,7 @@ def file_tokenizer(path: Path | str, *, context: int = 77) -> Tokenizer:
     Raises:
         DataError: when the file is missing or is not such a JSON.
     """
-    backend = _read_backend(Path(path), error=DataError)
+    backend = _read_backend(user_path(path), error=DataError)
     found: dict[str, int] = {}
     for name, default in zip(("start", "end", "pad", "mask"), (START, END, PAD, MASK), strict=True):
         known = next((word for word in _KNOWN_SPECIALS[name] if backend.token_to_id(word) is not None), None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 
@@ -26,6 +27,7 @@ def read_classes(path: Path) -> list[list[str]]:
     Raises:
         DataError: when it is missing, empty, or one name stands for two classes.
     """
+    path = user_path(path)
     if not path.is_file():
         raise DataError(
             f"there is no class file {path}; write one name a line, synonyms after |, or leave --classes out."

@@ -6,8 +6,9 @@ Sets are data (`prompts.yaml` beside this file, or a text file), since the metri
 from functools import cache
 from pathlib import Path
 
-from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
+from frugalclip.core.yaml_text import read_yaml
 
 
 @cache
@@ -32,7 +33,7 @@ def find_prompts(name: str | Path) -> list[str]:
     """
     if str(name) in _sets():
         return list(_sets()[str(name)]["prompts"])
-    path = Path(name)
+    path = user_path(name)
     if not path.is_file():
         raise DataError(
             f"'{name}' is neither a prompt set nor a file; {known_names(str(name), prompt_sets())}"

@@ -13,8 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from frugalclip.core.config import Settings, read_yaml, validated
+from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import LabelledRows, SplitRule, split_labelled
@@ -101,7 +103,7 @@ def load_suite(name: str = DEFAULT) -> Suite:
     Raises:
         DataError: no such suite, or a file that does not describe one.
     """
-    path = Path(name)
+    path = user_path(name)
     own = path.suffix in (".yaml", ".yml")
     if own and not path.is_file():
         raise DataError(

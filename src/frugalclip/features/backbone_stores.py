@@ -15,6 +15,7 @@ from pydantic import Field
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError
+from frugalclip.core.paths import user_path
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.features.cache import FeatureCache
@@ -100,7 +101,7 @@ def fill_store(
 def _folder(config: StoreConfig, made: EncoderRecord, rows: Manifest | TextRows, *, what: str) -> Path:
     content = {"version": VERSION, "rows": rows.fingerprint(), "dtype": config.dtype}
     key = digest(canonical({**made.identity(), **content})).hex()[:16]
-    return Path(config.path) / what if config.path else cache_folder() / "backbones" / f"{what}-{key}"
+    return user_path(config.path) / what if config.path else cache_folder() / "backbones" / f"{what}-{key}"
 
 
 def _siblings(own: Path, made: EncoderRecord, *, what: str, dtype: StoreDtype) -> Iterator[Store]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.features.format import (
     ChunkEntry,
     Kind,
@@ -62,7 +63,7 @@ class Store:
         Raises:
             DataError: when it is not a store or was not finished.
         """
-        path = Path(path)
+        path = user_path(path)
         head = read_head(path)
         if not head.complete:
             done, total = (

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from frugalclip.core.errors import DataError, FrugalclipError, ModelError
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically, write_json
 from frugalclip.features.format import (
     VERSION,
@@ -159,7 +160,7 @@ def write_store(
         DataError: when the folder holds something else, naming what differs.
         ModelError: when a vector is not finite.
     """
-    path = Path(path)
+    path = user_path(path)
     found = _found(path)
     head = StoreHeader(
         encoder=encoder,
@@ -484,7 +485,7 @@ def _id_table(keys: Sequence[RowKey], chunk: MappedTensors, kinds: Sequence[Kind
 
 def store_means(path: str | Path) -> dict[Kind, np.ndarray] | None:
     """The means of a store, finished or not, so that resuming subtracts the same; None where it has none."""
-    path = Path(path)
+    path = user_path(path)
     with contextlib.suppress(FrugalclipError):
         files = sorted(path.glob("means-*.safetensors"))
         if files:

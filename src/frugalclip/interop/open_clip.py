@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError, known_names, require
+from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from frugalclip.core.records import read_json
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer
@@ -109,7 +110,7 @@ def find_architecture(name: str) -> Architecture:
         ModelError: with the nearest known name.
     """
     if name.endswith(".json"):
-        return _from_file(Path(name))
+        return _from_file(user_path(name))
     library = require("open_clip", extra="openclip", purpose=_PURPOSE)
     known = library.list_models()
     plain = name.removesuffix(SUFFIX)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import read_json
 
 _SCHEME = re.compile(r"([a-z_]{2,}):(.*)", re.DOTALL)  # one letter before a colon is a drive
@@ -45,12 +46,12 @@ class ModelSource:
     def file(self) -> Path | None:
         """FILE of `NAME@FILE`."""
         file = self.rest.partition("@")[2]
-        return Path(file) if file else None
+        return user_path(file) if file else None
 
     @property
     def folder(self) -> Path:
         """The folder, or the file, of a source that is one."""
-        return Path(self.rest)
+        return user_path(self.rest)
 
     @cached_property
     def config(self) -> Mapping[str, Any] | None:

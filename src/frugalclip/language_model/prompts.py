@@ -11,8 +11,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from frugalclip.core.config import Settings, read_yaml, validated
+from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import ModelError, known_names
+from frugalclip.core.paths import user_path
+from frugalclip.core.yaml_text import read_yaml
 
 CLEANING_VERSION = 1  # goes into fingerprints; raise it when `clean_caption` changes
 SLOT = "{}"
@@ -98,7 +100,7 @@ def find_prompt(name: str | Path) -> Prompt:
     """
     if str(name) in _known():
         return validated(Prompt, _known()[str(name)], where=str(name), error=ModelError)
-    path = Path(name)
+    path = user_path(name)
     if not path.is_file():
         raise ModelError(
             f"'{name}' is neither a prompt for language models nor a file; "

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, require
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import read_json, write_json
 from frugalclip.data.parquet_images import cache_folder
 
@@ -53,7 +54,7 @@ def model_folder(path: str | Path) -> Path:
     Raises:
         ModelError: saying what was found and what was expected.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.is_file() and path.suffix == ".gguf":
         return converted(path)
     if not path.is_dir():

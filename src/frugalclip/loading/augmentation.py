@@ -8,7 +8,6 @@ row, epoch) alone. A caption of one word stays as it is.
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from pydantic import Field, model_validator
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError
+from frugalclip.core.paths import user_path
 from frugalclip.core.random import uniform
 
 Operation = Literal["swap", "delete", "synonym"]
@@ -111,7 +111,7 @@ class TextAugmentation:
         found: dict[str, list[str]] = {}
         if self.config.synonyms is None:
             return found
-        for line in Path(self.config.synonyms).read_text(encoding="utf-8").splitlines():
+        for line in user_path(self.config.synonyms).read_text(encoding="utf-8").splitlines():
             words = [word.strip().lower() for word in line.split(",") if word.strip()]
             for word in words:
                 found.setdefault(word, []).extend(other for other in words if other != word)

@@ -7,6 +7,7 @@ import torch
 from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone, modality
 from frugalclip.core.errors import ModelError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.source import ModelSource
@@ -67,7 +68,7 @@ def _checkpoint(source: ModelSource) -> Path:
     Raises:
         ModelError: saying what is there instead.
     """
-    path = Path(source.text)
+    path = user_path(source.text)
     if (path / "model.json").is_file():
         return path
     if not path.exists():

@@ -1,8 +1,8 @@
 """The base class of objectives: they declare what they need and score features.
 
 An objective has no access to towers or images. It is one file named like its key in the recipe, with a
-`Config`, a pure loss and a thin final class. A dotted path in a recipe (`kind: my_package.my_file`) reaches a
-user's own file in the same way: the module's one `Objective` subclass.
+`Config`, a pure loss and a thin final class. A user's own file is found in the same way, beside the recipe
+(`kind: ./my_file.py`) or as a module (`kind: my_package.my_file`): its one `Objective` subclass.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.distributed import gather, own_rows, world_size
-from frugalclip.core.plugins import find_class, known_kinds
+from frugalclip.core.plugins import PluginKind, find_class, known_kinds
 from frugalclip.core.random import uniform
 from frugalclip.core.types import Batch, Dims, Features, Needs, Selection
 from frugalclip.functional import (
@@ -71,7 +71,9 @@ class ObjectiveConfig(Settings):
         (0, 1), description="share of the run in which the objective is active; [0.5, 1] is the second half"
     )
     kind: str | None = Field(
-        None, description="file of the objective when the key is not its name; a dotted path for your own"
+        None,
+        description="file of the objective when the key is not its name; ./FILE.py or a dotted name for your "
+        "own",
     )
 
     @field_validator("during")
@@ -236,20 +238,21 @@ def row_draws(batch: Batch, draws: int, *, seed: int, stream: str) -> Tensor:
     return torch.from_numpy(uniform(seed, stream, counters, draws)).to(batch.rows.device)
 
 
+OBJECTIVES = PluginKind(Objective, ObjectiveConfig, "frugalclip.objectives", "objectives", "an objective")
+
+
 def known_objectives() -> list[str]:
     """Names of the objectives that come with the package."""
-    return known_kinds("frugalclip.objectives")
+    return known_kinds(OBJECTIVES.package)
 
 
 def find_objective(kind: str) -> type[Objective]:
     """The objective class in the file `kind`.
 
     Args:
-        kind: a name in `frugalclip/objectives`, or the dotted path of a module of the user's own.
+        kind: a name in `frugalclip/objectives`; for the user's own a path that ends in .py, or a dotted name.
 
     Raises:
         RecipeError: if there is no such file, or it does not hold exactly one objective.
     """
-    return find_class(
-        kind, Objective, package="frugalclip.objectives", setting="objectives", noun="an objective"
-    )
+    return find_class(kind, OBJECTIVES)

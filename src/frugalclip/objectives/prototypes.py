@@ -144,7 +144,7 @@ class Prototypes(Objective):
         if config.external and config.features == "reuse":
             raise RecipeError(
                 "objectives.prototypes.features is reuse, which stores the student's features only; set "
-                "features=exact or external=null."
+                "features=exact or leave external out."
             )
         text_head = ProjectionHead([dims.embedding, *[config.hidden] * config.layers, config.out])
         self.text_head, self.image_head = text_head, copy.deepcopy(text_head)  # equal at the start

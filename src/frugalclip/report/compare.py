@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from frugalclip.core.config import dump_yaml
 from frugalclip.core.records import write_atomically
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.evaluation.metrics import words
 from frugalclip.report.bars import Bar, bar_comparison
 from frugalclip.report.compare_tables import (

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import FrugalclipError, ModelError
 from frugalclip.core.records import RunDirectory, read_json
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.report.formats import is_finite, number
 
 _TIME = ("step", "samples_seen", "seconds")

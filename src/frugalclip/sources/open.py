@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources import tar_index as shards
@@ -60,8 +61,8 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     if "://" in text or text.startswith("pipe:"):
         raise DataError(f"{text} is not on this machine; download it first, then give the folder or files.")
     if shards.has_pattern(text):
-        return _read_files(shards.expand(text), text, options)
-    place = Path(text).expanduser()
+        return _read_files(shards.expand(str(user_path(text))), text, options)
+    place = user_path(text)
     if os.path.isdir(place):  # unlike Path's own, these answer whatever the name is
         return _read_folder(place, options)
     if not os.path.exists(place):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from frugalclip.core.config import read_yaml
+from frugalclip.core.yaml_text import read_yaml
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WORDS = read_yaml(Path(__file__).with_name("words.yaml"))

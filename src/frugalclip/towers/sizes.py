@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from frugalclip.core.config import Settings
+from frugalclip.core.config import Settings, shown
 from frugalclip.towers.blocks import NORM_EPS, Activation, Transformer
 
 
@@ -21,8 +21,8 @@ def from_size(values: dict[str, Any], sizes: Mapping[str, tuple[int, Any]], *, s
         ValueError: for a size that is not known.
     """
     given = values.get("size")
-    if given is not None and given not in sizes:
-        raise ValueError(f"size '{given}' is not known; expected one of {', '.join(sizes)}")
+    if given is not None and (not isinstance(given, str) or given not in sizes):
+        raise ValueError(f"size {shown(given)} is not known; expected one of {', '.join(sizes)}")
     width, other = sizes[given or "tiny"]
     return {**values, "width": values.get("width") or width, second: values.get(second) or other}
 

@@ -7,7 +7,6 @@ real steps on random images and captions.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
 from frugalclip.core.devices import pick_device
+from frugalclip.core.paths import user_path
 from frugalclip.core.types import Needs
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import divide
@@ -284,9 +284,8 @@ def _passes(recipe: Recipe, step: Step) -> list[Pass]:
     objectives = cast("list[Objective]", list(step.objectives.values()))
     needs = union_of_needs(objectives)
     kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
-    stores = {
-        name for name, teacher in recipe.teachers.items() if (Path(teacher.source) / "store.json").is_file()
-    }
+    sources = {name: user_path(teacher.source) for name, teacher in recipe.teachers.items()}
+    stores = {name for name, source in sources.items() if (source / "store.json").is_file()}
     given = [name for name in sorted(needs.teachers) if teacher_of(name) not in stores]
     context = step.network.context
     passes = [

@@ -6,7 +6,7 @@ replays it.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,26 +14,22 @@ from typing import Any, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from frugalclip.backbones.attach import check_options
-from frugalclip.compression.base import GateConfig, find_change, find_gates
-from frugalclip.core.config import (
-    Settings,
-    dump_yaml,
-    merge,
-    parse_overrides,
-    read_yaml,
-    validated,
-)
+from frugalclip.compression.base import GateConfig
+from frugalclip.core.config import Settings, merge, shown, validated
 from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.overrides import Schema, parse_overrides
+from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.core.yaml_text import dump_yaml, read_yaml
 from frugalclip.data.tokens import TokenizerConfig
 from frugalclip.features.backbone_stores import StoreConfig
 from frugalclip.loading.texts import TextViewConfig
 from frugalclip.loading.views import ViewConfig
-from frugalclip.objectives.base import ObjectiveConfig, find_objective, known_objectives
+from frugalclip.objectives.base import ObjectiveConfig, known_objectives
 from frugalclip.teachers import TeacherConfig
-from frugalclip.towers.dual import IMAGE_TOWERS, ModelConfig
-from frugalclip.towers.vit import VitConfig
+from frugalclip.towers.dual import ModelConfig
 from frugalclip.training.optim import OptimizerConfig, ScheduleConfig
+from frugalclip.training.recipe_content import SHORTHANDS, expanded, own_settings, typed_parts, with_own_files
 from frugalclip.training.sections import (
     CheckpointConfig,
     DataConfig,
@@ -212,25 +208,7 @@ class Recipe(Settings):
         return dump_yaml(self.model_dump(mode="json", by_alias=True))
 
 
-SHORTHANDS = {
-    ("data",): "path",
-    ("model", "image"): "size",
-    ("model", "text"): "size",
-}  # a plain word there sets this key
-
-
-def _expand(content: dict[str, Any]) -> dict[str, Any]:
-    """Expand shorthands before merging, so that a plain word replaces one key and not a whole section."""
-    content = {k: dict(v) if isinstance(v, dict) else v for k, v in content.items()}
-    for (*path, last), key in SHORTHANDS.items():
-        place: Any = content
-        for part in path:
-            place = place.get(part) if isinstance(place, dict) else None
-        if isinstance(place, dict) and isinstance(
-            place.get(last), str | int | float
-        ):  # a folder may be called 2024
-            place[last] = {key: str(place[last])}
-    return content
+SCHEMA = Schema(Recipe, SHORTHANDS, own_settings)
 
 
 def known_recipes() -> list[str]:
@@ -247,7 +225,7 @@ def _is_shipped(path: Path) -> bool:
 def _locate(name: str) -> Path:
     if name in known_recipes():
         return Path(str(resources.files("frugalclip") / "recipes" / f"{name}.yaml"))
-    path = Path(name)
+    path = user_path(name)
     if path.is_file():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
@@ -282,11 +260,13 @@ def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
         RecipeError: if a file is not found, is not YAML, or extends a user's file that extends again.
     """
     path = _locate(name)
-    content = _expand(read_yaml(path))
+    content = with_own_files(expanded(read_yaml(path)), path.resolve().parent)
     base_name = content.pop("extends", None)
     content.setdefault("name", path.stem)
     if base_name is None:
         return [(path.stem, content)]
+    if isinstance(base_name, Mapping | list):
+        raise RecipeError(f"{path} extends {shown(base_name)}; expected the name of one recipe, or a path.")
     beside = path.parent / f"{base_name}.yaml"
     is_other = (
         beside.is_file() and beside.resolve() != path.resolve()
@@ -311,8 +291,9 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: one sentence naming the first fault and the nearest known name.
     """
-    over = parse_overrides(overrides, expand=_expand)
     content = read_recipe(name)
+    over = expanded(parse_overrides(overrides, schema=SCHEMA, content=content))
+    over = with_own_files(over, Path.cwd(), known=content.get("objectives") or ())
     if any(
         over.get(length) is not None for length in ("epochs", "samples", "steps")
     ):  # a new length replaces the old one, whatever its unit
@@ -337,62 +318,10 @@ def validate_recipe(content: dict[str, Any], *, where: str = "") -> Recipe:
 
 
 def _validated(content: dict[str, Any]) -> Recipe:
-    objectives = content.get("objectives") or {}
-    if not isinstance(objectives, dict):
-        raise RecipeError(
-            f"objectives is a {type(objectives).__name__}; expected a mapping such as objectives: "
-            "{contrastive: {weight: 1}}."
-        )
     known = set(Recipe.model_fields)
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
-    configs = {name: _objective_config(str(name), settings) for name, settings in objectives.items()}
-    gates = content.get("gates")
-    read = {
-        "objectives": configs,
-        "preprocess": _preprocess(content),
-        "gates": None if gates is None else _kind_config(gates, find_gates, where="gates"),
-        "stages": [_stage_content(one, number) for number, one in enumerate(content.get("stages") or ())],
-    }
-    recipe = validated(Recipe, {**content, **read}, where="")
+    recipe = validated(Recipe, {**content, **typed_parts(content)}, where="")
     for side, config in recipe.model.pretrained_towers().items():
         check_options(config, side=side)
     return recipe
-
-
-def _stage_content(stage: Any, number: int) -> Any:
-    """An entry of `stages` with its change validated by the change's own settings."""
-    if not isinstance(stage, dict) or stage.get("change") is None:
-        return stage
-    where = f"stages[{number}].change"
-    return {**stage, "change": _kind_config(stage["change"], find_change, where=where)}
-
-
-def _kind_config(settings: Any, find: Callable[[str], Any], *, where: str) -> Any:
-    """Settings with a `kind`, validated by the class of that kind; a plain word is the kind."""
-    settings = {"kind": settings} if isinstance(settings, str) else settings
-    if not isinstance(settings, dict) or not settings.get("kind"):
-        raise RecipeError(f"{where} is {settings!r}; expected a name, or settings such as {{kind: NAME}}.")
-    return validated(find(str(settings["kind"])).Config, settings, where=where)
-
-
-def _preprocess(content: dict[str, Any]) -> Any:
-    """The `preprocess` section with the size of the image tower, which is written once."""
-    model, given = content.get("model") or {}, content.get("preprocess") or {}
-    image = model.get("image") if isinstance(model, dict) else None
-    resolution = image.get("resolution") if isinstance(image, dict) else None
-    if not isinstance(given, dict) or "size" in given:
-        return given
-    kind = image.get("kind") if isinstance(image, dict) else None
-    default = IMAGE_TOWERS.get(str(kind), VitConfig).model_fields["resolution"].default
-    return {**given, "size": default if resolution is None else resolution}
-
-
-def _objective_config(name: str, settings: Any) -> ObjectiveConfig:
-    settings = {} if settings is None else settings
-    if isinstance(settings, int | float) and not isinstance(settings, bool):
-        settings = {"weight": settings}
-    if not isinstance(settings, dict):
-        raise RecipeError(f"objectives.{name} is {settings!r}; expected settings such as {{weight: 1}}.")
-    objective = find_objective(str(settings.get("kind") or name))
-    return validated(objective.Config, settings, where=f"objectives.{name}")

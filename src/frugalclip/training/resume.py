@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory, write_atomically
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 
 TOLERANCE = "data.max_error_fraction="  # may change while a run goes on: it changes no number

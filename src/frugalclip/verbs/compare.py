@@ -22,9 +22,10 @@ from frugalclip.comparison.planning import DataFiles, plan_trials, refuse_other_
 from frugalclip.comparison.protocol import ProtocolConfig, choose_protocol, fill_environment
 from frugalclip.comparison.record import comparison_record
 from frugalclip.comparison.speed import equal_seconds
-from frugalclip.core.config import dump_yaml
 from frugalclip.core.errors import RecipeError, TrainingError
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically, write_json
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.data.splits import parse_fractions
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison
@@ -77,7 +78,7 @@ def compare(
     """
     if samples is not None and seconds is not None:
         raise RecipeError("--samples and --seconds are both given; keep one of them.")
-    folder, report = Path(out), partial(Console().print, highlight=False, markup=False, soft_wrap=True)
+    folder, report = user_path(out), partial(Console().print, highlight=False, markup=False, soft_wrap=True)
     found = read_arms(arms)
     config = choose_protocol(found, protocol, {"data": data, "hold_out": hold_out, "split": split})
     shares = fractions if isinstance(fractions, str) else ",".join(map(str, fractions or [1]))

@@ -14,10 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from frugalclip.core.config import dump_yaml, merge, parse_overrides, read_yaml, validated
+from frugalclip.core.config import merge, validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.executors import local_executor
+from frugalclip.core.overrides import Schema, parse_overrides
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically
+from frugalclip.core.yaml_text import dump_yaml, read_yaml
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import read_sources
@@ -67,13 +70,15 @@ def read_plan(path: str | Path | None, overrides: Sequence[str] = ()) -> ScenePl
     Raises:
         RecipeError: when the file does not exist, or a setting is unknown or wrong.
     """
-    if path is not None and not Path(path).is_file():
+    if path is not None and not user_path(path).is_file():
         raise RecipeError(
             f"{path} is not a file, expected a plan in YAML; every setting has a default, "
             "so --plan may be left out."
         )
-    content = read_yaml(Path(path)) if path is not None else {}
-    return validated(ScenePlan, merge(content, parse_overrides(overrides)), where="")
+    content = read_yaml(user_path(path)) if path is not None else {}
+    return validated(
+        ScenePlan, merge(content, parse_overrides(overrides, schema=Schema(ScenePlan))), where=""
+    )
 
 
 def compose(
@@ -101,7 +106,7 @@ def compose(
         RecipeError: when the plan is wrong.
         DataError: when the cut-outs cannot be used, or `out` holds something else.
     """
-    settings, folder = read_plan(plan, overrides), Path(out)
+    settings, folder = read_plan(plan, overrides), user_path(out)
     if scenes < 1:
         raise DataError(f"--scenes is {scenes}, expected 1 or more; leave it out for 50,000.")
     manifest = read_sources(paths, columns=columns).manifest

@@ -13,6 +13,7 @@ from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Record
+from frugalclip.core.paths import user_path
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Entry, Ledger, causes_of
 from frugalclip.data.manifest import Manifest
@@ -76,7 +77,7 @@ def convert(
     images = {"size": size, "format": format}
     settings = {"to": to, "images": images, "samples_per_shard": samples_per_shard, "shuffle": shuffle}
     config = validated(ConversionConfig, settings, where="", error=DataError)
-    folder = Path(out)
+    folder = user_path(out)
     source = read_sources(paths, columns=columns).where(where)
     manifest = source.manifest
     if "weight" in manifest.table.column_names:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.paths import user_path
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.open import read_sources
 from frugalclip.sources.reading import LEDGER
@@ -44,7 +45,7 @@ def manifest(
     Raises:
         DataError: when a path holds no data set, or `out` is a folder.
     """
-    target = Path(out)
+    target = user_path(out)
     if target.is_dir():
         raise DataError(f"{target} is a folder, expected a file; write --out {target / 'manifest.parquet'}")
     target = target if target.suffix else target.with_suffix(".parquet")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from frugalclip.core.errors import MissingExtra
+from frugalclip.core.paths import user_path
 from frugalclip.data.duplicates import NearDuplicates, near_duplicates
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.statistics import (
@@ -122,7 +123,7 @@ def stats(
     if json is not None:
         from frugalclip.core.records import write_json  # waits for torch
 
-        write_json(Path(json), result.to_json())
+        write_json(user_path(json), result.to_json())
     return result
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.paths import user_path
 from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Ledger, causes_of, read_ledger
@@ -108,7 +109,7 @@ def verify(
 def _targets(paths: Sequence[str | Path], out: str | Path | None) -> tuple[Path, Path]:
     """Where manifest and ledger go, refused where something else lies there."""
     if out is not None:
-        target = Path(out)
+        target = user_path(out)
         if target.is_dir():
             raise DataError(f"{target} is a folder, expected a file; write --out {target / 'clean.parquet'}")
         target = target if target.suffix else target.with_suffix(".parquet")
@@ -116,7 +117,7 @@ def _targets(paths: Sequence[str | Path], out: str | Path | None) -> tuple[Path,
     else:
         base = _beside(paths)
         manifest, ledger = base.with_name(base.name + CLEAN), base.with_name(base.name + LEDGER)
-    given = {Path(path).expanduser().resolve() for path in paths if path != "sample"}
+    given = {user_path(path).resolve() for path in paths if path != "sample"}
     for path, is_ours in ((manifest, _is_manifest), (ledger, _is_ledger)):
         if path.resolve() in given or (path.exists() and not is_ours(path)):
             raise DataError(
@@ -131,10 +132,10 @@ def _beside(paths: Sequence[str | Path]) -> Path:
         return Path("data" if len(paths) > 1 else "sample").absolute()
     text = str(paths[0])
     if has_pattern(text):
-        parts = Path(text).expanduser().parts
+        parts = user_path(text).parts
         first = next(i for i, part in enumerate(parts) if has_pattern(part))
         return Path(*parts[:first]).absolute() / "shards"
-    place = Path(text).expanduser().resolve()
+    place = user_path(text).resolve()
     return place if place.is_dir() else place.with_suffix("")
 
 

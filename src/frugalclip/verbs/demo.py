@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from frugalclip.core.config import parse_yaml, read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.yaml_text import parse_yaml, read_yaml
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.retrieval import evaluate_retrieval

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
@@ -109,7 +110,7 @@ def evaluate(
         result = _on_data(task, loaded, data, options)
     result["model_path"] = path
     if json is not None:
-        write_json(Path(json), result)
+        write_json(user_path(json), result)
     if task in _RECORDED and path is not None:
         record_evaluation(RunDirectory(path), result)
     return result
@@ -163,7 +164,7 @@ def _packs(data: str | Path | Manifest | None) -> Path | None:
     if isinstance(data, Manifest):
         raise DataError("a suite reads its own packs; give their folder as data, or leave it out.")
     named = data or os.environ.get(ENVIRONMENT)
-    return None if not named or str(named) == "sample" else Path(named).expanduser()
+    return None if not named or str(named) == "sample" else user_path(named)
 
 
 def _show_progress(text: str) -> None:

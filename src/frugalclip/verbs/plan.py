@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_json
 from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
@@ -31,7 +32,7 @@ def plan(
     """
     planned = plan_recipe(load_recipe(recipe, overrides), probe=probe)
     if json is not None:
-        write_json(Path(json), planned.to_json())
+        write_json(user_path(json), planned.to_json())
     return planned
 
 
