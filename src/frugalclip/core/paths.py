@@ -17,7 +17,7 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     if expanded.startswith("~"):
         name = text.split(os.sep)[0]
         raise DataError(
-            f"{text} begins with {name}, the home folder of a user that this machine does not have; write "
-            f"./{text} for a folder of that name."
+            f"{text} begins with {name}, the home folder of a user that this machine does not have; for a "
+            f"folder of that name write {os.path.join(os.getcwd(), text)}."
         )
     return Path(expanded)

@@ -97,7 +97,7 @@ def _spelled(value: Any, text: str) -> Any:
     plain = int(value) if isinstance(value, int) else float(value)
     if str(plain) == text:
         return plain
-    value.text = text
+    value.text = text  # pyright: ignore[reportAttributeAccessIssue]
     return value
 
 
@@ -114,7 +114,7 @@ class _Yaml(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        anchor, before = getattr(event, "anchor", None), self._nodes
+        anchor, before = str(getattr(event, "anchor", None) or ""), self._nodes
         is_alias = self.check_event(yaml.AliasEvent)
         if is_alias and anchor in self.anchors and anchor not in self._sizes:
             raise _fault(f"*{anchor} stands inside of itself", event)
@@ -126,7 +126,7 @@ class _Yaml(yaml.SafeLoader):
             raise _fault(f"there are more than {MAX_NODES:,} values", event)
         node = super().compose_node(parent, index)
         self._depth -= 1
-        if anchor is not None and not is_alias:
+        if anchor and not is_alias:
             self._sizes[anchor] = self._nodes - before
         return node
 

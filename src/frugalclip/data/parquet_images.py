@@ -36,7 +36,7 @@ def cache_folder() -> Path:
     """`$FRUGALCLIP_CACHE`, else `frugalclip` in `$XDG_CACHE_HOME` or `~/.cache`."""
     if given := os.environ.get(FOLDER_VARIABLE):
         return user_path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "frugalclip"
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "frugalclip"
 
 
 class ParquetImages:

@@ -171,7 +171,7 @@ def _kind_config(settings: Any, find: Callable[[str], Any], *, where: str) -> An
     return validated(find(str(settings["kind"])).Config, settings, where=where)
 
 
-def _preprocess(content: dict[str, Any]) -> Any:
+def _preprocess(content: Mapping[str, Any]) -> Any:
     """The `preprocess` section with the size of the image tower, which is written once."""
     model, given = content.get("model") or {}, content.get("preprocess")
     given = {} if given is None else given
