@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from frugalclip.core.images import upright_rgb
 from frugalclip.data.decoding import decode_all
 from frugalclip.data.image_faults import DECODING, BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import decode, open_image, size_of
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
+
+from .profiles import chunk, png
 
 
 def of_array(array: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
@@ -39,14 +42,8 @@ def pixel(data: bytes) -> tuple[int, ...]:
     return tuple(np.asarray(image)[0, 0].tolist())
 
 
-def png(width: int, height: int) -> bytes:
+def huge_png(width: int, height: int) -> bytes:
     """A PNG header that claims a size, with next to no pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
-        )
-
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -79,6 +76,46 @@ def test_a_palette_with_transparency_becomes_white(make: SimpleNamespace):
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=transparency)
         assert pixel(buffer.getvalue()) == expected
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "transparent", "expected"),  # of two grey pixels, of which the first is transparent
+    [
+        (16, (5000).to_bytes(2, "big") + (5001).to_bytes(2, "big"), 5000, 19),
+        (8, bytes([9, 10]), 9, 10),
+        (4, bytes([0x56]), 5, 6 * 17),
+        (2, bytes([0b01100000]), 1, 2 * 85),
+        (1, bytes([0b10000000]), 1, 0),
+    ],
+)
+def test_a_transparent_grey_becomes_white_whatever_its_bits(
+    bits: int, row: bytes, transparent: int, expected: int
+):
+    data = png([row], width=2, bits=bits, kind=0, transparent=transparent.to_bytes(2, "big"))
+    assert np.asarray(decode(data))[0, :, 0].tolist() == [255, expected]
+    opened = upright_rgb(Image.open(io.BytesIO(data)))
+    assert np.asarray(opened)[0, :, 0].tolist() == [255, expected]
+
+
+def test_a_transparent_colour_of_16_bits_becomes_white():
+    numbers = [5000, 6000, 7000, 5000, 6000, 60_000]
+    row = b"".join(number.to_bytes(2, "big") for number in numbers)
+    data = png([row], width=2, bits=16, kind=2, transparent=row[:6])
+    assert np.asarray(decode(data))[0].tolist() == [[255, 255, 255], [19, 23, 234]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa", "PA"])
+def test_every_mode_with_opacity_lies_on_white(mode: str):
+    assert upright_rgb(Image.new(mode, (2, 2))).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_grey_and_opacity_of_16_bits_lie_on_white():
+    for kind, row in {
+        4: bytes([80, 0, 0, 0, 80, 0, 255, 255]),
+        6: bytes([9] * 6 + [0, 0] + [9] * 6 + [255, 255]),
+    }.items():
+        found = np.asarray(decode(png([row], width=2, bits=16, kind=kind)))[0, :, 0].tolist()
+        assert found == [255, row[-4]]
 
 
 def test_cmyk_and_grey(make: SimpleNamespace):
@@ -136,9 +173,9 @@ def test_the_first_frame_of_an_animation():
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "heic"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 8, "broken-image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported-format"),
-        (png(25_000, 25_000), "too-many-pixels"),
-        (png(9_000, 8_000), "too-many-pixels"),
-        (png(64, 64), "truncated"),
+        (huge_png(25_000, 25_000), "too-many-pixels"),
+        (huge_png(9_000, 8_000), "too-many-pixels"),
+        (huge_png(64, 64), "truncated"),
     ],
 )
 def test_hostile_bytes_have_a_cause(data: bytes, cause: str):

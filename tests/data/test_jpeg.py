@@ -56,8 +56,47 @@ def test_the_exif_tag_turns_it_as_pillow_would(orientation: int, monkeypatch: py
 def test_a_smaller_decoding_keeps_the_wanted_size_and_tells_the_whole_one():
     data = encoded(image(height=400, width=320))
     found = jpeg.fast_jpeg(data, **LIMITS, at_least=64)
-    assert found is not None and found[1] == (400, 320) and found[2] == 1
-    assert min(found[0].shape[:2]) >= 64 and max(found[0].shape[:2]) < 130
+    assert found is not None and found.size == (400, 320) and found.is_ready
+    assert found.pixels.shape == (100, 80, 3), "a quarter: an eighth has fewer than 64 rows"
+
+
+@pytest.mark.parametrize("at_least", [8, 20, 28, 70, 90])
+@pytest.mark.parametrize(("height", "width"), [(300, 220), (57, 83), (9, 40), (5, 6)])
+def test_either_decoder_makes_an_image_smaller_alike(
+    height: int, width: int, at_least: int, monkeypatch: pytest.MonkeyPatch
+):
+    data = encoded(image(height=height, width=width))
+    ours, theirs = (
+        np.asarray(decode(data, at_least=at_least)),
+        by_pillow(monkeypatch, data, at_least=at_least),
+    )
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("is_far", [False, True])
+@pytest.mark.parametrize("tag", ["exif", "xmp"])
+def test_either_decoder_finds_the_orientation(tag: str, is_far: bool, monkeypatch: pytest.MonkeyPatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    data = encoded(image(), **({"exif": exif.tobytes()} if tag == "exif" else {"xmp": xmp}))
+    if is_far:  # behind 130 kB of something else, such as a panorama's description
+        filler = b"\xff\xef\xff\xff" + bytes(65533)
+        data = data[:2] + 2 * filler + data[2:]
+    assert decode(data).size == (40, 56) and by_pillow(monkeypatch, data).shape == (56, 40, 3)
+    fast = jpeg.fast_jpeg(data, **LIMITS)
+    assert fast is not None and fast.orientation == 6 and not fast.is_ready
+
+
+def test_an_orientation_inside_a_comment_or_a_preview_is_none():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for marker in (b"\xff\xfe", b"\xff\xec"):
+        content = exif.tobytes()
+        data = encoded(image())
+        data = data[:2] + marker + (len(content) + 2).to_bytes(2, "big") + content + data[2:]
+        assert decode(data).size == (56, 40)
 
 
 def test_what_is_unusual_damaged_or_too_large_is_left_to_pillow():

@@ -1,4 +1,4 @@
-"""PIL images as every encoder takes them: RGB on white, upright."""
+"""PIL images as every encoder takes them: sRGB on white, upright."""
 
 import os
 import threading
@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
+from frugalclip.core.colours import to_srgb
 from frugalclip.core.errors import DataError
 
 UPRIGHT = {  # EXIF orientation -> how to turn the image
@@ -19,6 +20,8 @@ UPRIGHT = {  # EXIF orientation -> how to turn the image
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_SCALED = "transparency scaled"
+_GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow's name of a PNG's pixels -> what one level is of 255
 
 
 class _SharedSilence:
@@ -53,11 +56,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """RGB on white, turned upright by its EXIF tag; metadata is dropped, so that nothing turns it twice.
+    """A new image in sRGB on white, turned upright by its EXIF tag, without metadata that could do so twice.
 
     Raises:
         DataError: if its mode cannot be made RGB.
     """
+    scale_transparency(image)
     orientation = orientation_of(image)
     try:
         with quiet:
@@ -83,16 +87,52 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def _rgb_on_white(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy() if image.__class__ is not Image.Image else image
+def scale_transparency(image: Image.Image) -> None:
+    """Bring the transparent colour of a PNG to the scale of its pixels, once, before those are decoded.
+
+    The file gives it in the file's own bits, and Pillow keeps it so: of 4 bits, 5 means a grey of 85.
+    """
+    colour, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    if colour is None or not tiles or _SCALED in image.info:
+        return
+    stored = tiles[0][3]
+    if isinstance(colour, int) and stored in _GREY_STEPS:
+        image.info |= {"transparency": colour * _GREY_STEPS[stored], _SCALED: True}
+    elif isinstance(colour, tuple) and stored == "RGB;16B":  # of which Pillow decodes the upper byte
+        image.info |= {"transparency": tuple(value >> 8 for value in colour), _SCALED: True}
+
+
+def srgb_with_opacity(image: Image.Image) -> Image.Image:
+    """RGBA of an image, its colours in sRGB; not turned."""
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_eight_bit(np.asarray(image))).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("RGBA")
+        image = _grey(image)
+    layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    if profile := image.info.get("icc_profile"):
+        is_grey = image.mode in ("1", "L", "La", "LA")
+        colours = to_srgb(layer.convert("L" if is_grey else "RGB"), profile)
+        layer = Image.merge("RGBA", (*colours.split(), layer.getchannel("A")))
+    return layer
+
+
+def _rgb_on_white(image: Image.Image) -> Image.Image:
+    profile = image.info.get("icc_profile")
+    if image.has_transparency_data:
+        layer = srgb_with_opacity(image)
         white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+    if image.mode == "RGB" and not profile:
+        return image.copy() if image.__class__ is not Image.Image else image
+    return to_srgb(_grey(image) if image.mode.startswith(("I", "F")) else image, profile)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits, 32 bits or float as 8 bits, with opacity where one value is transparent."""
+    values, transparent = np.asarray(image), image.info.get("transparency")
+    grey = Image.fromarray(_eight_bit(values))
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    grey.info = {name: value for name, value in image.info.items() if name == "icc_profile"}
+    return grey
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:

@@ -1,20 +1,25 @@
 """Bytes to pixels, safely: the one place that opens images.
 
-Every image comes out as RGB on white, upright by its EXIF tag, first frame only. What cannot be decoded
-raises `BadImage` with a reason of the ledger. The number of pixels is known before any is decoded.
+Every image comes out in sRGB by its colour profile, on white, upright by its EXIF tag, first frame only.
+What cannot be decoded raises `BadImage` with a reason of the ledger. The number of pixels is known before
+any is decoded.
 """
 
 import importlib
 import io
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from frugalclip.core.errors import DataError
-from frugalclip.core.images import UPRIGHT, orientation_of, quiet, upright_rgb
+from frugalclip.core.images import orientation_of, quiet, scale_transparency, upright_rgb
+from frugalclip.data.damaged_profiles import without_profile
 from frugalclip.data.image_faults import BadImage, recognised
 from frugalclip.data.jpeg import fast_jpeg
+from frugalclip.data.jpeg_segments import most_scans
 
 MAX_PIXELS = 64_000_000  # 8000 x 8000: below Pillow's own warning, above any photo worth training on whole
 MAX_BYTES = 2**29  # of one encoded image: MAX_PIXELS of four 16-bit channels without compression
@@ -63,7 +68,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise BadImage("empty-file", "the image file has no bytes; copy it again or delete it.")
     try:
         with quiet:
-            image = Image.open(io.BytesIO(data), formats=_formats())
+            image = _parsed(data)
     except Image.DecompressionBombError as error:
         raise BadImage(
             "too-many-pixels", f"the image is larger than {max_pixels:,} pixels ({error}); make it smaller."
@@ -79,25 +84,55 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"the image is {image.width:,} x {image.height:,}, expected at most {max_pixels:,} pixels; "
             "make it smaller.",
         )
-    if (scans := _scans(image, data)) * image.width * image.height > _MAX_SCANNED:
-        raise BadImage(
-            "too-much-work",
-            f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans; "
-            "save it again.",
-        )
     if not image.width or not image.height:
         raise BadImage(
             "broken-image", f"the image is {image.width} x {image.height} pixels; copy it again or delete it."
         )
+    scans = _scans(image, data)
+    if scans * image.width * image.height > _MAX_SCANNED:
+        raise BadImage(
+            "too-much-work",
+            f"the image of {image.width:,} x {image.height:,} pixels is written in {scans:,} scans or more; "
+            "save it again.",
+        )
+    scale_transparency(image)
     return image
 
 
+def _parsed(data: bytes) -> Image.Image:
+    """The header as Pillow reads it; a colour profile that stops it is left out."""
+    try:
+        return Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError:
+        raise
+    except Exception:
+        if (rest := without_profile(data)) is None:
+            raise
+        return Image.open(io.BytesIO(rest), formats=_formats())
+
+
 def _scans(image: Image.Image, data: bytes) -> int:
-    """Passes over the pixels that a JPEG needs: its start-of-scan marks, which do not occur in coded data."""
-    is_jpeg = image.format in ("JPEG", "MPO") or (
-        image.format == "TIFF" and "jpeg" in str(image.info.get("compression"))
-    )
-    return data.count(b"\xff\xda") if is_jpeg else 1
+    """Passes over the pixels that decoding needs; counting stops where they are too many."""
+    limit = _MAX_SCANNED // (image.width * image.height) + 1
+    if image.format in ("JPEG", "MPO"):
+        return most_scans(data, limit=limit)
+    if image.format == "TIFF" and "jpeg" in str(image.info.get("compression")):
+        return most_scans(data, limit=limit, spans=_tiles(image, data))
+    return 1
+
+
+def _tiles(image: Image.Image, data: bytes) -> list[tuple[int, int]]:
+    """Where the JPEG of each tile or strip of a TIFF lies; none in the old layout, which splits one JPEG."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    for offsets, lengths in ((324, 325), (273, 279)):  # of tiles, of strips
+        starts, counts = (np.atleast_1d(np.asarray(tags.get(tag, ()))) for tag in (offsets, lengths))
+        if not starts.dtype.kind == counts.dtype.kind == "i":  # damaged, or not there
+            continue
+        pairs = zip(starts.tolist(), counts.tolist(), strict=False)
+        spans = [(start, start + count) for start, count in pairs]
+        if spans and all(data[start : start + 2] == b"\xff\xd8" for start, _ in spans):
+            return spans
+    return []
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, at_least: int | None = None) -> Image.Image:
@@ -130,8 +165,8 @@ def decode_squashed(data: bytes, size: int) -> tuple[np.ndarray, tuple[int, int]
     import torch
 
     fast = fast_jpeg(data, max_pixels=MAX_PIXELS, max_scanned=_MAX_SCANNED, at_least=2 * size)
-    if fast is not None and fast[2] == 1:
-        pixels, whole = fast[0], fast[1]
+    if fast is not None and fast.is_ready:
+        pixels, whole = fast.pixels, fast.size
     else:
         opened, whole = _opened(data, at_least=2 * size)
         pixels = np.array(opened)  # (height, width, 3)
@@ -149,10 +184,8 @@ def _opened(
     with quiet:
         found = fast_jpeg(data, max_pixels=max_pixels, max_scanned=_MAX_SCANNED, at_least=at_least)
     if found is not None:
-        pixels, (height, width), orientation = found
-        opened = Image.fromarray(pixels)
-        turned = opened.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else opened
-        return turned, (width, height) if 5 <= orientation <= 8 else (height, width)
+        height, width = found.size
+        return found.image, (width, height) if found.orientation >= 5 else (height, width)
     image = open_image(data, max_pixels=max_pixels)
     size = upright_size(image)
     return _decoded(image, at_least), size

@@ -20,6 +20,7 @@ from PIL import Image
 from pydantic import Field
 
 from frugalclip.core.config import Settings
+from frugalclip.core.images import orientation_of
 from frugalclip.data.images import decode, open_image, upright_size
 from frugalclip.data.manifest import CAPTIONS, SHARD_KEY, Manifest
 from frugalclip.sources.sidecars import ID_KEY
@@ -92,11 +93,11 @@ class ImageSettings(Settings):
 
 
 def _is_plain(image: Image.Image) -> bool:
-    """Whether other programs see the picture as we do: RGB or gray, upright, opaque."""
+    """Whether other programs see the picture as we do: RGB or gray, upright, opaque, without a profile."""
     return (
         image.mode in ("RGB", "L")
-        and image.getexif().get(0x0112, 1) == 1
-        and "transparency" not in image.info
+        and orientation_of(image) == 1
+        and not any(image.info.get(name) for name in ("transparency", "icc_profile"))
     )
 
 

@@ -9,7 +9,7 @@ object's part alone, so that no halo is left on another background.
 import numpy as np
 from PIL import Image
 
-from frugalclip.core.images import upright_rgb
+from frugalclip.core.images import srgb_with_opacity, upright_rgb
 from frugalclip.data.images import open_image
 
 _WHITE = 243  # least channel of a background pixel; packs are compressed, and white comes out a little off
@@ -39,8 +39,8 @@ def cut_out(data: bytes, *, side: int) -> np.ndarray:
         NotACutout: when there is no object, or no plain background around it.
     """
     image = open_image(data)
-    has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    source = image.convert("RGBA") if has_alpha else upright_rgb(image)
+    has_alpha = image.has_transparency_data
+    source = srgb_with_opacity(image) if has_alpha else upright_rgb(image)
     if max(source.size) > side:
         source.thumbnail((side, side), Image.Resampling.LANCZOS)
     pixels = np.asarray(source)
