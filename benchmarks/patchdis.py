@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.finite import refuse_scores
 from frugalclip.functional import unit
 
 IGNORED = -1  # label of a patch that does not count
@@ -57,8 +58,9 @@ def patch_discrimination(
         with its chance.
 
     Raises:
-        DataError: if a label is no class, or every patch is ignored.
+        DataError: if a score is not finite, a label is no class, or every patch is ignored.
     """
+    refuse_scores(scores.flatten(0, 1))
     number, counts = scores.shape[2], labels != IGNORED
     if int(labels.max()) >= number or int(labels.min()) < IGNORED:
         raise DataError(

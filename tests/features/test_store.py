@@ -397,7 +397,7 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
     write(tmp_path / "s", Numbers(4))
     file = tmp_path / "s" / "store.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "version": 9}))
-    with pytest.raises(DataError, match="version 9, this program reads 2; upgrade"):
+    with pytest.raises(DataError, match="version 9, this program reads 3; upgrade"):
         Store.open(tmp_path / "s")
 
 

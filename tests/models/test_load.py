@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
+from frugalclip.core.checksums import write_checksums
 from frugalclip.core.errors import ModelError
 from frugalclip.models import Model, load
 
@@ -24,16 +26,20 @@ def test_what_is_no_model_is_refused_with_what_was_expected(model: Model, tmp_pa
     weights = tmp_path / "m" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"model\.safetensors has .* bytes, expected .*; restore it"):
+        load(tmp_path / "m")
+    weights.write_bytes(save({"log_scale": torch.zeros(())}))
+    write_checksums(tmp_path / "m", ["model.safetensors"])  # of weights of another model
     with pytest.raises(ModelError, match=r"does not fit model\.json"):
         load(tmp_path / "m")
     weights.write_bytes(whole)
     content = json.loads((tmp_path / "m" / "model.json").read_text())
     (tmp_path / "m" / "model.json").write_text(json.dumps(content | {"format": 99}))
-    with pytest.raises(ModelError, match="has format 99, this version reads 2; update frugalclip"):
+    with pytest.raises(ModelError, match="has format 99, this version reads 3; update frugalclip"):
         load(tmp_path / "m")
     (tmp_path / "m" / "model.json").write_text(json.dumps(content | {"format": 1}))
     with pytest.raises(
-        ModelError, match="has format 1, this version reads 2; train or import the model again"
+        ModelError, match="has format 1, this version reads 3; train or import the model again"
     ):
         load(tmp_path / "m")
     with pytest.raises(ModelError, match="expected \\(batch, 3, height, width\\)"):

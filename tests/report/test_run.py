@@ -163,7 +163,7 @@ def test_files_that_cannot_be_read_are_named(make_run, rows):
     run.summary.write_text("{")
     text = report(run).text
     assert "recipe.yaml line 1 is not YAML" in text
-    assert "metrics.json is not JSON" in text
+    assert "metrics.json cannot be read (it is not JSON at line 1" in text
 
 
 def test_the_command_recipe_and_environment_are_there(make_run, rows, evaluation):

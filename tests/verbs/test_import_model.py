@@ -49,6 +49,7 @@ def test_an_import_gives_identical_embeddings(source: str, tmp_path: Path):
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        "checksums.json",
         "state.json",
     }
 

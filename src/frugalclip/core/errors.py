@@ -9,9 +9,39 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+QUOTED = 200  # characters of a name or value that a message quotes
+LONGEST = 1500  # characters of a message
+
+
+def shortened(value: object, limit: int = QUOTED) -> str:
+    """A name or value as a message quotes it: on one line, without control characters, the middle left out.
+
+    Args:
+        value: what was found.
+        limit: characters at most, about.
+    """
+    text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in _ends(str(value), 4 * limit))
+    return _ends(text, limit)
+
+
+def _ends(text: str, limit: int) -> str:
+    """A text, or its two ends with the number of characters between them."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}… ({len(text):,} characters) …{text[-half:]}"
+
 
 class FrugalclipError(Exception):
-    """Base class of errors that are caused by what a user gave."""
+    """Base class of errors that are caused by what a user gave.
+
+    Args:
+        lines: the sentence, and lines below it. What they quote neither breaks a line nor fills the screen.
+    """
+
+    def __init__(self, *lines: object) -> None:
+        super().__init__(*(shortened(line, LONGEST) for line in lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class RecipeError(FrugalclipError):

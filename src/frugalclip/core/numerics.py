@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
+
+FITTED = VectorOrigin("the model", "feature", error=DataError)
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,7 @@ def softmax_regression(
             "the classes."
         )
     x = features.detach().double()
-    if not torch.isfinite(x).all():
-        raise DataError(
-            "the features of the probe hold NaN or infinity; find the first bad loss in the model's "
-            "metrics.jsonl."
-        )
+    refuse_vectors(x, origin=FITTED)
     return _fit(x, labels, classes, strength, steps, tolerance)
 
 
@@ -202,8 +201,9 @@ def kmeans(
         chunk: points compared with all centres at a time.
 
     Raises:
-        DataError: when there are fewer points than centres.
+        DataError: when there are fewer points than centres, or one is not finite.
     """
+    refuse_vectors(points, origin=FITTED)
     if len(points) < k:
         raise DataError(
             f"{len(points):,} points cannot form {k:,} clusters; set the number of clusters to "

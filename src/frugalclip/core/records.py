@@ -21,8 +21,12 @@ from typing import Any
 
 import torch
 
-from frugalclip.core.errors import ModelError
+from frugalclip.core.errors import FrugalclipError, ModelError, shortened
+from frugalclip.core.guard import parse_json, reading
 from frugalclip.core.paths import user_path
+
+_ROWS_ADVICE = "restore the file, or delete the line to go on without it"
+WRITTEN_BY_US = "restore it, or run the verb again that wrote it"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -72,14 +76,21 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON, or say which file is at fault."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(
-            f"{path} is not JSON ({error}); restore it, or run the verb again that wrote it."
-        ) from error
+def read_json(path: Path, *, error: type[FrugalclipError] = ModelError, advice: str = WRITTEN_BY_US) -> Any:
+    """Read JSON of any type.
+
+    Args:
+        path: the file.
+        error: class of the sentence.
+        advice: what to do.
+
+    Raises:
+        FrugalclipError: of that class, naming the file and its fault.
+        FileNotFoundError: if there is no file.
+    """
+    content = path.read_bytes()
+    with reading(path, advice=advice, error=error):
+        return parse_json(content)
 
 
 class RunDirectory:
@@ -102,20 +113,55 @@ class RunDirectory:
         return self.recipe.is_file()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, oldest first; a last line cut short by a crash is left out."""
+        """The rows of `metrics.jsonl`, oldest first; a last line cut short by a crash is left out.
+
+        Raises:
+            ModelError: naming the line that is no row.
+        """
         if not self.metrics.is_file():
             return
-        with self.metrics.open(encoding="utf-8") as file:
-            for line in file:
-                with contextlib.suppress(json.JSONDecodeError):
-                    yield json.loads(line)
+        with self.metrics.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                is_whole = line.endswith(b"\n")
+                with reading(f"{self.metrics} line {number}", advice=_ROWS_ADVICE, error=ModelError):
+                    try:
+                        row = parse_json(line, allow_nan=True)
+                    except ValueError:
+                        if is_whole:
+                            raise
+                        return
+                    if not isinstance(row, dict):
+                        raise ValueError(f"it holds {shortened(row, 40)}, expected a row of a step")
+                yield row
 
-    def cut_rows(self, *, after_step: int) -> None:
-        """Drop rows of later steps than the checkpoint's, so that a resumed run writes each step once."""
-        kept = [
-            json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows() if row["step"] <= after_step
-        ]
+    def cut_rows(self, *, after_step: int) -> str | None:
+        """Drop rows of later steps than the checkpoint's, so that a resumed run writes each step once.
+
+        Returns:
+            What the file lacks, in words; None if it has a row of every step so far.
+
+        Raises:
+            ModelError: naming the line that is no row of a step.
+        """
+        kept, steps = [], set[int]()
+        for number, row in enumerate(self.rows(), start=1):
+            step = row.get("step")
+            if type(step) is not int or step < 1 or step in steps:
+                raise ModelError(
+                    f"{self.metrics} line {number} has the step {shortened(step, 40)}, expected one that has "
+                    f"no row yet; {_ROWS_ADVICE}."
+                )
+            if step <= after_step:
+                kept.append(json.dumps(row, ensure_ascii=False) + "\n")
+                steps.add(step)
         write_atomically(self.metrics, "".join(kept))
+        if len(steps) == after_step:
+            return None
+        first = next(step for step in range(1, after_step + 1) if step not in steps)
+        return (
+            f"{self.metrics} has rows of {len(steps):,} of the {after_step:,} steps so far (the first "
+            f"without one is step {first:,}), so curves and reports lack the others"
+        )
 
     def steps_saved(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""

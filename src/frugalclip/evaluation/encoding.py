@@ -10,10 +10,12 @@ from torch import Tensor
 
 from frugalclip.core import encoder
 from frugalclip.core.errors import DataError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import Manifest
 
 Layer = Literal["embedding", "pooled"]
+IMAGES, TEXTS = VectorOrigin("the model", "image"), VectorOrigin("the model", "text")
 
 
 class EncodedImages(Protocol):
@@ -54,10 +56,16 @@ class Encoder(encoder.Encoder, Protocol):
 
 @torch.no_grad()
 def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tensor:
-    """(texts, dim) features on the CPU, `batch` texts at a time."""
-    return torch.cat(
+    """(texts, dim) features on the CPU, `batch` texts at a time.
+
+    Raises:
+        ModelError: if a vector is not finite. A vector of zeros is that of a text without a known word.
+    """
+    features = torch.cat(
         [model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)]
     )
+    refuse_vectors(features, texts, origin=TEXTS)
+    return features
 
 
 def image_features(
@@ -77,6 +85,7 @@ def image_features(
 
     Raises:
         DataError: if no image can be read.
+        ModelError: if a vector is not finite, or zero.
     """
     chosen = manifest.take(rows)
     found = (
@@ -88,4 +97,6 @@ def image_features(
             f"no image of {manifest.name} could be read; run 'frugalclip data check {manifest.name}'."
         )
     causes = [str(fault[1]) for fault in found.faults]
-    return found.features.float().cpu(), kept, {cause: causes.count(cause) for cause in sorted(set(causes))}
+    features, ids = found.features.float().cpu(), chosen.ids
+    refuse_vectors(features, [ids[row] for row in kept.tolist()], origin=IMAGES, may_be_zero=False)
+    return features, kept, {cause: causes.count(cause) for cause in sorted(set(causes))}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frugalclip.core.finite import refuse_scores
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Classifier, classify, linear_probe, neighbours
@@ -133,7 +134,11 @@ class ClassifierPredictions:
             labelled: the classes.
             tested: the test rows, in the same order.
             group: field of the bootstrap.
+
+        Raises:
+            DataError: if a score is not finite.
         """
+        refuse_scores(scores)
         right = (top_k(scores, 5)[1] == labelled.test_labels[:, None]).double()
         groups = find_groups(tested, group)
         codes = group_codes(groups.codes if groups.over else None, len(tested))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from frugalclip.core.finite import refuse_scores
+
 TIE_RULE = (
     "expected value under random tie-breaking; cosines within 1e-6 tie; "
     "the best placed of several positives counts"
@@ -79,10 +81,14 @@ def rank_positives(scores: Scores, positives: Tensor, *, chunk: int = 1024) -> R
             so the whole matrix never exists.
         positives: (queries, most) int64 candidates that are right, -1 for none; each query has at least one.
         chunk: queries at a time.
+
+    Raises:
+        DataError: if a score is not finite.
     """
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for rows in torch.arange(len(positives)).split(chunk):
         matrix = scores(rows).cpu()  # (rows, candidates)
+        refuse_scores(matrix)
         right = positives[rows]  # (rows, most)
         own = matrix.gather(1, right.clamp(min=0)).masked_fill(right < 0, float("-inf"))  # (rows, most)
         best = own.max(dim=1, keepdim=True).values  # (rows, 1)

@@ -112,7 +112,8 @@ def _siblings(own: Path, made: EncoderRecord, *, what: str, dtype: StoreDtype) -
         if file.parent != own:
             with contextlib.suppress(DataError):  # another version, damaged, or not finished
                 store = Store.open(file.parent)
-                if store.head.dtype in exact and store.head.encoder.identity() == made.identity():
+                is_like = store.head.dtype in exact and store.head.encoder.identity() == made.identity()
+                if is_like and store.ids:  # reads its table, which may be damaged too
                     yield store
 
 
@@ -126,6 +127,6 @@ def use_stored(caches: Iterable[FeatureCache]) -> None:
                 is_own = store.head.kinds == (cache.encoder.kind,) and cache.encoder.filled(
                     store.head.encoder
                 )
-                if is_own and store.head.dtype != "int8":
+                if is_own and store.head.dtype != "int8" and store.ids:
                     stores.append(store)
         cache.use(stores)

@@ -13,13 +13,16 @@ import numpy as np
 from pydantic import Field
 
 from frugalclip.core.config import Settings, validated
-from frugalclip.core.errors import DataError
-from frugalclip.core.records import read_json
+from frugalclip.core.errors import DataError, shortened
+from frugalclip.core.guard import parse_json, reading
+from frugalclip.core.records import write_json
+from frugalclip.core.stored import read_object
 
 Kind = Literal["image", "text"]
 StoreDtype = Literal["float16", "float32", "int8"]
 KINDS: tuple[Kind, ...] = ("image", "text")
-FORMAT, VERSION = "frugalclip.store", 2
+FORMAT, VERSION = "frugalclip.store", 3  # 3: the head has a checksum
+EMBED_AGAIN = "delete it and run the same 'frugalclip embed' again, which keeps the other chunks"
 _NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I64": np.int64, "U64": np.uint64}
 
 
@@ -90,7 +93,7 @@ class StoreHeader(Settings):
     """The content of `store.json`."""
 
     format: Literal["frugalclip.store"] = FORMAT
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     complete: bool = False
     encoder: EncoderRecord
     kinds: tuple[Kind, ...]
@@ -105,6 +108,7 @@ class StoreHeader(Settings):
         default_factory=dict, description="ids, index, means -> file name, which ends in its hash"
     )
     chunks: tuple[ChunkEntry, ...] = ()
+    checksum: str = Field("", description="of all the others, as `format.head_checksum` computes it")
 
 
 def digest(*parts: bytes, size: int = 16) -> bytes:
@@ -152,33 +156,54 @@ class MappedTensors:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        self.path = path
+        with reading(path, advice=EMBED_AGAIN):
+            size = path.stat().st_size
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header: dict[str, Any] = json.loads(file.read(length))
-            self.notes: dict[str, Any] = json.loads(header.pop("__metadata__")["frugalclip"])
+                if length > size:
+                    raise ValueError(f"its head of {length:,} bytes is longer than the file")
+                header: dict[str, Any] = parse_json(file.read(length))
+            self.notes: dict[str, Any] = parse_json(header.pop("__metadata__")["frugalclip"])
             expected = 8 + length + max(entry["data_offsets"][1] for entry in header.values())
-        except (OSError, ValueError, KeyError, MemoryError, OverflowError) as error:
-            raise DataError(
-                f"{path} cannot be read ({error}); delete it and run the same 'frugalclip embed' again."
-            ) from error
-        if path.stat().st_size != expected:
-            raise DataError(
-                f"{path} has {path.stat().st_size:,} bytes, expected {expected:,}; "
-                "delete it and run the same 'frugalclip embed' again."
-            )
-        data = np.memmap(path, np.uint8, "r", offset=8 + length).view(np.ndarray)
-        self.tensors = {name: self._tensor(data, entry) for name, entry in header.items()}
+            if size != expected:
+                raise ValueError(f"it has {size:,} bytes, expected {expected:,}")
+            data = np.memmap(path, np.uint8, "r", offset=8 + length).view(np.ndarray)
+            self.tensors = {name: self._tensor(data, entry) for name, entry in header.items()}
 
     @staticmethod
     def _tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
         start, stop = entry["data_offsets"]
         return data[start:stop].view(_NUMPY_DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
-    def is_intact(self) -> bool:
-        """True when the content still has the hash noted in the file."""
-        notes = {key: value for key, value in self.notes.items() if key != "payload"}
-        return payload_hash(self.tensors, notes) == self.notes["payload"]
+    def verified(self, payload: str | None = None) -> "MappedTensors":
+        """The same, if its content has the hash noted in the file; reads every byte.
+
+        Args:
+            payload: the hash that `store.json` has of it; None where only the file has one.
+
+        Raises:
+            DataError: if it has another.
+        """
+        with reading(self.path, advice=EMBED_AGAIN):
+            notes = {key: value for key, value in self.notes.items() if key != "payload"}
+            found = payload_hash(self.tensors, notes)
+            if not found == self.notes["payload"] == (payload or found):
+                raise ValueError("it does not have the hash it was written with")
+        return self
+
+
+def read_side_file(path: Path) -> bytes:
+    """The bytes of a file whose name ends in their hash.
+
+    Raises:
+        DataError: when it is absent, or its content has another hash.
+    """
+    with reading(path, advice="run the same 'frugalclip embed' again, which writes it anew"):
+        content = path.read_bytes()
+        if path.stem.rpartition("-")[2] != digest(content).hex():
+            raise ValueError("it does not have the hash that its name ends in")
+    return content
 
 
 def read_head(path: Path) -> StoreHeader:
@@ -193,17 +218,30 @@ def read_head(path: Path) -> StoreHeader:
             f"{path} is not an embedding store (no store.json); "
             f"make one with 'frugalclip embed MODEL PATH --out {path}'."
         )
-    content = read_json(file)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_object(file, error=DataError, advice=EMBED_AGAIN)
+    if content.get("format") != FORMAT:
         raise DataError(
             f"{file} does not describe an embedding store; give the folder that 'frugalclip embed' wrote."
         )
     if content.get("version") != VERSION:
         raise DataError(
-            f"{path} is a store of version {content.get('version')}, this program reads {VERSION}; "
-            "upgrade it or embed again."
+            f"{path} is a store of version {shortened(content.get('version'), 40)}, this program reads "
+            f"{VERSION}; upgrade it or embed again."
         )
+    if content.get("checksum") != head_checksum(content):
+        raise DataError(f"{file} has changed since it was written (its checksum differs); {EMBED_AGAIN}.")
     return validated(StoreHeader, content, where=str(file), error=DataError)
+
+
+def write_head(path: Path, head: StoreHeader) -> None:
+    """Write `store.json` with its checksum."""
+    content = head.model_dump(mode="json")
+    write_json(path / "store.json", content | {"checksum": head_checksum(content)})
+
+
+def head_checksum(content: Mapping[str, Any]) -> str:
+    """32 hex digits over the content of `store.json` without its checksum."""
+    return digest(canonical({name: value for name, value in content.items() if name != "checksum"})).hex()
 
 
 def chunk_path(store: Path, name: str) -> Path:

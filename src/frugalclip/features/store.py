@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.finite import VectorOrigin, finite_rows, refuse_vectors
+from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.features.format import (
     ChunkEntry,
@@ -25,9 +27,9 @@ from frugalclip.features.format import (
     MappedTensors,
     StoreHeader,
     chunk_path,
-    digest,
     id_hashes,
     read_head,
+    read_side_file,
     texts_digest,
 )
 
@@ -55,6 +57,7 @@ class Store:
         self.path = path
         self.head = head
         self._open_chunks: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
+        self._verified: set[int] = set()  # chunks whose content had the hash of the head
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
@@ -77,15 +80,27 @@ class Store:
         return cls(path, head)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "head": self.head, "_open_chunks": OrderedDict()}
+        return {
+            "path": self.path,
+            "head": self.head,
+            "_open_chunks": OrderedDict(),
+            "_verified": self._verified,
+        }
 
     def __len__(self) -> int:
         return self.head.origin.rows
 
     @cached_property
     def table(self) -> pa.Table:
-        """One row a sample: id, vectors of each kind, hashes of content, cause where the image is missing."""
-        return pq.read_table(self.path / self.head.files["ids"])
+        """One row a sample: id, vectors of each kind, hashes of content, cause where the image is missing.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        path = self.path / self.head.files["ids"]
+        content = read_side_file(path)
+        with reading(path):
+            return pq.read_table(pa.BufferReader(content))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -93,7 +108,9 @@ class Store:
 
     @cached_property
     def _index(self) -> dict[str, np.ndarray]:
-        return MappedTensors(self.path / self.head.files["index"]).tensors
+        path = self.path / self.head.files["index"]
+        read_side_file(path)
+        return MappedTensors(path).tensors
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
         """Rows by id.
@@ -153,7 +170,9 @@ class Store:
         """The float32 mean that was subtracted before normalising, or None; centre queries with it too."""
         if "means" not in self.head.files:
             return None
-        return MappedTensors(self.path / self.head.files["means"]).tensors.get(self._known(kind))
+        path = self.path / self.head.files["means"]
+        read_side_file(path)
+        return MappedTensors(path).tensors.get(self._known(kind))
 
     @overload
     def vectors(
@@ -255,22 +274,18 @@ class Store:
         return faults + [fault for entry in self.head.chunks if (fault := self._chunk_fault(entry))]
 
     def _side_file_fault(self, path: Path) -> str | None:
-        if path.is_file() and path.stem.rpartition("-")[2] == digest(path.read_bytes()).hex():
-            return None
-        return f"{path} is damaged or absent; run the same 'frugalclip embed' again, which writes it anew."
-
-    def _chunk_fault(self, entry: ChunkEntry) -> str | None:
-        path = chunk_path(self.path, entry.name)
         try:
-            chunk = MappedTensors(path)
+            read_side_file(path)
         except DataError as error:
             return str(error)
-        if chunk.is_intact() and chunk.notes["payload"] == entry.payload:
-            return None
-        return (
-            f"{path} does not have the hash it was written with; "
-            "delete it and run the same 'frugalclip embed' again."
-        )
+        return None
+
+    def _chunk_fault(self, entry: ChunkEntry) -> str | None:
+        try:
+            MappedTensors(chunk_path(self.path, entry.name)).verified(entry.payload)
+        except DataError as error:
+            return str(error)
+        return None
 
     def _known(self, kind: Kind) -> Kind:
         if kind not in self.head.kinds:
@@ -326,13 +341,19 @@ class Store:
             values = tensors[f"{kind}.values"][places[group]].astype(np.float32)
             scales = tensors.get(f"{kind}.scales")
             result[group] = values if scales is None else values * scales[places[group]][..., None]
+        if len(result) and not bool(finite_rows(result).all()):
+            origin = VectorOrigin(str(self.path), kind, "embed the data again", DataError)
+            refuse_vectors(result, [self.ids[row] for row in rows.tolist()], origin=origin)
         return result
 
     def _chunk(self, number: int) -> dict[str, np.ndarray]:
         if number not in self._open_chunks:
-            self._open_chunks[number] = MappedTensors(
-                chunk_path(self.path, self.head.chunks[number].name)
-            ).tensors
+            entry = self.head.chunks[number]
+            chunk = MappedTensors(chunk_path(self.path, entry.name))
+            if number not in self._verified:  # once, since it reads the whole chunk
+                chunk.verified(entry.payload)
+                self._verified.add(number)
+            self._open_chunks[number] = chunk.tensors
             if len(self._open_chunks) > _OPEN_CHUNKS:
                 self._open_chunks.popitem(last=False)
         self._open_chunks.move_to_end(number)

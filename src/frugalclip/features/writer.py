@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from frugalclip.core.errors import DataError, FrugalclipError, ModelError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.paths import user_path
-from frugalclip.core.records import write_atomically, write_json
+from frugalclip.core.records import write_atomically
 from frugalclip.features.format import (
     VERSION,
     ChunkEntry,
@@ -38,6 +39,8 @@ from frugalclip.features.format import (
     id_hashes,
     payload_hash,
     read_head,
+    read_side_file,
+    write_head,
 )
 from frugalclip.features.store import Store
 
@@ -189,9 +192,8 @@ def _found(path: Path) -> StoreHeader | None:
     """The head of what is already there; refuses a folder of anything else."""
     if (path / "store.json").is_file():
         return read_head(path)
-    visible = (
-        [p.name for p in path.iterdir() if not p.name.startswith((".", "means-"))] if path.is_dir() else []
-    )
+    ours = (".", "means-", "ids-", "index-", "chunks")  # what is left where a damaged store.json was deleted
+    visible = [p.name for p in path.iterdir() if not p.name.startswith(ours)] if path.is_dir() else []
     if path.is_file() or visible:
         raise DataError(f"{path} is there and is not a store; give an empty or new folder with --out.")
     return None
@@ -294,7 +296,7 @@ class _Run:
         if self.means:
             self._write_means()
         if not replaces_finished:
-            write_json(self.path / "store.json", self.head.model_dump(mode="json"))
+            write_head(self.path, self.head)
 
     def chunk(self, start: int, stop: int) -> None:
         keys = self.source.keys(start, stop)
@@ -323,16 +325,16 @@ class _Run:
                 "chunks": tuple(self.entries),
             }
         )
-        write_json(self.path / "store.json", head.model_dump(mode="json"))
+        write_head(self.path, head)
         self._remove_leftovers(head)
         return Written(
             Store.open(self.path), computed=self.computed, reused=len(self.entries) - self.computed
         )
 
     def _finished(self, name: str) -> MappedTensors | None:
-        """A chunk that is there and whole."""
+        """A chunk that is there, whole and unchanged; one that is not is made again."""
         with contextlib.suppress(DataError):
-            return MappedTensors(chunk_path(self.path, name))
+            return MappedTensors(chunk_path(self.path, name)).verified()
         return None
 
     def _compute(self, name: str, start: int, stop: int) -> MappedTensors:
@@ -344,7 +346,7 @@ class _Run:
             assert (len(part.counts), len(part.values)) == (stop - start, part.counts.sum()), (
                 f"{kind}: counts and vectors disagree"
             )
-            self._refuse_non_finite(kind, part, start)
+            self._refuse_useless(kind, part, start)
             stored, scales = rounded(part.values, self.head.dtype)
             exact = (
                 stored.astype(np.float32) if scales is None else stored.astype(np.float32) * scales[..., None]
@@ -362,15 +364,15 @@ class _Run:
         )
         return MappedTensors(chunk_path(self.path, name))
 
-    def _refuse_non_finite(self, kind: Kind, part: Part, start: int) -> None:
-        finite = np.isfinite(part.values).all(axis=tuple(range(1, part.values.ndim)))
-        if not finite.all():
-            row = start + int(np.repeat(np.arange(len(part.counts)), part.counts)[~finite][0])
-            name = self.source.keys(row, row + 1)[0].id
-            raise ModelError(
-                f"the model gives a {kind} vector that is not finite for '{name}'; "
-                "look at its weights, or run it in float32."
-            )
+    def _refuse_useless(self, kind: Kind, part: Part, start: int) -> None:
+        rows = np.repeat(np.arange(len(part.counts)), part.counts)  # (vectors,) rows of the chunk
+        ids = [key.id for key in self.source.keys(start, start + len(part.counts))]
+        refuse_vectors(
+            part.values,
+            [ids[row] for row in rows.tolist()],
+            origin=VectorOrigin("the model", kind),
+            may_be_zero=kind == "text" or not self.head.encoder.normalize,  # of no known word
+        )
 
     def _write_ids(self, table: pa.Table) -> str:
         sink = io.BytesIO()
@@ -489,6 +491,7 @@ def store_means(path: str | Path) -> dict[Kind, np.ndarray] | None:
     with contextlib.suppress(FrugalclipError):
         files = sorted(path.glob("means-*.safetensors"))
         if files:
+            read_side_file(files[0])
             return {
                 kind: array.copy()
                 for kind in ("image", "text")

@@ -5,12 +5,14 @@ preprocessing, so that nothing has to be given twice and nothing can disagree wi
 """
 
 from frugalclip.loading.images import prepared_images, readable_images
+from frugalclip.models.description import FILES, FORMAT, read_description
 from frugalclip.models.inputs import ImageLike, ModelInput
 from frugalclip.models.load import load
-from frugalclip.models.model import FORMAT, Layer, ManifestFeatures, Model
+from frugalclip.models.model import Layer, ManifestFeatures, Model
 from frugalclip.models.text_only import TextOnlyModel
 
 __all__ = [
+    "FILES",
     "FORMAT",
     "ImageLike",
     "Layer",
@@ -20,5 +22,6 @@ __all__ = [
     "TextOnlyModel",
     "load",
     "prepared_images",
+    "read_description",
     "readable_images",
 ]

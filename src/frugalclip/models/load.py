@@ -7,11 +7,13 @@ import torch
 from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone, modality
 from frugalclip.core.errors import ModelError, known_names
+from frugalclip.core.finite import refuse_weights
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
+from frugalclip.models.description import DESCRIPTION
 from frugalclip.models.model import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 
@@ -30,7 +32,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         The model, ready to encode. An image encoder alone embeds images and refuses texts.
 
     Raises:
-        ModelError: saying what was found and what was expected.
+        ModelError: saying what was found and what was expected; also where a weight is not finite.
         MissingExtra: where the format needs a library that is not installed.
     """
     parsed = ModelSource.parse(str(source))
@@ -38,6 +40,7 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         return _image_model(parsed, device=device)
     if parsed.scheme in foreign_formats():
         foreign = foreign_formats()[parsed.scheme].read(parsed)
+        refuse_weights(foreign.network.state_dict(), where=parsed.text)
         parts = foreign.network, foreign.tokenizer, foreign.preprocess
         return Model(*parts, origin=foreign.origin, device=device)
     return Model.read(_checkpoint(parsed), open_model=load, device=device)
@@ -58,7 +61,9 @@ def _image_model(source: ModelSource, *, device: str | torch.device) -> Model:
     config = ModelConfig.model_validate({"image": image, "text": {"kind": "none"}, "dim": backbone.width})
     tokenizer = PassThroughTokenizer()
     network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
-    network.pretrained_towers()["image"].attach(lambda: backbone)
+    tower = network.pretrained_towers()["image"]
+    tower.attach(lambda: backbone)
+    assert tower.attached is backbone, "a frozen backbone is checked when it is fetched, so here"
     return Model(network.eval(), tokenizer, preprocess, device=device)
 
 
@@ -69,7 +74,7 @@ def _checkpoint(source: ModelSource) -> Path:
         ModelError: saying what is there instead.
     """
     path = user_path(source.text)
-    if (path / "model.json").is_file():
+    if (path / DESCRIPTION).is_file():
         return path
     if not path.exists():
         known = known_names(source.scheme, (*foreign_formats(), *ENCODERS))

@@ -9,15 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from frugalclip.backbones.attach import attach_backbones
 from frugalclip.backbones.base import OpenModel
+from frugalclip.core.checksums import RESTORE, verify_checksums, write_checksums
 from frugalclip.core.errors import ModelError
+from frugalclip.core.finite import refuse_weights
+from frugalclip.core.guard import reading
 from frugalclip.core.preprocess import Preprocess
-from frugalclip.core.records import read_json, write_atomically, write_json
+from frugalclip.core.records import write_atomically, write_json
 from frugalclip.core.types import CachedFeatures, ImageInput, TextInput
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
@@ -28,11 +30,18 @@ from frugalclip.functional import unit
 from frugalclip.interop.tokenizers import read_tokenizer
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
+from frugalclip.models.description import (
+    DESCRIPTION,
+    FILES,
+    FORMAT,
+    LEXICON,
+    WEIGHTS,
+    Description,
+    read_description,
+)
 from frugalclip.models.inputs import ModelInput, pixel_batches
 from frugalclip.towers.dual import DualEncoder
 
-FORMAT = 2
-LEXICON = "lexicon.json"
 Layer = Literal["embedding", "pooled"]
 
 
@@ -255,16 +264,17 @@ class Model:
         return pooled.cpu()
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, `model.json` and the tokenizer's files."""
+        """Write `model.safetensors`, `model.json`, the tokenizer's files, and the checksums of all."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
-        write_atomically(folder / "model.safetensors", save(weights))
+        write_atomically(folder / WEIGHTS, save(weights))
         self.tokenizer.save(folder)
         if self.lexicon is not None:
             self.lexicon.save(folder / LEXICON)
-        write_json(folder / "model.json", self.description | {"fingerprint": self.fingerprint})
+        write_json(folder / DESCRIPTION, self.description | {"fingerprint": self.fingerprint})
+        write_checksums(folder, FILES)
 
     @classmethod
     def read(cls, folder: Path, *, open_model: OpenModel, device: str | torch.device = "cpu") -> "Model":
@@ -278,33 +288,34 @@ class Model:
         Raises:
             ModelError: for a missing file, another format, or weights that do not fit the architecture.
         """
-        if not (folder / "model.json").is_file():
-            raise ModelError(
-                f"{folder} holds no model.json; expected a run directory or a checkpoint that frugalclip "
-                "wrote."
-            )
-        content = read_json(folder / "model.json")
-        if (found := content.get("format")) != FORMAT:
-            is_newer = isinstance(found, int) and found > FORMAT
-            tip = "update frugalclip" if is_newer else "train or import the model again with this version"
-            raise ModelError(f"{folder}/model.json has format {found}, this version reads {FORMAT}; {tip}.")
+        description = read_description(folder)
+        verify_checksums(folder, FILES)
+        # what is damaged and has its checksum all the same was written so
+        with reading(folder, advice=RESTORE, error=ModelError):
+            return cls._read(folder, description, open_model=open_model, device=device)
+
+    @classmethod
+    def _read(
+        cls, folder: Path, description: Description, *, open_model: OpenModel, device: str | torch.device
+    ) -> "Model":
         tokenizer = read_tokenizer(folder)
-        if tokenizer.fingerprint() != content["tokenizer"]:
+        if tokenizer.fingerprint() != description.tokenizer:
             raise ModelError(
                 f"{folder}: the tokenizer is not the one the weights were trained with; restore the "
                 "checkpoint's own files."
             )
-        network = attach_backbones(DualEncoder.build(content["architecture"]), open_model, device=device)
+        network = attach_backbones(DualEncoder.build(description.architecture), open_model, device=device)
+        weights = load_file(folder / WEIGHTS)
+        refuse_weights(weights, where=str(folder / WEIGHTS))
         try:
-            network.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
             first = str(error).splitlines()[0]
             raise ModelError(
-                f"{folder}/model.safetensors does not fit model.json ({first}); restore it, or use another "
-                "checkpoint."
+                f"{folder / WEIGHTS} does not fit {DESCRIPTION} ({first}); {RESTORE}."
             ) from error
-        preprocess = Preprocess.model_validate(content["preprocess"])
-        kept = {name: content.get(name) for name in ("training_data", "origin")}
+        preprocess = Preprocess.model_validate(description.preprocess)
+        kept = {"training_data": description.training_data, "origin": description.origin}
         model = cls(network.eval(), tokenizer, preprocess, **kept, device=device)
         model.lexicon = Lexicon.read(folder / LEXICON) if (folder / LEXICON).is_file() else None
         return model

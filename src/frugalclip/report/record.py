@@ -132,7 +132,11 @@ def read_run(run: RunDirectory) -> RunRecord:
     except FrugalclipError as error:
         recipe, _ = {}, faults.append(str(error))
     summary, environment = (_read(path, faults) for path in (run.summary, run.environment))
-    rows = [row for row in run.rows() if isinstance(row, dict)]
+    rows = []
+    try:
+        rows += run.rows()
+    except FrugalclipError as error:
+        faults.append(str(error))
     evaluations = summary.get("evaluations")
     return RunRecord(
         name=run.path.resolve().name,

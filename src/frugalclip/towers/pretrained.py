@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
+from frugalclip.core.finite import refuse_weights
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.random import generator
 from frugalclip.core.types import CachedFeatures, Gates, ImageInput, Strings, TextInput, Tokens, TowerOutput
@@ -319,6 +320,7 @@ class PretrainedTower(Tower):
                 f"({backbone.fingerprint}, expected "
                 f"{self._fingerprint}); restore its files, or train the head again."
             )
+        refuse_weights(backbone.state_dict(), where=self.config.source)
         self._fingerprint = backbone.fingerprint
         return backbone
 

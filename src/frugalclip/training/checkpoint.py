@@ -7,21 +7,40 @@ that `load` reads; the rest is for resuming: objectives, optimiser moments, rand
 import contextlib
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from pydantic import Field
+from safetensors.torch import save
 from torch import Tensor
 
-from frugalclip.core.errors import ModelError
-from frugalclip.core.records import RunDirectory, publish_folder, read_json, write_atomically, write_json
-from frugalclip.models import Model
+from frugalclip.core.checksums import verify_checksums, write_checksums
+from frugalclip.core.errors import ModelError, shortened
+from frugalclip.core.records import RunDirectory, publish_folder, write_atomically, write_json
+from frugalclip.core.stored import StoredRecord, read_object, typed
+from frugalclip.models import FILES, Model, read_description
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.parallel import full_state
+from frugalclip.training.restoring import ADVICE, restore_module, restore_optimizer, restore_random
 from frugalclip.training.stage import Stage
 
-FORMAT = 2  # 2: stages
+FORMAT = 3  # 2: stages; 3: checksums
+STATE = "state.json"
+PARTS = tuple(f"{name}.safetensors" for name in ("objectives", "teachers", "gates", "optimizer", "random"))
+
+
+class CheckpointState(StoredRecord):
+    """The counters of a run: the content of `state.json`."""
+
+    format: Literal[3] = FORMAT
+    step: int = Field(ge=0, description="steps done")
+    stage: int = Field(ge=1, description="from 1")
+    steps: int = Field(ge=1, description="of the run")
+    samples_seen: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(ge=0)
+    data: str = Field(description="fingerprint of the training rows")
+    advice_given: list[str]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -34,42 +53,6 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return tensors
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; the groups come from the recipe.
-
-    Raises:
-        ModelError: if the state belongs to other parameters.
-    """
-    entries: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        name, _, entry = key.rpartition("/")
-        entries.setdefault(name, {})[entry] = value
-    named = {
-        name: p
-        for group in optimizer.param_groups
-        for name, p in zip(group["names"], group["params"], strict=True)
-    }
-    if unknown := sorted(entries.keys() - named.keys()):
-        raise ModelError(
-            f"the checkpoint has optimiser state of '{unknown[0]}', which this recipe does not train; resume "
-            "with the run's own recipe."
-        )
-    is_fused = {
-        name: bool(group.get("fused") or group.get("capturable"))
-        for group in optimizer.param_groups
-        for name in group["names"]
-    }
-    for name, state in entries.items():
-        parameter = named[name]
-        # moments and the step of a fused update lie where the parameter does, other steps on the CPU
-        counts_on = (
-            parameter.device if parameter.device.type != "cpu" and is_fused[name] else torch.device("cpu")
-        )
-        optimizer.state[parameter] = {
-            k: v.to(counts_on if k == "step" else parameter.device, copy=True) for k, v in state.items()
-        }
-
-
 def random_state() -> dict[str, Tensor]:
     """The states of the sequential generators."""
     states = {"cpu": torch.get_rng_state()}
@@ -78,49 +61,35 @@ def random_state() -> dict[str, Tensor]:
     return states
 
 
-def restore_random(states: dict[str, Tensor]) -> None:
-    """Put back what `random_state` gave, each state (bytes,) uint8."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
-
-
 def save_checkpoint(
-    run: RunDirectory,
-    step: int,
-    *,
-    model: Model,
-    stage: Stage,
-    state: dict[str, Any],
-    keep: int,
+    run: RunDirectory, state: CheckpointState, *, model: Model, stage: Stage, keep: int
 ) -> Path:
     """Write `checkpoints/step-N` and remove all but the newest `keep`.
 
     Args:
         run: the run directory.
-        step: steps done.
+        state: the run's counters.
         model: what `load` finds.
         stage: its objectives (heads, queues, moving averages), teachers and optimiser moments are saved.
-        state: counters, as JSON.
         keep: complete checkpoints to leave, at least 1.
 
     Returns:
         The new folder.
     """
-    target = run.checkpoint(step)
+    target = run.checkpoint(state.step)
+    contents = (
+        full_state(stage.module.objectives),
+        full_state(stage.saved_teachers()),
+        {} if stage.module.gates is None else full_state(stage.module.gates),
+        optimizer_tensors(stage.optimizer),
+        random_state(),
+    )
     with publish_folder(target) as building:
         model.save(building)
-        for name, tensors in (
-            ("objectives", full_state(stage.module.objectives)),
-            ("teachers", full_state(stage.saved_teachers())),
-            ("gates", {} if stage.module.gates is None else full_state(stage.module.gates)),
-            ("optimizer", optimizer_tensors(stage.optimizer)),
-            ("random", random_state()),
-        ):
-            write_atomically(building / f"{name}.safetensors", save(tensors))
-        write_json(
-            building / "state.json", {"format": FORMAT, "step": step, "stage": stage.number + 1, **state}
-        )
+        for name, tensors in zip(PARTS, contents, strict=True):
+            write_atomically(building / name, save(tensors))
+        write_json(building / STATE, state.model_dump())
+        write_checksums(building, [*PARTS, STATE])
     for old in run.steps_saved()[:-keep]:
         shutil.rmtree(run.checkpoint(old), ignore_errors=True)
     for stale in run.checkpoints.glob(".step-*.building"):
@@ -129,55 +98,55 @@ def save_checkpoint(
     return target
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """The counters of a checkpoint: step, stage (from 1) and what `save_checkpoint` was given.
+def read_state(folder: Path, *, stages: int) -> CheckpointState:
+    """The counters of a checkpoint whose files are all as they were written.
+
+    Args:
+        folder: of the checkpoint.
+        stages: of the run.
 
     Raises:
-        ModelError: if another version of this package wrote it.
+        ModelError: if it is damaged, or another version of this package wrote it.
     """
-    state = read_json(folder / "state.json")
-    if state.get("format") != FORMAT:
+    content = read_object(folder / STATE, advice=ADVICE)
+    if content.get("format") != FORMAT:
         raise ModelError(
-            f"{folder} has format {state.get('format')}, this version resumes {FORMAT}; finish the run with "
-            "the version that began it."
+            f"{folder} has format {shortened(content.get('format'), 40)}, this version resumes {FORMAT}; "
+            "finish the run with the version that began it."
         )
+    state = typed(content, CheckpointState, path=folder / STATE, advice=ADVICE)
+    if state.step > state.steps or state.stage > stages or folder.name != f"step-{state.step}":
+        raise ModelError(
+            f"{folder / STATE} has step {state.step:,} of {state.steps:,} in stage {state.stage:,} of "
+            f"{stages:,}, which is no place of this run; {ADVICE}."
+        )
+    verify_checksums(folder, [*FILES, *PARTS, STATE])
     return state
 
 
-def restore_checkpoint(folder: Path, stage: Stage) -> dict[str, Any]:
-    """Put a stage back to where the checkpoint was written.
-
-    Returns:
-        The counters that `save_checkpoint` was given.
+def restore_checkpoint(folder: Path, stage: Stage) -> None:
+    """Put a stage back to where the checkpoint was written; `read_state` comes first.
 
     Raises:
-        ModelError: if the checkpoint is damaged, or another recipe's.
+        ModelError: if the checkpoint is another recipe's.
     """
-    state = read_state(folder)
     _check_backbones(folder, stage.network)
     teachers = stage.saved_teachers()
-    try:
-        stage.network.load_state_dict(load_file(folder / "model.safetensors"))
-        stage.module.objectives.load_state_dict(load_file(folder / "objectives.safetensors"))
-        if teachers.state_dict():
-            teachers.load_state_dict(load_file(folder / "teachers.safetensors"))
-        if stage.module.gates is not None:
-            stage.module.gates.load_state_dict(load_file(folder / "gates.safetensors"))
-        restore_optimizer(stage.optimizer, load_file(folder / "optimizer.safetensors"))
-        restore_random(load_file(folder / "random.safetensors"))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(
-            f"{folder} cannot be resumed ({str(error).splitlines()[0]}); delete it to fall back to the one "
-            "before."
-        ) from error
-    return state
+    restore_module(stage.network, folder / "model.safetensors")
+    restore_module(stage.module.objectives, folder / "objectives.safetensors")
+    if teachers.state_dict():
+        restore_module(teachers, folder / "teachers.safetensors")
+    if stage.module.gates is not None:
+        restore_module(stage.module.gates, folder / "gates.safetensors")
+    restore_optimizer(stage.optimizer, folder / "optimizer.safetensors")
+    restore_random(folder / "random.safetensors")
 
 
 def _check_backbones(folder: Path, network: DualEncoder) -> None:
     """Refuse frozen backbones whose files have changed: the checkpoint does not hold their weights."""
     then, now = (
-        content.get("backbones", {})
-        for content in (read_json(folder / "model.json")["architecture"], network.architecture())
+        architecture.get("backbones", {})
+        for architecture in (read_description(folder).architecture, network.architecture())
     )
     for side in sorted(then):
         if then[side] != now.get(side):

@@ -133,7 +133,7 @@ class ErrorPolicy:
         """
         if self.is_exceeded:
             self.write()
-            raise DataError(self._message(step))
+            raise DataError(*self._message(step))
 
     def write(self) -> None:
         """Write the run's ledger on the main process, if anything is new."""
@@ -169,7 +169,7 @@ class ErrorPolicy:
         counts = Ledger(READING, self.bad).in_words()
         return f"{len(self.bad):,} samples cannot be used ({counts}); every one is named in {self.path}"
 
-    def _message(self, step: int) -> str:
+    def _message(self, step: int) -> list[str]:
         when = f" after step {step:,}" if step else ""
         lines = [
             f"{len(self.bad):,} samples are bad{when}, {100 * self.share:.2g} %, and data.max_error_fraction "
@@ -185,7 +185,7 @@ class ErrorPolicy:
                 "See all of them, and repair what can be repaired: frugalclip data verify "
                 f"{shlex.quote(self.config.path)} --repair"
             )
-        return "\n".join([*lines, f"Go on without them: {self._command(step)}"])
+        return [*lines, f"Go on without them: {self._command(step)}"]
 
     def _command(self, step: int) -> str:
         """The same command with a sufficient share; twice that before every sample has been read."""

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frugalclip.core.finite import refuse_weights
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import CachedFeatures, Tokens
 from frugalclip.data.manifest import Manifest
@@ -12,6 +13,7 @@ from frugalclip.loading.loader import Loader
 from frugalclip.towers.base import FitData, FitInput, Head, Side
 from frugalclip.towers.dual import DualEncoder
 
+FIT_ADVICE = "look for NaN and infinity in the backbone's features, or run it in float32"
 EMBEDDINGS: frozenset[FitInput] = frozenset({"image_embeddings", "text_embeddings"})
 
 
@@ -33,6 +35,7 @@ def fit_heads(
 
     Raises:
         RecipeError: if a head lacks what it is fitted to.
+        ModelError: if the features are not finite, which makes the fit useless.
     """
     heads = network.heads()
     sides: tuple[Side, ...] = ("text", "image")  # image heads may start from what text heads are fitted to
@@ -47,6 +50,7 @@ def fit_heads(
             inputs = head.fit_inputs(side) if head else frozenset()
             if head and inputs and bool(inputs & EMBEDDINGS) == is_late:
                 notes.append(f"the {side} head is fitted to {head.fit(data, side=side)}")
+                refuse_weights(head.state_dict(), where=f"the fitted {side} head", advice=FIT_ADVICE)
     return notes
 
 

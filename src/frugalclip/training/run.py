@@ -27,7 +27,7 @@ from frugalclip.training.build import (
     run_steps,
     start_from,
 )
-from frugalclip.training.checkpoint import read_state, restore_checkpoint, save_checkpoint
+from frugalclip.training.checkpoint import CheckpointState, read_state, restore_checkpoint, save_checkpoint
 from frugalclip.training.inputs import RunData
 from frugalclip.training.monitors import Advisor, origin_of_bad_loss
 from frugalclip.training.recipe import Recipe
@@ -162,40 +162,36 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint."""
         if distributed.is_main():
-            state = {
-                "seconds": self.stopwatch.seconds,
-                "cpu_seconds": self.stopwatch.cpu_seconds,
-                "samples_seen": self.samples_seen,
-                "steps": self.steps,
-                "data": self.data.training.fingerprint(),
-                "advice_given": sorted(self.advisor.given),
-            }
-            save_checkpoint(
-                self.directory,
-                self.step,
-                model=self.model,
-                stage=self.stage,
-                state=state,
-                keep=self.recipe.checkpoints.keep,
+            state = CheckpointState(
+                step=self.step,
+                stage=self.stage.number + 1,
+                steps=self.steps,
+                samples_seen=self.samples_seen,
+                seconds=self.stopwatch.seconds,
+                cpu_seconds=self.stopwatch.cpu_seconds,
+                data=self.data.training.fingerprint(),
+                advice_given=sorted(self.advisor.given),
             )
+            keep = self.recipe.checkpoints.keep
+            save_checkpoint(self.directory, state, model=self.model, stage=self.stage, keep=keep)
         distributed.barrier()
 
-    def restore(self, checkpoint: Path) -> None:
+    def restore(self, checkpoint: Path, state: CheckpointState) -> None:
         """Go back to where a checkpoint was written.
 
         Raises:
             DataError: if the data has changed since.
             ModelError: if the checkpoint is damaged, or another recipe's.
         """
-        state = restore_checkpoint(checkpoint, self.stage)
-        if state["data"] != self.data.training.fingerprint():
+        if state.data != self.data.training.fingerprint():
             raise DataError(
-                f"the data of {self.directory.path} has changed since step {state['step']:,}; train into a "
+                f"the data of {self.directory.path} has changed since step {state.step:,}; train into a "
                 "new --out, or restore the data."
             )
-        self.step = state["step"]
-        self.stopwatch = Stopwatch(state["seconds"], state.get("cpu_seconds", 0.0))
-        self.advisor.given |= set(state["advice_given"])
+        restore_checkpoint(checkpoint, self.stage)
+        self.step = state.step
+        self.stopwatch = Stopwatch(state.seconds, state.cpu_seconds)
+        self.advisor.given |= set(state.advice_given)
         self.data.error_policy.restore()
 
     def write_record(self) -> None:
@@ -206,7 +202,8 @@ class Run:
                 write_atomically(self.directory.recipe, self.recipe.to_yaml())
                 known = {"precision": self.precision, "processes": distributed.world_size()}
                 write_json(self.directory.environment, environment() | known)
-            self.directory.cut_rows(after_step=self.step)
+            if lack := self.directory.cut_rows(after_step=self.step):
+                self.notes.append(lack)
             self.data.error_policy.write()
             for recent in list(self.directory.rows())[-(self.advisor.recent.maxlen or 1) :]:
                 self.advisor.recent.append(recent)  # so that advice comes when it would have come
@@ -278,8 +275,8 @@ def open_run(
     """
     device = _prepare_process(recipe)
     checkpoint = directory.last_checkpoint() if resume else None
-    state = {} if checkpoint is None else read_state(checkpoint)
-    number = state.get("stage", 1) - 1
+    state = None if checkpoint is None else read_state(checkpoint, stages=max(1, len(recipe.stages)))
+    number = 0 if state is None else state.stage - 1
     model = None
     if checkpoint is not None and (number or recipe.init_from is not None):
         recipe, model = start_from(recipe, checkpoint, device=device, setting="--resume")
@@ -291,11 +288,11 @@ def open_run(
         data.notes.append(
             f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing replace the recipe's"
         )
-    place = BuildPlace(number, steps=state.get("steps"), is_fitted=model is not None)
+    place = BuildPlace(number, steps=None if state is None else state.steps, is_fitted=model is not None)
     model = model or new_model(recipe, data, device=device)
     run = Run(recipe, directory, data, model, place=place, note=note)
-    if checkpoint is not None:
-        run.restore(checkpoint)
+    if checkpoint is not None and state is not None:
+        run.restore(checkpoint, state)
     return run
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 
 from frugalclip.core import distributed
+from frugalclip.core.errors import TrainingError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.random import uniform
 from frugalclip.core.types import ImageInput
 from frugalclip.data.manifest import Manifest
@@ -11,6 +13,14 @@ from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, zeroshot_task
 from frugalclip.models import Model
 from frugalclip.training.sections import EvaluationConfig
+
+_MODEL = VectorOrigin(
+    "the model in training",
+    "image",
+    "the last checkpoint is intact; lower optimizer.lr, set optimizer.clip=1 or precision=fp32, and train "
+    "into a new --out",
+    TrainingError,
+)
 
 
 class Validator:
@@ -40,10 +50,15 @@ class Validator:
         self.zeroshot: ZeroshotTask = zeroshot_task(self.manifest, label_field=config.label_field)
 
     def measure(self, model: Model) -> dict[str, float]:
-        """Retrieval and zero-shot metrics in percent, `<task>/<metric>`; the same on every process."""
+        """Retrieval and zero-shot metrics in percent, `<task>/<metric>`; the same on every process.
+
+        Raises:
+            TrainingError: if an image's vector is not finite.
+        """
         parts = [model.encode_image(inputs) for inputs in self.inputs]
         own = torch.cat(parts) if parts else torch.zeros(0, model.dim)
         images = torch.cat(distributed.all_parts(own))
+        refuse_vectors(images, self.manifest.ids, origin=_MODEL)
         metrics: dict[str, float] = {}
         for name, task in (("zeroshot", self.zeroshot), ("retrieval", self.retrieval)):
             share = distributed.share_of_rows(len(task.texts))
