@@ -172,9 +172,16 @@ def _sort_file(path: str, kind: str, found: _Scan, ledger: Ledger) -> None:
 
 
 def folder_manifest(
-    root: Path, *, ledger: Ledger, notes: list[str], mend: bool = False
+    root: Path, *, ledger: Ledger, notes: list[str], mend: bool = False, has_classes: bool = True
 ) -> tuple[Manifest, str]:
     """A folder of images with text beside them, of class folders, or of both.
+
+    Args:
+        root: the folder.
+        ledger: gets what is left out.
+        notes: gets remarks.
+        mend: read texts in another encoding than UTF-8 where there is one sensible way.
+        has_classes: whether the names of folders may be classes.
 
     Returns:
         The manifest, and the layout in words.
@@ -186,7 +193,7 @@ def folder_manifest(
     if not found.images:
         raise DataError(_no_images(root, found))
     beside = {path: _read_files(root, path, found.texts, mend) for path in found.images}
-    from_folders = _class_folders(found.images, beside)
+    from_folders = _class_folders(found.images, beside) if has_classes else {}
     synonyms = class_names(root, set(from_folders.values()))
     result = SampleColumns()
     names = _stems(found.images)

@@ -34,6 +34,9 @@ from frugalclip.sources.rows import RawTable, shown
 from frugalclip.sources.table_captions import TableCaptions, captions_of
 from frugalclip.sources.values import typed
 
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")  # endings of files that may be tables
+PREFERRED = ("metadata", "captions", "annotations", "labels", "data", "index")  # names of tables in folders
+
 
 def table_manifest(
     path: Path,

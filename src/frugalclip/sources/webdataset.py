@@ -10,8 +10,12 @@ from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources import tar_index as shards
+from frugalclip.sources.class_lists import class_names
 from frugalclip.sources.folders import SampleColumns
-from frugalclip.sources.sidecars import LARGEST_TEXT, TooLong, read_beside
+from frugalclip.sources.sidecars import LARGEST_TEXT, SidecarTexts, TooLong, read_beside
+from frugalclip.sources.tar_index import Member
+
+_TEXTS = (".txt", ".json", ".cls")
 
 
 def shards_manifest(
@@ -67,6 +71,7 @@ class _ShardReader:
         self.origins: list[str] = []
         self.mended: dict[int, str] = {}
         self.ignored: dict[str, int] = {}  # what -> members
+        self.classes: dict[tuple[Path, str], list[str]] = {}  # folder of a tar and number -> names
 
     def notes(self) -> list[str]:
         return [f"{what}: {count:,}" for what, count in self.ignored.items()]
@@ -77,8 +82,9 @@ class _ShardReader:
         place = path.absolute().relative_to(self.root).as_posix()
         taken: dict[str, int] = {}
         with path.open("rb") as file:
-            for key, group in groups.items():
-                is_last = index.fault is not None and key == next(reversed(groups))
+            samples = [sample for key, group in groups.items() for sample in divided(key, group)]
+            for number, (key, group) in enumerate(samples, start=1):
+                is_last = index.fault is not None and number == len(samples)
                 shown = _printable(key)
                 taken[shown] = taken.get(shown, 0) + 1
                 shown = (
@@ -96,9 +102,9 @@ class _ShardReader:
         if index.fault:
             self.ledger.drop(path.name, index.fault, index.detail)
 
-    def _groups(self, path: Path, members: Sequence[shards.Member]) -> dict[str, dict[str, shards.Member]]:
+    def _groups(self, path: Path, members: Sequence[Member]) -> dict[str, dict[str, Member]]:
         """Key -> extension -> member, without what is hidden, repeated, or leaves the folder."""
-        groups: dict[str, dict[str, shards.Member]] = {}
+        groups: dict[str, dict[str, Member]] = {}
         outside: dict[str, str] = {}
         for member in members:
             key, extension = shards.split_name(member.name)
@@ -121,7 +127,7 @@ class _ShardReader:
         self.ignored[what] = self.ignored.get(what, 0) + 1
 
     def _add_sample(
-        self, file: Any, key: str, group: dict[str, shards.Member], place: str, path: Path, *, is_last: bool
+        self, file: Any, key: str, group: dict[str, Member], place: str, path: Path, *, is_last: bool
     ) -> None:
         image = next((extension for extension in group if extension in EXTENSIONS), None) or next(
             (e for e in group if e.endswith(EXTENSIONS)), None
@@ -129,7 +135,7 @@ class _ShardReader:
         name = f"{path.name}/{key}"
         if image is None:
             unreadable = next((e for e in group if e.endswith(UNREADABLE_EXTENSIONS)), None)
-            if unreadable or ({".txt", ".json", ".cls"} & group.keys() and not is_last):
+            if unreadable or (set(_TEXTS) & group.keys() and not is_last):
                 self.ledger.drop(
                     name, "unsupported-format" if unreadable else "no-image", f"found {', '.join(group)}"
                 )
@@ -137,6 +143,7 @@ class _ShardReader:
                 self._ignore("keys without an image, caption or record are not read")
             return
         sample = read_beside(_reader(file, group), mend=self.mend)
+        self._name_class(sample, path)
         if sample.fault:
             self.ledger.drop(name, *sample.fault)
         elif not sample.captions:
@@ -148,9 +155,53 @@ class _ShardReader:
             self.result.add(key, place, sample.captions, sample.by_language, sample.fields)
             self.result.offsets.append(group[image].offset)
             self.result.lengths.append(group[image].length)
+            for other in [e for e in group if e.endswith(EXTENSIONS) and e != image]:
+                self.ledger.drop(f"{name}{other}", "another-image", f"{image} is read")
+
+    def _name_class(self, sample: SidecarTexts, path: Path) -> None:
+        """Give a sample with the number of a class its name, where a list of names lies near the tar."""
+        number = sample.fields.get("cls")
+        if not isinstance(number, int):
+            return
+        key = path.parent, str(number)
+        if key not in self.classes:
+            self.classes[key] = class_names(path.parent, {str(number)}).get(str(number), [])
+        if names := self.classes[key]:
+            sample.fields.setdefault("label", names[0])
+            sample.captions = sample.captions or list(names)
 
 
-def _reader(file: Any, group: dict[str, shards.Member]) -> Callable[[str], bytes | None]:
+def divided(key: str, group: dict[str, Member]) -> list[tuple[str, dict[str, Member]]]:
+    """Samples of a key that ends at the first dot.
+
+    Names such as `22.05.png` hold dots of their own: where that makes pairs, or several images without a
+    caption, keys end at the last dot. An image and a text that share the key only, `a.image.png` and
+    `a.caption.txt`, are a pair.
+    """
+    images = [extension for extension in group if extension.endswith(EXTENSIONS)]
+    by_last: dict[str, dict[str, Member]] = {}
+    for extension, member in group.items():
+        stem, _, last = extension.rpartition(".")
+        by_last.setdefault(f"{key}{stem}", {})[f".{last}"] = member
+    has_text = any(extension in group for extension in _TEXTS)
+    if any(name != key and _is_pair(inner) for name, inner in by_last.items()):
+        return list(by_last.items())
+    if not images or has_text:
+        return [(key, group)]
+    if len(images) > 1:
+        return list(by_last.items())
+    texts = [extension for extension in group if extension.endswith(_TEXTS)]
+    endings = [f".{extension.rpartition('.')[2]}" for extension in texts]
+    if len(set(endings)) < len(endings):
+        return [(key, group)]
+    return [(key, group | {end: group[text] for end, text in zip(endings, texts, strict=True)})]
+
+
+def _is_pair(group: dict[str, Member]) -> bool:
+    return any(e in group for e in EXTENSIONS) and any(e in group for e in _TEXTS)
+
+
+def _reader(file: Any, group: dict[str, Member]) -> Callable[[str], bytes | None]:
     """Gives the bytes of a sample's member by extension."""
 
     def read(extension: str) -> bytes | None:

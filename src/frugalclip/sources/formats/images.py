@@ -1,11 +1,14 @@
 """Folders of images: with text beside them, or in class folders."""
 
+import shlex
 from typing import final
 
+from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.base import DataFolder, DataFormat, Found, ReadOptions, Source
 from frugalclip.sources.folders import folder_manifest
 from frugalclip.sources.reading import READING
+from frugalclip.sources.tables import TABLES, names_pairs
 
 
 @final
@@ -21,5 +24,18 @@ class ImageFolder(DataFormat):
     def read(self, found: Found, options: ReadOptions) -> Source:
         assert found.folder is not None
         ledger, notes = Ledger(READING), list[str]()
-        manifest, kind = folder_manifest(found.folder.path, ledger=ledger, notes=notes, mend=options.mend)
+        try:
+            manifest, kind = folder_manifest(found.folder.path, ledger=ledger, notes=notes, mend=options.mend)
+        except DataError as error:
+            raise DataError(f"{error}{_openable(found.folder)}") from None
         return Source(manifest, kind, ledger, notes)
+
+
+def _openable(folder: DataFolder) -> str:
+    """The files in the folder that may be the data set, with the command that tries the first."""
+    files = [file for file in folder.annotations(*TABLES) if names_pairs(file)]
+    if not files:
+        return ""
+    names = ", ".join(file.path.name for file in files[:5])
+    command = f"frugalclip data check {shlex.quote(str(files[0].path))}"
+    return f" {names} in it may be the table of the images; try: {command}"

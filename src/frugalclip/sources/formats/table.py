@@ -8,7 +8,7 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.sources.base import DataFile, DataFolder, DataFormat, Found, ReadOptions, Source
 from frugalclip.sources.joining import joined
 from frugalclip.sources.reading import READING
-from frugalclip.sources.tables import names_pairs, table_manifest
+from frugalclip.sources.tables import PREFERRED, TABLES, names_pairs, table_manifest
 
 _KINDS = {
     ".csv": "a CSV table",
@@ -17,8 +17,6 @@ _KINDS = {
     ".ndjson": "JSON lines",
     ".json": "a JSON list",
 }
-_ENDINGS = (*_KINDS, ".txt")
-_PREFERRED = ("metadata", "captions", "annotations", "labels", "data", "index")
 _COMPRESSED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -37,10 +35,13 @@ class Table(DataFormat):
         return file.suffix not in (*EXTENSIONS, *_COMPRESSED) and not is_binary
 
     def find(self, folder: DataFolder) -> Found | None:
-        tables = [file for file in folder.annotations(*_ENDINGS) if _looks_like_table(file, folder)]
+        tables = [file for file in folder.annotations(*TABLES) if _looks_like_table(file, folder)]
         top = [file for file in tables if file.path.parent == folder.path]
         tables = top or tables
-        preferred = [file for stem in _PREFERRED for file in tables if file.path.stem.lower() == stem]
+        preferred = [file for stem in PREFERRED for file in tables if file.path.stem.lower() == stem]
+        if len(tables) > 1 and not preferred:  # such as a table of results beside that of captions
+            naming = [file for file in tables if names_pairs(file)]
+            tables = naming if len(naming) == 1 else tables
         if preferred or (len(tables) == 1 and not _has_text_beside(folder)):
             return Found(str(folder.path), (preferred or tables)[:1], folder)
         if len(tables) > 1 and not folder.has_images:
@@ -52,7 +53,7 @@ class Table(DataFormat):
         return None
 
     def read(self, found: Found, options: ReadOptions) -> Source:
-        return joined([_read_one(file, found, options) for file in found.files], found.name)
+        return joined([read_table(file, found, options) for file in found.files], found.name)
 
 
 def _looks_like_table(file: DataFile, folder: DataFolder) -> bool:
@@ -72,7 +73,12 @@ def _has_text_beside(folder: DataFolder) -> bool:
     return any(file.path.stem in texts for file in folder.files if file.ends_with(*EXTENSIONS))
 
 
-def _read_one(file: DataFile, found: Found, options: ReadOptions) -> Source:
+def read_table(file: DataFile, found: Found, options: ReadOptions) -> Source:
+    """One table.
+
+    Raises:
+        DataError: when columns are not recognised, or no row is a sample.
+    """
     ledger, notes = Ledger(READING), list[str]()
     manifest = table_manifest(
         file.path,
