@@ -60,3 +60,13 @@ def test_what_cannot_be_read_is_named(squares, tmp_path):
     empty = with_field(squares, "label", [None] * 12)
     with pytest.raises(DataError, match="none of the 12 rows"):
         collect_classes(empty, empty)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_class_files_of_windows(tmp_path, encoding):
+    path = tmp_path / "classes.txt"
+    path.write_text("tabby | tabby cat\r\nBär\r\n", encoding=encoding, newline="")
+    assert read_classes(path) == [["tabby", "tabby cat"], ["Bär"]]
+    path.write_bytes("Bär\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8; convert it"):
+        read_classes(path)

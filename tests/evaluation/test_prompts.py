@@ -32,3 +32,12 @@ def test_a_file_of_prompts(tmp_path):
 def test_a_misspelt_set_is_named_with_the_right_one():
     with pytest.raises(DataError, match="'phot' is neither a prompt set nor a file; did you mean 'photo'"):
         find_prompts("phot")
+
+
+def test_templates_of_clip_benchmark_and_files_of_windows(tmp_path):
+    path = tmp_path / "zeroshot_classification_templates.txt"
+    path.write_text("a photo of a {c}.\nart of the {c}.\n", encoding="utf-16")
+    assert find_prompts(path) == ["a photo of a {}.", "art of the {}."]
+    path.write_bytes("ein Foto für {}".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8; convert it"):
+        find_prompts(path)

@@ -9,6 +9,7 @@ from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.paths import user_path
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
+from frugalclip.sources.captions import read_text
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ def read_classes(path: Path) -> list[list[str]]:
             f"there is no class file {path}; write one name a line, synonyms after |, or leave --classes out."
         )
     lines = [
-        [name.strip() for name in line.split("|") if name.strip()]
-        for line in path.read_text(encoding="utf-8-sig").splitlines()
+        [name.strip() for name in line.split("|") if name.strip()] for line in read_text(path).splitlines()
     ]
     classes = [names for names in lines if names]
     owner: dict[str, str] = {}

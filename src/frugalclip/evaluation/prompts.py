@@ -9,6 +9,7 @@ from pathlib import Path
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.paths import user_path
 from frugalclip.core.yaml_text import read_yaml
+from frugalclip.sources.captions import read_text
 
 
 @cache
@@ -22,7 +23,7 @@ def prompt_sets() -> list[str]:
 
 
 def find_prompts(name: str | Path) -> list[str]:
-    """The prompts of a set, each with `{}` where the class name goes.
+    """The prompts of a set, each with `{}` where the class name goes; `{c}` in a file means the same.
 
     Args:
         name: a set that comes with the package, or a text file with one prompt a line (empty lines and lines
@@ -38,7 +39,7 @@ def find_prompts(name: str | Path) -> list[str]:
         raise DataError(
             f"'{name}' is neither a prompt set nor a file; {known_names(str(name), prompt_sets())}"
         )
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line.strip().replace("{c}", "{}") for line in read_text(path).splitlines()]
     prompts = [line for line in lines if line and not line.startswith("#")]
     for line in prompts:
         if "{}" not in line:

@@ -6,6 +6,9 @@ A caption is visible text without NUL, of at most 50,000 characters.
 import codecs
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from frugalclip.core.errors import DataError
 
 LONGEST = 50_000  # characters; the longest captions written by people or models have a tenth of it
 # white space, controls, and marks without a picture of their own: zero width, direction, variation, fillers,
@@ -65,6 +68,20 @@ def decoded(data: bytes) -> str:
     """
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8-sig")
     return data.decode(encoding)
+
+
+def read_text(path: Path) -> str:
+    """The text of a small file: UTF-8, or UTF-16 and UTF-32 that begin with their mark.
+
+    Raises:
+        DataError: when it is neither.
+    """
+    try:
+        return decoded(path.read_bytes())
+    except UnicodeError:
+        raise DataError(
+            f"{path} is not UTF-8; convert it, for example with: iconv -f latin1 -t utf-8"
+        ) from None
 
 
 def mended(data: bytes) -> tuple[str, str] | None:

@@ -69,9 +69,9 @@ def _read_list(path: Path) -> dict[str, str]:
     except (OSError, ValueError, RecursionError):
         return {}
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    keyed = [found.groups() for line in lines if (found := _KEYED.fullmatch(line))]
-    if len(dict(keyed)) == len(lines):
-        return dict(keyed)
+    keyed: dict[str, str] = {found[1]: found[2] for line in lines if (found := _KEYED.fullmatch(line))}
+    if len(keyed) == len(lines):
+        return keyed
     return {str(number): line for number, line in enumerate(lines)}
 
 
@@ -82,10 +82,9 @@ def _from_json(content: Any) -> dict[str, str]:
         return {}
     if all(isinstance(value, int) for value in content.values()):
         content = {value: key for key, value in content.items()}
-    found = {
-        str(key): value[-1] if isinstance(value, list) and value else value for key, value in content.items()
-    }
-    return found if all(isinstance(value, str) for value in found.values()) else {}
+    last = {key: value[-1] if isinstance(value, list) and value else value for key, value in content.items()}
+    found = {str(key): value for key, value in last.items() if isinstance(value, str)}
+    return found if len(found) == len(content) else {}
 
 
 def _told_apart(names: Mapping[str, str]) -> dict[str, list[str]]:
