@@ -19,7 +19,7 @@ import numpy as np
 from _common import HERE, options
 
 import frugalclip
-from frugalclip.comparison.paired import Block, holm, paired, verdict
+from frugalclip.comparison.paired import FoldOutcomes, holm, paired, verdict
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines, Scorer
@@ -89,7 +89,7 @@ class HeldOutStyle:
             baselines.measure(self.rows[split], names, measure)
         return found
 
-    def block(self, split: str, hits: Mapping[int, Mapping[str, float]]) -> Block:
+    def block(self, split: str, hits: Mapping[int, Mapping[str, float]]) -> FoldOutcomes:
         """The outcomes of runs on the images of a split, in percent.
 
         Args:
@@ -99,7 +99,7 @@ class HeldOutStyle:
         rows, ids = self.rows[split], self.tasks[split].ids
         values = [[100 * by.get(name, 0.0) for name in ids] for by in hits.values()]
         groups = np.array([str(family) for family in rows.field("family")])
-        return Block(np.array(values), groups, np.ones(len(ids)), np.array(ids), tuple(hits))
+        return FoldOutcomes(np.array(values), groups, np.ones(len(ids)), np.array(ids), tuple(hits))
 
 
 def outcome(task: ZeroshotTask, scores: Scores) -> dict[str, Any]:
@@ -140,7 +140,9 @@ def summary(record: Mapping[str, Any], folds: list[HeldOutStyle]) -> dict[str, A
     return found
 
 
-def _blocks(record: Mapping[str, Any], folds: list[HeldOutStyle], split: str, name: str) -> dict[str, Block]:
+def _blocks(
+    record: Mapping[str, Any], folds: list[HeldOutStyle], split: str, name: str
+) -> dict[str, FoldOutcomes]:
     """Style -> outcomes of an arm, or of a baseline beside every seed."""
     found = {}
     for fold in folds:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frugalclip.comparison.paired import Block, paired
+from frugalclip.comparison.paired import FoldOutcomes, paired
 from frugalclip.core.records import environment, write_json
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "benchmarks" / "false-claims.json"
@@ -45,17 +45,17 @@ def arms(
     by_family: float,
     by_run: float,
     effect: float,
-) -> list[dict[str, Block]]:
+) -> list[dict[str, FoldOutcomes]]:
     """Outcomes of two arms: fold -> hits of every run and family, one sample a family."""
     names = np.array([f"f{i:03}" for i in range(families)])
     ability, likes = (random.normal(0, 1.5, families), random.normal(0, by_family, families))
-    found: list[dict[str, Block]] = [{}, {}]
+    found: list[dict[str, FoldOutcomes]] = [{}, {}]
     for fold in range(folds):
         here = likes + random.normal(0, by_family / 2, families)
         for arm, side in zip(found, (0.5, -0.5), strict=True):
             logits = ability - 0.6 + random.normal(0, by_run, seeds)[:, None] + side * (effect + here)
             hits = random.random((seeds, families)) < 1 / (1 + np.exp(-logits))
-            arm[str(fold)] = Block(
+            arm[str(fold)] = FoldOutcomes(
                 hits.astype(np.float64), names, np.ones(families), names, tuple(range(seeds))
             )
     return found

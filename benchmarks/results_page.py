@@ -141,6 +141,31 @@ def emoji_long(found: dict[str, Any]) -> list[str]:
     ]
 
 
+def closing_fit(found: dict[str, Any]) -> list[str]:
+    """The fit that closes a from-scratch run, beside all that it is compared with."""
+    by = found.get("summary")
+    if by is None:
+        return []
+    seeds, styles = ({run[key] for run in found["runs"]} for key in ("seed", "held_out"))
+    lines = [
+        "## Emoji: the fit that closes a run",
+        "",
+        f"`python benchmarks/closing_fit.py`: recipe `demo` on the shipped emoji, {len(seeds)} seeds, the "
+        f"styles {', '.join(sorted(styles))} held out in turn. Top 1 of unseen concepts, and how much the "
+        "closing fit is above each other row, paired by image; `val` is where its settings were chosen.",
+        "",
+        "| | " + " | ".join(f"{split} | closing fit above it | verdict" for split in by) + " |",
+        "|---|" + "---|---|---|" * len(by),
+    ]
+    for name in by["test"]["top1"]:
+        cells = []
+        for one in by.values():
+            test = one["tests"].get(name)
+            cells += [f"{one['top1'][name]:.1f}", bounds(test), test["verdict"] if test else "–"]
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def bounds_of(test: dict[str, Any]) -> str:
     """`-0.2 to 4.1`."""
     low, high = test["interval"]
@@ -539,6 +564,7 @@ def main() -> None:
     parts = {
         "emoji.json": emoji,
         "emoji-long.json": emoji_long,
+        "closing-fit.json": closing_fit,
         "scenes.json": scenes,
         "scenes-long.json": scenes_long,
         "scenes-methods.json": scenes_methods,

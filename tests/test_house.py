@@ -45,6 +45,15 @@ def pins(name: str) -> dict[str, str]:
     return dict(line.split("==") for line in lines if "==" in line)
 
 
+def test_no_two_public_classes_have_one_name():
+    """`Config` apart: every objective, head and change has one."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found.setdefault(name, []).append(str(path.relative_to(SOURCE)))
+    assert {name: places for name, places in found.items() if len(places) > 1 and name != "Config"} == {}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), ("--help",), ("--version",), ("train", "--help"), ("data", "--help"), ("data", "check", "--help")],

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from frugalclip.comparison.jobs import Job, read_job
+from frugalclip.comparison.jobs import TrialJob, read_job
 from frugalclip.comparison.trial import finish_trial, validation_metrics
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.devices import pick_device
@@ -151,7 +151,7 @@ def decoded(manifest: Manifest) -> tuple[list[Image.Image], list[str]]:
     return images, texts
 
 
-def train(job: Job, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipEncoder, dict[str, Any]]:
+def train(job: TrialJob, settings: ArmSettings, run: RunDirectory) -> tuple[OpenClipEncoder, dict[str, Any]]:
     """Train, with a row of `metrics.jsonl` for each step."""
     torch.manual_seed(stream_seed(job.seed, "open_clip"))
     images, captions = decoded(open_data(job.data, where=job.train))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from frugalclip.comparison.jobs import Job, Trial
+from frugalclip.comparison.jobs import Trial, TrialJob
 
 from ..training.conftest import recipe_file, small_recipe, squares  # noqa: F401
 
@@ -19,6 +19,6 @@ def make_trial() -> Callable[..., Trial]:
         folder: Path = Path(), *, record: Any = None, points: Any = (), arm: str = "arm", **job: Any
     ) -> Trial:
         content = {"seed": 0, "seed_index": 0, "data": "/data.parquet", "train": "", "data_hash": ""} | job
-        return Trial(Job.model_validate({"arm": arm, **content}), folder, record, points)
+        return Trial(TrialJob.model_validate({"arm": arm, **content}), folder, record, points)
 
     return make

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from frugalclip.comparison.efficiency import Censored, censor, data_efficiency, estimate_efficiency
-from frugalclip.comparison.paired import Block
+from frugalclip.comparison.paired import FoldOutcomes
 
 
 def test_interpolated_over_the_logarithm_of_pairs_and_censored_outside():
@@ -23,7 +23,7 @@ def test_interpolated_over_the_logarithm_of_pairs_and_censored_outside():
 def outcomes(random, chance, runs=4, families=400):
     ids = np.array([f"f{i:03}" for i in range(families)])
     return [
-        Block(
+        FoldOutcomes(
             (random.random((runs, families)) < chance).astype(float),
             ids,
             np.ones(families),

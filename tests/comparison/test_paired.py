@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from frugalclip.comparison.paired import (
-    Block,
+    FoldOutcomes,
     Pigeonhole,
     estimate,
     holm,
@@ -24,13 +24,15 @@ def block(values, groups=None, weights=None, seeds=None):
     ids = np.array([f"i{i:04}" for i in range(values.shape[1])])
     groups = ids if groups is None else np.asarray(groups)
     weights = np.ones(values.shape[1]) if weights is None else np.asarray(weights, np.float64)
-    return Block(values, groups, weights, ids, tuple(range(len(values))) if seeds is None else tuple(seeds))
+    return FoldOutcomes(
+        values, groups, weights, ids, tuple(range(len(values))) if seeds is None else tuple(seeds)
+    )
 
 
 def simulate(random, *, runs, families, folds, by_family, by_run, effect):
     """Hits of two arms: families share abilities and favour an arm, runs are better or worse."""
     ability, favour = random.normal(0, 1.5, families), random.normal(0, by_family, families)
-    arms: tuple[dict[str, Block], dict[str, Block]] = ({}, {})
+    arms: tuple[dict[str, FoldOutcomes], dict[str, FoldOutcomes]] = ({}, {})
     for fold in range(folds):
         here = favour + random.normal(0, by_family / 2, families)
         for arm, sign in zip(arms, (0.5, -0.5), strict=True):

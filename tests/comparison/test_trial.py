@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from frugalclip.comparison.jobs import Job, read_job, read_record, write_job
+from frugalclip.comparison.jobs import TrialJob, read_job, read_record, write_job
 from frugalclip.comparison.trial import finish_trial, main, run_trial, trial_recipe, validation_metrics
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.records import RunDirectory, read_json
@@ -23,7 +23,7 @@ def job(tmp_path, squares, small_recipe):
     evaluated.write(tmp_path / "data" / "evaluated.parquet")
     rows = {"rows": str(tmp_path / "data" / "evaluated.parquet"), "rows_hash": evaluated.fingerprint()}
     whole = str(tmp_path / "data" / "all.parquet")
-    return Job.model_validate(
+    return TrialJob.model_validate(
         {
             "arm": "small",
             "recipe": small_recipe,

@@ -18,7 +18,7 @@ def named(protocol: type) -> set[str]:
 
 def test_the_protocol_names_what_the_table_here_says():
     assert named(Encoder) == NAMES
-    assert named(encoding.Encoder) == NAMES | {"image_features"}
+    assert named(encoding.DataEncoder) == NAMES | {"image_features"}
     assert named(StorableEncoder) == NAMES | {"description", "scale", "tokenizer"}
 
 

@@ -3,7 +3,7 @@ import torch
 
 from frugalclip.data.duplicates import thumbnails
 from frugalclip.evaluation import baselines as module
-from frugalclip.evaluation.baselines import MOST_ROWS, Baselines, Neighbours, find_neighbours
+from frugalclip.evaluation.baselines import MOST_ROWS, Baselines, TrainingImages, find_neighbours
 from frugalclip.evaluation.descriptor_fit import DescriptorFit
 from frugalclip.evaluation.zeroshot import zeroshot_task
 from frugalclip.sources.open import open_data
@@ -31,7 +31,7 @@ def test_more_voters_average_and_distances_equal_the_direct_ones():
     generator = torch.Generator().manual_seed(0)
     training = torch.randint(0, 256, (40, 768), generator=generator).float()
     queries = torch.randint(0, 256, (9, 768), generator=generator).float()
-    neighbours = Neighbours(training, [["cat"] if i % 2 else ["dog"] for i in range(40)], 40)
+    neighbours = TrainingImages(training, [["cat"] if i % 2 else ["dog"] for i in range(40)], 40)
     places, differences = neighbours.nearest(queries, k=4, chunk=4)
     direct = (queries[:, None].double() - training[None].double()).square().sum(2)
     assert places.tolist() == direct.argsort(dim=1, stable=True)[:, :4].tolist()

@@ -10,8 +10,8 @@ from frugalclip.report.evaluations import (
     metric_table,
     suite_table,
 )
-from frugalclip.report.headline import bars, primary_metric
-from frugalclip.report.rows import Change, Label, Measure, Strip
+from frugalclip.report.headline import bars, headline_metric
+from frugalclip.report.rows import ChangedValue, Label, Measure, Strip
 from frugalclip.report.tables import evaluation_block
 
 
@@ -83,7 +83,7 @@ def test_a_suite_has_a_row_a_test_with_everything_beside_the_metric():
 
 
 def test_the_mean_stands_for_a_suite():
-    assert primary_metric(suite()) == "mean"
+    assert headline_metric(suite()) == "mean"
     assert len(bars(suite(), "mean", name="this model")) == 4  # the model, two baselines, chance
 
 
@@ -105,7 +105,7 @@ def test_altered_copies_stand_below_the_unaltered_images():
     before, hue = table.rows
     assert before == [Label("as they are"), Measure(40.0), Measure(70.0)]  # ranks have no place here
     assert hue[0] == Label("hue", note="turned & moved")
-    assert hue[1:] == [Change(30.0, -10.0, (-12.0, -8.0)), Change(71.5, 1.5, (-1.0, 4.0))]
+    assert hue[1:] == [ChangedValue(30.0, -10.0, (-12.0, -8.0)), ChangedValue(71.5, 1.5, (-1.0, 4.0))]
     assert altered_table({"metrics": {"top1": 1.0}}) is None
 
 

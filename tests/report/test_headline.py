@@ -1,11 +1,11 @@
-from frugalclip.report.headline import bars, primary_metric, verdict
+from frugalclip.report.headline import bars, conclusion_sentences, headline_metric
 
 
 def test_the_primary_metric_is_one_with_a_value():
-    assert primary_metric({"metrics": {"i2t_r1": 3.0, "t2i_r1": 2.0}}) == "t2i_r1"
-    assert primary_metric({"metrics": {"top1": None, "odd": 2.0}}) == "odd"
-    assert primary_metric({"metrics": {}}) is None
-    assert primary_metric({}) is None
+    assert headline_metric({"metrics": {"i2t_r1": 3.0, "t2i_r1": 2.0}}) == "t2i_r1"
+    assert headline_metric({"metrics": {"top1": None, "odd": 2.0}}) == "odd"
+    assert headline_metric({"metrics": {}}) is None
+    assert headline_metric({}) is None
 
 
 def test_the_bars_are_the_model_then_baselines_from_the_strongest_then_chance(evaluation):
@@ -20,22 +20,22 @@ def test_the_bars_are_the_model_then_baselines_from_the_strongest_then_chance(ev
 
 
 def test_a_verdict_says_no_more_than_the_interval_allows(evaluation):
-    clear = " ".join(verdict(evaluation, "top1"))
+    clear = " ".join(conclusion_sentences(evaluation, "top1"))
     assert "25.0 points above the strongest baseline, 10 pixel nearest neighbours" in clear
     assert "not distinguishable" not in clear.lower()
     evaluation["interval"]["top1"] = [10.0, 70.0]
-    unclear = verdict(evaluation, "top1")
+    unclear = conclusion_sentences(evaluation, "top1")
     assert "chance lies inside the interval: not distinguishable from guessing" in unclear[0]
     assert unclear[1].startswith("Not distinguishable from the strongest baseline")
     evaluation["interval"]["top1"] = [20.0, 24.0]
     evaluation["metrics"]["top1"] = 22.0
-    assert verdict(evaluation, "top1")[1].startswith("3.0 points below the strongest baseline")
+    assert conclusion_sentences(evaluation, "top1")[1].startswith("3.0 points below the strongest baseline")
     del evaluation["interval"]["top1"]
-    assert "no interval was computed" in verdict(evaluation, "top1")[1]
+    assert "no interval was computed" in conclusion_sentences(evaluation, "top1")[1]
 
 
 def test_a_metric_without_baselines_says_how_to_get_them(evaluation):
-    assert "--baselines" in " ".join(verdict(evaluation | {"baselines": {}}, "top1"))
+    assert "--baselines" in " ".join(conclusion_sentences(evaluation | {"baselines": {}}, "top1"))
 
 
 def test_of_a_metric_that_should_be_small_the_least_baseline_is_the_strongest():

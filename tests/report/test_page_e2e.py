@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from frugalclip.report.gallery import ClassResult, Example, Found, Gallery, thumbnail
+from frugalclip.report.gallery import ClassResult, Example, Gallery, Hit, thumbnail
 from frugalclip.report.run import write_run_report
 
 pytestmark = pytest.mark.e2e
@@ -33,7 +33,7 @@ def page(make_run, rows, evaluation, hostile) -> Path:
         thumbnail(Image.new("RGB", (90, 60), (20 * i, 90, 200)), text) for i, text in enumerate(hostile)
     )
     examples = tuple(
-        Example(p.text, tuple(Found(0.5, i == 0, q.text, q) for i, q in enumerate(thumbnails[:5])), 2.0, 6, p)
+        Example(p.text, tuple(Hit(0.5, i == 0, q.text, q) for i, q in enumerate(thumbnails[:5])), 2.0, 6, p)
         for p in thumbnails
     )
     classes = tuple(ClassResult(p.text, 50.0, 2, p.text, thumbnails[:4]) for p in thumbnails)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory
-from frugalclip.report.gallery import ClassResult, Example, Found, Gallery, thumbnail
+from frugalclip.report.gallery import ClassResult, Example, Gallery, Hit, thumbnail
 from frugalclip.report.run import write_run_report
 
 from .page import report
@@ -23,7 +23,7 @@ def gallery_of(texts: list[str]) -> Gallery:
         for i, text in enumerate(texts)
     ]
     found = tuple(
-        Found(0.5, i == 0, text, thumbnail)
+        Hit(0.5, i == 0, text, thumbnail)
         for i, (text, thumbnail) in enumerate(zip(texts, thumbnails, strict=True))
     )
     examples = tuple(

@@ -1,5 +1,5 @@
 from frugalclip.report.formats import Html
-from frugalclip.report.rows import Change, Column, Label, Measure, Strip
+from frugalclip.report.rows import ChangedValue, Column, Label, Measure, Strip
 from frugalclip.report.tables import cell_markup, definitions, evaluation_block, table
 
 
@@ -27,7 +27,7 @@ def test_cells_have_their_notes_and_intervals_below():
         == "<b>40.0\xa0%</b><small>30.0 to 50.0</small>"
     )
     assert cell_markup(Measure(3.0, in_percent=False)) == "3"
-    change = cell_markup(Change(30.0, -10.0, (-12.0, 1.5)))
+    change = cell_markup(ChangedValue(30.0, -10.0, (-12.0, 1.5)))
     assert change == "<b>30.0\xa0%</b><small>\N{MINUS SIGN}10.0, \N{MINUS SIGN}12.0 to 1.5</small>"
     assert 'aria-label="half"' in cell_markup(Strip(50.0, None, (10.0,), "half"))
 

@@ -1,6 +1,6 @@
 from rich.console import Console
 
-from frugalclip.report.rows import Change, Column, Label, Measure, Strip, Table
+from frugalclip.report.rows import ChangedValue, Column, Label, Measure, ReportTable, Strip
 from frugalclip.report.terminal import cell_text, print_evaluation, print_table
 
 
@@ -15,10 +15,12 @@ def test_cells_are_short_and_drawings_are_left_out():
     assert cell_text(Label("Top-1 accuracy", note="long", short="Top-1")).plain == "Top-1"
     assert cell_text(Measure(40.0, (30.0, 50.0))).plain == "40.0 (30.0–50.0)"
     assert cell_text(Measure(3.5, in_percent=False)).plain == "3.50"
-    assert cell_text(Change(30.0, -10.0, (-12.0, 1.5))).plain == "30.0\n−10.0 (−12.0 to +1.5)"
+    assert cell_text(ChangedValue(30.0, -10.0, (-12.0, 1.5))).plain == "30.0\n−10.0 (−12.0 to +1.5)"
     assert cell_text(None).plain == "—"
     columns = [Column("a"), Column("b", kind="strip-column"), Column("c", short="see")]
-    shown = printed(print_table, Table("t", columns, [["[red]x", Strip(1.0, None, (), "hidden"), 12345]]))
+    shown = printed(
+        print_table, ReportTable("t", columns, [["[red]x", Strip(1.0, None, (), "hidden"), 12345]])
+    )
     assert "[red]x" in shown  # text of others is not markup
     assert "see" in shown and "12,345" in shown and "hidden" not in shown
 

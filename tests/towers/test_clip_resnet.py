@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import generator
 from frugalclip.towers import clip_resnet
-from frugalclip.towers.clip_resnet import BatchNorm, ClipResNet, ClipResNetConfig
+from frugalclip.towers.clip_resnet import ClipResNet, ClipResNetConfig, SynchronisedBatchNorm2d
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.training.gradient_cache import GradientCache
 
@@ -74,7 +74,7 @@ def test_counted_arithmetic_is_what_the_products_do():
 def test_statistics_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch):
     whole = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(2)) * 3 + 1
     own, other = whole[:3], whole[3:]
-    alone, shared = BatchNorm(4).train(), BatchNorm(4).train()
+    alone, shared = SynchronisedBatchNorm2d(4).train(), SynchronisedBatchNorm2d(4).train()
     theirs = torch.stack([other.mean(dim=(0, 2, 3)), other.square().mean(dim=(0, 2, 3))])[None]
     expected = alone(whole)[:3]
     monkeypatch.setattr(clip_resnet, "is_active", lambda: True)

@@ -10,7 +10,7 @@ from frugalclip.comparison.folds import Fold
 from frugalclip.comparison.protocol import ProtocolConfig
 from frugalclip.core.records import read_json, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.baselines import Neighbours
+from frugalclip.evaluation.baselines import TrainingImages
 
 Baselines = Mapping[str, Mapping[str, Any]]  # metric -> fold -> chance, baselines and, if tested, outcomes
 
@@ -32,7 +32,9 @@ def fold_baselines(
     known: dict[str, Any] = read_json(path) if path.is_file() else {}
     found: dict[str, dict[str, Any]] = {}
     for fold in folds:
-        neighbours: dict[tuple[str, str | None], dict[str, Neighbours]] = {}  # shared by metrics of one task
+        neighbours: dict[
+            tuple[str, str | None], dict[str, TrainingImages]
+        ] = {}  # shared by metrics of one task
         for name, config in protocol.metrics.items():
             rows = f"{fold.train.fingerprint()} {fold.evaluated[name].fingerprint()}"
             key = f"{rows} {json.dumps(config.content(), sort_keys=True)}"
@@ -49,7 +51,7 @@ def _measure(
     name: str,
     everything: Manifest,
     protocol: ProtocolConfig,
-    neighbours: dict[tuple[str, str | None], dict[str, Neighbours]],
+    neighbours: dict[tuple[str, str | None], dict[str, TrainingImages]],
     is_tested: bool,
 ) -> dict[str, Any]:
     config = protocol.metrics[name]

@@ -9,7 +9,7 @@ import numpy as np
 from frugalclip.comparison.curves import Curve, Runs, times_sooner
 from frugalclip.comparison.design import Design
 from frugalclip.comparison.jobs import Clock, Trial
-from frugalclip.comparison.paired import over_runs, rounded
+from frugalclip.comparison.paired import eight_digits, over_runs
 
 GRID = 41  # places at which mean curves are read
 AXES = ("samples", "seconds")
@@ -35,7 +35,7 @@ def summarise_curves(
     if not every:
         return result
     common = {axis: _common_range(every, axis) for axis in AXES}
-    result |= {f"equal_{axis}": rounded(high) for axis, (_, high) in common.items()}
+    result |= {f"equal_{axis}": eight_digits(high) for axis, (_, high) in common.items()}
     reference = curves[design.reference]
     for arm, own in curves.items():
         is_reference = arm == design.reference
@@ -56,7 +56,7 @@ def _mean_curve(curves: Sequence[Curve], axis: str) -> dict[str, Any]:
     places = np.linspace(low, high, GRID) if high > low else np.array([high])
     values = np.stack([c.at(axis, places) for c in curves])  # (runs, places)
     rows = (places, values.mean(0), values.min(0), values.max(0))
-    lists = ([rounded(float(v)) for v in row] for row in rows)
+    lists = ([eight_digits(float(v)) for v in row] for row in rows)
     return dict(zip(("x", "mean", "lowest", "highest"), lists, strict=True))
 
 
@@ -91,7 +91,7 @@ def _share_above(own: Runs, reference: Runs, axis: str, low: float, high: float)
         return None
     places = np.linspace(low, high, GRID)
     gain = np.mean([own[k].at(axis, places) - reference[k].at(axis, places) for k in keys], axis=0)
-    return rounded(100 * float(np.mean(gain > 0)))
+    return eight_digits(100 * float(np.mean(gain > 0)))
 
 
 def _reach(own: Runs, reference: Runs) -> dict[str, Any]:
@@ -101,12 +101,12 @@ def _reach(own: Runs, reference: Runs) -> dict[str, Any]:
     found = times_sooner({k: own[k] for k in keys}, {k: reference[k] for k in keys})
     if found is None:
         return {"runs": 0, **dict.fromkeys(names)}
-    bounds = [rounded(v) if v else None for v in found.interval] if found.interval else None
+    bounds = [eight_digits(v) if v else None for v in found.interval] if found.interval else None
     values = (
-        rounded(found.factor) if found.factor else None,  # null, here and as a bound: never reached
+        eight_digits(found.factor) if found.factor else None,  # null, here and as a bound: never reached
         bounds,
-        rounded(found.seconds),
-        rounded(found.reference_seconds),
-        rounded(float(np.mean([reference[key].seconds[-1] for key in keys]))),
+        eight_digits(found.seconds),
+        eight_digits(found.reference_seconds),
+        eight_digits(float(np.mean([reference[key].seconds[-1] for key in keys]))),
     )
     return {"runs": len(keys), **dict(zip(names, values, strict=True))}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from frugalclip.comparison.curves import isotonic
-from frugalclip.comparison.paired import LEVEL, Block, Pigeonhole
+from frugalclip.comparison.paired import LEVEL, FoldOutcomes, Pigeonhole
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def censor(factor: float, *, most: float) -> Censored:
 
 
 def estimate_efficiency(
-    arm: Mapping[float, Sequence[Block]],
-    reference: Sequence[Block],
+    arm: Mapping[float, Sequence[FoldOutcomes]],
+    reference: Sequence[FoldOutcomes],
     pairs: Mapping[float, float],
     *,
     draws: int = 1000,

@@ -19,12 +19,12 @@ from frugalclip.evaluation.baselines import (
     MOST_DESCRIBED,
     MOST_ROWS,
     VOTERS,
-    Neighbours,
+    TrainingImages,
     describers,
     find_neighbours,
 )
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
 from frugalclip.evaluation.ranking import Ranks, Scores, cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
 from frugalclip.evaluation.zeroshot import ZeroshotTask, pool_ranks, zeroshot_task
@@ -93,7 +93,7 @@ class MetricEvaluator(ABC, Generic[Task]):
     def _candidates(self, task: Task) -> list[list[str]]:
         """The texts that compete, each with its synonyms."""
 
-    def evaluate(self, model: Encoder) -> MetricResult:
+    def evaluate(self, model: DataEncoder) -> MetricResult:
         """Measure a model.
 
         Raises:
@@ -107,7 +107,7 @@ class MetricEvaluator(ABC, Generic[Task]):
         """The value of guessing, in percent."""
         return self.task.chance()[self.config.name]
 
-    def neighbours(self, training: Manifest) -> dict[str, Neighbours]:
+    def neighbours(self, training: Manifest) -> dict[str, TrainingImages]:
         """Training images by pixels and by features, with their words.
 
         They are the same for all metrics of one task and label field.
@@ -121,7 +121,7 @@ class MetricEvaluator(ABC, Generic[Task]):
             for kind, describe in describers().items()
         }
 
-    def baselines(self, neighbours: Mapping[str, Neighbours]) -> dict[str, MetricResult]:
+    def baselines(self, neighbours: Mapping[str, TrainingImages]) -> dict[str, MetricResult]:
         """Results of copying from the nearest training images.
 
         Args:
@@ -138,7 +138,7 @@ class MetricEvaluator(ABC, Generic[Task]):
                 found[f"{kind}_nn_{k}"] = self._copy(neighbours[kind], places[:, :k], readable)
         return found
 
-    def _copy(self, neighbours: Neighbours, places: Tensor, readable: np.ndarray) -> MetricResult:
+    def _copy(self, neighbours: TrainingImages, places: Tensor, readable: np.ndarray) -> MetricResult:
         task = self.task.only(readable)
         votes = neighbours.scores(places, self._candidates(task))
         chunks = torch.arange(len(places)).split(1024)

@@ -37,7 +37,7 @@ class JobMetric(Settings):
     )
 
 
-class Job(Settings):
+class TrialJob(Settings):
     """What one trial does. Paths in a file are relative to its folder; `read_job` makes them absolute."""
 
     frugalclip_job: Literal[2] = Field(VERSION, description="version of this schema")
@@ -80,7 +80,7 @@ class Job(Settings):
         }
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
-    def with_paths(self, change: Callable[[str], str]) -> "Job":
+    def with_paths(self, change: Callable[[str], str]) -> "TrialJob":
         """The job with every path replaced by a function of it."""
         metrics = {}
         for name, metric in self.metrics.items():
@@ -96,7 +96,7 @@ class Job(Settings):
         return [sys.executable if self.command[0] == "python" else self.command[0], *self.command[1:]]
 
 
-def write_job(folder: Path, job: Job) -> Path:
+def write_job(folder: Path, job: TrialJob) -> Path:
     """Write `job.json` into the folder that becomes the run directory, with paths relative to it."""
     path = folder / JOB
     start = folder.resolve()
@@ -105,7 +105,7 @@ def write_job(folder: Path, job: Job) -> Path:
     return path
 
 
-def read_job(path: Path | str) -> Job:
+def read_job(path: Path | str) -> TrialJob:
     """Read a job, with absolute paths.
 
     Raises:
@@ -120,7 +120,9 @@ def read_job(path: Path | str) -> Job:
             f"{path} is no job of version {VERSION}; run 'frugalclip compare' again into a new --out."
         )
     start = path.resolve().parent
-    return validated(Job, content, where=str(path)).with_paths(lambda place: os.path.normpath(start / place))
+    return validated(TrialJob, content, where=str(path)).with_paths(
+        lambda place: os.path.normpath(start / place)
+    )
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -132,7 +134,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 class Trial:
     """A job, its folder and, once the run has ended, the record of it."""
 
-    job: Job
+    job: TrialJob
     folder: Path
     record: Mapping[str, Any] | None = None  # trial.json
     points: Sequence[Mapping[str, Any]] = ()  # rows of metrics.jsonl with `evaluation`

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from frugalclip.comparison.jobs import Trial
-from frugalclip.comparison.paired import Block
+from frugalclip.comparison.paired import FoldOutcomes
 
 
-def blocks_of(trials: Sequence[Trial], metric: str) -> dict[str, Block]:
+def blocks_of(trials: Sequence[Trial], metric: str) -> dict[str, FoldOutcomes]:
     """Outcomes of one arm on a metric.
 
     Args:
@@ -19,7 +19,7 @@ def blocks_of(trials: Sequence[Trial], metric: str) -> dict[str, Block]:
     Returns:
         fold -> block of the samples that every run evaluated, runs in the order of their seeds.
     """
-    found: dict[str, Block] = {}
+    found: dict[str, FoldOutcomes] = {}
     for fold in dict.fromkeys(t.fold for t in trials):
         runs = [t for t in trials if t.fold == fold and metric in t.metrics]
         runs.sort(key=lambda t: t.job.seed_index)
@@ -29,7 +29,9 @@ def blocks_of(trials: Sequence[Trial], metric: str) -> dict[str, Block]:
     return found
 
 
-def baseline_blocks(outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str, Block]) -> dict[str, Block]:
+def baseline_blocks(
+    outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str, FoldOutcomes]
+) -> dict[str, FoldOutcomes]:
     """Outcomes of a baseline beside those of an arm.
 
     A baseline is deterministic, so every run of the arm is paired with the same outcomes.
@@ -45,7 +47,7 @@ def baseline_blocks(outcomes: Mapping[str, Mapping[str, Any]], own: Mapping[str,
     }
 
 
-def _block(outcomes: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Block:
+def _block(outcomes: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> FoldOutcomes:
     ids = sorted(set.intersection(*(set(o["id"]) for o in outcomes)))
     places = [{name: i for i, name in enumerate(o["id"])} for o in outcomes]
     values = np.array(
@@ -54,4 +56,4 @@ def _block(outcomes: Sequence[Mapping[str, Any]], seeds: Sequence[int]) -> Block
     first, place = outcomes[0], places[0]
     weights = np.array([1.0 if first["weight"] is None else first["weight"][place[name]] for name in ids])
     groups = np.array([first["group"][place[name]] for name in ids])
-    return Block(values, groups, weights, np.array(ids), tuple(seeds))
+    return FoldOutcomes(values, groups, weights, np.array(ids), tuple(seeds))

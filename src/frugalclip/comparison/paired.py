@@ -27,7 +27,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Block:
+class FoldOutcomes:
     """Outcomes of the runs of one fold on the same samples."""
 
     values: np.ndarray  # (runs, samples) such as hits, or differences of hits
@@ -38,13 +38,13 @@ class Block:
     ids: np.ndarray  # (samples,) of str
     seeds: tuple[int, ...]  # (runs,) index of each run
 
-    def minus(self, other: "Block") -> "Block":
+    def minus(self, other: "FoldOutcomes") -> "FoldOutcomes":
         """Differences on the runs and samples that both have."""
         seeds = tuple(s for s in self.seeds if s in other.seeds)
         ids, mine, theirs = np.intersect1d(self.ids, other.ids, return_indices=True)
         left, right = [self.seeds.index(s) for s in seeds], [other.seeds.index(s) for s in seeds]
         values = self.values[left][:, mine] - other.values[right][:, theirs]
-        return Block(values, self.groups[mine], self.weights[mine], ids, seeds)
+        return FoldOutcomes(values, self.groups[mine], self.weights[mine], ids, seeds)
 
     def means(self) -> np.ndarray:
         """(runs,) weighted mean over samples."""
@@ -68,33 +68,33 @@ class Estimate:
 
     def brief(self) -> dict[str, Any]:
         """Value and interval for JSON."""
-        return {"value": rounded(self.value), "interval": _rounded_pair(self.interval)}
+        return {"value": eight_digits(self.value), "interval": _rounded_pair(self.interval)}
 
     def as_json(self) -> dict[str, Any]:
         """The estimate as `compare.json` holds it; what is not known is null."""
         return {
             **self.brief(),
-            "standard_error": rounded(self.standard_error),
-            "df": rounded(self.df),
-            "p": rounded(self.p),
+            "standard_error": eight_digits(self.standard_error),
+            "df": eight_digits(self.df),
+            "p": eight_digits(self.p),
             "pigeonhole": _rounded_pair(self.pigeonhole),
             "runs": self.runs,
             "families": self.families,
             "folds": self.folds,
-            "variance": {name: rounded(v) for name, v in self.variance.items()},
+            "variance": {name: eight_digits(v) for name, v in self.variance.items()},
         }
 
 
-def rounded(value: float | None) -> float | None:
+def eight_digits(value: float | None) -> float | None:
     """Eight digits of a number for JSON; None for what is not known or not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.8g}")
 
 
 def _rounded_pair(interval: Sequence[float] | None) -> list[float | None] | None:
-    return None if interval is None else [rounded(v) for v in interval]
+    return None if interval is None else [eight_digits(v) for v in interval]
 
 
-def estimate(blocks: Sequence[Block], *, draws: int = 0, seed: int = 0) -> Estimate:
+def estimate(blocks: Sequence[FoldOutcomes], *, draws: int = 0, seed: int = 0) -> Estimate:
     """The mean of outcomes with its uncertainty.
 
     Args:
@@ -132,7 +132,7 @@ def estimate(blocks: Sequence[Block], *, draws: int = 0, seed: int = 0) -> Estim
 
 
 def paired(
-    arm: Mapping[str, Block], reference: Mapping[str, Block], *, draws: int = 0, seed: int = 0
+    arm: Mapping[str, FoldOutcomes], reference: Mapping[str, FoldOutcomes], *, draws: int = 0, seed: int = 0
 ) -> Estimate:
     """How much better an arm is than the reference, on the folds, runs and samples that both have.
 
@@ -167,11 +167,11 @@ def over_runs(values: Sequence[Sequence[float]]) -> Estimate:
     return Estimate(value, error, float(spare), (value - reach, value + reach), p, None, runs, 0, len(folds))
 
 
-def _names(blocks: Sequence[Block]) -> np.ndarray:
+def _names(blocks: Sequence[FoldOutcomes]) -> np.ndarray:
     return np.unique(np.concatenate([block.groups for block in blocks]))
 
 
-def _cells(block: Block, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cells(block: FoldOutcomes, names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Means and deviations of a block.
 
     Returns:
@@ -214,7 +214,7 @@ class Pigeonhole:
         seed: equal seeds give equal draws.
     """
 
-    def __init__(self, blocks: Sequence[Block], *, draws: int, seed: int = 0) -> None:
+    def __init__(self, blocks: Sequence[FoldOutcomes], *, draws: int, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
         self.names = _names(blocks)
         families = len(self.names)
@@ -227,7 +227,7 @@ class Pigeonhole:
             scale = math.sqrt(number / (number - 1)) if number > 1 else 0.0
             self.runs.append({s: 1 + scale * (drawn[:, i] - 1) for i, s in enumerate(block.seeds)})
 
-    def means(self, blocks: Sequence[Block]) -> np.ndarray:
+    def means(self, blocks: Sequence[FoldOutcomes]) -> np.ndarray:
         """The mean over folds in every draw.
 
         Args:
@@ -251,7 +251,9 @@ class Pigeonhole:
         return total / len(blocks)
 
 
-def pigeonhole_interval(blocks: Sequence[Block], *, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+def pigeonhole_interval(
+    blocks: Sequence[FoldOutcomes], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile interval of the mean by the pigeonhole bootstrap."""
     low, high = np.nanquantile(
         Pigeonhole(blocks, draws=draws, seed=seed).means(blocks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from frugalclip.comparison.arms import Arm
 from frugalclip.comparison.design import Design
 from frugalclip.comparison.folds import Fold
-from frugalclip.comparison.jobs import JOB, Job, JobMetric, Trial, read_job
+from frugalclip.comparison.jobs import JOB, JobMetric, Trial, TrialJob, read_job
 from frugalclip.comparison.protocol import ProtocolConfig
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.random import stream_seed
@@ -94,7 +94,7 @@ def plan_trials(
     return trials
 
 
-def _trial_folder(out: Path, job: Job) -> Path:
+def _trial_folder(out: Path, job: TrialJob) -> Path:
     fold = slug(job.fold or WHOLE)
     return out / "trials" / slug(job.arm) / fold / _share(job.fraction) / f"seed-{job.seed_index}"
 
@@ -125,7 +125,7 @@ def refuse_other_jobs(trials: Sequence[Trial]) -> None:
         )
 
 
-def _changed(old: Job, new: Job) -> str:
+def _changed(old: TrialJob, new: TrialJob) -> str:
     """The first setting in which two jobs differ, paths apart."""
     before, now = old.model_dump(mode="json"), new.model_dump(mode="json")
     different = (
@@ -150,7 +150,7 @@ class DataFiles:
         self._hashes: dict[Path, str] = {}
         self._metrics: dict[str, dict[str, JobMetric]] = {}
 
-    def job(self, arm: Arm, fold: Fold, fraction: float, *, seed: int, index: int) -> Job:
+    def job(self, arm: Arm, fold: Fold, fraction: float, *, seed: int, index: int) -> TrialJob:
         """The job of an arm on a fold, with its data written.
 
         Args:
@@ -161,7 +161,7 @@ class DataFiles:
             index: number of the repetition, which chooses the pairs of a fraction.
         """
         path, digest = self._training(fold, fraction, index)
-        return Job(
+        return TrialJob(
             arm=arm.name,
             recipe=arm.recipe_settings(),
             command=list(arm.command) if arm.command else None,

@@ -14,9 +14,9 @@ from frugalclip.comparison.design import Design
 from frugalclip.comparison.efficiency import estimate_efficiency
 from frugalclip.comparison.jobs import Clock, Trial
 from frugalclip.comparison.outcomes import baseline_blocks, blocks_of
-from frugalclip.comparison.paired import Block, Estimate, estimate, holm, paired, rounded, verdict
+from frugalclip.comparison.paired import Estimate, FoldOutcomes, eight_digits, estimate, holm, paired, verdict
 
-ArmBlocks = Mapping[str, Mapping[str, Block]]  # arm -> fold -> outcomes
+ArmBlocks = Mapping[str, Mapping[str, FoldOutcomes]]  # arm -> fold -> outcomes
 COSTS = (
     "parameters",
     "samples_seen",
@@ -99,7 +99,7 @@ def _baseline_tests(
 def _with_verdicts(found: Mapping[str, Estimate], about: Mapping[str, str]) -> list[dict[str, Any]]:
     adjusted = holm([one.p for one in found.values()])
     return [
-        {"arm": arm, **about, **one.as_json(), "p_holm": rounded(p), "verdict": verdict(one, p)}
+        {"arm": arm, **about, **one.as_json(), "p_holm": eight_digits(p), "verdict": verdict(one, p)}
         for (arm, one), p in zip(found.items(), adjusted, strict=True)
     ]
 
@@ -112,7 +112,7 @@ def _summarise_metric(blocks: ArmBlocks, design: Design) -> dict[str, Any]:
         arms[arm] = {
             **estimate(list(own.values())).brief(),
             "runs": sum(len(b.seeds) for b in own.values()),
-            "by_fold": {fold: rounded(float(b.means().mean())) for fold, b in own.items()},
+            "by_fold": {fold: eight_digits(float(b.means().mean())) for fold, b in own.items()},
             "difference": difference,
         }
     samples = {fold: len(b.ids) for own in blocks.values() for fold, b in own.items()}
@@ -124,7 +124,7 @@ def _mean_costs(runs: Sequence[Trial]) -> dict[str, Any]:
     costs: dict[str, Any] = {"trials": len(runs)}
     for key in COSTS:
         known = [float(t.training[key]) for t in runs if t.training.get(key) is not None]
-        costs[key] = rounded(float(np.mean(known))) if known else None
+        costs[key] = eight_digits(float(np.mean(known))) if known else None
     return costs
 
 

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from frugalclip.comparison.evaluators import metric_evaluator
-from frugalclip.comparison.jobs import TRIAL, VERSION, Job, read_job
+from frugalclip.comparison.jobs import TRIAL, VERSION, TrialJob, read_job
 from frugalclip.comparison.metrics import MetricConfig
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError
 from frugalclip.core.records import RunDirectory, environment, write_json
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.encoding import Encoder
+from frugalclip.evaluation.encoding import DataEncoder
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import Recipe, validate_recipe
@@ -33,7 +33,7 @@ CHECKPOINTS = 4  # in a trial, the last at its end
 LENGTHS = ("epochs", "samples", "steps")
 
 
-def trial_recipe(job: Job) -> Recipe:
+def trial_recipe(job: TrialJob) -> Recipe:
     """The recipe of a trial: the arm's, with the job's data, seed, length and evaluation points.
 
     Raises:
@@ -98,7 +98,7 @@ def _training(result: TrainingResult) -> dict[str, Any]:
     }
 
 
-def evaluate(job: Job, model: Encoder) -> dict[str, Any]:
+def evaluate(job: TrialJob, model: DataEncoder) -> dict[str, Any]:
     """The metrics of a job for a model, as `trial.json` holds them."""
     opened: dict[str, Manifest] = {}
     metrics: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def evaluate(job: Job, model: Encoder) -> dict[str, Any]:
     return metrics
 
 
-def validation_metrics(job: Job, model: Encoder) -> dict[str, float]:
+def validation_metrics(job: TrialJob, model: DataEncoder) -> dict[str, float]:
     """The metric of the curve on the validation set, for the `evaluation` of a row in `metrics.jsonl`.
 
     Returns:
@@ -128,7 +128,7 @@ def validation_metrics(job: Job, model: Encoder) -> dict[str, float]:
     return {job.curve: round(evaluator.evaluate(model).value, 4)}
 
 
-def finish_trial(path: Path | str, model: Encoder, *, training: Mapping[str, Any]) -> dict[str, Any]:
+def finish_trial(path: Path | str, model: DataEncoder, *, training: Mapping[str, Any]) -> dict[str, Any]:
     """Evaluate a trained model and write `trial.json` and `metrics.json` beside the job.
 
     Args:

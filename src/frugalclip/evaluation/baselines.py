@@ -22,7 +22,7 @@ from frugalclip.data.duplicates import NEAR_DUPLICATE, thumbnails
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.descriptor_fit import DescriptorFit
 from frugalclip.evaluation.descriptors import descriptors
-from frugalclip.evaluation.encoding import Encoder, image_features
+from frugalclip.evaluation.encoding import DataEncoder, image_features
 from frugalclip.evaluation.ranking import Scores
 from frugalclip.evaluation.word_similarity import WordSimilarity
 from frugalclip.functional import unit
@@ -36,7 +36,7 @@ Describer = Callable[[Manifest], tuple[Tensor, np.ndarray]]  # (kept, width) com
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class TrainingImages:
     """Descriptions of training images, and their names."""
 
     features: Tensor  # (training, width) float32
@@ -92,7 +92,7 @@ class Neighbours:
         return scores
 
 
-def describers(reference: Encoder | None = None) -> dict[str, Describer]:
+def describers(reference: DataEncoder | None = None) -> dict[str, Describer]:
     """How each kind of baseline describes images.
 
     Args:
@@ -110,7 +110,7 @@ def describers(reference: Encoder | None = None) -> dict[str, Describer]:
     return {"pixel": thumbnails, "feature": descriptors if reference is None else encoded}
 
 
-def feature_source(reference: Encoder | None) -> str:
+def feature_source(reference: DataEncoder | None) -> str:
     """Where the features of the feature baseline come from, in words."""
     if reference is None:
         return "shape and colour: oriented gradients and a colour histogram"
@@ -119,7 +119,7 @@ def feature_source(reference: Encoder | None) -> str:
 
 def find_neighbours(
     training: Manifest, names: Sequence[Sequence[str]], describe: Describer, *, most: int
-) -> Neighbours:
+) -> TrainingImages:
     """Describe the training images that have a name.
 
     Args:
@@ -132,7 +132,8 @@ def find_neighbours(
     step = max(1, math.ceil(len(named) / most))
     chosen = np.array(named[::step], dtype=np.int64)
     features, kept = describe(training.take(chosen))
-    return Neighbours(features, [list(names[row]) for row in chosen[kept].tolist()], len(named))
+    rows: list[int] = chosen[kept].tolist()
+    return TrainingImages(features, [list(names[row]) for row in rows], len(named))
 
 
 class Baselines:
@@ -146,11 +147,11 @@ class Baselines:
         reference: frozen encoder of the feature baselines; default shapes and colours.
     """
 
-    def __init__(self, training: Manifest, reference: Encoder | None = None) -> None:
+    def __init__(self, training: Manifest, reference: DataEncoder | None = None) -> None:
         self.training, self.reference = training, reference
-        self._neighbours: dict[tuple[str, tuple[tuple[str, ...], ...]], Neighbours] = {}
+        self._neighbours: dict[tuple[str, tuple[tuple[str, ...], ...]], TrainingImages] = {}
 
-    def neighbours(self, kind: str, names: Sequence[Sequence[str]]) -> Neighbours:
+    def neighbours(self, kind: str, names: Sequence[Sequence[str]]) -> TrainingImages:
         """The described training images.
 
         Args:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.numerics import softmax_regression, top_k
-from frugalclip.evaluation.labelled import Fold, LabelledRows
+from frugalclip.evaluation.labelled import LabelledRows, RowSplit
 from frugalclip.functional import unit
 
 COARSE = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # powers of ten
@@ -223,7 +223,7 @@ def _votes(cosines: Tensor, labels: Tensor, *, classes: int, temperature: float)
     return torch.zeros(len(cosines), classes, dtype=weights.dtype).scatter_add_(1, labels, weights)
 
 
-def examples(features: Tensor, labelled: LabelledRows, fold: Fold) -> tuple[Examples, Examples]:
+def examples(features: Tensor, labelled: LabelledRows, fold: RowSplit) -> tuple[Examples, Examples]:
     """Training and validation rows of a fold.
 
     Args:

@@ -37,7 +37,7 @@ class EncodedImages(Protocol):
         ...
 
 
-class Encoder(encoder.Encoder, Protocol):
+class DataEncoder(encoder.Encoder, Protocol):
     """An encoder that can be evaluated: it encodes data sets and PIL images; `frugalclip.load` gives one."""
 
     @property
@@ -55,7 +55,7 @@ class Encoder(encoder.Encoder, Protocol):
 
 
 @torch.no_grad()
-def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tensor:
+def encode_texts(model: DataEncoder, texts: list[str], *, batch: int = 512) -> Tensor:
     """(texts, dim) features on the CPU, `batch` texts at a time.
 
     Raises:
@@ -69,7 +69,7 @@ def encode_texts(model: Encoder, texts: list[str], *, batch: int = 512) -> Tenso
 
 
 def image_features(
-    model: Encoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
+    model: DataEncoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
 ) -> tuple[Tensor, np.ndarray, dict[str, int]]:
     """Encode the images of some rows.
 

@@ -20,7 +20,7 @@ from frugalclip.core.numerics import softmax_regression
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Examples, choose_strength
-from frugalclip.evaluation.encoding import Encoder, Layer
+from frugalclip.evaluation.encoding import DataEncoder, Layer
 from frugalclip.evaluation.groups import Groups, find_groups
 from frugalclip.evaluation.labelled import LabelledRows, labelled_rows
 from frugalclip.evaluation.probes import read_features
@@ -57,7 +57,7 @@ class Shots:
 
 
 def evaluate_fewshot(
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     everything: Manifest,
     *,

@@ -20,7 +20,7 @@ from frugalclip.core.random import generator
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.encoding import Encoder, Layer, encode_texts, image_features
+from frugalclip.evaluation.encoding import DataEncoder, Layer, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.functional import unit
@@ -191,7 +191,7 @@ def jackknife(labels: Tensor, clusters: Tensor, groups: Tensor) -> dict[str, tup
 
 
 def evaluate_grouping(
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     everything: Manifest | None = None,
     *,
@@ -260,7 +260,9 @@ def evaluate_grouping(
     return with_provenance("grouping", result, model, EvaluatedRows.of(manifest, where))
 
 
-def _geometry(model: Encoder, manifest: Manifest, features: Tensor, language: str | None) -> dict[str, float]:
+def _geometry(
+    model: DataEncoder, manifest: Manifest, features: Tensor, language: str | None
+) -> dict[str, float]:
     """Gap, similarity and spread of images and of each image's first caption."""
     captions = [next(iter(texts), "") for texts in manifest.captions(language=language)]
     images, texts = unit(features), encode_texts(model, captions)

@@ -28,16 +28,16 @@ SplitRule = Literal["data", "folds"]
 
 
 @dataclass(frozen=True)
-class Fold:
+class RowSplit:
     """Training, validation and test rows, as places among the labelled rows; no group is in two of them."""
 
     train: np.ndarray  # (train,) int64
     validation: np.ndarray  # (validation,) int64; empty: nothing is tuned
     test: np.ndarray  # (test,) int64
 
-    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Fold":
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "RowSplit":
         """The fold with each of its splits changed."""
-        return Fold(change(self.train), change(self.validation), change(self.test))
+        return RowSplit(change(self.train), change(self.validation), change(self.test))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LabelledRows:
     names: list[str]  # (classes,) that occur in a training or validation split
     rows: np.ndarray  # (rows,) int64 rows of the data set
     labels: Tensor  # (rows,) int64
-    folds: list[Fold]
+    folds: list[RowSplit]
     rule: str  # how the splits were made, in words
     test_where: str | None  # a condition that the split added to the test rows
     left_out: dict[str, int]
@@ -174,7 +174,7 @@ def split_labelled(
 
 def _by_field(
     everything: Manifest, chosen: np.ndarray, codes: np.ndarray, seed: int, has: np.ndarray
-) -> tuple[Fold, str, str | None, dict[str, int]]:
+) -> tuple[RowSplit, str, str | None, dict[str, int]]:
     """Splits by the data's own field, without the training rows that share a group with a test row."""
     splits = np.array([str(value) for value in everything.field("split")])
     names, where = set(splits[chosen].tolist()), None
@@ -199,7 +199,7 @@ def _by_field(
         train, validation = train[~is_out], train[is_out]
         rule += f"; {HELD_OUT:.0%} of its training groups tune"
     lost = {"training rows of a group with test rows": near} if near else {}
-    return Fold(train, validation, chosen), rule, where, lost
+    return RowSplit(train, validation, chosen), rule, where, lost
 
 
 def _dealt(rows: np.ndarray, labels: Sequence[str | None], codes: np.ndarray, seed: int) -> np.ndarray:
@@ -215,16 +215,16 @@ def _dealt(rows: np.ndarray, labels: Sequence[str | None], codes: np.ndarray, se
     return turn[inverse.reshape(-1)]
 
 
-def _fold(deal: np.ndarray, turn: int) -> Fold:
+def _fold(deal: np.ndarray, turn: int) -> RowSplit:
     """The fold that tests the rows of number `turn` and tunes on those of the next number."""
     test, validation = deal == turn, deal == (turn + 1) % FOLDS
-    return Fold(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test))
+    return RowSplit(np.flatnonzero(~test & ~validation), np.flatnonzero(validation), np.flatnonzero(test))
 
 
 def _labelled(
     everything: Manifest,
     labels: Sequence[str | None],
-    folds: Sequence[Fold],
+    folds: Sequence[RowSplit],
     *,
     rule: str,
     where: str | None,

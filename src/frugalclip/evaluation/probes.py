@@ -16,7 +16,7 @@ from frugalclip.core.finite import refuse_scores
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Classifier, classify, linear_probe, neighbours
-from frugalclip.evaluation.encoding import Encoder, Layer, image_features
+from frugalclip.evaluation.encoding import DataEncoder, Layer, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import LabelledRows, labelled_rows
 from frugalclip.evaluation.results import with_provenance
@@ -35,7 +35,7 @@ class LabelledFeatures:
 
 
 def read_features(
-    model: Encoder, everything: Manifest, labelled: LabelledRows, *, layer: Layer
+    model: DataEncoder, everything: Manifest, labelled: LabelledRows, *, layer: Layer
 ) -> LabelledFeatures:
     """Encode the images of labelled rows, once for all splits.
 
@@ -55,7 +55,7 @@ def read_features(
 
 def evaluate_classifier(
     task: str,
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     everything: Manifest,
     *,
@@ -101,13 +101,15 @@ def evaluate_classifier(
 
 
 def evaluate_probe(
-    model: Encoder, manifest: Manifest, everything: Manifest, **options: Any
+    model: DataEncoder, manifest: Manifest, everything: Manifest, **options: Any
 ) -> dict[str, Any]:
     """A linear probe; arguments and result as `evaluate_classifier`."""
     return evaluate_classifier("probe", model, manifest, everything, **options)
 
 
-def evaluate_knn(model: Encoder, manifest: Manifest, everything: Manifest, **options: Any) -> dict[str, Any]:
+def evaluate_knn(
+    model: DataEncoder, manifest: Manifest, everything: Manifest, **options: Any
+) -> dict[str, Any]:
     """Nearest neighbours; arguments and result as `evaluate_classifier`."""
     return evaluate_classifier("knn", model, manifest, everything, **options)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.encoding import Encoder
+from frugalclip.evaluation.encoding import DataEncoder
 from frugalclip.evaluation.ranking import TIE_RULE
 
 
@@ -25,7 +25,7 @@ class EvaluatedRows:
 def with_provenance(
     task: str,
     result: dict[str, Any],
-    model: Encoder,
+    model: DataEncoder,
     rows: EvaluatedRows,
     *,
     baselines: dict[str, Any] | None = None,

@@ -17,7 +17,7 @@ from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.baselines import Baselines, Scorer
-from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.metrics import in_unit
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
@@ -262,7 +262,7 @@ def retrieval_task(
 
 
 def evaluate_retrieval(
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     everything: Manifest | None = None,
     *,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.encoding import Encoder
+from frugalclip.evaluation.encoding import DataEncoder
 from frugalclip.evaluation.metrics import in_unit
 from frugalclip.evaluation.statistics import Statistic, bootstrap, on_the_sample, percentiles
 from frugalclip.models import readable_images
@@ -103,7 +103,7 @@ ALTERATIONS: dict[str, tuple[str, Alteration]] = {
 }
 
 
-def altered_features(model: Encoder, manifest: Manifest) -> dict[str, Tensor]:
+def altered_features(model: DataEncoder, manifest: Manifest) -> dict[str, Tensor]:
     """Features of every alteration of every image; each image is decoded once.
 
     Args:
@@ -126,7 +126,7 @@ def altered_features(model: Encoder, manifest: Manifest) -> dict[str, Tensor]:
 
 def evaluate_robustness(
     task: RankedTask,
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     images: Tensor,
     texts: Tensor,

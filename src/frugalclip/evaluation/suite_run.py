@@ -19,7 +19,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Describer, describers, feature_source
 from frugalclip.evaluation.classifiers import classify, linear_probe, nearest, neighbours
-from frugalclip.evaluation.encoding import Encoder, Layer, image_features
+from frugalclip.evaluation.encoding import DataEncoder, Layer, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import LabelledRows
 from frugalclip.evaluation.probes import ClassifierPredictions
@@ -38,7 +38,7 @@ class SuiteOptions:
     """How a suite is run."""
 
     layer: Layer  # which features are probed
-    reference: Encoder | None  # frozen encoder of the feature baseline
+    reference: DataEncoder | None  # frozen encoder of the feature baseline
     draws: int  # of the bootstrap
     seed: int  # of divisions and of the bootstrap
     progress: Progress
@@ -53,12 +53,12 @@ class SuiteTestResult:
 
 
 def evaluate_suite(
-    model: Encoder,
+    model: DataEncoder,
     *,
     folder: Path | None = None,
     suite: str = DEFAULT,
     layer: Layer = "embedding",
-    reference: Encoder | None = None,
+    reference: DataEncoder | None = None,
     draws: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -102,7 +102,7 @@ def evaluate_suite(
 
 
 def _run_pack(
-    model: Encoder, pack: Pack, suite: Suite, options: SuiteOptions, *, seed: int
+    model: DataEncoder, pack: Pack, suite: Suite, options: SuiteOptions, *, seed: int
 ) -> dict[str, SuiteTestResult]:
     rows = np.unique(np.concatenate([one.rows for one in pack.tasks.values()]))
     options.progress(f"{pack.name}: encoding {len(rows):,} images")
@@ -129,7 +129,7 @@ def _run_pack(
 
 
 def _pack_features(
-    model: Encoder, images: Manifest, options: SuiteOptions
+    model: DataEncoder, images: Manifest, options: SuiteOptions
 ) -> tuple[dict[str, Tensor], np.ndarray]:
     """Features of the model and of each kind of baseline, and (kept,) images that all of them could read."""
     kinds: dict[str, Describer] = {
@@ -233,7 +233,7 @@ def _listed(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {key: [one[key] for one in settings] for key in settings[0]}
 
 
-def _trained_on(model: Encoder, pack: Pack) -> set[str]:
+def _trained_on(model: DataEncoder, pack: Pack) -> set[str]:
     """Ids of the pack's rows that the model was trained on, as far as its training data is recorded."""
     recorded = getattr(model, "training_data", None) or {}
     path = recorded.get("path")

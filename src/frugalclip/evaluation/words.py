@@ -17,7 +17,7 @@ from frugalclip.core.errors import ModelError
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import content_words, lemmatizer
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
 from frugalclip.evaluation.metrics import in_unit
 from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.evaluation.retrieval import RetrievalTask, retrieval_task
@@ -33,7 +33,7 @@ LEXICAL = "train one with 'frugalclip train words' (fitted in seconds) or 'fruga
 TopWords = Sequence[Sequence[tuple[str, float]]]  # of each image, words with their weights, the largest first
 
 
-class WordEncoder(Encoder, Protocol):
+class WordEncoder(DataEncoder, Protocol):
     """A model whose embeddings have a number for each word; `frugalclip.load` gives one."""
 
     lexicon: Lexicon | None

@@ -18,7 +18,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines, Scorer
 from frugalclip.evaluation.class_table import Predictions
 from frugalclip.evaluation.classes import collect_classes, row_names
-from frugalclip.evaluation.encoding import Encoder, encode_texts, image_features
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.prompts import fill, find_prompts
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
@@ -247,7 +247,7 @@ def zeroshot_task(
 
 
 def evaluate_zeroshot(
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     everything: Manifest | None = None,
     *,

@@ -22,8 +22,8 @@ from frugalclip.report.compare_tables import (
     unfinished,
     verdict_table,
 )
-from frugalclip.report.formats import Html, escape, is_finite, number, percent, plain, plural
-from frugalclip.report.html import Section, at_both_widths, chart, command, document, folded, source
+from frugalclip.report.formats import Html, counted, escape, is_finite, number, percent, plain
+from frugalclip.report.html import ReportSection, at_both_widths, chart, command, document, folded, source
 from frugalclip.report.plots import Reference, Series, line_chart
 from frugalclip.report.rows import Column
 from frugalclip.report.tables import definitions, table
@@ -54,7 +54,7 @@ def comparison_page(result: Mapping[str, Any]) -> str:
         _trials(result),
         _method(result),
     ]
-    arms = f"{names[1]} against {names[0]}" if len(names) == 2 else plural(len(names), "arm")
+    arms = f"{names[1]} against {names[0]}" if len(names) == 2 else counted(len(names), "arm")
     return document(f"{arms}: comparison", head=_head(result), sections=[s for s in sections if s])
 
 
@@ -64,8 +64,8 @@ def _head(result: Mapping[str, Any]) -> Html:
         f'<span class="state short">{escape(left)}</span>' if left else '<span class="state">finished</span>'
     )
     names = arm_names(result)
-    folds = f", {plural(len(result['folds']), 'fold')}" if len(result["folds"]) > 1 else ""
-    lead = f"{', '.join(names)}; {plural(result['seeds'], 'seed')}{folds}; {result['data']['path']}."
+    folds = f", {counted(len(result['folds']), 'fold')}" if len(result["folds"]) > 1 else ""
+    lead = f"{', '.join(names)}; {counted(result['seeds'], 'seed')}{folds}; {result['data']['path']}."
     return Html(
         '<p class="over">frugalclip comparison</p>'
         f'<h1 class="answer" dir="auto">{escape(result["answer"])}</h1>'
@@ -114,7 +114,7 @@ def _cell(value: Any) -> Any:
     return Html(f"{escape(first)}<small>{escape(second)}</small>") if newline else Html(escape(first))
 
 
-def _verdicts(result: Mapping[str, Any]) -> Section:
+def _verdicts(result: Mapping[str, Any]) -> ReportSection:
     notes = "".join(f'<li dir="auto">{escape(note)}</li>' for note in result["notes"])
     baselines = baseline_table(result)
     body = (
@@ -122,7 +122,7 @@ def _verdicts(result: Mapping[str, Any]) -> Section:
         + (f'<ul class="advice apart">{notes}</ul>' if notes else "")
         + (f'<div class="apart">{_table(baselines)}</div>' if baselines else "")
     )
-    return Section(
+    return ReportSection(
         "verdicts",
         "Verdicts",
         body,
@@ -130,7 +130,7 @@ def _verdicts(result: Mapping[str, Any]) -> Section:
     )
 
 
-def _metrics(result: Mapping[str, Any]) -> Section:
+def _metrics(result: Mapping[str, Any]) -> ReportSection:
     described = [(name, f["description"]) for name, f in result["metrics"].items()]
     by_fold = fold_table(result)
     body = (
@@ -138,10 +138,10 @@ def _metrics(result: Mapping[str, Any]) -> Section:
         + definitions(described, kind="notes")
         + (f'<div class="apart">{_table(by_fold)}</div>' if by_fold else "")
     )
-    return Section("metrics", "All metrics", body)
+    return ReportSection("metrics", "All metrics", body)
 
 
-def _curves(result: Mapping[str, Any]) -> Section | None:
+def _curves(result: Mapping[str, Any]) -> ReportSection | None:
     curves, found = result["curves"], curve_table(result)
     if found is None:
         return None
@@ -154,7 +154,7 @@ def _curves(result: Mapping[str, Any]) -> Section | None:
         )
         for axis, label in (("samples", "samples seen"), ("seconds", seconds))
     ]
-    return Section(
+    return ReportSection(
         "curves",
         "During training",
         f'<div class="charts">{"".join(charts)}</div><div class="apart">{_table(found)}</div>',
@@ -186,7 +186,7 @@ def _chart(result: Mapping[str, Any], axis: str, label: str, width: int) -> Html
     )
 
 
-def _data_efficiency(result: Mapping[str, Any]) -> Section | None:
+def _data_efficiency(result: Mapping[str, Any]) -> ReportSection | None:
     found = data_efficiency_table(result)
     if found is None:
         return None
@@ -202,7 +202,7 @@ def _data_efficiency(result: Mapping[str, Any]) -> Section | None:
     references = [Reference(target, f"{reference} on all pairs: {percent(target)}")] if known else []
     draw = partial(_efficiency_chart, series, references, metric)
     body = f'{chart("By number of pairs", draw)}<div class="apart">{_table(found)}</div>'
-    return Section("pairs", "Data efficiency", body)
+    return ReportSection("pairs", "Data efficiency", body)
 
 
 def _efficiency_chart(
@@ -219,11 +219,11 @@ def _efficiency_chart(
     )
 
 
-def _costs(result: Mapping[str, Any]) -> Section:
-    return Section("cost", "What it costs", _table(cost_table(result)))
+def _costs(result: Mapping[str, Any]) -> ReportSection:
+    return ReportSection("cost", "What it costs", _table(cost_table(result)))
 
 
-def _trials(result: Mapping[str, Any]) -> Section:
+def _trials(result: Mapping[str, Any]) -> ReportSection:
     columns = [
         Column("Folder"),
         Column("State"),
@@ -243,17 +243,17 @@ def _trials(result: Mapping[str, Any]) -> Section:
     ]
     failed = [row for row, t in zip(rows, result["trials"], strict=True) if t["status"] == "failed"]
     body = table(columns, failed, caption="Trials that failed") if failed else ""
-    return Section(
+    return ReportSection(
         "trials",
         "Trials",
         body
         + folded(
-            f"All {plural(len(rows), 'trial')}", table(columns, rows, caption="Every trial", sortable=True)
+            f"All {counted(len(rows), 'trial')}", table(columns, rows, caption="Every trial", sortable=True)
         ),
     )
 
 
-def _method(result: Mapping[str, Any]) -> Section:
+def _method(result: Mapping[str, Any]) -> ReportSection:
     test = next(iter(result["tests"]), {})
     length = "each arm's own length"
     if result["samples"]:
@@ -289,7 +289,7 @@ def _method(result: Mapping[str, Any]) -> Section:
         str(result["environment"].get("command")),
         label="The command; it resumes or repeats the comparison:",
     )
-    return Section(
+    return ReportSection(
         "method",
         "How it was compared",
         body + folded("The protocol", source(dump_yaml(result["protocol"]))) + arms,

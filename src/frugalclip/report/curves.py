@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from frugalclip.evaluation.metrics import BY_IMPORTANCE, in_percent, metric_name, words
-from frugalclip.report.formats import Html, is_finite, number, plural
+from frugalclip.report.formats import Html, counted, is_finite, number
 from frugalclip.report.headline import metric_text
-from frugalclip.report.html import Section, chart, folded
+from frugalclip.report.html import ReportSection, chart, folded
 from frugalclip.report.plots import Reference, Series, line_chart, thin
 from frugalclip.report.record import RunRecord
 from frugalclip.report.rows import Column
@@ -22,7 +22,7 @@ _CHARTED = {  # columns with a chart of their own; the others are folded away
 _LINES = 5  # in the chart of evaluation points
 
 
-def curves_section(record: RunRecord) -> Section:
+def curves_section(record: RunRecord) -> ReportSection:
     """Charts over the samples seen, and a table of the evaluation points."""
     title, columns = "How training went", record.columns()
     charts = [_loss_chart(record), *_evaluation_charts(record)]
@@ -32,18 +32,18 @@ def curves_section(record: RunRecord) -> Section:
     shown = [c for c in charts if c]
     if not shown:
         nothing = "<p>metrics.jsonl holds no row: the run ended before its first step.</p>"
-        return Section("curves", title, nothing)
+        return ReportSection("curves", title, nothing)
     body = f'<div class="charts">{"".join(shown)}</div>'
     # chance is a line in the chart of its loss
     left = [key for key in columns if key not in ("loss", *_CHARTED) and not key.endswith("/chance")]
     others = [c for key in left if (c := _column_chart(record, key, title=words(key).replace(" / ", ": ")))]
     if others:
-        summary = f"{plural(len(others), 'more curve')}: logs of the objectives"
+        summary = f"{counted(len(others), 'more curve')}: logs of the objectives"
         body += folded(summary, f'<div class="charts">{"".join(others)}</div>')
     if points := record.points():
-        body += folded(f"{plural(len(points), 'evaluation point')} as a table", _point_table(points))
+        body += folded(f"{counted(len(points), 'evaluation point')} as a table", _point_table(points))
     intro = "All curves are over samples seen, so that runs with different batch sizes compare."
-    return Section("curves", title, body, intro)
+    return ReportSection("curves", title, body, intro)
 
 
 def _loss_chart(record: RunRecord) -> Html | None:
@@ -75,7 +75,7 @@ def _final_loss(record: RunRecord, losses: Sequence[float], chance: float) -> st
     side = "below" if end < chance else "above"
     apart = abs(end - chance)
     against = f"{apart:.2f} {side} {guessing}" if apart >= 0.005 else f"no better than {guessing}"
-    when = f"Over the last {plural(len(tail), 'step')}" if len(tail) > 1 else "At the last step"
+    when = f"Over the last {counted(len(tail), 'step')}" if len(tail) > 1 else "At the last step"
     return f"{when} the loss is {end:.2f} nats, {against}."
 
 
@@ -119,7 +119,7 @@ def _evaluation_charts(record: RunRecord) -> list[Html]:
         for name in ranked[:_LINES]
     ]
     rest, title = len(ranked) - len(series), "Evaluation during training"
-    note = f"{plural(rest, 'further metric')} in the table below." if rest else ""
+    note = f"{counted(rest, 'further metric')} in the table below." if rest else ""
     draw = partial(_draw, series, title=title, y_label="score on the validation set (%)", from_zero=True)
     return [chart(title, draw, note=note)]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from frugalclip.evaluation.metrics import in_percent, metric_name, words
 from frugalclip.report.formats import NBSP, is_finite, is_interval, number, percent, plain, shorten
-from frugalclip.report.rows import Change, Column, Interval, Label, Measure, Strip, Table
+from frugalclip.report.rows import ChangedValue, Column, Interval, Label, Measure, ReportTable, Strip
 
 TASKS = {
     "zeroshot": "Zero-shot naming",
@@ -41,7 +41,7 @@ class Note:
     is_brief: bool = True  # also shown in a terminal
 
 
-def evaluation_tables(result: Mapping[str, Any]) -> list[Table]:
+def evaluation_tables(result: Mapping[str, Any]) -> list[ReportTable]:
     """The tables of one evaluation, the metrics first."""
     if result.get("task") == "suite" and isinstance(result.get("tests"), Mapping):
         return [suite_table(result)]
@@ -49,7 +49,7 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[Table]:
     return [metric_table(result), *([altered] if altered else [])]
 
 
-def metric_table(result: Mapping[str, Any]) -> Table:
+def metric_table(result: Mapping[str, Any]) -> ReportTable:
     """One row a metric: value with interval, the same on a scale, chance, and every baseline."""
     metrics = mapping(result.get("metrics"))
     baselines = list(dict.fromkeys(name for metric in metrics for name in baselines_of(result, metric)))
@@ -67,7 +67,7 @@ def metric_table(result: Mapping[str, Any]) -> Table:
             [label, *_metric_cells(result, metric, value, label.text), *_compared(result, metric, baselines)]
         )
     samples = f", {result['samples']:,} samples" if isinstance(result.get("samples"), int) else ""
-    return Table(
+    return ReportTable(
         f"{task_name(result.get('task'))}: {subject(result) or 'all metrics'}{samples}", columns, rows
     )
 
@@ -108,7 +108,7 @@ def _compared(result: Mapping[str, Any], metric: str, baselines: Sequence[str]) 
     return [None if one is None else Measure(one, in_percent=in_percent(metric)) for one in values]
 
 
-def suite_table(result: Mapping[str, Any]) -> Table:
+def suite_table(result: Mapping[str, Any]) -> ReportTable:
     """One row a test: the probe with its interval, nearest neighbours, chance and baselines.
 
     Args:
@@ -141,7 +141,7 @@ def suite_table(result: Mapping[str, Any]) -> Table:
         )
     features = suite.get("features", "features")
     caption = f"Suite {suite.get('name', '')}: linear probes on the {features}, mean over classes"
-    return Table(caption, columns, rows, has_total=True)
+    return ReportTable(caption, columns, rows, has_total=True)
 
 
 def _test_note(test: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ def _test_note(test: Mapping[str, Any]) -> str:
     return f"{question}. {number(test.get('classes'))} classes{trained}."
 
 
-def altered_table(result: Mapping[str, Any]) -> Table | None:
+def altered_table(result: Mapping[str, Any]) -> ReportTable | None:
     """One row an alteration of the images, for the metrics that stand first; None where none was evaluated.
 
     Args:
@@ -172,12 +172,12 @@ def altered_table(result: Mapping[str, Any]) -> Table | None:
     for kind, entry in found.items():
         cells = [_change(entry, name) for name in metrics]
         rows.append([Label(words(kind), note=entry.get("about", "")), *cells])
-    return Table("The same images, altered", columns, rows)
+    return ReportTable("The same images, altered", columns, rows)
 
 
-def _change(entry: Mapping[str, Any], name: str) -> Change:
+def _change(entry: Mapping[str, Any], name: str) -> ChangedValue:
     interval = _pair(entry.get("interval", {}).get(name))
-    return Change(entry["metrics"][name], entry["difference"][name], interval, in_percent(name))
+    return ChangedValue(entry["metrics"][name], entry["difference"][name], interval, in_percent(name))
 
 
 def _comparisons(result: Mapping[str, Any]) -> list[Remark]:

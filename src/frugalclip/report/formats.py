@@ -181,6 +181,6 @@ def exponent_mark(power: int) -> str:
     return f"×10{str(power).translate(_SUPERSCRIPT)}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
+def counted(count: int, one: str, many: str | None = None) -> str:
     """`1 class`, `184 classes`."""
     return f"{count:,}{NBSP}{one if count == 1 else many or one + 's'}"

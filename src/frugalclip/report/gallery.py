@@ -26,7 +26,7 @@ from frugalclip.data.images import size_of
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.encoding import Encoder, encode_texts
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts
 from frugalclip.evaluation.prompts import fill
 from frugalclip.evaluation.ranking import cosine_scores, rank_positives
 from frugalclip.evaluation.retrieval import retrieval_task
@@ -51,7 +51,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Found:
+class Hit:
     """One answer to a query: an image, or a name."""
 
     score: float  # cosine, or the weight of a word
@@ -65,7 +65,7 @@ class Example:
     """A query with its first answers."""
 
     text: str  # the query's words, or the image's right name
-    found: tuple[Found, ...]  # best first
+    found: tuple[Hit, ...]  # best first
     rank: float  # expected place of the first right answer, from 1
     candidates: int  # how many competed
     thumbnail: Thumbnail | None = None  # where the query is an image
@@ -87,7 +87,7 @@ class Described:
     """An image with the top words of a lexical model."""
 
     text: str  # its caption
-    words: tuple[Found, ...]  # heaviest first; right are those of its own captions
+    words: tuple[Hit, ...]  # heaviest first; right are those of its own captions
     thumbnail: Thumbnail | None
 
 
@@ -96,7 +96,7 @@ class Answer:
     """A query in words and the images that come first."""
 
     query: str
-    found: tuple[Found, ...]  # best first
+    found: tuple[Hit, ...]  # best first
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Thumbnail:
 
 
 def build_gallery(
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     *,
     evaluation: Mapping[str, Any],
@@ -226,7 +226,7 @@ def _names(manifest: Manifest, evaluation: Mapping[str, Any]) -> list[list[str]]
 
 
 def _text_to_images(
-    model: Encoder,
+    model: DataEncoder,
     manifest: Manifest,
     images: Tensor,
     album: _Album,
@@ -247,7 +247,7 @@ def _text_to_images(
     for n, query in enumerate(queries):
         right = set(positives[n].tolist())
         found = [
-            Found(score, place in right, album.captions[row], album.thumbnail(row))
+            Hit(score, place in right, album.captions[row], album.thumbnail(row))
             for score, place in zip(scores[n].tolist(), places[n].tolist(), strict=True)
             for row in [int(task.rows[place])]
         ]
@@ -258,7 +258,7 @@ def _text_to_images(
 
 
 def _image_to_names(
-    model: Encoder,
+    model: DataEncoder,
     images: Tensor,
     names: Sequence[list[str]],
     evaluation: Mapping[str, Any],
@@ -296,7 +296,7 @@ def _image_to_names(
         Example(
             text=shorten(" / ".join(listed[i] for i in right[n]), LONGEST),
             found=tuple(
-                Found(s, p in right[n], shorten(listed[p], LONGEST))
+                Hit(s, p in right[n], shorten(listed[p], LONGEST))
                 for s, p in zip(scores[n].tolist(), places[n].tolist(), strict=True)
             ),
             rank=float(ranks[n]),

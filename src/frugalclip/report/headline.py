@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frugalclip.evaluation.metrics import in_percent, larger_is_better, metric_name, words
-from frugalclip.evaluation.metrics import primary_metric as primary_name
+from frugalclip.evaluation.metrics import in_percent, larger_is_better, metric_name, primary_metric, words
 from frugalclip.report.bars import Bar, bar_comparison
 from frugalclip.report.evaluations import (
     baselines_of,
@@ -20,12 +19,12 @@ from frugalclip.report.evaluations import (
 from frugalclip.report.formats import (
     NBSP,
     Html,
+    counted,
     duration,
     escape,
     is_finite,
     number,
     percent,
-    plural,
     short_count,
     span,
     times,
@@ -56,20 +55,20 @@ def resume_command(record: RunRecord) -> str:
     return f"frugalclip train {recipe} --out {folder} --resume"
 
 
-def primary_metric(result: Mapping[str, Any]) -> str | None:
+def headline_metric(result: Mapping[str, Any]) -> str | None:
     """The metric that stands for an evaluation, among those with a value."""
     metrics = mapping(result.get("metrics"))
-    return primary_name({name: value for name, value in metrics.items() if is_finite(value)})
+    return primary_metric({name: value for name, value in metrics.items() if is_finite(value)})
 
 
 def _headline(record: RunRecord) -> str:
-    result = next((e for e in record.evaluations if primary_metric(e)), None)
+    result = next((e for e in record.evaluations if headline_metric(e)), None)
     if result is None:
         return f'<div class="headline plain"><div><h2>No result yet</h2>{_why_no_result(record)}</div></div>'
-    metric = primary_metric(result) or ""
+    metric = headline_metric(result) or ""
     name = metric_name(metric)
     title = f"{task_name(result.get('task'))}, {name[:1].lower()}{name[1:]}"
-    conclusions = "".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(result, metric))
+    conclusions = "".join(f"<li>{escape(sentence)}</li>" for sentence in conclusion_sentences(result, metric))
     text = (
         f'<h2>{escape(title)}</h2><p class="subject" dir="auto">{escape(_rows(result))}</p>'
         f'<p class="big">{escape(metric_text(metric, result["metrics"][metric]))}</p>'
@@ -102,7 +101,7 @@ def _rows(result: Mapping[str, Any]) -> str:
     samples, names = result.get("samples"), mapping(result.get("classes")).get("restricted")
     parts = [
         subject(result),
-        plural(samples, "image") if isinstance(samples, int) else "",
+        counted(samples, "image") if isinstance(samples, int) else "",
         f"{names:,} names to choose from" if isinstance(names, int) else "",
     ]
     return "; ".join(part for part in parts if part)
@@ -130,7 +129,7 @@ def _strongest_first(result: Mapping[str, Any], metric: str) -> list[tuple[str, 
     return sorted(baselines_of(result, metric).items(), key=lambda item: sign * item[1])
 
 
-def verdict(result: Mapping[str, Any], metric: str) -> list[str]:
+def conclusion_sentences(result: Mapping[str, Any], metric: str) -> list[str]:
     """Sentences on a metric against chance and the strongest baseline; no more than the interval allows."""
     sentences, chance = [], chance_of(result, metric)
     if chance:

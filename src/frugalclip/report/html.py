@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from frugalclip.report.formats import Html, escape, number, percent, plural, shorten
-from frugalclip.report.gallery import LONGEST, ClassResult, Described, Example, Found, Thumbnail
+from frugalclip.report.formats import Html, counted, escape, number, percent, shorten
+from frugalclip.report.gallery import LONGEST, ClassResult, Described, Example, Hit, Thumbnail
 
 WIDE, NARROW = 548, 350  # px of a chart on a screen of two columns, and on a phone
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A part of the page that the reader can jump to."""
 
     anchor: str
@@ -27,7 +27,7 @@ class Section:
     intro: str = ""  # plain text below the title
 
 
-def document(title: str, *, head: str, sections: Sequence[Section]) -> str:
+def document(title: str, *, head: str, sections: Sequence[ReportSection]) -> str:
     """A whole page.
 
     Args:
@@ -59,7 +59,7 @@ def _asset(name: str) -> str:
     return resources.files("frugalclip.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def rendered(section: Section) -> str:
+def rendered(section: ReportSection) -> str:
     """A section as it stands in a page; `</section>` ends it and occurs nowhere inside."""
     intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
     anchor = escape(section.anchor)
@@ -136,12 +136,12 @@ def _found_images(example: Example) -> str:
     return f'<div>{title}<ol class="answers">{answers}</ol></div>'
 
 
-def answered_queries(answers: Sequence[tuple[str, Sequence[Found]]]) -> Html:
+def answered_queries(answers: Sequence[tuple[str, Sequence[Hit]]]) -> Html:
     """Each query in words, and the images that came first, with captions; nothing says which are right."""
     return Html(f'<div class="examples">{"".join(_answered(query, found) for query, found in answers)}</div>')
 
 
-def _answered(query: str, found: Sequence[Found]) -> str:
+def _answered(query: str, found: Sequence[Hit]) -> str:
     images = "".join(
         f"<li>{tile(one.thumbnail, missing=one.text)}"
         f'<div class="mark-row"><span>{_cosine(one.score)}</span></div></li>'
@@ -161,7 +161,7 @@ def _found_names(example: Example) -> str:
     return f'<div class="naming">{tile(example.thumbnail)}<div>{title}<ol>{answers}</ol></div></div>'
 
 
-def _answer(found: Found, mark: str) -> str:
+def _answer(found: Hit, mark: str) -> str:
     kind = "right" if found.is_right else "wrong"
     text = f'<span class="clamp" dir="auto">{_caption(found.text)}</span>'
     return f'<li class="{kind}">{mark}{text}<span>{_cosine(found.score)}</span></li>'
@@ -222,6 +222,6 @@ def _class(result: ClassResult) -> str:
     )  # ties count in part
     often = "most often taken for" if result.samples > 1 else "taken for"
     mistaken = f", {often} “{escape(shorten(result.mistaken_for, 60))}”" if result.mistaken_for else ""
-    note = f"{escape(share)} of {escape(plural(result.samples, 'image'))} named right{mistaken}"
+    note = f"{escape(share)} of {escape(counted(result.samples, 'image'))} named right{mistaken}"
     name = f'<b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b>'
     return f'<li><div>{name}<small dir="auto">{note}</small></div>{thumbnails}</li>'

@@ -67,7 +67,7 @@ class ConsoleListener:
             self.progress.stop()
 
 
-def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
+def validation_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The first, last and best value of each metric on the validation set.
 
     Args:

@@ -6,14 +6,16 @@ import numpy as np
 
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.encoding import Encoder, encode_texts
-from frugalclip.report.gallery import SIDE, Answer, Found, thumbnail
-from frugalclip.report.html import Section, answered_queries
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts
+from frugalclip.report.gallery import SIDE, Answer, Hit, thumbnail
+from frugalclip.report.html import ReportSection, answered_queries
 
 MOST_ROWS = 20_000  # images that are scanned; a larger set wants an index
 
 
-def answer_queries(model: Encoder, manifest: Manifest, queries: Sequence[str], *, k: int = 5) -> list[Answer]:
+def answer_queries(
+    model: DataEncoder, manifest: Manifest, queries: Sequence[str], *, k: int = 5
+) -> list[Answer]:
     """Rank the images of a data set for each query, by an exact scan.
 
     Args:
@@ -27,18 +29,18 @@ def answer_queries(model: Encoder, manifest: Manifest, queries: Sequence[str], *
     values, places = scores.topk(min(k, scores.shape[1]), dim=1)  # (queries, k)
     reader, captions = ImageReader(manifest), manifest.captions()
 
-    def found(value: float, place: int) -> Found:
+    def found(value: float, place: int) -> Hit:
         row = int(encoded.rows[place])
         caption = next(iter(captions[row]), manifest.ids[row])
-        return Found(value, False, caption, thumbnail(reader.image(row, at_least=2 * SIDE), caption))
+        return Hit(value, False, caption, thumbnail(reader.image(row, at_least=2 * SIDE), caption))
 
     ranked = zip(values.tolist(), places.tolist(), strict=True)
     return [Answer(query, tuple(map(found, *best))) for query, best in zip(queries, ranked, strict=True)]
 
 
-def queries_section(answers: Sequence[Answer]) -> Section | None:
+def queries_section(answers: Sequence[Answer]) -> ReportSection | None:
     """The section of a report, or None without queries."""
     if not answers:
         return None
     body = answered_queries([(answer.query, answer.found) for answer in answers])
-    return Section("queries", "Ask it", body, "Queries in words, and the pictures that come first.")
+    return ReportSection("queries", "Ask it", body, "Queries in words, and the pictures that come first.")

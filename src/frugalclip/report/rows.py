@@ -38,7 +38,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Change:
+class ChangedValue:
     """The value of a metric after a change, and the difference that the change makes."""
 
     value: float
@@ -58,7 +58,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table; the first cell of a row names it."""
 
     caption: str

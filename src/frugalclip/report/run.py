@@ -12,11 +12,11 @@ from typing import Any
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
 from frugalclip.evaluation.metrics import words
 from frugalclip.report.curves import curves_section
-from frugalclip.report.formats import escape, is_finite, number, percent, plain, plural, shorten
+from frugalclip.report.formats import counted, escape, is_finite, number, percent, plain, shorten
 from frugalclip.report.gallery import Gallery, extremes
 from frugalclip.report.headline import head, resume_command
 from frugalclip.report.html import (
-    Section,
+    ReportSection,
     class_columns,
     command,
     document,
@@ -122,7 +122,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
     return document(f"{record.name}: run report", head=head(record), sections=[s for s in sections if s])
 
 
-def _advice(record: RunRecord) -> Section | None:
+def _advice(record: RunRecord) -> ReportSection | None:
     notes = [
         (f"first at step {number(step)}" if is_finite(step) else "", sentence)
         for step, sentence in record.advice()
@@ -144,12 +144,12 @@ def _advice(record: RunRecord) -> Section | None:
         f'<li dir="auto">{escape(text)}{f"<small>{escape(when)}</small>" if when else ""}</li>'
         for when, text in notes
     )
-    return Section(
+    return ReportSection(
         "advice", "Advice", f'<ul class="advice">{items}</ul>', "What the trainer noticed while it ran."
     )
 
 
-def _data(record: RunRecord, gallery: Gallery) -> Section:
+def _data(record: RunRecord, gallery: Gallery) -> ReportSection:
     data = record.recipe.get("data")
     data = data if isinstance(data, Mapping) else {"path": data} if data else {}
     known: dict[str, Any] = {
@@ -170,8 +170,8 @@ def _data(record: RunRecord, gallery: Gallery) -> Section:
     if isinstance(notes, list) and notes:
         body += f'<p class="foot" dir="auto">{escape(shorten("; ".join(map(str, notes)), 600))}.</p>'
     if gallery.pairs:
-        body += f"<h3>{plural(len(gallery.pairs), 'pair')}, drawn at random</h3>{pair_grid(gallery.pairs)}"
-    return Section("data", "What it was trained on", body or "<p>The recipe names no data.</p>")
+        body += f"<h3>{counted(len(gallery.pairs), 'pair')}, drawn at random</h3>{pair_grid(gallery.pairs)}"
+    return ReportSection("data", "What it was trained on", body or "<p>The recipe names no data.</p>")
 
 
 def _objectives(record: RunRecord) -> list[str]:
@@ -184,7 +184,7 @@ def _objectives(record: RunRecord) -> list[str]:
     return [f"{words(name)}, weight {plain(weight)}" for name, weight in weights.items()]
 
 
-def _evaluations(record: RunRecord) -> Section | None:
+def _evaluations(record: RunRecord) -> ReportSection | None:
     shown = [e for e in record.evaluations if isinstance(e.get("metrics"), Mapping) and e["metrics"]]
     if not shown:
         return None  # the head of the page says so, and what to do
@@ -194,10 +194,10 @@ def _evaluations(record: RunRecord) -> Section | None:
         "it has learned nothing that counts. On the scale, the dot is the model, the bar its interval; grey "
         "strokes are chance and baselines."
     )
-    return Section("evaluations", "Evaluations", "".join(parts), intro)
+    return ReportSection("evaluations", "Evaluations", "".join(parts), intro)
 
 
-def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
+def _classes(record: RunRecord, gallery: Gallery) -> ReportSection | None:
     result = next((e for e in record.evaluations if e.get("per_class")), None)
     if result is None:
         return None
@@ -209,7 +209,7 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
         return None
     full, none = sum(e["top1"] == 100 for e in entries), sum(e["top1"] == 0 for e in entries)
     intro = (
-        f"Of {plural(len(entries), 'class', 'classes')}, {full:,} are always named right and {none:,} never. "
+        f"Of {counted(len(entries), 'class', 'classes')}, {full:,} are always named right, {none:,} never. "
         "Where several are equal, those shown were drawn by seed."
     )
     columns = [
@@ -231,13 +231,13 @@ def _classes(record: RunRecord, gallery: Gallery) -> Section | None:
     whole = folded(
         f"All classes as a table{cut}", table(columns, rows, caption="Every class, best first", sortable=True)
     )
-    return Section("classes", "Best and worst classes", class_columns(best, worst) + whole, intro)
+    return ReportSection("classes", "Best and worst classes", class_columns(best, worst) + whole, intro)
 
 
-def _retrieval(gallery: Gallery) -> Section | None:
+def _retrieval(gallery: Gallery) -> ReportSection | None:
     if not gallery.text_to_images:
         return (
-            Section("retrieval", "Retrieval examples", f"<p>{escape(gallery.note)}</p>")
+            ReportSection("retrieval", "Retrieval examples", f"<p>{escape(gallery.note)}</p>")
             if gallery.note
             else None
         )
@@ -245,13 +245,13 @@ def _retrieval(gallery: Gallery) -> Section | None:
         "For each caption the five images that came first, with their cosines; a right one is framed. "
         + gallery.note
     )
-    return Section("retrieval", "Finding images by words", found_images(gallery.text_to_images), intro)
+    return ReportSection("retrieval", "Finding images by words", found_images(gallery.text_to_images), intro)
 
 
-def _naming(gallery: Gallery) -> Section | None:
+def _naming(gallery: Gallery) -> ReportSection | None:
     if not gallery.image_to_names:
         return None
-    return Section(
+    return ReportSection(
         "naming",
         "Naming images",
         found_names(gallery.image_to_names),
@@ -259,17 +259,17 @@ def _naming(gallery: Gallery) -> Section | None:
     )
 
 
-def _kept(gallery: Gallery) -> Section | None:
+def _kept(gallery: Gallery) -> ReportSection | None:
     if not gallery.kept:
         return None
     lead = (
         "Whole images, drawn at random. The patches that the tower's [CLS] attends to least are faded; "
         "training kept as many of every view."
     )
-    return Section("kept", "Where it attends", pair_grid(gallery.kept), lead)
+    return ReportSection("kept", "Where it attends", pair_grid(gallery.kept), lead)
 
 
-def _repeat(record: RunRecord) -> Section:
+def _repeat(record: RunRecord) -> ReportSection:
     recipe = shlex.quote(str(Path(record.path) / "recipe.yaml"))
     again = shlex.quote(f"{record.path.rstrip('/')}-again")
     body = command(f"frugalclip train {recipe} --out {again}", label="Train again from the resolved recipe:")
@@ -282,7 +282,7 @@ def _repeat(record: RunRecord) -> Section:
             f"git checkout {shlex.quote(str(record.environment['commit']))}", label="The code it ran with:"
         )
     body += f"<h3>Environment</h3>{_environment(record)}"
-    return Section(
+    return ReportSection(
         "repeat", "Repeat it", body + folded("The resolved recipe, recipe.yaml", source(record.recipe_text))
     )
 

@@ -7,7 +7,7 @@ from frugalclip.report.bars import interval_strip
 from frugalclip.report.evaluations import evaluation_notes, evaluation_remarks, evaluation_tables
 from frugalclip.report.formats import Html, cell, difference, escape, number, percent, span
 from frugalclip.report.html import folded
-from frugalclip.report.rows import Change, Column, Label, Measure, Strip
+from frugalclip.report.rows import ChangedValue, Column, Label, Measure, Strip
 
 
 def table(
@@ -69,7 +69,7 @@ def cell_markup(value: Any) -> Html:
             text = escape(_value(value.value, value.in_percent))
             reach = span(value.interval, in_percent=value.in_percent) if value.interval else ""
             return Html((f"<b>{text}</b>" if value.is_main else text) + _small(reach))
-        case Change():
+        case ChangedValue():
             reach = f", {span(value.interval, in_percent=value.in_percent)}" if value.interval else ""
             change = difference(value.difference, in_percent=value.in_percent)
             return Html(f"<b>{escape(_value(value.value, value.in_percent))}</b>{_small(change + reach)}")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from frugalclip.report.evaluations import evaluation_notes, evaluation_remarks, evaluation_tables
 from frugalclip.report.formats import MISSING, difference, number, percent
-from frugalclip.report.rows import Change, Interval, Label, Measure, Strip, Table
+from frugalclip.report.rows import ChangedValue, Interval, Label, Measure, ReportTable, Strip
 
 
 def print_evaluation(result: Mapping[str, Any], console: Console | None = None) -> None:
@@ -26,7 +26,7 @@ def print_evaluation(result: Mapping[str, Any], console: Console | None = None) 
     console.print(Text(line[:1].upper() + line[1:] + ".", style="dim"), soft_wrap=True)
 
 
-def print_table(table: Table, console: Console) -> None:
+def print_table(table: ReportTable, console: Console) -> None:
     """Print a table that fits 80 columns; what only a page can show is left out."""
     shown = [i for i, column in enumerate(table.columns) if not _is_drawn(table, i, column.kind)]
     drawn = RichTable(
@@ -48,7 +48,7 @@ def print_table(table: Table, console: Console) -> None:
     console.print(drawn)
 
 
-def _is_drawn(table: Table, place: int, kind: str) -> bool:
+def _is_drawn(table: ReportTable, place: int, kind: str) -> bool:
     """Whether a column holds drawings."""
     return bool(kind) and all(row[place] is None or isinstance(row[place], Strip) for row in table.rows)
 
@@ -62,7 +62,7 @@ def cell_text(cell: Any) -> Text:
             reach = f" ({_span(cell.interval, cell.in_percent)})" if cell.interval else ""
             value = Text(_value(cell.value, cell.in_percent), style="bold" if cell.is_main else "")
             return value.append(reach, style="not bold dim")
-        case Change():
+        case ChangedValue():
             reach = ""
             if cell.interval:
                 low, high = (difference(one, in_percent=cell.in_percent) for one in cell.interval)

@@ -11,8 +11,8 @@ from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
 from frugalclip.report.evaluations import chance_of
 from frugalclip.report.formats import number, percent, shorten
-from frugalclip.report.gallery import LONGEST, SIDE, Described, Found, thumbnail
-from frugalclip.report.html import Section, described_images
+from frugalclip.report.gallery import LONGEST, SIDE, Described, Hit, thumbnail
+from frugalclip.report.html import ReportSection, described_images
 from frugalclip.report.rows import Column
 from frugalclip.report.tables import table
 
@@ -45,11 +45,13 @@ def _described(manifest: Manifest, drawn: Mapping[str, Any]) -> Described:
     except BadImage:
         small = None
     return Described(
-        caption, tuple(Found(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), small
+        caption, tuple(Hit(one["weight"], one["is_hit"], one["word"]) for one in drawn["words"]), small
     )
 
 
-def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[Described]) -> Section | None:
+def words_section(
+    evaluations: Sequence[Mapping[str, Any]], described: Sequence[Described]
+) -> ReportSection | None:
     """The section of a report, or None for a model that has no words.
 
     Args:
@@ -74,7 +76,7 @@ def words_section(evaluations: Sequence[Mapping[str, Any]], described: Sequence[
         rows,
         caption="The words that most images have among their top ten",
     )
-    return Section(
+    return ReportSection(
         "words",
         "Words of images",
         described_images(described) + f'<div class="evaluation apart">{used}</div>',

@@ -129,7 +129,7 @@ class ClipResNetConfig(ImageTowerConfig):
         return ClipResNet(self, dim=dim)
 
 
-class BatchNorm(nn.BatchNorm2d):
+class SynchronisedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over all processes; unlike torch's synchronised one it also runs on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -162,7 +162,9 @@ class BatchNorm(nn.BatchNorm2d):
 
 def convolved(before: int, after: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
     """A convolution and its normalisation."""
-    return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False), BatchNorm(after))
+    return nn.Sequential(
+        nn.Conv2d(before, after, kernel, stride, kernel // 2, bias=False), SynchronisedBatchNorm2d(after)
+    )
 
 
 class Bottleneck(nn.Module):

@@ -136,7 +136,7 @@ class Units:
             for dim, axis in enumerate(axes):
                 if axis.unit is not None:
                     weight = self._cut_axis(weight, dim, axis, kept.of(axis, number), gates)
-            result[name if layer is None else renamed(name, layer, number)] = weight.clone()
+            result[name if layer is None else renumbered(name, layer, number)] = weight.clone()
         return result
 
     def _cut_axis(self, weight: Tensor, dim: int, axis: Axis, units: Tensor, gates: Gates | None) -> Tensor:
@@ -167,7 +167,7 @@ def layer_of(name: str) -> int | None:
     return int(name.split(".")[2]) if name.startswith("layers.blocks.") else None
 
 
-def renamed(name: str, layer: int, number: int) -> str:
+def renumbered(name: str, layer: int, number: int) -> str:
     """The name of a weight whose layer gets another number."""
     return name.replace(f"layers.blocks.{layer}.", f"layers.blocks.{number}.", 1)
 

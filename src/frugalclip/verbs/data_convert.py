@@ -28,7 +28,7 @@ _MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ConversionResult:
     """What `data convert` wrote."""
 
     out: Path
@@ -55,7 +55,7 @@ def convert(
     workers: int | None = None,
     shuffle: int | None = None,
     columns: Mapping[str, str] | None = None,
-) -> Conversion:
+) -> ConversionResult:
     """Write data sets as shards, and beside them `OUT.ledger.parquet` with every sample that was left out.
 
     Args:
@@ -99,7 +99,7 @@ def convert(
     ledger.extend(faults.values())
     ledger.write(ledger_path, kept=written, seen=source.seen)
     left = unwritten_fields(manifest) if to == "tar" else []
-    return Conversion(
+    return ConversionResult(
         out=folder,
         shards=len(records),
         done_before=done_before,
@@ -137,7 +137,7 @@ def _run_job(
     return done_before, [manifest.ids[row] for shard in shards for row in shard.content], records
 
 
-def show_convert(result: Conversion, console: Console | None = None) -> None:
+def show_convert(result: ConversionResult, console: Console | None = None) -> None:
     """Print what was written."""
     console = console or Console()
     before = f" ({result.done_before:,} were there)" if result.done_before else ""

@@ -16,7 +16,7 @@ from frugalclip.evaluation.words import evaluate_words
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.report.gallery import Answer, Gallery, build_gallery
 from frugalclip.report.kept import kept_images, selection_of
-from frugalclip.report.progress import ConsoleListener, metrics_table
+from frugalclip.report.progress import ConsoleListener, validation_table
 from frugalclip.report.run import write_run_report
 from frugalclip.report.words import describe_images
 from frugalclip.sources.open import read_source
@@ -133,7 +133,7 @@ def show(result: TrainingResult) -> None:
     console = Console()
     rows = [row for row in RunDirectory(result.run).rows() if "evaluation" in row]
     if rows:
-        console.print(metrics_table(rows))
+        console.print(validation_table(rows))
     speed = result.samples_seen / max(result.seconds, 1e-9)
     console.print(
         f"{result.samples_seen:,} samples in {result.seconds:.0f} s ({speed:.0f} a second).  "

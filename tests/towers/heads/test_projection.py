@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from frugalclip.towers.heads.projection import BatchNorm, ProjectionHead
+from frugalclip.towers.heads.projection import ProjectionHead, SynchronisedBatchNorm1d
 
 
 def rows(number: int, dim: int, seed: int = 0) -> Tensor:
@@ -16,17 +16,19 @@ def kinds(head: ProjectionHead) -> list[str]:
 
 
 def test_each_layer_but_the_last_is_normalised_and_rectified():
-    assert kinds(ProjectionHead([4, 8, 8, 3])) == ["Linear", "BatchNorm", "ReLU"] * 2 + ["Linear"]
+    assert kinds(ProjectionHead([4, 8, 8, 3])) == ["Linear", "SynchronisedBatchNorm1d", "ReLU"] * 2 + [
+        "Linear"
+    ]
     assert kinds(ProjectionHead([4, 8, 3], last_norm=True)) == [
         "Linear",
-        "BatchNorm",
+        "SynchronisedBatchNorm1d",
         "ReLU",
         "Linear",
-        "BatchNorm",
+        "SynchronisedBatchNorm1d",
     ]
     assert kinds(ProjectionHead([4, 3])) == ["Linear"] and kinds(ProjectionHead([4, 3], last_norm=True)) == [
         "Linear",
-        "BatchNorm",
+        "SynchronisedBatchNorm1d",
     ]
 
 
@@ -87,7 +89,7 @@ def test_gradients_come_back_in_the_precision_of_the_input():
 
 
 def test_alone_it_is_torchs_own_batch_normalisation():
-    ours, torchs, x = BatchNorm(4).double(), nn.BatchNorm1d(4).double(), rows(7, 4)
+    ours, torchs, x = SynchronisedBatchNorm1d(4).double(), nn.BatchNorm1d(4).double(), rows(7, 4)
     assert ours(x).equal(torchs(x)) and ours.running_var.equal(torchs.running_var)
     with pytest.raises(ValueError, match="expected 2D or 3D input"):
         ours(x[0])

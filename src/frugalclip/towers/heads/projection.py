@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from frugalclip.core.distributed import gather, is_active, own_rows
 
 
-class BatchNorm(nn.BatchNorm1d):
+class SynchronisedBatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation over all processes; unlike torch's synchronised one it also runs on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class ProjectionHead(nn.Sequential):
         for place, (before, after) in enumerate(itertools.pairwise(widths)):
             is_last = place == len(widths) - 2
             layers.append(nn.Linear(before, after, bias=bias))
-            layers += [BatchNorm(after)] if last_norm or not is_last else []
+            layers += [SynchronisedBatchNorm1d(after)] if last_norm or not is_last else []
             layers += [] if is_last else [nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
