@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from frugalclip.sources.csv_layout import csv_layout
+from frugalclip.sources.base import DataFile
 from frugalclip.sources.open import read_source
+from frugalclip.sources.tables import names_pairs
 
 
 @pytest.mark.parametrize("first", ["sep=;\r\n", '"sep=;"\r\n', "SEP=;\n", "sep=;;;\n"])
@@ -45,13 +46,27 @@ def test_a_header_with_a_letter_that_is_not_utf8(tmp_path: Path, make: SimpleNam
 
 
 @pytest.mark.parametrize(
-    ("head", "has_pairs"),
+    ("content", "is_table"),
     [
         ("image,caption\na.jpg,A dog.\n", True),
         ("a.jpg\tA dog.\n", True),
+        ("a.jpg,0\nb.jpg,1\n", False),
+        ("image,label\na.jpg,0\nb.jpg,1\n", False),
         ("some words, and more\nof a text\n", False),
         ("price,colour\n1,red\n", False),
+        ("", False),
+        (b"\0\1\2", False),
     ],
 )
-def test_a_table_shows_by_its_head(head: str, has_pairs: bool):
-    assert csv_layout(head, ".txt").has_pairs == has_pairs
+def test_a_table_shows_by_its_head(
+    tmp_path: Path, make: SimpleNamespace, content: str | bytes, is_table: bool
+):
+    assert names_pairs(DataFile(make.put(tmp_path / "t.txt", content))) == is_table
+
+
+def test_text_that_is_no_table_leaves_class_folders_alone(tmp_path: Path, make: SimpleNamespace):
+    make.images(tmp_path, "cat/1.png", "dog/2.png")
+    make.put(tmp_path / "val_list.txt", "cat/1.png,0\ndog/2.png,1\n")
+    make.put(tmp_path / "statistics.csv", "class,count\ncat,1\ndog,1\n")
+    make.put(tmp_path / "results/predictions.csv", "image,label\ncat/1.png,dog\ndog/2.png,dog\n")
+    assert read_source(tmp_path).manifest.captions() == [["cat"], ["dog"]]

@@ -286,3 +286,31 @@ def test_other_outputs_of_img2dataset(download: Path, make: SimpleNamespace):
     pq.write_table(table, inside / "00000.parquet")
     make.put(inside / "00000_stats.json", "{}")
     assert open_data(inside).captions() == [["a dog"]]
+
+
+# Given by name
+
+
+@pytest.mark.parametrize("name", ["train/metadata.csv", "captions_train.csv", "train.csv"])
+def test_a_table_by_name_has_its_split(tmp_path: Path, make: SimpleNamespace, name: str):
+    make.images(tmp_path, "train/1.png", "1.png")
+    make.put(tmp_path / name, "image,caption\n1.png,one\n")
+    assert open_data(tmp_path / name, where="split=train").captions() == [["one"]]
+
+
+def test_an_unknown_json_object_says_what_is_expected(tmp_path: Path, make: SimpleNamespace):
+    path = make.put(tmp_path / "t.json", json.dumps({"model": {"layers": 3}, "note": "x"}, indent=1))
+    with pytest.raises(DataError, match="one JSON object with the keys model, note; expected COCO's"):
+        read_source(path)
+    make.images(tmp_path, "a.png")
+    one_line = make.put(tmp_path / "one.json", json.dumps({"image": "a.png", "caption": "a dog"}) + "\n")
+    assert open_data(one_line).captions() == [["a dog"]]
+
+
+def test_a_refused_folder_says_why_its_table_is_none(tmp_path: Path, make: SimpleNamespace):
+    make.images(tmp_path, "a.png")
+    make.put(tmp_path / "t.csv", "colour,size\nred,3\n")
+    with pytest.raises(
+        DataError, match=r"t.csv in it is no table of them: t.csv has no column that looks like"
+    ):
+        read_source(tmp_path)

@@ -91,6 +91,11 @@ class DataFile:
         except (OSError, ValueError, RecursionError):
             return None
 
+    def forget(self) -> None:
+        """Free the content, which is read again where it is needed again."""
+        for name in ("document", "record"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def record(self) -> dict[str, Any]:
         """The JSON object that the whole file is; empty where it is none."""

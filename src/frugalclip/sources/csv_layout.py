@@ -35,14 +35,6 @@ class CsvLayout:
         return csv.reader(lines, delimiter=self.separator, skipinitialspace=self.skips_spaces)
 
     @property
-    def has_pairs(self) -> bool:
-        """Whether the columns look like images with captions, from the header or the first row alone."""
-        known = {plain_name(name) for name in self.names}
-        if not self.has_header:
-            return len(self.names) > 1
-        return bool(known & set(IMAGE_NAMES)) and bool(known & set(CAPTION_NAMES))
-
-    @property
     def in_words(self) -> str:
         """A remark for the reader."""
         shown = "TAB" if self.separator == "\t" else repr(self.separator)

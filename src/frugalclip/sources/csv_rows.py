@@ -3,7 +3,9 @@
 A line that cannot be read goes to the ledger with its number.
 """
 
+import contextlib
 import csv
+import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from frugalclip.sources.captions import mended
 from frugalclip.sources.csv_layout import HEAD, CsvLayout, csv_layout
 from frugalclip.sources.rows import RawTable, as_utf8, encoding_of, is_utf8, shown
 
+_HEAD_ROWS = 100
 _CHUNK = 50_000  # rows turned into Arrow at a time
 _FIELD_LIMIT = 4 * 2**20
 
@@ -58,6 +61,22 @@ def read_csv_rows(path: Path, ledger: Ledger, notes: list[str], *, mend: bool = 
         csv.field_size_limit(limit)
     table = pa.concat_tables(tables) if tables else _text_table(layout.names, [])
     return RawTable(table, np.array(lines, dtype=np.int64))
+
+
+def csv_head(head: str, suffix: str) -> pa.Table:
+    """The whole rows at the beginning of a file, every value as text.
+
+    Args:
+        head: not blank.
+        suffix: of the file's name.
+    """
+    layout = csv_layout(head, suffix)
+    lines = io.StringIO(head[: head.rfind("\n") + 1] or head, newline="")
+    rows = itertools.islice(layout.reader(lines), layout.has_header + layout.is_declared, _HEAD_ROWS)
+    with contextlib.suppress(csv.Error):  # a cell beyond all bounds
+        whole = [row for row in rows if len(row) == len(layout.names) and is_utf8(row)]
+        return _text_table(layout.names, whole)
+    return _text_table(layout.names, [])
 
 
 class _Lines:

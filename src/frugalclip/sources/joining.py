@@ -61,6 +61,7 @@ def read_each(files: Sequence[DataFile], read: Callable[[DataFile], Source], nam
             sources.append(read(file))
         except DataError as error:
             refusals.append(error)
+        file.forget()
     if not sources:
         raise refusals[0]
     source = joined(sources, name)

@@ -98,12 +98,17 @@ def _base(paths: Sequence[str | None], file: Path, places: Sequence[Path], notes
     return own
 
 
+def is_annotation_folder(folder: Path) -> bool:
+    """Whether a folder is called after annotations, so that its images lie elsewhere."""
+    return bool(_ANNOTATIONS.fullmatch(folder.name))
+
+
 def _places(own: Path, root: Path | None) -> list[Path]:
     """Folders that images of a table may lie in, the nearest first."""
     places = [own, *_folders(own)]
     if root is not None and root != own:
         places += [root, *_folders(root)]
-    if _ANNOTATIONS.fullmatch(own.name):
+    if is_annotation_folder(own):
         places += [own.parent, *_folders(own.parent)]
     return list(dict.fromkeys([*places, Path.cwd()]))
 

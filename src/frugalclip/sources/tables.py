@@ -24,13 +24,13 @@ from frugalclip.sources.base import DataFile
 from frugalclip.sources.captions import read_all, readable_by_language
 from frugalclip.sources.class_lists import with_class_names
 from frugalclip.sources.columns import Roles, choose
-from frugalclip.sources.csv_layout import csv_layout, text_head
-from frugalclip.sources.csv_rows import read_csv_rows
+from frugalclip.sources.csv_layout import text_head
+from frugalclip.sources.csv_rows import csv_head, read_csv_rows
 from frugalclip.sources.folder_names import fields_of_folders
 from frugalclip.sources.json_rows import raw_table, read_json_rows
 from frugalclip.sources.paths import ImagePaths, clean_path, find_images, path_faults
 from frugalclip.sources.reading import READING
-from frugalclip.sources.rows import RawTable, shown
+from frugalclip.sources.rows import RawTable, shown, with_plain_images
 from frugalclip.sources.table_captions import TableCaptions, captions_of
 from frugalclip.sources.values import typed
 
@@ -66,19 +66,34 @@ def table_manifest(
 
 def names_pairs(file: DataFile) -> bool:
     """Whether the first lines of a text file name images and captions, as columns or as keys of objects."""
+    return why_no_pairs(file) is None
+
+
+def why_no_pairs(file: DataFile) -> str | None:
+    """Why a text file is no table of images and captions by its first lines; None where it may be one."""
     if b"\0" in file.head[:512] and not file.head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return False
+        return "it is no text"
     head = text_head(file.head)
-    if not head.strip():
-        return False
-    if head.lstrip()[:1] not in "{[" or file.suffix not in (".json", ".jsonl", ".ndjson"):
-        return csv_layout(head, file.suffix).has_pairs
     try:
-        row, _ = json.JSONDecoder().raw_decode(head, head.index("{"))
-        raw = raw_table(iter([(1, row)]), Ledger(READING)) if isinstance(row, dict) else None
-        return raw is not None and bool(choose(raw.table, None, where=str(file.path)))
-    except (ValueError, RecursionError, DataError):
-        return False
+        table = _first_rows(head, file.suffix) if head.strip() else None
+        if table is None:
+            return "it holds no row"
+        table, labels = with_class_names(with_plain_images(table), file.path)
+        choose(table, None, where=file.path.name, labels=labels)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _first_rows(head: str, suffix: str) -> pa.Table | None:
+    """The first object of JSON, or the first rows of a CSV file."""
+    if suffix not in (".json", ".jsonl", ".ndjson"):
+        return csv_head(head, suffix)
+    row, _ = json.JSONDecoder().raw_decode(head, head.index("{"))
+    raw = raw_table(iter([(1, row)]), Ledger(READING)) if isinstance(row, dict) else None
+    return raw and raw.table
 
 
 def rows_manifest(

@@ -22,6 +22,8 @@ class Coco(DataFormat):
     precedence = 30
 
     def recognises(self, file: DataFile) -> bool:
+        if not any(key in file.head for key in (b'"images"', b'"annotations"')):
+            return False  # before a file of hundreds of megabytes is read
         images, annotations = file.record.get("images"), file.record.get("annotations")
         if not (isinstance(images, list) and isinstance(annotations, list) and images and annotations):
             return False

@@ -8,7 +8,7 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.sources.base import DataFolder, DataFormat, Found, ReadOptions, Source
 from frugalclip.sources.folders import folder_manifest
 from frugalclip.sources.reading import READING
-from frugalclip.sources.tables import TABLES, names_pairs
+from frugalclip.sources.tables import TABLES, names_pairs, why_no_pairs
 
 
 @final
@@ -32,10 +32,11 @@ class ImageFolder(DataFormat):
 
 
 def _openable(folder: DataFolder) -> str:
-    """The files in the folder that may be the data set, with the command that tries the first."""
-    files = [file for file in folder.annotations(*TABLES) if names_pairs(file)]
-    if not files:
-        return ""
-    names = ", ".join(file.path.name for file in files[:5])
-    command = f"frugalclip data check {shlex.quote(str(files[0].path))}"
-    return f" {names} in it may be the table of the images; try: {command}"
+    """The files in the folder that may be the data set, with the command that tries the first; or why not."""
+    files = folder.annotations(*TABLES)
+    if tables := [file for file in files if names_pairs(file)]:
+        names = ", ".join(file.path.name for file in tables[:5])
+        command = f"frugalclip data check {shlex.quote(str(tables[0].path))}"
+        return f" {names} in it may be the table of the images; try: {command}"
+    others = [file for file in files if file.suffix in (".csv", ".tsv", ".jsonl")]
+    return f" {others[0].path.name} in it is no table of them: {why_no_pairs(others[0])}" if others else ""

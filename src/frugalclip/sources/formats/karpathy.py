@@ -21,6 +21,8 @@ class Karpathy(DataFormat):
     precedence = 20
 
     def recognises(self, file: DataFile) -> bool:
+        if b'"sentences"' not in file.head and b'"sentids"' not in file.head:
+            return False  # before a file of hundreds of megabytes is read
         images = file.record.get("images")
         one = images[0] if isinstance(images, list) and images else None
         return isinstance(one, dict) and "filename" in one and isinstance(one.get("sentences"), list)

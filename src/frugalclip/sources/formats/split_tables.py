@@ -3,9 +3,9 @@
 from typing import final
 
 from frugalclip.sources.base import DataFile, DataFolder, DataFormat, Found, ReadOptions, Source
-from frugalclip.sources.folder_names import GENERIC, split_in, split_named
+from frugalclip.sources.folder_names import GENERIC, split_in
 from frugalclip.sources.formats.table import read_table
-from frugalclip.sources.joining import in_split, read_each
+from frugalclip.sources.joining import read_each
 from frugalclip.sources.tables import PREFERRED, TABLES, names_pairs
 
 
@@ -21,7 +21,7 @@ class SplitTables(DataFormat):
         return Found(str(folder.path), files, folder) if files else None
 
     def read(self, found: Found, options: ReadOptions) -> Source:
-        source = read_each(found.files, lambda file: _read_one(file, found, options), found.name)
+        source = read_each(found.files, lambda file: read_table(file, found, options), found.name)
         assert found.folder is not None
         tables = {file.path.parent for file in found.files}
         if found.folder.path not in tables:
@@ -29,12 +29,6 @@ class SplitTables(DataFormat):
             names = ", ".join(str(one.path.relative_to(found.folder.path)) for one in others[:5])
             source.notes += [f"folders without a table are not read: {names}"] if others else []
         return source
-
-
-def _read_one(file: DataFile, found: Found, options: ReadOptions) -> Source:
-    return in_split(
-        read_table(file, found, options), split_in(file.path.stem) or split_named(file.path.parent.name)
-    )
 
 
 def _by_split(folder: DataFolder) -> list[DataFile]:

@@ -6,9 +6,11 @@ from frugalclip.core.errors import DataError
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.base import DataFile, DataFolder, DataFormat, Found, ReadOptions, Source
-from frugalclip.sources.joining import joined
+from frugalclip.sources.folder_names import split_in, split_named
+from frugalclip.sources.joining import in_split, joined
+from frugalclip.sources.paths import is_annotation_folder
 from frugalclip.sources.reading import READING
-from frugalclip.sources.tables import PREFERRED, TABLES, names_pairs, table_manifest
+from frugalclip.sources.tables import PREFERRED, TABLES, names_pairs, table_manifest, why_no_pairs
 
 _KINDS = {
     ".csv": "a CSV table",
@@ -17,6 +19,7 @@ _KINDS = {
     ".ndjson": "JSON lines",
     ".json": "a JSON list",
 }
+_CERTAIN = (".csv", ".tsv", ".jsonl", ".ndjson")
 _COMPRESSED = (".gz", ".zip", ".zst", ".bz2", ".xz", ".7z")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -35,13 +38,9 @@ class Table(DataFormat):
         return file.suffix not in (*EXTENSIONS, *_COMPRESSED) and not is_binary
 
     def find(self, folder: DataFolder) -> Found | None:
-        tables = [file for file in folder.annotations(*TABLES) if _looks_like_table(file, folder)]
-        top = [file for file in tables if file.path.parent == folder.path]
-        tables = top or tables
+        tables = [file for file in folder.annotations(*TABLES) if _is_table_of(folder, file)]
+        tables = [file for file in tables if file.path.parent == folder.path] or tables
         preferred = [file for stem in PREFERRED for file in tables if file.path.stem.lower() == stem]
-        if len(tables) > 1 and not preferred:  # such as a table of results beside that of captions
-            naming = [file for file in tables if names_pairs(file)]
-            tables = naming if len(naming) == 1 else tables
         if preferred or (len(tables) == 1 and not _has_text_beside(folder)):
             return Found(str(folder.path), (preferred or tables)[:1], folder)
         if len(tables) > 1 and not folder.has_images:
@@ -56,15 +55,20 @@ class Table(DataFormat):
         return joined([read_table(file, found, options) for file in found.files], found.name)
 
 
-def _looks_like_table(file: DataFile, folder: DataFolder) -> bool:
-    """Whether a file of a folder may be the table of its images.
+def _is_table_of(folder: DataFolder, file: DataFile) -> bool:
+    """Whether a file is the table of a folder's images.
 
-    At the top a .csv, .tsv or .jsonl is taken at its name. Other text, JSON and files of inner folders must
-    name images and captions in their first lines.
+    At its top a .csv, .tsv or .jsonl with a name such as `captions` is; others must name images and captions
+    in their first lines. In a folder inside the name, the folder's name or paths that begin with `../` must
+    tell too that the table is about images elsewhere: it may be a list of results.
     """
-    if file.suffix in _KINDS and file.suffix != ".json" and file.path.parent == folder.path:
-        return True
-    return names_pairs(file)
+    inner, is_preferred = file.path.parent, file.path.stem.lower() in PREFERRED
+    if inner == folder.path:
+        return (is_preferred and file.suffix in _CERTAIN) or names_pairs(file)
+    is_about_others = (
+        is_preferred or is_annotation_folder(inner) or b"../" in file.head or b"..\\" in file.head
+    )
+    return is_about_others and names_pairs(file)
 
 
 def _has_text_beside(folder: DataFolder) -> bool:
@@ -79,6 +83,12 @@ def read_table(file: DataFile, found: Found, options: ReadOptions) -> Source:
     Raises:
         DataError: when columns are not recognised, or no row is a sample.
     """
+    if file.record and why_no_pairs(file) is not None:
+        keys = ", ".join(list(file.record)[:8])
+        raise DataError(
+            f"{file.path} is one JSON object with the keys {keys}; expected COCO's or Karpathy's, "
+            '{"a.jpg": ["a dog"]}, or a list of rows such as [{"image": "a.jpg", "caption": "a dog"}].'
+        )
     ledger, notes = Ledger(READING), list[str]()
     manifest = table_manifest(
         file.path,
@@ -88,4 +98,5 @@ def read_table(file: DataFile, found: Found, options: ReadOptions) -> Source:
         mend=options.mend,
         root=found.folder.path if found.folder else None,
     )
-    return Source(manifest, _KINDS.get(file.suffix, "a table"), ledger, notes)
+    source = Source(manifest, _KINDS.get(file.suffix, "a table"), ledger, notes)
+    return in_split(source, split_in(file.path.stem) or split_named(file.path.absolute().parent.name))
