@@ -265,6 +265,20 @@ class StoredTeacher(Teacher):
         return Features(images=images, texts=texts, scale=self.scale)
 
 
+def check_teachers(configs: Mapping[str, TeacherConfig], needs: Needs) -> None:
+    """Refuse needs of a teacher that the recipe does not have.
+
+    Raises:
+        RecipeError: with the nearest known name.
+    """
+    known = {EMA, *configs}
+    for name in sorted({teacher_of(one) for one in needs.teachers} - known):
+        raise RecipeError(
+            f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} "
+            "Add it under 'teachers:'."
+        )
+
+
 def build_teachers(
     configs: Mapping[str, TeacherConfig],
     needs: Needs,
@@ -289,15 +303,11 @@ def build_teachers(
     Raises:
         RecipeError: if the recipe has no teacher of that name, or it cannot give what objectives read.
     """
+    check_teachers(configs, needs)
     known = {EMA: TeacherConfig(), **configs}
     texts = tuple(texts)
     built: dict[str, Teacher] = {}
     for name in sorted({teacher_of(one) for one in needs.teachers}):
-        if name not in known:
-            raise RecipeError(
-                f"teachers.{name} is read by an objective but not in the recipe; {known_names(name, known)} "
-                "Add it under 'teachers:'."
-            )
         requested, config = request_of(name, needs, texts=texts), known[name]
         if config.source == EMA:
             built[name] = EmaTeacher(requested, student, momentum=config.momentum)

@@ -16,7 +16,7 @@ from frugalclip.cli.groups import (
     Where,
     data,
 )
-from frugalclip.core.messages import UsageError
+from frugalclip.core.errors import UsageError
 
 
 @data.command(epilog=PATHS)

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from frugalclip.core.errors import known_names
-from frugalclip.core.messages import UsageError
+from frugalclip.core.errors import UsageError, known_names
 
 BAD_DATA = 3  # `data verify` found something: a script must not go on as if it had not
 INTERRUPTED = 130  # what shells give a process that Ctrl-C ended

@@ -48,6 +48,14 @@ class RecipeError(FrugalclipError):
     """A recipe, or an override, that does not describe a run."""
 
 
+class PluginError(RecipeError):
+    """Code of the user's own that a recipe names, and that fails or gives something else than is expected."""
+
+
+class UsageError(FrugalclipError):
+    """A command line, or arguments of a function, that cannot be understood."""
+
+
 class DataError(FrugalclipError):
     """A data set, file or field that cannot be used."""
 

@@ -10,10 +10,6 @@ import typer
 from frugalclip.core.errors import FrugalclipError, known_names
 
 
-class UsageError(FrugalclipError):
-    """A command line that cannot be understood."""
-
-
 def sentence_of(error: Exception) -> str | None:
     """What a user can act on, or None where the fault is ours."""
     if isinstance(error, FrugalclipError):

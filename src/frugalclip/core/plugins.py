@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from frugalclip.core.errors import FrugalclipError, RecipeError, known_names
+from frugalclip.core.errors import FrugalclipError, PluginError, RecipeError, known_names
 from frugalclip.core.paths import user_path
 
 Kind = TypeVar("Kind")
@@ -93,8 +93,8 @@ def find_class(kind: str, wanted: PluginKind[Kind]) -> type[Kind]:
 
 
 def is_ours(owner: object) -> bool:
-    """Whether an object's class stands in this package, so that an error in it is not the user's."""
-    return type(owner).__module__.partition(".")[0] == "frugalclip"
+    """Whether a class, or that of an object, stands in this package: its errors are not the user's."""
+    return owner.__module__.partition(".")[0] == "frugalclip"
 
 
 def failure_in(error: BaseException, file: str | None) -> str:
@@ -112,28 +112,33 @@ def failure_in(error: BaseException, file: str | None) -> str:
     return f"{f' line {lines[-1]}' if lines else ''}: {type(error).__name__}{f': {text}' if text else ''}"
 
 
-def calling(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def calling(what: str, function: Callable[..., Any], *arguments: Any, hint: str = "") -> Any:
     """Call a function of the user's own; its errors name what was called, its file and the line.
 
     Args:
-        what: such as `needs() of objectives.mine`.
-        function: a class, or a method.
+        what: such as `objectives.mine: needs()`.
+        function: a class, a method or a module.
         arguments: of the call.
+        hint: what to add where a name was not found.
 
     Raises:
-        RecipeError: for any error inside.
+        PluginError: for any error inside, but memory that runs out.
     """
     try:
         return function(*arguments)
     except FrugalclipError:
         raise
     except Exception as error:
-        file = _file_of(function)
-        raise RecipeError(f"{what} failed in {file or 'its file'}{failure_in(error, file)}.") from error
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        file = file_of(function)
+        more = f"; {hint}" if hint and isinstance(error, KeyError) else ""
+        raise PluginError(f"{what} failed in {file or 'its file'}{failure_in(error, file)}{more}.") from error
 
 
-def _file_of(function: Callable[..., Any]) -> str | None:
-    module = sys.modules.get(getattr(function, "__module__", ""))
+def file_of(owner: object) -> str | None:
+    """The file of a class, a function or the class of an object."""
+    module = sys.modules.get(getattr(owner, "__module__", ""))
     return getattr(module, "__file__", None)
 
 

@@ -99,6 +99,27 @@ class TextPool:
         return list(self._numbers)
 
 
+def check_sources(
+    configs: Mapping[str, TextViewConfig], names: Iterable[str], *, error: type[Exception]
+) -> None:
+    """Refuse `of` that names no text view, or one that has no text of its own.
+
+    Args:
+        configs: all text views.
+        names: those that are read.
+        error: class of the exception to raise.
+    """
+    for name in sorted(names):
+        config = configs[name]
+        if config.of is not None and (config.of not in configs or configs[config.of].of is not None):
+            known = known_names(
+                config.of, [other for other in configs if other != name and configs[other].of is None]
+            )
+            raise error(
+                f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; {known}"
+            )
+
+
 class TextViews:
     """The text views of a data set.
 
@@ -124,15 +145,7 @@ class TextViews:
     ) -> None:
         pool = TextPool()
         self.tokenizer, self.seed = tokenizer, seed
-        for name, config in configs.items():
-            if config.of is not None and (config.of not in configs or configs[config.of].of is not None):
-                known = known_names(
-                    config.of, [other for other in configs if other != name and configs[other].of is None]
-                )
-                raise DataError(
-                    f"texts.{name}.of names '{config.of}', expected a text view that draws its own text; "
-                    f"{known}"
-                )
+        check_sources(configs, configs, error=DataError)
         self._views = {
             name: _TextView(manifest, configs[config.of or name], pool, name=config.of or name, seed=seed)
             for name, config in configs.items()

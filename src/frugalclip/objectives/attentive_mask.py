@@ -180,6 +180,7 @@ def highest_blocks(blocks: Tensor, *, grid: tuple[int, int], block: int, number:
 
 class AttentiveMask(Objective):
     Config = Config
+    has_loss = False
 
     def __init__(self, config: Config, dims: Dims) -> None:
         super().__init__(config, dims)

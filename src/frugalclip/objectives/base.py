@@ -108,6 +108,7 @@ class Objective(nn.Module, ABC):
     """Base class of objectives; every subclass is final."""
 
     Config: ClassVar[type[ObjectiveConfig]]
+    has_loss: ClassVar[bool] = True  # False where it only makes views that others read
 
     def __init__(self, config: Any, dims: Dims) -> None:
         super().__init__()

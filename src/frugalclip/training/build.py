@@ -20,7 +20,7 @@ from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.loading.texts import texts_of
 from frugalclip.models import Model, load
 from frugalclip.objectives.base import Objective
-from frugalclip.teachers import averages, build_teachers
+from frugalclip.teachers import averages, build_teachers, check_teachers
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.fitting import fit_heads
 from frugalclip.training.inputs import RunData, StageInputs, build_inputs
@@ -30,11 +30,13 @@ from frugalclip.training.step import (
     Precision,
     Step,
     build_objectives,
+    check_active,
     never_clustered,
     read_views,
     union_of_needs,
 )
 
+MANY_STEPS = 1_000_000  # what shares of a run of unknown length are taken of
 SCALE_SETTINGS = {"scale_min", "scale_max", "learn_scale"}  # stay the recipe's where a model is started from
 
 
@@ -126,6 +128,7 @@ def checked_objectives(
     needs = union_of_needs(objectives.values())
     read_views(needs, images=recipe.views, texts=recipe.texts)
     network.check(needs, averages=averages(recipe.teachers))
+    check_teachers(recipe.teachers, needs)
     if needs.gates and recipe.gates is None:
         reader = next(name for name, objective in objectives.items() if objective.needs().gates)
         raise RecipeError(f"objectives.{reader} reads gates, and the recipe has none; set gates.kind.")
@@ -169,7 +172,7 @@ class StageSketch:
 
 
 def sketch_stages(
-    recipe: Recipe, network: DualEncoder, *, mask: int, samples: int = 0
+    recipe: Recipe, network: DualEncoder, *, mask: int, steps: int | None, samples: int = 0
 ) -> Iterator[StageSketch]:
     """The stages of a run in order, each on a network of its own.
 
@@ -177,17 +180,20 @@ def sketch_stages(
         recipe: of the run.
         network: of the first stage, on any device.
         mask: id of the mask token.
+        steps: of the run, None if not known.
         samples: of the training data, 0 if not known.
 
     Raises:
-        RecipeError: if an objective of some stage needs what the recipe or a tower does not give.
+        RecipeError: if an objective of some stage needs what the recipe or a tower does not give, or some
+            step has none.
     """
-    gates = None
+    gates, spans = None, recipe.stage_spans(MANY_STEPS if steps is None else steps)
     for number in range(len(recipe.stages) or 1):
         if number:
             network = changed_network(recipe, number, copy.deepcopy(network), gates=gates)
         own = recipe.stage(number).model_copy(update={"model": network.config})
         objectives = checked_objectives(own, network, mask=mask, samples=samples)
+        check_active(objectives, steps=len(spans[number]))
         gates = build_gates(own, network)
         yield StageSketch(own, network, objectives, gates)
 
@@ -203,7 +209,8 @@ def check_stages(recipe: Recipe, model: Model, *, samples: int) -> None:
     built = model.network
     with torch.device("meta"):
         network = DualEncoder(built.config, vocabulary=built.vocabulary, context=built.context, seed=None)
-        for _ in sketch_stages(recipe, network, mask=model.tokenizer.mask, samples=samples):
+        steps, mask = recipe.total_steps(samples), model.tokenizer.mask
+        for _ in sketch_stages(recipe, network, mask=mask, steps=steps, samples=samples):
             pass
 
 
@@ -267,6 +274,7 @@ def build_stage(
         model.network, objectives, teachers=teachers, gates=gates, precision=precision, seed=recipe.seed
     ).to(model.device)
     span = run_recipe.stage_spans(place.steps or run_steps(run_recipe, inputs))[place.number]
+    check_active(objectives, steps=len(span))
     stage = Stage(recipe, module, span=span, number=place.number)
     notes += never_clustered(objectives, episode=stage.episode, steps=len(span))
     return stage, inputs, notes

@@ -4,6 +4,7 @@ Everything random is a function of (seed, step) or stands in the checkpoint, so 
 killed, goes on exactly as if it had not been.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.training.monitors import feature_monitors
+from frugalclip.training.own_objectives import check_log
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.run import Run, TrainingResult, open_run
 from frugalclip.training.speeds import remember_run
@@ -134,6 +136,10 @@ def _row(run: Run, result: StepResult, *, with_monitors: bool) -> dict[str, Any]
         "lr": run.stage.rate(run.step - 1),
     }
     row |= dict(zip(values, numbers, strict=True))
+    for name, objective in run.stage.module.named_objectives().items():
+        for log in result.logs:
+            if log.startswith(f"{name}/") and not math.isfinite(row[log]):
+                check_log(name, objective, log.removeprefix(f"{name}/"))
     return row | (feature_monitors(result.features) if with_monitors else {})
 
 

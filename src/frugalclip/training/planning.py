@@ -25,7 +25,7 @@ from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.training.build import StageSketch, pick_precision, sketch_stages, start_from
+from frugalclip.training.build import MANY_STEPS, StageSketch, pick_precision, sketch_stages, start_from
 from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.probing import probe_backbones, probe_step
 from frugalclip.training.recipe import Recipe
@@ -38,7 +38,6 @@ CLIP_VOCABULARY = 49408 + 1  # the mask token stands after CLIP's own
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 UNKNOWN = "unknown: data not given"
 _UNPROBED = "steps over pretrained towers are not probed; after one run, plans here know their time"
-_LONG = 1_000_000  # steps that shares of a run of unknown length are taken of
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,8 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     precision = pick_precision(recipe.precision, device)
     steps = recipe.total_steps(rows)
     is_probed = probe and not recipe.model.pretrained_towers()
-    stages = _stages(recipe, with_weights=is_probed)
-    spans = recipe.stage_spans(_LONG if steps is None else steps)
+    stages = _stages(recipe, steps, with_weights=is_probed)
+    spans = recipe.stage_spans(MANY_STEPS if steps is None else steps)
     shares = [len(span) / spans[-1].stop for span in spans]
     gflops = sum(share * stage.gflops() for share, stage in zip(shares, stages, strict=True))
     samples = None if steps is None else steps * recipe.batch
@@ -186,7 +185,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     )
 
 
-def _stages(recipe: Recipe, *, with_weights: bool) -> list[_StagePlan]:
+def _stages(recipe: Recipe, steps: int | None, *, with_weights: bool) -> list[_StagePlan]:
     """The stages of a run, built as training builds them: on the meta device, or with weights on the CPU."""
     if recipe.init_from is not None:
         recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
@@ -198,7 +197,7 @@ def _stages(recipe: Recipe, *, with_weights: bool) -> list[_StagePlan]:
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
         return [
             _stage(recipe, number, sketch, with_weights=with_weights)
-            for number, sketch in enumerate(sketch_stages(recipe, network, mask=0))
+            for number, sketch in enumerate(sketch_stages(recipe, network, mask=0, steps=steps))
         ]
 
 

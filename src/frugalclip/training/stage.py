@@ -17,6 +17,7 @@ from frugalclip.teachers import Teacher
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import Engine, build_engine
 from frugalclip.training.optim import build_optimizer, copy_moments, learning_rates, set_learning_rate
+from frugalclip.training.own_objectives import explained_gradients
 from frugalclip.training.parallel import clip_gradients
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import Step, StepResult
@@ -87,6 +88,7 @@ class Stage:
 
         Raises:
             LossError: before anything is updated, if the loss is not finite.
+            TrainingError: before anything is updated, if nothing that is trained has a share in the loss.
         """
         done = step - self.span.start
         set_learning_rate(
@@ -97,7 +99,13 @@ class Stage:
         value = float(result.loss.detach())
         if not math.isfinite(value):
             raise LossError(value)
-        self.engine.backward(self.scaler.scale(result.loss))
+        if not result.loss.requires_grad:
+            raise TrainingError(
+                f"step {step + 1:,} trains nothing: every objective that counts in it reads frozen towers or "
+                "fixed values only; train a tower, the scale or a head, or add another objective."
+            )
+        with explained_gradients(self.module.named_objectives()):
+            self.engine.backward(self.scaler.scale(result.loss))
         if self.recipe.optimizer.clip is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self.module, self.recipe.optimizer.clip)

@@ -4,6 +4,7 @@ Objectives see features only. What is encoded, in which precision and on how man
 and nowhere else.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -26,10 +27,12 @@ from frugalclip.core.types import (
     Tokens,
     TowerOutput,
 )
+from frugalclip.loading.texts import TextViewConfig, check_sources
 from frugalclip.loading.views import ViewConfig
 from frugalclip.objectives.base import Objective, ObjectiveConfig, find_objective
 from frugalclip.teachers import Teacher, teacher_of
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.training.own_objectives import build_objective, call, prepare, score
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -57,7 +60,7 @@ def build_objectives(
             continue
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(seed, f"init/objectives/{name}"))
-            built[name] = find_objective(config.kind or name)(config, dims)
+            built[name] = build_objective(name, find_objective(config.kind or name), config, dims)
     _check_derived(built)
     return built
 
@@ -121,6 +124,34 @@ def never_clustered(objectives: Mapping[str, Objective], *, episode: int, steps:
     ]
 
 
+def check_active(objectives: Mapping[str, Objective], *, steps: int) -> None:
+    """Refuse a stage with a step in which no objective has a loss.
+
+    Args:
+        objectives: of the stage.
+        steps: of the stage.
+
+    Raises:
+        RecipeError: naming the first such step.
+    """
+    spans = sorted(one.config.during for one in objectives.values() if one.has_loss)
+    covered = 0.0
+    for start, end in [*spans, (1.0, 1.0)]:
+        step = math.ceil(covered * steps - 1e-9)  # the first one that is not covered
+        if step < steps and step / steps < start:
+            listed = ", ".join(
+                f"objectives.{name} in [{one.config.during[0]:g}, {one.config.during[1]:g}]"
+                for name, one in objectives.items()
+                if one.has_loss
+            )
+            raise RecipeError(
+                f"no objective has a loss in step {step + 1:,} of {steps:,}, and there is nothing to train: "
+                f"{listed or 'none of them ever has one'}; let 'during' of one reach from {covered:g} to "
+                f"{start:g}."
+            )
+        covered = max(covered, end)
+
+
 def union_of_needs(objectives: Iterable[Objective]) -> Needs:
     """Everything that at least one objective reads."""
     return reduce(lambda a, b: a | b, (o.needs() for o in objectives), Needs())
@@ -132,9 +163,11 @@ def source_view(name: str) -> str:
 
 
 def read_views(
-    needs: Needs, *, images: Mapping[str, ViewConfig], texts: Iterable[str]
+    needs: Needs, *, images: Mapping[str, ViewConfig], texts: Mapping[str, TextViewConfig]
 ) -> tuple[set[str], set[str]]:
-    """The views of the recipe that an objective or a teacher reads, and those that their crops contain.
+    """The views of the recipe that an objective or a teacher reads, and those that these are made of.
+
+    A crop may contain others, and a text may be another one with changed words.
 
     Raises:
         RecipeError: if the recipe does not have one, with the nearest known name.
@@ -143,12 +176,14 @@ def read_views(
     wanted_texts = {source_view(name) for name in needs.texts} | (by_teachers & set(texts))
     wanted = {source_view(name) for name in needs.images} | (by_teachers - wanted_texts)
     wanted |= {inner for name in wanted if name in images for inner in images[name].contains}
+    wanted_texts |= {source for name in wanted_texts if name in texts and (source := texts[name].of)}
     for kind, needed, given in (("views", wanted, list(images)), ("texts", wanted_texts, list(texts))):
         for name in sorted(needed - set(given)):
             raise RecipeError(
                 f"{kind}.{name} is read by an objective but not in the recipe; {known_names(name, given)} "
                 f"Add it under '{kind}:'."
             )
+    check_sources(texts, wanted_texts, error=RecipeError)
     return wanted, wanted_texts
 
 
@@ -235,7 +270,7 @@ class Step(nn.Module):
         targets = self.teach(batch)
         selections: dict[str, Selection] = {}
         for name in self.active:
-            selections.update(self._objective(name).prepare(batch, targets))
+            selections.update(prepare(name, self._objective(name), batch, targets))
         return Prepared(targets, selections, self._sampled_gates())
 
     def _sampled_gates(self) -> SampledGates | None:
@@ -259,7 +294,7 @@ class Step(nn.Module):
         logs: dict[str, Tensor] = {}
         for name in self.active:
             objective = self._objective(name)
-            output = objective(features)
+            output = score(name, objective, features)
             loss = output.loss if output.loss.dtype == torch.float64 else output.loss.float()
             total = total + objective.config.weight * loss
             logs[f"{name}/loss"] = output.loss.detach()
@@ -349,7 +384,7 @@ class Step(nn.Module):
         """
         for name in self.active:
             objective = self._objective(name)
-            objective.begin_episode(self.episode(batches(), objective.needs()))
+            call(name, objective, "begin_episode", self.episode(batches(), objective.needs()))
         self.train()
 
     def _autocast(self, device: torch.device) -> torch.autocast:
@@ -363,9 +398,13 @@ class Step(nn.Module):
         if self.gates is not None:
             self.gates.clamp()
         for name in self.active:
-            self._objective(name).after_step(features)
+            call(name, self._objective(name), "after_step", features)
         for teacher in self.teachers.values():
             cast("Teacher", teacher).after_step(self.network, progress=self.progress)
+
+    def named_objectives(self) -> dict[str, Objective]:
+        """Objectives by name, active or not."""
+        return dict(self._all())
 
     def _all(self) -> list[tuple[str, Objective]]:
         return cast("list[tuple[str, Objective]]", list(self.objectives.items()))
