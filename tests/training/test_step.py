@@ -13,7 +13,7 @@ from frugalclip.objectives.base import ObjectiveConfig
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.planning import plan_recipe
-from frugalclip.training.recipe import validate_recipe
+from frugalclip.training.recipe import load_recipe, validate_recipe
 from frugalclip.training.run import open_run
 from frugalclip.training.step import check_active
 
