@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from frugalclip.models import load
     from frugalclip.verbs.compare import compare
+    from frugalclip.verbs.compress import compress
     from frugalclip.verbs.demo import demo
     from frugalclip.verbs.doctor import doctor
     from frugalclip.verbs.embed import embed
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "compare",
+    "compress",
     "demo",
     "doctor",
     "embed",

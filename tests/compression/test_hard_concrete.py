@@ -66,7 +66,7 @@ def test_open_gates_expect_the_whole_tower():
 @pytest.mark.parametrize("spread", [0.0, 2.0])
 def test_what_is_left_has_the_size_wanted(keep: float, spread: float):
     made = network()
-    smaller = cut_network(made, source(made, spread=spread).settle(keep))
+    smaller = cut_network(made, source(made, spread=spread, keep=keep).settle())
     assert (
         abs(parameters(smaller) / (keep * parameters(made)) - 1) < 0.02
     )  # a neuron is 0.3 % of this network
@@ -75,7 +75,7 @@ def test_what_is_left_has_the_size_wanted(keep: float, spread: float):
 def test_the_units_with_the_highest_scores_stay():
     made = network()
     gates = source(made)
-    cut = gates.settle(0.5)["image"]
+    cut = gates.settle()["image"]
     scores = gates.log_alpha["image_hidden"].detach()
     stays = torch.zeros(len(scores), dtype=torch.bool).index_fill(0, cut.kept.hidden, True)
     assert scores[stays].min() >= scores[~stays].max()
@@ -83,9 +83,9 @@ def test_the_units_with_the_highest_scores_stay():
 
 def test_only_some_units_or_one_tower_may_be_gated():
     made = network()
-    gates = source(made, units=["neurons"], towers=["image"])
+    gates = source(made, units=["neurons"], towers=["image"], keep=0.7)
     assert list(gates.log_alpha) == ["image_neurons"]
-    cuts = gates.settle(0.7)
+    cuts = gates.settle()
     assert list(cuts) == ["image"]
     assert len(cuts["image"].kept.hidden) == made.config.image.width
     assert gates.sample(generator=torch.Generator()).text is None
@@ -119,4 +119,4 @@ def test_gates_that_choose_nothing_cannot_be_fused():
             raise AssertionError
 
     with pytest.raises(RecipeError, match=r"gates\.kind=hard_concrete"):
-        Constant(GateConfig(kind="mine"), network()).settle(0.5)
+        Constant(GateConfig(kind="mine"), network()).settle()

@@ -13,11 +13,11 @@ from frugalclip.objectives.sparsity import Config, Sparsity
 DIMS = Dims(8, 8, 6, 16, 8, (2, 2), 10)
 
 
-def score(image: float, text: float, *, progress: float = 1.0, **settings: Any):
+def score(image: float, text: float, *, progress: float = 1.0, keep: float = 0.5, **settings: Any):
     kept = {
         side: torch.tensor(value, requires_grad=True) for side, value in (("image", image), ("text", text))
     }
-    gates = SampledGates(Gates(), Gates(), dict(kept), {"image": 300.0, "text": 100.0})
+    gates = SampledGates(Gates(), Gates(), dict(kept), {"image": 300.0, "text": 100.0}, keep)
     objective = Sparsity(Config(**settings), DIMS)
     output = objective(Features({}, {}, torch.ones(()), progress=progress, gates=gates))
     return output, kept, objective

@@ -53,6 +53,7 @@ _ORDER = [
     "plan",
     "train",
     "compare",
+    "compress",
     "evaluate",
     "embed",
     "import",

@@ -1,10 +1,10 @@
-"""The verbs that train: demo, doctor, recipes, plan, train, compare."""
+"""The verbs that train: demo, doctor, recipes, plan, train, compress, compare."""
 
 from typing import Annotated, Literal
 
 import typer
 
-from frugalclip.cli.groups import INTERRUPTED, PATHS, Json, Overrides, Recipe, app, recipes
+from frugalclip.cli.groups import INTERRUPTED, PATHS, Json, Model, Overrides, Recipe, app, recipes
 
 
 @app.command()
@@ -60,6 +60,31 @@ def train(
     if (
         not result.is_finished
     ):  # stopped by Ctrl-C, saved, and said so; a script must not go on as if it were done
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog=PATHS)
+def compress(
+    model: Model,
+    overrides: Overrides = None,
+    *,
+    recipe: Annotated[
+        str, typer.Option(metavar="R", help="A recipe that takes a teacher: tinyclip-manual, tinyclip-auto.")
+    ] = "tinyclip-manual",
+    out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run; made if it is not there.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on from the last checkpoint in RUN.")
+    ] = False,
+) -> None:
+    """Make a smaller model that starts from a larger one and learns from it.
+
+    keep=0.5 is the share of the parameters that stays, without token embedding.
+    """
+    from frugalclip.verbs import compress as verb
+
+    result = verb.compress(model, recipe, overrides or (), out=out, resume=resume)
+    verb.show(result)
+    if not result.trained.is_finished:
         raise typer.Exit(INTERRUPTED)
 
 

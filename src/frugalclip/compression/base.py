@@ -58,11 +58,8 @@ class GateSource(nn.Module, ABC):
     def clamp(self) -> None:
         """Hold parameters in their range; called after every optimiser step."""
 
-    def settle(self, keep: float) -> dict[Side, TowerCut]:
+    def settle(self) -> dict[Side, TowerCut]:
         """What stays of each tower once nothing is drawn any more.
-
-        Args:
-            keep: share of the parameters of the gated towers, without token embedding.
 
         Raises:
             RecipeError: for gates that only disturb training and choose nothing.

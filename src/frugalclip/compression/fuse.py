@@ -5,8 +5,6 @@ the gates of the channels, which their gated tower does not; outputs jump there 
 smaller network computes what the gated one does.
 """
 
-from pydantic import Field
-
 from frugalclip.compression.base import ChangeConfig, GateSource, NetworkChange
 from frugalclip.compression.cutting import cut_network
 from frugalclip.core.errors import RecipeError
@@ -15,9 +13,7 @@ from frugalclip.towers.dual import DualEncoder
 
 
 class Config(ChangeConfig):
-    keep: float = Field(
-        0.5, gt=0, le=1, description="share of the parameters of the gated towers, without token embedding"
-    )
+    """No settings: the gates know how much they keep."""
 
 
 class Fuse(NetworkChange):
@@ -34,4 +30,4 @@ class Fuse(NetworkChange):
                 "change fuse cuts what gates have closed, and the stage before has none; set gates.kind of "
                 "that stage, such as hard_concrete."
             )
-        return cut_network(network, gates.settle(self.config.keep))
+        return cut_network(network, gates.settle())

@@ -33,6 +33,9 @@ class Config(GateConfig):
         ("image", "text"), min_length=1, description="towers with gates"
     )
     initial: float = Field(10.0, description="log alpha of every gate at the start: open")
+    keep: float = Field(
+        0.5, gt=0, le=1, description="share of the parameters of the gated towers, without token embedding"
+    )
 
 
 class HardConcrete(GateSource):
@@ -65,6 +68,7 @@ class HardConcrete(GateSource):
             text=self._gates("text", drawn),
             expected_size=dict(sizes),
             full_size={side: float(units.size()) for side, units in self.units.items()},
+            keep=self.config.keep,
         )
 
     @torch.no_grad()
@@ -74,10 +78,10 @@ class HardConcrete(GateSource):
             log_alpha.clamp_(-LIMIT, LIMIT)
 
     @torch.no_grad()
-    def settle(self, keep: float) -> dict[Side, TowerCut]:
+    def settle(self) -> dict[Side, TowerCut]:
         """Keep the units with the highest log alpha, as many as the size allows; see `GateSource`."""
         scores = {name: _on_cpu(log_alpha) for name, log_alpha in self.log_alpha.items()}
-        kept = _kept_of_size(self.units, scores, keep=keep)
+        kept = _kept_of_size(self.units, scores, keep=self.config.keep)
         soft = {
             name: torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE).float()
             for name, log_alpha in scores.items()
@@ -86,6 +90,10 @@ class HardConcrete(GateSource):
         for side, units in self.units.items():
             cuts[side] = TowerCut(_units_where(units, side, kept), self._gates(side, soft))
         return cuts
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.log_alpha.values())).device
 
     def _gates(self, side: Side, values: dict[str, Tensor]) -> Gates | None:
         if side not in self.units:
@@ -104,7 +112,7 @@ class HardConcrete(GateSource):
         def expected(kind: UnitKind) -> list[Tensor]:
             widths = _widths(units, kind)
             if kind not in self.config.units:
-                return [torch.tensor(float(width)) for width in widths]
+                return [torch.tensor(float(width), device=self._device) for width in widths]
             probability = open_probability(self.log_alpha[f"{side}_{kind}"])
             return [part.sum() for part in probability.split(widths)]
 
@@ -121,7 +129,11 @@ def _widths(units: Units, kind: UnitKind) -> list[int]:
 
 def _on_cpu(log_alpha: Tensor) -> Tensor:
     """(units,) float64; where only sizes are planned, every unit is worth the same."""
-    return torch.zeros(log_alpha.shape).double() if log_alpha.is_meta else log_alpha.detach().double().cpu()
+    return (
+        torch.zeros(log_alpha.shape, device="cpu").double()
+        if log_alpha.is_meta
+        else log_alpha.detach().double().cpu()
+    )
 
 
 def _kept_of_size(units: dict[Side, Units], scores: dict[str, Tensor], *, keep: float) -> dict[str, Tensor]:
@@ -139,7 +151,7 @@ def _kept_of_size(units: dict[Side, Units], scores: dict[str, Tensor], *, keep: 
                 widths = _widths(own, kind)
                 score = scores.get(f"{side}_{kind}")
                 parts = (
-                    [torch.ones(width, dtype=torch.bool) for width in widths]
+                    [torch.ones(width, dtype=torch.bool, device="cpu") for width in widths]
                     if score is None
                     else [_highest(part, shift, least=int(kind == "hidden")) for part in score.split(widths)]
                 )
@@ -157,7 +169,7 @@ def _highest(score: Tensor, shift: float, *, least: int) -> Tensor:
     """(units,) bool: as many of the highest scores as are open in expectation after a shift."""
     count = max(least, round(float(open_probability(score + shift).sum())))
     chosen = torch.argsort(score, descending=True, stable=True)[:count]
-    return torch.zeros(len(score), dtype=torch.bool).index_fill(0, chosen, True)
+    return torch.zeros(len(score), dtype=torch.bool, device="cpu").index_fill(0, chosen, True)
 
 
 def _size(units: dict[Side, Units], kept: dict[str, Tensor]) -> float:

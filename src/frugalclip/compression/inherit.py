@@ -118,11 +118,15 @@ def first_units(units: Units, size: TowerSize, *, rule: DepthRule, side: str) ->
     heads = [min(size.heads or max(1, round(share * c.heads[n])), c.heads[n]) for n in layers]
     neurons = [min(size.neurons or max(1, round(share * c.neurons[n])), c.neurons[n]) for n in layers]
     return KeptUnits(
-        hidden=torch.arange(width),
+        hidden=_first(width),
         layers=tuple(layers),
-        heads=tuple(map(torch.arange, heads)),
-        neurons=tuple(map(torch.arange, neurons)),
+        heads=tuple(map(_first, heads)),
+        neurons=tuple(map(_first, neurons)),
     )
+
+
+def _first(count: int) -> torch.Tensor:
+    return torch.arange(count, device="cpu")  # also where the network is only counted, on the meta device
 
 
 def narrower(units: Units, keep: float) -> TowerSize:

@@ -51,17 +51,37 @@ KIND = "kind:"  # begins the mark of one of several settings that share a name
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merge by name at every depth, anything else replaces, and None removes the name."""
+    """Mappings merge by name at every depth, anything else replaces, and None removes the name.
+
+    Entries of a list merge by their number where `over` has a mapping of numbers.
+    """
     result: dict[str, Any] = dict(base)
     for key, value in over.items():
         if value is None:
             result.pop(key, None)
         elif isinstance(value, Mapping) and isinstance(result.get(key), Mapping):
             result[key] = merge(result[key], value)
+        elif isinstance(value, Mapping) and isinstance(result.get(key), list | tuple):
+            result[key] = _merge_items(str(key), result[key], value)
         elif isinstance(value, Mapping):
             result[key] = merge({}, value)
         else:
             result[key] = value
+    return result
+
+
+def _merge_items(name: str, base: Sequence[Any], over: Mapping[str, Any]) -> list[Any]:
+    """Entries of a list merged by their number, as in `stages.0.steps=100`."""
+    result = list(base)
+    for key, value in over.items():
+        if not str(key).isdecimal() or int(key) >= len(result):
+            raise RecipeError(
+                f"{name}.{key} is no entry of {name}, which has {len(result)}, counted from 0; write "
+                f"{name}.0.KEY=VALUE."
+            )
+        old = result[int(key)]
+        is_nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[int(key)] = merge(old, value) if is_nested else value
     return result
 
 

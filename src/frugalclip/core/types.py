@@ -177,6 +177,7 @@ class SampledGates:
     text: Gates | None
     expected_size: dict[str, Tensor]  # image, text -> () parameters that stay, without token embedding
     full_size: dict[str, float]  # image, text -> parameters of the whole tower, without token embedding
+    keep: float = 1.0  # share of the parameters that are to stay in the end
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "SampledGates":
         """The gates and sizes with a function applied to every tensor, (width,) and the like."""
@@ -185,6 +186,7 @@ class SampledGates:
             text=None if self.text is None else self.text.map(function),
             expected_size={side: function(size) for side, size in self.expected_size.items()},
             full_size=self.full_size,
+            keep=self.keep,
         )
 
 

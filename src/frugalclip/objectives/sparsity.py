@@ -1,14 +1,15 @@
 """Hold the expected size of gated towers at a goal, with multipliers that ascend.
 
-Source: TinyCLIP, arXiv 2309.12314, section 3.2, and its code (`l0module.py`, `train.py`): a goal that rises
-linearly, a penalty that ends once the goal is met, and one constraint over the parameters of both towers. The
-paper, like CoFi, also pulls back a network that is too small; `one_sided: false` does that.
+Source: TinyCLIP, arXiv 2309.12314, section 3.2, and its code (`l0module.py`, `train.py`): a goal that is
+approached linearly, a penalty that ends once the goal is met, and one constraint over the parameters of both
+towers. The paper, like CoFi, also pulls back a network that is too small; `one_sided: false` does that.
 """
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from frugalclip.core.types import SampledGates
 from frugalclip.functional import goal_at, size_penalty
 from frugalclip.objectives.base import (
     Dims,
@@ -21,9 +22,6 @@ from frugalclip.objectives.base import (
 
 
 class Config(ObjectiveConfig):
-    keep: float = Field(
-        0.5, gt=0, le=1, description="share of the parameters, without token embedding, that stay at the end"
-    )
     start: float = Field(1.0, gt=0, le=1, description="share that stays at the first step")
     ramp: float = Field(
         0.33,
@@ -56,8 +54,9 @@ class Sparsity(Objective):
 
     def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
-        removed = self._removed(views)  # (constraints,)
-        goal = goal_at(views.progress, start=1 - c.start, target=1 - c.keep, ramp=c.ramp)
+        assert views.gates is not None, "in the needs"
+        removed = self._removed(views.gates)  # (constraints,)
+        goal = goal_at(views.progress, start=1 - c.start, target=1 - views.gates.keep, ramp=c.ramp)
         linear, quadratic = self.linear[: len(removed)], self.quadratic[: len(removed)]
         loss = size_penalty(removed, goal, linear=linear, quadratic=quadratic, one_sided=c.one_sided)
         return ObjectiveOutput(
@@ -65,9 +64,7 @@ class Sparsity(Objective):
             {"kept": 1 - removed.mean(), "goal": torch.tensor(1 - goal), "multiplier": linear.mean()},
         )
 
-    def _removed(self, views: Features) -> Tensor:
-        gates = views.gates
-        assert gates is not None, "in the needs"
+    def _removed(self, gates: SampledGates) -> Tensor:
         kept, full = gates.expected_size, gates.full_size
         if self.config.per_tower:
             return torch.stack([1 - kept[side] / full[side] for side in sorted(kept)])

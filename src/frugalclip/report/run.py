@@ -11,6 +11,7 @@ from typing import Any
 
 from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
 from frugalclip.evaluation.metrics import words
+from frugalclip.report.compression import compression_section
 from frugalclip.report.curves import curves_section
 from frugalclip.report.formats import counted, escape, is_finite, number, percent, plain, shorten
 from frugalclip.report.gallery import Gallery, extremes
@@ -112,6 +113,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _data(record, gallery),
         curves_section(record),
         _evaluations(record),
+        compression_section(record.compression),
         _classes(record, gallery),
         _retrieval(gallery),
         _naming(gallery),

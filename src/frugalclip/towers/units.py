@@ -29,8 +29,9 @@ class Axis:
 
     def places(self, units: Tensor, count: int) -> Tensor:
         """(outer * kept * inner,) places on the axis of (kept,) units among `count`."""
-        outer = torch.arange(self.outer)[:, None, None] * (count * self.inner)
-        return (outer + units[None, :, None] * self.inner + torch.arange(self.inner)).reshape(-1)
+        outer, inner = (torch.arange(number, device="cpu") for number in (self.outer, self.inner))
+        places = outer[:, None, None] * (count * self.inner) + units[None, :, None] * self.inner + inner
+        return places.reshape(-1)
 
 
 HIDDEN, SCALED_HIDDEN, WHOLE = Axis("hidden"), Axis("hidden", is_scaled=True), Axis()

@@ -154,7 +154,7 @@ def changed_network(
     Returns:
         The same network where the stage names no change.
     """
-    config = recipe.stages[number].change if recipe.stages else None
+    config = recipe.change_before(number)
     if config is None:
         return network
     change = find_change(config.kind)(config)

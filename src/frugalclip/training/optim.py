@@ -28,6 +28,12 @@ class GroupConfig(Settings):
         description="regular expression searched in the name, such as ^network\\.image\\. or ^objectives\\."
     )
     lr: float = Field(1.0, ge=0, description="multiplies the learning rate; 0 freezes")
+    rate: float | None = Field(
+        None,
+        gt=0,
+        description="learning rate of its own, which no schedule changes; TinyCLIP: 0.02 for gates "
+        "and multipliers",
+    )
     weight_decay: float | None = Field(None, ge=0, description="replaces the weight decay; null keeps it")
     until: float = Field(
         1.0,
@@ -149,14 +155,14 @@ def parameter_groups(
         ascending: parameters that move uphill, whatever their group says.
 
     Returns:
-        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `weight_decay`,
-        `maximize`.
+        Groups for a torch optimiser, each with `params`, `names`, `lr_factor`, `until`, `rate`,
+        `weight_decay`, `maximize`.
 
     Raises:
         RecipeError: if a group matches nothing, since it would silently have no effect.
     """
     uphill = {id(parameter) for parameter in ascending}
-    groups: dict[tuple[float, float, float, bool], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, float | None, float, bool], dict[str, Any]] = {}
     matched: set[str] = set()
     for name, parameter in parameters:
         if not parameter.requires_grad:
@@ -169,9 +175,10 @@ def parameter_groups(
             decay = 0.0
         factor, until = (1.0, 1.0) if own is None else (own.lr, own.until)
         maximize = id(parameter) in uphill or (own is not None and own.maximize)
+        rate = None if own is None else own.rate
         settings = {"lr_factor": factor, "until": until, "weight_decay": decay, "maximize": maximize}
-        fresh = {"params": [], "names": [], **settings}
-        group = groups.setdefault((factor, until, decay, maximize), fresh)
+        fresh = {"params": [], "names": [], "rate": rate, **settings}
+        group = groups.setdefault((factor, until, rate, decay, maximize), fresh)
         group["params"].append(parameter)
         group["names"].append(name)
     for group in config.groups:
@@ -199,7 +206,8 @@ def build_optimizer(
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Mapping[float, float]) -> None:
     """Set every group's learning rate to `lr`, or to that of the group's end, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = (lr[group["until"]] if isinstance(lr, Mapping) else lr) * group["lr_factor"]
+        scheduled = (lr[group["until"]] if isinstance(lr, Mapping) else lr) * group["lr_factor"]
+        group["lr"] = scheduled if group["rate"] is None else group["rate"]
 
 
 def copy_moments(

@@ -25,7 +25,14 @@ from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
 from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
-from frugalclip.training.build import MANY_STEPS, StageSketch, pick_precision, sketch_stages, start_from
+from frugalclip.training.build import (
+    MANY_STEPS,
+    StageSketch,
+    changed_network,
+    pick_precision,
+    sketch_stages,
+    start_from,
+)
 from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.probing import probe_backbones, probe_step
 from frugalclip.training.recipe import Recipe
@@ -108,6 +115,24 @@ class Plan:
             key: (UNKNOWN if value is None and key in ("steps", "samples", "rows", "exaflops") else value)
             for key, value in content.items()
         } | {"seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class OpenPlan:
+    """A recipe of which something has to be given before it can be counted."""
+
+    recipe: str
+    description: str
+    missing: list[str]  # settings, by their short names
+
+    @property
+    def unknown(self) -> str:
+        """Why nothing is counted."""
+        return f"unknown: {' and '.join(self.missing)} not given"
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return {"recipe": self.recipe, "description": self.description, "parameters": self.unknown}
 
 
 @dataclass(frozen=True)
@@ -195,6 +220,7 @@ def _stages(recipe: Recipe, steps: int | None, *, with_weights: bool) -> list[_S
     seed = recipe.seed if with_weights else None
     with torch.device("cpu" if with_weights else "meta"):
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
+        network = changed_network(recipe, 0, network, gates=None)
         return [
             _stage(recipe, number, sketch, with_weights=with_weights)
             for number, sketch in enumerate(sketch_stages(recipe, network, mask=0, steps=steps))

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SerializeAsAny, model_validator
 
 from frugalclip.backbones.attach import check_options
-from frugalclip.compression.base import GateConfig
+from frugalclip.compression.base import ChangeConfig, GateConfig
 from frugalclip.core.config import Settings, merge, shown, validated
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.overrides import Schema, parse_overrides
@@ -38,6 +38,7 @@ from frugalclip.training.sections import (
     EvaluationConfig,
     StageConfig,
 )
+from frugalclip.training.shorthands import missing_settings, written_out
 
 
 class Recipe(Settings):
@@ -46,6 +47,9 @@ class Recipe(Settings):
     name: str = Field("", description="name of the file, filled in")
     description: str = Field("", description="one sentence")
     source: str = Field("", description="paper, section and code the settings come from")
+    shorthands: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="short names on the command line, each for one setting or several"
+    )
     run_here: bool = Field(
         True, description="false marks published settings that were planned but not run by this project"
     )
@@ -86,6 +90,11 @@ class Recipe(Settings):
     steps: int | None = Field(None, gt=0, description="length of the run in steps")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    change: SerializeAsAny[ChangeConfig] | None = Field(
+        None,
+        description="how the network changes before the first step, such as inheriting from a larger one: a "
+        "file of compression/, or your own",
+    )
     gates: SerializeAsAny[GateConfig] | None = Field(
         None, description="gates on the towers, sampled at each step: a file of compression/, or your own"
     )
@@ -131,6 +140,23 @@ class Recipe(Settings):
         self._check_lengths()
         return self
 
+    @model_validator(mode="after")
+    def _has_one_first_change(self) -> Self:
+        if self.change is not None and self.stages and self.stages[0].change is not None:
+            raise ValueError(
+                "change and stages[0].change are both given, and are the same thing; leave one out"
+            )
+        return self
+
+    def change_before(self, number: int) -> ChangeConfig | None:
+        """How the network changes before a stage, counted from 0."""
+        own = self.stages[number].change if self.stages else None
+        return own or (self.change if number == 0 else None)
+
+    def missing(self) -> list[str]:
+        """Settings that have no default and were not given, by their short names."""
+        return missing_settings(self.model_dump(mode="json", by_alias=True), self.shorthands)
+
     def _check_lengths(self) -> None:
         shares = [stage.share for stage in self.stages]
         open_ends = sum(stage.share is None and stage.steps is None for stage in self.stages)
@@ -154,7 +180,7 @@ class Recipe(Settings):
         changes = {key: own[key] for key in ("objectives", "views", "optimizer", "schedule")}
         if own["gates"] is not None:
             changes["gates"] = own["gates"]
-        content = self.model_dump(mode="json", by_alias=True, exclude={"stages"})
+        content = self.model_dump(mode="json", by_alias=True, exclude={"stages", "change"})
         return validate_recipe(merge(content, changes), where=f"stages[{number}]")
 
     def stage_name(self, number: int) -> str:
@@ -292,7 +318,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: one sentence naming the first fault and the nearest known name.
     """
     content = read_recipe(name)
-    over = expanded(parse_overrides(overrides, schema=SCHEMA, content=content))
+    words = written_out(overrides, content.get("shorthands") or {})
+    over = expanded(parse_overrides(words, schema=SCHEMA, content=content))
     over = with_own_files(over, Path.cwd(), known=content.get("objectives") or ())
     if any(
         over.get(length) is not None for length in ("epochs", "samples", "steps")
@@ -318,7 +345,7 @@ def validate_recipe(content: dict[str, Any], *, where: str = "") -> Recipe:
 
 
 def _validated(content: dict[str, Any]) -> Recipe:
-    known = set(Recipe.model_fields)
+    known = {*Recipe.model_fields, *(content.get("shorthands") or ())}
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
     recipe = validated(Recipe, {**content, **typed_parts(content)}, where="")

@@ -49,10 +49,11 @@ def own_settings(place: Names, content: Mapping[str, Any]) -> type[Settings] | N
                 given = (content.get("objectives") or {}).get(name)
                 kind = given.get("kind") if isinstance(given, Mapping) else None
                 return find_objective(str(kind or name)).Config
-            case ("gates",):
-                given = content.get("gates")
+            case ("gates" | "change" as section,):
+                given = content.get(section)
                 kind = given.get("kind") if isinstance(given, Mapping) else given
-                return find_gates(str(kind)).Config if kind else None
+                find = find_gates if section == "gates" else find_change
+                return find(str(kind)).Config if kind else None
     except (RecipeError, AttributeError):
         return None  # what is wrong is named when the recipe is validated
     return None
@@ -66,15 +67,24 @@ def with_own_files(content: dict[str, Any], folder: Path, *, known: Collection[s
         folder: where its paths start, and where a file of an objective's name may lie.
         known: names of objectives that have a file already.
     """
-    content = {key: _as_list(value) if key == "stages" else value for key, value in content.items()}
+    content = {key: _numbered(value) if key == "stages" else value for key, value in content.items()}
     if isinstance(objectives := content.get("objectives"), Mapping):
         content["objectives"] = _objectives_of(objectives, folder, known)
         known = {*known, *objectives}
-    if content.get("gates") is not None:
-        content["gates"] = _with_file(content["gates"], folder, GATES)
-    if "stages" in content:
+    for key, kind in (("gates", GATES), ("change", CHANGES)):
+        if content.get(key) is not None:
+            content[key] = _with_file(content[key], folder, kind)
+    if isinstance(stages := content.get("stages"), Mapping):  # of overrides: some stages, by their numbers
+        content["stages"] = {key: _stage_of(stage, folder, known) for key, stage in stages.items()}
+    elif "stages" in content:
         content["stages"] = [_stage_of(stage, folder, known) for stage in content["stages"]]
     return content
+
+
+def _numbered(stages: Any) -> Any:
+    """A list of stages, or a mapping from the numbers of some."""
+    is_numbered = isinstance(stages, Mapping) and stages and all(str(key).isdecimal() for key in stages)
+    return stages if is_numbered else _as_list(stages)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -130,11 +140,12 @@ def typed_parts(content: Mapping[str, Any]) -> dict[str, Any]:
         )
     for section in ("objectives", "teachers", "views", "texts"):
         _check_names(section, content.get(section))
-    gates = content.get("gates")
+    gates, change = content.get("gates"), content.get("change")
     return {
         "objectives": {name: _objective_config(name, settings) for name, settings in objectives.items()},
         "preprocess": _preprocess(content),
         "gates": None if gates is None else _kind_config(gates, find_gates, where="gates"),
+        "change": None if change is None else _kind_config(change, find_change, where="change"),
         "stages": [_stage_content(one, number) for number, one in enumerate(_as_list(content.get("stages")))],
     }
 

@@ -31,6 +31,7 @@ from frugalclip.training.checkpoint import CheckpointState, read_state, restore_
 from frugalclip.training.inputs import RunData
 from frugalclip.training.monitors import Advisor, origin_of_bad_loss
 from frugalclip.training.recipe import Recipe
+from frugalclip.training.shorthands import refuse_missing
 from frugalclip.training.stage import LossError, count_parameters
 from frugalclip.training.step import StepResult, to_device
 from frugalclip.training.validation import Validator
@@ -128,7 +129,7 @@ class Run:
     def _enter_next_stage(self) -> None:
         """Change the network if the next stage says so, and build the stage on it."""
         before, number = self.stage, self.stage.number + 1
-        change = self.recipe.stages[number].change
+        change = self.recipe.change_before(number)
         needs_fit = change is not None and find_change(change.kind).needs_fit
         place = BuildPlace(number, steps=self.steps, is_fitted=not needs_fit)
         with torch.random.fork_rng(devices=[]):  # what layers draw before they are filled is not the run's
@@ -273,12 +274,14 @@ def open_run(
         command: words that started the run, for messages.
         note: called with remarks while the run is built.
     """
+    refuse_missing(recipe.model_dump(mode="json", by_alias=True), recipe.shorthands, name=recipe.name)
     device = _prepare_process(recipe)
     checkpoint = directory.last_checkpoint() if resume else None
     state = None if checkpoint is None else read_state(checkpoint, stages=max(1, len(recipe.stages)))
     number = 0 if state is None else state.stage - 1
     model = None
-    if checkpoint is not None and (number or recipe.init_from is not None):
+    is_changed = recipe.init_from is not None or recipe.change_before(0) is not None
+    if checkpoint is not None and (number or is_changed):
         recipe, model = start_from(recipe, checkpoint, device=device, setting="--resume")
     elif recipe.init_from is not None:
         recipe, model = start_from(recipe, recipe.init_from, device=device)
@@ -288,8 +291,12 @@ def open_run(
         data.notes.append(
             f"starts from {recipe.init_from}: its towers, tokenizer and preprocessing replace the recipe's"
         )
-    place = BuildPlace(number, steps=None if state is None else state.steps, is_fitted=model is not None)
+    is_fitted = model is not None
     model = model or new_model(recipe, data, device=device)
+    if checkpoint is None and (change := recipe.change_before(0)) is not None:
+        model.network = changed_network(recipe, 0, model.network, gates=None).to(device)
+        is_fitted = is_fitted and not find_change(change.kind).needs_fit
+    place = BuildPlace(number, steps=None if state is None else state.steps, is_fitted=is_fitted)
     run = Run(recipe, directory, data, model, place=place, note=note)
     if checkpoint is not None and state is not None:
         run.restore(checkpoint, state)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_json
-from frugalclip.training.planning import UNKNOWN, Plan, Reading, plan_recipe
+from frugalclip.training.planning import UNKNOWN, OpenPlan, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.speeds import in_minutes
 
@@ -18,7 +18,7 @@ GPU_RATE = 150e12  # operations a second, assumed: an A100-class GPU at half of 
 
 def plan(
     recipe: str, overrides: Sequence[str] = (), *, probe: bool = False, json: str | Path | None = None
-) -> Plan:
+) -> Plan | OpenPlan:
     """Count passes, parameters, memory and arithmetic of a recipe; needs no data.
 
     Args:
@@ -30,15 +30,24 @@ def plan(
     Raises:
         RecipeError: if the recipe does not describe a run.
     """
-    planned = plan_recipe(load_recipe(recipe, overrides), probe=probe)
+    loaded = load_recipe(recipe, overrides)
+    missing = loaded.missing()
+    planned = (
+        OpenPlan(loaded.name, loaded.description, missing) if missing else plan_recipe(loaded, probe=probe)
+    )
     if json is not None:
         write_json(user_path(json), planned.to_json())
     return planned
 
 
-def show(plan: Plan) -> None:
+def show(plan: Plan | OpenPlan) -> None:
     """Print a plan."""
     console = Console()
+    if isinstance(plan, OpenPlan):
+        console.print(f"[bold]{plan.recipe}[/]: {plan.description}", highlight=False)
+        example = " ".join(f"{name}=MODEL" for name in plan.missing)
+        console.print(f"{plan.unknown}; add: {example}", highlight=False)
+        return
     status = "" if plan.run_here else "  [yellow]not run here[/]"
     console.print(f"[bold]{plan.recipe}[/]: {plan.description}{status}", highlight=False)
     console.print(_passes(plan))

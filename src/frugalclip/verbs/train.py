@@ -1,6 +1,6 @@
 """`frugalclip train`: from a recipe and a data set to a run directory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,28 @@ def train(
             f"recipe '{resolved.name}' names no data; add data=PATH, or data=sample for the pairs that ship "
             "with the package."
         )
+    return train_resolved(resolved, run, resume=resume, command=("frugalclip", "train", recipe, *overrides))
+
+
+def train_resolved(
+    resolved: Recipe,
+    run: RunDirectory,
+    *,
+    resume: bool,
+    command: Sequence[str],
+    more: Callable[[TrainingResult], Mapping[str, Any]] = lambda _: {},
+) -> TrainingResult:
+    """Train a validated recipe, evaluate it on its validation set, and write metrics and report.
+
+    Args:
+        resolved: the recipe, with data.
+        run: the run directory.
+        resume: go on from its last checkpoint.
+        command: words that started the run, for messages.
+        more: further content of `metrics.json`, from the finished run.
+    """
     listener = ConsoleListener(Console())
     source = read_source(resolved.data.path, columns=resolved.data.columns or None)
-    command = ("frugalclip", "train", recipe, *overrides)
     try:
         result = train_run(
             resolved,
@@ -66,7 +85,8 @@ def train(
     finally:
         listener.close()
     if result.is_finished and distributed.is_main():
-        finish(run, result, resolved, validation_evaluations(result, resolved))
+        evaluations = validation_evaluations(result, resolved)
+        finish(run, result, resolved, evaluations, more=more(result))
     return result
 
 
@@ -94,6 +114,7 @@ def finish(
     *,
     shown: Manifest | None = None,
     answers: Sequence[Answer] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `metrics.json` and the report of a finished run.
 
@@ -104,6 +125,7 @@ def finish(
         evaluations: the primary one first.
         shown: rows of the first evaluation, for the report's pictures; by default the validation set.
         answers: to queries, for the report.
+        more: further content of `metrics.json`.
     """
     training = {
         "steps": result.steps,
@@ -115,7 +137,7 @@ def finish(
         "notes": result.notes,
         "left_out": result.left_out,
     }
-    write_json(run.summary, {"evaluations": evaluations, "training": training})
+    write_json(run.summary, {"evaluations": evaluations, "training": training, **(more or {})})
     images = shown if shown is not None else result.validation
     gallery = Gallery()
     if images is not None and evaluations:

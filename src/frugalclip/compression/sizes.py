@@ -1,0 +1,38 @@
+"""How large a network is, and where: what a compressed model is compared with its teacher by."""
+
+from typing import Any
+
+from frugalclip.towers.base import Side
+from frugalclip.towers.dual import DualEncoder
+
+
+def network_size(network: DualEncoder) -> dict[str, Any]:
+    """Parameters, arithmetic and sizes of the layers, as JSON.
+
+    Returns:
+        `parameters` of the image tower, of the text tower without its token embedding, and of that embedding;
+        `gflops` forward for one image and for one text of full length; `layers` of each tower: channels, and
+        heads and neurons of every layer, where the tower has them.
+    """
+    c, text = network.config, network.text
+    embedding = text.embedding_parameters
+    parameters = {
+        "image": sum(p.numel() for p in network.image.parameters()),
+        "text": sum(p.numel() for p in text.parameters()) - embedding,
+        "token_embedding": embedding,
+    }
+    layers: dict[Side, dict[str, Any]] = {}
+    for side, tower in (("image", network.image), ("text", network.text)):
+        if (units := tower.units) is not None:
+            own = units.config
+            layers[side] = {"width": own.width, "heads": list(own.heads), "neurons": list(own.neurons)}
+    return {
+        "parameters": parameters,
+        "towers": parameters["image"] + parameters["text"],
+        "bytes": 4 * sum(parameters.values()),
+        "gflops": {
+            "image": c.image.forward_gflops(tokens=c.image.tokens),
+            "text": c.text.forward_gflops(tokens=network.context),
+        },
+        "layers": layers,
+    }

@@ -1,0 +1,69 @@
+"""A compressed model beside its teacher: sizes, metrics, and what was kept of each layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from frugalclip.report.formats import Html
+from frugalclip.report.html import Section
+from frugalclip.report.rows import Column
+from frugalclip.report.tables import table
+
+
+def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    """(what, teacher, student): sizes, then the metrics that both have in percent."""
+    teacher, student = (comparison[name] for name in ("teacher", "student"))
+    sizes = [one["size"] for one in (teacher, student)]
+    rows = [("parameters without token embedding", *(float(size["towers"]) for size in sizes))]
+    rows += [
+        (f"parameters: {part.replace('_', ' ')}", *(float(size["parameters"][part]) for size in sizes))
+        for part in ("image", "text", "token_embedding")
+    ]
+    rows += [("megabytes of weights", *(size["bytes"] * 1e-6 for size in sizes))]
+    rows += [
+        (f"GFLOP forward, a {'picture' if side == 'image' else 'text'}", *(s["gflops"][side] for s in sizes))
+        for side in ("image", "text")
+    ]
+    return rows + [
+        (f"validation, {name}, %", teacher["metrics"][name], student["metrics"][name])
+        for name in teacher["metrics"]
+        if name in student["metrics"]
+    ]
+
+
+def shown_number(value: float) -> str:
+    """A count with separators, or a small number with three digits."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def shown_share(teacher: float, student: float) -> str:
+    """The student's share of the teacher's value; empty where that is 0."""
+    return f"{student / teacher:.1%}" if teacher else ""
+
+
+def layer_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(tower, channels, heads of every layer, neurons of every layer) of teacher and student in turn."""
+    rows = []
+    for side in ("image", "text"):
+        for name in ("teacher", "student"):
+            layers = comparison[name]["size"]["layers"].get(side)
+            if layers:
+                heads, neurons = (" ".join(map(str, layers[kind])) for kind in ("heads", "neurons"))
+                rows.append((f"{side} tower, {name}", str(layers["width"]), heads, neurons))
+    return rows
+
+
+def compression_section(comparison: Mapping[str, Any]) -> Section | None:
+    """The section of the report, or None for a run that compressed nothing."""
+    if not {"teacher", "student"} <= comparison.keys():
+        return None
+    titles = (Column("what"), *(Column(name, numeric=True) for name in ("teacher", "student", "share")))
+    rows = [
+        (name, shown_number(teacher), shown_number(student), shown_share(teacher, student))
+        for name, teacher, student in comparison_rows(comparison)
+    ]
+    body = table(titles, rows, caption="sizes and metrics", stacked=True)
+    columns = (Column("tower"), Column("channels", numeric=True), Column("heads"), Column("neurons"))
+    kept = layer_rows(comparison)
+    body += table(columns, kept, caption="what was kept, layer by layer", stacked=True) if kept else ""
+    intro = "The student starts from the teacher's weights; both were evaluated on the same validation rows."
+    return Section("compression", "Compression", Html(body), intro)
