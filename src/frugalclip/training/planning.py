@@ -23,7 +23,7 @@ from frugalclip.functional import TILE, needs_tiles
 from frugalclip.models import load
 from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
-from frugalclip.teachers import EmaTeacher, Teacher, request_of, teacher_of
+from frugalclip.teachers import EMA, EmaTeacher, Teacher, request_of, teacher_of
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.build import (
     MANY_STEPS,
@@ -305,7 +305,7 @@ def _notes(network: DualEncoder, unknown: Mapping[str, str]) -> list[str]:
 
 
 def _passes(recipe: Recipe, step: Step) -> list[Pass]:
-    """Passes of the student, then those without gradient: of teachers, counted alike, and of episodes."""
+    """Passes of the student, then those without gradient: of teachers, at their sizes, and of episodes."""
     objectives = cast("list[Objective]", list(step.objectives.values()))
     needs = union_of_needs(objectives)
     kept = {view: number for objective in objectives for view, number in objective.kept_patches().items()}
@@ -317,15 +317,26 @@ def _passes(recipe: Recipe, step: Step) -> list[Pass]:
         _pass(recipe, view, view, kept, context=context)
         for view in sorted(needs.images | needs.texts, key=lambda name: (name in needs.texts, name))
     ]
-    passes += [
-        _pass(recipe, name, name.partition(":")[2], {}, context=context, has_gradient=False) for name in given
-    ]
+    for name in given:
+        own, length = _of_teacher(recipe, teacher_of(name), context=context)
+        passes.append(_pass(own, name, name.partition(":")[2], {}, context=length, has_gradient=False))
     ahead = union_of_needs(objective for objective in objectives if objective.needs().episode)
     whole = [view for view in sorted(ahead.images | ahead.texts) if "@" not in view]
     passes += [
         _pass(recipe, f"episode:{view}", view, {}, context=context, has_gradient=False) for view in whole
     ]
     return passes
+
+
+def _of_teacher(recipe: Recipe, name: str, *, context: int) -> tuple[Recipe, int]:
+    """The recipe with the towers of a teacher, and the length of its texts; an average has the student's."""
+    config = recipe.teachers.get(name)
+    if config is None or config.source == EMA:
+        return recipe, context
+    with torch.device("cpu"):  # the student is counted on the meta device
+        network = load(config.source).network
+    views = {name: view.model_copy(update={"size": None}) for name, view in recipe.views.items()}
+    return recipe.model_copy(update={"model": network.config, "views": views}), network.context
 
 
 def _pass(

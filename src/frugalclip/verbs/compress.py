@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from frugalclip.compression.sizes import network_size
-from frugalclip.core.config import read_yaml
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
@@ -86,7 +86,10 @@ def _metrics(model: Model, rows: Manifest | None) -> dict[str, float]:
         return {}
     found = {"zeroshot": evaluate_zeroshot(model, rows), "retrieval": evaluate_retrieval(model, rows)}
     return {
-        f"{task}/{name}": value for task, result in found.items() for name, value in result["metrics"].items()
+        f"{task} {name}": value
+        for task, result in found.items()
+        for name, value in result["metrics"].items()
+        if name in result["chance"] and not name.endswith("rank")
     }
 
 

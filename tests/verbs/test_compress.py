@@ -1,0 +1,136 @@
+"""A smaller model from a larger one: sizes, stages that resume to the same bytes, and messages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+import frugalclip
+from frugalclip.compression.sizes import network_size
+from frugalclip.core.errors import RecipeError
+from frugalclip.core.records import RunDirectory
+from frugalclip.core.yaml_text import dump_yaml
+from frugalclip.training.recipe import load_recipe
+from frugalclip.verbs.compress import compress
+from frugalclip.verbs.plan import plan
+from frugalclip.verbs.train import train
+
+SMALL = {
+    "extends": "clip",
+    "tokenizer": {"kind": "captions", "vocabulary": 600, "context": 12},
+    "model": {
+        "image": {"width": 32, "depth": 2, "head_dim": 8, "patch": 8, "resolution": 16},
+        "text": {"width": 32, "depth": 2, "head_dim": 8},
+        "dim": 16,
+    },
+    "batch": 8,
+    "epochs": None,
+    "steps": 3,
+    "threads": 1,
+}
+LENGTH = ["epochs=null", "batch=8"]
+SPLITS = ["data.where=split=train", "data.validation=split=val"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with captions, and a model trained on them."""
+    place = tmp_path_factory.mktemp("compress")
+    (place / "data").mkdir()
+    for i in range(40):
+        noise = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(place / "data" / f"{i:02}.png")
+        (place / "data" / f"{i:02}.txt").write_text(f"a thing of kind {i % 9} and {i % 7}")
+        (place / "data" / f"{i:02}.json").write_text(json.dumps({"split": "val" if i < 9 else "train"}))
+    (place / "small.yaml").write_text(dump_yaml(SMALL))
+    train(str(place / "small.yaml"), [f"data={place / 'data'}", *SPLITS], out=place / "teacher")
+    return place
+
+
+def towers(model: Any) -> int:
+    return network_size(model.network)["towers"]
+
+
+@pytest.mark.parametrize(("recipe", "steps"), [("tinyclip-manual", 2), ("tinyclip-auto", 10)])
+def test_the_student_has_the_share_of_the_parameters(place: Path, tmp_path: Path, recipe: str, steps: int):
+    result = compress(
+        str(place / "teacher"), recipe, ["keep=0.5", *LENGTH, f"steps={steps}"], out=tmp_path / "run"
+    )
+    teacher, student = (frugalclip.load(one) for one in (place / "teacher", tmp_path / "run"))
+    assert towers(student) / towers(teacher) == pytest.approx(0.5, abs=0.01)
+    assert student.encode_text(["a thing"]).shape == (1, 16)
+    assert student.encode_image([place / "data" / "00.png"]).shape == (1, 16)
+    summary = json.loads((tmp_path / "run" / "metrics.json").read_text())["compression"]
+    assert summary == result.comparison
+    assert summary["student"]["size"]["towers"] == towers(student)
+    assert set(summary["student"]["metrics"]) == set(summary["teacher"]["metrics"]) != set()
+    assert "what was kept, layer by layer" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_data_are_those_of_the_model_unless_some_are_given(place: Path, tmp_path: Path):
+    compress(str(place / "teacher"), overrides=[*LENGTH, "steps=1"], out=tmp_path / "run")
+    assert f"path: {place / 'data'}" in (tmp_path / "run" / "recipe.yaml").read_text()
+
+
+@pytest.mark.parametrize("stop", [2, 5])  # while gates are learned, and after they are fused
+def test_every_stage_resumes_to_the_same_bytes(place: Path, tmp_path: Path, stop: int):
+    words = [
+        "keep=0.5",
+        *LENGTH,
+        "steps=8",
+        "stages.0.share=0.5",
+        f"checkpoints.every={stop}",
+        "checkpoints.keep=9",
+    ]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    compress(str(place / "teacher"), "tinyclip-auto", words, out=whole)
+    compress(str(place / "teacher"), "tinyclip-auto", words, out=broken)
+    for step in RunDirectory(broken).steps_saved():
+        if step > stop:
+            folder = RunDirectory(broken).checkpoint(step)
+            for file in sorted(folder.rglob("*"), reverse=True):
+                file.unlink() if file.is_file() else file.rmdir()
+            folder.rmdir()
+    compress(str(place / "teacher"), "tinyclip-auto", words, out=broken, resume=True)
+    first, second = (
+        load_file(RunDirectory(run).checkpoint(8) / "model.safetensors") for run in (whole, broken)
+    )
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+
+
+def test_plan_without_a_teacher_says_so_and_with_one_counts_both(place: Path):
+    for recipe in ("tinyclip-manual", "tinyclip-auto"):
+        assert plan(recipe).to_json()["parameters"] == "unknown: teacher not given"
+        counted = plan(recipe, [f"teacher={place / 'teacher'}", "keep=0.5", "steps=10", "epochs=null"])
+        teacher = frugalclip.load(place / "teacher")
+        share = (counted.parameters["image"] + counted.parameters["text"]) / towers(teacher)
+        assert share == pytest.approx(0.5, abs=0.01)
+        passes = {one.view: one.gflops for one in counted.passes}
+        assert passes["teacher:main"] == pytest.approx(
+            teacher.network.config.image.forward_gflops(tokens=teacher.network.config.image.tokens)
+        )
+
+
+def test_training_without_a_teacher_is_refused_in_a_sentence(place: Path, tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"recipe 'tinyclip-manual' needs teacher; add teacher=MODEL"):
+        train("tinyclip-manual", [f"data={place / 'data'}"], out=tmp_path / "run")
+
+
+def test_shorthands_set_what_they_stand_for():
+    recipe = load_recipe("tinyclip-auto", ["teacher=my/model", "keep=0.3"])
+    assert recipe.init_from == recipe.teachers["teacher"].source == "my/model"
+    assert recipe.stages[0].gates is not None and recipe.stages[0].gates["keep"] == 0.3
+    with pytest.raises(RecipeError, match=r"stages\.5 is no entry of stages"):
+        load_recipe("tinyclip-auto", ["stages.5.steps=2"])
+
+
+def test_a_tower_that_cannot_be_cut_is_named(place: Path, tmp_path: Path):
+    words = [f"data={place / 'data'}", "epochs=null", "steps=1", "batch=8"]
+    train("clip-small", words, out=tmp_path / "convolutional")
+    with pytest.raises(RecipeError, match="cannot be cut; expected a vision transformer"):
+        compress(str(tmp_path / "convolutional"), overrides=words, out=tmp_path / "run")
