@@ -15,6 +15,7 @@ import torch
 from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
 from frugalclip.core.devices import pick_device
+from frugalclip.core.errors import ModelError
 from frugalclip.core.paths import user_path
 from frugalclip.core.types import Needs
 from frugalclip.data.manifest import Manifest
@@ -329,12 +330,18 @@ def _passes(recipe: Recipe, step: Step) -> list[Pass]:
 
 
 def _of_teacher(recipe: Recipe, name: str, *, context: int) -> tuple[Recipe, int]:
-    """The recipe with the towers of a teacher, and the length of its texts; an average has the student's."""
+    """The recipe with the towers of a teacher, and the length of its texts.
+
+    An average of the student, and a model that is not on this machine, count as large as the student.
+    """
     config = recipe.teachers.get(name)
     if config is None or config.source == EMA:
         return recipe, context
-    with torch.device("cpu"):  # the student is counted on the meta device
-        network = load(config.source).network
+    try:
+        with torch.device("cpu"):  # the student is counted on the meta device
+            network = load(config.source).network
+    except ModelError:
+        return recipe, context  # not on this machine
     views = {name: view.model_copy(update={"size": None}) for name, view in recipe.views.items()}
     return recipe.model_copy(update={"model": network.config, "views": views}), network.context
 

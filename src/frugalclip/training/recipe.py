@@ -318,7 +318,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: one sentence naming the first fault and the nearest known name.
     """
     content = read_recipe(name)
-    words = written_out(overrides, content.get("shorthands") or {})
+    words = written_out(overrides, content.get("shorthands"))
     over = expanded(parse_overrides(words, schema=SCHEMA, content=content))
     over = with_own_files(over, Path.cwd(), known=content.get("objectives") or ())
     if any(
@@ -345,7 +345,8 @@ def validate_recipe(content: dict[str, Any], *, where: str = "") -> Recipe:
 
 
 def _validated(content: dict[str, Any]) -> Recipe:
-    known = {*Recipe.model_fields, *(content.get("shorthands") or ())}
+    short = content.get("shorthands")
+    known = {*Recipe.model_fields, *(short if isinstance(short, Mapping) else ())}
     if unknown := [key for key in content if key not in known]:
         raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
     recipe = validated(Recipe, {**content, **typed_parts(content)}, where="")

@@ -12,8 +12,15 @@ from frugalclip.core.errors import RecipeError
 MISSING = "???"  # as in OmegaConf
 
 
-def written_out(overrides: Sequence[str], shorthands: Mapping[str, Sequence[str]]) -> list[str]:
-    """Overrides with every short name replaced by the settings that it stands for."""
+def written_out(overrides: Sequence[str], shorthands: Any) -> list[str]:
+    """Overrides with every short name replaced by the settings that it stands for.
+
+    Args:
+        overrides: `key=value` pairs.
+        shorthands: of a recipe that is not validated yet; anything but a mapping to lists is left to that.
+    """
+    if not isinstance(shorthands, Mapping) or not all(isinstance(one, list) for one in shorthands.values()):
+        return list(overrides)
     result: list[str] = []
     for word in overrides:
         name, equals, value = word.partition("=")
