@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from frugalclip.report.formats import Html
-from frugalclip.report.html import Section
+from frugalclip.report.html import ReportSection
 from frugalclip.report.rows import Column
 from frugalclip.report.tables import table
 
@@ -52,7 +52,7 @@ def layer_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str, str, str]]
     return rows
 
 
-def compression_section(comparison: Mapping[str, Any]) -> Section | None:
+def compression_section(comparison: Mapping[str, Any]) -> ReportSection | None:
     """The section of the report, or None for a run that compressed nothing."""
     if not {"teacher", "student"} <= comparison.keys():
         return None
@@ -66,4 +66,4 @@ def compression_section(comparison: Mapping[str, Any]) -> Section | None:
     kept = layer_rows(comparison)
     body += table(columns, kept, caption="what was kept, layer by layer", stacked=True) if kept else ""
     intro = "The student starts from the teacher's weights; both were evaluated on the same validation rows."
-    return Section("compression", "Compression", Html(body), intro)
+    return ReportSection("compression", "Compression", Html(body), intro)
