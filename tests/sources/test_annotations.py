@@ -1,6 +1,7 @@
 """Annotation files as they are downloaded, given by name and by their folder: captions, splits, fields."""
 
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -224,3 +225,60 @@ def test_json_beside_each_image_is_no_annotation_file(tmp_path: Path, make: Simp
         make.images(tmp_path, f"{name}.jpg")
         make.put(tmp_path / f"{name}.json", json.dumps({"caption": name * 3, "other.jpg": ["x"]}))
     assert read_source(tmp_path).manifest.captions() == [["aaa"], ["bbb"], ["ccc"]]
+
+
+HOSTILE: list[Any] = [
+    None,
+    0,
+    True,
+    "",
+    "\ud800",
+    [],
+    {},
+    [None],
+    {"a": 1},
+    10**30,
+    "[1,2]",
+    float("nan"),
+    "\0",
+]
+HOSTILE += ["../x.png", "file://", "E:\\x", {"en": "q"}, [[["deep"]]], ["a.jpg", "b.jpg"]]
+
+
+def mutated(value: Any, generator: random.Random) -> Any:
+    """JSON with one value replaced or taken away."""
+    value = node = json.loads(json.dumps(value))
+    while True:
+        key = generator.choice(list(node)) if isinstance(node, dict) else generator.randrange(len(node))
+        if not (isinstance(node[key], (dict, list)) and node[key]) or generator.random() < 0.2:
+            break
+        node = node[key]
+    if generator.random() < 0.8:
+        node[key] = generator.choice(HOSTILE)
+    else:
+        del node[key]
+    return value
+
+
+def test_damaged_annotations_give_samples_or_a_sentence(tmp_path: Path, make: SimpleNamespace):
+    generator = random.Random(0)
+    make.images(tmp_path, "in/a.jpg", "in/b.jpg")
+    coco_instances = {
+        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "annotations": [{"image_id": 1, "category_id": 3}, {"image_id": 2, "category_id": 3}],
+        "categories": [{"id": 3, "name": "dog"}],
+    }
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "a bus"}]
+    whole = [json.loads(coco("a.jpg", "b.jpg")), coco_instances, json.loads(karpathy("in"))]
+    whole += [*MAPPINGS.values(), [{"image": "in/a.jpg", "conversations": turns}] * 2]
+    for turn in range(60):
+        path = tmp_path / f"{turn}/captions.json"
+        make.put(path, json.dumps(mutated(whole[turn % len(whole)], generator)))
+        (path.parent / "in").symlink_to(tmp_path / "in")
+        for given in (path, path.parent):
+            try:
+                source = read_source(given)
+            except DataError:
+                continue
+            assert source.seen == len(source.manifest) + len(source.ledger.entries)
+            assert all(caption for captions in source.manifest.captions() for caption in captions)

@@ -1,5 +1,6 @@
 """Samples of an annotation file: images by path, each with its captions and fields."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Annotations:
     def add(self, image: str, captions: list[str], **fields: Any) -> None:
         """Add an image; fields that are None are left out."""
         try:
-            "".join((image, *captions)).encode()
+            json.dumps((image, captions, fields), ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError:  # escapes such as \ud800 are valid JSON and no text
             self.ledger.drop(f"image {len(self._images) + 1}", "not-utf8", ascii(image)[:100])
             return

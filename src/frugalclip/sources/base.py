@@ -133,7 +133,8 @@ class DataFolder:
             DataError: when the folder may not be read.
         """
         try:
-            names = sorted(e.name for e in path.iterdir() if is_foreign(e.name) and os.path.isfile(e))
+            with os.scandir(path) as entries:
+                names = sorted(e.name for e in entries if is_foreign(e.name) and is_file(e))
         except OSError as error:
             raise DataError(f"{path} may not be read ({error.strerror}); check its permissions.") from None
         return DataFolder(path, tuple(DataFile(path / name) for name in names))
@@ -216,6 +217,14 @@ class DataFormat(ABC):
 def is_foreign(name: str) -> bool:
     """False for hidden files, for names that are no text, and for what frugalclip writes beside data."""
     return not name.startswith(".") and not name.endswith((LEDGER, CLEAN)) and is_text(name)
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of a folder is a file or leads to one."""
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself, or into a folder that may not be read
+        return False
 
 
 def is_text(text: str) -> bool:

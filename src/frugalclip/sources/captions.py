@@ -34,13 +34,23 @@ def readable(texts: Sequence[str]) -> tuple[list[str], str | None]:
     kept: list[str] = []
     cause = None
     for text in texts:
-        if "\0" in text:
+        if not _encodes(text):
+            cause = "not-utf8"
+        elif "\0" in text:
             cause = "not-text"
         elif len(text) > LONGEST:
             cause = "caption-too-long"
         elif _SEEN.search(text):
             kept.append(text)
     return kept, cause
+
+
+def _encodes(text: str) -> bool:
+    """False for text with half of a character, which JSON can write."""
+    try:
+        return text.isascii() or text.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def readable_by_language(by_language: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

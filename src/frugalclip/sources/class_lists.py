@@ -84,6 +84,7 @@ def _from_json(content: Any) -> dict[str, str]:
         content = {value: key for key, value in content.items()}
     last = {key: value[-1] if isinstance(value, list) and value else value for key, value in content.items()}
     found = {str(key): value for key, value in last.items() if isinstance(value, str)}
+    "".join(found.values()).encode()  # raises for halves of characters, which are no names
     return found if len(found) == len(content) else {}
 
 

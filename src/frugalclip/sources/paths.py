@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from frugalclip.data.images import UNREADABLE_EXTENSIONS
+from frugalclip.sources.base import is_file
 from frugalclip.sources.folder_names import GENERIC
 
 LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
@@ -225,13 +226,6 @@ def _is_too_long(path: str) -> bool:
 def _files(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if _is_file(entry)}
+            return {entry.name for entry in entries if is_file(entry)}
     except OSError:
         return set()
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link that leads to itself, or into a folder that may not be read
-        return False

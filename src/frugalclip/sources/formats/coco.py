@@ -86,9 +86,10 @@ def _images(file: DataFile) -> dict[Any, dict[str, Any]]:
 
 def _texts(record: dict[str, Any], has_captions: bool) -> dict[Any, list[str]]:
     """Captions of each image by number; of instances the names of its categories, each once."""
+    categories = record.get("categories")
     names = {
         _number(category.get("id")): texts_in(category.get("name"))
-        for category in record.get("categories") or ()
+        for category in (categories if isinstance(categories, list) else ())
         if isinstance(category, dict)
     }
     texts: dict[Any, list[str]] = {}

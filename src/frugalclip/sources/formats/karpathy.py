@@ -44,7 +44,7 @@ def _read_one(file: DataFile, found: Found) -> Source:
         path = PurePosixPath(str(image.get("filepath") or ""), image["filename"])
         fields = {name: image.get(name) for name in ("split", "imgid", "cocoid")}
         annotations.add(str(path), texts_in(image.get("sentences")), **fields)
-    splits = {image.get("split") for image in file.record["images"] if isinstance(image, dict)}
+    splits = {str(image.get("split")) for image in file.record["images"] if isinstance(image, dict)}
     if {"restval", "train"} <= splits:
         annotations.notes.append('papers train on restval too: data.where="split=train|restval"')
     return annotations.source("Karpathy's JSON", file.path, found)
