@@ -16,6 +16,7 @@ TASKS = [
     "compare.md",
     "start-from-a-model.md",
     "frozen-backbones.md",
+    "compress.md",
     "scenes.md",
 ]  # in the order in which a new user reads them
 
