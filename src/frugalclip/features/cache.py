@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.ahead import batches_ahead
+from frugalclip.core.prefetch import prefetched
 from frugalclip.core.types import CachedFeatures
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
@@ -91,7 +91,7 @@ class FeatureCache:
                 return error.cause
 
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            for first, batch_of in batches_ahead(prepared, range(len(manifest)), batch=batch, pool=pool):
+            for first, batch_of in prefetched(prepared, range(len(manifest)), batch=batch, pool=pool):
                 faults += [(first + i, cause) for i, cause in enumerate(batch_of) if isinstance(cause, str)]
                 good = [(first + i, one) for i, one in enumerate(batch_of) if not isinstance(one, str)]
                 if good:

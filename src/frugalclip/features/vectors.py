@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frugalclip.core.ahead import batches_ahead
 from frugalclip.core.encoder import Encoder
 from frugalclip.core.errors import DataError
+from frugalclip.core.prefetch import prefetched
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
@@ -183,7 +183,7 @@ class ManifestVectors:
         causes: dict[int, str] = {}
         vectors: list[np.ndarray] = []
         rows = range(start, stop)
-        for first, prepared in batches_ahead(self._image, rows, batch=self.options.batch, pool=self.pool):
+        for first, prepared in prefetched(self._image, rows, batch=self.options.batch, pool=self.pool):
             for row, one in enumerate(prepared, start=first - start):
                 if isinstance(one, str):
                     causes[row] = one

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frugalclip.core.ahead import batches_ahead
+from frugalclip.core.prefetch import prefetched
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
@@ -62,7 +62,7 @@ def prepared_images(
             return error.cause
 
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        for first, found in batches_ahead(one, range(len(manifest)), batch=batch, pool=pool):
+        for first, found in prefetched(one, range(len(manifest)), batch=batch, pool=pool):
             faults += [(first + i, cause) for i, cause in enumerate(found) if isinstance(cause, str)]
             images = {first + i: pixels for i, pixels in enumerate(found) if isinstance(pixels, Tensor)}
             if images:

@@ -7,7 +7,9 @@ from pydantic import Field
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side, evenly_spaced
+
+MOST_IMAGES = 10_000  # whose mean is as good as that of all
 
 
 class IdentityConfig(HeadConfig):
@@ -16,7 +18,7 @@ class IdentityConfig(HeadConfig):
     kind: Literal["identity"]
     centre: bool = Field(
         False,
-        description="subtract the mean over the training texts: states of a small language model share one "
+        description="subtract the mean over the training data: states of a small language model share one "
         "direction",
     )
 
@@ -35,7 +37,7 @@ class IdentityConfig(HeadConfig):
 
 
 class IdentityHead(Head):
-    """The features of a backbone, less the mean over the training texts where that is set."""
+    """The features of a backbone, less the mean over the training data where that is set."""
 
     mean: Tensor | None
 
@@ -44,19 +46,23 @@ class IdentityHead(Head):
         self.register_buffer("mean", torch.zeros(width) if centre else None)
 
     def fit_inputs(self, side: Side) -> frozenset[FitInput]:
-        """Text features, where their mean is subtracted."""
-        is_fitted = side == "text" and self.mean is not None
-        return frozenset({"text_features"}) if is_fitted else frozenset()
+        """Features of the tower's own side, where their mean is subtracted."""
+        own: FitInput = "text_features" if side == "text" else "image_features"
+        return frozenset({own}) if self.mean is not None else frozenset()
 
     def fit(self, data: FitData, *, side: Side) -> str:
-        """Fit the mean to the training texts, each counted once."""
-        texts = data.texts()
-        self.fit_to(data.text_features(texts).to(data.device))
-        return f"the mean of {len(texts):,} texts"
+        """Fit the mean to the training images, or to the training texts, each counted once."""
+        if side == "text":
+            texts = data.texts()
+            self.fit_to(data.text_features(texts).to(data.device))
+            return f"the mean of {len(texts):,} texts"
+        rows = evenly_spaced(data.rows, MOST_IMAGES)
+        self.fit_to(data.image_features(rows).to(data.device))
+        return f"the mean of {len(rows):,} images"
 
     @torch.no_grad()
     def fit_to(self, vectors: Tensor) -> None:
-        """Take the mean of text features, (texts, width) or (texts, facets, width)."""
+        """Take the mean of features, (rows, width), or (rows, facets or patches, width)."""
         if self.mean is not None:
             self.mean.copy_(vectors.double().flatten(0, -2).mean(dim=0))
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def batches_ahead(
+def prefetched(
     function: Callable[[int], T], rows: range, *, batch: int, pool: Executor
 ) -> Iterator[tuple[int, list[T]]]:
     """Results of a function of a row, in batches.
