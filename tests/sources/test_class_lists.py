@@ -18,6 +18,10 @@ LISTS = {
     "labels.json": json.dumps(["tabby cat", "sea gull"]),
     "class_names.json": json.dumps({"0": "tabby cat", "1": "sea gull"}),
     "label_names.json": json.dumps({"sea gull": 1, "tabby cat": 0}),
+    "labels_map.csv": "ClassId,Name\n0,tabby cat\n1,sea gull\n",
+    "class_to_idx.json": json.dumps({"sea gull": 1, "tabby cat": 0}),
+    "my_id2label.json": json.dumps({"0": "tabby cat", "1": "sea gull"}),
+    "set.names": "tabby cat\nsea gull\n",
     "imagenet_class_index.json": json.dumps({"0": ["n0212", "tabby cat"], "1": ["n0213", "sea gull"]}),
 }
 
@@ -58,6 +62,12 @@ def test_numbers_without_names_are_no_captions(tmp_path: Path, make: SimpleNames
     make.put(tmp_path / "classes.txt", "cat\ndog\n")  # has no number 2: it is another data set's
     with pytest.raises(DataError, match="no names"):
         open_data(path)
+
+
+@pytest.mark.parametrize("content", ["a.png 0\nb.png 1\nc.png 1\n", "0\n1\n1\n", "cat\ncat\ncat\n"])
+def test_lists_of_other_things_name_no_class(tmp_path: Path, make: SimpleNamespace, content: str):
+    make.put(tmp_path / "val_labels.txt", content)
+    assert class_names(tmp_path, ["0", "1"]) == {}
 
 
 def test_wordnet_ids_and_equal_first_names(tmp_path: Path, make: SimpleNamespace):

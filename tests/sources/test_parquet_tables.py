@@ -82,3 +82,13 @@ def test_times_in_nanoseconds(tmp_path: Path, make: SimpleNamespace):
     assert len(manifest.codes("taken")) == 1
     manifest.write(tmp_path / "m.parquet")
     assert open_data(tmp_path / "m.parquet").field("taken") == [taken]
+
+
+def test_a_table_of_paths_beside_the_images_is_read(tmp_path: Path, make: SimpleNamespace):
+    make.images(tmp_path, "a.png", "b.png")
+    pq.write_table(pa.table({"id": ["x"], "score": [1.0]}), tmp_path / "a_scores.parquet")
+    table = pa.table({"file_name": ["a.png", "b.png"], "text": ["one", "two"]})
+    pq.write_table(table, tmp_path / "metadata.parquet")
+    source = read_source(tmp_path)
+    assert source.manifest.captions() == [["one"], ["two"]]
+    assert source.kind == "a folder with a Parquet table"

@@ -1,6 +1,6 @@
 """Lists of class names beside a data set: `classnames.txt`, `words.txt` of ImageNet, `classes.json`.
 
-A line is a name, by index from 0; or a number or a WordNet id with its name. WordNet's synonyms have commas
+A line is a name, by number from 0; or a number or a WordNet id with its name. WordNet's synonyms have commas
 between.
 """
 
@@ -14,15 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from frugalclip.data.images import EXTENSIONS
 from frugalclip.sources.captions import decoded
 from frugalclip.sources.columns import INDEX_NAMES, LABEL_NAMES, plain_name
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 _FILES = re.compile(
-    r"(class|class_?names?|classes|labels?|label_?names?|category|categories|category_?names?|names"
-    r"|words|synsets?|synset_?words|loc_synset_mapping|imagenet_class_index|wnid_?to_?\w+)\.(txt|json)",
-    re.IGNORECASE,
+    r".*((class|label|categor|names|words|synset|wnid|id2|idx).*\.(txt|json|csv|tsv)|\.names)", re.IGNORECASE
 )
 _KEYED = re.compile(r"(\d+|n\d{8})[\s,:;]+(\S.*)")
 _WORDNET = re.compile(r"n\d{8}")
@@ -70,9 +69,20 @@ def _read_list(path: Path) -> dict[str, str]:
         return {}
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     keyed: dict[str, str] = {found[1]: found[2] for line in lines if (found := _KEYED.fullmatch(line))}
-    if len(keyed) == len(lines):
-        return keyed
-    return {str(number): line for number, line in enumerate(lines)}
+    if keyed and len(keyed) >= len(lines) - 1:  # the other line is a header
+        return _names_only(keyed)
+    return _names_only({str(number): line for number, line in enumerate(lines)})
+
+
+def _names_only(found: dict[str, str]) -> dict[str, str]:
+    """The list, or nothing where it holds labels of images or numbers and not names of classes."""
+    names = [name.strip().strip('"') for name in found.values()]
+    are_names = all(re.search(r"[^\W\d_]", name) and not _names_image(name) for name in names)
+    return dict(zip(found, names, strict=True)) if are_names and len(set(names)) > 0.9 * len(names) else {}
+
+
+def _names_image(line: str) -> bool:
+    return any(word.lower().endswith(EXTENSIONS) for word in re.split(r"[\s,;:]+", line))
 
 
 def _from_json(content: Any) -> dict[str, str]:
@@ -85,7 +95,7 @@ def _from_json(content: Any) -> dict[str, str]:
     last = {key: value[-1] if isinstance(value, list) and value else value for key, value in content.items()}
     found = {str(key): value for key, value in last.items() if isinstance(value, str)}
     "".join(found.values()).encode()  # raises for halves of characters, which are no names
-    return found if len(found) == len(content) else {}
+    return _names_only(found) if len(found) == len(content) else {}
 
 
 def _told_apart(names: Mapping[str, str]) -> dict[str, list[str]]:

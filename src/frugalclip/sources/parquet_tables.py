@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, make_manifest
+from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, is_manifest, make_manifest
 from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder, leaf
 from frugalclip.data.tables import plain_types
 from frugalclip.sources.class_lists import with_class_names
@@ -63,6 +63,19 @@ def parquet_manifest(
             f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); copy it again."
         ) from None
     return inside_manifest(raw, roles, path, places, reasons, ledger, notes)
+
+
+def names_images(path: Path) -> bool:
+    """Whether a Parquet file that is no manifest has a column of image files and one of captions."""
+    try:
+        file = pq.ParquetFile(path)
+        if is_manifest(file.schema_arrow):
+            return False
+        table, labels = with_class_names(with_plain_images(plain_types(_first_rows(file))), path)
+        roles = choose(table, None, where=path.name, labels=labels)
+        return holds_bytes(file.schema_arrow.field(roles.image).type) is None
+    except (pa.ArrowException, OSError, KeyError, DataError):
+        return False
 
 
 def _converted(file: pq.ParquetFile, path: Path, ledger: Ledger) -> Manifest:

@@ -12,7 +12,7 @@ from frugalclip.data.manifest import Manifest, is_manifest
 from frugalclip.sources.base import DataFile, DataFolder, DataFormat, Found, ReadOptions, Source
 from frugalclip.sources.huggingface import split_of
 from frugalclip.sources.joining import in_split, joined
-from frugalclip.sources.parquet_tables import parquet_manifest
+from frugalclip.sources.parquet_tables import names_images, parquet_manifest
 from frugalclip.sources.reading import READING
 
 _ENDINGS = (".parquet", ".pq")
@@ -29,7 +29,9 @@ class Parquet(DataFormat):
         return file.ends_with(*_ENDINGS) or file.head[:4] == b"PAR1"
 
     def find(self, folder: DataFolder) -> Found | None:
-        files = [] if folder.has_images else folder.ending(*_ENDINGS)
+        files = folder.ending(*_ENDINGS)
+        if folder.has_images:  # the table of these images, if it names them
+            files = [file for file in files if names_images(file.path)][:1]
         return Found(str(folder.path), files, folder) if files else None
 
     def read(self, found: Found, options: ReadOptions) -> Source:
