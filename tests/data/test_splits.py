@@ -2,13 +2,15 @@
 
 import dataclasses
 import itertools
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.data.manifest import image_places, make_manifest
+from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.splits import LEAST_ROWS, SubsetConfig, divide, parse_fractions, subset_rows
 
 
@@ -111,6 +113,48 @@ def test_without_a_split_whole_captions_are_held_out(manifest):
     few = manifest.take(np.arange(LEAST_ROWS - 1))
     assert divided(few)[1] is None
     assert "too few" in divide(few, where=None, validation="auto").notes[0]
+
+
+def described(captions: list[str], **fields: list) -> Manifest:
+    ids = [f"{row:05}" for row in range(len(captions))]
+    return make_manifest(
+        ids=ids,
+        images=image_places(ids),
+        captions=[[caption] for caption in captions],
+        fields=fields,
+        root=Path(),
+        name="m",
+    )
+
+
+def test_a_caption_of_many_rows_does_not_fill_the_validation_set():
+    captions = [f"caption {row}" for row in range(1469)] + ["the same"] * 31
+    for repeated in ("the same", "blank", "a picture", "x"):  # whatever its hash
+        manifest = described([repeated if text == "the same" else text for text in captions])
+        found = divide(manifest, where=None, validation="auto")
+        assert found.validation is not None
+        assert 45 < len(found.validation) < 110
+        assert repeated not in {texts[0] for texts in found.validation.captions()}
+        assert "31 rows of groups of more than 8 stay in training" in found.notes[0]
+
+
+def test_class_names_are_held_out_row_by_row():
+    manifest = described([f"class {row % 10}" for row in range(1000)])
+    found = divide(manifest, where=None, validation="auto")
+    assert found.validation is not None
+    counts = Counter(texts[0] for texts in found.validation.captions())
+    assert len(counts) == 10 and max(counts.values()) <= 3 * len(found.validation) / 10
+    assert 25 < len(found.validation) < 80
+    assert "row by row, since captions repeat as class names do" in found.notes[0]
+
+
+def test_families_are_held_out_whole():
+    family = [f"f{row // 4}" for row in range(800)]
+    manifest = described([f"caption {row}" for row in range(800)], family=family)
+    found = divide(manifest, where=None, validation="auto")
+    assert found.validation is not None and len(found.validation) % 4 == 0
+    assert not set(found.validation.field("family")) & set(found.train.field("family"))
+    assert "held out by family" in found.notes[0]
 
 
 def test_shared_rows_are_refused(manifest):

@@ -272,7 +272,9 @@ def test_the_mean_of_many_rows_is_taken_over_a_sample(tmp_path, monkeypatch):
     monkeypatch.setattr("frugalclip.features.embed._MEAN_ROWS", 3)
     manifest = pairs(tmp_path / "data")
     with ThreadPoolExecutor(1) as pool:
-        means = mean_vectors(Leaning(), manifest, kinds=("text",), pool=pool, batch=4)
+        means = mean_vectors(
+            Leaning(), manifest, VectorOptions(("text",), batch=4, normalize=False), pool=pool
+        )
     sample = Leaning().encode_text([c for row in (0, 5, 10) for c in captions_of(row)], normalize=False)
     np.testing.assert_allclose(means["text"], sample.mean(0).numpy(), rtol=1e-6)
 

@@ -12,7 +12,6 @@ from frugalclip.training.speeds import (
     LEAST_STEPS,
     RUN,
     Speed,
-    in_minutes,
     known_speed,
     remember_run,
     remember_speed,
@@ -90,15 +89,3 @@ def test_backbones_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch)
     planned = plan_recipe(load_recipe("lit", ["device=cpu"]), probe=True)
     assert planned.seconds is None
     assert any("the image backbone is not probed: package:efficientnet" in note for note in planned.notes)
-
-
-def test_durations_are_as_people_say_them():
-    assert [in_minutes(value) for value in (0.2, 42, 60, 185, 2400, 7200, 400_000)] == [
-        "1 s",
-        "42 s",
-        "1.0 min",
-        "3.1 min",
-        "40 min",
-        "2.0 hours",
-        "4.6 days",
-    ]

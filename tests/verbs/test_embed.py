@@ -12,9 +12,11 @@ from frugalclip.data.tokens import train_tokenizer
 from frugalclip.features.store import Store
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.towers.pretrained import PretrainedTower
 from frugalclip.verbs.embed import embed, show
 
 from ..backbones.tiny_backbones import BERT_WIDTH, TIMM_WIDTH, bert_source, timm_source, vision_source
+from ..training.test_feature_cache import go, pairs, recipe_of
 
 
 @pytest.fixture
@@ -130,3 +132,28 @@ def test_an_encoder_of_one_modality_gives_vectors_that_can_teach(folder, tmp_pat
     )
     again = embed(bert_source(tmp_path / "bert"), folder, out=tmp_path / "text")
     assert (again.computed, again.reused) == (0, 1)
+
+
+def test_features_that_training_stored_are_not_computed_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "cache"))
+    data = pairs(tmp_path / "data", rows=16)
+    backbones = timm_source(tmp_path), bert_source(tmp_path / "bert")
+    go(tmp_path / "run", recipe_of(data, backbones))
+    fresh = embed(tmp_path / "run", data, out=tmp_path / "fresh", dtype="float32").store
+    calls = []
+    run_backbone = PretrainedTower.run_backbone
+
+    def counted(tower, inputs, **options):
+        calls.append(len(inputs))
+        return run_backbone(tower, inputs, **options)
+
+    monkeypatch.setattr(PretrainedTower, "run_backbone", counted)
+    again = embed(tmp_path / "run", data, out=tmp_path / "again", dtype="float32", centre=True).store
+    assert calls == []  # not for the mean either
+    monkeypatch.setenv("FRUGALCLIP_CACHE", str(tmp_path / "empty"))
+    alone = embed(tmp_path / "run", data, out=tmp_path / "alone", dtype="float32").store
+    assert sum(calls) > 0
+    rows = list(range(16))
+    for kind in ("image", "text"):
+        assert np.abs(fresh.ragged(kind, rows).values - alone.ragged(kind, rows).values).max() < 1e-5
+        assert again.ragged(kind, rows).values.shape == alone.ragged(kind, rows).values.shape

@@ -97,6 +97,35 @@ def manifest(
 
 
 @data.command(epilog=PATHS)
+def divide(
+    paths: DataPaths,
+    *,
+    out: Annotated[str, typer.Option(metavar="FILE", help="Parquet manifest to write.")],
+    val: Annotated[float, typer.Option(metavar="SHARE", help="Share of the rows for validation.")] = 0.1,
+    test: Annotated[float, typer.Option(metavar="SHARE", help="Share of the rows for the test.")] = 0.2,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="Field whose equal values stay together.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed, another division.")] = 0,
+    replace: Annotated[
+        bool, typer.Option("--replace", metavar="", help="Replace the split that the data brings.")
+    ] = False,
+) -> None:
+    """Divide a data set into train, val and test.
+
+    Families stay together, or else pictures that look alike. Writes a manifest with a field split; copies no
+    picture.
+    """
+    from frugalclip.verbs import data_divide as verb
+
+    places, columns = _places_and_columns(paths)
+    shares = {"val": val, "test": test}
+    division = verb.divide(places, out=out, shares=shares, by=by, seed=seed, replace=replace, columns=columns)
+    verb.show_divide(division)
+
+
+@data.command(epilog=PATHS)
 def convert(
     paths: DataPaths,
     *,

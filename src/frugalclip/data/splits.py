@@ -1,10 +1,13 @@
 """Divisions of a data set: training and validation rows, and smaller data sets inside it.
 
-A split that the data brings is used. Without one, 5 % of the captions are held out by a hash of the caption,
-so that a caption is on one side only, and every run holds out the same ones whatever its seed. Subsets of one
-seed are nested: the half holds the quarter. No division depends on the order of the rows.
+A split that the data brings is used. Without one, 5 % of the families, or else captions, are held out by a
+hash, so that each is on one side only, and every run holds out the same ones whatever its seed. A group so
+large that it would be a tenth of the validation set stays in training; where most groups are, captions are
+names of classes, and single rows are held out. Subsets of one seed are nested: the half holds the quarter. No
+division depends on the order of the rows.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -21,6 +24,9 @@ TRAINING = "split=train"  # the rows to train on, where the data divides itself
 VALIDATION_NAMES = ("val", "valid", "validation", "dev")
 TEST_NAMES = ("test", "testing")
 HELD_OUT = 0.05
+MOST_OF_ONE = 0.1  # of the validation rows, in one group
+LEAST_LIMIT = 4  # rows of a group that is never too large
+FAMILIES = ("family", "component")  # fields whose equal values belong on one side
 LEAST_ROWS = 40  # with fewer rows a held-out set would tell nothing
 
 
@@ -84,16 +90,52 @@ def _disjoint(validation: Manifest, train: Manifest, condition: str) -> Manifest
 
 
 def _held_out(train: Manifest, where: str | None, notes: list[str]) -> DataSplit:
-    """The training rows without a share of their captions, which become the validation rows."""
+    """The training rows without a share of their groups, which become the validation rows."""
     if len(train) < LEAST_ROWS:
         return DataSplit(train, None, where, [*notes, f"no validation: {len(train)} rows are too few"])
-    codes = train.codes("captions").view(np.uint64)
-    is_out = uniform(0, "held-out", codes, 1)[:, 0] < HELD_OUT
+    groups = kindred_rows(train)
+    is_out = (uniform(0, "held-out", groups.codes, 1)[:, 0] < HELD_OUT) & ~groups.is_large
+    how = f"held out by {groups.field or 'caption'}"
+    if groups.names_classes:
+        own = train.codes("id").view(np.uint64)
+        is_out |= (uniform(0, "held-out/row", own, 1)[:, 0] < HELD_OUT) & groups.is_large
+        how = "held out row by row, since captions repeat as class names do"
+    elif groups.is_large.any():
+        how += f"; {int(groups.is_large.sum()):,} rows of groups of more than {groups.limit} stay in training"
     if not is_out.any() or is_out.all():
         return DataSplit(train, None, where, [*notes, "no validation: there are too few captions"])
     rows = np.arange(len(train))
-    note = f"validates on {int(is_out.sum()):,} of {len(train):,} rows, held out by caption"
+    note = f"validates on {int(is_out.sum()):,} of {len(train):,} rows, {how}"
     return DataSplit(train.take(rows[~is_out]), train.take(rows[is_out]), where, [*notes, note])
+
+
+@dataclass(frozen=True)
+class KindredRows:
+    """Rows that belong on one side of a division: one family, one component, one caption."""
+
+    codes: np.ndarray  # (rows,) uint64, equal within a group
+    field: str | None  # that the data names its groups in; None: captions
+    limit: int  # rows of a group, above which it would be most of what a validation set measures
+    is_large: np.ndarray  # (rows,) bool, in a group of more rows than that
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether most rows share their caption with many others: then captions are names of classes."""
+        return self.field is None and float(self.is_large.mean()) > 0.5
+
+
+def kindred_rows(manifest: Manifest, *, share: float = HELD_OUT) -> KindredRows:
+    """The groups of a data set that should not be divided.
+
+    Args:
+        manifest: the data set.
+        share: of the rows that go to the smallest side.
+    """
+    field = next((name for name in FAMILIES if name in manifest.field_names), None)
+    codes = manifest.codes(field or "captions").view(np.uint64)
+    _, inverse, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    limit = max(LEAST_LIMIT, math.ceil(MOST_OF_ONE * share * len(manifest)))
+    return KindredRows(codes, field, limit, sizes[inverse.reshape(-1)] > limit)
 
 
 class SubsetConfig(Settings):

@@ -16,6 +16,7 @@ from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError
 from frugalclip.core.paths import user_path
+from frugalclip.core.progress import Ticker
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.features.cache import FeatureCache
@@ -83,6 +84,7 @@ def fill_store(
             note(f"features of {len(rows):,} {what} from {source} are computed once, into {folder}")
         siblings = list(_siblings(folder, made, what=what, dtype=config.dtype))
         options |= {"known": FeatureCache(encoder, siblings).views, "chunk_rows": _CHUNK_ROWS}
+        options["progress"] = Ticker(what, note)
         done = embed_manifest(
             encoder, rows, folder, what=what, dtype=config.dtype, normalize=False, **options
         )

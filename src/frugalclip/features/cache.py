@@ -106,6 +106,11 @@ class FeatureCache:
             torch.stack([found[key] if pixels is None else next(computed) for key, pixels in images])
         )
 
+    def first_features(self, key: bytes) -> CachedFeatures | None:
+        """Stored features (1, width) or (1, patches, width) of one content; None where there are none."""
+        found = self._first([key])
+        return CachedFeatures(found[key][None]) if key in found else None
+
     def views(self, keys: Sequence[bytes], ids: Sequence[str]) -> list[np.ndarray | None]:
         """All stored views of some contents, (views, ...) float32 each, and None where there are none.
 

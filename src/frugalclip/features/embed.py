@@ -23,6 +23,7 @@ from frugalclip.features.vectors import (
     ManifestVectors,
     Progress,
     StorableEncoder,
+    StoredFeatures,
     StoredViews,
     TextRows,
     VectorOptions,
@@ -62,6 +63,7 @@ def embed_manifest(
     chunk_rows: int | None = None,
     views: MakeViews | None = None,
     known: StoredViews | None = None,
+    features: StoredFeatures | None = None,
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,
     progress: Progress | None = None,
@@ -81,6 +83,7 @@ def embed_manifest(
         chunk_rows: rows of a chunk, which is what a killed run loses; 1,024 by default.
         views: makes several views of an image; by default the encoder's preprocessing makes one.
         known: vectors that other stores of the same encoder hold already.
+        features: what the frozen backbone of the encoder gave for an image's bytes, where that is stored.
         settings: whatever else changes a vector, such as the views; a store with others is refused.
         workers: threads that decode ahead.
         progress: called with rows done and rows in all.
@@ -95,13 +98,11 @@ def embed_manifest(
     begun = time.perf_counter()
     progress = progress or (lambda done, total: None)
     kinds, absent = _kinds(manifest, what)
+    plain = VectorOptions(kinds, batch=batch, normalize=False)
+    plain = replace(plain, features=features) if features else plain
     with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode") as pool:
-        means = (
-            (store_means(out) or mean_vectors(encoder, manifest, kinds=kinds, pool=pool, batch=batch))
-            if centre
-            else {}
-        )
-        options = VectorOptions(kinds, batch=batch, normalize=normalize, means=means, views=views)
+        means = (store_means(out) or mean_vectors(encoder, manifest, plain, pool=pool)) if centre else {}
+        options = replace(plain, normalize=normalize, means=means, views=views)
         options = replace(options, known=known) if known else options
         written = write_store(
             out,
@@ -151,31 +152,28 @@ def describe(
 def mean_vectors(
     encoder: StorableEncoder,
     manifest: Manifest | TextRows,
+    options: VectorOptions,
     *,
-    kinds: tuple[Kind, ...],
     pool: ThreadPoolExecutor,
-    batch: int,
 ) -> dict[Kind, np.ndarray]:
     """The mean of the encoder's vectors, not normalised, over at most 4,096 evenly spaced rows.
 
     Args:
         encoder: encodes images and texts.
         manifest: the data set.
-        kinds: which vectors.
+        options: which vectors; not normalised.
         pool: threads that decode.
-        batch: images or texts encoded at once.
 
     Returns:
         kind -> (dim,) float32, without the kinds that have no vector.
     """
     places = np.linspace(0, len(manifest) - 1, min(len(manifest), _MEAN_ROWS))
     sample = manifest.take(np.unique(places.round().astype(np.int64)))
-    options = VectorOptions(kinds, batch=batch, normalize=False)
     source = ManifestVectors(encoder, sample, options, pool=pool)
     sums: dict[Kind, np.ndarray] = {}
     counts: dict[Kind, int] = {}
-    for start in range(0, len(sample), batch):
-        for kind, part in source.encode(start, min(start + batch, len(sample))).items():
+    for start in range(0, len(sample), options.batch):
+        for kind, part in source.encode(start, min(start + options.batch, len(sample))).items():
             if len(part.values):
                 sums[kind] = sums.get(kind, 0) + part.values.astype(np.float64).sum(0)
                 counts[kind] = counts.get(kind, 0) + len(part.values)

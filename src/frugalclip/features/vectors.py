@@ -4,7 +4,7 @@ Batches never cross a chunk, and equal captions of a chunk are encoded once. So 
 on its rows alone, and a run that was killed continues to the same bytes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from frugalclip.core.encoder import Encoder
 from frugalclip.core.errors import DataError
 from frugalclip.core.prefetch import prefetched
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.core.types import CachedFeatures
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import decode
@@ -27,6 +28,9 @@ from frugalclip.features.writer import Part, RowKey
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
 # hashes of contents and ids of their samples -> for each all views, (views, ...) float32, or None
+# hash of an image's bytes -> stored features of a frozen backbone, a batch of one; None where there are none
+StoredFeatures = Callable[[bytes], CachedFeatures | None]
+_Prepared = Tensor | CachedFeatures | np.ndarray  # pixels (views, 3, height, width), features, or vectors
 StoredViews = Callable[[Sequence[bytes], Sequence[str]], list[np.ndarray | None]]
 # an image and the id of its sample -> (views, 3, height, width), the same for the same arguments
 MakeViews = Callable[[Image.Image, str], Tensor]
@@ -107,6 +111,7 @@ class VectorOptions:
     means: Mapping[Kind, np.ndarray] = field(default_factory=dict)  # subtracted before that, (dim,) each
     views: MakeViews | None = None  # several views of an image; None for the encoder's preprocessing alone
     known: StoredViews = lambda keys, ids: [None] * len(keys)  # vectors that other stores hold already
+    features: StoredFeatures = lambda key: None  # what a frozen backbone gave for an image's bytes
 
     @property
     def encoder_normalizes(self) -> bool:
@@ -193,23 +198,33 @@ class ManifestVectors:
             steps.advance(len(prepared))
         return Part(np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32), counts, causes)
 
-    def _image_vectors(self, images: Sequence[Tensor | np.ndarray]) -> list[np.ndarray]:
-        """Vectors of images in order: pixels (views, 3, height, width) are encoded, known vectors stay."""
+    def _image_vectors(self, images: Sequence[_Prepared]) -> list[np.ndarray]:
+        """Vectors of images in order: pixels and features of a backbone are encoded, known vectors stay."""
         pixels = [one for one in images if isinstance(one, Tensor)]
-        if not pixels:
-            return [one for one in images if isinstance(one, np.ndarray)]
-        normalize = self.options.encoder_normalizes
-        encoded = self.encoder.encode_image(torch.cat(pixels), normalize=normalize)
-        finished = self.options.finished("image", encoded)
-        new = iter(np.split(finished, np.cumsum([len(one) for one in pixels])[:-1]))
-        return [one if isinstance(one, np.ndarray) else next(new) for one in images]
+        features = [one for one in images if isinstance(one, CachedFeatures)]
+        read = self._encoded(torch.cat(pixels), [len(one) for one in pixels]) if pixels else iter(())
+        stored = CachedFeatures(torch.cat([one.values for one in features])) if features else None
+        kept = self._encoded(stored, [1] * len(features)) if stored is not None else iter(())
+        return [
+            one if isinstance(one, np.ndarray) else next(read if isinstance(one, Tensor) else kept)
+            for one in images
+        ]
 
-    def _image(self, row: int) -> Tensor | np.ndarray | str:
-        """Pixels (views, 3, height, width), known (views, dim) vectors, or the cause of a failure."""
+    def _encoded(self, inputs: Tensor | CachedFeatures, views: Sequence[int]) -> Iterator[np.ndarray]:
+        """(views, dim) vectors of each image."""
+        vectors = self.encoder.encode_image(inputs, normalize=self.options.encoder_normalizes)
+        return iter(np.split(self.options.finished("image", vectors), np.cumsum(views)[:-1]))
+
+    def _image(self, row: int) -> _Prepared | str:
+        """What is encoded of an image, known (views, dim) vectors, or the cause of a failure."""
         try:
             data = self._bytes(row)
-            (found,) = self.options.known([digest(data)], [self.ids[row]])
-            return self.views(decode(data), self.ids[row]) if found is None else found
+            key = digest(data)
+            (found,) = self.options.known([key], [self.ids[row]])
+            if found is not None:
+                return found
+            features = self.options.features(key) if self.options.views is None else None
+            return self.views(decode(data), self.ids[row]) if features is None else features
         except BadImage as error:
             return error.cause
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from frugalclip.evaluation.metrics import BY_IMPORTANCE, in_percent, metric_name, words
-from frugalclip.report.formats import Html, counted, is_finite, number
+from frugalclip.report.formats import Html, counted, is_finite, number, percent
 from frugalclip.report.headline import metric_text
 from frugalclip.report.html import ReportSection, chart, folded
 from frugalclip.report.plots import Reference, Series, line_chart, thin
@@ -120,8 +120,22 @@ def _evaluation_charts(record: RunRecord) -> list[Html]:
     ]
     rest, title = len(ranked) - len(series), "Evaluation during training"
     note = f"{counted(rest, 'further metric')} in the table below." if rest else ""
-    draw = partial(_draw, series, title=title, y_label="score on the validation set (%)", from_zero=True)
+    draw = partial(
+        _draw,
+        series,
+        title=title,
+        y_label="score on the validation set (%)",
+        references=_chance(points[-1], ranked[0]),
+        from_zero=True,
+    )
     return [chart(title, draw, note=note)]
+
+
+def _chance(row: Mapping[str, Any], name: str) -> list[Reference]:
+    """What guessing gives on the first metric, as a line."""
+    found = row.get("chance")
+    value = found.get(name) if isinstance(found, Mapping) else None
+    return [Reference(value, f"guessing {_line_name(name)}: {percent(value)}")] if is_finite(value) else []
 
 
 def _line_name(name: str) -> str:
@@ -135,7 +149,11 @@ def _line_name(name: str) -> str:
 def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
     names = list(dict.fromkeys(name for row in points for name in row["evaluation"]))
     titles = ["Samples seen", "Step", "Loss", *map(_line_name, names)]
-    rows = [
+    chance = points[-1].get("chance")
+    guessed = chance if isinstance(chance, Mapping) else {}
+    first = ["chance", None, None, *(metric_text(name, guessed.get(name)) for name in names)]
+    rows = [first] if guessed else []
+    rows += [
         [
             number(row["samples_seen"]),
             number(row.get("step")),

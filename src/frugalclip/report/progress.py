@@ -1,5 +1,6 @@
 """A run as it is trained, on a terminal or in a log."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.core.progress import SILENCE
 from frugalclip.training.recommendation import warning
 from frugalclip.training.run import Run
 from frugalclip.training.stage import count_parameters
@@ -21,6 +23,8 @@ class ConsoleListener:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.progress: Progress | None = None
+        self.steps = 0
+        self._printed = time.monotonic(), 0  # when the last line came, and after which step
 
     def started(self, run: Run) -> None:
         """Print what is trained, and start the bar."""
@@ -32,6 +36,7 @@ class ConsoleListener:
         )
         if unsuited := warning(run.recipe, len(run.data.training)):
             self._advise(unsuited)
+        self.steps, self._printed = run.steps, (time.monotonic(), run.step)
         if not self.console.is_terminal:
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -45,14 +50,34 @@ class ConsoleListener:
             task = self.progress.task_ids[0]
             self.progress.update(task, completed=row["step"], description=f"loss {row['loss']:.3f}")
         if "evaluation" in row:
-            values = [(name, row["evaluation"][name]) for name in SHOWN if name in row["evaluation"]]
-            metrics = ", ".join(f"{name} {value:.1f} %" for name, value in values)
+            self._printed = time.monotonic(), row["step"]
+            metrics = ", ".join(
+                f"{name} {row['evaluation'][name]:.1f}\N{NO-BREAK SPACE}%{_chance(row, name)}"
+                for name in SHOWN
+                if name in row["evaluation"]
+            )
             self.console.print(
                 f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {metrics}",
                 highlight=False,
+                soft_wrap=True,
+            )
+        elif self.progress is None and self._is_due(row["step"]):
+            self._printed = time.monotonic(), row["step"]
+            self.console.print(
+                f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  "
+                f"of {self.steps:,} steps",
+                highlight=False,
+                soft_wrap=True,
             )
         for sentence in row.get("advice", []):
             self._advise(sentence)
+
+    def _is_due(self, step: int) -> bool:
+        """Whether a log without a bar has been silent for long: half a minute, or a tenth of the run."""
+        when, after = self._printed
+        return step < self.steps and (
+            time.monotonic() - when >= SILENCE or step - after >= max(self.steps / 10, 1)
+        )
 
     def _advise(self, sentence: str) -> None:
         self.console.print(Text.assemble(("advice:", "yellow"), f" {sentence}"), soft_wrap=True)
@@ -67,16 +92,23 @@ class ConsoleListener:
             self.progress.stop()
 
 
+def _chance(row: dict[str, Any], name: str) -> str:
+    value = row.get("chance", {}).get(name)
+    return "" if value is None else f" (chance {value:.2g})"
+
+
 def validation_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The first, last and best value of each metric on the validation set.
 
     Args:
         rows: of `metrics.jsonl` that have an `evaluation`, oldest first, at least one.
     """
-    table = Table("metric", "first", "last", "best (at step)", title="validation set, percent")
+    table = Table("metric", "chance", "first", "last", "best (at step)", title="validation set, percent")
+    chance = rows[-1].get("chance", {})
     for name in rows[-1]["evaluation"]:
         if name.endswith(("top1", "top5", "_r1", "_r5")):
             best = max(rows, key=lambda row: row["evaluation"].get(name, 0.0))
             ends = [f"{row['evaluation'][name]:.1f}" for row in (rows[0], rows[-1])]
-            table.add_row(name, *ends, f"{best['evaluation'][name]:.1f} ({best['step']:,})")
+            guessed = f"{chance[name]:.2g}" if name in chance else ""
+            table.add_row(name, guessed, *ends, f"{best['evaluation'][name]:.1f} ({best['step']:,})")
     return table

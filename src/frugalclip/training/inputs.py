@@ -10,6 +10,7 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Needs
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.repeats import validation_remarks
 from frugalclip.data.splits import divide
 from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData, too_few
 from frugalclip.loading.sampling import sampling_weights
@@ -59,6 +60,8 @@ class RunData:
             raise too_few(
                 self.training, len(self.training), [], step=recipe.batch, world=distributed.world_size()
             )
+        if self.validation is not None and distributed.is_main():
+            self.notes += validation_remarks(self.training, self.validation)
         self.weights = self._weights(recipe.data.weights)
         rows = Rows(everything, self.training, self.validation)
         self.error_policy = ErrorPolicy(recipe.data, rows, directory, read=read, command=command)

@@ -85,11 +85,12 @@ def train_run(
         while not run.is_finished and not distributed.any_of(stop.is_set(), device=run.model.device):
             with run.stopwatch:
                 result = run.train_step()
-                is_point = run.step in points
+                is_point = run.step in points and run.is_worth_evaluating
                 row = _row(run, result, with_monitors=is_point)
             row |= run.stopwatch.reading()
             if is_point and run.validator is not None:
                 row["evaluation"] = run.validator.measure(run.model)
+                row["chance"] = run.validator.chance
             if advice := run.advisor.advise(row):
                 row["advice"] = advice
             run.record(row)

@@ -102,6 +102,11 @@ class Run:
         return self.step >= self.steps
 
     @property
+    def is_worth_evaluating(self) -> bool:
+        """Whether metrics may have moved: not before the end where only the scale of a stage is trained."""
+        return self.is_finished or count_parameters(self.stage.module, trained=True) > 1
+
+    @property
     def samples_seen(self) -> int:
         """Samples trained on so far, over all processes."""
         return self.step * self.recipe.batch

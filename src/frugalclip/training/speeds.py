@@ -80,17 +80,6 @@ def known_speed(key: str) -> Speed | None:
     return None
 
 
-def in_minutes(seconds: float) -> str:
-    """A duration as people say it: seconds, minutes or hours."""
-    if seconds < 60:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        minutes = seconds / 60
-        return f"{minutes:.1f} min" if minutes < 10 else f"{minutes:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
-
-
 def _key(kind: str, content: Mapping[str, Any], device: torch.device, threads: int | None) -> str:
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     used = threads or torch.get_num_threads()

@@ -48,6 +48,10 @@ class Validator:
         self.manifest = chosen.take(np.asarray(kept, dtype=np.int64)) if len(kept) < len(chosen) else chosen
         self.retrieval: RetrievalTask = retrieval_task(self.manifest)
         self.zeroshot: ZeroshotTask = zeroshot_task(self.manifest, label_field=config.label_field)
+        guessed = {"zeroshot": self.zeroshot.chance(), "retrieval": self.retrieval.chance()}
+        self.chance = {  # what guessing gives, by the names of `measure`
+            f"{task}/{name}": round(value, 4) for task, own in guessed.items() for name, value in own.items()
+        }
 
     def measure(self, model: Model) -> dict[str, float]:
         """Retrieval and zero-shot metrics in percent, `<task>/<metric>`; the same on every process.

@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from frugalclip.core.progress import Ticker
 from frugalclip.data.ledger import Entry, causes_of
 from frugalclip.data.statistics import FieldStatistics, Spread
 
@@ -16,12 +17,19 @@ _FAULTS_SHOWN = 3  # of each cause
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on standard error for the block; gives a function that adds steps to it."""
+    """Show a bar on standard error, or lines in a log; gives a function that adds steps to it."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda done: bar.advance(task, done)
+        tick = Ticker(description, lambda line: console.print(line, highlight=False, soft_wrap=True))
+
+        def advance(done: int) -> None:
+            bar.advance(task, done)
+            if not console.is_terminal:
+                tick(int(bar.tasks[0].completed), total)
+
+        yield advance
 
 
 def show_lines(lines: Sequence[str], console: Console) -> None:

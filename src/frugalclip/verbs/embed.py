@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -13,12 +12,14 @@ from frugalclip.backbones.find import modality
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.data.image_faults import DECODING
+from frugalclip.features.backbone_stores import use_stored
 from frugalclip.features.embed import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
 from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, TextOnlyModel, load
 from frugalclip.sources.open import read_source
 from frugalclip.sources.reading import READING
+from frugalclip.verbs.data_terminal import progress_bar
 
 _PLURAL: dict[Kind, str] = {"image": "images", "text": "captions"}
 
@@ -54,21 +55,20 @@ def embed(
     device = pick_device("auto")
     is_of_texts = modality(ModelSource.parse(str(model))) == "text"
     encoder = TextOnlyModel(str(model), device=device) if is_of_texts else load(model, device=device)
+    options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
+    if isinstance(encoder, Model):
+        use_stored(encoder.caches.values())  # what training encoded is not encoded again
+        if cache := encoder.caches.get("image"):
+            options["features"] = cache.first_features
     what = _of_one_side(what, encoder, model)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"embedding {manifest.name}", total=len(manifest))
+    with progress_bar(f"embedding {manifest.name}", len(manifest)) as advance:
+        before = 0
 
         def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            nonlocal before
+            advance(done - before)
+            before = done
 
-        options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
         result = embed_manifest(encoder, manifest, out, what=what, progress=progress, **options)
     return replace(result, unread=source.ledger.counts())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
+from rich.text import Text
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, known_names
@@ -168,9 +169,7 @@ def _packs(data: str | Path | Manifest | None) -> Path | None:
 
 
 def _show_progress(text: str) -> None:
-    console = Console(stderr=True)
-    if console.is_terminal:
-        console.print(f"[dim]{text}[/]", highlight=False)
+    Console(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
 
 
 def _loaded(model: str | Path | Model) -> Model:

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from frugalclip.core.paths import user_path
+from frugalclip.core.progress import in_minutes
 from frugalclip.core.records import write_json
 from frugalclip.training.planning import UNKNOWN, OpenPlan, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
-from frugalclip.training.speeds import in_minutes
 
 LEAST_EXAFLOPS = 0.05  # of a run that is measured in GPU hours
 GPU_RATE = 150e12  # operations a second, assumed: an A100-class GPU at half of its bfloat16 peak
