@@ -22,7 +22,7 @@ def validation_remarks(training: Manifest, validation: Manifest) -> Iterator[str
 
     Args:
         training: the rows to train on.
-        validation: the rows that watch the run.
+        validation: the validation set.
     """
     yield from _captions(validation)
     if len(training) + len(validation) > ROWS_READ:
