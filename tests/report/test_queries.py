@@ -15,7 +15,10 @@ def test_the_best_images_come_first_with_their_captions(colours, oracle):
 
 def test_the_section_escapes_queries_and_is_left_out_without_any(colours, oracle):
     assert queries_section([]) is None
-    (answer,) = answer_queries(oracle(), colours, ["red"], k=1)
+    (answer,) = answer_queries(oracle(), colours, ["red"], k=1, among="in <b>photos")
     section = queries_section([replace(answer, query="<b>red</b>")])
     assert section is not None
-    assert "<b>red" not in section.body and "data:image/webp" in section.body
+    assert "in &lt;b&gt;photos" in section.body
+    assert (
+        "<b>red" not in section.body and "<b>photos" not in section.body and "data:image/webp" in section.body
+    )

@@ -97,6 +97,7 @@ class Answer:
 
     query: str
     found: tuple[Hit, ...]  # best first
+    among: str = ""  # what was searched, in words
 
 
 @dataclass(frozen=True)

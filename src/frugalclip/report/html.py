@@ -136,18 +136,19 @@ def _found_images(example: Example) -> str:
     return f'<div>{title}<ol class="answers">{answers}</ol></div>'
 
 
-def answered_queries(answers: Sequence[tuple[str, Sequence[Hit]]]) -> Html:
-    """Each query in words, and the images that came first, with captions; nothing says which are right."""
-    return Html(f'<div class="examples">{"".join(_answered(query, found) for query, found in answers)}</div>')
+def answered_queries(answers: Sequence[tuple[str, str, Sequence[Hit]]]) -> Html:
+    """Each query, what it searched, and the images that came first; nothing marks the right ones."""
+    return Html(f'<div class="examples">{"".join(_answered(*answer) for answer in answers)}</div>')
 
 
-def _answered(query: str, found: Sequence[Hit]) -> str:
+def _answered(query: str, among: str, found: Sequence[Hit]) -> str:
     images = "".join(
         f"<li>{tile(one.thumbnail, missing=one.text)}"
         f'<div class="mark-row"><span>{_cosine(one.score)}</span></div></li>'
         for one in found
     )
-    return f'<div>{_query(query)}<ol class="answers">{images}</ol></div>'
+    searched = f' <span class="rank">{escape(among)}</span>' if among else ""
+    return f'<div>{_query(query, searched)}<ol class="answers">{images}</ol></div>'
 
 
 def found_names(examples: Sequence[Example]) -> Html:

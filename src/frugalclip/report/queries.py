@@ -14,7 +14,7 @@ MOST_ROWS = 20_000  # images that are scanned; a larger set wants an index
 
 
 def answer_queries(
-    model: DataEncoder, manifest: Manifest, queries: Sequence[str], *, k: int = 5
+    model: DataEncoder, manifest: Manifest, queries: Sequence[str], *, k: int = 5, among: str = ""
 ) -> list[Answer]:
     """Rank the images of a data set for each query, by an exact scan.
 
@@ -23,6 +23,7 @@ def answer_queries(
         manifest: its first 20,000 rows are searched.
         queries: in words, encoded as they are.
         k: images of each answer.
+        among: what is searched, in words for the reader.
     """
     encoded = model.image_features(manifest.take(np.arange(min(len(manifest), MOST_ROWS))))
     scores = encode_texts(model, list(queries)) @ encoded.features.float().cpu().T
@@ -35,12 +36,14 @@ def answer_queries(
         return Hit(value, False, caption, thumbnail(reader.image(row, at_least=2 * SIDE), caption))
 
     ranked = zip(values.tolist(), places.tolist(), strict=True)
-    return [Answer(query, tuple(map(found, *best))) for query, best in zip(queries, ranked, strict=True)]
+    return [
+        Answer(query, tuple(map(found, *best)), among) for query, best in zip(queries, ranked, strict=True)
+    ]
 
 
 def queries_section(answers: Sequence[Answer]) -> ReportSection | None:
     """The section of a report, or None without queries."""
     if not answers:
         return None
-    body = answered_queries([(answer.query, answer.found) for answer in answers])
+    body = answered_queries([(answer.query, answer.among, answer.found) for answer in answers])
     return ReportSection("queries", "Ask it", body, "Queries in words, and the pictures that come first.")

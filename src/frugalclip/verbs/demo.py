@@ -34,6 +34,10 @@ from frugalclip.verbs.train import finish
 QUERIES = ("smiling face", "red fruit", "musical instrument")
 UNSEEN = "style=twemoji,split=test,is_flag=false"
 SEEN = "style=twemoji,split=train,is_flag=false"
+SEARCHED = {  # in words -> condition; two searches, since the photos would rarely come before the drawings
+    "in drawings of the unseen style": "style=twemoji,is_flag=false",
+    "in photos, of which it was shown none": "pack=photos",
+}
 SAME_IN_PYTHON = """
 The same in Python, for your own pictures:
   import frugalclip, pathlib
@@ -76,7 +80,7 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
     if not result.is_finished:
         return DemoResult(run.path, [], time.monotonic() - begun)
     evaluations = evaluate_demo(result, everything)
-    answers = tuple(answer_queries(result.model, everything.where("style=twemoji,is_flag=false"), QUERIES))
+    answers = answer_demo(result, everything)
     finish(run, result, recipe, evaluations, shown=everything.where(UNSEEN), answers=answers)
     return DemoResult(run.path, evaluations, time.monotonic() - begun, answers)
 
@@ -105,6 +109,15 @@ def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str
     return evaluations
 
 
+def answer_demo(result: TrainingResult, everything: Manifest) -> tuple[Answer, ...]:
+    """Answers to the queries, query by query: from the drawings of the unseen style, then from the photos."""
+    searches = [
+        answer_queries(result.model, everything.where(where), QUERIES, among=among)
+        for among, where in SEARCHED.items()
+    ]
+    return tuple(answer for of_query in zip(*searches, strict=True) for answer in of_query)
+
+
 def show(result: DemoResult) -> None:
     """Print the evaluations and where to go next."""
     console = Console()
@@ -112,7 +125,7 @@ def show(result: DemoResult) -> None:
         evaluating.show(found)
     for answer in result.answers:
         captions = ", ".join(found.text for found in answer.found)
-        console.print(Text(f"{answer.query}: {captions}"), soft_wrap=True)
+        console.print(Text(f"{answer.query}, {answer.among}: {captions}"), soft_wrap=True)
     if result.evaluations:
         for line in (SAME_IN_PYTHON.format(run=str(result.run)), *_next_lines(result)):
             console.print(Text(line), soft_wrap=True)
