@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from frugalclip.core.checksums import write_checksums
-from frugalclip.core.config import dump_yaml
+from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory
 from frugalclip.models import load
