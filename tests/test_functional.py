@@ -209,6 +209,27 @@ def test_tiles_survive_the_largest_scale_and_opposite_vectors():
             torch.testing.assert_close(direct, in_tiles, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [90.0, 400.0, 1000.0, 30_000.0])
+@pytest.mark.parametrize(("policy", "smoothing", "several"), POLICIES)
+def test_tiles_are_finite_and_right_at_any_scale(policy: str, smoothing: float, several: bool, size: float):
+    codes = torch.randint(0, 4, (9, 2), generator=torch.Generator().manual_seed(1)) if several else None
+    same = None if codes is None else same_rows(codes, codes, torch.arange(9))
+    scale = torch.tensor(size, requires_grad=True)
+    images, texts = (unit_rows(9, 4, seed=seed).float().requires_grad_() for seed in (0, 1))
+    leaves = [images, texts, scale]
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    whole = sum(info_nce_loss(*exact, same=same, policy=policy, smoothing=smoothing))
+    tiled = tiled_info_nce_loss(*leaves, codes=codes, policy=policy, smoothing=smoothing, tile=4)
+    assert tiled.loss.item() == pytest.approx(whole.item(), rel=1e-5)
+    for direct, in_tiles in zip(
+        torch.autograd.grad(whole, exact), torch.autograd.grad(tiled.loss, leaves), strict=True
+    ):
+        torch.testing.assert_close(direct.float(), in_tiles, rtol=2e-3, atol=1e-5 * size)
+    cosines = images @ texts.T
+    competing = cosines if same is None or policy != "drop" else cosines.masked_fill(same, -2)
+    assert tiled.hits.tolist() == (competing.argmax(dim=1) == torch.arange(9)).tolist()
+
+
 def test_equal_logits_are_no_hit():
     same = unit_rows(1, 4).expand(6, 4)
     assert not tiled_info_nce_loss(same, same, SCALE, tile=2).hits.any(), "a collapsed model knows nothing"

@@ -21,7 +21,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from frugalclip.comparison.jobs import read_job, read_record
-from frugalclip.core.jobs import Job
+from frugalclip.core.errors import DataError
+from frugalclip.core.jobs import Job, Record
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.data.image_reader import ImageReader
@@ -170,7 +171,7 @@ def _build_rest(root: Path) -> None:
     shutil.copy(root / "model" / "tokenizer.json", root / "tokenizer")
     job = Job(root / "job", {"format": 1, "size": 8}, what="shards")
     job.begin()
-    record = {"key": "0" * 32, "files": {}, "notes": {"rows": 3}}
+    record = Record(key="0" * 32, files={}, notes={"rows": 3}).written().model_dump()
     (root / "job" / ".job" / "records").mkdir()
     (root / "job" / ".job" / "records" / "one.json").write_text(json.dumps(record))
     described = {
@@ -271,7 +272,7 @@ def read_metrics(folder: Path) -> bytes:
 
 
 def read_open_clip(folder: Path) -> bytes:
-    weights = next(file for file in sorted(folder.iterdir()) if file.name.startswith("w."))
+    weights = folder / ("w.pt" if folder.name == "pickled" else "w.safetensors")
     model = load(f"open_clip:{folder}/a.json@{weights}")
     texts = model.encode_text(["two colours"])
     images = model.encode_image(torch.zeros(1, 3, *[model.preprocess.size] * 2))
@@ -290,7 +291,10 @@ def read_comparison(folder: Path) -> bytes:
 def read_memory(folder: Path) -> bytes:
     job = Job(folder, {"format": 1, "size": 8}, what="shards")
     job.begin()
-    return str(job.recorded("one")).encode("utf-8", "replace")
+    record = job.recorded("one")
+    if record is None:
+        raise DataError("the shard is not finished, so it is made again")
+    return str(record).encode("utf-8", "replace")
 
 
 def read_recipe(folder: Path) -> bytes:
@@ -328,7 +332,7 @@ TARGETS = [
     Target("pickled", "pickled", "*", read_open_clip),
     Target("lists", "lists", "*", read_lists),
     Target("comparison", "comparison", "*", read_comparison),
-    Target("job", "job", ".job/**/*", read_memory),
+    Target("job", "job", ".job/**/*", read_memory, is_exact=True),
     Target("ledger", "ledger", "*", read_fates),
     Target("lexicon", "lexicon", "*", read_lexicon),
     Target("tokenizer", "tokenizer", "*", read_backend),

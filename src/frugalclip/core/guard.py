@@ -44,7 +44,7 @@ def reason(fault: BaseException) -> str:
         return f"byte {fault.start:,} is not {fault.encoding.upper()}"
     if isinstance(fault, RecursionError):
         return "it is nested too deeply"
-    if isinstance(fault, MemoryError):
+    if isinstance(fault, MemoryError) or "allocate memory" in str(fault):
         return "it needs more memory than there is"
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror

@@ -3,7 +3,7 @@
 A job owns a folder. Beside what it makes, the folder has a hidden one with the job's memory:
 
     .job/plan.json          what all shards agree on; a folder with another plan is refused
-    .job/records/NAME.json  a finished shard: its key, its files with their sizes, and the task's notes
+    .job/records/NAME.json  a finished shard: key, files with their sizes, the task's notes, a checksum
     .job/scratch/NAME/      where a shard is written; the process that holds this folder has claimed the shard
 
 The key of a shard is a hash of everything that decides its content. A record counts when it has the key and
@@ -18,16 +18,20 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, final
+
+from pydantic import Field
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import Crash, Executor
 from frugalclip.core.locks import is_held, scratch_folder
-from frugalclip.core.records import read_json, write_json
+from frugalclip.core.records import write_json
+from frugalclip.core.stored import StoredRecord, read_object, read_record
 
 FOLDER = ".job"
+_MADE_AGAIN = "delete it and call again, which makes what it belongs to anew"
 _PAUSE = 0.5  # seconds between checks of shards that another call makes
 
 Content = TypeVar("Content")
@@ -50,13 +54,17 @@ class Shard(Generic[Content]):
 
 
 @final
-@dataclass(frozen=True)
-class Record:
+class Record(StoredRecord):
     """What a job remembers of a finished shard."""
 
     key: str
-    files: dict[str, int]  # path within the job's folder -> bytes
-    notes: dict[str, Any]  # the task's own, JSON values
+    files: dict[str, int] = Field(description="path within the job's folder -> bytes")
+    notes: dict[str, Any] = Field(description="the task's own, JSON values")
+    checksum: str = Field("", description="of the others, as `written` computes it")
+
+    def written(self) -> "Record":
+        """The record with its checksum."""
+        return self.model_copy(update={"checksum": content_key(self.key, self.files, self.notes)})
 
 
 class ShardTask(ABC, Generic[Content]):
@@ -99,7 +107,7 @@ class Job:
             raise DataError(f"{self.folder} is a file, expected a folder; give --out another name.")
         path = self._memory / "plan.json"
         if path.is_file():
-            self._refuse_other_plan(read_json(path))
+            self._refuse_other_plan(read_object(path, error=DataError, advice=_MADE_AGAIN))
             return
         if self.folder.is_dir() and any(entry.name != FOLDER for entry in self.folder.iterdir()):
             raise DataError(
@@ -121,9 +129,11 @@ class Job:
         """The record of a shard whose files are there, whatever its key; None where it is not finished."""
         path = self._record_path(name)
         try:
-            record = Record(**read_json(path))
+            record = read_record(path, Record, error=DataError, advice=_MADE_AGAIN)
         except FileNotFoundError:
             return None
+        if record != record.written():
+            raise DataError(f"{path} has changed since it was written (its checksum differs); {_MADE_AGAIN}.")
         return (
             record if all(_size(self.folder / file) == size for file, size in record.files.items()) else None
         )
@@ -197,8 +207,8 @@ class Job:
         }
         for name in files:
             _publish(own / name, self.folder / name)
-        record = Record(shard.key, files, notes)
-        write_json(scratch / "record.json", asdict(record))
+        record = Record(key=shard.key, files=files, notes=notes).written()
+        write_json(scratch / "record.json", record.model_dump())
         _publish(scratch / "record.json", self._record_path(shard.name))
         return record
 

@@ -164,12 +164,8 @@ class RunDirectory:
         )
 
     def steps_saved(self) -> list[int]:
-        """Steps of the complete checkpoints, oldest first."""
-        names = [
-            p.name.removeprefix("step-")
-            for p in self.checkpoints.glob("step-*")
-            if (p / "state.json").is_file()
-        ]
+        """Steps of the checkpoints, oldest first; each appears whole or not at all."""
+        names = [p.name.removeprefix("step-") for p in self.checkpoints.glob("step-*") if p.is_dir()]
         return sorted(int(name) for name in names if name.isdigit())
 
     def checkpoint(self, step: int) -> Path:

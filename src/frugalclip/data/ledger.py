@@ -17,7 +17,8 @@ from typing import NamedTuple, final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frugalclip.core.errors import DataError
+from frugalclip.core.errors import DataError, shortened
+from frugalclip.core.guard import reading
 
 VERSION = b"2"
 _VERSION_KEY = b"frugalclip.ledger"
@@ -205,16 +206,14 @@ def read_ledger(path: Path) -> pa.Table:
     Raises:
         DataError: when the file is not a ledger of this version.
     """
-    try:
+    with reading(path, advice="it is not a ledger, which frugalclip verbs write as Parquet"):
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path} is not a ledger ({error}); expected a Parquet file that a frugalclip verb wrote."
-        ) from error
+        table.validate(full=True)
     found = (table.schema.metadata or {}).get(_VERSION_KEY)
     if found != VERSION:
+        version = found.decode("utf-8", "replace") if found else "none"
         raise DataError(
-            f"{path} is a ledger of version {found.decode() if found else 'none'}, "
+            f"{path} is a ledger of version {shortened(version, 40)}, "
             f"expected {VERSION.decode()}; write it again."
         )
     return table

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.errors import DataError, known_names, shortened
+from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.data.conditions import matching
 from frugalclip.data.tables import concatenate_tables, is_number, plain_types
@@ -224,14 +225,10 @@ class Manifest:
             DataError: when the file is not a manifest of this version.
         """
         path = user_path(path)
-        try:
+        with reading(path, advice="write a manifest with: frugalclip data manifest PATH --out FILE"):
             table = pq.ParquetFile(path).read()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"{path} is not a manifest ({_first_line(error)}); write one with: "
-                "frugalclip data manifest PATH --out FILE"
-            ) from error
-        manifest = Manifest(_checked(table, path), path.parent, str(path))
+            table.validate(full=True)  # text that is no UTF-8 would be met by the first who reads it
+            manifest = Manifest(_checked(table, path), path.parent, str(path))
         if "weight" in manifest.table.column_names:
             manifest.weights()
         return manifest
@@ -396,7 +393,8 @@ def _checked(table: pa.Table, path: Path) -> pa.Table:
     """A table read from a file, refused unless it is a manifest, with absent members of `image` added."""
     found = (table.schema.metadata or {}).get(VERSION_KEY)
     if found != VERSION:
-        what = "has no version" if found is None else f"is of version {found.decode()}"
+        version = "" if found is None else shortened(found.decode("utf-8", "replace"), 40)
+        what = f"is of version {version}" if version else "has no version"
         raise DataError(
             f"{path} {what} as a manifest, expected {VERSION.decode()}; write one with: "
             "frugalclip data manifest PATH --out FILE."

@@ -137,7 +137,7 @@ class _TiledInfoNCE(torch.autograd.Function):
 
     All exponentials have one shift, so that a block serves rows and columns. The largest and the smallest
     logit differ by two scales at most, which float32 represents up to a scale of 80. If a sum is too small
-    above that, float64 computes it.
+    above that, float64 computes it, and if it is too small for that too, logarithms do.
     """
 
     HEADROOM = 75.0  # exp(75) times 10^5 candidates is still a float32
@@ -149,17 +149,19 @@ class _TiledInfoNCE(torch.autograd.Function):
         found = _TiledPass(rows, columns, scale, plan)
         if not found.is_safe:
             found = _TiledPass(rows.double(), columns.double(), scale.double(), plan)
+        if not found.is_safe:
+            found = _StablePass(rows, columns, scale, plan)
         kinds = (rows.dtype, columns.dtype, scale.dtype)
         ctx.save_for_backward(
             *(
                 g.to(kind)
                 for g, kind in zip(
-                    (found.row_gradient, found.column_gradient, found.scale_gradient), kinds, strict=True
+                    (found.result.rows, found.result.columns, found.result.scale), kinds, strict=True
                 )
             )
         )
         ctx.mark_non_differentiable(found.hits, found.same)
-        return found.loss.to(scale.dtype), found.hits, found.same
+        return found.result.loss.to(scale.dtype), found.hits, found.same
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -202,13 +204,21 @@ class _TiledPass:
             smallest = torch.minimum(smallest, (by_column.others + self.own).min())
             for number, block in enumerate(plan.blocks(batch)):
                 self._differentiate(block, *self._block(block), sums[number], by_column)
-        if plan.smoothing:
-            loss = loss + self._smooth(scale)
-        self.scale_gradient = (self.row_gradient * rows).sum() / batch
-        self.row_gradient *= scale / batch
-        self.column_gradient *= scale / batch
-        self.loss, self.same = loss / batch, self.same / (batch * candidates)
-        self.is_safe = rows.dtype == torch.float64 or (bool(smallest > 1e-30) and bool(torch.isfinite(loss)))
+        self.result = _finished(
+            _Gradients(loss, self.row_gradient, self.column_gradient, scale), rows, columns, plan
+        )
+        self.same = self.same / (batch * candidates)
+        self.is_safe = self._is_safe(loss, float(torch.minimum(smallest, self.own.min())), float(scale))
+
+    def _is_safe(self, loss: Tensor, smallest: float, scale: float) -> bool:
+        """Whether the number format holds every exponential that the loss reads to its full precision."""
+        is_double = self.rows.dtype == torch.float64
+        # where logarithms of further positives are added up, the smallest of them counts too
+        reads_all = self.plan.policy == "outside" and self.plan.codes is not None
+        holds = 2 * scale - _TiledInfoNCE.HEADROOM < (690 if is_double else 85)
+        return bool(torch.isfinite(loss)) and (
+            holds if reads_all else holds or smallest > (1e-290 if is_double else 1e-30)
+        )
 
     def _block(self, block: slice) -> tuple[Tensor, Tensor | None]:
         """(tile, candidates) exponentials, 0 at partners (moved to `own`) and dropped positives.
@@ -263,19 +273,128 @@ class _TiledPass:
         self.row_gradient[block] = gradient @ self.columns
         self.column_gradient.addmm_(gradient.T, self.rows[block])
 
-    def _smooth(self, scale: Tensor) -> Tensor:
-        """Move a share of the target from the partners to all candidates, in closed form.
 
-        Returns the increase of the loss.
-        """
-        share, partners = self.plan.smoothing, self.columns[self.plan.own]  # (batch, dim)
-        times = 2 if self.plan.both else 1
-        mean_column, sum_row = self.columns.mean(dim=0), self.rows.sum(dim=0)  # (dim,) both
-        grown = times * share * scale * ((self.rows * partners).sum() - (self.rows @ mean_column).sum())
-        self.row_gradient += times * share * (partners - mean_column)
-        self.column_gradient.index_add_(0, self.plan.own, times * share * self.rows)
-        self.column_gradient -= times * share * sum_row / len(self.columns)
-        return grown
+class _StablePass:
+    """One pass over the matrix in logarithms: for scales at which one shift fits no number format.
+
+    Every row has a shift of its own, and every column one that follows its largest logit from block to block.
+    """
+
+    def __init__(self, rows: Tensor, columns: Tensor, scale: Tensor, plan: _Tiles) -> None:
+        self.scaled, self.columns, self.plan = rows * scale.detach(), columns, plan
+        batch = len(rows)
+        self.hits = torch.empty(batch, dtype=torch.bool, device=rows.device)
+        loss, same = rows.new_zeros(()), torch.zeros((), device=rows.device)
+        by_row: list[_LogSums] = []
+        by_column: _LogSums | None = None
+        for block in plan.blocks(batch):
+            logits, positives = self._block(block)
+            partners = logits.gather(1, plan.own[block][:, None])  # (tile, 1)
+            self.hits[block] = (logits >= partners).sum(dim=1) == 1
+            by_row.append(_LogSums.of(logits, positives, dim=1))
+            loss = loss + by_row[-1].loss(plan.policy).sum()
+            further = plan.same(block)
+            same = same if further is None else same + further.sum()
+            if plan.both:
+                found = _LogSums.of(logits, positives, dim=0)
+                by_column = found if by_column is None else by_column + found
+        loss = loss if by_column is None else loss + by_column.loss(plan.policy).sum()
+        gradients = _Gradients(loss, torch.empty_like(rows), torch.zeros_like(columns), scale)
+        for number, block in enumerate(plan.blocks(batch)):
+            logits, positives = self._block(block)
+            gradient = by_row[number].gradient(logits, positives, dim=1, policy=plan.policy)
+            if by_column is not None:
+                gradient += by_column.gradient(logits, positives, dim=0, policy=plan.policy)
+            gradients.rows[block] = gradient @ columns
+            gradients.columns.addmm_(gradient.T, rows[block])
+        self.result = _finished(gradients, rows, columns, plan)
+        self.same = same / (batch * len(columns))
+
+    def _block(self, block: slice) -> tuple[Tensor, Tensor]:
+        """(tile, candidates) logits, without dropped positives, and bool of the positives that count."""
+        logits, same = self.scaled[block] @ self.columns.T, self.plan.same(block)
+        positives = torch.zeros_like(logits, dtype=torch.bool)
+        if same is not None and self.plan.policy == "drop":
+            logits.masked_fill_(same, float("-inf"))
+        elif same is not None:
+            positives |= same
+        return logits, positives.scatter_(1, self.plan.own[block][:, None], True)
+
+
+@dataclass
+class _LogSums:
+    """Logarithms of the sums of a row (or column)."""
+
+    total: Tensor  # (rows,) over all candidates
+    positive: Tensor  # (rows,) over the positives
+    logits: Tensor  # (rows,) sum of the positives' logits themselves
+    count: Tensor  # (rows,) positives
+
+    @classmethod
+    def of(cls, logits: Tensor, positives: Tensor, *, dim: int) -> "_LogSums":
+        return cls(
+            logits.logsumexp(dim),
+            logits.masked_fill(~positives, float("-inf")).logsumexp(dim),
+            logits.masked_fill(~positives, 0).sum(dim),
+            positives.sum(dim).to(logits.dtype),
+        )
+
+    def __add__(self, more: "_LogSums") -> "_LogSums":
+        return _LogSums(
+            torch.logaddexp(self.total, more.total),
+            torch.logaddexp(self.positive, more.positive),
+            self.logits + more.logits,
+            self.count + more.count,
+        )
+
+    def loss(self, policy: SamePolicy) -> Tensor:
+        """(rows,) losses, before smoothing."""
+        if policy == "outside":
+            return self.total - self.logits / self.count
+        return self.total - self.positive + self.count.log()
+
+    def gradient(self, logits: Tensor, positives: Tensor, *, dim: int, policy: SamePolicy) -> Tensor:
+        """(tile, candidates) of the losses at the logits of a block."""
+        total, positive, count = (one.unsqueeze(dim) for one in (self.total, self.positive, self.count))
+        if policy == "outside":
+            return (logits - total).exp() - positives / count
+        return (logits - total).exp() - (logits - positive).masked_fill(~positives, float("-inf")).exp()
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """A loss and its gradients."""
+
+    loss: Tensor
+    rows: Tensor
+    columns: Tensor
+    scale: Tensor  # the scale itself, before `_finished`
+
+
+def _finished(found: _Gradients, rows: Tensor, columns: Tensor, plan: _Tiles) -> _Gradients:
+    """Means over rows, from the sum of losses and the gradients at the products of rows and columns."""
+    scale, loss, batch = found.scale, found.loss, len(rows)
+    if plan.smoothing:
+        loss = loss + _smooth(found, rows, columns, plan)
+    by_scale = (found.rows * rows).sum() / batch
+    return _Gradients(
+        loss / batch, found.rows.mul_(scale / batch), found.columns.mul_(scale / batch), by_scale
+    )
+
+
+def _smooth(found: _Gradients, rows: Tensor, columns: Tensor, plan: _Tiles) -> Tensor:
+    """Move a share of the target from the partners to all candidates, in closed form.
+
+    Returns the increase of the loss.
+    """
+    share, partners = plan.smoothing, columns[plan.own]  # (batch, dim)
+    times = 2 if plan.both else 1
+    mean_column, sum_row = columns.mean(dim=0), rows.sum(dim=0)  # (dim,) both
+    grown = times * share * found.scale * ((rows * partners).sum() - (rows @ mean_column).sum())
+    found.rows.add_(times * share * (partners - mean_column))
+    found.columns.index_add_(0, plan.own, times * share * rows)
+    found.columns.sub_(times * share * sum_row / len(columns))
+    return grown
 
 
 def tiled_sigmoid_loss(

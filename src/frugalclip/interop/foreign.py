@@ -12,7 +12,7 @@ from frugalclip.core.preprocess import Preprocess, Triple
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import TensorTable
-from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.dual import SCALE_LIMIT, DualEncoder
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class ScaleSettings(TypedDict):
 def scale_settings(log_scale: Tensor) -> ScaleSettings:
     """Settings of `ModelConfig` for a learned scale, whose clamp leaves its logarithm, (), as it is."""
     scale = float(log_scale.exp())
+    if not scale <= SCALE_LIMIT:
+        raise ModelError(
+            f"the model's scale of cosines is {scale:g}, expected at most {SCALE_LIMIT:g}; copy its weights "
+            "again."
+        )
     return {"scale": scale, "scale_min": min(1.0, scale), "scale_max": max(100.0, scale)}
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError
-from frugalclip.core.records import read_json, write_json
+from frugalclip.core.guard import reading
+from frugalclip.core.records import write_json
+from frugalclip.core.stored import read_object
 
 FORMAT = 1
+_BUILD = "build it again from the tokenizer"
 NONE = -1  # the word of an entry that is no word
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _LEAST_LETTERS = 2
@@ -100,12 +103,13 @@ class Lexicon:
         """
         if not Path(path).is_file():
             raise ModelError(f"there is no lexicon at {path}; write one with Lexicon.save.")
-        content = read_json(Path(path))
-        if not isinstance(content, Mapping) or content.get("format") != FORMAT:
-            raise ModelError(f"{path} is no lexicon of format {FORMAT}; build it again from the tokenizer.")
-        lexicon = Lexicon(content["words"], content["of_token"])
+        content = read_object(Path(path), advice=_BUILD)
+        if content.get("format") != FORMAT:
+            raise ModelError(f"{path} is no lexicon of format {FORMAT}; {_BUILD}.")
+        with reading(path, advice=_BUILD, error=ModelError):
+            lexicon = Lexicon(content["words"], content["of_token"])
         if lexicon.fingerprint() != content.get("fingerprint"):
-            raise ModelError(f"{path} was changed since it was written; build it again from the tokenizer.")
+            raise ModelError(f"{path} was changed since it was written; {_BUILD}.")
         return lexicon
 
 

@@ -8,6 +8,7 @@ from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone, modality
 from frugalclip.core.errors import ModelError, known_names
 from frugalclip.core.finite import refuse_weights
+from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
 from frugalclip.interop.formats import foreign_formats
@@ -36,6 +37,11 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         MissingExtra: where the format needs a library that is not installed.
     """
     parsed = ModelSource.parse(str(source))
+    with reading(source, advice="restore the files that its library wrote", error=ModelError):
+        return _load(parsed, device=device)
+
+
+def _load(parsed: ModelSource, *, device: str | torch.device) -> Model:
     if parsed.scheme in ENCODERS or modality(parsed) == "image":
         return _image_model(parsed, device=device)
     if parsed.scheme in foreign_formats():

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.data.manifest import Manifest
@@ -108,7 +109,7 @@ def _read_folder(place: Path, options: ReadOptions) -> Source:
     folder = DataFolder.listed(place)
     for format in data_formats():
         if found := format.find(folder):
-            source = format.read(found, options).named(str(place))
+            source = _read(format, found, options).named(str(place))
             return replace(source, kind=f"a folder with {source.kind}") if found.files else source
     raise AssertionError("the format of image folders takes every folder")
 
@@ -124,7 +125,13 @@ def _read_files(paths: Sequence[Path], name: str, options: ReadOptions) -> Sourc
             f"{name} matches files of several kinds ({kinds}); give them apart to: "
             "frugalclip data manifest --out FILE"
         )
-    return formats[0].read(Found(name, files), options)
+    return _read(formats[0], Found(name, files), options)
+
+
+def _read(format: DataFormat, found: Found, options: ReadOptions) -> Source:
+    """Whatever damaged files do to a library is a sentence, see `guard.reading`."""
+    with reading(found.name, advice="copy the data again, or leave the damaged file out"):
+        return format.read(found, options)
 
 
 def _check_files(paths: Sequence[Path], name: str) -> None:

@@ -5,10 +5,10 @@ Source: CLIP, arXiv 2103.00020. The scale is learned in log space and clamped af
 
 import math
 from collections.abc import Container
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
@@ -59,6 +59,9 @@ TextTowerChoice = Annotated[
 ]
 
 
+SCALE_LIMIT = 1000.0  # a softmax this sharp has no gradient left but at ties
+
+
 class ModelConfig(Settings):
     """The `model` section of a recipe."""
 
@@ -70,11 +73,22 @@ class ModelConfig(Settings):
     )
     dim: int = Field(256, gt=0, description="width of the joint embedding; CLIP ViT-B: 512")
     scale: float = Field(
-        1 / 0.07, gt=0, description="initial scale of cosines; CLIP: 1/0.07, SigLIP: 10, ALIGN: 1"
+        1 / 0.07,
+        gt=0,
+        le=SCALE_LIMIT,
+        description="initial scale of cosines; CLIP: 1/0.07, SigLIP: 10, ALIGN: 1",
     )
-    scale_min: float = Field(1.0, gt=0, description="lower clamp; CLIP: 1, DeCLIP: e^3")
-    scale_max: float = Field(100.0, gt=0, description="upper clamp; CLIP: 100")
+    scale_min: float = Field(1.0, gt=0, le=SCALE_LIMIT, description="lower clamp; CLIP: 1, DeCLIP: e^3")
+    scale_max: float = Field(100.0, gt=0, le=SCALE_LIMIT, description="upper clamp; CLIP: 100")
     learn_scale: bool = Field(True, description="false keeps the initial scale")
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> Self:
+        if self.scale_min > self.scale_max:
+            raise ValueError(
+                f"scale_min {self.scale_min:g} is above scale_max {self.scale_max:g}; exchange them"
+            )
+        return self
 
     def pretrained_towers(self) -> dict[Side, PretrainedConfig]:
         """Settings of the towers with a pretrained backbone, by side."""

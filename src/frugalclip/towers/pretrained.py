@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings, by_kind, of_kind
 from frugalclip.core.errors import ModelError, RecipeError, known_names
 from frugalclip.core.finite import refuse_weights
+from frugalclip.core.guard import reading
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.random import generator
 from frugalclip.core.types import CachedFeatures, Gates, ImageInput, Strings, TextInput, Tokens, TowerOutput
@@ -308,7 +309,8 @@ class PretrainedTower(Tower):
                 "model "
                 "with frugalclip.load."
             )
-        backbone = self._opener()
+        with reading(self.config.source, advice="restore the files of the backbone", error=ModelError):
+            backbone = self._opener()
         if backbone.width != self.config.width:
             raise RecipeError(
                 f"{self.config.source} gives vectors of {backbone.width}; set "

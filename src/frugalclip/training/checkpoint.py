@@ -108,6 +108,8 @@ def read_state(folder: Path, *, stages: int) -> CheckpointState:
     Raises:
         ModelError: if it is damaged, or another version of this package wrote it.
     """
+    if not (folder / STATE).is_file():
+        raise ModelError(f"{folder} holds no {STATE}; {ADVICE}.")
     content = read_object(folder / STATE, advice=ADVICE)
     if content.get("format") != FORMAT:
         raise ModelError(
