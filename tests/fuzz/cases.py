@@ -67,7 +67,7 @@ class Fuzzer:
         draw = random.Random(f"{seed}/{number}")
         targets = [target for target in TARGETS if only in (None, target.name)]
         target = targets[number % len(targets)]
-        folder = self._copy(target)
+        folder = self.copy(target)
         files = sorted(path for path in folder.glob(target.files) if path.is_file())
         file = draw.choice(files)
         name = str(file.relative_to(folder))
@@ -103,10 +103,11 @@ class Fuzzer:
 
     def _expected(self, target: Target) -> bytes:
         if target.name not in self._whole:
-            self._whole[target.name] = target.read(self._copy(target, name="whole"))
+            self._whole[target.name] = target.read(self.copy(target, name="whole"))
         return self._whole[target.name]
 
-    def _copy(self, target: Target, *, name: str = "damaged") -> Path:
+    def copy(self, target: Target, *, name: str = "damaged") -> Path:
+        """A copy of a target's untouched files."""
         folder = self.scratch / name / target.folder
         shutil.rmtree(folder.parent, ignore_errors=True)
         shutil.copytree(self.root / target.folder, folder)

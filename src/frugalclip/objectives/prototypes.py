@@ -59,6 +59,7 @@ class Config(ObjectiveConfig):
     scale: float = Field(
         1 / 0.07,
         gt=0,
+        le=100,
         description="initial multiplier of dot products with prototypes; learned, at most 100. Paper: 1/0.07",
     )
     features: Literal["exact", "reuse"] = Field(

@@ -23,7 +23,7 @@ class Config(ObjectiveConfig):
     text: str = Field("caption", description="text view")
     out: int = Field(256, gt=0, description="width in which tokens are compared; FILIP: 256")
     scale: float = Field(
-        1 / 0.07, gt=0, description="initial multiplier of similarities; learned, at most 100"
+        1 / 0.07, gt=0, le=100, description="initial multiplier of similarities; learned, at most 100"
     )
     chunk: int = Field(
         64,
