@@ -1,4 +1,4 @@
-"""No damage to a file is a traceback, a hang, or read as if it were whole: see `run.py` for many more cases."""
+"""No damage to a file is a traceback, a hang, or read as if it were whole; `run.py` tries many more cases."""
 
 from pathlib import Path
 

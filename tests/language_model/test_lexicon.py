@@ -80,7 +80,7 @@ def test_a_lexicon_is_the_same_after_writing_and_a_changed_file_is_refused(
     with pytest.raises(ModelError, match="was changed"):
         Lexicon.read(file)
     file.write_text("[]")
-    with pytest.raises(ModelError, match="no lexicon of format 1"):
+    with pytest.raises(ModelError, match="expected a JSON object; build it again"):
         Lexicon.read(file)
     with pytest.raises(ModelError, match="no lexicon at"):
         Lexicon.read(tmp_path / "absent.json")
