@@ -87,6 +87,30 @@ def test_the_fingerprint_is_that_of_the_weights(tmp_path: Path):
 
 
 @torch.inference_mode()
+@torch.inference_mode()
+def test_checkpoints_of_ordinary_loops_are_read(tmp_path: Path):
+    source = timm_source(tmp_path)
+    expected, own = image_backbone(source, {})(PIXELS).pooled, load_file(file_of(source))
+    behind = {f"backbone.{name}": tensor for name, tensor in own.items()} | {"head.weight": torch.zeros(3, 3)}
+    zeros = {name: 0 * tensor for name, tensor in own.items()}
+    for content, selection in (
+        ({"epoch": 1, "model_state_dict": own, "loss": torch.tensor(1.0)}, ""),
+        ({"state_dict": behind}, ""),
+        ({"student": own, "teacher": zeros}, "#key=student"),
+        ({f"a.{k}": v for k, v in own.items()} | {f"b.{k}": v for k, v in zeros.items()}, "#prefix=a."),
+    ):
+        torch.save(content, tmp_path / "last.ckpt")
+        name = source.partition("@")[0]
+        found = image_backbone(f"{name}@{tmp_path}/last.ckpt{selection}", {})(PIXELS).pooled
+        assert torch.equal(found, expected)
+
+
+def test_an_encoder_whose_library_finds_the_tensors_takes_no_key(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ModelError, match=rf"finds the tensors itself; write hf:{tmp_path}\."):
+        image_backbone(f"hf:{tmp_path}#key=ema", {})
+
+
 def test_weights_under_other_names_are_taken_in_their_order(tmp_path: Path):
     source = timm_source(tmp_path)
     weights, module = (

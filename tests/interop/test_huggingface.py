@@ -155,6 +155,18 @@ def test_shards_are_put_together(tmp_path: Path):
             load(f"hf:{tmp_path}")
 
 
+def test_weights_of_an_ordinary_loop_are_found(tmp_path: Path):
+    original, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu")
+    (tmp_path / "model.safetensors").unlink()
+    state = {f"module.model.{name}": tensor for name, tensor in original.state_dict().items()}
+    average = {name: 0 * tensor for name, tensor in original.state_dict().items()}
+    torch.save({"model": state, "ema": average, "epoch": 1}, tmp_path / "pytorch_model.bin")
+    model = load(f"hf:{tmp_path}")
+    agree(model, original, tokenizer)
+    assert model.origin is not None and f"hf:{tmp_path}#key=ema takes that" in model.origin["notes"][0]
+    assert load(f"hf:{tmp_path}#key=ema").network.scale().item() == 1.0
+
+
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_pictures_are_prepared_as_transformers_does(kind: str, tmp_path: Path):
     saved(tmp_path, kind=kind, activation="gelu")

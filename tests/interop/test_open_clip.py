@@ -3,10 +3,12 @@
 import json
 import pickle
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -210,6 +212,55 @@ def test_every_kind_of_file_gives_the_same(kind: str, known: Callable[..., str],
     else:
         torch.save(state, file)
     agree(load(f"open_clip:{name}@{file}"), original, name)
+
+
+@pytest.mark.parametrize(
+    ("loop", "selection"),
+    [
+        (lambda state: {"epoch": 1, "model_state_dict": state, "loss": np.float64(0.5)}, ""),
+        (
+            lambda state: {
+                "model": state,
+                "args": Namespace(lr=0.1, out=Path("runs")),
+                "best": np.float32(1),
+            },
+            "",
+        ),
+        (
+            lambda state: {
+                "state_dict": {f"model.{k}": v for k, v in state.items()} | {"head.weight": torch.ones(2)},
+                "pytorch-lightning_version": "2.5",
+            },
+            "",
+        ),
+        (lambda state: {f"_orig_mod.module.{k}": v for k, v in state.items()}, ""),
+        (lambda state: {"a": state, "b": {k: 0 * v for k, v in state.items()}}, "#key=a"),
+        (
+            lambda state: (
+                {f"student.{k}": v for k, v in state.items()} | {"teacher.visual": state["visual.proj"]}
+            ),
+            "",
+        ),
+    ],
+    ids=["loss", "args", "lightning", "compiled", "named", "student"],
+)
+def test_checkpoints_of_ordinary_loops_are_read(
+    loop: Callable[[Any], Any], selection: str, known: Callable[..., str], tmp_path: Path
+):
+    name = known("tiny-arch", TINY)
+    original, file = built(name), tmp_path / "me@work" / "last.ckpt"
+    file.parent.mkdir()
+    torch.save(loop(original.state_dict()), file)
+    agree(load(f"open_clip:{name}@{file}{selection}"), original, name)
+
+
+def test_what_was_left_out_is_a_note_of_the_model(known: Callable[..., str], tmp_path: Path):
+    name = known("tiny-arch", TINY)
+    state = {f"model.{k}": v for k, v in built(name).state_dict().items()}
+    torch.save({"state_dict": state | {"head.weight": torch.ones(2)}}, tmp_path / "w.ckpt")
+    model = load(f"open_clip:{name}@{tmp_path}/w.ckpt")
+    assert model.origin is not None
+    assert any("1 beside them are left out, such as head.weight" in note for note in model.origin["notes"])
 
 
 def test_an_architecture_may_be_a_file(tmp_path: Path, known: Callable[..., str]):

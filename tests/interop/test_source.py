@@ -40,6 +40,18 @@ def test_a_file_stands_behind_the_at_sign(text: str, name: str, file: str | None
     assert (source.name, source.file) == (name, file and Path(file))
 
 
+def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path):
+    folder = tmp_path / "me@work"
+    folder.mkdir()
+    (folder / "a.json").write_text("{}")
+    source = ModelSource.parse(f"open_clip:{folder}/a.json@{folder}/w@2.pt")
+    assert (source.name, source.file) == (f"{folder}/a.json", folder / "w@2.pt")
+    (folder / "a.json").unlink()
+    assert ModelSource.parse(source.text).file == folder / "w@2.pt", "not there, and still understood"
+    assert ModelSource.parse(f"timm:resnet18@{folder}/w.pt").file == folder / "w.pt"
+    assert ModelSource.parse("open_clip:ViT-B-32@x.json@2/w.pt").file == Path("x.json@2/w.pt")
+
+
 def test_the_configuration_of_a_folder_is_read_when_it_is_there(tmp_path: Path):
     source = f"hf:{tmp_path}"
     assert ModelSource.parse(source).config is None

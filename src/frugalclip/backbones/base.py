@@ -66,6 +66,7 @@ class BackboneKind(ABC, Generic[OptionsT]):
 
     form: ClassVar[str]  # how a source of this kind is written, for messages
     sides: ClassVar[tuple[Side, ...]]  # towers that it can be the backbone of
+    has_weight_file: ClassVar[bool] = False  # of which a source may name the key and the prefix
     Options: type[OptionsT]
 
     def __init__(self, source: ModelSource, use: Use) -> None:

@@ -45,6 +45,11 @@ def find_backbone(source: ModelSource, use: Use) -> BackboneKind[Any]:
     if not found:
         raise ModelError(_refusal(source, use.side))
     assert len(found) == 1, f"{source} is of the kinds {found}"
+    if source.selection.is_given and not found[0].has_weight_file:
+        raise ModelError(
+            f"'{source}' names a key or a prefix, and its library finds the tensors itself; "
+            f"write {source.selection.source}."
+        )
     return found[0](source, use)
 
 

@@ -18,7 +18,7 @@ from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.preprocess import Preprocess
-from frugalclip.interop.source import ModelSource
+from frugalclip.interop.source import EVERYTHING, ModelSource, TensorSelection
 from frugalclip.interop.weights import read_weights
 from frugalclip.towers.pretrained import Backbone, BackboneOutput
 
@@ -95,6 +95,7 @@ class Timm(BackboneKind[TimmOptions]):
     """A network of timm with weights from a file."""
 
     form: ClassVar[str] = "timm:NAME@FILE"
+    has_weight_file: ClassVar[bool] = True
     sides: ClassVar[tuple[Side, ...]] = ("image",)
     Options = TimmOptions
 
@@ -109,7 +110,10 @@ class Timm(BackboneKind[TimmOptions]):
         if self.source.file is None:
             example = f"timm:{self.source.name}@weights.safetensors"
             raise ModelError(f"'{self.source}' names no file; write timm:NAME@FILE, such as {example}.")
-        return read_timm(self.source.name, self.source.file, stages=stages, size=self.use.size)
+        selection = self.source.selection
+        return read_timm(
+            self.source.name, self.source.file, stages=stages, size=self.use.size, selection=selection
+        )
 
     def on_meta(self) -> TimmBackbone:
         name = LITE0 if self.source.scheme == "package" else self.source.name
@@ -120,7 +124,13 @@ class Timm(BackboneKind[TimmOptions]):
 
 
 def read_timm(
-    name: str, file: Path, *, stages: bool = False, in_order: bool = False, size: int | None = None
+    name: str,
+    file: Path,
+    *,
+    stages: bool = False,
+    in_order: bool = False,
+    size: int | None = None,
+    selection: TensorSelection = EVERYTHING,
 ) -> TimmBackbone:
     """A backbone, with the preprocessing that its weights were trained with.
 
@@ -131,12 +141,15 @@ def read_timm(
         in_order: the file has other names but the same tensors in the same order; every shape is checked.
         size: pixels on a side of the images to come; a network of one size is fitted to it, its position
             embedding interpolated.
+        selection: which of the file's tensors are meant.
 
     Raises:
         ModelError: for a name that timm does not know, or weights that are not those of the architecture.
     """
     module: Any = _module(name).eval()
-    weights = _matched(module, read_weights(file), name=name, file=file, in_order=in_order)
+    own = module.state_dict()
+    given = read_weights(file) if in_order else read_weights(file, own.__contains__, selection)
+    weights = _matched(module, given.tensors, name=name, file=file, in_order=in_order)
     module.load_state_dict(weights)
     is_fitted = fit_to_size(module, name, size=size)
     module.to(memory_format=torch.channels_last)

@@ -36,6 +36,7 @@ class TowerOfModel(BackboneKind[NoOptions]):
 
     form: ClassVar[str] = "a model whose tower is taken"
     sides: ClassVar[tuple[Side, ...]] = ("image", "text")
+    has_weight_file: ClassVar[bool] = True
     Options = NoOptions
 
     @classmethod

@@ -18,6 +18,7 @@ from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
 from frugalclip.interop.source import ModelSource
+from frugalclip.interop.state_dicts import Weights
 from frugalclip.interop.tensor_maps import (
     HUGGING_FACE,
     ExtraRows,
@@ -45,6 +46,9 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
+}
+_TOP = {  # what names of tensors begin with
+    *("vision_model", "text_model", "visual_projection", "text_projection", "logit_scale", "logit_bias"),
 }
 _TEXT = {
     "hidden_size": 512,
@@ -100,7 +104,7 @@ def read_huggingface(source: ModelSource) -> ForeignModel:
             f"({', '.join(IMAGE_ENCODERS)}); text encoders are for 'frugalclip embed' and model.text.from."
         )
     where = f"{folder} read as {kind}"
-    tensors = _weights(folder)
+    tensors, notes = _weights(source)
     with understood(where):
         text, vision = (_tower(config, kind, part) for part in ("text", "vision"))
         context, rows = int(text["max_position_embeddings"]), int(text["vocab_size"])
@@ -117,6 +121,7 @@ def read_huggingface(source: ModelSource) -> ForeignModel:
         architecture=str((config.get("architectures") or [kind])[0]),
         table=table,
         unused=unused,
+        notes=notes,
     )
 
 
@@ -141,11 +146,16 @@ def _tower(config: Mapping[str, Any], kind: str, part: str) -> dict[str, Any]:
     return DEFAULTS[kind][part] | {name: value for name, value in given.items() if value is not None}
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _weights(source: ModelSource) -> Weights:
     for name in WEIGHTS:
-        if (folder / name).is_file():
-            return read_shards(folder / name) if name.endswith(".json") else read_weights(folder / name)
-    raise ModelError(f"{folder} has no weights; expected one of {', '.join(WEIGHTS)}.")
+        if (file := source.folder / name).is_file():
+            read = read_shards if name.endswith(".json") else read_weights
+            return read(file, _belongs, source.selection)
+    raise ModelError(f"{source.folder} has no weights; expected one of {', '.join(WEIGHTS)}.")
+
+
+def _belongs(name: str) -> bool:
+    return name.partition(".")[0] in _TOP
 
 
 def _activation(tower: Mapping[str, Any], where: str) -> str:

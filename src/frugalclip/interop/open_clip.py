@@ -44,6 +44,10 @@ OPENAI_MARKS = {
     "context_length",
     "vocab_size",
 }  # entries that only OpenAI's own files have
+_TOP = {  # what names of tensors begin with
+    *("visual", "text", "transformer", "token_embedding", "positional_embedding", "ln_final"),
+    *("text_projection", "logit_scale", "logit_bias", *OPENAI_MARKS),
+}
 _PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 _PURPOSE = "an architecture of open_clip by its name"
 
@@ -81,7 +85,7 @@ def read_open_clip(source: ModelSource) -> ForeignModel:
         )
     architecture = find_architecture(name)
     where = f"{file} read as {name}"
-    tensors = read_weights(file)
+    tensors, chosen = read_weights(file, _belongs, source.selection)
     tag = published_as(architecture, file)
     is_quick, notes = quick_gelu(architecture, tensors, file=file, tag=tag)
     config = {**architecture.config, "quick_gelu": is_quick}
@@ -99,8 +103,12 @@ def read_open_clip(source: ModelSource) -> ForeignModel:
         architecture=name,
         table=table,
         unused=unused,
-        notes=(*notes, *more),
+        notes=(*chosen, *notes, *more),
     )
+
+
+def _belongs(name: str) -> bool:
+    return name.partition(".")[0] in _TOP
 
 
 def find_architecture(name: str) -> Architecture:

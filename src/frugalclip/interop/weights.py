@@ -1,10 +1,14 @@
 """Tensors of a foreign file by name, without running anything that the file brings."""
 
+import _codecs
+import argparse
+import pathlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -12,49 +16,52 @@ from torch import Tensor
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import read_json
+from frugalclip.interop.source import EVERYTHING, TensorSelection
+from frugalclip.interop.state_dicts import Belongs, Weights, own_tensors
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
-WRAPPERS = ("module.", "_orig_mod.")  # names of data-parallel and compiled modules begin so
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Tensors by name, from safetensors, a pickled state dict, or a training checkpoint with a `state_dict`.
+def read_weights(
+    file: Path, belongs: Belongs = lambda _: True, selection: TensorSelection = EVERYTHING
+) -> Weights:
+    """The model's tensors by name, from safetensors, a pickled state dict, or a training checkpoint.
+
+    Args:
+        file: of weights.
+        belongs: whether a name may be one of the architecture's own.
+        selection: entry and prefix as the user named them.
 
     Raises:
-        ModelError: when the file is absent, damaged, of another kind or holds code.
+        ModelError: when the file is absent, damaged, of another kind, holds code, or does not say which of
+            its tensors are the model's.
     """
+    return own_tensors(_content(file), belongs, selection, where=str(file))
+
+
+def _content(file: Path) -> Any:
+    """What a file of weights holds."""
     if not file.is_file():
         what = "a folder, not a file" if file.is_dir() else "not there"
         raise ModelError(f"{file} is {what}; expected weights ({', '.join(('.safetensors', *PICKLED))}).")
     if file.suffix == ".safetensors":
-        content: Any = _safetensors(file)
-    elif file.suffix in PICKLED:
-        content = _pickled(file)
-    else:
-        raise ModelError(
-            f"{file} is no file of weights that is read here; expected "
-            f"{', '.join(('.safetensors', *PICKLED))}."
-        )
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    tensors = (
-        {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        if isinstance(content, Mapping)
-        else {}
+        return _safetensors(file)
+    if file.suffix in PICKLED:
+        return _pickled(file)
+    raise ModelError(
+        f"{file} is no file of weights that is read here; expected {', '.join(('.safetensors', *PICKLED))}."
     )
-    if not tensors:
-        raise ModelError(
-            f"{file} holds no tensors by name; expected a state dict, or a training checkpoint with a "
-            "'state_dict' in it."
-        )
-    for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    return tensors
 
 
-def read_shards(index: Path) -> dict[str, Tensor]:
+def read_shards(
+    index: Path, belongs: Belongs = lambda _: True, selection: TensorSelection = EVERYTHING
+) -> Weights:
     """Tensors of the files that an index (`model.safetensors.index.json`) lists.
+
+    Args:
+        index: beside the files.
+        belongs: whether a name may be one of the architecture's own.
+        selection: prefix as the user named it.
 
     Raises:
         ModelError: when the index or one of its files cannot be read, or a tensor is not where the index
@@ -73,13 +80,22 @@ def read_shards(index: Path) -> dict[str, Tensor]:
                 f"{index} names the file '{name}', which is not in its own folder; put the shards beside the "
                 "index."
             )
-        tensors |= read_weights(index.parent / name)
+        tensors |= read_weights(index.parent / name).tensors
     if missing := sorted(places.keys() - tensors.keys()):
         raise ModelError(
             f"{index} lists the tensor '{missing[0]}', which {places[missing[0]]} does not hold; copy the "
             "shards again."
         )
-    return tensors
+    return own_tensors(tensors, belongs, selection, where=str(index))
+
+
+def _harmless() -> list[Any]:
+    """What training loops keep beside tensors and what runs nothing: arguments, paths, numbers of NumPy."""
+    scalar: Any = np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")}
+    paths = [(pathlib.PosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")]
+    scalars = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    return [argparse.Namespace, np.dtype, _codecs.encode, *kinds, *paths, *scalars]
 
 
 def _safetensors(file: Path) -> dict[str, Tensor]:
@@ -93,15 +109,15 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 
 def _pickled(file: Path) -> Any:
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # of pickle protocols, where the error that follows is enough
+        # warnings are of pickle protocols, where the error that follows is enough
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(_harmless()):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError and others, by the damage
         if type(error).__name__ == "UnpicklingError":  # its module is imported nowhere in this project
             raise ModelError(
                 f"{file} is damaged, or a pickle with more than tensors in it, which could run code and is "
-                "not read; copy it again, or save its state dict as safetensors where it comes from."
+                "not read; copy it again, or save its state dict alone where it comes from: "
+                "torch.save(model.state_dict(), 'weights.pt')."
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         if "TorchScript" in str(error):
