@@ -1,5 +1,6 @@
 """Text encoders against transformers; wrong folders and settings are answered with what to write."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,18 @@ def test_wrong_text_sources_are_refused_with_what_to_write(tmp_path: Path):
     (tmp_path / "bert" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot be read as a text encoder"):
         text_backbone(source, {"context": 20})
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(tmp_path: Path):
+    source = bert_source(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for rows, sentence in (
+        (3, "embedding has 3 rows: none for"),
+        (30_522, "embedding has 30,522 rows, so it is"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"vocab_size": rows}))
+        with pytest.raises(ModelError, match=sentence):
+            text_tokenizer(source)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="is not there, and texts cannot be read without it"):
+        text_tokenizer(source)

@@ -10,6 +10,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import (
+    AutoTokenizer,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
@@ -275,7 +276,9 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
         load(f"hf:{tmp_path}")
     (tmp_path / "model.safetensors").write_bytes(whole)
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"AutoTokenizer\.from_pretrained"):
+    with pytest.raises(
+        ModelError, match=r"tokenizer\.json is not there.* hf download ORG/NAME tokenizer\.json"
+    ):
         load(f"hf:{tmp_path}")
     (tmp_path / "config.json").unlink()
     (tmp_path / "open_clip_config.json").write_text("{}")
@@ -283,6 +286,81 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
         load(f"hf:{tmp_path}")
     with pytest.raises(ModelError, match="is not a folder; expected a model saved with save_pretrained"):
         read_huggingface(ModelSource.parse(f"hf:{tmp_path}/nothing"))
+
+
+@pytest.mark.parametrize("is_special", [False, True])
+def test_a_token_that_the_model_does_not_have_is_refused(is_special: bool, tmp_path: Path):
+    _, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu")
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<mydog>"], special_tokens=is_special)
+    tokenizer.save_pretrained(tmp_path)
+    sentence = (
+        rf"tokens up to id {rows}, and .* embedding has {rows} rows: none for 1 of them, such as '<mydog>'"
+    )
+    with pytest.raises(ModelError, match=sentence):
+        load(f"hf:{tmp_path}")
+
+
+def test_a_tokenizer_and_a_model_that_were_enlarged_together_are_read(tmp_path: Path):
+    model, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu")
+    tokenizer.add_tokens(["<mydog>"])
+    tokenizer.save_pretrained(tmp_path)
+    model.text_model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64)
+    model.save_pretrained(tmp_path)
+    assert model.config.text_config.vocab_size > len(tokenizer), "rounded up"
+    found = load(f"hf:{tmp_path}")
+    agree(found, model, tokenizer)
+    texts = ["a <mydog> in a boat", "a dog"]
+    words = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt", max_length=CONTEXT)
+    with torch.inference_mode():
+        expected = embedding(model.get_text_features(input_ids=words["input_ids"]))
+    torch.testing.assert_close(found.encode_text(texts, normalize=False), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_transformers_writes_into_a_folder_without_tokenizer_is_refused(tmp_path: Path):
+    _, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu")
+    for file in tmp_path.glob("*token*"):
+        file.unlink()
+    AutoTokenizer.from_pretrained(str(tmp_path), local_files_only=True).save_pretrained(tmp_path)
+    sentence = (
+        rf"has [1-4] tokens, and the model's embedding has {len(tokenizer)} rows, so .*hf download ORG/NAME"
+    )
+    with pytest.raises(ModelError, match=sentence):
+        load(f"hf:{tmp_path}")
+
+
+def test_the_proposed_command_writes_the_tokenizer(tmp_path: Path):
+    model, _ = saved(tmp_path, kind="clip", activation="quick_gelu")
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries = [*symbols, *(f"{one}</w>" for one in symbols), "ab</w>", "<|startoftext|>", "<|endoftext|>"]
+    model.text_model.resize_token_embeddings(len(entries))
+    model.config.text_config.eos_token_id = len(entries) - 1
+    model.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "vocab.json").write_text(json.dumps({entry: i for i, entry in enumerate(entries)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    with pytest.raises(ModelError, match=r"is not there.*from vocab\.json and merges\.txt") as error:
+        load(f"hf:{tmp_path}")
+    code = str(error.value).partition('python -c "')[2].removesuffix('".')
+    exec(code, {})  # noqa: S102  (what the message proposes)
+    assert load(f"hf:{tmp_path}").tokenizer.size == len(entries)
+
+
+def test_texts_must_end_where_the_model_pools_them(tmp_path: Path):
+    _, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu")
+    end = tokenizer.eos_token_id
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["text_config"]["eos_token_id"] = end + 5
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(
+        ModelError, match=f"ends texts with the id {end}, and the model pools them at the id {end + 5}"
+    ):
+        load(f"hf:{tmp_path}")
+    content["text_config"]["eos_token_id"] = 2  # older configurations, of which the largest id is pooled
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=f"pools them at the id {len(tokenizer) - 1:,}"):
+        load(f"hf:{tmp_path}")
 
 
 def test_clips_own_tokenizer_gives_the_ids_of_transformers(tmp_path: Path):

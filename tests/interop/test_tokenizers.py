@@ -84,7 +84,9 @@ def test_a_mask_is_added_behind_the_vocabulary_and_padding_must_be_known(folder:
 
 
 def test_a_file_that_does_not_belong_to_the_model_is_refused(folder: Path):
-    with pytest.raises(ModelError, match="tokens up to id 7, the model's embedding has 5 rows"):
+    with pytest.raises(
+        ModelError, match="tokens up to id 7, and the model's embedding has 5 rows: none for 3"
+    ):
         published_tokenizer(folder, context=4, rows=5, cleaning=None)
     with pytest.raises(ModelError, match="adds no token at the end of a text"):
         made(words_in(folder, template=None))

@@ -92,7 +92,7 @@ def test_what_was_read_is_printed(
     for words in (
         "a.json, embeddings of 24",
         "activation    gelu ",
-        "49,409 tokens, at most 20 a text, padding is not attended to",
+        "49,408 tokens, at most 20 a text, padding is not attended to",
         "32 pixels, bicubic, the centre square; mean 0.4815 0.4578 0.4082",
         "objectives.sigmoid.bias=-10",
         "note: preprocessing: mean and deviation of OpenAI's CLIP",

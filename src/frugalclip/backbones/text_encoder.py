@@ -16,7 +16,8 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
 from frugalclip.core.types import Tokens
-from frugalclip.data.tokens import Tokenizer, file_tokenizer
+from frugalclip.data.tokenizer_fit import check_tokenizer, how_to_get
+from frugalclip.data.tokens import END, MASK, PAD, START, Tokenizer, file_tokenizer
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS
 from frugalclip.interop.source import ModelSource
 from frugalclip.language_model.source import is_causal, quiet
@@ -92,9 +93,13 @@ class TextEncoder(BackboneKind[TextEncoderOptions]):
         return source.scheme == "hf" and source.config is None
 
     def tokenizer(self) -> Tokenizer:
-        context = self.options().context
-        folder = path_of(self.source)
-        return file_tokenizer(folder / "tokenizer.json", context=context or _context(folder))
+        context, folder = self.options().context, path_of(self.source)
+        file = folder / "tokenizer.json"
+        if not file.is_file():
+            raise ModelError(f"{file} is not there, and texts cannot be read without it. {how_to_get(file)}")
+        tokenizer = file_tokenizer(file, context=context or _context(folder))
+        _check_tokenizer(tokenizer, folder)
+        return tokenizer
 
     def load(self) -> TextEncoderBackbone:
         options, folder = self.options(), path_of(self.source)
@@ -138,6 +143,21 @@ def _module(folder: Path) -> Any:
             f"{folder} holds a {module.config.model_type}, expected an encoder alone; give another model."
         )
     return module
+
+
+def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Refuse a tokenizer of another encoder, and special tokens that the encoder does not have."""
+    config, file = folder / "config.json", folder / "tokenizer.json"
+    rows = read_json(config).get("vocab_size") if config.is_file() else None
+    if not isinstance(rows, int):
+        return
+    check_tokenizer(tokenizer.backend, rows, file=file, appended=(START, END, PAD, MASK))
+    used = {"start": tokenizer.start, "end": tokenizer.end, "padding": tokenizer.pad}
+    if beyond := [name for name, identity in used.items() if identity >= rows]:
+        raise ModelError(
+            f"{file} has no {beyond[0]} token, and the encoder's embedding of {rows:,} rows has no room for "
+            "one; give another encoder."
+        )
 
 
 def _context(folder: Path) -> int:

@@ -33,6 +33,7 @@ from frugalclip.data.byte_pairs import (
     train_merges,
     word_splitter,
 )
+from frugalclip.data.tokenizer_fit import check_words
 
 START, END, PAD, MASK = "<start_of_text>", "<end_of_text>", "<pad>", "<mask>"
 # texts handed to the backend at once: its encodings are large, and one chunk keeps every thread busy
@@ -115,6 +116,12 @@ class Tokenizer:
         self.vocabulary = 1 + max(
             backend.get_vocab().values()
         )  # rows of a token embedding; files may leave gaps in their ids
+
+    @property
+    def size(self) -> int:
+        """Tokens of the vocabulary; a mask that was put behind a published one is not one of them."""
+        mask = self.backend.token_to_id(MASK)
+        return self.vocabulary - (self.settings.kind != "captions" and mask == self.vocabulary - 1)
 
     start = property(lambda self: self.settings.start)
     end = property(lambda self: self.settings.end)
@@ -333,8 +340,10 @@ def _read_backend(path: Path, *, error: type[Exception]) -> tokenizers.Tokenizer
     if not path.is_file():
         raise error(f"{path} does not exist, expected a tokenizers JSON file; check the path.")
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as fault:  # the backend raises bare Exception
         raise error(
             f"{path} is not a tokenizers JSON file ({fault}); save one with tokenizer.save()."
         ) from fault
+    check_words(backend, path, error=error)
+    return backend

@@ -33,7 +33,7 @@ from frugalclip.interop.tensor_maps import (
     linear,
     pair,
 )
-from frugalclip.interop.tokenizers import published_tokenizer
+from frugalclip.interop.tokenizers import PublishedTokenizer, published_tokenizer
 from frugalclip.interop.weights import read_shards, read_weights
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.text import TextConfig
@@ -47,6 +47,8 @@ ACTIVATIONS = {
     "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
 }
+_END = 49407  # eos_token_id of a text tower whose configuration has none
+_LEGACY_END = 2  # eos_token_id in configurations from before transformers read it
 _TOP = {  # what names of tensors begin with
     *("vision_model", "text_model", "visual_projection", "text_projection", "logit_scale", "logit_bias"),
 }
@@ -111,6 +113,8 @@ def read_huggingface(source: ModelSource) -> ForeignModel:
         tokenizer = published_tokenizer(
             folder, context=context, rows=rows, cleaning=None, pad=text.get("pad_token_id")
         )
+        if kind == "clip":
+            _check_end(text, tokenizer, folder)
         network, table, unused = _network(config, kind, (text, vision), tensors, tokenizer, where=where)
         preprocess = _preprocess(folder, kind, size=network.config.image.resolution)
     return ForeignModel(
@@ -156,6 +160,19 @@ def _weights(source: ModelSource) -> Weights:
 
 def _belongs(name: str) -> bool:
     return name.partition(".")[0] in _TOP
+
+
+def _check_end(text: Mapping[str, Any], tokenizer: PublishedTokenizer, folder: Path) -> None:
+    """Refuse a tokenizer that ends texts with another token than the one at which the model pools them."""
+    end, pooled = tokenizer.rules.suffix[-1], text.get("eos_token_id", _END)
+    if pooled == _LEGACY_END:  # stands for the largest id of a text
+        pooled = max({*tokenizer.backend.get_vocab().values()} - {tokenizer.mask})
+    if end != pooled:
+        raise ModelError(
+            f"{folder}/tokenizer.json ends texts with the id {end:,}, and the model pools them at the id "
+            f"{pooled:,} (eos_token_id of text_config); put the model's own tokenizer there, or correct "
+            "config.json."
+        )
 
 
 def _activation(tower: Mapping[str, Any], where: str) -> str:

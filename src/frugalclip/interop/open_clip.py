@@ -285,9 +285,9 @@ def _tokenizer(config: Mapping[str, Any], file: Path, *, where: str) -> tuple[To
                 "does; choose another."
             )
         tokenizer = clip_tokenizer(context)
-        if tokenizer.vocabulary - 1 != rows:  # ours has the mask behind CLIP's
+        if tokenizer.size != rows:
             raise ModelError(
-                f"{where} has {rows:,} tokens, CLIP's tokenizer has {tokenizer.vocabulary - 1:,}; the "
+                f"{where} has {rows:,} tokens, CLIP's tokenizer has {tokenizer.size:,}; the "
                 "architecture is not complete."
             )
     return tokenizer, tokenizer.settings.pad if text.get("no_causal_mask") else None

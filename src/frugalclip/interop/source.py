@@ -72,7 +72,7 @@ class ModelSource:
         if match is None:
             return cls(text, "", text, options=options or {})
         if match[1] == "package":  # whose weights have one form
-            return cls(text, *match.groups(), options=options or {})
+            return cls(text, match[1], match[2], options=options or {})
         selection = TensorSelection.parse(text)
         return cls(text, match[1], selection.source[len(match[1]) + 1 :], selection, options or {})
 

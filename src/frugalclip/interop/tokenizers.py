@@ -22,6 +22,7 @@ from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import Strings
+from frugalclip.data.tokenizer_fit import check_tokenizer, how_to_get
 from frugalclip.data.tokens import MASK, Tokenizer, TokenizerSettings, TokenTable
 from frugalclip.language_model.prompts import clean_caption
 
@@ -183,17 +184,18 @@ def published_tokenizer(
     given_pad = (backend.padding or {}).get("pad_id")
     backend.no_truncation()
     backend.no_padding()
-    if (largest := max(backend.get_vocab(with_added_tokens=False).values(), default=0)) >= rows:
-        raise ModelError(
-            f"{folder}/tokenizer.json has tokens up to id {largest}, the model's embedding has {rows} rows; "
-            "put the model's own there."
-        )
+    check_tokenizer(backend, rows, file=folder / "tokenizer.json")
     around = _around(backend, folder)
     named = backend.token_to_id(str(_word(config.get("pad_token")))) if config.get("pad_token") else None
     padding = next((one for one in (named, given_pad, pad) if one is not None), None)
     if padding is None:
         raise ModelError(
             f"{folder} does not say which token is padding; add pad_token to its tokenizer_config.json."
+        )
+    if padding >= rows:
+        raise ModelError(
+            f"{folder} pads texts with the id {padding:,}, and the model's embedding has {rows:,} rows; "
+            "correct pad_token in its tokenizer_config.json."
         )
     if cleaning is None:
         cleaning = (
@@ -213,11 +215,7 @@ def backend_of(file: Path) -> tokenizers.Tokenizer:
         ModelError: with the command that writes one where only other formats are there.
     """
     if not file.is_file():
-        raise ModelError(
-            f"{file} is not there; write it where transformers is installed: "
-            f'python -c "from transformers import AutoTokenizer; '
-            f"AutoTokenizer.from_pretrained('{file.parent}').save_pretrained('{file.parent}')\"."
-        )
+        raise ModelError(f"{file} is not there, and texts cannot be read without it. {how_to_get(file)}")
     try:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the backend raises bare Exception

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError
+from frugalclip.data.tokenizer_fit import check_tokenizer
 from frugalclip.language_model.lexicon import Lexicon
 from frugalclip.language_model.packing import FacetRows, PositionIds, batches, pack
 from frugalclip.language_model.prompts import CLEANING_VERSION, Prompt, clean_caption, find_prompt
@@ -156,8 +157,10 @@ class FrozenLanguageModel:
         place = torch.device(device)
         precision = _precision(settings.precision, place)
         folder = model_folder(path)
-        network = read_network(folder, dtype=_DTYPES[precision]).to(place)
-        return cls(CausalModel(network, read_backend(folder), folder, precision, place), settings)
+        network, backend = read_network(folder, dtype=_DTYPES[precision]).to(place), read_backend(folder)
+        rows = network.get_input_embeddings().num_embeddings
+        check_tokenizer(backend, rows, file=folder / "tokenizer.json")
+        return cls(CausalModel(network, backend, folder, precision, place), settings)
 
     def with_settings(self, **changes: Any) -> "FrozenLanguageModel":
         """The same weights with other settings, such as `prompt="long"`; precision stays what it is."""

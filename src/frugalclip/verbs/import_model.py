@@ -113,7 +113,7 @@ def _rows(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("scale", f"{network.scale().item():.2f}"),
         (
             "tokenizer",
-            f"{model.tokenizer.vocabulary:,} tokens, at most {model.tokenizer.context} a text, {texts}",
+            f"{model.tokenizer.size:,} tokens, at most {model.tokenizer.context} a text, {texts}",
         ),
         (
             "images",
