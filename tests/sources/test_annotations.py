@@ -282,3 +282,21 @@ def test_damaged_annotations_give_samples_or_a_sentence(tmp_path: Path, make: Si
                 continue
             assert source.seen == len(source.manifest) + len(source.ledger.entries)
             assert all(caption for captions in source.manifest.captions() for caption in captions)
+
+
+def test_a_folder_that_an_archive_was_unpacked_into(tmp_path: Path, make: SimpleNamespace):
+    make.images(tmp_path / "coco", "val2017/a.jpg")
+    make.put(tmp_path / "coco/annotations/captions_val2017.json", coco("a.jpg"))
+    source = read_source(tmp_path)
+    assert pairs(source) == {"a.jpg": ["one of a.jpg", "two of a.jpg"]}
+    assert source.manifest.name == str(tmp_path)
+
+
+def test_coco_with_other_spellings(tmp_path: Path, make: SimpleNamespace):
+    make.images(tmp_path, "images/a.jpg")
+    record = {
+        "images": [{"id": "7", "filename": "a.jpg"}],
+        "annotations": [{"image_id": "7", "caption": "x"}],
+    }
+    make.put(tmp_path / "captions.json", json.dumps(record))
+    assert pairs(read_source(tmp_path)) == {"a.jpg": ["x"]}

@@ -37,6 +37,7 @@ MESSAGES = [
         (TURNS, ["A red bus."]),
         (json.dumps(TURNS), ["A red bus."]),
         (MESSAGES, ["A red bus."]),
+        ([{"user": "What is it?", "assistant": "A red bus.", "source": "x"}], ["A red bus."]),
     ],
 )
 def test_captions_of_a_value(value: Any, texts: list[str]):

@@ -67,6 +67,9 @@ def test_a_table_shows_by_its_head(
 def test_text_that_is_no_table_leaves_class_folders_alone(tmp_path: Path, make: SimpleNamespace):
     make.images(tmp_path, "cat/1.png", "dog/2.png")
     make.put(tmp_path / "val_list.txt", "cat/1.png,0\ndog/2.png,1\n")
+    make.put(tmp_path / "wnids.txt", "a\nb\n")
     make.put(tmp_path / "statistics.csv", "class,count\ncat,1\ndog,1\n")
     make.put(tmp_path / "results/predictions.csv", "image,label\ncat/1.png,dog\ndog/2.png,dog\n")
-    assert read_source(tmp_path).manifest.captions() == [["cat"], ["dog"]]
+    source = read_source(tmp_path)
+    assert source.manifest.captions() == [["cat"], ["dog"]]
+    assert source.ledger.entries == []  # lists are not captions without an image

@@ -14,6 +14,7 @@ from typing import Any
 from frugalclip.sources.languages import languages_in, texts_in
 
 _ROLES, _CONTENTS = ("from", "role", "speaker"), ("value", "content", "text")
+_QUESTIONS = ("user", "human")
 _ANSWERS = ("gpt", "assistant", "model", "bot", "chatgpt", "answer")
 _PYTHON = re.compile(r"""[\[({]\s*(?:[\[({]\s*)*['"]""")  # a list or mapping as Python writes it
 _LONGEST_PYTHON = 50_000  # characters
@@ -82,28 +83,28 @@ def is_structured(text: str) -> bool:
 
 
 def is_conversation(value: Any) -> bool:
-    """Whether a value is a list of turns, each with a role and a content."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(turn, Mapping)
-            and isinstance(_first(turn, _ROLES), str)
-            and any(key in turn for key in _CONTENTS)
-            for turn in value
-        )
-    )
+    """Whether a value is a list of turns, each with a role and a content, or with question and answer."""
+    return isinstance(value, list) and bool(value) and all(map(_is_turn, value))
+
+
+def _is_turn(turn: Any) -> bool:
+    if not isinstance(turn, Mapping):
+        return False
+    if any(key in turn for key in _QUESTIONS) and any(key in turn for key in _ANSWERS):
+        return True
+    return isinstance(_first(turn, _ROLES), str) and any(key in turn for key in _CONTENTS)
 
 
 def answers_in(conversation: list[Mapping[str, Any]]) -> list[str]:
     """Texts of the turns that the model is to give, in order."""
-    return [
-        text
-        for turn in conversation
-        if str(_first(turn, _ROLES)).lower() in _ANSWERS
-        for text in [" ".join(texts_in(_first(turn, _CONTENTS)))]
-        if text
-    ]
+    found = [_answer(turn) for turn in conversation]
+    return [text for text in found if text]
+
+
+def _answer(turn: Mapping[str, Any]) -> str:
+    """Text of a turn that the model is to give; empty for any other turn."""
+    is_answer = str(_first(turn, _ROLES)).lower() in _ANSWERS
+    return " ".join(texts_in(_first(turn, _CONTENTS if is_answer else _ANSWERS)))
 
 
 def _first(turn: Mapping[str, Any], keys: tuple[str, ...]) -> Any:

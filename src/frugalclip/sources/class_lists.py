@@ -48,6 +48,11 @@ def class_names(folder: Path, values: Collection[str]) -> dict[str, list[str]]:
     return {}
 
 
+def is_list_name(file: str) -> bool:
+    """Whether a file is called like a list of classes."""
+    return bool(_FILES.fullmatch(file))
+
+
 def _lists_in(folder: Path) -> list[Path]:
     try:
         return sorted(

@@ -15,8 +15,8 @@ from frugalclip.data.images import EXTENSIONS, UNREADABLE_EXTENSIONS
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tables import is_number
-from frugalclip.sources.class_lists import class_names
-from frugalclip.sources.folder_names import class_of_path, split_of_path
+from frugalclip.sources.class_lists import class_names, is_list_name
+from frugalclip.sources.folder_names import class_of_path, split_in, split_of_path
 from frugalclip.sources.sidecars import ID_KEY, LARGEST_TEXT, SidecarTexts, TooLong, read_beside
 from frugalclip.sources.values import column_of
 
@@ -284,7 +284,7 @@ def _split_field(path: str) -> dict[str, str]:
 
 
 def _orphans(found: _Scan, ledger: Ledger) -> None:
-    """Text files to which no image belongs, apart from the usual notes."""
+    """Text files to which no image belongs, apart from the usual notes and lists of classes and of splits."""
     stems = {os.path.splitext(path)[0] for path in found.images} | set(found.images)
     for text in sorted(found.texts):
         stem, extension = os.path.splitext(text)
@@ -292,6 +292,8 @@ def _orphans(found: _Scan, ledger: Ledger) -> None:
             extension.lower() == ".txt"
             and stem not in stems
             and os.path.basename(stem).lower() not in _NOT_CAPTIONS
+            and not is_list_name(os.path.basename(text))
+            and not split_in(os.path.basename(stem))
         ):
             ledger.drop(text, "no-image", f"no image named {stem}")
 

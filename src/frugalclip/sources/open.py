@@ -107,11 +107,17 @@ def as_paths(paths: Sequence[str | Path] | str | Path) -> list[str | Path]:
 def _read_folder(place: Path, options: ReadOptions) -> Source:
     """A folder, by the first format that finds its own in it."""
     folder = DataFolder.listed(place)
-    for format in data_formats():
-        if found := format.find(folder):
-            source = _read(format, found, options).named(str(place))
-            return replace(source, kind=f"a folder with {source.kind}") if found.files else source
-    raise AssertionError("the format of image folders takes every folder")
+    format, found = _recognised(folder)
+    if format is data_formats()[-1] and not folder.files and len(folder.folders) == 1:
+        inner = _recognised(folder.folders[0])  # what an archive was unpacked into
+        format, found = (format, found) if inner[0] is format else inner
+    source = _read(format, found, options).named(str(place))
+    return replace(source, kind=f"a folder with {source.kind}") if found.files else source
+
+
+def _recognised(folder: DataFolder) -> tuple[DataFormat, Found]:
+    """The first format that finds its own in a folder; the last one takes every folder."""
+    return next((format, found) for format in data_formats() if (found := format.find(folder)))
 
 
 def _read_files(paths: Sequence[Path], name: str, options: ReadOptions) -> Source:

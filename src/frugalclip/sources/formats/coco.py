@@ -29,7 +29,10 @@ class Coco(DataFormat):
             return False
         one, other = images[0], annotations[0]
         return (
-            isinstance(one, dict) and isinstance(other, dict) and "file_name" in one and "image_id" in other
+            isinstance(one, dict)
+            and isinstance(other, dict)
+            and _file_of(one) is not None
+            and "image_id" in other
         )
 
     def find(self, folder: DataFolder) -> Found | None:
@@ -58,7 +61,7 @@ def _read_one(file: DataFile, found: Found) -> Source:
     for number, image in images.items():
         captions = texts.pop(number, [])
         annotations.add(
-            str(image["file_name"]), captions, image_id=number, categories=None if has_captions else captions
+            _file_of(image) or "", captions, image_id=number, categories=None if has_captions else captions
         )
     for number in texts:
         annotations.ledger.drop(
@@ -75,7 +78,7 @@ def _images(file: DataFile) -> dict[Any, dict[str, Any]]:
     """
     images: dict[Any, dict[str, Any]] = {}
     for place, image in enumerate(file.record["images"]):
-        if not isinstance(image, dict) or not isinstance(image.get("file_name"), str) or "id" not in image:
+        if not isinstance(image, dict) or _file_of(image) is None or "id" not in image:
             raise DataError(
                 f"{file.path}: images[{place}] is not {{'id': …, 'file_name': …}}, as COCO has it; "
                 "correct it or download the file again."
@@ -103,6 +106,12 @@ def _texts(record: dict[str, Any], has_captions: bool) -> dict[Any, list[str]]:
             known = texts.setdefault(_number(one.get("image_id")), [])
             known += [text for text in new if has_captions or text not in known]
     return texts
+
+
+def _file_of(image: dict[str, Any]) -> str | None:
+    """The image's file; some who write COCO's form spell the key in another way."""
+    found = next((image[key] for key in ("file_name", "filename", "file", "path") if key in image), None)
+    return found if isinstance(found, str) else None
 
 
 def _number(value: Any) -> int | str:
