@@ -8,7 +8,8 @@ MEANS = {"base": 30.0, "good": 34.1}
 
 
 def verdict(arm, word, **test):
-    return {"arm": arm, "verdict": word, "value": 4.1, "interval": [2.0, 6.2], "p_holm": 0.01, **test}
+    known = {"value": 4.1, "interval": [2.0, 6.2], "p_holm": 0.01, "compared": [34.1, 30.0], "runs": 3}
+    return {"arm": arm, "verdict": word, **known, **test}
 
 
 def read(*tests):
@@ -44,3 +45,10 @@ def test_one_seed_and_no_run_are_undecided():
 def test_several_arms_are_grouped_by_their_verdict(verdicts, sentence):
     tests = [verdict(arm, word) for arm, word in verdicts.items()]
     assert read(*tests) == f"Against base on unseen: {sentence}."
+
+
+def test_values_are_those_of_the_pairs_that_the_difference_is_of():
+    once = verdict("good", "one seed: cannot say", p_holm=None, interval=None, value=1.5, runs=1)
+    assert read(once | {"compared": [31.5, 30.0]}).endswith(
+        "31.5 % against 30.0 % on unseen, on the 1 run that both have finished, 1.5 points more."
+    )

@@ -3,20 +3,15 @@
 import pytest
 
 from frugalclip.comparison.arms import read_arms
-from frugalclip.comparison.design import make_design
+from frugalclip.comparison.design import ComparisonSettings, make_design
 from frugalclip.comparison.protocol import ProtocolConfig
+from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
 
 
 def design(arms, **changes):
-    settings = {
-        "reference": None,
-        "seeds": 3,
-        "fractions": [1.0],
-        "full_data": (),
-        "independent_seeds": False,
-    }
-    return make_design(read_arms(arms), ProtocolConfig().resolved(), **settings | changes)
+    settings = validated(ComparisonSettings, changes, where="compare")
+    return make_design(read_arms(arms), ProtocolConfig().resolved(), settings)
 
 
 def test_the_first_arm_is_the_reference():
@@ -42,3 +37,15 @@ def test_equal_arms_have_independent_seeds():
 def test_an_unknown_arm_is_refused(changes, message):
     with pytest.raises(RecipeError, match=message):
         design(["clip", "siglip"], **changes)
+
+
+def test_an_unknown_setting_names_the_nearest():
+    with pytest.raises(RecipeError, match=r"compare\.referense .* did you mean 'reference'"):
+        design(["clip", "siglip"], referense="clip")
+    with pytest.raises(RecipeError, match="--samples and --seconds are both given; keep one"):
+        design(["clip", "siglip"], samples=1, seconds=1.0)
+
+
+def test_fractions_are_text_or_numbers():
+    assert design(["clip", "siglip"], fractions="1/4,1/8").fractions == [0.125, 0.25, 1.0]
+    assert design(["clip", "siglip"], fractions=[0.5]).fractions == [0.5, 1.0]

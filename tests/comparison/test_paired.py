@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from frugalclip.comparison.paired import (
+    PERCENT,
     FoldOutcomes,
     Pigeonhole,
+    common_means,
     estimate,
     holm,
     over_runs,
@@ -180,3 +182,31 @@ def test_student(t, df, p):
     assert student_p(-t, df) == student_p(t, df)
     if p == 0.05:
         assert student_quantile(0.95, df) == pytest.approx(t, rel=1e-3)
+
+
+@pytest.mark.parametrize("hits", [[[100, 100, 100, 0], [100, 100, 100, 100]], [[0, 0, 0, 0], [100, 0, 0, 0]]])
+def test_intervals_end_where_percent_ends(hits):
+    groups = [f"f{i}" for i in range(4)]
+    wide = estimate([block(hits, groups=groups)])
+    low, high = estimate([block(hits, groups=groups)], bounds=PERCENT, draws=200).interval or (-1, 101)
+    assert wide.interval is not None and (wide.interval[0] < 0 or wide.interval[1] > 100)
+    assert 0 <= low <= wide.value <= high <= 100
+    assert over_runs([[99.0, 90.0]], bounds=PERCENT).interval == (
+        pytest.approx(max(0.0, over_runs([[99.0, 90.0]]).interval[0])),
+        100.0,
+    )
+
+
+def test_differences_end_at_a_hundred_points():
+    arm = {"": block([[100, 100], [100, 100], [100, 0]], groups=["a", "b"])}
+    reference = {"": block([[0, 0], [0, 0], [0, 0]], groups=["a", "b"])}
+    low, high = paired(arm, reference).interval or (0.0, 0.0)
+    assert -100 <= low < high <= 100
+
+
+def test_common_means_differ_by_the_paired_difference():
+    arm = {"": block([[1, 1, 0], [0, 0, 0], [1, 0, 0]], seeds=(0, 1, 2))}
+    reference = {"": block([[0, 1, 0]], seeds=(1,))}
+    mine, theirs = common_means(arm, reference)
+    assert (mine, theirs) == (0.0, pytest.approx(1 / 3))
+    assert paired(arm, reference).value == pytest.approx(mine - theirs)

@@ -3,7 +3,7 @@
 import pytest
 
 from frugalclip.comparison.arms import read_arms
-from frugalclip.comparison.design import make_design
+from frugalclip.comparison.design import ComparisonSettings, make_design
 from frugalclip.comparison.folds import make_folds
 from frugalclip.comparison.planning import (
     DataFiles,
@@ -45,15 +45,9 @@ def plan(rows, tmp_path):
     """Plans a comparison of two arms; settings of the design."""
 
     def make(arms=("clip", "siglip"), samples=64, **changes):
-        settings = {
-            "reference": None,
-            "seeds": 2,
-            "fractions": [0.5, 1.0],
-            "full_data": (),
-            "independent_seeds": False,
-        }
+        settings = ComparisonSettings(**{"seeds": 2, "fractions": (0.5, 1.0), **changes})
         found, folds = read_arms(arms), make_folds(rows, PROTOCOL)
-        design = make_design(found, PROTOCOL, **settings | changes)
+        design = make_design(found, PROTOCOL, settings)
         files = DataFiles(tmp_path / "c", rows, PROTOCOL)
         return plan_trials(design, folds, files, lengths=trial_lengths(found, folds, samples))
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_ROUNDING = 1e-6  # of values that are written with eight digits
+
 
 def answer(
     tests: Sequence[Mapping[str, Any]], means: Mapping[str, float], *, reference: str, primary: str
@@ -36,7 +38,11 @@ def _two_arms(test: Mapping[str, Any], means: Mapping[str, float], reference: st
     arm, found = test["arm"], test["verdict"]
     if test["value"] is None:
         return f"Undecided: no pair of runs of {arm} and {reference} has finished."
-    values = f"{means[arm]:.1f} % against {means[reference]:.1f} % on {primary}"
+    mine, theirs = test["compared"]  # of the pairs that the difference is of
+    values = f"{mine:.1f} % against {theirs:.1f} % on {primary}"
+    if abs(mine - means[arm]) > _ROUNDING or abs(theirs - means[reference]) > _ROUNDING:
+        runs = "1 run" if test["runs"] == 1 else f"{test['runs']} runs"
+        values += f", on the {runs} that both have finished"
     gap = f"{abs(test['value']):.1f} points {'more' if test['value'] >= 0 else 'less'}"
     if test["p_holm"] is None:
         return f"{found[0].upper()}{found[1:]} whether {arm} is better than {reference}: {values}, {gap}."

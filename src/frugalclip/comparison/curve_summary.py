@@ -9,7 +9,7 @@ import numpy as np
 from frugalclip.comparison.curves import Curve, Runs, times_sooner
 from frugalclip.comparison.design import Design
 from frugalclip.comparison.jobs import Clock, Trial
-from frugalclip.comparison.paired import eight_digits, over_runs
+from frugalclip.comparison.paired import PERCENT, POINTS, eight_digits, over_runs
 
 GRID = 41  # places at which mean curves are read
 AXES = ("samples", "seconds")
@@ -71,11 +71,11 @@ def _read_axis(own: Runs, reference: Runs | None, axis: str, low: float, high: f
 
 def _mean_of(own: Runs, reference: Runs | None, number: Callable[[Curve], float]) -> dict[str, Any]:
     """A number of each run: its mean over runs, and the mean of paired differences."""
-    value = over_runs(_by_fold({key: number(c) for key, c in own.items()})).brief()
+    value = over_runs(_by_fold({key: number(c) for key, c in own.items()}), bounds=PERCENT).brief()
     if reference is None:
         return value | {"difference": None}
     both = {key: number(c) - number(reference[key]) for key, c in own.items() if key in reference}
-    return value | {"difference": over_runs(_by_fold(both)).brief()}
+    return value | {"difference": over_runs(_by_fold(both), bounds=POINTS).brief()}
 
 
 def _by_fold(values: Mapping[tuple[str, int], float]) -> list[list[float]]:

@@ -18,12 +18,14 @@ docs/decisions/0007 has the simulation.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 LEVEL = 0.95
+PERCENT, POINTS = (0.0, 100.0), (-100.0, 100.0)  # where values, and differences of values, can lie
+Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ class FoldOutcomes:
 
     def minus(self, other: "FoldOutcomes") -> "FoldOutcomes":
         """Differences on the runs and samples that both have."""
+        mine, theirs = self.shared_with(other), other.shared_with(self)
+        return replace(mine, values=mine.values - theirs.values)
+
+    def shared_with(self, other: "FoldOutcomes") -> "FoldOutcomes":
+        """The outcomes on the runs and samples that another fold's outcomes have too."""
         seeds = tuple(s for s in self.seeds if s in other.seeds)
-        ids, mine, theirs = np.intersect1d(self.ids, other.ids, return_indices=True)
-        left, right = [self.seeds.index(s) for s in seeds], [other.seeds.index(s) for s in seeds]
-        values = self.values[left][:, mine] - other.values[right][:, theirs]
+        ids, mine, _ = np.intersect1d(self.ids, other.ids, return_indices=True)
+        values = self.values[[self.seeds.index(s) for s in seeds]][:, mine]
         return FoldOutcomes(values, self.groups[mine], self.weights[mine], ids, seeds)
 
     def means(self) -> np.ndarray:
@@ -94,13 +100,16 @@ def _rounded_pair(interval: Sequence[float] | None) -> list[float | None] | None
     return None if interval is None else [eight_digits(v) for v in interval]
 
 
-def estimate(blocks: Sequence[FoldOutcomes], *, draws: int = 0, seed: int = 0) -> Estimate:
+def estimate(
+    blocks: Sequence[FoldOutcomes], *, draws: int = 0, seed: int = 0, bounds: Bounds | None = None
+) -> Estimate:
     """The mean of outcomes with its uncertainty.
 
     Args:
         blocks: one for each fold.
         draws: of the pigeonhole bootstrap; 0 leaves it out.
         seed: of the bootstrap.
+        bounds: where the mean can lie; an interval ends there.
 
     Returns:
         The estimate. It has no interval with a single run in every fold, since the spread over runs is
@@ -120,7 +129,7 @@ def estimate(blocks: Sequence[FoldOutcomes], *, draws: int = 0, seed: int = 0) -
     v_families, v_runs, v_residual = _moments(cells, families=families, spare=spare)
     variance = max(v_families + v_runs - v_residual, v_families, v_runs)
     components = {"families": v_families, "runs": v_runs, "residual": v_residual}
-    drawn = pigeonhole_interval(blocks, draws=draws, seed=seed) if draws else None
+    drawn = _within(pigeonhole_interval(blocks, draws=draws, seed=seed), bounds) if draws else None
     if variance <= 1e-24:  # all cells are equal: without a spread, each run counts as one toss of a coin
         p = 1.0 if abs(value) < 1e-12 else min(1.0, 2.0 ** (1 - runs))
         return Estimate(value, 0.0, None, (value, value), p, drawn, *counts, components)
@@ -128,7 +137,8 @@ def estimate(blocks: Sequence[FoldOutcomes], *, draws: int = 0, seed: int = 0) -
     error = math.sqrt(variance)
     reach = student_quantile(LEVEL, df) * error
     p = student_p(value / error, df)
-    return Estimate(value, error, df, (value - reach, value + reach), p, drawn, *counts, components)
+    interval = _within((value - reach, value + reach), bounds)
+    return Estimate(value, error, df, interval, p, drawn, *counts, components)
 
 
 def paired(
@@ -142,16 +152,31 @@ def paired(
         draws: see `estimate`.
         seed: of the bootstrap.
     """
-    return estimate(
-        [arm[name].minus(reference[name]) for name in arm if name in reference], draws=draws, seed=seed
-    )
+    differences = [arm[name].minus(reference[name]) for name in arm if name in reference]
+    return estimate(differences, draws=draws, seed=seed, bounds=POINTS)
 
 
-def over_runs(values: Sequence[Sequence[float]]) -> Estimate:
+def common_means(
+    arm: Mapping[str, FoldOutcomes], reference: Mapping[str, FoldOutcomes]
+) -> tuple[float, float]:
+    """The means of an arm and of the reference on the folds, runs and samples that both have."""
+    pairs = [(arm[name], reference[name]) for name in arm if name in reference]
+    left = [one.shared_with(other) for one, other in pairs]
+    right = [other.shared_with(one) for one, other in pairs]
+    return estimate(left).value, estimate(right).value
+
+
+def _within(interval: tuple[float, float], bounds: Bounds | None) -> tuple[float, float]:
+    low, high = bounds or (-math.inf, math.inf)
+    return min(max(interval[0], low), high), min(max(interval[1], low), high)
+
+
+def over_runs(values: Sequence[Sequence[float]], *, bounds: Bounds | None = None) -> Estimate:
     """The mean over runs of a number of the whole run, such as seconds; families play no part.
 
     Args:
         values: for each fold, the value of each run.
+        bounds: where the mean can lie; an interval ends there.
     """
     folds = [np.asarray(v, np.float64) for v in values if len(v)]
     if not folds:
@@ -164,7 +189,8 @@ def over_runs(values: Sequence[Sequence[float]]) -> Estimate:
     error = math.sqrt(pooled * sum(1 / len(f) for f in folds)) / len(folds)
     reach = student_quantile(LEVEL, spare) * error
     p = student_p(value / error, spare) if error > 0 else (1.0 if value == 0 else min(1.0, 2.0 ** (1 - runs)))
-    return Estimate(value, error, float(spare), (value - reach, value + reach), p, None, runs, 0, len(folds))
+    interval = _within((value - reach, value + reach), bounds)
+    return Estimate(value, error, float(spare), interval, p, None, runs, 0, len(folds))
 
 
 def _names(blocks: Sequence[FoldOutcomes]) -> np.ndarray:

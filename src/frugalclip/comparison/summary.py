@@ -14,7 +14,17 @@ from frugalclip.comparison.design import Design
 from frugalclip.comparison.efficiency import estimate_efficiency
 from frugalclip.comparison.jobs import Clock, Trial
 from frugalclip.comparison.outcomes import baseline_blocks, blocks_of
-from frugalclip.comparison.paired import Estimate, FoldOutcomes, eight_digits, estimate, holm, paired, verdict
+from frugalclip.comparison.paired import (
+    PERCENT,
+    Estimate,
+    FoldOutcomes,
+    common_means,
+    eight_digits,
+    estimate,
+    holm,
+    paired,
+    verdict,
+)
 
 ArmBlocks = Mapping[str, Mapping[str, FoldOutcomes]]  # arm -> fold -> outcomes
 COSTS = (
@@ -82,7 +92,11 @@ def summarise(
 def _reference_tests(blocks: ArmBlocks, design: Design, *, draws: int) -> list[dict[str, Any]]:
     """Every other arm against the reference on the primary metric, with Holm's correction over the arms."""
     found = {arm: paired(blocks[arm], blocks[design.reference], draws=draws) for arm in design.others}
-    return _with_verdicts(found, {"reference": design.reference, "metric": design.primary})
+    tests = _with_verdicts(found, {"reference": design.reference, "metric": design.primary})
+    for test in tests:
+        means = common_means(blocks[test["arm"]], blocks[design.reference])
+        test["compared"] = [eight_digits(one) for one in means]
+    return tests
 
 
 def _baseline_tests(
@@ -110,7 +124,7 @@ def _summarise_metric(blocks: ArmBlocks, design: Design) -> dict[str, Any]:
     for arm, own in blocks.items():
         difference = None if arm == design.reference else paired(own, blocks[design.reference]).brief()
         arms[arm] = {
-            **estimate(list(own.values())).brief(),
+            **estimate(list(own.values()), bounds=PERCENT).brief(),
             "runs": sum(len(b.seeds) for b in own.values()),
             "by_fold": {fold: eight_digits(float(b.means().mean())) for fold, b in own.items()},
             "difference": difference,
@@ -163,7 +177,7 @@ def _arm_efficiency(
         "words": f"{factor}" + (f" ({interval[0]} to {interval[1]})" if interval else ""),
         "runs": len(runs),
         "fractions": [
-            {"fraction": f, "pairs": pairs[f], **estimate(list(blocks[f].values())).brief()}
+            {"fraction": f, "pairs": pairs[f], **estimate(list(blocks[f].values()), bounds=PERCENT).brief()}
             for f in design.fractions
         ],
     }

@@ -16,6 +16,7 @@ from rich.text import Text
 from frugalclip.evaluation.metrics import metric_name, words
 from frugalclip.report.formats import (
     MISSING,
+    counted,
     duration,
     is_finite,
     is_interval,
@@ -93,7 +94,10 @@ def verdict_table(result: Mapping[str, Any]) -> ComparisonTable:
         if test is None:
             rows.append([name, value, "reference", ""])
             continue
-        difference = two(points(test["value"]), point_span(test["interval"]))
+        fewer = test["runs"] and test["runs"] < max(own["runs"], metric["arms"][result["reference"]]["runs"])
+        pairs = f"of {counted(test['runs'], 'pair')} of runs" if fewer else ""
+        known = ", ".join(filter(None, (point_span(test["interval"]), pairs)))
+        difference = two(points(test["value"]), known)
         p = f"p {p_value(test['p_holm'])}" if is_finite(test["p_holm"]) else ""
         rows.append([name, value, difference, two(test["verdict"], p)])
     rows += [[words(name), percent(value), "", "no training"] for name, value in _levels(metric)]
