@@ -20,6 +20,8 @@ from frugalclip.sources.find import data_formats
 from frugalclip.sources.joining import joined
 from frugalclip.sources.sample import sample_manifest
 
+_ADVICE = "copy the data again, or leave the damaged file out"
+
 
 def open_data(
     path: str | Path, *, where: str | None = None, columns: Mapping[str, str] | None = None
@@ -117,7 +119,8 @@ def _read_folder(place: Path, options: ReadOptions) -> Source:
 
 def _recognised(folder: DataFolder) -> tuple[DataFormat, Found]:
     """The first format that finds its own in a folder; the last one takes every folder."""
-    return next((format, found) for format in data_formats() if (found := format.find(folder)))
+    with reading(str(folder.path), advice=_ADVICE):
+        return next((format, found) for format in data_formats() if (found := format.find(folder)))
 
 
 def _read_files(paths: Sequence[Path], name: str, options: ReadOptions) -> Source:
@@ -136,7 +139,7 @@ def _read_files(paths: Sequence[Path], name: str, options: ReadOptions) -> Sourc
 
 def _read(format: DataFormat, found: Found, options: ReadOptions) -> Source:
     """Whatever damaged files do to a library is a sentence, see `guard.reading`."""
-    with reading(found.name, advice="copy the data again, or leave the damaged file out"):
+    with reading(found.name, advice=_ADVICE):
         return format.read(found, options)
 
 
