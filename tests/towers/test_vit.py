@@ -109,7 +109,8 @@ def test_a_closed_channel_is_out_of_the_normalisation():
     tower, gate = small_vit(), torch.ones(64)
     gate[::2] = 0
     assert tower.norm_after is not None
-    normalised = tower.norm_after(torch.randn(5, 64, dtype=torch.float64), gate)
+    x = torch.randn(5, 64, dtype=torch.float64) * gate  # as in the residual stream of a gated tower
+    normalised = tower.norm_after(x, gate)
     assert (normalised[:, ::2] == 0).all()
     torch.testing.assert_close(
         normalised[:, 1::2].mean(1), torch.zeros(5, dtype=torch.float64), atol=1e-6, rtol=0

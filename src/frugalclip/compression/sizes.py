@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from frugalclip.towers.base import Side
+from frugalclip.towers.base import Side, Tower
 from frugalclip.towers.dual import DualEncoder
 
 
@@ -22,7 +22,8 @@ def network_size(network: DualEncoder) -> dict[str, Any]:
         "token_embedding": embedding,
     }
     layers: dict[Side, dict[str, Any]] = {}
-    for side, tower in (("image", network.image), ("text", network.text)):
+    towers: dict[Side, Tower] = {"image": network.image, "text": network.text}
+    for side, tower in towers.items():
         if (units := tower.units) is not None:
             own = units.config
             layers[side] = {"width": own.width, "heads": list(own.heads), "neurons": list(own.neurons)}

@@ -1,6 +1,6 @@
 """A compressed model beside its teacher: sizes, metrics, and what was kept of each layer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from frugalclip.report.formats import Html
@@ -12,17 +12,17 @@ from frugalclip.report.tables import table
 def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     """(what, teacher, student): sizes, then the metrics that both have in percent."""
     teacher, student = (comparison[name] for name in ("teacher", "student"))
-    sizes = [one["size"] for one in (teacher, student)]
-    rows = [("parameters without token embedding", *(float(size["towers"]) for size in sizes))]
-    rows += [
-        (f"parameters: {part.replace('_', ' ')}", *(float(size["parameters"][part]) for size in sizes))
-        for part in ("image", "text", "token_embedding")
-    ]
-    rows += [("megabytes of weights", *(size["bytes"] * 1e-6 for size in sizes))]
-    rows += [
-        (f"GFLOP forward, a {'picture' if side == 'image' else 'text'}", *(s["gflops"][side] for s in sizes))
-        for side in ("image", "text")
-    ]
+
+    def row(name: str, value: Callable[[Mapping[str, Any]], float]) -> tuple[str, float, float]:
+        return name, float(value(teacher["size"])), float(value(student["size"]))
+
+    rows = [row("parameters without token embedding", lambda size: size["towers"])]
+    for part in ("image", "text", "token_embedding"):
+        title = f"parameters: {part.replace('_', ' ')}"
+        rows.append(row(title, lambda size, part=part: size["parameters"][part]))
+    rows.append(row("megabytes of weights", lambda size: size["bytes"] * 1e-6))
+    for side, one in (("image", "picture"), ("text", "text")):
+        rows.append(row(f"GFLOP forward, a {one}", lambda size, side=side: size["gflops"][side]))
     return rows + [
         (f"validation, {name}, %", teacher["metrics"][name], student["metrics"][name])
         for name in teacher["metrics"]

@@ -95,6 +95,27 @@ class Linear(nn.Linear):
             nn.init.zeros_(self.bias)
 
 
+def gated_linear(x: Tensor, linear: nn.Linear, *, enter: Tensor | None, leave: Tensor | None) -> Tensor:
+    """A linear layer whose inputs and outputs are gated.
+
+    Gates are multiplied into the weights, which are smaller than a batch of activations.
+
+    Args:
+        x: (..., inputs).
+        linear: from inputs to outputs.
+        enter: (inputs,) gates of what comes in; None: open.
+        leave: (outputs,) gates of what goes out.
+
+    Returns:
+        (..., outputs).
+    """
+    weight, bias = linear.weight, linear.bias
+    weight = weight if enter is None else weight * enter.to(weight.dtype)
+    if leave is not None:
+        weight, bias = weight * leave.to(weight.dtype)[:, None], bias * leave.to(bias.dtype)
+    return F.linear(x, weight, bias)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention; its inner width, heads * head_dim, may differ from the tower's width.
 
@@ -115,24 +136,31 @@ class Attention(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, *, mask: Tensor | None, head_gates: Tensor | None, with_attention: bool
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None,
+        head_gates: Tensor | None,
+        leave: Tensor | None,
+        with_attention: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """(batch, length, width) to the same.
+        """(batch, length, width) to the same, with gates of heads (heads,) and of what goes out (width,).
 
         Also the first token's attention (batch, length - 1) if requested.
         """
         batch, length, _ = x.shape
         if not self.heads:  # a cut layer without heads: what is left is the bias of the output
             nothing = x.new_zeros(batch, length - 1) if with_attention else None
-            return self.out.bias.expand(batch, length, -1), nothing
+            mixed = x.new_zeros(batch, length, 0)
+            return gated_linear(mixed, self.out, enter=None, leave=leave), nothing
         qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(
             batch, length, 3, self.heads, self.head_dim
         )
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, length, head_dim)
         mixed = attend(q, k, v, mask=mask)
-        if head_gates is not None:
-            mixed = mixed * head_gates[None, :, None, None].to(mixed.dtype)
-        out = self.out(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
+        enter = None if head_gates is None else head_gates.repeat_interleave(self.head_dim)
+        mixed = mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim)
+        out = gated_linear(mixed, self.out, enter=enter, leave=leave)
         return out, first_token_attention(q, k) if with_attention else None
 
 
@@ -152,10 +180,10 @@ class FeedForward(nn.Module):
         self.enter = Linear(width, neurons)
         self.leave = Linear(neurons, width)
 
-    def forward(self, x: Tensor, *, neuron_gates: Tensor | None) -> Tensor:
-        """(batch, length, width) to the same."""
+    def forward(self, x: Tensor, *, neuron_gates: Tensor | None, leave: Tensor | None = None) -> Tensor:
+        """(batch, length, width) to the same, with gates of neurons and of what goes out (width,)."""
         hidden = activated(self.enter(x), self.activation)  # (batch, length, neurons)
-        return self.leave(hidden if neuron_gates is None else hidden * neuron_gates.to(hidden.dtype))
+        return gated_linear(hidden, self.leave, enter=neuron_gates, leave=leave)
 
 
 class Norm(nn.LayerNorm):
@@ -164,21 +192,22 @@ class Norm(nn.LayerNorm):
     def forward(self, input: Tensor, hidden_gates: Tensor | None = None) -> Tensor:
         """(..., width) to the same.
 
-        With gates (width,), statistics are over the channels whose gate is not zero.
+        With gates (width,), statistics are over the channels whose gate is not zero; the others must be zero
+        in the input. They are filled with the mean of the open ones, so that the plain routine gives that
+        mean and a known share of their variance. With every gate open the result is bit for bit the plain
+        one.
         """
-        plain = F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
         if hidden_gates is None:
-            return plain
-        is_open = (hidden_gates != 0).float()  # (width,)
-        number = is_open.sum().clamp(min=1)
-        x = input.float()
-        mean = (x * is_open).sum(dim=-1, keepdim=True) / number
-        centred = (x - mean) * is_open
-        variance = centred.square().sum(dim=-1, keepdim=True) / number
-        gated = centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open
-        # with every gate open the result is bit for bit that of no gates; `where` does not wait for the
-        # device
-        return torch.where((hidden_gates != 0).all(), plain, gated.to(plain.dtype))
+            return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        is_open = (hidden_gates != 0).to(self.weight.dtype)  # (width,)
+        share = is_open.mean().clamp(min=1 / len(is_open))
+        mean = input.mean(dim=-1, keepdim=True, dtype=self.weight.dtype) / share  # of the open channels
+        filled = torch.addcmul(input, mean.to(input.dtype), (1 - is_open).to(input.dtype))
+        weight, bias = self.weight * is_open * share.sqrt(), self.bias * is_open
+        if input.device.type == "cpu":
+            return F.layer_norm(filled, self.normalized_shape, weight, bias, self.eps * float(share))
+        spread = share.rsqrt().to(input.dtype)  # in place of a smaller eps, which would wait for the device
+        return F.layer_norm(filled * spread, self.normalized_shape, weight, bias, self.eps)
 
 
 class Block(nn.Module):
@@ -208,17 +237,23 @@ class Block(nn.Module):
             self.norm_attention(x, gates.hidden),
             mask=mask,
             head_gates=gates.heads,
+            leave=_product(gates.hidden, gates.attention, self.attention.out),
             with_attention=with_attention,
         )
-        x = x + _gated(mixed, gates.hidden, gates.attention)
-        grown = self.feed_forward(self.norm_feed_forward(x, gates.hidden), neuron_gates=gates.neurons)
-        return x + _gated(grown, gates.hidden, gates.feed_forward), attention
+        x = x + mixed
+        grown = self.feed_forward(
+            self.norm_feed_forward(x, gates.hidden),
+            neuron_gates=gates.neurons,
+            leave=_product(gates.hidden, gates.feed_forward, self.feed_forward.leave),
+        )
+        return x + grown, attention
 
 
-def _gated(x: Tensor, *gates: Tensor | None) -> Tensor:
-    for gate in gates:
-        x = x if gate is None else x * gate.to(x.dtype)
-    return x
+def _product(hidden: Tensor | None, branch: Tensor | None, linear: nn.Linear) -> Tensor | None:
+    """(width,) gates of the output of a branch, or None where nothing is gated."""
+    if branch is None:
+        return hidden
+    return branch.expand(linear.out_features) if hidden is None else hidden * branch
 
 
 class Lookup(nn.Embedding):
