@@ -27,6 +27,12 @@ def test_word_similarity_equals_its_formula_written_as_loops():
     assert ours.tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
 
 
+def test_words_keep_the_order_of_the_texts():
+    words = [f"word{i}" for i in range(40, 0, -1)]
+    found = WordSimilarity([" ".join(words[:20]), " ".join(words[20:])]).found_in
+    assert list(found) == words and found.most_common(3) == [(word, 1) for word in words[:3]]
+
+
 def test_equal_names_score_one_the_same_words_less_and_the_best_alternative_counts():
     alike = WordSimilarity(["cat dog", "bird"])
     assert alike([["Cat  dog"]], [["cat dog"], ["dog cat"], ["bird"], ["!?"]]).tolist() == [

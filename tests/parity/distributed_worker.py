@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from frugalclip.core.types import Dims, Features, TowerOutput
-from frugalclip.objectives import contrastive, sigmoid
+from frugalclip.objectives import contrastive, sigmoid, simclr
 from frugalclip.objectives.base import Objective
 
 SIGMOID_BIAS = -10.0  # of the arrays; not among them
@@ -39,6 +39,28 @@ def gradients(
     }
 
 
+def of_two_views(first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
+    """Loss of SimCLR without a head on this rank, and its gradients at its own rows."""
+    views = [torch.from_numpy(np.array(x)).requires_grad_() for x in (first, second)]
+    dims = Dims(
+        image_width=first.shape[1],
+        text_width=1,
+        embedding=1,
+        vocabulary=8,
+        context=8,
+        patch_grid=(1, 1),
+        batch=len(first),
+    )
+    objective = simclr.SimClr(simclr.Config(hidden=2, out=2), dims)
+    objective.head = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    names = (objective.config.first, objective.config.second)
+    images = {name: TowerOutput(None, view, view) for name, view in zip(names, views, strict=True)}
+    loss = objective(Features(images=images, texts={}, scale=torch.ones(()))).loss
+    loss.backward()
+    gradients = [view.grad.numpy() for view in views if view.grad is not None]
+    return {"loss": loss.detach().numpy(), "g1": gradients[0], "g2": gradients[1]}
+
+
 def main(path: str, meeting: str, rank: int, processes: int, out: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=processes)
@@ -61,6 +83,7 @@ def main(path: str, meeting: str, rank: int, processes: int, out: str) -> None:
         name: gradients(objective, a["image_embed"][rank], a["text_embed"][rank], a["logit_scale"])
         for name, objective in objectives.items()
     }
+    found["simclr"] = of_two_views(a["aug1"][rank], a["aug2"][rank])
     np.savez(
         out,
         allow_pickle=False,

@@ -18,6 +18,22 @@ MODEL: dict[str, Any] = {
 }
 KEPT = {"images": ["main@kept", "second@kept"], "texts": ["caption"]}
 HEAD = {"hidden": 24, "out": 12}
+ALONE: dict[str, dict[str, Any]] = {  # sums that leave a tower, a projection or the scale without a gradient
+    "simclr alone": {"simclr": {"first": "second", "second": "main", **HEAD}},
+    "byol alone": {"byol": {"images": ["main", "second"], "target": "around", **HEAD}},
+    "simsiam alone": {"simsiam": {"hidden": 24, "bottleneck": 8}},
+    "masked_text alone": {"masked_text": {"probability": 0.4}},
+    "token_wise alone": {"token_wise": {"out": 12, "chunk": 3}},
+    "prototypes alone": {"prototypes": {"number": 4, "hidden": 24, "out": 12, "steps": 5}},
+    "attentive_mask alone": {"attentive_mask": {"block": 2}, "byol": {"images": ["main@kept"], **HEAD}},
+    "masked_distillation alone": {"masked_distillation": {"codes": 20, "hidden": 0.5}},
+    "sigmoid alone": {"sigmoid": {"bias": -5}},
+    "by turns": {
+        "simclr": {"first": "second", "second": "main", "during": [0, 0.4], **HEAD},
+        "masked_text": {"during": [0.4, 0.7]},
+        "contrastive": {"during": [0.6, 1]},
+    },
+}
 SUMS: dict[str, dict[str, Any]] = {
     "slip": {"contrastive": {}, "simclr": {"first": "second", "second": "main", **HEAD}},
     "declip": {
@@ -85,9 +101,14 @@ def whole_batch(rows: int = 16, *, turn: int = 0) -> Batch:
     )
 
 
+def shortest(texts: Tokens) -> Tokens:
+    """The same captions without columns that hold padding alone."""
+    return Tokens(texts.ids[:, : int(texts.lengths.max())], texts.lengths)
+
+
 def part(batch: Batch, rows: slice) -> Batch:
-    """Some rows of a batch."""
-    texts = {name: Tokens(one.ids[rows], one.lengths[rows]) for name, one in batch.texts.items()}
+    """Some rows of a batch, with captions padded to the longest among them, as a loader pads them."""
+    texts = {name: shortest(Tokens(one.ids[rows], one.lengths[rows])) for name, one in batch.texts.items()}
     groups = {
         key: {name: tensor[rows] for name, tensor in getattr(batch, key).items()}
         for key in ("images", "boxes", "fields")

@@ -1,6 +1,7 @@
 """Two processes over gloo give the gradients of one, for every objective; and the run is the same."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,14 +16,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
-from torch.nn.parallel import DistributedDataParallel
 
+from frugalclip.core.locks import writing
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch, Tokens
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.training.engine import build_engine
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.training.step import Step, build_objectives
+
+from .sums import shortest
 
 CASES: dict[str, dict[str, Any]] = {
     "clip": {"contrastive": {}},
@@ -49,7 +53,7 @@ def whole_batch() -> Batch:
 
 
 def part(batch: Batch, rows: slice) -> Batch:
-    texts = {k: Tokens(v.ids[rows], v.lengths[rows]) for k, v in batch.texts.items()}
+    texts = {k: shortest(Tokens(v.ids[rows], v.lengths[rows])) for k, v in batch.texts.items()}
     return Batch(
         batch.rows[rows],
         {k: v[rows] for k, v in batch.images.items()},
@@ -58,12 +62,12 @@ def part(batch: Batch, rows: slice) -> Batch:
     )
 
 
-def gradients(small: dict[str, Any], case: str, batch: Batch, *, wrapped: bool) -> dict[str, torch.Tensor]:
+def gradients(small: dict[str, Any], case: str, batch: Batch) -> dict[str, torch.Tensor]:
     recipe = validate_recipe(small | {"objectives": CASES[case]})
     network = DualEncoder(ModelConfig.model_validate(small["model"]), vocabulary=100, context=8)
     step = Step(network, build_objectives(recipe.objectives, network.dims(batch=16), seed=0)).double()
-    module = DistributedDataParallel(step) if wrapped else step
-    module(batch).loss.backward()
+    engine = build_engine(step, batch=16, micro_batch=None)
+    engine.backward(engine(batch).loss)
     return {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
 
 
@@ -71,7 +75,7 @@ def process(rank: int, folder: str, small: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for case in CASES:
-        found = gradients(small, case, part(whole_batch(), slice(8 * rank, 8 * rank + 8)), wrapped=True)
+        found = gradients(small, case, part(whole_batch(), slice(8 * rank, 8 * rank + 8)))
         if rank == 0:
             save_file(found, f"{folder}/{case}.safetensors")
     dist.destroy_process_group()
@@ -91,7 +95,7 @@ def test_two_processes_give_the_gradients_of_one(
 ):
     two, one = (
         load_file(of_two_processes / f"{case}.safetensors"),
-        gradients(small_recipe, case, whole_batch(), wrapped=False),
+        gradients(small_recipe, case, whole_batch()),
     )
     assert two.keys() == one.keys() and len(one) > 20
     for name in one:
@@ -115,6 +119,7 @@ def finished(processes: int, recipe: str, out: Path, *more: str) -> RunDirectory
         launch(processes, recipe, out, *more), env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    out.with_suffix(".printed").write_text(done.stdout + done.stderr)
     return RunDirectory(out)
 
 
@@ -157,6 +162,41 @@ def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: dict
     assert len(watched[0]) == 3 and watched[1] == watched[0], (
         "each process encodes its share of the rows that watch"
     )
+
+
+@pytest.mark.timeout(400)
+def test_one_process_prints(runs: dict[int, RunDirectory]):
+    one, two = (
+        runs[n].path.with_suffix(".printed").read_text().replace(str(runs[n].path), "RUN") for n in (1, 2)
+    )
+
+    def without_times(text: str) -> list[str]:
+        lines = [re.sub(r"\d+(\.\d+)? s\b|\(\d+ a second\)", "", line).split() for line in text.splitlines()]
+        return [" ".join(words) for words in lines if words and "OMP_NUM_THREADS" not in words]
+
+    assert without_times(two) == without_times(one)
+
+
+@pytest.mark.timeout(400)
+def test_a_sentence_of_all_processes_is_printed_once_and_a_folder_in_use_is_refused(
+    recipe_file: Callable[..., str], tmp_path: Path
+):
+    with writing(tmp_path / "used"):
+        for settings, sentence in (
+            (["batch=17"], "RecipeError: batch 17 is not a multiple of the 2 processes"),
+            ([], f"InUseError: {tmp_path / 'used'} is in use"),
+        ):
+            out = tmp_path / ("used" if not settings else "free")
+            done = subprocess.run(
+                launch(2, recipe_file(), out, *settings),
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert done.returncode != 0
+            assert done.stderr.count(sentence) == 1, done.stderr
 
 
 @pytest.mark.timeout(400)

@@ -1,7 +1,9 @@
 """The loop: resuming is exact, weight 0 is absence, own objectives are found, failures are explained."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,13 +113,16 @@ def test_kill_9_at_a_random_step_then_resume_equals_an_uninterrupted_run(
     assert_same_run(RunDirectory(tmp_path / "whole"), run)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(recipe_file: Callable[..., str], tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_stop_saves_and_says_how_to_go_on(
+    number: signal.Signals, recipe_file: Callable[..., str], tmp_path: Path
+):
     class Interrupting(Silent):
         notes: list[str] = []  # noqa: RUF012
 
         def row(self, row: dict[str, Any]) -> None:
             if row["step"] == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
 
         def note(self, text: str) -> None:
             self.notes.append(text)
@@ -126,6 +131,45 @@ def test_ctrl_c_saves_and_says_how_to_go_on(recipe_file: Callable[..., str], tmp
     run = go(recipe, tmp_path / "cut", listener=listener)
     assert run.steps_saved()[-1] == 3 and any("--resume" in note for note in listener.notes)
     assert_same_run(go(recipe, tmp_path / "whole"), go(recipe, tmp_path / "cut", resume=True))
+
+
+def test_a_closed_terminal_does_not_keep_a_run_from_saving(recipe_file: Callable[..., str], tmp_path: Path):
+    class Closed(Silent):
+        def row(self, row: dict[str, Any]) -> None:
+            if row["step"] == 3:
+                os.kill(os.getpid(), signal.SIGHUP)
+                raise OSError(errno.EIO, "Input/output error")
+
+        def note(self, text: str) -> None:
+            raise BrokenPipeError
+
+    run = go(recipe_file(), tmp_path / "cut", listener=Closed())
+    assert run.steps_saved()[-1] == 3
+
+
+@pytest.mark.timeout(200)  # two processes that load torch
+def test_nothing_depends_on_the_order_of_sets(recipe_file: Callable[..., str], tmp_path: Path):
+    objectives = {
+        "contrastive": {"positives": "caption"},
+        "sigmoid": {},
+        "token_wise": {"out": 8},
+        "simsiam": {"hidden": 16, "bottleneck": 8},
+        "masked_text": {},
+    }
+    views = {"main": {"flip": 0.5}, "second": {"crop_scale": [0.5, 1]}}
+    recipe = recipe_file(objectives=objectives, views=views, steps=150, optimizer={"lr": 1e-12})
+    runs = [RunDirectory(tmp_path / seed) for seed in "12"]
+    for seed, run in zip("12", runs, strict=True):
+        subprocess.run(
+            [sys.executable, "-m", "frugalclip", "train", recipe, "--out", str(run.path)],
+            env=os.environ | {"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
+            check=True,
+            capture_output=True,
+        )
+    texts = [re.sub(r'"(cpu_)?seconds": [\d.]+', "", run.metrics.read_text()) for run in runs]
+    assert texts[0] == texts[1]
+    assert len([row for row in runs[0].rows() if len(row.get("advice", [])) > 1]) > 0
+    assert_same_run(*runs)
 
 
 OWN = '''

@@ -24,6 +24,18 @@ def test_a_loss_at_chance_is_said_once_and_a_falling_one_is_not():
     assert run(Advisor(steps=300, scale_min=1, scale_max=100), loss=3.0) == []
 
 
+def test_advice_comes_in_the_order_of_the_row():
+    advisor, names = (
+        Advisor(steps=300, scale_min=1, scale_max=100),
+        [f"objective{i}" for i in range(9, 0, -1)],
+    )
+    output = []
+    for step in range(1, 301):
+        losses = {f"{name}/{key}": math.log(256) for name in names for key in ("loss", "chance")}
+        output += advisor.advise({"step": step, "scale": 20.0, **losses})
+    assert [text.split()[3] for text in output] == names
+
+
 @pytest.mark.parametrize(
     ("scale", "output"), [(100.0, "reached its limit 100"), (1.0, "fallen to its limit 1")]
 )

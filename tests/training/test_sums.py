@@ -24,7 +24,7 @@ from frugalclip.training.recipe import load_recipe
 from frugalclip.training.step import Step, to_device
 from frugalclip.verbs.train import train
 
-from .sums import SUMS, full_step, part, whole_batch
+from .sums import ALONE, SUMS, full_step, part, whole_batch
 
 STEPS = 3
 
@@ -99,9 +99,9 @@ def test_parts_give_the_gradient_of_the_whole(case: str):
 def process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for case in SUMS:
+    for case, objectives in (SUMS | ALONE).items():
         for micro_batch in (None, 3):
-            found = walk(full_step(SUMS[case]), rows=slice(8 * rank, 8 * rank + 8), micro_batch=micro_batch)
+            found = walk(full_step(objectives), rows=slice(8 * rank, 8 * rank + 8), micro_batch=micro_batch)
             if rank == 0:
                 save_file(found, f"{folder}/{case} {micro_batch}.safetensors")
     dist.destroy_process_group()
@@ -117,12 +117,12 @@ def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)  # the first one waits for two processes that load torch
 @pytest.mark.parametrize("micro_batch", [None, 3])
-@pytest.mark.parametrize("case", SUMS)
+@pytest.mark.parametrize("case", [*SUMS, *ALONE])
 def test_two_processes_give_the_gradients_and_the_state_of_one(
     case: str, micro_batch: int | None, of_two_processes: Path
 ):
     assert_equal(
-        walk(full_step(SUMS[case])),
+        walk(full_step((SUMS | ALONE)[case])),
         load_file(of_two_processes / f"{case} {micro_batch}.safetensors"),
         rtol=1e-5,
         atol=1e-11,

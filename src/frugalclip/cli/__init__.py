@@ -15,7 +15,7 @@ import typer
 from frugalclip import __version__
 from frugalclip.cli import data, models, training
 from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
-from frugalclip.core.messages import sentence_of, show_warning
+from frugalclip.core.messages import only_main_prints, prints, sentence_of, show_warning
 
 __all__ = [
     "BAD_DATA",
@@ -71,9 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
-        return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
+        with only_main_prints():
+            return app(args=words, prog_name="frugalclip", standalone_mode=False) or 0
     except Exception as error:
         if debug or (sentence := sentence_of(error)) is None:
             raise
-        typer.echo(sentence, err=True)
+        if prints(sentence):
+            typer.echo(sentence, err=True)
         return 2

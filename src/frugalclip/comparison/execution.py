@@ -1,13 +1,12 @@
 """Trains the trials of a comparison that are missing, and remembers the messages of those that failed."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from frugalclip.comparison.jobs import Trial
 from frugalclip.comparison.queue import TrialExit, cores, run_trials
 from frugalclip.core.errors import RecipeError
-from frugalclip.core.locks import held
+from frugalclip.core.locks import contents
 from frugalclip.core.records import read_json, write_json
 
 FAILURES = "failures.json"
@@ -22,16 +21,8 @@ def check_folder(out: Path) -> None:
     """
     if out.is_file():
         raise RecipeError(f"--out {out} is a file; choose a folder.")
-    if out.is_dir() and any(out.iterdir()) and not (out / "data").is_dir():
+    if contents(out) and not (out / "data").is_dir():
         raise RecipeError(f"--out {out} is not empty and holds no comparison; choose a new folder.")
-
-
-def busy(out: Path) -> RecipeError:
-    """The refusal to train in a folder where another process does."""
-    return RecipeError(
-        f"another 'frugalclip compare' is training in {out}; "
-        "wait until it has ended, or compare into a new --out."
-    )
 
 
 def train_missing(trials: Sequence[Trial], out: Path, *, jobs: int, primary: str, report: Report) -> bool:
@@ -63,10 +54,9 @@ def train_missing(trials: Sequence[Trial], out: Path, *, jobs: int, primary: str
             write_json(out / FAILURES, failed)
         report(f"{name} did not finish: {one.message}")
 
-    with held(out, busy(out)) if missing else nullcontext():
-        for trial in missing:
-            trial.write()
-        finished = run_trials(missing, jobs=jobs, threads=threads, ended=ended)
+    for trial in missing:
+        trial.write()
+    finished = run_trials(missing, jobs=jobs, threads=threads, ended=ended)
     write_json(out / FAILURES, failures([trial.read() for trial in trials], out))
     return finished
 

@@ -1,4 +1,7 @@
-"""Runs trials as processes: a crash ends only one, threads are limited, and Ctrl-C lets each of them save."""
+"""Runs trials as processes: a crash ends only one, threads are limited, and Ctrl-C lets each of them save.
+
+Where this process is killed, its trials end with it, so that the next comparison finds their folders free.
+"""
 
 import contextlib
 import os
@@ -12,6 +15,7 @@ from pathlib import Path
 from frugalclip.comparison.jobs import JOB, TRIAL, Trial
 from frugalclip.comparison.trial import INTERRUPTED
 from frugalclip.core.interrupts import stop_signals
+from frugalclip.core.processes import PARENT, bound_program
 
 LOG = "log.txt"
 PATIENCE = 60.0  # seconds that a trial has to save after the request to stop
@@ -89,25 +93,20 @@ def run_trials(
 
 def _environment(threads: int) -> dict[str, str]:
     limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    return {**os.environ, **limits, "TOKENIZERS_PARALLELISM": "false"}
+    return {**os.environ, **limits, PARENT: str(os.getpid()), "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _start(trial: Trial, environment: dict[str, str]) -> _Process:
     """Start a trial in a session of its own, so that Ctrl-C reaches it only through this process."""
-    program = trial.job.program()
     with (trial.folder / LOG).open("ab") as log:
-        try:
-            popen = subprocess.Popen(
-                [*program, str(trial.folder / JOB)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            log.write(f"{program[0]} cannot be started: {error.strerror}\n".encode())
-            popen = subprocess.Popen(["false"], env=environment)
+        popen = subprocess.Popen(
+            bound_program([*trial.job.program(), str(trial.folder / JOB)]),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
     return _Process(trial, popen, time.monotonic())
 
 

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from frugalclip.comparison.design import Design
-from frugalclip.comparison.execution import Report, busy
+from frugalclip.comparison.execution import Report
 from frugalclip.comparison.folds import Fold
 from frugalclip.comparison.jobs import Clock, Trial
 from frugalclip.comparison.planning import DataFiles, Lengths, plan_trials, speed_trial
 from frugalclip.comparison.queue import TrialExit, run_trials
 from frugalclip.core.errors import TrainingError
-from frugalclip.core.locks import held
 from frugalclip.core.records import RunDirectory, read_json, write_json
 
 STEPS, SAMPLES = 24, 6144  # of a short trial: of an arm with a recipe, and of one without
@@ -57,16 +56,15 @@ def _kept_rate(trial: Trial, out: Path, clock: Clock) -> float:
     path, key = out / "rates.json", f"{trial.arm} {clock}"
     known: dict[str, float] = read_json(path) if path.is_file() else {}
     if key not in known:
-        known[key] = _measure_rate(trial, out, clock)
+        known[key] = _measure_rate(trial, clock)
         write_json(path, known)
     return known[key]
 
 
-def _measure_rate(trial: Trial, out: Path, clock: Clock) -> float:
+def _measure_rate(trial: Trial, clock: Clock) -> float:
     exits: list[TrialExit] = []
-    with held(out, busy(out)):
-        trial.write()
-        run_trials([trial], ended=exits.append)
+    trial.write()
+    run_trials([trial], ended=exits.append)
     if not exits or not exits[0].is_finished:
         message = exits[0].message if exits else "it was stopped"
         raise TrainingError(f"the speed of {trial.arm} cannot be measured: {message}")

@@ -20,6 +20,8 @@ from frugalclip.comparison.jobs import TRIAL, VERSION, TrialJob, read_job
 from frugalclip.comparison.metrics import MetricConfig
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, FrugalclipError, RecipeError
+from frugalclip.core.locks import writing
+from frugalclip.core.processes import end_with_starter
 from frugalclip.core.records import RunDirectory, environment, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.encoding import DataEncoder
@@ -77,6 +79,11 @@ def run_trial(path: Path | str) -> bool:
         True when it is finished, False when it was interrupted and saved.
     """
     job, folder = read_job(path), Path(path).resolve().parent
+    with writing(folder):
+        return _run(job, Path(path), folder)
+
+
+def _run(job: Job, path: Path, folder: Path) -> bool:
     everything = open_data(job.data)
     if everything.fingerprint() != job.data_hash:
         raise DataError(f"{job.data} is not the data that {path} was written for; compare into a new --out.")
@@ -188,6 +195,7 @@ def _peak_memory() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job: 0 finished, 2 an error of the user's, 130 interrupted and saved."""
+    end_with_starter()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if len(words) != 1:
         print("usage: python -m frugalclip.comparison.trial JOB.json", file=sys.stderr)

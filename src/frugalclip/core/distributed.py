@@ -6,13 +6,17 @@ over processes then gives exactly the gradient of one process on the whole batch
 everything here is the identity.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+from frugalclip.core.processes import end_with_parent, launched_processes, launched_rank
 
 
 def is_active() -> bool:
@@ -31,15 +35,33 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """True in the one process that prints and writes."""
-    return rank() == 0
+    """True in the one process that prints and writes, also before the process group starts."""
+    return (rank() if is_active() else launched_rank()) == 0
+
+
+def is_first_to_print(text: str) -> bool:
+    """True in the first of the processes that torchrun started to print a text, so that it appears once.
+
+    They agree through torchrun's own store, since a text may come before their group starts.
+    """
+    if launched_processes() == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    key = f"frugalclip/{attempt}/{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+        return store.add(key, 1) == 1
+    except (KeyError, ValueError, RuntimeError):  # rather twice than never
+        return True
 
 
 def start(device: torch.device) -> None:
     """Select the GPU of this process, and join the process group of torchrun if it started this process."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    if launched_processes() > 1 and not dist.is_initialized():
+        end_with_parent()  # torchrun does not stop what it started when it is killed
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
@@ -78,19 +100,35 @@ class _Gather(torch.autograd.Function):
 def gather(tensor: Tensor) -> Tensor:
     """Rows of all processes in rank order, differentiable.
 
+    Processes pad captions to their own longest, so tokens and masks may differ in length. They are padded
+    with zeros (False), as towers pad.
+
     Args:
-        tensor: (batch, ...), the same shape on every process.
+        tensor: (batch, ...), the same batch on every process.
 
     Returns:
         (candidates, ...), candidates = batch * processes.
     """
     if not is_active():
         return tensor
+    tensor = _padded_to_largest(tensor)
     if tensor.requires_grad and torch.is_grad_enabled():
         return _Gather.apply(tensor)  # pyright: ignore[reportReturnType]
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
+
+
+def _padded_to_largest(tensor: Tensor) -> Tensor:
+    """A tensor (batch, ...) whose sizes after the first are the largest of all processes."""
+    own = torch.tensor(tensor.shape[1:], dtype=torch.int64, device=tensor.device)
+    largest = own.clone()
+    if len(own):
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    missing = (largest - own).tolist()  # waits for the device, as the check of the loss does soon after
+    if not any(missing):
+        return tensor
+    return nn.functional.pad(tensor, [size for more in reversed(missing) for size in (0, more)])
 
 
 def from_main(tensor: Tensor) -> Tensor:

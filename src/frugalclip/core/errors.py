@@ -68,6 +68,10 @@ class TrainingError(FrugalclipError):
     """A run that cannot continue; its last checkpoint is intact."""
 
 
+class InUseError(FrugalclipError):
+    """A folder or file that another command writes into."""
+
+
 class MissingExtra(FrugalclipError):
     """An optional dependency is not installed."""
 

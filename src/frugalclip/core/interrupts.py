@@ -1,28 +1,34 @@
-"""Ctrl-C and SIGTERM as a flag that running work checks where it can stop."""
+"""Ctrl-C, SIGTERM and a closed terminal as a flag that running work checks where it can stop."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set.
+    """An event that Ctrl-C, SIGTERM and SIGHUP (a closed terminal) set.
 
-    A second signal raises KeyboardInterrupt. Only in the main thread.
+    A second signal raises KeyboardInterrupt. Only in the main thread. `nohup` ignores SIGHUP, and so does the
+    event then.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # signals are caught in the main thread only
         return
 
-    def ask(*_: object) -> None:
-        if stop.is_set():
+    def ask(number: int, _: object) -> None:
+        if stop.is_set() and number != HANGUP:  # a closing terminal may send it more than once
             raise KeyboardInterrupt  # the second signal
         stop.set()
 
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:
+        numbers.append(HANGUP)
+    old = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

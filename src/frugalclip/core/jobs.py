@@ -26,7 +26,7 @@ from pydantic import Field
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import Crash, Executor
-from frugalclip.core.locks import is_held, scratch_folder
+from frugalclip.core.locks import contents, is_held, scratch_folder
 from frugalclip.core.records import write_json
 from frugalclip.core.stored import StoredRecord, read_object, read_record
 
@@ -109,7 +109,7 @@ class Job:
         if path.is_file():
             self._refuse_other_plan(read_object(path, error=DataError, advice=_MADE_AGAIN))
             return
-        if self.folder.is_dir() and any(entry.name != FOLDER for entry in self.folder.iterdir()):
+        if any(entry.name != FOLDER for entry in contents(self.folder)):
             raise DataError(
                 f"{self.folder} is not an empty folder and holds no {self.what}; "
                 "give --out an empty or new folder."

@@ -1,13 +1,16 @@
 """Sentences of the command line: errors and warnings as a user reads them."""
 
+import io
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from frugalclip.core.errors import FrugalclipError, known_names
+from frugalclip.core.processes import launched_processes, launched_rank
 
 
 def sentence_of(error: Exception) -> str | None:
@@ -59,4 +62,19 @@ def show_warning(
     text = (
         f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
     )
-    (file or sys.stderr).write(text)
+    if prints(text):
+        (file or sys.stderr).write(text)
+
+
+def prints(text: str) -> bool:
+    """Whether this process is the one that prints a sentence which several processes may have."""
+    if launched_processes() == 1:
+        return True
+    from frugalclip.core.distributed import is_first_to_print  # loads torch, which one process may not need
+
+    return is_first_to_print(text)
+
+
+def only_main_prints() -> AbstractContextManager[object]:
+    """Leave what is printed to the main one of the processes that torchrun started."""
+    return redirect_stdout(io.StringIO()) if launched_rank() else nullcontext()

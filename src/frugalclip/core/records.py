@@ -112,6 +112,10 @@ class RunDirectory:
         """True when something was trained here."""
         return self.recipe.is_file()
 
+    def is_writable(self) -> bool:
+        """True for a run to which results can be added."""
+        return self.is_run() and os.access(self.path, os.W_OK)
+
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows of `metrics.jsonl`, oldest first; a last line cut short by a crash is left out.
 

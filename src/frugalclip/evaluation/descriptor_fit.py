@@ -37,7 +37,7 @@ class DescriptorFit:
         placed = self.images(features)  # (training, dim)
         images_of: dict[str, list[int]] = defaultdict(list)
         for row, texts in enumerate(names):
-            for text in {normalise(text) for text in texts}:
+            for text in dict.fromkeys(map(normalise, texts)):
                 images_of[text].append(row)
         self.similarity = WordSimilarity(images_of)
         frequent = [word for word, _ in self.similarity.found_in.most_common(MOST_WORDS)]

@@ -22,9 +22,9 @@ class WordSimilarity:
     """
 
     def __init__(self, corpus: Iterable[str]) -> None:
-        distinct = {normalise(text) for text in corpus}
+        distinct = dict.fromkeys(map(normalise, corpus))  # in order: among equally frequent words it decides
         self.texts = len(distinct)
-        self.found_in = Counter(word for text in distinct for word in set(split_words(text)))
+        self.found_in = Counter(word for text in distinct for word in dict.fromkeys(split_words(text)))
 
     def rarity(self, word: str) -> float:
         """Log of the inverse share of texts that hold the word, smoothed so that every word has a weight."""

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.interrupts import HANGUP
+from frugalclip.core.processes import end_with_parent
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import decode_squashed
@@ -152,7 +154,7 @@ def _decoded_ahead(
         prefetch_factor=_AHEAD,
         persistent_workers=True,
         collate_fn=_unchanged,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_begin_worker,
     )
     with _quiet_fork():
         iterator = iter(loader)
@@ -170,10 +172,13 @@ def _unchanged(sample: Any) -> Any:
     return sample
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the trainer, which decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_worker(_: int) -> None:
+    """Leave signals, which reach all processes of a terminal, to the trainer; end where that is killed."""
+    for number in (signal.SIGINT, HANGUP):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_parent()
 
 
 @contextlib.contextmanager

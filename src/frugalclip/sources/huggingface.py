@@ -212,7 +212,7 @@ def _read(
         named_labels(plain_types(pa.concat_tables([file.table.select(kept) for file in files])), features)
     )
     rows = _selected(folder, state, sum(len(file.table) for file in files), notes)
-    causes = {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]}
+    causes = {row: "not-utf8" for name in sorted(roles.columns & broken.keys()) for row in broken[name]}
     if rows is not None:
         table = table.take(pa.array(rows))
         causes = {place: causes[row] for place, row in enumerate(rows.tolist()) if row in causes}

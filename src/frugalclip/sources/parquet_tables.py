@@ -47,7 +47,7 @@ def parquet_manifest(
         raw = RawTable(
             table,
             np.arange(1, file.metadata.num_rows + 1),
-            {row: "not-utf8" for name in roles.columns & broken.keys() for row in broken[name]},
+            {row: "not-utf8" for name in sorted(roles.columns & broken.keys()) for row in broken[name]},
         )
         raw.unpack_lists()
         if inside is None:

@@ -5,7 +5,7 @@ killed, goes on exactly as if it had not been.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -47,6 +47,31 @@ class Silent:
         """Nothing."""
 
 
+class _Lasting:
+    """A listener that turns silent when what it prints to is gone, such as a closed terminal."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def started(self, run: Run) -> None:
+        """Pass on."""
+        self._try(lambda: self._listener.started(run))
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Pass on."""
+        self._try(lambda: self._listener.row(row))
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self._try(lambda: self._listener.note(text))
+
+    def _try(self, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except OSError:
+            self._listener = Silent()
+
+
 def train_run(
     recipe: Recipe,
     everything: Manifest,
@@ -72,7 +97,7 @@ def train_run(
         DataError: if more of the data is bad than `data.max_error_fraction` allows.
         TrainingError: if the loss is not finite; the last checkpoint is intact.
     """
-    listener = listener if listener is not None and distributed.is_main() else Silent()
+    listener = _Lasting(listener if listener is not None and distributed.is_main() else Silent())
     run = open_run(
         recipe, everything, directory, resume=resume, read=read, command=command, note=listener.note
     )

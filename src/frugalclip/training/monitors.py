@@ -79,7 +79,7 @@ class Advisor:
 
     def _flat_losses(self, row: Mapping[str, float]) -> Iterator[tuple[str, str]]:
         """Losses that stayed at chance for a whole window of steps."""
-        for name in {key.rpartition("/")[0] for key in row if key.endswith("/chance")}:
+        for name in [key.removesuffix("/chance") for key in row if key.endswith("/chance")]:
             gaps = [r[f"{name}/chance"] - r[f"{name}/loss"] for r in self.recent if f"{name}/chance" in r]
             if len(gaps) == self.recent.maxlen and sum(gaps) / len(gaps) < 0.05:
                 chance = row[f"{name}/chance"]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.locks import contents
 from frugalclip.core.records import RunDirectory, write_atomically
 from frugalclip.core.yaml_text import read_yaml
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
@@ -47,7 +48,7 @@ def check_empty(directory: RunDirectory) -> None:
         RecipeError: if it is a file, or a folder with other content.
     """
     path = directory.path
-    if path.is_dir() and any(inner != directory.ledger for inner in path.iterdir()):
+    if any(inner != directory.ledger for inner in contents(path)):
         raise RecipeError(f"--out {path} is not empty and holds no run; choose a new folder.")
     if path.is_file():
         raise RecipeError(f"--out {path} is a file; choose a folder.")

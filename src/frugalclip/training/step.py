@@ -250,10 +250,6 @@ class Step(nn.Module):
         """Parameters of objectives that the optimiser moves uphill."""
         return [p for _, objective in self._all() for p in objective.ascending_parameters()]
 
-    def has_pauses(self) -> bool:
-        """Whether some objective counts for a share of the stage only."""
-        return any(objective.config.during != (0, 1) for _, objective in self._all())
-
     def forward(self, batch: Batch) -> StepResult:
         """Encode and score.
 

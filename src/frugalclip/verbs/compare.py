@@ -25,6 +25,7 @@ from frugalclip.comparison.record import comparison_record
 from frugalclip.comparison.speed import equal_seconds
 from frugalclip.core.config import validated
 from frugalclip.core.errors import TrainingError
+from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically, write_json
 from frugalclip.core.yaml_text import dump_yaml
@@ -33,6 +34,7 @@ from frugalclip.report.compare_tables import print_comparison
 from frugalclip.sources.open import open_data
 
 
+@writes_into("out")
 def compare(arms: Sequence[str], *, out: str | Path, **settings: Any) -> dict[str, Any]:
     """Train several arms with several seeds and test their differences.
 

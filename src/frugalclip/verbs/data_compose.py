@@ -17,6 +17,7 @@ from rich.table import Table
 from frugalclip.core.config import merge, validated
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.executors import local_executor
+from frugalclip.core.locks import writes_into
 from frugalclip.core.overrides import Schema, parse_overrides
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically
@@ -81,6 +82,7 @@ def read_plan(path: str | Path | None, overrides: Sequence[str] = ()) -> ScenePl
     )
 
 
+@writes_into("out")
 def compose(
     paths: Sequence[str | Path] | str | Path,
     overrides: Sequence[str] = (),

@@ -13,6 +13,7 @@ from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Record
+from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Entry, Ledger, causes_of
@@ -43,6 +44,7 @@ class ConversionResult:
     notes: list[str]
 
 
+@writes_into("out")
 def convert(
     paths: Sequence[str | Path] | str | Path,
     *,

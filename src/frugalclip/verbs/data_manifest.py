@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.open import read_sources
@@ -49,11 +50,12 @@ def manifest(
     if target.is_dir():
         raise DataError(f"{target} is a folder, expected a file; write --out {target / 'manifest.parquet'}")
     target = target if target.suffix else target.with_suffix(".parquet")
+    ledger_path = target.with_name(f"{target.stem}{LEDGER}")
     source = read_sources(paths, columns=columns)
     chosen = source.where(where)
-    ledger_path = target.with_name(f"{target.stem}{LEDGER}")
-    chosen.manifest.write(target)
-    chosen.ledger.write(ledger_path, kept=chosen.manifest.ids, seen=source.seen)
+    with writing_file(target):
+        chosen.manifest.write(target)
+        chosen.ledger.write(ledger_path, kept=chosen.manifest.ids, seen=source.seen)
     return ManifestFiles(
         target, ledger_path, len(chosen.manifest), chosen.ledger, chosen.manifest.fingerprint()
     )

@@ -15,12 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
 from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Ledger, causes_of, read_ledger
-from frugalclip.data.manifest import is_manifest
-from frugalclip.sources.open import as_paths, read_sources
+from frugalclip.data.manifest import Manifest, is_manifest
+from frugalclip.sources.open import Source, as_paths, read_sources
 from frugalclip.sources.reading import CLEAN, LEDGER
 from frugalclip.sources.tar_index import has_pattern
 from frugalclip.training.recommendation import train_command
@@ -72,24 +73,17 @@ def verify(
     every = as_paths(paths)
     source = read_sources(every, columns=columns, mend=repair)
     manifest_path, ledger_path = _targets(every, out)
-    manifest = source.manifest
-    ledger = Ledger(DECODING)
-    ledger.include(source.ledger)
-    with progress_bar("decoding", len(manifest)) as progress:
-        found = decoding_faults(manifest, workers=workers, progress=progress)
-    faults = {row: (cause, detail) for row, cause, detail in found}
-    for row, (cause, detail) in faults.items():
-        ledger.drop(manifest.ids[row], cause, detail)
-    good = manifest.take([row for row in range(len(manifest)) if row not in faults])
-    try:
-        ledger.write(ledger_path, kept=good.ids, seen=source.seen)
-        if repair and len(good):
-            good.write(manifest_path)
-    except OSError as error:
-        raise DataError(
-            f"{ledger_path.parent} cannot be written to ({error.strerror}); "
-            "name another place with --out FILE."
-        ) from None
+    with writing_file(ledger_path):
+        good, ledger = _divide(source, workers=workers)
+        try:
+            ledger.write(ledger_path, kept=good.ids, seen=source.seen)
+            if repair and len(good):
+                good.write(manifest_path)
+        except OSError as error:
+            raise DataError(
+                f"{ledger_path.parent} cannot be written to ({error.strerror}); "
+                "name another place with --out FILE."
+            ) from None
     if repair and not len(good):
         raise DataError(
             f"none of {source.seen:,} samples is good ({ledger.in_words()}); "
@@ -104,6 +98,19 @@ def verify(
         ledger_path,
         manifest_path if repair else None,
     )
+
+
+def _divide(source: Source, *, workers: int | None) -> tuple[Manifest, Ledger]:
+    """The good samples, and a ledger of the others."""
+    manifest = source.manifest
+    ledger = Ledger(DECODING)
+    ledger.include(source.ledger)
+    with progress_bar("decoding", len(manifest)) as progress:
+        found = decoding_faults(manifest, workers=workers, progress=progress)
+    faults = {row: (cause, detail) for row, cause, detail in found}
+    for row, (cause, detail) in faults.items():
+        ledger.drop(manifest.ids[row], cause, detail)
+    return manifest.take([row for row in range(len(manifest)) if row not in faults]), ledger
 
 
 def _targets(paths: Sequence[str | Path], out: str | Path | None) -> tuple[Path, Path]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.yaml_text import parse_yaml, read_yaml
 from frugalclip.data.manifest import Manifest
@@ -59,6 +60,7 @@ class DemoResult:
     answers: tuple[Answer, ...] = ()  # to text queries
 
 
+@writes_into("out")
 def demo(out: str | Path = "runs/demo") -> DemoResult:
     """Train the demo recipe on the shipped pairs, evaluate, and write the report.
 

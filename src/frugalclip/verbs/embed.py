@@ -11,6 +11,7 @@ from rich.text import Text
 from frugalclip.backbones.find import modality
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
+from frugalclip.core.locks import writes_into
 from frugalclip.data.image_faults import DECODING
 from frugalclip.features.backbone_stores import use_stored
 from frugalclip.features.embed import Embedded, What, embed_manifest
@@ -24,6 +25,7 @@ from frugalclip.verbs.data_terminal import progress_bar
 _PLURAL: dict[Kind, str] = {"image": "images", "text": "captions"}
 
 
+@writes_into("out")
 def embed(
     model: str | Path,
     path: str | Path,

@@ -4,6 +4,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.locks import writing
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.data.manifest import Manifest
@@ -98,22 +100,24 @@ def evaluate(
         "robustness": robustness or None,
     }
     options = _effective(task, {name: value for name, value in given.items() if value is not None})
-    loaded, reference = _loaded(model), None if baselines_model is None else _loaded(baselines_model)
-    path = str(model) if isinstance(model, (str, Path)) else None
-    _check_texts(task, loaded, path)
-    if task == "suite":
-        result = TASKS[task].run(
-            loaded, folder=_packs(data), reference=reference, progress=_show_progress, **options
-        )
-    else:
-        if options.pop("baselines", False):
-            options["baselines"] = Baselines(_training_data(loaded, baselines_data), reference)
-        result = _on_data(task, loaded, data, options)
-    result["model_path"] = path
-    if json is not None:
-        write_json(user_path(json), result)
-    if task in _RECORDED and path is not None:
-        record_evaluation(RunDirectory(path), result)
+    run = RunDirectory(model) if isinstance(model, (str, Path)) and task in _RECORDED else None
+    with writing(run.path) if run is not None and run.is_writable() else nullcontext():
+        loaded, reference = _loaded(model), None if baselines_model is None else _loaded(baselines_model)
+        path = str(model) if isinstance(model, (str, Path)) else None
+        _check_texts(task, loaded, path)
+        if task == "suite":
+            result = TASKS[task].run(
+                loaded, folder=_packs(data), reference=reference, progress=_show_progress, **options
+            )
+        else:
+            if options.pop("baselines", False):
+                options["baselines"] = Baselines(_training_data(loaded, baselines_data), reference)
+            result = _on_data(task, loaded, data, options)
+        result["model_path"] = path
+        if json is not None:
+            write_json(user_path(json), result)
+        if run is not None:
+            record_evaluation(run, result)
     return result
 
 

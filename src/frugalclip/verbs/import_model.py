@@ -10,6 +10,7 @@ from rich.text import Text
 
 from frugalclip.backbones.find import modality
 from frugalclip.core.errors import ModelError
+from frugalclip.core.locks import contents, writes_into
 from frugalclip.core.records import RunDirectory, environment, publish_folder, read_json, write_json
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.source import ModelSource
@@ -28,6 +29,7 @@ class ImportResult:
     run: RunDirectory
 
 
+@writes_into("out")
 def import_model(source: str, *, out: str | Path) -> ImportResult:
     """Write a foreign model as a run directory, which every verb takes as MODEL.
 
@@ -74,7 +76,7 @@ def _check_out(run: RunDirectory, source: str) -> None:
     """Refuse a folder that is neither empty nor an import of the same source."""
     if run.path.is_file():
         raise ModelError(f"{run.path} is a file; give a new folder with --out.")
-    if not run.path.is_dir() or not any(run.path.iterdir()):
+    if not run.path.is_dir() or not contents(run.path):
         return
     record = run.path / RECORD
     given = read_json(record).get("given") if record.is_file() else None

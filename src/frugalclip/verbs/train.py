@@ -9,6 +9,7 @@ from rich.console import Console
 
 from frugalclip.core import distributed
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
@@ -26,6 +27,7 @@ from frugalclip.training.resume import resolve_recipe
 from frugalclip.training.run import TrainingResult
 
 
+@writes_into("out")
 def train(
     recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume: bool = False
 ) -> TrainingResult:

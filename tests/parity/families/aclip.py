@@ -126,8 +126,15 @@ def check_aclip_vit_score(path: Path) -> None:
 
 
 def check_aclip_heads(path: Path) -> None:
-    """SimCLR's and BYOL's heads with batch statistics."""
+    """SimCLR's and BYOL's heads with batch statistics.
+
+    The arrays hold the state before the call, so their running statistics are a fresh module's.
+    """
     a = _read(path)
+    for name, value in a.items():
+        fresh = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
+        if (entry := name.rpartition(".")[2]) in fresh:
+            assert bool((value == fresh[entry]).all()), name
 
     def head(prefix: str, places: dict[str, int], *, bias: bool) -> ProjectionHead:
         weights = [a[f"{prefix}.{name}.weight"] for name in places if a[f"{prefix}.{name}.weight"].ndim == 2]
@@ -146,6 +153,10 @@ def check_aclip_heads(path: Path) -> None:
     out, projected = simclr(x), projector(x)
     predicted = predictor(projected)
     (out.square().mean() + predicted.pow(3).mean()).backward()
+    for built, layer, given in ((projector, 0, x), (predictor, 0, projected)):
+        hidden = given.detach() @ built[layer].weight.detach().T  # (batch, width)
+        _close(built[1].running_mean, 0.1 * hidden.mean(dim=0))
+        _close(built[1].running_var, 0.9 + 0.1 * hidden.var(dim=0))
     for ours, name in (
         (out, "simclr_out"),
         (projected, "byol_proj_out"),
@@ -179,6 +190,9 @@ def check_aclip_loss(path: Path) -> None:
         _close(ours, a[name])
     for leaf, name in zip((images, texts, ssl, predicted), names, strict=True):
         _close(leaf.grad, a[f"grad_{name}"])
+    with_itself, _ = nt_xent_loss(first, first, temperature=0.1)  # what the released code computes
+    _close(with_itself, a["simclr_official_bug"])
+    _close(total - simclr + with_itself, a["total_official_bug"])
     assert abs(float(simclr.detach()) - float(a["simclr_official_bug"])) > 1e-3, (
         "view 1 is not compared with itself"
     )

@@ -121,9 +121,27 @@ def check_declip_nn_queue_properfifo(path: Path) -> None:
         _close(bank, a["bank_after"][step], 1e-6)
 
 
+def _walk_as_released(a: Arrays) -> list[tuple[Tensor, Tensor, Tensor, int]]:
+    """The walk with the defect of the released queue: what overflows its end is dropped, and it goes to 0."""
+    bank, pointer, found = a["bank_init"].clone(), 0, []
+    for text, augmented in zip(a["text"], a["text_aug"], strict=True):
+        near, near_augmented = nearest_rows(text, bank), nearest_rows(augmented, bank)
+        for rows in (augmented, text):
+            fitting = rows[: len(bank) - pointer]
+            bank[pointer : pointer + len(fitting)] = fitting
+            pointer = pointer + len(rows) if pointer + len(rows) < len(bank) else 0
+        found.append((near, near_augmented, bank.clone(), pointer))
+    return found
+
+
 def check_declip_nn_queue(path: Path) -> None:
     """The released queue drops what overflows its end; ours agrees until the first overflow and keeps it."""
     a = _read(path)
+    for step, (near, near_augmented, bank, pointer) in enumerate(_walk_as_released(a)):
+        _close(near, a["nn_text"][step], 1e-6)
+        _close(near_augmented, a["nn_text_aug"][step], 1e-6)
+        _close(bank, a["bank_after"][step], 1e-6)
+        assert pointer == int(a["ptr_after"][step])
     size, batch, steps = len(a["bank_init"]), a["text"].shape[1], a["text"].shape[0]
     ours = _walk(a)
     pushes = [(step, push) for step in range(steps) for push in range(2)]
@@ -147,6 +165,8 @@ def check_declip_mlm(path: Path) -> None:
     a = _read(path)
     tokens, labels, mask = a["tokens"], a["labels"], int(a["mask_id"])
     vocabulary, special = int(a["vocab_size"]), torch.tensor([mask, int(a["sot_id"]), int(a["eot_id"])])
+    assert vocabulary == len(a["head_weight"])
+    assert mask in a["masked_tokens"][labels != IGNORED]
     lengths = (tokens != 0).sum(dim=1)
     config = MaskedTextConfig()
     draws = torch.rand(

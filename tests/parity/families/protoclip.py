@@ -15,6 +15,7 @@ from torch import Tensor
 from frugalclip.core.numerics import cluster_means, kmeans, nearest_centres
 from frugalclip.evaluation.grouping import feature_spread, grouping_scores, modality_gap, self_similarity
 from frugalclip.functional import info_nce_loss, unit
+from frugalclip.objectives.prototypes import Config as PrototypesConfig
 from frugalclip.objectives.prototypes import prototype_loss
 from frugalclip.towers.heads.projection import ProjectionHead
 from frugalclip.training.optim import ScheduleConfig, learning_rates
@@ -61,8 +62,12 @@ def check_protoclip_pbt(path: Path) -> None:
 
 
 def check_protoclip_loss(path: Path) -> None:
-    """InfoNCE, prototype and external terms in five settings, with every gradient."""
+    """InfoNCE, prototype and external terms in five settings, with every gradient.
+
+    `ext_centroids` has no part in the loss, since external labels are hard: only its number of rows counts.
+    """
     a = _read(path)
+    assert len(a["ext_centroids"]) == len(a["img_from_ext"]) == len(a["text_from_ext"])
     names = ("image_features", "text_features", "image_proj", "text_proj", "log_scale", "log_scale_proto")
     for prefix, setting in SETTINGS.items():
         leaves = {name: a[name].clone().requires_grad_() for name in names}
@@ -106,7 +111,7 @@ def check_protoclip_loss(path: Path) -> None:
             "proto": proto,
             "total": total,
         }
-        found |= {"ext": external} if setting["external"] else {}
+        found["ext"] = external if setting["external"] else torch.zeros(())
         for name, value in found.items():
             _close(value, a[f"{prefix}_{name}"])
         for ours, name in ((hits_image, "acc_img2text"), (hits_text, "acc_text2img")):
@@ -143,7 +148,8 @@ def check_protoclip_head(path: Path) -> None:
             head.train(mode == "train")
             _close(unit(a[f"{modality}_embed"]), a[f"{mode}_{modality}_features"])
             _close(unit(head(a[f"{modality}_embed"])), a[f"{mode}_{modality}_proj"])
-        _close(torch.tensor(1 / 0.07), a[f"{mode}_scale"])
+        for name in ("scale", "scale_proto"):  # CLIP's own, and that of the prototypes
+            _close(torch.tensor(PrototypesConfig().scale), a[f"{mode}_{name}"])
     for name, value in a.items():
         if name.startswith("after_"):
             place, _, entry = name.removeprefix("after_").partition("_")
@@ -188,8 +194,14 @@ def check_protoclip_faiss(path: Path) -> None:
     """As good an objective as faiss with the same updates and restarts, and centres not made unit vectors."""
     a = _read(path)
     k = int(a["k"])
+    assert k == len(a["centroids"])
     draw = torch.Generator().manual_seed(0)
     found = kmeans(a["x"], k, steps=int(a["niter"]), restarts=int(a["nredo"]), generator=draw)
     assert found.objective <= 1.03 * float(a["final_obj"])
     assert torch.equal(nearest_centres(a["x"], a["centroids"]), a["labels"])
+    distances = (a["x"] - a["centroids"][a["labels"]]).square().sum(dim=1)
+    _close(distances, a["sq_dist"], rtol=1e-4, atol=1e-5)
+    # faiss notes its objective before the last update, which lowers it, if only a little
+    assert 0.99 * float(a["final_obj"]) < float(distances.sum()) < 1.0001 * float(a["final_obj"])
+    _close(a["centroids"].norm(dim=1), a["centroid_norms"])
     assert bool((found.centres.norm(dim=1) < 1).all()) == bool((a["centroid_norms"] < 1).all())
