@@ -170,11 +170,10 @@ def test_one_process_prints(runs: dict[int, RunDirectory]):
         runs[n].path.with_suffix(".printed").read_text().replace(str(runs[n].path), "RUN") for n in (1, 2)
     )
 
-    def without_times(text: str) -> list[str]:
-        lines = [re.sub(r"\d+(\.\d+)? s\b|\(\d+ a second\)", "", line).split() for line in text.splitlines()]
-        return [" ".join(words) for words in lines if words and "OMP_NUM_THREADS" not in words]
+    def without_numbers(text: str) -> list[str]:  # times, and monitors of a process's own rows
+        return [re.sub(r"\d[\d.]*", "#", line) for line in text.split()]
 
-    assert without_times(two) == without_times(one)
+    assert without_numbers(two) == without_numbers(one)
 
 
 @pytest.mark.timeout(400)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from frugalclip.core.processes import end_with_parent, launched_processes, launched_rank
 
@@ -50,7 +51,7 @@ def is_first_to_print(text: str) -> bool:
     key = f"frugalclip/{attempt}/{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
+        store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=10))
         return store.add(key, 1) == 1
     except (KeyError, ValueError, RuntimeError):  # rather twice than never
         return True
