@@ -72,8 +72,7 @@ WRITER = """
 import os, pathlib, sys, time
 from frugalclip.core.locks import writing
 with writing(pathlib.Path(sys.argv[1])):
-    child = os.fork() if len(sys.argv) > 2 else None
-    if child != 0: print(child, flush=True)
+    if len(sys.argv) < 3 or os.fork() == 0: print(os.getpid(), flush=True)
     time.sleep(60)
 """
 

@@ -83,7 +83,7 @@ def run_trial(path: Path | str) -> bool:
         return _run(job, Path(path), folder)
 
 
-def _run(job: Job, path: Path, folder: Path) -> bool:
+def _run(job: TrialJob, path: Path, folder: Path) -> bool:
     everything = open_data(job.data)
     if everything.fingerprint() != job.data_hash:
         raise DataError(f"{job.data} is not the data that {path} was written for; compare into a new --out.")
