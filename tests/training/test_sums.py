@@ -83,7 +83,7 @@ def test_an_episode_holds_its_projections_and_one_batch_at_a_time():
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor], *, rtol: float, atol: float) -> None:
-    assert one.keys() == other.keys() and len(one) > 60
+    assert one.keys() == other.keys() and len(one) > 50
     for name in one:
         torch.testing.assert_close(
             other[name], one[name], rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}"

@@ -11,8 +11,10 @@ from frugalclip.core.errors import InUseError
 from frugalclip.core.locks import writing, writing_file
 from frugalclip.core.records import RunDirectory
 from frugalclip.verbs.compare import compare
+from frugalclip.verbs.compress import compress
 from frugalclip.verbs.data_compose import compose
 from frugalclip.verbs.data_convert import convert
+from frugalclip.verbs.data_divide import divide
 from frugalclip.verbs.data_manifest import manifest
 from frugalclip.verbs.data_verify import verify
 from frugalclip.verbs.demo import demo
@@ -25,6 +27,7 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "train": lambda out: train("clip", ["data=sample"], out=out),
     "train --resume": lambda out: train("clip", ["data=sample"], out=out, resume=True),
     "compare": lambda out: compare(["clip", "slip"], out=out),
+    "compress": lambda out: compress("nothing", out=out),
     "demo": lambda out: demo(out),
     "embed": lambda out: embed("nothing", "sample", out=out),
     "import": lambda out: import_model("open_clip:ViT-B-32@nothing", out=out),
@@ -32,6 +35,7 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "compose": lambda out: compose("sample", out=out),
 }
 FILES: dict[str, Callable[[Path], Any]] = {
+    "divide": lambda out: divide("sample", out=out, replace=True),
     "manifest": lambda out: manifest("sample", out=out),
     "verify": lambda out: verify("sample", out=out),
 }
@@ -46,7 +50,7 @@ def test_a_folder_in_use_is_refused(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_in_use_is_refused(name: str, tmp_path: Path):
-    locked = tmp_path / ("x.parquet" if name == "manifest" else "x.ledger.parquet")
+    locked = tmp_path / ("x.ledger.parquet" if name == "verify" else "x.parquet")
     with writing_file(locked), pytest.raises(InUseError, match="is in use"):
         FILES[name](tmp_path / "x.parquet")
     assert list(tmp_path.iterdir()) == []
@@ -62,6 +66,6 @@ def test_every_verb_that_takes_a_folder_to_write_is_tried_here():
     package = Path(verbs.__file__).parent
     writers = {path.stem for path in package.glob("*.py") if "out: str | Path" in path.read_text()}
     assert writers == {
-        "train", "compare", "demo", "embed", "import_model",
-        "data_convert", "data_compose", "data_manifest", "data_verify",
+        "train", "compare", "compress", "demo", "embed", "import_model",
+        "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify",
     }  # fmt: skip

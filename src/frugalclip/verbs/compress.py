@@ -10,6 +10,7 @@ from rich.table import Table
 
 from frugalclip.compression.sizes import network_size
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.yaml_text import read_yaml
 from frugalclip.data.manifest import Manifest
@@ -32,6 +33,7 @@ class CompressionResult:
     comparison: dict[str, Any]  # teacher, student -> size and metrics; empty while it is not finished
 
 
+@writes_into("out")
 def compress(
     model: str,
     recipe: str = "tinyclip-manual",

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.locks import writing_file
 from frugalclip.data.divisions import TRAIN, Division, divide_rows
 from frugalclip.sources.open import read_sources
 from frugalclip.sources.reading import LEDGER
@@ -65,10 +66,11 @@ def divide(
             "that; add --replace to divide it anew."
         )
     wanted = {name: share for name, share in (shares or SHARES).items() if share}
-    with progress_bar("reading images", len(manifest)) as progress:
-        division = divide_rows(manifest, wanted, by=by, seed=seed, progress=progress)
-    division.manifest.write(target)
-    source.ledger.write(target.with_name(f"{target.stem}{LEDGER}"), kept=manifest.ids, seen=source.seen)
+    with writing_file(target):
+        with progress_bar("reading images", len(manifest)) as progress:
+            division = divide_rows(manifest, wanted, by=by, seed=seed, progress=progress)
+        division.manifest.write(target)
+        source.ledger.write(target.with_name(f"{target.stem}{LEDGER}"), kept=manifest.ids, seen=source.seen)
     return DividedData(target, division, seed)
 
 
