@@ -1,5 +1,6 @@
 """A checkpoint that was damaged, or that belongs to another run, is refused before a byte of it is used."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from frugalclip.core.checksums import write_checksums
+from frugalclip.core.disk import DiskFullError
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.yaml_text import dump_yaml
@@ -185,3 +187,17 @@ def test_rows_that_are_missing_are_said_and_rows_that_are_none_refused(
     assert not any("rows of" in note for note in notes.notes)
     run.metrics.write_bytes(other.metrics.read_bytes())
     assert_same_run(run, other)
+
+
+def test_a_full_disk_names_the_last_checkpoint(
+    recipe_file: Callable[..., str], run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("frugalclip.training.checkpoint.save", full)
+        with pytest.raises(DiskFullError, match=r"checkpoint is .*step-2\. .*--resume"):
+            resume(recipe_file, run)
+    assert run.steps_saved() == [2] and not list(run.checkpoints.glob(".*"))
+    assert resume(recipe_file, run).steps_saved() == [2, 4]

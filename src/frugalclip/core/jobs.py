@@ -17,13 +17,14 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, final
 
 from pydantic import Field
 
+from frugalclip.core.disk import full_disk_explained
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import Crash, Executor
 from frugalclip.core.locks import contents, is_held, scratch_folder
@@ -35,6 +36,7 @@ _MADE_AGAIN = "delete it and call again, which makes what it belongs to anew"
 _PAUSE = 0.5  # seconds between checks of shards that another call makes
 
 Content = TypeVar("Content")
+Attempted = TypeVar("Attempted")
 
 
 def content_key(*parts: Any) -> str:
@@ -169,7 +171,8 @@ class Job:
         while waiting := [shard for shard in shards if shard.name not in records]:
             found = self.finished(waiting)
             free = [s for s in waiting if s.name not in found and not is_held(self._scratch(s.name))]
-            for shard, record in executor.run(_Attempt(self, task), free) if free else ():
+            attempts = executor.run(_Attempt(self, task), free) if free else ()
+            for shard, record in self._with_room(attempts):
                 if isinstance(record, Crash):
                     raise DataError(
                         "a worker process died, usually for lack of memory; call again with --workers 1, "
@@ -186,6 +189,12 @@ class Job:
                 time.sleep(_PAUSE)
         self._delete_leftovers()
         return [records[shard.name] for shard in shards]
+
+    def _with_room(self, attempts: Iterable[Attempted]) -> Iterator[Attempted]:
+        """The same; a full disk says that finished shards stay."""
+        kept = f"finished {self.what} are kept"
+        with full_disk_explained(self.folder, kept=kept, go_on="run the same command again"):
+            yield from attempts
 
     def attempt(self, shard: Shard[Content], task: ShardTask[Content]) -> Record | None:
         """Make one shard, unless it is there; None while another process is at it."""

@@ -1,5 +1,6 @@
 """Sentences of the command line: errors and warnings as a user reads them."""
 
+import errno
 import io
 import sys
 import warnings
@@ -21,6 +22,9 @@ def sentence_of(error: Exception) -> str | None:
         return "frugalclip stopped: the input ended before it was complete."
     if hasattr(error, "format_message"):  # typer's own, whose class moved between its versions
         return _usage(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        place = error.filename or "a file"
+        return f"DiskFullError: the disk is full, so {place} could not be written; free space and run again."
     if isinstance(error, OSError) and error.strerror:
         place = f": {error.filename}" if error.filename else ""
         return f"OSError: {error.strerror}{place}; --debug shows where."

@@ -12,7 +12,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from frugalclip.core.disk import replacing
 from frugalclip.core.errors import FrugalclipError, ModelError, shortened
 from frugalclip.core.guard import parse_json, reading
 from frugalclip.core.paths import user_path
@@ -31,20 +31,9 @@ WRITTEN_BY_US = "restore it, or run the verb again that wrote it"
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 600, which would make shared runs unreadable
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 @contextlib.contextmanager
@@ -60,7 +49,11 @@ def publish_folder(target: Path) -> Iterator[Path]:
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    yield building
+    try:
+        yield building
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)  # half a folder takes room that a full disk lacks
+        raise
     replaced = target.with_name(f".{target.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():

@@ -7,7 +7,6 @@ was kept, merged or dropped. Written as Parquet with `id, status, stage, reason,
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import NamedTuple, final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from frugalclip.core.disk import replacing
 from frugalclip.core.errors import DataError, shortened
 from frugalclip.core.guard import reading
 
@@ -172,10 +172,8 @@ class Ledger:
         """
         total = len(kept) + len(self.entries)
         assert seen is None or seen == total, f"{seen} samples were met but {total} have an entry"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.part")
-        pq.write_table(self.table(kept), temporary, compression="zstd")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            pq.write_table(self.table(kept), temporary, compression="zstd")
 
 
 def _columns_of(entry: Entry) -> tuple[str, str, str]:

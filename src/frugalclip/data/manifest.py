@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from frugalclip.core.disk import replacing
 from frugalclip.core.errors import DataError, known_names, shortened
 from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
@@ -213,9 +214,8 @@ class Manifest:
             self.weights()
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = path.parent.resolve()
-        temporary = path.with_name(f".{path.name}.part")
-        pq.write_table(with_root(self, folder).table, temporary, compression="zstd")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            pq.write_table(with_root(self, folder).table, temporary, compression="zstd")
 
     @staticmethod
     def read(path: Path | str) -> "Manifest":

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save
 
+from frugalclip.core.disk import full_disk_explained
 from frugalclip.core.errors import DataError, FrugalclipError, ModelError
 from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.paths import user_path
@@ -180,12 +181,14 @@ def write_store(
         if found.origin.fingerprint != origin.fingerprint:
             _refuse_other_rows(path, found, head, source)
     run = _Run(path, head, source, means)
-    run.begin(replaces_finished=found is not None and found.complete)
-    for start, stop in _ranges(head):
-        run.chunk(start, stop)
-        if progress:
-            progress(stop, origin.rows)
-    return run.finish()
+    kept = "finished chunks are kept"
+    with full_disk_explained(path, kept=kept, go_on="run the same 'frugalclip embed' again"):
+        run.begin(replaces_finished=found is not None and found.complete)
+        for start, stop in _ranges(head):
+            run.chunk(start, stop)
+            if progress:
+                progress(stop, origin.rows)
+        return run.finish()
 
 
 def _found(path: Path) -> StoreHeader | None:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from frugalclip.core.records import RunDirectory, read_json, write_atomically, write_json
+from frugalclip.core.errors import FrugalclipError
+from frugalclip.core.records import RunDirectory, write_atomically, write_json
+from frugalclip.core.stored import read_object
 from frugalclip.evaluation.metrics import words
 from frugalclip.report.compression import compression_section
 from frugalclip.report.curves import curves_section
@@ -83,14 +85,15 @@ def record_evaluation(run: RunDirectory, result: Mapping[str, Any]) -> None:
     """
     if not run.is_run():
         return
-    summary = read_json(run.summary) if run.summary.is_file() else {"evaluations": [], "training": {}}
-    others = [one for one in summary.get("evaluations", []) if _kind(one) != _kind(result)]
     try:
+        summary = read_object(run.summary) if run.summary.is_file() else {"evaluations": [], "training": {}}
+        others = [one for one in summary.get("evaluations", []) if _kind(one) != _kind(result)]
         write_json(run.summary, summary | {"evaluations": [*others, result]})
         refresh_evaluations(run)
-    except OSError as error:
+    except (OSError, FrugalclipError) as error:
+        fault = error.strerror if isinstance(error, OSError) else error
         warnings.warn(
-            f"{run.path} cannot be written ({error.strerror}), so the result is not in its report; "
+            f"{run.path} cannot be written ({fault}), so the result is not in its report; "
             "--json FILE keeps it.",
             stacklevel=4,
         )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core import distributed
+from frugalclip.core.disk import DiskFullError, full_disk_explained
 from frugalclip.core.errors import FrugalclipError, TrainingError
 from frugalclip.core.interrupts import stop_signals
 from frugalclip.core.records import RunDirectory
@@ -106,7 +107,7 @@ def train_run(
     listener.started(run)
     points = evaluation_points(run.steps, recipe.evaluation.points)
     every = recipe.checkpoints.every
-    with stop_signals() as stop, _lost_peers_explained(run):
+    with stop_signals() as stop, _lost_peers_explained(run), _full_disk_explained(run):
         while not run.is_finished and not distributed.any_of(stop.is_set(), device=run.model.device):
             with run.stopwatch:
                 result = run.train_step()
@@ -167,6 +168,19 @@ def _row(run: Run, result: StepResult, *, with_monitors: bool) -> dict[str, Any]
             if log.startswith(f"{name}/") and not math.isfinite(row[log]):
                 check_log(name, objective, log.removeprefix(f"{name}/"))
     return row | (feature_monitors(result.features) if with_monitors else {})
+
+
+@contextmanager
+def _full_disk_explained(run: Run) -> Iterator[None]:
+    """Say which checkpoint there is when the disk is full."""
+    try:
+        yield
+    except (OSError, DiskFullError) as error:
+        last = run.directory.last_checkpoint()
+        kept = f"the last checkpoint is {last}" if last else "there is no checkpoint yet"
+        go_on = "start the same command again with --resume"
+        with full_disk_explained(run.directory.path, kept=kept, go_on=go_on):
+            raise error
 
 
 @contextmanager
