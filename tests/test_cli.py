@@ -138,7 +138,7 @@ def test_flags_reach_the_verbs(stand_in: Verb):
         == 0
     )
     _, arguments, options = evaluate[0]
-    assert arguments == ("runs/x",)
+    assert arguments == (["runs/x"],)
     assert {key: options[key] for key in ("data", "task", "label_field", "where", "baselines")} == {
         "data": "d",
         "task": "knn",

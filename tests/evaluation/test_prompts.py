@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from frugalclip.core.errors import DataError
+from frugalclip.evaluation import prompts
 from frugalclip.evaluation.prompts import fill, find_prompts, prompt_sets
 
 
@@ -41,3 +44,11 @@ def test_templates_of_clip_benchmark_and_files_of_windows(tmp_path):
     path.write_bytes("ein Foto für {}".encode("latin-1"))
     with pytest.raises(DataError, match="is not UTF-8; convert it"):
         find_prompts(path)
+
+
+def test_the_imagenet_sets_are_those_of_the_field():
+    metadata = pytest.importorskip("open_clip.zero_shot_metadata")
+    assert find_prompts("imagenet") == [one("{}") for one in metadata.OPENAI_IMAGENET_TEMPLATES]
+    assert find_prompts("imagenet_simple") == [one("{}") for one in metadata.SIMPLE_IMAGENET_TEMPLATES]
+    assert len(find_prompts("imagenet")) == 80
+    assert "MIT" in Path(prompts.__file__).with_name("prompts.NOTICE").read_text(encoding="utf-8")

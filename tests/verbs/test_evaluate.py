@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frugalclip.cli import main
 from frugalclip.core.errors import DataError, ModelError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import RunDirectory, read_json, write_json
@@ -50,12 +51,12 @@ def folder(tmp_path):
     return place
 
 
-def make_model(folder=None) -> Model:
+def make_model(folder=None, *, seed=0) -> Model:
     tokenizer = train_tokenizer([f"a {name} square" for name in COLOURS] * 3, vocabulary=520, context=12)
     config = ModelConfig.model_validate(
         {"image": {**TINY, "patch": 8, "resolution": 16}, "text": TINY, "dim": 8}
     )
-    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=0)
+    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=seed)
     data = {"path": str(folder), "where": "split=train"} if folder else None
     return Model(network, tokenizer, Preprocess(size=16), training_data=data)
 
@@ -273,3 +274,27 @@ def test_packs_are_looked_for_where_the_user_says(run, tmp_path, monkeypatch):
     }
     with pytest.warns(UserWarning, match="--where has no effect on --task suite"):
         evaluate(run.path, task="suite", suite=suite, data=tmp_path, where="split=test")
+
+
+@pytest.mark.parametrize("task", ["zeroshot", "retrieval", "knn"])
+def test_several_models_stand_in_one_table(task, folder, tmp_path, capsys):
+    names = []
+    for seed in (0, 1):
+        make_model(folder, seed=seed).save(tmp_path / f"model-{seed}")
+        names.append(str(tmp_path / f"model-{seed}"))
+    options = ["--data", str(folder), "--task", task, "--where", "split=test"]
+    assert main(["evaluate", *names, *options, "--json", str(tmp_path / "r.json")]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"model-{seed}" in printed for seed in (0, 1)) and "chance" in printed
+    result = read_json(tmp_path / "r.json")
+    assert (list(result["models"]), result["against"]) == (names, names[0])
+    alone = evaluate(names[1], data=folder, task=task, where="split=test")
+    assert result["models"][names[1]]["metrics"] == alone["metrics"]
+    if task == "knn":
+        assert result["compared"] == {} and "has no paired interval" in printed
+        return
+    metric = result["compared"][names[1]]["metric"]
+    gap = alone["metrics"][metric] - result["models"][names[0]]["metrics"][metric]
+    assert result["compared"][names[1]]["difference"] == pytest.approx(gap, abs=1e-3)
+    with pytest.raises(DataError, match="named twice"):
+        evaluate([names[0], names[0]], data=folder)

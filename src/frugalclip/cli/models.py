@@ -9,7 +9,10 @@ from frugalclip.cli.groups import PATHS, DataPath, Json, Model, Where, app
 
 @app.command(epilog=PATHS)
 def evaluate(
-    model: Model,
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="A MODEL as for embed; several are compared side by side."),
+    ],
     *,
     data: Annotated[
         str | None,
@@ -68,12 +71,12 @@ def evaluate(
     ] = None,
     json: Json = None,
 ) -> None:
-    """Evaluate a model, with chance, intervals and baselines."""
+    """Evaluate models, with chance, intervals and baselines."""
     from frugalclip.verbs import evaluate as verb
 
     verb.show(
         verb.evaluate(
-            model,
+            models,
             data=data,
             task=task,
             where=where,

@@ -23,6 +23,7 @@ from frugalclip.evaluation.metrics import in_unit
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
 from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.evaluation.robustness import evaluate_robustness
+from frugalclip.evaluation.side_by_side import outcome_of
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, median_of
 from frugalclip.functional import unit
 
@@ -271,6 +272,7 @@ def evaluate_retrieval(
     group: str | None = None,
     baselines: Baselines | None = None,
     with_robustness: bool = False,
+    with_outcome: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -285,6 +287,9 @@ def evaluate_retrieval(
         result["robustness"] = evaluate_robustness(
             task, model, manifest, images, texts, draws=draws, seed=seed
         )
+    if with_outcome:
+        hits = rank_positives(cosine_scores(unit(texts), unit(images)), task.positives()[1]).hits(1).numpy()
+        result["outcome"] = outcome_of("t2i_r1", task.texts, hits, task.text_groups)
     measured = None
     if baselines is not None:
         spoken = language if language in baselines.training.languages else None

@@ -20,6 +20,7 @@ class EvaluationTask:
     run: Callable[..., dict[str, Any]]
     options: frozenset[str]  # of `frugalclip evaluate`, those that have an effect
     needs_texts: bool = False  # so that an image-only model cannot take it
+    has_outcome: bool = False  # takes `with_outcome`, so that models are compared sample by sample
 
 
 _DATA = frozenset({"where", "group", "language"})
@@ -27,9 +28,12 @@ _LABELS = _DATA | {"label_field", "features"}
 _BESIDE = frozenset({"baselines", "robustness"})
 TASKS = {
     "zeroshot": EvaluationTask(
-        evaluate_zeroshot, _DATA | _BESIDE | {"label_field", "classes", "prompts"}, needs_texts=True
+        evaluate_zeroshot,
+        _DATA | _BESIDE | {"label_field", "classes", "prompts"},
+        needs_texts=True,
+        has_outcome=True,
     ),
-    "retrieval": EvaluationTask(evaluate_retrieval, _DATA | _BESIDE, needs_texts=True),
+    "retrieval": EvaluationTask(evaluate_retrieval, _DATA | _BESIDE, needs_texts=True, has_outcome=True),
     "probe": EvaluationTask(evaluate_probe, _LABELS),
     "knn": EvaluationTask(evaluate_knn, _LABELS),
     "fewshot": EvaluationTask(evaluate_fewshot, _LABELS),

@@ -24,6 +24,7 @@ from frugalclip.evaluation.prompts import fill, find_prompts
 from frugalclip.evaluation.ranking import Ranks, Scores, chance_ranks, cosine_scores, padded, rank_positives
 from frugalclip.evaluation.results import EvaluatedRows, with_provenance
 from frugalclip.evaluation.robustness import evaluate_robustness
+from frugalclip.evaluation.side_by_side import outcome_of
 from frugalclip.evaluation.statistics import Statistic, group_codes, intervals, mean_of, mean_of_classes
 from frugalclip.functional import class_weights, unit
 
@@ -259,6 +260,7 @@ def evaluate_zeroshot(
     group: str | None = None,
     baselines: Baselines | None = None,
     with_robustness: bool = False,
+    with_outcome: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -277,6 +279,7 @@ def evaluate_zeroshot(
         baselines: of what the model was trained on; given, they are measured too. Evaluations that share the
             object share its work.
         with_robustness: also evaluate on altered copies of the images, see `robustness`.
+        with_outcome: add what the model did on every sample, for a comparison of models.
         draws: bootstrap draws.
         seed: of the bootstrap.
 
@@ -301,6 +304,10 @@ def evaluate_zeroshot(
         result["robustness"] = evaluate_robustness(
             readable, model, manifest, images, texts, draws=draws, seed=seed
         )
+    if with_outcome:
+        ranks = pool_ranks(readable.scores(images, texts), readable.labels, classes=len(readable.names))
+        hits = ranks[""].hits(1).numpy()
+        result["outcome"] = outcome_of("top1", readable.ids, hits, readable.groups)
     measured = None
     if baselines is not None:
         label = label_field if label_field in baselines.training.field_names else None

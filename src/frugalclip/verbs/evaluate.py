@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,20 +20,35 @@ from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.encoding import Layer
+from frugalclip.evaluation.side_by_side import side_by_side
 from frugalclip.evaluation.suite import ENVIRONMENT
 from frugalclip.evaluation.tasks import TASKS
 from frugalclip.features.backbone_stores import use_stored
 from frugalclip.models import Model, load
 from frugalclip.report.run import record_evaluation
+from frugalclip.report.side_by_side import print_side_by_side
 from frugalclip.report.terminal import print_evaluation
 from frugalclip.sources.open import open_data, read_source
 
+AnyModel = str | Path | Model
 _RECORDED = ("suite", "grouping")  # tasks that describe the features of a run, and so belong into its report
 _ARGUMENTS = {"features": "layer", "robustness": "with_robustness"}  # option -> argument of the task
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What is evaluated, whatever the model."""
+
+    task: str
+    data: str | Path | Manifest | None
+    options: dict[str, Any]  # of the task
+    has_baselines: bool
+    training: str | Path | Manifest | None  # what baselines copy from, where it is given
+    reference: Model | None  # encoder of the feature baseline
+
+
 def evaluate(
-    model: str | Path | Model,
+    model: AnyModel | Sequence[AnyModel],
     *,
     data: str | Path | Manifest | None = None,
     task: str = "zeroshot",
@@ -50,11 +66,11 @@ def evaluate(
     suite: str | None = None,
     json: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a model on a data set.
+    """Evaluate a model on a data set, or several models side by side.
 
     Args:
         model: a run directory, a checkpoint, a model of another library as `load` takes it, or a loaded
-            model.
+            model; or several of them.
         data: the data set, as `train` reads it; for a suite the folder of its packs, by default
             FRUGALCLIP_PACKS.
         task: zeroshot, retrieval, probe, knn, fewshot, grouping, words or suite.
@@ -78,7 +94,8 @@ def evaluate(
         json: file to write the result to.
 
     Returns:
-        The result described in `docs/formats.md`; every metric in percent but the median ranks.
+        The result described in `docs/formats.md`; every metric in percent but the median ranks. For several
+        models `models`, `against` and `compared`.
 
     Raises:
         DataError, ModelError: one sentence with the next command.
@@ -100,30 +117,55 @@ def evaluate(
         "robustness": robustness or None,
     }
     options = _effective(task, {name: value for name, value in given.items() if value is not None})
-    run = RunDirectory(model) if isinstance(model, (str, Path)) and task in _RECORDED else None
+    has_baselines = bool(options.pop("baselines", False))
+    reference = None if baselines_model is None else _loaded(baselines_model)
+    request = _Request(task, data, options, has_baselines, baselines_data, reference)
+    several = [model] if isinstance(model, (str, Path, Model)) else list(model)
+    result = _evaluated(several[0], request) if len(several) == 1 else _side_by_side(several, request)
+    if json is not None:
+        write_json(user_path(json), result)
+    return result
+
+
+def _side_by_side(models: Sequence[AnyModel], request: _Request) -> dict[str, Any]:
+    """The results of several models, and their differences to the first."""
+    names = [str(one) if isinstance(one, (str, Path)) else one.fingerprint for one in models]
+    if len(set(names)) < len(names):
+        raise DataError(f"a model is named twice among {', '.join(names)}; name each once.")
+    if TASKS[request.task].has_outcome:
+        request = replace(request, options=request.options | {"with_outcome": True})
+    return side_by_side({name: _evaluated(one, request) for name, one in zip(names, models, strict=True)})
+
+
+def _evaluated(model: AnyModel, request: _Request) -> dict[str, Any]:
+    """The result of one model, recorded in its run where the task describes its features."""
+    task, options = request.task, dict(request.options)
+    path = str(model) if isinstance(model, (str, Path)) else None
+    run = RunDirectory(path) if path is not None and task in _RECORDED else None
     with writing(run.path) if run is not None and run.is_writable() else nullcontext():
-        loaded, reference = _loaded(model), None if baselines_model is None else _loaded(baselines_model)
-        path = str(model) if isinstance(model, (str, Path)) else None
+        loaded = _loaded(model)
         _check_texts(task, loaded, path)
         if task == "suite":
-            result = TASKS[task].run(
-                loaded, folder=_packs(data), reference=reference, progress=_show_progress, **options
-            )
+            folder = _packs(request.data)
+            options |= {"folder": folder, "reference": request.reference, "progress": _show_progress}
+            result = TASKS[task].run(loaded, **options)
         else:
-            if options.pop("baselines", False):
-                options["baselines"] = Baselines(_training_data(loaded, baselines_data), reference)
-            result = _on_data(task, loaded, data, options)
+            if request.has_baselines:
+                training = _training_data(loaded, request.training)
+                options["baselines"] = Baselines(training, request.reference)
+            result = _on_data(task, loaded, request.data, options)
         result["model_path"] = path
-        if json is not None:
-            write_json(user_path(json), result)
         if run is not None:
             record_evaluation(run, result)
     return result
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print a result."""
-    print_evaluation(result)
+    """Print a result, or those of several models in one table."""
+    if "models" in result:
+        print_side_by_side(result)
+    else:
+        print_evaluation(result)
 
 
 def _effective(task: str, given: dict[str, Any]) -> dict[str, Any]:
