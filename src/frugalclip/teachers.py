@@ -23,6 +23,7 @@ from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Features, ImageInput, Needs, TowerOutput
+from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.format import Kind
@@ -331,6 +332,6 @@ def _check_tokenizer(
     if requested.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
         raise RecipeError(
             f"teachers.{name} ({source}) has another tokenizer than this recipe; embed the captions with it "
-            f"('frugalclip embed {source} DATA --out STORE') and set teachers.{name}.from=STORE, "
-            "or train with its tokenizer."
+            f"({command_line('embed', source, 'DATA', '--out', 'STORE')}) and set "
+            f"teachers.{name}.from=STORE, or train with its tokenizer."
         )

@@ -106,7 +106,7 @@ def test_check_names_the_recipe_and_blank_and_repeated_pictures(tmp_path: Path):
         "Pictures: 20 are blank, of one colour (such as 0, 1, 10); 1 repeat an earlier one (most: again"
         in text
     )
-    assert f"'frugalclip data stats {folder}'" in text
+    assert f"frugalclip data stats {folder} also" in text
     assert "For 22 pairs: frugal from scratch (about 1 min on one CPU thread)" in text
     assert f"Next: {train_command(folder, 22)}" in text
 

@@ -16,6 +16,7 @@ from frugalclip import __version__
 from frugalclip.cli import data, models, training
 from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
 from frugalclip.core.messages import only_main_prints, prints, sentence_of, show_warning
+from frugalclip.core.users_text import sentence as shown
 
 __all__ = [
     "BAD_DATA",
@@ -77,5 +78,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug or (sentence := sentence_of(error)) is None:
             raise
         if prints(sentence):
-            typer.echo(sentence, err=True)
+            typer.echo(shown(sentence), err=True)
         return 2

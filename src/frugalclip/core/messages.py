@@ -12,6 +12,7 @@ import typer
 
 from frugalclip.core.errors import FrugalclipError, known_names
 from frugalclip.core.processes import launched_processes, launched_rank
+from frugalclip.core.users_text import sentence
 
 
 def sentence_of(error: Exception) -> str | None:
@@ -63,9 +64,8 @@ def show_warning(
 ) -> None:
     """Our own warnings are for users and take one line; others keep their place in the code."""
     ours = str(Path(__file__).parents[1]) in filename
-    text = (
-        f"warning: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno, line)
-    )
+    foreign = warnings.formatwarning(message, category, filename, lineno, line)
+    text = f"warning: {sentence(str(message))}\n" if ours else foreign
     if prints(text):
         (file or sys.stderr).write(text)
 

@@ -12,6 +12,7 @@ from frugalclip.core import encoder
 from frugalclip.core.errors import DataError
 from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 
 Layer = Literal["embedding", "pooled"]
@@ -94,7 +95,7 @@ def image_features(
     kept = np.asarray(found.rows)
     if not len(kept):
         raise DataError(
-            f"no image of {manifest.name} could be read; run 'frugalclip data check {manifest.name}'."
+            f"no image of {manifest.name} could be read; run: {command_line('data', 'check', manifest.name)}"
         )
     causes = [str(fault[1]) for fault in found.faults]
     features, ids = found.features.float().cpu(), chosen.ids

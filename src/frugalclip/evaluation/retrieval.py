@@ -14,6 +14,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import top_k
+from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.baselines import Baselines, Scorer
@@ -227,7 +228,7 @@ def retrieval_task(
         wanted = f" in {language}" if language else ""
         raise DataError(
             f"none of the {len(manifest)} rows of {manifest.name} has a caption{wanted}; "
-            f"see 'frugalclip data stats {manifest.name}'."
+            f"see: {command_line('data', 'stats', manifest.name)}"
         )
     place: dict[str, int] = {}
     texts: list[str] = []

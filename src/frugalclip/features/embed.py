@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.format import KINDS, EncoderRecord, Kind, Origin, StoreDtype
 from frugalclip.features.store import Store
@@ -189,7 +190,7 @@ def _kinds(manifest: Manifest | TextRows, what: What) -> tuple[tuple[Kind, ...],
         missing = "captions" if len(manifest) else "samples"
         raise DataError(
             f"{manifest.name} has no {missing} to embed; "
-            f"look at it with 'frugalclip data check {manifest.name}'."
+            f"look at it with: {command_line('data', 'check', manifest.name)}"
         )
     return kinds, absent
 

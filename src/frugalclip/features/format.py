@@ -17,6 +17,7 @@ from frugalclip.core.errors import DataError, shortened
 from frugalclip.core.guard import parse_json, reading
 from frugalclip.core.records import write_json
 from frugalclip.core.stored import read_object
+from frugalclip.core.users_text import command_line
 
 Kind = Literal["image", "text"]
 StoreDtype = Literal["float16", "float32", "int8"]
@@ -216,7 +217,7 @@ def read_head(path: Path) -> StoreHeader:
     if not file.is_file():
         raise DataError(
             f"{path} is not an embedding store (no store.json); "
-            f"make one with 'frugalclip embed MODEL PATH --out {path}'."
+            f"make one with: {command_line('embed', 'MODEL', 'PATH', '--out', path)}"
         )
     content = read_object(file, error=DataError, advice=EMBED_AGAIN)
     if content.get("format") != FORMAT:

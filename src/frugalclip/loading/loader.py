@@ -19,6 +19,7 @@ from torch import Tensor
 from frugalclip.core.errors import DataError
 from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD
 from frugalclip.core.types import Batch, CachedFeatures, ImageInput, Tokens
+from frugalclip.core.users_text import command_line
 from frugalclip.data.decoding import decode_all
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
@@ -269,7 +270,7 @@ def too_few(
     if usable < world or not usable:
         return DataError(
             f"{manifest.name} has {usable:,} usable samples{lost}; "
-            f"run 'frugalclip data check {manifest.name}'."
+            f"run: {command_line('data', 'check', manifest.name)}"
         )
     fits = world * 2 ** ((usable // world).bit_length() - 1)
     return DataError(

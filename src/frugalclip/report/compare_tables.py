@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.core.terminal import Terminal
 from frugalclip.evaluation.metrics import metric_name, words
 from frugalclip.report.formats import (
     MISSING,
@@ -328,9 +329,9 @@ def cost_table(result: Mapping[str, Any]) -> ComparisonTable:
 
 def print_comparison(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the answer and the tables."""
-    console = console or Console()
+    console = console or Terminal()
     if not console.is_terminal:  # a file has room for wide rows
-        console = Console(width=max(console.width, 132), file=console.file)
+        console = Terminal(width=max(console.width, 132), file=console.file)
     console.print(Text(str(result["answer"]), style="bold"), soft_wrap=True)
     first = (verdict_table(result), baseline_table(result), metrics_table(result), fold_table(result))
     for one in (*first, curve_table(result), data_efficiency_table(result), cost_table(result)):

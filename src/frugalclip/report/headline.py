@@ -1,10 +1,10 @@
 """The top of a run's report: its primary metric beside baselines, conclusions, and its numbers."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from frugalclip.core.users_text import command_line
 from frugalclip.evaluation.metrics import in_percent, larger_is_better, metric_name, primary_metric, words
 from frugalclip.report.bars import Bar, bar_comparison
 from frugalclip.report.evaluations import (
@@ -50,9 +50,8 @@ def head(record: RunRecord) -> Html:
 
 def resume_command(record: RunRecord) -> str:
     """The command that continues a run."""
-    folder = shlex.quote(record.path)
-    recipe = shlex.quote(str(Path(record.path) / "recipe.yaml"))
-    return f"frugalclip train {recipe} --out {folder} --resume"
+    recipe = Path(record.path) / "recipe.yaml"
+    return command_line("train", recipe, "--out", record.path, "--resume")
 
 
 def headline_metric(result: Mapping[str, Any]) -> str | None:
@@ -111,7 +110,7 @@ def _why_no_result(record: RunRecord) -> str:
     if cut := record.cut_short():
         label = f"The run stopped at {cut}, before its evaluation. Continue it with:"
         return command(resume_command(record), label=label)
-    line = f"frugalclip evaluate {shlex.quote(record.path)} --data PATH --task zeroshot"
+    line = command_line("evaluate", record.path, "--data", "PATH", "--task", "zeroshot")
     return command(line, label="The run is finished, but metrics.json holds no evaluation. Make one with:")
 
 

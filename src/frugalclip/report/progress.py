@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from frugalclip.core.progress import SILENCE
+from frugalclip.core.terminal import styled
 from frugalclip.training.recommendation import warning
 from frugalclip.training.run import Run
 from frugalclip.training.stage import count_parameters
 
 SHOWN = ("zeroshot/top1", "retrieval/t2i_r1")  # metrics printed at evaluation points
+_TASK = "{task.description}"
 
 
 class ConsoleListener:
@@ -31,15 +33,23 @@ class ConsoleListener:
         size = f"{count_parameters(run.model.network) / 1e6:.1f}M parameters"
         stages = f" in {len(run.recipe.stages)} stages" if run.recipe.stages else ""
         self.console.print(
-            f"[bold]{run.recipe.name}[/]: {size}, {len(run.data.training):,} pairs, {run.steps:,} steps of "
-            f"{run.recipe.batch}{stages}, {run.precision} on {run.model.device}"
+            styled(
+                f"[bold]{{name}}[/]: {size}, {len(run.data.training):,} pairs, {run.steps:,} steps of "
+                f"{run.recipe.batch}{stages}, {run.precision} on {run.model.device}",
+                name=run.recipe.name,
+            )
         )
         if unsuited := warning(run.recipe, len(run.data.training)):
             self._advise(unsuited)
         self.steps, self._printed = run.steps, (time.monotonic(), run.step)
         if not self.console.is_terminal:
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=self.console)
         self.progress.add_task("training", total=run.steps, completed=run.step)
         self.progress.start()

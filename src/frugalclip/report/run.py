@@ -12,6 +12,7 @@ from typing import Any
 from frugalclip.core.errors import FrugalclipError
 from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.core.stored import read_object
+from frugalclip.core.users_text import command_line
 from frugalclip.evaluation.metrics import words
 from frugalclip.report.compression import compression_section
 from frugalclip.report.curves import curves_section
@@ -275,9 +276,9 @@ def _kept(gallery: Gallery) -> ReportSection | None:
 
 
 def _repeat(record: RunRecord) -> ReportSection:
-    recipe = shlex.quote(str(Path(record.path) / "recipe.yaml"))
-    again = shlex.quote(f"{record.path.rstrip('/')}-again")
-    body = command(f"frugalclip train {recipe} --out {again}", label="Train again from the resolved recipe:")
+    recipe = Path(record.path) / "recipe.yaml"
+    again = command_line("train", recipe, "--out", f"{record.path.rstrip('/')}-again")
+    body = command(again, label="Train again from the resolved recipe:")
     if record.cut_short():
         body += command(resume_command(record), label="Continue where this run stopped:")
     if record.environment.get("command"):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from frugalclip.core.terminal import Terminal
 from frugalclip.report.evaluations import evaluation_notes, evaluation_remarks, evaluation_tables
 from frugalclip.report.formats import MISSING, difference, number, percent
 from frugalclip.report.rows import ChangedValue, Interval, Label, Measure, ReportTable, Strip
@@ -15,7 +16,7 @@ from frugalclip.report.rows import ChangedValue, Interval, Label, Measure, Repor
 
 def print_evaluation(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print each metric beside its interval, chance and baselines, then what it depends on."""
-    console = console or Console()
+    console = console or Terminal()
     for table in evaluation_tables(result):
         print_table(table, console)
     for remark in evaluation_remarks(result):

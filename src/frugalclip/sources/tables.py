@@ -7,7 +7,6 @@ for all rows is not checked row by row.
 
 import json
 import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tables import is_number
@@ -197,7 +197,7 @@ def _no_samples(images: ImagePaths, roles: Roles, file: Path, ledger: Ledger) ->
         above = Path(os.path.commonpath([above, file.parent.resolve()]))
         return (
             f"{found}; paths such as {outside} leave the folder of the table, which is not followed. "
-            f"Give the folder that holds both: frugalclip data check {shlex.quote(str(above))}; "
+            f"Give the folder that holds both: {command_line('data', 'check', above)}; "
             "or write absolute paths."
         )
     tried = (
@@ -295,7 +295,7 @@ def _finish(
     if not keep.any():
         raise DataError(
             f"{file} has {len(ids):,} rows and none is a sample{_faults_in_words(ledger)}; "
-            f"see frugalclip data check {file}."
+            f"see: {command_line('data', 'check', file)}"
         )
     rows = np.flatnonzero(keep)
     table = raw.table.take(pa.array(rows))

@@ -54,7 +54,7 @@ class RunData:
         if not len(self.training):
             raise DataError(
                 f"{everything.name} has no rows to train on; check data.where with "
-                f"'frugalclip data stats {everything.name}'."
+                f"{command('data', 'stats', everything.name)}"
             )
         if len(self.training) < recipe.batch:  # refused before a backbone encodes the whole data set
             raise too_few(

@@ -130,8 +130,8 @@ def train_run(
         remember_run(recipe, run.model.device, seconds=run.stopwatch.seconds, steps=run.steps)
     if not run.is_finished:
         listener.note(
-            f"stopped after step {run.step:,} of {run.steps:,}; go on with: frugalclip train {recipe.name} "
-            f"--out {directory.path} --resume"
+            f"stopped after step {run.step:,} of {run.steps:,}; go on with: "
+            + command("train", directory.recipe, "--out", directory.path, "--resume")
         )
     return run.result()
 

@@ -5,12 +5,12 @@ README, `data check`, `recipes`, `plan` and `train` name recipes by this table a
 
 import importlib.util
 import math
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from frugalclip.backbones.packages import PACKAGES
+from frugalclip.core.users_text import command_line
 from frugalclip.training.catalogue import recipe_entries
 
 if TYPE_CHECKING:  # `data check` does not wait for torch
@@ -79,7 +79,7 @@ def first_recipe(pairs: int) -> str:
 
 def train_command(path: object, pairs: int) -> str:
     """The command that trains on a data set of so many pairs."""
-    return f"frugalclip train {first_recipe(pairs)} data={shlex.quote(str(path))} --out runs/first"
+    return command_line("train", first_recipe(pairs), f"data={path}", "--out", "runs/first")
 
 
 def advice(pairs: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import contents
 from frugalclip.core.records import RunDirectory, write_atomically
+from frugalclip.core.users_text import command_line
 from frugalclip.core.yaml_text import read_yaml
 from frugalclip.training.recipe import Recipe, load_recipe, validate_recipe
 
@@ -67,6 +68,6 @@ def _check_same(recorded: Recipe, given: Recipe, overrides: Sequence[str], direc
         )
     if given.name != recorded.name:
         raise RecipeError(
-            f"--out {out} is a run of '{recorded.name}', not of '{given.name}'; run frugalclip train "
-            f"{recorded.name} --out {out} --resume."
+            f"--out {out} is a run of '{recorded.name}', not of '{given.name}'; run: "
+            + command_line("train", directory.recipe, "--out", out, "--resume")
         )

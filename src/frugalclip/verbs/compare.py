@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from frugalclip.comparison.arms import read_arms
 from frugalclip.comparison.baselines import fold_baselines
@@ -28,6 +27,7 @@ from frugalclip.core.errors import TrainingError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically, write_json
+from frugalclip.core.terminal import Terminal
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.report.compare import write_comparison_report
 from frugalclip.report.compare_tables import print_comparison
@@ -51,7 +51,7 @@ def compare(arms: Sequence[str], *, out: str | Path, **settings: Any) -> dict[st
         RecipeError, DataError, TrainingError: one sentence with the next command.
     """
     chosen = validated(ComparisonSettings, settings, where="compare")
-    folder, report = user_path(out), partial(Console().print, highlight=False, markup=False, soft_wrap=True)
+    folder, report = user_path(out), partial(Terminal().print, soft_wrap=True)
     found = read_arms(arms)
     wanted = {"data": chosen.data, "hold_out": chosen.hold_out, "split": chosen.split}
     config = choose_protocol(found, chosen.protocol, wanted)

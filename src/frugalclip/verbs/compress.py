@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from frugalclip.compression.sizes import network_size
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.terminal import Terminal
 from frugalclip.core.yaml_text import read_yaml
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
@@ -104,4 +104,4 @@ def show(result: CompressionResult) -> None:
     for name, teacher, student in comparison_rows(result.comparison):
         cells = (shown_number(teacher), shown_number(student), shown_share(teacher, student))
         table.add_row(name, *cells)
-    Console().print(table)
+    Terminal().print(table)

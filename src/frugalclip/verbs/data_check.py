@@ -1,6 +1,5 @@
 """`frugalclip data check`: what data sets are, and what is wrong with them."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import LEAST_BAD, MAX_ERROR_FRACTION
 from frugalclip.data.statistics import (
     CaptionStatistics,
@@ -118,17 +119,17 @@ def _check_one(path: str | Path, full: bool, columns: Mapping[str, str] | None) 
 
 
 def _next_command(checks: Sequence[Check]) -> str:
-    paths = " ".join(shlex.quote(one.path) for one in checks)
+    paths = [one.path for one in checks]
     if any(one.is_too_bad for one in checks):
-        return f"frugalclip data verify {paths} --repair"
+        return command_line("data", "verify", *paths, "--repair")
     if len(checks) > 1:
-        return f"frugalclip data manifest {paths} --out all.parquet"
+        return command_line("data", "manifest", *paths, "--out", "all.parquet")
     return train_command(checks[0].path, len(checks[0].source.manifest))
 
 
 def show_check(checks: Sequence[Check], console: Console | None = None) -> None:
     """Print what `check` found."""
-    console = console or Console()
+    console = console or Terminal(markup=True)
     for one in checks:
         _show_one(one, console)
     console.print()
@@ -210,7 +211,7 @@ def _show_repeats(one: Check, console: Console) -> None:
     among = "" if images.rows == len(one.source.manifest) else f" of {images.rows:,} read"
     console.print(
         f"[yellow]Pictures{among}: {escape('; '.join(found))}.[/] They distort training and validation; "
-        f"'frugalclip data stats {escape(shlex.quote(one.path))}' also compares pictures that look alike.",
+        f"{escape(command_line('data', 'stats', one.path))} also compares pictures that look alike.",
         soft_wrap=True,
     )
 

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,8 @@ from frugalclip.core.locks import writes_into
 from frugalclip.core.overrides import Schema, parse_overrides
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_atomically
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.core.yaml_text import dump_yaml, read_yaml
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
@@ -181,7 +182,7 @@ def _write_sheet(path: Path, manifest: Manifest) -> None:
 
 def show(result: Composition, console: Console | None = None) -> None:
     """Print what `compose` wrote."""
-    console = console or Console()
+    console = console or Terminal(markup=True)
     there = f", {result.scenes - result.made:,} were there" if result.made < result.scenes else ""
     speed = f"{result.made / max(result.seconds, 1e-9):,.0f} a second"
     left_out = ", ".join(f"{escape(name)} {count:,}" for name, count in result.left_out.items())
@@ -205,6 +206,6 @@ def show(result: Composition, console: Console | None = None) -> None:
     console.print(
         f"Fingerprint {result.fingerprint}; truth/sheet.jpg shows {shown} scenes with their captions."
     )
-    path = shlex.quote(str(result.path))
     recipe = first_recipe(result.splits.get("train", result.scenes))
-    show_next(f"frugalclip train {recipe} data={path} data.where=split=train --out runs/scenes", console)
+    words = (recipe, f"data={result.path}", "data.where=split=train", "--out", "runs/scenes")
+    show_next(command_line("train", *words), console)

@@ -15,6 +15,8 @@ from frugalclip.core.executors import local_executor
 from frugalclip.core.jobs import Record
 from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Entry, Ledger, causes_of
 from frugalclip.data.manifest import Manifest
@@ -93,7 +95,7 @@ def convert(
     if not written:
         raise DataError(
             f"none of the {len(manifest):,} images of {manifest.name} can be used; "
-            f"see why with: frugalclip data check {manifest.name}"
+            f"see why with: {command_line('data', 'check', manifest.name)}"
         )
     ledger_path = folder.resolve().with_name(f"{folder.resolve().name}{LEDGER}")
     ledger = Ledger(DECODING)
@@ -141,7 +143,7 @@ def _run_job(
 
 def show_convert(result: ConversionResult, console: Console | None = None) -> None:
     """Print what was written."""
-    console = console or Console()
+    console = console or Terminal(markup=True)
     before = f" ({result.done_before:,} were there)" if result.done_before else ""
     mega = f"{result.bytes_read / 1e6:,.1f} MB of images became {result.bytes_written / 1e6:,.1f} MB"
     lines = [

@@ -1,6 +1,5 @@
 """`frugalclip data divide`: a manifest whose training, validation and test rows are apart."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from rich.markup import escape
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.locks import writing_file
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.data.divisions import TRAIN, Division, divide_rows
 from frugalclip.sources.open import read_sources
 from frugalclip.sources.reading import LEDGER
@@ -76,7 +77,7 @@ def divide(
 
 def show_divide(result: DividedData, console: Console | None = None) -> None:
     """Print what `divide` wrote."""
-    console, division = console or Console(), result.division
+    console, division = console or Terminal(markup=True), result.division
     total = len(division.manifest)
     shares = [f"{name} {count:,} ({100 * count / total:.0f} %)" for name, count in division.rows.items()]
     lines = [
@@ -86,6 +87,6 @@ def show_divide(result: DividedData, console: Console | None = None) -> None:
         *(f"  {escape(note)}" for note in division.notes),
     ]
     show_lines(lines, console)
-    path = shlex.quote(str(result.path))
     show_next(train_command(result.path, division.rows[TRAIN]), console)
-    console.print(f"Then: frugalclip evaluate runs/first --data {path} --where split=test", soft_wrap=True)
+    then = command_line("evaluate", "runs/first", "--data", result.path, "--where", "split=test")
+    console.print(f"Then: {escape(then)}", soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from frugalclip.core.errors import DataError
 from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
+from frugalclip.core.terminal import Terminal
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.open import read_sources
 from frugalclip.sources.reading import LEDGER
@@ -63,7 +64,7 @@ def manifest(
 
 def show_manifest(result: ManifestFiles, console: Console | None = None) -> None:
     """Print what `manifest` wrote."""
-    console = console or Console()
+    console = console or Terminal(markup=True)
     dropped, merged = result.ledger.dropped, result.ledger.merged
     lines = [
         f"Wrote [bold]{escape(str(result.path))}[/]: {result.samples:,} samples, "

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from frugalclip.core.errors import MissingExtra
 from frugalclip.core.paths import user_path
+from frugalclip.core.terminal import Terminal
 from frugalclip.data.duplicates import NearDuplicates, near_duplicates
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.statistics import (
@@ -148,7 +149,7 @@ def _images(
 
 def show_stats(result: Stats, console: Console | None = None) -> None:
     """Print what `stats` counted."""
-    console = console or Console()
+    console = console or Terminal(markup=True)
     samples = len(result.manifest)
     console.print(
         f"[bold]{escape(result.manifest.name)}[/]: {samples:,} samples, "

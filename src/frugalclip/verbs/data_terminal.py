@@ -9,17 +9,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from frugalclip.core.progress import Ticker
+from frugalclip.core.terminal import Terminal
 from frugalclip.data.ledger import Entry, causes_of
 from frugalclip.data.statistics import FieldStatistics, Spread
 
 _FAULTS_SHOWN = 3  # of each cause
+_TASK = "{task.description}"
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show a bar on standard error, or lines in a log; gives a function that adds steps to it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Terminal(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=total)
         tick = Ticker(description, lambda line: console.print(line, highlight=False, soft_wrap=True))

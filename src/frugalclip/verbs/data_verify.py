@@ -3,7 +3,6 @@
 Originals are never touched: captions in another encoding and tars that end early are mended in the manifest.
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from rich.table import Table
 from frugalclip.core.errors import DataError
 from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.data.decoding import decoding_faults
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import Ledger, causes_of, read_ledger
@@ -162,7 +163,7 @@ def _is_ledger(path: Path) -> bool:
 
 def show(result: Verification, console: Console | None = None) -> None:
     """Print causes, counts and examples, what was written, and the next command."""
-    console, ledger = console or Console(), result.ledger
+    console, ledger = console or Terminal(markup=True), result.ledger
     merged, dropped = len(ledger.merged), len(ledger.dropped)
     name = " ".join(result.paths)
     console.print(
@@ -204,9 +205,8 @@ def _causes(ledger: Ledger) -> Table:
 def _next(result: Verification) -> str:
     if result.manifest_path is not None:
         return train_command(result.manifest_path, result.samples)
-    quoted = " ".join(map(shlex.quote, result.paths))
     if not result.is_clean:
-        return f"frugalclip data verify {quoted} --repair"
+        return command_line("data", "verify", *result.paths, "--repair")
     if len(result.paths) == 1:
         return train_command(result.paths[0], result.samples)
-    return f"frugalclip data manifest {quoted} --out all.parquet"
+    return command_line("data", "manifest", *result.paths, "--out", "all.parquet")

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.terminal import Terminal
 from frugalclip.core.yaml_text import parse_yaml, read_yaml
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
@@ -74,7 +74,7 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
     if not run.is_run():
         check_empty(run)
     everything = open_data("sample")
-    listener = ConsoleListener(Console())
+    listener = ConsoleListener(Terminal())
     try:
         result = train_run(recipe, everything, run, resume=True, listener=listener)
     finally:
@@ -122,7 +122,7 @@ def answer_demo(result: TrainingResult, everything: Manifest) -> tuple[Answer, .
 
 def show(result: DemoResult) -> None:
     """Print the evaluations and where to go next."""
-    console = Console()
+    console = Terminal()
     for found in result.evaluations:
         evaluating.show(found)
     for answer in result.answers:

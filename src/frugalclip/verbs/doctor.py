@@ -6,10 +6,10 @@ imported in a process of their own, because a broken pair of them can end the pr
 
 from collections.abc import Callable, Iterable
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from frugalclip.core.terminal import Terminal
 from frugalclip.diagnosis import models
 from frugalclip.diagnosis.findings import ABSENT, BAD, GOOD, Diagnosis, Finding, one_line
 from frugalclip.diagnosis.machine import examine_devices, examine_machine, examine_threads
@@ -51,7 +51,7 @@ def _guarded(section: str, examine: Callable[[], Iterable[Finding]]) -> list[Fin
 
 def show(result: Diagnosis) -> None:
     """Print the findings by section, and what to fix at the end."""
-    console = Console()
+    console = Terminal()
     for section in dict.fromkeys(finding.section for finding in result.findings):
         console.print(_section([one for one in result.findings if one.section == section], section))
         console.print()

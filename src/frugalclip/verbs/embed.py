@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,7 @@ from frugalclip.backbones.find import modality
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.core.locks import writes_into
+from frugalclip.core.terminal import Terminal
 from frugalclip.data.image_faults import DECODING
 from frugalclip.features.backbone_stores import use_stored
 from frugalclip.features.embed import Embedded, What, embed_manifest
@@ -85,7 +85,7 @@ def _of_one_side(what: What, encoder: Model | TextOnlyModel, model: str | Path) 
 
 def show(result: Embedded) -> None:
     """Print what is in the store, how exact it is, what is missing and how to read it."""
-    console, store, head = Console(), result.store, result.store.head
+    console, store, head = Terminal(), result.store, result.store.head
     console.print(
         Text(f"{store.path}: {len(store):,} rows of {head.origin.name}", style="bold"), soft_wrap=True
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from rich.console import Console
 from rich.text import Text
 
 from frugalclip.core.devices import pick_device
@@ -17,6 +16,7 @@ from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.locks import writing
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory, write_json
+from frugalclip.core.terminal import Terminal
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.encoding import Layer
@@ -215,7 +215,7 @@ def _packs(data: str | Path | Manifest | None) -> Path | None:
 
 
 def _show_progress(text: str) -> None:
-    Console(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
+    Terminal(stderr=True).print(Text(text, style="dim"), soft_wrap=True)
 
 
 def _loaded(model: str | Path | Model) -> Model:

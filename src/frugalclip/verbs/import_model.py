@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,8 @@ from frugalclip.backbones.find import modality
 from frugalclip.core.errors import ModelError
 from frugalclip.core.locks import contents, writes_into
 from frugalclip.core.records import RunDirectory, environment, publish_folder, read_json, write_json
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, load
@@ -87,7 +88,7 @@ def _check_out(run: RunDirectory, source: str) -> None:
 
 def show(result: ImportResult) -> None:
     """Print the model's settings, what was assumed, and the next command."""
-    console, model = Console(), result.model
+    console, model = Terminal(), result.model
     origin = model.origin or {}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in _rows(model, origin):
@@ -96,7 +97,9 @@ def show(result: ImportResult) -> None:
     console.print(table)
     for note in origin["notes"]:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
-    console.print(Text(f"next: frugalclip evaluate {result.run.path} --data sample"), soft_wrap=True)
+    console.print(
+        Text(f"next: {command_line('evaluate', result.run.path, '--data', 'sample')}"), soft_wrap=True
+    )
 
 
 def _rows(model: Model, origin: dict[str, Any]) -> list[tuple[str, str]]:

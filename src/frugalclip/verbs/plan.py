@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from frugalclip.core.paths import user_path
 from frugalclip.core.progress import in_minutes
 from frugalclip.core.records import write_json
+from frugalclip.core.terminal import Terminal, styled
 from frugalclip.training.planning import UNKNOWN, OpenPlan, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
 
@@ -42,14 +42,14 @@ def plan(
 
 def show(plan: Plan | OpenPlan) -> None:
     """Print a plan."""
-    console = Console()
+    console = Terminal()
     if isinstance(plan, OpenPlan):
-        console.print(f"[bold]{plan.recipe}[/]: {plan.description}", highlight=False)
+        console.print(styled("[bold]{name}[/]: {what}", name=plan.recipe, what=plan.description))
         example = " ".join(f"{name}=MODEL" for name in plan.missing)
         console.print(f"{plan.unknown}; add: {example}", highlight=False)
         return
     status = "" if plan.run_here else "  [yellow]not run here[/]"
-    console.print(f"[bold]{plan.recipe}[/]: {plan.description}{status}", highlight=False)
+    console.print(styled("[bold]{name}[/]: {what}" + status, name=plan.recipe, what=plan.description))
     console.print(_passes(plan))
     costs = Table("what", "how much", show_header=False, title="a run")
     for name, value in (("time on this machine", _time(plan)), *_lengths(plan), *_sizes(plan), *_rates(plan)):

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from frugalclip.core.reference import SettingValue, values
+from frugalclip.core.terminal import Terminal
 from frugalclip.training.catalogue import RecipeCost, RecipeEntry, recipe_entries
 from frugalclip.training.recipe import Recipe, load_recipe, recipe_layers
 from frugalclip.training.recommendation import TABLE
@@ -65,7 +65,7 @@ def recipe_reference(name: str, overrides: Sequence[str] = ()) -> RecipeReferenc
 
 def show(entries: Sequence[RecipeEntry]) -> None:
     """Print the list of recipes."""
-    console = Console(highlight=False)
+    console = Terminal()
     for entry in entries:
         status = (entry.status, _STYLES.get(entry.status, ""))
         console.print(Text.assemble((entry.name, "bold"), "  ", status))
@@ -84,7 +84,7 @@ def show(entries: Sequence[RecipeEntry]) -> None:
 
 def show_reference(reference: RecipeReference) -> None:
     """Print one recipe with every setting."""
-    console = Console(highlight=False)
+    console = Terminal()
     recipe = reference.recipe
     for label, text in (
         (recipe.name, recipe.description),

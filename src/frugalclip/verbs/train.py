@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from frugalclip.core import distributed
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory, write_json
+from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.words import evaluate_words
@@ -72,7 +72,7 @@ def train_resolved(
         command: words that started the run, for messages.
         more: further content of `metrics.json`, from the finished run.
     """
-    listener = ConsoleListener(Console())
+    listener = ConsoleListener(Terminal())
     source = read_source(resolved.data.path, columns=resolved.data.columns or None)
     try:
         result = train_run(
@@ -154,7 +154,7 @@ def show(result: TrainingResult) -> None:
     """Print what a finished run reached, and what to do next."""
     if not result.is_finished:
         return
-    console = Console()
+    console = Terminal()
     rows = [row for row in RunDirectory(result.run).rows() if "evaluation" in row]
     if rows:
         console.print(validation_table(rows))
@@ -165,5 +165,7 @@ def show(result: TrainingResult) -> None:
         highlight=False,
     )
     console.print(
-        f"Next: frugalclip evaluate {result.run} --data PATH --task zeroshot", highlight=False, soft_wrap=True
+        f"Next: {command_line('evaluate', result.run, '--data', 'PATH', '--task', 'zeroshot')}",
+        highlight=False,
+        soft_wrap=True,
     )

@@ -1,9 +1,9 @@
 """Folders of images: with text beside them, or in class folders."""
 
-import shlex
 from typing import final
 
 from frugalclip.core.errors import DataError
+from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import Ledger
 from frugalclip.sources.base import DataFolder, DataFormat, Found, ReadOptions, Source
 from frugalclip.sources.folders import folder_manifest
@@ -36,7 +36,7 @@ def _openable(folder: DataFolder) -> str:
     files = folder.annotations(*TABLES)
     if tables := [file for file in files if names_pairs(file)]:
         names = ", ".join(file.path.name for file in tables[:5])
-        command = f"frugalclip data check {shlex.quote(str(tables[0].path))}"
-        return f" {names} in it may be the table of the images; try: {command}"
+        line = command_line("data", "check", tables[0].path)
+        return f" {names} in it may be the table of the images; try: {line}"
     others = [file for file in files if file.suffix in (".csv", ".tsv", ".jsonl")]
     return f" {others[0].path.name} in it is no table of them: {why_no_pairs(others[0])}" if others else ""
