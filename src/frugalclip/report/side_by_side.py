@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from frugalclip.core.terminal import Terminal
 from frugalclip.evaluation.metrics import BY_IMPORTANCE, in_percent, metric_name
 from frugalclip.report.formats import counted, difference
 from frugalclip.report.rows import Column, Label, Measure, ReportTable
@@ -43,9 +44,9 @@ def _measure(result: Mapping[str, Any], metric: str) -> Measure:
 
 def print_side_by_side(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the table, and each difference to the first model in words."""
-    console = console or Console()
+    console = console or Terminal()
     if not console.is_terminal:  # a file has room for wide rows
-        console = Console(width=max(console.width, 132), file=console.file)
+        console = Terminal(width=max(console.width, 132), file=console.file)
     print_table(models_table(result), console)
     for name, found in result["compared"].items():
         low, high = (difference(bound) for bound in found["interval"])
