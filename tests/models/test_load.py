@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save, save_file
 
 from frugalclip.core.checksums import write_checksums
 from frugalclip.core.errors import ModelError
@@ -91,3 +91,25 @@ def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):
         load(f"hf:{tmp_path}/nothing")
     with pytest.raises(ModelError, match=r"write open_clip:ARCH@FILE"):
         load("open_clip:ViT-B-32")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(model: Model, tmp_path: Path, value: float):
+    with torch.no_grad():
+        next(model.network.image.parameters()).flatten()[0] = value
+    model.save(tmp_path / "m")
+    with pytest.raises(
+        ModelError, match=r"model\.safetensors holds weights that are not finite, in image\..* \(1 of"
+    ):
+        load(tmp_path / "m")
+
+
+def test_a_backbone_whose_weights_are_not_finite_is_refused(tmp_path: Path):
+    source = timm_source(tmp_path)
+    file = Path(source.partition("@")[2])
+    weights = load_file(file)
+    name = sorted(name for name, tensor in weights.items() if tensor.is_floating_point())[0]
+    weights[name].flatten()[0] = float("nan")
+    save_file(weights, file)
+    with pytest.raises(ModelError, match=f"holds weights that are not finite, in .*{name}"):
+        load(source)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import frugalclip
 from frugalclip.cli import main
@@ -139,3 +139,16 @@ def test_a_folder_that_holds_something_else_is_refused(source: str, tmp_path: Pa
         import_model(source, out=tmp_path / "a.json")
     (tmp_path / "empty").mkdir()
     import_model(source, out=tmp_path / "empty")
+
+
+def test_weights_that_are_not_finite_are_not_imported(source: str, tmp_path: Path):
+    weights = load_file(tmp_path / "w.safetensors")
+    weights["visual.proj"][0, 0] = float("nan")
+    save_file(weights, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"weights that are not finite, in image\..*copy the file again"):
+        import_model(source, out=tmp_path / "run")
+    weights["visual.proj"][0, 0], weights["logit_scale"] = 0, torch.tensor(50.0)
+    save_file(weights, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"scale of cosines is .*e\+21, expected at most 1000"):
+        import_model(source, out=tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
