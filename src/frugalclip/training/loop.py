@@ -23,6 +23,7 @@ from frugalclip.training.monitors import feature_monitors
 from frugalclip.training.own_objectives import check_log
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.run import Run, TrainingResult, open_run
+from frugalclip.training.sinks.base import RunInfo, check_sinks, numbers_of, open_sinks
 from frugalclip.training.speeds import remember_run
 from frugalclip.training.step import StepResult
 
@@ -99,6 +100,7 @@ def train_run(
         TrainingError: if the loss is not finite; the last checkpoint is intact.
     """
     listener = _Lasting(listener if listener is not None and distributed.is_main() else Silent())
+    check_sinks(recipe.log)
     run = open_run(
         recipe, everything, directory, resume=resume, read=read, command=command, note=listener.note
     )
@@ -107,7 +109,9 @@ def train_run(
     listener.started(run)
     points = evaluation_points(run.steps, recipe.evaluation.points)
     every = recipe.checkpoints.every
-    with stop_signals() as stop, _lost_peers_explained(run), _full_disk_explained(run):
+    info = RunInfo(directory.path, recipe.model_dump(mode="json"), run.step)
+    sinks = open_sinks(recipe.log if distributed.is_main() else (), info)
+    with stop_signals() as stop, _lost_peers_explained(run), _full_disk_explained(run), sinks as opened:
         while not run.is_finished and not distributed.any_of(stop.is_set(), device=run.model.device):
             with run.stopwatch:
                 result = run.train_step()
@@ -121,6 +125,8 @@ def train_run(
                 row["advice"] = advice
             run.record(row)
             listener.row(row)
+            for sink in opened:
+                sink.write(run.step, numbers_of(row))
             if (run.step % every == 0) if every else is_point:
                 run.save()
             run.check_faults(is_point=is_point)

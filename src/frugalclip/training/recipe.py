@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from frugalclip.backbones.attach import check_options
 from frugalclip.compression.base import ChangeConfig, GateConfig
@@ -39,6 +39,7 @@ from frugalclip.training.sections import (
     StageConfig,
 )
 from frugalclip.training.shorthands import missing_settings, written_out
+from frugalclip.training.sinks.base import sink_names
 
 
 class Recipe(Settings):
@@ -112,6 +113,17 @@ class Recipe(Settings):
     seed: int = Field(0, ge=0, description="every random stream derives from it")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
+    log: tuple[str, ...] = Field(
+        (), description="where rows go besides metrics.jsonl: tensorboard, trackio, wandb (extra 'log')"
+    )
+
+    @field_validator("log")
+    @classmethod
+    def _known_sinks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in sink_names():
+                raise ValueError(f"'{name}' is no place to log to; {known_names(name, sink_names())}")
+        return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _has_one_length(self) -> Self:

@@ -22,7 +22,7 @@ PROBE, RUN = "a probe", "an earlier run"
 LEAST_STEPS = 20  # of a run whose speed is remembered; the first steps are slow
 _NO_MATTER = {  # settings that do not change how long a step takes
     "name", "description", "source", "run_here", "data", "seed", "epochs", "samples", "steps", "optimizer",
-    "schedule", "evaluation", "checkpoints",
+    "schedule", "evaluation", "checkpoints", "log",
 }  # fmt: skip
 
 
