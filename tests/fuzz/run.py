@@ -6,6 +6,7 @@ its seed; `--case SEED/NUMBER` runs one of them here.
 """
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -44,9 +45,8 @@ def main() -> int:
 
 
 def _fuzzer(root: Path) -> Any:
-    from tests.fuzz.cases import Fuzzer
-
-    return Fuzzer(root / "whole", Path(tempfile.mkdtemp(prefix="fuzz-")))
+    cases: Any = importlib.import_module("tests.fuzz.cases")
+    return cases.Fuzzer(root / "whole", Path(tempfile.mkdtemp(prefix="fuzz-")))
 
 
 def _work(arguments: argparse.Namespace, root: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from frugalclip import interop
+from frugalclip.core.errors import ModelError
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.models import load
 
@@ -23,7 +24,7 @@ def test_a_new_format_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     foreign_formats.cache_clear()
     try:
         assert foreign_formats()["mine"].form == "mine:FILE"
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ModelError, match="mine:file cannot be read \\(division by zero\\)"):
             load("mine:file")
     finally:
         sys.modules.pop("frugalclip.interop.mine", None)

@@ -62,7 +62,7 @@ class Record(StoredRecord):
     key: str
     files: dict[str, int] = Field(description="path within the job's folder -> bytes")
     notes: dict[str, Any] = Field(description="the task's own, JSON values")
-    checksum: str = Field("", description="of the others, as `written` computes it")
+    checksum: str = Field(default="", description="of the others, as `written` computes it")
 
     def written(self) -> "Record":
         """The record with its checksum."""
