@@ -64,6 +64,8 @@ def _public(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[Public]:
         elif isinstance(child, ast.FunctionDef) and (
             not child.name.startswith("_") or child.name == "__call__"
         ):
+            if any(ast.unparse(one) == "overload" for one in child.decorator_list):
+                continue  # the function itself says it, for all of them
             yield Public(prefix + child.name, child, isinstance(node, ast.ClassDef))
 
 

@@ -249,9 +249,9 @@ class StoredTeacher(Teacher):
         """The vectors of the batch's rows; zeros where a sample has none."""
         rows, device = self.rows[batch.rows.cpu().numpy()], batch.rows.device
 
-        def encoded(vectors: np.ndarray) -> TowerOutput:
-            tensor = torch.from_numpy(vectors).to(device)  # (batch, dim)
-            return TowerOutput(None, tensor, tensor)
+        def encoded(vectors: Tensor) -> TowerOutput:
+            there = vectors.to(device)  # (batch, dim)
+            return TowerOutput(None, there, there)
 
         images = {
             name: encoded(self.store.vectors("image", rows, fill=0.0)) for name in self.requested.images
@@ -260,8 +260,9 @@ class StoredTeacher(Teacher):
         if self.requested.texts:
             found = self.store.ragged("text", rows)
             has_text = np.diff(found.offsets) > 0  # keywords may stand in for a caption that is not there
-            vectors = np.zeros((len(rows), *self.store.shape("text")), np.float32)
-            vectors[has_text] = found.values[found.offsets[:-1][has_text]]
+            vectors = torch.zeros(len(rows), *self.store.shape("text"))
+            first = torch.from_numpy(found.offsets[:-1][has_text])  # caption of each sample that has some
+            vectors[torch.from_numpy(has_text)] = found.values[first]
             texts = dict.fromkeys(self.requested.texts, encoded(vectors))
         return Features(images=images, texts=texts, scale=self.scale)
 

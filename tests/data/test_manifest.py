@@ -228,6 +228,14 @@ def test_concatenation_of_kinds_that_do_not_mix_gives_text():
     ]
 
 
+def test_an_id_leads_to_the_file_that_holds_its_image(tmp_path: Path):
+    found = manifest(root=tmp_path)
+    assert found.image_files(["c", "a"]) == [tmp_path / "s.tar", tmp_path / "a.png"]
+    assert found.image_files([]) == []
+    with pytest.raises(DataError, match=r"'x' \(1 of 2 ids\) is not in four; give ids of this data set"):
+        found.image_files(["a", "x"])
+
+
 def test_concatenation_of_folders_points_at_the_same_files(tmp_path: Path):
     both = concatenate([manifest(root=tmp_path / "one"), manifest(root=tmp_path / "two")])
     paths = [str(both.root / place["path"]) for place in both.table["image"].to_pylist()]

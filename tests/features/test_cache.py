@@ -33,7 +33,7 @@ def test_stored_and_new_images_come_in_the_order_of_the_rows(tmp_path: Path, bat
     assert faults == [(6, "not-an-image")] and encoder.images == 9
     expected = store_of(manifest, tmp_path / "all").ragged("image").values
     values = torch.cat([features.values for _, features in found])
-    torch.testing.assert_close(values, torch.from_numpy(expected))
+    torch.testing.assert_close(values, expected)
 
 
 def test_further_views_serve_their_own_id_only(tmp_path: Path):

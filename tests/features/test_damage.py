@@ -19,7 +19,7 @@ def everything(path: Path) -> list[np.ndarray]:
     store = Store.open(path)
     texts = store.ragged("text")
     images = store.vectors("image", fill=0.0)
-    return [images, texts.values, texts.offsets, store.rows_of(store.ids)]
+    return [images.numpy(), texts.values.numpy(), texts.offsets, store.rows_of(store.ids)]
 
 
 def flip(path: Path, place: int) -> None:
@@ -100,7 +100,7 @@ def test_the_chunks_of_another_store_are_told_apart(tmp_path: Path):
 
 def test_stored_vectors_that_are_not_finite_are_refused(tmp_path: Path):
     store = write(tmp_path / "s", Numbers(4)).store
-    found = store.vectors("image", [0])
+    found = store.vectors("image", [0]).numpy()
     store._open_chunks[0] = {name: array.copy() for name, array in store._chunk(0).items()}
     store._open_chunks[0]["image.values"][0] = np.nan
     with pytest.raises(DataError, match=r"an image vector that is not finite for 'sample-0'.*embed the data"):

@@ -113,6 +113,11 @@ def test_the_vectors_are_those_of_the_model(model, tmp_path):
     images = [Image.open(tmp_path / "data" / f"{row}.png") for row in range(11)]
     np.testing.assert_allclose(store.vectors("image"), model.encode_image(images).numpy(), atol=1e-6)
     assert store.head.encoder.scale == pytest.approx(1 / 0.07)  # of a model with two towers
+    words = model.encode_text(["a red square", "a blue circle"])
+    cosines = store.vectors("image") @ words.T  # (11, 2)
+    torch.testing.assert_close(cosines, model.encode_image(images) @ words.T, atol=1e-5, rtol=0)
+    assert torch.equal(store.vectors("image")[~store.missing("image")], store.vectors("image"))
+    assert manifest.image_files(store.ids) == [tmp_path / "data" / f"{row}.png" for row in range(11)]
     texts = store.vectors("text")
     for row in range(11):
         np.testing.assert_allclose(texts[row], model.encode_text(captions_of(row)).numpy(), atol=1e-6)

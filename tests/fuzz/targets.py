@@ -231,7 +231,8 @@ def read_store(folder: Path) -> bytes:
     store = Store.open(folder)
     texts = store.ragged("text")
     rows = store.rows_of(store.ids)
-    arrays = (store.vectors("image", fill=0.0), texts.values, texts.offsets, rows)
+    images = store.vectors("image", fill=0.0)
+    arrays = (images.numpy(), texts.values.numpy(), texts.offsets, rows)
     assert all(np.isfinite(array).all() for array in arrays), "a vector that is not finite"
     return _digest(*(array.tobytes() for array in arrays), "|".join(store.ids).encode())
 

@@ -350,6 +350,7 @@ def test_the_proposed_command_writes_the_tokenizer(tmp_path: Path):
 def test_texts_must_end_where_the_model_pools_them(tmp_path: Path):
     _, tokenizer = saved(tmp_path, kind="clip", activation="quick_gelu")
     end = tokenizer.eos_token_id
+    assert isinstance(end, int)
     content = json.loads((tmp_path / "config.json").read_text())
     content["text_config"]["eos_token_id"] = end + 5
     (tmp_path / "config.json").write_text(json.dumps(content))

@@ -126,7 +126,7 @@ def go(out: Path, content: dict[str, Any], **options: Any) -> RunDirectory:
 
 def vectors_of(store: Store | None) -> dict[str, np.ndarray]:
     assert store is not None
-    return dict(zip(store.ids, store.ragged("text", range(len(store))).values, strict=True))
+    return dict(zip(store.ids, store.ragged("text", range(len(store))).values.numpy(), strict=True))
 
 
 def built(out: Path, content: dict[str, Any]) -> Run:

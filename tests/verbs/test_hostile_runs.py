@@ -78,5 +78,5 @@ def test_a_data_set_full_of_bad_input_is_checked_trained_on_judged_and_embedded(
 
     stored = embed(tmp_path / "run", path, out=tmp_path / "store", what="images")
     assert stored.unread == found.source.ledger.counts()
-    assert np.isfinite(stored.store.vectors("image", np.flatnonzero(~stored.store.missing("image")))).all()
+    assert stored.store.vectors("image", np.flatnonzero(~stored.store.missing("image"))).isfinite().all()
     assert stored.store.missing("image").sum() == len(found.images.faults)

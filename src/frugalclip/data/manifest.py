@@ -102,6 +102,21 @@ class Manifest:
         indices = pa.array(np.asarray(rows, dtype=np.int64))
         return Manifest(self.table.take(indices), self.root, self.name)
 
+    def image_files(self, ids: Sequence[str]) -> list[Path]:
+        """The file that holds the image of each id: its own, or the tar or table that it lies in.
+
+        Raises:
+            DataError: naming the first id that is not here.
+        """
+        rows = {id: row for row, id in enumerate(self.ids)}
+        if absent := [id for id in ids if id not in rows]:
+            raise DataError(
+                f"'{absent[0]}' ({len(absent):,} of {len(ids):,} ids) is not in {self.name}; give ids of "
+                "this data set, such as those of a store of it."
+            )
+        places = self.take([rows[id] for id in ids]).table["image"]
+        return [self.root / place["path"] for place in places.to_pylist()]
+
     def captions(self, *, language: str | None = None) -> list[list[str]]:
         """Captions of every sample.
 

@@ -141,5 +141,5 @@ class FeatureCache:
             rows = {key: row for key, (own, row) in places.items() if own == number}
             if rows:
                 ragged = store.ragged(self.encoder.kind, list(rows.values()))
-                found |= {key: ragged[i] for i, key in enumerate(rows)}
+                found |= {key: ragged[i].numpy() for i, key in enumerate(rows)}
         return found

@@ -57,7 +57,7 @@ class FeatureRows:
         if self._held is not None:
             return self._held[torch.from_numpy(self._starts[rows] + views)].float()
         found = self.store.ragged(self.kind, self.rows[rows])
-        return torch.from_numpy(found.values[found.offsets[:-1] + views])
+        return found.values[torch.from_numpy(found.offsets[:-1] + views)]
 
     def draw(self, rows: np.ndarray, *, seed: int, epoch: int | np.ndarray, name: str) -> Tensor:
         """One view of each row, another one each epoch.
@@ -74,7 +74,7 @@ class FeatureRows:
 
     def views(self, rows: np.ndarray) -> Tensor:
         """(views, width) float32: all views of these rows, end to end."""
-        return torch.from_numpy(self.store.ragged(self.kind, self.rows[rows]).values)
+        return self.store.ragged(self.kind, self.rows[rows]).values
 
     def mean(self, rows: np.ndarray) -> Tensor:
         """(rows, width) float32: the mean over the views of each row, all of which have some."""
@@ -91,7 +91,7 @@ class FeatureRows:
         size = int(self.counts.sum()) * int(np.prod(self.store.shape(self.kind))) * dtype.itemsize
         if size > _HELD_BYTES:
             return None
-        return torch.from_numpy(self.store.ragged(self.kind, self.rows).values).to(dtype)
+        return self.store.ragged(self.kind, self.rows).values.to(dtype)
 
 
 def some_facets(vectors: Tensor, draws: np.ndarray, *, number: int) -> Tensor:

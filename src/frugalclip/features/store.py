@@ -1,5 +1,7 @@
 """The embedding store: vectors of a data set on disk, read through memory maps.
 
+Vectors are tensors, as `encode_image` and `encode_text` give them; row numbers, counts and masks are arrays.
+
 A store is a folder: `store.json` (data, encoder, exactness), content-addressed chunk files, ids in Parquet,
 and an index of the ids. `store.json` is written last and names every other file, so an unfinished store is
 recognised.
@@ -10,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -33,20 +35,29 @@ from frugalclip.features.format import (
     texts_digest,
 )
 
+if TYPE_CHECKING:  # asking what a store holds does not wait two seconds for torch
+    from torch import Tensor
+
 _OPEN_CHUNKS = 256  # a map holds a file handle, and systems allow about a thousand
+
+
+def _tensor(array: np.ndarray) -> "Tensor":
+    import torch
+
+    return torch.from_numpy(array)
 
 
 @dataclass(frozen=True)
 class Ragged:
     """Several vectors a row, end to end."""
 
-    values: np.ndarray  # (vectors, dim) or (vectors, facets, dim) float32
+    values: "Tensor"  # (vectors, dim) or (vectors, facets, dim) float32
     offsets: np.ndarray  # (rows + 1,) int64; row i has values[offsets[i] : offsets[i + 1]]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, row: int) -> np.ndarray:
+    def __getitem__(self, row: int) -> "Tensor":
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
 
@@ -166,23 +177,25 @@ class Store:
         """(dim,) or (facets, dim) of one vector."""
         return self.head.summary[self._known(kind)].shape
 
-    def mean(self, kind: Kind) -> np.ndarray | None:
-        """The float32 mean that was subtracted before normalising, or None; centre queries with it too."""
+    def mean(self, kind: Kind) -> "Tensor | None":
+        """The mean (dim,) float32 that was subtracted before normalising, or None; centre queries too."""
         if "means" not in self.head.files:
             return None
         path = self.path / self.head.files["means"]
         read_side_file(path)
-        return MappedTensors(path).tensors.get(self._known(kind))
+        found = MappedTensors(path).tensors.get(self._known(kind))
+        return None if found is None else _tensor(found.copy())  # a map cannot be written
 
     @overload
     def vectors(
         self, kind: Literal["image"], rows: Any = None, *, view: int = 0, fill: float | None = None
-    ) -> np.ndarray: ...
+    ) -> "Tensor": ...
+
     @overload
     def vectors(self, kind: Literal["text"], rows: Any = None) -> Ragged: ...
     def vectors(
         self, kind: Kind, rows: Any = None, *, view: int = 0, fill: float | None = None
-    ) -> np.ndarray | Ragged:
+    ) -> "Tensor | Ragged":
         """Vectors of some rows.
 
         Args:
@@ -206,7 +219,7 @@ class Store:
         result = np.full((len(rows), *self.shape(kind)), 0.0 if fill is None else fill, dtype=np.float32)
         present = rows[~absent]
         result[~absent] = self._gather(kind, present, np.full(len(present), view, dtype=np.int64))
-        return result
+        return _tensor(result)
 
     def ragged(self, kind: Kind, rows: Any = None) -> Ragged:
         """All vectors of some rows, end to end: captions of a sample, or its views."""
@@ -214,7 +227,7 @@ class Store:
         counts = self.counts(kind)[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         items = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-        return Ragged(self._gather(kind, np.repeat(rows, counts), items), offsets)
+        return Ragged(_tensor(self._gather(kind, np.repeat(rows, counts), items)), offsets)
 
     def require(
         self, *, model: str | None = None, kinds: Sequence[Kind] = (), normalize: bool | None = None

@@ -157,7 +157,8 @@ class FrozenLanguageModel:
         place = torch.device(device)
         precision = _precision(settings.precision, place)
         folder = model_folder(path)
-        network, backend = read_network(folder, dtype=_DTYPES[precision]).to(place), read_backend(folder)
+        network: Any = read_network(folder, dtype=_DTYPES[precision]).to(place)
+        backend = read_backend(folder)
         rows = network.get_input_embeddings().num_embeddings
         check_tokenizer(backend, rows, file=folder / "tokenizer.json")
         return cls(CausalModel(network, backend, folder, precision, place), settings)
