@@ -28,7 +28,7 @@ class RunInfo:
 
 
 class Sink(ABC):
-    """Takes the numbers of a run. Abstract; every subclass is final and the `ServiceSink` of its file."""
+    """Takes the numbers of a run. Abstract; every subclass is final and has a file of its own."""
 
     @abstractmethod
     def __init__(self, info: RunInfo) -> None: ...
@@ -69,7 +69,9 @@ def open_sinks(names: Sequence[str], info: RunInfo) -> Iterator[list[Sink]]:
     with contextlib.ExitStack() as stack:
         opened: list[Sink] = []
         for name in names:
-            sink: Sink = importlib.import_module(f"{sinks.__name__}.{name}").ServiceSink(info)
+            module = vars(importlib.import_module(f"{sinks.__name__}.{name}")).values()
+            kind = next(one for one in module if isinstance(one, type) and one in Sink.__subclasses__())
+            sink: Sink = kind(info)
             stack.callback(sink.close)
             opened.append(sink)
         yield opened

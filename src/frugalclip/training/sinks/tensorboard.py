@@ -7,7 +7,7 @@ from frugalclip.training.sinks.base import RunInfo, Sink
 
 
 @final
-class ServiceSink(Sink):
+class TensorboardSink(Sink):
     """Writes event files; rows past the checkpoint of a resumed run are purged."""
 
     def __init__(self, info: RunInfo) -> None:

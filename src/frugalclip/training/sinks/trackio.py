@@ -9,7 +9,7 @@ from frugalclip.training.sinks.base import RunInfo, Sink
 
 
 @final
-class ServiceSink(Sink):
+class TrackioSink(Sink):
     """Logs to one run of the project `frugalclip`, or that of $TRACKIO_PROJECT."""
 
     def __init__(self, info: RunInfo) -> None:

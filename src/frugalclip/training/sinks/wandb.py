@@ -9,7 +9,7 @@ from frugalclip.training.sinks.base import RunInfo, Sink
 
 
 @final
-class ServiceSink(Sink):
+class WandbSink(Sink):
     """Logs to one run of the project `frugalclip`, or that of $WANDB_PROJECT."""
 
     def __init__(self, info: RunInfo) -> None:
