@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from frugalclip.comparison.jobs import read_job, read_record
+from frugalclip.comparison.jobs import Trial, read_job
 from frugalclip.core.errors import DataError
 from frugalclip.core.jobs import Job, Record
 from frugalclip.core.records import RunDirectory
@@ -286,7 +286,8 @@ def read_lists(folder: Path) -> bytes:
 
 
 def read_comparison(folder: Path) -> bytes:
-    return f"{read_job(folder / 'job.json')} {read_record(folder)}".encode("utf-8", "replace")
+    job = read_job(folder / "job.json")
+    return f"{job} {Trial(job, folder).read().is_finished}".encode("utf-8", "replace")
 
 
 def read_memory(folder: Path) -> bytes:

@@ -15,6 +15,7 @@ from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
+from frugalclip.core.stored import read_object
 from frugalclip.core.types import Tokens
 from frugalclip.data.tokenizer_fit import check_tokenizer, how_to_get
 from frugalclip.data.tokens import END, MASK, PAD, START, Tokenizer, file_tokenizer
@@ -162,5 +163,5 @@ def _check_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 def _context(folder: Path) -> int:
     path = folder / "config.json"
-    places = read_json(path).get("max_position_embeddings") if path.is_file() else None
+    places = read_object(path).get("max_position_embeddings") if path.is_file() else None
     return min(CONTEXT, places or CONTEXT)

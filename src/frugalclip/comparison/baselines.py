@@ -8,7 +8,8 @@ from typing import Any
 from frugalclip.comparison.evaluators import metric_evaluator
 from frugalclip.comparison.folds import Fold
 from frugalclip.comparison.protocol import ProtocolConfig
-from frugalclip.core.records import read_json, write_json
+from frugalclip.core.records import write_json
+from frugalclip.core.stored import read_object
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import TrainingImages
 
@@ -29,7 +30,7 @@ def fold_baselines(
         out: folder of the comparison.
     """
     path = out / "data" / "baselines.json"
-    known: dict[str, Any] = read_json(path) if path.is_file() else {}
+    known: dict[str, Any] = read_object(path) if path.is_file() else {}
     found: dict[str, dict[str, Any]] = {}
     for fold in folds:
         neighbours: dict[

@@ -7,7 +7,8 @@ from frugalclip.comparison.jobs import Trial
 from frugalclip.comparison.queue import TrialExit, cores, run_trials
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import contents
-from frugalclip.core.records import read_json, write_json
+from frugalclip.core.records import write_json
+from frugalclip.core.stored import read_object
 
 FAILURES = "failures.json"
 Report = Callable[[str], None]  # prints one line
@@ -64,6 +65,6 @@ def train_missing(trials: Sequence[Trial], out: Path, *, jobs: int, primary: str
 def failures(trials: Sequence[Trial], out: Path) -> dict[str, str]:
     """Messages of trials that failed and have not finished since, by folder beneath `out`."""
     path = out / FAILURES
-    found: dict[str, str] = read_json(path) if path.is_file() else {}
+    found: dict[str, str] = read_object(path) if path.is_file() else {}
     finished = {str(trial.folder.relative_to(out)) for trial in trials if trial.is_finished}
     return {folder: message for folder, message in found.items() if folder not in finished}

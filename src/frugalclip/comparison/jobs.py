@@ -20,6 +20,7 @@ from frugalclip.comparison.metrics import MetricConfig
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory, read_json, write_json
+from frugalclip.core.stored import read_object
 
 JOB, TRIAL = "job.json", "trial.json"
 VERSION = 2
@@ -127,7 +128,7 @@ def read_job(path: Path | str) -> TrialJob:
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The content of `trial.json` in a folder, or None where the trial has not ended."""
-    return read_json(folder / TRIAL) if (folder / TRIAL).is_file() else None
+    return read_object(folder / TRIAL) if (folder / TRIAL).is_file() else None
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: jobs hold mappings

@@ -11,7 +11,8 @@ from frugalclip.comparison.jobs import Clock, Trial
 from frugalclip.comparison.planning import DataFiles, Lengths, plan_trials, speed_trial
 from frugalclip.comparison.queue import TrialExit, run_trials
 from frugalclip.core.errors import TrainingError
-from frugalclip.core.records import RunDirectory, read_json, write_json
+from frugalclip.core.records import RunDirectory, write_json
+from frugalclip.core.stored import read_object
 
 STEPS, SAMPLES = 24, 6144  # of a short trial: of an arm with a recipe, and of one without
 
@@ -54,7 +55,7 @@ def equal_seconds(
 def _kept_rate(trial: Trial, out: Path, clock: Clock) -> float:
     """The rate in `rates.json`, measured where it is not there: a resumed comparison has the same lengths."""
     path, key = out / "rates.json", f"{trial.arm} {clock}"
-    known: dict[str, float] = read_json(path) if path.is_file() else {}
+    known: dict[str, float] = read_object(path) if path.is_file() else {}
     if key not in known:
         known[key] = _measure_rate(trial, clock)
         write_json(path, known)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.paths import user_path
-from frugalclip.core.records import read_json, write_json
+from frugalclip.core.records import write_json
+from frugalclip.core.stored import read_object
 from frugalclip.data.parquet_images import cache_folder
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how architectures with an output head for the next word are called
@@ -148,7 +149,7 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
         ModelError: when the folder holds another kind of model, or does not load.
     """
     transformers = require("transformers", extra="hf", purpose=_PURPOSE)
-    kind = (read_json(folder / "config.json").get("architectures") or ["none"])[0]
+    kind = (read_object(folder / "config.json").get("architectures") or ["none"])[0]
     if not kind.endswith(CAUSAL):
         raise ModelError(
             f"{folder} holds the architecture {kind}, expected a causal language model such as "
@@ -207,7 +208,7 @@ def read_backend(folder: Path) -> tokenizers.Tokenizer:
 
 def output_head(folder: Path) -> Tensor | None:
     """(vocab, width) float32 weights of the output head, or None where it is the input embedding."""
-    if read_json(folder / "config.json").get("tie_word_embeddings", False):
+    if read_object(folder / "config.json").get("tie_word_embeddings", False):
         return None
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
@@ -221,7 +222,7 @@ def weights_hash(folder: Path) -> str:
     """16 hex digits over the name, type, shape and values of every tensor, and the configuration."""
     config = {
         k: v
-        for k, v in read_json(folder / "config.json").items()
+        for k, v in read_object(folder / "config.json").items()
         if k not in _VOLATILE and not k.startswith("_")
     }
     state = hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=8)

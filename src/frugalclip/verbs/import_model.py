@@ -10,7 +10,8 @@ from rich.text import Text
 from frugalclip.backbones.find import modality
 from frugalclip.core.errors import ModelError
 from frugalclip.core.locks import contents, writes_into
-from frugalclip.core.records import RunDirectory, environment, publish_folder, read_json, write_json
+from frugalclip.core.records import RunDirectory, environment, publish_folder, write_json
+from frugalclip.core.stored import read_object
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.users_text import command_line
 from frugalclip.interop.formats import foreign_formats
@@ -80,7 +81,7 @@ def _check_out(run: RunDirectory, source: str) -> None:
     if not run.path.is_dir() or not contents(run.path):
         return
     record = run.path / RECORD
-    given = read_json(record).get("given") if record.is_file() else None
+    given = read_object(record).get("given") if record.is_file() else None
     if given != source:
         what = f"an import of {given}" if given else "something else than an import"
         raise ModelError(f"{run.path} holds {what}; give an empty or new folder with --out.")
