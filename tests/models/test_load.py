@@ -87,7 +87,7 @@ def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):
         match=r"'openclip:' is not a known format; did you mean 'open_clip'\? Known: hf, open_clip",
     ):
         load("openclip:ViT-B-32@x.pt")
-    with pytest.raises(ModelError, match="nothing is not a folder"):
+    with pytest.raises(ModelError, match="nothing is not there"):
         load(f"hf:{tmp_path}/nothing")
     with pytest.raises(ModelError, match=r"write open_clip:ARCH@FILE"):
         load("open_clip:ViT-B-32")
@@ -112,4 +112,24 @@ def test_a_backbone_whose_weights_are_not_finite_is_refused(tmp_path: Path):
     weights[name].flatten()[0] = float("nan")
     save_file(weights, file)
     with pytest.raises(ModelError, match=f"holds weights that are not finite, in .*{name}"):
+        load(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("runs/frugl", r"there is no model at runs/frugl; did you mean 'runs/frugal'\?"),
+        (
+            "ViT-B-32",
+            "a model of open_clip is written open_clip:ViT-B-32@FILE, with the file of its",
+        ),
+        ("hf:nowhere/model", "nowhere/model is not there; expected a model saved with save_pretrained"),
+    ],
+)
+def test_a_model_that_is_not_there_says_what_may_be_meant(
+    source: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "runs" / "frugal").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=sentence):
         load(source)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from frugalclip.core.errors import ModelError, RecipeError
+from frugalclip.core.errors import ModelError, RecipeError, UsageError
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.yaml_text import read_yaml
 from frugalclip.models import load
 from frugalclip.sources.open import open_data
 from frugalclip.training.planning import plan_recipe
@@ -93,3 +94,18 @@ def test_an_encoder_of_images_alone_is_a_backbone_and_not_a_start(recipe_file, t
         match=r"model\.text\.kind none is for models that read no texts, and a recipe trains two towers",
     ):
         load_recipe(recipe_file(model={"text": {"kind": "none"}}))
+
+
+def test_keywords_are_settings_and_the_folder_has_a_name(
+    recipe_file, squares, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    settings = {"data": {"path": squares, "validation": "none"}, "steps": 2, "optimizer__lr": 0.01}
+    first, second = (train(recipe_file(), **settings, epochs=None) for _ in range(2))
+    assert (first.run, second.run) == (Path("runs/small"), Path("runs/small-2")) and first.steps == 2
+    recorded = read_yaml(first.run / "recipe.yaml")
+    assert recorded["optimizer"]["lr"] == 0.01 and recorded["data"]["validation"] == "none"
+    with pytest.raises(RecipeError, match="optimiser is not a setting; did you mean 'optimizer'"):
+        train(recipe_file(), optimiser__lr=1, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="resume goes on with the run in out, and out is not given"):
+        train(recipe_file(), resume=True)

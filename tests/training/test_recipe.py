@@ -412,3 +412,24 @@ def test_no_value_of_any_setting_is_more_than_a_sentence(name: str):
     content = load_recipe(name).model_dump(mode="json", by_alias=True)
     sentences = [sentence_about(content, place, odd) for place in every_setting(content) for odd in ODD]
     assert sum(map(bool, sentences)) > 500 and max(map(len, sentences)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("pair", "near"),
+    [
+        ("lr=1e-3", "optimizer.lr"),
+        ("warmup=3", "schedule.warmup"),
+        ("optimizer.batch=3", "batch"),
+        ("optimizer.lrr=1", "lr"),
+        ("extend=clip", "extends"),
+        ("betas=[0.9, 0.98]", "optimizer.betas"),
+        ("where=split=train", "data.where"),
+        ("validaton=none", "data.validation"),
+        ("sead=3", "seed"),
+        ("data.batch=3", "batch"),
+        ("model.lr=3", "optimizer.lr"),
+    ],
+)
+def test_the_setting_that_is_meant_is_named_wherever_it_stands(pair: str, near: str):
+    with pytest.raises(RecipeError, match=f"is not a setting; did you mean '{near}'"):
+        load_recipe("clip", [pair])

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from frugalclip.cli import main
-from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.errors import DataError, ModelError, UsageError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import RunDirectory, read_json, write_json
 from frugalclip.data.tokens import train_tokenizer
@@ -159,13 +159,13 @@ def test_the_classes_come_from_the_label_field_or_a_caption(folder):
 
 def test_what_is_misspelt_or_missing_is_named(folder, tmp_path):
     model = make_model()
-    with pytest.raises(DataError, match="'zero-shot' is not a task; did you mean 'zeroshot'"):
+    with pytest.raises(UsageError, match="'zero-shot' is not a task; did you mean 'zeroshot'"):
         evaluate(model, data=folder, task="zero-shot")
     with pytest.raises(DataError, match="did you mean 'photo'"):
         evaluate(model, data=folder, prompts="photos")
     with pytest.raises(DataError, match="no field 'labl'; did you mean 'label'"):
         evaluate(model, data=folder, label_field="labl")
-    with pytest.raises(DataError, match="--features pool is not understood; did you mean 'pooled'"):
+    with pytest.raises(UsageError, match="--features pool is not understood; did you mean 'pooled'"):
         evaluate(model, data=folder, task="probe", features="pool")
     with pytest.raises(ModelError, match=r"no lexical head, .*'frugalclip train lexvla'"):
         evaluate(model, data=folder, task="words")

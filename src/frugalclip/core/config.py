@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError, field_validator
 
-from frugalclip.core.annotations import members
+from frugalclip.core.annotations import members, near_setting
 from frugalclip.core.errors import RecipeError, known_names
 
 if typing.TYPE_CHECKING:
@@ -121,7 +121,8 @@ def explain(fault: ValidationError, settings: type[BaseModel], *, where: str) ->
     name = ".".join([*([where] if where else []), *(part for part in location if not part.startswith(KIND))])
     if first["type"] == "extra_forbidden":
         known = _settings_at(settings, location[:-1]).model_fields
-        message = f"{name} is not a setting; {known_names(location[-1], known)}"
+        near = near_setting(location[-1], settings, [*known])
+        message = f"{name} is not a setting; {known_names(location[-1], known, near=near)}"
     elif first["type"] == "missing":
         message = f"{name} is missing; set it in the recipe or add {name}=VALUE."
     else:

@@ -76,21 +76,22 @@ class MissingExtra(FrugalclipError):
     """An optional dependency is not installed."""
 
 
-def known_names(name: str, known: Iterable[str], *, limit: int = 12) -> str:
+def known_names(name: str, known: Iterable[str], *, limit: int = 12, near: str = "") -> str:
     """The end of a did-you-mean sentence: the nearest known name if one is near, then the known names.
 
     Args:
         name: what was found.
         known: what would have been understood.
         limit: how many known names are listed at most.
+        near: what is probably meant, where the caller knows better.
 
     Returns:
         For example `did you mean 'queue'? Known: queue, dim, scale.`
     """
     names = sorted(dict.fromkeys(known))
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = near or next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), "")
     listed = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-    return (f"did you mean '{near[0]}'? " if near else "") + f"Known: {listed or 'none'}."
+    return (f"did you mean '{near}'? " if near else "") + f"Known: {listed or 'none'}."
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

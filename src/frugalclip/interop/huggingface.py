@@ -136,7 +136,8 @@ def _config(folder: Path) -> Mapping[str, Any]:
         if (folder / "open_clip_config.json").is_file():
             own = f"open_clip:{folder}/open_clip_config.json@{folder}/FILE"
             hint = f" It holds a model of open_clip; write {own}."
-        what = "has no config.json" if folder.is_dir() else "is not a folder"
+        found = "is not a folder" if folder.exists() else "is not there"
+        what = "has no config.json" if folder.is_dir() else found
         raise ModelError(f"{folder} {what}; expected a model saved with save_pretrained.{hint}")
     content = read_json(file)
     if not isinstance(content, Mapping):

@@ -1,5 +1,6 @@
 """`load` opens every model: runs, checkpoints, foreign models, and image encoders alone."""
 
+import difflib
 from pathlib import Path
 
 import torch
@@ -73,6 +74,19 @@ def _image_model(source: ModelSource, *, device: str | torch.device) -> Model:
     return Model(network.eval(), tokenizer, preprocess, device=device)
 
 
+def _hint(source: ModelSource, path: Path) -> str:
+    """What a MODEL that is not there may mean: a known scheme, a folder with a like name, a foreign model."""
+    if source.scheme:
+        known = known_names(source.scheme, (*foreign_formats(), *ENCODERS))
+        return f" '{source.scheme}:' is not a known format; {known}"
+    beside = [one.name for one in path.parent.iterdir() if one.is_dir()] if path.parent.is_dir() else []
+    if near := difflib.get_close_matches(path.name, beside, n=1, cutoff=0.6):
+        return f" did you mean '{path.parent / near[0]}'?"
+    if len(path.parts) == 1 and "-" in path.name:
+        return f" a model of open_clip is written open_clip:{source}@FILE, with the file of its weights;"
+    return ""
+
+
 def _checkpoint(source: ModelSource) -> Path:
     """The checkpoint folder of a path: itself, or the last one of a run.
 
@@ -83,11 +97,9 @@ def _checkpoint(source: ModelSource) -> Path:
     if (path / DESCRIPTION).is_file():
         return path
     if not path.exists():
-        known = known_names(source.scheme, (*foreign_formats(), *ENCODERS))
-        hint = f" '{source.scheme}:' is not a known format; {known}" if source.scheme else ""
         raise ModelError(
-            f"there is no model at {source};{hint} expected a run directory or a checkpoint, such as "
-            "runs/demo."
+            f"there is no model at {source};{_hint(source, path)} expected a run directory or a checkpoint, "
+            "such as runs/demo."
         )
     run = RunDirectory(path)
     if last := run.last_checkpoint():

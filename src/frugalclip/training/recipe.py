@@ -15,6 +15,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from frugalclip.backbones.attach import check_options
 from frugalclip.compression.base import ChangeConfig, GateConfig
+from frugalclip.core.annotations import near_setting
 from frugalclip.core.config import Settings, merge, shown, validated
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.overrides import Schema, parse_overrides
@@ -360,7 +361,9 @@ def _validated(content: dict[str, Any]) -> Recipe:
     short = content.get("shorthands")
     known = {*Recipe.model_fields, *(short if isinstance(short, Mapping) else ())}
     if unknown := [key for key in content if key not in known]:
-        raise RecipeError(f"{unknown[0]} is not a setting; {known_names(unknown[0], known, limit=30)}")
+        near = near_setting(unknown[0], Recipe, {*known, "extends"})
+        found = known_names(unknown[0], known, limit=30, near=near)
+        raise RecipeError(f"{shown(unknown[0])[1:-1]} is not a setting; {found}")
     recipe = validated(Recipe, {**content, **typed_parts(content)}, where="")
     for side, config in recipe.model.pretrained_towers().items():
         check_options(config, side=side)

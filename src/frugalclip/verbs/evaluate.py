@@ -12,7 +12,7 @@ from typing import Any, get_args
 from rich.text import Text
 
 from frugalclip.core.devices import pick_device
-from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.errors import DataError, UsageError, known_names
 from frugalclip.core.locks import writing
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory, write_json
@@ -101,9 +101,9 @@ def evaluate(
         DataError, ModelError: one sentence with the next command.
     """
     if task not in TASKS:
-        raise DataError(f"'{task}' is not a task; {known_names(task, TASKS)}")
+        raise UsageError(f"'{task}' is not a task; {known_names(task, TASKS)}")
     if features is not None and features not in get_args(Layer):
-        raise DataError(f"--features {features} is not understood; {known_names(features, get_args(Layer))}")
+        raise UsageError(f"--features {features} is not understood; {known_names(features, get_args(Layer))}")
     given = {
         "where": where,
         "label_field": label_field,

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
+from frugalclip.core.overrides import as_pairs
 from frugalclip.core.paths import user_path
 from frugalclip.core.progress import in_minutes
 from frugalclip.core.records import write_json
@@ -17,7 +19,12 @@ GPU_RATE = 150e12  # operations a second, assumed: an A100-class GPU at half of 
 
 
 def plan(
-    recipe: str, overrides: Sequence[str] = (), *, probe: bool = False, json: str | Path | None = None
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    probe: bool = False,
+    json: str | Path | None = None,
+    **settings: Any,
 ) -> Plan | OpenPlan:
     """Count passes, parameters, memory and arithmetic of a recipe; needs no data.
 
@@ -26,11 +33,12 @@ def plan(
         overrides: `key=value` pairs.
         probe: also run a few real steps on random input.
         json: file to write the plan to.
+        settings: settings of the recipe, as `train` takes them.
 
     Raises:
         RecipeError: if the recipe does not describe a run.
     """
-    loaded = load_recipe(recipe, overrides)
+    loaded = load_recipe(recipe, [*overrides, *as_pairs(settings)])
     missing = loaded.missing()
     planned = (
         OpenPlan(loaded.name, loaded.description, missing) if missing else plan_recipe(loaded, probe=probe)

@@ -1,13 +1,15 @@
 """`frugalclip train`: from a recipe and a data set to a run directory."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from frugalclip.core import distributed
-from frugalclip.core.errors import RecipeError
+from frugalclip.core.errors import RecipeError, UsageError
 from frugalclip.core.locks import writes_into
+from frugalclip.core.overrides import as_pairs
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.users_text import command_line
@@ -27,17 +29,23 @@ from frugalclip.training.resume import resolve_recipe
 from frugalclip.training.run import TrainingResult
 
 
-@writes_into("out")
 def train(
-    recipe: str, overrides: Sequence[str] = (), *, out: str | Path, resume: bool = False
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    **settings: Any,
 ) -> TrainingResult:
     """Train a recipe and write a run directory.
 
     Args:
         recipe: name of a recipe or path of one.
         overrides: `key=value` pairs, such as `data=my_folder` or `batch=512`.
-        out: the run directory; empty or new, unless `resume`.
+        out: the run directory; empty or new, unless `resume`. None: the next free one in `runs/`.
         resume: go on from the last checkpoint of `out`.
+        settings: settings of the recipe, such as `data="shop/"` or `epochs=5`. Two underscores stand for a
+            dot (`optimizer__lr=1e-3`), a mapping sets its keys, and None unsets.
 
     Returns:
         The trained model, with where and how it was made.
@@ -45,6 +53,20 @@ def train(
     Raises:
         RecipeError, DataError, TrainingError: one sentence each, with the next command.
     """
+    if out is None and resume:
+        raise UsageError("resume goes on with the run in out, and out is not given; add out='runs/NAME'.")
+    return _train(recipe, [*overrides, *as_pairs(settings)], out=out or _free_folder(recipe), resume=resume)
+
+
+def _free_folder(recipe: str) -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not there."""
+    first = Path("runs") / Path(recipe).stem
+    places = itertools.chain([first], (first.with_name(f"{first.name}-{n}") for n in itertools.count(2)))
+    return next(place for place in places if not place.exists())
+
+
+@writes_into("out")
+def _train(recipe: str, overrides: Sequence[str], *, out: str | Path, resume: bool) -> TrainingResult:
     run = RunDirectory(out)
     resolved = resolve_recipe(recipe, overrides, run, resume=resume)
     if resolved.data.path is None:
@@ -73,6 +95,7 @@ def train_resolved(
         more: further content of `metrics.json`, from the finished run.
     """
     listener = ConsoleListener(Terminal())
+    assert resolved.data.path is not None, "the caller refuses a recipe without data"
     source = read_source(resolved.data.path, columns=resolved.data.columns or None)
     try:
         result = train_run(
