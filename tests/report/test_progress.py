@@ -59,3 +59,6 @@ def test_the_table_of_metrics_has_chance():
     assert isinstance(console.file, io.StringIO)
     row = next(line for line in console.file.getvalue().splitlines() if "zeroshot/top1" in line)
     assert row.split("│")[2].strip() == "1.8"
+    whole = {"step": 1, "evaluation": {"zeroshot/top5": 100.0}, "chance": {"zeroshot/top5": 100.0}}
+    console.print(validation_table([whole]))
+    assert "100.0" in console.file.getvalue() and "e+" not in console.file.getvalue()

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from frugalclip.core.progress import SILENCE
 from frugalclip.core.terminal import styled
+from frugalclip.report.formats import percent
 from frugalclip.training.recommendation import warning
 from frugalclip.training.run import Run
 from frugalclip.training.stage import count_parameters
@@ -104,7 +105,7 @@ class ConsoleListener:
 
 def _chance(row: dict[str, Any], name: str) -> str:
     value = row.get("chance", {}).get(name)
-    return "" if value is None else f" (chance {value:.2g})"
+    return "" if value is None else f" (chance {percent(value, unit=False)})"
 
 
 def validation_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -119,6 +120,6 @@ def validation_table(rows: Sequence[dict[str, Any]]) -> Table:
         if name.endswith(("top1", "top5", "_r1", "_r5")):
             best = max(rows, key=lambda row: row["evaluation"].get(name, 0.0))
             ends = [f"{row['evaluation'][name]:.1f}" for row in (rows[0], rows[-1])]
-            guessed = f"{chance[name]:.2g}" if name in chance else ""
+            guessed = percent(chance[name], unit=False) if name in chance else ""
             table.add_row(name, guessed, *ends, f"{best['evaluation'][name]:.1f} ({best['step']:,})")
     return table
