@@ -123,6 +123,7 @@ def _build_data(root: Path) -> None:
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
+    shutil.copytree(Path(__file__).parents[1] / "sources" / "saved_by_datasets", root / "saved")
     for kind, ending in (("PNG", "png"), ("JPEG", "jpg"), ("GIF", "gif"), ("WEBP", "webp"), ("TIFF", "tif")):
         (root / "images" / f"one.{ending}").write_bytes(picture(3, kind))
     (root / "images" / "progressive.jpg").write_bytes(picture(3, "JPEG", progressive=True))
@@ -329,6 +330,7 @@ TARGETS = [
     Target("parquet", "parquet", "*", read_data),
     Target("tars", "tars", "*", read_data),
     Target("manifest", "manifest", "*", read_data),
+    Target("saved", "saved", "**/*", read_data),
     Target("images", "images", "*", read_images),
     Target("open_clip", "open_clip", "*", read_open_clip),
     Target("pickled", "pickled", "*", read_open_clip),
