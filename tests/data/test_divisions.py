@@ -91,6 +91,10 @@ def test_class_names_do_not_keep_rows_together(tmp_path: Path, monkeypatch: pyte
     manifest = make_manifest(ids=ids, images=image_places(ids), captions=captions, root=tmp_path, name="m")
     division = divide_rows(manifest, SHARES)
     assert division.rows == {"train": 140, "val": 20, "test": 40}
+    names = division.manifest.field("split")
+    for one in range(4):  # every class has its share of every split
+        own = [name for row, name in enumerate(names) if row % 4 == one]
+        assert (own.count("val"), own.count("test")) == (5, 10)
     assert any("as class names do" in note for note in division.notes)
     assert any("more than the 10 that are compared" in note for note in division.notes)
 

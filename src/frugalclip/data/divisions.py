@@ -67,7 +67,12 @@ def divide_rows(
             "another field with --by, or --by id for single rows."
         )
     firsts = _first_ids(manifest, groups, len(sizes))
-    names = _assigned(firsts, sizes, shares, seed=seed)[groups]
+    names = np.full(len(sizes), TRAIN, dtype=object)
+    classes = _classes(manifest, groups, len(sizes)) if field is None else np.zeros(len(sizes), np.uint64)
+    for one in np.unique(classes):  # each class gets its share of every split
+        mask = classes == one
+        names[mask] = _assigned(firsts[mask], sizes[mask], shares, seed=seed)
+    names = names[groups]
     table = manifest.table
     columns = {"split": names.tolist()}
     if field is None:
@@ -136,6 +141,15 @@ class _Joined:
 
     def roots(self) -> np.ndarray:
         return np.array([self.root(row) for row in range(len(self.parent))], dtype=np.uint64)
+
+
+def _classes(manifest: Manifest, groups: np.ndarray, count: int) -> np.ndarray:
+    """(groups,) uint64, equal for groups of one class, where captions name classes; else all equal."""
+    kindred = kindred_rows(manifest)
+    classes = np.zeros(count, dtype=np.uint64)
+    if kindred.names_classes:
+        np.maximum.at(classes, groups, kindred.codes)  # of several classes in one group, one counts
+    return classes
 
 
 def _first_ids(manifest: Manifest, groups: np.ndarray, count: int) -> np.ndarray:
