@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from frugalclip.core.averages import momentum_at
+from frugalclip.core.checksums import write_checksums
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Needs, Tokens
@@ -343,6 +344,7 @@ def test_a_store_gives_the_scale_of_the_model_that_filled_it(
     head = json.loads((store / "store.json").read_text())
     head["encoder"]["scale"] = recorded
     (store / "store.json").write_text(json.dumps(head))
+    write_checksums(store, ["store.json"])
     teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
     assert teacher.encode(Batch(torch.tensor([2, 1]), {}, {})).scale.item() == scale
 

@@ -293,7 +293,7 @@ def content_digest(data: bytes) -> bytes:
 
 def is_blank(image: Image.Image) -> bool:
     """Whether an RGB image is of one colour."""
-    return all(int(np.ptp(band)) <= BLANK for band in image.split())
+    return all(int(np.ptp(np.asarray(band))) <= BLANK for band in image.split())
 
 
 @dataclass(frozen=True)

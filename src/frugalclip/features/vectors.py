@@ -7,7 +7,7 @@ on its rows alone, and a run that was killed continues to the same bytes.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -212,7 +212,8 @@ class ManifestVectors:
 
     def _encoded(self, inputs: Tensor | CachedFeatures, views: Sequence[int]) -> Iterator[np.ndarray]:
         """(views, dim) vectors of each image."""
-        vectors = self.encoder.encode_image(inputs, normalize=self.options.encoder_normalizes)
+        pixels = cast("Tensor", inputs)  # an encoder whose backbone has features cached takes those too
+        vectors = self.encoder.encode_image(pixels, normalize=self.options.encoder_normalizes)
         return iter(np.split(self.options.finished("image", vectors), np.cumsum(views)[:-1]))
 
     def _image(self, row: int) -> _Prepared | str:

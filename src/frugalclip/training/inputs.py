@@ -8,6 +8,7 @@ from frugalclip.core import distributed
 from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Needs
+from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.repeats import validation_remarks
@@ -54,7 +55,7 @@ class RunData:
         if not len(self.training):
             raise DataError(
                 f"{everything.name} has no rows to train on; check data.where with "
-                f"{command('data', 'stats', everything.name)}"
+                f"{command_line('data', 'stats', everything.name)}"
             )
         if len(self.training) < recipe.batch:  # refused before a backbone encodes the whole data set
             raise too_few(

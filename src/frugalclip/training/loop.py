@@ -17,6 +17,7 @@ from frugalclip.core.disk import DiskFullError, full_disk_explained
 from frugalclip.core.errors import FrugalclipError, TrainingError
 from frugalclip.core.interrupts import stop_signals
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.training.monitors import feature_monitors
@@ -137,7 +138,7 @@ def train_run(
     if not run.is_finished:
         listener.note(
             f"stopped after step {run.step:,} of {run.steps:,}; go on with: "
-            + command("train", directory.recipe, "--out", directory.path, "--resume")
+            + command_line("train", directory.recipe, "--out", directory.path, "--resume")
         )
     return run.result()
 
