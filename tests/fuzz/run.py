@@ -6,6 +6,7 @@ its seed; `--case SEED/NUMBER` runs one of them here.
 """
 
 import argparse
+import hashlib
 import importlib
 import json
 import subprocess
@@ -33,7 +34,8 @@ def main() -> int:
     parser.add_argument("--case", help="SEED/NUMBER of one case to run here")
     parser.add_argument("--worker", nargs=2, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    root = Path(tempfile.gettempdir()) / "frugalclip-fuzz"
+    made_by = hashlib.sha256(Path(__file__).with_name("targets.py").read_bytes()).hexdigest()[:8]
+    root = Path(tempfile.gettempdir()) / f"frugalclip-fuzz-{made_by}"
     if arguments.case:
         seed, number = map(int, arguments.case.split("/"))
         print(json.dumps(_fuzzer(root).case(seed, number, only=arguments.only).as_json(), indent=2))
