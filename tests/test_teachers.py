@@ -1,6 +1,5 @@
 """Teachers: an average that follows, a model that stays, vectors computed before; none of them learns."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from frugalclip.core.averages import momentum_at
-from frugalclip.core.checksums import write_checksums
 from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Needs, Tokens
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.data.tokens import Tokenizer, train_tokenizer
-from frugalclip.features.format import EncoderRecord, Origin, texts_digest
+from frugalclip.features.format import EncoderRecord, Origin, read_head, texts_digest, write_head
 from frugalclip.features.store import Store
 from frugalclip.features.writer import Part, RowKey, write_store
 from frugalclip.models import Model
@@ -341,10 +339,10 @@ def test_stored_vectors_are_those_of_the_rows_and_zeros_where_there_are_none(sto
 def test_a_store_gives_the_scale_of_the_model_that_filled_it(
     store: Path, tmp_path: Path, recorded: float | None, scale: float
 ):
-    head = json.loads((store / "store.json").read_text())
-    head["encoder"]["scale"] = recorded
-    (store / "store.json").write_text(json.dumps(head))
-    write_checksums(store, ["store.json"])
+    head = read_head(store)
+    write_head(
+        store, head.model_copy(update={"encoder": head.encoder.model_copy(update={"scale": recorded})})
+    )
     teacher = StoredTeacher(EVERYTHING, Store.open(store), a_manifest(tmp_path))
     assert teacher.encode(Batch(torch.tensor([2, 1]), {}, {})).scale.item() == scale
 
