@@ -19,5 +19,5 @@ def test_unreadable_images_are_left_out_and_counted_by_cause(squares, model):
 
 
 def test_no_readable_image_is_an_error(squares, model):
-    with pytest.raises(DataError, match="no image of squares could be read; run 'frugalclip data check"):
+    with pytest.raises(DataError, match="no image of squares could be read; run: frugalclip data check"):
         image_features(model, squares, np.array([11]))

@@ -82,7 +82,7 @@ def test_lost_images_take_their_only_captions_along(squares):
 
 def test_no_captions_at_all_is_an_error(squares):
     with pytest.raises(
-        DataError, match="none of the 12 rows of squares has a caption; see 'frugalclip data stats"
+        DataError, match="none of the 12 rows of squares has a caption; see: frugalclip data stats"
     ):
         retrieval_task(with_captions(squares, [[]] * 12))
 

@@ -176,7 +176,7 @@ def test_names_in_another_language(squares, model):
 
 def test_no_readable_image_is_an_error(squares, model):
     with pytest.raises(
-        DataError, match="no image of squares could be read; run 'frugalclip data check squares'"
+        DataError, match="no image of squares could be read; run: frugalclip data check squares"
     ):
         evaluate_zeroshot(model, squares.where("split=broken"), squares)
 

@@ -171,7 +171,7 @@ def test_one_kind_only_and_data_without_captions(model, tmp_path):
     result = embed_manifest(model, bare, tmp_path / "b")
     assert (result.store.head.kinds, result.absent) == (("image",), ("text",))
     with pytest.raises(
-        DataError, match="bare has no captions to embed; look at it with 'frugalclip data check bare'"
+        DataError, match="bare has no captions to embed; look at it with: frugalclip data check bare"
     ):
         embed_manifest(model, bare, tmp_path / "c", what="texts")
 

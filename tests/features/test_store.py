@@ -372,7 +372,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path):
     with pytest.raises(DataError, match="is there and is not a store; give an empty or new folder"):
         write(tmp_path, Numbers(4))
     with pytest.raises(
-        DataError, match=r"is not an embedding store \(no store.json\); make one with 'frugalclip embed"
+        DataError, match=r"is not an embedding store \(no store.json\); make one with: frugalclip embed"
     ):
         Store.open(tmp_path)
 

@@ -228,7 +228,7 @@ def test_all_images_broken_is_reported(folder):
     manifest = manifest_of(folder, count=6, broken=tuple(range(6)))
     with pytest.raises(
         DataError,
-        match=r"0 usable samples \(6 of 6 cannot be used: broken-image\); run 'frugalclip data check pack'",
+        match=r"0 usable samples \(6 of 6 cannot be used: broken-image\); run: frugalclip data check pack",
     ):
         loader_of(manifest)
     with pytest.raises(DataError, match="none of the 6 images decodes"):
