@@ -216,7 +216,9 @@ def test_our_own_faults_keep_their_traceback(stand_in: Verb):
 def test_a_full_disk_is_a_sentence(stand_in: Verb, capsys: pytest.CaptureFixture[str]):
     stand_in("doctor", raises=OSError(28, "No space left on device", "runs/x"))
     assert cli.main(["doctor"]) == 2
-    assert capsys.readouterr().err == "OSError: No space left on device: runs/x; --debug shows where.\n"
+    assert capsys.readouterr().err == (
+        "DiskFullError: the disk is full, so runs/x could not be written; free space and run again.\n"
+    )
 
 
 def test_an_interrupt_ends_with_130(stand_in: Verb, capsys: pytest.CaptureFixture[str]):
