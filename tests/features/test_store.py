@@ -23,13 +23,12 @@ from frugalclip.features.format import (
     read_head,
     texts_digest,
 )
+from frugalclip.features.rounding import cosine_errors, rounded
 from frugalclip.features.store import Store
 from frugalclip.features.writer import (
     Part,
     RowKey,
-    cosine_errors,
     means_digest,
-    rounded,
     store_means,
     write_store,
 )
