@@ -55,7 +55,8 @@ def damaged(array: np.ndarray, *, last_only: bool) -> np.ndarray:
     elif np.issubdtype(array.dtype, np.floating):
         rows[...] += (0.05 + 0.1 * np.abs(rows)) * draw.uniform(0.5, 1.5, rows.shape)
     else:
-        return np.char.add("zebra ", array) if not last_only else np.append(array[:-1], f"zebra {array[-1]}")
+        words = np.char.add("zebra ", array)  # longer, so it has a type of its own
+        return np.append(array[:-1], words[-1]) if last_only and array.ndim else words
     return changed
 
 

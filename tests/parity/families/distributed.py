@@ -64,6 +64,31 @@ def check_clip_distributed(path: Path) -> None:
             ours[f"simclr__{part}"], a[f"slip_simclr_grad_gather__{part}"], rtol=0, atol=1e-5
         )
 
+    _check_other_modes(a, ours)
+
+
+def _check_other_modes(a: np.lib.npyio.NpzFile, ours: dict[str, np.ndarray]) -> None:
+    """What each mode computes: losses and gradients of the scale are right in all, those of rows in few."""
+    world = len(a["image_embed"])
+    for mode in ("openclip_local0_gathergrad0", "openclip_local0_gathergrad1"):  # every rank scores all rows
+        np.testing.assert_allclose(a[f"{mode}__loss"], np.full(world, a["single_loss"]), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            a[f"{mode}__gscale"], np.full(world, a["single_grad_scale"]), rtol=0, atol=1e-5
+        )
+    for part, name in (("g1", "image"), ("g2", "text")):  # the truth, which averaging then divides
+        np.testing.assert_allclose(
+            a[f"openclip_local0_gathergrad0__{part}"], a[f"single_grad_{name}"], rtol=0, atol=1e-5
+        )
+    for mode in ("openclip_local1_gathergrad0", "slip_clip_nograd_gather"):
+        for part in ("loss", "gscale"):
+            np.testing.assert_allclose(a[f"{mode}__{part}"], ours[f"contrastive__{part}"], rtol=0, atol=1e-5)
+    for part in ("g1", "g2"):  # two codes with the same bias
+        np.testing.assert_allclose(
+            a[f"openclip_local1_gathergrad0__{part}"],
+            a[f"slip_clip_nograd_gather__{part}"],
+            rtol=0,
+            atol=1e-5,
+        )
     for biased in ("openclip_local1_gathergrad0", "slip_clip_nograd_gather", "openclip_local0_gathergrad0"):
         for part in ("g1", "g2"):
             assert np.abs(ours[f"contrastive__{part}"] - a[f"{biased}__{part}"]).max() > 1e-3, (
