@@ -13,7 +13,7 @@ def main(folder: Path) -> None:
     paths = draw_folder(folder / "train", 96, seed=1)
 
     # 2. Train, or take any model that you have.
-    overrides = [f"data={folder / 'train'}", "batch=32", "steps=30", "threads=1"]
+    overrides = [f"data={folder / 'train'}", "batch=32", "steps=60", "threads=1"]
     result = frugalclip.train("clip-small", overrides, out=folder / "run")
     print(f"trained {result.steps} steps")
 

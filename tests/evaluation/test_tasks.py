@@ -4,7 +4,7 @@ import pytest
 
 from frugalclip.evaluation.tasks import TASKS
 
-ARGUMENTS = {"features": "layer", "robustness": "with_robustness", "baselines": "training"}
+ARGUMENTS = {"features": "layer", "robustness": "with_robustness"}
 
 
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"probe", "knn"}))

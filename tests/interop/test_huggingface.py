@@ -284,7 +284,7 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path):
     (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(ModelError, match=r"has no config\.json.*write open_clip:"):
         load(f"hf:{tmp_path}")
-    with pytest.raises(ModelError, match="is not a folder; expected a model saved with save_pretrained"):
+    with pytest.raises(ModelError, match="nothing is not there; expected a model saved with save_pretrained"):
         read_huggingface(ModelSource.parse(f"hf:{tmp_path}/nothing"))
 
 

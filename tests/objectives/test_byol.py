@@ -83,7 +83,7 @@ def test_gradients_reach_both_online_views_and_nothing_of_the_teacher():
 def test_heads_have_no_biases_in_their_linear_layers_and_no_normalisation_at_the_end():
     objective = an_objective()
     for head in (objective.projector, objective.predictor):
-        assert [type(m).__name__ for m in head] == ["Linear", "BatchNorm", "ReLU", "Linear"]
+        assert [type(m).__name__ for m in head] == ["Linear", "SynchronisedBatchNorm1d", "ReLU", "Linear"]
         assert all(m.bias is None for m in head if isinstance(m, nn.Linear))
 
 

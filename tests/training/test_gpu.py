@@ -24,7 +24,7 @@ from .sums import SUMS, full_step
 
 # fixtures too
 from .test_feature_cache import FITTED, backbones, cache, go, merged, pairs, recipe_of  # noqa: F401
-from .test_recipes_run import BORROWED, SMALL, take_two_steps
+from .test_recipes_run import PRETRAINED, SMALL, take_two_steps
 from .test_sums import RECIPES, assert_equal, small, walk
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")]
@@ -54,7 +54,7 @@ def test_going_on_is_not_having_stopped_but_for_the_order_of_sums(name: str, squ
     )
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name not in BORROWED])
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in PRETRAINED])
 def test_every_small_recipe_takes_two_steps(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)
     model = load(tmp_path, device="cuda")

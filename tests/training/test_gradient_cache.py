@@ -98,6 +98,9 @@ class TokensToo(Objective):
             tokens=frozenset({"main", "caption"}),
         )
 
+    def makes(self) -> frozenset[str]:
+        return frozenset({"second@kept"})
+
     def prepare(self, batch: Batch, targets: Any) -> dict[str, Selection]:
         return {
             "second@kept": Selection(keep=torch.stack([torch.arange(2) + i % 3 for i in range(len(batch))]))

@@ -74,7 +74,7 @@ def test_pages_name_the_recipes_of_the_table(page: str):
 
 def test_the_command_takes_the_pretrained_recipe_where_its_parts_are(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recommendation, "has_pretrained_parts", lambda: False)
-    assert train_command("my data", 1_500) == "frugalclip train frugal data='my data' --out runs/first"
+    assert train_command("my data", 1_500) == "frugalclip train frugal 'data=my data' --out runs/first"
     monkeypatch.setattr(recommendation, "has_pretrained_parts", lambda: True)
     assert train_command("my", 1_500) == "frugalclip train pretrained data=my --out runs/first"
     assert first_recipe(2_000_000) == "clip-cc3m"

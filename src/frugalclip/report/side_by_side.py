@@ -1,6 +1,6 @@
 """The table of several models on the same rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -27,13 +27,27 @@ def models_table(result: Mapping[str, Any]) -> ReportTable:
     order = {name: place for place, name in enumerate(BY_IMPORTANCE)}
     names = sorted(shared, key=lambda name: order.get(name, len(order)))[:MOST_METRICS]
     columns = [Column("Model"), *(Column(metric_name(name, short=True), numeric=True) for name in names)]
-    rows = [[Label(name), *(_measure(one, metric) for metric in names)] for name, one in models.items()]
+    tails = distinct_tails(list(models))
+    rows = [
+        [Label(name, short=tails[name]), *(_measure(one, metric) for metric in names)]
+        for name, one in models.items()
+    ]
     chance = first.get("chance") or {}
     if any(name in chance for name in names):
         guessed = [Measure(chance[n], in_percent=in_percent(n)) if n in chance else None for n in names]
         rows.append([Label("chance"), *guessed])
     caption = f"{result['task']}, percent: {counted(first['samples'], 'sample')}"
     return ReportTable(caption, columns, rows)
+
+
+def distinct_tails(names: Sequence[str]) -> dict[str, str]:
+    """Each name by as many of its last folders as tell it from the others."""
+    most = max(name.count("/") for name in names) + 1
+    for length in range(1, most + 1):
+        tails = ["/".join(name.rstrip("/").split("/")[-length:]) for name in names]
+        if len(set(tails)) == len(names):
+            return dict(zip(names, tails, strict=True))
+    return dict(zip(names, names, strict=True))
 
 
 def _measure(result: Mapping[str, Any], metric: str) -> Measure:
