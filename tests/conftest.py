@@ -18,6 +18,7 @@ os.environ["MPLBACKEND"] = "agg"
 # Stores and measured speeds of a test run are its own.
 os.environ["FRUGALCLIP_CACHE"] = tempfile.mkdtemp(prefix="frugalclip-tests-")
 
+import signal
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,9 @@ from hypothesis import settings
 
 settings.register_profile("frugalclip", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("frugalclip")
+
+# Under nohup a closed terminal is ignored, by our programs too; the tests of it begin where it is not.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")
 
