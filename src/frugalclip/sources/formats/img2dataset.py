@@ -41,20 +41,20 @@ class Img2Dataset(DataFormat):
 def _read(folder: Path, lists: list[Path], options: ReadOptions) -> Source:
     ledger, notes = Ledger(READING), list[str]()
     manifest, _ = folder_manifest(folder, ledger=ledger, notes=notes, mend=options.mend, has_classes=False)
-    asked, failed = _downloads(lists)
+    addresses, failed = _downloads(lists)
     if failed:
-        notes.append(f"{failed:,} of {asked:,} addresses could not be downloaded; they are no samples")
+        notes.append(f"{failed:,} of {addresses:,} addresses could not be downloaded; they are no samples")
     return Source(manifest, "files of img2dataset", ledger, notes)
 
 
 def _downloads(lists: list[Path]) -> tuple[int, int]:
     """How many addresses the lists hold, and how many of them failed."""
-    asked = failed = 0
+    addresses = failed = 0
     for path in lists:
         try:
             status = pq.read_table(path, columns=["status"])["status"].to_pylist()
         except (OSError, pa.ArrowException):
             continue
-        asked += len(status)
+        addresses += len(status)
         failed += sum(one != "success" for one in status)
-    return asked, failed
+    return addresses, failed
