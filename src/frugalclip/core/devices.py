@@ -1,6 +1,8 @@
 """The device that computes: checked, and a GPU of its own for each process of a machine."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -38,3 +40,13 @@ def pick_device(name: str) -> torch.device:
             "or set device=cpu."
         )
     return torch.device("cuda", index)
+
+
+@contextlib.contextmanager
+def kept_threads() -> Iterator[None]:
+    """Leave torch's number of threads as it was, whatever is set inside."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core import distributed
+from frugalclip.core.devices import kept_threads
 from frugalclip.core.disk import DiskFullError, full_disk_explained
 from frugalclip.core.errors import FrugalclipError, TrainingError
 from frugalclip.core.interrupts import stop_signals
@@ -75,6 +76,7 @@ class _Lasting:
             self._listener = Silent()
 
 
+@kept_threads()
 def train_run(
     recipe: Recipe,
     everything: Manifest,
