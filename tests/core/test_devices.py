@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from frugalclip.core.devices import pick_device
+from frugalclip.core.devices import kept_threads, pick_device
 from frugalclip.core.errors import RecipeError
 
 
@@ -53,3 +53,16 @@ def test_each_of_several_processes_takes_a_gpu_of_its_own(monkeypatch: pytest.Mo
 def test_a_device_that_is_not_here(name: str, output: str):
     with pytest.raises(RecipeError, match=output):
         pick_device(name)
+
+
+def test_the_number_of_threads_is_as_before_also_after_an_error():
+    before = torch.get_num_threads()
+
+    @kept_threads()
+    def fails() -> None:
+        torch.set_num_threads(before + 1)
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fails()
+    assert torch.get_num_threads() == before
