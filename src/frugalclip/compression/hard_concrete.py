@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from frugalclip.compression.base import GateConfig, GateSource, TowerCut
 from frugalclip.compression.cutting import units_of
 from frugalclip.core.types import Gates, SampledGates
-from frugalclip.functional import open_probability, sampled_gates
-from frugalclip.functional.hard_concrete import ALWAYS, SHARPNESS, TEMPERATURE
+from frugalclip.functional import expected_kept, highest, open_probability, sampled_gates, soft_gates
+from frugalclip.functional.hard_concrete import ALWAYS
 from frugalclip.towers.base import Side
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.units import KeptUnits, UnitCounts, UnitKind, Units
@@ -48,6 +48,7 @@ class HardConcrete(GateSource):
         self.config = config
         every = units_of(network)
         self.units: dict[Side, Units] = {side: every[side] for side in config.towers}
+        self.full_size: dict[str, float] = {side: float(own.size()) for side, own in self.units.items()}
         self.log_alpha = nn.ParameterDict(
             {
                 f"{side}_{kind}": nn.Parameter(torch.full((sum(_widths(units, kind)),), config.initial))
@@ -67,7 +68,7 @@ class HardConcrete(GateSource):
             image=self._gates("image", drawn),
             text=self._gates("text", drawn),
             expected_size=dict(sizes),
-            full_size={side: float(units.size()) for side, units in self.units.items()},
+            full_size=self.full_size,
             keep=self.config.keep,
         )
 
@@ -82,10 +83,7 @@ class HardConcrete(GateSource):
         """Keep the units with the highest log alpha, as many as the size allows; see `GateSource`."""
         scores = {name: _on_cpu(log_alpha) for name, log_alpha in self.log_alpha.items()}
         kept = _kept_of_size(self.units, scores, keep=self.config.keep)
-        soft = {
-            name: torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE).float()
-            for name, log_alpha in scores.items()
-        }
+        soft = {name: soft_gates(log_alpha).float() for name, log_alpha in scores.items()}
         cuts: dict[Side, TowerCut] = {}
         for side, units in self.units.items():
             cuts[side] = TowerCut(_units_where(units, side, kept), self._gates(side, soft))
@@ -142,7 +140,7 @@ def _kept_of_size(units: dict[Side, Units], scores: dict[str, Tensor], *, keep: 
     A shift common to all scores gives whole numbers of channels, heads and neurons near the size wanted; the
     neurons with the scores next to the border make up the rest.
     """
-    wanted = keep * sum(float(one.size()) for one in units.values())
+    wanted = keep * sum(float(own.size()) for own in units.values())
 
     def at(shift: float) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -167,9 +165,7 @@ def _kept_of_size(units: dict[Side, Units], scores: dict[str, Tensor], *, keep: 
 
 def _highest(score: Tensor, shift: float, *, least: int) -> Tensor:
     """(units,) bool: as many of the highest scores as are open in expectation after a shift."""
-    count = max(least, round(float(open_probability(score + shift).sum())))
-    chosen = torch.argsort(score, descending=True, stable=True)[:count]
-    return torch.zeros(len(score), dtype=torch.bool, device="cpu").index_fill(0, chosen, True)
+    return highest(score, max(least, expected_kept(score + shift)))
 
 
 def _size(units: dict[Side, Units], kept: dict[str, Tensor]) -> float:

@@ -9,10 +9,11 @@ from frugalclip.functional.affinity import Affinity, Average, affinity_loss
 from frugalclip.functional.hard_concrete import (
     expected_kept,
     goal_at,
+    highest,
     open_probability,
     sampled_gates,
-    settled_gates,
     size_penalty,
+    soft_gates,
 )
 from frugalclip.functional.lexical import (
     LexicalActivation,
@@ -54,6 +55,7 @@ __all__ = [
     "expected_kept",
     "flops_loss",
     "goal_at",
+    "highest",
     "info_nce_loss",
     "l1_loss",
     "lexical_activation",
@@ -70,9 +72,9 @@ __all__ = [
     "quadratic_ramp",
     "same_rows",
     "sampled_gates",
-    "settled_gates",
     "sigmoid_loss",
     "size_penalty",
+    "soft_gates",
     "tiled_info_nce_loss",
     "tiled_sigmoid_loss",
     "unit",

@@ -35,24 +35,20 @@ def open_probability(log_alpha: Tensor) -> Tensor:
     return torch.sigmoid(log_alpha - threshold).clamp(ALWAYS, 1 - ALWAYS)
 
 
-def settled_gates(log_alpha: Tensor, *, kept: int) -> Tensor:
-    """Gates without noise, of which the lowest are closed.
-
-    Args:
-        log_alpha: (units,).
-        kept: gates that stay open; they keep their soft value.
-
-    Returns:
-        (units,) in [0, 1); ties are broken by position, the last closes first.
-    """
-    soft = torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE)
-    closed = torch.argsort(log_alpha, descending=True, stable=True)[kept:]
-    return soft.index_fill(0, closed, 0.0)
+def soft_gates(log_alpha: Tensor) -> Tensor:
+    """(units,) to (units,) in (0, 1): gates without noise, before the lowest are closed."""
+    return torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE)
 
 
 def expected_kept(log_alpha: Tensor) -> int:
-    """How many of (units,) gates are open in expectation, rounded half to even."""
+    """How many of (units,) gates are open in expectation; of a half, closed gates are rounded to even."""
     return len(log_alpha) - round(len(log_alpha) - float(open_probability(log_alpha.detach()).double().sum()))
+
+
+def highest(log_alpha: Tensor, count: int) -> Tensor:
+    """(units,) bool: the highest `count` of (units,); of equal ones the first."""
+    chosen = torch.argsort(log_alpha, descending=True, stable=True)[:count]
+    return torch.zeros(len(log_alpha), dtype=torch.bool, device=log_alpha.device).index_fill(0, chosen, True)
 
 
 def size_penalty(

@@ -4,8 +4,10 @@ One table of axes serves everything that makes towers smaller: counting what sta
 units that stay, and folding gates into them.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -100,17 +102,24 @@ class Units:
         """
         counts = counts or self.counts
         total: Tensor | float = 0.0
-        for name, axes in self.axes.items():
-            layer = layer_of(name)
-            if name == self.token_embedding or (
-                layers is not None and layer is not None and layer not in layers
-            ):
-                continue
-            number: Tensor | float = 1.0
-            for axis, length in zip(axes, self.shapes[name], strict=True):
-                number = number * (length if axis.unit is None else axis.outer * axis.inner * counts.of(axis))
-            total = total + number
+        for (layer, axes), number in self._products.items():
+            if layers is None or layer is None or layer in layers:
+                total = total + math.prod((counts.of(axis) for axis in axes), start=number)
         return total
+
+    @cached_property
+    def _products(self) -> dict[tuple[int | None, tuple[Axis, ...]], float]:
+        """(layer, kinds of units) -> parameters for each product of their counts."""
+        found: dict[tuple[int | None, tuple[Axis, ...]], float] = {}
+        for name, axes in self.axes.items():
+            if name == self.token_embedding:
+                continue
+            lengths = zip(axes, self.shapes[name], strict=True)
+            number = math.prod(n if axis.unit is None else axis.outer * axis.inner for axis, n in lengths)
+            kinds = [Axis(axis.unit, axis.layer) for axis in axes if axis.unit is not None]
+            key = (layer_of(name), tuple(sorted(kinds, key=lambda axis: str(axis.unit))))
+            found[key] = found.get(key, 0.0) + number
+        return found
 
     def cut(
         self, weights: Mapping[str, Tensor], kept: KeptUnits, *, gates: Gates | None = None

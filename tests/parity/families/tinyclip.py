@@ -20,11 +20,12 @@ from frugalclip.functional import (
     affinity_loss,
     expected_kept,
     goal_at,
+    highest,
     info_nce_loss,
     open_probability,
     sampled_gates,
-    settled_gates,
     size_penalty,
+    soft_gates,
 )
 from frugalclip.objectives.affinity import AffinityMimicking
 from frugalclip.objectives.affinity import Config as AffinityConfig
@@ -194,6 +195,10 @@ def _prunable(width: int, neurons: int, heads: int, layers: int) -> int:
     return layers * (per_head * heads + 2 * width * neurons + width + neurons)
 
 
+def _settled(log_alpha: Tensor, *, kept: int) -> Tensor:
+    return soft_gates(log_alpha) * highest(log_alpha, kept)
+
+
 def check_tinyclip_l0(path: Path) -> None:
     """Sampled and settled gates, probabilities, expected size, and the Lagrangian with its gradients."""
     a = _read(path)
@@ -204,7 +209,7 @@ def check_tinyclip_l0(path: Path) -> None:
         _output(sampled_gates(values, a[f"u_{kind}"]).reshape(-1), a[f"z_train_{kind}"].reshape(-1))
         _output(open_probability(values), a[f"score_{kind}"])
         settled = torch.stack(
-            [settled_gates(row, kept=expected_kept(row)) for row in values.reshape(-1, values.shape[-1])]
+            [_settled(row, kept=expected_kept(row)) for row in values.reshape(-1, values.shape[-1])]
         )
         _output(settled.reshape(-1), a[f"z_eval_{kind}"].reshape(-1))
     sizes = [int(a[name]) for name in ("hidden", "inter", "heads", "layers")]
@@ -406,7 +411,7 @@ def check_tinyclip_tower(path: Path) -> None:
     _output(ours, a["y_pruned_exact"])
     torch.testing.assert_close(ours, gated, rtol=0, atol=1e-6)
     assert float((ours - a["y_pruned_official"]).abs().max()) > 0.01, "their defect is not shared"
-    settled = settled_gates(a["sd.l0_module.hidden_loga"], kept=int((a["hidden_z"] != 0).sum()))
+    settled = _settled(a["sd.l0_module.hidden_loga"], kept=int((a["hidden_z"] != 0).sum()))
     _output(settled, a["hidden_z"])
 
 
