@@ -43,7 +43,7 @@ def test_the_penalty_ends_where_the_goal_is_met():
     assert all(grad(output, one) == 0 for one in objective.ascending_parameters())
 
 
-def test_the_two_sided_form_pulls_a_small_network_back():
+def test_the_two_sided_form_also_counts_what_is_removed_beyond_the_goal():
     output, kept, _ = score(80.0, 20.0, keep=0.5, one_sided=False)  # a gap of -0.25
     assert grad(output, kept["image"]) == pytest.approx((10 + 2 * 10 * -0.25) / 400)
     assert float(output.loss.detach()) == pytest.approx(10 * -0.25 + 10 * 0.25**2)

@@ -77,40 +77,42 @@ class AffinityMimicking(Objective):
 
     def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
-        losses, logs = [], []
-        for text in c.texts:
-            loss, entropy = self._mimic(views, text) if c.alpha else (views.scale.new_zeros(()),) * 2
-            if c.alpha < 1:
-                images, texts = (
-                    unit(views.images[c.image].embedding),
-                    unit(views.texts[text].embedding),
-                )  # (batch, dim)
-                loss = c.alpha * loss + (1 - c.alpha) * contrast(images, texts, views.scale).loss / 2
-            losses.append(loss)
-            logs.append(entropy)
-        return ObjectiveOutput(torch.stack(losses).sum(), {"teacher_entropy": torch.stack(logs).sum()})
+        scales = c.scales or [views.targets[name].scale for name in c.teachers]
+        given = [(views.targets[name], scale) for name, scale in zip(c.teachers, scales, strict=True)]
+        encoders = [_Encoded(one, c.image, torch.as_tensor(s)) for one, s in [(views, views.scale), *given]]
+        losses, entropies = zip(*(self._of_text(encoders, text) for text in c.texts), strict=True)
+        return ObjectiveOutput(torch.stack(losses).sum(), {"teacher_entropy": torch.stack(entropies).sum()})
 
-    def _mimic(self, views: Features, text: str) -> tuple[Tensor, Tensor]:
+    def _of_text(self, encoders: Sequence["_Encoded"], text: str) -> tuple[Tensor, Tensor]:
         """The loss of one kind of caption, mean over both directions, and the teachers' entropy likewise."""
-        student = _directions(views, self.config.image, text, scale=views.scale)
-        teachers = [
-            _directions(views.targets[name], self.config.image, text, scale=scale)
-            for name, scale in zip(self.config.teachers, self._scales(views), strict=True)
-        ]
-        found = [
-            affinity_loss(own, theirs, average=self.config.average)
-            for own, theirs in zip(student, zip(*teachers, strict=True), strict=True)
-        ]
-        return (found[0][0] + found[1][0]) / 2, (found[0][1] + found[1][1]) / 2
-
-    def _scales(self, views: Features) -> Sequence[Tensor]:
-        c = self.config
-        if not c.scales:
-            return [views.targets[name].scale for name in c.teachers]
-        return [views.scale.new_tensor(scale).detach() for scale in c.scales]
+        alpha, student = self.config.alpha, encoders[0]
+        loss, entropy = student.scale.new_zeros(()), student.scale.new_zeros(())
+        if alpha:
+            for own, *theirs in zip(*(one.directions(text) for one in encoders), strict=True):
+                found = affinity_loss(own, theirs, average=self.config.average)
+                loss, entropy = loss + alpha * found[0] / 2, entropy + found[1] / 2
+        if alpha < 1:
+            hard = contrast(student.images, student.texts(text), student.scale).loss / 2
+            loss = loss + (1 - alpha) * hard
+        return loss, entropy
 
 
-def _directions(views: Features, image: str, text: str, *, scale: Tensor) -> tuple[Affinity, Affinity]:
-    """Image-to-text and text-to-image affinities of one encoder."""
-    images, texts = unit(views.images[image].embedding), unit(views.texts[text].embedding)  # (batch, dim)
-    return Affinity(images, gather(texts), scale), Affinity(texts, gather(images), scale)
+class _Encoded:
+    """What one encoder made of a batch; its images are gathered once, whatever the number of texts."""
+
+    def __init__(self, views: Features, image: str, scale: Tensor) -> None:
+        self.views, self.scale = views, scale
+        self.images = unit(views.images[image].embedding)  # (batch, dim)
+        self.every_image = gather(self.images)  # (candidates, dim)
+
+    def texts(self, name: str) -> Tensor:
+        """(batch, dim) unit vectors."""
+        return unit(self.views.texts[name].embedding)
+
+    def directions(self, text: str) -> tuple[Affinity, Affinity]:
+        """Image-to-text and text-to-image affinities."""
+        texts = self.texts(text)
+        return (
+            Affinity(self.images, gather(texts), self.scale),
+            Affinity(texts, self.every_image, self.scale),
+        )

@@ -31,7 +31,7 @@ from frugalclip.training.checkpoint import CheckpointState, read_state, restore_
 from frugalclip.training.inputs import RunData
 from frugalclip.training.monitors import Advisor, origin_of_bad_loss
 from frugalclip.training.recipe import Recipe
-from frugalclip.training.shorthands import refuse_missing
+from frugalclip.training.shorthands import example_of
 from frugalclip.training.stage import LossError, count_parameters
 from frugalclip.training.step import StepResult, to_device
 from frugalclip.training.validation import Validator
@@ -279,7 +279,8 @@ def open_run(
         command: words that started the run, for messages.
         note: called with remarks while the run is built.
     """
-    refuse_missing(recipe.model_dump(mode="json", by_alias=True), recipe.shorthands, name=recipe.name)
+    if names := recipe.missing():
+        raise RecipeError(f"recipe '{recipe.name}' needs {' and '.join(names)}; add {example_of(names)}.")
     device = _prepare_process(recipe)
     checkpoint = directory.last_checkpoint() if resume else None
     state = None if checkpoint is None else read_state(checkpoint, stages=max(1, len(recipe.stages)))

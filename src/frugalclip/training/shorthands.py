@@ -7,8 +7,6 @@ setting whose value is `???` has no default; `plan` shows what is known without 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from frugalclip.core.errors import RecipeError
-
 MISSING = "???"  # as in OmegaConf
 
 
@@ -35,15 +33,9 @@ def missing_settings(content: Mapping[str, Any], shorthands: Mapping[str, Sequen
     return list(dict.fromkeys(short.get(path, path) for path in _open_paths(content)))
 
 
-def refuse_missing(content: Mapping[str, Any], shorthands: Mapping[str, Sequence[str]], *, name: str) -> None:
-    """Refuse a recipe with settings that have to be given.
-
-    Raises:
-        RecipeError: naming all of them.
-    """
-    if names := missing_settings(content, shorthands):
-        example = " ".join(f"{one}=MODEL" if one == "teacher" else f"{one}=VALUE" for one in names)
-        raise RecipeError(f"recipe '{name}' needs {' and '.join(names)}; add {example}.")
+def example_of(names: Sequence[str]) -> str:
+    """Overrides that would give missing settings, such as `teacher=MODEL`."""
+    return " ".join(f"{name}=MODEL" if name == "teacher" else f"{name}=VALUE" for name in names)
 
 
 def _open_paths(content: Mapping[str, Any], start: str = "") -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`frugalclip compress`: a smaller model from a larger one, and what the step costs in quality."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,7 @@ from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.yaml_text import read_yaml
-from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.retrieval import evaluate_retrieval
-from frugalclip.evaluation.zeroshot import evaluate_zeroshot
-from frugalclip.models import Model, load
+from frugalclip.models import load
 from frugalclip.report.compression import comparison_rows, shown_number, shown_share
 from frugalclip.training.resume import resolve_recipe
 from frugalclip.training.run import TrainingResult
@@ -63,9 +60,12 @@ def compress(
         )
     found: dict[str, Any] = {}
 
-    def compared(result: TrainingResult) -> dict[str, Any]:
-        for name, one in (("teacher", load(model)), ("student", result.model)):
-            found[name] = {"size": network_size(one.network), "metrics": _metrics(one, result.validation)}
+    def compared(result: TrainingResult, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+        teacher = load(model)
+        like_the_student = training.validation_evaluations(replace(result, model=teacher), resolved)
+        both = (("teacher", teacher, like_the_student), ("student", result.model, evaluations))
+        for name, one, own in both:
+            found[name] = {"size": network_size(one.network), "metrics": _metrics(own)}
         return {"compression": found}
 
     command = ("frugalclip", "compress", model, "--recipe", recipe, *overrides)
@@ -82,14 +82,11 @@ def _same_data(model: str, overrides: Sequence[str]) -> list[str]:
     return [f"data.{key}={data[key]}" for key in SAME_DATA if data.get(key) is not None]
 
 
-def _metrics(model: Model, rows: Manifest | None) -> dict[str, float]:
-    """Metrics in percent on the validation rows, `<task>/<metric>`; none without them."""
-    if rows is None:
-        return {}
-    found = {"zeroshot": evaluate_zeroshot(model, rows), "retrieval": evaluate_retrieval(model, rows)}
+def _metrics(evaluations: list[dict[str, Any]]) -> dict[str, float]:
+    """Metrics in percent, `<task> <metric>`."""
     return {
-        f"{task} {name}": value
-        for task, result in found.items()
+        f"{result['task']} {name}": value
+        for result in evaluations
         for name, value in result["metrics"].items()
         if name in result["chance"] and not name.endswith("rank")
     }

@@ -13,6 +13,7 @@ from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal, styled
 from frugalclip.training.planning import UNKNOWN, OpenPlan, Plan, Reading, plan_recipe
 from frugalclip.training.recipe import load_recipe
+from frugalclip.training.shorthands import example_of
 
 LEAST_EXAFLOPS = 0.05  # of a run that is measured in GPU hours
 GPU_RATE = 150e12  # operations a second, assumed: an A100-class GPU at half of its bfloat16 peak
@@ -53,7 +54,7 @@ def show(plan: Plan | OpenPlan) -> None:
     console = Terminal()
     if isinstance(plan, OpenPlan):
         console.print(styled("[bold]{name}[/]: {what}", name=plan.recipe, what=plan.description))
-        example = " ".join(f"{name}=MODEL" for name in plan.missing)
+        example = example_of(plan.missing)
         console.print(f"{plan.unknown}; add: {example}", highlight=False)
         return
     status = "" if plan.run_here else "  [yellow]not run here[/]"

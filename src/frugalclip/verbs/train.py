@@ -83,7 +83,7 @@ def train_resolved(
     *,
     resume: bool,
     command: Sequence[str],
-    more: Callable[[TrainingResult], Mapping[str, Any]] = lambda _: {},
+    more: Callable[[TrainingResult, list[dict[str, Any]]], Mapping[str, Any]] = lambda *_: {},
 ) -> TrainingResult:
     """Train a validated recipe, evaluate it on its validation set, and write metrics and report.
 
@@ -92,7 +92,7 @@ def train_resolved(
         run: the run directory.
         resume: go on from its last checkpoint.
         command: words that started the run, for messages.
-        more: further content of `metrics.json`, from the finished run.
+        more: further content of `metrics.json`, from the finished run and its evaluations.
     """
     listener = ConsoleListener(Terminal())
     assert resolved.data.path is not None, "the caller refuses a recipe without data"
@@ -111,7 +111,7 @@ def train_resolved(
         listener.close()
     if result.is_finished and distributed.is_main():
         evaluations = validation_evaluations(result, resolved)
-        finish(run, result, resolved, evaluations, more=more(result))
+        finish(run, result, resolved, evaluations, more=more(result, evaluations))
     return result
 
 
