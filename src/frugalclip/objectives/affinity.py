@@ -79,11 +79,13 @@ class AffinityMimicking(Objective):
         c = self.config
         scales = c.scales or [views.targets[name].scale for name in c.teachers]
         given = [(views.targets[name], scale) for name, scale in zip(c.teachers, scales, strict=True)]
-        encoders = [_Encoded(one, c.image, torch.as_tensor(s)) for one, s in [(views, views.scale), *given]]
+        encoders = [
+            _EncoderRows(one, c.image, torch.as_tensor(s)) for one, s in [(views, views.scale), *given]
+        ]
         losses, entropies = zip(*(self._of_text(encoders, text) for text in c.texts), strict=True)
         return ObjectiveOutput(torch.stack(losses).sum(), {"teacher_entropy": torch.stack(entropies).sum()})
 
-    def _of_text(self, encoders: Sequence["_Encoded"], text: str) -> tuple[Tensor, Tensor]:
+    def _of_text(self, encoders: Sequence["_EncoderRows"], text: str) -> tuple[Tensor, Tensor]:
         """The loss of one kind of caption, mean over both directions, and the teachers' entropy likewise."""
         alpha, student = self.config.alpha, encoders[0]
         loss, entropy = student.scale.new_zeros(()), student.scale.new_zeros(())
@@ -97,8 +99,8 @@ class AffinityMimicking(Objective):
         return loss, entropy
 
 
-class _Encoded:
-    """What one encoder made of a batch; its images are gathered once, whatever the number of texts."""
+class _EncoderRows:
+    """The rows of one encoder; its images are gathered once, whatever the number of texts."""
 
     def __init__(self, views: Features, image: str, scale: Tensor) -> None:
         self.views, self.scale = views, scale
