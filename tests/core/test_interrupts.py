@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from frugalclip.core.interrupts import stop_signals
+from frugalclip.core.interrupts import ignore_termination, stop_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -28,3 +28,14 @@ def test_a_hangup_that_nohup_ignores_stays_ignored():
             assert not stop.is_set()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_that_ends_by_itself_is_not_ended_before_its_sentence():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with stop_signals():
+            ignore_termination()
+        signal.raise_signal(signal.SIGTERM)  # would end the suite
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)

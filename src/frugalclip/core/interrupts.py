@@ -13,7 +13,7 @@ def stop_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C, SIGTERM and SIGHUP (a closed terminal) set.
 
     A second signal raises KeyboardInterrupt. Only in the main thread. `nohup` ignores SIGHUP, and so does the
-    event then.
+    event then. A handler that the work sets itself (`ignore_termination`) stays.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -33,4 +33,14 @@ def stop_signals() -> Iterator[threading.Event]:
         yield stop
     finally:
         for number, handler in old.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is ask:
+                signal.signal(number, handler)
+
+
+def ignore_termination() -> None:
+    """Let no SIGTERM end this process before it has said why it ends by itself; only in the main thread.
+
+    A launcher that loses one process sends SIGTERM to the others at once.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,7 +16,7 @@ from frugalclip.core import distributed
 from frugalclip.core.devices import kept_threads
 from frugalclip.core.disk import DiskFullError, full_disk_explained
 from frugalclip.core.errors import FrugalclipError, TrainingError
-from frugalclip.core.interrupts import stop_signals
+from frugalclip.core.interrupts import ignore_termination, stop_signals
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import Ledger
@@ -204,6 +204,7 @@ def _lost_peers_explained(run: Run) -> Iterator[None]:
             or not distributed.is_lost_peer(error)
         ):
             raise
+        ignore_termination()
         last = run.directory.last_checkpoint()
         where = f"The last checkpoint is {last}" if last else "There is no checkpoint yet"
         raise TrainingError(
