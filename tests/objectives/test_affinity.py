@@ -71,6 +71,13 @@ def test_alpha_zero_is_clip():
     torch.testing.assert_close(output.loss, contrastive.loss, rtol=1e-6, atol=0)
 
 
+def test_alpha_zero_reads_no_teacher():
+    objective = AffinityMimicking(AffinityConfig(teachers=("a", "b"), scales=(50, 60), alpha=0.0), DIMS)
+    assert not objective.needs().teachers
+    student = features(0)
+    torch.testing.assert_close(objective(student).loss, mimic(student, features(7), alpha=0.0).loss)
+
+
 def test_a_sure_and_right_teacher_is_infonce():
     x = torch.eye(6, dtype=torch.float64)
     own = TowerOutput(None, x, x)

@@ -13,7 +13,9 @@ import frugalclip
 from frugalclip.compression.sizes import network_size
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.types import Batch, Features
 from frugalclip.core.yaml_text import dump_yaml
+from frugalclip.teachers import FrozenTeacher
 from frugalclip.training.recipe import load_recipe
 from frugalclip.verbs.compress import compress
 from frugalclip.verbs.plan import plan
@@ -134,3 +136,28 @@ def test_a_tower_that_cannot_be_cut_is_named(place: Path, tmp_path: Path):
     train("clip-small", words, out=tmp_path / "convolutional")
     with pytest.raises(RecipeError, match="cannot be cut; expected a vision transformer"):
         compress(str(tmp_path / "convolutional"), overrides=words, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "forwards"),
+    [
+        (["objectives.affinity.alpha=0"], 0),
+        (["objectives.affinity.weight=0", "objectives.contrastive.weight=1"], 0),
+        ([], 2 * 2),  # two steps, two towers
+    ],
+)
+def test_a_teacher_without_a_share_in_the_loss_encodes_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], forwards: int
+):
+    counted: list[str] = []
+    encode = FrozenTeacher.encode
+
+    def counting(self: FrozenTeacher, batch: Batch) -> Features:
+        found = encode(self, batch)
+        counted.extend([*found.images, *found.texts])
+        return found
+
+    monkeypatch.setattr(FrozenTeacher, "encode", counting)
+    words = [*LENGTH, "steps=2", *settings]
+    compress(str(place / "teacher"), overrides=words, out=tmp_path / "run")
+    assert len(counted) == forwards

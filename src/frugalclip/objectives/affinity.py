@@ -72,13 +72,18 @@ class AffinityMimicking(Objective):
         return Needs(
             images=frozenset({c.image}),
             texts=frozenset(c.texts),
-            teachers=frozenset(f"{teacher}:{view}" for teacher in c.teachers for view in views),
+            teachers=frozenset(f"{teacher}:{view}" for teacher in self._teachers for view in views),
         )
+
+    @property
+    def _teachers(self) -> tuple[str, ...]:
+        """Those that are read: none where all of the loss is InfoNCE."""
+        return self.config.teachers if self.config.alpha else ()
 
     def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
-        scales = c.scales or [views.targets[name].scale for name in c.teachers]
-        given = [(views.targets[name], scale) for name, scale in zip(c.teachers, scales, strict=True)]
+        scales = dict(zip(c.teachers, c.scales, strict=True)) if c.scales else {}
+        given = [(one := views.targets[name], scales.get(name, one.scale)) for name in self._teachers]
         encoders = [
             _EncoderRows(one, c.image, torch.as_tensor(s)) for one, s in [(views, views.scale), *given]
         ]
