@@ -72,6 +72,29 @@ def test_what_is_left_has_the_size_wanted(keep: float, spread: float):
     )  # a neuron is 0.3 % of this network
 
 
+def test_evaluation_is_of_the_network_that_the_gates_expect_now():
+    made = network()
+    open_gates = HardConcrete(Config(kind="hard_concrete", keep=0.4), made)
+    whole = open_gates.evaluated(made)
+    assert parameters(whole) / parameters(made) > 0.99
+    settled = source(made, spread=2.0, keep=0.4)  # most gates closed: the size of the end is the least
+    with torch.no_grad():
+        for one in settled.log_alpha.values():
+            one.sub_(3)
+    fused, evaluated = cut_network(made, settled.settle()), settled.evaluated(made)
+    assert evaluated.config == fused.config
+    assert all(torch.equal(a, b) for a, b in zip(evaluated.parameters(), fused.parameters(), strict=True))
+
+
+def test_gates_that_choose_nothing_are_evaluated_as_the_whole_network():
+    class Constant(GateSource):
+        def sample(self, *, generator: torch.Generator):
+            raise AssertionError
+
+    made = network()
+    assert Constant(GateConfig(kind="mine"), made).evaluated(made) is made
+
+
 def test_the_units_with_the_highest_scores_stay():
     made = network()
     gates = source(made)

@@ -105,6 +105,17 @@ def test_every_stage_resumes_to_the_same_bytes(place: Path, tmp_path: Path, stop
     assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
 
 
+def test_sizes_stand_beside_the_metrics_of_every_stage(place: Path, tmp_path: Path):
+    words = ["keep=0.5", *LENGTH, "steps=4", "stages.0.share=0.5", "evaluation.points=4"]
+    compress(str(place / "teacher"), "tinyclip-auto", words, out=tmp_path / "run")
+    rows = [row for row in RunDirectory(tmp_path / "run").rows() if "evaluation" in row]
+    sizes, whole = [row["towers"] for row in rows], towers(frugalclip.load(place / "teacher"))
+    assert [row["stage"] for row in rows] == [1, 1, 2, 2]
+    assert 0.9 * whole < sizes[0] <= whole  # the gates have hardly moved
+    assert sizes[2] == sizes[3] == pytest.approx(0.5 * whole, rel=0.01)
+    assert "size against metric, by stage" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_plan_without_a_teacher_says_so_and_with_one_counts_both(place: Path):
     for recipe in ("tinyclip-manual", "tinyclip-auto"):
         assert plan(recipe).to_json()["parameters"] == "unknown: teacher not given"

@@ -58,6 +58,13 @@ class GateSource(nn.Module, ABC):
     def clamp(self) -> None:
         """Hold parameters in their range; called after every optimiser step."""
 
+    def evaluated(self, network: DualEncoder) -> DualEncoder:
+        """The network as these gates leave it now, for evaluation while they are learned.
+
+        The default is the whole network, for gates that only disturb training.
+        """
+        return network
+
     def settle(self) -> dict[Side, TowerCut]:
         """What stays of each tower once nothing is drawn any more.
 

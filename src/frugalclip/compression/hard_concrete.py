@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from frugalclip.compression.base import GateConfig, GateSource, TowerCut
-from frugalclip.compression.cutting import units_of
+from frugalclip.compression.cutting import cut_network, units_of
 from frugalclip.core.types import Gates, SampledGates
 from frugalclip.functional import expected_kept, highest, open_probability, sampled_gates, soft_gates
 from frugalclip.functional.hard_concrete import ALWAYS
@@ -81,8 +81,22 @@ class HardConcrete(GateSource):
     @torch.no_grad()
     def settle(self) -> dict[Side, TowerCut]:
         """Keep the units with the highest log alpha, as many as the size allows; see `GateSource`."""
+        return self._cuts(self.config.keep)
+
+    @torch.no_grad()
+    def evaluated(self, network: DualEncoder) -> DualEncoder:
+        """The cut network of the size that the gates expect now, and of no less than they will keep.
+
+        The network that the stage leaves is the same one, once the gates expect their size.
+        """
+        expected = sum(float(self._expected_size(side)) for side in self.units)
+        share = expected / sum(self.full_size.values())
+        return cut_network(network, self._cuts(max(self.config.keep, share)))
+
+    def _cuts(self, keep: float) -> dict[Side, TowerCut]:
+        """What stays of each tower when a share of the parameters does."""
         scores = {name: _on_cpu(log_alpha) for name, log_alpha in self.log_alpha.items()}
-        kept = _kept_of_size(self.units, scores, keep=self.config.keep)
+        kept = _kept_of_size(self.units, scores, keep=keep)
         soft = {name: soft_gates(log_alpha).float() for name, log_alpha in scores.items()}
         cuts: dict[Side, TowerCut] = {}
         for side, units in self.units.items():

@@ -6,6 +6,12 @@ from frugalclip.towers.base import Side, Tower
 from frugalclip.towers.dual import DualEncoder
 
 
+def tower_parameters(network: DualEncoder) -> int:
+    """Parameters of both towers, token embedding apart."""
+    towers = sum(p.numel() for tower in (network.image, network.text) for p in tower.parameters())
+    return towers - network.text.embedding_parameters
+
+
 def network_size(network: DualEncoder) -> dict[str, Any]:
     """Parameters, arithmetic and sizes of the layers, as JSON.
 

@@ -1,12 +1,16 @@
 """A compressed model beside its teacher: sizes, metrics, and what was kept of each layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from frugalclip.report.formats import Html
+from frugalclip.report.curves import line_name, ranked_metrics
+from frugalclip.report.formats import Html, is_finite, number
+from frugalclip.report.headline import metric_text
 from frugalclip.report.html import ReportSection
 from frugalclip.report.rows import Column
 from frugalclip.report.tables import table
+
+_METRICS = 4  # of an evaluation point, the most important ones
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, float, float]]:
@@ -52,8 +56,31 @@ def layer_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str, str, str]]
     return rows
 
 
-def compression_section(comparison: Mapping[str, Any]) -> ReportSection | None:
-    """The section of the report, or None for a run that compressed nothing."""
+def by_stage(points: Sequence[Mapping[str, Any]]) -> Html:
+    """Size and metrics at every evaluation point of a run that changes the size; empty for another."""
+    sized = [row for row in points if is_finite(row.get("towers"))]
+    names = ranked_metrics(sized)[:_METRICS]
+    rows = [
+        [
+            *(number(row.get(key)) for key in ("stage", "step", "towers")),
+            *(metric_text(name, row["evaluation"].get(name)) for name in names),
+        ]
+        for row in sized
+    ]
+    titles = ("stage", "step", "parameters of both towers", *map(line_name, names))
+    columns = [Column(title, numeric=True) for title in titles]
+    return table(columns, rows, caption="size against metric, by stage", stacked=True) if rows else Html("")
+
+
+def compression_section(
+    comparison: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()
+) -> ReportSection | None:
+    """The section of the report, or None for a run that compressed nothing.
+
+    Args:
+        comparison: of `metrics.json`.
+        points: rows of `metrics.jsonl` at which the model was evaluated.
+    """
     if not {"teacher", "student"} <= comparison.keys():
         return None
     titles = (Column("what"), *(Column(name, numeric=True) for name in ("teacher", "student", "share")))
@@ -65,5 +92,6 @@ def compression_section(comparison: Mapping[str, Any]) -> ReportSection | None:
     columns = (Column("tower"), Column("channels", numeric=True), Column("heads"), Column("neurons"))
     kept = layer_rows(comparison)
     body += table(columns, kept, caption="what was kept, layer by layer", stacked=True) if kept else ""
+    body += by_stage(points)
     intro = "The student starts from the teacher's weights; both were evaluated on the same validation rows."
     return ReportSection("compression", "Compression", Html(body), intro)

@@ -98,8 +98,8 @@ def _column_chart(record: RunRecord, key: str, *, title: str, y_label: str = "")
     return chart(title, partial(_draw, lines, title=title, y_label=y_label, references=references))
 
 
-def _evaluation_charts(record: RunRecord) -> list[Html]:
-    points = record.points()
+def ranked_metrics(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the metrics in percent at evaluation points, the most important first."""
     names = dict.fromkeys(
         name
         for row in points
@@ -107,12 +107,17 @@ def _evaluation_charts(record: RunRecord) -> list[Html]:
         if isinstance(value, (int, float)) and in_percent(name)
     )
     order = {metric: place for place, metric in enumerate(BY_IMPORTANCE)}
-    ranked = sorted(names, key=lambda name: order.get(name.rpartition("/")[2], len(order)))
+    return sorted(names, key=lambda name: order.get(name.rpartition("/")[2], len(order)))
+
+
+def _evaluation_charts(record: RunRecord) -> list[Html]:
+    points = record.points()
+    ranked = ranked_metrics(points)
     if not ranked:
         return []
     series = [
         Series(
-            _line_name(name),
+            line_name(name),
             [(row["samples_seen"], row["evaluation"].get(name, math.nan)) for row in points],
             marks=True,
         )
@@ -135,10 +140,10 @@ def _chance(row: Mapping[str, Any], name: str) -> list[Reference]:
     """What guessing gives on the first metric, as a line."""
     found = row.get("chance")
     value = found.get(name) if isinstance(found, Mapping) else None
-    return [Reference(value, f"guessing {_line_name(name)}: {percent(value)}")] if is_finite(value) else []
+    return [Reference(value, f"guessing {line_name(name)}: {percent(value)}")] if is_finite(value) else []
 
 
-def _line_name(name: str) -> str:
+def line_name(name: str) -> str:
     """`retrieval/t2i_r1` as `text → image R@1`, for the end of a line."""
     task, _, metric = name.rpartition("/")
     short = metric_name(metric, short=True)
@@ -148,7 +153,7 @@ def _line_name(name: str) -> str:
 
 def _point_table(points: Sequence[Mapping[str, Any]]) -> Html:
     names = list(dict.fromkeys(name for row in points for name in row["evaluation"]))
-    titles = ["Samples seen", "Step", "Loss", *map(_line_name, names)]
+    titles = ["Samples seen", "Step", "Loss", *map(line_name, names)]
     chance = points[-1].get("chance")
     guessed = chance if isinstance(chance, Mapping) else {}
     first = ["chance", None, None, *(metric_text(name, guessed.get(name)) for name in names)]

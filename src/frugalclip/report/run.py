@@ -117,7 +117,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _data(record, gallery),
         curves_section(record),
         _evaluations(record),
-        compression_section(record.compression),
+        compression_section(record.compression, record.points()),
         _classes(record, gallery),
         _retrieval(gallery),
         _naming(gallery),

@@ -122,8 +122,7 @@ def train_run(
                 row = _row(run, result, with_monitors=is_point)
             row |= run.stopwatch.reading()
             if is_point and run.validator is not None:
-                row["evaluation"] = run.validator.measure(run.model)
-                row["chance"] = run.validator.chance
+                row |= run.evaluation(run.validator)
             if advice := run.advisor.advise(row):
                 row["advice"] = advice
             run.record(row)

@@ -161,6 +161,12 @@ class Recipe(Settings):
             )
         return self
 
+    @property
+    def is_resized(self) -> bool:
+        """Whether the network gets another size in some stage."""
+        stages = [self, *self.stages]
+        return any(one.change is not None or one.gates is not None for one in stages)
+
     def change_before(self, number: int) -> ChangeConfig | None:
         """How the network changes before a stage, counted from 0."""
         own = self.stages[number].change if self.stages else None

@@ -1,5 +1,6 @@
 """A run under way: its data, its stage, how far it is, and what it leaves behind."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from frugalclip.compression.base import find_change
+from frugalclip.compression.sizes import tower_parameters
 from frugalclip.core import distributed
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError, RecipeError, TrainingError
@@ -164,6 +166,18 @@ class Run:
             f"{self.directory.path} is intact; lower optimizer.lr, set optimizer.clip=1 or precision=fp32, "
             "and train into a new --out."
         )
+
+    def evaluation(self, validator: Validator) -> dict[str, Any]:
+        """Metrics at an evaluation point, and the size of the towers in a run that changes it.
+
+        Gates that are learned are cut as they stand, so that nothing jumps where the stage after fuses them.
+        """
+        model, gates = copy.copy(self.model), self.stage.module.gates
+        if gates is not None:
+            with torch.random.fork_rng(devices=[]):  # layers draw before they are filled
+                model.network = gates.evaluated(self.model.network)
+        row: dict[str, Any] = {"evaluation": validator.measure(model), "chance": validator.chance}
+        return row | ({"towers": tower_parameters(model.network)} if self.recipe.is_resized else {})
 
     def save(self) -> None:
         """Write a checkpoint."""
