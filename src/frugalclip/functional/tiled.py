@@ -108,9 +108,8 @@ class _Sums:
     """Sums of a row (or column); own partners are kept apart, which keeps losses near zero precise."""
 
     others: Tensor  # (rows,) sum of exponentials without the partner's
-    positives: (
-        Tensor | None
-    )  # (rows,) of the further positives: the part of `others` (inside), or the sum of logits (outside)
+    # (rows,) of the further positives: the part of `others` (inside), or the sum of logits (outside)
+    positives: Tensor | None
     count: Tensor | None  # (rows,) further positives
 
     def __add__(self, more: "_Sums") -> "_Sums":
@@ -221,9 +220,9 @@ class _TiledPass:
         )
 
     def _block(self, block: slice) -> tuple[Tensor, Tensor | None]:
-        """(tile, candidates) exponentials, 0 at partners (moved to `own`) and dropped positives.
+        """(tile, candidates) exponentials, 0 at partners (moved to `own`) and dropped positives; the further ones.
 
-        The positives.
+        Further positives are (tile, candidates) bool, or None.
         """
         exponentials = torch.addmm(self.shift, self.scaled[block], self.columns.T).exp_()
         places = torch.arange(len(exponentials), device=exponentials.device), self.plan.own[block]
