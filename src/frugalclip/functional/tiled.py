@@ -220,7 +220,7 @@ class _TiledPass:
         )
 
     def _block(self, block: slice) -> tuple[Tensor, Tensor | None]:
-        """(tile, candidates) exponentials, 0 at partners (moved to `own`) and dropped positives; the further ones.
+        """(tile, candidates) exponentials, 0 at partners (kept in `own`) and dropped ones; further positives.
 
         Further positives are (tile, candidates) bool, or None.
         """
