@@ -18,14 +18,14 @@ import numpy as np
 from _common import options, record
 from PIL import Image
 
-PICTURES = 500
+IMAGES = 500
 
 
 def write_pairs(folder: Path, rows: int) -> Path:
     """A CSV and its pictures."""
     draw = np.random.default_rng(0)
     (folder / "originals").mkdir()
-    for i in range(PICTURES):
+    for i in range(IMAGES):
         Image.fromarray(draw.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(
             folder / "originals" / f"{i}.jpg"
         )
@@ -37,9 +37,9 @@ def write_pairs(folder: Path, rows: int) -> Path:
             place = folder / "images" / f"{i // 1000:03}"
             place.mkdir(parents=True, exist_ok=True)
             if i % 997:  # now and then a picture is missing
-                os.link(folder / "originals" / f"{i % PICTURES}.jpg", place / f"{i}.jpg")
+                os.link(folder / "originals" / f"{i % IMAGES}.jpg", place / f"{i}.jpg")
             caption = "" if i % 1009 == 0 else " ".join(draw.choice(words, draw.integers(3, 13)))
-            writer.writerow([f"pictures/{i // 1000:03}/{i}.jpg", caption])
+            writer.writerow([f"images/{i // 1000:03}/{i}.jpg", caption])
     return folder / "pairs.csv"
 
 
