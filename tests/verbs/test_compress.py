@@ -1,6 +1,7 @@
 """A smaller model from a larger one: sizes, stages that resume to the same bytes, and messages."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,48 @@ def test_sizes_stand_beside_the_metrics_of_every_stage(place: Path, tmp_path: Pa
     assert 0.9 * whole < sizes[0] <= whole  # the gates have hardly moved
     assert sizes[2] == sizes[3] == pytest.approx(0.5 * whole, rel=0.01)
     assert "size against metric, by stage" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("recipe", ["tinyclip-staged", "tinyclip-staged-auto"])
+def test_staged_students_shrink_in_three_steps_under_the_first_teacher(
+    place: Path, tmp_path: Path, recipe: str
+):
+    words = [*LENGTH, "steps=30", "checkpoints.every=10", "checkpoints.keep=9"]
+    compress(str(place / "teacher"), recipe, words, out=tmp_path / "run")
+    teacher = frugalclip.load(place / "teacher")
+    shares = [
+        towers(frugalclip.load(RunDirectory(tmp_path / "run").checkpoint(step))) / towers(teacher)
+        for step in (10, 20, 30)
+    ]
+    assert shares == pytest.approx([0.75, 0.5, 0.25], abs=0.015)
+    kept = load_recipe(str(tmp_path / "run" / "recipe.yaml"))
+    assert [kept.stage(n).teachers["teacher"].source for n in range(len(kept.stages))] == [
+        str(place / "teacher")
+    ] * len(kept.stages)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "stops"),
+    [("tinyclip-staged", 6, (1, 3, 5)), ("tinyclip-staged-auto", 10, (1, 2, 4, 5, 7, 9))],
+)
+def test_a_run_of_several_sizes_resumes_to_the_same_bytes_in_each(
+    place: Path, tmp_path: Path, recipe: str, steps: int, stops: tuple[int, ...]
+):
+    words = [*LENGTH, f"steps={steps}", "checkpoints.every=1", "checkpoints.keep=99"]
+    whole = tmp_path / "whole"
+    compress(str(place / "teacher"), recipe, words, out=whole)
+    stages = {json.loads(row)["stage"] for row in (whole / "metrics.jsonl").read_text().splitlines()}
+    assert stages == set(range(1, 4 if recipe == "tinyclip-staged" else 7))
+    expected = load_file(RunDirectory(whole).checkpoint(steps) / "model.safetensors")
+    for stop in stops:
+        broken = tmp_path / f"broken-{stop}"
+        shutil.copytree(whole, broken)
+        for step in range(stop + 1, steps + 1):
+            shutil.rmtree(RunDirectory(broken).checkpoint(step))
+        compress(str(place / "teacher"), recipe, words, out=broken, resume=True)
+        found = load_file(RunDirectory(broken).checkpoint(steps) / "model.safetensors")
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name].numpy(), expected[name].numpy()) for name in found)
 
 
 def test_plan_without_a_teacher_says_so_and_with_one_counts_both(place: Path):

@@ -132,7 +132,7 @@ def _first(count: int) -> torch.Tensor:
 def narrower(units: Units, keep: float) -> TowerSize:
     """A tower of all layers with fewer channels, in whole heads, and the neurons that make up its size."""
     c, wanted = units.config, keep * float(units.size())
-    heads, width = min(_widths(units), key=lambda one: abs(_size(units, c.depth, *one) - wanted))
+    heads, width = min(_widths(units), key=lambda one: _distance(units, c.depth, *one, wanted=wanted))
     return TowerSize(width=width, heads=heads, neurons=_neurons(units, c.depth, heads, width, wanted=wanted))
 
 
@@ -142,10 +142,10 @@ def shallower(units: Units, keep: float) -> TowerSize:
     heads, width = max(_widths(units))
     depth = min(
         range(max(1, c.depth // 2), c.depth + 1),
-        key=lambda number: abs(_size(units, number, heads, width) - wanted),
+        key=lambda number: _distance(units, number, heads, width, wanted=wanted),
     )
     if _size(units, depth, heads, width) > 1.1 * wanted:
-        heads, width = min(_widths(units), key=lambda one: abs(_size(units, depth, *one) - wanted))
+        heads, width = min(_widths(units), key=lambda one: _distance(units, depth, *one, wanted=wanted))
     return TowerSize(
         width=width, depth=depth, heads=heads, neurons=_neurons(units, depth, heads, width, wanted=wanted)
     )
@@ -169,6 +169,14 @@ def _size(units: Units, depth: int, heads: int, width: int, *, neurons: int | No
         [float(len(one)) for one in kept.neurons] + missing,
     )
     return float(units.size(counts, layers=kept.layers))
+
+
+def _distance(units: Units, depth: int, heads: int, width: int, *, wanted: float) -> tuple[float, float]:
+    """How far a tower is from its size with any number of neurons, then with neurons in proportion."""
+    least, most = (
+        _size(units, depth, heads, width, neurons=number) for number in (1, max(units.config.neurons))
+    )
+    return max(least - wanted, wanted - most, 0.0), abs(_size(units, depth, heads, width) - wanted)
 
 
 def _neurons(units: Units, depth: int, heads: int, width: int, *, wanted: float) -> int:
