@@ -1,6 +1,8 @@
 """Lines about long work: two a minute at most, with the time that is left."""
 
-from frugalclip.core.progress import Ticker, in_minutes
+import pytest
+
+from frugalclip.core.progress import Ticker, counter, in_minutes, progress_lines
 
 
 def test_a_line_comes_every_half_minute_with_the_time_left():
@@ -34,3 +36,16 @@ def test_durations_are_as_people_say_them():
         "2.0 hours",
         "4.6 days",
     ]
+
+
+def test_work_deep_inside_prints_only_where_lines_are_wanted(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("frugalclip.core.progress.SILENCE", 0.0)
+    said: list[str] = []
+    counter("images", 4)(2)
+    assert not said
+    with progress_lines(said.append):
+        count = counter("images", 4)
+        for _ in range(4):
+            count(1)
+    counter("images", 4)(2)
+    assert [line.partition(", about")[0] for line in said] == [f"images: {n} of 4" for n in (1, 2, 3)]

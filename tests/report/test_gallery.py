@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from frugalclip.report.gallery import build_gallery, extremes, summarize, thumbnail
+from frugalclip.report.gallery import blank_last, build_gallery, extremes, summarize, thumbnail
 
 
 def opened(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
 
 
-@pytest.mark.parametrize(("size", "small"), [((640, 480), (96, 72)), ((50, 20), (50, 20))])
+@pytest.mark.parametrize(("size", "small"), [((640, 480), (320, 240)), ((50, 20), (50, 20))])
 def test_a_thumbnail_is_small_keeps_its_shape_and_is_never_enlarged(size, small):
     made = thumbnail(Image.new("RGB", size, (200, 30, 30)), "a caption " * 100)
     image = opened(made.uri)
@@ -114,6 +114,25 @@ def test_the_best_and_the_worst_classes_have_their_images(colours, oracle, evalu
     assert all(
         len(c.thumbnails) == 1 and c.thumbnails[0].text == c.name for c in (*gallery.best, *gallery.worst)
     )
+
+
+def test_classes_of_one_image_are_shown_only_where_there_are_no_others():
+    per_class = [
+        {"name": name, "samples": samples, "top1": top1}
+        for name, samples, top1 in [("one", 1, 100.0), ("two", 4, 75.0), ("three", 2, 0.0), ("four", 1, 0.0)]
+    ]
+    best, worst = extremes({"per_class": per_class})
+    assert [one.name for one in best] == ["two"] and [one.name for one in worst] == ["three"]
+    single = [one | {"samples": 1} for one in per_class]
+    assert {one.name for side in extremes({"per_class": single}) for one in side} >= {"one", "four"}
+
+
+def test_blank_images_come_last_where_the_order_means_nothing(colours, oracle, evaluation):
+    Image.new("RGB", (40, 40), "white").save(colours.root / "red.png")
+    gallery = build_gallery(oracle(), colours, evaluation=evaluation, training=colours, rows=6)
+    for shown in (gallery.pairs, [one.thumbnail for one in gallery.image_to_names]):
+        assert [one.is_blank for one in shown if one] == sorted(one.is_blank for one in shown if one)
+    assert blank_last([thumbnail(Image.new("RGB", (9, 9)), "a"), None])[0].is_blank
 
 
 def test_extremes_never_share_a_class_and_ties_are_drawn(evaluation):

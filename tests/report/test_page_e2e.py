@@ -68,6 +68,21 @@ def test_the_script_runs_and_the_captions_do_not(browser, page, tmp_path):
     assert "CONSOLE" not in log, log
 
 
+def test_a_click_shows_an_image_in_full_size_with_its_caption(browser, page, tmp_path):
+    frame = tmp_path / "frame.html"
+    act = (
+        "const d = f.contentDocument; d.querySelector('.tile').click();"
+        "const shown = d.querySelector('dialog');"
+        "document.title = shown.open + ' ' + shown.querySelector('img').naturalWidth + ' ' +"
+        "(shown.querySelector('p').textContent === d.querySelector('.tile img').alt)"
+    )
+    frame.write_text(
+        f'<iframe id="f" src="{page.as_uri()}" onload="setTimeout(() => {{ {act} }}, 500)"></iframe>'
+    )
+    document, _ = opened(browser, frame, tmp_path / "profile")
+    assert "<title>true 90 true</title>" in document
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_as_wide_as_the_window(browser, page, tmp_path, width):
     frame = tmp_path / "frame.html"

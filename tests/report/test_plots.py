@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frugalclip.report.bars import Bar, bar_comparison, interval_strip
+from frugalclip.report.formats import text_width
 from frugalclip.report.plots import Reference, Series, line_chart, thin
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -155,6 +156,50 @@ def test_labels_are_escaped_and_read_out(text):
         root = parsed(svg)
         assert root.get("role") == "img"
         assert text in (root.get("aria-label") or "")
+
+
+def label_box(text: ElementTree.Element) -> tuple[float, float, float, float]:
+    """Left, right, top, bottom of a label that ends at its place."""
+    right, base = float(text.get("x", 0)), float(text.get("y", 0))
+    return right - text_width(text.text or "", 12), right, base - 12, base + 3
+
+
+@pytest.mark.parametrize("shape", ["falls", "rises"])
+def test_the_label_of_a_reference_covers_no_point_of_the_line(shape):
+    points = [(i, 5 - 4 * i / 50 if shape == "falls" else 1 + 4 * i / 50) for i in range(51)]
+    root = parsed(
+        line_chart(
+            [Series("loss", points)],
+            x_label="x",
+            y_label="y",
+            title="t",
+            references=[Reference(3.0, "guessing")],
+        )
+    )
+    (name,), (line,) = of_class(root, "reference-name"), of_class(root, "line")
+    left, right, top, bottom = label_box(name)
+    places = [tuple(map(float, one.split(","))) for one in line.get("points", "").split()]
+    assert not [(a, b) for a, b in places if left <= a <= right and top <= b <= bottom]
+
+
+@pytest.mark.parametrize("width", [350, 548])
+def test_beside_several_lines_a_reference_stands_in_the_legend_and_no_entries_overlap(width):
+    names = ["top-1", "text → image R@1", "image → text R@1", "class mean"]
+    root = parsed(
+        line_chart(
+            [Series(name, [(0, 1), (9, i)]) for i, name in enumerate(names)],
+            x_label="x",
+            y_label="y",
+            title="t",
+            width=width,
+            references=[Reference(0.3, "guessing top-1: 0.30 %")],
+        )
+    )
+    assert not of_class(root, "reference-name") and len(of_class(root, "reference")) == 2
+    entries = [(float(t.get("y", 0)), float(t.get("x", 0)), t.text or "") for t in of_class(root, "legend")]
+    assert [text for _, _, text in entries] == [*names, "guessing top-1: 0.30 %"]
+    for (y, x, text), (next_y, next_x, _) in pairwise(entries):
+        assert next_y > y or x + text_width(text, 12) < next_x - 24
 
 
 def test_thinning_keeps_the_mean_and_the_extremes():

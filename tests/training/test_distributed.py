@@ -135,6 +135,11 @@ def difference(one: RunDirectory, other: RunDirectory, step: int) -> float:
     )
 
 
+def monitors_of(row: dict[str, Any]) -> dict[str, float]:
+    """Spread and gap of the whole batch, at evaluation points."""
+    return {name: row[name] for name in ("image_similarity", "text_similarity", "gap") if name in row}
+
+
 @pytest.fixture(scope="module")
 def runs(
     tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any], squares: Path
@@ -158,6 +163,7 @@ def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: dict
         [row["loss"] for row in one], rel=1e-4
     )
     assert difference(runs[1], runs[processes], 20) < 1e-5
+    assert [monitors_of(row) for row in several] == [pytest.approx(monitors_of(row), abs=1e-4) for row in one]
     watched = [[row["evaluation"] for row in rows if "evaluation" in row] for rows in (one, several)]
     assert len(watched[0]) == 3 and watched[1] == watched[0], (
         "each process encodes its share of the rows that watch"
@@ -170,7 +176,7 @@ def test_one_process_prints(runs: dict[int, RunDirectory]):
         runs[n].path.with_suffix(".printed").read_text().replace(str(runs[n].path), "RUN") for n in (1, 2)
     )
 
-    def without_numbers(text: str) -> list[str]:  # times, and monitors of a process's own rows
+    def without_numbers(text: str) -> list[str]:
         return [re.sub(r"\d[\d.]*", "#", line) for line in text.split()]
 
     assert without_numbers(two) == without_numbers(one)

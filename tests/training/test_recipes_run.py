@@ -7,7 +7,10 @@ import pytest
 from frugalclip.core.records import RunDirectory
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
+from frugalclip.training.planning import plan_recipe
 from frugalclip.training.recipe import known_recipes, load_recipe
+from frugalclip.training.run import open_run
+from frugalclip.training.stage import count_parameters
 
 SMALL = [name for name in known_recipes() if load_recipe(name).run_here]
 PRETRAINED = [
@@ -52,5 +55,21 @@ def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
         take_two_steps("clip", squares, tmp_path / "first")
         own.append(f"teacher={tmp_path / 'first' / 'run'}")
     run = RunDirectory(tmp_path / "run")
-    result = train_run(load_recipe(name, own), open_data(squares), run)
+    recipe = load_recipe(name, own)
+    result = train_run(recipe, open_data(squares), run)
     assert result.is_finished and [row["step"] for row in run.rows()] == [1, 2]
+    assert plan_recipe(recipe).parameters["model"] == result.parameters
+
+
+@pytest.mark.slow  # twenty models on all pairs
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in PRETRAINED])
+def test_plan_and_train_count_the_same_parameters_on_the_sample(name: str, tmp_path: Path):
+    recipe = load_recipe(name, ["data=sample"])
+    if recipe.missing() or recipe.stages:
+        pytest.skip("what a stage leaves behind is known after it; the run above compares it")
+    planned = plan_recipe(recipe).parameters
+    run = open_run(recipe, open_data("sample"), RunDirectory(tmp_path / "run"))
+    module = run.stage.module
+    assert planned["model"] == count_parameters(run.model.network)
+    assert planned["heads of objectives"] == count_parameters(module.objectives)
+    assert planned["trained"] == count_parameters(module, trained=True)

@@ -86,6 +86,32 @@ def test_every_task_gives_the_contracts_json(task, folder, tmp_path, capsys):
         assert re.search(rf"{words}\s+{re.escape(text)}\W", printed), f"{name} is not shown"
 
 
+def test_long_work_prints_how_far_it_is(folder, monkeypatch, capsys):
+    monkeypatch.setattr("frugalclip.core.progress.SILENCE", 0.0)
+    monkeypatch.setattr("frugalclip.evaluation.descriptors._CHUNK", 2)
+    encode = Model.image_features
+    monkeypatch.setattr(Model, "image_features", lambda *given, **more: encode(*given, batch=2, **more))
+    model = make_model(folder)
+    evaluate(model, data=folder, baselines=True, robustness=True)
+    lines = {line.partition(":")[0] for line in capsys.readouterr().err.splitlines()}
+    assert lines >= {"encoding images", "describing images for the feature baseline"}
+    evaluate(model, data=folder, task="retrieval")
+    assert "encoding images: 2 of 8, about 1 s left" in capsys.readouterr().err
+
+
+def test_columns_that_were_named_for_training_are_read_again(folder, tmp_path):
+    rows = "".join(f"my/{i}.png,a {name} square\n" for i, name in enumerate(COLOURS))
+    (tmp_path / "pairs.csv").write_text(f"foto,worte\n{rows}", encoding="utf-8")
+    model = make_model(folder)
+    model.training_data = {
+        "path": str(tmp_path / "pairs.csv"),
+        "columns": {"image": "foto", "caption": "worte"},
+        "where": None,
+    }
+    found = evaluate(model, data=tmp_path / "pairs.csv", task="retrieval", baselines=True)
+    assert found["samples"] == 3 and found["baselines"]["pixel_nn_1"]["i2t_r1"] == 100
+
+
 def image_only_source(kind, place) -> str:
     return timm_source(place) if kind == "timm" else vision_source(place / "hf")
 

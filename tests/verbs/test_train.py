@@ -1,6 +1,7 @@
 """What the verb adds to a run of the trainer: evaluations and a report of what the recipe is about."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import tokenizers
 from PIL import Image
 
+from frugalclip.cli import main
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.language_model import FrozenLanguageModel
 from frugalclip.verbs.evaluate import evaluate
-from frugalclip.verbs.train import train
+from frugalclip.verbs.train import show, train
 
 from ..backbones.tiny_backbones import TIMM_WIDTH, timm_source
 from ..language_model.conftest import backend, save_llama  # noqa: F401  (a fixture)
@@ -40,6 +42,23 @@ def language_model(tmp_path: Path, backend: tokenizers.Tokenizer) -> Path:  # no
     config = save_llama(place, backend, tied=False) / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 2048}))
     return place
+
+
+@pytest.mark.parametrize("has_split", [True, False])
+def test_the_last_line_names_the_next_command_on_the_users_data(has_split, pairs, tmp_path, capsys):
+    for record in pairs.glob("*.json"):
+        if not has_split:
+            record.unlink()
+    place = pairs.rename(tmp_path / "my photos #1")
+    result = train("clip-small", [f"data={place}"], out=tmp_path / "run", batch=8, steps=1)
+    capsys.readouterr()
+    show(result)
+    lines = capsys.readouterr().out.strip().splitlines()
+    words = shlex.split(next(line for line in lines if line.startswith("Next: ")))[2:]
+    assert words[:4] == ["evaluate", str(tmp_path / "run"), "--data", str(place)]
+    assert words[4:] == (["--where", "split=val", "--baselines"] if has_split else ["--task", "retrieval"])
+    assert has_split or lines[-1].startswith("That includes the pairs it was trained on; keep some apart")
+    assert main(words) == 0 and "Traceback" not in capsys.readouterr().err
 
 
 def test_the_report_of_a_lexical_model_shows_its_words(pairs, language_model, tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The content of `compare.json`: the summary, the trials, and everything needed to repeat the comparison."""
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,13 +70,8 @@ def comparison_record(
             "rows": len(everything),
             "hash": everything.fingerprint(),
         },
-        "environment": environment() | {"command": _command()},
+        "environment": environment(),
     }
-
-
-def _command() -> str:
-    """The command line without the folder of the program, which differs between machines."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _trial_entry(trial: Trial, failures: Mapping[str, str], out: Path) -> dict[str, Any]:

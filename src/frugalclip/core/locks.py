@@ -10,10 +10,8 @@ import functools
 import inspect
 import json
 import os
-import shlex
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from typing import ParamSpec, TypeVar, final
 from frugalclip.core.errors import DataError, InUseError
 from frugalclip.core.paths import user_path
 from frugalclip.core.processes import launched_rank
+from frugalclip.core.users_text import started_by
 
 try:
     import fcntl
@@ -210,9 +209,7 @@ def _refusal(place: Path, holder: _Holder | None) -> InUseError:
 
 def _command() -> str:
     """The command line of this process, as a user wrote it."""
-    name = Path(sys.argv[0]).name
-    program = "frugalclip" if name == "__main__.py" else name or "python"
-    words = shlex.join([program, *sys.argv[1:]])
+    words = started_by()
     return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
 
 

@@ -1,7 +1,13 @@
-"""How far long work is, in lines: at most two a minute, for logs and pipes where no bar can move."""
+"""How far long work is, in lines: at most two a minute, for logs and pipes where no bar can move.
+
+Work deep inside counts what it has done (`counter`); whoever starts it decides whether lines are printed, and
+where (`progress_lines`).
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 SILENCE = 30.0  # seconds without a line, at most
 
@@ -32,6 +38,43 @@ class Ticker:
             return
         left = (now - self._begun) * (total - done) / done
         self.say(f"{self.what}: {done:,} of {total:,}, about {in_minutes(left)} left")
+
+
+_PRINTER: ContextVar[Callable[[str], None] | None] = ContextVar("progress printer", default=None)
+
+
+@contextmanager
+def progress_lines(say: Callable[[str], None]) -> Iterator[None]:
+    """Print the lines of every counter inside the block.
+
+    Args:
+        say: prints a line.
+    """
+    token = _PRINTER.set(say)
+    try:
+        yield
+    finally:
+        _PRINTER.reset(token)
+
+
+def counter(what: str, total: int) -> Callable[[int], None]:
+    """A function that adds to a count, and prints how far the work is where that is wanted.
+
+    Args:
+        what: the work or what is counted, such as `images`.
+        total: when it is done.
+    """
+    say = _PRINTER.get()
+    if say is None:
+        return lambda number: None
+    tick, done = Ticker(what, say), 0
+
+    def add(number: int) -> None:
+        nonlocal done
+        done += number
+        tick(done, total)
+
+    return add
 
 
 def in_minutes(seconds: float) -> str:

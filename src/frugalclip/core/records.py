@@ -24,6 +24,7 @@ from frugalclip.core.disk import replacing
 from frugalclip.core.errors import FrugalclipError, ModelError, shortened
 from frugalclip.core.guard import parse_json, reading
 from frugalclip.core.paths import user_path
+from frugalclip.core.users_text import started_by
 
 _ROWS_ADVICE = "restore the file, or delete the line to go on without it"
 WRITTEN_BY_US = "restore it, or run the verb again that wrote it"
@@ -186,7 +187,7 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "commit": _commit(),
-        "command": " ".join(sys.argv),
+        "command": started_by(),
     }
 
 

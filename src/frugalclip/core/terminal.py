@@ -50,3 +50,8 @@ class Terminal(Console):
         """The segments of what is printed, with letters in place of codes."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+def show_remark(text: str) -> None:
+    """Print a line about the work under way on standard error, apart from results."""
+    Terminal(stderr=True).print(Text(text, style="dim"), soft_wrap=True)

@@ -70,6 +70,24 @@ def divide(everything: Manifest, *, where: str | None, validation: str) -> DataS
     return DataSplit(train, rows, where, notes)
 
 
+def evaluation_condition(everything: Manifest, where: str | None) -> str | None:
+    """The rows that the data keeps for a last evaluation: its test split, else its validation split.
+
+    Args:
+        everything: the data set before `where`.
+        where: the condition of the training rows, implied or as written.
+
+    Returns:
+        A condition; None where the data brings no split, or its train split is not what is trained on.
+    """
+    clauses = [clause.strip() for clause in (where or "").split(",")]
+    if TRAINING not in clauses or "split" not in everything.field_names:
+        return None
+    splits = set(everything.field("split"))
+    name = next((name for name in (*TEST_NAMES, *VALIDATION_NAMES) if name in splits), None)
+    return None if name is None else _validation_rows(everything, clauses, f"split={name}")[1]
+
+
 def _validation_rows(everything: Manifest, clauses: list[str], split: str) -> tuple[Manifest, str]:
     """Rows of the validation split that meet the other clauses of the training rows, else all its rows."""
     same = ",".join(split if clause == TRAINING else clause for clause in clauses)

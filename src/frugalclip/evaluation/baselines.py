@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.numerics import top_k
+from frugalclip.core.progress import counter
 from frugalclip.data.duplicates import NEAR_DUPLICATE, thumbnails
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.descriptor_fit import DescriptorFit
@@ -102,12 +103,16 @@ def describers(reference: DataEncoder | None = None) -> dict[str, Describer]:
         kind -> describer, for `pixel` and `feature`.
     """
 
+    def pixels(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
+        count = counter("reading images for the pixel baseline", len(manifest))
+        return thumbnails(manifest, progress=count)
+
     def encoded(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
         assert reference is not None
         features, kept, _ = image_features(reference, manifest, np.arange(len(manifest)))
         return unit(features), kept
 
-    return {"pixel": thumbnails, "feature": descriptors if reference is None else encoded}
+    return {"pixel": pixels, "feature": descriptors if reference is None else encoded}
 
 
 def feature_source(reference: DataEncoder | None) -> str:

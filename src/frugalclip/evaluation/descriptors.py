@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frugalclip.core.progress import counter
 from frugalclip.data.decoding import decode_all
 from frugalclip.data.manifest import Manifest
 from frugalclip.functional.descriptors import SIDE, describe
@@ -33,10 +34,12 @@ def descriptors(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
 
 def _described(manifest: Manifest) -> tuple[Tensor, np.ndarray]:
     parts, kept = [], []
+    count = counter("describing images for the feature baseline", len(manifest))
     for start in range(0, len(manifest), _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(manifest)))
         decoded = decode_all(manifest.take(rows), SIDE)
         good = np.delete(np.arange(len(rows)), [row for row, _ in decoded.faults])
         parts.append(describe(decoded.pixels[torch.from_numpy(good)]))
         kept.append(rows[good])
+        count(len(rows))
     return torch.cat(parts), np.concatenate(kept)

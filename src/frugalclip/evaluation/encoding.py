@@ -12,6 +12,7 @@ from frugalclip.core import encoder
 from frugalclip.core.errors import DataError
 from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.core.progress import counter
 from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 
@@ -62,9 +63,11 @@ def encode_texts(model: DataEncoder, texts: list[str], *, batch: int = 512) -> T
     Raises:
         ModelError: if a vector is not finite. A vector of zeros is that of a text without a known word.
     """
-    features = torch.cat(
-        [model.encode_text(texts[i : i + batch]).float().cpu() for i in range(0, len(texts), batch)]
-    )
+    count, parts = counter("encoding texts", len(texts)), []
+    for i in range(0, len(texts), batch):
+        parts.append(model.encode_text(texts[i : i + batch]).float().cpu())
+        count(len(parts[-1]))
+    features = torch.cat(parts)
     refuse_vectors(features, texts, origin=TEXTS)
     return features
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from frugalclip.core.progress import counter
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.encoding import DataEncoder
@@ -116,7 +117,9 @@ def altered_features(model: DataEncoder, manifest: Manifest) -> dict[str, Tensor
     numbers = manifest.codes("id").view(np.uint64)
     parts: dict[str, list[Tensor]] = {name: [] for name in ALTERATIONS}
     faults: list[tuple[int, str]] = []
+    count = counter("encoding altered images", len(manifest))
     for rows, images in readable_images(manifest, batch=_BATCH, faults=faults):
+        count(len(rows))
         for name, (_, alter) in ALTERATIONS.items():
             altered = [alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]
             parts[name].append(model.encode_image(altered).float().cpu())

@@ -3,6 +3,7 @@
 The tests are in `suites.yaml`. Nothing here reads an image.
 """
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -91,6 +92,18 @@ class Pack:
     data: Manifest
     source: str  # what to open for it
     tasks: dict[str, LabelledRows]
+
+
+def packs_folder(data: str | Path | Manifest | None) -> Path | None:
+    """The folder of packs from `data` or the environment; None for the sample.
+
+    Raises:
+        DataError: for rows instead of a folder.
+    """
+    if isinstance(data, Manifest):
+        raise DataError("a suite reads its own packs; give their folder as data, or leave it out.")
+    named = data or os.environ.get(ENVIRONMENT)
+    return None if not named or str(named) == "sample" else user_path(named)
 
 
 def load_suite(name: str = DEFAULT) -> Suite:

@@ -19,6 +19,7 @@ from frugalclip.core.errors import ModelError
 from frugalclip.core.finite import refuse_weights
 from frugalclip.core.guard import reading
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.core.progress import counter
 from frugalclip.core.records import write_atomically, write_json
 from frugalclip.core.types import CachedFeatures, ImageInput, TextInput
 from frugalclip.data.manifest import Manifest
@@ -248,8 +249,10 @@ class Model:
         kept: list[int] = []
         faults: list[tuple[int, str]] = []
         parts: list[Tensor] = []
+        count = counter("encoding images", len(manifest))
         for rows, inputs in self.image_inputs(manifest, batch=batch, faults=faults):
             kept.extend(rows)
+            count(len(rows))
             parts.append(self.encode_image(inputs) if layer == "embedding" else self._pooled(inputs))
         features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
         return ManifestFeatures(features, np.asarray(kept, dtype=np.int64), faults)

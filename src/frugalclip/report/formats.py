@@ -72,6 +72,8 @@ def text_width(text: str, size: float) -> float:
             if wide
             else 0.62
             if character.isupper() or character in "mwMW@%"
+            else 0.9
+            if character in "→←×±≥≤"
             else 0.3
             if character in " .,:;'|!iljtfr()"
             else 0.55

@@ -1,15 +1,16 @@
 """Images for a report, chosen at random and not by taste.
 
 Queries are drawn by seed from all rows, so the report shows typical ones; only the best and worst classes are
-chosen by their metrics, and among equal ones by seed. The page says so. Thumbnails are inside the page as
-WebP, at most 96 px wide.
+chosen by their metrics, and among equal ones by seed. The page says so. Images are inside the page as WebP,
+at most 320 px wide; a click shows them in that size. Where the order means nothing, blank ones come last.
 """
 
 import base64
 import io
+import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import size_of
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.statistics import is_blank
 from frugalclip.data.words import normalise
 from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.encoding import DataEncoder, encode_texts
@@ -33,7 +35,7 @@ from frugalclip.evaluation.retrieval import retrieval_task
 from frugalclip.functional import class_weights
 from frugalclip.report.formats import shorten
 
-SIDE = 96  # px of a thumbnail's longer side
+SIDE = 320  # px of a thumbnail's longer side; a grid shows it smaller
 LONGEST = 400  # characters of a caption that travel into the page
 _SOURCE = re.compile(
     r"field (?P<field>.+?)(?:, names from .*)?|first caption(?: in (?P<language>\S+?))?(?:, names from .*)?"
@@ -48,6 +50,7 @@ class Thumbnail:
     text: str  # its caption, also read out instead of the image
     width: int  # px
     height: int
+    is_blank: bool = False  # of one colour: an empty box
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,12 @@ def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Thumbnail:
         buffer, kind.upper(), **({"quality": 82, "method": 4} if kind == "webp" else {"optimize": True})
     )
     uri = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Thumbnail(uri, shorten(text, LONGEST), *small.size)
+    return Thumbnail(uri, shorten(text, LONGEST), *small.size, is_blank(small))
+
+
+def blank_last(thumbnails: Iterable[Thumbnail | None]) -> list[Thumbnail]:
+    """Thumbnails in their order, those of one colour behind the others; unreadable ones are left out."""
+    return sorted((one for one in thumbnails if one is not None), key=lambda one: one.is_blank)
 
 
 def build_gallery(
@@ -213,7 +221,7 @@ class _Album:
             for row, own in enumerate(names)
             if normalise(result.name) in {normalise(name) for name in own}
         ]
-        thumbnails = [thumbnail for row in rows[:most] if (thumbnail := self.thumbnail(row))]
+        thumbnails = blank_last(self.thumbnail(row) for row in rows[: 2 * most])[:most]
         return ClassResult(result.name, result.top1, result.samples, result.mistaken_for, tuple(thumbnails))
 
 
@@ -293,7 +301,7 @@ def _image_to_names(
     positives = torch.tensor([r + [-1] * (most - len(r)) for r in right])
     ranks = rank_positives(cosine_scores(queries, classes), positives).expected()
     scores, places = _shuffled_top(queries @ classes.T, random)
-    return tuple(
+    found = (
         Example(
             text=shorten(" / ".join(listed[i] for i in right[n]), LONGEST),
             found=tuple(
@@ -306,6 +314,7 @@ def _image_to_names(
         )
         for n, row in enumerate(shown)
     )
+    return tuple(sorted(found, key=lambda one: one.thumbnail is None or one.thumbnail.is_blank))
 
 
 def _templates(evaluation: Mapping[str, Any]) -> list[str]:
@@ -345,7 +354,8 @@ def extremes(
     """The best and the worst classes of an evaluation; among equal ones, the seed decides.
 
     Args:
-        evaluation: a result with `per_class`; without one, nothing is found.
+        evaluation: a result with `per_class`; without one, nothing is found. Classes of one image are left
+            out where there are others, since one image tells little of a class.
         count: classes on each side at most; no class is on both.
         seed: of the choice among equals.
 
@@ -354,6 +364,8 @@ def extremes(
         without classes that are always named right.
     """
     entries = _classes(evaluation)
+    larger = [e for e in entries if int(e.get("samples", 0)) > 1]
+    entries = larger if len(larger) > 1 else entries
     order = np.random.default_rng(stream_seed(seed, "report/classes")).permutation(len(entries))
     ranked = sorted((entries[i] for i in order), key=lambda e: (-float(e["top1"]), -int(e.get("samples", 0))))
     results = [
@@ -385,7 +397,8 @@ def summarize(
     distinct = len({normalise(text) for text in texts})
     order = np.random.default_rng(stream_seed(seed, "report/pairs")).permutation(len(manifest))
     album = _Album(manifest)
-    shown = [thumbnail for row in order[: 4 * pairs].tolist() if (thumbnail := album.thumbnail(row))][:pairs]
+    drawn = (one for row in order[: 4 * pairs].tolist() if (one := album.thumbnail(row)))
+    shown = blank_last(itertools.islice(drawn, pairs))
     summary = {
         "data": manifest.name,
         "pairs": len(manifest),

@@ -98,9 +98,10 @@ def tile(thumbnail: Thumbnail | None, *, missing: str = "") -> Html:
     """A thumbnail on white; images come as RGB on white, and a dark page must not change them."""
     if thumbnail is None:
         return Html(f'<div class="tile"><small>{escape(missing or "not readable")}</small></div>')
+    empty = "<small>of one colour</small>" if thumbnail.is_blank else ""
     size = f'width="{thumbnail.width}" height="{thumbnail.height}"'
     shown = f'src="{escape(thumbnail.uri)}" alt="{_caption(thumbnail.text)}" {size}'
-    return Html(f'<div class="tile"><img {shown} loading="lazy" decoding="async"></div>')
+    return Html(f'<div class="tile"><img {shown} loading="lazy" decoding="async">{empty}</div>')
 
 
 def _caption(text: str) -> Html:
@@ -223,6 +224,8 @@ def _class(result: ClassResult) -> str:
     )  # ties count in part
     often = "most often taken for" if result.samples > 1 else "taken for"
     mistaken = f", {often} “{escape(shorten(result.mistaken_for, 60))}”" if result.mistaken_for else ""
-    note = f"{escape(share)} of {escape(counted(result.samples, 'image'))} named right{mistaken}"
+    which = f"{share} of {counted(result.samples, 'image')}" if result.samples > 1 else "its one image"
+    right_or_not = "named right" if result.samples > 1 or result.top1 else "not named right"
+    note = f"{escape(which)} {right_or_not}{mistaken}"
     name = f'<b class="clamp" dir="auto">{escape(shorten(result.name, 200))}</b>'
     return f'<li><div>{name}<small dir="auto">{note}</small></div>{thumbnails}</li>'

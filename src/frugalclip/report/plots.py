@@ -9,11 +9,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from frugalclip.report.formats import Html, escape, fit, is_finite, number, short_count, text_width
 from frugalclip.report.svg import TEXT_SIZE, Scale, nice_ticks, nothing_to_draw, svg, tick_labels
 
 COLOURS = 6  # classes s0 to s5; further series start again with another mark
+_Sign = Literal["line", "band", "reference"]  # of an entry of a legend
 _LINE = 18.0  # px between rows of a legend
 
 
@@ -108,7 +110,9 @@ def line_chart(
         if wide or len(series) == 1
         else 12.0
     )
-    legend = [] if wide and not any(s.band for s in series) else _legend_rows(series, width)
+    # several lines leave no free place beside a reference, so the legend names it
+    named = [r.label for r in references if is_finite(r.value)] if len(series) > 1 else []
+    legend = [] if wide and not (named or any(s.band for s in series)) else _legend_rows(series, width, named)
     top = 26.0 + _LINE * len(legend)
     y_ticks = nice_ticks(lowest, highest, count=max(2, int((height - top) // 45)))
     labels, mark = tick_labels(y_ticks)
@@ -125,7 +129,7 @@ def line_chart(
         f'<text class="axis-name" x="0" y="12">{name}</text>',
         *_legend(legend),
         *_axes(x, y, labels, x_label=x_label),
-        *(_reference(r, x, y) for r in references if is_finite(r.value)),
+        *(_reference(r, x, y, drawn=drawn, is_named=not named) for r in references if is_finite(r.value)),
         *(_band(s, i, x, y) for i, s in enumerate(series) if s.band),
         *(_line(s, i, x, y) for i, s in enumerate(series)),
         *_missing(series, x, y),
@@ -185,14 +189,41 @@ def _axes(x: Scale, y: Scale, labels: Sequence[str], *, x_label: str) -> list[st
     return parts
 
 
-def _reference(reference: Reference, x: Scale, y: Scale) -> str:
+def _reference(
+    reference: Reference,
+    x: Scale,
+    y: Scale,
+    *,
+    drawn: Sequence[Sequence[tuple[float, float]]],
+    is_named: bool,
+) -> str:
     at = y(reference.value)
-    below = at - y.end < 16  # no room above the line
-    label = escape(fit(reference.label, TEXT_SIZE, x.end - x.start - 8))
-    place = f'x="{x.end - 4:.1f}" y="{at + (15 if below else -5):.1f}" text-anchor="end"'
-    return (
-        f'<line class="reference" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        f'<text class="reference-name" {place}>{label}</text>'
+    line = f'<line class="reference" x1="{x.start:.1f}" x2="{x.end:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>'
+    if not is_named:
+        return line
+    label = fit(reference.label, TEXT_SIZE, x.end - x.start - 8)
+    right, base = _free_place(label, at, x, y, drawn)
+    place = f'x="{right:.1f}" y="{base:.1f}" text-anchor="end"'
+    return f'{line}<text class="reference-name" {place}>{escape(label)}</text>'
+
+
+def _free_place(
+    label: str, at: float, x: Scale, y: Scale, drawn: Sequence[Sequence[tuple[float, float]]]
+) -> tuple[float, float]:
+    """Right end and base line of a label beside a horizontal line, where it covers the fewest points."""
+    width = text_width(label, TEXT_SIZE)
+    rights = [x.end - 4, (x.start + x.end + width) / 2, x.start + width + 4]
+    bases = [base for base in (at - 5, at + 15) if base - TEXT_SIZE > y.end and base < y.start]
+
+    def covered(right: float, base: float) -> int:
+        return sum(
+            right - width - 4 <= x(a) <= right + 4 and base - TEXT_SIZE - 2 <= y(b) <= base + 5
+            for points in drawn
+            for a, b in points
+        )
+
+    return min(
+        ((right, base) for base in bases or [at - 5] for right in rights), key=lambda one: covered(*one)
     )
 
 
@@ -293,42 +324,48 @@ def _end_labels(
     return parts
 
 
-def _legend_rows(series: Sequence[Series], width: float) -> list[list[tuple[float, int, str, bool]]]:
-    """Places of the legend's entries: rows of (x, series, text, is a band)."""
-    entries = [(i, s.name, False) for i, s in enumerate(series)] if len(series) > 1 else []
+def _legend_rows(
+    series: Sequence[Series], width: float, references: Sequence[str]
+) -> list[list[tuple[float, int, str, _Sign]]]:
+    """Places of the legend's entries: rows of (x, series, text, sign)."""
+    entries: list[tuple[int, str, _Sign]] = []
+    entries += [(i, s.name, "line") for i, s in enumerate(series)] if len(series) > 1 else []
+    entries += [(0, name, "reference") for name in references]
     entries += [
-        (i, "lowest to highest" if len(series) == 1 else f"{s.name}, lowest to highest", True)
+        (i, "lowest to highest" if len(series) == 1 else f"{s.name}, lowest to highest", "band")
         for i, s in enumerate(series)
         if s.band
     ]
     if len(series) == 1 and entries:
-        entries.insert(0, (0, series[0].name, False))
-    rows: list[list[tuple[float, int, str, bool]]] = []
+        entries.insert(0, (0, series[0].name, "line"))
+    rows: list[list[tuple[float, int, str, _Sign]]] = []
     at = width
-    for i, name, is_band in entries:
+    for i, name, sign in entries:
         text = fit(name, TEXT_SIZE, width - 40)
         needed = 26 + text_width(text, TEXT_SIZE) + 14
         if at + needed > width or not rows:
             rows.append([])
             at = 0.0
-        rows[-1].append((at, i, text, is_band))
+        rows[-1].append((at, i, text, sign))
         at += needed
     return rows
 
 
-def _legend(rows: Sequence[Sequence[tuple[float, int, str, bool]]]) -> list[str]:
+def _legend(rows: Sequence[Sequence[tuple[float, int, str, _Sign]]]) -> list[str]:
     parts = []
     for k, row in enumerate(rows):
         middle = 26 + k * _LINE
-        for at, i, text, is_band in row:
+        for at, i, text, sign in row:
             kind = f"s{i % COLOURS}"
-            if is_band:
+            if sign == "band":
                 place = f'x="{at:.1f}" y="{middle - 5:.1f}" width="18" height="10"'
                 parts.append(f'<rect class="band {kind}" {place}/>')
             else:
                 place = f'x1="{at:.1f}" x2="{at + 18:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"'
-                parts.append(f'<line class="line {kind}" {place}/>')
-                parts.append(_mark(i, at + 9, middle))
+                parts.append(
+                    f'<line class="{"reference" if sign == "reference" else f"line {kind}"}" {place}/>'
+                )
+                parts += [_mark(i, at + 9, middle)] if sign == "line" else []
             parts.append(f'<text class="legend" x="{at + 24:.1f}" y="{middle + 4:.1f}">{escape(text)}</text>')
     return parts
 

@@ -3,7 +3,6 @@
 How good, on what data, how did it go, where does it fail, and how to repeat it.
 """
 
-import shlex
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from frugalclip.core.errors import FrugalclipError
 from frugalclip.core.records import RunDirectory, write_atomically, write_json
 from frugalclip.core.stored import read_object
-from frugalclip.core.users_text import command_line
+from frugalclip.core.users_text import command_line, shell_line
 from frugalclip.evaluation.metrics import words
 from frugalclip.report.compression import compression_section
 from frugalclip.report.curves import curves_section
@@ -214,9 +213,11 @@ def _classes(record: RunRecord, gallery: Gallery) -> ReportSection | None:
     if not entries or not (best or worst):
         return None
     full, none = sum(e["top1"] == 100 for e in entries), sum(e["top1"] == 0 for e in entries)
+    single = sum(e.get("samples") == 1 for e in entries)
+    left = f" Those of one image ({single:,}) are in the table only." if 0 < single < len(entries) - 1 else ""
     intro = (
         f"Of {counted(len(entries), 'class', 'classes')}, {full:,} are always named right, {none:,} never. "
-        "Where several are equal, those shown were drawn by seed."
+        f"Where several are equal, those shown were drawn by seed.{left}"
     )
     columns = [
         Column("Class"),
@@ -284,9 +285,8 @@ def _repeat(record: RunRecord) -> ReportSection:
     if record.environment.get("command"):
         body += command(str(record.environment["command"]), label="As it was started:")
     if record.environment.get("commit"):
-        body += command(
-            f"git checkout {shlex.quote(str(record.environment['commit']))}", label="The code it ran with:"
-        )
+        checkout = shell_line("git", "checkout", record.environment["commit"])
+        body += command(checkout, label="The code it ran with:")
     body += f"<h3>Environment</h3>{_environment(record)}"
     return ReportSection(
         "repeat", "Repeat it", body + folded("The resolved recipe, recipe.yaml", source(record.recipe_text))

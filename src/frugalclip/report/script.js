@@ -1,4 +1,4 @@
-// Everything can be read without this script; it adds values under the pointer, sorting by a click, and a button to copy a command.
+// Everything can be read without this script; it adds values under the pointer, sorting by a click, images in full size by a click, and a button to copy a command.
 "use strict";
 
 const tip = document.createElement("div");
@@ -94,6 +94,35 @@ function sortable(table) {
   });
 }
 document.querySelectorAll("table.sortable").forEach(sortable);
+
+const large = document.createElement("dialog");
+large.className = "large";
+large.addEventListener("click", () => large.close());
+document.body.append(large);
+
+function enlargeable(tile) {
+  const image = tile.querySelector("img");
+  if (!image) return;
+  const enlarge = () => {
+    const shown = new Image();
+    shown.src = image.src;
+    shown.alt = image.alt;
+    const caption = element("p", image.alt);
+    caption.dir = "auto";
+    large.replaceChildren(shown, caption);
+    large.showModal();
+  };
+  tile.tabIndex = 0;
+  tile.setAttribute("role", "button");
+  tile.setAttribute("aria-label", `Enlarge: ${image.alt}`);
+  tile.addEventListener("click", enlarge);
+  tile.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    enlarge();
+  });
+}
+document.querySelectorAll(".tile").forEach(enlargeable);
 
 document.querySelectorAll(".command").forEach((block) => {
   if (!navigator.clipboard) return;

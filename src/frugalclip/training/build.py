@@ -16,6 +16,7 @@ from frugalclip.backbones.attach import attach_backbones, backbone_tokenizer
 from frugalclip.backbones.codebooks import fill_codebooks
 from frugalclip.compression.base import GateSource, find_change, find_gates
 from frugalclip.core.errors import ModelError, RecipeError
+from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
 from frugalclip.loading.texts import texts_of
 from frugalclip.models import Model, load
@@ -94,7 +95,7 @@ def start_from(
 
 def new_model(recipe: Recipe, data: RunData, *, device: torch.device) -> Model:
     """A model with weights drawn from the recipe's seed, and a tokenizer built as the recipe says."""
-    tokenizer = _tokenizer(recipe, data)
+    tokenizer = run_tokenizer(recipe, data.training)
     network = DualEncoder(
         recipe.model, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=recipe.seed
     )
@@ -103,10 +104,16 @@ def new_model(recipe: Recipe, data: RunData, *, device: torch.device) -> Model:
     return model
 
 
-def _tokenizer(recipe: Recipe, data: RunData) -> Tokenizer:
+def run_tokenizer(recipe: Recipe, training: Manifest) -> Tokenizer:
+    """The tokenizer of a run that starts from no model.
+
+    Args:
+        recipe: of the run.
+        training: its training rows, whose captions a vocabulary may be made of.
+    """
     if text := recipe.model.pretrained_towers().get("text"):
         return backbone_tokenizer(text, load)
-    return build_tokenizer(recipe.tokenizer, texts_of(data.training, recipe.texts.values()))
+    return build_tokenizer(recipe.tokenizer, texts_of(training, recipe.texts.values()))
 
 
 def checked_objectives(

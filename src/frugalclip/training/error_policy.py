@@ -6,7 +6,6 @@ that the run uses; beyond `data.max_error_fraction` the run stops. Fewer than `L
 stop a run: one of 20 would be 5 %. With `data.max_error_fraction=0` a single one does.
 """
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from frugalclip.core import distributed
 from frugalclip.core.errors import DataError
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.users_text import command_line, shell_line
 from frugalclip.data.conditions import SELECTION
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.ledger import DROPPED, LEAST_BAD, Entry, Ledger, LedgerStage, causes_of, read_ledger
@@ -181,10 +181,8 @@ class ErrorPolicy:
             lines.append(f"  {cause.count:>7,}  {cause.reason}: {cause.meaning} ({named}{more})")
         lines.append(f"Every one is named in {self.path}.")
         if self.config.path and self.config.path != "sample":
-            lines.append(
-                "See all of them, and repair what can be repaired: frugalclip data verify "
-                f"{shlex.quote(self.config.path)} --repair"
-            )
+            repair = command_line("data", "verify", self.config.path, "--repair")
+            lines.append(f"See all of them, and repair what can be repaired: {repair}")
         return [*lines, f"Go on without them: {self._command(step)}"]
 
     def _command(self, step: int) -> str:
@@ -194,4 +192,4 @@ class ErrorPolicy:
         words = [word for word in self.command if not word.startswith("data.max_error_fraction=")]
         if not words:
             return f"set {setting}"
-        return shlex.join([*words, setting, "--out", str(self.run.path)]) + (" --resume" if step else "")
+        return shell_line(*words, setting, "--out", self.run.path, *(["--resume"] if step else []))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from frugalclip.core.distributed import gather
 from frugalclip.core.types import Batch, Features
 from frugalclip.functional import unit
 from frugalclip.training.step import Step
@@ -22,7 +23,7 @@ def feature_monitors(features: Features) -> dict[str, float]:
     """Spread and gap of one batch's embeddings.
 
     Args:
-        features: of one step.
+        features: of one step; the rows of all processes are read, so every process calls this.
 
     Returns:
         For each modality the mean cosine between different rows (1 is collapse), and the distance of the
@@ -33,7 +34,7 @@ def feature_monitors(features: Features) -> dict[str, float]:
     for kind, encoded in (("image", features.images), ("text", features.texts)):
         if not encoded:
             continue
-        rows = unit(next(iter(encoded.values())).embedding)  # (batch, dim)
+        rows = unit(gather(next(iter(encoded.values())).embedding))  # (candidates, dim)
         means[kind] = rows.mean(dim=0)
         number = len(rows)
         off_diagonal = (rows.sum(dim=0).square().sum() - number) / max(number * (number - 1), 1)

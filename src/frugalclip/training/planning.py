@@ -31,6 +31,7 @@ from frugalclip.training.build import (
     StageSketch,
     changed_network,
     pick_precision,
+    run_tokenizer,
     sketch_stages,
     start_from,
 )
@@ -161,20 +162,19 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         recipe: validated recipe; its data is opened only if it names some.
         probe: also run a few steps on random input and measure time and memory.
     """
-    everything = (
-        open_data(recipe.data.path, columns=recipe.data.columns or None) if recipe.data.path else None
-    )
     section = recipe.data
-    rows = (
+    everything = open_data(section.path, columns=section.columns or None) if section.path else None
+    training = (
         None
         if everything is None
-        else len(divide(everything, where=section.where, validation=section.validation).train)
+        else divide(everything, where=section.where, validation=section.validation).train
     )
+    rows = None if training is None else len(training)
     device = pick_device(recipe.device)
     precision = pick_precision(recipe.precision, device)
     steps = recipe.total_steps(rows)
     is_probed = probe and not recipe.model.pretrained_towers()
-    stages = _stages(recipe, steps, with_weights=is_probed)
+    stages = _stages(recipe, steps, training=training, with_weights=is_probed)
     spans = recipe.stage_spans(MANY_STEPS if steps is None else steps)
     shares = [len(span) / spans[-1].stop for span in spans]
     gflops = sum(share * stage.gflops() for share, stage in zip(shares, stages, strict=True))
@@ -211,13 +211,15 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
     )
 
 
-def _stages(recipe: Recipe, steps: int | None, *, with_weights: bool) -> list[_StagePlan]:
+def _stages(
+    recipe: Recipe, steps: int | None, *, training: Manifest | None, with_weights: bool
+) -> list[_StagePlan]:
     """The stages of a run, built as training builds them: on the meta device, or with weights on the CPU."""
     if recipe.init_from is not None:
         recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
         vocabulary, context = model.network.vocabulary, model.network.context
     else:
-        vocabulary, context = _text_sizes(recipe)
+        vocabulary, context = _text_sizes(recipe, training)
     seed = recipe.seed if with_weights else None
     with torch.device("cpu" if with_weights else "meta"):
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
@@ -248,8 +250,15 @@ def _length_notes(recipe: Recipe, steps: int | None) -> list[str]:
     ]
 
 
-def _text_sizes(recipe: Recipe) -> tuple[int, int]:
-    """Size of the vocabulary, the largest possible if it is trained on captions, and the context."""
+def _text_sizes(recipe: Recipe, training: Manifest | None) -> tuple[int, int]:
+    """Size of the vocabulary and the context, as the run's own tokenizer has them.
+
+    Without data a vocabulary of captions counts with the most it may have. A frozen or tuned backbone has its
+    own tokenizer, which no parameter of ours depends on.
+    """
+    if training is not None and "text" not in recipe.model.pretrained_towers():
+        tokenizer = run_tokenizer(recipe, training)
+        return tokenizer.vocabulary, tokenizer.context
     vocabulary = CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
     return vocabulary, recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
 
@@ -264,15 +273,19 @@ def _stand_ins(recipe: Recipe, needs: Needs, network: DualEncoder) -> dict[str, 
 
 
 def _parameters(step: Step, unknown: Mapping[str, str]) -> dict[str, int]:
-    """Parameters of the model, and apart those of frozen backbones; unknown ones are left out."""
+    """Parameters of the model and of objectives, and apart those of frozen backbones, where they are known.
+
+    `model` is what `train` prints and leaves behind.
+    """
     text = step.network.text
     counts = {
         "image": count_parameters(step.network.image),
         "text": count_parameters(text) - text.embedding_parameters,
         "token embedding": text.embedding_parameters,
-        "heads of objectives": count_parameters(step.objectives),
     }
-    counts["all"] = sum(counts.values()) + step.network.log_scale.numel()
+    counts["model"] = sum(counts.values()) + step.network.log_scale.numel()
+    counts["heads of objectives"] = count_parameters(step.objectives)
+    counts["all"] = counts["model"] + counts["heads of objectives"]
     trained = count_parameters(step, trained=True)
     counts |= {"trained": trained, "frozen": counts["all"] - trained}
     towers = {

@@ -19,6 +19,7 @@ from frugalclip.core.records import RunDirectory, Stopwatch, environment, write_
 from frugalclip.core.types import Batch
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.splits import evaluation_condition
 from frugalclip.models import Model
 from frugalclip.training.build import (
     BuildPlace,
@@ -52,6 +53,7 @@ class TrainingResult:
     parameters: int  # of the model, without the heads of objectives
     validation: Manifest | None
     training: Manifest
+    evaluated_on: str | None = None  # condition of the rows that the data keeps for a last evaluation
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)  # cause -> samples that could not be used
 
@@ -267,6 +269,7 @@ class Run:
             parameters=count_parameters(self.model.network),
             validation=self.data.validation,
             training=self.data.training,
+            evaluated_on=evaluation_condition(self.data.everything, self.data.description["where"]),
             notes=self.notes,
             left_out=self.data.error_policy.counts(),
         )

@@ -187,8 +187,18 @@ def show(result: TrainingResult) -> None:
         f"Report: {result.run}/report.html",
         highlight=False,
     )
-    console.print(
-        f"Next: {command_line('evaluate', result.run, '--data', 'PATH', '--task', 'zeroshot')}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in next_lines(result):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def next_lines(result: TrainingResult) -> list[str]:
+    """The command that comes next, on the data of the run, and what it measures."""
+    path = (result.model.training_data or {})["path"]
+    words = ["evaluate", result.run, "--data", path]
+    if result.evaluated_on is not None:
+        return [f"Next: {command_line(*words, '--where', result.evaluated_on, '--baselines')}"]
+    divide = command_line("data", "divide", path, "--out", "divided.parquet")
+    return [
+        f"Next: {command_line(*words, '--task', 'retrieval')}",
+        f"That includes the pairs it was trained on; keep some apart first: {divide}",
+    ]
