@@ -6,6 +6,7 @@ from torch import nn
 
 from frugalclip.core.errors import RecipeError
 from frugalclip.towers.lora import LoraConfig, LoraLinear, add_lora
+from frugalclip.towers.vit import VitConfig
 
 X = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
@@ -54,3 +55,19 @@ def test_dropout_acts_on_the_addition_alone():
     assert not torch.equal(made(X), made(X))
     made.eval()
     assert torch.equal(made(X), made(X))
+
+
+def test_towers_of_ours_take_additions_in_every_layer():
+    """Attention reads the bias of its first layer, and gates the weights of others where there are gates."""
+    config = VitConfig.model_validate({"width": 16, "depth": 2, "head_dim": 8, "patch": 4, "resolution": 8})
+    tower = config.build(dim=8)
+    tower.reset(torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, 8, 8)
+    before = tower(images).embedding
+    tower.requires_grad_(False)
+    names = add_lora(tower, LoraConfig(rank=2))
+    assert {name.rpartition(".")[2] for name in names} >= {"qkv", "out", "enter", "leave"}
+    assert torch.equal(tower(images).embedding, before)
+    tower(images).embedding.square().sum().backward()
+    ups = {name: one.grad for name, one in tower.named_parameters() if name.endswith(".up")}
+    assert len(ups) == len(names) and all(one is not None and one.any() for one in ups.values())

@@ -94,6 +94,10 @@ class Linear(nn.Linear):
         elif self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def with_bias(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs), with another bias (outputs,) than the layer's own."""
+        return F.linear(x, self.weight, bias)
+
 
 def gated_linear(x: Tensor, linear: nn.Linear, *, enter: Tensor | None, leave: Tensor | None) -> Tensor:
     """A linear layer whose inputs and outputs are gated.
@@ -109,6 +113,8 @@ def gated_linear(x: Tensor, linear: nn.Linear, *, enter: Tensor | None, leave: T
     Returns:
         (..., outputs).
     """
+    if enter is None and leave is None:
+        return linear(x)  # which may hold a low-rank addition
     weight, bias = linear.weight, linear.bias
     weight = weight if enter is None else weight * enter.to(weight.dtype)
     if leave is not None:
@@ -153,9 +159,8 @@ class Attention(nn.Module):
             nothing = x.new_zeros(batch, length - 1) if with_attention else None
             mixed = x.new_zeros(batch, length, 0)
             return gated_linear(mixed, self.out, enter=None, leave=leave), nothing
-        qkv = F.linear(x, self.qkv.weight, self.qkv.bias * self.bias_acts).view(
-            batch, length, 3, self.heads, self.head_dim
-        )
+        qkv = self.qkv.with_bias(x, self.qkv.bias * self.bias_acts)
+        qkv = qkv.view(batch, length, 3, self.heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, length, head_dim)
         mixed = attend(q, k, v, mask=mask)
         enter = None if head_gates is None else head_gates.repeat_interleave(self.head_dim)

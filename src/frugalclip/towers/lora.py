@@ -41,11 +41,23 @@ class LoraLinear(nn.Module):
         self.up = nn.Parameter(torch.zeros(base.out_features, config.rank, **kind))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5), generator=generator)
 
+    @property
+    def bias(self) -> Tensor | None:
+        """(out,) of the frozen layer."""
+        return self.base.bias
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
+        return self.base(x) + self._addition(x)
+
+    def with_bias(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(..., in) to (..., out), with another bias (out,) than the frozen layer's; see `blocks.Linear`."""
+        return F.linear(x, self.base.weight, bias) + self._addition(x)
+
+    def _addition(self, x: Tensor) -> Tensor:
         c = self.config
         low = F.linear(F.dropout(x, c.dropout, self.training), self.down)  # (..., rank)
-        return self.base(x) + F.linear(low, self.up) * (c.alpha / c.rank)
+        return F.linear(low, self.up) * (c.alpha / c.rank)
 
 
 def _linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
