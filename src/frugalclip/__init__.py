@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from frugalclip.models import load
     from frugalclip.verbs.compare import compare
     from frugalclip.verbs.compress import compress
+    from frugalclip.verbs.curate import curate
     from frugalclip.verbs.demo import demo
     from frugalclip.verbs.doctor import doctor
     from frugalclip.verbs.embed import embed
@@ -24,6 +25,7 @@ __all__ = [
     "__version__",
     "compare",
     "compress",
+    "curate",
     "demo",
     "doctor",
     "embed",

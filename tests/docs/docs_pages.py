@@ -10,6 +10,7 @@ BY_MACHINE = {"results.md", "recipes.md", "performance.md"}  # tables and lines 
 TASKS = [
     "quick-start.md",
     "data.md",
+    "curate.md",
     "train.md",
     "choose-a-recipe.md",
     "evaluate.md",

@@ -16,6 +16,7 @@ import pytest
 from frugalclip.cli import main
 from frugalclip.comparison.protocol import ProtocolConfig
 from frugalclip.core.yaml_text import parse_yaml
+from frugalclip.curation.plan import read_plan
 from frugalclip.training.recipe import load_recipe
 
 from .docs_pages import ROOT, TASKS, Block, blocks
@@ -75,6 +76,8 @@ def write_yaml(text: str) -> None:
     Path(name).write_text(text, encoding="utf-8")
     if name == "protocol.yaml":
         ProtocolConfig.model_validate(parse_yaml(text, where=name))
+    elif name == "my-plan.yaml":
+        read_plan(name)
     elif name != "backbone.yaml":  # names weights that are not here
         load_recipe(name)
 

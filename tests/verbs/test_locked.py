@@ -10,8 +10,10 @@ from frugalclip import verbs
 from frugalclip.core.errors import InUseError
 from frugalclip.core.locks import writing, writing_file
 from frugalclip.core.records import RunDirectory
+from frugalclip.verbs import ledger
 from frugalclip.verbs.compare import compare
 from frugalclip.verbs.compress import compress
+from frugalclip.verbs.curate import curate
 from frugalclip.verbs.data_compose import compose
 from frugalclip.verbs.data_convert import convert
 from frugalclip.verbs.data_divide import divide
@@ -28,6 +30,8 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "train --resume": lambda out: train("clip", ["data=sample"], out=out, resume=True),
     "compare": lambda out: compare(["clip", "slip"], out=out),
     "compress": lambda out: compress("nothing", out=out),
+    "curate": lambda out: curate("sample", plan="dedup", out=out),
+    "ledger undo": lambda out: ledger.undo(out, "rules"),
     "demo": lambda out: demo(out),
     "embed": lambda out: embed("nothing", "sample", out=out),
     "import": lambda out: import_model("open_clip:ViT-B-32@nothing", out=out),
@@ -66,6 +70,6 @@ def test_every_verb_that_takes_a_folder_to_write_is_tried_here():
     package = Path(verbs.__file__).parent
     writers = {path.stem for path in package.glob("*.py") if "out: str | Path" in path.read_text()}
     assert writers == {
-        "train", "compare", "compress", "demo", "embed", "import_model",
+        "train", "compare", "compress", "curate", "demo", "embed", "import_model",
         "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify",
     }  # fmt: skip

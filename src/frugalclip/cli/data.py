@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +14,7 @@ from frugalclip.cli.groups import (
     Json,
     Where,
     data,
+    places_and_columns,
 )
 from frugalclip.core.errors import UsageError
 
@@ -29,7 +29,7 @@ def check(
     """Recognise a data set, and list what is wrong with it."""
     from frugalclip.verbs import data_check as verb
 
-    places, columns = _places_and_columns(paths)
+    places, columns = places_and_columns(paths)
     verb.show_check(verb.check(places, full=full, columns=columns))
 
 
@@ -57,7 +57,7 @@ def verify(
     """
     from frugalclip.verbs import data_verify as verb
 
-    places, columns = _places_and_columns(paths)
+    places, columns = places_and_columns(paths)
     result = verb.verify(places, repair=repair, out=out, columns=columns)
     verb.show(result)
     if not (result.is_clean or repair):
@@ -75,7 +75,7 @@ def stats(
     """Count captions, tokens, sizes, copies, languages and fields."""
     from frugalclip.verbs import data_stats as verb
 
-    places, columns = _places_and_columns(paths)
+    places, columns = places_and_columns(paths)
     verb.show_stats(verb.stats(places, full=full, columns=columns, json=json))
 
 
@@ -92,7 +92,7 @@ def manifest(
     """
     from frugalclip.verbs import data_manifest as verb
 
-    places, columns = _places_and_columns(paths)
+    places, columns = places_and_columns(paths)
     verb.show_manifest(verb.manifest(places, out=out, where=where, columns=columns))
 
 
@@ -119,7 +119,7 @@ def divide(
     """
     from frugalclip.verbs import data_divide as verb
 
-    places, columns = _places_and_columns(paths)
+    places, columns = places_and_columns(paths)
     shares = {"val": val, "test": test}
     division = verb.divide(places, out=out, shares=shares, by=by, seed=seed, replace=replace, columns=columns)
     verb.show_divide(division)
@@ -164,7 +164,7 @@ def convert(
     """
     from frugalclip.verbs import data_convert as verb
 
-    places, columns = _places_and_columns(paths)
+    places, columns = places_and_columns(paths)
     options = {
         "size": size,
         "format": format,
@@ -207,7 +207,7 @@ def compose(
     """Compose scenes from cut-outs, with captions and known truth."""
     from frugalclip.verbs import data_compose as verb
 
-    words, columns = _places_and_columns(paths)
+    words, columns = places_and_columns(paths)
     settings = [word for word in words if re.match(r"\w+(\.\w+)*=", word) and not os.path.exists(word)]
     places = [word for word in words if word not in settings]
     if not places:
@@ -215,18 +215,3 @@ def compose(
     verb.show(
         verb.compose(places, settings, out=out, scenes=scenes, plan=plan, workers=workers, columns=columns)
     )
-
-
-def _places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:
-    """Data sets, and the columns named among them in the words that a recipe uses."""
-    start = "data.columns."
-    columns = dict(
-        word.removeprefix(start).split("=", 1) for word in words if word.startswith(start) and "=" in word
-    )
-    places = [word for word in words if not (word.startswith(start) and "=" in word)]
-    if not places:
-        raise UsageError(
-            "there are columns but no data set; name its path first, such as "
-            "pairs.csv data.columns.image=photo."
-        )
-    return places, columns or None

@@ -1,6 +1,7 @@
 """The groups of verbs, and the arguments that several verbs share."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,8 @@ _ORDER = [
     "doctor",
     "recipes",
     "data",
+    "curate",
+    "ledger",
     "plan",
     "train",
     "compare",
@@ -72,6 +75,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTINGS)
 app.add_typer(data, name="data")
+ledger = typer.Typer(help="Read the ledger of a curation, and take a stage back.", **_SETTINGS)
+app.add_typer(ledger, name="ledger")
 recipes = typer.Typer(
     help="List the recipes, or every setting of one.",
     invoke_without_command=True,
@@ -118,3 +123,18 @@ Json = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Also write the result as JSON.", show_default=False),
 ]
+
+
+def places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] | None]:
+    """Data sets, and the columns named among them in the words that a recipe uses."""
+    start = "data.columns."
+    columns = dict(
+        word.removeprefix(start).split("=", 1) for word in words if word.startswith(start) and "=" in word
+    )
+    places = [word for word in words if not (word.startswith(start) and "=" in word)]
+    if not places:
+        raise UsageError(
+            "there are columns but no data set; name its path first, such as "
+            "pairs.csv data.columns.image=photo."
+        )
+    return places, columns or None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from frugalclip.core.config import Settings
@@ -109,19 +108,8 @@ def _plan(manifest: Manifest, config: ConversionConfig) -> dict[str, Any]:
         **images,
         "samples_per_shard": config.samples_per_shard,
         "shuffle": config.shuffle,
-        "data": _digest(manifest),
+        "data": manifest.digest(),
     }
-
-
-def _digest(manifest: Manifest) -> str:
-    """16 hex digits over all columns of a manifest in row order, except the bytes of the images."""
-    digest = hashlib.blake2b(manifest.fingerprint().encode(), digest_size=8)
-    table = manifest.table.drop(["image"]).combine_chunks()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=65_536)
-    digest.update(sink.getvalue())
-    return digest.hexdigest()
 
 
 def _order(rows: int, shuffle: int | None) -> np.ndarray:

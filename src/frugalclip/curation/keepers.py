@@ -1,0 +1,49 @@
+"""Which rows of pairs that are alike stay.
+
+Rows are met in the order in which they are preferred. A row stays unless it is alike to one that stays, which
+is then its keeper. So the rows that stay are unlike each other, a second call drops nothing, and a chain of
+likenesses never drops a row that is unlike its keeper.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Pairs(NamedTuple):
+    """Rows that are alike, each pair once."""
+
+    first: np.ndarray  # (pairs,) int64
+    second: np.ndarray  # (pairs,) int64
+    similarity: np.ndarray  # (pairs,) float64, larger is more alike
+
+
+def choose_keepers(pairs: Pairs, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which row stays for each row.
+
+    Args:
+        pairs: rows that are alike.
+        order: (rows,) every row once, preferred ones first.
+
+    Returns:
+        (rows,) the most similar row that stays, a row itself where it stays, and (rows,) float64 the
+        similarity to it, NaN where the row stays.
+    """
+    rows = len(order)
+    rank = np.empty(rows, dtype=np.int64)
+    rank[order] = np.arange(rows)
+    ends = np.concatenate([pairs.first, pairs.second])
+    others = np.concatenate([pairs.second, pairs.first])
+    similarity = np.concatenate([pairs.similarity, pairs.similarity])
+    by_rank = np.lexsort((rank[others], rank[ends]))
+    ends, others, similarity = ends[by_rank], others[by_rank], similarity[by_rank]
+    starts = np.flatnonzero(np.r_[True, ends[1:] != ends[:-1]]) if len(ends) else np.zeros(0, np.int64)
+    keepers, found = np.arange(rows), np.full(rows, np.nan)
+    for start, end in zip(starts, np.r_[starts[1:], len(ends)][: len(starts)], strict=True):
+        row, near = ends[start], others[start:end]
+        stays = (rank[near] < rank[row]) & (keepers[near] == near)
+        if stays.any():
+            values = np.where(stays, similarity[start:end], -np.inf)
+            best = int(np.argmax(values))
+            keepers[row], found[row] = near[best], values[best]
+    return keepers, found

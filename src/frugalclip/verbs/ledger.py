@@ -1,0 +1,170 @@
+"""`frugalclip ledger`: one row's story, and a stage taken back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+
+from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.guard import reading
+from frugalclip.core.locks import writes_into
+from frugalclip.core.paths import user_path
+from frugalclip.core.terminal import Terminal
+from frugalclip.curation.ledger import read_ledger, reason_meanings
+from frugalclip.curation.outputs import LEDGER, MANIFEST, ROWS, Summary
+from frugalclip.curation.outputs import undo as take_back
+from frugalclip.curation.page import write_page
+from frugalclip.data.manifest import Manifest
+from frugalclip.training.recommendation import train_command
+from frugalclip.verbs.curate import stage_table
+from frugalclip.verbs.data_terminal import show_lines, show_next
+
+pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What a stage decided about the row."""
+
+    stage: str
+    reason: str | None  # None: the row stayed
+    value: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """What became of one row."""
+
+    id: str
+    fate: str
+    stage: str | None
+    reason: str | None
+    meaning: str  # of the reason
+    value: float | None
+    threshold: float | None
+    keeper: str | None
+    detail: str | None
+    image: Path | None  # the file that holds its image
+    captions: list[str]
+    keeper_image: Path | None
+    keeper_captions: list[str]
+    stages: list[Passed]  # that it went through
+
+
+def explain(folder: str | Path, id: str) -> Story:
+    """Why a row of a curation is in or out.
+
+    Args:
+        folder: of the curation.
+        id: of the row.
+
+    Raises:
+        DataError: when there is no finished curation, or no such row.
+    """
+    place = user_path(folder)
+    ledger = read_ledger(place / LEDGER)
+    found = np.flatnonzero(pc.equal(ledger["id"], id).to_numpy(zero_copy_only=False))
+    if not len(found):
+        raise DataError(f"'{id}' is no row of {place}; {_near(id, ledger['id'])}")
+    row = ledger.slice(int(found[0]), 1).to_pylist()[0]
+    rows = Manifest.read(place / ROWS)
+    image, captions = _pair(rows, id)
+    keeper_image, keeper_captions = _pair(rows, row["keeper"])
+    meaning = reason_meanings(ledger).get(row["stage"] or "", {}).get(row["reason"] or "", "")
+    return Story(
+        **row,
+        meaning=meaning,
+        image=image,
+        captions=captions,
+        keeper_image=keeper_image,
+        keeper_captions=keeper_captions,
+        stages=list(_passed(place, id)),
+    )
+
+
+def _near(id: str, ids: pa.ChunkedArray) -> str:
+    ending = [one for one in ids.to_pylist() if one.endswith(id) or Path(one).stem == id][:5]
+    return known_names(id, ending or ids.slice(0, 5).to_pylist(), near=ending[0] if ending else "")
+
+
+def _pair(rows: Manifest, id: str | None) -> tuple[Path | None, list[str]]:
+    """The file of a row's image, and its captions."""
+    found = np.flatnonzero(pc.equal(rows.table["id"], id).to_numpy(zero_copy_only=False)) if id else []
+    if not len(found):
+        return None, []
+    one = rows.take(found[:1])
+    return one.image_files(one.ids)[0], one.captions()[0]
+
+
+def _passed(folder: Path, id: str) -> Sequence[Passed]:
+    """The decisions of the stages that the row reached, in order."""
+    found = []
+    for path in sorted((folder / "stages").glob("*.parquet")):
+        with reading(path, advice="write it again with: frugalclip curate … --resume"):
+            table = pq.read_table(path, filters=[("id", "=", id)])
+        for row in table.to_pylist():
+            name = path.stem.partition("-")[2]
+            found.append(Passed(name, row["reason"], row["value"], row["threshold"]))
+    return found
+
+
+@writes_into("folder")
+def undo(folder: str | Path, stage: str) -> Summary:
+    """Take a stage of a curation back: the rows that it dropped are in again. No stage runs.
+
+    Args:
+        folder: of the curation.
+        stage: its name.
+
+    Raises:
+        DataError: when there is no finished curation, or no such stage.
+    """
+    place = user_path(folder)
+    summary = take_back(place, stage)
+    write_page(place, summary)
+    return summary
+
+
+def show_story(story: Story, console: Console | None = None) -> None:
+    """Print one row's story."""
+    console = console or Terminal(markup=True)
+    lines = [f"[bold]{escape(story.id)}[/] is [bold]{story.fate}[/]."]
+    if story.stage:
+        lines.append(f"  {escape(story.stage)}: {escape(story.reason or '')}, {escape(story.meaning)}.")
+        lines += [f"  {escape(story.detail)}"] if story.detail else []
+        lines += [f"  value {_numbers(story.value, story.threshold)}"] if story.value is not None else []
+    lines += _shown_pair("  ", story.image, story.captions)
+    if story.keeper:
+        lines.append(f"In its place stays [bold]{escape(story.keeper)}[/].")
+        lines += _shown_pair("  ", story.keeper_image, story.keeper_captions)
+    lines += [
+        f"  {escape(one.stage)}: {escape(one.reason or 'stayed')}"
+        + (f", value {_numbers(one.value, one.threshold)}" if one.value is not None else "")
+        for one in story.stages
+    ]
+    show_lines(lines, console)
+
+
+def _numbers(value: float | None, threshold: float | None) -> str:
+    return f"{value:.4g}" + (f", threshold {threshold:.4g}" if threshold is not None else "")
+
+
+def _shown_pair(indent: str, image: Path | None, captions: Sequence[str]) -> list[str]:
+    place = [f"{indent}{escape(str(image))}"] if image else []
+    return [*place, *(f"{indent}“{escape(text)}”" for text in captions)]
+
+
+def show_undo(summary: Summary, folder: str | Path, console: Console | None = None) -> None:
+    """Print rows in and out after a stage was taken back."""
+    console = console or Terminal(markup=True)
+    console.print(stage_table(summary.stages))
+    show_lines([f"Kept [bold]{summary.kept:,}[/] of {summary.rows:,} rows now."], console)
+    show_next(train_command(user_path(folder) / MANIFEST, summary.kept), console)
