@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from frugalclip.data.ledger import Ledger
+from frugalclip.sources.assembling import assemble
 from frugalclip.sources.base import Found, Source
 from frugalclip.sources.columns import Roles
 from frugalclip.sources.reading import READING
 from frugalclip.sources.rows import RawTable
-from frugalclip.sources.tables import assemble
 from frugalclip.sources.values import column_of
 
 _IMAGE, _CAPTIONS = "image", "captions"

@@ -16,7 +16,7 @@ import pyarrow.compute
 
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.sources.captions import decoded
-from frugalclip.sources.columns import INDEX_NAMES, LABEL_NAMES, plain_name
+from frugalclip.sources.column_names import INDEX_NAMES, LABEL_NAMES, plain_name
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 

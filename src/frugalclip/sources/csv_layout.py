@@ -12,7 +12,7 @@ from typing import Any
 
 from frugalclip.data.images import EXTENSIONS
 from frugalclip.sources.captions import mended
-from frugalclip.sources.columns import CAPTION_NAMES, IMAGE_NAMES, plain_name
+from frugalclip.sources.column_names import CAPTION_NAMES, IMAGE_NAMES, plain_name
 
 HEAD = 2**16  # characters by which a file's layout is recognised
 _SEPARATORS = (",", "\t", ";", "|")

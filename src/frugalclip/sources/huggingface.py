@@ -26,13 +26,14 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest, concatenate, image_places
 from frugalclip.data.parquet_images import single_items
 from frugalclip.data.tables import plain_types
-from frugalclip.sources.columns import Roles, choose, holds_bytes
+from frugalclip.sources.assembling import assemble, inside_manifest, with_paths
+from frugalclip.sources.column_values import holds_bytes
+from frugalclip.sources.columns import Roles, choose
 from frugalclip.sources.folder_names import SPLITS
 from frugalclip.sources.labels import features_of, label_names, named_labels
 from frugalclip.sources.parquet_tables import valid_text
 from frugalclip.sources.reading import READING
 from frugalclip.sources.rows import RawTable, with_plain_images
-from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 

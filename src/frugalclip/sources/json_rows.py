@@ -15,8 +15,8 @@ import pyarrow as pa
 from frugalclip.core.errors import DataError
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.tables import concatenate_tables
-from frugalclip.sources import columns as roles_of
 from frugalclip.sources.captions import mended
+from frugalclip.sources.column_names import is_image_name
 from frugalclip.sources.rows import RawTable, as_utf8, encoding_of, is_utf8, shown
 from frugalclip.sources.values import as_text, rows_to_table
 
@@ -79,12 +79,12 @@ def _is_whole_text(line: int, row: dict[str, Any], ledger: Ledger) -> bool:
 
 
 def _has_several_images(row: dict[str, Any]) -> bool:
-    return any(isinstance(v, list) and len(v) > 1 and roles_of.is_image_name(k) for k, v in row.items())
+    return any(isinstance(v, list) and len(v) > 1 and is_image_name(k) for k, v in row.items())
 
 
 def _with_plain_images(row: dict[str, Any]) -> dict[str, Any]:
     """The row with text in columns of images, so that one odd value does not change a column's type."""
-    return {key: _plain(value) if roles_of.is_image_name(key) else value for key, value in row.items()}
+    return {key: _plain(value) if is_image_name(key) else value for key, value in row.items()}
 
 
 def _plain(value: Any) -> str | None:

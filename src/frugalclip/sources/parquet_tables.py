@@ -14,11 +14,12 @@ from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import SHARD_KEY, Manifest, image_places, is_manifest, make_manifest
 from frugalclip.data.parquet_images import FOLDER_VARIABLE, MEMORY_BYTES, cache_folder, leaf
 from frugalclip.data.tables import plain_types
+from frugalclip.sources.assembling import assemble, inside_manifest, with_paths
 from frugalclip.sources.class_lists import with_class_names
-from frugalclip.sources.columns import choose, holds_bytes
+from frugalclip.sources.column_values import holds_bytes
+from frugalclip.sources.columns import choose
 from frugalclip.sources.labels import features_of, label_names, named_labels
 from frugalclip.sources.rows import RawTable, with_plain_images
-from frugalclip.sources.tables import assemble, inside_manifest, with_paths
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 

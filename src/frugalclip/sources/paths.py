@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from frugalclip.data.images import UNREADABLE_EXTENSIONS
 from frugalclip.sources.base import is_file
 from frugalclip.sources.folder_names import GENERIC
+from frugalclip.sources.stems import ImageStems, complete
 
 LISTED = 64  # from so many files of one folder on, the folder is listed once instead of asking for each
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, of Linux
@@ -48,8 +49,8 @@ def find_images(
         root: a folder above the table that the user named; paths may lead anywhere inside it.
     """
     paths = [clean_path(value, file.parent) for value in values]
-    places = _places(file.parent, root)
-    base = _base(paths, file, places, notes)
+    places, stems = _places(file.parent, root), ImageStems()
+    base = _base(paths, file, places, notes, stems)
     if root is not None and any(path and path.startswith("../") for path in paths):
         inside = os.path.relpath(base, root)
         paths = [
@@ -57,6 +58,8 @@ def find_images(
         ]
         base = root
     faults = path_faults(paths, base)
+    for row in complete(paths, faults, base, stems):
+        faults[row] = None
     _relocate(paths, faults, base, places, notes)
     return ImagePaths(base, paths, faults)
 
@@ -68,6 +71,7 @@ def clean_path(value: Any, folder: Path | None = None) -> str | None:
         value: of the cell.
         folder: where relative paths start, to tell a backslash in a name from one between folders.
     """
+    value = str(value) if isinstance(value, int) else value  # the number of an image
     path = value.strip() if isinstance(value, str) else None
     if not path:
         return None
@@ -86,13 +90,16 @@ def _is_elsewhere(path: str) -> bool:
     return os.path.isabs(path) or "://" in path or "\0" in path
 
 
-def _base(paths: Sequence[str | None], file: Path, places: Sequence[Path], notes: list[str]) -> Path:
+def _base(
+    paths: Sequence[str | None], file: Path, places: Sequence[Path], notes: list[str], stems: ImageStems
+) -> Path:
     """The folder that relative paths start from: the table's own, or the first in which any of them is."""
     own = file.parent
     probes = [path for path in paths if path and not _is_elsewhere(path) and not path.startswith("..")]
     probes = probes[:_PROBED]
     for folder in places if probes else ():
-        if any(os.path.exists(folder / path) for path in probes):  # Path.exists raises for long names
+        # Path.exists raises for long names
+        if any(os.path.exists(folder / path) or stems.find(folder, path) for path in probes):
             if folder != own:
                 notes.append(f"image paths start from {folder}, not from {own}")
             return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from frugalclip.sources.columns import is_image_name
+from frugalclip.sources.column_names import is_image_name
 
 
 @dataclass

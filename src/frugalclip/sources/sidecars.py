@@ -8,7 +8,7 @@ from typing import Any
 
 from frugalclip.sources.caption_values import caption_value, is_conversation
 from frugalclip.sources.captions import decoded, mended, readable, readable_by_language
-from frugalclip.sources.columns import CAPTION_NAMES
+from frugalclip.sources.column_names import CAPTION_NAMES
 from frugalclip.sources.languages import is_code, languages_beside, languages_in, texts_in, training_captions
 
 ID_KEY = "__id__"  # in the JSON of a sample whose id cannot be the name of a file

@@ -9,7 +9,7 @@ import pyarrow.compute
 
 from frugalclip.data.manifest import CAPTIONS_BY_LANGUAGE
 from frugalclip.sources.caption_values import answers_in, is_conversation
-from frugalclip.sources.columns import BY_LANGUAGE_NAMES, TEXT_NAMES, plain_name
+from frugalclip.sources.column_names import BY_LANGUAGE_NAMES, TEXT_NAMES, plain_name
 from frugalclip.sources.languages import (
     languages_in,
     texts_in,
