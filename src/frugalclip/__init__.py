@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from frugalclip.verbs.import_model import import_model
     from frugalclip.verbs.plan import plan
     from frugalclip.verbs.recipes import recipes
+    from frugalclip.verbs.search import search
     from frugalclip.verbs.train import train
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "load",
     "plan",
     "recipes",
+    "search",
     "train",
 ]
 

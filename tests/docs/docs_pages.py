@@ -18,6 +18,7 @@ TASKS = [
     "start-from-a-model.md",
     "frozen-backbones.md",
     "compress.md",
+    "search.md",
     "scenes.md",
 ]  # in the order in which a new user reads them
 

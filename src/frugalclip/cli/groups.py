@@ -59,6 +59,8 @@ _ORDER = [
     "compress",
     "evaluate",
     "embed",
+    "search",
+    "serve",
     "import",
 ]  # of the help: the order in which a newcomer meets them
 _MARKUP = (
@@ -77,6 +79,8 @@ data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTIN
 app.add_typer(data, name="data")
 ledger = typer.Typer(help="Read the ledger of a curation, and take a stage back.", **_SETTINGS)
 app.add_typer(ledger, name="ledger")
+search = typer.Typer(help="Find images by words or by an image, through an index.", **_SETTINGS)
+app.add_typer(search, name="search")
 recipes = typer.Typer(
     help="List the recipes, or every setting of one.",
     invoke_without_command=True,

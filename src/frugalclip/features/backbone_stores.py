@@ -6,7 +6,7 @@ holds the whole data set and not only the rows of one run, so that held-out fold
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.parquet_images import cache_folder
 from frugalclip.features.cache import FeatureCache
 from frugalclip.features.embed import describe, embed_manifest
-from frugalclip.features.format import VERSION, EncoderRecord, StoreDtype, canonical, digest
+from frugalclip.features.format import VERSION, EncoderRecord, Kind, StoreDtype, canonical, digest
 from frugalclip.features.store import Store
-from frugalclip.features.vectors import TextRows
+from frugalclip.features.vectors import StoredFeatures, TextRows
 
 Note = Callable[[str], None]
 _CHUNK_ROWS = 256  # what a killed run loses: a backbone is slow
@@ -132,3 +132,14 @@ def use_stored(caches: Iterable[FeatureCache]) -> None:
                 if is_own and store.head.dtype != "int8" and store.ids:
                     stores.append(store)
         cache.use(stores)
+
+
+def stored_features(caches: Mapping[Kind, FeatureCache]) -> StoredFeatures | None:
+    """What frozen backbones gave for images on this machine, so that none is encoded again.
+
+    Args:
+        caches: of a model.
+    """
+    use_stored(caches.values())
+    cache = caches.get("image")
+    return None if cache is None else cache.first_features

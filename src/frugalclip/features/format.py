@@ -194,13 +194,19 @@ class MappedTensors:
         return self
 
 
-def read_side_file(path: Path) -> bytes:
+def read_side_file(
+    path: Path, *, advice: str = "run the same 'frugalclip embed' again, which writes it anew"
+) -> bytes:
     """The bytes of a file whose name ends in their hash.
+
+    Args:
+        path: the file.
+        advice: what to do where it is damaged.
 
     Raises:
         DataError: when it is absent, or its content has another hash.
     """
-    with reading(path, advice="run the same 'frugalclip embed' again, which writes it anew"):
+    with reading(path, advice=advice):
         content = path.read_bytes()
         if path.stem.rpartition("-")[2] != digest(content).hex():
             raise ValueError("it does not have the hash that its name ends in")

@@ -60,6 +60,7 @@ class ReadOptions:
 
     columns: Mapping[str, str] | None = None  # names of the columns `image`, `caption` and `id`
     mend: bool = False  # read captions that are not UTF-8 where there is one sensible way
+    without_captions: bool = False  # keep images of folders that have no caption
 
 
 @dataclass(frozen=True)

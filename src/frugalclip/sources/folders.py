@@ -172,7 +172,13 @@ def _sort_file(path: str, kind: str, found: _Scan, ledger: Ledger) -> None:
 
 
 def folder_manifest(
-    root: Path, *, ledger: Ledger, notes: list[str], mend: bool = False, has_classes: bool = True
+    root: Path,
+    *,
+    ledger: Ledger,
+    notes: list[str],
+    mend: bool = False,
+    has_classes: bool = True,
+    without_captions: bool = False,
 ) -> tuple[Manifest, str]:
     """A folder of images with text beside them, of class folders, or of both.
 
@@ -182,6 +188,7 @@ def folder_manifest(
         notes: gets remarks.
         mend: read texts in another encoding than UTF-8 where there is one sensible way.
         has_classes: whether the names of folders may be classes.
+        without_captions: keep images that have no caption.
 
     Returns:
         The manifest, and the layout in words.
@@ -197,7 +204,7 @@ def folder_manifest(
     synonyms = class_names(root, set(from_folders.values()))
     result = SampleColumns()
     names = _stems(found.images)
-    counted = {"text": 0, "folder": 0}
+    counted = {"text": 0, "folder": 0, "bare": 0}
     for path in found.images:
         sample = beside[path]
         label = from_folders.get(path)
@@ -206,10 +213,10 @@ def folder_manifest(
         fields = {**_split_field(path), **({"label": label} if from_folders else {}), **sample.fields}
         if sample.fault:
             ledger.drop(names[path], *sample.fault)
-        elif not sample.captions and not label:
+        elif not (sample.captions or label or without_captions):
             ledger.drop(names[path], "no-caption", f"expected {os.path.splitext(path)[0]}.txt")
         else:
-            counted["text" if sample.captions else "folder"] += 1
+            counted["text" if sample.captions else "folder" if label else "bare"] += 1
             if sample.mended:
                 ledger.remark(names[path], "repaired", sample.mended)
             result.add(names[path], path, sample.captions or texts, sample.by_language, fields)
@@ -229,6 +236,7 @@ def folder_manifest(
             "or a table (captions.csv with columns image,caption) in the folder."
         )
     layout = "a folder of images with text beside them" if counted["text"] else "class folders"
+    layout = "a folder of images" if counted["bare"] == len(result.ids) else layout
     layout += " and class folders" if counted["text"] and counted["folder"] else ""
     ignored = [
         f"{count:,} {extension}"

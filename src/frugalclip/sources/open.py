@@ -24,7 +24,11 @@ _ADVICE = "copy the data again, or leave the damaged file out"
 
 
 def open_data(
-    path: str | Path, *, where: str | None = None, columns: Mapping[str, str] | None = None
+    path: str | Path,
+    *,
+    where: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    without_captions: bool = False,
 ) -> Manifest:
     """Open a data set of any supported form.
 
@@ -35,11 +39,13 @@ def open_data(
         where: a condition over fields, see `Manifest.where`.
         columns: for tables, names of the columns `image`, `caption` (several with commas between) and `id`
             where they are not recognised.
+        without_captions: keep images of folders that have no caption, which can be found but not trained on.
 
     Raises:
         DataError: when nothing is there, it is not understood, or no sample is left.
     """
-    return read_source(path, columns=columns).manifest.where(where)
+    options = ReadOptions(columns, without_captions=without_captions)
+    return _read_source(path, options).manifest.where(where)
 
 
 def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, mend: bool = False) -> Source:
@@ -53,7 +59,10 @@ def read_source(path: str | Path, *, columns: Mapping[str, str] | None = None, m
     Raises:
         DataError: as `open_data`.
     """
-    options = ReadOptions(columns, mend)
+    return _read_source(path, ReadOptions(columns, mend))
+
+
+def _read_source(path: str | Path, options: ReadOptions) -> Source:
     text = str(path)
     if not is_text(text):
         raise DataError(

@@ -39,6 +39,20 @@ def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int]
         yield advance
 
 
+@contextmanager
+def progress_steps(description: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """As `progress_bar`; gives a function that takes the rows done so far and the rows in all."""
+    before = 0
+    with progress_bar(description, total) as advance:
+
+        def progress(done: int, total: int) -> None:
+            nonlocal before
+            advance(done - before)
+            before = done
+
+        yield progress
+
+
 def show_lines(lines: Sequence[str], console: Console) -> None:
     """Print lines of markup, however long they are."""
     for line in lines:

@@ -13,14 +13,14 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.terminal import Terminal
 from frugalclip.data.image_faults import DECODING
-from frugalclip.features.backbone_stores import use_stored
+from frugalclip.features.backbone_stores import stored_features
 from frugalclip.features.embed import Embedded, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
 from frugalclip.interop.source import ModelSource
 from frugalclip.models import Model, TextOnlyModel, load
 from frugalclip.sources.open import read_source
 from frugalclip.sources.reading import READING
-from frugalclip.verbs.data_terminal import progress_bar
+from frugalclip.verbs.data_terminal import progress_steps
 
 _PLURAL: dict[Kind, str] = {"image": "images", "text": "captions"}
 
@@ -59,18 +59,9 @@ def embed(
     encoder = TextOnlyModel(str(model), device=device) if is_of_texts else load(model, device=device)
     options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
     if isinstance(encoder, Model):
-        use_stored(encoder.caches.values())  # what training encoded is not encoded again
-        if cache := encoder.caches.get("image"):
-            options["features"] = cache.first_features
+        options["features"] = stored_features(encoder.caches)  # what training encoded is not encoded again
     what = _of_one_side(what, encoder, model)
-    with progress_bar(f"embedding {manifest.name}", len(manifest)) as advance:
-        before = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal before
-            advance(done - before)
-            before = done
-
+    with progress_steps(f"embedding {manifest.name}", len(manifest)) as progress:
         result = embed_manifest(encoder, manifest, out, what=what, progress=progress, **options)
     return replace(result, unread=source.ledger.counts())
 

@@ -25,7 +25,13 @@ class ImageFolder(DataFormat):
         assert found.folder is not None
         ledger, notes = Ledger(READING), list[str]()
         try:
-            manifest, kind = folder_manifest(found.folder.path, ledger=ledger, notes=notes, mend=options.mend)
+            manifest, kind = folder_manifest(
+                found.folder.path,
+                ledger=ledger,
+                notes=notes,
+                mend=options.mend,
+                without_captions=options.without_captions,
+            )
         except DataError as error:
             raise DataError(f"{error}{_openable(found.folder)}") from None
         return Source(manifest, kind, ledger, notes)
