@@ -297,10 +297,9 @@ def goals(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         listed.append((f"{first}: lower bound, points", claim["interval"] and claim["interval"][0], 0.0))
     if sooner_by := scenes["sooner"].get("50-inherited-affinity"):
         for name in ("steps", "with teacher"):
-            listed.append(
-                (f"from-scratch cost over 50-inherited-affinity's: {name}", sooner_by[name], SOONER)
-            )
-    for name, times in found.get("speed", {}).get("times the teacher", {}).items():
+            what = f"from-scratch cost over 50-inherited-affinity's (aim {SOONER_AIM}): {name}"
+            listed.append((what, sooner_by[name], SOONER))
+    for name, times in scenes.get("speed", {}).get("times the teacher", {}).items():
         if name.startswith("50-"):
             listed += [(f"{name}: {kind} a second", one, 1.8) for kind, one in times.items()]
     return [
@@ -358,7 +357,7 @@ def main() -> None:
         found[name] = {"metrics": metrics, **metrics[PRIMARY[name]], "sooner": sooner(records, record)}
         found[name]["samples"] = SAMPLES[name]
         if name == "scenes":
-            found["speed"] = compress_speed.measured(RUNS / name, teacher.folder, runs)
+            found[name]["speed"] = compress_speed.measured(RUNS / name, teacher.folder, runs)
     content = {**found, "rates": rates, "seeds": chosen.seeds, "environment": environment()}
     content["goals"] = goals(content)
     write_json(RESULT, content)

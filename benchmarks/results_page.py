@@ -6,6 +6,7 @@ Run: python benchmarks/results_page.py, after emoji.py, tune.py and same_recipe.
 from pathlib import Path
 from typing import Any
 
+import compress_page
 from claims import section as claims
 
 from frugalclip.core.records import read_json
@@ -568,6 +569,8 @@ def main() -> None:
         "scenes.json": scenes,
         "scenes-long.json": scenes_long,
         "scenes-methods.json": scenes_methods,
+        "compress.json": compress_page.compress,
+        "need-for-data.json": compress_page.need_for_data,
         "clipart.json": clipart,
         "pretrained.json": pretrained_towers,
         "few_pairs.json": few_pairs,

@@ -31,7 +31,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def modules() -> Any:
     sys.path.insert(0, str(BENCHMARKS))
-    names = ("compress", "compress_arms", "_runs")
+    names = ("compress", "compress_arms", "compress_page", "_runs")
     yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     sys.path.remove(str(BENCHMARKS))
 
@@ -193,3 +193,28 @@ def test_fewer_steps_are_counted_with_and_without_the_teacher(modules: Any):
         runs, records("teacher", [values[0]])[0] | {"size": {"gflops": {"image": 2.0}}}
     )
     assert found == {"50-random-affinity": {"steps": 4.0, "arithmetic": 4.0, "with teacher": 2.4}}
+
+
+def test_records_become_sections_of_the_results_page(modules: Any):
+    """Every arm has a row, every claim its verdict, every goal what was reached."""
+    rng = np.random.default_rng(2)
+    arms = ["50-random-infonce", "50-inherited-affinity", "25-staged-auto-affinity"]
+    curve = [{"step": 50, "value": 40.0}, {"step": 100, "value": 60.0}]
+    runs = [one for arm in arms for one in records(arm, 0.5 + rng.normal(0, 0.02, (3, 100)), curve=curve)]
+    whole = records("teacher", [np.full(100, 0.6)])[0]
+    metrics = {"mrr": modules.compress.summary(runs, whole, "mrr")}
+    scenes = {
+        "metrics": metrics,
+        **metrics["mrr"],
+        "sooner": modules.compress.sooner(runs, whole),
+        "samples": {"teacher": 2000, "student": 1000},
+    }
+    rates = {"random-infonce": {"tried": {"0.001": 1.0}, "rate": 0.001}}
+    found = {"scenes": scenes, "seeds": 3, "rates": rates}
+    found["goals"] = modules.compress.goals(found)
+    page = "\n".join(modules.compress_page.compress(found))
+    for arm in arms:
+        assert page.count(f"| {modules.compress_page.arm_in_words(arm)} |") == 1 + (arm == arms[1])
+    assert "25 %, learned gates, over 75 and 50 %, affinity" in page
+    assert "50-inherited-affinity: percent of the teacher | 95 |" in page and "**not reached**" in page
+    assert "random + infonce 0.001 (of 0.001)" in page

@@ -73,6 +73,10 @@ def test_factors_are_read_against_both_references(benchmark: Any):
     assert against["tuned"]["verdict"] == "needs fewer pairs"
     assert against["frozen"]["words"] == "< 1.00 ×" and against["frozen"]["verdict"] == "needs more pairs"
     assert found["arms"]["distilled"]["efficiency"]["tuned"]["verdict"] == "needs more pairs"
+    page = importlib.import_module("compress_page").need_for_data(found | {"seeds": 3, "samples": 64})
+    assert len([row for row in page if row.startswith("| ")]) == 1 + len(benchmark.ARMS)
+    tuned = next(row for row in page if row.startswith("| all weights of the teacher |"))
+    assert "needs fewer pairs" in tuned and tuned.count(" × (") == 2
 
 
 def test_a_factor_of_one_is_not_distinguishable(benchmark: Any):
