@@ -16,6 +16,7 @@ from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import Batch, CachedFeatures, Needs, Tokens
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
+from frugalclip.data.token_cut import TokenCut
 from frugalclip.data.tokens import Tokenizer, train_tokenizer
 from frugalclip.features.format import EncoderRecord, Origin, read_head, texts_digest, write_head
 from frugalclip.features.store import Store
@@ -304,6 +305,19 @@ def test_a_text_tower_of_another_tokenizer_is_refused_with_a_way_out(tmp_path: P
     assert set(built(tmp_path, configs, reading("big:main"), tokenizer=other)) == {"big"}, (
         "pictures are the same for everyone"
     )
+
+
+def test_a_student_whose_vocabulary_was_cut_is_taught_with_the_models_own_ids(tmp_path: Path):
+    whole, text = a_tokenizer(*["a red square", "a blue circle"] * 3), "a red circle"
+    model = Model(a_network(seed=4, vocabulary=whole.vocabulary).eval(), whole, Preprocess(size=16))
+    model.save(tmp_path / "m")
+    tokenizer = TokenCut(model.tokenizer).cut(model.tokenizer.table([text]).ids.tolist())
+    assert tokenizer.vocabulary < model.tokenizer.vocabulary
+    configs = {"big": {"from": str(tmp_path / "m")}}
+    teacher = built(tmp_path, configs, reading("big:caption"), tokenizer=tokenizer)["big"]
+    features = teacher.encode(Batch(torch.arange(1), {}, {"caption": tokenizer.encode([text])}))
+    expected = model.encode_text([text], normalize=False)
+    torch.testing.assert_close(features.texts["caption"].embedding, expected, rtol=0, atol=0)
 
 
 # Vectors computed before

@@ -22,9 +22,19 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError, known_names
 from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import Preprocess
-from frugalclip.core.types import Batch, CachedFeatures, Features, ImageInput, Needs, TowerOutput
+from frugalclip.core.types import (
+    Batch,
+    CachedFeatures,
+    Features,
+    ImageInput,
+    Needs,
+    TextInput,
+    Tokens,
+    TowerOutput,
+)
 from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.token_cut import kept_ids
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.format import Kind
 from frugalclip.features.store import Store
@@ -139,12 +149,18 @@ class _TeacherWithTowers(Teacher):
             images[name] = self.image(self._own(batch.images[name]), with_tokens=with_tokens, **options)
         for name in sorted(self.requested.texts):
             assert self.text is not None, "kept where texts are requested"
-            texts[name] = self.text(batch.texts[name], with_tokens=name in self.requested.tokens)
+            texts[name] = self.text(
+                self._own_texts(batch.texts[name]), with_tokens=name in self.requested.tokens
+            )
         return Features(images=images, texts=texts, scale=self.log_scale.exp())
 
     @abstractmethod
     def _own(self, images: ImageInput) -> ImageInput:
         """The student's images as these towers take them."""
+
+    def _own_texts(self, texts: TextInput) -> TextInput:
+        """The student's texts as these towers take them."""
+        return texts
 
 
 class EmaTeacher(_TeacherWithTowers):
@@ -182,13 +198,26 @@ class EmaTeacher(_TeacherWithTowers):
 
 
 class FrozenTeacher(_TeacherWithTowers):
-    """A model whose weights stay; it takes the student's views at its own resolution and normalisation."""
+    """A model whose weights stay; it takes the student's views at its own resolution and normalisation.
+
+    Texts have the ids of a student whose vocabulary was cut from the model's; the model reads the same tokens
+    by its own ids.
+    """
 
     gain: Tensor
     shift: Tensor
+    ids: Tensor | None  # (vocab,) the model's ids by the student's; None where they are the same
 
-    def __init__(self, requested: TeacherRequest, model: Model, *, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        requested: TeacherRequest,
+        model: Model,
+        *,
+        preprocess: Preprocess,
+        ids: np.ndarray | None = None,
+    ) -> None:
         super().__init__(requested, model.network)
+        self.register_buffer("ids", None if ids is None else torch.from_numpy(ids), persistent=False)
         own, theirs = model.preprocess, preprocess
         self.size = own.size
         self.register_buffer(
@@ -221,6 +250,12 @@ class FrozenTeacher(_TeacherWithTowers):
             sides = (self.size, self.size)
             images = F.interpolate(images, size=sides, mode="bilinear", antialias=True, align_corners=False)
         return images * self.gain + self.shift
+
+    def _own_texts(self, texts: TextInput) -> TextInput:
+        if self.ids is None:
+            return texts
+        assert isinstance(texts, Tokens), "encode refuses cached features"
+        return Tokens(self.ids[texts.ids], texts.lengths)
 
 
 class StoredTeacher(Teacher):
@@ -322,17 +357,26 @@ def build_teachers(
             built[name] = StoredTeacher(requested, Store.open(config.source), manifest)
         else:
             model = load(config.source)
-            _check_tokenizer(name, config.source, requested, model=model, tokenizer=tokenizer)
-            built[name] = FrozenTeacher(requested, model, preprocess=preprocess)
+            ids = _own_ids(name, config.source, requested, model=model, tokenizer=tokenizer)
+            built[name] = FrozenTeacher(requested, model, preprocess=preprocess, ids=ids)
     return built
 
 
-def _check_tokenizer(
+def _own_ids(
     name: str, source: str, requested: TeacherRequest, *, model: Model, tokenizer: Tokenizer
-) -> None:
-    if requested.texts and model.tokenizer.fingerprint() != tokenizer.fingerprint():
+) -> np.ndarray | None:
+    """(vocab,) ids of a model by those of a student whose vocabulary was cut; None where they are the same.
+
+    Raises:
+        RecipeError: for another tokenizer.
+    """
+    if not requested.texts or model.tokenizer.fingerprint() == tokenizer.fingerprint():
+        return None
+    found = kept_ids(tokenizer, model.tokenizer)
+    if found is None:
         raise RecipeError(
             f"teachers.{name} ({source}) has another tokenizer than this recipe; embed the captions with it "
             f"({command_line('embed', source, 'DATA', '--out', 'STORE')}) and set "
             f"teachers.{name}.from=STORE, or train with its tokenizer."
         )
+    return found

@@ -16,9 +16,11 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Batch, Features
 from frugalclip.core.yaml_text import dump_yaml
+from frugalclip.report.compression import comparison_rows
 from frugalclip.teachers import FrozenTeacher
 from frugalclip.training.recipe import load_recipe
 from frugalclip.verbs.compress import compress
+from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.plan import plan
 from frugalclip.verbs.train import train
 
@@ -49,6 +51,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(noise).save(place / "data" / f"{i:02}.png")
         (place / "data" / f"{i:02}.txt").write_text(f"a thing of kind {i % 9} and {i % 7}")
         (place / "data" / f"{i:02}.json").write_text(json.dumps({"split": "val" if i < 9 else "train"}))
+    shutil.copytree(place / "data", place / "few")  # fewer words than the teacher knows
+    for file in (place / "few").glob("*.txt"):
+        file.write_text(f"thing {file.stem}")
     (place / "small.yaml").write_text(dump_yaml(SMALL))
     train(str(place / "small.yaml"), [f"data={place / 'data'}", *SPLITS], out=place / "teacher")
     return place
@@ -71,6 +76,13 @@ def test_the_student_has_the_share_of_the_parameters(place: Path, tmp_path: Path
     assert summary == result.comparison
     assert summary["student"]["size"]["towers"] == towers(student)
     assert set(summary["student"]["metrics"]) == set(summary["teacher"]["metrics"]) != set()
+    assert summary["student"]["speed"]["per_second"]["text"] > 0
+    assert (
+        summary["student"]["speed"]["peak_bytes"]["image"]
+        < summary["teacher"]["speed"]["peak_bytes"]["image"]
+    )
+    shown = [name for name, *_ in comparison_rows(summary)]
+    assert {"pictures a second, one thread", "megabytes while 8 texts are encoded"} <= set(shown)
     assert "what was kept, layer by layer" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -170,6 +182,53 @@ def test_plan_without_a_teacher_says_so_and_with_one_counts_both(place: Path):
         assert passes["teacher:main"] == pytest.approx(
             teacher.network.config.image.forward_gflops(tokens=teacher.network.config.image.tokens)
         )
+
+
+@pytest.mark.parametrize("recipe", ["tinyclip-manual", "tinyclip-auto"])
+def test_a_smaller_vocabulary_is_learned_from_the_whole_teacher_and_resumes(
+    place: Path, tmp_path: Path, recipe: str
+):
+    change = "change" if recipe == "tinyclip-manual" else "stages.1.change"
+    cut = [f"{change}.vocabulary.keep=captions", f"{change}.vocabulary.rank=4"]
+    data = [f"data={place / 'few'}", *SPLITS]
+    words = ["keep=0.5", *LENGTH, "steps=4", "checkpoints.every=3", "checkpoints.keep=9", *cut, *data]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    result = compress(str(place / "teacher"), recipe, words, out=whole)
+    shutil.copytree(whole, broken)
+    shutil.rmtree(RunDirectory(broken).checkpoint(4))
+    compress(str(place / "teacher"), recipe, words, out=broken, resume=True)
+    first, second = (
+        load_file(RunDirectory(one).checkpoint(4) / "model.safetensors") for one in (whole, broken)
+    )
+    assert all(np.array_equal(first[name].numpy(), second[name].numpy()) for name in first)
+    student, teacher = frugalclip.load(whole), frugalclip.load(place / "teacher")
+    assert student.network.vocabulary == student.tokenizer.vocabulary < teacher.network.vocabulary
+    assert student.encode_text(["a zeppelin of kind 3"]).shape == (1, 16)
+    sizes = {name: one["size"] for name, one in result.comparison.items()}
+    assert (
+        sizes["student"]["parameters"]["token_embedding"] < sizes["teacher"]["parameters"]["token_embedding"]
+    )
+    assert sizes["student"]["towers"] / sizes["teacher"]["towers"] == pytest.approx(0.5, abs=0.01)
+    page = (whole / "report.html").read_text()
+    assert "parameters with token embedding" in page and "tokens of the vocabulary" in page
+    evaluated = evaluate(str(whole), data=str(place / "data"), task="retrieval")
+    assert evaluated["metrics"]
+
+
+def test_plan_counts_the_tokens_that_the_captions_need(place: Path, tmp_path: Path):
+    words = [f"teacher={place / 'teacher'}", "keep=0.5", "steps=10", "epochs=null"]
+    keep = "change.vocabulary.keep=captions"
+    whole, unknown = plan("tinyclip-manual", words), plan("tinyclip-manual", [*words, keep])
+    data = [f"data={place / 'few'}", *SPLITS]
+    known = plan("tinyclip-manual", [*words, keep, *data])
+    words = [*LENGTH, "steps=1", keep, *data]
+    trained = compress(str(place / "teacher"), overrides=words, out=tmp_path / "run")
+    assert whole.parameters["token embedding"] == unknown.parameters["token embedding"]
+    assert any("set data, whose captions decide" in note for note in unknown.notes)
+    size = trained.comparison["student"]["size"]["parameters"]
+    counted = known.parameters["token embedding"]
+    assert counted == size["token_embedding"] < whole.parameters["token embedding"]
+    assert not any("whose captions decide" in note for note in known.notes)
 
 
 def test_training_without_a_teacher_is_refused_in_a_sentence(place: Path, tmp_path: Path):

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from frugalclip.compression.vocabulary import VocabularyConfig
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.plugins import PluginKind, find_class
@@ -81,6 +82,9 @@ class ChangeConfig(Settings):
     """Base of the settings under `change` of a stage."""
 
     kind: str = Field(description="file of the change; ./FILE.py or a dotted name for your own")
+    vocabulary: VocabularyConfig | None = Field(
+        None, description="a smaller token embedding, after everything else; null: it stays"
+    )
 
 
 class NetworkChange(ABC):

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from frugalclip.compression.base import TowerCut
-from frugalclip.core.config import validated
+from frugalclip.compression.rebuild import rebuilt
 from frugalclip.core.errors import RecipeError
 from frugalclip.towers.base import Side, Tower
-from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.units import KeptUnits, Units
 
 
@@ -40,26 +42,14 @@ def cut_network(network: DualEncoder, cuts: Mapping[Side, TowerCut]) -> DualEnco
         cuts: for each tower what stays, and gates that are folded into its weights.
     """
     units = units_of(network)
+    towers: dict[Side, Tower] = {"image": network.image, "text": network.text}
     content = network.config.model_dump(mode="json", by_alias=True)
-    for side, cut in cuts.items():
-        content[side] |= _sizes(cut.kept)
-    smaller = DualEncoder(
-        validated(ModelConfig, content, where="the smaller network: model"),
-        vocabulary=network.vocabulary,
-        context=network.context,
-        seed=None,
-    )
-    towers: dict[Side, tuple[Tower, Tower]] = {
-        "image": (network.image, smaller.image),
-        "text": (network.text, smaller.text),
+    changes: dict[str, Any] = {side: content[side] | _sizes(cut.kept) for side, cut in cuts.items()}
+    weights: dict[Side, dict[str, Tensor]] = {
+        side: units[side].cut(dict(towers[side].named_parameters()), cut.kept, gates=cut.gates)
+        for side, cut in cuts.items()
     }
-    for side, (whole, rest) in towers.items():
-        weights = dict(whole.named_parameters())
-        if side in cuts:
-            weights = units[side].cut(weights, cuts[side].kept, gates=cuts[side].gates)
-        rest.load_state_dict(weights)
-    smaller.log_scale.data.copy_(network.log_scale.data)
-    return smaller.to(network.log_scale.device)
+    return rebuilt(network, changes, weights)
 
 
 def _sizes(kept: KeptUnits) -> dict[str, Any]:

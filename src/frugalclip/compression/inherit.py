@@ -55,8 +55,11 @@ class Config(ChangeConfig):
     @model_validator(mode="after")
     def _is_smaller(self) -> "Config":
         given = any(tower != TowerSize() for tower in (self.image, self.text))
-        if (self.keep is not None) == given:
-            raise ValueError("give either keep, such as 0.5, or sizes of the image and the text tower")
+        if (self.keep is not None and given) or not (self.keep or given or self.vocabulary):
+            raise ValueError(
+                "give either keep, such as 0.5, or sizes of the image and the text tower; with vocabulary, "
+                "both may be left out"
+            )
         return self
 
 
@@ -69,7 +72,10 @@ class Inherit(NetworkChange):
         self, network: DualEncoder, *, gates: GateSource | None, preprocess: Preprocess
     ) -> DualEncoder:
         """The smaller network; see `NetworkChange`."""
-        c, units = self.config, units_of(network)
+        c = self.config
+        if c.keep is None and not any(tower != TowerSize() for tower in (c.image, c.text)):
+            return network  # only its vocabulary becomes smaller
+        units = units_of(network)
         if c.keep is not None:
             sizes = {"image": narrower(units["image"], c.keep), "text": shallower(units["text"], c.keep)}
         else:

@@ -17,6 +17,7 @@ def network_size(network: DualEncoder) -> dict[str, Any]:
 
     Returns:
         `parameters` of the image tower, of the text tower without its token embedding, and of that embedding;
+        `towers` without the embedding and `all` with it; `tokens` of the vocabulary;
         `gflops` forward for one image and for one text of full length; `layers` of each tower: channels, and
         heads and neurons of every layer, where the tower has them.
     """
@@ -36,6 +37,8 @@ def network_size(network: DualEncoder) -> dict[str, Any]:
     return {
         "parameters": parameters,
         "towers": parameters["image"] + parameters["text"],
+        "all": sum(parameters.values()),
+        "tokens": network.vocabulary,
         "bytes": 4 * sum(parameters.values()),
         "gflops": {
             "image": c.image.forward_gflops(tokens=c.image.tokens),

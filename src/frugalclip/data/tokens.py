@@ -7,7 +7,7 @@ truncation are added here, so that all vocabularies behave alike.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -128,6 +128,22 @@ class Tokenizer:
     pad = property(lambda self: self.settings.pad)
     mask = property(lambda self: self.settings.mask)
     context = property(lambda self: self.settings.context)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that stand for no word of a text."""
+        return frozenset({self.start, self.end, self.pad, self.mask})
+
+    def renumbered(self, backend: tokenizers.Tokenizer, numbers: Mapping[int, int]) -> "Tokenizer":
+        """The same rules over another backend.
+
+        Args:
+            backend: whose tokens have other ids.
+            numbers: new ids by old ones.
+        """
+        names = ("start", "end", "pad", "mask")
+        own = {name: numbers[getattr(self.settings, name)] for name in names}
+        return Tokenizer(backend, self.settings.model_copy(update=own))
 
     def encode(
         self, texts: Sequence[str], *, context: int | None = None, pad_to: int | None = None

@@ -79,6 +79,20 @@ class PublishedTokenizer(Tokenizer):
         )
         self.rules = rules
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset({*self.rules.prefix, *self.rules.suffix, self.rules.pad, self.rules.mask})
+
+    def renumbered(self, backend: tokenizers.Tokenizer, numbers: Mapping[int, int]) -> "PublishedTokenizer":
+        rules = self.rules
+        changed = {
+            "prefix": tuple(numbers[one] for one in rules.prefix),
+            "suffix": tuple(numbers[one] for one in rules.suffix),
+            "pad": numbers[rules.pad],
+            "mask": numbers[rules.mask],
+        }
+        return PublishedTokenizer(backend, rules.model_copy(update=changed))
+
     def table(self, texts: Iterable[str], *, context: int | None = None) -> TokenTable:
         limit = self._limit(context)
         parts: list[int] = []

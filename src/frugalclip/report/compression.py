@@ -10,28 +10,46 @@ from frugalclip.report.html import ReportSection
 from frugalclip.report.rows import Column
 from frugalclip.report.tables import table
 
+_SPEEDS = (
+    ("pictures a second, one thread", "per_second", "image", 1.0),
+    ("texts of full length a second, one thread", "per_second", "text", 1.0),
+    ("megabytes while 8 pictures are encoded", "peak_bytes", "image", 1e-6),
+    ("megabytes while 8 texts are encoded", "peak_bytes", "text", 1e-6),
+)
 _METRICS = 4  # of an evaluation point, the most important ones
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """(what, teacher, student): sizes, then the metrics that both have in percent."""
+    """(what, teacher, student): sizes, speeds, then the metrics that both have in percent."""
     teacher, student = (comparison[name] for name in ("teacher", "student"))
 
     def row(name: str, value: Callable[[Mapping[str, Any]], float]) -> tuple[str, float, float]:
         return name, float(value(teacher["size"])), float(value(student["size"]))
 
-    rows = [row("parameters without token embedding", lambda size: size["towers"])]
+    rows = [
+        row("parameters without token embedding", lambda size: size["towers"]),
+        row("parameters with token embedding", lambda size: size["all"]),
+    ]
     for part in ("image", "text", "token_embedding"):
         title = f"parameters: {part.replace('_', ' ')}"
         rows.append(row(title, lambda size, part=part: size["parameters"][part]))
+    rows.append(row("tokens of the vocabulary", lambda size: size["tokens"]))
     rows.append(row("megabytes of weights", lambda size: size["bytes"] * 1e-6))
     for side, one in (("image", "picture"), ("text", "text")):
         rows.append(row(f"GFLOP forward, a {one}", lambda size, side=side: size["gflops"][side]))
-    return rows + [
-        (f"validation, {name}, %", teacher["metrics"][name], student["metrics"][name])
-        for name in teacher["metrics"]
-        if name in student["metrics"]
-    ]
+    return (
+        rows
+        + [
+            (title, teacher["speed"][kind][side] * unit, student["speed"][kind][side] * unit)
+            for title, kind, side, unit in _SPEEDS
+            if side in teacher["speed"][kind] and side in student["speed"][kind]
+        ]
+        + [
+            (f"validation, {name}, %", teacher["metrics"][name], student["metrics"][name])
+            for name in teacher["metrics"]
+            if name in student["metrics"]
+        ]
+    )
 
 
 def shown_number(value: float) -> str:

@@ -52,9 +52,9 @@ class BagOfWords(TextTower):
         self.project = nn.Linear(width, dim, bias=False) if width != dim else None
 
     @property
-    def embedding_parameters(self) -> int:
-        """Parameters of the token embedding."""
-        return self.lookup.weight.numel()
+    def token_embedding(self) -> Lookup:
+        """The vectors of the tokens."""
+        return self.lookup
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights: words have unit length on average."""

@@ -6,8 +6,8 @@ never on the kind.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Gates, ImageInput, TextInput, Tokens, TowerOutput
+from frugalclip.towers.blocks import Lookup
 
 if TYPE_CHECKING:
     from frugalclip.towers.units import Units
@@ -78,6 +79,9 @@ class TextTowerConfig(Settings, ABC):
         width: int
 
     encodes_texts: ClassVar[bool] = True  # False: the model is image-only
+    factors_tokens: ClassVar[bool] = (
+        False  # whether the token embedding may have a low rank, `embedding_rank`
+    )
 
     @property
     def stored_gflops(self) -> float:
@@ -94,6 +98,10 @@ class TextTowerConfig(Settings, ABC):
     @abstractmethod
     def kept_numbers(self, *, tokens: int) -> float:
         """Numbers that the backward pass keeps for one text of `tokens`."""
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Self:
+        """These settings with the new ids, by old ones, of the tokens that they name: by default none."""
+        return self
 
     @abstractmethod
     def build(self, *, vocabulary: int, context: int, dim: int) -> "TextTower":
@@ -205,9 +213,16 @@ class TextTower(Tower):
     """Base class of text towers."""
 
     @property
+    def token_embedding(self) -> Lookup | None:
+        """The vectors of the tokens, which may be cut or factored; None for a tower without its own."""
+        return None
+
+    @property
     def embedding_parameters(self) -> int:
         """Parameters of the token embedding, which are counted apart."""
-        return 0
+        return (
+            0 if self.token_embedding is None else sum(p.numel() for p in self.token_embedding.parameters())
+        )
 
     @abstractmethod
     def forward(

@@ -262,15 +262,30 @@ def _product(hidden: Tensor | None, branch: Tensor | None, linear: nn.Linear) ->
 
 
 class Lookup(nn.Embedding):
-    """Token embedding that is drawn from a given generator."""
+    """Token embedding that is drawn from a given generator.
+
+    Of a rank below the width it is the product of two matrices: short vectors of the tokens (`weight`), and
+    what widens them (`widen`).
+    """
+
+    def __init__(self, vocabulary: int, width: int, *, rank: int = 0) -> None:
+        super().__init__(vocabulary, rank or width)
+        self.widen = nn.Linear(rank, width, bias=False) if rank else None
 
     def reset(self, generator: torch.Generator, *, deviation: float = 0.02) -> None:
         """Draw the initial weights."""
         nn.init.normal_(self.weight, std=deviation, generator=generator)
+        if self.widen is not None:
+            nn.init.normal_(self.widen.weight, std=self.embedding_dim**-0.5, generator=generator)
+
+    def product(self) -> Tensor:
+        """(vocab, width) vectors of all tokens."""
+        return self.weight if self.widen is None else self.weight @ self.widen.weight.T
 
     def forward(self, input: Tensor) -> Tensor:
         """(batch, length) ids to (batch, length, width)."""
-        return F.embedding(input, self.weight)
+        found = F.embedding(input, self.weight)
+        return found if self.widen is None else self.widen(found)
 
 
 class Transformer(nn.Module):

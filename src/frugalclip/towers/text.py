@@ -6,6 +6,7 @@ token attends to padding, and most of a padded batch is padding. The published S
 padding (`fill`): their texts are filled up to the context and pooled at the last position.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -32,7 +33,8 @@ class TextConfig(TransformerConfig, TextTowerConfig):
     """Settings of a text transformer; a plain word is the name of a size."""
 
     SIZES = SIZES
-    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "fill")
+    LATER: ClassVar[tuple[str, ...]] = ("norm_eps", "fill", "embedding_rank")
+    factors_tokens: ClassVar[bool] = True
     kind: Literal["transformer"] = "transformer"
     attention: Literal["causal", "bidirectional"] = Field(
         "causal", description="CLIP: causal; SigLIP: bidirectional"
@@ -49,6 +51,9 @@ class TextConfig(TransformerConfig, TextTowerConfig):
         "is masked",
     )
     project_bias: bool = Field(False, description="bias of the projection; SigLIP has one")
+    embedding_rank: int = Field(
+        0, ge=0, description="rank of the token embedding, two factors in place of one matrix; 0: whole"
+    )
     length_groups: int = Field(
         4, ge=1, description="groups of similar length in which the captions of a batch are encoded"
     )
@@ -61,6 +66,14 @@ class TextConfig(TransformerConfig, TextTowerConfig):
                 "pool: end"
             )
         return self
+
+    def renumbered(self, numbers: Mapping[int, int]) -> "TextConfig":
+        """These settings with the new id of what fills texts."""
+        return self if self.fill is None else self.model_copy(update={"fill": numbers[self.fill]})
+
+    def forward_gflops(self, *, tokens: int) -> float:
+        """Forward arithmetic for one text of `tokens`, in 10^9 operations."""
+        return super().forward_gflops(tokens=tokens) + 2 * tokens * self.embedding_rank * self.width * 1e-9
 
     def build(self, *, vocabulary: int, context: int, dim: int) -> "TextTransformer":
         """The tower of these sizes."""
@@ -91,22 +104,21 @@ class TextTransformer(TextTower):
     def __init__(self, config: TextConfig, *, vocabulary: int, context: int, dim: int) -> None:
         super().__init__()
         self.config, self.context = config, context
-        self.lookup = Lookup(vocabulary, config.width)
+        self.lookup = Lookup(vocabulary, config.width, rank=config.embedding_rank)
         self.positions = nn.Parameter(torch.empty(1, context, config.width))
         self.layers = config.build_layers()
         self.norm_after = Norm(config.width, eps=config.norm_eps)
         self.project = nn.Linear(config.width, dim, bias=config.project_bias)
 
     @property
-    def embedding_parameters(self) -> int:
-        """Parameters of the token embedding."""
-        return self.lookup.weight.numel()
+    def token_embedding(self) -> Lookup:
+        """The vectors of the tokens."""
+        return self.lookup
 
     @property
     def units(self) -> Units:
         """The units that may be cut."""
         axes = dict(layer_axes(self.config)) | {
-            "lookup.weight": (WHOLE, SCALED_HIDDEN),
             "positions": (WHOLE, WHOLE, SCALED_HIDDEN),
             "norm_after.weight": (HIDDEN,),
             "norm_after.bias": (HIDDEN,),
@@ -114,8 +126,11 @@ class TextTransformer(TextTower):
         }
         if self.project.bias is not None:
             axes["project.bias"] = (WHOLE,)
+        tokens = {"lookup.weight": (WHOLE, SCALED_HIDDEN)}
+        if self.lookup.widen is not None:
+            tokens = {"lookup.weight": (WHOLE, WHOLE), "lookup.widen.weight": (SCALED_HIDDEN, WHOLE)}
         shapes = {name: tuple(p.shape) for name, p in self.named_parameters()}
-        return Units(self.config, axes, shapes, token_embedding="lookup.weight")
+        return Units(self.config, axes | tokens, shapes, token_embedding=frozenset(tokens))
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (CLIP; SLIP `models.py`)."""

@@ -80,7 +80,7 @@ class Units:
     config: TransformerConfig
     axes: Mapping[str, tuple[Axis, ...]]  # parameter -> its axes
     shapes: Mapping[str, tuple[int, ...]]  # parameter -> its shape
-    token_embedding: str | None = None  # parameter that sizes leave out
+    token_embedding: frozenset[str] = frozenset()  # parameters that sizes leave out
 
     @property
     def counts(self) -> UnitCounts:
@@ -112,7 +112,7 @@ class Units:
         """(layer, kinds of units) -> parameters for each product of their counts."""
         found: dict[tuple[int | None, tuple[Axis, ...]], float] = {}
         for name, axes in self.axes.items():
-            if name == self.token_embedding:
+            if name in self.token_embedding:
                 continue
             lengths = zip(axes, self.shapes[name], strict=True)
             number = math.prod(n if axis.unit is None else axis.outer * axis.inner for axis, n in lengths)

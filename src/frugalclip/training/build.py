@@ -15,6 +15,7 @@ import torch
 from frugalclip.backbones.attach import attach_backbones, backbone_tokenizer
 from frugalclip.backbones.codebooks import fill_codebooks
 from frugalclip.compression.base import GateSource, find_change, find_gates
+from frugalclip.compression.vocabulary import Vocabulary, smaller_vocabulary
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
@@ -148,24 +149,69 @@ def build_gates(recipe: Recipe, network: DualEncoder) -> GateSource | None:
 
 
 def changed_network(
-    recipe: Recipe, number: int, network: DualEncoder, *, gates: GateSource | None
-) -> DualEncoder:
-    """The network that a stage begins with, from that of the stage before.
+    recipe: Recipe,
+    number: int,
+    network: DualEncoder,
+    *,
+    gates: GateSource | None,
+    vocabulary: Vocabulary,
+) -> tuple[DualEncoder, Vocabulary]:
+    """The network that a stage begins with, from that of the stage before, and its vocabulary.
 
     Args:
         recipe: of the run.
         number: of the stage, from 0.
         network: of the stage before.
         gates: of the stage before.
+        vocabulary: of the network.
 
     Returns:
-        The same network where the stage names no change.
+        The same network and vocabulary where the stage names no change.
     """
     config = recipe.change_before(number)
     if config is None:
-        return network
-    change = find_change(config.kind)(config)
-    return change(network, gates=gates, preprocess=recipe.preprocess)
+        return network, vocabulary
+    changed = find_change(config.kind)(config)(network, gates=gates, preprocess=recipe.preprocess)
+    if config.vocabulary is None:
+        return changed, vocabulary
+    return smaller_vocabulary(changed, config.vocabulary, vocabulary)
+
+
+def vocabulary_notes(recipe: Recipe, training: Manifest | None) -> list[str]:
+    """What a plan without training data does not know of vocabularies that are cut."""
+    changes = [recipe.change_before(number) for number in range(len(recipe.stages) or 1)]
+    cuts = [one.vocabulary.keep for one in changes if one is not None and one.vocabulary is not None]
+    if training is not None or "captions" not in cuts:
+        return []
+    return ["the token embedding is counted whole; set data, whose captions decide which tokens stay"]
+
+
+def change_model(
+    recipe: Recipe, number: int, model: Model, *, gates: GateSource | None, training: Manifest
+) -> list[str]:
+    """Change network and tokenizer of a model as a stage says before it begins.
+
+    Args:
+        recipe: of the run.
+        number: of the stage, from 0.
+        model: of the stage before; it is changed in place.
+        gates: of the stage before.
+        training: the training data.
+
+    Returns:
+        Notes for the reader.
+    """
+    before = Vocabulary(model.tokenizer, lambda: texts_of(training, recipe.texts.values()))
+    network, after = changed_network(recipe, number, model.network, gates=gates, vocabulary=before)
+    assert after.tokenizer is not None
+    rows, model.network, model.tokenizer = (
+        model.network.vocabulary,
+        network.to(model.device),
+        after.tokenizer,
+    )
+    if network.vocabulary == rows:
+        return []
+    return [f"vocabulary: {network.vocabulary:,} of {rows:,} tokens stay; other words are spelled with them"]
 
 
 @dataclass(frozen=True)
@@ -179,7 +225,13 @@ class StageSketch:
 
 
 def sketch_stages(
-    recipe: Recipe, network: DualEncoder, *, mask: int, steps: int | None, samples: int = 0
+    recipe: Recipe,
+    network: DualEncoder,
+    *,
+    mask: int,
+    steps: int | None,
+    samples: int = 0,
+    vocabulary: Vocabulary | None = None,
 ) -> Iterator[StageSketch]:
     """The stages of a run in order, each on a network of its own.
 
@@ -189,6 +241,7 @@ def sketch_stages(
         mask: id of the mask token.
         steps: of the run, None if not known.
         samples: of the training data, 0 if not known.
+        vocabulary: of the network, where it is known.
 
     Raises:
         RecipeError: if an objective of some stage needs what the recipe or a tower does not give, or some
@@ -197,7 +250,8 @@ def sketch_stages(
     gates, spans = None, recipe.stage_spans(MANY_STEPS if steps is None else steps)
     for number in range(len(recipe.stages) or 1):
         if number:
-            network = changed_network(recipe, number, copy.deepcopy(network), gates=gates)
+            own, words = copy.deepcopy(network), vocabulary or Vocabulary()
+            network, vocabulary = changed_network(recipe, number, own, gates=gates, vocabulary=words)
         own = recipe.stage(number).model_copy(update={"model": network.config})
         objectives = checked_objectives(own, network, mask=mask, samples=samples)
         check_active(objectives, steps=len(spans[number]))

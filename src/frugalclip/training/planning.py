@@ -7,6 +7,7 @@ real steps on random images and captions.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
+from frugalclip.compression.vocabulary import Vocabulary
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import ModelError
 from frugalclip.core.paths import user_path
@@ -21,6 +23,7 @@ from frugalclip.core.types import Needs
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import divide
 from frugalclip.functional import TILE, needs_tiles
+from frugalclip.loading.texts import texts_of
 from frugalclip.models import load
 from frugalclip.objectives.base import Objective
 from frugalclip.sources.open import open_data
@@ -34,6 +37,7 @@ from frugalclip.training.build import (
     run_tokenizer,
     sketch_stages,
     start_from,
+    vocabulary_notes,
 )
 from frugalclip.training.feature_cache import distinct_texts
 from frugalclip.training.probing import probe_backbones, probe_step
@@ -204,6 +208,7 @@ def plan_recipe(recipe: Recipe, *, probe: bool = False) -> Plan:
         notes=[
             *_notes(stages[-1].step.network, stages[-1].unknown),
             *_length_notes(recipe, steps),
+            *vocabulary_notes(recipe, training),
             *unprobed,
             *([_UNPROBED] if probe and not is_probed else []),
             *filter(None, [warning(recipe, rows) if rows else None]),
@@ -215,18 +220,22 @@ def _stages(
     recipe: Recipe, steps: int | None, *, training: Manifest | None, with_weights: bool
 ) -> list[_StagePlan]:
     """The stages of a run, built as training builds them: on the meta device, or with weights on the CPU."""
+    captions = None if training is None else partial(texts_of, training, recipe.texts.values())
+    words = Vocabulary(captions=captions)
     if recipe.init_from is not None:
         recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
         vocabulary, context = model.network.vocabulary, model.network.context
+        words = Vocabulary(model.tokenizer, captions)
     else:
         vocabulary, context = _text_sizes(recipe, training)
     seed = recipe.seed if with_weights else None
     with torch.device("cpu" if with_weights else "meta"):
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
-        network = changed_network(recipe, 0, network, gates=None)
+        network, words = changed_network(recipe, 0, network, gates=None, vocabulary=words)
+        sketches = sketch_stages(recipe, network, mask=0, steps=steps, vocabulary=words)
         return [
             _stage(recipe, number, sketch, with_weights=with_weights)
-            for number, sketch in enumerate(sketch_stages(recipe, network, mask=0, steps=steps))
+            for number, sketch in enumerate(sketches)
         ]
 
 

@@ -24,7 +24,7 @@ from frugalclip.models import Model
 from frugalclip.training.build import (
     BuildPlace,
     build_stage,
-    changed_network,
+    change_model,
     check_stages,
     new_model,
     run_steps,
@@ -142,15 +142,16 @@ class Run:
         needs_fit = change is not None and find_change(change.kind).needs_fit
         place = BuildPlace(number, steps=self.steps, is_fitted=not needs_fit)
         with torch.random.fork_rng(devices=[]):  # what layers draw before they are filled is not the run's
-            network = changed_network(self.recipe, number, before.network, gates=before.module.gates)
-            self.model.network = network.to(self.model.device)
-            self.stage, self.inputs, notes = build_stage(
+            notes = change_model(
+                self.recipe, number, self.model, gates=before.module.gates, training=self.data.training
+            )
+            self.stage, self.inputs, more = build_stage(
                 self.recipe, self.data, self.model, place=place, note=self.note
             )
         # a change may return the same module
         self.stage.take_over(before, has_same_network=change is None)
         self._batches = None
-        for note in notes:
+        for note in notes + more:
             if note not in self.notes:
                 self.notes.append(note)
                 self.note(note)
@@ -317,7 +318,7 @@ def open_run(
     is_fitted = model is not None
     model = model or new_model(recipe, data, device=device)
     if checkpoint is None and (change := recipe.change_before(0)) is not None:
-        model.network = changed_network(recipe, 0, model.network, gates=None).to(device)
+        data.notes += change_model(recipe, 0, model, gates=None, training=data.training)
         is_fitted = is_fitted and not find_change(change.kind).needs_fit
     place = BuildPlace(number, steps=None if state is None else state.steps, is_fitted=is_fitted)
     run = Run(recipe, directory, data, model, place=place, note=note)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from frugalclip.compression.sizes import network_size
+from frugalclip.compression.speed import network_speed
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
@@ -27,7 +28,7 @@ class CompressionResult:
     """A finished or interrupted run, and both models beside each other."""
 
     trained: TrainingResult
-    comparison: dict[str, Any]  # teacher, student -> size and metrics; empty while it is not finished
+    comparison: dict[str, Any]  # teacher, student -> size, speed and metrics; empty while it is not finished
 
 
 @writes_into("out")
@@ -65,7 +66,12 @@ def compress(
         like_the_student = training.validation_evaluations(replace(result, model=teacher), resolved)
         both = (("teacher", teacher, like_the_student), ("student", result.model, evaluations))
         for name, one, own in both:
-            found[name] = {"size": network_size(one.network), "metrics": _metrics(own)}
+            network = one.network
+            found[name] = {
+                "size": network_size(network),
+                "speed": network_speed(network),
+                "metrics": _metrics(own),
+            }
         return {"compression": found}
 
     command = ("frugalclip", "compress", model, "--recipe", recipe, *overrides)
