@@ -15,19 +15,33 @@ from frugalclip.towers.base import Side
 from frugalclip.towers.dual import DualEncoder, ModelConfig
 from frugalclip.towers.units import KeptUnits, UnitCounts
 
-IMAGE = {"kind": "vit", "width": 24, "depth": 3, "head_dim": 4, "heads": [6, 5, 3], "neurons": [40, 96, 7]}
+IMAGE: dict[str, Any] = {
+    "kind": "vit",
+    "width": 24,
+    "depth": 3,
+    "head_dim": 4,
+    "heads": [6, 5, 3],
+    "neurons": [40, 96, 7],
+}
 TEXT = {"kind": "transformer", "width": 16, "depth": 2, "head_dim": 8, "heads": [2, 3], "neurons": [9, 64]}
 FORMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cls": ({}, {}),
     "mean": ({"pool": "mean", "pre_norm": False, "patch_bias": True}, {"pool": "mean"}),
+    "attention": ({"pool": "attention", "pre_norm": False}, {}),
+    "map": ({"pool": "attention", "pre_norm": False, "projection": "none", "pool_neurons": 30}, {}),
+    "facets": ({"pool": "mean", "facets": {"depth": 2, "hidden": 20}}, {}),
     "bidirectional": ({"freeze_patch": True}, {"attention": "bidirectional", "project_bias": True}),
 }
+
+
+def _dim(image: dict[str, Any]) -> int:
+    return IMAGE["width"] if image.get("projection") == "none" else 12
 
 
 def network(form: str = "cls", *, seed: int = 0) -> DualEncoder:
     image, text = FORMS[form]
     config = ModelConfig.model_validate(
-        {"image": IMAGE | {"patch": 8, "resolution": 16} | image, "text": TEXT | text, "dim": 12}
+        {"image": IMAGE | {"patch": 8, "resolution": 16} | image, "text": TEXT | text, "dim": _dim(image)}
     )
     made = DualEncoder(config, vocabulary=50, context=9, seed=seed)
     with torch.no_grad():  # biases and norms start at 0 and 1, where mistakes would not show
@@ -157,6 +171,6 @@ def test_a_tower_without_units_is_refused_in_a_sentence():
     )
     made = DualEncoder(config, vocabulary=50, context=9)
     with pytest.raises(
-        RecipeError, match=r"image tower .resnet. cannot be cut; expected a vision transformer"
+        RecipeError, match=r"image tower .resnet. cannot be cut; expected a vision or a text transformer"
     ):
         units_of(made)

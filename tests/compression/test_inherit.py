@@ -120,3 +120,70 @@ def test_keep_and_sizes_exclude_each_other():
     for settings in ({}, {"keep": 0.5, "image": {"depth": 2}}):
         with pytest.raises(ValueError, match="give either keep"):
             Config.model_validate({"kind": "inherit", **settings})
+
+
+RESIDUAL: dict[str, dict[str, Any]] = {
+    "clip_resnet": {"kind": "clip_resnet", "width": 256, "blocks": [1, 2, 1, 1], "resolution": 32},
+    "resnet": {"kind": "resnet", "width": 256, "blocks": [1, 1, 1], "resolution": 16},
+}
+
+
+def residual(kind: str) -> DualEncoder:
+    text = {"width": 48, "depth": 4, "head_dim": 8}
+    config = ModelConfig.model_validate({"image": RESIDUAL[kind], "text": text, "dim": 24})
+    made = DualEncoder(config, vocabulary=50, context=9)
+    with torch.no_grad():
+        for number, one in enumerate(made.image.state_dict().values()):
+            if one.is_floating_point() and one.ndim == 1:
+                one.add_(torch.rand(len(one), generator=torch.Generator().manual_seed(number)))
+    return made.eval()
+
+
+@pytest.mark.parametrize("kind", RESIDUAL)
+def test_a_residual_network_keeps_its_blocks_and_the_first_channels(kind: str):
+    made = residual(kind)
+    small = inherit(made, image={"width": 128}).eval()
+    assert small.config.image.width == 128 and small.config.image.blocks == made.config.image.blocks
+    old = made.image.state_dict()
+    for name, one in small.image.state_dict().items():  # statistics of normalisations too
+        assert torch.equal(one, old[name][tuple(map(slice, one.shape))])
+    images, texts = torch.randn(2, 3, 32, 32), batch()[1]
+    assert small.image(images).embedding.shape == (2, 24)
+    assert torch.equal(small.text(texts).embedding, made.text(texts).embedding)
+
+
+@pytest.mark.parametrize("kind", RESIDUAL)
+def test_a_residual_network_of_the_same_width_is_the_same_bit_for_bit(kind: str):
+    made, images = residual(kind), torch.randn(2, 3, 32, 32)
+    same = inherit(made, image={"width": 256}).eval()
+    assert torch.equal(same.image(images).embedding, made.image(images).embedding)
+
+
+def test_a_share_of_a_residual_network_is_the_nearest_width():
+    made = residual("clip_resnet")
+    small = inherit(made, keep=0.5)
+    counts = [sum(p.numel() for p in one.image.parameters()) for one in (small, made)]
+    assert small.config.image.width == 192 and 0.4 < counts[0] / counts[1] < 0.65
+    assert small.config.text.depth < 4 or small.config.text.width < 48
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ({"width": 100}, r"may have a multiple of 64 up to that"),
+        ({"width": 512}, r"of width 256 may have a multiple of 64 up to that"),
+        ({"depth": 2}, r"keeps its blocks and becomes narrower alone; give image\.width"),
+        ({"width": 128, "heads": 2}, r"becomes narrower alone"),
+    ],
+)
+def test_other_sizes_of_a_residual_network_are_refused(image: dict[str, Any], message: str):
+    with pytest.raises(RecipeError, match=message):
+        inherit(residual("clip_resnet"), image=image)
+
+
+def test_only_one_tower_may_become_smaller():
+    made = regular()
+    small = inherit(made, image={"width": 32})
+    texts = batch()[1]
+    assert torch.equal(small.text(texts).embedding, made.text(texts).embedding)
+    assert small.config.text == made.config.text and small.config.image.width == 32

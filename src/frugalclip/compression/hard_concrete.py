@@ -46,8 +46,7 @@ class HardConcrete(GateSource):
     def __init__(self, config: Config, network: DualEncoder) -> None:
         super().__init__(config, network)
         self.config = config
-        every = units_of(network)
-        self.units: dict[Side, Units] = {side: every[side] for side in config.towers}
+        self.units: dict[Side, Units] = units_of(network, config.towers)
         self.full_size: dict[str, float] = {side: float(own.size()) for side, own in self.units.items()}
         self.log_alpha = nn.ParameterDict(
             {

@@ -72,18 +72,55 @@ class Inherit(NetworkChange):
         self, network: DualEncoder, *, gates: GateSource | None, preprocess: Preprocess
     ) -> DualEncoder:
         """The smaller network; see `NetworkChange`."""
-        c = self.config
-        if c.keep is None and not any(tower != TowerSize() for tower in (c.image, c.text)):
-            return network  # only its vocabulary becomes smaller
-        units = units_of(network)
-        if c.keep is not None:
-            sizes = {"image": narrower(units["image"], c.keep), "text": shallower(units["text"], c.keep)}
-        else:
-            sizes = {"image": c.image, "text": c.text}
+        sizes = self._sizes(network)
+        width = None
+        if "image" in sizes and network.image.units is None and network.config.image.narrower_widths():
+            width = _image_width(network, sizes.pop("image"), keep=self.config.keep)
         cuts: dict[Side, TowerCut] = {}
-        for side, own in units.items():
-            cuts[side] = TowerCut(first_units(own, sizes[side], rule=c.depth_rule, side=side))
-        return cut_network(network, cuts)
+        for side, own in units_of(network, sizes).items():
+            size = sizes[side] if self.config.keep is None else _of_share(own, side, self.config.keep)
+            cuts[side] = TowerCut(first_units(own, size, rule=self.config.depth_rule, side=side))
+        return cut_network(network, cuts, image_width=width) if sizes or width else network
+
+    def _sizes(self, network: DualEncoder) -> dict[Side, TowerSize]:
+        """Sizes as given, of the towers that become smaller."""
+        given: dict[Side, TowerSize] = {"image": self.config.image, "text": self.config.text}
+        return {side: one for side, one in given.items() if self.config.keep or one != TowerSize()}
+
+
+def _of_share(units: Units, side: Side, keep: float) -> TowerSize:
+    """A narrower image tower, or a shallower text tower, as published."""
+    return narrower(units, keep) if side == "image" else shallower(units, keep)
+
+
+def _image_width(network: DualEncoder, size: TowerSize, *, keep: float | None) -> int:
+    """The width of a smaller residual network, whose blocks stay: as given, or nearest to a share.
+
+    Raises:
+        RecipeError: for a size that it cannot have.
+    """
+    config, widths = network.config.image, network.config.image.narrower_widths()
+    if keep is not None:
+        wanted = keep * sum(p.numel() for p in network.image.parameters())
+        return min(widths, key=lambda width: abs(_parameters(network, width) - wanted))
+    if size != TowerSize(width=size.width):
+        raise RecipeError(
+            f"change inherit: {network.image.description} keeps its blocks and becomes narrower alone; give "
+            "image.width and nothing else of image."
+        )
+    if size.width not in widths:
+        raise RecipeError(
+            f"change inherit: image.width is {size.width}, and {network.image.description} of width "
+            f"{config.width} may have a multiple of {widths[0]} up to that."
+        )
+    return size.width
+
+
+def _parameters(network: DualEncoder, width: int) -> int:
+    """Parameters of the image tower at another width."""
+    with torch.device("meta"):
+        tower = network.config.image.at_width(width).build(dim=network.config.dim)
+    return sum(p.numel() for p in tower.parameters())
 
 
 def kept_layers(depth: int, kept: int, *, rule: DepthRule) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """A network of other sizes with given weights: the last step of everything that makes one smaller."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,9 @@ def rebuilt(
         "text": (network.text, made.text),
     }
     for side, (old, new) in towers.items():
-        new.load_state_dict(weights.get(side) or old.state_dict())
+        if side in weights:
+            new.load_state_dict(weights[side])
+        else:
+            setattr(made, side, copy.deepcopy(old))  # with the backbone of a pretrained tower
     made.log_scale.data.copy_(network.log_scale.data)
     return made.to(network.log_scale.device)

@@ -6,7 +6,7 @@ never on the kind.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -58,6 +58,17 @@ class ImageTowerConfig(Settings, ABC):
         0 for a tower that is trained.
         """
         return 0.0
+
+    def narrower_widths(self) -> Sequence[int]:
+        """Widths of smaller towers that start from the first channels of every weight of this one.
+
+        Empty for a tower of which single units may be cut instead (`Tower.units`), or nothing.
+        """
+        return ()
+
+    def at_width(self, width: int) -> Self:
+        """These settings with another of `narrower_widths`, in every stage in proportion."""
+        return type(self).model_validate(self.model_dump(by_alias=True) | {"size": None, "width": width})
 
     @abstractmethod
     def forward_gflops(self, *, tokens: int) -> float:

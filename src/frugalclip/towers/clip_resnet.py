@@ -8,6 +8,7 @@ batch.
 """
 
 import itertools
+import math
 from typing import Any, Literal
 
 import torch
@@ -86,6 +87,11 @@ class ClipResNetConfig(ImageTowerConfig):
     def tokens(self) -> int:
         """Positions of the last map."""
         return self.grid[0] * self.grid[1]
+
+    def narrower_widths(self) -> range:
+        """Widths of whole heads of the attention pooling, and of a stem that can be halved."""
+        step = math.lcm(64, self.head_dim)
+        return range(step, self.width + 1, step)
 
     def _convolutions(self) -> list[tuple[int, int, int, int]]:
         """(positions for each of the last map, channels in, channels out, weights a pair) by convolution."""

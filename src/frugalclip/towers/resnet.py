@@ -67,6 +67,11 @@ class ResNetConfig(ImageTowerConfig):
             )
         return self
 
+    def narrower_widths(self) -> range:
+        """Widths of whole groups of the normalisation, in the stem too."""
+        step = GROUPS * 2 ** len(self.blocks)
+        return range(step, self.width + 1, step)
+
     @property
     def stride(self) -> int:
         """Pixels of the image for each position of the last map, along a side."""

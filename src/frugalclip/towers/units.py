@@ -6,9 +6,9 @@ units that stay, and folding gates into them.
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -81,6 +81,8 @@ class Units:
     axes: Mapping[str, tuple[Axis, ...]]  # parameter -> its axes
     shapes: Mapping[str, tuple[int, ...]]  # parameter -> its shape
     token_embedding: frozenset[str] = frozenset()  # parameters that sizes leave out
+    implied: Mapping[str, Tensor] = field(default_factory=dict)  # weights of the smaller tower alone
+    pinned: Mapping[str, Any] = field(default_factory=dict)  # settings of the smaller tower, whatever is cut
 
     @property
     def counts(self) -> UnitCounts:
@@ -100,8 +102,10 @@ class Units:
             counts: default those of the whole tower.
             layers: that stay; default all.
         """
-        counts = counts or self.counts
         total: Tensor | float = 0.0
+        if counts is None:  # the whole tower has no implied weights
+            total -= sum(one.numel() for one in self.implied.values())
+        counts = counts or self.counts
         for (layer, axes), number in self._products.items():
             if layers is None or layer is None or layer in layers:
                 total = total + math.prod((counts.of(axis) for axis in axes), start=number)
@@ -138,6 +142,7 @@ class Units:
         """
         place = {layer: number for number, layer in enumerate(kept.layers)}
         result: dict[str, Tensor] = {}
+        weights = {**self.implied, **weights}
         for name, axes in self.axes.items():
             layer = layer_of(name)
             if layer is not None and layer not in place:

@@ -5,7 +5,7 @@ Source: ViT, arXiv 2010.11929. CLIP's form (`pre_norm`, no patch bias) and timm'
 position embedding (FLIP, arXiv 2212.00794, section 3; A-CLIP, arXiv 2212.08653, section 3.2).
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -40,6 +40,8 @@ class VitConfig(TransformerConfig, ImageTowerConfig):
     SIZES = SIZES
     LATER: ClassVar[tuple[str, ...]] = (
         "norm_eps",
+        "pool_heads",
+        "pool_head_dim",
         "pool_neurons",
         "pool_activation",
         "projection",
@@ -60,6 +62,10 @@ class VitConfig(TransformerConfig, ImageTowerConfig):
         False,
         description="keep the patch embedding at its random start, as DeCLIP and A-CLIP do (MoCo v3, section "
         "4)",
+    )
+    pool_heads: int = Field(0, ge=0, description="heads of attention pooling; 0: those of the first layer")
+    pool_head_dim: int = Field(
+        0, ge=0, description="channels of a head of attention pooling; 0: width / heads"
     )
     pool_neurons: int = Field(0, ge=0, description="neurons of attention pooling; 0: 4 * width")
     pool_activation: Activation = Field("gelu", description="activation of attention pooling")
@@ -168,31 +174,46 @@ class Vit(ImageTower):
         c = self.config
         return AttentionPool(
             c.width,
-            heads=c.heads[0],
+            heads=c.pool_heads or c.heads[0],
+            head_dim=c.pool_head_dim,
             neurons=c.pool_neurons,
             activation=c.pool_activation,
             norm_eps=c.norm_eps,
         )
 
     @property
-    def units(self) -> Units | None:
-        """The units that may be cut; None with attention pooling or FLAME's projector on top."""
-        if self.pool is not None or self.projector is not None or self.project is None:
-            return None
+    def units(self) -> Units:
+        """The units that may be cut. Heads and neurons of attention pooling stay, its channels do not."""
         axes = dict(layer_axes(self.config)) | {
             "patch.weight": (SCALED_HIDDEN, WHOLE),
             "positions": (WHOLE, WHOLE, SCALED_HIDDEN),
-            "norm_after.weight": (HIDDEN,),
-            "norm_after.bias": (HIDDEN,),
-            "project.weight": (WHOLE, HIDDEN),
         }
+        if self.norm_after is not None:
+            axes |= {"norm_after.weight": (HIDDEN,), "norm_after.bias": (HIDDEN,)}
         if self.patch.bias is not None:
             axes["patch.bias"] = (SCALED_HIDDEN,)
         if self.cls is not None:
             axes["cls"] = (WHOLE, WHOLE, SCALED_HIDDEN)
         if self.norm_before is not None:
             axes |= {"norm_before.weight": (HIDDEN,), "norm_before.bias": (HIDDEN,)}
-        return Units(self.config, axes, {name: tuple(p.shape) for name, p in self.named_parameters()})
+        if self.pool is not None:
+            axes |= {f"pool.{name}": own for name, own in self.pool.axes().items()}
+        implied: dict[str, Tensor] = {}
+        if self.projector is not None:
+            axes |= {f"projector.{name}": own for name, own in self.projector.axes().items()}
+        else:
+            axes["project.weight"] = (WHOLE, HIDDEN)
+            if self.project is None:  # the channels are the embedding, of which some would be left
+                implied["project.weight"] = torch.eye(self.config.width, device=self.positions.device)
+        shapes = {name: tuple(p.shape) for name, p in [*self.named_parameters(), *implied.items()]}
+        return Units(self.config, axes, shapes, implied=implied, pinned=self._pinned())
+
+    def _pinned(self) -> dict[str, Any]:
+        """Settings that would follow the width or the heads, and stay when units are cut."""
+        if self.pool is None:
+            return {"projection": "linear"}
+        sizes = {"pool_heads": self.pool.heads, "pool_head_dim": self.pool.head_dim}
+        return {"projection": "linear", **sizes, "pool_neurons": self.pool.feed_forward.enter.out_features}
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights (SLIP `models.py`, CLIP)."""
@@ -282,7 +303,7 @@ class Vit(ImageTower):
                 tokens=None, pooled=pooled, embedding=self._embedding(pooled), attention=attention
             )
         tokens = self.norm_after(x, hidden)
-        pooled = tokens[:, 0] if self.has_cls else self._pooled(tokens)
+        pooled = tokens[:, 0] if self.has_cls else self._pooled(tokens, hidden)
         return TowerOutput(
             tokens=tokens if with_tokens else None,
             pooled=pooled,
@@ -293,5 +314,5 @@ class Vit(ImageTower):
     def _embedding(self, pooled: Tensor) -> Tensor:
         return pooled if self.project is None else self.project(pooled)
 
-    def _pooled(self, tokens: Tensor) -> Tensor:
-        return tokens.mean(dim=1) if self.pool is None else self.pool(tokens)
+    def _pooled(self, tokens: Tensor, hidden: Tensor | None) -> Tensor:
+        return tokens.mean(dim=1) if self.pool is None else self.pool(tokens, hidden)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.config import Settings
 from frugalclip.towers.blocks import Norm
+from frugalclip.towers.units import HIDDEN, WHOLE, Axis
 
 LEAST_HIDDEN = 4096  # of the authors' code
 
@@ -59,6 +60,11 @@ class FacetProjector(nn.Module):
             for before, after in itertools.pairwise(config.widths(width=width, dim=dim))
         )
         self.norm = Norm(dim)
+
+    def axes(self) -> dict[str, tuple[Axis, ...]]:
+        """Axes of the weights: the first layer reads the tower's channels."""
+        axes = {name: (WHOLE,) * parameter.ndim for name, parameter in self.named_parameters()}
+        return axes | {"layers.0.weight": (WHOLE, HIDDEN)}
 
     def reset(self, generator: torch.Generator) -> None:
         """Draw the initial weights; a token keeps about its length."""
