@@ -279,3 +279,40 @@ def test_a_teacher_without_a_share_in_the_loss_encodes_nothing(
     words = [*LENGTH, "steps=2", *settings]
     compress(str(place / "teacher"), overrides=words, out=tmp_path / "run")
     assert len(counted) == forwards
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "heads that do not divide": {"image": {"width": 24, "depth": 2, "heads": [3, 5], "head_dim": 8}},
+    "attention pooling": {"image": {"width": 32, "depth": 2, "head_dim": 8, "pool": "attention"}},
+    "batch normalisation": {
+        "image": {"kind": "clip_resnet", "width": 256, "blocks": [1, 1, 1, 1], "resolution": 32},
+        "dim": 24,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=ODD)
+def odd(request: pytest.FixtureRequest, place: Path) -> Path:
+    """A teacher of another kind, resolution, normalisation of pixels and embedding than the usual one."""
+    out = place / request.param.replace(" ", "-")
+    model = SMALL["model"] | ODD[request.param]
+    is_residual = "kind" in model["image"]
+    sizes = {} if is_residual else {"patch": 8, "resolution": 32}
+    content = SMALL | {"model": model | {"image": sizes | model["image"]}}
+    content |= {"preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}, "steps": 1}
+    (place / "odd.yaml").write_text(dump_yaml(content))
+    train(str(place / "odd.yaml"), [f"data={place / 'data'}", *SPLITS], out=out)
+    return out
+
+
+def test_odd_teachers_become_smaller_and_teach_others(place: Path, tmp_path: Path, odd: Path):
+    small = compress(str(odd), overrides=["keep=0.5", *LENGTH, "steps=1"], out=tmp_path / "small")
+    share = [small.comparison[name]["size"]["towers"] for name in ("student", "teacher")]
+    assert share[0] / share[1] == pytest.approx(0.5, abs=0.1)
+    both = [f"teachers.second={{from: {odd}}}", "objectives.affinity.teachers=[teacher, second]"]
+    taught = compress(str(place / "teacher"), overrides=[*LENGTH, "steps=1", *both], out=tmp_path / "taught")
+    assert taught.trained.is_finished
+    if odd.name == "batch-normalisation":
+        words = ["keep=0.5", *LENGTH, "steps=1", "micro_batch=4"]
+        with pytest.raises(RecipeError, match="is a batch normalisation"):
+            compress(str(odd), overrides=words, out=tmp_path / "cached")
