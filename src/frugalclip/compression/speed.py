@@ -17,8 +17,8 @@ from frugalclip.towers.base import Side
 from frugalclip.towers.dual import DualEncoder
 
 BATCH = 8  # images, or texts of full length
-_SECONDS = 0.5  # of repetitions, for each tower
-_FEWEST = 3  # repetitions, however long they take
+_SECONDS, _FEWEST = 0.5, 4  # of calls of each tower, the first of which does not count
+_MOST_SECONDS = 5.0  # after which a large tower is not called again
 
 
 @kept_threads()
@@ -53,14 +53,13 @@ def network_speed(network: DualEncoder) -> dict[str, dict[Side, float]]:
 
 
 def _seconds(encode: Callable[[], Any]) -> float:
-    """The shortest time of some calls, after one that does not count."""
-    encode()
+    """The shortest time of some calls, after one that does not count unless it was very long."""
     times: list[float] = []
-    while len(times) < _FEWEST or sum(times) < _SECONDS:
+    while sum(times) < _MOST_SECONDS and (len(times) < _FEWEST or sum(times) < _SECONDS):
         start = time.perf_counter()
         encode()
         times.append(time.perf_counter() - start)
-    return min(times)
+    return min(times[1:] or times)
 
 
 def _peak_bytes(encode: Callable[[], Any], weights: Sequence[Tensor]) -> int:

@@ -7,6 +7,7 @@ those of the singular value decomposition, the nearest matrix of that rank.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from frugalclip.data.tokens import Tokenizer
 from frugalclip.towers.blocks import Lookup
 from frugalclip.towers.dual import DualEncoder
 
+_CHUNK = 100_000  # captions whose tokens are in memory at once
 Kept = Literal["captions"] | Annotated[int, Field(gt=0)]
 
 
@@ -53,8 +55,10 @@ class Vocabulary:
         """(vocab,) how often each token stands in the captions; None where they are not known."""
         if self.tokenizer is None or self.captions is None:
             return None
-        ids = self.tokenizer.table(self.captions()).ids
-        return np.bincount(ids, minlength=self.tokenizer.vocabulary)
+        counts, remaining = np.zeros(self.tokenizer.vocabulary, dtype=np.int64), iter(self.captions())
+        while chunk := list(islice(remaining, _CHUNK)):
+            counts += np.bincount(self.tokenizer.table(chunk).ids, minlength=len(counts))
+        return counts
 
 
 def smaller_vocabulary(
@@ -112,8 +116,8 @@ def chosen_tokens(cut: TokenCut, keep: Kept, *, counts: np.ndarray | None = None
     for one in np.argsort(-counts, kind="stable").tolist():
         if len(found) >= keep:
             break
-        with_sources = found | cut.with_sources([one])
-        found = with_sources if len(with_sources) <= keep else found
+        new = cut.with_sources([one]) - found
+        found |= new if len(found) + len(new) <= keep else set()
     return found
 
 
