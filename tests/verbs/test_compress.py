@@ -296,9 +296,11 @@ def odd(request: pytest.FixtureRequest, place: Path) -> Path:
     """A teacher of another kind, resolution, normalisation of pixels and embedding than the usual one."""
     out = place / request.param.replace(" ", "-")
     model = SMALL["model"] | ODD[request.param]
-    is_residual = "kind" in model["image"]
-    sizes = {} if is_residual else {"patch": 8, "resolution": 32}
-    content = SMALL | {"model": model | {"image": sizes | model["image"]}}
+    content = SMALL | {"model": model, "objectives": {"contrastive": {}}, "views": {"main": {}}}
+    if "kind" in model["image"]:
+        del content["extends"]  # whose transformer has other settings
+    else:
+        content["model"] = model | {"image": {"patch": 8, "resolution": 32} | model["image"]}
     content |= {"preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}, "steps": 1}
     (place / "odd.yaml").write_text(dump_yaml(content))
     train(str(place / "odd.yaml"), [f"data={place / 'data'}", *SPLITS], out=out)

@@ -108,7 +108,7 @@ def _image_width(network: DualEncoder, size: TowerSize, *, keep: float | None) -
             f"change inherit: {network.image.description} keeps its blocks and becomes narrower alone; give "
             "image.width and nothing else of image."
         )
-    if size.width not in widths:
+    if size.width is None or size.width not in widths:
         raise RecipeError(
             f"change inherit: image.width is {size.width}, and {network.image.description} of width "
             f"{config.width} may have a multiple of {widths[0]} up to that."
