@@ -34,7 +34,7 @@ from frugalclip.evaluation.classes import read_classes
 from frugalclip.evaluation.prompts import find_prompts
 from frugalclip.features.embed import embed_manifest
 from frugalclip.features.store import Store
-from frugalclip.language_model import Lexicon
+from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings, Lexicon
 from frugalclip.models import load
 from frugalclip.report.record import read_run
 from frugalclip.sources.open import open_data
@@ -91,6 +91,7 @@ def build(root: Path) -> None:
     _build_run(root)
     _build_models(root)
     _build_rest(root)
+    _build_hub(root)
 
 
 def _build_data(root: Path) -> None:
@@ -161,6 +162,14 @@ def _build_models(root: Path) -> None:
     (root / "pickled").mkdir()
     (root / "pickled" / "a.json").write_text(json.dumps(config))
     torch.save({"state_dict": state, "epoch": 3}, root / "pickled" / "w.pt")
+
+
+def _build_hub(root: Path) -> None:
+    """An image encoder and a causal language model, as Hugging Face saves them."""
+    from ..backbones.tiny_backbones import llama_source, vision_source
+
+    vision_source(root / "hf")
+    llama_source(root / "language_model")
 
 
 def _build_rest(root: Path) -> None:
@@ -282,6 +291,20 @@ def read_open_clip(folder: Path) -> bytes:
     return b""
 
 
+def read_encoder(folder: Path) -> bytes:
+    model = load(f"hf:{folder}")
+    vectors = model.encode_image(torch.zeros(1, 3, *[model.preprocess.size] * 2))
+    assert bool(vectors.isfinite().all()), "a vector that is not finite"
+    return b""
+
+
+def read_language_model(folder: Path) -> bytes:
+    model = FrozenLanguageModel.read(folder, LanguageModelSettings(precision="fp32", caption_tokens=20))
+    vectors = model.encode_texts(["two colours"])
+    assert bool(vectors.isfinite().all()), "a vector that is not finite"
+    return b""
+
+
 def read_lists(folder: Path) -> bytes:
     return f"{read_classes(folder / 'classes.txt')} {find_prompts(folder / 'prompts.txt')}".encode()
 
@@ -334,6 +357,8 @@ TARGETS = [
     Target("images", "images", "*", read_images),
     Target("open_clip", "open_clip", "*", read_open_clip),
     Target("pickled", "pickled", "*", read_open_clip),
+    Target("hf", "hf", "*", read_encoder),
+    Target("language_model", "language_model", "*", read_language_model),
     Target("lists", "lists", "*", read_lists),
     Target("comparison", "comparison", "*", read_comparison),
     Target("job", "job", ".job/**/*", read_memory, is_exact=True),

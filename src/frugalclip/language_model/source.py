@@ -18,11 +18,12 @@ from typing import Any
 
 import tokenizers
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, require
+from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_json
 from frugalclip.core.stored import read_object
@@ -149,23 +150,19 @@ def read_network(folder: Path, *, dtype: torch.dtype) -> nn.Module:
         ModelError: when the folder holds another kind of model, or does not load.
     """
     transformers = require("transformers", extra="hf", purpose=_PURPOSE)
-    kind = (read_object(folder / "config.json").get("architectures") or ["none"])[0]
+    with reading(folder / "config.json", error=ModelError):
+        kind = str((read_object(folder / "config.json").get("architectures") or ["none"])[0])
     if not kind.endswith(CAUSAL):
         raise ModelError(
             f"{folder} holds the architecture {kind}, expected a causal language model such as "
             "LlamaForCausalLM."
         )
-    with quiet(transformers):
-        try:
-            # our own masks are booleans, which only this implementation of attention reads as such
-            network = transformers.AutoModel.from_pretrained(
-                folder, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{folder} does not load ({_first_line(error)}); restore its files, or delete it if it is in "
-                "the cache."
-            ) from error
+    advice = "restore its files, or delete it if it is in the cache"
+    with quiet(transformers), reading(folder, advice=advice, error=ModelError):
+        # our own masks are booleans, which only this implementation of attention reads as such
+        network = transformers.AutoModel.from_pretrained(
+            folder, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+        )
     return network.to(dtype).requires_grad_(False).eval()
 
 
