@@ -15,11 +15,10 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from frugalclip.core.averages import follow, momentum_at
 from frugalclip.core.config import Settings
-from frugalclip.core.errors import RecipeError, known_names
+from frugalclip.core.errors import RecipeError, known_names, shortened
 from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.types import (
@@ -37,7 +36,17 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.token_cut import kept_ids
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.format import Kind
+from frugalclip.features.rows import FeatureRows
 from frugalclip.features.store import Store
+from frugalclip.loading.replay import (
+    CAPTION_FIELDS,
+    StoredTexts,
+    at_size,
+    refuse_other_images,
+    stored_augmentations,
+    with_field_texts,
+)
+from frugalclip.loading.texts import TextViews
 from frugalclip.models import Model, load
 from frugalclip.towers.dual import DualEncoder
 
@@ -110,6 +119,7 @@ class Teacher(nn.Module, ABC):
     def __init__(self, requested: TeacherRequest) -> None:
         super().__init__()
         self.requested = requested
+        self.fingerprint: str | None = None  # of what is kept elsewhere and must not change during a run
 
     @abstractmethod
     def encode(self, batch: Batch) -> Features:
@@ -219,7 +229,7 @@ class FrozenTeacher(_TeacherWithTowers):
         super().__init__(requested, model.network)
         self.register_buffer("ids", None if ids is None else torch.from_numpy(ids), persistent=False)
         own, theirs = model.preprocess, preprocess
-        self.size = own.size
+        self.size, self.fingerprint = own.size, model.fingerprint
         self.register_buffer(
             "gain", (torch.tensor(theirs.std) / torch.tensor(own.std))[:, None, None], persistent=False
         )
@@ -246,10 +256,7 @@ class FrozenTeacher(_TeacherWithTowers):
 
     def _own(self, images: ImageInput) -> Tensor:
         assert isinstance(images, Tensor), "encode refuses cached features"
-        if images.shape[-1] != self.size:
-            sides = (self.size, self.size)
-            images = F.interpolate(images, size=sides, mode="bilinear", antialias=True, align_corners=False)
-        return images * self.gain + self.shift
+        return at_size(images, self.size) * self.gain + self.shift
 
     def _own_texts(self, texts: TextInput) -> TextInput:
         if self.ids is None:
@@ -259,14 +266,28 @@ class FrozenTeacher(_TeacherWithTowers):
 
 
 class StoredTeacher(Teacher):
-    """Features of an embedding store, read as they are needed; of several captions of a sample, the first.
+    """Features of an embedding store: of the augmentation and the text that were drawn for each sample.
 
-    The scale is that of the model that filled the store, or 1 where the store records none.
+    A store without augmentations holds one view of an image, and serves every view. Where it lacks a text,
+    such as keywords, the sample's first caption stands for it. A store with augmentations has to hold every
+    text. The scale is that of the model that filled the store, or 1 where the store records none.
+
+    Args:
+        requested: views to give.
+        store: made of this data set, or of one that contains it.
+        manifest: the training data.
+        shown: the text views of the run; None where nothing is drawn.
+
+    Raises:
+        DataError: if images or captions differ from those that were embedded.
+        RecipeError: if the store has several vectors of a text, or lacks a text that a view may show.
     """
 
     scale: Tensor
 
-    def __init__(self, requested: TeacherRequest, store: Store, manifest: Manifest) -> None:
+    def __init__(
+        self, requested: TeacherRequest, store: Store, manifest: Manifest, *, shown: TextViews | None = None
+    ) -> None:
         super().__init__(requested)
         kinds: list[Kind] = [*(["image"] if requested.images else []), *(["text"] if requested.texts else [])]
         store.require(kinds=kinds)
@@ -275,31 +296,67 @@ class StoredTeacher(Teacher):
                 f"{store.path} holds several {faceted[0]} vectors of one text or picture (facets), "
                 "expected one; embed without facets."
             )
-        self.store = store
-        captions = [list(one) for one in manifest.captions()] if requested.texts else None
-        self.rows = store.rows_for(manifest.ids, texts=captions)  # (samples,)
+        self.fingerprint = store.fingerprint()
+        self.store, self.is_augmented = store, stored_augmentations(store) is not None
+        fields = store.head.encoder.settings.get(CAPTION_FIELDS, ())
+        captions = [own or [] for own in with_field_texts(manifest, fields).captions()]
+        rows = store.rows_for(manifest.ids, texts=captions if requested.texts else None)  # (samples,)
+        if requested.images and self.is_augmented:
+            refuse_other_images(store, rows, manifest)
+        self.vectors = {kind: FeatureRows(store, kind, manifest.ids) for kind in kinds}
+        self.texts = StoredTexts(captions, shown.numbers()) if requested.texts and shown else None
+        if self.texts is not None and shown is not None and self.is_augmented:
+            self._refuse_absent_texts(self.texts, shown, manifest)
         self.register_buffer("scale", torch.tensor(store.head.encoder.scale or 1.0), persistent=False)
 
     def encode(self, batch: Batch) -> Features:
-        """The vectors of the batch's rows; zeros where a sample has none."""
-        rows, device = self.rows[batch.rows.cpu().numpy()], batch.rows.device
+        """The vectors of what was drawn for the batch's rows; zeros where a sample has none."""
+        rows = batch.rows.cpu().numpy()
 
-        def encoded(vectors: Tensor) -> TowerOutput:
-            there = vectors.to(device)  # (batch, dim)
-            return TowerOutput(None, there, there)
+        def encoded(kind: Kind, places: np.ndarray | int) -> TowerOutput:
+            vectors = self.vectors[kind].filled(rows, views=places).to(batch.rows.device)  # (batch, dim)
+            return TowerOutput(None, vectors, vectors)
 
-        images = {
-            name: encoded(self.store.vectors("image", rows, fill=0.0)) for name in self.requested.images
-        }
-        texts = {}
-        if self.requested.texts:
-            found = self.store.ragged("text", rows)
-            has_text = np.diff(found.offsets) > 0  # keywords may stand in for a caption that is not there
-            vectors = torch.zeros(len(rows), *self.store.shape("text"))
-            first = torch.from_numpy(found.offsets[:-1][has_text])  # caption of each sample that has some
-            vectors[torch.from_numpy(has_text)] = found.values[first]
-            texts = dict.fromkeys(self.requested.texts, encoded(vectors))
+        images = {name: encoded("image", self._augmentation(batch, name)) for name in self.requested.images}
+        texts = {name: encoded("text", self._text(batch, name, rows)) for name in self.requested.texts}
         return Features(images=images, texts=texts, scale=self.scale)
+
+    def _augmentation(self, batch: Batch, view: str) -> np.ndarray | int:
+        """Which vector of each row belongs to an image view."""
+        return batch.drawn[view].cpu().numpy() if self.is_augmented else 0
+
+    def _text(self, batch: Batch, view: str, rows: np.ndarray) -> np.ndarray | int:
+        """Which vector of each row belongs to a text view; the first where the store lacks the text."""
+        if self.texts is None or view not in batch.drawn:
+            return 0
+        return np.maximum(self.texts.places(rows, batch.drawn[view].cpu().numpy()), 0)
+
+    def _refuse_absent_texts(self, stored: StoredTexts, shown: TextViews, manifest: Manifest) -> None:
+        for view in sorted(self.requested.texts):
+            if shown.changes_words(view):
+                raise RecipeError(
+                    f"texts.{view}.augment changes words, and {self.store.path} holds embeddings of whole "
+                    "texts; let the objective read another text view."
+                )
+            rows, texts, _ = shown.chances(view)
+            absent = np.flatnonzero(stored.places(rows, texts) < 0)
+            if len(absent):
+                text, id = shown.texts(texts[absent[:1]])[0], manifest.ids[rows[absent[0]]]
+                raise RecipeError(
+                    f"texts.{view} may show '{shortened(text, 60)}' of '{id}', and {self.store.path} does "
+                    f"not hold it ({len(absent):,} of {len(texts):,} texts); embed again with --captions "
+                    "FIELD for each field that the view reads, or set pick and fields to what is stored."
+                )
+
+
+def open_stores(configs: Mapping[str, TeacherConfig], needs: Needs) -> dict[str, Store]:
+    """The stores among the teachers that some objective reads."""
+    names = {teacher_of(one) for one in needs.teachers} & set(configs)
+    return {
+        name: Store.open(configs[name].source)
+        for name in sorted(names)
+        if (user_path(configs[name].source) / "store.json").is_file()
+    }
 
 
 def check_teachers(configs: Mapping[str, TeacherConfig], needs: Needs) -> None:
@@ -325,6 +382,8 @@ def build_teachers(
     tokenizer: Tokenizer,
     preprocess: Preprocess,
     manifest: Manifest,
+    stores: Mapping[str, Store] | None = None,
+    shown: TextViews | None = None,
 ) -> dict[str, Teacher]:
     """Build the teachers that some objective reads.
 
@@ -336,6 +395,8 @@ def build_teachers(
         tokenizer: of the student; a frozen text tower must read the same ids.
         preprocess: of the student.
         manifest: the training data, for stored features.
+        stores: of the teachers that are stores, as `open_stores` gives them; None opens them.
+        shown: the text views of the run, for stored features.
 
     Raises:
         RecipeError: if the recipe has no teacher of that name, or it cannot give what objectives read.
@@ -343,18 +404,19 @@ def build_teachers(
     check_teachers(configs, needs)
     known = {EMA: TeacherConfig(), **configs}
     texts = tuple(texts)
+    stores = open_stores(configs, needs) if stores is None else stores
     built: dict[str, Teacher] = {}
     for name in sorted({teacher_of(one) for one in needs.teachers}):
         requested, config = request_of(name, needs, texts=texts), known[name]
         if config.source == EMA:
             built[name] = EmaTeacher(requested, student, momentum=config.momentum)
-        elif (user_path(config.source) / "store.json").is_file():
+        elif name in stores:
             if requested.tokens or requested.attention:
                 raise RecipeError(
                     f"teachers.{name} is a store, which holds one vector a sample; "
                     "tokens and attention need from: ema or a model."
                 )
-            built[name] = StoredTeacher(requested, Store.open(config.source), manifest)
+            built[name] = StoredTeacher(requested, stores[name], manifest, shown=shown)
         else:
             model = load(config.source)
             ids = _own_ids(name, config.source, requested, model=model, tokenizer=tokenizer)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frugalclip.core.encoder import Modality
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest, image_places, make_manifest
 from frugalclip.features.embed import embed_manifest
 from frugalclip.features.format import Kind
@@ -78,9 +79,9 @@ def pairs(
     )
 
 
-def three_views(image: Image.Image, id: str) -> Tensor:
+def three_views(data: bytes, id: str) -> Tensor:
     """The picture, and two that are brighter."""
-    plain = Means.preprocess(image)
+    plain = Means.preprocess(decode(data))
     return torch.cat([plain, plain + 1, plain + 2])
 
 

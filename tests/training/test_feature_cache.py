@@ -1,5 +1,6 @@
 """Runs on pretrained backbones: a store replaces the backbone; checkpoints hold the head and its name."""
 
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -477,21 +478,27 @@ def test_broken_pictures_are_counted_in_the_ledger_of_the_run(tmp_path: Path, ba
     assert dropped == {"2": "not-an-image", "17": "not-an-image"}
 
 
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def test_the_first_view_is_that_of_evaluation_and_the_others_depend_on_the_id_alone():
     preprocess, config = Preprocess(size=24), ViewConfig(crop_scale=(0.3, 0.6), flip=0.5)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
     made = StoredViews(preprocess, config, number=4)
-    views = made(photo, "a")
+    views = made(png(photo), "a")
     assert views.shape == (4, 3, 24, 24) and torch.equal(views[:1], preprocess(photo))
-    assert torch.equal(made(photo, "a"), views) and torch.equal(
-        StoredViews(preprocess, config, number=6)(photo, "a")[:4], views
+    assert torch.equal(made(png(photo), "a"), views) and torch.equal(
+        StoredViews(preprocess, config, number=6)(png(photo), "a")[:4], views
     )
-    others = made(photo, "b")
+    others = made(png(photo), "b")
     assert torch.equal(others[0], views[0])
     different = [others[1:], views[[2, 3, 1]]]
     assert all(not torch.equal(views[1 + i], one[i]) for one in different for i in range(3))
     smooth = photo.resize((6, 4)).resize((60, 40))
-    plain = StoredViews(preprocess, ViewConfig.model_validate("none"), number=2)(smooth, "a")
+    plain = StoredViews(preprocess, ViewConfig.model_validate("none"), number=2)(png(smooth), "a")
     assert float((plain[1] - plain[0]).abs().mean()) < 0.02  # cut as evaluation cuts, by another path
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from frugalclip.cli import main
-from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.errors import DataError, FrugalclipError, ModelError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.manifest import image_places, make_manifest
 from frugalclip.data.tokens import train_tokenizer
@@ -157,3 +157,52 @@ def test_features_that_training_stored_are_not_computed_again(tmp_path, monkeypa
     for kind in ("image", "text"):
         assert (fresh.ragged(kind, rows).values - alone.ragged(kind, rows).values).abs().max() < 1e-5
         assert again.ragged(kind, rows).values.shape == alone.ragged(kind, rows).values.shape
+
+
+def test_augmentations_are_announced_before_and_named_after(checkpoint, folder, tmp_path, capsys):
+    words = ["embed", str(checkpoint), str(folder), "--out", str(tmp_path / "s"), "--augmentations", "3"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "about 15 image and 5 text vectors, 0.0 MB on disk" in out
+    assert "augmentations of each image: 3, 16 pixels on a side; learn from them with" in out
+    assert out.index("about 15 image") < out.index("augmentations of each")
+    assert (Store.open(tmp_path / "s").counts("image") == 3).all()
+    assert main(words) == 0
+    again = capsys.readouterr().out
+    assert "about" not in again and "chunks computed: 0, reused: 1" in again
+
+
+def test_texts_of_a_field_stand_behind_the_captions(checkpoint, tmp_path):
+    for i, colour in enumerate(("red", "blue")):
+        Image.new("RGB", (20, 30), colour).save(tmp_path / f"{i}.png")
+    rows = [
+        {"image": "0.png", "caption": "a red thing", "generated": ["red", "all red"]},
+        {"image": "1.png", "caption": "a blue thing", "generated": []},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = embed(checkpoint, tmp_path / "rows.jsonl", out=tmp_path / "s", captions=["generated"]).store
+    assert store.counts("text").tolist() == [3, 1]
+    expected = load(checkpoint).encode_text(["a red thing", "red", "all red", "a blue thing"])
+    np.testing.assert_allclose(store.vectors("text").values, expected, atol=1e-3)
+    with pytest.raises(DataError, match=r"caption_fields|from .* not from"):
+        embed(checkpoint, tmp_path / "rows.jsonl", out=tmp_path / "s")
+    with pytest.raises(DataError, match="has no field 'invented'"):
+        embed(checkpoint, tmp_path / "rows.jsonl", out=tmp_path / "s2", captions=["invented"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"centre": True}, "--centre changes a teacher's vectors"),
+        ({"what": "texts"}, "--augmentations are of images"),
+        ({"view": "slipp"}, "'slipp' is not a view.*slip"),
+        ({"view": "{crop_scale: [0.9, 2]}"}, "at most 1"),
+        ({"view": "{contains: [main]}"}, "leave contains out"),
+        ({"view": "{"}, "--view"),
+        ({"augmentations": 0}, "augmentations.number"),
+    ],
+)
+def test_augmentations_that_make_no_sense_are_a_sentence(checkpoint, folder, tmp_path, options, sentence):
+    with pytest.raises(FrugalclipError, match=sentence):
+        embed(checkpoint, folder, out=tmp_path / "s", **{"augmentations": 2, **options})
+    assert not (tmp_path / "s" / "store.json").exists()

@@ -116,6 +116,25 @@ def embed(
     batch: Annotated[
         int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")
     ] = 256,
+    augmentations: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="A", help="Augmentations of each image, to learn from.", show_default=False
+        ),
+    ] = None,
+    view: Annotated[
+        str, typer.Option(metavar="V", help="How they are made: a preset, or settings as in recipes.")
+    ] = "{crop_scale: [0.9, 1]}",
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Pixels of the student's images.", show_default=False),
+    ] = None,
+    captions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="F", help="Field with more captions, such as synthetic ones.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Store the vectors of a data set.
 
@@ -124,7 +143,20 @@ def embed(
     from frugalclip.verbs import embed as verb
 
     verb.show(
-        verb.embed(model, path, out=out, where=where, what=what, dtype=dtype, centre=centre, batch=batch)
+        verb.embed(
+            model,
+            path,
+            out=out,
+            where=where,
+            what=what,
+            dtype=dtype,
+            centre=centre,
+            batch=batch,
+            augmentations=augmentations,
+            view=view,
+            size=size,
+            captions=captions or (),
+        )
     )
 
 

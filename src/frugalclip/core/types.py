@@ -145,6 +145,9 @@ class Batch:
     turns: Tensor | None = (
         None  # (batch,) int64 earlier draws of each row; with `rows` they seed every random choice
     )
+    drawn: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # view -> (batch,) int64: of a text view the number of its text, else that of the stored augmentation
 
     def __len__(self) -> int:
         return len(self.rows)

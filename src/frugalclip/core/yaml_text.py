@@ -240,3 +240,8 @@ def dump_yaml(content: Any) -> str:
     return yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )
+
+
+def dump_flow(content: Any) -> str:
+    """YAML on one line, as it stands behind the `=` of a setting."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10**6).strip()

@@ -6,7 +6,7 @@ centred alike.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.paths import user_path
 from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.format import KINDS, EncoderRecord, Kind, Origin, StoreDtype
@@ -34,6 +35,8 @@ from frugalclip.features.writer import means_digest, store_means, write_store
 
 What = Literal["both", "images", "texts"]
 _MEAN_ROWS = 4096
+_TIMED_ROWS = 8
+_ITEM_BYTES: dict[StoreDtype, int] = {"float16": 2, "float32": 4, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ class Embedded:
     unread: Mapping[str, int] = field(
         default_factory=dict
     )  # cause -> samples left out while reading the data
+
+
+@dataclass(frozen=True)
+class StoreEstimate:
+    """What a store will take, from a few of its rows."""
+
+    images: int  # image vectors
+    texts: int  # text vectors
+    megabytes: float  # on disk
+    seconds: float  # of encoding
 
 
 def embed_manifest(
@@ -68,6 +81,7 @@ def embed_manifest(
     settings: Mapping[str, Any] | None = None,
     workers: int = 2,
     progress: Progress | None = None,
+    announce: Callable[[StoreEstimate], None] | None = None,
 ) -> Embedded:
     """Embed a data set, or continue with one that was interrupted or has grown at its end.
 
@@ -88,6 +102,7 @@ def embed_manifest(
         settings: whatever else changes a vector, such as the views; a store with others is refused.
         workers: threads that decode ahead.
         progress: called with rows done and rows in all.
+        announce: called with what a new store will take, before it is written.
 
     Raises:
         DataError: if the folder holds something else, or the data has nothing to embed.
@@ -105,6 +120,8 @@ def embed_manifest(
         means = (store_means(out) or mean_vectors(encoder, manifest, plain, pool=pool)) if centre else {}
         options = replace(plain, normalize=normalize, means=means, views=views)
         options = replace(options, known=known) if known else options
+        if announce is not None and not (user_path(out) / "store.json").is_file():
+            announce(estimate(encoder, manifest, options, dtype=dtype, pool=pool))
         written = write_store(
             out,
             ManifestVectors(encoder, manifest, options, pool=pool, progress=progress),
@@ -119,6 +136,36 @@ def embed_manifest(
             progress=progress,
         )
     return Embedded(written.store, written.computed, written.reused, time.perf_counter() - begun, absent)
+
+
+def estimate(
+    encoder: StorableEncoder,
+    manifest: Manifest | TextRows,
+    options: VectorOptions,
+    *,
+    dtype: StoreDtype,
+    pool: ThreadPoolExecutor,
+) -> StoreEstimate:
+    """Encode a few evenly spaced rows, and reckon with the others as with them.
+
+    Args:
+        encoder: encodes images and texts.
+        manifest: the data set.
+        options: how rows become vectors.
+        dtype: of the store.
+        pool: threads that decode.
+    """
+    places = np.linspace(0, len(manifest) - 1, min(len(manifest), _TIMED_ROWS)).round().astype(np.int64)
+    sample = manifest.take(np.unique(places))
+    source = ManifestVectors(encoder, sample, options, pool=pool)
+    source.encode(0, 1)  # what is done once counts for little
+    begun = time.perf_counter()
+    parts = source.encode(0, len(sample))
+    times = len(manifest) / len(sample)
+    sizes = {kind: times * part.values.size * _ITEM_BYTES[dtype] for kind, part in parts.items()}
+    counts = {kind: round(times * len(part.values)) for kind, part in parts.items()}
+    seconds = times * (time.perf_counter() - begun)
+    return StoreEstimate(counts.get("image", 0), counts.get("text", 0), sum(sizes.values()) / 1e6, seconds)
 
 
 def describe(

@@ -56,8 +56,15 @@ class FeatureRows:
         """
         if self._held is not None:
             return self._held[torch.from_numpy(self._starts[rows] + views)].float()
-        found = self.store.ragged(self.kind, self.rows[rows])
-        return found.values[torch.from_numpy(found.offsets[:-1] + views)]
+        return self.store.chosen(self.kind, self.rows[rows], np.zeros_like(rows) + views)
+
+    def filled(self, rows: np.ndarray, *, views: np.ndarray | int = 0) -> Tensor:
+        """(batch, dim) one view of each row, as `vectors`; zeros where the row has no such view."""
+        views = np.zeros_like(rows) + views
+        is_there = (views >= 0) & (views < self.counts[rows])
+        found = torch.zeros(len(rows), *self.store.shape(self.kind))
+        found[torch.from_numpy(is_there)] = self.vectors(rows[is_there], views=views[is_there])
+        return found
 
     def draw(self, rows: np.ndarray, *, seed: int, epoch: int | np.ndarray, name: str) -> Tensor:
         """One view of each row, another one each epoch.

@@ -28,7 +28,9 @@ from frugalclip.features.format import (
     Kind,
     MappedTensors,
     StoreHeader,
+    canonical,
     chunk_path,
+    digest,
     id_hashes,
     read_head,
     read_side_file,
@@ -229,6 +231,19 @@ class Store:
         items = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         return Ragged(_tensor(self._gather(kind, np.repeat(rows, counts), items)), offsets)
 
+    def chosen(self, kind: Kind, rows: np.ndarray, items: np.ndarray) -> "Tensor":
+        """One vector of each row.
+
+        Args:
+            kind: of the vectors.
+            rows: (batch,) rows of the store.
+            items: (batch,) which vector of the row, below its count.
+
+        Returns:
+            (batch, dim) or (batch, facets, dim) float32.
+        """
+        return _tensor(self._gather(self._known(kind), self._rows(rows), items))
+
     def require(
         self, *, model: str | None = None, kinds: Sequence[Kind] = (), normalize: bool | None = None
     ) -> None:
@@ -274,6 +289,11 @@ class Store:
                 f"first '{ids[changed[0]]}'; embed the data again, with another --out."
             )
         return rows
+
+    def fingerprint(self) -> str:
+        """16 hex digits over the encoder and the vectors."""
+        payloads = [chunk.payload for chunk in self.head.chunks]
+        return digest(canonical(self.head.encoder.identity()), canonical(payloads), size=8).hex()
 
     def verify(self) -> list[str]:
         """Read every byte and compare hashes.

@@ -11,7 +11,6 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.encoder import Encoder
@@ -32,8 +31,8 @@ Progress = Callable[[int, int], None]  # rows done, rows in all
 StoredFeatures = Callable[[bytes], CachedFeatures | None]
 _Prepared = Tensor | CachedFeatures | np.ndarray  # pixels (views, 3, height, width), features, or vectors
 StoredViews = Callable[[Sequence[bytes], Sequence[str]], list[np.ndarray | None]]
-# an image and the id of its sample -> (views, 3, height, width), the same for the same arguments
-MakeViews = Callable[[Image.Image, str], Tensor]
+# an image's encoded bytes and the id of its sample -> (views, 3, height, width), the same for the same ones
+MakeViews = Callable[[bytes, str], Tensor]
 _HELD_BYTES = 256 * 2**20  # encoded images kept between hashing and decoding; beyond it they are read twice
 
 
@@ -149,7 +148,7 @@ class ManifestVectors:
         progress: Progress = lambda done, total: None,
     ) -> None:
         self.encoder, self.options, self.pool, self.progress = encoder, options, pool, progress
-        self.views = options.views or (lambda image, _: image_preprocess(encoder)(image))
+        self.views = options.views or (lambda data, _: image_preprocess(encoder)(decode(data)))
         self.ids = manifest.ids
         has_texts, has_images = "text" in options.kinds, "image" in options.kinds
         self.captions = [own or [] for own in manifest.captions()] if has_texts else None
@@ -225,7 +224,7 @@ class ManifestVectors:
             if found is not None:
                 return found
             features = self.options.features(key) if self.options.views is None else None
-            return self.views(decode(data), self.ids[row]) if features is None else features
+            return self.views(data, self.ids[row]) if features is None else features
         except BadImage as error:
             return error.cause
 

@@ -9,7 +9,7 @@ Small data sets are decoded once, into memory, larger ones as they are needed (`
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar, final
 
 import numpy as np
@@ -28,6 +28,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.rows import FeatureRows
 from frugalclip.loading.image_sources import ImageBatch, ImageSource, MemoryImages, StreamedImages
+from frugalclip.loading.replay import Augmentations, sample_keys
 from frugalclip.loading.sampling import Order, Steps
 from frugalclip.loading.texts import NO_TEXT, TextViewConfig, TextViews
 from frugalclip.loading.views import ImageView, ViewConfig, make_view, source_size, view_order
@@ -60,6 +61,9 @@ class BatchSpec:
     fields: Sequence[str] = ()  # manifest columns as codes; `caption` is the text drawn, `id` the row
     mean: Sequence[float] = CLIP_MEAN  # of the normalisation
     std: Sequence[float] = CLIP_STD
+    replayed: Mapping[str, Augmentations] = field(
+        default_factory=dict
+    )  # image view -> the stored augmentations that it is drawn from
 
     @property
     def caption_view(self) -> str:
@@ -118,7 +122,11 @@ class Loader:
         self._exclude((int(row), NO_TEXT) for row in np.flatnonzero(~self.texts.has_text))
         if self.stored:
             self._exclude(self.stored.faults())
-        self.source_side = _source_side(data.manifest, self.views.values(), size=spec.size)
+        self._keys = sample_keys(data.manifest.ids) if spec.replayed else np.zeros(0, np.int64)
+        sides = {one.side for one in spec.replayed.values()}  # that of the stored augmentations, or our own
+        self.source_side = (
+            sides.pop() if sides else _source_side(data.manifest, self.views.values(), size=spec.size)
+        )
         self._images = self._image_source(progress)
         self.rows = self._usable_rows()
         step = spec.batch * config.world
@@ -177,7 +185,11 @@ class Loader:
 
     def _batch(self, drawn: ImageBatch, stream: str) -> Batch:
         rows, turns = drawn.rows, drawn.turns
-        views = self._views(drawn, stream)
+        augmentations = {
+            name: one.drawn(rows, turns=turns, seed=self.config.seed, stream=f"{stream}{name}")
+            for name, one in self.spec.replayed.items()
+        }
+        views = self._views(drawn, stream, augmentations)
         texts = self.texts.draw(rows, epoch=turns, stream=stream)
         tokens = {
             name: self.texts.view_tokens(name, texts[name], rows, epoch=turns, stream=stream)
@@ -192,13 +204,22 @@ class Loader:
             mirrored={name: view.mirrored for name, view in views.items() if self.views[name].flip},
             fields={name: self._to_device(codes) for name, codes in fields.items()},
             turns=self._to_device(torch.from_numpy(turns)),
+            drawn={
+                name: self._to_device(torch.from_numpy(one))
+                for name, one in {**texts, **augmentations}.items()
+            },
         )
 
-    def _views(self, drawn: ImageBatch, stream: str) -> dict[str, ImageView]:
+    def _views(
+        self, drawn: ImageBatch, stream: str, augmentations: Mapping[str, np.ndarray]
+    ) -> dict[str, ImageView]:
         """Every image view; those that hold others come after them."""
         pixels = self._to_device(drawn.pixels)
         views: dict[str, ImageView] = {}
         for name, config in self.views.items():
+            if name in augmentations:
+                views[name] = self._replayed(name, pixels, drawn, augmentations[name])
+                continue
             views[name] = make_view(
                 pixels,
                 drawn.sizes,
@@ -213,6 +234,17 @@ class Loader:
                 std=self.spec.std,
             )
         return views
+
+    def _replayed(self, name: str, pixels: Tensor, drawn: ImageBatch, numbers: np.ndarray) -> ImageView:
+        """A view that a store holds embeddings of, made again."""
+        return self.spec.replayed[name].make(
+            pixels,
+            drawn.sizes,
+            keys=self._keys[drawn.rows],
+            numbers=numbers,
+            mean=self.spec.mean,
+            std=self.spec.std,
+        )
 
     def _image_inputs(
         self, drawn: ImageBatch, views: dict[str, ImageView], stream: str

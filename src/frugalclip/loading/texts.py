@@ -197,6 +197,10 @@ class TextViews:
         """
         return self._views[name].chances()
 
+    def changes_words(self, name: str) -> bool:
+        """Whether a view shows texts with other words than the data has."""
+        return name in self._augments
+
     @property
     def is_stored(self) -> bool:
         """Whether a store stands in for token ids."""
@@ -250,6 +254,10 @@ class TextViews:
             return self.tokenizer.encode([self._texts[i] for i in drawn])
         return self._table.tokens(drawn, pad=self.tokenizer.pad)
 
+    def numbers(self) -> dict[str, int]:
+        """Text -> its number."""
+        return {text: number for number, text in enumerate(self._texts)}
+
     def texts(self, drawn: np.ndarray) -> list[str]:
         """Drawn texts as they stand in the data."""
         return [self._texts[i] for i in drawn]
@@ -269,7 +277,7 @@ class _TextView:
     ) -> None:
         self.config, self.name, self.seed = config, name, seed
         self.captions = pool.choices(manifest.captions(language=config.language))
-        self.fields = pool.choices(_field_texts(manifest, config))
+        self.fields = pool.choices(field_texts(manifest, config))
         every = np.arange(len(manifest))
         self.counts = self.captions.counts(every) + self.fields.counts(every)  # (samples,)
 
@@ -317,7 +325,7 @@ def _picked(choices: _Choices, rows: np.ndarray, place: np.ndarray) -> np.ndarra
     )
 
 
-def _field_texts(manifest: Manifest, config: TextViewConfig) -> list[list[str]]:
+def field_texts(manifest: Manifest, config: TextViewConfig) -> list[list[str]]:
     """For every row, the texts of the fields with a value; lists are joined by commas, or taken apart."""
     columns = [
         manifest.field(name.removesuffix("?"))
@@ -349,5 +357,5 @@ def texts_of(manifest: Manifest, configs: Iterable[TextViewConfig]) -> Iterable[
             continue  # the words of another view
         for row in manifest.captions(language=config.language):
             yield from row
-        for row in _field_texts(manifest, config):
+        for row in field_texts(manifest, config):
             yield from filter(None, row)

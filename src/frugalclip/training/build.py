@@ -17,12 +17,15 @@ from frugalclip.backbones.codebooks import fill_codebooks
 from frugalclip.compression.base import GateSource, find_change, find_gates
 from frugalclip.compression.vocabulary import Vocabulary, smaller_vocabulary
 from frugalclip.core.errors import ModelError, RecipeError
+from frugalclip.core.types import Needs
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.tokens import Tokenizer, build_tokenizer
+from frugalclip.features.store import Store
+from frugalclip.loading.replay import Augmentations
 from frugalclip.loading.texts import texts_of
 from frugalclip.models import Model, load
 from frugalclip.objectives.base import Objective
-from frugalclip.teachers import averages, build_teachers, check_teachers
+from frugalclip.teachers import averages, build_teachers, check_teachers, open_stores
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.fitting import fit_heads
 from frugalclip.training.inputs import RunData, StageInputs, build_inputs
@@ -37,6 +40,7 @@ from frugalclip.training.step import (
     read_views,
     union_of_needs,
 )
+from frugalclip.training.stored_views import replayed_views
 
 MANY_STEPS = 1_000_000  # what shares of a run of unknown length are taken of
 SCALE_SETTINGS = {"scale_min", "scale_max", "learn_scale"}  # stay the recipe's where a model is started from
@@ -137,10 +141,23 @@ def checked_objectives(
     read_views(needs, images=recipe.views, texts=recipe.texts)
     network.check(needs, averages=averages(recipe.teachers))
     check_teachers(recipe.teachers, needs)
+    stored_teachers(recipe, needs)
     if needs.gates and recipe.gates is None:
         reader = next(name for name, objective in objectives.items() if objective.needs().gates)
         raise RecipeError(f"objectives.{reader} reads gates, and the recipe has none; set gates.kind.")
     return objectives
+
+
+def stored_teachers(recipe: Recipe, needs: Needs) -> tuple[dict[str, Store], dict[str, Augmentations]]:
+    """The stores that teach in a stage, and the image views that are drawn from their augmentations.
+
+    Raises:
+        DataError: if a store is damaged or not finished.
+        RecipeError: if a view is made otherwise than a store's augmentations.
+    """
+    stores = open_stores(recipe.teachers, needs)
+    size = recipe.model.image.resolution
+    return stores, replayed_views(stores, needs, views=recipe.views, texts=recipe.texts, size=size)
 
 
 def build_gates(recipe: Recipe, network: DualEncoder) -> GateSource | None:
@@ -316,7 +333,8 @@ def build_stage(
         recipe, model.network, mask=model.tokenizer.mask, samples=len(data.training)
     )
     needs = union_of_needs(objectives.values())
-    inputs = build_inputs(recipe, data, model, needs, note=note)
+    stores, replayed = stored_teachers(recipe, needs)
+    inputs = build_inputs(recipe, data, model, needs, replayed=replayed, note=note)
     notes = list(inputs.notes)
     if not place.is_fitted:
         notes += fit_heads(model.network, inputs.loader, training=data.training, preprocess=model.preprocess)
@@ -328,6 +346,8 @@ def build_stage(
         tokenizer=model.tokenizer,
         preprocess=recipe.preprocess,
         manifest=data.training,
+        stores=stores,
+        shown=inputs.loader.texts,
     )
     precision = pick_precision(recipe.precision, model.device)
     gates = build_gates(recipe, model.network)

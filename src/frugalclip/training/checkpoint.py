@@ -24,7 +24,7 @@ from frugalclip.training.parallel import full_state
 from frugalclip.training.restoring import ADVICE, restore_module, restore_optimizer, restore_random
 from frugalclip.training.stage import Stage
 
-FORMAT = 3  # 2: stages; 3: checksums
+FORMAT = 4  # 2: stages; 3: checksums; 4: fingerprints of teachers
 STATE = "state.json"
 PARTS = tuple(f"{name}.safetensors" for name in ("objectives", "teachers", "gates", "optimizer", "random"))
 
@@ -32,7 +32,7 @@ PARTS = tuple(f"{name}.safetensors" for name in ("objectives", "teachers", "gate
 class CheckpointState(StoredRecord):
     """The counters of a run: the content of `state.json`."""
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     step: int = Field(ge=0, description="steps done")
     stage: int = Field(ge=1, description="from 1")
     steps: int = Field(ge=1, description="of the run")
@@ -40,6 +40,7 @@ class CheckpointState(StoredRecord):
     seconds: float = Field(ge=0)
     cpu_seconds: float = Field(ge=0)
     data: str = Field(description="fingerprint of the training rows")
+    teachers: dict[str, str] = Field(description="fingerprints of the stage's teachers that do not change")
     advice_given: list[str]
 
 

@@ -14,6 +14,7 @@ from frugalclip.backbones.attach import check_preprocess
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.images import upright_rgb
 from frugalclip.core.preprocess import Preprocess
+from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.backbone_stores import StoreConfig, fill_store
 from frugalclip.features.cache import FeatureCache
@@ -146,8 +147,9 @@ class StoredViews:
     def __init__(self, preprocess: Preprocess, view: ViewConfig, *, number: int) -> None:
         self.preprocess, self.view, self.number = preprocess, view, number
 
-    def __call__(self, image: Image.Image, id: str) -> Tensor:
+    def __call__(self, data: bytes, id: str) -> Tensor:
         """(views, 3, size, size)."""
+        image = decode(data)
         p, upright = self.preprocess, upright_rgb(image)
         side = max(p.size, *upright.size) if max(upright.size) < 2 * p.size else 2 * p.size
         squashed = np.array(upright.resize((side, side), Image.Resampling.BICUBIC))  # (side, side, 3)

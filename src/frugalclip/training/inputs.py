@@ -1,11 +1,11 @@
 """What a run reads: its rows, divided and counted, and the loader and feature stores of a stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from frugalclip.core import distributed
-from frugalclip.core.errors import DataError
+from frugalclip.core.errors import DataError, RecipeError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Needs
 from frugalclip.core.users_text import command_line
@@ -14,6 +14,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.data.repeats import validation_remarks
 from frugalclip.data.splits import divide
 from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData, too_few
+from frugalclip.loading.replay import Augmentations
 from frugalclip.loading.sampling import sampling_weights
 from frugalclip.loading.views import PRESETS, ViewConfig
 from frugalclip.models import Model
@@ -99,7 +100,13 @@ class StageInputs:
 
 
 def build_inputs(
-    recipe: Recipe, data: RunData, model: Model, needs: Needs, *, note: Callable[[str], None]
+    recipe: Recipe,
+    data: RunData,
+    model: Model,
+    needs: Needs,
+    *,
+    replayed: Mapping[str, Augmentations],
+    note: Callable[[str], None],
 ) -> StageInputs:
     """Encode what frozen backbones read of the data, and build the loader of the views that are needed.
 
@@ -108,12 +115,21 @@ def build_inputs(
         data: of the run.
         model: gives tokenizer, preprocessing and frozen backbones; its caches are filled.
         needs: of the stage's objectives.
+        replayed: image views that are drawn from stored augmentations.
         note: called with remarks while backbones encode.
+
+    Raises:
+        RecipeError: if a view is drawn from stored augmentations, and images from features of a backbone.
     """
     images, texts = read_views(needs, images=recipe.views, texts=recipe.texts)
     views = {name: view for name, view in recipe.views.items() if name in images}
     read_texts = {name: text for name, text in recipe.texts.items() if name in texts}
     stores = fill_caches(recipe.store, data.everything, model, views=views, texts=read_texts, note=note)
+    if replayed and stores.images is not None:
+        raise RecipeError(
+            f"views.{min(replayed)} is drawn from the augmentations of a stored teacher, and the frozen "
+            "image backbone reads stored features of its own; set store.images=false."
+        )
     loader = Loader(
         LoaderData(
             data.training,
@@ -130,6 +146,7 @@ def build_inputs(
             fields=sorted(needs.fields),
             mean=recipe.preprocess.mean,
             std=recipe.preprocess.std,
+            replayed=replayed,
         ),
         LoaderConfig(
             seed=recipe.seed,

@@ -193,6 +193,7 @@ class Run:
                 seconds=self.stopwatch.seconds,
                 cpu_seconds=self.stopwatch.cpu_seconds,
                 data=self.data.training.fingerprint(),
+                teachers=self.stage.module.teacher_fingerprints(),
                 advice_given=sorted(self.advisor.given),
             )
             keep = self.recipe.checkpoints.keep
@@ -203,13 +204,19 @@ class Run:
         """Go back to where a checkpoint was written.
 
         Raises:
-            DataError: if the data has changed since.
+            DataError: if the data or a teacher has changed since.
             ModelError: if the checkpoint is damaged, or another recipe's.
         """
         if state.data != self.data.training.fingerprint():
             raise DataError(
-                f"the data of {self.directory.path} has changed since step {state.step:,}; train into a "
-                "new --out, or restore the data."
+                f"the data of {self.directory.path} has changed since step {state.step:,}; train into "
+                "a new --out, or restore the data."
+            )
+        now = self.stage.module.teacher_fingerprints()
+        for name in sorted(name for name, was in state.teachers.items() if was != now.get(name)):
+            raise DataError(
+                f"teachers.{name} of {self.directory.path} has changed since step {state.step:,}; train into "
+                "a new --out, or restore the teacher."
             )
         restore_checkpoint(checkpoint, self.stage)
         self.step = state.step

@@ -398,6 +398,12 @@ class Step(nn.Module):
         for teacher in self.teachers.values():
             cast("Teacher", teacher).after_step(self.network, progress=self.progress)
 
+    def teacher_fingerprints(self) -> dict[str, str]:
+        """What the teachers that do not change are known by."""
+        teachers = cast("dict[str, Teacher]", dict(self.teachers.items()))
+        found = {name: teacher.fingerprint for name, teacher in teachers.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
     def named_objectives(self) -> dict[str, Objective]:
         """Objectives by name, active or not."""
         return dict(self._all())
@@ -416,7 +422,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
     groups = {
         key: {name: x.to(device, non_blocking=True) for name, x in getattr(batch, key).items()}
-        for key in ("images", "texts", "boxes", "mirrored", "fields")
+        for key in ("images", "texts", "boxes", "mirrored", "fields", "drawn")
     }
     turns = None if batch.turns is None else batch.turns.to(device, non_blocking=True)
     return Batch(rows=batch.rows.to(device, non_blocking=True), turns=turns, **groups)
