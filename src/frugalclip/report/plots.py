@@ -329,13 +329,13 @@ def _legend_rows(
 ) -> list[list[tuple[float, int, str, _Sign]]]:
     """Places of the legend's entries: rows of (x, series, text, sign)."""
     entries: list[tuple[int, str, _Sign]] = []
-    entries += [(i, s.name, "line") for i, s in enumerate(series)] if len(series) > 1 else []
-    entries += [(0, name, "reference") for name in references]
-    entries += [
-        (i, "lowest to highest" if len(series) == 1 else f"{s.name}, lowest to highest", "band")
-        for i, s in enumerate(series)
-        if s.band
-    ]
+    if len(series) > 1:
+        entries.extend((i, s.name, "line") for i, s in enumerate(series))
+    entries.extend((0, name, "reference") for name in references)
+    for i, s in enumerate(series):
+        if s.band:
+            name = "lowest to highest" if len(series) == 1 else f"{s.name}, lowest to highest"
+            entries.append((i, name, "band"))
     if len(series) == 1 and entries:
         entries.insert(0, (0, series[0].name, "line"))
     rows: list[list[tuple[float, int, str, _Sign]]] = []
