@@ -342,7 +342,7 @@ def _legend_rows(
     at = width
     for i, name, sign in entries:
         text = fit(name, TEXT_SIZE, width - 40)
-        needed = 26 + text_width(text, TEXT_SIZE) + 14
+        needed = 26 + 1.1 * text_width(text, TEXT_SIZE) + 20  # wide fonts need a tenth more
         if at + needed > width or not rows:
             rows.append([])
             at = 0.0
