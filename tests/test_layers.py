@@ -23,7 +23,7 @@ FLOORS = [
     {"objectives", "evaluation", "compression", "serving", "teachers"},
     {"training"},
     {"comparison", "report", "auditing", "adaptation", "diagnosis"},
-    {"curation"},
+    {"curation", "exporting"},
     {"verbs"},
     {"cli", "__init__", "__main__"},
 ]

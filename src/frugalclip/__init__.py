@@ -31,6 +31,7 @@ __all__ = [
     "doctor",
     "embed",
     "evaluate",
+    "export",
     "import_model",
     "load",
     "plan",

@@ -19,6 +19,7 @@ TASKS = [
     "frozen-backbones.md",
     "compress.md",
     "search.md",
+    "export.md",
     "scenes.md",
 ]  # in the order in which a new user reads them
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.towers.lora import LoraConfig, LoraLinear, add_lora
+from frugalclip.towers.lora import LoraConfig, LoraLinear, add_lora, merge_lora
 from frugalclip.towers.vit import VitConfig
 
 X = torch.randn(7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -71,3 +71,17 @@ def test_towers_of_ours_take_additions_in_every_layer():
     tower(images).embedding.square().sum().backward()
     ups = {name: one.grad for name, one in tower.named_parameters() if name.endswith(".up")}
     assert len(ups) == len(names) and all(one is not None and one.any() for one in ups.values())
+
+
+def test_merged_additions_compute_the_same():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    assert merge_lora(module) is module
+    add_lora(module, LoraConfig(rank=2, alpha=3.0))
+    for layer in module.modules():
+        if isinstance(layer, LoraLinear):
+            nn.init.normal_(layer.up)
+    merged, x = merge_lora(module), torch.randn(3, 6)
+    assert not any(isinstance(layer, LoraLinear) for layer in merged.modules())
+    assert torch.allclose(merged(x), module(x), atol=1e-6)
+    assert any(isinstance(layer, LoraLinear) for layer in module.modules())

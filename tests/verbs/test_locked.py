@@ -22,6 +22,7 @@ from frugalclip.verbs.data_verify import verify
 from frugalclip.verbs.demo import demo
 from frugalclip.verbs.embed import embed
 from frugalclip.verbs.evaluate import evaluate
+from frugalclip.verbs.export import export
 from frugalclip.verbs.import_model import import_model
 from frugalclip.verbs.train import train
 
@@ -34,6 +35,7 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "ledger undo": lambda out: ledger.undo(out, "rules"),
     "demo": lambda out: demo(out),
     "embed": lambda out: embed("nothing", "sample", out=out),
+    "export": lambda out: export("nothing", to="onnx", out=out),
     "import": lambda out: import_model("open_clip:ViT-B-32@nothing", out=out),
     "convert": lambda out: convert("sample", to="tar", out=out),
     "compose": lambda out: compose("sample", out=out),
@@ -71,5 +73,5 @@ def test_every_verb_that_takes_a_folder_to_write_is_tried_here():
     writers = {path.stem for path in package.glob("*.py") if "out: str | Path" in path.read_text()}
     assert writers == {
         "train", "compare", "compress", "curate", "demo", "embed", "import_model",
-        "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify",
+        "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify", "export",
     }  # fmt: skip

@@ -62,6 +62,7 @@ _ORDER = [
     "search",
     "serve",
     "import",
+    "export",
 ]  # of the help: the order in which a newcomer meets them
 _MARKUP = (
     "rich" if sys.stdout.isatty() else None
@@ -105,7 +106,8 @@ Overrides = Annotated[
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR or timm:NAME@FILE."
+        metavar="MODEL",
+        help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR, onnx:DIR or timm:NAME@FILE.",
     ),
 ]
 DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]

@@ -1,4 +1,4 @@
-"""The verbs that take or make a model: evaluate, embed, import."""
+"""The verbs that take or make a model: evaluate, embed, import, export."""
 
 from typing import Annotated, Literal
 
@@ -177,3 +177,34 @@ def import_(
     from frugalclip.verbs import import_model as verb
 
     verb.show(verb.import_model(source, out=out))
+
+
+@app.command(epilog=PATHS)
+def export(
+    model: Model,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(metavar="FORMAT", help="onnx, open_clip, huggingface or sentence_transformers."),
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder to make; an earlier export is replaced.")],
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Numbers of the weights; ONNX takes all.")
+    ] = "fp32",
+    layout: Annotated[
+        str,
+        typer.Option(metavar="L", help="Names in the folder: frugalclip, transformers.js or immich (ONNX)."),
+    ] = "frugalclip",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Rows to compare on and to calibrate with; default sample.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a model for another library, and measure how far its vectors are."""
+    from frugalclip.verbs import export as verb
+
+    verb.show(verb.export(model, to=to, out=out, precision=precision, layout=layout, data=data))

@@ -107,6 +107,8 @@ class Tokenizer:
         settings: special ids, context, cleaning.
     """
 
+    gives_ids = True  # False: texts go on as they are
+
     def __init__(self, backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
         self.backend = backend
         self.settings = settings

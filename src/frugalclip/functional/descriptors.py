@@ -70,8 +70,8 @@ def colour_histograms(pixels: Tensor) -> Tensor:
     levels = pixels.long() * LEVELS // 256
     bins = (levels[:, 0] * LEVELS + levels[:, 1]) * LEVELS + levels[:, 2]  # (images, side, side)
     ones = torch.ones(bins.flatten(1).shape, device=pixels.device)
-    counts = torch.zeros(len(pixels), LEVELS**3, device=pixels.device).scatter_add_(1, bins.flatten(1), ones)
-    return (counts / bins[0].numel()).sqrt() if len(pixels) else counts
+    counts = torch.zeros(pixels.shape[0], LEVELS**3, device=pixels.device)
+    return (counts.scatter_add_(1, bins.flatten(1), ones) / bins[:1].flatten(1).shape[1]).sqrt()
 
 
 def describe(pixels: Tensor) -> Tensor:

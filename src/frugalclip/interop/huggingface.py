@@ -9,14 +9,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
-from frugalclip.core.records import read_json
+from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, understood
-from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
+from frugalclip.interop.huggingface_settings import (
+    CLASSES,
+    KINDS_BY_TYPE,
+    HuggingFaceKind,
+    image_config,
+    text_config,
+    written_config,
+)
+from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess, write_preprocess
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.state_dicts import Weights
 from frugalclip.interop.tensor_maps import (
@@ -33,6 +43,7 @@ from frugalclip.interop.tensor_maps import (
     linear,
     pair,
 )
+from frugalclip.interop.tokenizer_files import MENDING, SPECIAL, cleaning_of, written_tokenizer
 from frugalclip.interop.tokenizers import PublishedTokenizer, published_tokenizer
 from frugalclip.interop.weights import read_shards, read_weights
 from frugalclip.towers.dual import DualEncoder, ModelConfig
@@ -40,13 +51,6 @@ from frugalclip.towers.text import TextConfig
 from frugalclip.towers.vit import VitConfig
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-ACTIVATIONS = {
-    "quick_gelu": "quick_gelu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-}
 _END = 49407  # eos_token_id of a text tower whose configuration has none
 _LEGACY_END = 2  # eos_token_id in configurations from before transformers read it
 _TOP = {  # what names of tensors begin with
@@ -75,14 +79,14 @@ _SIGLIP = {
     "layer_norm_eps": 1e-6,
     "hidden_act": "gelu_pytorch_tanh",
 }
-DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {  # of transformers, by type of model
+DEFAULTS: dict[HuggingFaceKind, dict[str, dict[str, Any]]] = {  # of transformers, by type of model
     "clip": {"text": _TEXT, "vision": _IMAGE},
     "siglip": {
         "text": _TEXT | _SIGLIP | {"vocab_size": 32000, "max_position_embeddings": 64},
         "vision": _IMAGE | _SIGLIP | {"patch_size": 16, "vision_use_head": True},
     },
 }
-PROCESSORS: dict[str, dict[str, Any]] = {  # likewise
+PROCESSORS: dict[HuggingFaceKind, dict[str, Any]] = {  # likewise
     "clip": {"do_center_crop": True, "resample": 3, "image_mean": CLIP_MEAN, "image_std": CLIP_STD},
     "siglip": {"do_center_crop": False, "resample": 3, "image_mean": 0.5, "image_std": 0.5},
 }
@@ -99,11 +103,12 @@ def read_huggingface(source: ModelSource) -> ForeignModel:
     """
     folder = source.folder
     config = _config(folder)
-    kind = str(config.get("model_type"))
-    if kind not in DEFAULTS:
+    kind = KINDS_BY_TYPE.get(str(config.get("model_type")))
+    if kind is None:
         raise ModelError(
-            f"{folder}/config.json is a model of type '{kind}', expected clip or siglip, or an image encoder "
-            f"({', '.join(IMAGE_ENCODERS)}); text encoders are for 'frugalclip embed' and model.text.from."
+            f"{folder}/config.json is a model of type '{config.get('model_type')}', expected clip or siglip, "
+            f"or an image encoder ({', '.join(IMAGE_ENCODERS)}); text encoders are for 'frugalclip embed' "
+            "and model.text.from."
         )
     where = f"{folder} read as {kind}"
     tensors, notes = _weights(source)
@@ -145,7 +150,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return content
 
 
-def _tower(config: Mapping[str, Any], kind: str, part: str) -> dict[str, Any]:
+def _tower(config: Mapping[str, Any], kind: HuggingFaceKind, part: str) -> dict[str, Any]:
     """Settings of one tower with transformers' defaults; `text_config_dict` of old files overrides them."""
     given = {**(config.get(f"{part}_config") or {}), **(config.get(f"{part}_config_dict") or {})}
     return DEFAULTS[kind][part] | {name: value for name, value in given.items() if value is not None}
@@ -176,53 +181,9 @@ def _check_end(text: Mapping[str, Any], tokenizer: PublishedTokenizer, folder: P
         )
 
 
-def _activation(tower: Mapping[str, Any], where: str) -> str:
-    name = str(tower["hidden_act"])
-    if name not in ACTIVATIONS:
-        raise ModelError(
-            f"{where} has the activation {name}; {', '.join(ACTIVATIONS)} have counterparts here."
-        )
-    return ACTIVATIONS[name]
-
-
-def _layers(tower: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What both towers' settings share."""
-    width, depth = int(tower["hidden_size"]), int(tower["num_hidden_layers"])
-    return {
-        "width": width,
-        "depth": depth,
-        "head_dim": width // int(tower["num_attention_heads"]),
-        "neurons": (int(tower["intermediate_size"]),) * depth,
-        "activation": _activation(tower, where),
-        "norm_eps": float(tower["layer_norm_eps"]),
-    }
-
-
-def _image_settings(vision: Mapping[str, Any], *, is_clip: bool, where: str) -> dict[str, Any]:
-    if vision["num_channels"] != 3:
-        raise ModelError(f"{where} encodes images of {vision['num_channels']} channels, ours have 3.")
-    if not (is_clip or vision["vision_use_head"]):
-        raise ModelError(
-            f"{where} has no pooling (vision_use_head: false), so its image tower gives no embedding."
-        )
-    size, patch = int(vision["image_size"]), int(vision["patch_size"])
-    shared = {**_layers(vision, where), "patch": patch, "resolution": size, "trim": bool(size % patch)}
-    if is_clip:
-        return shared
-    pool = {"pool_neurons": int(vision["intermediate_size"]), "pool_activation": shared["activation"]}
-    return {
-        **shared,
-        "pool": "attention",
-        "pre_norm": False,
-        "patch_bias": True,
-        "projection": "none",
-        **pool,
-    }
-
-
 def _network(
     config: Mapping[str, Any],
-    kind: str,
+    kind: HuggingFaceKind,
     settings: tuple[Mapping[str, Any], Mapping[str, Any]],
     tensors: dict[str, Tensor],
     tokenizer: Tokenizer,
@@ -240,21 +201,15 @@ def _network(
         where: the folder and what it is read as, for messages.
     """
     text, vision = settings
-    is_clip = kind == "clip"
-    image = VitConfig.model_validate(_image_settings(vision, is_clip=is_clip, where=where))
-    words = _layers(text, where)
-    if is_clip:
-        dim = int(config.get("projection_dim") or 512)
-    else:
-        dim = int(text.get("projection_size") or text["hidden_size"])
-        words |= {"attention": "bidirectional", "pool": "last", "fill": tokenizer.settings.pad}
-        words["project_bias"] = True
+    image = image_config(vision, kind, where=where)
+    tower = text_config(text, kind, fill=tokenizer.settings.pad, where=where)
+    own = config.get("projection_dim") or 512 if kind == "clip" else text.get("projection_size")
+    dim = int(own or text["hidden_size"])
     if "logit_scale" not in tensors:
         raise ModelError(
             f"{where}: there is no tensor 'logit_scale'; save the whole model with save_pretrained."
         )
     scale = scale_settings(tensors["logit_scale"].float().reshape(()))
-    tower = TextConfig.model_validate(words)
     rows, vocabulary = int(text["vocab_size"]), max(int(text["vocab_size"]), tokenizer.vocabulary)
     network = DualEncoder(
         ModelConfig(image=image, text=tower, dim=dim, **scale),
@@ -317,7 +272,7 @@ def siglip_table(image: VitConfig, text: TextConfig, tokens: ExtraRows) -> Tenso
     )
 
 
-TABLES = {"clip": clip_table, "siglip": siglip_table}
+TABLES: dict[HuggingFaceKind, Any] = {"clip": clip_table, "siglip": siglip_table}
 
 
 def _image_maps(config: VitConfig) -> tuple[TensorMap, ...]:
@@ -341,7 +296,7 @@ def _text_maps(config: TextConfig, tokens: ExtraRows) -> tuple[TensorMap, ...]:
     )
 
 
-def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
+def _preprocess(folder: Path, kind: HuggingFaceKind, *, size: int) -> Preprocess:
     """The folder's preprocessing, with its processor's defaults; images must have the tower's size."""
     preprocess = read_preprocess(folder, defaults=PROCESSORS[kind] | {"size": size})
     if preprocess.size != size:
@@ -350,6 +305,43 @@ def _preprocess(folder: Path, kind: str, *, size: int) -> Preprocess:
             f"expects {size} by {size}."
         )
     return preprocess
+
+
+def write_huggingface(
+    network: DualEncoder,
+    tokenizer: Tokenizer,
+    preprocess: Preprocess,
+    folder: Path,
+    *,
+    logit_bias: float | None = None,
+) -> list[str]:
+    """Write what `read_huggingface` reads: `config.json`, the weights, the tokenizer and the preprocessing.
+
+    Args:
+        network: two transformers of the form of `CLIPModel` or `SiglipModel`.
+        tokenizer: of the model.
+        preprocess: of the model.
+        folder: to write into.
+        logit_bias: of a model trained with the sigmoid loss.
+
+    Returns:
+        What the folder has no counterpart for, and leaves embeddings of most inputs as they are.
+
+    Raises:
+        ModelError: naming the setting that has no counterpart.
+    """
+    written = written_tokenizer(tokenizer)
+    config = written_config(network, written.tokenizer)
+    kind: HuggingFaceKind = config["model_type"]
+    image, text = network.config.image, network.config.text
+    rows = ExtraRows(theirs=network.vocabulary, ours=network.vocabulary)
+    bias = {"logit_bias": torch.tensor([logit_bias or 0.0])} if kind == "siglip" else {}
+    tensors = TABLES[kind](image, text, rows).export(network.state_dict(), unused=bias)
+    write_atomically(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+    write_json(folder / "config.json", config)
+    written.write(folder)
+    write_preprocess(preprocess, folder, processor=f"{CLASSES[kind].removesuffix('Model')}Processor")
+    return [SPECIAL, *([MENDING] if cleaning_of(tokenizer) not in ("none", "siglip") else [])]
 
 
 FOREIGN_FORMAT = ForeignFormat("hf", "hf:DIR", read_huggingface)

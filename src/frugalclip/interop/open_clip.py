@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
-from frugalclip.core.records import read_json
+from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.data.tokens import Tokenizer, clip_tokenizer
 from frugalclip.interop.foreign import ForeignFormat, ForeignModel, scale_settings, triple, understood
+from frugalclip.interop.open_clip_settings import written_model_config, written_preprocess_config
 from frugalclip.interop.open_clip_towers import (
     image_tower,
     refuse_other_kinds,
@@ -33,12 +35,15 @@ from frugalclip.interop.open_clip_towers import (
 )
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tensor_maps import Default, Scalar, TensorMap, TensorTable, UnusedTensor, pair
+from frugalclip.interop.tokenizer_files import SPECIAL, written_tokenizer
 from frugalclip.interop.tokenizers import Cleaning, published_tokenizer
 from frugalclip.interop.weights import read_weights
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.towers.text import TextConfig
 
 SUFFIX = "-quickgelu"
 BESIDE = "open_clip_config.json"  # beside weights of the hub: the architecture and the preprocessing
+WRITTEN_WEIGHTS = "open_clip_model.safetensors"
 OPENAI_MARKS = {
     "input_resolution",
     "context_length",
@@ -334,6 +339,38 @@ def _scale_map(config: Mapping[str, Any], tensors: Mapping[str, Tensor], log_sca
     if "logit_scale" not in tensors:
         return TensorMap(("log_scale",), (), Default(log_scale))
     return pair("log_scale", "logit_scale", Scalar((1,) if config.get("nonscalar_logit_scale") else ()))
+
+
+def write_open_clip(
+    network: DualEncoder, tokenizer: Tokenizer, preprocess: Preprocess, folder: Path
+) -> list[str]:
+    """Write a folder that open_clip reads by `local-dir:`, and `read_open_clip` too.
+
+    Args:
+        network: whose towers open_clip has.
+        tokenizer: of the model.
+        preprocess: of the model.
+        folder: to write into.
+
+    Returns:
+        What the folder has no counterpart for, and leaves embeddings of most inputs as they are.
+
+    Raises:
+        ModelError: naming the setting that has no counterpart.
+    """
+    written = written_tokenizer(tokenizer)
+    config = written_model_config(network, written.tokenizer)
+    text = network.config.text
+    assert isinstance(text, TextConfig), "the settings were written"
+    rows = network.vocabulary
+    image = image_tower(config, where="open_clip")
+    maps = (*image.maps(None), *text_maps(text, None, rows=rows, found=rows))
+    table = TensorTable((pair("log_scale", "logit_scale", Scalar()), *maps), image.unused)
+    write_atomically(folder / WRITTEN_WEIGHTS, save(table.export(network.state_dict())))
+    content = {"model_cfg": config, "preprocess_cfg": written_preprocess_config(preprocess)}
+    write_json(folder / BESIDE, content)
+    written.write(folder)
+    return [SPECIAL]  # texts are mended there too
 
 
 FOREIGN_FORMAT = ForeignFormat("open_clip", "open_clip:ARCH@FILE", read_open_clip)

@@ -10,7 +10,7 @@ from typing import Any
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.preprocess import Preprocess
-from frugalclip.core.records import read_json
+from frugalclip.core.records import read_json, write_json
 from frugalclip.interop.foreign import triple
 
 FILE = "preprocessor_config.json"
@@ -65,6 +65,34 @@ def read_preprocess(folder: Path, *, defaults: Mapping[str, Any]) -> Preprocess:
         mean=triple(settings["image_mean"], (0, 0, 0)),
         std=triple(settings["image_std"], (1, 1, 1)),
     )
+
+
+def write_preprocess(preprocess: Preprocess, folder: Path, *, processor: str) -> None:
+    """Write `preprocessor_config.json`, which `read_preprocess` reads.
+
+    Args:
+        preprocess: of a model.
+        folder: to write into.
+        processor: class of the processor of images and texts.
+    """
+    resized, is_squashed = round(preprocess.size / preprocess.crop), preprocess.resize == "squash"
+    side = {"height": preprocess.size, "width": preprocess.size}
+    content = {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": processor,
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"height": resized, "width": resized} if is_squashed else {"shortest_edge": resized},
+        "resample": {name: number for number, name in FILTERS.items()}[preprocess.interpolation],
+        "do_center_crop": not is_squashed or resized != preprocess.size,
+        "crop_size": side,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+    }
+    write_json(folder / FILE, content)
 
 
 def _settings(folder: Path) -> tuple[Path, Mapping[str, Any]]:

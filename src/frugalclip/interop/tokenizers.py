@@ -132,6 +132,8 @@ class PublishedTokenizer(Tokenizer):
 class PassThroughTokenizer(Tokenizer):
     """Passes texts on as they are, to a backbone with a tokenizer of its own, such as a language model."""
 
+    gives_ids = False
+
     def __init__(self) -> None:
         self.settings = TokenizerSettings(kind="file", context=3, start=0, end=0, pad=0, mask=0, clean=False)
         self.vocabulary = 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from frugalclip.backbones.attach import attach_backbones
 from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone, modality
 from frugalclip.core.errors import ModelError, known_names
@@ -12,9 +13,12 @@ from frugalclip.core.finite import refuse_weights
 from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
+from frugalclip.interop.foreign import scale_settings
 from frugalclip.interop.formats import foreign_formats
+from frugalclip.interop.onnx_folder import LEXICON, OnnxFolder
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
+from frugalclip.language_model import Lexicon
 from frugalclip.models.description import DESCRIPTION
 from frugalclip.models.model import Model
 from frugalclip.towers.dual import DualEncoder, ModelConfig
@@ -26,8 +30,9 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
     """Load a model.
 
     Args:
-        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE` or `hf:DIR`;
-            or an image encoder alone: `timm:NAME@FILE`, `hf:DIR`, `package:efficientnet-lite0`.
+        source: a run directory (its last checkpoint), a checkpoint folder, `open_clip:ARCH@FILE`, `hf:DIR`,
+            or `onnx:DIR`, which 'frugalclip export' wrote; or an image encoder alone: `timm:NAME@FILE`,
+            `hf:DIR`, `package:efficientnet-lite0`.
         device: where it computes.
 
     Returns:
@@ -43,6 +48,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
 
 
 def _load(parsed: ModelSource, *, device: str | torch.device) -> Model:
+    if parsed.scheme == "onnx":
+        return _onnx_model(parsed, device=device)
     if parsed.scheme in ENCODERS or modality(parsed) == "image":
         return _image_model(parsed, device=device)
     if parsed.scheme in foreign_formats():
@@ -74,10 +81,33 @@ def _image_model(source: ModelSource, *, device: str | torch.device) -> Model:
     return Model(network.eval(), tokenizer, preprocess, device=device)
 
 
+def _onnx_model(source: ModelSource, *, device: str | torch.device) -> Model:
+    """A model whose towers are ONNX graphs, which compute on the CPU and give unit vectors."""
+    folder = OnnxFolder(source.folder)
+    record = folder.record
+    graph = {"kind": "pretrained", "from": source.text, "width": record.dim, "head": {"kind": "identity"}}
+    config = ModelConfig.model_validate(
+        {
+            "image": graph | {"resolution": folder.preprocess.size},
+            "text": graph if folder.has("text") else {"kind": "none"},
+            "dim": record.dim,
+            **({} if record.scale is None else scale_settings(torch.tensor(record.scale).log())),
+        }
+    )
+    tokenizer = folder.tokenizer
+    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=None)
+    attach_backbones(network, load, device=device)
+    parts = network.eval(), tokenizer, folder.preprocess
+    model = Model(*parts, training_data=record.training_data, device=device)
+    words = folder.path / LEXICON
+    model.lexicon = Lexicon.read(words) if words.is_file() else None
+    return model
+
+
 def _hint(source: ModelSource, path: Path) -> str:
     """What a MODEL that is not there may mean: a known scheme, a folder with a like name, a foreign model."""
     if source.scheme:
-        known = known_names(source.scheme, (*foreign_formats(), *ENCODERS))
+        known = known_names(source.scheme, (*foreign_formats(), *ENCODERS, "onnx"))
         return f" '{source.scheme}:' is not a known format; {known}"
     beside = [one.name for one in path.parent.iterdir() if one.is_dir()] if path.parent.is_dir() else []
     if near := difflib.get_close_matches(path.name, beside, n=1, cutoff=0.6):

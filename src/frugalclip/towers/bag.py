@@ -86,7 +86,7 @@ class BagOfWords(TextTower):
         places = torch.arange(words.shape[1], device=words.device)
         is_real = places < texts.lengths[:, None].to(words.device)  # (batch, length)
         is_word = (places > 0) & (places < texts.lengths[:, None].to(words.device) - 1)
-        is_word = torch.where(is_word.any(dim=1, keepdim=True), is_word, is_real)
+        is_word = is_word | (is_real & ~is_word.any(dim=1, keepdim=True))
         pooled = torch.bmm(is_word[:, None].to(words.dtype), words)[:, 0] / is_word.sum(
             dim=1, keepdim=True
         )  # (batch, width)

@@ -4,6 +4,7 @@ Source: LoRA, arXiv 2106.09685, section 4.1: W x + (alpha / rank) B A x, where A
 that training starts at the backbone as it is.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -58,6 +59,27 @@ class LoraLinear(nn.Module):
         c = self.config
         low = F.linear(F.dropout(x, c.dropout, self.training), self.down)  # (..., rank)
         return F.linear(low, self.up) * (c.alpha / c.rank)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """One linear layer that computes the same."""
+        self.base.weight += self.up @ self.down * (self.config.alpha / self.config.rank)
+        return self.base
+
+
+def merge_lora(module: nn.Module) -> nn.Module:
+    """A copy of a module whose low-rank additions are part of the weights.
+
+    The module itself where it has none.
+    """
+    if not any(isinstance(one, LoraLinear) for one in module.modules()):
+        return module
+    merged = copy.deepcopy(module)
+    for parent in list(merged.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoraLinear):
+                setattr(parent, name, child.merged())
+    return merged
 
 
 def _linear_layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -384,7 +384,7 @@ class PretrainedTower(Tower):
         A frozen one in the same numbers whatever the precision of the step.
         """
         backbone = self.attached
-        if not self.config.is_frozen:
+        if not self.config.is_frozen or torch.compiler.is_compiling():  # a graph has any batch at once
             return backbone(inputs, with_tokens=with_tokens)
         device = self._place.device
         with torch.no_grad(), _exact(device):

@@ -163,10 +163,10 @@ class TextTransformer(TextTower):
                 gates=gates,
                 pad_to=texts.ids.shape[1],
             )
-        longest = (
-            int(texts.lengths.max()) if texts.lengths.device.type == "cpu" else texts.ids.shape[1]
-        )  # on a GPU, without waiting for the device
-        if texts.lengths.device.type != "cpu" or self.config.length_groups == 1 or len(texts) == 1:
+        # lengths are not read on a GPU, which would wait for the device, nor while a graph is traced
+        is_known = texts.lengths.device.type == "cpu" and not torch.compiler.is_compiling()
+        longest = int(texts.lengths.max()) if is_known else texts.ids.shape[1]
+        if not is_known or self.config.length_groups == 1 or len(texts) == 1:
             return self._encode(
                 texts.ids[:, :longest],
                 texts.lengths,

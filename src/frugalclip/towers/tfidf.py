@@ -96,5 +96,5 @@ class TfidfText(TextTower):
         """(batch, vocabulary) how often each token stands in a text, without the start and the end."""
         places = torch.arange(texts.ids.shape[1], device=texts.ids.device)
         is_word = (places > 0) & (places < texts.lengths[:, None] - 1)  # (batch, length)
-        counts = torch.zeros(len(texts), len(self.rarity), device=texts.ids.device)
+        counts = torch.zeros(texts.ids.shape[0], self.rarity.shape[0], device=texts.ids.device)
         return counts.scatter_add_(1, texts.ids, is_word.to(counts.dtype))

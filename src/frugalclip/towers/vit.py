@@ -265,7 +265,7 @@ class Vit(ImageTower):
         if keep is not None:
             x = torch.gather(x, 1, keep[:, :, None].expand(-1, -1, x.shape[2]))  # (batch, kept, width)
         if self.cls is not None:
-            first = (self.cls + positions[:, :1]).to(x.dtype).expand(len(x), -1, -1)
+            first = (self.cls + positions[:, :1]).to(x.dtype).expand(x.shape[0], -1, -1)
             x = torch.cat([first, x], dim=1)
         hidden = None if gates is None else gates.hidden
         x = x if hidden is None else x * hidden.to(x.dtype)

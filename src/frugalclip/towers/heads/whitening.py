@@ -84,8 +84,5 @@ class Whitening(Head):
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to (..., dim)."""
         z = unit((x.to(self.mean.dtype) - self.mean) @ self.projection) - self.centre
-        return (
-            torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1)
-            if self.level > 0
-            else z
-        )
+        levelled = torch.cat([unit(z)[..., :-1], self.level.expand(*z.shape[:-1], 1)], dim=-1)
+        return torch.where(self.level > 0, levelled, z)  # no branch: an exported graph has none
