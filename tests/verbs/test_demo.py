@@ -2,31 +2,39 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 
+from frugalclip.core.records import RunDirectory
+from frugalclip.data.conditions import matching
+from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import open_data
 from frugalclip.verbs import demo as verb
 
-
-class Drawn:
-    """Encodes nothing: vectors by the row are enough to search and to show."""
-
-    def image_features(self, manifest, **_):
-        return SimpleNamespace(features=torch.eye(len(manifest), 8) + 0.1, rows=np.arange(len(manifest)))
-
-    def encode_text(self, texts, **_):
-        return torch.ones(len(texts), 8)
+from ..serving.conftest import small_model
 
 
-def test_queries_search_drawings_of_the_unseen_style_and_photos(capsys: pytest.CaptureFixture[str]):
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """Some photos, and some drawings of the unseen style, in the place of the sample."""
     everything = open_data("sample")
-    answers = verb.answer_demo(SimpleNamespace(model=Drawn()), everything)
+    rows = [
+        row
+        for where in verb.SEARCHED.values()
+        for row in matching(everything.table, where, name="sample")[:8].tolist()
+    ]
+    manifest = everything.take(rows)
+    monkeypatch.setattr(verb, "open_data", lambda path: manifest)
+    return manifest
+
+
+def test_queries_search_drawings_of_the_unseen_style_and_photos(few, tmp_path, capsys):
+    index = verb.search_index(SimpleNamespace(model=small_model()), RunDirectory(tmp_path))
+    assert index.path == tmp_path / "index"
+    answers = verb.answer_demo(index)
     assert [(answer.query, answer.among) for answer in answers] == [
         (query, among) for query in verb.QUERIES for among in verb.SEARCHED
     ]
-    photos = {text for texts in everything.where("pack=photos").captions() for text in texts}
+    photos = {text for texts in few.where("pack=photos").captions() for text in texts}
     for answer in answers:
         assert len(answer.found) == 5 and all(hit.thumbnail is not None for hit in answer.found)
         assert ("photos" in answer.among) == all(hit.text in photos for hit in answer.found)

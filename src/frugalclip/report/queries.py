@@ -1,43 +1,33 @@
-"""Answers to text queries, with thumbnails: the images of a data set that a model ranks first."""
+"""Answers to text queries, with thumbnails: what an index of a data set finds first."""
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from frugalclip.data.image_reader import ImageReader
-from frugalclip.data.manifest import Manifest
-from frugalclip.evaluation.encoding import DataEncoder, encode_texts
 from frugalclip.report.gallery import SIDE, Answer, Hit, thumbnail
 from frugalclip.report.html import ReportSection, answered_queries
-
-MOST_ROWS = 20_000  # images that are scanned; a larger set wants an index
+from frugalclip.serving.index import SearchHit, SearchIndex
+from frugalclip.serving.queries import SearchRequest
 
 
 def answer_queries(
-    model: DataEncoder, manifest: Manifest, queries: Sequence[str], *, k: int = 5, among: str = ""
+    index: SearchIndex, queries: Sequence[str], *, k: int = 5, where: str | None = None, among: str = ""
 ) -> list[Answer]:
-    """Rank the images of a data set for each query, by an exact scan.
+    """The images that an index finds first for each query.
 
     Args:
-        model: encodes images and texts.
-        manifest: its first 20,000 rows are searched.
+        index: of the data set.
         queries: in words, encoded as they are.
         k: images of each answer.
+        where: the condition that selects what is searched.
         among: what is searched, in words for the reader.
     """
-    encoded = model.image_features(manifest.take(np.arange(min(len(manifest), MOST_ROWS))))
-    scores = encode_texts(model, list(queries)) @ encoded.features.float().cpu().T
-    values, places = scores.topk(min(k, scores.shape[1]), dim=1)  # (queries, k)
-    reader, captions = ImageReader(manifest), manifest.captions()
 
-    def found(value: float, place: int) -> Hit:
-        row = int(encoded.rows[place])
-        caption = next(iter(captions[row]), manifest.ids[row])
-        return Hit(value, False, caption, thumbnail(reader.image(row, at_least=2 * SIDE), caption))
+    def shown(hit: SearchHit) -> Hit:
+        row, caption = index.rows.known_row(hit.id), next(iter(hit.captions), hit.id)
+        return Hit(hit.score, False, caption, thumbnail(index.images.image(row, at_least=2 * SIDE), caption))
 
-    ranked = zip(values.tolist(), places.tolist(), strict=True)
     return [
-        Answer(query, tuple(map(found, *best)), among) for query, best in zip(queries, ranked, strict=True)
+        Answer(query, tuple(map(shown, index.hits(SearchRequest(query, k=k, where=where)))), among)
+        for query in queries
     ]
 
 

@@ -95,6 +95,11 @@ class IndexWriter:
             return "lexical" if self.model.lexicon is not None else "exact"  # clusters come with the rows
         return wanted
 
+    def is_large(self, rows: int) -> bool:
+        """Whether so many rows get clusters."""
+        wanted = self.options.kind
+        return wanted == "ivf" or (wanted == "auto" and self.kind != "lexical" and rows > EXACT_ROWS)
+
     def save_model(self) -> None:
         """What encodes queries, without what only training needs."""
         folder = self.path / model_folder(self.fingerprint)
@@ -185,8 +190,7 @@ class IndexWriter:
         return head.model_copy(update={"calibration": measured(word_pairs(self.model, lists, rows))})
 
     def _dense(self, head: IndexHead, rows: IndexRows, vectors: StoredVectors) -> IndexHead:
-        is_large = self.options.kind == "ivf" or (self.options.kind == "auto" and head.rows > EXACT_ROWS)
-        kind: IndexKind = "ivf" if is_large and head.rows else "exact"
+        kind: IndexKind = "ivf" if self.is_large(head.rows) and head.rows else "exact"
         kept = head.clusters if kind == "ivf" else None
         head = head.model_copy(update={"kind": kind, "clusters": kept, "dim": self.model.dim})
         search = dense_search(self.path, head, rows, vectors)
@@ -320,9 +324,9 @@ def build_index(
         named: the model as the user wrote it.
         options: how it is made.
     """
-    if options.kind != "lexical" and model.lexicon is None:
-        faiss_module()  # before anything is embedded
     writer = IndexWriter(path, model, named=named, options=options)
+    if writer.is_large(len(manifest)):
+        faiss_module()  # before anything is embedded
     manifest = absolute(manifest)
     writer.save_model()
     store = writer.embed(manifest)

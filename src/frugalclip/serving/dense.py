@@ -1,7 +1,7 @@
 """Vectors and the nearest of them: an exact scan, and clusters (faiss' IVF) above a row limit.
 
-Vectors are kept in half precision, as the store has them, so that a scan of them reads half the bytes.
-A condition selects rows before anything is scored.
+Clusters keep vectors in half precision, as the store has them, so that a query reads half the bytes. A small
+index needs no faiss. A condition selects rows before anything is scored.
 """
 
 import math
@@ -29,7 +29,7 @@ def faiss_module() -> Any:
     Raises:
         MissingExtra: with the install line.
     """
-    return require("faiss", extra="search", purpose="searching by vectors")
+    return require("faiss", extra="search", purpose="searching many vectors")
 
 
 class RowVectors(Protocol):
@@ -63,12 +63,6 @@ class FoundRows:
         return FoundRows.best(rows, scores, k=k)
 
 
-def _flat(dim: int) -> Any:
-    faiss = faiss_module()
-    kind = faiss.ScalarQuantizer.QT_fp16
-    return faiss.IndexScalarQuantizer(dim, kind, faiss.METRIC_INNER_PRODUCT)
-
-
 def _selector(members: np.ndarray, size: int) -> tuple[Any, np.ndarray]:
     """A selector of numbers below `size`, and the bytes that it reads while it lives."""
     mask = np.zeros(size, dtype=bool)
@@ -89,30 +83,25 @@ class ExactScan:
 
     def __init__(self, vectors: RowVectors, rows: np.ndarray, *, dim: int) -> None:
         self.rows = rows
-        self.flat = _flat(dim)
+        self.values = np.empty((len(rows), dim), dtype=np.float32)
         for start in range(0, len(rows), _PIECE):
-            self.flat.add(vectors.read(rows[start : start + _PIECE]))
+            self.values[start : start + _PIECE] = vectors.read(rows[start : start + _PIECE])
 
     def search(self, query: np.ndarray, *, k: int, among: np.ndarray | None = None) -> FoundRows:
         """The k rows nearest to a (dim,) query, among (m,) ascending rows or all."""
-        own = None if among is None else np.flatnonzero(np.isin(self.rows, among, assume_unique=True))
-        k = min(k, len(self.rows) if own is None else len(own))
-        if k == 0:
-            return FoundRows(np.zeros(0, np.int64), np.zeros(0))
-        faiss, kept = faiss_module(), None
-        if own is not None:
-            selector, kept = _selector(own, len(self.rows))
-            scores, places = self.flat.search(query[None], k, params=faiss.SearchParameters(sel=selector))
-        else:
-            scores, places = self.flat.search(query[None], k)
-        del kept
-        return _found(self.rows, places[0], scores[0], k=k)
+        rows, values = self.rows, self.values
+        if among is not None:
+            own = np.flatnonzero(np.isin(rows, among, assume_unique=True))
+            rows, values = rows[own], values[own]
+        return best_of(rows, values @ query, k=k)
 
 
-def _found(rows: np.ndarray, places: np.ndarray, scores: np.ndarray, *, k: int) -> FoundRows:
-    """Rows at the places that faiss gave; it fills up with -1."""
-    there = places >= 0
-    return FoundRows.best(rows[places[there]], scores[there], k=k)
+def best_of(rows: np.ndarray, scores: np.ndarray, *, k: int) -> FoundRows:
+    """The k best of (n,) rows with (n,) scores, without sorting the others."""
+    if len(rows) > 4 * k:
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        rows, scores = rows[scores >= least], scores[scores >= least]
+    return FoundRows.best(rows, scores, k=k)
 
 
 @final

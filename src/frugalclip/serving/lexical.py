@@ -14,7 +14,7 @@ from torch import Tensor
 
 from frugalclip.core.errors import DataError, known_names, require
 from frugalclip.language_model import Lexicon
-from frugalclip.serving.dense import FoundRows
+from frugalclip.serving.dense import FoundRows, best_of
 
 STORED = 64  # words of an image or a text
 Weights = Mapping[int, float]  # number of a word -> its weight
@@ -108,10 +108,7 @@ class WordLists:
             rows, sums = rows[keep], sums[keep]
         keep = sums > 0
         rows, sums = rows[keep], sums[keep]
-        if len(rows) > 4 * k:  # sorting all of them would take most of the time
-            least = np.partition(sums, len(sums) - k)[len(sums) - k]
-            rows, sums = rows[sums >= least], sums[sums >= least]
-        return FoundRows.best(rows, sums, k=k)
+        return best_of(rows, sums, k=k)
 
     def _sums_of(self, query: Weights) -> tuple[np.ndarray, np.ndarray]:
         """Rows that share a word with the query, each once, and their sums."""

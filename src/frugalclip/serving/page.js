@@ -52,8 +52,27 @@ async function answered(response) {
   return content;
 }
 
+function remember(query) {
+  const kept = new URLSearchParams();
+  for (const name of ["q", "like", "not"]) if (query.has(name)) kept.set(name, query.get(name));
+  history.replaceState(null, "", kept.size ? "/?" + kept : "/");
+}
+
+function recall() {
+  const given = new URLSearchParams(location.search);
+  at("text").value = given.get("q") || "";
+  at("without").value = given.get("not") || "";
+  const like = given.get("like");
+  if (like) {
+    state.like = like;
+    setExample(address(like, 128), "like: " + like);
+  }
+  ask();
+}
+
 async function ask() {
   const query = parameters();
+  remember(query);
   if (!query.has("q") && !state.file && !state.like) return start();
   const request = ++state.request;
   at("status").textContent = "Searching…";
@@ -88,7 +107,7 @@ function show(content) {
   fill(hits, content.hits.length > PAGE);
   const rows = content.index.rows.toLocaleString("en");
   at("status").textContent = hits.length
-    ? "Pictures " + (state.offset + 1) + " to " + (state.offset + hits.length) + " of " + rows
+    ? "Hits " + (state.offset + 1) + " to " + (state.offset + hits.length) + " among " + rows + " pictures"
     : "Nothing was found. Try other words, or clear the filters.";
 }
 
@@ -244,4 +263,4 @@ document.addEventListener("paste", (event) => {
   if (file) useFile(file);
 });
 about();
-start();
+recall();

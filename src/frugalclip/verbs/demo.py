@@ -16,6 +16,7 @@ from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.terminal import Terminal
+from frugalclip.core.users_text import command_line
 from frugalclip.core.yaml_text import parse_yaml, read_yaml
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
@@ -24,6 +25,9 @@ from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.report.gallery import Answer
 from frugalclip.report.progress import ConsoleListener
 from frugalclip.report.queries import answer_queries
+from frugalclip.serving.building import BuildOptions, build_index
+from frugalclip.serving.index import SearchIndex, open_index
+from frugalclip.serving.layout import IndexedSource
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe
@@ -39,13 +43,12 @@ SEARCHED = {  # in words -> condition; two searches, since the photos would rare
     "in drawings of the unseen style": "style=twemoji,is_flag=false",
     "in photos, of which it was shown none": "pack=photos",
 }
+INDEX = "index"  # of the run directory
 SAME_IN_PYTHON = """
-The same in Python, for your own pictures:
-  import frugalclip, pathlib
-  model = frugalclip.load("{run}")
-  paths = sorted(pathlib.Path("my_pictures").glob("*.png"))
-  scores = model.encode_text("smiling face") @ model.encode_image(paths).T
-  print([paths[i].name for i in scores[0].argsort(descending=True)[:6]])
+The same in Python:
+  import frugalclip
+  for hit in frugalclip.search("{index}").query("smiling face", k=6, where="pack=photos")["hits"]:
+      print(hit["captions"], hit["path"])
 """
 LABEL, FAMILY = "name", "family"
 
@@ -82,7 +85,7 @@ def demo(out: str | Path = "runs/demo") -> DemoResult:
     if not result.is_finished:
         return DemoResult(run.path, [], time.monotonic() - begun)
     evaluations = evaluate_demo(result, everything)
-    answers = answer_demo(result, everything)
+    answers = answer_demo(search_index(result, run))
     finish(run, result, recipe, evaluations, shown=everything.where(UNSEEN), answers=answers)
     return DemoResult(run.path, evaluations, time.monotonic() - begun, answers)
 
@@ -111,12 +114,18 @@ def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str
     return evaluations
 
 
-def answer_demo(result: TrainingResult, everything: Manifest) -> tuple[Answer, ...]:
+def search_index(result: TrainingResult, run: RunDirectory) -> SearchIndex:
+    """The index of the demo's data, in its run directory."""
+    path = run.path / INDEX
+    source = IndexedSource(path="sample")
+    everything = open_data("sample")
+    build_index(path, result.model, everything, source=source, named=str(run.path), options=BuildOptions())
+    return open_index(path, model=result.model)
+
+
+def answer_demo(index: SearchIndex) -> tuple[Answer, ...]:
     """Answers to the queries, query by query: from the drawings of the unseen style, then from the photos."""
-    searches = [
-        answer_queries(result.model, everything.where(where), QUERIES, among=among)
-        for among, where in SEARCHED.items()
-    ]
+    searches = [answer_queries(index, QUERIES, where=where, among=among) for among, where in SEARCHED.items()]
     return tuple(answer for of_query in zip(*searches, strict=True) for answer in of_query)
 
 
@@ -129,12 +138,13 @@ def show(result: DemoResult) -> None:
         captions = ", ".join(found.text for found in answer.found)
         console.print(Text(f"{answer.query}, {answer.among}: {captions}"), soft_wrap=True)
     if result.evaluations:
-        for line in (SAME_IN_PYTHON.format(run=str(result.run)), *_next_lines(result)):
+        for line in (SAME_IN_PYTHON.format(index=f"{result.run}/{INDEX}"), *_next_lines(result)):
             console.print(Text(line), soft_wrap=True)
 
 
 def _next_lines(result: DemoResult) -> list[str]:
     return [
         f"{result.seconds:.0f} s in all.  Open {result.run}/report.html",
+        f"A page to search it: {command_line('serve', f'{result.run}/{INDEX}')}",
         "Your own pictures: frugalclip data check FOLDER says what they are and what to do next.",
     ]
