@@ -111,19 +111,24 @@ class Benchmark:
             teacher=teacher,
         )
 
-    def teacher(self) -> tuple[Teacher, dict[str, Any]]:
-        """Train the teacher, or load it, and store its features where views do not change; its record too."""
+    def teacher_run(self) -> Run:
+        """The run of the teacher."""
         views = VIEWS[self.name]
         recipe = teacher_recipe(samples=self.samples["teacher"], rate=TEACHER_RATE, views=views)
-        run = self.run("teacher", 0, recipe | {"threads": self.jobs})  # alone, so with all threads
+        run = self.run("teacher", 0, recipe)
         if run.record.is_file() and not run.folder.is_dir():
             run.record.unlink()  # of another machine: students need the weights, which may differ there
+        return run
+
+    def teacher(self) -> tuple[Teacher, dict[str, Any]]:
+        """Train the teacher, or load it, and store its features where views do not change; its record too."""
+        run = self.teacher_run()
         found = run_all([run], jobs=1)[0]
         source = run.folder
         if self.name == "scenes":
             source = RUNS / "scenes-teacher-features"
             embed(run.folder, self.data, out=source, where=TRAIN[self.name])
-        return Teacher(run.folder, digest(run.folder), load(run.folder), source, views), found
+        return Teacher(run.folder, digest(run.folder), load(run.folder), source, VIEWS[self.name]), found
 
     def rates(self, arms: Sequence[Arm], teacher: Teacher) -> dict[str, dict[str, Any]]:
         """Family -> rates tried with their validation metric, and the best: one seed, half the length."""
@@ -340,12 +345,12 @@ def main() -> None:
     print(compress_speed.predicted(arms, SAMPLES, tuned=HALF, rates=len(RATES), **lengths), flush=True)
     if chosen.predict:
         return
+    names = ("scenes",) if chosen.skip_emoji else ("scenes", "emoji")
+    benchmarks = [Benchmark(name, jobs=chosen.jobs) for name in names]
+    run_all([own.teacher_run() for own in benchmarks], jobs=chosen.jobs)
     found: dict[str, Any] = {}
     rates: dict[str, dict[str, Any]] = {}
-    for name in ("scenes", "emoji"):
-        if chosen.skip_emoji and name == "emoji":
-            continue
-        own = Benchmark(name, jobs=chosen.jobs)
+    for name, own in zip(names, benchmarks, strict=True):
         teacher, record = own.teacher()
         listed = [arm for arm in arms[name] if not chosen.only or arm.name in chosen.only]
         rates = rates or own.rates(listed, teacher)
