@@ -116,7 +116,7 @@ def measured(data: bytes) -> dict[str, Any]:
     height, width = size_of(data)
     image = decode(data, at_least=_DECODED)
     pixels = np.asarray(image)  # (height, width, 3)
-    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=None)
+    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
     grey = image.convert("L").resize((HASHED, HASHED), Image.Resampling.LANCZOS)
     thumbnail = np.asarray(small).transpose(2, 0, 1)
     size = np.array(pixels.shape[:2], dtype="<i4").tobytes()

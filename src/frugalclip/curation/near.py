@@ -1,16 +1,238 @@
-"""Pairs of images that hardly differ, by their thumbnails."""
+"""Pairs of images that hardly differ: re-encoded, resized, or cropped by a few percent.
+
+Candidates are the nearest neighbours of each image by a blurred colour layout, which a small crop changes
+little. Each candidate is laid over the other image first: scale and shift in both directions are fitted. Then
+the largest difference of any local patch counts, not the mean: two drawings that differ in one place, or in
+the colour of one part, are two images.
+"""
 
 import numpy as np
 
-from frugalclip.curation.keepers import Pairs
-from frugalclip.curation.measures import ImageMeasures
-from frugalclip.data.duplicates import NEAR_DUPLICATE, near_pairs
+from frugalclip.curation.keepers import Pairs, choose_keepers
+from frugalclip.curation.measures import THUMBNAIL
+
+NEIGHBOURS = 16  # candidates of an image
+LEAST_COSINE = 0.85  # between the layouts of two candidates; a crop of 5 % keeps 0.9 and more
+_LAYOUT, _PATCHES = 8, 8  # cells and patches on a side
+_COARSE = 16  # pixels on a side at which scale and shift are fitted first
+_SEEN = 1 - 3 / THUMBNAIL  # of half a side; nearer to the edge, blur mixes in what is not there
+_WORTH = 0.2  # similarity that a finer fit may add
+_AS_IT_IS = np.array([1, 1, 0, 0], dtype=np.float32)  # scale across and down, shift across and down
+_FARTHEST, _LARGEST = 0.15, 1.18  # shift and scale, of half a side, that a fit may reach
+_ROWS = 512  # compared at once
+_KERNEL = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
+_FLAT = 20.0  # norm of a layout below which it is nearly of one colour
 
 
-def near_image_pairs(images: ImageMeasures, *, least: float) -> Pairs:
-    """Pairs of images whose similarity is at least so large."""
-    small = images.thumbnails().reshape(-1, 3, 16, 2, 16, 2).mean(axis=(3, 5))
-    first, second, distances = near_pairs(np.rint(small).astype(np.int16).reshape(len(images), -1))
-    similarity = 1 - distances / (10 * NEAR_DUPLICATE)
+def near_pairs(thumbnails: np.ndarray, *, least: float) -> Pairs:
+    """Pairs of images whose similarity is at least so large.
+
+    Args:
+        thumbnails: (images, 3, 32, 32) uint8.
+        least: see `similarities`.
+    """
+    first, second = candidate_pairs(layouts(thumbnails))
+    similarity = similarities(thumbnails, thumbnails, first, second, least=least)
     near = similarity >= least
     return Pairs(first[near], second[near], similarity[near])
+
+
+def near_keepers(thumbnails: np.ndarray, order: np.ndarray, *, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which image stays for each image, as `choose_keepers` gives it.
+
+    In a dense group the neighbours of an image are only some of those like it. So what stays is searched
+    again until nothing is dropped.
+
+    Args:
+        thumbnails: (images, 3, 32, 32) uint8.
+        order: (images,) every row once, preferred ones first.
+        least: similarity of two images of which one goes.
+    """
+    keepers, similarity = np.arange(len(order)), np.full(len(order), np.nan)
+    alive = np.sort(order)
+    while len(alive):
+        rank = np.argsort(np.argsort(order)[alive])
+        own, found = choose_keepers(near_pairs(thumbnails[alive], least=least), np.argsort(rank))
+        goes = own != np.arange(len(alive))
+        if not goes.any():
+            break
+        keepers[alive[goes]], similarity[alive[goes]] = alive[own[goes]], found[goes]
+        alive = alive[~goes]
+    return _of_those_that_stay(keepers, similarity, thumbnails, least)
+
+
+def _of_those_that_stay(
+    keepers: np.ndarray, similarity: np.ndarray, thumbnails: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same where a keeper was dropped later: its own keeper if that is like the image, else it stays."""
+    last = keepers
+    while not np.array_equal(last, last[last]):
+        last = last[last]
+    moved = np.flatnonzero(last != keepers)
+    values = similarities(thumbnails, thumbnails, moved, last[moved], least=least)
+    is_near = values >= least
+    result, found = keepers.copy(), similarity.copy()
+    result[moved] = np.where(is_near, last[moved], moved)
+    found[moved] = np.where(is_near, values, np.nan)
+    return result, found
+
+
+def layouts(thumbnails: np.ndarray) -> np.ndarray:
+    """(images, 192) float32 colour layouts of 8 x 8 cells, centred, of length one unless nearly flat."""
+    pieces = [
+        _layout(thumbnails[start : start + _ROWS]) for start in range(0, max(len(thumbnails), 1), _ROWS)
+    ]
+    return np.concatenate(pieces)
+
+
+def _layout(thumbnails: np.ndarray) -> np.ndarray:
+    soft = _blurred(_channels_last(thumbnails), times=2)
+    cell = THUMBNAIL // _LAYOUT
+    cells = soft.reshape(-1, _LAYOUT, cell, _LAYOUT, cell, 3).mean(axis=(2, 4)).reshape(-1, 3 * _LAYOUT**2)
+    cells -= cells.mean(axis=1, keepdims=True)
+    return cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), _FLAT)
+
+
+def candidate_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) first and (pairs,) second, above the first: rows of which one is a neighbour of the other.
+
+    Args:
+        rows: (rows, dim) layouts.
+    """
+    ends, others = neighbours(rows, rows)
+    proper = ends != others
+    low, high = np.minimum(ends, others)[proper], np.maximum(ends, others)[proper]
+    codes = np.unique(low * max(len(rows), 1) + high)
+    return codes // max(len(rows), 1), codes % max(len(rows), 1)
+
+
+def neighbours(rows: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) rows and (pairs,) their nearest among others, itself included where it is one of them.
+
+    Args:
+        rows: (rows, dim) layouts.
+        among: (others, dim) layouts.
+    """
+    ends, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    most = min(NEIGHBOURS + 1, len(among))
+    for start in range(0, len(rows) if most else 0, _ROWS):
+        cosines = rows[start : start + _ROWS] @ among.T
+        nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
+        near = np.take_along_axis(cosines, nearest, axis=1) >= LEAST_COSINE
+        ends.append(np.repeat(np.arange(len(cosines)) + start, near.sum(axis=1)))
+        others.append(nearest[near])
+    return np.concatenate(ends), np.concatenate(others)
+
+
+def similarities(
+    one: np.ndarray, other: np.ndarray, first: np.ndarray, second: np.ndarray, *, least: float
+) -> np.ndarray:
+    """How alike two images are where they differ most: 1 - difference of a patch of 4 x 4 pixels / 255.
+
+    Args:
+        one: (images, 3, 32, 32) uint8.
+        other: (others, 3, 32, 32) uint8.
+        first: (pairs,) rows of `one`.
+        second: (pairs,) rows of `other`.
+        least: pairs that reach it as they are need no fit.
+
+    Returns:
+        (pairs,) float64 to four places.
+    """
+    result = np.zeros(len(first))
+    for start in range(0, len(first), _ROWS):
+        piece = slice(start, start + _ROWS)
+        a, b = (_channels_last(x[rows[piece]]) for x, rows in ((one, first), (other, second)))
+        found = _similarity(a, b, np.tile(_AS_IT_IS, (len(a), 1)))
+        rows = np.flatnonzero(found < least)
+        fit = np.tile(_AS_IT_IS, (len(rows), 1))
+        for size, steps in ((_COARSE, 8), (THUMBNAIL, 6)):
+            if not len(rows):
+                break
+            fit = _fit(a[rows], b[rows], fit, size=size, steps=steps)
+            found[rows] = np.maximum(found[rows], _similarity(a[rows], b[rows], fit))
+            may = (found[rows] < least) & (found[rows] >= least - _WORTH)
+            rows, fit = rows[may], fit[may]
+        result[piece] = found
+    return np.round(result, 4)
+
+
+def _similarity(a: np.ndarray, b: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """(pairs,) similarity where both images are seen, with the second one laid over the first."""
+    size, places = THUMBNAIL // _PATCHES, _places(fit, THUMBNAIL)
+    across, down = (np.abs(axis) <= _SEEN for axis in places)  # (pairs, 32)
+    seen = (down[:, :, None] & across[:, None, :]).astype(np.float32)
+    gap = np.abs(_blurred(a) - _blurred(_sampled(b, places))).mean(axis=3) * seen
+    shape = (len(a), _PATCHES, size, _PATCHES, size)
+    counts = np.maximum(seen.reshape(shape).sum(axis=(2, 4)), size)  # slivers at a side count less
+    patches = gap.reshape(shape).sum(axis=(2, 4)) / counts
+    return 1 - patches.max(axis=(1, 2)).astype(np.float64) / 255
+
+
+def _fit(a: np.ndarray, b: np.ndarray, fit: np.ndarray, *, size: int, steps: int) -> np.ndarray:
+    """A better fit by Gauss-Newton on blurred pixels.
+
+    Args:
+        a: (pairs, 32, 32, 3).
+        b: (pairs, 32, 32, 3) to be laid over `a`.
+        fit: (pairs, 4) scale across, scale down, shift across, shift down to begin with.
+        size: pixels on a side that are compared.
+        steps: how many.
+    """
+    step = THUMBNAIL // size
+    shape = (-1, size, step, size, step, 3)
+    left, right = (_blurred(x.reshape(shape).mean(axis=(2, 4)), times=size // _COARSE) for x in (a, b))
+    grid = _grid(size)
+    low = np.array([1 / _LARGEST] * 2 + [-_FARTHEST] * 2, dtype=np.float32)
+    high = np.array([_LARGEST] * 2 + [_FARTHEST] * 2, dtype=np.float32)
+    for _ in range(steps):
+        laid = _sampled(right, _places(fit, size))
+        down, across = (np.gradient(laid, axis=axis) * (size / 2) for axis in (1, 2))
+        slopes = np.stack([across * grid[:, None], down * grid[:, None, None], across, down], axis=4).reshape(
+            len(a), -1, 4
+        )
+        left_over = (left - laid).reshape(len(a), -1, 1)
+        turned = slopes.transpose(0, 2, 1)
+        damped = turned @ slopes + 0.03 * size**2 * np.eye(4, dtype=np.float32)
+        fit = np.clip(fit + np.linalg.solve(damped, turned @ left_over)[..., 0], low, high)
+    return fit
+
+
+def _channels_last(thumbnails: np.ndarray) -> np.ndarray:
+    """(images, 32, 32, 3) float32."""
+    return thumbnails.transpose(0, 2, 3, 1).astype(np.float32)
+
+
+def _grid(size: int) -> np.ndarray:
+    """(size,) centres of pixels, from -1 to 1."""
+    return ((np.arange(size, dtype=np.float32) + 0.5) / size) * 2 - 1
+
+
+def _places(fit: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs, size) across and (pairs, size) down: where each pixel lies in the other image."""
+    grid = _grid(size)[None]
+    return grid * fit[:, :1] + fit[:, 2:3], grid * fit[:, 1:2] + fit[:, 3:]
+
+
+def _sampled(images: np.ndarray, places: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """(pairs, size, size, colours) values at places, between pixels linearly; outside, those of the edge."""
+    size, rows = images.shape[1], np.arange(len(images))
+    across, down = (np.clip((axis + 1) / 2 * size - 0.5, 0, size - 1) for axis in places)
+    i, j = (np.minimum(axis.astype(np.int64), size - 2) for axis in (down, across))
+    u, v = (down - i)[:, :, None, None], (across - j)[:, None, :, None]
+    lines = images[rows[:, None], i] * (1 - u) + images[rows[:, None], i + 1] * u
+    index = rows[:, None, None], np.arange(size)[None, :, None]
+    return lines[*index, j[:, None]] * (1 - v) + lines[*index, j[:, None] + 1] * v
+
+
+def _blurred(images: np.ndarray, *, times: int = 1) -> np.ndarray:
+    """(images, height, width, colours) blurred by a binomial kernel of five pixels."""
+    for _ in range(times):
+        for axis in (1, 2):
+            pad = [(2, 2) if one == axis else (0, 0) for one in range(4)]
+            wide, size = np.pad(images, pad, mode="edge"), images.shape[axis]
+            images = sum(
+                (k * np.take(wide, range(i, i + size), axis=axis) for i, k in enumerate(_KERNEL)),
+                start=np.zeros(1, dtype=np.float32),
+            )
+    return images

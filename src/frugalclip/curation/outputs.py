@@ -12,7 +12,7 @@ import pyarrow as pa
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import read_json, write_json
 from frugalclip.curation.ledger import Fates, read_ledger, taken_back, write_ledger
-from frugalclip.curation.run import CurationRun, Decided, stage_meanings
+from frugalclip.curation.run import OTHERS, CurationRun, Decided, stage_meanings
 from frugalclip.data.ledger import KEPT
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.base import Source
@@ -153,6 +153,12 @@ def undo(folder: Path, stage: str) -> Summary:
     result = Summary(**{**asdict(summary), "kept": kept, "stages": stages})
     _publish(folder, Manifest.read(folder / ROWS), changed, result)
     return result
+
+
+def known_rows(folder: Path) -> list[Manifest]:
+    """The rows of a curation, and the data sets that they were compared with."""
+    others = sorted((folder / OTHERS).glob("*.parquet"))
+    return [Manifest.read(path) for path in (folder / ROWS, *others)]
 
 
 def _publish(folder: Path, whole: Manifest, ledger: pa.Table, summary: Summary) -> None:

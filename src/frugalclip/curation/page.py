@@ -14,7 +14,7 @@ from frugalclip.core.random import uniform
 from frugalclip.core.users_text import command_line
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.curation.ledger import read_ledger, reason_meanings
-from frugalclip.curation.outputs import LEDGER, MANIFEST, REPORT, ROWS, StageSummary, Summary
+from frugalclip.curation.outputs import LEDGER, MANIFEST, REPORT, StageSummary, Summary, known_rows
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
@@ -35,20 +35,24 @@ _DECODED = 192  # pixels that the shorter side of a large JPEG keeps at least
 
 
 class _Gallery:
-    """Rows of the data set as the page shows them."""
+    """Rows of the data set, and of those it was compared with, as the page shows them."""
 
-    def __init__(self, rows: Manifest) -> None:
-        self.rows, self.reader = rows, ImageReader(rows)
-        self.places = {id: row for row, id in enumerate(rows.ids)}
+    def __init__(self, manifests: Sequence[Manifest]) -> None:
+        self.rows = manifests[0]
+        self.places: dict[str, tuple[Manifest, ImageReader, int]] = {}
+        for manifest in manifests:
+            reader = ImageReader(manifest)
+            for row, id in enumerate(manifest.ids):
+                self.places.setdefault(id, (manifest, reader, row))
 
     def shown(self, id: str, note: str) -> ShownRow:
-        row = self.places[id]
-        text = " | ".join(self.rows.take([row]).captions()[0])
-        return ShownRow(self._thumbnail(row, text), text, note)
+        manifest, reader, row = self.places[id]
+        text = " | ".join(manifest.take([row]).captions()[0])
+        return ShownRow(self._thumbnail(reader, row, text), text, note)
 
-    def _thumbnail(self, row: int, text: str) -> Thumbnail | None:
+    def _thumbnail(self, reader: ImageReader, row: int, text: str) -> Thumbnail | None:
         try:
-            return thumbnail(self.reader.image(row, at_least=_DECODED), text)
+            return thumbnail(reader.image(row, at_least=_DECODED), text)
         except BadImage:
             return None
 
@@ -60,9 +64,9 @@ def write_page(folder: Path, summary: Summary) -> None:
         folder: of the curation.
         summary: its numbers.
     """
-    rows, ledger = Manifest.read(folder / ROWS), read_ledger(folder / LEDGER)
-    gallery, meanings = _Gallery(rows), reason_meanings(ledger)
-    unread = ledger.slice(len(rows))["reason"].to_pylist()
+    ledger = read_ledger(folder / LEDGER)
+    gallery, meanings = _Gallery(known_rows(folder)), reason_meanings(ledger)
+    unread = ledger.slice(len(gallery.rows))["reason"].to_pylist()
     view = CurationView(
         data=summary.data,
         plan=summary.plan,

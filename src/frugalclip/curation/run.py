@@ -26,6 +26,7 @@ from frugalclip.data.image_faults import DECODING
 from frugalclip.data.manifest import Manifest
 
 VERSION = 1
+OTHERS = "others"  # folder of the manifests of data sets that rows are compared with
 _DECIDED = ("reason", "value", "threshold", "keeper", "detail")
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -124,7 +125,9 @@ class CurationRun:
             kept = kept[stays]
 
     def measures_of(self, manifest: Manifest, *, name: str) -> ImageMeasures:
-        """Measures of the images of a data set, made once."""
+        """Measures of the images of a data set, made once; one that is not curated is kept as a manifest."""
+        if manifest is not self.source:
+            manifest.write(self.folder / OTHERS / f"{name}.parquet")
         with self.bar(f"measuring {name}", len(manifest)) as progress:
             return measure_images(
                 self.job, manifest, self.executor, name=name, threads=self.threads, progress=progress

@@ -18,7 +18,7 @@ from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
 from frugalclip.core.terminal import Terminal
 from frugalclip.curation.ledger import read_ledger, reason_meanings
-from frugalclip.curation.outputs import LEDGER, MANIFEST, ROWS, Summary
+from frugalclip.curation.outputs import LEDGER, MANIFEST, Summary, known_rows
 from frugalclip.curation.outputs import undo as take_back
 from frugalclip.curation.page import write_page
 from frugalclip.data.manifest import Manifest
@@ -75,9 +75,9 @@ def explain(folder: str | Path, id: str) -> Story:
     if not len(found):
         raise DataError(f"'{id}' is no row of {place}; {_near(id, ledger['id'])}")
     row = ledger.slice(int(found[0]), 1).to_pylist()[0]
-    rows = Manifest.read(place / ROWS)
-    image, captions = _pair(rows, id)
-    keeper_image, keeper_captions = _pair(rows, row["keeper"])
+    manifests = known_rows(place)
+    image, captions = _pair(manifests[:1], id)
+    keeper_image, keeper_captions = _pair(manifests, row["keeper"])
     meaning = reason_meanings(ledger).get(row["stage"] or "", {}).get(row["reason"] or "", "")
     return Story(
         **row,
@@ -95,13 +95,14 @@ def _near(id: str, ids: pa.ChunkedArray) -> str:
     return known_names(id, ending or ids.slice(0, 5).to_pylist(), near=ending[0] if ending else "")
 
 
-def _pair(rows: Manifest, id: str | None) -> tuple[Path | None, list[str]]:
-    """The file of a row's image, and its captions."""
-    found = np.flatnonzero(pc.equal(rows.table["id"], id).to_numpy(zero_copy_only=False)) if id else []
-    if not len(found):
-        return None, []
-    one = rows.take(found[:1])
-    return one.image_files(one.ids)[0], one.captions()[0]
+def _pair(manifests: Sequence[Manifest], id: str | None) -> tuple[Path | None, list[str]]:
+    """The file of a row's image, and its captions, from the first manifest that has the row."""
+    for rows in manifests if id is not None else ():
+        found = np.flatnonzero(pc.equal(rows.table["id"], id).to_numpy(zero_copy_only=False))
+        if len(found):
+            one = rows.take(found[:1])
+            return one.image_files(one.ids)[0], one.captions()[0]
+    return None, []
 
 
 def _passed(folder: Path, id: str) -> Sequence[Passed]:

@@ -1,4 +1,7 @@
-"""One row of images that hardly differ: re-encoded, resized, cropped a little."""
+"""One row of images that hardly differ: re-encoded, resized, cropped a little. See `curation.near`.
+
+Turned and mirrored images are two images here: they are for `decontaminate`.
+"""
 
 from typing import ClassVar, final
 
@@ -14,12 +17,16 @@ from frugalclip.curation.base import (
     keep_needs,
     keep_order,
 )
-from frugalclip.curation.keepers import choose_keepers
-from frugalclip.curation.near import near_image_pairs
+from frugalclip.curation.near import near_keepers
 
 
 class Config(CurationStageConfig):
-    similarity: float = Field(0.9, gt=0, le=1, description="of the two images, at least; see curation.near")
+    similarity: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="1 - difference of the patch that differs most / 255, one image laid over the other",
+    )
     keep: str = Field(
         "first",
         description="row that stays: first (smallest id), largest (most pixels), or the name of a score",
@@ -38,8 +45,8 @@ class NearImages(CurationStage):
 
     def decide(self, rows: StageRows) -> Verdict:
         verdict, config = Verdict(len(rows)), self.config
-        pairs = near_image_pairs(rows.images, least=config.similarity)
-        keepers, similarity = choose_keepers(pairs, keep_order(rows, config.keep))
+        order = keep_order(rows, config.keep)
+        keepers, similarity = near_keepers(rows.images.thumbnails(), order, least=config.similarity)
         ids = np.array(rows.manifest.ids, dtype=object)
         verdict.drop(
             keepers != np.arange(len(rows)),
