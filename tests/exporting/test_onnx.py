@@ -74,6 +74,12 @@ def test_graphs_have_the_names_and_types_of_the_contract(vit: tuple[Model, Path]
     assert (torch.from_numpy(found) - model.encode_text("green")).abs().max() < 1e-5
 
 
+def test_graphs_hold_no_paths_of_the_machine_that_made_them(vit: tuple[Model, Path]):
+    for name in ("image.onnx", "text.onnx"):
+        content = (vit[1] / name).read_bytes()
+        assert b"site-packages" not in content and b"frugalclip" not in content and b".py" not in content
+
+
 def test_a_folder_is_a_model_in_verbs_that_encode(vit: tuple[Model, Path], tmp_path: Path):
     model, folder = vit
     rows = open_data("sample").take(np.arange(30))

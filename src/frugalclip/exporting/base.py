@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from PIL import Image
 from torch import Tensor
@@ -43,6 +43,7 @@ class ExportNotes:
     """What a target wrote."""
 
     notes: list[str] = field(default_factory=list)  # what has no counterpart and does not stop the export
+    measured: dict[str, Any] = field(default_factory=dict)  # more for `parity.json`
 
 
 class ExportTarget(ABC):

@@ -127,17 +127,24 @@ def _program(graph: nn.Module, example: Tensor, name: str, *, free: Sequence[int
             f"the tower that encodes {name} has no counterpart in ONNX ({type(error).__name__}: {first}); "
             "export a model with another tower."
         ) from error
-    _name_output(program)
+    _tidy(program)
     return program
 
 
-def _name_output(program: Any) -> None:
-    """Give the output its name, which the exporter gives to a token embedding too."""
+def _tidy(program: Any) -> None:
+    """Name the output, as the exporter names a token embedding too; drop paths of this machine."""
     graph = program.model.graph
     for node in graph:
+        node.metadata_props.clear()
+        node.doc_string = None
         for value in node.outputs:
+            value.metadata_props.clear()
             if value.name == OUTPUT:
                 value.name = f"{OUTPUT}_inside"
+    for value in (*graph.inputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+    graph.metadata_props.clear()
+    program.model.metadata_props.clear()
     graph.outputs[0].name = OUTPUT
 
 

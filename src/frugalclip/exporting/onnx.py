@@ -1,5 +1,6 @@
 """ONNX: a graph for each tower, which ONNX Runtime and browsers run without our code."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,6 +9,8 @@ from frugalclip.core.errors import ModelError
 from frugalclip.core.records import write_json
 from frugalclip.exporting.base import ExportNotes, ExportSettings, ExportTarget, Precision, ReadBack, version
 from frugalclip.exporting.graphs import image_graph, text_graph
+from frugalclip.exporting.quantised import quantise_folder
+from frugalclip.exporting.reduced import halve
 from frugalclip.interop.onnx_folder import FILES, GRAPHS, LEXICON, PREPROCESS, OnnxFolder, OnnxRecord
 from frugalclip.models import Model
 
@@ -17,32 +20,30 @@ class Onnx(ExportTarget):
 
     name: ClassVar[str] = "onnx"
     engine: ClassVar[str] = "onnx"
-    precisions: ClassVar[tuple[Precision, ...]] = ("fp32",)
+    precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
 
     def check(self, model: Model) -> None:
         """Every tower has a counterpart that computes with torch; others are found while they are traced."""
 
     def write(self, model: Model, folder: Path, settings: ExportSettings) -> ExportNotes:
         notes = list(_left_out(model))
-        _save(image_graph(model), folder / GRAPHS["image"])
-        if not notes:
-            _save(text_graph(model), folder / GRAPHS["text"])
+        graphs = {"image": image_graph} | ({} if notes else {"text": text_graph})
+        for side, graph in graphs.items():
+            _save(graph(model), folder / GRAPHS[side])
         model.tokenizer.save(folder)
         write_json(folder / PREPROCESS, model.preprocess.model_dump(mode="json"))
         if model.lexicon is not None:
             model.lexicon.save(folder / LEXICON)
-        record = OnnxRecord(
-            model=model.fingerprint,
-            given=settings.given,
-            precision=settings.precision,
-            dim=model.dim,
-            scale=model.scale,
-            training_data=model.training_data,
-            notes=notes,
-        )
-        record.write(folder)
-        write_checksums(folder, FILES)
-        return ExportNotes(notes)
+        measured: dict[str, Any] = {}
+        if settings.precision == "fp16":
+            for side in graphs:
+                halve(folder / GRAPHS[side])
+        if settings.precision == "int8":
+            assert settings.data is not None, "the verb opens rows"
+            finish = partial(_finish, model, folder, settings, notes)
+            measured = quantise_folder(model, folder, settings.data, finish=finish)
+        _finish(model, folder, settings, notes)
+        return ExportNotes(notes, measured)
 
     def read(self, folder: Path, settings: ExportSettings) -> ReadBack:
         found = OnnxFolder(folder)
@@ -77,3 +78,18 @@ def _save(program: Any, path: Path) -> None:
         program.save(path)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{path.name} cannot be written ({error}); free some disk space.") from error
+
+
+def _finish(model: Model, folder: Path, settings: ExportSettings, notes: list[str]) -> None:
+    """Write what tells that the folder is whole."""
+    record = OnnxRecord(
+        model=model.fingerprint,
+        given=settings.given,
+        precision=settings.precision,
+        dim=model.dim,
+        scale=model.scale,
+        training_data=model.training_data,
+        notes=notes,
+    )
+    record.write(folder)
+    write_checksums(folder, FILES)

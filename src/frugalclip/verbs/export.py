@@ -64,6 +64,11 @@ def export(
     check_folder(folder)
     loaded = model if isinstance(model, Model) else load(model)
     target.check(loaded)
+    if precision == "int8" and data is None:
+        raise UsageError(
+            "int8 takes its ranges and its gate from your own rows; add --data PATH, such as the "
+            "validation rows."
+        )
     rows = open_data(data or _SAMPLE)
     given = None if isinstance(model, Model) else str(model)
     settings = ExportSettings(given=given, precision=precision, layout=layout, data=rows)
@@ -73,6 +78,7 @@ def export(
         parity = measure(loaded, back, sample_rows(rows), engine=target.engine, folder=building)
         if precision == "fp32":
             refuse_apart(parity)
+        parity |= written.measured
         write_json(building / PARITY, parity)
     return ExportResult(folder, target, parity, written.notes)
 
