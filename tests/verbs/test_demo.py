@@ -23,7 +23,10 @@ def few(monkeypatch: pytest.MonkeyPatch) -> Manifest:
         for row in matching(everything.table, where, name="sample")[:8].tolist()
     ]
     manifest = everything.take(rows)
-    monkeypatch.setattr(verb, "open_data", lambda path: manifest)
+    assert len(everything.where(verb.INDEXED)) == sum(
+        len(everything.where(where)) for where in verb.SEARCHED.values()
+    )
+    monkeypatch.setattr(verb, "open_data", lambda path, where: manifest)
     return manifest
 
 

@@ -68,12 +68,20 @@ def query(
             show_default=False,
         ),
     ] = None,
+    beside: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INDEX",
+            help="Another index of the same rows, whose scores count half: words beside vectors.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print the hits as JSON.")] = False,
 ) -> None:
     """Find pictures by words, by a picture, by a row of the index, or by both."""
     from frugalclip.verbs import search as verb
 
-    opened = verb.search(index)
+    opened = verb.search(index) if beside is None else verb.both(index, beside)
     request = verb.SearchRequest(
         text=text,
         image=image,

@@ -51,6 +51,21 @@ def false_hits(calibration: Calibration, kind: QueryKind, score: float) -> float
     return float(f"{math.exp(float(log)):.3g}")
 
 
+def standing(calibration: Calibration | None, kind: QueryKind, scores: np.ndarray) -> np.ndarray:
+    """Scores of different indexes on one scale: 0 is the median of random pairs, 1 what 1 in 100 reach.
+
+    Args:
+        calibration: of the index; without one the scores stay as they are.
+        kind: of the query.
+        scores: (n,).
+    """
+    if calibration is None or not (known := calibration.scores.get(kind)):
+        return scores
+    logs = -np.log(calibration.shares)  # rise
+    middle, high = (float(np.interp(-math.log(share), logs, known)) for share in (0.5, 0.01))
+    return (scores - middle) / max(high - middle, 1e-6)
+
+
 def check_share(calibration: Calibration | None, share: float) -> None:
     """Refuse a share that was not measured.
 

@@ -136,7 +136,7 @@ class SearchIndex:
         if request.max_false_hits is not None:
             check_share(calibration, request.max_false_hits)
         among = self.rows.where(request.where)
-        like = None if request.like is None else self._searchable(request.like)
+        like = self.row_like(request)
         query = self.engine.prepare(request, like)
         wanted = min(request.offset + request.k, len(self.rows))
         found = query.search(k=wanted + (like is not None), among=among)
@@ -150,18 +150,26 @@ class SearchIndex:
             for _, score in pairs
         ]
         return [
-            self._hit(row, score, query.reasons(row), share)
+            self.hit(row, score, query.reasons(row), share)
             for (row, score), share in zip(pairs, shares, strict=True)
             if share is None or share <= (request.max_false_hits or 1)
         ]
 
-    def _searchable(self, id: str) -> int:
+    def row_like(self, request: SearchRequest) -> int | None:
+        """The row that a request names as its example.
+
+        Raises:
+            DataError: if there is none, or it has no vector.
+        """
+        if (id := request.like) is None:
+            return None
         row = self.rows.known_row(id)
         if not self.rows.row_map["has_vector"][row].as_py():
             raise DataError(f"'{id}' has no vector, since its image cannot be decoded; give another id.")
         return row
 
-    def _hit(self, row: int, score: float, reasons: list[Reason], share: float | None) -> SearchHit:
+    def hit(self, row: int, score: float, reasons: list[Reason], share: float | None = None) -> SearchHit:
+        """A row as a hit."""
         table = self.rows.manifest.table
         return SearchHit(
             table["id"][row].as_py(),

@@ -110,6 +110,12 @@ class WordLists:
         rows, sums = rows[keep], sums[keep]
         return best_of(rows, sums, k=k)
 
+    def sums(self, query: Weights, rows: np.ndarray) -> np.ndarray:
+        """(n,) sums of (n,) rows."""
+        vector = np.zeros(len(self.lexicon))
+        vector[list(query)] = list(query.values())
+        return self.by_row[rows] @ vector
+
     def _sums_of(self, query: Weights) -> tuple[np.ndarray, np.ndarray]:
         """Rows that share a word with the query, each once, and their sums."""
         spans = [(self._starts[word], self._starts[word + 1], weight) for word, weight in query.items()]

@@ -112,6 +112,10 @@ class PreparedQuery(ABC):
         """The k best rows among (m,) ascending rows, or all."""
 
     @abstractmethod
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) scores of (n,) rows."""
+
+    @abstractmethod
     def reasons(self, row: int) -> list[Reason]:
         """The words for which a row was found."""
 
@@ -130,10 +134,14 @@ class VectorQuery(PreparedQuery):
     """A query of one vector."""
 
     dense: DenseSearch
+    vectors: RowVectors
     vector: np.ndarray  # (dim,) of length one
 
     def search(self, *, k: int, among: np.ndarray | None) -> FoundRows:
         return self.dense.search(self.vector, k=k, among=among)
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        return self.vectors.read(rows) @ self.vector
 
     def reasons(self, row: int) -> list[Reason]:
         return []
@@ -163,7 +171,7 @@ class VectorEngine(QueryEngine):
         vector = unit(torch.stack([share * part for share, part in parts]).sum(dim=0))
         if request.without and request.without.strip():
             vector = unit(vector - _OPPOSED * self.encoder.text(request.without))
-        return VectorQuery(self.dense, vector.numpy())
+        return VectorQuery(self.dense, self.vectors, vector.numpy())
 
     def _image(self, request: SearchRequest, like: int | None) -> Tensor:
         if like is None:
@@ -187,6 +195,9 @@ class WordQuery(PreparedQuery):
             among = self.rows.with_vector if among is None else among
             among = np.setdiff1d(among, self.lists.having(self.excluded), assume_unique=True)
         return self.lists.search(self.words, k=k, among=among)
+
+    def scores(self, rows: np.ndarray) -> np.ndarray:
+        return self.lists.sums(self.words, rows)
 
     def reasons(self, row: int) -> list[Reason]:
         return self.lists.reasons(self.words, row)

@@ -43,7 +43,7 @@ SEARCHED = {  # in words -> condition; two searches, since the photos would rare
     "in drawings of the unseen style": "style=twemoji,is_flag=false",
     "in photos, of which it was shown none": "pack=photos",
 }
-INDEX = "index"  # of the run directory
+INDEX, INDEXED = "index", "style=twemoji|photo,is_flag!=true"  # in the run directory: what is searched
 SAME_IN_PYTHON = """
 The same in Python:
   import frugalclip
@@ -115,11 +115,11 @@ def evaluate_demo(result: TrainingResult, everything: Manifest) -> list[dict[str
 
 
 def search_index(result: TrainingResult, run: RunDirectory) -> SearchIndex:
-    """The index of the demo's data, in its run directory."""
+    """The index of what the demo searches, in its run directory."""
     path = run.path / INDEX
-    source = IndexedSource(path="sample")
-    everything = open_data("sample")
-    build_index(path, result.model, everything, source=source, named=str(run.path), options=BuildOptions())
+    source = IndexedSource(path="sample", where=INDEXED)
+    rows = open_data("sample", where=INDEXED)
+    build_index(path, result.model, rows, source=source, named=str(run.path), options=BuildOptions())
     return open_index(path, model=result.model)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from frugalclip.core.errors import DataError
 from frugalclip.core.terminal import Terminal
 from frugalclip.models import Model
+from frugalclip.serving.hybrid import HybridIndex
 from frugalclip.serving.index import SearchHit, SearchIndex, open_index
 from frugalclip.serving.queries import SearchRequest
 
@@ -31,6 +32,11 @@ def search(index: str | Path, *, model: Model | None = None) -> SearchIndex:
     return open_index(index, model=model)
 
 
+def both(index: str | Path, beside: str | Path) -> HybridIndex:
+    """Two indexes of the same rows as one, such as vectors and words."""
+    return HybridIndex(open_index(index), open_index(beside))
+
+
 def boosts(words: Sequence[str]) -> dict[str, float]:
     """`WORD=FACTOR` pairs.
 
@@ -49,10 +55,11 @@ def boosts(words: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def show(index: SearchIndex, request: SearchRequest) -> None:
+def show(index: SearchIndex | HybridIndex, request: SearchRequest) -> None:
     """Print hits as a table, with what their scores mean."""
     console = Terminal()
-    if request.max_false_hits is None and index.head.calibration is not None:
+    is_calibrated = isinstance(index, SearchIndex) and index.head.calibration is not None
+    if request.max_false_hits is None and is_calibrated:
         request = _with_readings(request)
     hits = index.hits(request)
     if not hits:
@@ -64,13 +71,8 @@ def show(index: SearchIndex, request: SearchRequest) -> None:
     for hit in hits:
         table.add_row(f"{hit.score:.3f}", reading(hit.false_hits), hit.id, _described(hit))
     console.print(table)
-    console.print(
-        Text(
-            f"{len(hits):,} of {len(index):,} rows; 'random pairs' is the share of random pairs that score "
-            "as high."
-        ),
-        soft_wrap=True,
-    )
+    meaning = "'random pairs' is the share of random pairs that score as high"
+    console.print(Text(f"{len(hits):,} of {len(index):,} rows; {meaning}."), soft_wrap=True)
 
 
 def _with_readings(request: SearchRequest) -> SearchRequest:
