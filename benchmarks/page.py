@@ -18,6 +18,7 @@ PEERS = {  # record: (title, peer)
     "data-check": ("Checking a data set", "the clock"),
     "embedding": ("Embedding through packaged encoders", "the clock"),
     "objectives": ("Published sums, 64 patches", "a step of our own CLIP"),
+    "stored-teachers": ("Stored teachers", "a step of the same towers without a teacher"),
     "time-to-accuracy": ("Time to an accuracy", "open_clip, as tuned in docs/results.md"),
 }
 HEAD = """# Performance
