@@ -93,5 +93,6 @@ def write_record(folder: Path, target: ExportTarget, model: Model, settings: Exp
         "model": model.fingerprint,
         "given": settings.given,
         "precision": settings.precision,
+        "layout": settings.layout,
     }
     write_json(folder / RECORD, content)

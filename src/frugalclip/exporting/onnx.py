@@ -7,8 +7,17 @@ from typing import Any, ClassVar
 from frugalclip.core.checksums import write_checksums
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import write_json
-from frugalclip.exporting.base import ExportNotes, ExportSettings, ExportTarget, Precision, ReadBack, version
+from frugalclip.exporting.base import (
+    ExportNotes,
+    ExportSettings,
+    ExportTarget,
+    Precision,
+    ReadBack,
+    version,
+    write_record,
+)
 from frugalclip.exporting.graphs import image_graph, text_graph
+from frugalclip.exporting.layouts import LAYOUTS, arrange, read_layout
 from frugalclip.exporting.quantised import quantise_folder
 from frugalclip.exporting.reduced import halve
 from frugalclip.interop.onnx_folder import FILES, GRAPHS, LEXICON, PREPROCESS, OnnxFolder, OnnxRecord
@@ -21,6 +30,7 @@ class Onnx(ExportTarget):
     name: ClassVar[str] = "onnx"
     engine: ClassVar[str] = "onnx"
     precisions: ClassVar[tuple[Precision, ...]] = ("fp32", "fp16", "int8")
+    layouts: ClassVar[tuple[str, ...]] = ("frugalclip", *LAYOUTS)
 
     def check(self, model: Model) -> None:
         """Every tower has a counterpart that computes with torch; others are found while they are traced."""
@@ -43,9 +53,14 @@ class Onnx(ExportTarget):
             finish = partial(_finish, model, folder, settings, notes)
             measured = quantise_folder(model, folder, settings.data, finish=finish)
         _finish(model, folder, settings, notes)
+        if settings.layout in LAYOUTS:
+            notes = [*notes, *arrange(folder, settings.layout, model, settings.precision)]
+            write_record(folder, self, model, settings)
         return ExportNotes(notes, measured)
 
     def read(self, folder: Path, settings: ExportSettings) -> ReadBack:
+        if settings.layout in LAYOUTS:
+            return read_layout(folder, settings.layout, settings.precision)
         found = OnnxFolder(folder)
         pixels, tokenizer = found.encoder("image"), found.tokenizer
         if not found.has("text"):
@@ -54,6 +69,8 @@ class Onnx(ExportTarget):
         return ReadBack(version("onnxruntime"), pixels, lambda texts: ids(tokenizer.encode(texts).ids))
 
     def example(self, folder: Path) -> str:
+        if not (folder / GRAPHS["image"]).is_file():
+            return f"# {folder} has the names of another program: see its documentation"
         return f"""import frugalclip
 
 model = frugalclip.load("onnx:{folder}")

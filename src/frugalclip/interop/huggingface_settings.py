@@ -101,6 +101,24 @@ def written_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, Any]
     }
 
 
+def sizes_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, Any]:
+    """`config.json` of graphs that stand for a `CLIPModel`: sizes and ids alone, whatever the towers are."""
+    special, dim = tokenizer.settings, network.config.dim
+    ids = {"bos_token_id": special.start, "eos_token_id": special.end, "pad_token_id": special.pad}
+    sizes = {"vocab_size": network.vocabulary, "max_position_embeddings": network.context}
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": dim,
+        "text_config": {"model_type": "clip_text_model", "projection_dim": dim, **sizes, **ids},
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "projection_dim": dim,
+            "image_size": network.config.image.resolution,
+        },
+    }
+
+
 def _layers(tower: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What both towers' settings share."""
     width, depth = int(tower["hidden_size"]), int(tower["num_hidden_layers"])

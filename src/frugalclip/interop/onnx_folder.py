@@ -66,6 +66,11 @@ class OnnxFolder:
             raise ModelError(
                 f"{path} holds no {RECORD}; expected a folder that 'frugalclip export MODEL --to onnx' wrote."
             )
+        if not (path / GRAPHS["image"]).is_file():
+            raise ModelError(
+                f"{path} holds no {GRAPHS['image']}, so it is an export of another format or layout; export "
+                "the model with --to onnx."
+            )
         verify_checksums(path, FILES)
         self.path = path
         self.record = read_record(path / RECORD, OnnxRecord, advice=RESTORE)
@@ -113,5 +118,7 @@ def graph_runner(graph: Path | bytes) -> Callable[[np.ndarray], np.ndarray]:
     with reading(place, advice="export the model again", error=ModelError):
         source = str(graph) if isinstance(graph, Path) else graph
         session = library.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: inputs})[0]
+        given = session.get_inputs()[0]
+    kinds = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+    kind = kinds[given.type]
+    return lambda inputs: session.run(None, {given.name: inputs.astype(kind, copy=False)})[0]
