@@ -162,6 +162,17 @@ def test_the_objective_of_kmeans_never_rises_and_the_best_start_is_kept():
     assert best.objective == pytest.approx(min(alone)) and min(alone) < max(alone)
 
 
+def test_rounding_does_not_choose_among_starts_that_end_in_the_same_clusters():
+    points = torch.randn(6, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    nearly = points + 1e-15
+    for seed in range(40):
+        one, other = (
+            kmeans(x, 5, steps=3, restarts=3, generator=torch.Generator().manual_seed(seed)).labels
+            for x in (points, nearly)
+        )
+        assert one.equal(other)
+
+
 def test_kmeans_finds_separate_groups_and_moves_with_the_points():
     points = blobs()
     found = kmeans(points, 3, restarts=5, generator=torch.Generator().manual_seed(0))

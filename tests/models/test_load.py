@@ -20,6 +20,9 @@ def test_what_is_no_model_is_refused_with_what_was_expected(model: Model, tmp_pa
         load(tmp_path / "nothing")
     with pytest.raises(ModelError, match="neither a run nor a checkpoint"):
         load(tmp_path)
+    (tmp_path / "epoch_3.pt").write_bytes(b"weights")
+    with pytest.raises(ModelError, match=r"write open_clip:ARCH@.*epoch_3\.pt or timm:NAME@"):
+        load(tmp_path / "epoch_3.pt")
     with pytest.raises(ModelError, match="'openclip:' is not a known format"):
         load("openclip:ViT-B-32")
     model.save(tmp_path / "m")
@@ -84,7 +87,7 @@ def test_text_encoders_alone_are_refused_with_where_they_belong(tmp_path: Path):
 def test_schemes_of_foreign_models_are_known_and_others_are_not(tmp_path: Path):
     with pytest.raises(
         ModelError,
-        match=r"'openclip:' is not a known format; did you mean 'open_clip'\? Known: hf, open_clip",
+        match=r"'openclip:' is not a known format; did you mean 'open_clip'\? Known: hf, onnx, open_clip",
     ):
         load("openclip:ViT-B-32@x.pt")
     with pytest.raises(ModelError, match="nothing is not there"):

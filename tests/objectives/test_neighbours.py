@@ -91,12 +91,14 @@ def test_only_filled_places_are_searched():
     assert only(given_views).logs["cosine"].item() == pytest.approx(-1)
 
 
-def test_an_empty_queue_trains_nothing():
+def test_an_empty_queue_moves_nothing():
     given_views, objective = views(), an_objective()
     outcome = objective(given_views)
     outcome.loss.backward()
     assert outcome.loss.item() == 0 and given_views.scale.grad == 0 and outcome.logs["fill"] == 0
-    assert given_views.images["main"].embedding.grad is None
+    # a gradient of zero, not none: the loss depends on what later steps train
+    gradient = given_views.images["main"].embedding.grad
+    assert gradient is not None and not gradient.any()
 
 
 def test_a_queue_of_the_own_texts_gives_the_images_half_of_every_pair():

@@ -9,6 +9,7 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.finite import VectorOrigin, refuse_vectors
 
 FITTED = VectorOrigin("the model", "feature", error=DataError)
+ROUNDING = 1e-5  # relative; a sum of squares in float32 is known that well
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,8 @@ def kmeans(
     """Lloyd's algorithm with Euclidean distances; the best of several starts.
 
     A centre that loses all its points keeps its place where `start` is given, so that the path is the
-    algorithm's alone; otherwise it moves to the point that is farthest from its own centre.
+    algorithm's alone; otherwise it moves to the point that is farthest from its own centre. Starts that end
+    in the same clusters, in another order, differ by rounding: the first of them is returned.
 
     Args:
         points: (points, dim).
@@ -227,7 +229,8 @@ def kmeans(
                 centres[empty] = points[distances.topk(int(empty.sum())).indices]
         labels, distances = _nearest_centres(points, lengths, centres, chunk)
         found = Clusters(centres, labels, float(distances.sum()), path)
-        best = found if best is None or found.objective < best.objective else best
+        if best is None or found.objective < best.objective * (1 - ROUNDING):
+            best = found
     assert best is not None
     return best
 

@@ -242,7 +242,7 @@ def _preprocessing(
     if len(different) == 1:
         return next(iter(different.values())), []
     assumed = "preprocessing: mean and deviation of OpenAI's CLIP, bicubic, centre square were assumed"
-    return {}, [f"{assumed}; a {BESIDE} with preprocess_cfg beside the weights takes their place"]
+    return {}, [f"{assumed}; an {BESIDE} with preprocess_cfg beside the weights takes their place"]
 
 
 def _preprocess(settings: Mapping[str, Any], *, size: int) -> Preprocess:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.data.tokenizer_fit import check_tokenizer
 from frugalclip.language_model.lexicon import Lexicon
 from frugalclip.language_model.packing import FacetRows, PositionIds, batches, pack
@@ -266,7 +267,7 @@ class FrozenLanguageModel:
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[str], prompt: Prompt, layers: tuple[int, ...]) -> Tensor:
-        """(texts, facets, width) float32 on the CPU."""
+        """(texts, facets, width) float32 on the CPU; a state that is not finite is a ModelError."""
         tokens = PromptTokens.of(prompt, self.model.backend)
         captions = [tuple(ids[: self.settings.caption_tokens]) for ids in self._captions(texts)]
         unique = sorted(
@@ -279,7 +280,9 @@ class FrozenLanguageModel:
             rows = pack(tokens.opening, [[*ids, *tokens.closing] for ids in unique[part]], tokens.facets)
             states[part] = self._pass(rows, layers, cache).float().cpu()
         place = {ids: i for i, ids in enumerate(unique)}
-        return states[[place[ids] for ids in captions]]
+        found = states[[place[ids] for ids in captions]]
+        refuse_vectors(found, texts, origin=VectorOrigin(str(self.model.folder), "text"))
+        return found
 
     def _opening(self, ids: Sequence[int]) -> Any:
         """Keys and values of the opening words, a transformers cache of one row that is never appended to."""

@@ -13,6 +13,7 @@ from frugalclip.core.finite import refuse_weights
 from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
+from frugalclip.core.users_text import shell_line
 from frugalclip.interop.foreign import scale_settings
 from frugalclip.interop.formats import foreign_formats
 from frugalclip.interop.onnx_folder import LEXICON, OnnxFolder
@@ -138,4 +139,13 @@ def _checkpoint(source: ModelSource) -> Path:
         raise ModelError(
             f"{source} is a run without a finished checkpoint; go on with 'frugalclip train ... --resume'."
         )
-    raise ModelError(f"{source} is neither a run nor a checkpoint.")
+    if path.is_file():
+        raise ModelError(
+            f"{source} is a file, and a file of weights does not name its architecture; write "
+            f"{shell_line(f'open_clip:ARCH@{source}')} or {shell_line(f'timm:NAME@{source}')}, or give the "
+            "run directory that it came from."
+        )
+    raise ModelError(
+        f"{source} is neither a run nor a checkpoint; expected a run directory, such as runs/demo, or a "
+        f"Hugging Face folder, written {shell_line(f'hf:{source}')}."
+    )

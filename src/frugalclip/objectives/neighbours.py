@@ -100,8 +100,9 @@ class Neighbours(Objective):
     def forward(self, views: Features) -> ObjectiveOutput:
         filled = int(self.filled)
         fill = self.filled / self.config.size
-        if not filled:
-            return ObjectiveOutput(views.scale * 0, {"fill": fill})  # the queue is still empty
+        if not filled:  # the queue is still empty: zero, but of what later steps train
+            embeddings = [views.images[name].embedding for name in self.config.images]
+            return ObjectiveOutput((views.scale + sum(x.sum() for x in embeddings)) * 0, {"fill": fill})
         images = [unit(views.images[name].embedding) for name in self.config.images]
         own = own_rows(len(images[0]), device=images[0].device)
         terms, cosines = [], []
