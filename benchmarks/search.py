@@ -33,7 +33,7 @@ from frugalclip.features.embed import embed_manifest
 from frugalclip.language_model import Lexicon
 from frugalclip.models import Model, load
 from frugalclip.serving.dense import EXACT_ROWS, NEAREST, DenseSearch, ExactScan, VectorClusters, best_of
-from frugalclip.serving.lexical import STORED, WordLists
+from frugalclip.serving.lexical import WordLists
 from frugalclip.sources.open import open_data
 
 SELECTED = (0.001, 0.01, 0.1)  # shares of the rows that a condition leaves
@@ -189,29 +189,24 @@ def measured(values: np.ndarray, tuning: Mapping[str, np.ndarray], queries: np.n
 
 def words_measured(documents: int) -> dict[str, float]:
     """Milliseconds of a query of words, ours and scipy's, and the share of equal top tens."""
-    sparse = require("scipy.sparse", extra="search", purpose="the benchmark of search")
     draw = np.random.default_rng(0)
     chances = 1 / np.arange(1, VOCABULARY + 1) ** 0.8  # Zipf's law, flattened as weights of models are
-    drawn = draw.choice(VOCABULARY, size=(documents + 64, 2 * STORED), p=chances / chances.sum())
-    words = np.stack(
-        [np.unique(row)[:STORED] if len(np.unique(row)) >= STORED else row[:STORED] for row in drawn]
-    )
+    drawn = draw.choice(VOCABULARY, size=(documents + 64, 80), p=chances / chances.sum())
+    words = np.sort(drawn, axis=1)  # about 64 of the 80 differ
     weights = draw.random(words.shape).astype(np.float32)
-    lists = WordLists(
-        words[64:], weights[64:], Lexicon([f"w{i}" for i in range(VOCABULARY)], range(VOCABULARY))
-    )
+    weights[:, 1:][words[:, 1:] == words[:, :-1]] = 0
+    lexicon = Lexicon([f"w{i}" for i in range(VOCABULARY)], range(VOCABULARY))
+    lists = WordLists(words[64:], weights[64:], lexicon)
     by_row, ours_seconds, scipy_seconds, equal = lists.by_row, [], [], []
     for own, values in zip(words[:64], weights[:64], strict=True):
-        query = dict(zip(own.tolist(), values.tolist(), strict=True))
+        query = {word: value for word, value in zip(own.tolist(), values.tolist(), strict=True) if value}
         begun = time.perf_counter()
         found = lists.search(query, k=NEAREST)
         ours_seconds.append(time.perf_counter() - begun)
-        numbers = np.array(list(query))
-        vector = sparse.csr_matrix(
-            (np.array([*query.values()]), (np.zeros(len(numbers), int), numbers)), shape=(1, VOCABULARY)
-        )
+        vector = np.zeros(VOCABULARY, dtype=np.float32)
+        vector[list(query)] = list(query.values())
         begun = time.perf_counter()
-        scores = (by_row @ vector.T).toarray().ravel()
+        scores = by_row @ vector
         best = np.argpartition(-scores, NEAREST)[:NEAREST]
         best = best[np.lexsort((best, -scores[best]))]
         scipy_seconds.append(time.perf_counter() - begun)
