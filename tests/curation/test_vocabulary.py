@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from frugalclip.core.random import uniform
 from frugalclip.curation.vocabulary import (
-    Vocabulary,
+    PhraseMatcher,
     drawn_rows,
     entry_counts,
     entry_probabilities,
@@ -29,16 +29,16 @@ def spaced(text: str) -> str:
 )
 def test_matches_are_those_of_a_search_for_the_spaced_entry(entries: list[str], text: str):
     naive = [number for number, entry in enumerate(entries) if f" {entry} " in spaced(text)]
-    assert Vocabulary(entries).matches(text) == naive
+    assert PhraseMatcher(entries).matches(text) == naive
 
 
 def test_case_counts_unless_it_is_folded():
-    assert Vocabulary(["Cat"]).matches("a cat") == []
-    assert Vocabulary(["Cat"], fold_case=True).matches("A CAT.") == [0]
+    assert PhraseMatcher(["Cat"]).matches("a cat") == []
+    assert PhraseMatcher(["Cat"], fold_case=True).matches("A CAT.") == [0]
 
 
 def test_an_entry_counts_once_a_row():
-    index = Vocabulary(["dog", "cat"]).index([["dog dog", "a dog"], ["cat and dog"]])
+    index = PhraseMatcher(["dog", "cat"]).index([["dog dog", "a dog"], ["cat and dog"]])
     assert index.tolist() == [[0, 0], [0, 1], [1, 1]]
 
 

@@ -23,3 +23,40 @@ def nearest_by_product(features: np.ndarray, centroids: np.ndarray) -> np.ndarra
         for start in range(0, len(features), _ROWS)
     ]
     return np.concatenate([np.zeros(0, dtype=np.int64), *pieces])
+
+
+def whitened(features: np.ndarray, components: int) -> np.ndarray:
+    """Features on their principal axes, each of variance one, then rows of length one.
+
+    Source: TL;DR's `preprocess_features` (`fast_cluster.py`), PCA of faiss with eigen power -0.5. The signs
+    of the axes are arbitrary.
+
+    Args:
+        features: (rows, dim).
+        components: axes kept, those of the largest variance.
+
+    Returns:
+        (rows, components) float64.
+    """
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    kept = np.argsort(-values, kind="stable")[:components]
+    least = max(float(values.max()) * 1e-12, np.finfo(float).tiny)  # axes without variance stay without
+    projected = centred @ vectors[:, kept] / np.sqrt(np.maximum(values[kept], least))
+    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+
+
+def every_nth(labels: np.ndarray, step: int) -> np.ndarray:
+    """Rows of which each cluster gives its first and every `step`-th after it, cluster by cluster.
+
+    Source: TL;DR's `codebook_cluster.py`. A cluster gives at least one row, so small clusters give more than
+    their share.
+
+    Args:
+        labels: (rows,) cluster of each row.
+        step: rows from one that is taken to the next.
+    """
+    order = np.argsort(labels, kind="stable")
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(starts, counts)  # of each row within its cluster
+    return order[place % step == 0]

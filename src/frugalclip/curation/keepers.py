@@ -5,6 +5,7 @@ is then its keeper. So the rows that stay are unlike each other, a second call d
 likenesses never drops a row that is unlike its keeper.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -47,3 +48,53 @@ def choose_keepers(pairs: Pairs, order: np.ndarray) -> tuple[np.ndarray, np.ndar
             best = int(np.argmax(values))
             keepers[row], found[row] = near[best], values[best]
     return keepers, found
+
+
+def search_keepers(
+    order: np.ndarray,
+    pairs_among: Callable[[np.ndarray], Pairs],
+    similarity_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    least: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which row stays for each row, as `choose_keepers`, where a search finds only some of the pairs.
+
+    In a dense group the neighbours of a row are only some of those like it. So what stays is searched again
+    until nothing is dropped.
+
+    Args:
+        order: (rows,) every row once, preferred ones first.
+        pairs_among: pairs among some rows, ascending, by their places.
+        similarity_of: (pairs,) similarities of given rows.
+        least: similarity of two rows of which one goes.
+    """
+    keepers, similarity = np.arange(len(order)), np.full(len(order), np.nan)
+    alive = np.sort(order)
+    while len(alive):
+        preferred = np.argsort(np.argsort(order)[alive])
+        own, found = choose_keepers(pairs_among(alive), preferred)
+        goes = own != np.arange(len(alive))
+        if not goes.any():
+            break
+        keepers[alive[goes]], similarity[alive[goes]] = alive[own[goes]], found[goes]
+        alive = alive[~goes]
+    return _of_those_that_stay(keepers, similarity, similarity_of, least)
+
+
+def _of_those_that_stay(
+    keepers: np.ndarray,
+    similarity: np.ndarray,
+    similarity_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    least: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same where a keeper was dropped later: its own keeper if that is like the row, else the row."""
+    last = keepers
+    while not np.array_equal(last, last[last]):
+        last = last[last]
+    moved = np.flatnonzero(last != keepers)
+    values = similarity_of(moved, last[moved])
+    is_near = values >= least
+    keepers, similarity = keepers.copy(), similarity.copy()
+    keepers[moved] = np.where(is_near, last[moved], moved)
+    similarity[moved] = np.where(is_near, values, np.nan)
+    return keepers, similarity

@@ -8,7 +8,7 @@ the colour of one part, are two images.
 
 import numpy as np
 
-from frugalclip.curation.keepers import Pairs, choose_keepers
+from frugalclip.curation.keepers import Pairs, search_keepers
 from frugalclip.curation.measures import THUMBNAIL
 
 NEIGHBOURS = 16  # candidates of an image
@@ -38,43 +38,19 @@ def near_pairs(thumbnails: np.ndarray, *, least: float) -> Pairs:
 
 
 def near_keepers(thumbnails: np.ndarray, order: np.ndarray, *, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which image stays for each image, as `choose_keepers` gives it.
-
-    In a dense group the neighbours of an image are only some of those like it. So what stays is searched
-    again until nothing is dropped.
+    """Which image stays for each image, see `search_keepers`.
 
     Args:
         thumbnails: (images, 3, 32, 32) uint8.
         order: (images,) every row once, preferred ones first.
         least: similarity of two images of which one goes.
     """
-    keepers, similarity = np.arange(len(order)), np.full(len(order), np.nan)
-    alive = np.sort(order)
-    while len(alive):
-        rank = np.argsort(np.argsort(order)[alive])
-        own, found = choose_keepers(near_pairs(thumbnails[alive], least=least), np.argsort(rank))
-        goes = own != np.arange(len(alive))
-        if not goes.any():
-            break
-        keepers[alive[goes]], similarity[alive[goes]] = alive[own[goes]], found[goes]
-        alive = alive[~goes]
-    return _of_those_that_stay(keepers, similarity, thumbnails, least)
-
-
-def _of_those_that_stay(
-    keepers: np.ndarray, similarity: np.ndarray, thumbnails: np.ndarray, least: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same where a keeper was dropped later: its own keeper if that is like the image, else it stays."""
-    last = keepers
-    while not np.array_equal(last, last[last]):
-        last = last[last]
-    moved = np.flatnonzero(last != keepers)
-    values = similarities(thumbnails, thumbnails, moved, last[moved], least=least)
-    is_near = values >= least
-    result, found = keepers.copy(), similarity.copy()
-    result[moved] = np.where(is_near, last[moved], moved)
-    found[moved] = np.where(is_near, values, np.nan)
-    return result, found
+    return search_keepers(
+        order,
+        lambda rows: near_pairs(thumbnails[rows], least=least),
+        lambda first, second: similarities(thumbnails, thumbnails, first, second, least=least),
+        least=least,
+    )
 
 
 def layouts(thumbnails: np.ndarray) -> np.ndarray:

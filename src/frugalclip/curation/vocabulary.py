@@ -15,7 +15,7 @@ _APART = str.maketrans({**{mark: f" {mark} " for mark in ",.;:?!`"}, **dict.from
 
 
 @final
-class Vocabulary:
+class PhraseMatcher:
     """Finds entries in texts.
 
     Args:

@@ -18,7 +18,7 @@ from frugalclip.curation.measures import SCHEMA, ImageMeasures
 from frugalclip.curation.stages.rules import Config, Rules
 from frugalclip.curation.thresholds import datacomp_threshold, highest_rows
 from frugalclip.curation.vocabulary import (
-    Vocabulary,
+    PhraseMatcher,
     drawn_rows,
     entry_counts,
     entry_probabilities,
@@ -32,7 +32,7 @@ from frugalclip.data.manifest import image_places, make_manifest
 def check_curation_substr(path: Path) -> None:
     """The entries of each caption, in ascending order."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = Vocabulary(content["metadata"])
+    vocabulary = PhraseMatcher(content["metadata"])
     assert [vocabulary.matches(text) for text in content["captions"]] == content["matched"]
 
 

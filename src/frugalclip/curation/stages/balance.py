@@ -18,7 +18,7 @@ from frugalclip.core.paths import user_path
 from frugalclip.core.random import uniform
 from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Verdict
 from frugalclip.curation.vocabulary import (
-    Vocabulary,
+    PhraseMatcher,
     drawn_rows,
     entry_counts,
     entry_probabilities,
@@ -114,7 +114,7 @@ class Balance(CurationStage):
             values = manifest.field(config.vocabulary.removeprefix("field:"))
             every = (item for value in values for item in (value if isinstance(value, list) else [value]))
             entries = sorted({str(value) for value in every if value is not None})
-        return entries, Vocabulary(entries, fold_case=config.case == "fold").index(captions)
+        return entries, PhraseMatcher(entries, fold_case=config.case == "fold").index(captions)
 
 
 def _read(path: Path) -> bytes:

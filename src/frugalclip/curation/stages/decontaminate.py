@@ -67,7 +67,7 @@ class Decontaminate(CurationStage):
         places = {digest: place for place, digest in enumerate(tests.tolist())}
         found = np.array([places.get(digest, -1) for digest in own.tolist()])
         ones = np.ones(len(own))
-        keepers = np.where(found >= 0, np.append(ids, None)[found], None)
+        keepers = np.array([*ids, None], dtype=object)[found]  # -1 is the last one
         verdict.drop(found >= 0, "test-image", values=ones, threshold=1.0, keepers=keepers)
 
     def _drop_near(

@@ -1,0 +1,69 @@
+"""One row of captions that are equal or nearly equal. In no ready plan: one caption suits many images.
+
+The captions of a row are compared as one text, see `curation.near_texts`.
+"""
+
+from typing import ClassVar, final
+
+import numpy as np
+from pydantic import Field
+
+from frugalclip.curation.base import (
+    CurationStage,
+    CurationStageConfig,
+    StageNeeds,
+    StageRows,
+    Verdict,
+    keep_needs,
+    keep_order,
+)
+from frugalclip.curation.near_texts import near_text_keepers, plain
+from frugalclip.curation.stages.exact_images import first_of_equal
+
+
+class Config(CurationStageConfig):
+    similarity: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Jaccard of five letters in a row; 1 drops equal captions only",
+    )
+    keep: str = Field(
+        "first",
+        description="row that stays: first (smallest id), largest (most pixels), or the name of a score",
+    )
+
+
+@final
+class NearCaptions(CurationStage):
+    Config = Config
+    compares_rows = True
+    value = "similarity to the captions that stay"
+    reasons: ClassVar = {
+        "equal-captions": "its captions equal those of a row that stays, but for case and white space",
+        "near-captions": "its captions are nearly those of a row that stays",
+    }
+
+    def needs(self) -> StageNeeds:
+        return keep_needs(self.config.keep)
+
+    def decide(self, rows: StageRows) -> Verdict:
+        verdict, least = Verdict(len(rows)), self.config.similarity
+        texts = np.array([plain(captions) for captions in rows.manifest.captions()], dtype=object)
+        order = keep_order(rows, self.config.keep)
+        own = np.arange(len(rows))
+        firsts = first_of_equal(texts, order) if len(rows) else own
+        firsts = np.where(texts == "", own, firsts)  # rows without a caption are not alike
+        keepers, values = firsts.copy(), np.ones(len(rows))
+        if least < 1:
+            some = np.flatnonzero((firsts == own) & (texts != ""))
+            ranks = np.argsort(np.argsort(order)[some])
+            found, similarity = near_text_keepers(texts[some].tolist(), ranks, least=least)
+            keepers[some] = some[found]
+            values[some] = np.nan_to_num(similarity, nan=1.0)
+            keepers, values = keepers[firsts], values[firsts]
+        ids = np.array(rows.manifest.ids, dtype=object)
+        for reason, mask in (("equal-captions", keepers == firsts), ("near-captions", keepers != firsts)):
+            gone = mask & (keepers != own)
+            verdict.drop(gone, reason, values=values, threshold=least, keepers=ids[keepers])
+        return verdict
