@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from frugalclip.core.records import publish_folder
+from frugalclip.core.records import RunDirectory, publish_folder
 
 
 def test_a_folder_takes_the_place_of_the_older_one_when_it_is_complete(tmp_path: Path):
@@ -52,3 +52,10 @@ def test_the_older_folder_is_there_until_the_new_one_is(tmp_path: Path, monkeypa
     )
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_rows_with_half_a_surrogate_pair_are_cut_like_others(tmp_path: Path):
+    run = RunDirectory(tmp_path)
+    run.metrics.write_text('{"step": 1, "note": "\\ud800"}\n{"step": 2}\n')
+    run.cut_rows(after_step=1)
+    assert list(run.rows()) == [{"step": 1, "note": "\ud800"}]

@@ -20,6 +20,7 @@ from frugalclip.data.tokens import (
     TokenizerConfig,
     build_tokenizer,
     clip_tokenizer,
+    encoded,
     file_tokenizer,
     train_tokenizer,
 )
@@ -196,3 +197,10 @@ def test_wrong_settings_say_what_to_set(tmp_path: Path):
         CLIP.encode("a dog")
     with pytest.raises(DataError, match="context=3"):
         CLIP.encode(["a dog"], context=2)
+
+
+def test_a_word_that_a_tokenizer_has_no_token_for_is_a_sentence():
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="[UNK]"))
+    assert encoded(backend, ["a"])[0].ids == [0]
+    with pytest.raises(ModelError, match=r"its folder cannot be read \(WordLevel error.*unknown token"):
+        encoded(backend, ["b"], name="its folder")

@@ -31,8 +31,11 @@ WRITTEN_BY_US = "restore it, or run the verb again that wrote it"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    data = content.encode() if isinstance(content, str) else content
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Half a surrogate pair, which broken JSON may hold, has no UTF-8 and is written as JSON's escape of it.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import read_json, write_atomically, write_json
 from frugalclip.core.types import Tokens
@@ -227,7 +228,7 @@ class Tokenizer:
         while chunk := list(islice(remaining, _CHUNK)):
             prepare = clean_text if self.settings.clean else _without_lone_surrogates
             chunk = [prepare(text) for text in chunk]
-            encodings = self.backend.encode_batch_fast(chunk, add_special_tokens=False)
+            encodings = encoded(self.backend, chunk)
             for text, encoding in zip(chunk, encodings, strict=True):
                 has_special = self.settings.kind == "clip" and (START in text or END in text)
                 yield self._with_specials(text) if has_special else encoding.ids
@@ -237,10 +238,25 @@ class Tokenizer:
         splitter = word_splitter(CLIP_WORDS)
         ids: list[int] = []
         for word, _ in splitter.pre_tokenize_str(text):
-            ids += {START: [self.start], END: [self.end]}.get(word) or self.backend.encode(
-                word, add_special_tokens=False
-            ).ids
+            ids += {START: [self.start], END: [self.end]}.get(word) or encoded(self.backend, [word])[0].ids
         return ids
+
+
+def encoded(
+    backend: tokenizers.Tokenizer, texts: list[str], *, name: object = "the tokenizer"
+) -> list[tokenizers.Encoding]:
+    """Ids of texts without special tokens.
+
+    Args:
+        backend: the tokenizer.
+        texts: prepared.
+        name: of the tokenizer, for messages.
+
+    Raises:
+        ModelError: for a word that the tokenizer has neither tokens nor an unknown token for.
+    """
+    with reading(name, advice="it needs an unknown token, or its own file again", error=ModelError):
+        return backend.encode_batch_fast(texts, add_special_tokens=False)
 
 
 def clip_tokenizer(context: int = 77) -> Tokenizer:

@@ -24,6 +24,7 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import ModelError
 from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.data.tokenizer_fit import check_tokenizer
+from frugalclip.data.tokens import encoded
 from frugalclip.language_model.lexicon import Lexicon
 from frugalclip.language_model.packing import FacetRows, PositionIds, batches, pack
 from frugalclip.language_model.prompts import CLEANING_VERSION, Prompt, clean_caption, find_prompt
@@ -260,10 +261,7 @@ class FrozenLanguageModel:
         self.model.backend.encode_special_tokens = True
         # half a surrogate pair, as broken JSON leaves it, would stop the run
         cleaned = [clean_caption(text).encode("utf-8", "replace").decode() for text in texts]
-        return [
-            encoding.ids
-            for encoding in self.model.backend.encode_batch_fast(cleaned, add_special_tokens=False)
-        ]
+        return [one.ids for one in encoded(self.model.backend, cleaned, name=self.model.folder)]
 
     @torch.inference_mode()
     def _states(self, texts: Sequence[str], prompt: Prompt, layers: tuple[int, ...]) -> Tensor:
@@ -334,7 +332,7 @@ class FrozenLanguageModel:
 
 
 def _ids(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    return backend.encode(text, add_special_tokens=False).ids if text else []
+    return encoded(backend, [text])[0].ids if text else []
 
 
 def layer_indices(requested: int | tuple[int, ...], *, count: int) -> tuple[int, ...]:
