@@ -63,6 +63,17 @@ def test_two_drawings_that_differ_in_one_place_or_colour_are_two():
     assert (similarities(both, both, first, second, least=0.95) < 0.95).all()
 
 
+def test_an_object_that_stands_elsewhere_is_another_image():
+    def disc(x: int) -> bytes:
+        image = Image.new("RGB", (96, 96), "white")
+        ImageDraw.Draw(image).ellipse((x, 30, x + 34, 64), "navy")
+        return saved(image)
+
+    both = thumbnails(disc(28), disc(32), disc(34))
+    first, second = np.array([0, 0]), np.array([1, 2])
+    assert (similarities(both, both, first, second, least=0.95) < 0.95).all()
+
+
 def test_equal_images_are_alike_and_a_dense_group_keeps_one():
     same = thumbnails(*(saved(drawing(3), "JPEG", quality=60 + quality) for quality in range(30)))
     keepers, similarity = near_keepers(same, np.arange(30)[::-1], least=0.95)

@@ -18,7 +18,8 @@ _COARSE = 16  # pixels on a side at which scale and shift are fitted first
 _SEEN = 1 - 3 / THUMBNAIL  # of half a side; nearer to the edge, blur mixes in what is not there
 _WORTH = 0.2  # similarity that a finer fit may add
 _AS_IT_IS = np.array([1, 1, 0, 0], dtype=np.float32)  # scale across and down, shift across and down
-_FARTHEST, _LARGEST = 0.15, 1.18  # shift and scale, of half a side, that a fit may reach
+_LARGEST = 1.13  # scale that a fit may reach: a crop of 11 %
+_SLACK = 0.02  # of half a side, by which a fit may shift further than a crop of its scale does
 _ROWS = 512  # compared at once
 _KERNEL = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
 _FLAT = 20.0  # norm of a layout below which it is nearly of one colour
@@ -159,8 +160,6 @@ def _fit(a: np.ndarray, b: np.ndarray, fit: np.ndarray, *, size: int, steps: int
     shape = (-1, size, step, size, step, 3)
     left, right = (_blurred(x.reshape(shape).mean(axis=(2, 4)), times=size // _COARSE) for x in (a, b))
     grid = _grid(size)
-    low = np.array([1 / _LARGEST] * 2 + [-_FARTHEST] * 2, dtype=np.float32)
-    high = np.array([_LARGEST] * 2 + [_FARTHEST] * 2, dtype=np.float32)
     for _ in range(steps):
         laid = _sampled(right, _places(fit, size))
         down, across = (np.gradient(laid, axis=axis) * (size / 2) for axis in (1, 2))
@@ -170,8 +169,15 @@ def _fit(a: np.ndarray, b: np.ndarray, fit: np.ndarray, *, size: int, steps: int
         left_over = (left - laid).reshape(len(a), -1, 1)
         turned = slopes.transpose(0, 2, 1)
         damped = turned @ slopes + 0.03 * size**2 * np.eye(4, dtype=np.float32)
-        fit = np.clip(fit + np.linalg.solve(damped, turned @ left_over)[..., 0], low, high)
+        fit = _as_crop(fit + np.linalg.solve(damped, turned @ left_over)[..., 0])
     return fit
+
+
+def _as_crop(fit: np.ndarray) -> np.ndarray:
+    """The nearest fit that a crop makes: it shifts by no more than it scales. A moved object is no crop."""
+    scale = np.clip(fit[:, :2], 1 / _LARGEST, _LARGEST)
+    most = np.abs(scale - 1) + _SLACK
+    return np.concatenate([scale, np.clip(fit[:, 2:], -most, most)], axis=1)
 
 
 def _channels_last(thumbnails: np.ndarray) -> np.ndarray:

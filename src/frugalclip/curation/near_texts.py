@@ -40,7 +40,7 @@ def near_text_keepers(
 
     def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         rows = np.unique(np.concatenate([first, second]))  # sets of all texts would take gigabytes
-        hashes, ends = shingle_hashes([texts[row] for row in rows.tolist()])
+        hashes, ends = shingle_hashes([texts[int(row)] for row in rows])
         parts = np.split(hashes, ends[:-1]) if len(rows) else []
         sets = {row: frozenset(part.tolist()) for row, part in zip(rows.tolist(), parts, strict=True)}
         pairs = zip(first.tolist(), second.tolist(), strict=True)
