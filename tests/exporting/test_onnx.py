@@ -51,7 +51,8 @@ def test_a_graph_gives_the_models_vectors_for_any_batch(kind: str, tmp_path: Pat
     expected, words = model.encode_image(images), model.encode_text(TEXTS)
     for size in (1, 2, 7, 64):
         found = other.encode_image(images[:size])
-        assert (found - expected[:size]).abs().max() < 1e-5
+        limit = 1e-3 if model.network.image.has_steps else 1e-5
+        assert (found - expected[:size]).abs().max() < limit
     assert (other.encode_text(TEXTS) - words).abs().max() < 1e-5
     one_by_one = torch.cat([other.encode_text(text) for text in TEXTS[:3]])
     assert (one_by_one - words[:3]).abs().max() < 1e-5

@@ -85,7 +85,12 @@ def test_what_is_not_known_is_refused(run: Path, tmp_path: Path):
 
 
 def test_an_export_that_gives_other_vectors_is_refused():
-    same = {"max_abs": 1e-6, "min_cosine": 1.0}
+    same = {"max_abs": 1e-6, "min_cosine": 1.0, "rows_within": 1.0}
+    stepped = {"max_abs": 4e-3, "min_cosine": 0.9999, "rows_within": 0.97}
+    refuse_apart({"image": stepped, "text": same}, has_steps=True)
+    for side, has_steps in (("image", False), ("text", True)):
+        with pytest.raises(ModelError, match=f"the exported {side} tower"):
+            refuse_apart({"image": same, "text": same} | {side: stepped}, has_steps=has_steps)
     refuse_apart({"image": same, "text": None})
     with pytest.raises(
         ModelError, match=r"the exported text tower is up to 2\.0e-02 from the model's vectors"

@@ -125,6 +125,7 @@ class Tower(nn.Module, ABC):
     supports: frozenset[Ability] = frozenset()
     description = ""  # completes "which ... does not support"
     advice = ""  # a setting that helps where something is not supported
+    has_steps = False  # True: it rounds on its way, so that a last bit may move an output by a step
 
     def check(self, wishes: Iterable[Ability]) -> None:
         """Refuse what this tower does not support.

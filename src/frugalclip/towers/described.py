@@ -81,6 +81,7 @@ class DescribedTower(ImageTower):
 
     description = "a tower with descriptors beside it"
     advice = "give model.image another kind, or let the objective count in an earlier stage"
+    has_steps = True  # descriptors are of whole pixel values
     mean: Tensor
     std: Tensor
 

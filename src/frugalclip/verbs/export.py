@@ -15,7 +15,7 @@ from frugalclip.core.terminal import Terminal
 from frugalclip.exporting.base import ExportSettings, ExportTarget, Precision
 from frugalclip.exporting.find import find_target
 from frugalclip.exporting.folder import check_folder, replaced_contents
-from frugalclip.exporting.parity import measure, refuse_apart, sample_rows
+from frugalclip.exporting.parity import STEPS, measure, refuse_apart, sample_rows
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
 
@@ -77,10 +77,11 @@ def export(
         back = target.read(building, settings)
         parity = measure(loaded, back, sample_rows(rows), engine=target.engine, folder=building)
         if precision == "fp32":
-            refuse_apart(parity)
+            refuse_apart(parity, has_steps=loaded.network.image.has_steps)
         parity |= written.measured
         write_json(building / PARITY, parity)
-    return ExportResult(folder, target, parity, written.notes)
+    notes = [*written.notes, *([STEPS] if loaded.network.image.has_steps else [])]
+    return ExportResult(folder, target, parity, notes)
 
 
 def _check(target: ExportTarget, name: str, given: str, known: tuple[str, ...]) -> None:
