@@ -87,6 +87,20 @@ def test_recall_under_a_condition(share, limit, monkeypatch):
     assert np.mean(found) >= 0.99
 
 
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_a_condition_that_selects_what_is_unlike_the_query(share, monkeypatch):
+    monkeypatch.setattr(dense, "SCANNED_ROWS", 0)
+    values = clumps(6000)
+    search = clustered(values)
+    search.tune({"text": clumps(60, seed=2)})
+    found = []
+    for query in clumps(20, seed=4):
+        among = np.sort(np.argsort(values @ query)[: int(6000 * share)])
+        right = nearest(values, query, among, 10)
+        found.append(len({*search.search(query, k=10, among=among).rows} & {*right}) / 10)
+    assert np.mean(found) >= 0.99
+
+
 def test_rows_beside_the_clusters_are_found_and_removed_ones_are_not():
     values = clumps(3000)
     gone = (3, 700, 2500)

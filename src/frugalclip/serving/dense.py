@@ -7,15 +7,17 @@ index needs no faiss. A condition selects rows before anything is scored.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, final
 
 import numpy as np
+import torch
 
 from frugalclip.core.errors import require
 
 EXACT_ROWS = 50_000  # above: clusters
-SCANNED_ROWS = 50_000  # selected rows below which all are scored
+SCANNED_ROWS = 10_000  # selected rows below which all are scored
 RECALL = 0.995  # wanted of the tuning queries, so that others have 0.99
 NEAREST = 10  # of the recall
 _ROWS_A_LIST = 64  # that k-means is trained on
@@ -91,9 +93,16 @@ class ExactScan:
         """The k rows nearest to a (dim,) query, among (m,) ascending rows or all."""
         rows, values = self.rows, self.values
         if among is not None:
-            own = np.flatnonzero(np.isin(rows, among, assume_unique=True))
+            own = np.flatnonzero(_are_in(rows, among))
             rows, values = rows[own], values[own]
         return best_of(rows, values @ query, k=k)
+
+
+def _are_in(rows: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """(n,) bool whether ascending rows are among others, also ascending."""
+    if not len(among):
+        return np.zeros(len(rows), dtype=bool)
+    return among[np.minimum(np.searchsorted(among, rows), len(among) - 1)] == rows
 
 
 def best_of(rows: np.ndarray, scores: np.ndarray, *, k: int) -> FoundRows:
@@ -126,14 +135,48 @@ class VectorClusters:
 
     def serials(self) -> np.ndarray:
         """(n,) serial numbers of the rows that they hold, removed ones too."""
-        faiss = faiss_module()
-        lists = self.index.invlists
-        parts = [
-            faiss.rev_swig_ptr(lists.get_ids(number), lists.list_size(number)).copy()
-            for number in range(self.lists)
-            if lists.list_size(number)
+        return np.concatenate([self._ids(number) for number in range(self.lists)])
+
+    def _ids(self, number: int) -> np.ndarray:
+        """(n,) serial numbers in a list."""
+        lists, faiss = self.index.invlists, faiss_module()
+        size = lists.list_size(number)
+        return faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.zeros(0, np.int64)
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray]:
+        """(serials,) list of each serial number, and (serials,) its place in the list."""
+        every = self.serials()
+        size = int(every.max(initial=-1)) + 1
+        list_of, place_of = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+        for number in range(self.lists):
+            own = self._ids(number)
+            list_of[own], place_of[own] = number, np.arange(len(own))
+        return list_of, place_of
+
+    @cached_property
+    def _vectors(self) -> list[np.ndarray]:
+        """Of each list, its (n, dim) vectors where faiss has them."""
+        lists, dim = self.index.invlists, int(self.index.d)
+        sizes = [lists.list_size(number) for number in range(self.lists)]
+        return [
+            faiss_module()
+            .rev_swig_ptr(lists.get_codes(number), 2 * dim * size)
+            .view(np.float16)
+            .reshape(size, dim)
+            if size
+            else np.zeros((0, dim), np.float16)
+            for number, size in enumerate(sizes)
         ]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def score(self, query: np.ndarray, serials: np.ndarray) -> np.ndarray:
+        """(n,) scores of (n,) serial numbers with a (dim,) query, without looking at any other."""
+        list_of, place_of = (places[serials] for places in self._places)
+        order = np.argsort(list_of, kind="stable")
+        halves = np.empty((len(serials), len(query)), dtype=np.float16)
+        for group in np.split(order, np.flatnonzero(np.diff(list_of[order])) + 1):
+            halves[group] = self._vectors[list_of[group[0]]][place_of[group]]
+        return (torch.from_numpy(halves).float() @ torch.from_numpy(query)).numpy()
 
     @staticmethod
     def fit(vectors: RowVectors, rows: np.ndarray, serials: np.ndarray, *, dim: int) -> "VectorClusters":
@@ -206,6 +249,8 @@ class DenseSearch:
     ) -> None:
         self.scan, self.clusters, self.serials, self.clustered = scan, clusters, serials, clustered
         held = 0 if clusters is None else int(clusters.index.ntotal)
+        self._is_clustered = np.zeros(len(serials), dtype=bool)
+        self._is_clustered[clustered] = True
         self._lacks_none = held == len(clustered)  # nothing in the clusters has been removed
 
     def search(
@@ -228,22 +273,23 @@ class DenseSearch:
     def _clustered(
         self, clusters: VectorClusters, query: np.ndarray, *, k: int, among: np.ndarray | None, exactly: bool
     ) -> FoundRows:
-        chosen = self.clustered
-        if among is not None:
-            chosen = np.intersect1d(chosen, among, assume_unique=True)
+        chosen = self.clustered if among is None else among[self._is_clustered[among]]
         if not len(chosen):
             return FoundRows(np.zeros(0, np.int64), np.zeros(0))
-        is_small = among is not None and len(chosen) <= SCANNED_ROWS
+        if among is not None and len(chosen) <= SCANNED_ROWS:
+            return best_of(chosen, clusters.score(query, self.serials[chosen]), k=k)
         share = len(chosen) / len(self.clustered) * NEAREST / max(k, NEAREST)
         is_most = 10 * k >= len(chosen)
-        probes = clusters.lists if exactly or is_small or is_most else clusters.probes_for(share)
-        narrowed = among is not None or not self._lacks_none
-        found = clusters.search(
-            query,
-            k=min(k, len(chosen)),
-            among=self.serials[chosen] if narrowed else None,
-            probes=probes,
-        )
+        probes = clusters.lists if exactly or is_most else clusters.probes_for(share)
+        serials = self.serials[chosen] if among is not None or not self._lacks_none else None
+        k = min(k, len(chosen))
+        found = clusters.search(query, k=k, among=serials, probes=probes)
+        while among is not None and probes < clusters.lists:
+            # a condition may select what lies far from the query: visit more until nothing better comes
+            before, probes = found, 2 * probes
+            found = clusters.search(query, k=k, among=serials, probes=probes)
+            if len(before.rows) == k and np.array_equal(before.scores, found.scores):
+                break
         return FoundRows(np.searchsorted(self.serials, found.rows), found.scores)
 
     def tune(self, queries: Mapping[str, np.ndarray]) -> dict[str, float]:
