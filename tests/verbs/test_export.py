@@ -47,6 +47,8 @@ def test_an_export_is_measured_on_the_rows_that_are_given(
     assert parity["size_mb"] > 0.1 and set(parity["images_per_second"]) == {"torch", "transformers"}
     record = json.loads((out / "export.json").read_text())
     assert record["given"] == str(run) and record["to"] == "huggingface" and record["precision"] == "fp32"
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "- compared on 3 images and 3 texts" in card and f'from_pretrained("{out}")' in card
     (out / "stale.txt").touch()
     assert main(["export", str(run), "--to", "open_clip", "--out", str(out), "--data", str(data)]) == 0
     assert (out / "open_clip_config.json").is_file() and not (out / "config.json").exists()

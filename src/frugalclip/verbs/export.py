@@ -13,6 +13,7 @@ from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.exporting.base import ExportSettings, ExportTarget, Precision
+from frugalclip.exporting.card import write_card
 from frugalclip.exporting.find import find_target
 from frugalclip.exporting.folder import check_folder, replaced_contents
 from frugalclip.exporting.parity import STEPS, measure, refuse_apart, sample_rows
@@ -80,6 +81,7 @@ def export(
             refuse_apart(parity, has_steps=loaded.network.image.has_steps)
         parity |= written.measured
         write_json(building / PARITY, parity)
+        write_card(building, target, loaded, settings, parity, place=folder)
     notes = [*written.notes, *([STEPS] if loaded.network.image.has_steps else [])]
     return ExportResult(folder, target, parity, notes)
 

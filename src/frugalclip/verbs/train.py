@@ -17,6 +17,7 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.words import evaluate_words
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
+from frugalclip.report.card import write_run_card
 from frugalclip.report.gallery import Answer, Gallery, build_gallery
 from frugalclip.report.kept import kept_images, selection_of
 from frugalclip.report.progress import ConsoleListener, validation_table
@@ -171,6 +172,7 @@ def finish(
             gallery = replace(gallery, kept=kept_images(result.model, images, selection))
         gallery = replace(gallery, words=describe_images(images, evaluations), answers=tuple(answers))
     write_run_report(run, gallery=gallery)
+    write_run_card(run)
 
 
 def show(result: TrainingResult) -> None:

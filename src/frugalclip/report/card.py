@@ -1,0 +1,116 @@
+"""The model card: what a model is, what it was trained on and how good it is, as Markdown.
+
+It is written with every run and every export. Whatever a run does not record is said to be missing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from frugalclip.core.records import RunDirectory, write_atomically
+from frugalclip.evaluation.metrics import in_percent, metric_name
+from frugalclip.report.formats import counted, duration, is_finite, is_interval, number, span
+from frugalclip.report.record import RunRecord, read_run
+
+_RESULTS = 3  # evaluations in the table
+_METRICS = 4  # of each, the first ones
+LIMITS = (
+    "Metrics are of the rows named above; other pictures and words may do better or worse.",
+    "Which concepts it names follows from its captions: what they do not mention, it does not know.",
+    "It was not examined for fairness, safety or private content.",
+)
+
+
+def write_run_card(run: RunDirectory) -> None:
+    """Write `MODEL_CARD.md` from the files of a run.
+
+    Raises:
+        ModelError: when the directory holds no run.
+    """
+    write_atomically(run.card, card(run_facts(read_run(run)), use=f'model = frugalclip.load("{run.path}")'))
+
+
+def card(sections: Sequence[str], *, use: str, title: str = "Model card") -> str:
+    """The page: sections, limits, and how to load it.
+
+    Args:
+        sections: Markdown, such as `run_facts` gives.
+        use: the line of Python that loads the model.
+        title: of the page.
+    """
+    lines = ["import frugalclip", "", use, 'vectors = model.encode_image(["a.jpg"])']
+    lines.append('words = model.encode_text(["a red car"])')
+    limits = "## Limits\n\n" + "\n".join(f"- {line}" for line in LIMITS)
+    loading = "## Load it\n\n```python\n" + "\n".join(lines) + "\n```"
+    return "\n\n".join([f"# {title}", *sections, limits, loading]) + "\n"
+
+
+def run_facts(record: RunRecord) -> list[str]:
+    """Sections of a run: the recipe, the data, the training, the metrics."""
+    recipe, training = record.recipe, record.training
+    about = " ".join(str(recipe.get(key) or "").rstrip(".") + "." for key in ("description", "source"))
+    return [
+        f"Recipe `{recipe.get('name', 'unknown')}`. {about}",
+        "## Data\n\n" + "\n".join(_data(record)),
+        "## Training\n\n" + "\n".join(_training(record)),
+        "## Metrics, in percent\n\n" + "\n".join(_metrics(record.evaluations)),
+        *(
+            ["## Notes\n\n" + "\n".join(f"- {one}" for one in training["notes"])]
+            if training.get("notes")
+            else []
+        ),
+    ]
+
+
+def _data(record: RunRecord) -> Iterator[str]:
+    data = _mapping(record.recipe.get("data"))
+    where = f", rows `{data['where']}`" if data.get("where") else ""
+    rows = number(record.training.get("training_rows"))
+    yield f"- training: `{data.get('path', 'unknown')}`{where}, {rows} rows"
+    left = _mapping(record.training.get("left_out"))
+    for cause, count in left.items():
+        yield f"- left out: {counted(count, 'row', 'rows')} ({cause})"
+    if not left:
+        yield "- left out: nothing"
+    yield "- licences: not recorded; those of the data apply"
+
+
+def _training(record: RunRecord) -> Iterator[str]:
+    training, machine = record.training, record.environment
+    yield f"- {number(training.get('steps'))} steps, {number(training.get('samples_seen'))} samples seen"
+    yield f"- {number(training.get('parameters'))} trained parameters"
+    yield f"- {duration(training.get('seconds'))} on {machine.get('device', 'an unknown device')}"
+    yield "- energy: not measured"
+    if record.recipe.get("init_from"):
+        yield f"- started from `{record.recipe['init_from']}`"
+
+
+def _metrics(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not evaluations:
+        yield "No evaluation was recorded; `frugalclip evaluate` makes one."
+        return
+    yield "| task | rows | metric | value | chance | baselines |"
+    yield "|---|---|---|---|---|---|"
+    for one in evaluations[:_RESULTS]:
+        rows = one.get("where") or one.get("data") or "unknown"
+        known = [name for name in _mapping(one.get("metrics")) if name in _mapping(one.get("chance"))]
+        for name in known[:_METRICS]:
+            cells = (one.get("task"), rows, metric_name(name), *_values(one, name))
+            yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _values(evaluation: Mapping[str, Any], name: str) -> tuple[str, str, str]:
+    """Value with its interval, chance, and the baselines that have the metric."""
+    value, interval = evaluation["metrics"][name], _mapping(evaluation.get("interval")).get(name)
+    shown = number(value) + (
+        f" ({span(interval, in_percent=in_percent(name))})" if is_interval(interval) else ""
+    )
+    baselines = [
+        f"{kind} {number(found[name])}"
+        for kind, found in _mapping(evaluation.get("baselines")).items()
+        if is_finite(_mapping(found).get(name))
+    ]
+    return shown, number(evaluation["chance"][name]), ", ".join(baselines) or "none"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

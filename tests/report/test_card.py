@@ -1,0 +1,58 @@
+"""The model card: what a run records, and what is missing."""
+
+from frugalclip.report.card import LIMITS, card, run_facts
+from frugalclip.report.record import RunRecord
+
+EVALUATION = {
+    "task": "zeroshot",
+    "data": "sample",
+    "where": "split=test|val",
+    "metrics": {"top1": 14.67, "median_rank": 3.0},
+    "interval": {"top1": [9.7, 20.0]},
+    "chance": {"top1": 0.54},
+    "baselines": {"pixel_nn_1": {"top1": 5.2}, "other": {}},
+}
+
+
+def record(**changes: object) -> RunRecord:
+    fields = {
+        "name": "x",
+        "path": "runs/x",
+        "recipe": {
+            "name": "clip", "description": "CLIP.", "source": "arXiv",
+            "data": {"path": "my/", "where": "split=train"},
+        },
+        "recipe_text": "",
+        "rows": [],
+        "evaluations": [EVALUATION],
+        "training": {
+            "steps": 750, "samples_seen": 48000, "seconds": 90.0, "parameters": 400225, "training_rows": 3038,
+            "left_out": {"truncated": 2}, "notes": ["one row repeats"],
+        },
+        "environment": {"device": "AMD EPYC"},
+    }  # fmt: skip
+    return RunRecord(**(fields | changes))
+
+
+def test_a_card_says_what_the_run_recorded():
+    page = card(run_facts(record()), use='model = frugalclip.load("runs/x")')
+    for part in (
+        "Recipe `clip`. CLIP. arXiv.",
+        "- training: `my/`, rows `split=train`, 3,038 rows",
+        "rows (truncated)",
+        "750 steps, 48,000 samples seen",
+        "AMD EPYC",
+        "| zeroshot | split=test\\|val | ",
+        "pixel_nn_1 5.2 |",
+        "- one row repeats",
+        'model = frugalclip.load("runs/x")',
+        *LIMITS,
+    ):
+        assert part in page, part
+    assert "14.7" in page and "0.54" in page and "median" not in page
+
+
+def test_what_is_missing_is_named():
+    page = card(run_facts(record(recipe={}, training={}, environment={}, evaluations=[])), use="x")
+    assert "No evaluation was recorded" in page and "Recipe `unknown`" in page
+    assert "an unknown device" in page and "left out: nothing" in page
