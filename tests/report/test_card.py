@@ -43,7 +43,7 @@ def test_a_card_says_what_the_run_recorded():
         "750 steps, 48,000 samples seen",
         "AMD EPYC",
         "| zeroshot | split=test\\|val | ",
-        "pixel_nn_1 5.2 |",
+        "| pixel_nn_1 5.2",
         "- one row repeats",
         'model = frugalclip.load("runs/x")',
         *LIMITS,

@@ -37,21 +37,21 @@ class GraphNames:
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """Names of one program."""
 
     graphs: Mapping[str, GraphNames]  # image, text
     texts: str  # folder of the tokenizer
 
 
-TRANSFORMERS_JS = Layout(
+TRANSFORMERS_JS = GraphLayout(
     {
         "image": GraphNames("onnx/vision_model{}.onnx", "pixel_values", "image_embeds"),
         "text": GraphNames("onnx/text_model{}.onnx", "input_ids", "text_embeds"),
     },
     texts=".",
 )
-IMMICH = Layout(
+IMMICH = GraphLayout(
     {
         "image": GraphNames("visual/model.onnx", "image", "embedding"),
         "text": GraphNames("textual/model.onnx", "text", "embedding", takes_int32=True),

@@ -68,7 +68,7 @@ def _data(record: RunRecord) -> Iterator[str]:
     yield f"- training: `{data.get('path', 'unknown')}`{where}, {rows} rows"
     left = _mapping(record.training.get("left_out"))
     for cause, count in left.items():
-        yield f"- left out: {counted(count, 'row', 'rows')} ({cause})"
+        yield f"- left out: {counted(count, 'row')} ({cause})"
     if not left:
         yield "- left out: nothing"
     yield "- licences: not recorded; those of the data apply"
