@@ -10,6 +10,7 @@ from frugalclip.serving.layout import Calibration, QueryKind
 
 QUERIES, IMAGES = 256, 2048  # random pairs are all of these with each other
 _STEPS = 4  # shares of a factor of ten
+_MANY = (1.0, 0.95, 0.9, 0.8, 0.7)  # shares before those: a factor of ten is too coarse there
 _LEAST = 10  # pairs above the smallest share: fewer would be luck
 
 
@@ -22,7 +23,7 @@ def measured(scores: Mapping[QueryKind, np.ndarray]) -> Calibration:
     counts = {kind: len(own) for kind, own in scores.items()}
     smallest = _LEAST / max(min(counts.values(), default=0), _LEAST)
     steps = math.floor(-_STEPS * math.log10(smallest) + 1e-9)
-    shares = [10 ** (-step / _STEPS) for step in range(steps + 1)]
+    shares = [*(_MANY if steps else _MANY[:1]), *(10 ** (-step / _STEPS) for step in range(1, steps + 1))]
     ordered = {kind: -np.sort(-own.astype(np.float64)) for kind, own in scores.items()}
     return Calibration(
         pairs={str(kind): count for kind, count in counts.items()},

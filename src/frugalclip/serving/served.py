@@ -25,6 +25,7 @@ class ServedIndex:
 
     def __init__(self, path: Path, *, note: Callable[[str], None] = lambda line: None) -> None:
         self.path, self.note = path, note
+        read_index_head(path)  # says what is there in place of an index
         self._stamp = stamp(path)
         self.index = open_index(path)
         self._stop = threading.Event()
