@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.parquet_images import ParquetImages
 from frugalclip.sources.open import open_data, read_source
+from frugalclip.sources.parquet_tables import valid_text
 
 HUB_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -92,3 +94,12 @@ def test_a_table_of_paths_beside_the_images_is_read(tmp_path: Path, make: Simple
     source = read_source(tmp_path)
     assert source.manifest.captions() == [["one"], ["two"]]
     assert source.kind == "a folder with a Parquet table"
+
+
+def test_damaged_offsets_are_refused_and_not_followed():
+    offsets = np.array([0, 3, 99_999_999], dtype=np.int32)
+    column = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(b"a b")])
+    nested = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), column)
+    for damaged in (column, nested):
+        with pytest.raises(pa.ArrowInvalid, match=r"out of bounds|ffset"):
+            valid_text(pa.table({"caption": damaged}))

@@ -115,14 +115,13 @@ def valid_text(table: pa.Table) -> tuple[pa.Table, dict[str, list[int]]]:
         try:
             column.validate(full=True)
         except pa.ArrowInvalid:
-            values = column.cast(_binary_like(column.type)).to_pylist()
+            column = column.cast(_binary_like(column.type))
+            column.validate(full=True)  # damaged offsets are no text of another encoding
+            values = column.to_pylist()
             rows = [row for row, value in enumerate(values) if not _is_text(value)]
             broken[name] = rows
-            table = table.set_column(
-                position,
-                name,
-                pa.array([None if not _is_text(value) else _as_text(value) for value in values], column.type),
-            )
+            texts = [None if not _is_text(value) else _as_text(value) for value in values]
+            table = table.set_column(position, name, pa.array(texts, table.schema.field(position).type))
     return table, broken
 
 
