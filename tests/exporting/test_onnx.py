@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 import frugalclip
+from frugalclip.backbones.attach import attach_backbones
 from frugalclip.core.errors import ModelError
 from frugalclip.data.tokens import Tokenizer
 from frugalclip.exporting.base import ExportSettings
@@ -18,6 +20,7 @@ from frugalclip.exporting.onnx import Onnx
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
+from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 from .kinds import CAPTIONS, KINDS, build
 
@@ -142,3 +145,24 @@ def test_an_end_token_inside_a_text_counts_only_where_padding_is_another():
 
 def test_tokenizers_say_whether_they_give_ids():
     assert Tokenizer.gives_ids and not PassThroughTokenizer.gives_ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2}}], ids=["frozen", "low-rank additions"])
+def test_pretrained_towers_are_part_of_the_graphs(changes: dict[str, Any], tmp_path: Path):
+    given = build("vit")
+    given.save(tmp_path / "given")
+    tower = {"kind": "pretrained", "from": str(tmp_path / "given"), "width": 64, "head": {"kind": "mlp"}}
+    config = {"image": tower | changes | {"resolution": 32}, "text": tower | changes, "dim": 24}
+    words = given.tokenizer
+    network = DualEncoder(
+        ModelConfig.model_validate(config), vocabulary=words.vocabulary, context=words.context
+    )
+    attach_backbones(network, load)
+    for name, parameter in network.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    model = Model(network.eval(), words, given.preprocess)
+    other, images = load(f"onnx:{written(model, tmp_path / 'onnx')}"), pixels(model, 5)
+    assert (other.encode_image(images) - model.encode_image(images)).abs().max() < 1e-5
+    assert (other.encode_text(TEXTS) - model.encode_text(TEXTS)).abs().max() < 1e-5
