@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from frugalclip.core.guard import reading
+
+from . import cases
 from .cases import FINE, Fuzzer
 from .targets import TARGETS
 
@@ -14,8 +17,8 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Fuzzer:
     return Fuzzer(folder / "whole", folder / "scratch")
 
 
-def outcomes(fuzzer: Fuzzer, cases: int, *, seed: int) -> list[dict[str, str]]:
-    found = [fuzzer.case(seed, number) for number in range(cases)]
+def outcomes(fuzzer: Fuzzer, number_of_cases: int, *, seed: int) -> list[dict[str, str]]:
+    found = [fuzzer.case(seed, number) for number in range(number_of_cases)]
     return [one.as_json() for one in found if one.kind not in FINE]
 
 
@@ -32,3 +35,14 @@ def test_damage_is_a_sentence(fuzzer: Fuzzer):
 @pytest.mark.slow
 def test_much_damage_is_a_sentence(fuzzer: Fuzzer):
     assert outcomes(fuzzer, 2000, seed=1) == []
+
+
+def test_a_guard_hides_no_hang(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def forever(_: Path) -> bytes:
+        with reading("a file"):
+            while True:
+                pass
+
+    monkeypatch.setattr(cases, "HANG", 0.05)
+    with pytest.raises(cases.Hang):
+        cases._timed(forever, tmp_path)
