@@ -194,6 +194,35 @@ def reciprocal_ranks(model: Model, rows: Manifest) -> np.ndarray:
     return ((1 / by_image + 1 / by_text[of_images[:, 0]]) / 2).numpy()
 
 
+def baselines(data: Manifest, train: str, metric: Metric) -> dict[str, float]:
+    """Percent of a metric that guessing gives, and copying from the nearest training images.
+
+    Args:
+        data: everything.
+        train: condition of the training rows.
+        metric: what is measured.
+    """
+    rows, is_retrieval = data.where(metric.where), metric.task == "retrieval"
+    evaluators = [
+        metric_evaluator(
+            MetricConfig(task="retrieval", metric=f"{way}_r1")
+            if is_retrieval
+            else MetricConfig(task="zeroshot", label_field=metric.label_field),
+            rows,
+        )
+        for way in (("i2t", "t2i") if is_retrieval else ("",))
+    ]
+    neighbours = evaluators[0].neighbours(data.where(train))
+    found: dict[str, list[float]] = {}
+    for evaluator in evaluators:
+        guessed = np.mean(1 / np.arange(1, len(rows) + 1)) * 100 if is_retrieval else evaluator.chance()
+        found.setdefault("chance", []).append(float(guessed))
+        for name, result in evaluator.baselines(neighbours).items():
+            values = 1 / result.ranks if is_retrieval else result.hits
+            found.setdefault(name, []).append(100 * float(values.mean()))
+    return {name: fmean(each) for name, each in found.items()}
+
+
 def block(
     records: Iterable[Mapping[str, Any]], arm: str, metric: str, *, groups: np.ndarray | None = None
 ) -> dict[str, FoldOutcomes]:

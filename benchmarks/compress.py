@@ -23,11 +23,11 @@ from typing import Any
 import compress_speed
 import numpy as np
 from _common import HERE, emoji_data
-from _runs import Metric, Run, beside, block, difference, digest, reached, run_all, share_of
+from _runs import Metric, Run, baselines, beside, block, difference, digest, reached, run_all, share_of
 from compress_arms import HALF, RATES, SMALLER, Arm, Teacher, student_recipe, teacher_recipe
 
 from frugalclip.comparison.paired import Estimate, holm, verdict
-from frugalclip.core.records import environment, write_json
+from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.models import load
 from frugalclip.sources.open import open_data
 from frugalclip.verbs.data_compose import compose
@@ -143,8 +143,8 @@ class Benchmark:
                 tuning=True,
                 teacher=teacher.digest,
             )
-            for arm in tuned
             for rate in RATES
+            for arm in tuned
         ]
         found = {one["arm"]: one["metrics"]["mrr"]["mean"] for one in run_all(runs, jobs=self.jobs)}
         each = {arm.family: {f"{rate:g}": found[f"{arm.family}-{rate:g}"] for rate in RATES} for arm in tuned}
@@ -169,6 +169,15 @@ class Benchmark:
             for seed in range(seeds)
             for arm in arms
         ]
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Metric -> chance and copies of the nearest training images, measured once."""
+        record = RECORDS / f"{self.name}-baselines.json"
+        if not record.is_file():
+            data = open_data(self.data)
+            metrics = METRICS[self.name].items()
+            write_json(record, {name: baselines(data, TRAIN[self.name], one) for name, one in metrics})
+        return read_json(record)
 
     def groups(self, metric: str) -> np.ndarray | None:
         """(samples,) concept families, drawn together in the tests; None for scenes, each by itself."""
@@ -360,7 +369,7 @@ def main() -> None:
             metric: summary(records, record, metric, groups=own.groups(metric)) for metric in METRICS[name]
         }
         found[name] = {"metrics": metrics, **metrics[PRIMARY[name]], "sooner": sooner(records, record)}
-        found[name]["samples"] = SAMPLES[name]
+        found[name] |= {"samples": SAMPLES[name], "baselines": own.baselines()}
         if name == "scenes":
             found[name]["speed"] = compress_speed.measured(RUNS / name, teacher.folder, runs)
     content = {**found, "rates": rates, "seeds": chosen.seeds, "environment": environment()}

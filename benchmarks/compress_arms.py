@@ -20,7 +20,7 @@ from frugalclip.training.recipe import read_recipe
 
 Start = Literal["random", "inherited", "auto", "staged", "staged-auto"]
 Loss = Literal["infonce", "affinity", "features"]
-RATES = (5e-4, 1e-3, 2e-3)
+RATES = (1e-3, 5e-4, 2e-3)  # in the order in which they are tried
 OBJECTIVES: dict[Loss, dict[str, Any]] = {
     "infonce": {"affinity": None, "contrastive": {"weight": 1, "positives": "caption"}},
     "affinity": {"contrastive": None, "affinity": {"weight": 1}},

@@ -80,7 +80,10 @@ def _arms(name: str, found: Mapping[str, Any]) -> list[str]:
         "|---|---|" + "---|---|" * len(metrics),
         "| teacher | – | " + " | ".join(teacher) + " |",
     ]
-    first = next(iter(metrics.values()))["arms"]
+    first, guessed = next(iter(metrics.values()))["arms"], found["baselines"]
+    for baseline in next(iter(guessed.values())):
+        cells = [f"{guessed[metric][baseline]:.1f} | –" for metric in metrics]
+        lines.append(f"| *{baseline.replace('_', ' ')}* | – | " + " | ".join(cells) + " |")
     for arm in first:
         cells = [
             f"{one['arms'][arm]['value']:.1f} | {with_interval(one['arms'][arm]['of the teacher'])}"

@@ -14,6 +14,7 @@ from PIL import Image
 
 import frugalclip
 from frugalclip.compression.sizes import network_size
+from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import validate_recipe
 from frugalclip.verbs.train import train
 
@@ -208,6 +209,7 @@ def test_records_become_sections_of_the_results_page(modules: Any):
         **metrics["mrr"],
         "sooner": modules.compress.sooner(runs, whole),
         "samples": {"teacher": 2000, "student": 1000},
+        "baselines": {"mrr": {"chance": 0.4, "pixel_nn_1": 3.0}},
     }
     rates = {"random-infonce": {"tried": {"0.001": 1.0}, "rate": 0.001}}
     found = {"scenes": scenes, "seeds": 3, "rates": rates}
@@ -217,4 +219,13 @@ def test_records_become_sections_of_the_results_page(modules: Any):
         assert page.count(f"| {modules.compress_page.arm_in_words(arm)} |") == 1 + (arm == arms[1])
     assert "25 %, learned gates, over 75 and 50 %, affinity" in page
     assert "50-inherited-affinity: percent of the teacher | 95 |" in page and "**not reached**" in page
-    assert "random + infonce 0.001 (of 0.001)" in page
+    assert "random + infonce 0.001 (of 0.001)" in page and "| *pixel nn 1* | – | 3.0 | – |" in page
+
+
+def test_baselines_copy_the_captions_of_the_nearest_pictures(modules: Any, data: Path):
+    everything = open_data(str(data))
+    metric = modules._runs.Metric("split=test", "retrieval")
+    found = modules._runs.baselines(everything, "split=train", metric)
+    assert found["chance"] == pytest.approx(100 * sum(1 / n for n in range(1, 9)) / 8)
+    assert set(found) == {"chance", "pixel_nn_1", "pixel_nn_10", "feature_nn_1", "feature_nn_10"}
+    assert all(100 / 8 <= value <= 100 for value in found.values())
