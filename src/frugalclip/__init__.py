@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from frugalclip.verbs.doctor import doctor
     from frugalclip.verbs.embed import embed
     from frugalclip.verbs.evaluate import evaluate
+    from frugalclip.verbs.export import export
     from frugalclip.verbs.import_model import import_model
     from frugalclip.verbs.plan import plan
     from frugalclip.verbs.recipes import recipes

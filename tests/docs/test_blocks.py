@@ -52,10 +52,10 @@ def place(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return folder
 
 
-def cases(page: str, mark: str) -> Iterator[Block]:
-    """The blocks of a page that are run under this mark; files that blocks write are there for all."""
+def cases(page: str, *marks: str) -> Iterator[Block]:
+    """The blocks of a page that are run under these marks; files that blocks write are there for all."""
     for block in blocks(ROOT / page):
-        if block.language == "yaml" or block.mark == mark:
+        if block.language == "yaml" or block.mark in marks:
             yield block
 
 
@@ -113,7 +113,7 @@ def test_blocks_of_a_page_run(page: str, place: Path):
     "page", [page for page in PAGES if any(b.mark == "slow" for b in blocks(ROOT / page))]
 )
 def test_slow_blocks_of_a_page_run(page: str, place: Path):
-    for block in cases(page, "slow"):
+    for block in cases(page, "", "slow"):  # slow ones go on with what the others made
         run(block)
 
 

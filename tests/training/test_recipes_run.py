@@ -33,13 +33,15 @@ def test_two_steps_on_packaged_backbones(name: str, squares: Path, tmp_path: Pat
 
 def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
     shipped = load_recipe(name)
+    stages = len(shipped.stages or ())
+    steps = 2 if stages <= 2 else 4 * stages  # shares of a run are not equal, and each is a step at least
     own = [
         f"data={squares}",
         "data.where=",
         "data.validation=none",
         "evaluation.label_field=",
         "batch=8",
-        "steps=2",
+        f"steps={steps}",
     ]
     own += [
         f"objectives.{key}.positives=caption"
@@ -57,7 +59,7 @@ def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     recipe = load_recipe(name, own)
     result = train_run(recipe, open_data(squares), run)
-    assert result.is_finished and [row["step"] for row in run.rows()] == [1, 2]
+    assert result.is_finished and [row["step"] for row in run.rows()] == list(range(1, steps + 1))
     assert plan_recipe(recipe).parameters["model"] == result.parameters
 
 

@@ -24,6 +24,7 @@ from frugalclip.verbs.embed import embed
 from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.export import export
 from frugalclip.verbs.import_model import import_model
+from frugalclip.verbs.search_build import search_build
 from frugalclip.verbs.train import train
 
 FOLDERS: dict[str, Callable[[Path], Any]] = {
@@ -37,6 +38,7 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "embed": lambda out: embed("nothing", "sample", out=out),
     "export": lambda out: export("nothing", to="onnx", out=out),
     "import": lambda out: import_model("open_clip:ViT-B-32@nothing", out=out),
+    "search build": lambda out: search_build("nothing", "sample", out=out),
     "convert": lambda out: convert("sample", to="tar", out=out),
     "compose": lambda out: compose("sample", out=out),
 }
@@ -74,4 +76,5 @@ def test_every_verb_that_takes_a_folder_to_write_is_tried_here():
     assert writers == {
         "train", "compare", "compress", "curate", "demo", "embed", "import_model",
         "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify", "export",
+        "search_build",
     }  # fmt: skip
