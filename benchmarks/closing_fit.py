@@ -62,6 +62,7 @@ class HeldOutStyle:
             f"data.where=split=train,style={self.others}",
             f"data.validation=split=val,style={self.others},is_flag=false",
             "evaluation.points=1",
+            "evaluation.baselines=false",  # measured once, beside the runs
             f"seed={seed}",
         ]
         out = folder / f"{arm}-{self.style}-{seed}"

@@ -112,3 +112,13 @@ def test_the_report_of_a_lexical_model_shows_its_words(pairs, language_model, tm
     assert again["metrics"] == pytest.approx(found[2]["metrics"], abs=1e-4), (
         "the command gives the figures of the report"
     )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_run_ends_with_baselines_beside_its_metrics(wanted: bool, pairs: Path, tmp_path: Path):
+    settings = {"evaluation.baselines": wanted} if not wanted else {}
+    train("clip-small", [f"data={pairs}"], out=tmp_path / "run", batch=8, steps=1, **settings)
+    evaluations = json.loads((tmp_path / "run" / "metrics.json").read_text())["evaluations"]
+    assert [one["task"] for one in evaluations] == ["zeroshot", "retrieval"]
+    for one in evaluations:
+        assert ("pixel_nn_1" in (one["baselines"] or {})) == wanted

@@ -71,9 +71,10 @@ def written_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, Any]
     """
     image, text, special = network.config.image, network.config.text, tokenizer.settings
     if not (isinstance(image, VitConfig) and isinstance(text, TextConfig)):
+        kinds = " and ".join(str(getattr(one, "kind", type(one).__name__)) for one in (image, text))
         raise ModelError(
-            f"Hugging Face's CLIPModel and SiglipModel are two transformers, and this model has the towers "
-            f"{image.kind} and {text.kind}; export it with --to onnx, which takes any tower."  # pyright: ignore[reportAttributeAccessIssue]
+            "Hugging Face's CLIPModel and SiglipModel are two transformers, and this model has the towers "
+            f"{kinds}; export it with --to onnx, which takes any tower."
         )
     for tower, config in (("image tower", image), ("text tower", text)):
         refuse_uneven(config, where="Hugging Face's CLIPModel", tower=tower)

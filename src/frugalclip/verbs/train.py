@@ -14,6 +14,7 @@ from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.words import evaluate_words
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
@@ -111,24 +112,26 @@ def train_resolved(
     finally:
         listener.close()
     if result.is_finished and distributed.is_main():
-        evaluations = validation_evaluations(result, resolved)
+        baselines = Baselines(result.training) if resolved.evaluation.baselines else None
+        evaluations = validation_evaluations(result, resolved, baselines)
         finish(run, result, resolved, evaluations, more=more(result, evaluations))
     return result
 
 
-def validation_evaluations(result: TrainingResult, recipe: Recipe) -> list[dict[str, Any]]:
+def validation_evaluations(
+    result: TrainingResult, recipe: Recipe, baselines: Baselines | None = None
+) -> list[dict[str, Any]]:
     """Zero-shot, retrieval and, for a lexical model, words on the validation set; empty without one."""
-    if result.validation is None:
+    rows, labels = result.validation, recipe.evaluation.label_field
+    if rows is None:
         return []
     source = {"data": recipe.data.path, "where": "the run's validation rows"}
     evaluations = [
-        evaluate_zeroshot(result.model, result.validation, label_field=recipe.evaluation.label_field),
-        evaluate_retrieval(result.model, result.validation),
+        evaluate_zeroshot(result.model, rows, label_field=labels, baselines=baselines),
+        evaluate_retrieval(result.model, rows, baselines=baselines),
     ]
     if result.model.lexicon is not None:
-        evaluations.append(
-            evaluate_words(result.model, result.validation, label_field=recipe.evaluation.label_field)
-        )
+        evaluations.append(evaluate_words(result.model, rows, label_field=labels))
     return [one | source for one in evaluations]
 
 
