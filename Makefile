@@ -53,7 +53,8 @@ test-slow: $(STAMP)
 	$(PYTEST) -m slow --timeout 1200
 
 test-e2e: $(STAMP)
-	$(PYTEST) -m e2e --timeout 1200
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade --target $(VENV)/loggers -r requirements-loggers.txt
+	FRUGALCLIP_LOGGERS=$(VENV)/loggers $(PYTEST) -m e2e --timeout 1200
 
 test-gpu: $(STAMP)
 	FRUGALCLIP_TEST_GPU=1 $(PYTEST) -m gpu --timeout 600
