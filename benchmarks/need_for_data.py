@@ -42,7 +42,7 @@ RESULT = HERE.parent / "results" / "need-for-data.json"
 RECORDS, RUNS = HERE.parent / "results" / "need-for-data", HERE.parent / "runs" / "need-for-data"
 STYLE = ["where=is_flag=false,style=twemoji"]
 FRACTIONS = {"1/16": 1 / 16, "1/4": 1 / 4, "1": 1.0}
-SAMPLES = 64_000
+SAMPLES = 48_000
 RATES, TUNED_ON, TUNING_SEED = (5e-4, 1e-3, 2e-3), "1/4", 100
 TEST, VALIDATION = Metric("split=test", "retrieval"), Metric("split=val", "retrieval")
 ARMS = ("full", "tuned", "lora", "frozen", "pruned", "inherited", "distilled")
