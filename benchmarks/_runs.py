@@ -21,6 +21,7 @@ from frugalclip.comparison.evaluators import metric_evaluator
 from frugalclip.comparison.metrics import MetricConfig
 from frugalclip.comparison.paired import Estimate, FoldOutcomes, estimate, paired
 from frugalclip.compression.sizes import network_size
+from frugalclip.core.errors import DataError
 from frugalclip.core.processes import end_with_parent
 from frugalclip.core.records import RunDirectory, environment, read_json, write_json
 from frugalclip.data.manifest import Manifest
@@ -260,6 +261,8 @@ def share_of(arm: Block, reference: Block) -> Estimate:
     of the share (delta method).
     """
     mean = fmean(float(one.means().mean()) for one in reference.values())
+    if mean == 0:
+        raise DataError("the reference has a metric of 0, and there is no share of that; train it longer.")
     share = fmean(float(one.means().mean()) for one in arm.values()) / mean
     scaled = {
         fold: replace(one, values=100 * (one.values - share * reference[fold].values) / mean)
