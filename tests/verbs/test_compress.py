@@ -147,6 +147,7 @@ def test_staged_students_shrink_in_three_steps_under_the_first_teacher(
     ] * len(kept.stages)
 
 
+@pytest.mark.slow  # several runs of two stages; the quick suite resumes in both of them
 @pytest.mark.parametrize(
     ("recipe", "steps", "stops"),
     [("tinyclip-staged", 6, (1, 3, 5)), ("tinyclip-staged-auto", 10, (1, 2, 4, 5, 7, 9))],
@@ -184,6 +185,7 @@ def test_plan_without_a_teacher_says_so_and_with_one_counts_both(place: Path):
         )
 
 
+@pytest.mark.slow  # several runs of two stages; the quick suite resumes in both of them
 @pytest.mark.parametrize("recipe", ["tinyclip-manual", "tinyclip-auto"])
 def test_a_smaller_vocabulary_is_learned_from_the_whole_teacher_and_resumes(
     place: Path, tmp_path: Path, recipe: str
