@@ -8,6 +8,7 @@ value from a data sheet.
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ import yaml
 from torch import Tensor
 
 from frugalclip.core.records import environment, read_json, write_json
+from frugalclip.core.users_text import shell_line
 from frugalclip.verbs.compare import compare
 from frugalclip.verbs.train import train
 
@@ -267,7 +269,18 @@ def record(path: Path, content: Mapping[str, Any], goals: list[tuple[str, float,
     listed = [
         {"what": what, "reached": reached, "goal": goal, "way": way} for what, reached, goal, way in goals
     ]
-    write_json(path, {**content, "goals": listed, "environment": environment()})
+    where = environment() | {"command": measured_by(sys.argv)}
+    write_json(path, {**content, "goals": listed, "environment": where})
+
+
+def measured_by(words: Sequence[str]) -> str:
+    """The command of a measurement, without folders of the machine: its program, and where it was written."""
+    program, *rest = words
+    before = ["", *rest]
+    kept = [
+        word for last, word in zip(before, rest, strict=False) if "--json" not in (last, word.split("=")[0])
+    ]
+    return shell_line(Path(program).name, *kept)
 
 
 def relative(ours: Tensor, truth: Tensor) -> float:

@@ -54,6 +54,13 @@ def test_no_two_public_classes_have_one_name():
     assert {name: places for name, places in found.items() if len(places) > 1 and name != "Config"} == {}
 
 
+def test_no_file_names_a_folder_of_one_machine():
+    folder = re.compile(r"""(?:^|[\s"'=:(,])/(?:home|work|root|Users|mnt|tmp/tmp)[/\w]*/""", re.MULTILINE)
+    places = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results").rglob("*.json")]
+    found = {str(path.relative_to(ROOT)): folder.findall(path.read_text("utf-8")) for path in places}
+    assert {path: places for path, places in found.items() if places} == {}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), ("--help",), ("--version",), ("train", "--help"), ("data", "--help"), ("data", "check", "--help")],
