@@ -57,8 +57,7 @@ class EvaluationConfig(Settings):
     )
     baselines: bool = Field(
         True,
-        description="whether the end of the run also measures what copying from the training images reaches; "
-        "of at most 20,000 images, some 4 ms an image",
+        description="whether the end of the run also measures what copying from the training images reaches",
     )
 
 
