@@ -21,6 +21,7 @@ from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
 from frugalclip.towers.dual import DualEncoder, ModelConfig
+from frugalclip.verbs.search_build import search_build
 
 from .kinds import CAPTIONS, KINDS, build
 
@@ -166,3 +167,16 @@ def test_pretrained_towers_are_part_of_the_graphs(changes: dict[str, Any], tmp_p
     other, images = load(f"onnx:{written(model, tmp_path / 'onnx')}"), pixels(model, 5)
     assert (other.encode_image(images) - model.encode_image(images)).abs().max() < 1e-5
     assert (other.encode_text(TEXTS) - model.encode_text(TEXTS)).abs().max() < 1e-5
+
+
+def test_an_index_over_a_relative_folder_answers_from_any_other(
+    vit: tuple[Model, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "pictures" / "red.png")
+    monkeypatch.chdir(vit[1].parent)
+    search_build(f"onnx:{vit[1].name}", tmp_path / "pictures", out=tmp_path / "index")
+    monkeypatch.chdir(tmp_path)
+    index = frugalclip.search("index")
+    assert [hit["id"] for hit in index.query("a red square")["hits"]] == ["red"]
+    assert index.head.named == f"onnx:{vit[1]}"

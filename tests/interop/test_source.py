@@ -52,6 +52,29 @@ def test_a_folder_may_have_an_at_sign_in_its_name(tmp_path: Path):
     assert ModelSource.parse("open_clip:ViT-B-32@x.json@2/w.pt").file == Path("x.json@2/w.pt")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("onnx:made", "onnx:{here}/made"),
+        ("made", "{here}/made"),
+        ("timm:vit@w.bin", "timm:vit@{here}/w.bin"),
+        ("open_clip:a.json@w.bin#key=ema", "open_clip:{here}/a.json@{here}/w.bin#key=ema"),
+        ("hf:ORG/NAME", "hf:ORG/NAME"),
+        ("hf:made#prefix=model.", "hf:{here}/made#prefix=model."),
+        ("timm:vit@absent.bin", "timm:vit@absent.bin"),
+        ("package:minilm", "package:minilm"),
+    ],
+)
+def test_what_is_there_gets_an_absolute_path(text: str, expected: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made").mkdir()
+    for name in ("w.bin", "a.json"):
+        (tmp_path / name).write_bytes(b"")
+    found = ModelSource.parse(text).absolute
+    assert found == expected.format(here=tmp_path)
+    assert ModelSource.parse(found).absolute == found
+
+
 def test_the_configuration_of_a_folder_is_read_when_it_is_there(tmp_path: Path):
     source = f"hf:{tmp_path}"
     assert ModelSource.parse(source).config is None

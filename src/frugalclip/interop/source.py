@@ -80,6 +80,17 @@ class ModelSource:
         return self.text
 
     @property
+    def absolute(self) -> str:
+        """The text with absolute paths in the place of relative ones that are there.
+
+        It names the same model from any folder.
+        """
+        head = f"{self.scheme}:" if self.scheme else ""
+        selection = self.text[len(head) + len(self.rest) :]
+        name, file = (self.rest, None) if self.folder.exists() else (self.name, self.file)
+        return head + _if_there(name) + (f"@{_if_there(str(file))}" if file else "") + selection
+
+    @property
     def name(self) -> str:
         """NAME of `NAME@FILE`."""
         return self.rest[: self._split]
@@ -114,3 +125,9 @@ class ModelSource:
             return None
         content = read_json(file)
         return content if isinstance(content, Mapping) else {}
+
+
+def _if_there(text: str) -> str:
+    """The absolute path of what is there, or the text as it is."""
+    path = user_path(text)
+    return str(path.absolute()) if path.exists() else text

@@ -68,7 +68,7 @@ def _image_model(source: ModelSource, *, device: str | torch.device) -> Model:
     assert preprocess is not None, "a backbone of images has a preprocessing"
     image = {
         "kind": "pretrained",
-        "from": source.text,
+        "from": source.absolute,
         "width": backbone.width,
         "resolution": preprocess.size,
         "head": {"kind": "identity"},
@@ -86,7 +86,7 @@ def _onnx_model(source: ModelSource, *, device: str | torch.device) -> Model:
     """A model whose towers are ONNX graphs, which compute on the CPU and give unit vectors."""
     folder = OnnxFolder(source.folder)
     record = folder.record
-    graph = {"kind": "pretrained", "from": source.text, "width": record.dim, "head": {"kind": "identity"}}
+    graph = {"kind": "pretrained", "from": source.absolute, "width": record.dim, "head": {"kind": "identity"}}
     config = ModelConfig.model_validate(
         {
             "image": graph | {"resolution": folder.preprocess.size},

@@ -57,7 +57,7 @@ class IndexHead(StoredRecord):
     version: Literal[1] = VERSION
     kind: IndexKind
     model: str = Field(description="fingerprint of the model, which lies in model-FINGERPRINT/")
-    named: str = Field(description="the model as the user wrote it")
+    named: str = Field(description="the model as the user wrote it, with absolute paths")
     dim: int = Field(description="numbers of an embedding")
     rows: int = Field(ge=0, description="that can be found")
     serials: int = Field(ge=0, description="rows ever added; the serial number of the next one")

@@ -119,7 +119,8 @@ def search_index(result: TrainingResult, run: RunDirectory) -> SearchIndex:
     path = run.path / INDEX
     source = IndexedSource(path="sample", where=INDEXED)
     rows = open_data("sample", where=INDEXED)
-    build_index(path, result.model, rows, source=source, named=str(run.path), options=BuildOptions())
+    named = str(run.path.absolute())
+    build_index(path, result.model, rows, source=source, named=named, options=BuildOptions())
     return open_index(path, model=result.model)
 
 

@@ -12,6 +12,7 @@ from frugalclip.core.terminal import Terminal
 from frugalclip.core.users_text import command_line
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.manifest import Manifest
+from frugalclip.interop.source import ModelSource
 from frugalclip.models import load
 from frugalclip.serving.building import BuildOptions, WantedKind, build_index
 from frugalclip.serving.index import open_stores
@@ -69,7 +70,7 @@ def search_build(
             opened,
             manifest,
             source=source_of(path, where),
-            named=str(model),
+            named=ModelSource.parse(str(model)).absolute,
             options=BuildOptions(kind, batch, progress),
         )
     return BuiltIndex(user_path(out), head)
