@@ -26,4 +26,5 @@ def test_few_pairs_know_few_shares_and_none_are_refused():
     for unknown in (None, measured({"text": np.zeros(0)})):
         with pytest.raises(DataError, match="too small to know false hits"):
             check_share(unknown, 0.1)
+        check_share(unknown, 1)  # leaves nothing out
     assert measured({"text": np.zeros(3)}).shares == [1.0]

@@ -64,3 +64,12 @@ def test_the_verb_searches_both(made, capsys):
     hybrid = HybridIndex(open_index(made / "index"), open_index(made / "lexical"))
     assert json.loads(capsys.readouterr().out) == hybrid.query("a red thing", k=2)
     assert main(["search", "query", *arguments]) == 0
+
+
+def test_a_boost_counts_where_one_index_has_words_and_is_refused_where_none_has(indexes):
+    dense, words = indexes
+    word = words.query("a red thing", k=1)["hits"][0]["reasons"][0]["word"]
+    plain, boosted = scores(HybridIndex(dense, words)), scores(HybridIndex(dense, words), boost={word: 3})
+    assert plain != boosted
+    with pytest.raises(DataError, match="no words to boost"):
+        HybridIndex(dense, dense).query("a red thing", boost={word: 3})

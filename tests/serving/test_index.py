@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -187,3 +188,22 @@ def test_a_condition_is_remembered(index):
     first = index.rows.where(f"{field}=gold|red")
     assert index.rows.where(f"{field}=gold|red") is first
     assert np.array_equal(first, np.sort(first))
+
+
+def test_an_index_of_one_picture_answers_though_it_has_no_random_pairs(made, tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    shutil.copy(made / "data" / "red" / "40.png", tmp_path / "one" / "only.png")
+    build(tmp_path / "index", small_model(), tmp_path / "one")
+    assert main(["search", "query", str(tmp_path / "index"), "--like", "only"]) == 0
+    assert main(["search", "query", str(tmp_path / "index"), "a red thing"]) == 0
+    assert "only" in capsys.readouterr().out
+    hit = open_index(tmp_path / "index").query(image=tmp_path / "one" / "only.png", max_false_hits=1)
+    assert ids(hit) == ["only"]
+
+
+def test_rows_of_several_ids_are_those_of_each(index):
+    known = index.rows.manifest.ids
+    wanted = [known[7], "nothing", known[2]]
+    assert index.rows.rows_of(wanted) == {known[7]: 7, known[2]: 2}
+    assert list(index.rows.rows_of(wanted)) == [known[7], known[2]]
+    assert index.rows.rows_of([]) == {}

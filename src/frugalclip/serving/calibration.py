@@ -68,13 +68,15 @@ def standing(calibration: Calibration | None, kind: QueryKind, scores: np.ndarra
 
 
 def check_share(calibration: Calibration | None, share: float) -> None:
-    """Refuse a share that was not measured.
+    """Refuse a share that was not measured; 1 leaves nothing out, so any index has it.
 
     Raises:
         DataError: saying which ones were.
     """
     if not 0 < share <= 1:
         raise DataError(f"max-false-hits is {share:g}, expected a share of pairs such as 0.001.")
+    if share == 1:
+        return
     if calibration is None or not calibration.scores:
         raise DataError("this index is too small to know false hits; leave --max-false-hits out.")
     if share < calibration.shares[-1]:

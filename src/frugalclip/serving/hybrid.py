@@ -62,10 +62,11 @@ class HybridIndex:
         best = np.argsort(-total, kind="stable")[request.offset : request.offset + request.k]
         return [self._hit(ids[place], float(total[place]), queries) for place in best.tolist()]
 
-    @staticmethod
-    def _prepared(index: SearchIndex, request: SearchRequest) -> PreparedQuery:
-        """What only words understand is left out of a query of vectors."""
-        own = request if index.head.kind == "lexical" else replace(request, boost={})
+    def _prepared(self, index: SearchIndex, request: SearchRequest) -> PreparedQuery:
+        """What only words understand is left out of a query of vectors, where the other index has words."""
+        has_words = any(one.head.kind == "lexical" for one in self.indexes)
+        is_left_out = has_words and index.head.kind != "lexical"
+        own = replace(request, boost={}) if is_left_out else request
         return index.engine.prepare(own, index.row_like(own))
 
     def _candidates(self, request: SearchRequest, queries: list[PreparedQuery]) -> list[str]:
@@ -82,10 +83,10 @@ class HybridIndex:
         index: SearchIndex, query: PreparedQuery, request: SearchRequest, ids: list[str]
     ) -> np.ndarray:
         """(ids,) scores against random pairs; of rows that the index lacks, those of its worst candidate."""
-        rows = [index.rows.row_of(id) for id in ids]
-        there = np.array([row is not None for row in rows], dtype=bool)
+        rows = index.rows.rows_of(ids)
+        there = np.array([id in rows for id in ids], dtype=bool)
         scores = np.zeros(len(ids))
-        known = np.array([row for row in rows if row is not None], dtype=np.int64)
+        known = np.array([*rows.values()], dtype=np.int64)
         found = standing(index.head.calibration, request.kind, np.asarray(query.scores(known), np.float64))
         scores[there] = found
         scores[~there] = found.min(initial=0.0)

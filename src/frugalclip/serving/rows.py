@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +84,13 @@ class IndexRows:
         """The row of an id, or None."""
         row = pc.index(self.manifest.table["id"], pa.scalar(id, pa.string())).as_py()
         return None if row < 0 else row
+
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """The rows of those ids that there are, found in one pass over all rows; in the order of `ids`."""
+        places = pc.index_in(self.manifest.table["id"].combine_chunks(), value_set=pa.array(ids, pa.string()))
+        found = np.flatnonzero(places.is_valid().to_numpy(zero_copy_only=False))
+        rows = dict(zip(places.take(pa.array(found)).to_pylist(), found.tolist(), strict=True))
+        return {id: rows[place] for place, id in enumerate(ids) if place in rows}
 
     def known_row(self, id: str) -> int:
         """The row of an id.

@@ -1,8 +1,8 @@
 """`frugalclip search query`, and `frugalclip.search`: find images in an index."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -60,7 +60,7 @@ def show(index: SearchIndex | HybridIndex, request: SearchRequest) -> None:
     console = Terminal()
     is_calibrated = isinstance(index, SearchIndex) and index.head.calibration is not None
     if request.max_false_hits is None and is_calibrated:
-        request = _with_readings(request)
+        request = replace(request, max_false_hits=1.0)  # leaves nothing out, and reads every score
     hits = index.hits(request)
     if not hits:
         console.print(Text("nothing was found; try other words, or fewer conditions."), soft_wrap=True)
@@ -73,11 +73,6 @@ def show(index: SearchIndex | HybridIndex, request: SearchRequest) -> None:
     console.print(table)
     meaning = "'random pairs' is the share of random pairs that score as high"
     console.print(Text(f"{len(hits):,} of {len(index):,} rows; {meaning}."), soft_wrap=True)
-
-
-def _with_readings(request: SearchRequest) -> SearchRequest:
-    content: Mapping[str, Any] = {**vars(request), "max_false_hits": 1.0}
-    return SearchRequest(**content)
 
 
 def reading(share: float | None) -> str:
