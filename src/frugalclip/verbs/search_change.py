@@ -130,17 +130,17 @@ def show_drift(index: str | Path, drift: Drift) -> None:
 def _mending(path: Path, drift: Drift) -> list[str]:
     head = read_index_head(path)
     lines = []
-    if drift.new or drift.changed:
-        lines += [
-            command_line(
-                "search", "add", path, source.path, *(["--where", source.where] if source.where else [])
-            )
-            for source in head.sources
-        ]
+    first, *others = head.sources
+    if drift.damaged:
+        lines.append(command_line("search", "build", head.named, *_rows(first), "--out", path))
+    added = head.sources if drift.new or drift.changed else others if drift.damaged else []
+    lines += [command_line("search", "add", path, *_rows(source)) for source in added]
     if drift.gone:
         shown = [*drift.gone[:_SHOWN], *(["…"] if len(drift.gone) > _SHOWN else [])]
         lines.append(command_line("search", "remove", path, *shown))
-    if drift.damaged:
-        first = head.sources[0]
-        lines.append(command_line("search", "build", head.named, first.path, "--out", path))
     return lines
+
+
+def _rows(source: IndexedSource) -> list[str]:
+    """A source as arguments of a command."""
+    return [source.path, *(["--where", source.where] if source.where else [])]
