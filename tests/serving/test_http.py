@@ -162,6 +162,14 @@ def test_bodies_are_limited_before_they_are_parsed(made, tmp_path):
     assert post(client, GOOD).status_code == 200
 
 
+def test_who_has_no_token_sends_little(made, tmp_path):
+    client = client_of(ServedIndex(made / "index"), tmp_path, token=TOKEN)
+    assert client.post("/login", data={"token": "x" * 20_000}).status_code == 413
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    answer = client.post("/api/search", files={"image": ("a.bmp", encoded(RED, "BMP"))}, headers=bearer)
+    assert len(encoded(RED, "BMP")) > 10_000 and answer.status_code == 200
+
+
 def test_a_slow_body_is_given_up(made, tmp_path):
     import asyncio
 

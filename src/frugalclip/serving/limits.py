@@ -33,6 +33,7 @@ class ServerLimits:
     """What one request, and all together, may cost."""
 
     body_bytes: int = 20_000_000
+    open_bytes: int = 10_000  # of a request that needs no token, such as the one that brings it
     seconds: float = 20.0  # for a whole body to arrive
     at_once: int = 256  # requests; more are told to come back
     hits: int = 200  # of one answer
@@ -105,10 +106,10 @@ class Guarded:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        most = self.limits.body_bytes
+        most = self.limits.open_bytes if scope["path"] in _OPEN else self.limits.body_bytes
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not declared.isdigit() or int(declared) > most:
-            raise RequestRefusal(413, f"the body is larger than {most:,} bytes; send a smaller picture.")
+            raise RequestRefusal(413, f"the body is larger than {most:,} bytes; send a smaller one.")
         try:
             return await asyncio.wait_for(_read(receive, most), self.limits.seconds)
         except TimeoutError:
@@ -127,7 +128,7 @@ async def _read(receive: Receive, most: int) -> bytes:
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most:
-            raise RequestRefusal(413, f"the body is larger than {most:,} bytes; send a smaller picture.")
+            raise RequestRefusal(413, f"the body is larger than {most:,} bytes; send a smaller one.")
         if not message.get("more_body"):
             return b"".join(parts)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
+from PIL import Image
+
 from frugalclip.core.errors import FrugalclipError
 from frugalclip.serving.index import open_index, stamp
 from frugalclip.serving.layout import read_index_head
@@ -64,7 +66,7 @@ class ServedIndex:
         return True
 
     def prove(self) -> None:
-        """Encode something and search for it, so that a broken model does not look healthy.
+        """Encode something, so that a broken model does not look healthy.
 
         Raises:
             Exception: whatever goes wrong.
@@ -76,8 +78,6 @@ class ServedIndex:
             if index.encoder.model.reads == "both":
                 vector = index.encoder.model.encode_text([_PROBE])
             else:
-                from PIL import Image
-
                 vector = index.encoder.model.encode_image(Image.new("RGB", (8, 8)))
             if not bool(vector.isfinite().all()):
                 raise ValueError("the embedding is not finite")
