@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,11 @@ from frugalclip.cli import main
 from frugalclip.core.errors import DataError
 from frugalclip.features.vectors import ManifestVectors
 from frugalclip.models import Model
-from frugalclip.serving import building
+from frugalclip.serving import building, index
+from frugalclip.serving.changing import Drift
 from frugalclip.serving.index import open_index
 from frugalclip.serving.layout import read_index_head
-from frugalclip.verbs.search_change import search_add, search_check, search_remove
+from frugalclip.verbs.search_change import _mending, search_add, search_check, search_remove
 
 from .conftest import COLOURS, SHADES, build, draw, small_model
 
@@ -124,6 +126,22 @@ def test_check_names_what_is_new_changed_gone_and_damaged(place, capsys):
     assert len(search_check(place / "index").unread) == 1
 
 
+def test_a_damaged_index_is_mended_with_the_rows_of_all_its_sources(place):
+    first, second = draw(place / "first"), draw(place / "second", shades=(200,))
+    path = place / "index"
+    assert main(["search", "build", str(place / "model"), str(first), "--out", str(path)]) == 0
+    assert main(["search", "add", str(path), str(second), "--where", "label=red"]) == 0
+    assert main(["search", "add", str(path), str(place / "data"), "--where", "label=gold|blue"]) == 0
+    before = everything(path)
+    head = read_index_head(path)
+    (path / head.files["map"]).write_bytes(b"")
+    lines = _mending(path, Drift((), (), (), 0, damaged=("a sentence",)))
+    assert [line.split()[2] for line in lines] == ["build", "add", "add"]
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0
+    assert set(everything(path)) == set(before)
+
+
 def test_a_build_goes_on_where_it_stopped(place, encoded, monkeypatch):
     monkeypatch.setattr("frugalclip.features.writer.CHUNK_ROWS", 8)
     encode, calls = ManifestVectors.encode, []
@@ -154,7 +172,16 @@ def test_another_model_takes_the_place_of_an_index(place):
 
 def test_clusters_take_additions_and_are_made_again_when_many_came(place, monkeypatch):
     monkeypatch.setattr(building, "EXACT_ROWS", 20)
-    head = build(place / "index", small_model(), place / "data")
+    scan, scanned = index.ExactScan, []
+
+    def noted(vectors, rows, *, dim):
+        scanned.append(len(rows))
+        return scan(vectors, rows, dim=dim)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "ExactScan", noted)
+        head = build(place / "index", small_model(), place / "data")
+    assert max(scanned) == 0  # vectors that have clusters are not held in memory too
     assert head.kind == "ivf"
     assert min(head.recall.values()) >= 0.99
     before = everything(place / "index")

@@ -19,7 +19,6 @@ from frugalclip.core.errors import DataError
 from frugalclip.core.locks import contents
 from frugalclip.core.records import publish_folder
 from frugalclip.data.manifest import Manifest, with_root
-from frugalclip.data.tables import concatenate_tables
 from frugalclip.features.backbone_stores import stored_features
 from frugalclip.features.embed import embed_manifest
 from frugalclip.features.format import canonical, digest, texts_digest
@@ -69,17 +68,16 @@ class IndexWriter:
     Args:
         path: the folder.
         model: encodes images and queries.
-        named: the model as the user wrote it.
         options: how it is made.
 
     Raises:
         DataError: if the folder holds something else.
     """
 
-    def __init__(self, path: Path, model: Model, *, named: str, options: BuildOptions) -> None:
+    def __init__(self, path: Path, model: Model, *, options: BuildOptions) -> None:
         if not has_index(path):
             _refuse_other_content(path)
-        self.path, self.model, self.named, self.options = path, model, named, options
+        self.path, self.model, self.options = path, model, options
         self.fingerprint = model.fingerprint
         self.kind: IndexKind = self._kind()
         self.encoder: StorableEncoder = WordVectors(model) if self.kind == "lexical" else model
@@ -193,9 +191,10 @@ class IndexWriter:
         kind: IndexKind = "ivf" if self.is_large(head.rows) and head.rows else "exact"
         kept = head.clusters if kind == "ivf" else None
         head = head.model_copy(update={"kind": kind, "clusters": kept, "dim": self.model.dim})
-        search = dense_search(self.path, head, rows, vectors)
-        is_new = kind == "ivf" and _is_stale(search)
-        if is_new:
+        is_first = kind == "ivf" and kept is None  # no scan of every vector, which would be read for nothing
+        search = None if is_first else dense_search(self.path, head, rows, vectors)
+        is_new = search is None or (kind == "ivf" and _is_stale(search))
+        if search is None or is_new:
             head = head.model_copy(update={"clusters": self._fit(rows, vectors)})
             search = dense_search(self.path, head, rows, vectors)
         if not head.rows:
@@ -279,11 +278,6 @@ def absolute(manifest: Manifest) -> Manifest:
     return Manifest(table.set_column(position, "image", column), Path("/"), manifest.name)
 
 
-def joined_tables(tables: Sequence[pa.Table]) -> pa.Table:
-    """Rows of several tables, with the columns of all."""
-    return concatenate_tables(tables) if len(tables) > 1 else tables[0]
-
-
 def _known_vectors(stores: Path, encoder: StorableEncoder, *, but: str) -> Any:
     """Vectors that earlier builds and additions made of the same images."""
     found: dict[bytes, tuple[Store, int]] = {}
@@ -304,9 +298,8 @@ def _known_vectors(stores: Path, encoder: StorableEncoder, *, but: str) -> Any:
 
 
 def _is_stale(search: DenseSearch) -> bool:
-    """Whether there are no clusters, or too many rows beside them or gone from them."""
-    if search.clusters is None:
-        return True
+    """Whether too many rows lie beside the clusters, or are gone from them."""
+    assert search.clusters is not None, "an index without clusters has none to replace"
     held = int(search.clusters.index.ntotal)
     return len(search.scan.rows) + held - len(search.clustered) > _TAIL * max(held, 1)
 
@@ -321,10 +314,10 @@ def build_index(
         model: encodes images and queries.
         manifest: the rows.
         source: where they come from.
-        named: the model as the user wrote it.
+        named: the model as the user wrote it, with absolute paths.
         options: how it is made.
     """
-    writer = IndexWriter(path, model, named=named, options=options)
+    writer = IndexWriter(path, model, options=options)
     if writer.is_large(len(manifest)):
         faiss_module()  # before anything is embedded
     manifest = absolute(manifest)

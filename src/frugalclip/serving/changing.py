@@ -13,6 +13,7 @@ from frugalclip.core.errors import FrugalclipError
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.tables import concatenate_tables
 from frugalclip.features.format import digest
 from frugalclip.features.store import Store
 from frugalclip.models import FILES
@@ -20,7 +21,6 @@ from frugalclip.serving.building import (
     BuildOptions,
     IndexWriter,
     absolute,
-    joined_tables,
     open_model,
     options_of,
     remove_leftovers,
@@ -119,7 +119,7 @@ def add_rows(
     if not compared.new and not replaced:
         return IndexChange(head, unchanged=len(compared.unchanged))
     model = open_model(path, head, device=device)
-    writer = IndexWriter(path, model, named=head.named, options=options_of(head, options, model))
+    writer = IndexWriter(path, model, options=options_of(head, options, model))
     chosen = sorted([*compared.new, *replaced])
     part = _with_ids(manifest.take(chosen), [replaced.get(row) for row in chosen], rows)
     store = writer.embed(part)
@@ -140,7 +140,7 @@ def add_rows(
             "files": _files(path, head, taken_back=set(part.ids)),
         }
     )
-    table = joined_tables([rows.manifest.table.take(pa.array(kept)), part.table])
+    table = concatenate_tables([rows.manifest.table.take(pa.array(kept)), part.table])
     row_map = pa.concat_tables([rows.row_map.take(pa.array(kept)), new_map])
     done = writer.publish(*_without_unused_stores(next_head, table, row_map))
     remove_leftovers(path, done)
@@ -218,9 +218,12 @@ def remove_rows(path: Path, ids: Sequence[str], *, device: Any = "cpu") -> Index
     head = read_index_head(path)
     rows, before = IndexRows.read(path, head), set(_removed_ids(path, head))
     wanted = list(dict.fromkeys(ids))
-    absent = tuple(id for id in wanted if rows.row_of(id) is None and id in before)
-    present = [id for id in wanted if id not in absent]
-    gone = np.array([rows.known_row(id) for id in present], dtype=np.int64)
+    there = rows.rows_of(wanted)
+    absent = tuple(id for id in wanted if id not in there and id in before)
+    for id in wanted:
+        if id not in there and id not in before:
+            rows.known_row(id)  # says that there is none, with like ids
+    present, gone = list(there), np.array([*there.values()], dtype=np.int64)
     if not len(gone):
         return IndexChange(head, absent=absent)
     kept = pa.array(np.setdiff1d(np.arange(len(rows)), gone))
@@ -236,7 +239,7 @@ def remove_rows(path: Path, ids: Sequence[str], *, device: Any = "cpu") -> Index
     head = head.model_copy(update={"files": files, "rows": len(left.with_vector)})
     if head.clusters is not None and head.rows < 0.8 * head.clusters.rows:
         model = open_model(path, head, device=device)
-        writer = IndexWriter(path, model, named=head.named, options=options_of(head, BuildOptions(), model))
+        writer = IndexWriter(path, model, options=options_of(head, BuildOptions(), model))
         head = writer.publish(head.model_copy(update={"clusters": None}), table, row_map)
     else:
         head = publish(path, head)
