@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from frugalclip.core.errors import DataError
 from frugalclip.core.numerics import (
     cluster_means,
+    evenly_spaced,
     keep_top_k,
     kmeans,
     nearest_centres,
@@ -22,6 +23,14 @@ def problem(samples: int = 40, width: int = 5, classes: int = 3) -> tuple[torch.
     return torch.randn(samples, width, generator=generator), torch.randint(
         0, classes, (samples,), generator=generator
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "kept"),
+    [(7, 3, [0, 3, 6]), (7, 2, [0, 6]), (7, 1, [0]), (3, 9, [0, 1, 2]), (0, 5, [])],
+)
+def test_evenly_spaced_rows_begin_and_end_with_the_data(rows: int, most: int, kept: list[int]):
+    assert evenly_spaced(np.arange(rows), most).tolist() == kept
 
 
 @pytest.mark.parametrize("strength", [1e-6, 1e-3, 0.3, 30.0, 1e4])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,11 @@ from frugalclip.core.finite import VectorOrigin, refuse_vectors
 
 FITTED = VectorOrigin("the model", "feature", error=DataError)
 ROUNDING = 1e-5  # relative; a sum of squares in float32 is known that well
+
+
+def evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of (rows,), evenly spaced: (kept,)."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64))]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
@@ -39,7 +40,7 @@ class Quality:
 
 def measured(model: Model, rows: Manifest) -> Quality:
     """Retrieval, and zero-shot where the rows have a label, of at most 2,000 evenly spaced rows."""
-    chosen = rows.take(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), ROWS)).round().astype(int)))
+    chosen = rows.take(evenly_spaced(np.arange(len(rows)), ROWS))
     found = evaluate_retrieval(model, chosen)["metrics"]
     retrieval = sum(found[name] for name in RECALLS) / len(RECALLS)
     try:

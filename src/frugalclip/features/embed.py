@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from frugalclip.core.errors import DataError, known_names
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.core.paths import user_path
 from frugalclip.core.users_text import command_line
 from frugalclip.data.manifest import Manifest
@@ -155,8 +156,7 @@ def estimate(
         dtype: of the store.
         pool: threads that decode.
     """
-    places = np.linspace(0, len(manifest) - 1, min(len(manifest), _TIMED_ROWS)).round().astype(np.int64)
-    sample = manifest.take(np.unique(places))
+    sample = manifest.take(evenly_spaced(np.arange(len(manifest)), _TIMED_ROWS))
     source = ManifestVectors(encoder, sample, options, pool=pool)
     source.encode(0, 1)  # what is done once counts for little
     begun = time.perf_counter()
@@ -215,8 +215,7 @@ def mean_vectors(
     Returns:
         kind -> (dim,) float32, without the kinds that have no vector.
     """
-    places = np.linspace(0, len(manifest) - 1, min(len(manifest), _MEAN_ROWS))
-    sample = manifest.take(np.unique(places.round().astype(np.int64)))
+    sample = manifest.take(evenly_spaced(np.arange(len(manifest)), _MEAN_ROWS))
     source = ManifestVectors(encoder, sample, options, pool=pool)
     sums: dict[Kind, np.ndarray] = {}
     counts: dict[Kind, int] = {}

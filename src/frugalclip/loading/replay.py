@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.random import uniform
 from frugalclip.data.image_faults import BadImage
@@ -228,8 +229,7 @@ def refuse_other_images(store: Store, rows: np.ndarray, manifest: Manifest) -> N
         DataError: naming the first image that differs.
     """
     reader, digests = ImageReader(manifest), store.table["image_digest"]
-    places = np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).round().astype(np.int64)
-    for row in np.unique(places).tolist():
+    for row in evenly_spaced(np.arange(len(rows)), _COMPARED).tolist():
         try:
             found = digest(reader.bytes(row))
         except BadImage:  # the loader leaves it out, with its cause

@@ -301,11 +301,6 @@ class FitData(ABC):
         """Embeddings of (texts,) by the text tower: (texts, dim)."""
 
 
-def evenly_spaced(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of (rows,), evenly spaced: (kept,)."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64))]
-
-
 class HeadConfig(Settings, ABC):
     """Base class of the settings of heads.
 

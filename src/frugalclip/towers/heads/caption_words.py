@@ -16,8 +16,9 @@ from pydantic import Field
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.functional import unit
-from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side, evenly_spaced
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
 from frugalclip.towers.heads.whitening import LEAST_DEVIATION
 
 _MIXED = 2**24  # caption words that are summed at a time

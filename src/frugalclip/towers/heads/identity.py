@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor
 
 from frugalclip.core.errors import RecipeError
-from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side, evenly_spaced
+from frugalclip.core.numerics import evenly_spaced
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
 
 MOST_IMAGES = 10_000  # whose mean is as good as that of all
 

@@ -16,9 +16,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from frugalclip.core.errors import ModelError, RecipeError
-from frugalclip.core.numerics import keep_top_k
+from frugalclip.core.numerics import evenly_spaced, keep_top_k
 from frugalclip.functional import LexicalActivation, best_word_scores, lexical_activation, unit, word_scores
-from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Reads, Side, evenly_spaced
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Reads, Side
 from frugalclip.towers.blocks import Norm, Transformer
 
 MOST = math.log(100)  # of the learned scale, as that of the dual encoder

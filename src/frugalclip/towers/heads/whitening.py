@@ -9,8 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.functional import unit
-from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side, evenly_spaced
+from frugalclip.towers.base import FitData, FitInput, Head, HeadConfig, Side
 
 MOST_IMAGES = 50_000  # evenly spaced ones give the same directions as all, and are held in memory at once
 LEAST_DEVIATION = 1e-3  # added to deviations, so that constant channels are not blown up
