@@ -7,6 +7,7 @@ captions of all processes, with gradients through the gathered rows.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -82,11 +83,11 @@ class AffinityMimicking(Objective):
 
     def forward(self, views: Features) -> ObjectiveOutput:
         c = self.config
-        scales = dict(zip(c.teachers, c.scales, strict=True)) if c.scales else {}
-        given = [(one := views.targets[name], scales.get(name, one.scale)) for name in self._teachers]
-        encoders = [
-            _EncoderRows(one, c.image, torch.as_tensor(s)) for one, s in [(views, views.scale), *given]
-        ]
+        encoders = [_EncoderRows(views, c.image, views.scale)]  # the student, then its teachers
+        for number, name in enumerate(self._teachers):
+            given = views.targets[name]
+            scale = torch.as_tensor(c.scales[number]) if c.scales else given.scale
+            encoders.append(_EncoderRows(given, c.image, scale))
         losses, entropies = zip(*(self._of_text(encoders, text) for text in c.texts), strict=True)
         return ObjectiveOutput(torch.stack(losses).sum(), {"teacher_entropy": torch.stack(entropies).sum()})
 
@@ -110,7 +111,11 @@ class _EncoderRows:
     def __init__(self, views: Features, image: str, scale: Tensor) -> None:
         self.views, self.scale = views, scale
         self.images = unit(views.images[image].embedding)  # (batch, dim)
-        self.every_image = gather(self.images)  # (candidates, dim)
+
+    @cached_property
+    def every_image(self) -> Tensor:
+        """(candidates, dim) unit vectors of all processes; InfoNCE alone does not read them."""
+        return gather(self.images)
 
     def texts(self, name: str) -> Tensor:
         """(batch, dim) unit vectors."""
