@@ -29,6 +29,7 @@ from frugalclip.teachers import (
     TeacherConfig,
     TeacherRequest,
     build_teachers,
+    open_stores,
     request_of,
 )
 from frugalclip.towers.dual import DualEncoder, ModelConfig
@@ -121,12 +122,9 @@ def built(tmp_path: Path, configs: dict[str, Any], needs: Needs, **changes: Any)
         "tokenizer": a_tokenizer(),
         "preprocess": Preprocess(size=16),
     } | changes
-    return build_teachers(
-        {k: TeacherConfig.model_validate(v) for k, v in configs.items()},
-        needs,
-        manifest=a_manifest(tmp_path),
-        **given,
-    )
+    teachers = {k: TeacherConfig.model_validate(v) for k, v in configs.items()}
+    stores = open_stores(teachers, needs)
+    return build_teachers(teachers, needs, manifest=a_manifest(tmp_path), stores=stores, **given)
 
 
 def reading(*names: str, **more: frozenset[str]) -> Needs:

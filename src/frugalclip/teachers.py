@@ -298,13 +298,12 @@ class StoredTeacher(Teacher):
             )
         self.fingerprint = store.fingerprint()
         self.store, self.is_augmented = store, stored_augmentations(store) is not None
-        fields = store.head.encoder.settings.get(CAPTION_FIELDS, ())
-        captions = [own or [] for own in with_field_texts(manifest, fields).captions()]
-        rows = store.rows_for(manifest.ids, texts=captions if requested.texts else None)  # (samples,)
+        captions = _stored_captions(store, manifest) if requested.texts else None
+        rows = store.rows_for(manifest.ids, texts=captions)  # (samples,)
         if requested.images and self.is_augmented:
             refuse_other_images(store, rows, manifest)
         self.vectors = {kind: FeatureRows(store, kind, manifest.ids) for kind in kinds}
-        self.texts = StoredTexts(captions, shown.numbers()) if requested.texts and shown else None
+        self.texts = StoredTexts(captions, shown.numbers()) if captions is not None and shown else None
         if self.texts is not None and shown is not None and self.is_augmented:
             self._refuse_absent_texts(self.texts, shown, manifest)
         self.register_buffer("scale", torch.tensor(store.head.encoder.scale or 1.0), persistent=False)
@@ -323,13 +322,13 @@ class StoredTeacher(Teacher):
 
     def _augmentation(self, batch: Batch, view: str) -> np.ndarray | int:
         """Which vector of each row belongs to an image view."""
-        return batch.drawn[view].cpu().numpy() if self.is_augmented else 0
+        return batch.drawn[view].numpy() if self.is_augmented else 0
 
     def _text(self, batch: Batch, view: str, rows: np.ndarray) -> np.ndarray | int:
         """Which vector of each row belongs to a text view; the first where the store lacks the text."""
         if self.texts is None or view not in batch.drawn:
             return 0
-        return np.maximum(self.texts.places(rows, batch.drawn[view].cpu().numpy()), 0)
+        return np.maximum(self.texts.places(rows, batch.drawn[view].numpy()), 0)
 
     def _refuse_absent_texts(self, stored: StoredTexts, shown: TextViews, manifest: Manifest) -> None:
         for view in sorted(self.requested.texts):
@@ -347,6 +346,12 @@ class StoredTeacher(Teacher):
                     f"not hold it ({len(absent):,} of {len(texts):,} texts); embed again with --captions "
                     "FIELD for each field that the view reads, or set pick and fields to what is stored."
                 )
+
+
+def _stored_captions(store: Store, manifest: Manifest) -> list[list[str]]:
+    """The texts of every sample in the order in which a store has their vectors."""
+    fields = store.head.encoder.settings.get(CAPTION_FIELDS, ())
+    return [own or [] for own in with_field_texts(manifest, fields).captions()]
 
 
 def open_stores(configs: Mapping[str, TeacherConfig], needs: Needs) -> dict[str, Store]:
@@ -382,7 +387,7 @@ def build_teachers(
     tokenizer: Tokenizer,
     preprocess: Preprocess,
     manifest: Manifest,
-    stores: Mapping[str, Store] | None = None,
+    stores: Mapping[str, Store],
     shown: TextViews | None = None,
 ) -> dict[str, Teacher]:
     """Build the teachers that some objective reads.
@@ -395,7 +400,7 @@ def build_teachers(
         tokenizer: of the student; a frozen text tower must read the same ids.
         preprocess: of the student.
         manifest: the training data, for stored features.
-        stores: of the teachers that are stores, as `open_stores` gives them; None opens them.
+        stores: of the teachers that are stores, as `open_stores` gives them.
         shown: the text views of the run, for stored features.
 
     Raises:
@@ -404,7 +409,6 @@ def build_teachers(
     check_teachers(configs, needs)
     known = {EMA: TeacherConfig(), **configs}
     texts = tuple(texts)
-    stores = open_stores(configs, needs) if stores is None else stores
     built: dict[str, Teacher] = {}
     for name in sorted({teacher_of(one) for one in needs.teachers}):
         requested, config = request_of(name, needs, texts=texts), known[name]

@@ -145,9 +145,9 @@ class Batch:
     turns: Tensor | None = (
         None  # (batch,) int64 earlier draws of each row; with `rows` they seed every random choice
     )
-    drawn: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # view -> (batch,) int64: of a text view the number of its text, else that of the stored augmentation
+    # view -> (batch,) int64 of a text view the number of its text, else that of the stored augmentation; in
+    # the memory of the CPU, where stored teachers look vectors up
+    drawn: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)

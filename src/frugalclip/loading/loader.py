@@ -204,10 +204,7 @@ class Loader:
             mirrored={name: view.mirrored for name, view in views.items() if self.views[name].flip},
             fields={name: self._to_device(codes) for name, codes in fields.items()},
             turns=self._to_device(torch.from_numpy(turns)),
-            drawn={
-                name: self._to_device(torch.from_numpy(one))
-                for name, one in {**texts, **augmentations}.items()
-            },
+            drawn={name: torch.from_numpy(one) for name, one in {**texts, **augmentations}.items()},
         )
 
     def _views(

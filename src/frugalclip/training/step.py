@@ -422,7 +422,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
     groups = {
         key: {name: x.to(device, non_blocking=True) for name, x in getattr(batch, key).items()}
-        for key in ("images", "texts", "boxes", "mirrored", "fields", "drawn")
+        for key in ("images", "texts", "boxes", "mirrored", "fields")
     }
     turns = None if batch.turns is None else batch.turns.to(device, non_blocking=True)
-    return Batch(rows=batch.rows.to(device, non_blocking=True), turns=turns, **groups)
+    rows = batch.rows.to(device, non_blocking=True)
+    return Batch(rows=rows, turns=turns, drawn=batch.drawn, **groups)
