@@ -233,6 +233,24 @@ def test_plan_counts_the_tokens_that_the_captions_need(place: Path, tmp_path: Pa
     assert not any("whose captions decide" in note for note in known.notes)
 
 
+def test_plan_counts_a_vocabulary_that_is_cut_in_a_later_stage_of_new_weights(place: Path, tmp_path: Path):
+    half = {"kind": "inherit", "keep": 0.5, "vocabulary": {"keep": 520}}
+    stages = [{"share": 0.5}, {"change": half}]
+    (place / "later.yaml").write_text(dump_yaml(SMALL | {"stages": stages}))
+    words = [f"data={place / 'data'}", *SPLITS]
+    train(str(place / "later.yaml"), words, out=tmp_path / "run")
+    counted = plan(str(place / "later.yaml"), words).parameters["token embedding"]
+    network = frugalclip.load(tmp_path / "run").network
+    assert counted == network.text.embedding_parameters == 520 * network.config.text.width
+
+
+def test_a_vocabulary_too_small_for_a_later_stage_is_refused_before_the_first(place: Path, tmp_path: Path):
+    words = ["keep=0.5", *LENGTH, "steps=8", "stages.1.change.vocabulary.keep=5"]
+    with pytest.raises(RecipeError, match=r"vocabulary\.keep is 5, .* give at least"):
+        compress(str(place / "teacher"), "tinyclip-auto", words, out=tmp_path / "run")
+    assert not list(RunDirectory(tmp_path / "run").rows())
+
+
 def test_training_without_a_teacher_is_refused_in_a_sentence(place: Path, tmp_path: Path):
     with pytest.raises(RecipeError, match=r"recipe 'tinyclip-manual' needs teacher; add teacher=MODEL"):
         train("tinyclip-manual", [f"data={place / 'data'}"], out=tmp_path / "run")

@@ -20,7 +20,6 @@ from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
 from frugalclip.data.token_cut import TokenCut
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.towers.blocks import Lookup
 from frugalclip.towers.dual import DualEncoder
 
 _CHUNK = 100_000  # captions whose tokens are in memory at once
@@ -46,10 +45,6 @@ class Vocabulary:
 
     tokenizer: Tokenizer | None = None
     captions: Callable[[], Iterable[str]] | None = None
-
-    def decides(self, keep: Kept) -> bool:
-        """Whether enough is known to tell which tokens stay."""
-        return self.tokenizer is not None and (keep != "captions" or self.captions is not None)
 
     def counts(self) -> np.ndarray | None:
         """(vocab,) how often each token stands in the captions; None where they are not known."""
@@ -82,11 +77,11 @@ def smaller_vocabulary(
             f"change.vocabulary makes the token embedding smaller, and {network.text.description} has none "
             "of its own; leave change.vocabulary out."
         )
-    if config.keep is not None and vocabulary.decides(config.keep):
-        assert vocabulary.tokenizer is not None
-        cut = TokenCut(vocabulary.tokenizer)
-        kept = sorted(chosen_tokens(cut, config.keep, counts=vocabulary.counts()))
-        network, vocabulary = _with_rows(network, kept), replace(vocabulary, tokenizer=cut.cut(kept))
+    if config.keep is not None and vocabulary.tokenizer is not None:
+        cut = TokenCut(vocabulary.tokenizer)  # one that cannot be cut is refused whatever the captions are
+        if config.keep != "captions" or vocabulary.captions is not None:
+            kept = sorted(chosen_tokens(cut, config.keep, counts=vocabulary.counts()))
+            network, vocabulary = _with_rows(network, kept), replace(vocabulary, tokenizer=cut.cut(kept))
     if config.rank is not None:
         network = _factored(network, config.rank)
     return network, vocabulary
@@ -174,4 +169,5 @@ def factors(whole: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def _name_of(network: DualEncoder) -> str:
     """The name of the token embedding in the text tower."""
-    return next(name for name, module in network.text.named_modules() if isinstance(module, Lookup))
+    lookup = network.text.token_embedding
+    return next(name for name, module in network.text.named_modules() if module is lookup)

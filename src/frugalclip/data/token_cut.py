@@ -108,9 +108,9 @@ class _TokenModel(ABC):
             content.get("end_of_word_suffix") or "",
         ]
 
-    @abstractmethod
     def words(self) -> list[str]:
-        """Every token, by id."""
+        """Every token of the model, without those that were added to it."""
+        return list(self.content["vocab"])
 
     @abstractmethod
     def cut(self, ids: Mapping[str, int]) -> dict[str, Any]:
@@ -146,9 +146,6 @@ class _BytePairs(_TokenModel):
         for first, second, result in self.merges:
             self.sources.setdefault(result, set()).update((first, second))
 
-    def words(self) -> list[str]:
-        return sorted(self.content["vocab"], key=self.content["vocab"].__getitem__)
-
     def with_sources(self, words: set[str]) -> set[str]:
         found, new = set(words), set(words)
         while new:
@@ -163,9 +160,6 @@ class _BytePairs(_TokenModel):
 
 class _WordPiece(_TokenModel):
     """WordPiece: the longest token that fits, from the left."""
-
-    def words(self) -> list[str]:
-        return list(self.content["vocab"])
 
     def cut(self, ids: Mapping[str, int]) -> dict[str, Any]:
         return {**self.content, "vocab": _sorted(ids, self.content["vocab"])}

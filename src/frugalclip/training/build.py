@@ -221,11 +221,8 @@ def change_model(
     before = Vocabulary(model.tokenizer, lambda: texts_of(training, recipe.texts.values()))
     network, after = changed_network(recipe, number, model.network, gates=gates, vocabulary=before)
     assert after.tokenizer is not None
-    rows, model.network, model.tokenizer = (
-        model.network.vocabulary,
-        network.to(model.device),
-        after.tokenizer,
-    )
+    rows = model.network.vocabulary
+    model.network, model.tokenizer = network.to(model.device), after.tokenizer
     if network.vocabulary == rows:
         return []
     return [f"vocabulary: {network.vocabulary:,} of {rows:,} tokens stay; other words are spelled with them"]
@@ -248,7 +245,7 @@ def sketch_stages(
     mask: int,
     steps: int | None,
     samples: int = 0,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: Vocabulary,
 ) -> Iterator[StageSketch]:
     """The stages of a run in order, each on a network of its own.
 
@@ -258,7 +255,7 @@ def sketch_stages(
         mask: id of the mask token.
         steps: of the run, None if not known.
         samples: of the training data, 0 if not known.
-        vocabulary: of the network, where it is known.
+        vocabulary: of the network, as far as it is known.
 
     Raises:
         RecipeError: if an objective of some stage needs what the recipe or a tower does not give, or some
@@ -267,8 +264,8 @@ def sketch_stages(
     gates, spans = None, recipe.stage_spans(MANY_STEPS if steps is None else steps)
     for number in range(len(recipe.stages) or 1):
         if number:
-            own, words = copy.deepcopy(network), vocabulary or Vocabulary()
-            network, vocabulary = changed_network(recipe, number, own, gates=gates, vocabulary=words)
+            before = copy.deepcopy(network)
+            network, vocabulary = changed_network(recipe, number, before, gates=gates, vocabulary=vocabulary)
         own = recipe.stage(number).model_copy(update={"model": network.config})
         objectives = checked_objectives(own, network, mask=mask, samples=samples)
         check_active(objectives, steps=len(spans[number]))
@@ -287,8 +284,11 @@ def check_stages(recipe: Recipe, model: Model, *, samples: int) -> None:
     built = model.network
     with torch.device("meta"):
         network = DualEncoder(built.config, vocabulary=built.vocabulary, context=built.context, seed=None)
-        steps, mask = recipe.total_steps(samples), model.tokenizer.mask
-        for _ in sketch_stages(recipe, network, mask=mask, steps=steps, samples=samples):
+        steps, tokenizer = recipe.total_steps(samples), model.tokenizer
+        lengths = {"steps": steps, "samples": samples}
+        for _ in sketch_stages(
+            recipe, network, mask=tokenizer.mask, vocabulary=Vocabulary(tokenizer), **lengths
+        ):
             pass
 
 

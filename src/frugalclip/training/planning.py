@@ -221,13 +221,16 @@ def _stages(
 ) -> list[_StagePlan]:
     """The stages of a run, built as training builds them: on the meta device, or with weights on the CPU."""
     captions = None if training is None else partial(texts_of, training, recipe.texts.values())
-    words = Vocabulary(captions=captions)
     if recipe.init_from is not None:
         recipe, model = start_from(recipe, recipe.init_from, device=torch.device("cpu"))
-        vocabulary, context = model.network.vocabulary, model.network.context
-        words = Vocabulary(model.tokenizer, captions)
+        vocabulary, context, tokenizer = model.network.vocabulary, model.network.context, model.tokenizer
+    elif training is not None and "text" not in recipe.model.pretrained_towers():
+        tokenizer = run_tokenizer(recipe, training)
+        vocabulary, context = tokenizer.vocabulary, tokenizer.context
     else:
-        vocabulary, context = _text_sizes(recipe, training)
+        tokenizer = None
+        vocabulary, context = _text_sizes(recipe)
+    words = Vocabulary(tokenizer, captions)
     seed = recipe.seed if with_weights else None
     with torch.device("cpu" if with_weights else "meta"):
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
@@ -259,15 +262,12 @@ def _length_notes(recipe: Recipe, steps: int | None) -> list[str]:
     ]
 
 
-def _text_sizes(recipe: Recipe, training: Manifest | None) -> tuple[int, int]:
-    """Size of the vocabulary and the context, as the run's own tokenizer has them.
+def _text_sizes(recipe: Recipe) -> tuple[int, int]:
+    """Size of the vocabulary and the context where no tokenizer is built.
 
     Without data a vocabulary of captions counts with the most it may have. A frozen or tuned backbone has its
     own tokenizer, which no parameter of ours depends on.
     """
-    if training is not None and "text" not in recipe.model.pretrained_towers():
-        tokenizer = run_tokenizer(recipe, training)
-        return tokenizer.vocabulary, tokenizer.context
     vocabulary = CLIP_VOCABULARY if recipe.tokenizer.kind == "clip" else recipe.tokenizer.vocabulary
     return vocabulary, recipe.tokenizer.context or (32 if recipe.tokenizer.kind == "captions" else 77)
 
