@@ -166,10 +166,12 @@ def best_rates(
             f"no run of {', '.join(lost)} finished, so there is no best rate; see "
             f"runs/{folder}/failures.json."
         )
-    return {
-        name: {"tried": each[name], "rate": float(max(one, key=lambda rate, one=one: one[rate]))}
-        for name, one in done.items()
-    }
+    return {name: {"tried": each[name], "rate": best_rate(one)} for name, one in done.items()}
+
+
+def best_rate(tried: Mapping[str, float]) -> float:
+    """The rate with the highest metric; of equal ones the first."""
+    return float(max(tried, key=lambda rate: tried[rate]))
 
 
 def devices(folder: str) -> list[str]:
@@ -245,13 +247,14 @@ def gemm_rate(kind: torch.dtype, *, size: int = 2048, repeats: int = 5) -> float
 def peak_growth(run: Callable[[], object]) -> int:
     """Bytes by which the resident memory of this process grows at most while something runs (Linux)."""
     Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark back to what is resident now
-    before = _resident("VmHWM")
+    before = resident("VmHWM")
     run()
-    return _resident("VmHWM") - before
+    return resident("VmHWM") - before
 
 
-def _resident(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+def resident(name: str = "VmRSS", *, process: int | str = "self") -> int:
+    """Bytes that a process holds in memory: now (`VmRSS`), or at most until now (`VmHWM`)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 

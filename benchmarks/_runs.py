@@ -19,7 +19,7 @@ import torch
 
 from frugalclip.comparison.evaluators import metric_evaluator
 from frugalclip.comparison.metrics import MetricConfig
-from frugalclip.comparison.paired import Estimate, FoldOutcomes, estimate, paired
+from frugalclip.comparison.paired import Estimate, FoldOutcomes, estimate
 from frugalclip.compression.sizes import network_size
 from frugalclip.core.errors import DataError
 from frugalclip.core.processes import end_with_parent
@@ -144,11 +144,16 @@ def finish(run: Run) -> dict[str, Any] | None:
     return found
 
 
-def digest(folder: Path) -> str:
-    """16 hex digits of the weights of a finished run."""
+def weights_file(folder: Path) -> Path:
+    """The file of the weights of a finished run."""
     checkpoint = RunDirectory(folder).last_checkpoint()
     assert checkpoint is not None, "the run is finished"
-    return hashlib.blake2b((checkpoint / "model.safetensors").read_bytes(), digest_size=8).hexdigest()
+    return checkpoint / "model.safetensors"
+
+
+def digest(folder: Path) -> str:
+    """16 hex digits of the weights of a finished run."""
+    return hashlib.blake2b(weights_file(folder).read_bytes(), digest_size=8).hexdigest()
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -186,12 +191,12 @@ def reciprocal_ranks(model: Model, rows: Manifest) -> np.ndarray:
         rows: with one caption each.
     """
     task = retrieval_task(rows)
-    images, kept, faults = image_features(model, rows, task.rows)
+    features, kept, faults = image_features(model, rows, task.rows)
     assert not faults and len(kept) == len(rows), "composed scenes are whole"
-    pictures, captions = unit(images), unit(encode_texts(model, task.texts))
+    images, captions = unit(features), unit(encode_texts(model, task.texts))
     of_images, of_texts = task.positives()
-    by_image = rank_positives(cosine_scores(pictures, captions), of_images).expected()
-    by_text = rank_positives(cosine_scores(captions, pictures), of_texts).expected()
+    by_image = rank_positives(cosine_scores(images, captions), of_images).expected()
+    by_text = rank_positives(cosine_scores(captions, images), of_texts).expected()
     return ((1 / by_image + 1 / by_text[of_images[:, 0]]) / 2).numpy()
 
 
@@ -271,11 +276,6 @@ def share_of(arm: Block, reference: Block) -> Estimate:
     found = estimate(list(scaled.values()))
     low_high = None if found.interval is None else tuple(100 * share + bound for bound in found.interval)
     return replace(found, value=100 * share, interval=low_high)
-
-
-def difference(arm: Block, reference: Block) -> Estimate:
-    """The paired difference in points."""
-    return paired(arm, reference)
 
 
 def reached(curve: Sequence[Mapping[str, float]], target: float) -> float | None:

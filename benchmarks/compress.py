@@ -22,11 +22,12 @@ from typing import Any
 
 import compress_speed
 import numpy as np
-from _common import HERE, emoji_data
-from _runs import Metric, Run, baselines, beside, block, difference, digest, reached, run_all, share_of
+from _common import HERE, best_rate, emoji_data
+from _runs import Metric, Run, baselines, beside, block, digest, reached, run_all, share_of
 from compress_arms import HALF, RATES, SMALLER, Arm, Teacher, student_recipe, teacher_recipe
+from compress_page import with_interval
 
-from frugalclip.comparison.paired import Estimate, holm, verdict
+from frugalclip.comparison.paired import Estimate, holm, paired, verdict
 from frugalclip.core.records import environment, read_json, write_json
 from frugalclip.models import load
 from frugalclip.sources.open import open_data
@@ -148,10 +149,7 @@ class Benchmark:
         ]
         found = {one["arm"]: one["metrics"]["mrr"]["mean"] for one in run_all(runs, jobs=self.jobs)}
         each = {arm.family: {f"{rate:g}": found[f"{arm.family}-{rate:g}"] for rate in RATES} for arm in tuned}
-        return {
-            name: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))}
-            for name, one in each.items()
-        }
+        return {name: {"tried": one, "rate": best_rate(one)} for name, one in each.items()}
 
     def students(
         self, arms: Sequence[Arm], teacher: Teacher, rates: Mapping[str, Mapping[str, Any]], *, seeds: int
@@ -224,7 +222,7 @@ def summary(
 def claims(blocks: Mapping[str, Any]) -> dict[str, Any]:
     """Claim -> paired difference in points, p after Holm over all claims, and the verdict."""
     there = {what: pair for what, pair in CLAIMS.items() if all(name in blocks for name in pair)}
-    found = {what: difference(blocks[better], blocks[worse]) for what, (better, worse) in there.items()}
+    found = {what: paired(blocks[better], blocks[worse]) for what, (better, worse) in there.items()}
     ps = holm([one.p for one in found.values()])
     words = {"better": "confirmed", "worse": "refuted"}
     return {
@@ -328,21 +326,16 @@ def show(found: Mapping[str, Any]) -> None:
         for metric, one in (found.get(name) or {}).get("metrics", {}).items():
             print(f"{name}, {metric}: teacher {one['teacher']:.1f}")
             for arm, own in one["arms"].items():
-                print(f"  {arm:26} {own['value']:5.1f}   {in_words(own['of the teacher'])} % of the teacher")
+                share = with_interval(own["of the teacher"])
+                print(f"  {arm:26} {own['value']:5.1f}   {share} % of the teacher")
             for what, claim in one["claims"].items():
-                print(f"  {what}: {in_words(claim)}, {claim['verdict']}")
+                print(f"  {what}: {with_interval(claim)}, {claim['verdict']}")
     for goal in found["goals"]:
         value = "unknown" if goal["reached"] is None else f"{goal['reached']:.3g}"
         print(
             f"goal: {goal['what']} at least {goal['goal']:g}: {value}",
             "reached" * goal["is_met"] or "NOT reached",
         )
-
-
-def in_words(found: Mapping[str, Any]) -> str:
-    """`95.1 (92.0 to 98.2)`."""
-    low_high = found["interval"]
-    return f"{found['value']:.1f}" + (f" ({low_high[0]:.1f} to {low_high[1]:.1f})" if low_high else "")
 
 
 def main() -> None:

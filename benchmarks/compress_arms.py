@@ -80,23 +80,24 @@ class Teacher:
     views: dict[str, Any]  # of the students
 
 
-HALF = [
-    Arm("random", "infonce", 0.5),
-    Arm("random", "affinity", 0.5),
-    Arm("random", "features", 0.5),
-    Arm("inherited", "infonce", 0.5),
-    Arm("inherited", "affinity", 0.5),
-    Arm("auto", "affinity", 0.5),
-]
+def _arms(keep: float, starts: dict[Loss, list[Start]]) -> list[Arm]:
+    return [Arm(start, loss, keep) for loss, listed in starts.items() for start in listed]
+
+
+HALF = _arms(
+    0.5,
+    {
+        "infonce": ["random", "inherited"],
+        "affinity": ["random", "inherited", "auto"],
+        "features": ["random"],
+    },
+)
 SMALLER = [
-    Arm("random", "infonce", 0.25),
-    Arm("random", "affinity", 0.25),
-    Arm("inherited", "affinity", 0.25),
-    Arm("auto", "affinity", 0.25),
-    Arm("staged", "affinity", 0.25),
-    Arm("staged-auto", "affinity", 0.25),
-    Arm("random", "infonce", 0.089),
-    Arm("inherited", "affinity", 0.089),
+    *_arms(
+        0.25,
+        {"infonce": ["random"], "affinity": ["random", "inherited", "auto", "staged", "staged-auto"]},
+    ),
+    *_arms(0.089, {"infonce": ["random"], "affinity": ["inherited"]}),
 ]
 
 

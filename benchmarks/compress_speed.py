@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from _common import in_turn, medians, peak_growth
-from _runs import Run
+from _runs import Run, weights_file
 from compress_arms import SETTINGS, TOWERS, Arm, inherited
 from torch import Tensor
 from torch.nn import functional as F
 
-from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Tokens
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
@@ -44,7 +44,7 @@ def measured(data: Path, teacher: Path, runs: Sequence[Run]) -> dict[str, Any]:
             folders.setdefault(run.arm, run.folder)
     models = {name: load(folder) for name, folder in folders.items()}
     rows = open_data(str(data)).where("split=test")
-    rows = rows.take(torch.arange(ROWS).numpy())
+    rows = rows.take(np.arange(ROWS))
     captions = [texts[0] for texts in rows.captions()]
     pixels: dict[str, Tensor] = {}
     for name, model in models.items():
@@ -58,7 +58,7 @@ def measured(data: Path, teacher: Path, runs: Sequence[Run]) -> dict[str, Any]:
     numbers = {
         name: {
             **{f"{kind} a second": ROWS / by[name] for kind, by in seconds.items()},
-            "bytes": _bytes(folders[name]),
+            "bytes": weights_file(folders[name]).stat().st_size,
             "memory": peak_growth(_images(model, pixels[name])),
         }
         for name, model in models.items()
@@ -77,12 +77,6 @@ def _images(model: Model, pixels: Tensor) -> Callable[[], object]:
 
 def _captions(model: Model, captions: list[str]) -> Callable[[], object]:
     return lambda: model.encode_text(captions)
-
-
-def _bytes(folder: Path) -> int:
-    checkpoint = RunDirectory(folder).last_checkpoint()
-    assert checkpoint is not None, "the run is finished"
-    return (checkpoint / "model.safetensors").stat().st_size
 
 
 class Costs:

@@ -27,7 +27,7 @@ from typing import Any
 
 import compress
 import compress_speed
-from _common import HERE, emoji_data
+from _common import HERE, best_rate, emoji_data
 from _runs import Metric, Run, block, run_all
 from compress_arms import Arm, Teacher, student_recipe, teacher_recipe
 
@@ -45,9 +45,8 @@ FRACTIONS = {"1/16": 1 / 16, "1/4": 1 / 4, "1": 1.0}
 SAMPLES = 48_000
 RATES, TUNED_ON, TUNING_SEED = (5e-4, 1e-3, 2e-3), "1/4", 100
 TEST, VALIDATION = Metric("split=test", "retrieval"), Metric("split=val", "retrieval")
-ARMS = ("full", "tuned", "lora", "frozen", "pruned", "inherited", "distilled")
 REFERENCES = ("full", "tuned")
-COSTS = {
+COSTS = {  # arm -> a step, in steps of the whole teacher
     "full": 1.0,
     "tuned": 1.0,
     "lora": 1.0,
@@ -56,6 +55,12 @@ COSTS = {
     "inherited": 0.5,
     "distilled": 0.8,
 }
+ARMS = tuple(COSTS)
+
+
+def run_name(arm: str, fraction: str) -> str:
+    """`lora-1-4`: what the records of an arm on a share of the pairs are called."""
+    return f"{arm}-{fraction.replace('/', '-')}"
 
 
 def arm_recipe(name: str, teacher: Teacher, *, rate: float) -> dict[str, Any]:
@@ -90,7 +95,7 @@ def subset(data: Path, fraction: str, *, seed: int) -> Path | None:
     share = FRACTIONS[fraction]
     if share == 1:
         return None
-    path = RUNS / "pairs" / f"{fraction.replace('/', '-')}-{seed}.parquet"
+    path = RUNS / "pairs" / f"{run_name('pairs', fraction)}-{seed}.parquet"
     if not path.is_file():
         rows = open_data(str(data)).where("split=train")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +109,7 @@ def make_run(
     """One run of an arm on a share of the pairs."""
     data = RUNS / "scenes"
     rows = subset(data, fraction, seed=seed)
-    called = f"{arm}-{fraction.replace('/', '-')}" + (f"-{rate:g}" if tuning else "")
+    called = run_name(arm, fraction) + (f"-{rate:g}" if tuning else "")
     return Run(
         arm=called,
         seed=seed,
@@ -127,10 +132,7 @@ def best_rates(teacher: Teacher, *, jobs: int) -> dict[str, dict[str, Any]]:
     ]
     values = iter([one["metrics"]["mrr"]["mean"] for one in run_all(runs, jobs=jobs)])
     tried = {arm: {f"{rate:g}": next(values) for rate in RATES} for arm in ARMS}
-    return {
-        arm: {"tried": one, "rate": float(max(one, key=lambda rate, one=one: one[rate]))}
-        for arm, one in tried.items()
-    }
+    return {arm: {"tried": one, "rate": best_rate(one)} for arm, one in tried.items()}
 
 
 def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -140,14 +142,11 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         records: named `ARM-FRACTION`.
     """
     blocks = {
-        arm: {
-            share: block(records, f"{arm}-{name.replace('/', '-')}", "mrr")[""]
-            for name, share in FRACTIONS.items()
-        }
+        arm: {share: block(records, run_name(arm, name), "mrr")[""] for name, share in FRACTIONS.items()}
         for arm in ARMS
     }
     pairs = {
-        share: next(float(one["pairs"]) for one in records if one["arm"] == f"full-{name.replace('/', '-')}")
+        share: next(float(one["pairs"]) for one in records if one["arm"] == run_name("full", name))
         for name, share in FRACTIONS.items()
     }
     found: dict[str, Any] = {}

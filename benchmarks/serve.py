@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from _common import RESULTS, record
+from _common import RESULTS, record, resident
 from PIL import Image
 from torch import Tensor
 
@@ -138,12 +138,6 @@ def posted(base: str, content: bytes) -> int:
         return 413
 
 
-def resident(process: int) -> int:
-    """Bytes that a process holds in memory."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -173,10 +167,10 @@ def main() -> None:
             rates = load_of(base, clients=chosen.clients, requests=chosen.requests)
             files = uploads()
             posted(base, files["8000 x 8000"])  # the first one fills allocators
-            before = resident(server.pid)
+            before = resident(process=server.pid)
             codes = {name: (posted(base, data), asked(f"{base}/healthz")) for name, data in files.items()}
             time.sleep(2)
-            grown = (resident(server.pid) - before) / 1e6
+            grown = (resident(process=server.pid) - before) / 1e6
         finally:
             server.terminate()
             server.wait(30)

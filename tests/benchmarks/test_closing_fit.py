@@ -1,19 +1,11 @@
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 
 from frugalclip.sources.open import open_data
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def benchmark():
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("closing_fit")
-    sys.path.remove(str(BENCHMARKS))
+def benchmark(imported):
+    return imported("closing_fit")
 
 
 def test_differences_are_paired_by_image_over_folds_and_seeds(benchmark):

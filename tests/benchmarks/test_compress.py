@@ -1,67 +1,15 @@
 """The benchmark of compression: runs that are recorded one by one, shares of a teacher, and claims."""
 
 import dataclasses
-import importlib
-import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-import frugalclip
 from frugalclip.compression.sizes import network_size
 from frugalclip.sources.open import open_data
 from frugalclip.training.recipe import validate_recipe
-from frugalclip.verbs.train import train
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-TINY = {
-    "tokenizer": {"kind": "captions", "vocabulary": 600, "context": 12},
-    "model": {
-        "image": {"size": None, "width": 32, "depth": 2, "head_dim": 8, "patch": 8, "resolution": 16},
-        "text": {"size": None, "width": 32, "depth": 2, "head_dim": 8},
-        "dim": 16,
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def modules() -> Any:
-    sys.path.insert(0, str(BENCHMARKS))
-    names = ("compress", "compress_arms", "compress_page", "_runs")
-    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures with one caption each; every fifth is of the test split."""
-    place = tmp_path_factory.mktemp("scenes")
-    for i in range(40):
-        noise = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(place / f"{i:02}.png")
-        (place / f"{i:02}.txt").write_text(f"thing {i} of kind {i % 9}")
-        (place / f"{i:02}.json").write_text(json.dumps({"split": "train" if i % 5 else "test"}))
-    return place
-
-
-@pytest.fixture(scope="module")
-def teacher(modules: Any, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A teacher of the benchmark's recipe in a tiny size."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(modules.compress_arms, "TOWERS", TINY)
-    patch.setattr(modules.compress_arms, "SETTINGS", {"batch": 8, "epochs": None, "threads": 1})
-    content = modules.compress_arms.teacher_recipe(samples=16, rate=1e-3, views={"main": "none"})
-    folder = tmp_path_factory.mktemp("teacher") / "run"
-    recipe = folder.parent / "teacher.yaml"
-    recipe.write_text(json.dumps(content))
-    train(str(recipe), [f"data={data}", "data.where=split=train", "data.validation=none"], out=folder)
-    yield modules.compress_arms.Teacher(folder, "first", frugalclip.load(folder), folder, {"main": "none"})
-    patch.undo()
 
 
 def student(modules: Any, teacher: Any, data: Path, place: Path, *arm: Any, **more: Any) -> Any:

@@ -1,10 +1,8 @@
 """The benchmark of data efficiency: its arms are trained, and its factors have the right sides."""
 
 import dataclasses
-import importlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,22 +10,18 @@ import pytest
 
 from frugalclip.comparison.efficiency import Censored
 
-from .test_compress import BENCHMARKS, data, modules, teacher  # noqa: F401  fixtures
-
 
 @pytest.fixture(scope="module")
-def benchmark() -> Any:
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module("need_for_data")
-    sys.path.remove(str(BENCHMARKS))
+def benchmark(imported: Callable[[str], Any]) -> Any:
+    return imported("need_for_data")
 
 
 @pytest.mark.parametrize("arm", ["full", "tuned", "lora", "frozen", "pruned", "inherited", "distilled"])
 def test_every_arm_trains_and_is_recorded(
     benchmark: Any,
-    modules: Any,  # noqa: F811
-    teacher: Any,  # noqa: F811
-    data: Path,  # noqa: F811
+    modules: Any,
+    teacher: Any,
+    data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arm: str,
@@ -49,7 +43,7 @@ def test_every_arm_trains_and_is_recorded(
     assert 0 < found["metrics"]["mrr"]["mean"] <= 100
 
 
-def test_factors_are_read_against_both_references(benchmark: Any):
+def test_factors_are_read_against_both_references(benchmark: Any, imported: Callable[[str], Any]):
     level = {"full": (0.1, 0.2, 0.4), "tuned": (0.3, 0.5, 0.6)} | dict.fromkeys(
         ("lora", "frozen", "pruned", "inherited"), (0.1, 0.15, 0.2)
     )
@@ -73,7 +67,7 @@ def test_factors_are_read_against_both_references(benchmark: Any):
     assert against["tuned"]["verdict"] == "needs fewer pairs"
     assert against["frozen"]["words"] == "< 1.00 ×" and against["frozen"]["verdict"] == "needs more pairs"
     assert found["arms"]["distilled"]["efficiency"]["tuned"]["verdict"] == "needs more pairs"
-    page = importlib.import_module("compress_page").need_for_data(found | {"seeds": 3, "samples": 64})
+    page = imported("compress_page").need_for_data(found | {"seeds": 3, "samples": 64})
     assert len([row for row in page if row.startswith("| ")]) == 1 + len(benchmark.ARMS)
     tuned = next(row for row in page if row.startswith("| all weights of the teacher |"))
     assert "needs fewer pairs" in tuned and tuned.count(" × (") == 2
@@ -84,7 +78,3 @@ def test_a_factor_of_one_is_not_distinguishable(benchmark: Any):
     assert benchmark.lowers(around) == "not distinguishable"
     assert benchmark.lowers((Censored(4.0), Censored(16.0, ">"))) == "needs fewer pairs"
     assert benchmark.lowers(None) == "one seed: cannot say"
-
-
-def test_arms_are_those_of_the_costs(benchmark: Any):
-    assert SimpleNamespace(**benchmark.COSTS).__dict__.keys() == set(benchmark.ARMS)
