@@ -52,7 +52,7 @@ def choose_keepers(pairs: Pairs, order: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def search_keepers(
     order: np.ndarray,
-    pairs_among: Callable[[np.ndarray], Pairs],
+    candidates: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     similarity_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
     *,
     least: float,
@@ -60,24 +60,32 @@ def search_keepers(
     """Which row stays for each row, as `choose_keepers`, where a search finds only some of the pairs.
 
     In a dense group the neighbours of a row are only some of those like it. So what stays is searched again
-    until nothing is dropped.
+    until nothing new is found. No pair is compared twice.
 
     Args:
         order: (rows,) every row once, preferred ones first.
-        pairs_among: pairs among some rows, ascending, by their places.
+        candidates: (pairs,) first and (pairs,) second of pairs worth comparing among some rows, ascending,
+            by their places.
         similarity_of: (pairs,) similarities of given rows.
         least: similarity of two rows of which one goes.
     """
-    keepers, similarity = np.arange(len(order)), np.full(len(order), np.nan)
-    alive = np.sort(order)
-    while len(alive):
-        preferred = np.argsort(np.argsort(order)[alive])
-        own, found = choose_keepers(pairs_among(alive), preferred)
-        goes = own != np.arange(len(alive))
+    rows = len(order)
+    keepers, similarity = np.arange(rows), np.full(rows, np.nan)
+    alive, compared = np.sort(order), np.zeros(0, dtype=np.int64)
+    while True:
+        first, second = (alive[ends] for ends in candidates(alive))
+        codes = first * rows + second
+        is_new = ~np.isin(codes, compared)  # one row of each near pair has gone, so other pairs are unlike
+        first, second = first[is_new], second[is_new]
+        values = similarity_of(first, second)
+        near = values >= least
+        own, found = choose_keepers(Pairs(first[near], second[near], values[near]), order)
+        goes = own != np.arange(rows)
         if not goes.any():
             break
-        keepers[alive[goes]], similarity[alive[goes]] = alive[own[goes]], found[goes]
-        alive = alive[~goes]
+        keepers[goes], similarity[goes] = own[goes], found[goes]
+        compared = np.concatenate([compared, codes[is_new]])
+        alive = alive[~goes[alive]]
     return _of_those_that_stay(keepers, similarity, similarity_of, least)
 
 

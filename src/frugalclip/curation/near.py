@@ -8,7 +8,7 @@ the colour of one part, are two images.
 
 import numpy as np
 
-from frugalclip.curation.keepers import Pairs, search_keepers
+from frugalclip.curation.keepers import search_keepers
 from frugalclip.curation.measures import THUMBNAIL
 
 NEIGHBOURS = 16  # candidates of an image
@@ -25,19 +25,6 @@ _KERNEL = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
 _FLAT = 20.0  # norm of a layout below which it is nearly of one colour
 
 
-def near_pairs(thumbnails: np.ndarray, *, least: float) -> Pairs:
-    """Pairs of images whose similarity is at least so large.
-
-    Args:
-        thumbnails: (images, 3, 32, 32) uint8.
-        least: see `similarities`.
-    """
-    first, second = candidate_pairs(layouts(thumbnails))
-    similarity = similarities(thumbnails, thumbnails, first, second, least=least)
-    near = similarity >= least
-    return Pairs(first[near], second[near], similarity[near])
-
-
 def near_keepers(thumbnails: np.ndarray, order: np.ndarray, *, least: float) -> tuple[np.ndarray, np.ndarray]:
     """Which image stays for each image, see `search_keepers`.
 
@@ -46,9 +33,10 @@ def near_keepers(thumbnails: np.ndarray, order: np.ndarray, *, least: float) -> 
         order: (images,) every row once, preferred ones first.
         least: similarity of two images of which one goes.
     """
+    rows_layouts = layouts(thumbnails)
     return search_keepers(
         order,
-        lambda rows: near_pairs(thumbnails[rows], least=least),
+        lambda rows: candidate_pairs(rows_layouts[rows]),
         lambda first, second: similarities(thumbnails, thumbnails, first, second, least=least),
         least=least,
     )
@@ -78,9 +66,26 @@ def candidate_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     ends, others = neighbours(rows, rows)
     proper = ends != others
-    low, high = np.minimum(ends, others)[proper], np.maximum(ends, others)[proper]
-    codes = np.unique(low * max(len(rows), 1) + high)
-    return codes // max(len(rows), 1), codes % max(len(rows), 1)
+    return _distinct(np.minimum(ends, others)[proper], np.maximum(ends, others)[proper], len(rows))
+
+
+def candidates_between(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) rows and (pairs,) others of which one is a neighbour of the other.
+
+    An image that many rows repeat is a neighbour of each of them, but has only some of them for its own.
+
+    Args:
+        rows: (rows, dim) layouts.
+        others: (others, dim) layouts.
+    """
+    first, second = neighbours(rows, others)
+    back, forth = neighbours(others, rows)
+    return _distinct(np.concatenate([first, forth]), np.concatenate([second, back]), len(others))
+
+
+def _distinct(first: np.ndarray, second: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair once, ascending; `count` is above every second one."""
+    return np.divmod(np.unique(first * max(count, 1) + second), max(count, 1))
 
 
 def neighbours(rows: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,10 +99,14 @@ def neighbours(rows: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndar
     most = min(NEIGHBOURS + 1, len(among))
     for start in range(0, len(rows) if most else 0, _ROWS):
         cosines = rows[start : start + _ROWS] @ among.T
-        nearest = np.argpartition(-cosines, most - 1, axis=1)[:, :most]
-        near = np.take_along_axis(cosines, nearest, axis=1) >= LEAST_COSINE
-        ends.append(np.repeat(np.arange(len(cosines)) + start, near.sum(axis=1)))
-        others.append(nearest[near])
+        near = cosines >= LEAST_COSINE
+        crowded = np.flatnonzero(near.sum(axis=1) > most)  # few rows: only these are sorted
+        nearest = np.argpartition(-cosines[crowded], most - 1, axis=1)[:, :most]
+        near[crowded] = False
+        near[crowded[:, None], nearest] = True
+        block, found = np.nonzero(near)
+        ends.append(block + start)
+        others.append(found)
     return np.concatenate(ends), np.concatenate(others)
 
 

@@ -1,8 +1,8 @@
 """Pairs of texts that share most of their letters, by MinHash.
 
-The measure is the Jaccard similarity of the sets of five letters in a row, after case and white space are
-made equal. Candidates share one of 20 bands of 6 minima (at a similarity of 0.8 all but 0.2 % do); for
-candidates the similarity is exact.
+The measure is the Jaccard similarity of the sets of 5-character shingles, after case and white space are made
+equal. Candidates share one of 20 bands of 6 minima (at a similarity of 0.8 all but 0.2 % do); for candidates
+the similarity is exact.
 """
 
 import unicodedata
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from frugalclip.core.random import stream_seed
-from frugalclip.curation.keepers import Pairs, search_keepers
+from frugalclip.curation.keepers import search_keepers
 
-LETTERS = 5  # of a shingle
+LETTERS = 5  # characters of a shingle
 BANDS, MINIMA = 20, 6
 _IN_BUCKET = 16  # rows of a bucket that each of its rows is compared with
 _ROWS = 20_000  # hashed at once
@@ -46,13 +46,7 @@ def near_text_keepers(
         pairs = zip(first.tolist(), second.tolist(), strict=True)
         return np.array([jaccard(sets[i], sets[j]) for i, j in pairs], dtype=np.float64)
 
-    def pairs_among(rows: np.ndarray) -> Pairs:
-        first, second = candidates(signatures[rows])
-        values = similarity(rows[first], rows[second])
-        near = values >= least
-        return Pairs(first[near], second[near], values[near])
-
-    return search_keepers(order, pairs_among, similarity, least=least)
+    return search_keepers(order, lambda rows: candidates(signatures[rows]), similarity, least=least)
 
 
 def jaccard(one: frozenset[int], other: frozenset[int]) -> float:

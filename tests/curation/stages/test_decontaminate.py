@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 import frugalclip
+from frugalclip.data.manifest import Manifest
 
 from ..test_near import drawing, saved
 
@@ -46,3 +47,12 @@ def test_every_kind_of_leak_is_found_and_nothing_else(tmp_path: Path):
     assert (reasons["same"], reasons["crop"]) == ("test-image", "near-test-image")
     assert reasons["turned"] == reasons["mirrored"] == "turned-test-image"
     assert all(row["keeper"].endswith(f"exam-{row['id'].partition('-')[2]}") for row in dropped)
+
+
+def test_a_test_image_that_many_rows_repeat_is_in_none_of_them(tmp_path: Path):
+    copies = {f"q{quality}": saved(drawing(0), "JPEG", quality=quality) for quality in range(50, 90)}
+    write(tmp_path / "data", {**copies, "clean": saved(drawing(1))})
+    write(tmp_path / "exam" / "test", {"exam": saved(drawing(0))})
+    (tmp_path / "plan.yaml").write_text(PLAN)
+    frugalclip.curate(tmp_path / "data", plan=tmp_path / "plan.yaml", out=tmp_path / "out")
+    assert Manifest.read(tmp_path / "out" / "manifest.parquet").ids == ["clean"]

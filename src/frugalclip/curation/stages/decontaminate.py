@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from frugalclip.core.paths import user_path
 from frugalclip.curation.base import CurationStage, CurationStageConfig, StageNeeds, StageRows, Verdict
-from frugalclip.curation.near import layouts, neighbours, similarities
+from frugalclip.curation.near import candidates_between, layouts, similarities
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import read_sources
 
@@ -80,7 +80,7 @@ class Decontaminate(CurationStage):
     ) -> None:
         least = self.config.similarity
         for is_as_is, turned in _orientations(tests, all_of_them=self.config.turned):
-            second, first = neighbours(layouts(turned), own_layouts)
+            first, second = candidates_between(own_layouts, layouts(turned))
             values = similarities(own, turned, first, second, least=least)
             best, keepers = np.full(len(own), -1.0), np.full(len(own), None, dtype=object)
             for place in np.argsort(values, kind="stable"):
