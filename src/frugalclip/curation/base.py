@@ -195,25 +195,3 @@ def find_stage(kind: str) -> type[CurationStage]:
 def known_stages() -> list[str]:
     """Names of our stages."""
     return known_kinds(PACKAGE)
-
-
-def keep_needs(keep: str) -> StageNeeds:
-    """What a stage reads whose setting `keep` chooses among duplicates, see `keep_order`."""
-    return StageNeeds(images=keep == "largest", scores=frozenset({keep} - {"first", "largest"}))
-
-
-def keep_order(rows: StageRows, keep: str) -> np.ndarray:
-    """(rows,) the order in which rows are preferred among duplicates; equal ones by id.
-
-    Args:
-        rows: sorted by id.
-        keep: `first` for the smallest id, `largest` for the most pixels, else the name of a score whose
-            highest value is preferred, which `needs` names.
-    """
-    if keep == "first":
-        return np.arange(len(rows))
-    if keep == "largest":
-        preference = rows.images.widths.astype(np.int64) * rows.images.heights
-    else:
-        preference = np.nan_to_num(rows.scores[keep], nan=-np.inf)
-    return np.argsort(-preference, kind="stable")

@@ -6,41 +6,22 @@ Captions play no part: an image that stands twice with two captions is a duplica
 from typing import ClassVar, final
 
 import numpy as np
-from pydantic import Field
 
-from frugalclip.curation.base import (
-    CurationStage,
-    CurationStageConfig,
-    StageNeeds,
-    StageRows,
-    Verdict,
-    keep_needs,
-    keep_order,
-)
-
-
-class Config(CurationStageConfig):
-    keep: str = Field(
-        "first",
-        description="row that stays: first (smallest id), largest (most pixels), or the name of a score",
-    )
+from frugalclip.curation.base import StageRows, Verdict
+from frugalclip.curation.duplicates import DuplicateConfig, DuplicateStage, first_of_equal
 
 
 @final
-class ExactImages(CurationStage):
-    Config = Config
-    compares_rows = True
+class ExactImages(DuplicateStage):
+    Config = DuplicateConfig
     value = "similarity"
     reasons: ClassVar = {
         "same-bytes": "its image file equals that of a row that stays, byte for byte",
         "same-pixels": "its image has the pixels of a row that stays",
     }
 
-    def needs(self) -> StageNeeds:
-        return StageNeeds(images=True, scores=keep_needs(self.config.keep).scores)
-
     def decide(self, rows: StageRows) -> Verdict:
-        verdict, order = Verdict(len(rows)), keep_order(rows, self.config.keep)
+        verdict, order = Verdict(len(rows)), self.order(rows)
         ids, ones = np.array(rows.manifest.ids, dtype=object), np.ones(len(rows))
         files, pixels = (rows.images.digests(name) for name in ("digest", "pixels"))
         keepers = first_of_equal(pixels, order)
@@ -48,16 +29,3 @@ class ExactImages(CurationStage):
         for mask, reason in ((files == files[keepers], "same-bytes"), (ones.astype(bool), "same-pixels")):
             verdict.drop(is_other & mask, reason, values=ones, threshold=1.0, keepers=ids[keepers])
         return verdict
-
-
-def first_of_equal(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """(rows,) for each row the row of an equal value that comes first in an order.
-
-    Args:
-        values: (rows,) anything that sorts.
-        order: (rows,) every row once, preferred ones first.
-    """
-    _, first, groups = np.unique(values[order], return_index=True, return_inverse=True)
-    result = np.empty(len(values), dtype=np.int64)
-    result[order] = order[first[groups.reshape(-1)]]
-    return result

@@ -8,49 +8,31 @@ from typing import ClassVar, final
 import numpy as np
 from pydantic import Field
 
-from frugalclip.curation.base import (
-    CurationStage,
-    CurationStageConfig,
-    StageNeeds,
-    StageRows,
-    Verdict,
-    keep_needs,
-    keep_order,
-)
+from frugalclip.curation.base import StageRows, Verdict
+from frugalclip.curation.duplicates import DuplicateConfig, DuplicateStage, first_of_equal
 from frugalclip.curation.near_texts import near_text_keepers, plain
-from frugalclip.curation.stages.exact_images import first_of_equal
 
 
-class Config(CurationStageConfig):
+class Config(DuplicateConfig):
     similarity: float = Field(
-        0.8,
-        gt=0,
-        le=1,
-        description="Jaccard of five letters in a row; 1 drops equal captions only",
-    )
-    keep: str = Field(
-        "first",
-        description="row that stays: first (smallest id), largest (most pixels), or the name of a score",
+        0.8, gt=0, le=1, description="Jaccard of 5-character shingles; 1 drops equal captions only"
     )
 
 
 @final
-class NearCaptions(CurationStage):
+class NearCaptions(DuplicateStage):
     Config = Config
-    compares_rows = True
+    reads_images = False
     value = "similarity to the captions that stay"
     reasons: ClassVar = {
         "equal-captions": "its captions equal those of a row that stays, but for case and white space",
         "near-captions": "its captions are nearly those of a row that stays",
     }
 
-    def needs(self) -> StageNeeds:
-        return keep_needs(self.config.keep)
-
     def decide(self, rows: StageRows) -> Verdict:
         verdict, least = Verdict(len(rows)), self.config.similarity
         texts = np.array([plain(captions) for captions in rows.manifest.captions()], dtype=object)
-        order = keep_order(rows, self.config.keep)
+        order = self.order(rows)
         own = np.arange(len(rows))
         firsts = first_of_equal(texts, order) if len(rows) else own
         firsts = np.where(texts == "", own, firsts)  # rows without a caption are not alike
