@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, final
+from typing import Annotated, Any, ClassVar, Protocol, final
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from frugalclip.core.config import Settings
 from frugalclip.core.plugins import PluginKind, find_class, known_kinds
@@ -24,6 +24,12 @@ from frugalclip.curation.measures import ImageMeasures
 from frugalclip.data.manifest import Manifest
 
 PACKAGE = "frugalclip.curation.stages"
+
+
+# One text or several; a plain word in a plan is a list of one.
+Texts = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+]
 
 
 class CurationStageConfig(Settings):
@@ -39,7 +45,6 @@ class StageNeeds:
     """What a stage reads besides ids and captions."""
 
     images: bool = False  # their measures, which one pass over all images makes
-    fields: frozenset[str] = frozenset()  # of the manifest
     scores: frozenset[str] = frozenset()  # that an earlier stage gives
 
 
@@ -81,9 +86,9 @@ class StageRows:
         """(rows,) uint64, a hash of each id."""
         return self.manifest.codes("id").view(np.uint64)
 
-    def draws(self, purpose: str, count: int = 1) -> np.ndarray:
-        """(rows, count) uniform numbers from the plan's seed, a purpose and the ids."""
-        return uniform(self.seed, f"curate/{purpose}", self.codes, count)
+    def draws(self, purpose: str) -> np.ndarray:
+        """(rows,) uniform numbers from the plan's seed, a purpose and the ids."""
+        return uniform(self.seed, f"curate/{purpose}", self.codes, 1)[:, 0]
 
 
 @final
@@ -146,7 +151,7 @@ class CurationStage(ABC):
     Config: ClassVar[type[CurationStageConfig]]
     reasons: ClassVar[Mapping[str, str]]  # code -> plain words
     value: ClassVar[str] = ""  # what the values are, with their unit
-    compares_rows: ClassVar[bool] = False  # whether a row's fate depends on which other rows there are
+    compares_rows: ClassVar[bool] = False  # whether it drops more of all rows than of a sample (dry run)
     gives: ClassVar[tuple[str, ...]] = ()  # names of its scores
 
     def __init__(self, config: Any, folder: Path) -> None:

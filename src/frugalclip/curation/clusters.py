@@ -1,4 +1,7 @@
-"""Clusters of features: which centroid a row belongs to."""
+"""Clusters of features: assignment to centroids as in DataComp, whitening and selection as in TL;DR.
+
+No stage uses these functions yet. They agree with the arrays of the authors' code (`tests/parity`).
+"""
 
 import numpy as np
 

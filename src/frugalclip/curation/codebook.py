@@ -3,6 +3,8 @@
 Source: TL;DR (arXiv 2305.20087, `vq_compress_model/models/quantize.py`). Both conventions have the same value
 and other gradients. `standard` weighs the commitment of the features by beta, as VQ-VAE does; the authors'
 `legacy` weighs the codebook's term by it.
+
+No recipe or stage uses these functions yet. They agree with the arrays of the authors' code (`tests/parity`).
 """
 
 from typing import Literal
@@ -60,10 +62,8 @@ def codebook_loss(
         () at least 0.
     """
     chosen = codebook[codes]
-    to_codes, to_features = (
-        (chosen.detach() - features).pow(2).mean(),
-        (chosen - features.detach()).pow(2).mean(),
-    )
+    to_codes = (chosen.detach() - features).pow(2).mean()
+    to_features = (chosen - features.detach()).pow(2).mean()
     first, second = (beta, 1.0) if convention == "standard" else (1.0, beta)
     return first * to_codes + second * to_features
 

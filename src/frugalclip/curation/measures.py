@@ -1,4 +1,4 @@
-"""What stages read of images: sizes, digests, hashes and thumbnails, made in one pass over the data set.
+"""What stages read of images: sizes, digests and thumbnails, made in one pass over the data set.
 
 The pass is a job: shards of rows, each a Parquet file, made once whatever happens to the process. A row whose
 image cannot be read has a fault in place of its measures.
@@ -25,11 +25,9 @@ from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import decode, size_of
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.perceptual_hash import SIDE as HASHED
-from frugalclip.data.perceptual_hash import perceptual_hash
 from frugalclip.data.statistics import content_digest
 
-VERSION = 1
+VERSION = 2
 THUMBNAIL = 32  # pixels on a side
 ROWS = 1024  # of a shard, which is what a killed run loses
 _DECODED = 256  # pixels that the shorter side of a large JPEG keeps at least
@@ -43,7 +41,6 @@ _FIELDS = [
     ("pixels", pa.binary(16)),  # of the decoded one
     ("contrast", pa.uint8()),  # largest difference between two pixels in one colour
     ("brightness", pa.float32()),  # mean luma, of 255
-    ("hash", pa.uint64()),
     ("thumbnail", pa.binary(3 * THUMBNAIL**2)),
 ]
 SCHEMA = pa.schema(_FIELDS)
@@ -117,7 +114,7 @@ def measured(data: bytes) -> dict[str, Any]:
     image = decode(data, at_least=_DECODED)
     pixels = np.asarray(image)  # (height, width, 3)
     small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    grey = image.convert("L").resize((HASHED, HASHED), Image.Resampling.LANCZOS)
+    grey = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
     thumbnail = np.asarray(small).transpose(2, 0, 1)
     size = np.array(pixels.shape[:2], dtype="<i4").tobytes()
     return {
@@ -127,7 +124,6 @@ def measured(data: bytes) -> dict[str, Any]:
         "pixels": hashlib.blake2b(size + pixels.tobytes(), digest_size=16).digest(),
         "contrast": max(int(np.ptp(np.asarray(band))) for band in image.split()),
         "brightness": float(np.asarray(grey).mean()),
-        "hash": int(perceptual_hash(np.asarray(grey)[None])[0]),
         "thumbnail": np.ascontiguousarray(thumbnail).tobytes(),
     }
 

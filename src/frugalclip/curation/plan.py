@@ -62,17 +62,6 @@ class CurationPlan:
             ],
         }
 
-    def stage(self, name: str) -> PlannedStage:
-        """A stage by its name.
-
-        Raises:
-            RecipeError: if there is none.
-        """
-        found = {planned.name: planned for planned in self.stages}
-        if name not in found:
-            raise RecipeError(f"'{name}' is no stage of the plan {self.name}; {known_names(name, found)}")
-        return found[name]
-
 
 def ready_plans() -> dict[str, str]:
     """Name -> description of the plans in the package."""

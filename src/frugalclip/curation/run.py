@@ -144,10 +144,8 @@ class CurationRun:
         measures: ImageMeasures | None,
         scores: Mapping[str, np.ndarray],
     ) -> StageRows:
-        needs = planned.stage.needs()
-        for name in sorted(needs.fields):
-            self.manifest.field(name)  # refuses a field that is not there
-        images = measures.take(kept) if needs.images and measures is not None else None
+        needs_images = planned.stage.needs().images
+        images = measures.take(kept) if needs_images and measures is not None else None
         manifest = self.manifest.take(kept)
         return StageRows(manifest, images, scores, self.plan.seed, services=self, share=self.share)
 

@@ -9,16 +9,16 @@ With several models, each trained on other rows (folds), each row is scored by t
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
-from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Verdict
+from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Texts, Verdict
 from frugalclip.curation.thresholds import datacomp_threshold, highest_rows
 from frugalclip.data.ledger import KEPT, read_ledger
 from frugalclip.features.embed import embed_manifest
@@ -26,13 +26,10 @@ from frugalclip.features.store import Store
 from frugalclip.models import Model, load
 
 _ROWS = 4096  # read at once
-_Models = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-]
 
 
 class Config(CurationStageConfig):
-    model: _Models = Field(min_length=1, description="a MODEL, or several of which each saw other rows")
+    model: Texts = Field(min_length=1, description="a MODEL, or several of which each saw other rows")
     fraction: float | None = Field(None, gt=0, le=1, description="of the rows that stays; DataComp: 0.3")
     threshold: float | None = Field(None, ge=-1, le=1, description="cosine; DataComp: 0.25 of a ViT-B/32")
     captions: Literal["best", "mean"] = Field("best", description="of a row with several captions")
@@ -51,7 +48,6 @@ class Config(CurationStageConfig):
 @final
 class ClipScore(CurationStage):
     Config = Config
-    compares_rows = False
     gives = ("clip_score",)
     value = "cosine of image and caption"
     reasons: ClassVar = {
@@ -84,7 +80,7 @@ class ClipScore(CurationStage):
         if config.fraction is not None:
             found = scores[candidates]
             stays = np.zeros(len(rows), dtype=bool)
-            draws = rows.draws("clip-score")[candidates, 0]
+            draws = rows.draws("clip-score")[candidates]
             mask, threshold = highest_rows(found, config.fraction, draws=draws)
             if config.rule == "datacomp" and len(found):
                 threshold = datacomp_threshold(np.nan_to_num(found, nan=-1), config.fraction)
@@ -124,8 +120,7 @@ class ClipScore(CurationStage):
                 f"(such as {rows.manifest.ids[int(np.argmax(by_all))]}), so their scores would be too high; "
                 "give models of other folds, or set trained: keep or trained: score."
             )
-        weights = np.where(is_seen, 0.0, 1.0)
-        mean = (np.where(is_seen, 0.0, scores) * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
+        mean = np.where(is_seen, 0.0, scores).sum(axis=0) / np.maximum((~is_seen).sum(axis=0), 1)
         return np.where(by_all, np.nan, mean), by_all
 
 

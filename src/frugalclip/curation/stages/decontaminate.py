@@ -4,25 +4,22 @@ A row goes whatever its caption is. The ledger names the test image in place of 
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, final
+from functools import cached_property
+from typing import Any, ClassVar, final
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from frugalclip.core.paths import user_path
-from frugalclip.curation.base import CurationStage, CurationStageConfig, StageNeeds, StageRows, Verdict
+from frugalclip.curation.base import CurationStage, CurationStageConfig, StageNeeds, StageRows, Texts, Verdict
 from frugalclip.curation.near import candidates_between, layouts, similarities
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import read_sources
 
-_Paths = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
-]
-
 
 class Config(CurationStageConfig):
-    against: _Paths = Field(min_length=1, description="data sets that must not be trained on")
+    against: Texts = Field(min_length=1, description="data sets that must not be trained on")
     where: str | None = Field(None, description="condition over their fields, such as split=test")
     similarity: float = Field(0.95, gt=0, le=1, description="as for near_images")
     turned: bool = Field(True, description="also quarter turns and mirrored images")
@@ -42,19 +39,19 @@ class Decontaminate(CurationStage):
         return StageNeeds(images=True)
 
     def describe(self) -> Mapping[str, Any]:
-        return {"against_content": [manifest.digest() for manifest in self._tests()]}
+        return {"against_content": [manifest.digest() for manifest in self._tests]}
 
-    def _tests(self) -> Iterator[Manifest]:
-        for path in self.config.against:
-            place = self.folder / user_path(path)
-            manifest = read_sources(str(place) if place.exists() else path).manifest
-            yield _named(manifest.where(self.config.where), path)
+    @cached_property
+    def _tests(self) -> list[Manifest]:
+        places = [(path, self.folder / user_path(path)) for path in self.config.against]
+        found = [(path, read_sources(str(place) if place.exists() else path)) for path, place in places]
+        return [_named(source.manifest.where(self.config.where), path) for path, source in found]
 
     def decide(self, rows: StageRows) -> Verdict:
         verdict = Verdict(len(rows))
         own = rows.images.thumbnails()
         own_layouts = layouts(own)
-        for number, manifest in enumerate(self._tests()):
+        for number, manifest in enumerate(self._tests):
             found = rows.services.measures_of(manifest, name=f"test-{number}")
             readable = np.flatnonzero([fault is None for fault in found.faults])
             found, ids = found.take(readable), np.array(manifest.ids, dtype=object)[readable]

@@ -8,20 +8,15 @@ from functools import cache
 from typing import Any, ClassVar, final
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from frugalclip.core.errors import require
-from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Verdict
+from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Texts, Verdict
 
 
 class Config(CurationStageConfig):
-    keep: tuple[str, ...] = Field(min_length=1, description="codes, such as [en, de]")
+    keep: Texts = Field(min_length=1, description="codes, such as [en, de]")
     least_words: int = Field(3, ge=1, description="by white space; rows with shorter captions stay")
-
-    @field_validator("keep", mode="before")
-    @classmethod
-    def _is_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 @final
@@ -33,18 +28,13 @@ class Language(CurationStage):
     def decide(self, rows: StageRows) -> Verdict:
         verdict = Verdict(len(rows))
         found = [self._language(max(texts, key=len, default="")) for texts in rows.manifest.captions()]
-        languages = np.array([*found, None], dtype=object)[:-1]
-        verdict.drop(~np.isin(found_or_none(languages), [*self.config.keep, ""]), "other-language")
-        verdict.scores["detected_language"] = languages
+        is_other = [language is not None and language not in self.config.keep for language in found]
+        verdict.drop(np.array(is_other, dtype=bool), "other-language")
+        verdict.scores["detected_language"] = np.array(found, dtype=object)
         return verdict
 
     def _language(self, text: str) -> str | None:
         return _detect(text) if len(text.split()) >= self.config.least_words else None
-
-
-def found_or_none(languages: np.ndarray) -> np.ndarray:
-    """(rows,) text, empty where no language was detected."""
-    return np.array([language or "" for language in languages], dtype=str)
 
 
 @cache
