@@ -14,7 +14,11 @@ def curate(
     paths: DataPaths,
     *,
     plan: Annotated[
-        str, typer.Option(metavar="PLAN", help="A ready plan such as clean or dedup, or a YAML file.")
+        str,
+        typer.Option(
+            metavar="PLAN",
+            help="clean, dedup, balanced, metaclip or datacomp-basic (all experimental), or a YAML file.",
+        ),
     ],
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Folder of the curation.", show_default=False)
@@ -35,7 +39,8 @@ def curate(
 ) -> None:
     """Choose rows by a plan, with a ledger of every row's fate.
 
-    Writes a manifest, which train reads, and copies no picture.
+    Writes a manifest, which train reads, and copies no picture. The ready plans are experimental: look at
+    what they drop in report.html.
     """
     from frugalclip.verbs import curate as verb
 

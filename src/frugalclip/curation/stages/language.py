@@ -1,7 +1,7 @@
 """Captions in the languages that are wanted, detected by py3langid, whose model is in its package.
 
 Short captions are names, which belong to no language: they stay. DataComp and LAION use other detectors
-(fastText's lid.176 and gcld3), which decide otherwise for one caption in a few.
+(fastText's lid.176 and gcld3), so some of their decisions differ; how many is not measured here.
 """
 
 from functools import cache
