@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from frugalclip.curation.keepers import Pairs, choose_keepers
+from frugalclip.curation.keepers import Pairs, choose_keepers, search_keepers
 
 
 def pairs_of(*pairs: tuple[int, int, float]) -> Pairs:
@@ -41,3 +41,29 @@ def test_what_stays_is_unlike_each_other_and_a_second_call_drops_nothing(seed: i
         near[min(row, keeper), max(row, keeper)] for row, keeper in enumerate(keepers) if row != keeper
     )
     assert stays[keepers].all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_search_that_finds_few_neighbours_leaves_nothing_to_a_second_call(seed: int):
+    """Each row finds its nearest two; a row whose keeper goes later stays, or has another keeper."""
+    random, least = np.random.default_rng(seed), 0.8
+    points = random.random((60, 2))
+    alike = 1 - np.abs(points[:, None] - points[None]).max(axis=2)
+
+    def kept(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def nearest(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            own = alike[np.ix_(rows[some], rows[some])] - 2 * np.eye(len(some))
+            ends, others = np.repeat(np.arange(len(some)), 2), np.argsort(-own, axis=1)[:, :2].reshape(-1)
+            return np.divmod(np.unique(np.minimum(ends, others) * 60 + np.maximum(ends, others)), 60)
+
+        order = np.argsort(preference[rows])
+        return search_keepers(order, nearest, lambda a, b: alike[rows[a], rows[b]], least=least)
+
+    preference = random.permutation(60)
+    keepers, similarity = kept(np.arange(60))
+    stays = np.flatnonzero(keepers == np.arange(60))
+    gone = np.setdiff1d(np.arange(60), stays)
+    assert np.isin(keepers, stays).all()
+    assert (similarity[gone] == alike[gone, keepers[gone]]).all()
+    assert (similarity[gone] >= least).all()
+    assert (kept(stays)[0] == np.arange(len(stays))).all()

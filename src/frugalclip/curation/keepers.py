@@ -60,7 +60,7 @@ def search_keepers(
     """Which row stays for each row, as `choose_keepers`, where a search finds only some of the pairs.
 
     In a dense group the neighbours of a row are only some of those like it. So what stays is searched again
-    until nothing new is found. No pair is compared twice.
+    until no pair is found, with the pairs of all searches. No pair is compared twice.
 
     Args:
         order: (rows,) every row once, preferred ones first.
@@ -70,39 +70,19 @@ def search_keepers(
         least: similarity of two rows of which one goes.
     """
     rows = len(order)
-    keepers, similarity = np.arange(rows), np.full(rows, np.nan)
-    alive, compared = np.sort(order), np.zeros(0, dtype=np.int64)
+    compared = np.zeros(0, dtype=np.int64)
+    pairs = Pairs(compared, compared, np.zeros(0))
     while True:
-        first, second = (alive[ends] for ends in candidates(alive))
+        keepers, similarity = choose_keepers(pairs, order)
+        stays = np.flatnonzero(keepers == np.arange(rows))
+        first, second = (stays[ends] for ends in candidates(stays))
         codes = first * rows + second
-        is_new = ~np.isin(codes, compared)  # one row of each near pair has gone, so other pairs are unlike
+        is_new = ~np.isin(codes, compared)
         first, second = first[is_new], second[is_new]
         values = similarity_of(first, second)
         near = values >= least
-        own, found = choose_keepers(Pairs(first[near], second[near], values[near]), order)
-        goes = own != np.arange(rows)
-        if not goes.any():
-            break
-        keepers[goes], similarity[goes] = own[goes], found[goes]
+        if not near.any():
+            return keepers, similarity
         compared = np.concatenate([compared, codes[is_new]])
-        alive = alive[~goes[alive]]
-    return _of_those_that_stay(keepers, similarity, similarity_of, least)
-
-
-def _of_those_that_stay(
-    keepers: np.ndarray,
-    similarity: np.ndarray,
-    similarity_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    least: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same where a keeper was dropped later: its own keeper if that is like the row, else the row."""
-    last = keepers
-    while not np.array_equal(last, last[last]):
-        last = last[last]
-    moved = np.flatnonzero(last != keepers)
-    values = similarity_of(moved, last[moved])
-    is_near = values >= least
-    keepers, similarity = keepers.copy(), similarity.copy()
-    keepers[moved] = np.where(is_near, last[moved], moved)
-    similarity[moved] = np.where(is_near, values, np.nan)
-    return keepers, similarity
+        found = (first[near], second[near], values[near])
+        pairs = Pairs(*(np.concatenate(both) for both in zip(pairs, found, strict=True)))
