@@ -5,6 +5,7 @@ first channels, heads and neurons of every layer that stays. Heads are never mix
 takes every step-th one, which for 12 to 9 layers are the first nine; `even` spreads them.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -72,17 +73,16 @@ class Inherit(NetworkChange):
         self, network: DualEncoder, *, gates: GateSource | None, preprocess: Preprocess
     ) -> DualEncoder:
         """The smaller network; see `NetworkChange`."""
-        sizes = self._sizes(network)
-        width = None
-        if "image" in sizes and network.image.units is None and network.config.image.narrower_widths():
-            width = _image_width(network, sizes.pop("image"), keep=self.config.keep)
+        sizes, width = self._sizes(), None
+        if "image" in sizes and (widths := network.config.image.narrower_widths()):
+            width = _image_width(network, widths, sizes.pop("image"), keep=self.config.keep)
         cuts: dict[Side, TowerCut] = {}
         for side, own in units_of(network, sizes).items():
             size = sizes[side] if self.config.keep is None else _of_share(own, side, self.config.keep)
             cuts[side] = TowerCut(first_units(own, size, rule=self.config.depth_rule, side=side))
         return cut_network(network, cuts, image_width=width) if sizes or width else network
 
-    def _sizes(self, network: DualEncoder) -> dict[Side, TowerSize]:
+    def _sizes(self) -> dict[Side, TowerSize]:
         """Sizes as given, of the towers that become smaller."""
         given: dict[Side, TowerSize] = {"image": self.config.image, "text": self.config.text}
         return {side: one for side, one in given.items() if self.config.keep or one != TowerSize()}
@@ -93,13 +93,18 @@ def _of_share(units: Units, side: Side, keep: float) -> TowerSize:
     return narrower(units, keep) if side == "image" else shallower(units, keep)
 
 
-def _image_width(network: DualEncoder, size: TowerSize, *, keep: float | None) -> int:
+def _image_width(network: DualEncoder, widths: Sequence[int], size: TowerSize, *, keep: float | None) -> int:
     """The width of a smaller residual network, whose blocks stay: as given, or nearest to a share.
+
+    Args:
+        network: the larger one.
+        widths: that its image tower may have.
+        size: as given.
+        keep: share of the parameters; None: the size decides.
 
     Raises:
         RecipeError: for a size that it cannot have.
     """
-    config, widths = network.config.image, network.config.image.narrower_widths()
     if keep is not None:
         wanted = keep * sum(p.numel() for p in network.image.parameters())
         return min(widths, key=lambda width: abs(_parameters(network, width) - wanted))
@@ -111,7 +116,7 @@ def _image_width(network: DualEncoder, size: TowerSize, *, keep: float | None) -
     if size.width is None or size.width not in widths:
         raise RecipeError(
             f"change inherit: image.width is {size.width}, and {network.image.description} of width "
-            f"{config.width} may have a multiple of {widths[0]} up to that."
+            f"{network.config.image.width} may have a multiple of {widths[0]} up to that."
         )
     return size.width
 

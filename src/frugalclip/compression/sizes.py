@@ -6,28 +6,32 @@ from frugalclip.towers.base import Side, Tower
 from frugalclip.towers.dual import DualEncoder
 
 
+def parameters_by_side(network: DualEncoder) -> dict[str, int]:
+    """Parameters of the image tower, of the text tower without its token embedding, and of that embedding."""
+    embedding = network.text.embedding_parameters
+    return {
+        "image": sum(p.numel() for p in network.image.parameters()),
+        "text": sum(p.numel() for p in network.text.parameters()) - embedding,
+        "token_embedding": embedding,
+    }
+
+
 def tower_parameters(network: DualEncoder) -> int:
     """Parameters of both towers, token embedding apart."""
-    towers = sum(p.numel() for tower in (network.image, network.text) for p in tower.parameters())
-    return towers - network.text.embedding_parameters
+    parameters = parameters_by_side(network)
+    return parameters["image"] + parameters["text"]
 
 
 def network_size(network: DualEncoder) -> dict[str, Any]:
     """Parameters, arithmetic and sizes of the layers, as JSON.
 
     Returns:
-        `parameters` of the image tower, of the text tower without its token embedding, and of that embedding;
-        `towers` without the embedding and `all` with it; `tokens` of the vocabulary;
+        `parameters` as `parameters_by_side` has them; `towers` without the token embedding and `all` with it;
+        `tokens` of the vocabulary;
         `gflops` forward for one image and for one text of full length; `layers` of each tower: channels, and
         heads and neurons of every layer, where the tower has them.
     """
-    c, text = network.config, network.text
-    embedding = text.embedding_parameters
-    parameters = {
-        "image": sum(p.numel() for p in network.image.parameters()),
-        "text": sum(p.numel() for p in text.parameters()) - embedding,
-        "token_embedding": embedding,
-    }
+    c, parameters = network.config, parameters_by_side(network)
     layers: dict[Side, dict[str, Any]] = {}
     towers: dict[Side, Tower] = {"image": network.image, "text": network.text}
     for side, tower in towers.items():
@@ -36,7 +40,7 @@ def network_size(network: DualEncoder) -> dict[str, Any]:
             layers[side] = {"width": own.width, "heads": list(own.heads), "neurons": list(own.neurons)}
     return {
         "parameters": parameters,
-        "towers": parameters["image"] + parameters["text"],
+        "towers": tower_parameters(network),
         "all": sum(parameters.values()),
         "tokens": network.vocabulary,
         "bytes": 4 * sum(parameters.values()),

@@ -198,7 +198,8 @@ def vocabulary_notes(recipe: Recipe, training: Manifest | None) -> list[str]:
     """What a plan without training data does not know of vocabularies that are cut."""
     changes = [recipe.change_before(number) for number in range(len(recipe.stages) or 1)]
     cuts = [one.vocabulary.keep for one in changes if one is not None and one.vocabulary is not None]
-    if training is not None or "captions" not in cuts:
+    is_new = recipe.init_from is None  # its tokenizer is made of the captions
+    if training is not None or not any(keep == "captions" or (keep and is_new) for keep in cuts):
         return []
     return ["the token embedding is counted whole; set data, whose captions decide which tokens stay"]
 
@@ -284,11 +285,15 @@ def check_stages(recipe: Recipe, model: Model, *, samples: int) -> None:
     built = model.network
     with torch.device("meta"):
         network = DualEncoder(built.config, vocabulary=built.vocabulary, context=built.context, seed=None)
-        steps, tokenizer = recipe.total_steps(samples), model.tokenizer
-        lengths = {"steps": steps, "samples": samples}
-        for _ in sketch_stages(
-            recipe, network, mask=tokenizer.mask, vocabulary=Vocabulary(tokenizer), **lengths
-        ):
+        sketches = sketch_stages(
+            recipe,
+            network,
+            mask=model.tokenizer.mask,
+            steps=recipe.total_steps(samples),
+            samples=samples,
+            vocabulary=Vocabulary(model.tokenizer),
+        )
+        for _ in sketches:
             pass
 
 
