@@ -35,6 +35,7 @@ def test_stages_that_occur_twice_get_numbers(tmp_path: Path):
         ("stages: [{stage: rules, min_wrods: 3}]", "did you mean 'min_words'"),
         ("stages: [{min_words: 3}]", "stages.0 names no stage"),
         ("stages: []", "stages"),
+        ("stages: [{stage: rules, name: ../mine}]", "name"),
         ("stages: [{stage: exact_images, keep: clip_score}]", "which no earlier stage gives"),
         ("steps: []", "'stages'"),
     ],

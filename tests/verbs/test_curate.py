@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
@@ -198,6 +199,17 @@ def test_explain_tells_the_story_of_a_row(data: Path, tmp_path: Path, capsys: py
         ledger.explain(tmp_path / "out", "twin99")
     with pytest.raises(DataError, match="no ledger of a finished curation"):
         ledger.explain(data, "twin2")
+
+
+@pytest.mark.parametrize("name", ["ledger.parquet", "stages/02-near_images.parquet"])
+def test_damaged_files_of_a_curation_are_named(name: str, data: Path, tmp_path: Path):
+    frugalclip.curate(data, plan="dedup", out=tmp_path / "out")
+    path = tmp_path / "out" / name
+    table = pq.read_table(path)
+    broken = pa.array([b"\xff" * 5] * len(table)).view(pa.string())
+    pq.write_table(table.set_column(table.column_names.index("detail"), "detail", broken), path)
+    with pytest.raises(DataError, match=f"{path.name} cannot be read"):
+        ledger.explain(tmp_path / "out", "p00")
 
 
 def test_undo_takes_a_stage_back_and_keeps_what_it_had_decided(data: Path, tmp_path: Path):

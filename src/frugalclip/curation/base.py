@@ -36,7 +36,9 @@ class CurationStageConfig(Settings):
     """Settings that every stage has: the keys of an entry under `stages` of a plan."""
 
     stage: str = Field(description="file of the stage; ./FILE.py or a dotted name for your own")
-    name: str | None = Field(None, description="name in ledger and report; default that of the stage")
+    name: str | None = Field(
+        None, pattern=r"^[^/\\]+$", description="name in ledger, report and files; default that of the stage"
+    )
 
 
 @final

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.disk import replacing
 from frugalclip.core.errors import DataError
-from frugalclip.core.guard import reading
-from frugalclip.data.ledger import DROPPED, KEPT, Entry
+from frugalclip.data.ledger import DROPPED, KEPT, Entry, check_version, ledger_meanings
+from frugalclip.data.tables import read_parquet
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
@@ -109,10 +109,9 @@ def read_ledger(path: Path) -> pa.Table:
     advice = "write it with: frugalclip curate PATH --plan PLAN --out DIR"
     if not path.is_file():
         raise DataError(f"{path.parent} holds no ledger of a finished curation; {advice}.")
-    with reading(path, advice=advice):
-        table = pq.read_table(path)
-    if (table.schema.metadata or {}).get(VERSION_KEY) != VERSION:
-        raise DataError(f"{path} is no ledger of a curation of version {VERSION.decode()}; {advice}.")
+    table = read_parquet(path, advice=advice)
+    what = "a ledger of a curation"
+    check_version(table, path, key=VERSION_KEY, version=VERSION, what=what, advice=advice)
     return table
 
 
@@ -135,4 +134,4 @@ def taken_back(table: pa.Table, stage: str) -> pa.Table:
 
 def reason_meanings(table: pa.Table) -> dict[str, dict[str, str]]:
     """Stage -> reason -> plain words, as the ledger explains its own rows."""
-    return json.loads((table.schema.metadata or {}).get(REASONS_KEY, b"{}"))
+    return ledger_meanings(table, key=REASONS_KEY)

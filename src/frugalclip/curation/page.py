@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from frugalclip.core.guard import reading
 from frugalclip.core.random import uniform
 from frugalclip.core.users_text import command_line
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.curation.ledger import read_ledger, reason_meanings
 from frugalclip.curation.outputs import LEDGER, MANIFEST, REPORT, StageSummary, Summary, known_rows
+from frugalclip.curation.run import ADVICE, stage_files
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.tables import read_parquet
 from frugalclip.report.curation import (
     CurationView,
     DuplicateGroup,
@@ -154,11 +154,10 @@ def _drawn(dropped: pa.Table, *, seed: int) -> list[dict[str, Any]]:
 
 def _histograms(folder: Path, summary: StageSummary) -> list[Histogram]:
     """The values of a stage, of rows that stay and of rows that it dropped, for each threshold."""
-    paths = [path for path in (folder / "stages").glob("*.parquet") if _stage_of(path) == summary.name]
-    if not paths:
+    path = stage_files(folder).get(summary.name)
+    if path is None:
         return []
-    with reading(paths[0], advice="write it again with: frugalclip curate … --resume"):
-        table = pq.read_table(paths[0], columns=["reason", "value"])
+    table = read_parquet(path, advice=ADVICE, columns=["reason", "value"])
     values = table["value"].to_numpy(zero_copy_only=False)
     reasons = np.array(table["reason"].to_pylist(), dtype=object)
     has_value, is_out = np.isfinite(values), reasons.astype(bool)
@@ -172,10 +171,6 @@ def _histograms(folder: Path, summary: StageSummary) -> list[Histogram]:
         _histogram(code, summary.value, values[:0], values[reasons == code], summary.thresholds.get(code))
         for code in measured
     ]
-
-
-def _stage_of(path: Path) -> str:
-    return path.stem.partition("-")[2]
 
 
 def _histogram(

@@ -17,17 +17,18 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
 from frugalclip.core.executors import Executor, InlineExecutor
-from frugalclip.core.guard import reading
 from frugalclip.core.jobs import FOLDER, Job, Shard, ShardTask, content_key
 from frugalclip.curation.base import PlannedStage, StageRows, Verdict
 from frugalclip.curation.measures import ImageMeasures, measure_images
 from frugalclip.curation.plan import CurationPlan
 from frugalclip.data.image_faults import DECODING
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.tables import read_parquet
 
 VERSION = 1
 OTHERS = "others"  # folder of the manifests of data sets that rows are compared with
 _DECIDED = ("reason", "value", "threshold", "keeper", "detail")
+ADVICE = "delete it and call again with --resume, which runs the stage again"
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -165,8 +166,7 @@ class CurationRun:
     def _decide(self, planned: PlannedStage, rows: StageRows, shard: Shard[StageRows]) -> Decided:
         (record,) = self.job.run([shard], _StageTask(planned), InlineExecutor())
         path = self.job.folder / _path(shard.name)
-        with reading(path, advice="delete it and call again with --resume, which runs the stage again"):
-            table = pq.read_table(path)
+        table = read_parquet(path, advice=ADVICE)
         notes, seconds = tuple(record.notes["notes"]), record.notes["seconds"]
         return Decided(planned.name, table, planned.stage.value, notes, seconds)
 
@@ -202,6 +202,12 @@ def _verdict_table(verdict: Verdict, ids: pa.ChunkedArray) -> pa.Table:
 
 def _path(name: str) -> str:
     return f"stages/{name}.parquet"
+
+
+def stage_files(folder: Path) -> dict[str, Path]:
+    """Name of a stage -> the file of what it decided, in the order of the plan."""
+    paths = sorted((folder / "stages").glob("*.parquet"))
+    return {path.stem.partition("-")[2]: path for path in paths}
 
 
 def stage_meanings(plan: CurationPlan) -> dict[str, dict[str, str]]:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.disk import replacing
 from frugalclip.core.errors import DataError, shortened
-from frugalclip.core.guard import reading
+from frugalclip.data.tables import read_parquet
 
 VERSION = b"2"
 _VERSION_KEY = b"frugalclip.ledger"
@@ -204,19 +204,36 @@ def read_ledger(path: Path) -> pa.Table:
     Raises:
         DataError: when the file is not a ledger of this version.
     """
-    with reading(path, advice="it is not a ledger, which frugalclip verbs write as Parquet"):
-        table = pq.read_table(path)
-        table.validate(full=True)
-    found = (table.schema.metadata or {}).get(_VERSION_KEY)
-    if found != VERSION:
-        version = found.decode("utf-8", "replace") if found else "none"
-        raise DataError(
-            f"{path} is a ledger of version {shortened(version, 40)}, "
-            f"expected {VERSION.decode()}; write it again."
-        )
+    table = read_parquet(path, advice="it is not a ledger, which frugalclip verbs write as Parquet")
+    check_version(table, path, key=_VERSION_KEY, version=VERSION, what="a ledger", advice="write it again")
     return table
 
 
-def ledger_meanings(table: pa.Table) -> dict[str, dict[str, str]]:
-    """Stage -> reason -> plain words, as a ledger that was read explains its own rows."""
-    return json.loads((table.schema.metadata or {}).get(_REASONS_KEY, b"{}"))
+def check_version(table: pa.Table, path: Path, *, key: bytes, version: bytes, what: str, advice: str) -> None:
+    """Refuse a table of another version.
+
+    Args:
+        table: as it was read.
+        path: its file.
+        key: of its metadata that holds the version.
+        version: the one that is expected.
+        what: the table is, with its article.
+        advice: what to do.
+
+    Raises:
+        DataError: when its version is missing or another one.
+    """
+    found = (table.schema.metadata or {}).get(key)
+    if found != version:
+        shown = shortened(found.decode("utf-8", "replace") if found else "none", 40)
+        raise DataError(f"{path} is {what} of version {shown}, expected {version.decode()}; {advice}.")
+
+
+def ledger_meanings(table: pa.Table, *, key: bytes = _REASONS_KEY) -> dict[str, dict[str, str]]:
+    """Stage -> reason -> plain words, as a ledger that was read explains its own rows.
+
+    Args:
+        table: the ledger.
+        key: of its metadata that holds them.
+    """
+    return json.loads((table.schema.metadata or {}).get(key, b"{}"))

@@ -1,10 +1,35 @@
-"""Arrow tables in plain types, and several as one."""
+"""Arrow tables: read from Parquet that may be damaged, in plain types, and several as one."""
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frugalclip.core.guard import reading
+
+
+def read_parquet(
+    path: Path, *, advice: str, columns: Sequence[str] | None = None, id: str | None = None
+) -> pa.Table:
+    """The rows of a Parquet file, with text that is UTF-8.
+
+    Args:
+        path: the file.
+        advice: what to do when it is damaged.
+        columns: to read; None reads all.
+        id: reads only rows of this id.
+
+    Raises:
+        DataError: when the file cannot be read.
+    """
+    with reading(path, advice=advice):
+        filters = None if id is None else [("id", "=", id)]
+        table = pq.read_table(path, columns=columns and list(columns), filters=filters)
+        table.validate(full=True)
+    return table
 
 
 def concatenate_tables(tables: Sequence[pa.Table]) -> pa.Table:

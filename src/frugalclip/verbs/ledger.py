@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 
 from frugalclip.core.errors import DataError, known_names
-from frugalclip.core.guard import reading
 from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
 from frugalclip.core.terminal import Terminal
@@ -21,7 +19,9 @@ from frugalclip.curation.ledger import read_ledger, reason_meanings
 from frugalclip.curation.outputs import LEDGER, MANIFEST, Summary, known_rows
 from frugalclip.curation.outputs import undo as take_back
 from frugalclip.curation.page import write_page
+from frugalclip.curation.run import ADVICE, stage_files
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.tables import read_parquet
 from frugalclip.training.recommendation import train_command
 from frugalclip.verbs.curate import stage_table
 from frugalclip.verbs.data_terminal import show_lines, show_next
@@ -107,14 +107,11 @@ def _pair(manifests: Sequence[Manifest], id: str | None) -> tuple[Path | None, l
 
 def _passed(folder: Path, id: str) -> Sequence[Passed]:
     """The decisions of the stages that the row reached, in order."""
-    found = []
-    for path in sorted((folder / "stages").glob("*.parquet")):
-        with reading(path, advice="write it again with: frugalclip curate … --resume"):
-            table = pq.read_table(path, filters=[("id", "=", id)])
-        for row in table.to_pylist():
-            name = path.stem.partition("-")[2]
-            found.append(Passed(name, row["reason"], row["value"], row["threshold"]))
-    return found
+    return [
+        Passed(name, row["reason"], row["value"], row["threshold"])
+        for name, path in stage_files(folder).items()
+        for row in read_parquet(path, advice=ADVICE, id=id).to_pylist()
+    ]
 
 
 @writes_into("folder")
