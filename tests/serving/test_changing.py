@@ -142,6 +142,23 @@ def test_a_damaged_index_is_mended_with_the_rows_of_all_its_sources(place):
     assert set(everything(path)) == set(before)
 
 
+@pytest.mark.parametrize("damaged", ["rows-*", "map-*", "model-*/model.safetensors", "stores/*/chunks/*"])
+def test_the_command_that_check_names_mends_a_damaged_file(place, damaged):
+    path = place / "index"
+    assert main(["search", "build", str(place / "model"), str(place / "data"), "--out", str(path)]) == 0
+    before = everything(path)
+    (file,) = path.glob(damaged)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    drift = search_check(path)
+    assert len(drift.damaged) == 1
+    for line in _mending(path, drift):
+        assert main(shlex.split(line)[1:]) == 0
+    assert search_check(path).is_none
+    assert everything(path) == before
+
+
 def test_a_build_goes_on_where_it_stopped(place, encoded, monkeypatch):
     monkeypatch.setattr("frugalclip.features.writer.CHUNK_ROWS", 8)
     encode, calls = ManifestVectors.encode, []

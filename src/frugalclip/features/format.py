@@ -6,8 +6,9 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +16,7 @@ from pydantic import Field
 from frugalclip.core.config import Settings, validated
 from frugalclip.core.errors import DataError, shortened
 from frugalclip.core.guard import parse_json, reading
-from frugalclip.core.records import write_json
+from frugalclip.core.records import write_atomically, write_json
 from frugalclip.core.stored import read_object
 from frugalclip.core.users_text import command_line
 
@@ -194,6 +195,16 @@ class MappedTensors:
         return self
 
 
+def write_side_file(folder: Path, name: str, ending: str, content: bytes) -> str:
+    """Write a file whose name ends in the hash of its content; gives the name.
+
+    So a folder whose files are replaced keeps the old ones until its head names the new ones.
+    """
+    file = f"{name}-{digest(content).hex()}.{ending}"
+    write_atomically(folder / file, content)
+    return file
+
+
 def read_side_file(
     path: Path, *, advice: str = "run the same 'frugalclip embed' again, which writes it anew"
 ) -> bytes:
@@ -213,37 +224,67 @@ def read_side_file(
     return content
 
 
+@final
+@dataclass(frozen=True)
+class HeadFile:
+    """The JSON file that describes a folder, with a format, a version and a checksum."""
+
+    file: str
+    format: str
+    version: int
+    kind: str  # of the folder, such as "an embedding store"
+    verb: str  # that writes it
+    again: str  # what to do where it is damaged
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """The content of the head of a folder.
+
+        Raises:
+            DataError: when there is none, it is damaged, or of another version.
+        """
+        file = path / self.file
+        if not file.is_file():
+            raise DataError(
+                f"{path} is not {self.kind} (no {self.file}); make one with: "
+                f"{command_line(*self.verb.split(), 'MODEL', 'PATH', '--out', path)}"
+            )
+        content = read_object(file, error=DataError, advice=self.again)
+        if content.get("format") != self.format:
+            raise DataError(
+                f"{file} does not describe {self.kind}; give the folder that 'frugalclip {self.verb}' wrote."
+            )
+        if content.get("version") != self.version:
+            raise DataError(
+                f"{path} is {self.kind} of version {shortened(content.get('version'), 40)}, this program "
+                f"reads {self.version}; upgrade frugalclip, or {self.again}."
+            )
+        if content.get("checksum") != head_checksum(content):
+            raise DataError(f"{file} has changed since it was written (its checksum differs); {self.again}.")
+        return content
+
+    def write(self, path: Path, content: dict[str, Any]) -> dict[str, Any]:
+        """Write the content of a head with its checksum; gives both."""
+        signed = content | {"checksum": head_checksum(content)}
+        write_json(path / self.file, signed)
+        return signed
+
+
+STORE_HEAD = HeadFile("store.json", FORMAT, VERSION, "an embedding store", "embed", EMBED_AGAIN)
+
+
 def read_head(path: Path) -> StoreHeader:
     """The head of a store, finished or not.
 
     Raises:
         DataError: when there is none, or it was written by a later version.
     """
-    file = path / "store.json"
-    if not file.is_file():
-        raise DataError(
-            f"{path} is not an embedding store (no store.json); "
-            f"make one with: {command_line('embed', 'MODEL', 'PATH', '--out', path)}"
-        )
-    content = read_object(file, error=DataError, advice=EMBED_AGAIN)
-    if content.get("format") != FORMAT:
-        raise DataError(
-            f"{file} does not describe an embedding store; give the folder that 'frugalclip embed' wrote."
-        )
-    if content.get("version") != VERSION:
-        raise DataError(
-            f"{path} is a store of version {shortened(content.get('version'), 40)}, this program reads "
-            f"{VERSION}; upgrade it or embed again."
-        )
-    if content.get("checksum") != head_checksum(content):
-        raise DataError(f"{file} has changed since it was written (its checksum differs); {EMBED_AGAIN}.")
-    return validated(StoreHeader, content, where=str(file), error=DataError)
+    content = STORE_HEAD.read(path)
+    return validated(StoreHeader, content, where=str(path / STORE_HEAD.file), error=DataError)
 
 
 def write_head(path: Path, head: StoreHeader) -> None:
     """Write `store.json` with its checksum."""
-    content = head.model_dump(mode="json")
-    write_json(path / "store.json", content | {"checksum": head_checksum(content)})
+    STORE_HEAD.write(path, head.model_dump(mode="json"))
 
 
 def head_checksum(content: Mapping[str, Any]) -> str:

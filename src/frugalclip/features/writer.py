@@ -42,6 +42,7 @@ from frugalclip.features.format import (
     read_head,
     read_side_file,
     write_head,
+    write_side_file,
 )
 from frugalclip.features.rounding import cosine_errors, rounded
 from frugalclip.features.store import Store
@@ -339,7 +340,7 @@ class _Run:
     def _write_ids(self, table: pa.Table) -> str:
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
-        return self._write_side_file("ids", "parquet", sink.getvalue())
+        return write_side_file(self.path, "ids", "parquet", sink.getvalue())
 
     def _write_index(self, ids: list[str]) -> str:
         hashes = id_hashes(ids)
@@ -359,15 +360,8 @@ class _Run:
 
     def _write_tensors(self, name: str, tensors: dict[str, np.ndarray]) -> str:
         notes = {"payload": payload_hash(tensors, {})}
-        return self._write_side_file(
-            name, "safetensors", save(tensors, metadata={"frugalclip": canonical(notes).decode()})
-        )
-
-    def _write_side_file(self, name: str, ending: str, content: bytes) -> str:
-        """The hash is in the name, so a store that is replaced keeps its files until `store.json` changes."""
-        file = f"{name}-{digest(content).hex()}.{ending}"
-        write_atomically(self.path / file, content)
-        return file
+        content = save(tensors, metadata={"frugalclip": canonical(notes).decode()})
+        return write_side_file(self.path, name, "safetensors", content)
 
     def _remove_leftovers(self, head: StoreHeader) -> None:
         """Delete our files that `store.json` does not name, and temporary files of killed runs."""

@@ -291,10 +291,16 @@ def _known_vectors(stores: Path, encoder: StorableEncoder, *, but: str) -> Any:
             found |= {digests[row]: (store, row) for row in present.tolist()}
 
     def known(keys: Sequence[bytes], ids: Sequence[str]) -> list[np.ndarray | None]:
-        hits = [found.get(key) for key in keys]
-        return [hit and hit[0].vectors("image", [hit[1]]).numpy() for hit in hits]
+        return [None if (hit := found.get(key)) is None else _vector(*hit) for key in keys]
 
     return known
+
+
+def _vector(store: Store, row: int) -> np.ndarray | None:
+    """(1, dim) the vector of an image; None where its chunk is damaged, so that it is made again."""
+    with contextlib.suppress(DataError):
+        return store.vectors("image", [row]).numpy()
+    return None
 
 
 def _is_stale(search: DenseSearch) -> bool:

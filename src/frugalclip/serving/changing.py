@@ -255,8 +255,12 @@ def find_drift(path: Path, data: Sequence[tuple[IndexedSource, Manifest | Frugal
         data: each source with its rows as they are now, or why they cannot be read.
     """
     head = read_index_head(path)
-    rows = IndexRows.read(path, head)
-    removed_before, seen = set(_removed_ids(path, head)), np.zeros(len(rows), dtype=bool)
+    damaged = _damage(path, head)
+    try:
+        rows, removed_before = IndexRows.read(path, head), set(_removed_ids(path, head))
+    except FrugalclipError:  # which is among the damage; nothing can be compared with the data
+        return Drift((), (), (), 0, damaged)
+    seen = np.zeros(len(rows), dtype=bool)
     new: list[str] = []
     changed: list[str] = []
     unread: list[str] = []
@@ -282,7 +286,7 @@ def find_drift(path: Path, data: Sequence[tuple[IndexedSource, Manifest | Frugal
         changed=tuple(dict.fromkeys(changed)),
         gone=tuple(gone),
         removed=removed,
-        damaged=_damage(path, head),
+        damaged=damaged,
         unread=tuple(unread),
     )
 

@@ -4,7 +4,6 @@
 sees the old index or the new one, and a kill leaves the old one. `docs/formats-index.md` has the format.
 """
 
-import hashlib
 import io
 import os
 from pathlib import Path
@@ -13,17 +12,17 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field
 
-from frugalclip.core.errors import DataError, shortened
+from frugalclip.core.checksums import checksum
+from frugalclip.core.errors import DataError
 from frugalclip.core.guard import reading
-from frugalclip.core.records import write_atomically, write_json
-from frugalclip.core.stored import StoredRecord, read_object, typed
-from frugalclip.core.users_text import command_line
-from frugalclip.features.format import digest, head_checksum, read_side_file
+from frugalclip.core.stored import StoredRecord, typed
+from frugalclip.features.format import HeadFile, read_side_file, write_side_file
 
 IndexKind = Literal["exact", "ivf", "lexical"]
 QueryKind = Literal["text", "image", "both"]
 FORMAT, VERSION, HEAD = "frugalclip.index", 1, "index.json"
 REBUILD = "run the same 'frugalclip search build' again, which embeds nothing twice"
+_HEAD = HeadFile(HEAD, FORMAT, VERSION, "a search index", "search build", REBUILD)
 
 
 class IndexedSource(StoredRecord):
@@ -93,32 +92,13 @@ def read_index_head(path: Path) -> IndexHead:
     Raises:
         DataError: when there is none, it is damaged, or of another version.
     """
-    file = path / HEAD
-    if not file.is_file():
-        raise DataError(
-            f"{path} is not a search index (no {HEAD}); "
-            f"make one with: {command_line('search', 'build', 'MODEL', 'PATH', '--out', path)}"
-        )
-    content = read_object(file, error=DataError, advice=REBUILD)
-    if content.get("format") != FORMAT:
-        raise DataError(
-            f"{file} does not describe a search index; give the folder that 'frugalclip search build' wrote."
-        )
-    if content.get("version") != VERSION:
-        raise DataError(
-            f"{path} is an index of version {shortened(content.get('version'), 40)}, this program reads "
-            f"{VERSION}; {REBUILD}."
-        )
-    if content.get("checksum") != head_checksum(content):
-        raise DataError(f"{file} has changed since it was written (its checksum differs); {REBUILD}.")
-    return typed(content, IndexHead, path=file, error=DataError, advice=REBUILD)
+    content = _HEAD.read(path)
+    return typed(content, IndexHead, path=path / HEAD, error=DataError, advice=REBUILD)
 
 
 def publish(path: Path, head: IndexHead) -> IndexHead:
     """Make a head the index, with its checksum; what it names must be there."""
-    signed = head.model_copy(update={"checksum": head_checksum(head.model_dump(mode="json"))})
-    write_json(path / HEAD, signed.model_dump(mode="json"))
-    return signed
+    return IndexHead.model_validate(_HEAD.write(path, head.model_dump(mode="json")))
 
 
 def write_table(path: Path, name: str, table: pa.Table) -> str:
@@ -127,11 +107,7 @@ def write_table(path: Path, name: str, table: pa.Table) -> str:
     whole = table.combine_chunks()
     with pa.ipc.new_file(sink, whole.schema) as writer:
         writer.write_table(whole)
-    content = sink.getvalue()
-    file = f"{name}-{digest(content).hex()}.arrow"
-    if not (path / file).is_file():
-        write_atomically(path / file, content)
-    return file
+    return write_side_file(path, name, "arrow", sink.getvalue())
 
 
 def read_table(path: Path, file: str) -> pa.Table:
@@ -147,8 +123,8 @@ def read_table(path: Path, file: str) -> pa.Table:
 
 def name_by_hash(path: Path, file: Path, name: str) -> str:
     """Move a finished file into an index under the name that ends in its hash; gives that name."""
+    target = f"{name}-{checksum(file).sha256[:32]}{file.suffix}"
     with file.open("rb") as opened:
-        target = f"{name}-{hashlib.file_digest(opened, 'sha256').hexdigest()[:32]}{file.suffix}"
         os.fsync(opened.fileno())
     file.replace(path / target)
     return target
@@ -160,8 +136,7 @@ def hashed(file: Path) -> Path:
     Raises:
         DataError: when it is absent or was changed.
     """
-    with reading(file, advice=REBUILD), file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()[:32]
-        if found != file.stem.rpartition("-")[2]:
+    with reading(file, advice=REBUILD):
+        if checksum(file).sha256[:32] != file.stem.rpartition("-")[2]:
             raise ValueError("it does not have the hash that its name ends in")
     return file
