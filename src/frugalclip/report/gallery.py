@@ -6,7 +6,6 @@ at most 320 px wide; a click shows them in that size. Where the order means noth
 """
 
 import base64
-import io
 import itertools
 import re
 from collections import Counter
@@ -16,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, features
+from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.numerics import top_k
 from frugalclip.core.random import stream_seed
+from frugalclip.core.thumbnails import KIND, encoded_thumbnail
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.image_reader import ImageReader
 from frugalclip.data.images import size_of
@@ -129,11 +129,7 @@ def thumbnail(image: Image.Image, text: str, *, side: int = SIDE) -> Thumbnail:
     """
     small = image.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer, kind = io.BytesIO(), "webp" if features.check("webp") else "png"
-    small.save(
-        buffer, kind.upper(), **({"quality": 82, "method": 4} if kind == "webp" else {"optimize": True})
-    )
-    uri = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    uri = f"data:image/{KIND};base64,{base64.b64encode(encoded_thumbnail(small)).decode()}"
     return Thumbnail(uri, shorten(text, LONGEST), *small.size, is_blank(small))
 
 

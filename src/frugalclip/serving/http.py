@@ -5,7 +5,6 @@ limited before they are decoded, and decoded by the one function that reads ever
 """
 
 import sys
-import threading
 import traceback
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from frugalclip.core.errors import FrugalclipError, require
+from frugalclip.core.thumbnails import KIND
 from frugalclip.data.image_faults import BadImage
 from frugalclip.data.images import decode, open_image
 from frugalclip.features.format import digest
@@ -20,9 +20,8 @@ from frugalclip.serving.limits import COOKIE, Guarded, ServerLimits
 from frugalclip.serving.page import login_page, search_page
 from frugalclip.serving.queries import SearchRequest
 from frugalclip.serving.served import ServedIndex
-from frugalclip.serving.thumbnails import KIND, Thumbnails, side_of
+from frugalclip.serving.thumbnails import Thumbnails, side_of
 
-_DECODING = 2  # uploads decoded at a time: one of 64 million pixels takes 200 MB
 _TEXT, _CONDITION = "what the images show", "such as split=train,style!=noto"
 _WEEK = "private, max-age=604800"
 
@@ -90,13 +89,13 @@ def create_app(
     """
     fastapi = require("fastapi", extra="serve", purpose="serving an index")
     require("python_multipart", extra="serve", purpose="serving an index")
-    limits = limits or ServerLimits()
+    limits, thumbnails = limits or ServerLimits(), thumbnails or Thumbnails()
     app = fastapi.FastAPI(title="frugalclip", docs_url=None, redoc_url=None)
     guarded = Guarded(app, limits=limits, token=token, hosts=hosts)
     _add_errors(app)
     _add_pages(app, served, guarded)
-    _add_search(app, served, limits)
-    _add_images(app, served, thumbnails or Thumbnails())
+    _add_search(app, served, limits, thumbnails)
+    _add_images(app, served, thumbnails)
     return guarded
 
 
@@ -165,11 +164,10 @@ def _add_pages(app: Any, served: ServedIndex, guarded: Guarded) -> None:
         return JSONResponse({"status": "ok", "index": served.index.about()})
 
 
-def _add_search(app: Any, served: ServedIndex, limits: ServerLimits) -> None:
+def _add_search(app: Any, served: ServedIndex, limits: ServerLimits, thumbnails: Thumbnails) -> None:
     from fastapi import Form, Query, UploadFile
     from fastapi.responses import JSONResponse
 
-    decoding = threading.Semaphore(_DECODING)
     refusals = {status: {"model": ErrorModel} for status in (400, 401, 408, 413, 422, 503)}
     documented: dict[str, Any] = {"response_model": AnswerModel, "responses": refusals}
     most = limits.hits
@@ -200,7 +198,7 @@ def _add_search(app: Any, served: ServedIndex, limits: ServerLimits) -> None:
         max_false_hits: Annotated[float | None, Form(gt=0, le=1)] = None,
     ) -> JSONResponse:
         """Find images that are like an uploaded one, and like a text where there is one."""
-        with decoding:
+        with thumbnails.decoding:
             opened = decode(image.file.read())
             opened.thumbnail((1024, 1024))  # what waits for the model is small
         return answer(SearchRequest(q, opened, None, without, weight, {}, k, offset, where, max_false_hits))

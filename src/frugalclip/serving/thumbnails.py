@@ -1,21 +1,20 @@
 """Small copies of indexed images, made once and kept in the cache folder under the hash of the image."""
 
 import contextlib
-import io
 import threading
 from pathlib import Path
 from typing import final
 
-from PIL import Image, features
+from PIL import Image
 
 from frugalclip.core.disk import DiskFullError
 from frugalclip.core.records import write_atomically
+from frugalclip.core.thumbnails import KIND, encoded_thumbnail
 from frugalclip.data.images import decode
 from frugalclip.data.parquet_images import cache_folder
 
 SIDES = (128, 256, 512, 1024)  # px of the longer side; a request gets the next larger one
-KIND = "webp" if features.check("webp") else "png"
-_DECODING = 2  # at a time: a picture of 64 million pixels takes 200 MB
+_DECODING = 2  # at a time: an image of 64 million pixels takes 200 MB
 
 
 @final
@@ -28,7 +27,7 @@ class Thumbnails:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / "thumbnails"
-        self._decoding = threading.Semaphore(_DECODING)
+        self.decoding = threading.Semaphore(_DECODING)  # held while an image is decoded, uploads too
 
     def find(self, key: bytes, side: int) -> bytes | None:
         """The thumbnail of an image that has been made before.
@@ -47,17 +46,13 @@ class Thumbnails:
         Raises:
             BadImage: if it cannot be decoded.
         """
-        with self._decoding:
+        with self.decoding:
             small = decode(data, at_least=2 * side)
             small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        options = {"quality": 82, "method": 4} if KIND == "webp" else {"optimize": True}
-        small.save(buffer, KIND.upper(), **options)
-        with contextlib.suppress(
-            OSError, DiskFullError
-        ):  # a folder that cannot be written to costs time only
-            write_atomically(self._path(key, side), buffer.getvalue())
-        return buffer.getvalue()
+        content = encoded_thumbnail(small)
+        with contextlib.suppress(OSError, DiskFullError):  # without a folder to keep it in, it costs time
+            write_atomically(self._path(key, side), content)
+        return content
 
     def _path(self, key: bytes, side: int) -> Path:
         name = key.hex()
