@@ -125,6 +125,7 @@ Where = Annotated[
         show_default=False,
     ),
 ]
+Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")]
 Json = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Also write the result as JSON.", show_default=False),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from frugalclip.cli.groups import PATHS, DataPath, Json, Model, Where, app
+from frugalclip.cli.groups import PATHS, Batch, DataPath, Json, Model, Where, app
 
 
 @app.command(epilog=PATHS)
@@ -113,9 +113,7 @@ def embed(
     centre: Annotated[
         bool, typer.Option("--centre", metavar="", help="Subtract the mean vector first.")
     ] = False,
-    batch: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Pictures or captions encoded at once.")
-    ] = 256,
+    batch: Batch = 256,
     augmentations: Annotated[
         int | None,
         typer.Option(

@@ -6,10 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from frugalclip.cli.groups import BAD_DATA, PATHS, DataPath, Model, Where, app, search
+from frugalclip.cli.groups import BAD_DATA, PATHS, Batch, DataPath, Model, Where, app, search
 
 Index = Annotated[str, typer.Argument(metavar="INDEX", help="A folder that 'search build' wrote.")]
-Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Pictures encoded at once.")]
 
 
 @search.command(epilog=PATHS)

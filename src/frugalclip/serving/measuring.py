@@ -29,7 +29,7 @@ def _example_rows(rows: IndexRows) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(rows.with_vector)[:QUERIES])
 
 
-def example_texts(rows: IndexRows, chosen: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _example_texts(rows: IndexRows, chosen: np.ndarray) -> tuple[list[str], np.ndarray]:
     """A caption of each chosen row that has one, and those rows; of the sample where few have."""
     captions = rows.manifest.table["captions"].take(pa.array(chosen)).to_pylist()
     own = [(next(iter(texts)), row) for texts, row in zip(captions, chosen.tolist(), strict=True) if texts]
@@ -46,7 +46,7 @@ def example_queries(model: Model, rows: IndexRows, vectors: StoredVectors) -> di
     images = ExampleQueries(_unit(vectors.read(chosen)), chosen)
     found: dict[QueryKind, ExampleQueries] = {"image": images}
     if model.reads == "both":
-        texts, of = example_texts(rows, chosen)
+        texts, of = _example_texts(rows, chosen)
         found["text"] = ExampleQueries(model.encode_text(texts).numpy(), of)
         half = min(len(texts), len(chosen))
         mixed = found["text"].vectors[:half] + np.roll(images.vectors, 1, axis=0)[:half]
@@ -96,7 +96,7 @@ def word_pairs(model: Model, lists: WordLists, rows: IndexRows) -> dict[QueryKin
     images = lists.by_row[drawn]
     queries: dict[QueryKind, tuple[Any, np.ndarray]] = {"image": (lists.by_row[chosen], chosen)}
     if model.reads == "both":
-        texts, of = example_texts(rows, chosen)
+        texts, of = _example_texts(rows, chosen)
         queries["text"] = lists.sparse_rows(model.encode_text(texts)), of
         half = min(len(texts), len(chosen))
         order = np.roll(np.arange(len(chosen)), 1)[:half]

@@ -69,13 +69,13 @@ def show(index: SearchIndex | HybridIndex, request: SearchRequest) -> None:
     for name, side in (("score", "right"), ("random pairs", "right"), ("id", "left"), ("caption", "left")):
         table.add_column(name, justify=side, overflow="fold")  # pyright: ignore[reportArgumentType]
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", reading(hit.false_hits), hit.id, _described(hit))
+        table.add_row(f"{hit.score:.3f}", _reading(hit.false_hits), hit.id, _described(hit))
     console.print(table)
     meaning = "'random pairs' is the share of random pairs that score as high"
     console.print(Text(f"{len(hits):,} of {len(index):,} rows; {meaning}."), soft_wrap=True)
 
 
-def reading(share: float | None) -> str:
+def _reading(share: float | None) -> str:
     """A share of random pairs in words: `1 in 1,000`."""
     if share is None:
         return ""
