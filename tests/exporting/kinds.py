@@ -48,6 +48,14 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+def without_texts() -> Model:
+    """An image tower alone."""
+    config = ModelConfig.model_validate({"image": VIT, "text": {"kind": "none"}, "dim": 48})
+    words = train_tokenizer(CAPTIONS, vocabulary=600, context=12)
+    network = DualEncoder(config, vocabulary=words.vocabulary, context=words.context, seed=0)
+    return Model(network.eval(), words, Preprocess(size=32))
+
+
 def build(kind: str = "vit", *, tokenizer: Tokenizer | None = None, **changes: Any) -> Model:
     """A model of a kind; `changes` replace settings of both towers."""
     config = dict(KINDS[kind])

@@ -1,6 +1,7 @@
 """Layouts of other programs: names, types, and the same vectors."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
@@ -8,12 +9,14 @@ import pytest
 import torch
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.exporting.base import ExportSettings
-from frugalclip.exporting.layouts import LAYOUTS, arrange
+from frugalclip.exporting.layouts import LAYOUTS, arrange, check_layout
 from frugalclip.exporting.onnx import Onnx
+from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.models import Model, load
 
-from .kinds import CAPTIONS, build
+from .kinds import CAPTIONS, build, without_texts
 
 NAMES = {
     "transformers.js": {
@@ -64,6 +67,39 @@ def test_a_layout_has_its_names_and_the_same_vectors(
     assert (back.encode_texts(texts) - model.encode_text(texts)).abs().max() < 1e-5
     with pytest.raises(ModelError, match=r"holds no export\.json"):
         load(f"onnx:{tmp_path}")
+
+
+def strings() -> Model:
+    model = build("resnet and bag")
+    model.tokenizer = PassThroughTokenizer()
+    return model
+
+
+def margin() -> Model:
+    model = build("vit")
+    model.preprocess = Preprocess(size=32, crop=0.875)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("made", "layout", "sentence"),
+    [
+        (without_texts, "immich", "immich has a graph of texts, and this model encodes images alone"),
+        (without_texts, "transformers.js", "has a graph of texts"),
+        (strings, "transformers.js", "a part that reads strings"),
+        (margin, "immich", r"cut with a margin \(crop: 0.875\), for which immich has no counterpart"),
+    ],
+)
+def test_a_model_without_counterpart_in_a_layout_is_refused_before_its_graphs_are_made(
+    made: Callable[[], Model], layout: str, sentence: str, tmp_path: Path
+):
+    with pytest.raises(ModelError, match=sentence):
+        Onnx().write(made(), tmp_path, ExportSettings(layout=layout))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_margin_has_a_counterpart_in_transformers_js():
+    check_layout("transformers.js", margin())
 
 
 def test_a_layout_is_no_model(tmp_path: Path):

@@ -1,7 +1,7 @@
 """Layouts of a folder of ONNX graphs: names of files, inputs and outputs that other programs expect.
 
 Source: transformers.js (`text_model`, `vision_model` below `onnx/`; 4.3) and immich's machine learning
-server (`textual/`, `visual/`).
+server (`textual/`, `visual/`). Neither program runs in our tests: ONNX Runtime reads the folders back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from frugalclip.core.checksums import NAME as CHECKSUMS
-from frugalclip.core.errors import require
+from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json, write_json
 from frugalclip.exporting.base import Precision, ReadBack, version
 from frugalclip.interop.huggingface_settings import sizes_config
 from frugalclip.interop.onnx_folder import FILES, GRAPHS, graph_runner
+from frugalclip.interop.open_clip_settings import written_preprocess_config
 from frugalclip.interop.preprocessing import write_preprocess
 from frugalclip.interop.tokenizer_files import MENDING, SPECIAL, written_tokenizer
 from frugalclip.models import Model
@@ -61,20 +62,33 @@ IMMICH = GraphLayout(
 LAYOUTS = {"transformers.js": TRANSFORMERS_JS, "immich": IMMICH}
 
 
+def check_layout(layout: str, model: Model) -> None:
+    """Refuse a model that a layout has no counterpart for, before its graphs are made.
+
+    Raises:
+        ModelError: saying what the layout lacks.
+    """
+    if model.reads == "images":
+        raise ModelError(
+            f"the folder of {layout} has a graph of texts, and this model encodes images alone; leave "
+            "--layout out."
+        )
+    written_tokenizer(model.tokenizer)
+    if layout == "immich":
+        written_preprocess_config(model.preprocess, where=layout)
+
+
 def arrange(folder: Path, layout: str, model: Model, precision: Precision) -> list[str]:
     """Give the graphs of a folder another layout, in place, with the files that its program reads.
 
     Args:
         folder: as `--to onnx` writes it.
         layout: its name.
-        model: that was exported.
+        model: that was exported; `check_layout` has taken it.
         precision: of the graphs.
 
     Returns:
         What the layout has no counterpart for.
-
-    Raises:
-        ModelError: where texts are not read as token ids.
     """
     names = LAYOUTS[layout]
     written = written_tokenizer(model.tokenizer)
@@ -113,15 +127,8 @@ def read_layout(folder: Path, layout: str, precision: Precision) -> ReadBack:
 
 def _write_immich(folder: Path, model: Model) -> None:
     preprocess, network = model.preprocess, model.network
-    how: dict[str, Any] = {
-        "size": [preprocess.size, preprocess.size],
-        "mode": "RGB",
-        "mean": list(preprocess.mean),
-        "std": list(preprocess.std),
-        "interpolation": preprocess.interpolation,
-        "resize_mode": "squash" if preprocess.resize == "squash" else "shortest",
-        "fill_color": 0,
-    }
+    own = {"size": [preprocess.size, preprocess.size], "mode": "RGB", "fill_color": 0}
+    how = own | written_preprocess_config(preprocess, where="immich")
     write_json(folder / "visual" / "preprocess_cfg.json", how)
     text = {"context_length": network.context, "vocab_size": network.vocabulary}
     vision = {"image_size": preprocess.size}

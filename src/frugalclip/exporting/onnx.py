@@ -17,7 +17,7 @@ from frugalclip.exporting.base import (
     write_record,
 )
 from frugalclip.exporting.graphs import image_graph, text_graph
-from frugalclip.exporting.layouts import LAYOUTS, arrange, read_layout
+from frugalclip.exporting.layouts import LAYOUTS, arrange, check_layout, read_layout
 from frugalclip.exporting.quantised import quantise_folder
 from frugalclip.exporting.reduced import halve
 from frugalclip.interop.onnx_folder import FILES, GRAPHS, LEXICON, PREPROCESS, OnnxFolder, OnnxRecord
@@ -36,7 +36,9 @@ class Onnx(ExportTarget):
         """Every tower has a counterpart that computes with torch; others are found while they are traced."""
 
     def write(self, model: Model, folder: Path, settings: ExportSettings) -> ExportNotes:
-        notes = list(_left_out(model))
+        if settings.layout in LAYOUTS:
+            check_layout(settings.layout, model)
+        notes = _left_out(model)
         graphs = {"image": image_graph} | ({} if notes else {"text": text_graph})
         for side, graph in graphs.items():
             _save(graph(model), folder / GRAPHS[side])
@@ -45,14 +47,14 @@ class Onnx(ExportTarget):
         if model.lexicon is not None:
             model.lexicon.save(folder / LEXICON)
         measured: dict[str, Any] = {}
-        if settings.precision == "fp16":
-            for side in graphs:
-                halve(folder / GRAPHS[side])
+        finish = partial(_finish, model, folder, settings, notes)
         if settings.precision == "int8":
             assert settings.data is not None, "the verb opens rows"
-            finish = partial(_finish, model, folder, settings, notes)
             measured = quantise_folder(model, folder, settings.data, finish=finish)
-        _finish(model, folder, settings, notes)
+        else:
+            for side in graphs if settings.precision == "fp16" else ():
+                halve(folder / GRAPHS[side])
+            finish()
         if settings.layout in LAYOUTS:
             notes = [*notes, *arrange(folder, settings.layout, model, settings.precision)]
             write_record(folder, self, model, settings)

@@ -62,15 +62,15 @@ def written_model_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str
     return config
 
 
-def written_preprocess_config(preprocess: Preprocess) -> dict[str, Any]:
-    """`preprocess_cfg`.
+def written_preprocess_config(preprocess: Preprocess, *, where: str = FOLDER) -> dict[str, Any]:
+    """`preprocess_cfg`, which programs beside open_clip read too; `where` is for the message.
 
     Raises:
         ModelError: for images that are cut with a margin.
     """
     if preprocess.crop != 1:
         raise ModelError(
-            f"images are cut with a margin (crop: {preprocess.crop:g}), for which {FOLDER} has no "
+            f"images are cut with a margin (crop: {preprocess.crop:g}), for which {where} has no "
             f"counterpart; {TIP}."
         )
     return {

@@ -62,14 +62,14 @@ def export(
     target, folder = find_target(to), user_path(out)
     _check(target, "precision", precision, target.precisions)
     _check(target, "layout", layout, target.layouts)
-    check_folder(folder)
-    loaded = model if isinstance(model, Model) else load(model)
-    target.check(loaded)
     if precision == "int8" and data is None:
         raise UsageError(
             "int8 takes its ranges and its gate from your own rows; add --data PATH, such as the "
             "validation rows."
         )
+    check_folder(folder)
+    loaded = model if isinstance(model, Model) else load(model)
+    target.check(loaded)
     rows = open_data(data or _SAMPLE)
     given = None if isinstance(model, Model) else str(model)
     settings = ExportSettings(given=given, precision=precision, layout=layout, data=rows)
