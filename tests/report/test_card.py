@@ -1,6 +1,6 @@
 """The model card: what a run records, and what is missing."""
 
-from frugalclip.report.card import LIMITS, card, run_facts
+from frugalclip.report.card import LIMITS, card, run_sections
 from frugalclip.report.record import RunRecord
 
 EVALUATION = {
@@ -35,7 +35,7 @@ def record(**changes: object) -> RunRecord:
 
 
 def test_a_card_says_what_the_run_recorded():
-    page = card(run_facts(record()), use='model = frugalclip.load("runs/x")')
+    page = card(run_sections(record()), use='model = frugalclip.load("runs/x")')
     for part in (
         "Recipe `clip`. CLIP. arXiv.",
         "- training: `my/`, rows `split=train`, 3,038 rows",
@@ -52,7 +52,12 @@ def test_a_card_says_what_the_run_recorded():
     assert "14.7" in page and "0.54" in page and "median" not in page
 
 
+def test_a_run_that_left_nothing_out_says_so():
+    page = card(run_sections(record(training={"left_out": {}})), use="x")
+    assert "- left out: nothing" in page
+
+
 def test_what_is_missing_is_named():
-    page = card(run_facts(record(recipe={}, training={}, environment={}, evaluations=[])), use="x")
-    assert "No evaluation was recorded" in page and "Recipe `unknown`" in page
-    assert "an unknown device" in page and "left out: nothing" in page
+    page = card(run_sections(record(recipe={}, training={}, environment={}, evaluations=[])), use="x")
+    assert "No evaluation was recorded" in page and "Recipe `unknown`.\n" in page
+    assert "an unknown device" in page and "left out: not recorded" in page

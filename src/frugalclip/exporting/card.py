@@ -7,7 +7,7 @@ from typing import Any
 from frugalclip.core.records import RunDirectory, write_atomically
 from frugalclip.exporting.base import ExportSettings, ExportTarget
 from frugalclip.models import Model
-from frugalclip.report.card import card, run_facts
+from frugalclip.report.card import card, run_sections
 from frugalclip.report.record import read_run
 
 NAME = "MODEL_CARD.md"
@@ -33,7 +33,8 @@ def write_card(
         place: where the folder will stand.
     """
     run = RunDirectory(settings.given) if settings.given else None
-    own = run_facts(read_run(run)) if run is not None and run.is_run() else list(_facts(model, settings))
+    has_run = run is not None and run.is_run()
+    own = run_sections(read_run(run)) if run and has_run else list(_origin(model, settings))
     exported = "## Export\n\n" + "\n".join(_exported(target, settings, parity))
     use = f'model = frugalclip.load("{settings.given or "MODEL"}")'
     lines = target.example(folder).replace(str(folder), str(place))
@@ -41,7 +42,7 @@ def write_card(
     write_atomically(folder / NAME, card([*own, exported, example], use=use))
 
 
-def _facts(model: Model, settings: ExportSettings) -> Iterator[str]:
+def _origin(model: Model, settings: ExportSettings) -> Iterator[str]:
     """Of a model that is no run."""
     origin = model.origin or {}
     source = origin.get("source") or settings.given or "a model in memory"

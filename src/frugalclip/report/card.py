@@ -26,14 +26,16 @@ def write_run_card(run: RunDirectory) -> None:
     Raises:
         ModelError: when the directory holds no run.
     """
-    write_atomically(run.card, card(run_facts(read_run(run)), use=f'model = frugalclip.load("{run.path}")'))
+    write_atomically(
+        run.card, card(run_sections(read_run(run)), use=f'model = frugalclip.load("{run.path}")')
+    )
 
 
 def card(sections: Sequence[str], *, use: str, title: str = "Model card") -> str:
     """The page: sections, limits, and how to load it.
 
     Args:
-        sections: Markdown, such as `run_facts` gives.
+        sections: Markdown, such as `run_sections` gives.
         use: the line of Python that loads the model.
         title: of the page.
     """
@@ -44,20 +46,17 @@ def card(sections: Sequence[str], *, use: str, title: str = "Model card") -> str
     return "\n\n".join([f"# {title}", *sections, limits, loading]) + "\n"
 
 
-def run_facts(record: RunRecord) -> list[str]:
+def run_sections(record: RunRecord) -> list[str]:
     """Sections of a run: the recipe, the data, the training, the metrics."""
     recipe, training = record.recipe, record.training
-    about = " ".join(str(recipe.get(key) or "").rstrip(".") + "." for key in ("description", "source"))
+    named = (f"Recipe `{recipe.get('name', 'unknown')}`", recipe.get("description"), recipe.get("source"))
+    notes = "\n".join(f"- {one}" for one in training.get("notes") or ())
     return [
-        f"Recipe `{recipe.get('name', 'unknown')}`. {about}",
+        " ".join(f"{str(one).rstrip('.')}." for one in named if one),
         "## Data\n\n" + "\n".join(_data(record)),
         "## Training\n\n" + "\n".join(_training(record)),
         "## Metrics, in percent\n\n" + "\n".join(_metrics(record.evaluations)),
-        *(
-            ["## Notes\n\n" + "\n".join(f"- {one}" for one in training["notes"])]
-            if training.get("notes")
-            else []
-        ),
+        *([f"## Notes\n\n{notes}"] if notes else []),
     ]
 
 
@@ -70,7 +69,7 @@ def _data(record: RunRecord) -> Iterator[str]:
     for cause, count in left.items():
         yield f"- left out: {counted(count, 'row')} ({cause})"
     if not left:
-        yield "- left out: nothing"
+        yield f"- left out: {'nothing' if 'left_out' in record.training else 'not recorded'}"
     yield "- licences: not recorded; those of the data apply"
 
 
