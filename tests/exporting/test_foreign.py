@@ -16,6 +16,7 @@ from frugalclip.models import Model, load
 from .kinds import CAPTIONS, build, clip_words
 
 TEXTS = [*CAPTIONS[:3], "", "one two three four five six seven eight nine ten eleven twelve", "Red\t Circle"]
+BROKEN = [CAPTIONS[3], "the cafÃ© &lt;b&gt;"]
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("vit", {}),
     "vit of CLIP's words": ("vit", {"tokenizer": clip_words()}),
@@ -69,6 +70,9 @@ def test_the_library_gives_the_models_vectors(to: str, name: str, tmp_path: Path
     assert back.encode_texts is not None and back.encode_images is not None
     assert (back.encode_texts(TEXTS) - model.encode_text(TEXTS)).abs().max() < 1e-5
     assert (back.encode_images(pictures(7)) - expected).abs().max() < 5e-3
+    if to == "open_clip":  # it mends texts as we do
+        assert (back.encode_texts(BROKEN) - model.encode_text(BROKEN)).abs().max() < 1e-5
+    assert [file.parent for file in tmp_path.rglob("export.json")] == [tmp_path]
     again = load(SOURCES[to].format(tmp_path))
     ours, theirs = model.network.state_dict(), again.network.state_dict()
     assert ours.keys() == theirs.keys()

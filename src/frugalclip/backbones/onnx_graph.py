@@ -1,9 +1,9 @@
 """ONNX graphs that `frugalclip export` wrote, as backbones: they encode without the code of our towers."""
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 from frugalclip.backbones.base import BackboneKind, NoOptions, Side
-from frugalclip.core.checksums import checksum
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.types import Tokens
 from frugalclip.data.tokens import Tokenizer
@@ -23,7 +23,7 @@ class OnnxBackbone(Backbone):
     def __init__(self, folder: OnnxFolder, *, side: GraphSide) -> None:
         super().__init__()
         self.width = folder.record.dim
-        self.fingerprint = checksum(folder.path / GRAPHS[side]).sha256[:16] if folder.has(side) else ""
+        self.fingerprint = folder.checksums[GRAPHS[side]].sha256[:16] if folder.has(side) else ""
         self.preprocess = folder.preprocess
         self._folder, self._encode = folder, None
         self._side: GraphSide = side
@@ -57,7 +57,7 @@ class OnnxGraph(BackboneKind[NoOptions]):
         return source.scheme == "onnx"
 
     def tokenizer(self) -> Tokenizer:
-        return self._folder().tokenizer
+        return self._folder.tokenizer
 
     def load(self) -> OnnxBackbone:
         self.options()
@@ -66,11 +66,12 @@ class OnnxGraph(BackboneKind[NoOptions]):
                 f"{self.source} holds ONNX graphs, which are not trained; leave model.{self.use.side}.tune "
                 "and lora out, or start from the model that was exported."
             )
-        return OnnxBackbone(self._folder(), side=self.use.side)
+        return OnnxBackbone(self._folder, side=self.use.side)
 
     def on_meta(self) -> OnnxBackbone:
         """The graph itself, which is not opened before it encodes."""
         return self.load()
 
+    @cached_property  # every opening reads the whole folder, for its checksums
     def _folder(self) -> OnnxFolder:
         return OnnxFolder(self.source.folder)

@@ -56,12 +56,15 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
     write_json(path, Checksums(files=files).model_dump())
 
 
-def verify_checksums(folder: Path, names: Iterable[str]) -> None:
+def verify_checksums(folder: Path, names: Iterable[str]) -> dict[str, FileChecksum]:
     """Refuse files that are not those that were written.
 
     Args:
         folder: with `checksums.json`.
         names: of the files that will be read; one that is neither there nor listed is none of the folder.
+
+    Returns:
+        Those of the files that are there.
 
     Raises:
         ModelError: naming the first file that is missing, cut, changed, or was not written with the others.
@@ -74,6 +77,7 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
             _verify(folder / name, files[name])
         elif (folder / name).exists():
             raise ModelError(f"{folder / name} was not written with its folder ({NAME} lacks it); {RESTORE}.")
+    return {name: files[name] for name in names if name in files}
 
 
 def _verify(path: Path, written: FileChecksum) -> None:

@@ -119,10 +119,10 @@ def altered_features(model: DataEncoder, manifest: Manifest) -> dict[str, Tensor
     faults: list[tuple[int, str]] = []
     count = counter("encoding altered images", len(manifest))
     for rows, images in readable_images(manifest, batch=_BATCH, faults=faults):
-        count(len(rows))
         for name, (_, alter) in ALTERATIONS.items():
             altered = [alter(image, int(numbers[row])) for row, image in zip(rows, images, strict=True)]
             parts[name].append(model.encode_image(altered).float().cpu())
+        count(len(rows))
     assert not faults, "the caller gives rows that were read before"
     return {name: torch.cat(found) for name, found in parts.items()}
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from frugalclip.core.records import write_json
 from frugalclip.data.manifest import Manifest
+from frugalclip.interop.onnx_folder import RECORD
 from frugalclip.models import Model
 
 Precision = Literal["fp32", "fp16", "int8"]
-RECORD = "export.json"  # marks a folder that an export may replace
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.locks import contents
-from frugalclip.exporting.base import RECORD
+from frugalclip.interop.onnx_folder import RECORD  # it marks a folder that an export may replace
 
 _BUILDING = ".building"
 

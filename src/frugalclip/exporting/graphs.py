@@ -21,7 +21,7 @@ from frugalclip.functional import unit
 from frugalclip.interop.onnx_folder import INPUTS, OUTPUT
 from frugalclip.models import Model
 from frugalclip.towers.base import ImageTower, TextTower
-from frugalclip.towers.dual import DualEncoder
+from frugalclip.towers.dual import DualEncoder, Side
 from frugalclip.towers.lora import merge_lora
 
 OPSET = 18  # the newest that the quantiser, the browser's runtime and older servers all run
@@ -31,7 +31,7 @@ _LONGEST = 12  # tokens of the example that a graph is traced with
 class _Towers(nn.Module):
     """Holds a tower, and its frozen backbone where it has one, so that all weights are the graph's own."""
 
-    def __init__(self, network: DualEncoder, tower: nn.Module, side: Any) -> None:
+    def __init__(self, network: DualEncoder, tower: nn.Module, side: Side) -> None:
         super().__init__()
         self.tower = merge_lora(tower)
         pretrained = network.pretrained_towers().get(side)

@@ -1,6 +1,5 @@
 """Hugging Face: a folder that `CLIPModel.from_pretrained` or `SiglipModel.from_pretrained` reads."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from frugalclip.exporting.base import (
     version,
     write_record,
 )
-from frugalclip.exporting.own_reader import own_reader
+from frugalclip.exporting.own_reader import library_reader
 from frugalclip.functional import unit
 from frugalclip.interop.huggingface import write_huggingface
 from frugalclip.interop.huggingface_settings import written_config
@@ -42,16 +41,12 @@ class HuggingFace(ExportTarget):
         written_config(model.network, written_tokenizer(model.tokenizer).tokenizer)
 
     def write(self, model: Model, folder: Path, settings: ExportSettings) -> ExportNotes:
-        bias = (model.origin or {}).get("logit_bias")
-        parts = model.network, model.tokenizer, model.preprocess
-        notes = write_huggingface(*parts, folder, logit_bias=bias)
+        notes = write_files(model, folder)
         write_record(folder, self, model, settings)
-        return ExportNotes([*notes, OTHER_IMAGES])
+        return notes
 
     def read(self, folder: Path, settings: ExportSettings) -> ReadBack:
-        if importlib.util.find_spec("transformers") is None:
-            return own_reader(f"hf:{folder}")
-        return read_with_transformers(folder)
+        return library_reader("transformers", _read, folder, source=f"hf:{folder}")
 
     def example(self, folder: Path) -> str:
         kind = read_json(folder / "config.json")["architectures"][0]
@@ -62,8 +57,14 @@ tokenizer = AutoTokenizer.from_pretrained("{folder}")
 processor = AutoImageProcessor.from_pretrained("{folder}")"""
 
 
-def read_with_transformers(folder: Path) -> ReadBack:
-    """The folder as transformers reads it."""
+def write_files(model: Model, folder: Path) -> ExportNotes:
+    """Write what transformers reads; without `export.json`, as it may be a part of another folder."""
+    bias = (model.origin or {}).get("logit_bias")
+    parts = model.network, model.tokenizer, model.preprocess
+    return ExportNotes([*write_huggingface(*parts, folder, logit_bias=bias), OTHER_IMAGES])
+
+
+def _read(folder: Path) -> ReadBack:
     library = require("transformers", extra="hf", purpose="reading the export back")
     kind = read_json(folder / "config.json")["architectures"][0]
     model = getattr(library, kind).from_pretrained(str(folder)).eval()

@@ -1,6 +1,5 @@
 """open_clip: a folder that `local-dir:` reads."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +18,7 @@ from frugalclip.exporting.base import (
     write_record,
 )
 from frugalclip.exporting.huggingface import OTHER_IMAGES
-from frugalclip.exporting.own_reader import own_reader
+from frugalclip.exporting.own_reader import library_reader
 from frugalclip.interop.open_clip import BESIDE, WRITTEN_WEIGHTS, write_open_clip
 from frugalclip.interop.open_clip_settings import written_model_config, written_preprocess_config
 from frugalclip.interop.tokenizer_files import written_tokenizer
@@ -42,9 +41,8 @@ class OpenClip(ExportTarget):
         return ExportNotes([*notes, OTHER_IMAGES])
 
     def read(self, folder: Path, settings: ExportSettings) -> ReadBack:
-        if importlib.util.find_spec("open_clip") is None:
-            return own_reader(f"open_clip:{folder / BESIDE}@{folder / WRITTEN_WEIGHTS}")
-        return _read(folder)
+        source = f"open_clip:{folder / BESIDE}@{folder / WRITTEN_WEIGHTS}"
+        return library_reader("open_clip", _read, folder, source=source)
 
     def example(self, folder: Path) -> str:
         return f"""import open_clip

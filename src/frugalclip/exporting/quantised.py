@@ -17,6 +17,7 @@ from frugalclip.exporting.gate import Quality, measured, pass_gate
 from frugalclip.exporting.reduced import Int8Graph
 from frugalclip.interop.onnx_folder import GRAPHS
 from frugalclip.models import Model, load, prepared_images
+from frugalclip.towers.base import evenly_spaced
 
 CALIBRATION_ROWS = 128
 _BATCH = 16
@@ -45,7 +46,7 @@ def quantise_folder(
             "int8 is gated by retrieval and zero-shot, and the folder encodes images alone; use --precision "
             "fp16."
         )
-    few = rows.take(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), CALIBRATION_ROWS)).astype(int)))
+    few = rows.take(evenly_spaced(np.arange(len(rows)), CALIBRATION_ROWS))
     given = {"image": list(_pixels(model, few)), "text": list(_ids(model, few))}
     graphs = {side: Int8Graph(folder / GRAPHS[side], given[side]) for side in GRAPHS}
     before = measured(model, rows)

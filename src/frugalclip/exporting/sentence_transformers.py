@@ -1,4 +1,7 @@
-"""sentence-transformers: `modules.json` over a folder of Hugging Face, whose vectors get length one."""
+"""sentence-transformers: `modules.json` over a folder of Hugging Face, whose vectors get length one.
+
+transformers reads the model back; sentence-transformers itself does not run in our tests.
+"""
 
 from pathlib import Path
 from typing import ClassVar
@@ -6,7 +9,7 @@ from typing import ClassVar
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import write_json
 from frugalclip.exporting.base import ExportNotes, ExportSettings, ExportTarget, ReadBack, write_record
-from frugalclip.exporting.huggingface import HuggingFace
+from frugalclip.exporting.huggingface import HuggingFace, write_files
 from frugalclip.interop.huggingface_settings import written_config
 from frugalclip.interop.tokenizer_files import written_tokenizer
 from frugalclip.models import Model
@@ -32,7 +35,7 @@ class SentenceTransformers(ExportTarget):
     def write(self, model: Model, folder: Path, settings: ExportSettings) -> ExportNotes:
         for name in (_MODEL, _UNIT):
             (folder / name).mkdir()
-        written = HuggingFace().write(model, folder / _MODEL, settings)
+        notes = write_files(model, folder / _MODEL)
         modules = [
             {"idx": 0, "name": "0", "path": _MODEL, "type": f"{_MODULES}.CLIPModel"},
             {"idx": 1, "name": "1", "path": _UNIT, "type": f"{_MODULES}.Normalize"},
@@ -42,7 +45,7 @@ class SentenceTransformers(ExportTarget):
         about = {"similarity_fn_name": "cosine", "model_type": "SentenceTransformer"}
         write_json(folder / "config_sentence_transformers.json", about)
         write_record(folder, self, model, settings)
-        return written
+        return notes
 
     def read(self, folder: Path, settings: ExportSettings) -> ReadBack:
         return HuggingFace().read(folder / _MODEL, settings)

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from frugalclip.core.errors import ModelError
 from frugalclip.data.tokens import Tokenizer
-from frugalclip.interop.counterparts import refuse_difference, refuse_uneven
+from frugalclip.interop.counterparts import TIP, refuse_difference, refuse_uneven
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.sizes import TransformerConfig
 from frugalclip.towers.text import TextConfig
@@ -69,34 +69,31 @@ def written_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, Any]
     Raises:
         ModelError: naming the setting that neither class has a counterpart for.
     """
-    image, text, special = network.config.image, network.config.text, tokenizer.settings
+    image, text, dim = network.config.image, network.config.text, network.config.dim
     if not (isinstance(image, VitConfig) and isinstance(text, TextConfig)):
         kinds = " and ".join(str(getattr(one, "kind", type(one).__name__)) for one in (image, text))
         raise ModelError(
             "Hugging Face's CLIPModel and SiglipModel are two transformers, and this model has the towers "
-            f"{kinds}; export it with --to onnx, which takes any tower."
+            f"{kinds}; {TIP}."
         )
-    for tower, config in (("image tower", image), ("text tower", text)):
-        refuse_uneven(config, where="Hugging Face's CLIPModel", tower=tower)
     kind: HuggingFaceKind = "siglip" if image.pool == "attention" else "clip"
-    dim = network.config.dim
-    ids = {"bos_token_id": special.start, "eos_token_id": special.end, "pad_token_id": special.pad}
-    own = {"vocab_size": network.vocabulary, "max_position_embeddings": network.context, **ids}
+    where = f"Hugging Face's {CLASSES[kind]}"
+    for tower, config in (("image tower", image), ("text tower", text)):
+        refuse_uneven(config, where=where, tower=tower)
     size = {"image_size": image.resolution, "patch_size": image.patch, "num_channels": 3}
     of_kind: dict[str, Any] = {"vision_use_head": True} if kind == "siglip" else {"projection_dim": dim}
     vision = _written_layers(image) | size | of_kind
-    words = _written_layers(text) | own | ({"projection_size": dim} if kind == "siglip" else of_kind)
-    where = f"Hugging Face's {CLASSES[kind]}"
+    of_text = {"projection_size": dim} if kind == "siglip" else of_kind
+    words = _written_layers(text) | _text_sizes(network, tokenizer) | of_text
     refuse_difference(image, image_config(vision, kind, where=where), where=where, tower="image tower")
-    filled = text_config(words, kind, fill=special.pad, where=where)
+    filled = text_config(words, kind, fill=tokenizer.settings.pad, where=where)
     refuse_difference(text, filled, where=where, tower="text tower")
-    model_type = {"text_config": f"{kind}_text_model", "vision_config": f"{kind}_vision_model"}
     return {
         "architectures": [CLASSES[kind]],
         "model_type": kind,
         **({"projection_dim": dim} if kind == "clip" else {}),
-        "text_config": {"model_type": model_type["text_config"], **words},
-        "vision_config": {"model_type": model_type["vision_config"], **vision},
+        "text_config": {"model_type": f"{kind}_text_model", **words},
+        "vision_config": {"model_type": f"{kind}_vision_model", **vision},
         "dtype": "float32",
         "torch_dtype": "float32",
     }
@@ -104,19 +101,29 @@ def written_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, Any]
 
 def sizes_config(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, Any]:
     """`config.json` of graphs that stand for a `CLIPModel`: sizes and ids alone, whatever the towers are."""
-    special, dim = tokenizer.settings, network.config.dim
-    ids = {"bos_token_id": special.start, "eos_token_id": special.end, "pad_token_id": special.pad}
-    sizes = {"vocab_size": network.vocabulary, "max_position_embeddings": network.context}
+    dim, sizes = network.config.dim, _text_sizes(network, tokenizer)
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
         "projection_dim": dim,
-        "text_config": {"model_type": "clip_text_model", "projection_dim": dim, **sizes, **ids},
+        "text_config": {"model_type": "clip_text_model", "projection_dim": dim, **sizes},
         "vision_config": {
             "model_type": "clip_vision_model",
             "projection_dim": dim,
             "image_size": network.config.image.resolution,
         },
+    }
+
+
+def _text_sizes(network: DualEncoder, tokenizer: Tokenizer) -> dict[str, int]:
+    """What `text_config` holds of the vocabulary, whatever the tower is."""
+    special = tokenizer.settings
+    return {
+        "vocab_size": network.vocabulary,
+        "max_position_embeddings": network.context,
+        "bos_token_id": special.start,
+        "eos_token_id": special.end,
+        "pad_token_id": special.pad,
     }
 
 

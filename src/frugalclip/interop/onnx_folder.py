@@ -71,8 +71,7 @@ class OnnxFolder:
                 f"{path} holds no {GRAPHS['image']}, so it is an export of another format or layout; export "
                 "the model with --to onnx."
             )
-        verify_checksums(path, FILES)
-        self.path = path
+        self.path, self.checksums = path, verify_checksums(path, FILES)
         self.record = read_record(path / RECORD, OnnxRecord, advice=RESTORE)
 
     def has(self, side: GraphSide) -> bool:

@@ -5,7 +5,6 @@ normaliser cleans, and a post-processor adds the special tokens. Mended encoding
 have no counterpart in a normaliser.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tokenizers import AddedToken, Regex, normalizers, processors
 
 from frugalclip.core.errors import ModelError
 from frugalclip.core.records import write_atomically, write_json
-from frugalclip.data.tokens import Tokenizer, TokenizerSettings
+from frugalclip.data.tokens import Tokenizer
 from frugalclip.interop.tokenizers import Cleaning, PublishedTokenizer
 
 MENDING = "Texts are not mended there (wrong encodings, HTML such as &amp;), as they are here."
@@ -83,7 +82,9 @@ def written_tokenizer(tokenizer: Tokenizer) -> WrittenTokenizer:
     special = [backend.id_to_token(i) for i in dict.fromkeys((*prefix, *suffix, pad, settings.mask))]
     backend.add_special_tokens([AddedToken(one, normalized=False, special=True) for one in special])
     backend.post_processor = _template(backend, prefix, suffix)
-    same = Tokenizer(tokenizers.Tokenizer.from_str(backend.to_str()), _with_pad(settings, pad))
+    same = Tokenizer(
+        tokenizers.Tokenizer.from_str(backend.to_str()), settings.model_copy(update={"pad": pad})
+    )
     return WrittenTokenizer(same, backend)
 
 
@@ -98,10 +99,6 @@ def _around(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if isinstance(tokenizer, PublishedTokenizer):
         return tokenizer.rules.prefix, tokenizer.rules.suffix
     return (tokenizer.settings.start,), (tokenizer.settings.end,)
-
-
-def _with_pad(settings: TokenizerSettings, pad: int) -> TokenizerSettings:
-    return TokenizerSettings.model_validate(json.loads(settings.model_dump_json()) | {"pad": pad})
 
 
 def _template(backend: tokenizers.Tokenizer, prefix: tuple[int, ...], suffix: tuple[int, ...]) -> Any:

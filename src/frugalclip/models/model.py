@@ -252,8 +252,8 @@ class Model:
         count = counter("encoding images", len(manifest))
         for rows, inputs in self.image_inputs(manifest, batch=batch, faults=faults):
             kept.extend(rows)
-            count(len(rows))
             parts.append(self.encode_image(inputs) if layer == "embedding" else self._pooled(inputs))
+            count(len(rows))
         features = torch.cat(parts) if parts else torch.zeros(0, self.dim)
         return ManifestFeatures(features, np.asarray(kept, dtype=np.int64), faults)
 
