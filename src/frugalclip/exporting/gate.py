@@ -12,7 +12,6 @@ from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.retrieval import evaluate_retrieval
 from frugalclip.evaluation.zeroshot import evaluate_zeroshot
 from frugalclip.models import Model
-from frugalclip.towers.base import evenly_spaced
 
 RETRIEVAL_LOSS = 0.005  # relative, of the mean recall
 ZEROSHOT_LOSS = 1.0  # points of top-1
