@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from frugalclip.core.errors import ModelError
+from frugalclip.core.numerics import evenly_spaced
 from frugalclip.data.manifest import Manifest
 from frugalclip.exporting.gate import Quality, measured, pass_gate
 from frugalclip.exporting.reduced import Int8Graph
 from frugalclip.interop.onnx_folder import GRAPHS
 from frugalclip.models import Model, load, prepared_images
-from frugalclip.towers.base import evenly_spaced
 
 CALIBRATION_ROWS = 128
 _BATCH = 16
