@@ -159,7 +159,7 @@ class Killed(Silent):
             raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("micro_batch", [None, 4])
+@pytest.mark.parametrize("micro_batch", [4, pytest.param(None, marks=pytest.mark.slow)])
 def test_gates_are_trained_a_multiplier_ascends_and_both_go_on(
     lab: None, recipe_file: Callable[..., str], tmp_path: Path, micro_batch: int | None
 ):

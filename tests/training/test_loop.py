@@ -148,7 +148,7 @@ def test_a_closed_terminal_does_not_keep_a_run_from_saving(recipe_file: Callable
     assert run.steps_saved()[-1] == 3
 
 
-@pytest.mark.timeout(400)  # two processes that load torch
+@pytest.mark.slow  # two processes that load torch and train 60 steps
 def test_nothing_depends_on_the_order_of_sets(recipe_file: Callable[..., str], tmp_path: Path):
     objectives = {
         "contrastive": {"positives": "caption"},

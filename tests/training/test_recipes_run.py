@@ -26,7 +26,17 @@ OF_ONE_STAGE = [  # what stages leave behind is known after the run, which take_
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name not in PRETRAINED])
+STAGED = ["tinyclip-staged", "tinyclip-staged-auto"]  # in tests/verbs/test_compress.py, and here when slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in STAGED else name
+        for name in SMALL
+        if name not in PRETRAINED
+    ],
+)
 def test_two_steps(name: str, squares: Path, tmp_path: Path):
     take_two_steps(name, squares, tmp_path)
 

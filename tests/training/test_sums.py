@@ -150,7 +150,8 @@ def assert_equal_weights(one: Step, other: Step) -> None:
         assert torch.equal(parameter.grad, theirs[name].grad)
 
 
-RECIPES = ["slip", "declip", "aclip", "protoclip", "two-stage", "defilip", "maskclip"]
+SHORT = ["declip", "protoclip"]  # a queue and an episode; the others run in make test-slow
+LONG = ["slip", "aclip", "two-stage", "defilip", "maskclip"]
 
 
 def small(name: str, squares: Path, *more: str) -> Any:
@@ -182,7 +183,7 @@ def small(name: str, squares: Path, *more: str) -> Any:
     return load_recipe(name, [*own, *more])
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [*SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
 def test_going_on_in_the_middle_of_a_queue_and_of_an_episode_is_not_having_stopped(
     name: str, squares: Path, tmp_path: Path
 ):

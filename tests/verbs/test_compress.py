@@ -91,7 +91,8 @@ def test_the_data_are_those_of_the_model_unless_some_are_given(place: Path, tmp_
     assert f"path: {place / 'data'}" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
-@pytest.mark.parametrize("stop", [2, 5])  # while gates are learned, and after they are fused
+# While gates are learned, and after they are fused.
+@pytest.mark.parametrize("stop", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_every_stage_resumes_to_the_same_bytes(place: Path, tmp_path: Path, stop: int):
     words = [
         "keep=0.5",
