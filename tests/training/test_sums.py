@@ -152,6 +152,7 @@ def assert_equal_weights(one: Step, other: Step) -> None:
 
 SHORT = ["declip", "protoclip"]  # a queue and an episode; the others run in make test-slow
 LONG = ["slip", "aclip", "two-stage", "defilip", "maskclip"]
+RECIPES = [*SHORT, *LONG]
 
 
 def small(name: str, squares: Path, *more: str) -> Any:
