@@ -36,6 +36,19 @@ def make_rows() -> MakeRows:
     return made
 
 
+def drawn_thumbnails(count: int) -> list[bytes]:
+    """Thumbnails of random boxes, each unlike the others."""
+    rng = np.random.default_rng(0)
+    images = np.full((count, 3, 32, 32), 255, np.uint8)
+    for image in images:
+        for _ in range(4):
+            x, y = rng.integers(0, 24, 2)
+            image[:, x : x + rng.integers(4, 20), y : y + rng.integers(4, 20)] = rng.integers(
+                0, 256, (3, 1, 1)
+            )
+    return [image.tobytes() for image in images]
+
+
 def decided(rows: StageRows, stage: str, **settings: Any) -> list[str | None]:
     """The reasons of a stage, None for rows that stay."""
     found = find_stage(stage)

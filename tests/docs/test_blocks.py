@@ -76,7 +76,7 @@ def write_yaml(text: str) -> None:
     Path(name).write_text(text, encoding="utf-8")
     if name == "protocol.yaml":
         ProtocolConfig.model_validate(parse_yaml(text, where=name))
-    elif name == "my-plan.yaml":
+    elif name.endswith("-plan.yaml"):
         read_plan(name)
     elif name != "backbone.yaml":  # names weights that are not here
         load_recipe(name)

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from frugalclip.core.config import Settings
+from frugalclip.core.paths import user_path
 from frugalclip.core.plugins import PluginKind, find_class, known_kinds
 from frugalclip.core.random import uniform
 from frugalclip.curation.measures import ImageMeasures
@@ -185,6 +186,12 @@ class PlannedStage:
     name: str  # unique within the plan
     stage: CurationStage
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plan_path(name: str, folder: Path) -> str:
+    """A data set or MODEL that a plan names: a path from the plan's folder if it exists, else the name."""
+    path = folder / user_path(name)
+    return str(path) if path.exists() else name
 
 
 STAGES = PluginKind(CurationStage, CurationStageConfig, PACKAGE, "stages", "a stage")

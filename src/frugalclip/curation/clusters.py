@@ -1,7 +1,4 @@
-"""Clusters of features: assignment to centroids as in DataComp, whitening and selection as in TL;DR.
-
-No stage uses these functions yet. They agree with the arrays of the authors' code (`tests/parity`).
-"""
+"""Clusters of features: assignment to centroids as in DataComp, whitening and selection as in TL;DR."""
 
 import numpy as np
 

@@ -6,6 +6,13 @@ averaging over processes gives the loss of the whole batch.
 """
 
 from frugalclip.functional.affinity import Affinity, Average, affinity_loss
+from frugalclip.functional.codebook import (
+    Convention,
+    code_perplexity,
+    codebook_loss,
+    nearest_codes,
+    quantised,
+)
 from frugalclip.functional.hard_concrete import (
     expected_kept,
     goal_at,
@@ -46,11 +53,14 @@ __all__ = [
     "Affinity",
     "Average",
     "Contrast",
+    "Convention",
     "LexicalActivation",
     "SamePolicy",
     "affinity_loss",
     "best_word_scores",
     "class_weights",
+    "code_perplexity",
+    "codebook_loss",
     "cross_entropy_rows",
     "expected_kept",
     "flops_loss",
@@ -64,12 +74,14 @@ __all__ = [
     "multi_positive_nce_loss",
     "multi_positive_rows",
     "multi_positive_sigmoid_loss",
+    "nearest_codes",
     "needs_tiles",
     "negative_cosine",
     "open_probability",
     "overuse_loss",
     "overuse_weights",
     "quadratic_ramp",
+    "quantised",
     "same_rows",
     "sampled_gates",
     "sigmoid_loss",

@@ -5,16 +5,15 @@ matrices of whitened rows rtol and atol 1e-3; selections exact.
 """
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
 from frugalclip.curation.clusters import every_nth, whitened
-from frugalclip.curation.codebook import codebook_loss, nearest_codes, perplexity, quantised
 from frugalclip.curation.thresholds import highest_rows
+from frugalclip.functional import Convention, code_perplexity, codebook_loss, nearest_codes, quantised
 
-CONVENTIONS: tuple[Literal["legacy", "standard"], ...] = ("legacy", "standard")
+CONVENTIONS: tuple[Convention, ...] = ("legacy", "standard")
 
 
 def check_tldr_vq(path: Path) -> None:
@@ -31,7 +30,7 @@ def check_tldr_vq(path: Path) -> None:
         torch.testing.assert_close(output.detach(), a[f"zq_{convention}"], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(z.grad, a[f"grad_z_{convention}"], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(codebook.grad, a[f"grad_codebook_{convention}"], rtol=1e-5, atol=1e-6)
-        used = perplexity(codes, len(codebook))
+        used = code_perplexity(codes, len(codebook))
         torch.testing.assert_close(used, a["perplexity"].double(), rtol=1e-5, atol=0)
 
 

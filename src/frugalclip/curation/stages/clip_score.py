@@ -16,9 +16,15 @@ from pydantic import Field, model_validator
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
-from frugalclip.core.paths import user_path
 from frugalclip.core.records import RunDirectory
-from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Texts, Verdict
+from frugalclip.curation.base import (
+    CurationStage,
+    CurationStageConfig,
+    StageRows,
+    Texts,
+    Verdict,
+    plan_path,
+)
 from frugalclip.curation.thresholds import datacomp_threshold, highest_rows
 from frugalclip.data.ledger import KEPT, read_ledger
 from frugalclip.features.embed import embed_manifest
@@ -63,8 +69,7 @@ class ClipScore(CurationStage):
     @property
     def _places(self) -> list[str]:
         """The models, as paths from the plan's folder where there is one."""
-        places = [(name, self.folder / user_path(name)) for name in self.config.model]
-        return [str(path) if path.exists() else name for name, path in places]
+        return [plan_path(name, self.folder) for name in self.config.model]
 
     def describe(self) -> Mapping[str, Any]:
         return {"model_content": [model.fingerprint for model in self._models]}

@@ -11,8 +11,15 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from frugalclip.core.paths import user_path
-from frugalclip.curation.base import CurationStage, CurationStageConfig, StageNeeds, StageRows, Texts, Verdict
+from frugalclip.curation.base import (
+    CurationStage,
+    CurationStageConfig,
+    StageNeeds,
+    StageRows,
+    Texts,
+    Verdict,
+    plan_path,
+)
 from frugalclip.curation.near import candidates_between, layouts, similarities
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import read_sources
@@ -43,8 +50,7 @@ class Decontaminate(CurationStage):
 
     @cached_property
     def _tests(self) -> list[Manifest]:
-        places = [(path, self.folder / user_path(path)) for path in self.config.against]
-        found = [(path, read_sources(str(place) if place.exists() else path)) for path, place in places]
+        found = [(path, read_sources(plan_path(path, self.folder))) for path in self.config.against]
         return [_named(source.manifest.where(self.config.where), path) for path, source in found]
 
     def decide(self, rows: StageRows) -> Verdict:

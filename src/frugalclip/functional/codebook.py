@@ -3,14 +3,14 @@
 Source: TL;DR (arXiv 2305.20087, `vq_compress_model/models/quantize.py`). Both conventions have the same value
 and other gradients. `standard` weighs the commitment of the features by beta, as VQ-VAE does; the authors'
 `legacy` weighs the codebook's term by it.
-
-No recipe or stage uses these functions yet. They agree with the arrays of the authors' code (`tests/parity`).
 """
 
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+Convention = Literal["standard", "legacy"]
 
 
 def nearest_codes(features: Tensor, codebook: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def codebook_loss(
     codes: Tensor,
     *,
     beta: float = 0.25,
-    convention: Literal["standard", "legacy"] = "standard",
+    convention: Convention = "standard",
 ) -> Tensor:
     """Mean squared distance of features and codes, pulled from both sides.
 
@@ -68,7 +68,7 @@ def codebook_loss(
     return first * to_codes + second * to_features
 
 
-def perplexity(codes: Tensor, count: int) -> Tensor:
+def code_perplexity(codes: Tensor, count: int) -> Tensor:
     """How many codes are in use, as the exponential of the entropy of their usage.
 
     Args:
