@@ -15,6 +15,7 @@ from frugalclip.functional import (
     tiled_sigmoid_loss,
     unit,
 )
+from frugalclip.functional.losses import unit_or_nan
 
 
 def unit_rows(rows: int, dim: int, seed: int = 0) -> Tensor:
@@ -134,6 +135,14 @@ def test_sigmoid_leaves_other_positives_out_or_counts_them():
 def test_unit_is_single_precision_under_half_and_keeps_zero():
     assert unit(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.float32
     assert unit(torch.zeros(1, 3)).tolist() == [[0, 0, 0]]
+
+
+def test_features_too_long_for_a_unit_vector_are_nan_and_no_zeros():
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [3e38, 1e38], [torch.inf, 0.0]])
+    found = unit_or_nan(rows)
+    assert torch.equal(found[:2], torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    assert found[2:].isnan().all()
+    assert torch.equal(unit_or_nan(rows[None])[0, :2], found[:2])  # facets too
 
 
 def test_class_weights_normalise_before_and_after_the_mean():

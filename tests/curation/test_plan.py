@@ -32,6 +32,10 @@ def test_stages_that_occur_twice_get_numbers(tmp_path: Path):
     ("text", "message"),
     [
         ("stages: [{stage: exact_image}]", "did you mean 'exact_images'"),
+        ("stages: [{stage: a/b}]", "beside the plan and set stage: ./a_b.py"),
+        ("stages: [{stage: .mine}]", "write stage: ./mine.py for a file beside the plan, or stage: package"),
+        ("stages: [{stage: no.module}]", "or write stage: ./module.py for a file beside the plan"),
+        ("stages: [{stage: ./mine.py}]", "stage: ./NAME.py is a path from the plan's folder"),
         ("stages: [{stage: rules, min_wrods: 3}]", "did you mean 'min_words'"),
         ("stages: [{min_words: 3}]", "stages.0 names no stage"),
         ("stages: []", "stages"),

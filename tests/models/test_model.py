@@ -38,7 +38,7 @@ def test_a_text_does_not_depend_on_its_batch(model: Model):
 
 
 def test_saving_and_reading_keeps_everything(model: Model, tmp_path: Path):
-    model.save(tmp_path / "m")
+    model.save(str(tmp_path / "m"))
     again = load(tmp_path / "m")
     assert again.fingerprint == model.fingerprint and again.training_data == {"path": "sample", "where": None}
     assert torch.equal(again.encode_text("a red square"), model.encode_text("a red square"))

@@ -111,3 +111,20 @@ def test_an_export_that_fails_leaves_the_older_one(tmp_path: Path):
     with pytest.raises(RuntimeError):
         fail()
     assert [path.name for path in tmp_path.iterdir()] == ["export.json"]
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_a_model_whose_vectors_are_not_finite_is_not_exported(
+    side: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    model = build("vit")
+    with torch.no_grad():
+        getattr(model.network, side).project.weight.fill_(3e38)
+    out = tmp_path / "out"
+    model.save(tmp_path / "model")
+    words = [str(tmp_path / "model"), "--to", "huggingface", "--out", str(out), "--data", str(data)]
+    assert main(["export", *words]) == 2
+    assert f"the model gives a{'n' * (side == 'image')} {side} vector that is not finite" in (
+        capsys.readouterr().err
+    )
+    assert not out.exists()

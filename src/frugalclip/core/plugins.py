@@ -36,6 +36,8 @@ class PluginKind(Generic[Kind]):
     package: str  # dotted name of the package that holds ours
     setting: str  # the key in a recipe, for messages
     noun: str  # what the class is, with its article
+    key: str = "kind"  # under which a file names the class
+    file: str = "recipe"  # what that file is, for messages
 
     @property
     def name(self) -> str:
@@ -151,12 +153,12 @@ def _module(kind: str, wanted: PluginKind[Any]) -> ModuleType:
         raise RecipeError(
             f"{wanted.setting}.{kind[:60]} is not {wanted.noun}; "
             f"{known_names(kind, known_kinds(wanted.package))} For one of your own write it in a file beside "
-            f"the recipe and set kind: ./{_stem(kind)}.py."
+            f"the {wanted.file} and set {wanted.key}: ./{_stem(kind)}.py."
         )
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", kind):
         raise RecipeError(
-            f"{wanted.name} '{kind[:60]}' is no module; write kind: ./{_stem(kind)}.py for a file beside the "
-            "recipe, or kind: package.module."
+            f"{wanted.name} '{kind[:60]}' is no module; write {wanted.key}: ./{_stem(kind)}.py for a file "
+            f"beside the {wanted.file}, or {wanted.key}: package.module."
         )
     return _imported(kind, wanted, lambda: importlib.import_module(kind))
 
@@ -174,7 +176,8 @@ def _imported(kind: str, wanted: PluginKind[Any], load: Callable[[], ModuleType]
         if isinstance(error, ModuleNotFoundError) and f"{kind}.".startswith(f"{error.name}."):
             raise RecipeError(
                 f"{wanted.name} '{kind}' does not import ({error}); put its folder on PYTHONPATH, install "
-                f"its package, or write kind: ./{kind.rpartition('.')[2]}.py for a file beside the recipe."
+                f"its package, or write {wanted.key}: ./{kind.rpartition('.')[2]}.py for a file beside the "
+                f"{wanted.file}."
             ) from error
         spec = None if kind.endswith(".py") else importlib.util.find_spec(kind)
         file = (spec.origin if spec else None) or kind
@@ -185,7 +188,8 @@ def _module_of_file(path: Path, wanted: PluginKind[Any]) -> ModuleType:
     """A file as a module, imported once."""
     if not path.is_file():
         raise RecipeError(
-            f"there is no file {path} for {wanted.noun}; kind: ./NAME.py is a path from the recipe's folder."
+            f"there is no file {path} for {wanted.noun}; {wanted.key}: ./NAME.py is a path from the "
+            f"{wanted.file}'s folder."
         )
     name = f"own_{_stem(path.stem)}_{abs(hash(str(path))):x}"
     if name not in sys.modules:

@@ -194,7 +194,9 @@ def plan_path(name: str, folder: Path) -> str:
     return str(path) if path.exists() else name
 
 
-STAGES = PluginKind(CurationStage, CurationStageConfig, PACKAGE, "stages", "a stage")
+STAGES = PluginKind(
+    CurationStage, CurationStageConfig, PACKAGE, "stages", "a stage", key="stage", file="plan"
+)
 
 
 def find_stage(kind: str) -> type[CurationStage]:

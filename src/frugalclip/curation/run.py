@@ -90,7 +90,7 @@ class CurationRun:
         self.order = np.argsort(np.array(manifest.ids, dtype=object), kind="stable")
         self.manifest = manifest.take(self.order)  # sorted by id
         content = {"version": VERSION, "data": self.manifest.digest(), **plan.content()}
-        self.job = Job(folder, content, what="the curation")
+        self.job = Job(folder, content, what="stages of a curation")
 
     def begin(self, *, resume: bool) -> None:
         """Make the folder this curation's, or check that it is.

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from frugalclip.core.errors import DataError, ModelError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.data.manifest import Manifest
 from frugalclip.exporting.base import ReadBack
 from frugalclip.models import Model, readable_images
@@ -63,6 +64,7 @@ def measure(model: Model, back: ReadBack, rows: ComparedRows, *, engine: str, fo
     """
     pixels = model.preprocess(rows.images)
     expected = model.encode_image(pixels)
+    refuse_vectors(expected, origin=VectorOrigin("the model", "image"))
     content: dict[str, Any] = {
         "image": _apart(back.encode_pixels(pixels), expected),
         "text": None,
@@ -75,7 +77,9 @@ def measure(model: Model, back: ReadBack, rows: ComparedRows, *, engine: str, fo
     if back.encode_images is not None:
         content["image_own_preprocessing"] = _apart(back.encode_images(rows.images), expected)
     if back.encode_texts is not None and rows.texts:
-        content["text"] = _apart(back.encode_texts(rows.texts), model.encode_text(rows.texts))
+        expected = model.encode_text(rows.texts)
+        refuse_vectors(expected, rows.texts, origin=VectorOrigin("the model", "text"))
+        content["text"] = _apart(back.encode_texts(rows.texts), expected)
     return content
 
 

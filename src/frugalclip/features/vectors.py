@@ -24,12 +24,13 @@ from frugalclip.data.images import decode
 from frugalclip.data.manifest import Manifest
 from frugalclip.features.format import Kind, digest, texts_digest
 from frugalclip.features.writer import Part, RowKey
+from frugalclip.functional.losses import unit_or_nan
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
-# hashes of contents and ids of their samples -> for each all views, (views, ...) float32, or None
 # hash of an image's bytes -> stored features of a frozen backbone, a batch of one; None where there are none
 StoredFeatures = Callable[[bytes], CachedFeatures | None]
 _Prepared = Tensor | CachedFeatures | np.ndarray  # pixels (views, 3, height, width), features, or vectors
+# hashes of contents and ids of their samples -> for each all views, (views, ...) float32, or None
 StoredViews = Callable[[Sequence[bytes], Sequence[str]], list[np.ndarray | None]]
 # an image's encoded bytes and the id of its sample -> (views, 3, height, width), the same for the same ones
 MakeViews = Callable[[bytes, str], Tensor]
@@ -123,7 +124,7 @@ class VectorOptions:
         if kind in self.means:
             vectors = vectors - torch.from_numpy(self.means[kind]).to(vectors.device)
         if self.normalize and not self.encoder_normalizes:
-            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            vectors = unit_or_nan(vectors)
         return vectors.cpu().numpy()
 
 

@@ -21,6 +21,21 @@ def unit(x: Tensor) -> Tensor:
     return F.normalize(x if x.dtype == torch.float64 else x.float(), dim=-1)
 
 
+def unit_or_nan(x: Tensor) -> Tensor:
+    """Scale features that will be stored or ranked to unit length.
+
+    Args:
+        x: (..., dim) of any float type.
+
+    Returns:
+        (..., dim) as `unit` gives it, but NaN for a row that is too long for its type: as a row of zeros it
+        would rank without a trace.
+    """
+    rows = unit(x)
+    is_lost = ~rows.isfinite().all(dim=-1) | ((rows == 0).all(dim=-1) & (x != 0).any(dim=-1))
+    return rows.masked_fill(is_lost[..., None], torch.nan)
+
+
 def negative_cosine(predicted: Tensor, target: Tensor) -> Tensor:
     """Minus the mean cosine of rows, with the target held fixed (SimSiam, arXiv 2011.10566, eq. 1).
 

@@ -18,6 +18,7 @@ from frugalclip.core.checksums import RESTORE, verify_checksums, write_checksums
 from frugalclip.core.errors import ModelError
 from frugalclip.core.finite import refuse_weights
 from frugalclip.core.guard import reading
+from frugalclip.core.paths import user_path
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.progress import counter
 from frugalclip.core.records import write_atomically, write_json
@@ -27,7 +28,7 @@ from frugalclip.data.tokens import Tokenizer
 from frugalclip.features.backbone import BackboneEncoder
 from frugalclip.features.cache import FeatureCache
 from frugalclip.features.format import Kind
-from frugalclip.functional import unit
+from frugalclip.functional.losses import unit_or_nan
 from frugalclip.interop.tokenizers import read_tokenizer
 from frugalclip.language_model import Lexicon
 from frugalclip.loading.images import prepared_images
@@ -154,7 +155,7 @@ class Model:
         self.network.eval()
         embedding = self.network.image(inputs.to(self.device)).embedding.float()
         self.network.train(was_training)
-        return (unit(embedding) if normalize else embedding).cpu()
+        return (unit_or_nan(embedding) if normalize else embedding).cpu()
 
     @torch.inference_mode()
     def encode_text(self, texts: str | Sequence[str], *, normalize: bool = True, batch: int = 1024) -> Tensor:
@@ -182,7 +183,7 @@ class Model:
         embedding = (
             embedding.mean(dim=1) if embedding.ndim == 3 else embedding
         )  # facets: FLAME's evaluation averages them before their length goes
-        return (unit(embedding) if normalize else embedding).cpu()
+        return (unit_or_nan(embedding) if normalize else embedding).cpu()
 
     def words(self, embeddings: Tensor, *, top: int = 10) -> list[list[tuple[str, float]]]:
         """The words that describe images or texts most, with their weights, for a model with lexical heads.
@@ -266,8 +267,9 @@ class Model:
         self.network.train(was_training)
         return pooled.cpu()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `model.safetensors`, `model.json`, the tokenizer's files, and the checksums of all."""
+        folder = user_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()

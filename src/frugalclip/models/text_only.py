@@ -9,7 +9,7 @@ from torch import Tensor
 from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone
 from frugalclip.core.errors import ModelError
-from frugalclip.functional import unit
+from frugalclip.functional.losses import unit_or_nan
 from frugalclip.interop.source import ModelSource
 from frugalclip.models.load import load
 
@@ -58,4 +58,4 @@ class TextOnlyModel:
     def encode_text(self, texts: list[str], *, normalize: bool = True) -> Tensor:
         """Texts to (batch, width), or (batch, facets, width)."""
         vectors = self.backbone(self.tokenizer.encode(texts).to(self.device)).pooled.float()
-        return (unit(vectors) if normalize else vectors).cpu()
+        return (unit_or_nan(vectors) if normalize else vectors).cpu()

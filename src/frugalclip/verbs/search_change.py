@@ -20,6 +20,7 @@ from frugalclip.verbs.data_terminal import progress_steps
 from frugalclip.verbs.search_build import data_of, source_of
 
 _SHOWN = 5  # ids of each kind of drift
+_NAMED = 500  # ids in a command; more than that are left out by building again
 
 
 def search_add(
@@ -131,13 +132,14 @@ def _mending(path: Path, drift: Drift) -> list[str]:
     head = read_index_head(path)
     lines = []
     first, *others = head.sources
-    if drift.damaged:
+    again = bool(drift.damaged) or len(drift.gone) > _NAMED
+    if again:
         lines.append(command_line("search", "build", head.named, *_rows(first), "--out", path))
-    added = head.sources if drift.new or drift.changed else others if drift.damaged else []
+    added = others if again else head.sources if drift.new or drift.changed else []
     lines += [command_line("search", "add", path, *_rows(source)) for source in added]
-    if drift.gone:
-        shown = [*drift.gone[:_SHOWN], *(["…"] if len(drift.gone) > _SHOWN else [])]
-        lines.append(command_line("search", "remove", path, *shown))
+    if drift.gone and not again:
+        ids = ["--", *drift.gone] if any(one.startswith("-") for one in drift.gone) else drift.gone
+        lines.append(command_line("search", "remove", path, *ids))
     return lines
 
 
