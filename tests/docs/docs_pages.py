@@ -11,6 +11,7 @@ TASKS = [
     "quick-start.md",
     "data.md",
     "curate.md",
+    "audit.md",
     "train.md",
     "choose-a-recipe.md",
     "evaluate.md",

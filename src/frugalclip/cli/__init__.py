@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from frugalclip import __version__
-from frugalclip.cli import curation, data, models, search, training
+from frugalclip.cli import audit, curation, data, models, search, training
 from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
 from frugalclip.core.messages import only_main_prints, prints, sentence_of, show_warning
 from frugalclip.core.users_text import sentence as shown
@@ -22,6 +22,7 @@ __all__ = [
     "BAD_DATA",
     "INTERRUPTED",
     "app",
+    "audit",
     "curation",
     "data",
     "main",

@@ -53,6 +53,7 @@ _ORDER = [
     "data",
     "curate",
     "ledger",
+    "audit",
     "plan",
     "train",
     "compare",
@@ -80,6 +81,8 @@ data = typer.Typer(help="Look at a data set, and write its manifest.", **_SETTIN
 app.add_typer(data, name="data")
 ledger = typer.Typer(help="Read the ledger of a curation, and take a stage back.", **_SETTINGS)
 app.add_typer(ledger, name="ledger")
+audit = typer.Typer(help="Know before and after training what the data lacks.", **_SETTINGS)
+app.add_typer(audit, name="audit")
 search = typer.Typer(help="Find images by words or by an image, through an index.", **_SETTINGS)
 app.add_typer(search, name="search")
 recipes = typer.Typer(

@@ -1,0 +1,44 @@
+"""Postings that are kept: read where they are of these captions, written anew where they are not."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from frugalclip.auditing.concepts import caption_postings
+from frugalclip.auditing.postings import Postings
+from frugalclip.auditing.words import WordForms
+from frugalclip.core.errors import DataError
+from frugalclip.core.paths import user_path
+from frugalclip.core.records import publish_folder, read_json, write_json
+from frugalclip.data.manifest import Manifest
+
+VERSION = 1
+_HEAD = "postings.json"
+
+
+@contextmanager
+def postings_of(manifest: Manifest, forms: WordForms, folder: str | Path | None) -> Iterator[Postings]:
+    """The postings of a data set's captions.
+
+    Args:
+        manifest: the data set.
+        forms: splits captions into words.
+        folder: where they are kept; None writes them to a temporary folder.
+
+    Raises:
+        DataError: when the folder holds something else.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="frugalclip-postings-") as temporary:
+            yield caption_postings(manifest, forms, Path(temporary))
+        return
+    place = user_path(folder)
+    key = {"version": VERSION, "captions": manifest.fingerprint(), "words": forms.about}
+    if not (place / _HEAD).is_file() and place.exists() and any(place.iterdir()):
+        raise DataError(f"{place} holds something else than postings; name a new folder with --postings DIR.")
+    if not (place / _HEAD).is_file() or read_json(place / _HEAD, error=DataError) != key:
+        with publish_folder(place) as building:
+            caption_postings(manifest, forms, building)
+            write_json(building / _HEAD, key)
+    yield Postings(place)

@@ -1,0 +1,76 @@
+"""The verbs of audits: concepts, frequency, leakage, noise, tail, groups."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from frugalclip.cli.groups import PATHS, DataPaths, Json, Where, audit, places_and_columns
+
+
+@audit.command(epilog=PATHS)
+def concepts(
+    paths: DataPaths,
+    *,
+    classes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Concepts, one a line, synonyms after |.", show_default=False),
+    ] = None,
+    field: Annotated[
+        str | None,
+        typer.Option(metavar="F", help="Field whose values are the concepts.", show_default=False),
+    ] = None,
+    least: Annotated[int, typer.Option(min=1, metavar="N", help="Rows of a mined concept, at least.")] = 10,
+    match: Annotated[
+        Literal["all_words", "phrase"],
+        typer.Option(help="All words of a concept in a caption, or as a phrase."),
+    ] = "all_words",
+    language: Annotated[str, typer.Option(metavar="L", help="Language of the captions.")] = "en",
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Also count in images, by its cosines.", show_default=False),
+    ] = None,
+    tags: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also count in images, by a tagger's scores.", show_default=False),
+    ] = None,
+    threshold: Annotated[float, typer.Option(metavar="T", help="Of a tagger's scores.")] = 0.7,
+    deviations: Annotated[
+        float, typer.Option(metavar="D", help="Of a concept's cosines above their median.")
+    ] = 3.0,
+    postings: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Keep the index of captions there.", show_default=False),
+    ] = None,
+    released: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Also write the published counts' format.", show_default=False),
+    ] = None,
+    where: Where = None,
+    json: Json = None,
+) -> None:
+    """Count concepts in captions, images and both.
+
+    Without --classes and --field, concepts are mined from the captions (experimental).
+    """
+    from frugalclip.verbs import audit_concepts as verb
+
+    places, columns = places_and_columns(paths)
+    verb.show(
+        verb.audit_concepts(
+            places,
+            classes=classes,
+            field=field,
+            least=least,
+            match=match,
+            language=language,
+            model=model,
+            tags=tags,
+            threshold=threshold,
+            deviations=deviations,
+            postings=postings,
+            released=released,
+            where=where,
+            columns=columns,
+            json=json,
+        )
+    )
