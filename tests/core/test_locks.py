@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from frugalclip.core.locks import (
     fcntl,
     is_held,
     scratch_folder,
+    taking_turns,
     writes_into,
     writing,
     writing_file,
@@ -168,3 +170,28 @@ def test_of_several_processes_the_main_one_holds_the_folder(tmp_path: Path, monk
         monkeypatch.setenv("RANK", "0")
         with pytest.raises(InUseError), writing(tmp_path):
             pass
+
+
+def test_turns_are_taken_and_whom_one_waits_for_is_said_once(tmp_path: Path):
+    folder, order = tmp_path / "store", []
+    begun = threading.Event()
+
+    def first() -> None:
+        with writing(folder):
+            begun.set()
+            time.sleep(0.5)
+            order.append("first")
+            (folder / "chunk").touch()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(10)
+    with taking_turns(folder, order.append):
+        order.append("second")
+        with pytest.raises(InUseError), writing(folder):
+            pass
+    thread.join()
+    note, *others = order
+    assert others == ["first", "second"]
+    assert f"(process {os.getpid()}), which writes into {folder}" in note
+    assert contents(folder) == [folder / "chunk"]

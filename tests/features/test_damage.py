@@ -68,6 +68,16 @@ def test_a_head_of_another_form_is_a_sentence(tmp_path: Path, content: str):
         Store.open(path)
 
 
+def test_half_a_character_in_a_head_is_a_sentence(tmp_path: Path):
+    path = tmp_path / "s"
+    write(path, Numbers(5))
+    content = json.loads((path / "store.json").read_text())
+    content["origin"]["name"] = "\ud800"
+    (path / "store.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has changed since it was written"):
+        Store.open(path)
+
+
 def test_writing_again_makes_damaged_chunks_anew_and_keeps_the_others(tmp_path: Path):
     store = write(tmp_path / "s", Numbers(23)).store
     before = contents(tmp_path / "s")

@@ -9,6 +9,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,15 @@ from frugalclip.features.store import Store
 from frugalclip.language_model import FrozenLanguageModel, LanguageModelSettings, Lexicon
 from frugalclip.models import load
 from frugalclip.report.record import read_run
+from frugalclip.serving.index import open_index
 from frugalclip.sources.open import open_data
 from frugalclip.training.loop import train_run
 from frugalclip.training.recipe import load_recipe
 from frugalclip.training.run import open_run
+from frugalclip.verbs.curate import curate
+from frugalclip.verbs.export import export
+from frugalclip.verbs.ledger import explain, show_story, show_undo, undo
+from frugalclip.verbs.search_build import search_build
 
 PICTURES = 8
 RECIPE: dict[str, Any] = {
@@ -94,6 +100,7 @@ def build(root: Path) -> None:
     _build_models(root)
     _build_rest(root)
     _build_hub(root)
+    _build_uses(root)
 
 
 def _build_data(root: Path) -> None:
@@ -199,6 +206,15 @@ def _build_rest(root: Path) -> None:
     (root / "comparison" / "job.json").write_text(json.dumps(described))
     trial = {"job": "0" * 16, "metrics": {"top1": {"value": 3.0}}, "training": {"seconds": 1.0}}
     (root / "comparison" / "trial.json").write_text(json.dumps(trial))
+
+
+def _build_uses(root: Path) -> None:
+    """What other verbs store: a search index, a curation, an export."""
+    search_build(root / "model", root / "folder", out=root / "index")
+    plan = root / "recipes" / "plan.yaml"
+    plan.write_text("stages: [{stage: rules, min_side: 2}, {stage: exact_images}]")
+    curate(root / "folder", plan=plan, out=root / "curation", workers=1)
+    export(str(root / "model"), to="onnx", out=root / "onnx", data=root / "folder")
 
 
 def _digest(*parts: bytes) -> bytes:
@@ -342,6 +358,26 @@ def read_backend(folder: Path) -> bytes:
     return str(file_tokenizer(folder / "tokenizer.json").encode(["two colours"]).ids).encode()
 
 
+def read_index(folder: Path) -> bytes:
+    index = open_index(folder)
+    texts = [index.query("two colours", k=4), index.query(like=index.rows.manifest.ids[0], k=4)]
+    return str(texts).replace(str(folder), "").encode("utf-8", "replace")
+
+
+def read_curation(folder: Path) -> bytes:
+    with redirect_stdout(io.StringIO()):
+        story = explain(folder, "0")
+        show_story(story)
+        summary = undo(folder, "exact_images")
+        show_undo(summary, folder)
+    return str(story).encode("utf-8", "replace")
+
+
+def read_export(folder: Path) -> bytes:
+    model = load(f"onnx:{folder}")
+    return _tensors({"text": model.encode_text(["two colours"])}) + str(model.preprocess).encode()
+
+
 TARGETS = [
     Target("model", "model", "*", read_model, is_exact=True),
     Target("checkpoint", "run", "checkpoints/step-2/*", read_checkpoint, is_exact=True),
@@ -368,4 +404,8 @@ TARGETS = [
     Target("ledger", "ledger", "*", read_fates),
     Target("lexicon", "lexicon", "*", read_lexicon),
     Target("tokenizer", "tokenizer", "*", read_backend),
+    Target("index", "index", "**/*", read_index, is_exact=True),
+    Target("curation", "curation", "*.*", read_curation),
+    Target("stages", "curation", "stages/*", read_curation),
+    Target("onnx", "onnx", "*", read_export, is_exact=True),
 ]

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import frugalclip
-from frugalclip.core.errors import DataError, ModelError, RecipeError
+from frugalclip.core.errors import DataError, InUseError, ModelError, RecipeError
+from frugalclip.core.locks import writing
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import CachedFeatures
@@ -368,6 +369,23 @@ def test_a_second_run_computes_no_chunk_again(
         ),
     )
     assert [(done.computed, done.reused) for done in written[4:]] == [(0, 3), (0, 3)]
+
+
+def test_a_run_that_fills_a_store_holds_it(
+    tmp_path: Path, backbones: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    held: list[str] = []
+    fill = backbone_stores.embed_manifest
+
+    def tried(encoder: Any, rows: Any, folder: Path, **options: Any) -> Embedded:
+        with pytest.raises(InUseError), writing(folder):
+            pass
+        held.append(options["what"])
+        return fill(encoder, rows, folder, **options)
+
+    monkeypatch.setattr(backbone_stores, "embed_manifest", tried)
+    built(tmp_path / "a", recipe_of(pairs(tmp_path / "data"), backbones))
+    assert held == ["images", "texts"]
 
 
 def test_texts_that_another_store_holds_are_not_read_again(

@@ -31,6 +31,7 @@ except ImportError:  # Windows, where nothing is locked
 
 LOCK = ".lock"
 _LONGEST = 200  # characters of a command in a message
+_POLL = 0.2  # seconds between attempts to take a turn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,6 +78,28 @@ def writing(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty any more
             for place in missing:
                 place.rmdir()
+
+
+@contextmanager
+def taking_turns(folder: Path, note: Callable[[str], None]) -> Iterator[None]:
+    """As `writing`, but wait while another command writes into the folder: what it makes is wanted here too.
+
+    Args:
+        folder: see `writing`.
+        note: called once with whom this process waits for, if it does.
+    """
+    with contextlib.ExitStack() as stack:
+        is_first = True
+        while True:
+            try:
+                stack.enter_context(writing(folder))
+                break
+            except InUseError:
+                if is_first:
+                    note(f"waiting for {_named(_Holder.read(folder / LOCK))}, which writes into {folder}")
+                is_first = False
+                time.sleep(_POLL)
+        yield
 
 
 @contextmanager
@@ -201,10 +224,18 @@ def _refusal(place: Path, holder: _Holder | None) -> InUseError:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder.since))
     machine = "" if holder.is_here else f" on {holder.host}"
     return InUseError(
-        f"{place} is in use: '{holder.command}' (process {holder.pid}{machine}) has been writing into it "
-        f"since {since}; wait until it has ended, stop it with 'kill {holder.pid}'{machine}, or give --out "
+        f"{place} is in use: {_named(holder)} has been writing into it since {since}; wait until it "
+        f"has ended, stop it with 'kill {holder.pid}'{machine}, or give --out "
         "another place."
     )
+
+
+def _named(holder: _Holder | None) -> str:
+    """The command and the process of a holder."""
+    if holder is None:
+        return "another process"
+    machine = "" if holder.is_here else f" on {holder.host}"
+    return f"'{holder.command}' (process {holder.pid}{machine})"
 
 
 def _command() -> str:

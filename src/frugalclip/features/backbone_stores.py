@@ -15,6 +15,7 @@ from pydantic import Field
 from frugalclip.core import distributed
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import DataError
+from frugalclip.core.locks import taking_turns
 from frugalclip.core.paths import user_path
 from frugalclip.core.progress import Ticker
 from frugalclip.data.manifest import Manifest
@@ -79,23 +80,24 @@ def fill_store(
     what = encoder.reads
     folder = _folder(config, made, rows, what=what)
     if distributed.is_main():
-        if not (folder / "store.json").is_file():
-            source = encoder.tower.config.source
-            note(f"features of {len(rows):,} {what} from {source} are computed once, into {folder}")
-        siblings = list(_siblings(folder, made, what=what, dtype=config.dtype))
-        options |= {"known": FeatureCache(encoder, siblings).views, "chunk_rows": _CHUNK_ROWS}
-        options["progress"] = Ticker(what, note)
-        done = embed_manifest(
-            encoder, rows, folder, what=what, dtype=config.dtype, normalize=False, **options
-        )
-        if done.computed:
-            if not (done.reused or siblings):
-                timed(done.seconds / len(rows))
-            error = max(summary.error.max for summary in done.store.head.summary.values())
-            note(
-                f"{len(rows):,} {what} took {done.seconds:.0f} s; "
-                f"the largest rounding error of a vector is {error:.1e}"
+        with taking_turns(folder, note):  # what another run has stored meanwhile is reused
+            if not (folder / "store.json").is_file():
+                source = encoder.tower.config.source
+                note(f"features of {len(rows):,} {what} from {source} are computed once, into {folder}")
+            siblings = list(_siblings(folder, made, what=what, dtype=config.dtype))
+            options |= {"known": FeatureCache(encoder, siblings).views, "chunk_rows": _CHUNK_ROWS}
+            options["progress"] = Ticker(what, note)
+            done = embed_manifest(
+                encoder, rows, folder, what=what, dtype=config.dtype, normalize=False, **options
             )
+            if done.computed:
+                if not (done.reused or siblings):
+                    timed(done.seconds / len(rows))
+                error = max(summary.error.max for summary in done.store.head.summary.values())
+                note(
+                    f"{len(rows):,} {what} took {done.seconds:.0f} s; "
+                    f"the largest rounding error of a vector is {error:.1e}"
+                )
     distributed.barrier()
     return [Store.open(folder), *_siblings(folder, made, what=what, dtype=config.dtype)]
 

@@ -124,9 +124,8 @@ def digest(*parts: bytes, size: int = 16) -> bytes:
 
 def canonical(content: Any) -> bytes:
     """JSON that is the same for equal content on every machine."""
-    return json.dumps(
-        content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    ).encode()
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8", "surrogatepass")  # damaged JSON may hold half of a character
 
 
 def texts_digest(texts: Sequence[str]) -> bytes:

@@ -155,7 +155,9 @@ def _read(format: DataFormat, found: Found, options: ReadOptions) -> Source:
 def _check_files(paths: Sequence[Path], name: str) -> None:
     """Refuse what is not there, and what is no file."""
     if not paths:
-        raise DataError(f"{name} matches no file; check the pattern with: ls {name}")
+        raise DataError(
+            f"{name} matches no file; give a pattern of names that are there, such as 'shards/*.tar'."
+        )
     missing = [path for path in paths if not os.path.exists(path)]
     if missing:
         more = f" (and {len(missing) - 1:,} more of {len(paths):,})" if len(missing) > 1 else ""
