@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import torch
 
 from frugalclip import __version__, cli
 from frugalclip.core import messages
@@ -219,6 +220,15 @@ def test_a_full_disk_is_a_sentence(stand_in: Verb, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == (
         "DiskFullError: the disk is full, so runs/x could not be written; free space and run again.\n"
     )
+
+
+@pytest.mark.parametrize("size", [2**60, 2**62], ids=["more than there is", "more than can be counted"])
+def test_what_no_memory_holds_is_a_sentence(size: int, stand_in: Verb, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(size)
+    stand_in("doctor", raises=found.value)
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err.startswith("MemoryError: there is not enough memory for this; lower")
 
 
 def test_an_interrupt_ends_with_130(stand_in: Verb, capsys: pytest.CaptureFixture[str]):

@@ -75,6 +75,17 @@ def test_another_file_or_version_is_refused(tmp_path: Path):
     path = tmp_path / "x.parquet"
     with pytest.raises(DataError, match="is not a ledger"):
         read_ledger(path)
+    whole = Ledger("reading").table(["a"])
+    known = dict(whole.schema.metadata)
+    for reasons in (b"\xe1", b"[]", b"5", b'{"x": []}', b'{"x": {"y": 1}}', b"[" * 100_000):
+        told = whole.replace_schema_metadata(known | {b"frugalclip.ledger.reasons": reasons})
+        pq.write_table(told, path)
+        with pytest.raises(DataError, match=r"x\.parquet cannot be read .*write it again"):
+            read_ledger(path)
+    for table in (whole.drop_columns("id"), whole.append_column("more", pa.array([1]))):
+        pq.write_table(table, path)
+        with pytest.raises(DataError, match="its columns are not those of a ledger"):
+            read_ledger(path)
     pq.write_table(pa.table({"id": ["a"]}, metadata={"frugalclip.ledger": "1"}), path)
     with pytest.raises(DataError, match="is a ledger of version 1, expected 2"):
         read_ledger(path)

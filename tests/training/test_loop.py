@@ -300,7 +300,7 @@ def test_changed_data_is_not_resumed(recipe_file: Callable[..., str], tmp_path: 
 
 def test_evaluation_points():
     assert evaluation_points(100, 4) == {25, 50, 75, 100}
-    assert evaluation_points(3, 20) == {1, 2, 3}
+    assert evaluation_points(3, 20) == evaluation_points(3, 10**12) == {1, 2, 3}
     assert len(evaluation_points(1000, 20)) == 20
 
 

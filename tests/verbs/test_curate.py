@@ -201,6 +201,16 @@ def test_explain_tells_the_story_of_a_row(data: Path, tmp_path: Path, capsys: py
         ledger.explain(data, "twin2")
 
 
+def test_a_ledger_without_a_column_is_a_sentence(data: Path, tmp_path: Path):
+    frugalclip.curate(data, plan="dedup", out=tmp_path / "out")
+    path = tmp_path / "out" / "ledger.parquet"
+    table = pq.read_table(path)
+    renamed = table.rename_columns(["Id", *table.column_names[1:]])
+    pq.write_table(renamed.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(DataError, match="its columns are not those of a ledger"):
+        ledger.explain(tmp_path / "out", "p00")
+
+
 @pytest.mark.parametrize("name", ["ledger.parquet", "stages/02-near_images.parquet"])
 def test_damaged_files_of_a_curation_are_named(name: str, data: Path, tmp_path: Path):
     frugalclip.curate(data, plan="dedup", out=tmp_path / "out")

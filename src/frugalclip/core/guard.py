@@ -38,13 +38,20 @@ def reading(
         raise error(f"{place} cannot be read ({reason(fault)}); {advice}.") from fault
 
 
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether something was larger than the memory, or than any memory."""
+    words = ("allocate memory", "Storage size calculation overflowed")
+    is_ours = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"  # torch's
+    return is_ours or any(one in str(fault) for one in words)
+
+
 def reason(fault: BaseException) -> str:
     """Why something cannot be read, in a few words."""
     if isinstance(fault, UnicodeDecodeError):
         return f"byte {fault.start:,} is not {fault.encoding.upper()}"
     if isinstance(fault, RecursionError):
         return "it is nested too deeply"
-    if isinstance(fault, MemoryError) or "allocate memory" in str(fault):
+    if is_out_of_memory(fault):
         return "it needs more memory than there is"
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror

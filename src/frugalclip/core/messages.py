@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from frugalclip.core.errors import FrugalclipError, known_names
+from frugalclip.core.guard import is_out_of_memory
 from frugalclip.core.processes import launched_processes, launched_rank
 from frugalclip.core.users_text import sentence
 
@@ -23,6 +24,11 @@ def sentence_of(error: Exception) -> str | None:
         return "frugalclip stopped: the input ended before it was complete."
     if hasattr(error, "format_message"):  # typer's own, whose class moved between its versions
         return _usage(error)
+    if is_out_of_memory(error):
+        return (
+            "MemoryError: there is not enough memory for this; lower the batch, the sizes of the model or "
+            "those of the images; --debug shows where it ended."
+        )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         place = error.filename or "a file"
         return f"DiskFullError: the disk is full, so {place} could not be written; free space and run again."

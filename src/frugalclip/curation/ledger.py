@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.disk import replacing
 from frugalclip.core.errors import DataError
-from frugalclip.data.ledger import DROPPED, KEPT, Entry, check_version, ledger_meanings
+from frugalclip.data.ledger import DROPPED, KEPT, Entry, check_content, check_version, ledger_meanings
 from frugalclip.data.tables import read_parquet
 
 pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
@@ -112,6 +112,7 @@ def read_ledger(path: Path) -> pa.Table:
     table = read_parquet(path, advice=advice)
     what = "a ledger of a curation"
     check_version(table, path, key=VERSION_KEY, version=VERSION, what=what, advice=advice)
+    check_content(table, path, schema=SCHEMA, key=REASONS_KEY, advice=advice)
     return table
 
 

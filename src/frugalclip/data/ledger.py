@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 
 from frugalclip.core.disk import replacing
 from frugalclip.core.errors import DataError, shortened
+from frugalclip.core.guard import parse_json, reading
 from frugalclip.data.tables import read_parquet
 
 VERSION = b"2"
 _VERSION_KEY = b"frugalclip.ledger"
 _REASONS_KEY = b"frugalclip.ledger.reasons"
 COLUMNS = ("id", "status", "stage", "reason", "detail")
+_SCHEMA = pa.schema([(name, pa.string()) for name in COLUMNS])
 
 KEPT, MERGED, DROPPED = "kept", "merged", "dropped"
 MAX_ERROR_FRACTION = 0.01  # share of bad samples that a run accepts unless told otherwise
@@ -151,7 +153,7 @@ class Ledger:
             *((entry.id, entry.status, *_columns_of(entry)) for entry in self.entries),
         ]
         metadata = {_VERSION_KEY: VERSION, _REASONS_KEY: json.dumps(self._meanings(), sort_keys=True)}
-        schema = pa.schema([(name, pa.string()) for name in COLUMNS], metadata=metadata)
+        schema = _SCHEMA.with_metadata(metadata)
         columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
         return pa.table([pa.array(column, pa.string()) for column in columns], schema=schema)
 
@@ -206,7 +208,29 @@ def read_ledger(path: Path) -> pa.Table:
     """
     table = read_parquet(path, advice="it is not a ledger, which frugalclip verbs write as Parquet")
     check_version(table, path, key=_VERSION_KEY, version=VERSION, what="a ledger", advice="write it again")
+    check_content(table, path, schema=_SCHEMA, key=_REASONS_KEY, advice="write it again")
     return table
+
+
+def check_content(table: pa.Table, path: Path, *, schema: pa.Schema, key: bytes, advice: str) -> None:
+    """Refuse a ledger with other columns, or with reasons that cannot be read.
+
+    Args:
+        table: as it was read.
+        path: its file.
+        schema: of the columns that it must have.
+        key: of its metadata that holds the meanings of reasons.
+        advice: what to do.
+
+    Raises:
+        DataError: naming the file.
+    """
+    with reading(path, advice=advice):
+        if not table.schema.remove_metadata().equals(schema):
+            raise ValueError(f"its columns are not those of a ledger: {', '.join(schema.names)}")
+        found = ledger_meanings(table, key=key)
+        if not all(isinstance(own, dict) and set(map(type, own.values())) <= {str} for own in found.values()):
+            raise ValueError("it does not explain its reasons")
 
 
 def check_version(table: pa.Table, path: Path, *, key: bytes, version: bytes, what: str, advice: str) -> None:
@@ -236,4 +260,4 @@ def ledger_meanings(table: pa.Table, *, key: bytes = _REASONS_KEY) -> dict[str, 
         table: the ledger.
         key: of its metadata that holds them.
     """
-    return json.loads((table.schema.metadata or {}).get(key, b"{}"))
+    return parse_json((table.schema.metadata or {}).get(key, b"{}"))

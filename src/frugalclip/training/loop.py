@@ -146,6 +146,7 @@ def train_run(
 
 def evaluation_points(steps: int, points: int) -> set[int]:
     """Steps after which a run is evaluated: `points` of them, evenly spaced, the last at its end."""
+    points = min(points, steps)  # a setting may be any number
     return {max(1, round(steps * (i + 1) / points)) for i in range(points)}
 
 
