@@ -15,6 +15,19 @@ if (
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["MPLBACKEND"] = "agg"
 
+# What is printed does not depend on the terminal, or on the lack of one, that the tests were started from.
+for variable in (
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE",
+    "COLUMNS",
+    "LINES",
+):
+    os.environ.pop(variable, None)
+os.environ["TERM"] = "xterm-256color"
+
 # Stores and measured speeds of a test run are its own.
 os.environ["FRUGALCLIP_CACHE"] = tempfile.mkdtemp(prefix="frugalclip-tests-")
 
