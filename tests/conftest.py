@@ -16,16 +16,11 @@ if (
 os.environ["MPLBACKEND"] = "agg"
 
 # What is printed does not depend on the terminal, or on the lack of one, that the tests were started from.
-for variable in (
-    "NO_COLOR",
-    "FORCE_COLOR",
-    "CLICOLOR",
-    "TTY_COMPATIBLE",
-    "TTY_INTERACTIVE",
-    "COLUMNS",
-    "LINES",
-):
-    os.environ.pop(variable, None)
+os.environ.pop("NO_COLOR", None)
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("TTY_COMPATIBLE", None)
+os.environ.pop("TTY_INTERACTIVE", None)
+os.environ.pop("COLUMNS", None)
 os.environ["TERM"] = "xterm-256color"
 
 # Stores and measured speeds of a test run are its own.
