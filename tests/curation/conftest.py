@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
+import frugalclip
 from frugalclip.curation.base import StageRows, find_stage
 from frugalclip.curation.measures import SCHEMA, ImageMeasures
 from frugalclip.data.manifest import image_places, make_manifest
@@ -34,6 +36,37 @@ def make_rows() -> MakeRows:
         return StageRows(manifest, measures, scores, seed, services=None)
 
     return made
+
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 230), "white": (250, 250, 250)}
+TINY = [
+    "tokenizer.vocabulary=600",
+    "tokenizer.context=12",
+    "model.image={width: 32, depth: 1, head_dim: 16, patch: 8, resolution: 16}",
+    "model.text={width: 32, depth: 1, head_dim: 16}",
+    "model.dim=16",
+    "objectives.captioning={codes: 8, depth: 1, heads: 2, reseed_after: 5}",
+    "views.main=none",
+    "data.validation=none",
+    "evaluation.points=1",
+    "batch=16",
+    "epochs=null",
+    "threads=1",
+]
+
+
+@pytest.fixture(scope="session")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data`, squares named by their colour, and `run`, a captioner that knows the names."""
+    folder = tmp_path_factory.mktemp("coloured")
+    (folder / "data").mkdir()
+    for number in range(16):
+        name = list(COLOURS)[number % 4]
+        Image.new("RGB", (16, 16), COLOURS[name]).save(folder / "data" / f"c{number:02d}.png")
+        (folder / "data" / f"c{number:02d}.txt").write_text(f"a {name} square")
+    words = [f"data={folder / 'data'}", "steps=40", "optimizer.lr=1e-2", *TINY]
+    frugalclip.train("tldr-captioner", words, out=folder / "run")
+    return folder
 
 
 def drawn_thumbnails(count: int) -> list[bytes]:

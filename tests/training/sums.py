@@ -27,6 +27,7 @@ ALONE: dict[str, dict[str, Any]] = {  # sums that leave a tower, a projection or
     "prototypes alone": {"prototypes": {"number": 4, "hidden": 24, "out": 12, "steps": 5}},
     "attentive_mask alone": {"attentive_mask": {"block": 2}, "byol": {"images": ["main@kept"], **HEAD}},
     "masked_distillation alone": {"masked_distillation": {"codes": 20, "hidden": 0.5}},
+    "captioning alone": {"captioning": {"codes": 12, "reseed_after": 2, "depth": 1, "heads": 2}},
     "sigmoid alone": {"sigmoid": {"bias": -5}},
     "by turns": {
         "simclr": {"first": "second", "second": "main", "during": [0, 0.4], **HEAD},

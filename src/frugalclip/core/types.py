@@ -209,6 +209,7 @@ class Needs:
         frozenset()
     )  # image views, own or `teacher:view`, whose [CLS] attention is read
     fields: frozenset[str] = frozenset()  # manifest fields such as id, caption, label
+    causal: frozenset[str] = frozenset()  # text views whose token outputs depend on earlier tokens only
     gates: bool = False  # the sampled gates and their expected size
     episode: bool = False
 
@@ -220,6 +221,7 @@ class Needs:
             teachers=self.teachers | other.teachers,
             attention=self.attention | other.attention,
             fields=self.fields | other.fields,
+            causal=self.causal | other.causal,
             gates=self.gates or other.gates,
             episode=self.episode or other.episode,
         )

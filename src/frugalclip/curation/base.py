@@ -108,6 +108,7 @@ class Verdict:
         self.thresholds = np.full(rows, np.nan)  # (rows,) what the value was compared with
         self.keepers = np.full(rows, None, dtype=object)  # (rows,) id of the row that it repeats
         self.scores: dict[str, np.ndarray] = {}  # name -> (rows,), for later stages and the manifest
+        self.captions: Sequence[Sequence[str]] | None = None  # of every row, where the stage writes some
         self.notes: list[str] = []
 
     @property

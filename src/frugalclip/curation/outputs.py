@@ -12,9 +12,18 @@ import pyarrow as pa
 from frugalclip.core.errors import DataError, known_names
 from frugalclip.core.records import read_json, write_json
 from frugalclip.curation.ledger import Fates, read_ledger, taken_back, write_ledger
-from frugalclip.curation.run import OTHERS, CurationRun, Decided, stage_meanings
+from frugalclip.curation.run import (
+    ADVICE,
+    OTHERS,
+    CurationRun,
+    Decided,
+    stage_files,
+    stage_meanings,
+    with_captions,
+)
 from frugalclip.data.ledger import KEPT
 from frugalclip.data.manifest import Manifest
+from frugalclip.data.tables import read_parquet
 from frugalclip.sources.base import Source
 
 VERSION = 1
@@ -169,9 +178,18 @@ def _publish(folder: Path, whole: Manifest, ledger: pa.Table, summary: Summary) 
             f"the plan {summary.plan} drops all {len(whole):,} rows of {summary.data}; see what each stage "
             "drops with --dry-run, and loosen the plan."
         )
-    whole.take(np.flatnonzero(is_kept)).write(folder / MANIFEST)
+    _recaptioned(folder, whole.take(np.flatnonzero(is_kept)), summary).write(folder / MANIFEST)
     write_json(folder / SUMMARY, asdict(summary))
     write_ledger(ledger, folder / LEDGER)
+
+
+def _recaptioned(folder: Path, manifest: Manifest, summary: Summary) -> Manifest:
+    """The rows with the captions that stages have written, but for stages that were taken back."""
+    files = stage_files(folder)
+    for stage in summary.stages:
+        if stage.name in files and not stage.taken_back:
+            manifest = with_captions(manifest, read_parquet(files[stage.name], advice=ADVICE))
+    return manifest
 
 
 def _at(values: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:

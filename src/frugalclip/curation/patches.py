@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import RecipeError
 from frugalclip.curation.base import StageRows
+from frugalclip.curation.captioner import Captioner, read_captioner
 from frugalclip.functional import unit
 from frugalclip.functional.descriptors import CELL, SIDE, gradient_histograms
-from frugalclip.models import Model
+from frugalclip.models import Model, load
 
 BATCH = 256  # images whose features are in memory
 _BLOCK = 2 * CELL  # pixels on a side of a patch of the descriptors
@@ -22,6 +24,8 @@ _COLOUR = 0.5  # length of the colour beside the unit vector of the shape, for a
 
 class PatchSource(ABC):
     """Where patch features come from; every subclass is final."""
+
+    codebook: Tensor | None = None  # (codes, width) where one was learned with the features
 
     @abstractmethod
     def describe(self) -> Mapping[str, Any]:
@@ -73,17 +77,16 @@ class ModelPatches(PatchSource):
 
     Args:
         model: any MODEL whose image tower has token outputs.
-
-    Raises:
-        RecipeError: if it has none.
+        captioner: what was trained together with it, if that is a captioner.
     """
 
-    def __init__(self, model: Model) -> None:
-        model.network.image.check(["token_outputs"])
+    def __init__(self, model: Model, captioner: Captioner | None = None) -> None:
         self.model = model
+        self.codebook = None if captioner is None else captioner.codebook
+        self.fingerprint = model.fingerprint if captioner is None else captioner.fingerprint
 
     def describe(self) -> Mapping[str, Any]:
-        return {"patches": self.model.fingerprint}
+        return {"patches": self.fingerprint}
 
     @torch.inference_mode()
     def batches(self, rows: StageRows, places: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -99,3 +102,17 @@ class ModelPatches(PatchSource):
                     "such as those of a vision transformer."
                 )
             yield places[found], tokens.float().cpu()
+
+
+def patch_source(place: str | None) -> PatchSource:
+    """The source of patch features that a plan names.
+
+    Args:
+        place: a run of a captioner, another MODEL with token outputs, or None for descriptors.
+    """
+    if place is None:
+        return DescriptorPatches()
+    captioner = read_captioner(place)
+    return ModelPatches(
+        load(place, device=pick_device("auto")) if captioner is None else captioner.model, captioner
+    )

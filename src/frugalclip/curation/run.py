@@ -13,6 +13,7 @@ from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from frugalclip.core.errors import DataError
@@ -22,12 +23,15 @@ from frugalclip.curation.base import PlannedStage, StageRows, Verdict
 from frugalclip.curation.measures import ImageMeasures, measure_images
 from frugalclip.curation.plan import CurationPlan
 from frugalclip.data.image_faults import DECODING
-from frugalclip.data.manifest import Manifest
+from frugalclip.data.manifest import CAPTIONS, Manifest
 from frugalclip.data.tables import read_parquet
+
+pc: Any = pyarrow.compute  # its functions are made at import, out of sight of type checkers
 
 VERSION = 1
 OTHERS = "others"  # folder of the manifests of data sets that rows are compared with
 _DECIDED = ("reason", "value", "threshold", "keeper", "detail")
+WRITTEN = "captions"  # column of the captions of every row, where a stage has written some
 ADVICE = "delete it and call again with --resume, which runs the stage again"
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -55,7 +59,7 @@ class Decided:
 
     def scores(self) -> dict[str, np.ndarray]:
         """Score -> (rows,)."""
-        names = [name for name in self.table.column_names if name not in ("id", *_DECIDED)]
+        names = [name for name in self.table.column_names if name not in ("id", WRITTEN, *_DECIDED)]
         return {name: self.table[name].to_numpy(zero_copy_only=False) for name in names}
 
 
@@ -109,7 +113,7 @@ class CurationRun:
         """Go through the stages in order, or read what an earlier call has decided."""
         kept = np.arange(len(self.manifest))
         scores: dict[str, np.ndarray] = {}
-        key = content_key(self.job.plan)
+        key, manifest = content_key(self.job.plan), self.manifest
         measures = None
         if self.plan.needs_images:
             measures = self.measures_of(self.source, name="images").take(self.order)
@@ -118,9 +122,10 @@ class CurationRun:
             kept = kept[decided.is_kept]
         for number, planned in enumerate(self.plan.stages, start=1):
             key = content_key(key, number)
-            rows = self._rows(planned, kept, measures, scores)
+            rows = self._rows(planned, manifest, kept, measures, scores)
             decided = self._decide(planned, rows, Shard(f"{number:02d}-{planned.name}", key, rows))
             yield decided
+            manifest = with_captions(manifest, decided.table)
             stays = decided.is_kept
             scores = {name: values[stays] for name, values in {**scores, **decided.scores()}.items()}
             kept = kept[stays]
@@ -141,14 +146,14 @@ class CurationRun:
     def _rows(
         self,
         planned: PlannedStage,
+        manifest: Manifest,
         kept: np.ndarray,
         measures: ImageMeasures | None,
         scores: Mapping[str, np.ndarray],
     ) -> StageRows:
         needs_images = planned.stage.needs().images
         images = measures.take(kept) if needs_images and measures is not None else None
-        manifest = self.manifest.take(kept)
-        return StageRows(manifest, images, scores, self.plan.seed, services=self, share=self.share)
+        return StageRows(manifest.take(kept), images, scores, self.plan.seed, services=self, share=self.share)
 
     def _unreadable(self, measures: ImageMeasures) -> Decided:
         """Rows whose image cannot be read, as the decision of a stage."""
@@ -197,7 +202,25 @@ def _verdict_table(verdict: Verdict, ids: pa.ChunkedArray) -> pa.Table:
         "keeper": pa.array(verdict.keepers, text),
         "detail": pa.nulls(len(ids), text),
     }
+    if verdict.captions is not None:
+        columns[WRITTEN] = pa.array(verdict.captions, CAPTIONS)
     return pa.table({**columns, **{name: pa.array(values) for name, values in verdict.scores.items()}})
+
+
+def with_captions(manifest: Manifest, decided: pa.Table) -> Manifest:
+    """The data set with the captions that a stage has written, if it has written any.
+
+    Args:
+        manifest: the data set.
+        decided: what the stage decided about some of its rows.
+    """
+    if WRITTEN not in decided.column_names:
+        return manifest
+    places = pc.index_in(manifest.table["id"], value_set=decided["id"].combine_chunks())
+    new = decided[WRITTEN].take(places)  # null for rows that did not reach the stage
+    column = pc.coalesce(new, manifest.table["captions"])
+    position = manifest.table.column_names.index("captions")
+    return Manifest(manifest.table.set_column(position, "captions", column), manifest.root, manifest.name)
 
 
 def _path(name: str) -> str:

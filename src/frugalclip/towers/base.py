@@ -21,11 +21,12 @@ from frugalclip.towers.blocks import Lookup
 if TYPE_CHECKING:
     from frugalclip.towers.units import Units
 
-Ability = Literal["dropped_patches", "cls_attention", "masked_words", "token_outputs", "gates"]
+Ability = Literal["dropped_patches", "cls_attention", "masked_words", "next_words", "token_outputs", "gates"]
 WISHES: dict[Ability, str] = {
     "dropped_patches": "drops patches",
     "cls_attention": "reads the attention of [CLS]",
     "masked_words": "predicts masked words",
+    "next_words": "predicts the next word",
     "token_outputs": "reads token outputs",
     "gates": "gates heads, neurons, channels or layers",
 }

@@ -144,6 +144,7 @@ class DualEncoder(nn.Module):
         }
         self.image.check(wish for wish, is_given in wishes.items() if is_given)
         self.text.check(["masked_words"] if any("@" in name for name in needs.texts) else [])
+        self.text.check(["next_words"] if needs.causal else [])
 
     def dims(self, *, batch: int, **run: int) -> Dims:
         """Sizes for objectives that build heads.

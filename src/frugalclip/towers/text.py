@@ -99,11 +99,13 @@ class TextTransformer(TextTower):
 
     supports = frozenset[Ability]({"masked_words", "gates"})
     description = "a transformer text tower"
-    advice = "set model.text.kind"
+    advice = "set model.text.attention=causal"
 
     def __init__(self, config: TextConfig, *, vocabulary: int, context: int, dim: int) -> None:
         super().__init__()
         self.config, self.context = config, context
+        if config.attention == "causal":
+            self.supports = self.supports | {"next_words"}
         self.lookup = Lookup(vocabulary, config.width, rank=config.embedding_rank)
         self.positions = nn.Parameter(torch.empty(1, context, config.width))
         self.layers = config.build_layers()

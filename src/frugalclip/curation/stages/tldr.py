@@ -30,11 +30,10 @@ from frugalclip.curation.base import (
 )
 from frugalclip.curation.clusters import every_nth, whitened
 from frugalclip.curation.codes import STEPS, ImageCodes, Representation, code_rows, code_vectors, fit_codebook
-from frugalclip.curation.patches import DescriptorPatches, ModelPatches, PatchSource
+from frugalclip.curation.patches import PatchSource, patch_source
 from frugalclip.curation.selection import Order, Quota, cluster_places, cluster_quotas, selection_keys
 from frugalclip.curation.thresholds import highest_rows
 from frugalclip.functional import code_perplexity
-from frugalclip.models import load
 
 _MOST_CLUSTERS = 1000  # the authors' number
 _POINTS_A_CLUSTER = 256  # rows that centres are fitted to, for each cluster
@@ -103,11 +102,14 @@ class Tldr(CurationStage):
     @cached_property
     def _source(self) -> PatchSource:
         name = self.config.model
-        return DescriptorPatches() if name is None else ModelPatches(load(plan_path(name, self.folder)))
+        return patch_source(None if name is None else plan_path(name, self.folder))
 
     def decide(self, rows: StageRows) -> Verdict:
         verdict, source = Verdict(len(rows)), self._source
-        codes = code_rows(source, rows, fit_codebook(source, rows, self.config.codes))
+        codebook = (
+            source.codebook if source.codebook is not None else fit_codebook(source, rows, self.config.codes)
+        )
+        codes = code_rows(source, rows, codebook)
         verdict.drop(~codes.is_known, "unreadable")
         known = np.flatnonzero(codes.is_known)
         if not len(known):
