@@ -324,3 +324,26 @@ def test_several_models_stand_in_one_table(task, folder, tmp_path, capsys):
     assert result["compared"][names[1]]["difference"] == pytest.approx(gap, abs=1e-3)
     with pytest.raises(DataError, match="named twice"):
         evaluate([names[0], names[0]], data=folder)
+
+
+def test_images_that_were_trained_on_are_counted(folder, capsys):
+    (folder / "9.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "9.txt").write_text("a red square", encoding="utf-8")
+    (folder / "9.json").write_text(json.dumps({"label": "red", "split": "test"}), encoding="utf-8")
+    result = evaluate(make_model(folder), data=folder, task="zeroshot", where="split=test")
+    found = result["leakage"]
+    assert found["checked"]
+    assert found["of"] == 5
+    assert found["kinds"] == {"exact": found["images"]}
+    assert found["images"] == 5  # the squares of a colour are one picture
+    show(result)
+    assert "5 of 5 evaluated images are in the training data (5 exact)." in capsys.readouterr().out
+
+
+def test_unknown_training_data_is_said(folder):
+    result = evaluate(make_model(), data=folder, task="retrieval")
+    assert result["leakage"] == {"checked": False, "reason": "the model has no record of its training data"}
+    gone = make_model(folder.with_name("gone"))
+    found = evaluate(gone, data=folder, task="retrieval")["leakage"]
+    assert not found["checked"]
+    assert "cannot be read" in found["reason"]

@@ -74,3 +74,50 @@ def concepts(
             json=json,
         )
     )
+
+
+@audit.command(epilog=PATHS)
+def leakage(
+    train: Annotated[str, typer.Argument(metavar="TRAIN", help="The training data.")],
+    test: Annotated[str, typer.Argument(metavar="TEST", help="What a model is evaluated on.")],
+    *,
+    where: Where = None,
+    test_where: Annotated[
+        str | None, typer.Option(metavar="W", help="Test rows to keep.", show_default=False)
+    ] = None,
+    similarity: Annotated[
+        float, typer.Option(min=0.5, max=1, metavar="S", help="Of pictures that count as one.")
+    ] = 0.95,
+    caption_similarity: Annotated[
+        float, typer.Option(min=0.5, max=1, metavar="S", help="Of captions that count as one.")
+    ] = 0.8,
+    repair: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Manifest of the training rows that do not leak.", show_default=False
+        ),
+    ] = None,
+    captions: Annotated[
+        bool, typer.Option("--captions", metavar="", help="Leave out rows that share a caption too.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Find test rows that the training data holds.
+
+    Pictures that are equal, saved anew, cropped, turned or mirrored, and specific captions.
+    """
+    from frugalclip.verbs import audit_leakage as verb
+
+    verb.show(
+        verb.audit_leakage(
+            train,
+            test,
+            where=where,
+            test_where=test_where,
+            similarity=similarity,
+            caption_similarity=caption_similarity,
+            repair=repair,
+            captions=captions,
+            json=json,
+        )
+    )

@@ -101,7 +101,7 @@ def _fixed(column: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
     filled = array.fill_null(bytes(width)) if array.null_count else array
     start = filled.offset * width
     data = np.frombuffer(filled.buffers()[1], np.uint8)[start : start + len(filled) * width]
-    return data.view(dtype).reshape(len(filled), -1)
+    return data.view(dtype).reshape(len(filled), width // dtype.itemsize)
 
 
 def measured(data: bytes) -> dict[str, Any]:

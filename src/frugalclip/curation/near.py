@@ -6,6 +6,9 @@ the largest difference of any local patch counts, not the mean: two drawings tha
 the colour of one part, are two images.
 """
 
+from collections.abc import Iterator
+from typing import Literal
+
 import numpy as np
 
 from frugalclip.curation.keepers import search_keepers
@@ -110,8 +113,31 @@ def neighbours(rows: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.concatenate(ends), np.concatenate(others)
 
 
+def orientations(
+    thumbnails: np.ndarray, *, turned: bool = True
+) -> Iterator[tuple[Literal["as_is", "turned", "mirrored"], np.ndarray]]:
+    """The images as they stand, and in their seven other orientations.
+
+    Args:
+        thumbnails: (images, 3, 32, 32).
+        turned: False gives them as they stand only.
+    """
+    yield "as_is", thumbnails
+    for turns in range(4 if turned else 0):
+        rotated = np.rot90(thumbnails, turns, axes=(2, 3))
+        if turns:
+            yield "turned", rotated
+        yield "mirrored", rotated[..., ::-1]
+
+
 def similarities(
-    one: np.ndarray, other: np.ndarray, first: np.ndarray, second: np.ndarray, *, least: float
+    one: np.ndarray,
+    other: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    least: float,
+    is_fitted: bool = True,
 ) -> np.ndarray:
     """How alike two images are where they differ most: 1 - difference of a patch of 4 x 4 pixels / 255.
 
@@ -121,6 +147,7 @@ def similarities(
         first: (pairs,) rows of `one`.
         second: (pairs,) rows of `other`.
         least: pairs that reach it as they are need no fit.
+        is_fitted: False compares all of them as they are.
 
     Returns:
         (pairs,) float64 to four places.
@@ -130,7 +157,7 @@ def similarities(
         piece = slice(start, start + _ROWS)
         a, b = (_channels_last(x[rows[piece]]) for x, rows in ((one, first), (other, second)))
         found = _similarity(a, b, np.tile(_AS_IT_IS, (len(a), 1)))
-        rows = np.flatnonzero(found < least)
+        rows = np.flatnonzero(found < (least if is_fitted else -1))
         fit = np.tile(_AS_IT_IS, (len(rows), 1))
         for size, steps in ((_COARSE, 8), (THUMBNAIL, 6)):
             if not len(rows):

@@ -201,6 +201,16 @@ def _points(one: Mapping[str, Any]) -> str:
     return f"{difference:+.1f}, {low:+.1f} to {high:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def _leakage(result: Mapping[str, Any]) -> list[Remark]:
+    """How many of the evaluated images the model was trained on, where that was checked."""
+    found = mapping(result.get("leakage"))
+    if not found.get("images"):
+        return []
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in mapping(found.get("kinds")).items())
+    text = f"{found['images']:,} of {found['of']:,} evaluated images are in the training data ({kinds})."
+    return [Remark(text, is_warning=True)]
+
+
 def evaluation_remarks(result: Mapping[str, Any]) -> list[Remark]:
     """What a reader should know besides the metrics, in sentences."""
     remarks = [
@@ -214,6 +224,7 @@ def evaluation_remarks(result: Mapping[str, Any]) -> list[Remark]:
     if trained:
         remarks.append(Remark(f"Test images that the model was trained on: {trained}.", is_warning=True))
     remarks += _comparisons(result)
+    remarks += _leakage(result)
     about = mapping(result.get("baselines_about"))
     if count := about.get("near_duplicates"):
         images = "1 image is" if count == 1 else f"{count:,} images are"

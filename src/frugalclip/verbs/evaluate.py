@@ -14,6 +14,7 @@ from frugalclip.core.paths import user_path
 from frugalclip.core.progress import progress_lines
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.core.terminal import show_remark
+from frugalclip.curation.known_leakage import known_leakage
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.encoding import Layer
@@ -169,7 +170,9 @@ def _on_data(model: Model, request: _Request, options: dict[str, Any]) -> dict[s
         options["baselines"] = Baselines(training, request.reference)
     everything, lost = evaluated_data(request.data, model.training_data, task=request.task)
     rows = everything.where(options.get("where"))
+    leakage = known_leakage(model.training_data, rows, training=request.training)
     result = TASKS[request.task].run(model, rows, everything=everything, **options)
+    result["leakage"] = leakage
     if lost:  # beside what a condition or a broken image leaves out
         result["left_out"] = dict(Counter(result.get("left_out", {})) + Counter(lost))
     return result

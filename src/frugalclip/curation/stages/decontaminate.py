@@ -3,7 +3,7 @@
 A row goes whatever its caption is. The ledger names the test image in place of a keeper, as PATH:ID.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, final
 
@@ -20,7 +20,7 @@ from frugalclip.curation.base import (
     Verdict,
     plan_path,
 )
-from frugalclip.curation.near import candidates_between, layouts, similarities
+from frugalclip.curation.near import candidates_between, layouts, orientations, similarities
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import read_sources
 
@@ -82,13 +82,13 @@ class Decontaminate(CurationStage):
         ids: np.ndarray,
     ) -> None:
         least = self.config.similarity
-        for is_as_is, turned in _orientations(tests, all_of_them=self.config.turned):
+        for kind, turned in orientations(tests, turned=self.config.turned):
             first, second = candidates_between(own_layouts, layouts(turned))
             values = similarities(own, turned, first, second, least=least)
             best, keepers = np.full(len(own), -1.0), np.full(len(own), None, dtype=object)
             for place in np.argsort(values, kind="stable"):
                 best[first[place]], keepers[first[place]] = values[place], ids[second[place]]
-            reason = "near-test-image" if is_as_is else "turned-test-image"
+            reason = "near-test-image" if kind == "as_is" else "turned-test-image"
             verdict.drop(best >= least, reason, values=best, threshold=least, keepers=keepers)
 
 
@@ -97,14 +97,3 @@ def _named(manifest: Manifest, path: str) -> Manifest:
     ids = pa.array([f"{path}:{id}" for id in manifest.ids], pa.string())
     position = manifest.table.column_names.index("id")
     return Manifest(manifest.table.set_column(position, "id", ids), manifest.root, manifest.name)
-
-
-def _orientations(thumbnails: np.ndarray, *, all_of_them: bool) -> Iterator[tuple[bool, np.ndarray]]:
-    """Whether the images stand as they are, and the images in each of their eight orientations."""
-    yield True, thumbnails
-    if all_of_them:
-        for turns in range(4):
-            turned = np.rot90(thumbnails, turns, axes=(2, 3))
-            if turns:
-                yield False, turned
-            yield False, turned[..., ::-1]
