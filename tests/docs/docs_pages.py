@@ -19,7 +19,7 @@ TASKS = [
     "start-from-a-model.md",
     "frozen-backbones.md",
     "compress.md",
-    "search.md",
+    "search-pictures.md",
     "export.md",
     "scenes.md",
 ]  # in the order in which a new user reads them

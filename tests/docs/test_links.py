@@ -59,6 +59,12 @@ def test_every_page_is_on_the_site():
             )
 
 
+def test_no_page_has_the_name_of_one_that_the_site_makes_itself():
+    """Such a page is overwritten without a word: a page on search was, once."""
+    names = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert not names & {"search.md", "genindex.md", "modindex.md", "py-modindex.md"}
+
+
 def test_the_reference_covers_the_code(generated: dict[Path, str]):
     import frugalclip
     from frugalclip.objectives.base import known_objectives
