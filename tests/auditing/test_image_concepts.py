@@ -43,6 +43,12 @@ def test_a_higher_threshold_never_finds_more_and_the_threshold_itself_is_none(tm
     ("changes", "sentence"),
     [
         ({"scores": np.zeros((2, 2))}, r"expected \(3, 2\)"),
+        (
+            {"scores": np.full((3, 2), np.nan)},
+            "not finite for '0002', and for 2 more of 3",
+        ),
+        ({"scores": np.full((3, 2), "0.9")}, r"tags\.npz cannot be read"),
+        ({"concepts": np.zeros((2, 1))}, r"tags\.npz cannot be read"),
         ({"ids": np.array(["a", "b", "c"])}, "has no row of captions"),
         ({"concepts": np.array(["a", "b"])}, "has no concept of captions"),
     ],

@@ -31,3 +31,20 @@ def test_another_folder_is_left_alone(tmp_path: Path):
     ):
         pass
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_damaged_postings_are_written_anew(tmp_path: Path):
+    manifest, place = manifest_of([["a dog"], ["a cat"]]), tmp_path / "p"
+    with postings_of(manifest, WordForms(), place):
+        pass
+    for file in sorted(place.iterdir()):
+        if file.name == "checksums.json":
+            continue  # white space in it changes nothing
+        whole = file.read_bytes()
+        for damaged in (None, whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+            file.unlink() if damaged is None else file.write_bytes(damaged)
+            if file.name == "postings.json" and damaged is None:
+                file.write_bytes(b"[")  # without it the folder is another one
+            with postings_of(manifest, WordForms(), place) as found:
+                assert found.rows_with(["cat"]).tolist() == [1]
+            assert file.read_bytes() == whole

@@ -433,3 +433,11 @@ def test_no_value_of_any_setting_is_more_than_a_sentence(name: str):
 def test_the_setting_that_is_meant_is_named_wherever_it_stands(pair: str, near: str):
     with pytest.raises(RecipeError, match=f"is not a setting; did you mean '{near}'"):
         load_recipe("clip", [pair])
+
+
+@pytest.mark.parametrize(
+    "pair", ["model.image.depth=99999999", "threads=99999999", "store.views=99999999", "model.text.depth=1e9"]
+)
+def test_what_is_built_one_by_one_has_a_bound(pair: str):
+    with pytest.raises(RecipeError, match="expected less than or equal to 1"):
+        load_recipe("clip", [pair])

@@ -15,6 +15,7 @@ import torch
 
 from frugalclip.auditing.concepts import Concept
 from frugalclip.core.errors import DataError
+from frugalclip.core.finite import VectorOrigin, refuse_vectors
 from frugalclip.core.guard import reading
 from frugalclip.core.paths import user_path
 from frugalclip.data.manifest import Manifest
@@ -61,7 +62,10 @@ def tagged(
         ids, names, scores = (file[name] for name in ("ids", "concepts", "scores"))
         if scores.shape != (len(ids), len(names)):
             raise ValueError(f"scores have the shape {scores.shape}, expected ({len(ids)}, {len(names)})")
-    columns = {normalise(name): column for column, name in enumerate(names.tolist())}
+        scores = scores.astype(np.float32, casting="same_kind")
+        columns = {normalise(name): column for column, name in enumerate(names.tolist())}
+    origin = VectorOrigin(str(path), "tag", _ADVICE, DataError)
+    refuse_vectors(scores, list(map(str, ids.tolist())), origin=origin)
     place = {id: row for row, id in enumerate(manifest.ids)}
     rows = np.array([place.get(id, -1) for id in ids.tolist()], dtype=np.int64)
     known = [next((columns[normalise(n)] for n in c.names if normalise(n) in columns), -1) for c in concepts]

@@ -43,6 +43,7 @@ class StoreConfig(Settings):
     views: int = Field(
         1,
         ge=1,
+        le=10_000,
         description="views of each picture: the first as evaluation sees it, the others as views.NAME says",
     )
     dtype: StoreDtype = Field("float16", description="float16, float32, or int8 with one scale a vector")

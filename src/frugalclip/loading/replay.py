@@ -40,9 +40,9 @@ class Augmentations(Settings):
     """The augmentations that a store holds embeddings of."""
 
     version: Literal[1] = Field(1, description="1; another one makes other pixels of the same draws")
-    number: int = Field(ge=1, description="augmentations of each image")
+    number: int = Field(ge=1, le=10_000, description="augmentations of each image")
     view: ViewConfig = Field(description="how each is made")
-    size: int = Field(ge=1, description="pixels on a side of each")
+    size: int = Field(ge=1, le=10_000, description="pixels on a side of each")
 
     @model_validator(mode="after")
     def _is_alone(self) -> Self:

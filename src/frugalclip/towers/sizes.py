@@ -38,7 +38,7 @@ class TransformerConfig(Settings):
 
     size: str | None = Field(None, description="named width and depth: nano, micro, tiny, small, base, large")
     width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
-    depth: int = Field(0, ge=0, description="layers; 0: from size")
+    depth: int = Field(0, ge=0, le=1000, description="layers; 0: from size")
     head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
     heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
     neurons: tuple[int, ...] = Field(

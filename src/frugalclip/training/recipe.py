@@ -109,7 +109,10 @@ class Recipe(Settings):
     )
     device: str = Field("auto", description="auto: a GPU if there is one")
     threads: int | None = Field(
-        None, ge=1, description="threads of a CPU; null: torch's own number. Small steps are faster with 1"
+        None,
+        ge=1,
+        le=1024,
+        description="threads of a CPU; null: torch's own number. Small steps are faster with 1",
     )
     seed: int = Field(0, ge=0, description="every random stream derives from it")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)

@@ -23,7 +23,7 @@ LEAST_HIDDEN = 4096  # of the authors' code
 class FacetProjectorConfig(Settings):
     """Settings of the projector from an image tower's tokens into the width of a language model."""
 
-    depth: int = Field(2, ge=1, description="linear layers; FLAME: 2")
+    depth: int = Field(2, ge=1, le=1000, description="linear layers; FLAME: 2")
     hidden: int = Field(
         0, ge=0, description="width between them; 0: that of the language model, at least 4096, as FLAME"
     )

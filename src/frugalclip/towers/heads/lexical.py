@@ -35,6 +35,7 @@ class LexicalConfig(HeadConfig):
     adapter_depth: int = Field(
         1,
         ge=0,
+        le=1000,
         description="transformer layers over the patches before the mapper; 0 for one state of a text",
     )
     head_dim: int = Field(64, gt=0, description="channels of an attention head of the adapter")
