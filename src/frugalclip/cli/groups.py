@@ -58,6 +58,7 @@ _ORDER = [
     "train",
     "compare",
     "compress",
+    "adapt",
     "evaluate",
     "embed",
     "search",
@@ -83,6 +84,8 @@ ledger = typer.Typer(help="Read the ledger of a curation, and take a stage back.
 app.add_typer(ledger, name="ledger")
 audit = typer.Typer(help="Know before and after training what the data lacks.", **_SETTINGS)
 app.add_typer(audit, name="audit")
+adapt = typer.Typer(help="Train or mix on top of a finished model.", **_SETTINGS)
+app.add_typer(adapt, name="adapt")
 search = typer.Typer(help="Find images by words or by an image, through an index.", **_SETTINGS)
 app.add_typer(search, name="search")
 recipes = typer.Typer(
