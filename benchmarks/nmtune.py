@@ -70,9 +70,9 @@ def digit_features(ratio: float, seed: int) -> HeadData:
     """Features of a network that was trained on 900 digits with noisy labels; 300 clean ones train heads."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    order = np.random.default_rng(seed).permutation(len(digits.target))
-    pixels, labels = (digits.data / 16).astype(np.float32)[order], digits.target.astype(np.int64)[order]
+    images, classes = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(classes))
+    pixels, labels = (images / 16).astype(np.float32)[order], classes.astype(np.int64)[order]
     noisy = uniform_labels(labels[:900], classes=10, ratio=ratio, seed=seed).labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -121,3 +121,56 @@ def leakage(
             json=json,
         )
     )
+
+
+@audit.command(epilog=PATHS)
+def frequency(
+    counts: Annotated[
+        str, typer.Argument(metavar="COUNTS", help="What audit concepts --json wrote for the training data.")
+    ],
+    results: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RESULT...", help="JSON of evaluate --task zeroshot.", show_default=False),
+    ] = None,
+    *,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Evaluate this model here.", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="What it is evaluated on.", show_default=False)
+    ] = None,
+    task: Annotated[
+        Literal["zeroshot", "retrieval"], typer.Option(help="Top 1 of classes, or recall of concepts.")
+    ] = "zeroshot",
+    where: Where = None,
+    label_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Field with the class of a row.", show_default=False)
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, metavar="K", help="Of recall@K.")] = 1,
+    least: Annotated[int, typer.Option(min=1, metavar="N", help="Samples that a concept needs.")] = 1,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a page with plots.", show_default=False)
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Relate accuracy to how often the training data holds a concept.
+
+    The published fit of bin means, and beside it what holds for single concepts, with intervals.
+    """
+    from frugalclip.verbs import audit_frequency as verb
+
+    verb.show(
+        verb.audit_frequency(
+            counts,
+            results or (),
+            model=model,
+            data=data,
+            task=task,
+            where=where,
+            label_field=label_field,
+            depth=depth,
+            least=least,
+            report=report,
+            json=json,
+        )
+    )
