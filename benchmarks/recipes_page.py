@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "recipes.md"
 REFERENCE = ROOT / "src" / "frugalclip" / "recipes" / "reference.json"
 WITHOUT_ARRAYS = {"token_wise", "masked_distillation", "lexical"}  # no public code to compare with
-WITHOUT_RUNS = {  # arrays are met; no record shows a gain yet
+WITHOUT_RUNS = {  # arrays are met, or formulas; no record shows a gain yet
+    "finetune",
     "tinyclip-manual",
     "tinyclip-auto",
     "tinyclip-staged",
@@ -59,6 +60,7 @@ Written by `python benchmarks/recipes_page.py`. `frugalclip recipes` prints the 
 | MaskCLIP | `masked_distillation` | invariants: **experimental** |
 | TinyCLIP | `affinity`, `sparsity`, `feature_matching` | arrays met, no runs yet: **experimental** |
 | TL;DR | `captioning` | arrays of the quantiser met, no runs yet: **experimental** |
+| L2-SP, WiSE-FT (`finetune`) | `contrastive` | formulas and exact ends; no record yet: **experimental** |
 
 Sums that nobody published (`aclip-neighbours`, `siglip-declip`, `slip-protoclip`, `two-stage`) are
 experimental too: their terms are proven, their sum is not.
@@ -161,20 +163,21 @@ def row(recipe: Recipe, found: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def teacher_of(recipe: Recipe, folder: Path) -> list[str]:
-    """The override that gives a recipe its teacher: a model of `clip`'s sizes, for counting."""
-    if not recipe.missing():
+def given_to(recipe: Recipe, folder: Path) -> list[str]:
+    """The overrides that give a recipe its teacher or its start, a model of `clip`'s sizes, for counting."""
+    missing = recipe.missing()
+    if not missing:
         return []
     if not (folder / "clip").exists():
         train("clip", ["data=sample", "epochs=null", "steps=1", "batch=8"], out=folder / "clip")
-    return [f"teacher={folder / 'clip'}"]
+    return [f"{name}={'sample' if name == 'guard.path' else folder / 'clip'}" for name in missing]
 
 
 def main() -> None:
     """Write the page, and the file that `frugalclip recipes` reads."""
     found = {name: load_recipe(name) for name in known_recipes()}
     with tempfile.TemporaryDirectory() as folder:
-        words = {name: teacher_of(recipe, Path(folder)) for name, recipe in found.items()}
+        words = {name: given_to(recipe, Path(folder)) for name, recipe in found.items()}
         plans = {name: plan_recipe(load_recipe(name, words[name])) for name in found}
     costs = {name: cost(recipe, plans[name]) for name, recipe in found.items()}
     reference = {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from frugalclip.verbs.embed import embed
     from frugalclip.verbs.evaluate import evaluate
     from frugalclip.verbs.export import export
+    from frugalclip.verbs.finetune import finetune
     from frugalclip.verbs.import_model import import_model
     from frugalclip.verbs.plan import plan
     from frugalclip.verbs.recipes import recipes
@@ -33,6 +34,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "finetune",
     "import_model",
     "load",
     "plan",

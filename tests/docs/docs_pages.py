@@ -18,6 +18,7 @@ TASKS = [
     "compare.md",
     "start-from-a-model.md",
     "frozen-backbones.md",
+    "finetune.md",
     "compress.md",
     "search-pictures.md",
     "export.md",

@@ -91,7 +91,7 @@ def run_line(line: str) -> None:
         assert words[0] == "frugalclip", (
             f"{command} is not run by a test; mark its block with skip and the reason"
         )
-        if words[1] in ("train", "compress"):
+        if words[1] in ("train", "finetune", "compress"):
             end = words.index("--out")
             words[end:end] = SHORT
             if "--resume" not in words:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from frugalclip.core.errors import RecipeError
+from frugalclip.training.depths import depths_below_top
 from frugalclip.training.optim import (
     OptimizerConfig,
     ScheduleConfig,
@@ -15,6 +16,7 @@ from frugalclip.training.optim import (
     cosine_schedule,
     learning_rates,
     parameter_groups,
+    pull_towards,
     set_learning_rate,
 )
 
@@ -96,3 +98,53 @@ def test_parameters_that_ascend_have_a_group_of_their_own_and_move_uphill():
     (toy.log_scale + toy.linear.bias.sum()).backward()
     optimizer.step()
     assert toy.log_scale.item() > before[0] and toy.linear.bias.sum().item() < before[1]
+
+
+NAMES = [
+    "network.log_scale",
+    "network.image.cls",
+    "network.image.patch.weight",
+    "network.image.layers.blocks.0.norm.weight",
+    "network.image.layers.blocks.1.norm.weight",
+    "network.image.norm_after.weight",
+    "network.text.lookup.weight",
+    "network.text.encoder.layer.0.output.dense.weight",
+    "network.text.encoder.layer.1.output.dense.weight",
+    "network.text.encoder.layer.2.output.dense.weight",
+    "objectives.simclr.head.0.weight",
+]
+
+
+def test_depths_count_layers_from_the_top_of_each_tower():
+    depths = depths_below_top(NAMES)
+    assert [depths[name] for name in NAMES] == [0, 3, 3, 2, 1, 0, 4, 3, 2, 1, 0]
+    nested = [
+        f"network.image.{name}" for name in ("stem.w", "layer1.0.c", "layer1.1.c", "layer2.0.c", "fc.w")
+    ]
+    assert [depths_below_top(nested)[name] for name in nested] == [4, 3, 2, 1, 0]
+    assert depths_below_top(["network.text.lookup.weight"]) == {"network.text.lookup.weight": 1}
+
+
+def test_each_layer_learns_at_a_share_of_the_rate_above_it():
+    parameters = [(name, nn.Parameter(torch.zeros(2, 2))) for name in NAMES]
+    own = {"match": r"^network\.text\.", "lr": 0.5}
+    groups = parameter_groups(parameters, OptimizerConfig(layer_decay=0.5, groups=(own,)))
+    factors = {name: group["lr_factor"] for group in groups for name in group["names"]}
+    assert factors["network.image.cls"] == 0.125 and factors["network.image.norm_after.weight"] == 1
+    assert factors["network.text.lookup.weight"] == 0.5**5 and factors["objectives.simclr.head.0.weight"] == 1
+
+
+def test_decay_towards_the_start_is_adam_w_of_the_difference():
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(4, generator=generator), torch.randn(5, 4, generator=generator)
+    config = OptimizerConfig(lr=0.1, weight_decay=0.3, decay_towards="start")
+    pulled, shifted = nn.Parameter(start.clone()), nn.Parameter(torch.zeros(4))
+    own = build_optimizer([("network.image.w", pulled)], config)
+    plain = torch.optim.AdamW([shifted], lr=0.1, betas=config.betas, eps=config.eps, weight_decay=0.3)
+    for gradient in gradients:  # the gradient does not depend on the weights, so both see the same
+        pulled.grad, shifted.grad = gradient.clone(), gradient.clone()
+        set_learning_rate(own, 0.1)
+        pull_towards({"network.image.w": start}, own)
+        own.step()
+        plain.step()
+    assert torch.allclose(pulled - start, shifted, atol=1e-6)

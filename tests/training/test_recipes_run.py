@@ -71,7 +71,9 @@ def take_two_steps(name: str, squares: Path, tmp_path: Path) -> None:
     ]
     if shipped.missing():
         take_two_steps("clip", squares, tmp_path / "first")
-        own.append(f"teacher={tmp_path / 'first' / 'run'}")
+        model = tmp_path / "first" / "run"
+        given = {"teacher": model, "init_from": model, "guard.path": squares}
+        own += [f"{one}={given[one]}" for one in shipped.missing()]
     run = RunDirectory(tmp_path / "run")
     recipe = load_recipe(name, own)
     result = train_run(recipe, open_data(squares), run)

@@ -1,1 +1,1 @@
-"""What is trained on top of finished features."""
+"""What is trained on top of finished features, and weights between finished models."""

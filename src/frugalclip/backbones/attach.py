@@ -10,6 +10,7 @@ from frugalclip.backbones.concatenated import ConcatenatedBackbone
 from frugalclip.core.errors import MissingExtra, ModelError, RecipeError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.data.tokens import Tokenizer
+from frugalclip.interop.hub import find_source
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
 from frugalclip.towers.dual import DualEncoder
@@ -149,7 +150,7 @@ def _uses(
         where = f"model.{side}.options" + (f".{i}" if len(config.backbones) > 1 else "")
         size = config.resolution if isinstance(config, PretrainedImageConfig) else None
         use = Use(side, open_model, size=size, is_tuned=not config.is_frozen, device=device, where=where)
-        uses.append((ModelSource.parse(text, options), use))
+        uses.append((find_source(text, options), use))
     return uses
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from frugalclip.backbones.packages import path_of
-from frugalclip.interop.source import ModelSource
+from frugalclip.interop.hub import find_source
 from frugalclip.language_model import FrozenLanguageModel, Lexicon
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.towers.heads.lexical import LexicalHead
@@ -35,7 +35,7 @@ def fill_codebooks(network: DualEncoder) -> Lexicon | None:
 @functools.lru_cache(maxsize=1)
 def _word_vectors(source: str) -> tuple[Tensor, Lexicon]:
     """(words, width) vectors, and the words."""
-    model = FrozenLanguageModel.read(path_of(ModelSource.parse(source)))
+    model = FrozenLanguageModel.read(path_of(find_source(source)))
     lexicon, rows = model.lexicon(), model.output_embedding()
     of_token = torch.as_tensor(lexicon.of_token)
     is_word = of_token >= 0

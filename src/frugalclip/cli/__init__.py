@@ -33,6 +33,9 @@ __all__ = [
 ]  # the verbs register themselves
 
 
+DOWNLOAD = "FRUGALCLIP_DOWNLOAD"  # as in interop.hub, whose import would load torch
+
+
 def _print_version(requested: bool) -> None:
     if requested:
         typer.echo(f"frugalclip {__version__}")
@@ -50,8 +53,16 @@ def _program(
     debug: Annotated[
         bool, typer.Option("--debug", metavar="", help="Show the traceback of an error; may stand anywhere.")
     ] = False,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            metavar="",
+            help="Fetch models by name that are not in the hub's cache; may stand anywhere.",
+        ),
+    ] = False,
 ) -> None:
-    """Read by `main`, which takes --debug out wherever it stands; declared here for the help."""
+    """Read by `main`, which takes --debug and --download out wherever they stand; here for the help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("FRUGALCLIP_DEBUG", "0") not in ("", "0")
-    words = [word for word in words if word != "--debug"]  # it may stand at the end of a line that failed
+    before = os.environ.get(DOWNLOAD)
+    if "--download" in words:
+        os.environ[DOWNLOAD] = "1"  # for this command and the processes that it starts
+    words = [word for word in words if word not in ("--debug", "--download")]  # often put at the end
     warnings.showwarning = show_warning
     # Threads that wait for each other spin briefly, then sleep. Spinning long takes the core from the thread
     # they wait for; sleeping at once costs a quarter of the speed on a quiet machine (docs/log.md). Torch
@@ -84,3 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if prints(sentence):
             typer.echo(shown(sentence), err=True)
         return 2
+    finally:
+        os.environ.pop(DOWNLOAD, None)
+        if before is not None:
+            os.environ[DOWNLOAD] = before

@@ -57,6 +57,7 @@ _ORDER = [
     "plan",
     "train",
     "compare",
+    "finetune",
     "compress",
     "adapt",
     "evaluate",

@@ -89,6 +89,30 @@ def compress(
 
 
 @app.command(epilog=PATHS)
+def finetune(
+    model: Model,
+    overrides: Overrides = None,
+    *,
+    guard: Annotated[str, typer.Option(metavar="PATH", help="Data that the model must not forget.")],
+    out: Annotated[str, typer.Option(metavar="RUN", help="Folder of the run; made if it is not there.")],
+    recipe: Annotated[str, typer.Option(metavar="R", help="How it is trained.")] = "finetune",
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on from the last checkpoint in RUN.")
+    ] = False,
+) -> None:
+    """Train a finished model further, and keep what it knew.
+
+    Afterwards the weights between start and end are measured, and those that keep the guard are chosen.
+    """
+    from frugalclip.verbs import finetune as verb
+
+    result = verb.finetune(model, overrides or (), guard=guard, out=out, recipe=recipe, resume=resume)
+    verb.show(result)
+    if not result.trained.is_finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command(epilog=PATHS)
 def compare(
     arms: Annotated[
         list[str],

@@ -1,8 +1,9 @@
 """The run directory: the only hand-over between verbs.
 
 Layout: `recipe.yaml`, `metrics.jsonl`, `metrics.json`, `environment.json`, `ledger.parquet`,
-`checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`. Files appear whole or not at all; `metrics.jsonl` only
-grows, and is cut back to the checkpoint when a run resumes.
+`checkpoints/step-N/`, `report.html`, `MODEL_CARD.md`. Where the model of a run is not what its last step
+left, it is `checkpoints/final/`. Files appear whole or not at all; `metrics.jsonl` only grows, and is cut
+back to the checkpoint when a run resumes.
 """
 
 import contextlib
@@ -101,6 +102,7 @@ class RunDirectory:
     summary = property(lambda self: self.path / "metrics.json")
     environment = property(lambda self: self.path / "environment.json")
     checkpoints = property(lambda self: self.path / "checkpoints")
+    final = property(lambda self: self.checkpoints / "final")
     report = property(lambda self: self.path / "report.html")
     ledger = property(lambda self: self.path / "ledger.parquet")
     card = property(lambda self: self.path / "MODEL_CARD.md")
@@ -171,6 +173,10 @@ class RunDirectory:
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step}"
+
+    def model(self) -> Path | None:
+        """The folder of the run's model: `final` where there is one, else the last checkpoint."""
+        return self.final if self.final.is_dir() else self.last_checkpoint()
 
     def last_checkpoint(self) -> Path | None:
         steps = self.steps_saved()

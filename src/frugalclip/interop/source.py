@@ -59,6 +59,7 @@ class ModelSource:
     rest: str  # behind the colon, without the selection; the whole text of a path
     selection: TensorSelection = EVERYTHING
     options: Mapping[str, Any] = field(default_factory=dict)  # settings of its reader
+    is_of_hub: bool = False  # a name, whose files were found in the hub's cache
 
     @classmethod
     def parse(cls, text: str, options: Mapping[str, Any] | None = None) -> "ModelSource":
@@ -85,6 +86,8 @@ class ModelSource:
 
         It names the same model from any folder.
         """
+        if self.is_of_hub:
+            return self.text
         head = f"{self.scheme}:" if self.scheme else ""
         selection = self.text[len(head) + len(self.rest) :]
         name, file = (self.rest, None) if self.folder.exists() else (self.name, self.file)

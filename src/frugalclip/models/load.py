@@ -16,6 +16,7 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.core.users_text import shell_line
 from frugalclip.interop.foreign import scale_settings
 from frugalclip.interop.formats import foreign_formats
+from frugalclip.interop.hub import downloads, find_source
 from frugalclip.interop.onnx_folder import LEXICON, OnnxFolder
 from frugalclip.interop.source import ModelSource
 from frugalclip.interop.tokenizers import PassThroughTokenizer
@@ -27,7 +28,7 @@ from frugalclip.towers.dual import DualEncoder, ModelConfig
 ENCODERS = ("timm", "package")  # schemes of encoders alone; `hf` has both, told by config.json
 
 
-def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
+def load(source: str | Path, *, device: str | torch.device = "cpu", download: bool = False) -> Model:
     """Load a model.
 
     Args:
@@ -35,6 +36,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
             or `onnx:DIR`, which 'frugalclip export' wrote; or an image encoder alone: `timm:NAME@FILE`,
             `hf:DIR`, `package:efficientnet-lite0`.
         device: where it computes.
+        download: fetch a model by name that is not in the hub's cache: `hf:openai/clip-vit-base-patch32`,
+            `open_clip:ViT-B-32@laion2b_s34b_b79k`, `timm:resnet18`.
 
     Returns:
         The model, ready to encode. An image encoder alone embeds images and refuses texts.
@@ -43,7 +46,8 @@ def load(source: str | Path, *, device: str | torch.device = "cpu") -> Model:
         ModelError: saying what was found and what was expected; also where a weight is not finite.
         MissingExtra: where the format needs a library that is not installed.
     """
-    parsed = ModelSource.parse(str(source))
+    with downloads(are_allowed=download):
+        parsed = find_source(str(source))
     with reading(source, advice="restore the files that its library wrote", error=ModelError):
         return _load(parsed, device=device)
 
@@ -133,8 +137,8 @@ def _checkpoint(source: ModelSource) -> Path:
             "such as runs/demo."
         )
     run = RunDirectory(path)
-    if last := run.last_checkpoint():
-        return last
+    if found := run.model():
+        return found
     if run.is_run():
         raise ModelError(
             f"{source} is a run without a finished checkpoint; go on with 'frugalclip train ... --resume'."

@@ -10,7 +10,7 @@ from frugalclip.backbones.base import Use
 from frugalclip.backbones.find import find_backbone
 from frugalclip.core.errors import ModelError
 from frugalclip.functional.losses import unit_or_nan
-from frugalclip.interop.source import ModelSource
+from frugalclip.interop.hub import find_source
 from frugalclip.models.load import load
 
 
@@ -31,7 +31,7 @@ class TextOnlyModel:
 
     def __init__(self, source: str, *, device: str | torch.device = "cpu") -> None:
         self.source, self.device = source, torch.device(device)
-        found = find_backbone(ModelSource.parse(source), Use("text", load, device=device))
+        found = find_backbone(find_source(source), Use("text", load, device=device))
         self.backbone = found.load().to(self.device).eval()
         self.tokenizer = found.tokenizer()
 

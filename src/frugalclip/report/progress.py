@@ -17,6 +17,7 @@ from frugalclip.training.run import Run
 from frugalclip.training.stage import count_parameters
 
 SHOWN = ("zeroshot/top1", "retrieval/t2i_r1")  # metrics printed at evaluation points
+_MEASURED = (("evaluation", "chance", ""), ("guard", "guard_chance", "guard: "))
 _TASK = "{task.description}"
 
 
@@ -60,13 +61,9 @@ class ConsoleListener:
         if self.progress is not None:
             task = self.progress.task_ids[0]
             self.progress.update(task, completed=row["step"], description=f"loss {row['loss']:.3f}")
-        if "evaluation" in row:
+        if "evaluation" in row or "guard" in row:
             self._printed = time.monotonic(), row["step"]
-            metrics = ", ".join(
-                f"{name} {row['evaluation'][name]:.1f}\N{NO-BREAK SPACE}%{_chance(row, name)}"
-                for name in SHOWN
-                if name in row["evaluation"]
-            )
+            metrics = "  ".join(_metrics(row, *names) for names in _MEASURED if names[0] in row)
             self.console.print(
                 f"step {row['step']:>6,}  {row['seconds']:>7.1f} s  loss {row['loss']:.3f}  {metrics}",
                 highlight=False,
@@ -103,8 +100,17 @@ class ConsoleListener:
             self.progress.stop()
 
 
-def _chance(row: dict[str, Any], name: str) -> str:
-    value = row.get("chance", {}).get(name)
+def _metrics(row: dict[str, Any], measured: str, guessed: str, title: str) -> str:
+    found, chance = row[measured], row.get(guessed, {})
+    return title + ", ".join(
+        f"{name} {found[name]:.1f}\N{NO-BREAK SPACE}%{_chance(chance, name)}"
+        for name in SHOWN
+        if name in found
+    )
+
+
+def _chance(chance: dict[str, Any], name: str) -> str:
+    value = chance.get(name)
     return "" if value is None else f" (chance {percent(value, unit=False)})"
 
 

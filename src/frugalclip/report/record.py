@@ -25,6 +25,7 @@ class RunRecord:
     evaluations: list[dict[str, Any]]  # of metrics.json, the primary one first
     training: dict[str, Any]
     environment: dict[str, Any]
+    interpolation: dict[str, Any] = field(default_factory=dict)  # from start to end, of a run with a guard
     compression: dict[str, Any] = field(default_factory=dict)  # teacher and student, if the run compressed
     faults: list[str] = field(default_factory=list)  # what could not be read, as sentences
 
@@ -148,6 +149,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         evaluations=[e for e in evaluations if isinstance(e, dict)] if isinstance(evaluations, list) else [],
         training=dict(_mapping(summary.get("training"))),
         environment=environment,
+        interpolation=dict(_mapping(summary.get("interpolation"))),
         compression=dict(_mapping(summary.get("compression"))),
         faults=faults,
     )

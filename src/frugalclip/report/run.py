@@ -30,6 +30,7 @@ from frugalclip.report.html import (
     rendered,
     source,
 )
+from frugalclip.report.interpolation import interpolation_section
 from frugalclip.report.queries import queries_section
 from frugalclip.report.record import RunRecord, read_run
 from frugalclip.report.rows import Column
@@ -116,6 +117,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _data(record, gallery),
         curves_section(record),
         _evaluations(record),
+        interpolation_section(record.interpolation),
         compression_section(record.compression, record.points()),
         _classes(record, gallery),
         _retrieval(gallery),

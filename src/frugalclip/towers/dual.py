@@ -18,6 +18,7 @@ from frugalclip.towers.bag import BagConfig
 from frugalclip.towers.base import Ability, Head, ImageTower, ImageTowerConfig, Side, TextTower
 from frugalclip.towers.clip_resnet import ClipResNetConfig
 from frugalclip.towers.described import DescribedConfig
+from frugalclip.towers.lora import LoraConfig, add_lora, merge_lora
 from frugalclip.towers.no_texts import NoTextsConfig
 from frugalclip.towers.pretrained import (
     PretrainedConfig,
@@ -81,6 +82,11 @@ class ModelConfig(Settings):
     scale_min: float = Field(1.0, gt=0, le=SCALE_LIMIT, description="lower clamp; CLIP: 1, DeCLIP: e^3")
     scale_max: float = Field(100.0, gt=0, le=SCALE_LIMIT, description="upper clamp; CLIP: 100")
     learn_scale: bool = Field(True, description="false keeps the initial scale")
+    lora: LoraConfig | None = Field(
+        None,
+        description="low-rank additions that are trained in the place of the towers' weights; "
+        "`change.kind=lora` adds them to a model",
+    )
 
     @model_validator(mode="after")
     def _has_a_range(self) -> Self:
@@ -112,6 +118,21 @@ class DualEncoder(nn.Module):
         if seed is not None:
             self.image.reset(generator(seed, "init/image"))
             self.text.reset(generator(seed, "init/text"))
+        if config.lora is not None:
+            self.add_lora(config.lora, seed=seed or 0)
+
+    def add_lora(self, config: LoraConfig, *, seed: int) -> None:
+        """Freeze the towers, and add what is trained in their place.
+
+        Towers over a pretrained backbone have additions of their own and stay as they are.
+        """
+        sides: dict[Side, nn.Module] = {"image": self.image, "text": self.text}
+        for side, tower in sides.items():
+            if side in self.pretrained_towers():
+                continue
+            tower.requires_grad_(False)
+            add_lora(tower, config, generator=generator(seed, f"init/lora/{side}"))
+        self.config = self.config.model_copy(update={"lora": config})
 
     def scale(self) -> Tensor:
         """() multiplier of cosines."""
@@ -170,8 +191,11 @@ class DualEncoder(nn.Module):
             for side, tower in self.pretrained_towers().items()
             if tower.config.is_frozen
         }
+        config = self.config.model_dump(mode="json", by_alias=True)
+        if self.config.lora is None:
+            del config["lora"]
         known = {
-            "config": self.config.model_dump(mode="json", by_alias=True),
+            "config": config,
             "vocabulary": self.vocabulary,
             "context": self.context,
         }
@@ -197,3 +221,13 @@ class DualEncoder(nn.Module):
         for side, fingerprint in architecture.get("backbones", {}).items():
             network.pretrained_towers()[side].fingerprint = fingerprint
         return network
+
+
+def merged_network(network: DualEncoder) -> DualEncoder:
+    """The network with its low-rank additions as part of the weights; itself where it has none."""
+    if network.config.lora is None:
+        return network
+    merged = merge_lora(network)
+    assert isinstance(merged, DualEncoder)
+    merged.config = network.config.model_copy(update={"lora": None})
+    return merged

@@ -20,19 +20,29 @@ from frugalclip.core.records import RunDirectory, publish_folder, write_atomical
 from frugalclip.core.stored import StoredRecord, read_object, typed
 from frugalclip.models import FILES, Model, read_description
 from frugalclip.towers.dual import DualEncoder
+from frugalclip.training.guard import GuardState
 from frugalclip.training.parallel import full_state
-from frugalclip.training.restoring import ADVICE, restore_module, restore_optimizer, restore_random
+from frugalclip.training.restoring import (
+    ADVICE,
+    read_tensors,
+    refuse_others,
+    restore_module,
+    restore_optimizer,
+    restore_random,
+)
 from frugalclip.training.stage import Stage
 
-FORMAT = 4  # 2: stages; 3: checksums; 4: fingerprints of teachers
+FORMAT = 5  # 2: stages; 3: checksums; 4: fingerprints of teachers; 5: start of decay, guard
 STATE = "state.json"
-PARTS = tuple(f"{name}.safetensors" for name in ("objectives", "teachers", "gates", "optimizer", "random"))
+PARTS = tuple(
+    f"{name}.safetensors" for name in ("objectives", "teachers", "gates", "optimizer", "random", "start")
+)
 
 
 class CheckpointState(StoredRecord):
     """The counters of a run: the content of `state.json`."""
 
-    format: Literal[4] = FORMAT
+    format: Literal[5] = FORMAT
     step: int = Field(ge=0, description="steps done")
     stage: int = Field(ge=1, description="from 1")
     steps: int = Field(ge=1, description="of the run")
@@ -42,6 +52,7 @@ class CheckpointState(StoredRecord):
     data: str = Field(description="fingerprint of the training rows")
     teachers: dict[str, str] = Field(description="fingerprints of the stage's teachers that do not change")
     advice_given: list[str]
+    guard: GuardState | None = Field(None, description="of a run that watches a guard")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -84,6 +95,7 @@ def save_checkpoint(
         {} if stage.module.gates is None else full_state(stage.module.gates),
         optimizer_tensors(stage.optimizer),
         random_state(),
+        stage.start,
     )
     with publish_folder(target) as building:
         model.save(building)
@@ -142,6 +154,11 @@ def restore_checkpoint(folder: Path, stage: Stage) -> None:
     if stage.module.gates is not None:
         restore_module(stage.module.gates, folder / "gates.safetensors")
     restore_optimizer(stage.optimizer, folder / "optimizer.safetensors")
+    if stage.start:
+        start = read_tensors(folder / "start.safetensors")
+        refuse_others(start, stage.start, file=folder / "start.safetensors")
+        for name, tensor in start.items():
+            stage.start[name].copy_(tensor)
     restore_random(folder / "random.safetensors")
 
 

@@ -10,7 +10,7 @@ from frugalclip.core.records import RunDirectory
 from frugalclip.core.types import Needs
 from frugalclip.core.users_text import command_line
 from frugalclip.data.ledger import Ledger
-from frugalclip.data.manifest import Manifest
+from frugalclip.data.manifest import Manifest, concatenate
 from frugalclip.data.repeats import validation_remarks
 from frugalclip.data.splits import divide
 from frugalclip.loading.loader import BatchSpec, Loader, LoaderConfig, LoaderData, too_few
@@ -20,6 +20,7 @@ from frugalclip.loading.views import PRESETS, ViewConfig
 from frugalclip.models import Model
 from frugalclip.training.error_policy import ErrorPolicy, Rows
 from frugalclip.training.feature_cache import RunStores, fill_caches
+from frugalclip.training.guard import GuardRows, read_guard
 from frugalclip.training.recipe import Recipe
 from frugalclip.training.step import read_views
 
@@ -65,9 +66,29 @@ class RunData:
         if self.validation is not None and distributed.is_main():
             self.notes += validation_remarks(self.training, self.validation)
         self.weights = self._weights(recipe.data.weights)
-        rows = Rows(everything, self.training, self.validation)
+        self.guard = self._read_guard(recipe)
+        rows = Rows(self.everything, self.training, self.validation)
         self.error_policy = ErrorPolicy(recipe.data, rows, directory, read=read, command=command)
         self.error_policy.enforce()  # what reading found needs no decoding
+
+    def _read_guard(self, recipe: Recipe) -> GuardRows | None:
+        """The guard of the run; pairs that are replayed join the training rows behind them."""
+        if recipe.guard.path is None:
+            return None
+        guard = read_guard(recipe.guard, rows=len(self.training), seed=recipe.seed)
+        self.notes += guard.notes
+        if guard.replayed is None:
+            return guard
+        places = {id: row for row, id in enumerate(self.everything.ids)}
+        own, known = [places[id] for id in self.training.ids], len(self.everything)
+        self.everything = concatenate([self.everything, guard.replayed], name=self.everything.name)
+        self.training = self.everything.take([*own, *range(known, len(self.everything))])
+        if self.validation is not None:
+            self.validation = self.everything.take([places[id] for id in self.validation.ids])
+        if self.weights is not None:  # a replayed pair counts as much as the mean row
+            mean = np.full(len(guard.replayed), self.weights.mean())
+            self.weights = np.concatenate([self.weights, mean])
+        return guard
 
     def _weights(self, setting: str) -> np.ndarray | None:
         """How often to draw each row, with a note: a column may be called weight and mean something else."""

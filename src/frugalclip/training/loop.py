@@ -123,19 +123,23 @@ def train_run(
             row |= run.stopwatch.reading()
             if is_point and run.validator is not None:
                 row |= run.evaluation(run.validator)
+            if is_point and run.guard is not None:
+                row |= run.guard_row(run.guard)
             if advice := run.advisor.advise(row):
                 row["advice"] = advice
             run.record(row)
             listener.row(row)
             for sink in opened:
                 sink.write(run.step, numbers_of(row))
-            if (run.step % every == 0) if every else is_point:
+            if run.stopped is not None or ((run.step % every == 0) if every else is_point):
                 run.save()
             run.check_faults(is_point=is_point)
         if run.step not in directory.steps_saved():
             run.save()
     if run.is_finished and distributed.is_main():
         remember_run(recipe, run.model.device, seconds=run.stopwatch.seconds, steps=run.steps)
+    if run.stopped is not None:
+        listener.note(f"stopped after step {run.step:,} of {run.steps:,}: {run.stopped}")
     if not run.is_finished:
         listener.note(
             f"stopped after step {run.step:,} of {run.steps:,}; go on with: "

@@ -2,7 +2,8 @@
 
 Sources: warm-up and cosine as in SLIP `utils.py: cosine_scheduler` (arXiv 2112.12750), also A-CLIP's momentum
 schedule; weight decay as in open_clip: never on parameters with one axis or none (gains, biases, scales), nor
-on class tokens and position tables.
+on class tokens and position tables. Decay towards the weights that a run starts from is L2-SP, Li, Grandvalet
+& Davoine 2018, arXiv 1802.01483, in the decoupled form of AdamW.
 """
 
 import re
@@ -13,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from torch import nn
+from torch import Tensor, nn
 
 from frugalclip.core.config import Settings
 from frugalclip.core.errors import RecipeError
+from frugalclip.training.depths import depths_below_top
 
 NO_DECAY = re.compile(r"(^|\.)(cls|positions|query|log_scale)$")
 
@@ -61,6 +63,18 @@ class OptimizerConfig(Settings):
 
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(0.2, ge=0, description="CLIP: 0.2, SLIP: 0.1")
+    decay_towards: Literal["zero", "start"] = Field(
+        "zero",
+        description="what weight decay pulls to: zero, or the weights that the stage starts from (L2-SP), "
+        "then of gains, biases and position tables too",
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="each layer of a tower learns at this share of the rate of the layer above it; "
+        "fine-tuning: 0.65 to 0.9",
+    )
     betas: tuple[float, float] = Field(
         (0.9, 0.98), description="CLIP ViT: 0.9 and 0.98, SigLIP: 0.9 and 0.95"
     )
@@ -162,6 +176,8 @@ def parameter_groups(
         RecipeError: if a group matches nothing, since it would silently have no effect.
     """
     uphill = {id(parameter) for parameter in ascending}
+    parameters = list(parameters)
+    depths = depths_below_top(name for name, _ in parameters)
     groups: dict[tuple[float, float, float | None, float, bool], dict[str, Any]] = {}
     matched: set[str] = set()
     for name, parameter in parameters:
@@ -171,9 +187,10 @@ def parameter_groups(
         if own is not None:
             matched.add(own.match)
         decay = config.weight_decay if own is None or own.weight_decay is None else own.weight_decay
-        if parameter.ndim < 2 or NO_DECAY.search(name):
+        if config.decay_towards == "zero" and (parameter.ndim < 2 or NO_DECAY.search(name)):
             decay = 0.0
         factor, until = (1.0, 1.0) if own is None else (own.lr, own.until)
+        factor *= config.layer_decay ** depths[name]
         maximize = id(parameter) in uphill or (own is not None and own.maximize)
         rate = None if own is None else own.rate
         settings = {"lr_factor": factor, "until": until, "weight_decay": decay, "maximize": maximize}
@@ -196,8 +213,14 @@ def build_optimizer(
     *,
     ascending: Collection[nn.Parameter] = (),
 ) -> torch.optim.AdamW:
-    """AdamW over the groups, as `parameter_groups` makes them; one fused kernel a step."""
+    """AdamW over the groups, as `parameter_groups` makes them; one fused kernel a step.
+
+    Where weight decay pulls towards the start, `pull` applies it and the kernel has none.
+    """
     groups = parameter_groups(parameters, config, ascending=ascending)
+    if config.decay_towards == "start":
+        for group in groups:
+            group |= {"pull": group["weight_decay"], "weight_decay": 0.0}
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
     )
@@ -208,6 +231,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Mapping[floa
     for group in optimizer.param_groups:
         scheduled = (lr[group["until"]] if isinstance(lr, Mapping) else lr) * group["lr_factor"]
         group["lr"] = scheduled if group["rate"] is None else group["rate"]
+
+
+@torch.no_grad()
+def pull_towards(start: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+    """Decoupled weight decay towards other weights than zero; called right before the optimiser's own step.
+
+    Args:
+        start: name of a parameter -> the weights that it is pulled to; parameters without an entry stay.
+        optimizer: its groups have `pull`.
+    """
+    for group in optimizer.param_groups:
+        share = group["lr"] * group["pull"]
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            if name in start and parameter.grad is not None:
+                parameter.lerp_(start[name], share)
 
 
 def copy_moments(

@@ -37,6 +37,8 @@ from frugalclip.training.sections import (
     DataSection,
     EpisodeConfig,
     EvaluationConfig,
+    GuardConfig,
+    GuardSection,
     StageConfig,
 )
 from frugalclip.training.shorthands import missing_settings, written_out
@@ -116,6 +118,11 @@ class Recipe(Settings):
     )
     seed: int = Field(0, ge=0, description="every random stream derives from it")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    guard: GuardSection = Field(
+        default_factory=GuardConfig,
+        description="data that a model which is trained further must not forget; the model of the run then "
+        "lies between start and end",
+    )
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
     log: tuple[str, ...] = Field(
         (), description="where rows go besides metrics.jsonl: tensorboard, trackio, wandb (extra 'log')"
@@ -152,6 +159,17 @@ class Recipe(Settings):
             raise ValueError(
                 "no objective has a weight; add one under 'objectives:', such as contrastive. Known: "
                 f"{', '.join(known_objectives())}"
+            )
+        if self.guard.path is not None and self.init_from is None:
+            raise ValueError(
+                "guard is for models that are trained further, and init_from is not given; leave guard out, "
+                "or name the model to start from"
+            )
+        changes = [self.change, *(stage.change for stage in self.stages)]
+        if self.guard.path is not None and any(one is not None and one.kind != "lora" for one in changes):
+            raise ValueError(
+                "guard chooses weights between start and end, and a change makes another network; leave one "
+                "out"
             )
         self._check_lengths()
         return self

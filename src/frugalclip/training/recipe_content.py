@@ -22,6 +22,7 @@ from frugalclip.towers.vit import VitConfig
 
 SHORTHANDS = {
     ("data",): "path",
+    ("guard",): "path",
     ("model", "image"): "size",
     ("model", "text"): "size",
 }  # a plain word there sets this key

@@ -20,6 +20,7 @@ from frugalclip.core.types import Batch
 from frugalclip.data.ledger import Ledger
 from frugalclip.data.manifest import Manifest
 from frugalclip.data.splits import evaluation_condition
+from frugalclip.interop.hub import used_models
 from frugalclip.models import Model
 from frugalclip.training.build import (
     BuildPlace,
@@ -31,6 +32,7 @@ from frugalclip.training.build import (
     start_from,
 )
 from frugalclip.training.checkpoint import CheckpointState, read_state, restore_checkpoint, save_checkpoint
+from frugalclip.training.guard import Guard
 from frugalclip.training.inputs import RunData
 from frugalclip.training.monitors import Advisor, origin_of_bad_loss
 from frugalclip.training.recipe import Recipe
@@ -56,6 +58,8 @@ class TrainingResult:
     evaluated_on: str | None = None  # condition of the rows that the data keeps for a last evaluation
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)  # cause -> samples that could not be used
+    validator: Validator | None = None  # measures on the validation rows
+    guard: Guard | None = None  # measures on the guard
 
 
 class Run:
@@ -90,6 +94,9 @@ class Run:
         self.validator = (
             Validator(data.validation, recipe.evaluation, model) if data.validation is not None else None
         )
+        self.guard = Guard(recipe.guard, data.guard.measured, model) if data.guard is not None else None
+        if self.guard is not None:
+            self.notes += self.guard.notes
         if self.validator is not None:
             data.error_policy.meet(self.validator.faults)
         data.error_policy.meet(self.inputs.new_faults())
@@ -102,8 +109,13 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.step >= self.steps
+        """Whether all steps are done, or the guard ended the run."""
+        return self.step >= self.steps or self.stopped is not None
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the guard ended the run early; None where it did not."""
+        return None if self.guard is None or self.guard.state is None else self.guard.state.stopped
 
     @property
     def is_worth_evaluating(self) -> bool:
@@ -182,6 +194,10 @@ class Run:
         row: dict[str, Any] = {"evaluation": validator.measure(model), "chance": validator.chance}
         return row | ({"towers": tower_parameters(model.network)} if self.recipe.is_resized else {})
 
+    def guard_row(self, guard: Guard) -> dict[str, Any]:
+        """Metrics on the guard at an evaluation point."""
+        return {"guard": guard.measure(self.model), "guard_chance": guard.validator.chance}
+
     def save(self) -> None:
         """Write a checkpoint."""
         if distributed.is_main():
@@ -195,6 +211,7 @@ class Run:
                 data=self.data.training.fingerprint(),
                 teachers=self.stage.module.teacher_fingerprints(),
                 advice_given=sorted(self.advisor.given),
+                guard=None if self.guard is None else self.guard.state,
             )
             keep = self.recipe.checkpoints.keep
             save_checkpoint(self.directory, state, model=self.model, stage=self.stage, keep=keep)
@@ -222,6 +239,8 @@ class Run:
         self.step = state.step
         self.stopwatch = Stopwatch(state.seconds, state.cpu_seconds)
         self.advisor.given |= set(state.advice_given)
+        if self.guard is not None:
+            self.guard.state = state.guard
         self.data.error_policy.restore()
 
     def write_record(self) -> None:
@@ -230,7 +249,9 @@ class Run:
             if self.step == 0:
                 self.directory.path.mkdir(parents=True, exist_ok=True)
                 write_atomically(self.directory.recipe, self.recipe.to_yaml())
-                known = {"precision": self.precision, "processes": distributed.world_size()}
+                known: dict[str, Any] = {"precision": self.precision, "processes": distributed.world_size()}
+                if models := used_models():
+                    known["models"] = models
                 write_json(self.directory.environment, environment() | known)
             if lack := self.directory.cut_rows(after_step=self.step):
                 self.notes.append(lack)
@@ -280,6 +301,8 @@ class Run:
             evaluated_on=evaluation_condition(self.data.everything, self.data.description["where"]),
             notes=self.notes,
             left_out=self.data.error_policy.counts(),
+            validator=self.validator,
+            guard=self.guard,
         )
 
 
@@ -329,6 +352,8 @@ def open_run(
         is_fitted = is_fitted and not find_change(change.kind).needs_fit
     place = BuildPlace(number, steps=None if state is None else state.steps, is_fitted=is_fitted)
     run = Run(recipe, directory, data, model, place=place, note=note)
+    if run.guard is not None and checkpoint is None:
+        run.guard.begin(model)
     if checkpoint is not None and state is not None:
         run.restore(checkpoint, state)
     return run

@@ -61,6 +61,47 @@ class EvaluationConfig(Settings):
     )
 
 
+class GuardConfig(Settings):
+    """The `guard` section: data that a model which is trained further must not forget.
+
+    A plain word is the path.
+    """
+
+    path: str | None = Field(None, description="a data set as for `data`; null: nothing is watched")
+    where: str | None = Field(None, description="rows of it, such as split=val")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="names of the image and caption columns where they are not recognised",
+    )
+    label_field: str | None = Field(
+        None, description="field that names the classes; null: label, else the caption"
+    )
+    rows: int = Field(2000, ge=10, description="rows measured at each point, at most")
+    replay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training rows that are pairs of the guard; they are not measured",
+    )
+    stop_at: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="the run ends where the guard has lost more than this share of its lead over chance",
+    )
+    max_loss: float = Field(
+        1.0,
+        ge=0,
+        description="points that the guard may lose at the weights that are chosen between the ends",
+    )
+    points: int = Field(
+        11, ge=2, description="weights between start and end that are measured, both ends among them"
+    )
+
+
+GuardSection = Annotated[GuardConfig, BeforeValidator(shorthand("path"))]
+
+
 class EpisodeConfig(Settings):
     """The `episode` section: how many samples objectives read at once, before they are trained on."""
 

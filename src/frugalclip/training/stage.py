@@ -9,14 +9,20 @@ from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from frugalclip.core.errors import TrainingError
 from frugalclip.core.types import Batch
 from frugalclip.teachers import Teacher
 from frugalclip.towers.dual import DualEncoder
 from frugalclip.training.engine import Engine, build_engine
-from frugalclip.training.optim import build_optimizer, copy_moments, learning_rates, set_learning_rate
+from frugalclip.training.optim import (
+    build_optimizer,
+    copy_moments,
+    learning_rates,
+    pull_towards,
+    set_learning_rate,
+)
 from frugalclip.training.own_objectives import explained_gradients
 from frugalclip.training.parallel import clip_gradients
 from frugalclip.training.recipe import Recipe
@@ -46,6 +52,15 @@ class Stage:
         self.optimizer = build_optimizer(
             module.named_parameters(), recipe.optimizer, ascending=module.ascending_parameters()
         )
+        self.start: dict[str, Tensor] = {}  # weights that decay pulls to, where that is not zero
+        if recipe.optimizer.decay_towards == "start":
+            self.start = {
+                name: parameter.detach().clone()
+                for name, parameter in module.named_parameters()
+                if name.startswith("network.") and parameter.requires_grad
+            }
+            # in front of the step itself, which fp16 leaves out where a gradient overflowed
+            self.optimizer.register_step_pre_hook(lambda one, *_: pull_towards(self.start, one))
         steps = len(span)
         self.rates = {
             until: learning_rates(

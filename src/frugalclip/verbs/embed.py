@@ -19,7 +19,7 @@ from frugalclip.data.image_faults import DECODING
 from frugalclip.features.backbone_stores import stored_features
 from frugalclip.features.embed import Embedded, StoreEstimate, What, embed_manifest
 from frugalclip.features.format import Kind, StoreDtype
-from frugalclip.interop.source import ModelSource
+from frugalclip.interop.hub import find_source
 from frugalclip.loading.replay import (
     AUGMENTATIONS,
     CAPTION_FIELDS,
@@ -75,7 +75,7 @@ def embed(
     source = read_source(path)
     manifest = with_field_texts(source.manifest.where(where), captions)
     device = pick_device("auto")
-    is_of_texts = modality(ModelSource.parse(str(model))) == "text"
+    is_of_texts = modality(find_source(str(model))) == "text"
     encoder = TextOnlyModel(str(model), device=device) if is_of_texts else load(model, device=device)
     options: dict[str, Any] = {"dtype": dtype, "batch": batch, "centre": centre, "where": where}
     if isinstance(encoder, Model):

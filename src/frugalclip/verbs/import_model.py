@@ -15,7 +15,7 @@ from frugalclip.core.stored import read_object
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.users_text import command_line
 from frugalclip.interop.formats import foreign_formats
-from frugalclip.interop.source import ModelSource
+from frugalclip.interop.hub import find_source, used_models
 from frugalclip.models import Model, load
 
 RECORD = "import.json"  # in the place of recipe.yaml: nothing was trained here
@@ -46,7 +46,7 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
         ModelError: for a source that cannot be read, or a folder that holds something else.
         MissingExtra: where the source needs a library that is not installed.
     """
-    parsed, formats = ModelSource.parse(source), foreign_formats()
+    parsed, formats = find_source(source), foreign_formats()
     if modality(parsed) != "both":
         raise ModelError(
             f"{source} encodes images or texts alone, and a run directory holds a model of both. 'frugalclip "
@@ -66,7 +66,7 @@ def import_model(source: str, *, out: str | Path) -> ImportResult:
     with publish_folder(run.checkpoint(STEP)) as folder:  # no optimiser: it is loaded, not resumed
         model.save(folder)
         write_json(folder / "state.json", {"format": FORMAT, "step": STEP, "imported": True})
-    write_json(run.environment, environment())
+    write_json(run.environment, environment() | ({"models": models} if (models := used_models()) else {}))
     write_json(
         run.path / RECORD,
         {"format": FORMAT, "given": source, **model.origin, "fingerprint": model.fingerprint},

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from frugalclip.adaptation.curve import Curve
+from frugalclip.adaptation.settle import settle
 from frugalclip.core import distributed
 from frugalclip.core.errors import RecipeError, UsageError
 from frugalclip.core.locks import writes_into
@@ -111,11 +113,38 @@ def train_resolved(
         )
     finally:
         listener.close()
+    curve: Curve | None = None
+    if result.is_finished and resolved.guard.path is not None:
+        result, curve = settle(result, resolved)
     if result.is_finished and distributed.is_main():
         baselines = Baselines(result.training) if resolved.evaluation.baselines else None
         evaluations = validation_evaluations(result, resolved, baselines)
-        finish(run, result, resolved, evaluations, more=more(result, evaluations))
+        content = dict(more(result, evaluations))
+        if curve is not None:
+            evaluations += guard_evaluations(result, resolved, baselines)
+            content["interpolation"] = interpolation(result, resolved, curve)
+        finish(run, result, resolved, evaluations, more=content)
     return result
+
+
+def guard_evaluations(
+    result: TrainingResult, recipe: Recipe, baselines: Baselines | None
+) -> list[dict[str, Any]]:
+    """Zero-shot and retrieval on the measured rows of the guard."""
+    assert result.guard is not None
+    rows, labels = result.guard.validator.manifest, recipe.guard.label_field
+    source = {"data": recipe.guard.path, "where": "the rows of the guard"}
+    return [
+        evaluate_zeroshot(result.model, rows, label_field=labels, baselines=baselines) | source,
+        evaluate_retrieval(result.model, rows, baselines=baselines) | source,
+    ]
+
+
+def interpolation(result: TrainingResult, recipe: Recipe, curve: Curve) -> dict[str, Any]:
+    """The way from start to end as `metrics.json` holds it."""
+    assert result.guard is not None and result.guard.state is not None
+    about = {"start": recipe.init_from, "data": recipe.data.path, "kept": recipe.guard.path}
+    return about | curve.to_json() | {"stopped": result.guard.state.stopped}
 
 
 def validation_evaluations(
