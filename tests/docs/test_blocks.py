@@ -93,7 +93,7 @@ def run_line(line: str) -> None:
         )
         if words[1] in ("train", "finetune", "compress"):
             end = words.index("--out")
-            words[end:end] = SHORT
+            words[end:end] = [*SHORT, *(["guard.points=2"] if words[1] == "finetune" else [])]
             if "--resume" not in words:
                 shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
         if words[1] == "compare":

@@ -80,7 +80,9 @@ def test_text_encoders_alone_are_refused_with_where_they_belong(tmp_path: Path):
         match=r"'package:minilm' is no image backbone; Known: package:efficientnet-lite0\.",
     ):
         load("package:minilm")
-    with pytest.raises(ModelError, match=r"names no file; write timm:NAME@FILE"):
+    with pytest.raises(
+        ModelError, match=r"timm:resnet50 is not in the cache .*, and write timm:resnet50@FILE"
+    ):
         load("timm:resnet50")
 
 
@@ -126,7 +128,7 @@ def test_a_backbone_whose_weights_are_not_finite_is_refused(tmp_path: Path):
             "ViT-B-32",
             "a model of open_clip is written open_clip:ViT-B-32@FILE, with the file of its",
         ),
-        ("hf:nowhere/model", "nowhere/model is not there; expected a model saved with save_pretrained"),
+        ("hf:nowhere/model", "there is no folder nowhere/model, and hf:nowhere/model is not in the cache"),
     ],
 )
 def test_a_model_that_is_not_there_says_what_may_be_meant(

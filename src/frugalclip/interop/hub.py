@@ -90,7 +90,8 @@ def resolved(source: ModelSource) -> ModelSource:
 
         folder = download(files, cache=cache_folder(), source=source.text)
     if folder is None:
-        raise ModelError(f"{source.text} is not in the cache {cache_folder()}; {_advice(source)}")
+        here = f"there is no folder {source.rest}, and " if files.is_folder else ""
+        raise ModelError(f"{here}{source.text} is not in the cache {cache_folder()}; {_advice(source)}")
     if absent := _absent(folder, files):
         raise ModelError(f"{folder} has no {absent}, so {source.text} is not whole; {_advice(source)}")
     _used[source.text] = HubModel(
