@@ -114,8 +114,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR, onnx:DIR or timm:NAME@FILE; or a name "
-        "of the hub: hf:ORG/NAME, open_clip:ARCH@TAG, timm:NAME.",
+        help="A run directory, a checkpoint, open_clip:ARCH@FILE, hf:DIR, onnx:DIR or timm:NAME@FILE; by "
+        "name hf:ORG/NAME, open_clip:ARCH@TAG or timm:NAME.",
     ),
 ]
 DataPath = Annotated[str, typer.Argument(metavar="PATH", help="A data set.")]
