@@ -36,7 +36,7 @@ class CurveData:
 
 
 @dataclass(frozen=True)
-class Curve:
+class WeightCurve:
     """The points from start to end, and the one that is chosen."""
 
     points: list[CurvePoint]
@@ -85,7 +85,7 @@ def _with_headline(metrics: dict[str, float], validator: Validator) -> dict[str,
 
 def measure_curve(
     start: Model, end: Model, data: CurveData, *, points: int, max_loss: float
-) -> tuple[Curve, Model]:
+) -> tuple[WeightCurve, Model]:
     """Measure models between two, and choose one.
 
     Args:
@@ -106,7 +106,7 @@ def measure_curve(
         target = None if data.target is None else data.target.measure(model)
         measured.append(CurvePoint(round(alpha, 6), data.guard.measure(model), target))
     chosen = choose(measured, data, max_loss=max_loss)
-    curve = Curve(measured, chosen, data, max_loss)
+    curve = WeightCurve(measured, chosen, data, max_loss)
     return curve, model_at(start, end, chosen / (points - 1), correction)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from frugalclip.adaptation.curve import Curve, CurveData, measure_curve
+from frugalclip.adaptation.curve import CurveData, WeightCurve, measure_curve
 from frugalclip.adaptation.interpolate import check_alike, merged_model
 from frugalclip.adaptation.normalisation import batch_norms
 from frugalclip.core import distributed
@@ -19,7 +19,7 @@ from frugalclip.training.run import TrainingResult
 _STATISTICS = 512  # images that statistics of batch normalisation are collected on
 
 
-def settle(result: TrainingResult, recipe: Recipe) -> tuple[TrainingResult, Curve]:
+def settle(result: TrainingResult, recipe: Recipe) -> tuple[TrainingResult, WeightCurve]:
     """Choose the weights of a finished run between its start and its end, and write them.
 
     Args:

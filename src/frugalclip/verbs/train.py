@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from frugalclip.adaptation.curve import Curve
+from frugalclip.adaptation.curve import WeightCurve
 from frugalclip.adaptation.settle import settle
 from frugalclip.core import distributed
 from frugalclip.core.errors import RecipeError, UsageError
@@ -113,7 +113,7 @@ def train_resolved(
         )
     finally:
         listener.close()
-    curve: Curve | None = None
+    curve: WeightCurve | None = None
     if result.is_finished and resolved.guard.path is not None:
         result, curve = settle(result, resolved)
     if result.is_finished and distributed.is_main():
@@ -140,7 +140,7 @@ def guard_evaluations(
     ]
 
 
-def interpolation(result: TrainingResult, recipe: Recipe, curve: Curve) -> dict[str, Any]:
+def interpolation(result: TrainingResult, recipe: Recipe, curve: WeightCurve) -> dict[str, Any]:
     """The way from start to end as `metrics.json` holds it."""
     assert result.guard is not None and result.guard.state is not None
     about = {"start": recipe.init_from, "data": recipe.data.path, "kept": recipe.guard.path}
