@@ -15,6 +15,7 @@ from frugalclip.core.errors import DataError, FrugalclipError, UsageError
 from frugalclip.curation import measures
 from frugalclip.curation.stages.near_images import NearImages
 from frugalclip.data.manifest import Manifest
+from frugalclip.sources.open import open_data
 from frugalclip.verbs import ledger
 from frugalclip.verbs.curate import CurationResult, DryRun
 
@@ -199,6 +200,13 @@ def test_explain_tells_the_story_of_a_row(data: Path, tmp_path: Path, capsys: py
         ledger.explain(tmp_path / "out", "twin99")
     with pytest.raises(DataError, match="no ledger of a finished curation"):
         ledger.explain(data, "twin2")
+
+
+def test_the_folder_of_a_curation_is_the_data_that_was_chosen(data: Path, tmp_path: Path):
+    frugalclip.curate(data, plan="dedup", out=tmp_path / "out")
+    chosen = open_data(tmp_path / "out")
+    assert chosen.ids == Manifest.read(tmp_path / "out" / "manifest.parquet").ids
+    assert chosen.image_files(chosen.ids[:1])[0].is_file()
 
 
 def test_a_ledger_without_a_column_is_a_sentence(data: Path, tmp_path: Path):
