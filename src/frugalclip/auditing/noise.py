@@ -113,7 +113,12 @@ def folds_of(codes: np.ndarray, count: int, *, seed: int) -> np.ndarray:
 
 
 def cross_fitted_cosines(
-    images: np.ndarray, texts: np.ndarray, folds: np.ndarray, *, penalty: float = 0.1
+    images: np.ndarray,
+    texts: np.ndarray,
+    folds: np.ndarray,
+    *,
+    penalty: float = 0.1,
+    paired_with: np.ndarray | None = None,
 ) -> np.ndarray:
     """How well image and caption predict each other, by heads that were fitted without them.
 
@@ -125,11 +130,13 @@ def cross_fitted_cosines(
         texts: (rows, width) features of another.
         folds: (rows,) int64, see `folds_of`.
         penalty: of the regressions, times the mean variance of a feature.
+        paired_with: (rows,) int64 row whose caption each image is scored with; None: its own.
 
     Returns:
         (rows,) float64; NaN where nothing is left to fit a head to.
     """
     images, texts = unit_rows(images), unit_rows(texts)
+    scored = texts if paired_with is None else texts[paired_with]
     result = np.full(len(images), np.nan)
     for fold in np.unique(folds):
         held, fitted = folds == fold, folds != fold
@@ -137,9 +144,10 @@ def cross_fitted_cosines(
             continue
         means = images[fitted].mean(axis=0), texts[fitted].mean(axis=0)
         x, y = images - means[0], texts - means[1]
+        other = scored[held] - means[1]
         there = x[held] @ _ridge(x[fitted], y[fitted], penalty)
-        back = y[held] @ _ridge(y[fitted], x[fitted], penalty)
-        result[held] = 1 - (cosine_suspicion(there, y[held]) + cosine_suspicion(back, x[held])) / 2
+        back = other @ _ridge(y[fitted], x[fitted], penalty)
+        result[held] = 1 - (cosine_suspicion(there, other) + cosine_suspicion(back, x[held])) / 2
     return result
 
 

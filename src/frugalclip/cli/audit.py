@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from frugalclip.cli.groups import PATHS, DataPaths, Json, Where, audit, places_and_columns
+from frugalclip.cli.groups import PATHS, DataPath, DataPaths, Json, Where, audit, places_and_columns
 
 
 @audit.command(epilog=PATHS)
@@ -171,6 +171,69 @@ def frequency(
             depth=depth,
             least=least,
             report=report,
+            json=json,
+        )
+    )
+
+
+@audit.command(epilog=PATHS)
+def noise(
+    path: DataPath,
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A model that was not trained on the data.", show_default=False),
+    ] = None,
+    where: Where = None,
+    language: Annotated[str, typer.Option(metavar="L", help="Language of the captions.")] = "en",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of folds.")] = 0,
+    json: Json = None,
+) -> None:
+    """Rank pairs whose picture and caption may not belong together (experimental).
+
+    By LEMoN's neighbours and cosines of a model; without one, by descriptors and words.
+    """
+    from frugalclip.verbs import audit_noise as verb
+
+    verb.show(verb.audit_noise(path, model=model, where=where, language=language, seed=seed, json=json))
+
+
+@audit.command(epilog=PATHS)
+def tail(
+    counts: Annotated[
+        str, typer.Argument(metavar="COUNTS", help="What audit concepts --json wrote for the training data.")
+    ],
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", help="Models to evaluate on head and tail.", show_default=False),
+    ] = None,
+    *,
+    data: Annotated[str, typer.Option(metavar="PATH", help="Labelled test data.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="Manifest of the tail to write.")],
+    label_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Field with the class of a row.", show_default=False)
+    ] = None,
+    where: Where = None,
+    classes: Annotated[int, typer.Option(min=2, metavar="N", help="Classes of the tail.")] = 20,
+    least: Annotated[int, typer.Option(min=1, metavar="N", help="Images that a class needs.")] = 5,
+    json: Json = None,
+) -> None:
+    """Write a test set of the rarest classes, and evaluate models on it (experimental).
+
+    Near duplicates are left out, and every class has the same number of images.
+    """
+    from frugalclip.verbs import audit_tail as verb
+
+    verb.show(
+        verb.audit_tail(
+            counts,
+            data=data,
+            out=out,
+            models=models or (),
+            label_field=label_field,
+            where=where,
+            classes=classes,
+            least=least,
             json=json,
         )
     )

@@ -1,0 +1,79 @@
+"""Features of pairs: by a MODEL of images and texts, or without one, by descriptors and by words."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+
+from frugalclip.auditing.words import WordForms, content
+from frugalclip.core.errors import DataError
+from frugalclip.core.random import stream_seed
+from frugalclip.data.manifest import Manifest
+from frugalclip.evaluation.descriptors import descriptors
+from frugalclip.evaluation.encoding import DataEncoder, encode_texts, image_features
+
+_WORD_WIDTH = 128  # of a random projection of word counts
+
+
+@dataclass(frozen=True)
+class PairFeatures:
+    """Features of the rows that have a readable image and a caption."""
+
+    rows: np.ndarray  # (rows,) int64 of the data set
+    images: np.ndarray  # (rows, dim)
+    texts: np.ndarray  # (rows, width), one vector for the captions of a row
+    is_joint: bool  # whether a cosine of image and text means anything
+
+
+def model_features(model: DataEncoder, manifest: Manifest) -> PairFeatures:
+    """Features of a model, the mean over a row's captions.
+
+    Raises:
+        DataError: when no row has an image and a caption.
+    """
+    rows = _captioned(manifest)
+    images, kept, _ = image_features(model, manifest, rows)
+    rows = rows[kept]
+    captions = manifest.take(rows).captions()
+    texts = sorted({text for own in captions for text in own})
+    place = {text: number for number, text in enumerate(texts)}
+    vectors = encode_texts(model, texts).numpy()
+    means = np.stack([vectors[[place[text] for text in own]].mean(axis=0) for own in captions])
+    return PairFeatures(rows, images.numpy(), means, is_joint=True)
+
+
+def plain_features(manifest: Manifest, forms: WordForms) -> PairFeatures:
+    """Features without any trained model: oriented gradients and colours, and weighted words.
+
+    Raises:
+        DataError: when no row has an image and a caption.
+    """
+    captioned = _captioned(manifest)
+    images, kept = descriptors(manifest.take(captioned))
+    rows = captioned[kept]
+    texts = word_vectors([" . ".join(own) for own in manifest.take(rows).captions()], forms)
+    return PairFeatures(rows, images.numpy(), texts, is_joint=False)
+
+
+def _captioned(manifest: Manifest) -> np.ndarray:
+    rows = np.flatnonzero([any(text.strip() for text in own) for own in manifest.captions()])
+    if not len(rows):
+        raise DataError(f"no row of {manifest.name} has a caption, so there is no pair to score.")
+    return rows
+
+
+def word_vectors(texts: Sequence[str], forms: WordForms) -> np.ndarray:
+    """(texts, 128) sums of a random direction for each word, weighted by rarity (TF-IDF)."""
+    words = [content(forms(text)) for text in texts]
+    found_in = Counter(word for own in words for word in own)
+    directions = {
+        word: np.random.default_rng(stream_seed(0, f"word/{word}")).standard_normal(_WORD_WIDTH)
+        for word in found_in
+    }
+    result = np.zeros((len(texts), _WORD_WIDTH))
+    for row, own in enumerate(words):
+        for word in own:
+            result[row] += directions[word] * (log((1 + len(texts)) / (1 + found_in[word])) + 1)
+    return result
