@@ -30,6 +30,7 @@ Architecture = Literal["transformers", "convolutions"]
 RUNS = HERE.parent / "runs" / "noisy-packs"
 SCENES = 27_500  # 24,216 to train on, 1,076 to choose by, 2,208 to report
 TRAIN = "split=train"
+CONVOLUTIONS: dict[str, Any] = {"batch": 64}
 RATES = (1e-3, 5e-4, 2e-3)
 
 
@@ -140,8 +141,11 @@ def recipe(
         objectives: merged into the recipe's.
     """
     lengths = {"samples": samples, "epochs": None, "threads": 1, "optimizer": {"lr": rate}}
-    base = merge(read_recipe("clip"), merge(TOWERS, SETTINGS)) if architecture == "transformers" else None
-    content = merge(base or read_recipe("clip-small"), lengths)
+    name, changes = {
+        "transformers": ("clip", merge(TOWERS, SETTINGS)),
+        "convolutions": ("clip-small", CONVOLUTIONS),
+    }[architecture]
+    content = merge(merge(read_recipe(name), changes), lengths)
     return merge(content, {"objectives": dict(objectives or {})})
 
 

@@ -44,6 +44,7 @@ def pack(files: Any, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(files._packs, "TOWERS", TINY)
     monkeypatch.setattr(files._packs, "SETTINGS", {"batch": 8, "epochs": None, "threads": 1})
+    monkeypatch.setattr(files._packs, "CONVOLUTIONS", {"batch": 8})
     for module in (files.quarter, files.more_noise):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
         monkeypatch.setattr(module, "RECORDS", tmp_path / "records")

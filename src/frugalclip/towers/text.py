@@ -105,7 +105,7 @@ class TextTransformer(TextTower):
         super().__init__()
         self.config, self.context = config, context
         if config.attention == "causal":
-            self.supports = self.supports | {"next_words"}
+            self.supports = self.supports | frozenset[Ability]({"next_words"})
         self.lookup = Lookup(vocabulary, config.width, rank=config.embedding_rank)
         self.positions = nn.Parameter(torch.empty(1, context, config.width))
         self.layers = config.build_layers()

@@ -46,7 +46,8 @@ class Recaption(RecaptionStage):
         return {"model_content": self._captioner.fingerprint}
 
     def write(self, rows: StageRows) -> Sequence[str | None]:
-        config, written = self.config, [None] * len(rows)
+        config = self.config
+        written: list[str | None] = [None] * len(rows)
         settings = BeamSettings(config.beams, config.longest, config.length_power)
         faults: list[tuple[int, str]] = []  # images that cannot be read get no caption
         for places, images in self._captioner.model.image_inputs(rows.manifest, batch=_BATCH, faults=faults):
