@@ -223,3 +223,27 @@ def test_what_cannot_be_done_says_what_to_do(place: Path, tmp_path: Path):
     words = [f"data={place / 'target'}", *SHORT]
     with pytest.raises(DataError, match="gone"):
         finetune(place / "model", words, guard=tmp_path / "gone", out=tmp_path / "b")
+
+
+@pytest.mark.slow  # six runs
+def test_every_arm_stands_in_one_table(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    where = ["data.where=split=train", "data.validation=split=val"]
+    words = [f"data={place / 'target'}", *where, *SHORT, "steps=2", "guard.points=2"]
+    words += ["--guard", str(place / "guard"), "--out", str(tmp_path / "run"), "--compare"]
+    assert main(["finetune", str(place / "model"), *words]) == 0
+    rows = {row["name"]: row for row in json.loads((tmp_path / "run" / "metrics.json").read_text())["arms"]}
+    assert list(rows) == ["zero-shot", "head", "probe", "full", "lora"]
+    assert all(0 <= row[side] <= 100 for row in rows.values() for side in ("guard", "target"))
+    shown = capsys.readouterr().out
+    assert "arms, percent" in shown and "zero-shot" in shown
+    assert "Other ways to train it further" in (tmp_path / "run" / "report.html").read_text()
+    start = frugalclip.load(place / "model").network.state_dict()
+
+    def moved(arm: str) -> set[str]:
+        end = frugalclip.load(tmp_path / "run" / "arms" / arm).network.state_dict()
+        plain = {name.replace(".base", ""): tensor for name, tensor in end.items()}
+        return {name for name in start if not np.array_equal(plain[name], start[name])}
+
+    assert moved("probe") == {"image.project.weight"}
+    assert moved("head") == {"image.project.weight", "text.project.weight"}
+    assert moved("lora") <= {"log_scale"}

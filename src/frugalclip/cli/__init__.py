@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from frugalclip import __version__
-from frugalclip.cli import adapt_nmtune, audit, curation, data, models, search, training
+from frugalclip.cli import adapt_interpolate, adapt_nmtune, audit, curation, data, models, search, training
 from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
 from frugalclip.core.messages import only_main_prints, prints, sentence_of, show_warning
 from frugalclip.core.users_text import sentence as shown
@@ -21,6 +21,7 @@ from frugalclip.core.users_text import sentence as shown
 __all__ = [
     "BAD_DATA",
     "INTERRUPTED",
+    "adapt_interpolate",
     "adapt_nmtune",
     "app",
     "audit",

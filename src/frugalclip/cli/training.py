@@ -99,6 +99,9 @@ def finetune(
     resume: Annotated[
         bool, typer.Option("--resume", metavar="", help="Go on from the last checkpoint in RUN.")
     ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", metavar="", help="Also train plain and cheap arms, in one table.")
+    ] = False,
 ) -> None:
     """Train a finished model further, and keep what it knew.
 
@@ -106,7 +109,9 @@ def finetune(
     """
     from frugalclip.verbs import finetune as verb
 
-    result = verb.finetune(model, overrides or (), guard=guard, out=out, recipe=recipe, resume=resume)
+    result = verb.finetune(
+        model, overrides or (), guard=guard, out=out, recipe=recipe, resume=resume, compare=compare
+    )
     verb.show(result)
     if not result.trained.is_finished:
         raise typer.Exit(INTERRUPTED)

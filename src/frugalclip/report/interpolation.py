@@ -1,6 +1,6 @@
 """The way from the start of a fine-tuning to its end: a chart, a table, and what was chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -70,8 +70,29 @@ def sentence(content: Mapping[str, Any]) -> str:
     return f"alpha {content['alpha']:.2f}: {', '.join(parts)}{end}. {limit} (guard.max_loss).{stopped}"
 
 
-def interpolation_section(content: Mapping[str, Any]) -> ReportSection | None:
-    """The section of the report, or None for a run without a guard."""
+def arm_rows(arms: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """(name, guard, target, what it is) of every arm, and of the chosen model behind them."""
+    place = [point["alpha"] for point in content["points"]].index(content["alpha"])
+    own = {side: _values(content, side)[place] for side in _sides(content)}
+    chosen = {"name": "finetune", "about": "the weights that keep the guard", **own}
+    return [
+        (row["name"], *(_percent(row.get(side)) for side in _SIDES), row["about"]) for row in (*arms, chosen)
+    ]
+
+
+def _percent(value: Any) -> str:
+    return percent(value, unit=False) if is_finite(value) else ""
+
+
+def interpolation_section(
+    content: Mapping[str, Any], arms: Sequence[Mapping[str, Any]] = ()
+) -> ReportSection | None:
+    """The section of the report, or None for a run without a guard.
+
+    Args:
+        content: `interpolation` of `metrics.json`.
+        arms: `arms` of it, of a comparison.
+    """
     if not isinstance(content.get("points"), list) or not _sides(content):
         return None
     alphas = [point["alpha"] for point in content["points"]]
@@ -87,6 +108,14 @@ def interpolation_section(content: Mapping[str, Any]) -> ReportSection | None:
     columns = [Column(one, numeric=one != "") for one in curve_titles(content)]
     rows = [list(row) for row in curve_rows(content)]
     body = chart(title, draw) + table(columns, rows, caption="Weights between start and end")
+    if arms:
+        titles = [
+            Column("arm"),
+            Column("guard", numeric=True),
+            Column("target", numeric=True),
+            Column("what"),
+        ]
+        body += table(titles, arm_rows(arms, content), caption="Other ways to train it further, percent")
     return ReportSection("interpolation", title, Html(body), sentence(content))
 
 

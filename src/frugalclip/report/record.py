@@ -26,6 +26,7 @@ class RunRecord:
     training: dict[str, Any]
     environment: dict[str, Any]
     interpolation: dict[str, Any] = field(default_factory=dict)  # from start to end, of a run with a guard
+    arms: list[dict[str, Any]] = field(default_factory=list)  # compared with it
     compression: dict[str, Any] = field(default_factory=dict)  # teacher and student, if the run compressed
     faults: list[str] = field(default_factory=list)  # what could not be read, as sentences
 
@@ -112,6 +113,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _weight(settings: Any) -> float:
     value = settings if is_finite(settings) else _mapping(settings).get("weight", 1.0)
     return float(value) if is_finite(value) else 1.0
@@ -150,6 +155,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         training=dict(_mapping(summary.get("training"))),
         environment=environment,
         interpolation=dict(_mapping(summary.get("interpolation"))),
+        arms=[one for one in _listed(summary.get("arms")) if isinstance(one, dict)],
         compression=dict(_mapping(summary.get("compression"))),
         faults=faults,
     )

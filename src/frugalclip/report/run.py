@@ -117,7 +117,7 @@ def run_page(record: RunRecord, gallery: Gallery) -> str:
         _data(record, gallery),
         curves_section(record),
         _evaluations(record),
-        interpolation_section(record.interpolation),
+        interpolation_section(record.interpolation, record.arms),
         compression_section(record.compression, record.points()),
         _classes(record, gallery),
         _retrieval(gallery),
