@@ -41,7 +41,7 @@ class ArmRow:
 
 
 @dataclass(frozen=True)
-class Arm:
+class AdaptationArm:
     """One way to train a model further."""
 
     name: str
@@ -51,13 +51,13 @@ class Arm:
 
 
 ARMS = (
-    Arm(
+    AdaptationArm(
         "head",
         "both projections on frozen features",
         (*_PLAIN, f"optimizer.groups=[{{match: '{_HEADS}', lr: 0}}]"),
         10,
     ),
-    Arm(
+    AdaptationArm(
         "probe",
         "the image projection with a penalty on its distance from the start",
         (
@@ -66,8 +66,10 @@ ARMS = (
         ),
         10,
     ),
-    Arm("full", "every weight, plain", _PLAIN),
-    Arm("lora", "low-rank additions to every linear layer", (*_PLAIN, "change={kind: lora, rank: 8}"), 10),
+    AdaptationArm("full", "every weight, plain", _PLAIN),
+    AdaptationArm(
+        "lora", "low-rank additions to every linear layer", (*_PLAIN, "change={kind: lora, rank: 8}"), 10
+    ),
 )
 
 
@@ -148,6 +150,6 @@ def _ends(result: TrainingResult) -> tuple[float, float | None]:
     return guard, headline_value(result.validator.measure(model), headline(result.validator))
 
 
-def arm_words(arm: Arm, *, rate: float) -> list[str]:
+def arm_words(arm: AdaptationArm, *, rate: float) -> list[str]:
     """The overrides of an arm where the fine-tuning beside it has a learning rate."""
     return [*arm.settings, f"optimizer.lr={rate * arm.rate:.3g}"]
