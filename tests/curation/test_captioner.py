@@ -1,15 +1,18 @@
 """A captioner that knows four colours: its beam search, and its codes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import frugalclip
+from frugalclip.core.records import RunDirectory
 from frugalclip.curation.captioner import BeamSettings, Captioner, read_captioner
 from frugalclip.functional import nearest_codes
 
-from .conftest import COLOURS
+from .conftest import COLOURS, TINY
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +64,15 @@ def test_what_the_decoder_reads_are_rows_of_the_codebook(captioner: Captioner, i
 
 def test_a_model_that_writes_no_captions_is_none(coloured: Path):
     assert read_captioner(str(coloured / "data")) is None
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(coloured: Path, tmp_path: Path):
+    words = [f"data={coloured / 'data'}", "steps=8", *TINY, "evaluation.points=4", "checkpoints.keep=9"]
+    frugalclip.train("tldr-captioner", words, out=tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in run.checkpoint(8).glob("*.safetensors")}
+    assert "objectives.safetensors" in before
+    for step in run.steps_saved()[1:]:
+        shutil.rmtree(run.checkpoint(step))
+    frugalclip.train("tldr-captioner", words, out=tmp_path / "run", resume=True)
+    assert {path.name: path.read_bytes() for path in run.checkpoint(8).glob("*.safetensors")} == before

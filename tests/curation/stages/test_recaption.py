@@ -35,3 +35,16 @@ def test_a_model_without_patches_or_captions_is_named(coloured: Path, tmp_path: 
     stages = f"{{stage: recaption, model: {coloured / 'data'}}}"
     with pytest.raises(ModelError, match="tldr-captioner"):
         frugalclip.curate(coloured / "data", plan=plan(tmp_path, stages), out=tmp_path / "out")
+
+
+def test_scores_of_new_captions_are_those_of_the_new_captions(coloured: Path, tmp_path: Path):
+    score = f"{{stage: clip_score, model: {coloured / 'run'}, fraction: 1, trained: score}}"
+    written = "{stage: recaption_template, template: 'a photo of {id}', join: replace}"
+    frugalclip.curate(
+        coloured / "data", plan=plan(tmp_path, f"{score}, {written}, {score}"), out=tmp_path / "out"
+    )
+    rows = Manifest.read(tmp_path / "out" / "manifest.parquet")
+    model = frugalclip.load(coloured / "run")
+    images = model.encode_image([str(coloured / "data" / f"{id}.png") for id in rows.ids])
+    texts = model.encode_text([f"a photo of {id}" for id in rows.ids])
+    assert rows.field("clip_score") == pytest.approx((images * texts).sum(1).tolist(), abs=1e-5)

@@ -110,7 +110,8 @@ class ClipScore(CurationStage):
         """(rows,) mean cosine over the models that have not seen the row, and (rows,) whether all have."""
         every, seen = [], []
         for model, place in zip(self._models, self._places, strict=True):
-            folder = rows.services.store_folder(f"clip-{model.fingerprint[:16]}")
+            # other rows, or captions that a stage has written since, have a store of their own
+            folder = rows.services.store_folder(f"clip-{model.fingerprint[:16]}-{rows.manifest.digest()}")
             store = embed_manifest(model, rows.manifest, folder, dtype="float32").store
             every.append(cosines(store, rows.manifest.ids, captions=self.config.captions))
             trained = trained_ids(place)
