@@ -62,15 +62,19 @@ def drawn_concepts(words: list[str], count: int) -> list[str]:
 
 
 def scanned(captions: list[str], concepts: list[str]) -> dict[str, int]:
-    """Counts by a scan: concepts by their first word, tried on every caption that holds it."""
-    by_first: dict[str, list[tuple[str, frozenset[str]]]] = {}
+    """Counts by a scan: concepts by their rarest word, tried on every caption that holds it."""
+    found_in = Counter(word for caption in captions for word in set(caption.split()))
+    by_rarest: dict[str, list[tuple[str, frozenset[str]]]] = {}
     for concept in concepts:
-        by_first.setdefault(concept.split()[0], []).append((concept, frozenset(concept.split())))
+        words = concept.split()
+        by_rarest.setdefault(min(words, key=lambda word: found_in[word]), []).append(
+            (concept, frozenset(words))
+        )
     counts: Counter[str] = Counter()
     for caption in captions:
         own = set(caption.split())
         for word in own:
-            counts.update(name for name, needed in by_first.get(word, ()) if needed <= own)
+            counts.update(name for name, needed in by_rarest.get(word, ()) if needed <= own)
     return {concept: counts[concept] for concept in concepts}
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from frugalclip.cli.groups import PATHS, DataPath, DataPaths, Json, Where, audit, places_and_columns
+from frugalclip.cli.groups import PATHS, DataPath, DataPaths, Json, Model, Where, audit, places_and_columns
 
 
 @audit.command(epilog=PATHS)
@@ -233,6 +233,39 @@ def tail(
             label_field=label_field,
             where=where,
             classes=classes,
+            least=least,
+            json=json,
+        )
+    )
+
+
+@audit.command(epilog=PATHS)
+def groups(
+    model: Model,
+    *,
+    data: Annotated[str, typer.Option(metavar="PATH", help="What it is evaluated on.")],
+    field: Annotated[str, typer.Option(metavar="F", help="Field whose values are the groups.")],
+    task: Annotated[
+        Literal["zeroshot", "retrieval"], typer.Option(help="Top 1 of pictures, or recall of captions.")
+    ] = "zeroshot",
+    where: Where = None,
+    label_field: Annotated[
+        str | None, typer.Option(metavar="F", help="Field with the class of a row.", show_default=False)
+    ] = None,
+    least: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of a group.")] = 10,
+    json: Json = None,
+) -> None:
+    """Take a metric apart by a field, with intervals and a test of the gap."""
+    from frugalclip.verbs import audit_groups as verb
+
+    verb.show(
+        verb.audit_groups(
+            model,
+            data=data,
+            field=field,
+            task=task,
+            where=where,
+            label_field=label_field,
             least=least,
             json=json,
         )
