@@ -45,6 +45,7 @@ def search(tmp_path: Path) -> TextSearch:
         ("white shark", [4], [4]),
         ("tiger shark", [], []),
         ("bus disc", [2], []),
+        ("disc, red", [0, 1, 2], [1]),
         ("!", [], []),
     ],
 )

@@ -14,6 +14,7 @@ from frugalclip.auditing.words import GAP, WordForms, content, tokens
         ("a dog's bone", ["a", "dog", "bone"]),
         ("children’s t-shirts", ["child", "t", "shirt"]),
         ("ﬁsh", ["fish"]),
+        ("two people, merpeople and crosses", ["two", "person", GAP, "merperson", "and", "cross"]),
         ("cats, dogs", ["cat", GAP, "dog"]),
         ("", []),
     ],

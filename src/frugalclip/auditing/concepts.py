@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from frugalclip.auditing.postings import Postings, PostingsWriter
-from frugalclip.auditing.words import GAP, WordForms, content
+from frugalclip.auditing.words import WordForms, content
 from frugalclip.core.errors import DataError
 from frugalclip.core.progress import counter
 from frugalclip.data.manifest import Manifest
@@ -90,7 +90,7 @@ class TextSearch:
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
     def _rows_of(self, name: str) -> np.ndarray:
-        words = [word for word in self.forms(name) if word != GAP]
+        words = self.forms(name)
         if self.match == "phrase":
             return self.postings.rows_with_phrase(words)
         return self.postings.rows_with(content(words))

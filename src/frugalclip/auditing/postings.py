@@ -168,10 +168,13 @@ class Postings:
         return np.unique(self._rows[texts])
 
     def rows_with_phrase(self, words: Sequence[str]) -> np.ndarray:
-        """(rows,) int32 rows with a text that holds the words one behind the other, ascending."""
-        found = sorted(
-            ((self.positions(word), place) for place, word in enumerate(words)), key=lambda one: len(one[0])
-        )
+        """(rows,) int32 rows with a text that holds the words one behind the other, ascending.
+
+        Args:
+            words: in their order; a `GAP` among them stands for punctuation, which the text has there too.
+        """
+        placed = [(self.positions(word), place) for place, word in enumerate(words) if word != GAP]
+        found = sorted(placed, key=lambda one: len(one[0]))
         if not found or not len(found[0][0]):
             return np.zeros(0, dtype=np.int32)
         starts = found[0][0] - found[0][1]

@@ -15,6 +15,7 @@ from frugalclip.data.words import FUNCTION_WORDS, lemmatizer
 
 GAP = ""  # stands between two parts of a text that no phrase crosses
 _TOKEN = re.compile(r"[^\W_]+|[.,;:!?()\[\]|\n]")
+_ENGLISH = (("people", "person"), ("sses", "ss"))  # plurals that the dictionary lacks, or gets wrong
 _POSSESSIVE = re.compile(r"['’]s\b")
 
 
@@ -28,8 +29,8 @@ class WordForms:
     """
 
     def __init__(self, language: str = "en", *, lemma: Callable[[str], str] | None = None) -> None:
-        found, self.about = (lemma, "by a given function") if lemma else lemmatizer(language)
-        self._lemma = found
+        self._lemma, self.about = (lemma, "by a given function") if lemma else lemmatizer(language)
+        self._endings = _ENGLISH if language == "en" and lemma is None else ()
         self._known: dict[str, str] = {}
 
     def __call__(self, text: str) -> list[str]:
@@ -40,8 +41,15 @@ class WordForms:
         form = self._known.get(token)
         if form is None:
             # only words of letters have a dictionary form: 747s and A300B4 stay as they are
-            form = self._known[token] = self._lemma(token) if token.isalpha() else _without_marks(token)
+            form = self._dictionary_form(token) if token.isalpha() else _without_marks(token)
+            self._known[token] = form
         return form
+
+    def _dictionary_form(self, token: str) -> str:
+        for plural, singular in self._endings:
+            if token.endswith(plural):
+                return token.removesuffix(plural) + singular
+        return self._lemma(token)
 
 
 def tokens(text: str) -> list[str]:
