@@ -1,5 +1,6 @@
 """The house as a whole: imports stay light, versions agree, pins cover the extras, the wheel is complete."""
 
+import ast
 import json
 import re
 import subprocess
@@ -52,6 +53,35 @@ def test_no_two_public_classes_have_one_name():
         for name in re.findall(r"^class ([A-Z]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE):
             found.setdefault(name, []).append(str(path.relative_to(SOURCE)))
     assert {name: places for name, places in found.items() if len(places) > 1 and name != "Config"} == {}
+
+
+def identifiers(path: Path) -> set[str]:
+    """Names that a module gives to something, and its own; those of other libraries are theirs."""
+    found = {path.stem}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found
+
+
+def test_identifiers_are_words_of_the_field():
+    unusual = re.compile(
+        r"(?:^|_)(?:trunks?|lend|lent|borrow(?:ed)?|said|asked|pictures?|floors|figures?)(?:_|$)"
+        r"|Said|Asked|Trunk|Picture|Borrowed|Floors|Figure"
+    )
+    found = {
+        f"{path.relative_to(SOURCE)}: {name}"
+        for path in SOURCE.rglob("*.py")
+        for name in identifiers(path)
+        if unusual.search(name)
+    }
+    assert not found
 
 
 def test_no_file_names_a_folder_of_one_machine():

@@ -114,9 +114,9 @@ def show(result: dict[str, Any], console: Console | None = None) -> None:
     if result["pairs"]:
         console.print(table)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in result["leaking_test_rows"].items())
-    pictures, rows = result["leaking_images"], result["test_rows"]
+    images, rows = result["leaking_images"], result["test_rows"]
     lines = [
-        f"{pictures:,} of {rows:,} test pictures are in {escape(result['train'])}.",
+        f"{images:,} of {rows:,} test pictures are in {escape(result['train'])}.",
         f"Test rows by kind: {kinds or 'none leaks'}. Pairs in all: {len(result['pairs']):,}.",
     ]
     if result["common_captions"]:
