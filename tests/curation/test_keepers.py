@@ -57,7 +57,7 @@ def test_a_search_that_finds_few_neighbours_leaves_nothing_to_a_second_call(seed
             return np.divmod(np.unique(np.minimum(ends, others) * 60 + np.maximum(ends, others)), 60)
 
         order = np.argsort(preference[rows])
-        return search_keepers(order, nearest, lambda a, b: alike[rows[a], rows[b]], least=least)
+        return search_keepers(order, [nearest], lambda a, b: alike[rows[a], rows[b]], least=least)
 
     preference = random.permutation(60)
     keepers, similarity = kept(np.arange(60))

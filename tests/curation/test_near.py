@@ -7,8 +7,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from frugalclip.curation import near
+from frugalclip.curation.image_hashes import image_hashes, pairs_among
 from frugalclip.curation.measures import measured
-from frugalclip.curation.near import candidate_pairs, layouts, near_keepers, similarities
+from frugalclip.curation.near import near_keepers, similarities
 
 
 def drawing(seed: int) -> Image.Image:
@@ -37,6 +38,7 @@ CHANGES = {
     "half the size": lambda image: saved(image.resize((48, 48))),
     "5 % cropped on two sides": lambda image: saved(image.crop((5, 5, 96, 96))),
     "5 % cropped on one side": lambda image: saved(image.crop((0, 0, 91, 96))),
+    "5 % cropped in all": lambda image: saved(image.crop((2, 2, 94, 94))),
     "cropped and saved again": lambda image: saved(image.crop((2, 3, 94, 93)), "JPEG", quality=70),
 }
 
@@ -47,7 +49,7 @@ def test_changed_images_are_found_and_others_are_not(change: str):
     own = thumbnails(*(saved(drawing(seed)) for seed in seeds))
     changed = thumbnails(*(CHANGES[change](drawing(seed)) for seed in seeds))
     both = np.concatenate([own, changed])
-    first, second = candidate_pairs(layouts(both))
+    first, second = pairs_among(image_hashes(both))
     alike = similarities(both, both, first, second, least=0.95) >= 0.95
     found = set(zip(first[alike].tolist(), second[alike].tolist(), strict=True))
     right = {(seed, seed + 40) for seed in seeds}
@@ -98,9 +100,25 @@ def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch):
     assert set(compared.values()) == {1}
 
 
+def test_a_patch_that_differs_where_nothing_else_does_was_drawn_anew():
+    image = drawing(2)
+    other = image.copy()
+    ImageDraw.Draw(other).ellipse((40, 40, 47, 47), tuple(v - 25 for v in image.getpixel((44, 44))))
+    plain, again, tone = thumbnails(saved(image), saved(image, "JPEG", quality=60), saved(other))
+    both = np.stack([plain, again, tone])
+    values = similarities(both, both, np.array([0, 0]), np.array([1, 2]), least=0.95)
+    assert values[0] >= 0.95 > values[1]
+
+
+def test_a_large_group_of_copies_is_thinned_before_each_is_compared_with_each():
+    copies = np.repeat(thumbnails(saved(drawing(5))), 400, axis=0)
+    keepers, _ = near_keepers(copies, np.arange(400), least=0.95)
+    assert not keepers.any()
+
+
 def test_nothing_and_one_image_have_no_pairs():
     nothing = np.zeros((0, 3, 32, 32), np.uint8)
-    assert all(len(ends) == 0 for ends in candidate_pairs(layouts(nothing)))
+    assert all(len(ends) == 0 for ends in pairs_among(image_hashes(nothing)))
     assert near_keepers(thumbnails(saved(drawing(0))), np.arange(1), least=0.9)[0].tolist() == [0]
 
 

@@ -242,3 +242,14 @@ def test_undo_takes_a_stage_back_and_keeps_what_it_had_decided(data: Path, tmp_p
     assert "exact_images (taken back)" in (out / "report.html").read_text()
     with pytest.raises(DataError, match="did you mean 'near_images'"):
         ledger.undo(out, "near_image")
+
+
+def test_a_stage_that_was_taken_back_stays_so_when_the_call_is_made_again(data: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    frugalclip.curate(data, plan="dedup", out=out)
+    ledger.undo(out, "exact_images")
+    before = fates(out)
+    result = frugalclip.curate(data, plan="dedup", out=out, resume=True)
+    assert fates(out) == before
+    assert result.summary.kept == len(Manifest.read(out / "manifest.parquet")) == PAIRS + 2
+    assert [one.name for one in result.summary.stages if one.taken_back] == ["exact_images"]

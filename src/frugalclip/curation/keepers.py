@@ -5,10 +5,13 @@ is then its keeper. So the rows that stay are unlike each other, a second call d
 likenesses never drops a row that is unlike its keeper.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias, final
 
 import numpy as np
+
+# (pairs,) first and (pairs,) second of pairs worth comparing among some rows, ascending, by their places.
+Search: TypeAlias = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Pairs(NamedTuple):
@@ -52,7 +55,7 @@ def choose_keepers(pairs: Pairs, order: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def search_keepers(
     order: np.ndarray,
-    candidates: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    searches: Sequence[Search],
     similarity_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
     *,
     least: float,
@@ -64,25 +67,43 @@ def search_keepers(
 
     Args:
         order: (rows,) every row once, preferred ones first.
-        candidates: (pairs,) first and (pairs,) second of pairs worth comparing among some rows, ascending,
-            by their places.
+        searches: cheap ones first; a later one is called where those before find no more.
         similarity_of: (pairs,) similarities of given rows.
         least: similarity of two rows of which one goes.
     """
-    rows = len(order)
-    compared = np.zeros(0, dtype=np.int64)
-    pairs = Pairs(compared, compared, np.zeros(0))
+    nothing = np.zeros(0, dtype=np.int64)
+    compared, pairs = _Compared(similarity_of, len(order)), Pairs(nothing, nothing, np.zeros(0))
     while True:
         keepers, similarity = choose_keepers(pairs, order)
-        stays = np.flatnonzero(keepers == np.arange(rows))
-        first, second = (stays[ends] for ends in candidates(stays))
-        codes = first * rows + second
-        is_new = ~np.isin(codes, compared)
-        first, second = first[is_new], second[is_new]
-        values = similarity_of(first, second)
-        near = values >= least
-        if not near.any():
+        stays = np.flatnonzero(keepers == np.arange(len(order)))
+        for search in searches:
+            found = compared.near(*(stays[ends] for ends in search(stays)), least=least)
+            if len(found.first):
+                pairs = Pairs(*(np.concatenate(both) for both in zip(pairs, found, strict=True)))
+                break
+        else:
             return keepers, similarity
-        compared = np.concatenate([compared, codes[is_new]])
-        found = (first[near], second[near], values[near])
-        pairs = Pairs(*(np.concatenate(both) for both in zip(pairs, found, strict=True)))
+
+
+@final
+class _Compared:
+    """The pairs that were compared, so that none is compared twice.
+
+    Args:
+        similarity_of: (pairs,) similarities of given rows.
+        rows: how many there are.
+    """
+
+    def __init__(self, similarity_of: Callable[[np.ndarray, np.ndarray], np.ndarray], rows: int) -> None:
+        self.similarity_of, self.rows = similarity_of, rows
+        self.codes = np.zeros(0, dtype=np.int64)
+
+    def near(self, first: np.ndarray, second: np.ndarray, *, least: float) -> Pairs:
+        """Those pairs, not compared before, that are at least so similar."""
+        codes = first * self.rows + second
+        is_new = ~np.isin(codes, self.codes)
+        self.codes = np.concatenate([self.codes, codes[is_new]])
+        first, second = first[is_new], second[is_new]
+        values = self.similarity_of(first, second)
+        near = values >= least
+        return Pairs(first[near], second[near], values[near])

@@ -15,8 +15,9 @@ import numpy as np
 
 from frugalclip.core.executors import InlineExecutor
 from frugalclip.core.jobs import Job, content_key
+from frugalclip.curation.image_hashes import image_hashes, pairs_between
 from frugalclip.curation.measures import VERSION, ImageMeasures, measure_images
-from frugalclip.curation.near import candidates_between, layouts, orientations, similarities
+from frugalclip.curation.near import orientations, similarities
 from frugalclip.curation.near_texts import candidates, jaccard, minima, plain, shingle_hashes
 from frugalclip.data.manifest import Manifest
 
@@ -84,9 +85,9 @@ def image_leaks(train: ImageMeasures, test: ImageMeasures, *, least: float = SIM
         for pair in _equal(train.digests(name), test.digests(name)):
             found.setdefault(pair, ("exact", 1.0))
     own, same = train.thumbnails(), (train.digests("pixels"), test.digests("pixels"))
-    own_layouts = layouts(own)
+    own_hashes = image_hashes(own)
     for kind, turned in orientations(test.thumbnails()):
-        first, second = candidates_between(own_layouts, layouts(turned))
+        first, second = pairs_between(own_hashes, image_hashes(turned))
         other = same[0][first] != same[1][second]  # equal pictures are paired already
         first, second = first[other], second[other]
         for pair, one in _near(own, turned, first, second, kind, least):

@@ -1,31 +1,42 @@
 """Pairs of images that hardly differ: re-encoded, resized, or cropped by a few percent.
 
-Candidates are the nearest neighbours of each image by a blurred colour layout, which a small crop changes
-little. Each candidate is laid over the other image first: scale and shift in both directions are fitted. Then
-the largest difference of any local patch counts, not the mean: two drawings that differ in one place, or in
-the colour of one part, are two images.
+Candidates share a hash, see `image_hashes`. Each candidate is laid over the other image: the best of 97 crops
+is found, then scale and shift in both directions are fitted. Then the largest difference of any local patch
+counts, not the mean: two drawings that differ in one place, or in the colour of one part, are two images.
+
+What saving again changes, it changes wherever there is something to see. So a patch that differs much more
+than the others counts as a larger difference: only that patch was drawn anew, such as a face in another tone.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Literal
 
 import numpy as np
 
+from frugalclip.curation.image_hashes import (
+    EDGES,
+    cropped,
+    image_hashes,
+    pairs_among,
+    pairs_of_equal,
+)
 from frugalclip.curation.keepers import search_keepers
 from frugalclip.curation.measures import THUMBNAIL
 
-NEIGHBOURS = 16  # candidates of an image
-LEAST_COSINE = 0.85  # between the layouts of two candidates; a crop of 5 % keeps 0.9 and more
-_LAYOUT, _PATCHES = 8, 8  # cells and patches on a side
+_PATCHES = 8  # on a side
 _COARSE = 16  # pixels on a side at which scale and shift are fitted first
 _SEEN = 1 - 3 / THUMBNAIL  # of half a side; nearer to the edge, blur mixes in what is not there
-_WORTH = 0.2  # similarity that a finer fit may add
+_WORTH, _WORTH_A_FIT = 0.2, 0.08  # similarity that laying over may add, and a finer fit
 _AS_IT_IS = np.array([1, 1, 0, 0], dtype=np.float32)  # scale across and down, shift across and down
 _LARGEST = 1.13  # scale that a fit may reach: a crop of 11 %
 _SLACK = 0.02  # of half a side, by which a fit may shift further than a crop of its scale does
 _ROWS = 512  # compared at once
 _KERNEL = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
-_FLAT = 20.0  # norm of a layout below which it is nearly of one colour
+_BUSY = 4.0  # mean slope of a patch, of 255 a pixel, from which there is something to see
+_CROPPED, _SHIFTED = 2.5, 0.3  # times that a crop lessens the difference; pixels that its edges are off
+_QUIET, _QUIET_CROP = 0.7, 2.0  # difference of 255 that is none, as they are and where a crop is fitted
+_USUAL = 1.5  # times the others' difference that a patch may differ
 
 
 def near_keepers(thumbnails: np.ndarray, order: np.ndarray, *, least: float) -> tuple[np.ndarray, np.ndarray]:
@@ -36,81 +47,16 @@ def near_keepers(thumbnails: np.ndarray, order: np.ndarray, *, least: float) -> 
         order: (images,) every row once, preferred ones first.
         least: similarity of two images of which one goes.
     """
-    rows_layouts = layouts(thumbnails)
+    hashes, rank = image_hashes(thumbnails), np.argsort(order)
     return search_keepers(
         order,
-        lambda rows: candidate_pairs(rows_layouts[rows]),
+        [
+            lambda rows: pairs_of_equal(hashes.take(rows), rank[rows]),  # thins large groups of copies
+            lambda rows: pairs_among(hashes.take(rows)),
+        ],
         lambda first, second: similarities(thumbnails, thumbnails, first, second, least=least),
         least=least,
     )
-
-
-def layouts(thumbnails: np.ndarray) -> np.ndarray:
-    """(images, 192) float32 colour layouts of 8 x 8 cells, centred, of length one unless nearly flat."""
-    pieces = [
-        _layout(thumbnails[start : start + _ROWS]) for start in range(0, max(len(thumbnails), 1), _ROWS)
-    ]
-    return np.concatenate(pieces)
-
-
-def _layout(thumbnails: np.ndarray) -> np.ndarray:
-    soft = _blurred(_channels_last(thumbnails), times=2)
-    cell = THUMBNAIL // _LAYOUT
-    cells = soft.reshape(-1, _LAYOUT, cell, _LAYOUT, cell, 3).mean(axis=(2, 4)).reshape(-1, 3 * _LAYOUT**2)
-    cells -= cells.mean(axis=1, keepdims=True)
-    return cells / np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), _FLAT)
-
-
-def candidate_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs,) first and (pairs,) second, above the first: rows of which one is a neighbour of the other.
-
-    Args:
-        rows: (rows, dim) layouts.
-    """
-    ends, others = neighbours(rows, rows)
-    proper = ends != others
-    return _distinct(np.minimum(ends, others)[proper], np.maximum(ends, others)[proper], len(rows))
-
-
-def candidates_between(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs,) rows and (pairs,) others of which one is a neighbour of the other.
-
-    An image that many rows repeat is a neighbour of each of them, but has only some of them for its own.
-
-    Args:
-        rows: (rows, dim) layouts.
-        others: (others, dim) layouts.
-    """
-    first, second = neighbours(rows, others)
-    back, forth = neighbours(others, rows)
-    return _distinct(np.concatenate([first, forth]), np.concatenate([second, back]), len(others))
-
-
-def _distinct(first: np.ndarray, second: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair once, ascending; `count` is above every second one."""
-    return np.divmod(np.unique(first * max(count, 1) + second), max(count, 1))
-
-
-def neighbours(rows: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs,) rows and (pairs,) their nearest among others, itself included where it is one of them.
-
-    Args:
-        rows: (rows, dim) layouts.
-        among: (others, dim) layouts.
-    """
-    ends, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    most = min(NEIGHBOURS + 1, len(among))
-    for start in range(0, len(rows) if most else 0, _ROWS):
-        cosines = rows[start : start + _ROWS] @ among.T
-        near = cosines >= LEAST_COSINE
-        crowded = np.flatnonzero(near.sum(axis=1) > most)  # few rows: only these are sorted
-        nearest = np.argpartition(-cosines[crowded], most - 1, axis=1)[:, :most]
-        near[crowded] = False
-        near[crowded[:, None], nearest] = True
-        block, found = np.nonzero(near)
-        ends.append(block + start)
-        others.append(found)
-    return np.concatenate(ends), np.concatenate(others)
 
 
 def orientations(
@@ -155,31 +101,118 @@ def similarities(
     result = np.zeros(len(first))
     for start in range(0, len(first), _ROWS):
         piece = slice(start, start + _ROWS)
-        a, b = (_channels_last(x[rows[piece]]) for x, rows in ((one, first), (other, second)))
-        found = _similarity(a, b, np.tile(_AS_IT_IS, (len(a), 1)))
-        rows = np.flatnonzero(found < (least if is_fitted else -1))
-        fit = np.tile(_AS_IT_IS, (len(rows), 1))
-        for size, steps in ((_COARSE, 8), (THUMBNAIL, 6)):
-            if not len(rows):
-                break
-            fit = _fit(a[rows], b[rows], fit, size=size, steps=steps)
-            found[rows] = np.maximum(found[rows], _similarity(a[rows], b[rows], fit))
-            may = (found[rows] < least) & (found[rows] >= least - _WORTH)
-            rows, fit = rows[may], fit[may]
+        a, b = one[first[piece]], other[second[piece]]
+        found, fit = _nearest_crop(a, b)
+        rows = np.flatnonzero(found >= least - _WORTH)
+        found[rows] = _fitted(
+            _channels_last(a[rows]), _channels_last(b[rows]), fit[rows], least=least if is_fitted else -np.inf
+        )
         result[piece] = found
     return np.round(result, 4)
 
 
-def _similarity(a: np.ndarray, b: np.ndarray, fit: np.ndarray) -> np.ndarray:
-    """(pairs,) similarity where both images are seen, with the second one laid over the first."""
-    size, places = THUMBNAIL // _PATCHES, _places(fit, THUMBNAIL)
+def _fitted(a: np.ndarray, b: np.ndarray, fit: np.ndarray, *, least: float) -> np.ndarray:
+    """(pairs,) similarity as they are, under the given fit, and under better ones where that is worth it."""
+    found, unfitted = _similarity(a, b, np.tile(_AS_IT_IS, (len(a), 1)))
+    rows = np.flatnonzero(found < least)
+    fit = fit[rows]
+    for size, steps in ((THUMBNAIL, 0), (_COARSE, 4), (THUMBNAIL, 4)):
+        if not len(rows):
+            break
+        fit = _fit(a[rows], b[rows], fit, size=size, steps=steps)
+        values, largest = _similarity(a[rows], b[rows], fit, unfitted=unfitted[rows])
+        found[rows] = np.maximum(found[rows], values)
+        may = (found[rows] < least) & (largest <= 255 * (1 - least + _WORTH_A_FIT))
+        rows, fit = rows[may], fit[may]
+    return found
+
+
+def _nearest_crop(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) similarity of coarse images under the best crop of either one, and (pairs, 4) its fit."""
+    crops = [cropped(x.astype(np.float32), _pooling()) for x in (a, b)]  # (pairs, 49, 3, 8, 8)
+    gaps = np.concatenate(
+        [
+            np.abs(crops[1] - crops[0][:, :1]).max((2, 3, 4)),
+            np.abs(crops[0] - crops[1][:, :1]).max((2, 3, 4)),
+        ],
+        axis=1,
+    )
+    best = gaps.argmin(axis=1)
+    nearest = np.take_along_axis(gaps, best[:, None], axis=1)[:, 0]
+    return 1 - nearest.astype(np.float64) / 255, _crop_fits()[best]
+
+
+def _pooling() -> np.ndarray:
+    """(8, 32) float32 means of four pixels."""
+    return np.repeat(np.eye(_PATCHES, dtype=np.float32), THUMBNAIL // _PATCHES, axis=1) * (
+        _PATCHES / THUMBNAIL
+    )
+
+
+def _crop_fits() -> np.ndarray:
+    """(98, 4) float32 fit of the second image where it is cropped, then where the first one is."""
+    fits = np.array(
+        [
+            (1 - left - right, 1 - top - bottom, left - right, top - bottom)
+            for top, bottom in EDGES
+            for left, right in EDGES
+        ],
+        dtype=np.float32,
+    )
+    scale = 1 / fits[:, :2]
+    return np.concatenate([fits, np.concatenate([scale, -fits[:, 2:] * scale], axis=1)])
+
+
+def _similarity(
+    a: np.ndarray, b: np.ndarray, fit: np.ndarray, *, unfitted: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) similarity where both are seen, with the second laid over the first, and largest difference.
+
+    Args:
+        a: (pairs, 32, 32, 3).
+        b: (pairs, 32, 32, 3).
+        fit: (pairs, 4).
+        unfitted: (pairs,) largest difference of the images as they are. A crop is fitted where it is many
+            times the one under the fit; then edges may be off by a fraction of a pixel.
+    """
+    places = _places(fit, THUMBNAIL)
     across, down = (np.abs(axis) <= _SEEN for axis in places)  # (pairs, 32)
     seen = (down[:, :, None] & across[:, None, :]).astype(np.float32)
-    gap = np.abs(_blurred(a) - _blurred(_sampled(b, places))).mean(axis=3) * seen
-    shape = (len(a), _PATCHES, size, _PATCHES, size)
+    left, right = _blurred(a), _blurred(_sampled(b, places))
+    slopes, gaps = _slopes(left), np.abs(left - right).mean(axis=3)
+    differ = _patch_means(gaps, seen)  # (pairs, 64)
+    largest = differ.max(axis=1)
+    quiet = np.full(len(a), _QUIET)
+    if unfitted is not None:
+        is_crop = unfitted > _CROPPED * largest
+        quiet[is_crop] = _QUIET_CROP
+        allowed = np.where(is_crop, _SHIFTED, 0).astype(np.float32)
+        differ = _patch_means(np.maximum(gaps - allowed[:, None, None] * slopes, 0), seen)
+    is_busy = _patch_means(slopes, seen) > _BUSY
+    most = differ.max(axis=1).astype(np.float64)
+    usual = _USUAL * (_median(differ, is_busy) + quiet)
+    return 1 - most * np.maximum(most / usual, 1) / 255, largest
+
+
+def _patch_means(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(pairs, patches) means of (pairs, 32, 32) values over the pixels that are seen."""
+    size = THUMBNAIL // _PATCHES
+    shape = (len(values), _PATCHES, size, _PATCHES, size)
     counts = np.maximum(seen.reshape(shape).sum(axis=(2, 4)), size)  # slivers at a side count less
-    patches = gap.reshape(shape).sum(axis=(2, 4)) / counts
-    return 1 - patches.max(axis=(1, 2)).astype(np.float64) / 255
+    return ((values * seen).reshape(shape).sum(axis=(2, 4)) / counts).reshape(len(values), -1)
+
+
+def _slopes(images: np.ndarray) -> np.ndarray:
+    """(images, 32, 32) mean over colours of how steeply (images, 32, 32, 3) values change, a pixel."""
+    down, across = np.gradient(images, axis=(1, 2))
+    return np.hypot(down, across).mean(axis=3)
+
+
+def _median(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(rows,) lower median of the values in the mask; 0 where there are none."""
+    ordered = np.sort(np.where(mask, values, np.inf), axis=1)
+    middle = np.maximum(mask.sum(axis=1) - 1, 0) // 2
+    return np.where(mask.any(axis=1), ordered[np.arange(len(values)), middle], 0).astype(np.float64)
 
 
 def _fit(a: np.ndarray, b: np.ndarray, fit: np.ndarray, *, size: int, steps: int) -> np.ndarray:
@@ -244,13 +277,19 @@ def _sampled(images: np.ndarray, places: tuple[np.ndarray, np.ndarray]) -> np.nd
 
 
 def _blurred(images: np.ndarray, *, times: int = 1) -> np.ndarray:
-    """(images, height, width, colours) blurred by a binomial kernel of five pixels."""
+    """(images, side, side, colours) blurred by a binomial kernel of five pixels."""
+    count, side, _, colours = images.shape
+    blur = _blur(side)
     for _ in range(times):
-        for axis in (1, 2):
-            pad = [(2, 2) if one == axis else (0, 0) for one in range(4)]
-            wide, size = np.pad(images, pad, mode="edge"), images.shape[axis]
-            images = sum(
-                (k * np.take(wide, range(i, i + size), axis=axis) for i, k in enumerate(_KERNEL)),
-                start=np.zeros(1, dtype=np.float32),
-            )
+        images = (blur @ images.reshape(count, side, side * colours)).reshape(images.shape)
+        images = blur @ images
     return images
+
+
+@cache
+def _blur(side: int) -> np.ndarray:
+    """(side, side) float32 that blurs an axis; beyond its ends the last pixel repeats."""
+    result = np.zeros((side, side), dtype=np.float32)
+    for step, weight in enumerate(_KERNEL, start=-(len(_KERNEL) // 2)):
+        np.add.at(result, (np.arange(side), np.clip(np.arange(side) + step, 0, side - 1)), weight)
+    return result

@@ -46,7 +46,7 @@ def near_text_keepers(
         pairs = zip(first.tolist(), second.tolist(), strict=True)
         return np.array([jaccard(sets[i], sets[j]) for i, j in pairs], dtype=np.float64)
 
-    return search_keepers(order, lambda rows: candidates(signatures[rows]), similarity, least=least)
+    return search_keepers(order, [lambda rows: candidates(signatures[rows])], similarity, least=least)
 
 
 def jaccard(one: frozenset[int], other: frozenset[int]) -> float:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -139,8 +139,17 @@ def finish(run: CurationRun, source: Source) -> Summary:
         round(sum(stage.seconds for stage in stages), 3),
         settings=run.plan.content(),
     )
+    for stage in _stages_taken_back(run.folder):
+        summary, ledger = _without(summary, ledger, stage)
     _publish(run.folder, whole, ledger, summary)
     return summary
+
+
+def _stages_taken_back(folder: Path) -> list[str]:
+    """Names of the stages that were taken back before the call is made again."""
+    if not (folder / SUMMARY).is_file():
+        return []
+    return [stage.name for stage in Summary.read(folder).stages if stage.taken_back]
 
 
 def undo(folder: Path, stage: str) -> Summary:
@@ -153,15 +162,17 @@ def undo(folder: Path, stage: str) -> Summary:
     names = [one.name for one in summary.stages]
     if stage not in names:
         raise DataError(f"'{stage}' is no stage of {folder}; {known_names(stage, names)}")
+    summary, ledger = _without(summary, ledger, stage)
+    _publish(folder, Manifest.read(folder / ROWS), ledger, summary)
+    return summary
+
+
+def _without(summary: Summary, ledger: pa.Table, stage: str) -> tuple[Summary, pa.Table]:
+    """Summary and ledger with the rows that a stage dropped in again."""
     changed = taken_back(ledger, stage)
     kept = int(np.sum(changed["fate"].to_numpy(zero_copy_only=False) == KEPT))
-    stages = [
-        StageSummary(**{**asdict(one), "taken_back": one.taken_back or one.name == stage})
-        for one in summary.stages
-    ]
-    result = Summary(**{**asdict(summary), "kept": kept, "stages": stages})
-    _publish(folder, Manifest.read(folder / ROWS), changed, result)
-    return result
+    stages = [replace(one, taken_back=one.taken_back or one.name == stage) for one in summary.stages]
+    return replace(summary, kept=kept, stages=stages), changed
 
 
 def known_rows(folder: Path) -> list[Manifest]:

@@ -20,7 +20,8 @@ from frugalclip.curation.base import (
     Verdict,
     plan_path,
 )
-from frugalclip.curation.near import candidates_between, layouts, orientations, similarities
+from frugalclip.curation.image_hashes import ImageHashes, image_hashes, pairs_between
+from frugalclip.curation.near import orientations, similarities
 from frugalclip.data.manifest import Manifest
 from frugalclip.sources.open import read_sources
 
@@ -56,14 +57,14 @@ class Decontaminate(CurationStage):
     def decide(self, rows: StageRows) -> Verdict:
         verdict = Verdict(len(rows))
         own = rows.images.thumbnails()
-        own_layouts = layouts(own)
+        own_hashes = image_hashes(own)
         for number, manifest in enumerate(self._tests):
             found = rows.services.measures_of(manifest, name=f"test-{number}")
             readable = np.flatnonzero([fault is None for fault in found.faults])
             found, ids = found.take(readable), np.array(manifest.ids, dtype=object)[readable]
             for name in ("digest", "pixels"):
                 self._drop_equal(verdict, rows.images.digests(name), found.digests(name), ids)
-            self._drop_near(verdict, own, own_layouts, found.thumbnails(), ids)
+            self._drop_near(verdict, own, own_hashes, found.thumbnails(), ids)
         return verdict
 
     def _drop_equal(self, verdict: Verdict, own: np.ndarray, tests: np.ndarray, ids: np.ndarray) -> None:
@@ -77,13 +78,13 @@ class Decontaminate(CurationStage):
         self,
         verdict: Verdict,
         own: np.ndarray,
-        own_layouts: np.ndarray,
+        own_hashes: ImageHashes,
         tests: np.ndarray,
         ids: np.ndarray,
     ) -> None:
         least = self.config.similarity
         for kind, turned in orientations(tests, turned=self.config.turned):
-            first, second = candidates_between(own_layouts, layouts(turned))
+            first, second = pairs_between(own_hashes, image_hashes(turned))
             values = similarities(own, turned, first, second, least=least)
             best, keepers = np.full(len(own), -1.0), np.full(len(own), None, dtype=object)
             for place in np.argsort(values, kind="stable"):
