@@ -116,6 +116,11 @@ def test_a_large_group_of_copies_is_thinned_before_each_is_compared_with_each():
     assert not keepers.any()
 
 
+def test_pairs_that_no_crop_makes_alike_have_a_low_similarity():
+    black, white = (np.full((1, 3, 32, 32), value, np.uint8) for value in (0, 255))
+    assert similarities(black, white, np.zeros(1, int), np.zeros(1, int), least=0.95).tolist() == [0.0]
+
+
 def test_nothing_and_one_image_have_no_pairs():
     nothing = np.zeros((0, 3, 32, 32), np.uint8)
     assert all(len(ends) == 0 for ends in pairs_among(image_hashes(nothing)))

@@ -199,7 +199,7 @@ def _patch_means(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     size = THUMBNAIL // _PATCHES
     shape = (len(values), _PATCHES, size, _PATCHES, size)
     counts = np.maximum(seen.reshape(shape).sum(axis=(2, 4)), size)  # slivers at a side count less
-    return ((values * seen).reshape(shape).sum(axis=(2, 4)) / counts).reshape(len(values), -1)
+    return ((values * seen).reshape(shape).sum(axis=(2, 4)) / counts).reshape(len(values), _PATCHES**2)
 
 
 def _slopes(images: np.ndarray) -> np.ndarray:
