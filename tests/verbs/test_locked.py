@@ -10,7 +10,8 @@ from frugalclip import verbs
 from frugalclip.core.errors import InUseError
 from frugalclip.core.locks import writing, writing_file
 from frugalclip.core.records import RunDirectory
-from frugalclip.verbs import ledger
+from frugalclip.verbs import ledger, search_change
+from frugalclip.verbs.adapt_interpolate import adapt_interpolate, adapt_soup
 from frugalclip.verbs.compare import compare
 from frugalclip.verbs.compress import compress
 from frugalclip.verbs.curate import curate
@@ -23,6 +24,7 @@ from frugalclip.verbs.demo import demo
 from frugalclip.verbs.embed import embed
 from frugalclip.verbs.evaluate import evaluate
 from frugalclip.verbs.export import export
+from frugalclip.verbs.finetune import finetune
 from frugalclip.verbs.import_model import import_model
 from frugalclip.verbs.search_build import search_build
 from frugalclip.verbs.train import train
@@ -37,8 +39,13 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {
     "demo": lambda out: demo(out),
     "embed": lambda out: embed("nothing", "sample", out=out),
     "export": lambda out: export("nothing", to="onnx", out=out),
+    "finetune": lambda out: finetune("nothing", guard="sample", out=out, optimizer__lr=1e-4),
+    "adapt interpolate": lambda out: adapt_interpolate("a", "b", out=out, alpha=0.5),
+    "adapt soup": lambda out: adapt_soup(["a", "b"], out=out),
     "import": lambda out: import_model("open_clip:ViT-B-32@nothing", out=out),
     "search build": lambda out: search_build("nothing", "sample", out=out),
+    "search add": lambda out: search_change.search_add(out, "sample"),
+    "search remove": lambda out: search_change.search_remove(out, ["a"]),
     "convert": lambda out: convert("sample", to="tar", out=out),
     "compose": lambda out: compose("sample", out=out),
 }
@@ -50,7 +57,8 @@ FILES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_in_use_is_refused(name: str, tmp_path: Path):
+def test_a_folder_in_use_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(search_change, "has_index", lambda _: True)  # what is changed is there
     with writing(tmp_path), pytest.raises(InUseError, match="is in use"):
         FOLDERS[name](tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -76,5 +84,5 @@ def test_every_verb_that_takes_a_folder_to_write_is_tried_here():
     assert writers == {
         "train", "compare", "compress", "curate", "demo", "embed", "import_model",
         "data_convert", "data_compose", "data_divide", "data_manifest", "data_verify", "export",
-        "search_build",
+        "search_build", "finetune", "adapt_interpolate", "audit_tail",
     }  # fmt: skip
