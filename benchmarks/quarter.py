@@ -4,8 +4,9 @@ Every arm but `all` trains on exactly a quarter of the training rows. `random` d
 the highest cosines, `quarter` is TL;DR's choice among the better aligned half. Scores are cross-fitted: each
 half of the rows is scored by a CLIP that was trained on the other half. With one seed also: `free` (TL;DR
 without alignment, as the ready plan `quarter`), `stratified` (at random within clusters), `captioner` (codes
-of a captioner that was trained on the rows), `metaclip` (balanced words), and the main arms in another
-architecture. Runs of `-epochs` see each pair as often as `all` does, so a quarter of the samples.
+of a captioner that was trained on the rows), `metaclip` (balanced words), `semdedup` (rows that repeat others
+least, by a model's features), and the main arms in another architecture. Runs of `-epochs` see each pair as
+often as `all` does, so a quarter of the samples.
 
 Peak learning rates are the best of three on validation rows, tuned alike for `all` and for `quarter`, whose
 rate all quarters take. Metrics are those of clean test rows: the reciprocal rank of retrieval, and naming the
@@ -45,7 +46,8 @@ from _runs import Metric, Run, block, run_all
 
 import frugalclip
 from frugalclip.comparison.paired import holm, paired, verdict
-from frugalclip.core.random import uniform
+from frugalclip.core.numerics import kmeans
+from frugalclip.core.random import generator, uniform
 from frugalclip.core.records import environment, write_json
 from frugalclip.curation.outputs import MANIFEST
 from frugalclip.curation.run import stage_files
@@ -56,7 +58,8 @@ RESULT = HERE.parent / "results" / "quarter.json"
 RECORDS, RUNS = HERE.parent / "results" / "quarter", HERE.parent / "runs" / "quarter"
 KEEP, TUNING_SEED, FOLDS = 0.25, 100, 2
 MAIN = ("all", "random", "clip-top", "quarter")
-SCREENED = ("free", "stratified", "captioner", "metaclip")  # one seed
+SCREENED = ("free", "stratified", "captioner", "metaclip", "semdedup")  # one seed
+ROWS_A_CLUSTER = 50  # of SemDeDup
 SCORES = {"stage": "clip_score", "fraction": 1}
 TLDR = {"stage": "tldr", "keep": KEEP}
 PLANS: dict[str, list[dict[str, Any]]] = {
@@ -139,10 +142,20 @@ class Benchmark:
         number = round(KEEP * len(every))
         if arm == "random":
             chosen = random_rows(every, number, seed=seed)
+        elif arm == "semdedup":
+            chosen = every.take(self.unlike_rows(every, number, seed=seed))
         else:
             chosen = self.curated(arm, seed, whole, number)
         chosen.write(path)
         return path
+
+    def unlike_rows(self, every: Manifest, number: int, *, seed: int) -> np.ndarray:
+        """(number,) rows that SemDeDup (arXiv 2303.09540) would drop last."""
+        found = frugalclip.load(self.scorers()[0]).image_features(every)
+        clusters = max(1, len(found.rows) // ROWS_A_CLUSTER)
+        labels = kmeans(found.features, clusters, generator=generator(seed, "benchmarks/semdedup")).labels
+        repeats = semantic_repeats(found.features.numpy(), labels.numpy())
+        return np.sort(found.rows[np.argsort(repeats, kind="stable")[:number]])
 
     def curated(self, arm: str, seed: int, whole: Path, number: int) -> Manifest:
         """The rows that the plan of an arm keeps."""
@@ -203,6 +216,25 @@ def weighted_rows(rows: Manifest, weights: Sequence[float], number: int, *, seed
     draws = uniform(seed, "benchmarks/weighted", rows.codes("id").view(np.uint64), 1)[:, 0]
     keys = np.log(np.maximum(draws, 1e-300)) / np.maximum(np.asarray(weights), 1e-12)
     return rows.take(np.sort(np.argsort(-keys, kind="stable")[:number]))
+
+
+def semantic_repeats(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How like each row is to one of its cluster that SemDeDup prefers: those farther from the centre.
+
+    Args:
+        vectors: (rows, dim) unit vectors.
+        labels: (rows,) cluster of each.
+
+    Returns:
+        (rows,) largest cosine, -1 for the row that is preferred to all others.
+    """
+    result = np.full(len(vectors), -1.0)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(vectors[rows] @ vectors[rows].mean(axis=0), kind="stable")]
+        cosines = np.tril(vectors[rows] @ vectors[rows].T + 2, -1) - 2  # to rows before; -2: none
+        result[rows[1:]] = cosines[1:].max(axis=1)
+    return result
 
 
 def other(architecture: Architecture) -> Architecture:

@@ -83,6 +83,13 @@ def test_rows_are_drawn_by_their_weights(files: Any, pairs: Path):
     assert np.mean(drawn) == pytest.approx(0.75, abs=0.07)
 
 
+def test_the_repeat_is_the_row_nearer_to_the_centre(files: Any):
+    angles = np.array([0.0, 0.05, 1.0, 3.0, 3.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    found = files.quarter.semantic_repeats(vectors, np.array([0, 0, 0, 1, 1]))
+    assert found == pytest.approx([np.cos(1.0), np.cos(0.05), -1, -1, 1])
+
+
 def records_of(names: dict[str, float], seeds: int) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     return [
