@@ -7,16 +7,12 @@ means is unweighted and hides the spread, so the correlations over concepts belo
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Self
 
 import numpy as np
 
 EDGES = 12
-# corpus: bins left out at the start and at the end of the published fits, where they differ from (1, 1)
-PUBLISHED_TRIMS: Mapping[str, tuple[int, int]] = MappingProxyType({"laion400m": (2, 1), "synthci30m": (0, 4)})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frugalclip.auditing.fits import PUBLISHED_TRIMS, Line, binned, concept_fit
+from frugalclip.auditing.fits import Line, binned, concept_fit
 from frugalclip.auditing.misalignment import misalignment
 from frugalclip.auditing.postings import Postings
 from frugalclip.auditing.words import WordForms, content
@@ -57,9 +57,9 @@ def _check_fits(path: Path) -> None:
         counts, accuracies = table[f"freq_{row['freq']}"], table[f"acc_{row['prompt']}_{row['model']}"]
         released = counts >= 0
         counts, accuracies = counts[released], accuracies[released]
-        corpus = re.sub("[^a-z0-9]", "", row["pretraining"].casefold())
-        _, last = PUBLISHED_TRIMS.get(corpus, (1, 1))
-        line = binned(counts, accuracies).line(drop_first=int(row["first_bin"]), drop_last=last)
+        first = int(row["first_bin"])
+        # the authors leave out the last bin; of SynthCI-30M, where they begin with the first, the last four
+        line = binned(counts, accuracies).line(drop_first=first, drop_last=1 if first else 4)
         fit = concept_fit(counts, accuracies)
         found = {
             "n": len(counts),
@@ -155,12 +155,10 @@ def _published_hits(index: dict[str, list[int]], query: list[str]) -> list[int]:
 
 def _is_plain_noun(word: str, docs: list[list[list[str]]]) -> bool:
     """Whether the word occurs, only as a noun, only in small letters: where both indexes must agree."""
-    same = [(lemma, tag) for doc in docs for lemma, tag in doc if lemma.casefold() == word.casefold()]
-    return (
-        bool(same)
-        and word.isalpha()
-        and all(lemma == word and lemma.islower() and tag == "NOUN" for lemma, tag in same)
-    )
+    forms = WordForms(lemma=lambda one: one)
+    same = [(lemma, tag) for doc in docs for lemma, tag in doc if word.casefold() in forms(lemma)]
+    is_plain = all(lemma == word and lemma.islower() and tag == "NOUN" for lemma, tag in same)
+    return bool(same) and word.isalpha() and word.isascii() and is_plain
 
 
 def _is_case_or_digit(query: list[str], docs: list[list[list[str]]]) -> bool:
