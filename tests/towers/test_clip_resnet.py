@@ -122,3 +122,8 @@ def test_a_dual_encoder_is_built_again_from_its_description():
     again.load_state_dict(network.state_dict())
     images = pixels().float()
     torch.testing.assert_close(again.image(images).embedding, network.image(images).embedding)
+
+
+def test_blocks_of_a_stage_have_a_bound():
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        ClipResNetConfig.model_validate({"kind": "clip_resnet", "blocks": [3, 4, 99_999_999, 3]})

@@ -86,3 +86,8 @@ def test_a_dual_encoder_is_built_again_from_its_description():
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(again.image(images).embedding, network.image(images).embedding)
     assert network.dims(batch=4).image_width == 128 and network.dims(batch=4).patch_grid == (4, 4)
+
+
+def test_blocks_of_a_stage_have_a_bound():
+    with pytest.raises(ValidationError, match="less than or equal to 1000"):
+        ResNetConfig.model_validate({"kind": "resnet", "width": 64, "blocks": [99_999_999]})

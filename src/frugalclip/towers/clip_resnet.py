@@ -20,7 +20,7 @@ from frugalclip.core.distributed import gather, is_active, world_size
 from frugalclip.core.types import Gates, ImageInput, TowerOutput
 from frugalclip.towers.base import ImageTower, ImageTowerConfig
 from frugalclip.towers.blocks import attend
-from frugalclip.towers.sizes import from_size
+from frugalclip.towers.sizes import Blocks, from_size
 from frugalclip.towers.vit import resampled_positions
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
@@ -45,7 +45,7 @@ class ClipResNetConfig(ImageTowerConfig):
     width: int = Field(
         0, ge=0, description="channels of the last stage, 32 times those of the stem. 0: from size"
     )
-    blocks: tuple[int, ...] = Field((), description="residual blocks of each of the four stages")
+    blocks: tuple[Blocks, ...] = Field((), description="residual blocks of each of the four stages")
     resolution: int = Field(0, ge=0, description="side of the image in pixels; 0: from size")
     head_dim: int = Field(64, gt=0, description="channels of a head of the attention pooling")
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from frugalclip.core.types import Gates, ImageInput, TowerOutput
 from frugalclip.towers.base import ImageTower, ImageTowerConfig
-from frugalclip.towers.sizes import from_size
+from frugalclip.towers.sizes import Blocks, from_size
 
 SIZES: dict[str, tuple[int, tuple[int, ...]]] = {  # name: (channels of the last stage, blocks of each stage)
     "nano": (128, (1, 1, 1)),
@@ -37,7 +37,7 @@ class ResNetConfig(ImageTowerConfig):
         ge=0,
         description="channels of the last stage; each stage before has half of the next. 0: from size",
     )
-    blocks: tuple[int, ...] = Field(
+    blocks: tuple[Blocks, ...] = Field(
         (), description="residual blocks of each stage; the first of a stage halves height and width"
     )
     stem: int = Field(

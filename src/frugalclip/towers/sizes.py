@@ -1,12 +1,15 @@
 """Sizes of a transformer: a name gives width and depth; heads and neurons may differ by layer."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from frugalclip.core.config import Settings, shown
 from frugalclip.towers.blocks import NORM_EPS, Activation, Transformer
+
+MOST_LAYERS = 1000  # each is built by itself
+Blocks = Annotated[int, Field(le=MOST_LAYERS)]  # of a stage of a residual network
 
 
 def from_size(values: dict[str, Any], sizes: Mapping[str, tuple[int, Any]], *, second: str) -> dict[str, Any]:
@@ -38,7 +41,7 @@ class TransformerConfig(Settings):
 
     size: str | None = Field(None, description="named width and depth: nano, micro, tiny, small, base, large")
     width: int = Field(0, ge=0, description="channels of the residual stream; 0: from size")
-    depth: int = Field(0, ge=0, le=1000, description="layers; 0: from size")
+    depth: int = Field(0, ge=0, le=MOST_LAYERS, description="layers; 0: from size")
     head_dim: int = Field(0, ge=0, description="channels of a head; 0: 64, or 32 below width 384")
     heads: tuple[int, ...] = Field((), description="heads of each layer; empty: width / head_dim in all")
     neurons: tuple[int, ...] = Field(
