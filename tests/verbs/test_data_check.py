@@ -107,7 +107,7 @@ def test_check_names_the_recipe_and_blank_and_repeated_pictures(tmp_path: Path):
         in text
     )
     assert f"frugalclip data stats {folder} also" in text
-    assert "For 22 pairs: frugal from scratch (about 1 min on one CPU thread)" in text
+    assert "For 22 pairs a pretrained model comes first: pretrained over frozen backbones" in text
     assert f"Next: {train_command(folder, 22)}" in text
 
 

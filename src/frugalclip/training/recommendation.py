@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # `data check` does not wait for torch
 PRETRAINED = "pretrained"  # the recipe over frozen backbones
 PARTS = ("efficientnet-lite0", "minilm", "e5")  # packaged backbones that it reads
 READERS = ("timm", "transformers")  # what reads them
+BY_NAME = "hf:openai/clip-vit-base-patch32"  # not measured here
 LEAST_PAIRS = 250  # the smallest data set that was measured (results/few_pairs.json)
 
 
@@ -85,12 +86,16 @@ def train_command(path: object, pairs: int) -> str:
 def advice(pairs: int) -> Iterator[str]:
     """What to start with for so many pairs, a sentence each."""
     row = recommend(pairs)
-    yield f"For {pairs:,} pairs: {row.scratch} from scratch{_duration(row.scratch, pairs)}" + (
-        f", or {row.pretrained} over frozen backbones (one pass over the pictures, then seconds"
-        f"{'' if has_pretrained_parts() else '; make frozen installs them'})."
-        if row.pretrained
-        else "."
-    )
+    scratch = f"{row.scratch} from scratch{_duration(row.scratch, pairs)}"
+    if row.pretrained is None:
+        yield f"For {pairs:,} pairs: {scratch}."
+    else:
+        parts = "" if has_pretrained_parts() else "; make frozen installs them"
+        yield (
+            f"For {pairs:,} pairs a pretrained model comes first: {row.pretrained} over frozen backbones (one "
+            f"pass over the pictures, then seconds{parts}), or a CLIP as MODEL, such as {BY_NAME}, which "
+            f"'frugalclip finetune' trains further. Second: {scratch}."
+        )
     if pairs < LEAST_PAIRS:
         yield f"Nothing was measured below {LEAST_PAIRS} pairs: expect little from training on {pairs:,}."
 
