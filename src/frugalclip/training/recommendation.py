@@ -92,9 +92,9 @@ def advice(pairs: int) -> Iterator[str]:
     else:
         parts = "" if has_pretrained_parts() else "; make frozen installs them"
         yield (
-            f"For {pairs:,} pairs a pretrained model comes first: {row.pretrained} over frozen backbones (one "
-            f"pass over the pictures, then seconds{parts}), or a CLIP as MODEL, such as {BY_NAME}, which "
-            f"'frugalclip finetune' trains further. Second: {scratch}."
+            f"For {pairs:,} pairs a pretrained model comes first: {row.pretrained} over frozen backbones "
+            f"(one pass over the pictures, then seconds{parts}), or a CLIP as MODEL, such as {BY_NAME}, "
+            f"which 'frugalclip finetune' trains further. Second: {scratch}."
         )
     if pairs < LEAST_PAIRS:
         yield f"Nothing was measured below {LEAST_PAIRS} pairs: expect little from training on {pairs:,}."
