@@ -59,5 +59,6 @@ def test_every_stage_says_what_its_reasons_mean():
 
     for name in known_stages():
         stage = find_stage(name)
-        assert stage.reasons and all(meaning[0].islower() for meaning in stage.reasons.values()), name
+        assert stage.reasons or stage.gives, name  # one that drops no row gives something
+        assert all(meaning[0].islower() for meaning in stage.reasons.values()), name
         assert stage.Config.model_fields.keys() > {"stage", "name"}, name

@@ -37,7 +37,7 @@ TEXTS: dict[str, dict[str, Any]] = {
 SUPPORTED: dict[str, set[Ability]] = {
     "vit": {"dropped_patches", "cls_attention", "gates"},
     "vit, mean": {"dropped_patches", "gates"},
-    "transformer": {"masked_words", "gates"},
+    "transformer": {"masked_words", "next_words", "gates"},
 }
 GATES = Gates(hidden=torch.ones(32))
 

@@ -151,7 +151,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(
 
 def test_another_plan_in_the_same_folder_is_refused(data: Path, tmp_path: Path):
     frugalclip.curate(data, plan="dedup", out=tmp_path / "out")
-    with pytest.raises(DataError, match="the curation made with stages"):
+    with pytest.raises(DataError, match="stages of a curation made with stages"):
         frugalclip.curate(data, plan="clean", out=tmp_path / "out", resume=True)
     with pytest.raises(UsageError, match="--out DIR"):
         frugalclip.curate(data, plan="clean")
