@@ -124,6 +124,7 @@ def test_guard_and_target_are_evaluated_with_chance(place: Path, tuned: Path):
             "retrieval/t2i_median_rank",
         }
     )
+    assert "## Forgetting" in (tuned / "MODEL_CARD.md").read_text()
     page = (tuned / "report.html").read_text()
     assert "Between start and end" in page and "alpha: 0 is the start, 1 the end" in page
 

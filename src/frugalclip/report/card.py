@@ -56,6 +56,7 @@ def run_sections(record: RunRecord) -> list[str]:
         "## Data\n\n" + "\n".join(_data(record)),
         "## Training\n\n" + "\n".join(_training(record)),
         "## Metrics, in percent\n\n" + "\n".join(_metrics(record.evaluations)),
+        *(["## Forgetting\n\n" + forgetting] if (forgetting := _forgetting(record.interpolation)) else []),
         *([f"## Notes\n\n{notes}"] if notes else []),
     ]
 
@@ -81,6 +82,27 @@ def _training(record: RunRecord) -> Iterator[str]:
     yield "- energy: not measured"
     if record.recipe.get("init_from"):
         yield f"- started from `{record.recipe['init_from']}`"
+    models = machine.get("models")
+    for one in models if isinstance(models, list) else ():
+        known = _mapping(one)
+        yield (
+            f"- read `{known.get('source')}`: revision {known.get('revision')}, licence "
+            f"{known.get('licence') or 'not named'}"
+        )
+
+
+def _forgetting(interpolation: Mapping[str, Any]) -> str:
+    """What a fine-tuning lost of its guard, in words; empty for another run."""
+    guard, points = _mapping(interpolation.get("guard")), interpolation.get("points")
+    if not guard or not isinstance(points, list):
+        return ""
+    values = {point["alpha"]: point["guard"][guard["headline"]] for point in points}
+    start, end, chosen = values[0.0], values[1.0], values[interpolation["alpha"]]
+    where = f"On `{interpolation.get('kept')}` ({number(guard.get('rows'))} rows, {guard['headline']})"
+    return (
+        f"{where} the model that it started from reaches {number(start)} %, this one {number(chosen)} %, and "
+        f"the end of the training {number(end)} %."
+    )
 
 
 def _metrics(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:
