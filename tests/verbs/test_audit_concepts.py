@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from frugalclip.cli import main
-from frugalclip.core.errors import UsageError
+from frugalclip.core.errors import InUseError, UsageError
+from frugalclip.core.locks import writing, writing_file
 from frugalclip.verbs.audit_concepts import audit_concepts
 
 CAPTIONS = ["a red disc", "two red discs", "a blue ring and a red bus", "a blue ring"]
@@ -69,3 +70,16 @@ def test_what_excludes_each_other_is_refused(data: Path):
         audit_concepts(data, classes="c.txt", field="kind")
     with pytest.raises(UsageError, match="--model and --tags"):
         audit_concepts(data, model="m", tags="t.npz")
+
+
+@pytest.mark.parametrize("number", ["threshold", "deviations"])
+def test_a_number_that_is_none_is_refused(number: str, data: Path):
+    with pytest.raises(UsageError, match=f"--{number} is nan"):
+        audit_concepts(data, **{number: float("nan")})
+
+
+def test_folders_that_another_command_writes_are_refused(data: Path, tmp_path: Path):
+    with writing(tmp_path / "released"), pytest.raises(InUseError, match="is in use"):
+        audit_concepts(data, least=1, released=tmp_path / "released")
+    with writing_file(tmp_path / "postings"), pytest.raises(InUseError, match="is in use"):
+        audit_concepts(data, least=1, postings=tmp_path / "postings")

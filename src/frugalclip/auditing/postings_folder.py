@@ -14,6 +14,7 @@ from frugalclip.core.checksums import NAME as CHECKSUMS
 from frugalclip.core.checksums import Checksums, verify_checksums, write_checksums
 from frugalclip.core.errors import DataError, FrugalclipError
 from frugalclip.core.guard import parse_json
+from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import publish_folder, read_json, write_json
 from frugalclip.core.stored import read_record
@@ -45,7 +46,7 @@ def postings_of(manifest: Manifest, forms: WordForms, folder: str | Path | None)
     if not (place / _HEAD).is_file() and place.exists() and any(place.iterdir()):
         raise DataError(f"{place} holds something else than postings; name a new folder with --postings DIR.")
     if not _is_whole(place, key):
-        with publish_folder(place) as building:
+        with writing_file(place), publish_folder(place) as building:
             caption_postings(manifest, forms, building)
             names = [path.name for path in building.iterdir()]
             write_json(building / _HEAD, key)

@@ -8,7 +8,7 @@ from collections.abc import Container
 from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from frugalclip.core.config import Settings, by_kind, of_kind, shorthand
@@ -95,6 +95,11 @@ class ModelConfig(Settings):
                 f"scale_min {self.scale_min:g} is above scale_max {self.scale_max:g}; exchange them"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _dump(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an unset later setting, so that older models keep their fingerprints."""
+        return {name: value for name, value in write(self).items() if name != "lora" or value is not None}
 
     def pretrained_towers(self) -> dict[Side, PretrainedConfig]:
         """Settings of the towers with a pretrained backbone, by side."""
@@ -191,11 +196,8 @@ class DualEncoder(nn.Module):
             for side, tower in self.pretrained_towers().items()
             if tower.config.is_frozen
         }
-        config = self.config.model_dump(mode="json", by_alias=True)
-        if self.config.lora is None:
-            del config["lora"]
         known = {
-            "config": config,
+            "config": self.config.model_dump(mode="json", by_alias=True),
             "vocabulary": self.vocabulary,
             "context": self.context,
         }

@@ -1,5 +1,6 @@
 """`frugalclip audit concepts`: how often each concept is in the captions, in the images, and in both."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ from frugalclip.auditing.released import KINDS, write_released
 from frugalclip.auditing.shares import spread_of
 from frugalclip.auditing.words import WordForms
 from frugalclip.core.errors import UsageError
+from frugalclip.core.locks import writing
 from frugalclip.core.paths import user_path
 from frugalclip.core.progress import progress_lines
 from frugalclip.core.records import write_json
@@ -83,6 +85,7 @@ def audit_concepts(
         DataError: when a file or path cannot be used.
     """
     _check(classes, field, model, tags)
+    _check_finite(threshold=threshold, deviations=deviations)
     manifest = read_sources(paths, columns=columns).where(where).manifest
     forms = WordForms(language)
     with ExitStack() as stack:
@@ -96,11 +99,18 @@ def audit_concepts(
     result = _result(manifest, found, images)
     result |= {"source": source, "match": match, "words": forms.about, "absent_words": absent}
     if released is not None:
-        dataset = str(classes or field or "mined")
-        write_released(released, result["concepts"], dataset=dataset, corpus=manifest.name)
+        folder, dataset = user_path(released), str(classes or field or "mined")
+        with writing(folder):
+            write_released(folder, result["concepts"], dataset=dataset, corpus=manifest.name)
     if json is not None:
         write_json(user_path(json), result)
     return result
+
+
+def _check_finite(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not math.isfinite(value):  # nothing is above it, and every count would be 0
+            raise UsageError(f"--{name} is {value}, expected a finite number.")
 
 
 def _check(classes: object, field: object, model: object, tags: object) -> None:

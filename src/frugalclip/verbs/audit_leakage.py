@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal
@@ -72,8 +73,10 @@ def audit_leakage(
     if repair is not None:
         dropped = {leak.train for leak in [*leaks, *(texts.leaks if captions else [])]}
         kept = np.array([row for row in range(len(sides[0])) if row not in dropped], dtype=np.int64)
-        sides[0].take(kept).write(repair)
-        result["repaired"] = {"path": str(repair), "rows": len(kept), "dropped": len(dropped)}
+        target = user_path(repair)
+        with writing_file(target):
+            sides[0].take(kept).write(target)
+        result["repaired"] = {"path": str(target), "rows": len(kept), "dropped": len(dropped)}
     if json is not None:
         write_json(user_path(json), result)
     return result

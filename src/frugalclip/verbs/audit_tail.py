@@ -13,6 +13,7 @@ from rich.table import Table
 from frugalclip.auditing.released import KINDS, read_counts
 from frugalclip.auditing.tail import LevelledClasses, extreme_classes
 from frugalclip.core.errors import DataError, UsageError
+from frugalclip.core.locks import writing_file
 from frugalclip.core.paths import user_path
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal
@@ -81,9 +82,11 @@ def audit_tail(
         )
         for side in ("tail", "head")
     }
-    manifest.take(sides["tail"].rows).write(out)
+    target = user_path(out)
+    with writing_file(target):
+        manifest.take(sides["tail"].rows).write(target)
     result: dict[str, Any] = {side: _described(one) for side, one in sides.items()}
-    result |= {"counts": str(counts), "kind": kind, "written": str(out)}
+    result |= {"counts": str(counts), "kind": kind, "written": str(target)}
     result["models"] = [_on_sides(model, manifest, sides, labels, label_field) for model in models]
     if json is not None:
         write_json(user_path(json), result)
