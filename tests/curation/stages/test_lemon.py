@@ -8,6 +8,7 @@ from PIL import Image
 import frugalclip
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
+from frugalclip.curation.stages.clip_score import who_scored
 from frugalclip.curation.stages.lemon import Config
 from frugalclip.data.manifest import Manifest
 
@@ -40,3 +41,8 @@ def test_swapped_captions_go_first(tmp_path: Path):
 def test_one_bound_is_needed():
     with pytest.raises(RecipeError, match="give one"):
         validated(Config, {"stage": "lemon"}, where="")
+
+
+def test_a_model_that_does_not_know_its_rows_is_said_to():
+    assert "no row is scored" in who_scored([]) and "no row is scored" in who_scored([True, True])
+    assert "nothing tells" in who_scored([True, False])

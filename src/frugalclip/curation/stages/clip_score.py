@@ -96,14 +96,12 @@ class ClipScore(CurationStage):
         return verdict
 
     def _notes(self, seen: int) -> list[str]:
-        known = [place for place in self._places if RunDirectory(place).ledger.is_file()]
         notes = [f"{seen:,} rows were trained on by every model and stay without a score"] if seen else []
-        if len(known) < len(self._places):
-            notes.append("a model without a ledger may have been trained on these rows; nothing tells")
-        elif self.config.trained == "score":
+        known = [knows_its_rows(place) for place in self._places]
+        if all(known) and self.config.trained == "score":
             notes.append("rows are scored by models that were trained on them, so their scores are too high")
         else:
-            notes.append("no row is scored by a model that was trained on it (cross-fitted)")
+            notes.append(who_scored(known))
         return notes
 
     def _scores(self, rows: StageRows) -> tuple[np.ndarray, np.ndarray]:
@@ -128,6 +126,22 @@ class ClipScore(CurationStage):
             )
         mean = np.where(is_seen, 0.0, scores).sum(axis=0) / np.maximum((~is_seen).sum(axis=0), 1)
         return np.where(by_all, np.nan, mean), by_all
+
+
+def knows_its_rows(model: str) -> bool:
+    """Whether a MODEL is a run with a ledger, which names the rows that it was trained on."""
+    return RunDirectory(model).ledger.is_file()
+
+
+def who_scored(known: Sequence[bool]) -> str:
+    """What is certain about rows that models of other rows score.
+
+    Args:
+        known: of each model, whether it knows its rows.
+    """
+    if all(known):
+        return "no row is scored by a model that was trained on it (cross-fitted)"
+    return "a model without a ledger may have been trained on these rows; nothing tells"
 
 
 def trained_ids(model: str) -> set[str]:

@@ -18,7 +18,7 @@ from frugalclip.auditing.words import WordForms
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Verdict, plan_path
-from frugalclip.curation.stages.clip_score import trained_ids
+from frugalclip.curation.stages.clip_score import knows_its_rows, trained_ids, who_scored
 from frugalclip.curation.thresholds import highest_rows
 from frugalclip.models import Model, load
 
@@ -46,10 +46,14 @@ class Lemon(CurationStage):
         "no-score": "it has no caption, or no image that can be read",
     }
 
+    @property
+    def _place(self) -> str | None:
+        """The model, as a path from the plan's folder where there is one."""
+        return None if self.config.model is None else plan_path(self.config.model, self.folder)
+
     @cached_property
     def _model(self) -> Model | None:
-        place = self.config.model
-        return None if place is None else load(plan_path(place, self.folder), device=pick_device("auto"))
+        return None if self._place is None else load(self._place, device=pick_device("auto"))
 
     def describe(self) -> Mapping[str, Any]:
         return {} if self._model is None else {"model_content": self._model.fingerprint}
@@ -69,13 +73,13 @@ class Lemon(CurationStage):
             stays, least = highest_rows(-scores, config.fraction, draws=rows.draws("lemon"))
             threshold = -least
         verdict.drop(~stays, "suspicious-pair", values=scores, threshold=threshold)
-        verdict.notes = ["no row is scored by a model that was trained on it"]
+        verdict.notes = [who_scored([] if self._place is None else [knows_its_rows(self._place)])]
         return verdict
 
     def _features(self, rows: StageRows) -> PairFeatures:
-        if self._model is None:
+        if self._place is None or self._model is None:
             return plain_features(rows.manifest, WordForms(self.config.language))
-        seen = trained_ids(plan_path(self.config.model or "", self.folder))
+        seen = trained_ids(self._place)
         if both := [id for id in rows.manifest.ids if id in seen]:
             raise DataError(
                 f"{len(both):,} of {len(rows):,} rows were trained on by {self.config.model} (such as "
