@@ -103,7 +103,8 @@ def test_no_pair_is_compared_twice(monkeypatch: pytest.MonkeyPatch):
 def test_a_patch_that_differs_where_nothing_else_does_was_drawn_anew():
     image = drawing(2)
     other = image.copy()
-    ImageDraw.Draw(other).ellipse((40, 40, 47, 47), tuple(v - 25 for v in image.getpixel((44, 44))))
+    darker = np.asarray(image)[44, 44].astype(int) - 25
+    ImageDraw.Draw(other).ellipse((40, 40, 47, 47), (int(darker[0]), int(darker[1]), int(darker[2])))
     plain, again, tone = thumbnails(saved(image), saved(image, "JPEG", quality=60), saved(other))
     both = np.stack([plain, again, tone])
     values = similarities(both, both, np.array([0, 0]), np.array([1, 2]), least=0.95)
