@@ -85,6 +85,7 @@ def test_graphs_hold_no_paths_of_the_machine_that_made_them(vit: tuple[Model, Pa
         assert b"site-packages" not in content and b"frugalclip" not in content and b".py" not in content
 
 
+@pytest.mark.slow  # evaluation also looks for the rows among the thousands of the training data
 def test_a_folder_is_a_model_in_verbs_that_encode(vit: tuple[Model, Path], tmp_path: Path):
     model, folder = vit
     rows = open_data("sample").take(np.arange(30))

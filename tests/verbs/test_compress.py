@@ -127,7 +127,9 @@ def test_sizes_stand_beside_the_metrics_of_every_stage(place: Path, tmp_path: Pa
     assert "size against metric, by stage" in (tmp_path / "run" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("recipe", ["tinyclip-staged", "tinyclip-staged-auto"])
+@pytest.mark.parametrize(
+    "recipe", [pytest.param("tinyclip-staged", marks=pytest.mark.slow), "tinyclip-staged-auto"]
+)
 def test_staged_students_shrink_in_three_steps_under_the_first_teacher(
     place: Path, tmp_path: Path, recipe: str
 ):
@@ -310,7 +312,13 @@ ODD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=ODD)
+QUICK = "batch normalisation"  # the others run in make test-slow
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ODD],
+)
 def odd(request: pytest.FixtureRequest, place: Path) -> Path:
     """A teacher of another kind, resolution, normalisation of pixels and embedding than the usual one."""
     out = place / request.param.replace(" ", "-")

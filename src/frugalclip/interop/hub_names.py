@@ -55,7 +55,9 @@ def _hugging_face(source: ModelSource) -> HubFiles | None:
 
 def _open_clip(source: ModelSource) -> HubFiles | None:
     tag = source.file
-    if tag is None or len(tag.parts) > 1 or tag.suffix or tag.exists() or source.name.endswith(".json"):
+    if tag is None or len(tag.parts) > 1 or tag.suffix or tag.exists():
+        return None
+    if not source.name or source.name.endswith(".json"):
         return None
     library = require("open_clip", extra="openclip", purpose="open_clip's table of weights")
     plain = source.name.removesuffix("-quickgelu")
@@ -64,7 +66,7 @@ def _open_clip(source: ModelSource) -> HubFiles | None:
         known = library.list_pretrained_tags_by_model(plain)
         raise ModelError(
             f"open_clip has no weights '{tag}' of {source.name}, and there is no such file; "
-            f"{known_names(str(tag), known, limit=20)}"
+            f"{known_names(str(tag), known, limit=20)} Or write open_clip:ARCH@FILE."
         )
     place = str(found.get("hf_hub") or "")
     if not place:
