@@ -140,24 +140,34 @@ def monitors_of(row: dict[str, Any]) -> dict[str, float]:
     return {name: row[name] for name in ("image_similarity", "text_similarity", "gap") if name in row}
 
 
+class Runs(dict[int, RunDirectory]):
+    """The same run on as many processes as are looked up, on four with a gradient cache besides."""
+
+    def __init__(self, recipe: Path) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    def __missing__(self, processes: int) -> RunDirectory:
+        more = ["micro_batch=3"] if processes == 4 else []
+        out = self.recipe.parent / str(processes)
+        self[processes] = finished(processes, str(self.recipe), out, *more)
+        return self[processes]
+
+
 @pytest.fixture(scope="module")
-def runs(
-    tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any], squares: Path
-) -> dict[int, RunDirectory]:
-    """The same run on one, two and four processes, the last one with a gradient cache besides."""
+def runs(tmp_path_factory: pytest.TempPathFactory, small_recipe: dict[str, Any], squares: Path) -> Runs:
     folder = tmp_path_factory.mktemp("runs")
     recipe = folder / "small.yaml"
     checkpoints = {"every": 10, "keep": 2}
     recipe.write_text(
         dump_yaml(small_recipe | {"data": {"path": str(squares)}, "steps": 20, "checkpoints": checkpoints})
     )
-    more = {4: ["micro_batch=3"]}
-    return {n: finished(n, str(recipe), folder / str(n), *more.get(n, [])) for n in (1, 2, 4)}
+    return Runs(recipe)
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("processes", [2, 4])
-def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: dict[int, RunDirectory]):
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: Runs):
     one, several = list(runs[1].rows()), list(runs[processes].rows())
     assert len(one) == 20 and [row["loss"] for row in several] == pytest.approx(
         [row["loss"] for row in one], rel=1e-4
@@ -171,7 +181,7 @@ def test_a_run_of_several_processes_is_the_run_of_one(processes: int, runs: dict
 
 
 @pytest.mark.timeout(400)
-def test_one_process_prints(runs: dict[int, RunDirectory]):
+def test_one_process_prints(runs: Runs):
     one, two = (
         runs[n].path.with_suffix(".printed").read_text().replace(str(runs[n].path), "RUN") for n in (1, 2)
     )
@@ -204,8 +214,9 @@ def test_a_sentence_of_all_processes_is_printed_once_and_a_folder_in_use_is_refu
             assert done.stderr.count(sentence) == 1, done.stderr
 
 
+@pytest.mark.slow  # four processes that load torch
 @pytest.mark.timeout(400)
-def test_a_checkpoint_of_four_processes_goes_on_with_one(runs: dict[int, RunDirectory], tmp_path: Path):
+def test_a_checkpoint_of_four_processes_goes_on_with_one(runs: Runs, tmp_path: Path):
     shutil.copytree(runs[4].path, tmp_path / "run")
     moved = RunDirectory(tmp_path / "run")
     shutil.rmtree(moved.checkpoint(20))

@@ -92,7 +92,7 @@ def test_resuming_equals_not_having_stopped(
     assert_same_run(whole, go(recipe, tmp_path / "cut", resume=True))
 
 
-@pytest.mark.timeout(300)  # three processes that load torch, on a machine that may be busy
+@pytest.mark.slow  # three processes that load torch; make test stops a run in its process
 def test_kill_9_at_a_random_step_then_resume_equals_an_uninterrupted_run(
     recipe_file: Callable[..., str], tmp_path: Path
 ):
