@@ -1,9 +1,11 @@
 """Which device computes, on a machine whose GPUs are made up."""
 
+import sys
+
 import pytest
 import torch
 
-from frugalclip.core.devices import kept_threads, pick_device
+from frugalclip.core.devices import kept_threads, pick_device, without_weights
 from frugalclip.core.errors import RecipeError
 
 
@@ -66,3 +68,16 @@ def test_the_number_of_threads_is_as_before_also_after_an_error():
     with pytest.raises(ValueError, match="inside"):
         fails()
     assert torch.get_num_threads() == before
+
+
+def test_modules_without_weights_draw_nothing_and_leave_torch_s_compiler_alone(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import of it fails
+    before = torch.get_rng_state()
+    with without_weights():
+        block = torch.nn.TransformerEncoderLayer(8, 2)
+        torch.nn.init.trunc_normal_(tensor=block.linear1.weight)
+    assert all(one.is_meta for one in block.parameters())
+    assert block.linear1.weight.shape == (2048, 8)
+    assert torch.equal(torch.get_rng_state(), before)

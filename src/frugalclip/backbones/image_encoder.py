@@ -14,6 +14,7 @@ from torch import Tensor
 
 from frugalclip.backbones.base import BackboneKind, NoOptions, Side
 from frugalclip.backbones.configurations import transformers_config, valid_config
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import ModelError, require
 from frugalclip.interop.foreign import understood
 from frugalclip.interop.preprocessing import IMAGE_ENCODERS, read_preprocess
@@ -85,7 +86,7 @@ class ImageEncoder(BackboneKind[NoOptions]):
     def on_meta(self) -> ImageEncoderBackbone:
         purpose = f"counting the parameters of {self.source}"
         transformers = require("transformers", extra="hf", purpose=purpose)
-        with valid_config(self.source, "image"), torch.device("meta"):
+        with valid_config(self.source, "image"), without_weights():
             config = transformers_config(transformers, self.source)
             module = transformers.AutoModel.from_config(config, **_arguments(self._model_type))
             return ImageEncoderBackbone(module, fingerprint="")

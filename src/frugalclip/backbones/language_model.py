@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from frugalclip.backbones.base import BackboneKind, Side
 from frugalclip.backbones.configurations import transformers_config, valid_config
 from frugalclip.backbones.packages import packaged_kind, path_of
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import ModelError, RecipeError, require
 from frugalclip.core.types import Strings, Tokens
 from frugalclip.data.tokens import Tokenizer
@@ -170,7 +171,7 @@ class CausalLanguageModel(BackboneKind[LanguageModelOptions]):
         """The blocks that the layer needs, where the model is tuned; all blocks of a frozen one."""
         purpose = f"counting the parameters of {self.source}"
         transformers = require("transformers", extra="hf", purpose=purpose)
-        with valid_config(self.source, "text"), torch.device("meta"):
+        with valid_config(self.source, "text"), without_weights():
             config = transformers_config(transformers, self.source)
             module = transformers.AutoModel.from_config(config)
         wanted = self.options().hidden_states if self.use.is_tuned else -1

@@ -13,6 +13,7 @@ from frugalclip.backbones.base import BackboneKind, Side
 from frugalclip.backbones.configurations import transformers_config, valid_config
 from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.config import Settings
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import ModelError, require
 from frugalclip.core.records import read_json
 from frugalclip.core.stored import read_object
@@ -121,7 +122,7 @@ class TextEncoder(BackboneKind[TextEncoderOptions]):
     def on_meta(self) -> TextEncoderBackbone:
         purpose = f"counting the parameters of {self.source}"
         transformers = require("transformers", extra="hf", purpose=purpose)
-        with valid_config(self.source, "text"), torch.device("meta"):
+        with valid_config(self.source, "text"), without_weights():
             module = transformers.AutoModel.from_config(transformers_config(transformers, self.source))
         return TextEncoderBackbone(module, pool=self.options().pool, fingerprint="")
 

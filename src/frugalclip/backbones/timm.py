@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from frugalclip.backbones.base import BackboneKind, Side
 from frugalclip.backbones.packages import packaged_kind, path_of
 from frugalclip.core.config import Settings
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import ModelError, known_names, require
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.interop.source import EVERYTHING, ModelSource, TensorSelection
@@ -117,7 +118,7 @@ class Timm(BackboneKind[TimmOptions]):
 
     def on_meta(self) -> TimmBackbone:
         name = LITE0 if self.source.scheme == "package" else self.source.name
-        with torch.device("meta"):
+        with without_weights():
             module = _module(name)
             fit_to_size(module, name, size=self.use.size)
             return TimmBackbone(module, fingerprint="", stages=self.options().stages)

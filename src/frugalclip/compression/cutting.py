@@ -8,6 +8,7 @@ from torch import Tensor
 
 from frugalclip.compression.base import TowerCut
 from frugalclip.compression.rebuild import rebuilt
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import RecipeError
 from frugalclip.towers.base import ImageTowerConfig, Side, Tower
 from frugalclip.towers.dual import DualEncoder
@@ -75,7 +76,7 @@ def front_slices(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]
 
 def shapes_of(config: ImageTowerConfig, *, dim: int) -> dict[str, torch.Size]:
     """Shapes of the weights and statistics of a tower with these settings."""
-    with torch.device("meta"):
+    with without_weights():
         return {name: one.shape for name, one in config.build(dim=dim).state_dict().items()}
 
 

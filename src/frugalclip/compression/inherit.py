@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from frugalclip.compression.base import ChangeConfig, GateSource, NetworkChange, TowerCut
 from frugalclip.compression.cutting import cut_network, units_of
 from frugalclip.core.config import Settings
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.preprocess import Preprocess
 from frugalclip.towers.base import Side
@@ -123,7 +124,7 @@ def _image_width(network: DualEncoder, widths: Sequence[int], size: TowerSize, *
 
 def _parameters(network: DualEncoder, width: int) -> int:
     """Parameters of the image tower at another width."""
-    with torch.device("meta"):
+    with without_weights():
         tower = network.config.image.at_width(width).build(dim=network.config.dim)
     return sum(p.numel() for p in tower.parameters())
 

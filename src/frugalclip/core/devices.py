@@ -2,9 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from frugalclip.core.errors import RecipeError
 
@@ -50,3 +52,31 @@ def kept_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def without_weights() -> Iterator[None]:
+    """Build modules on the meta device: shapes alone, no memory, no draws."""
+    with torch.device("meta"), _NoDraws():
+        yield
+
+
+_DRAWS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.random_})
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves tensors of the meta device undrawn; torch imports its compiler for a draw there, in a second."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _DRAWS or getattr(func, "__module__", None) == "torch.nn.init":
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import ModelError, require
 from frugalclip.interop.foreign import refuse_unknown
 from frugalclip.interop.tensor_maps import (
@@ -285,7 +286,7 @@ def _timm(vision: Mapping[str, Any], *, dim: int, size: int, where: str) -> dict
         "proj_bias": vision.get("timm_proj_bias", False),
     }
     try:
-        with torch.device("meta"):
+        with without_weights():
             tower = library.TimmModel(
                 vision["timm_model_name"], embed_dim=dim, image_size=size, pretrained=False, **options
             )

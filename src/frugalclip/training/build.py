@@ -16,6 +16,7 @@ from frugalclip.backbones.attach import attach_backbones, backbone_tokenizer
 from frugalclip.backbones.codebooks import fill_codebooks
 from frugalclip.compression.base import GateSource, find_change, find_gates
 from frugalclip.compression.vocabulary import Vocabulary, smaller_vocabulary
+from frugalclip.core.devices import without_weights
 from frugalclip.core.errors import ModelError, RecipeError
 from frugalclip.core.types import Needs
 from frugalclip.data.manifest import Manifest
@@ -283,7 +284,7 @@ def check_stages(recipe: Recipe, model: Model, *, samples: int) -> None:
         samples: of the training data.
     """
     built = model.network
-    with torch.device("meta"):
+    with without_weights():
         network = DualEncoder(built.config, vocabulary=built.vocabulary, context=built.context, seed=None)
         sketches = sketch_stages(
             recipe,

@@ -16,7 +16,7 @@ import torch
 from frugalclip.backbones.attach import attach_backbones_on_meta
 from frugalclip.backbones.language_model import facets_of
 from frugalclip.compression.vocabulary import Vocabulary
-from frugalclip.core.devices import pick_device
+from frugalclip.core.devices import pick_device, without_weights
 from frugalclip.core.errors import ModelError
 from frugalclip.core.paths import user_path
 from frugalclip.core.types import Needs
@@ -232,7 +232,7 @@ def _stages(
         vocabulary, context = _text_sizes(recipe)
     words = Vocabulary(tokenizer, captions)
     seed = recipe.seed if with_weights else None
-    with torch.device("cpu" if with_weights else "meta"):
+    with torch.device("cpu") if with_weights else without_weights():
         network = DualEncoder(recipe.model, vocabulary=vocabulary, context=context, seed=seed)
         network, words = changed_network(recipe, 0, network, gates=None, vocabulary=words)
         sketches = sketch_stages(recipe, network, mask=0, steps=steps, vocabulary=words)
