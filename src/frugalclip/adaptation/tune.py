@@ -66,9 +66,13 @@ class TunedHead(nn.Module):
         return reshaped, self.head(reshaped)
 
     @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """(rows, classes) for (rows, width)."""
+        return self(features)[1]
+
     def accuracy(self, examples: Examples) -> float:
         """Percent of examples whose class has the highest logit."""
-        right = self(examples.features)[1].argmax(dim=1) == examples.labels
+        right = self.logits(examples.features).argmax(dim=1) == examples.labels
         return 100 * float(right.double().mean())
 
     @torch.no_grad()

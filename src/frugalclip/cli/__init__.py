@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 
 from frugalclip import __version__
-from frugalclip.cli import adapt_interpolate, adapt_nmtune, audit, curation, data, models, search, training
+from frugalclip.cli import (
+    adapt_interpolate,
+    adapt_nmtune,
+    adapt_probe,
+    audit,
+    curation,
+    data,
+    models,
+    search,
+    training,
+)
 from frugalclip.cli.groups import BAD_DATA, INTERRUPTED, app
 from frugalclip.core.messages import only_main_prints, prints, sentence_of, show_warning
 from frugalclip.core.users_text import sentence as shown
@@ -23,6 +33,7 @@ __all__ = [
     "INTERRUPTED",
     "adapt_interpolate",
     "adapt_nmtune",
+    "adapt_probe",
     "app",
     "audit",
     "curation",

@@ -153,3 +153,15 @@ def places_and_columns(words: Sequence[str]) -> tuple[list[str], dict[str, str] 
             "pairs.csv data.columns.image=photo."
         )
     return places, columns or None
+
+
+def whole_numbers(text: str, *, option: str) -> list[int]:
+    """The numbers of a list such as `1,2,4`.
+
+    Raises:
+        UsageError: naming the option and what is no number.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if wrong := next((word for word in words if not word.isdecimal()), None):
+        raise UsageError(f"{option} has '{wrong}'; write whole numbers with commas, such as 1,2,4.")
+    return [int(word) for word in words]

@@ -1,6 +1,6 @@
 """Shared numerical routines that return the optimum, not an approximation of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,19 +38,22 @@ def softmax_regression(
     *,
     strength: float,
     classes: int | None = None,
+    start: Tensor | None = None,
     steps: int = 5000,
     tolerance: float = 1e-11,
 ) -> SoftmaxRegression:
     """L2-regularised softmax regression by L-BFGS in float64, to its optimum.
 
     Minimises `C * sum CE + 0.5 * ||W||^2` with C = `strength`; the bias is free. The linear probe of CLIP
-    (arXiv 2103.00020, A.3) and the objective that scikit-learn's LogisticRegression states.
+    (arXiv 2103.00020, A.3) and the objective that scikit-learn's LogisticRegression states. With `start` W0
+    the penalty is on the distance, `0.5 * ||W - W0||^2`, and there is no bias.
 
     Args:
         features: (samples, width).
         labels: (samples,) int64 in [0, classes).
         strength: C; larger means less regularisation.
         classes: default the largest label plus one.
+        start: (classes, width) weights that the penalty holds the classifier near to; default zero.
         steps: L-BFGS steps at most; the gradient that is left is returned, so that a caller can tell.
         tolerance: largest entry of the gradient, of the objective divided by C * samples, at which to stop.
 
@@ -70,25 +73,40 @@ def softmax_regression(
         )
     x = features.detach().double()
     refuse_vectors(x, origin=FITTED)
-    return _fit(x, labels, classes, strength, steps, tolerance)
+    if start is None:
+        return _fit(x, labels, classes, strength, steps, tolerance)
+    offset = x @ start.detach().double().T  # (samples, classes)
+    moved = _fit(x, labels, classes, strength, steps, tolerance, offset=offset)
+    return replace(moved, weight=moved.weight + start.double())
 
 
 def _fit(
-    x: Tensor, labels: Tensor, classes: int, strength: float, steps: int, tolerance: float
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    strength: float,
+    steps: int,
+    tolerance: float,
+    *,
+    offset: Tensor | None = None,
 ) -> SoftmaxRegression:
     """The same optimum in coordinates of about equal curvature, where L-BFGS takes tens of steps.
 
     Weights W are V P^T on centred features. P rotates to the principal axes of the features and scales each
     by the curvature of loss and penalty there. The bias is free, so centring does not change the optimum, and
-    neither does leaving out directions without features.
+    neither does leaving out directions without features. Where an `offset` (samples, classes) is added to the
+    logits there is no bias, and nothing is centred.
     """
-    samples, mean = len(x), x.mean(dim=0)
+    samples, has_bias = len(x), offset is None
+    mean = x.mean(dim=0) if has_bias else torch.zeros_like(x[0])
+    add = (lambda logits: logits) if offset is None else offset.add
     axes, spread = _principal_axes(x - mean)  # (width, rank), (rank,)
     reach = (
         strength * samples / (1 + strength * spread / classes)
     ).sqrt()  # (rank,); the loss curves by about spread / classes
     turn = axes * reach  # (width, rank)
-    design = torch.cat([(x - mean) @ turn, torch.ones_like(x[:, :1])], dim=1)  # (samples, rank + 1)
+    ones = torch.full_like(x[:, :1], float(has_bias))
+    design = torch.cat([(x - mean) @ turn, ones], dim=1)  # (samples, rank + 1)
     penalty = 0.5 * reach.square() / (strength * samples)  # (rank,) of V
     parameters = torch.zeros(
         classes, design.shape[1], dtype=torch.float64, device=x.device, requires_grad=True
@@ -106,7 +124,7 @@ def _fit(
     def closure() -> Tensor:  # the objective divided by C * samples, so that one tolerance fits every C
         solver.zero_grad()
         value = (
-            torch.nn.functional.cross_entropy(design @ parameters.T, labels)
+            torch.nn.functional.cross_entropy(add(design @ parameters.T), labels)
             + (penalty * parameters[:, :-1].square()).sum()
         )
         value.backward()
@@ -118,12 +136,12 @@ def _fit(
         value = float(closure().detach())
     weight = parameters.detach()[:, :-1] @ turn.T  # (classes, width)
     bias = parameters.detach()[:, -1] - weight @ mean
-    wrong = torch.softmax(x @ weight.T + bias, dim=1) - torch.nn.functional.one_hot(
+    wrong = torch.softmax(add(x @ weight.T + bias), dim=1) - torch.nn.functional.one_hot(
         labels, classes
     )  # (samples, classes)
     gradient = max(
         float((wrong.T @ x / samples + weight / (strength * samples)).abs().max()),
-        float(wrong.mean(dim=0).abs().max()),
+        float(wrong.mean(dim=0).abs().max()) if has_bias else 0.0,
     )
     return SoftmaxRegression(weight, bias - bias.mean(), value * strength * samples, gradient)
 

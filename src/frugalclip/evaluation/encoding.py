@@ -39,7 +39,15 @@ class EncodedImages(Protocol):
         ...
 
 
-class DataEncoder(encoder.Encoder, Protocol):
+class ImageEncoder(Protocol):
+    """Whatever has features of the images of a data set: a model, or a store of its vectors."""
+
+    def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> EncodedImages:
+        """Encode every image of a data set that can be read."""
+        ...
+
+
+class DataEncoder(encoder.Encoder, ImageEncoder, Protocol):
     """An encoder that can be evaluated: it encodes data sets and PIL images; `frugalclip.load` gives one."""
 
     @property
@@ -49,10 +57,6 @@ class DataEncoder(encoder.Encoder, Protocol):
 
     def encode_image(self, images: Tensor | Sequence[Image.Image], /, *, normalize: bool = True) -> Tensor:
         """PIL images, or (batch, 3, height, width) preprocessed pixels, to (batch, dim)."""
-        ...
-
-    def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> EncodedImages:
-        """Encode every image of a data set that can be read."""
         ...
 
 
@@ -73,7 +77,7 @@ def encode_texts(model: DataEncoder, texts: list[str], *, batch: int = 512) -> T
 
 
 def image_features(
-    model: DataEncoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
+    model: ImageEncoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
 ) -> tuple[Tensor, np.ndarray, dict[str, int]]:
     """Encode the images of some rows.
 

@@ -10,13 +10,13 @@ changes only the time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frugalclip.core.numerics import softmax_regression
+from frugalclip.core.numerics import SoftmaxRegression, softmax_regression
 from frugalclip.core.random import uniform
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Examples, choose_strength
@@ -131,48 +131,90 @@ def few_shot_curve(
         draws: how often they are drawn.
         seed: of the draws.
     """
-    fold, curve = labelled.folds[0], []
-    codes = find_groups(everything).codes[labelled.rows]
-    keys = everything.codes("id")[labelled.rows]
-    labels = labelled.labels.numpy()
-    orders = [
-        [_order(rows, labels, codes, keys, seed=seed, draw=draw) for rows in (fold.train, fold.validation)]
-        for draw in range(draws)
-    ]
+    drawn, curve = ShotDraws.of(labelled, everything, draws=draws, seed=seed), []
+    test, classes = torch.from_numpy(labelled.folds[0].test), len(labelled.names)
     for number in shots:
-        splits = [
+        splits = drawn.splits(features, labelled, number)
+        fits, strength = fit_probes(splits, classes=classes)
+        hits = [hits_of(fit.logits(features[test]), labelled.labels[test]) for fit in fits]
+        short = classes_with_fewer(labelled, number)
+        curve.append(Shots(number, np.stack(hits), strength, len(splits[0][0]), short))
+    return curve
+
+
+def fit_probes(
+    splits: Sequence[tuple[Examples, Examples]], *, classes: int
+) -> tuple[list[SoftmaxRegression], float]:
+    """A linear probe on the training examples of every draw, and the strength chosen on the first ones.
+
+    Args:
+        splits: training and validation examples of each draw.
+        classes: how many there are.
+    """
+    strength = choose_strength(splits[:TUNED], classes=classes, finest=1.0)
+    options: dict[str, Any] = {"strength": strength, "classes": classes, "steps": 1000, "tolerance": 1e-6}
+    return [softmax_regression(train.features, train.labels, **options) for train, _ in splits], strength
+
+
+def hits_of(scores: Tensor, labels: Tensor) -> np.ndarray:
+    """(samples,) float64, 1 where the highest of the scores (samples, classes) is the label's."""
+    return (scores.argmax(1) == labels).double().numpy()
+
+
+def classes_with_fewer(labelled: LabelledRows, number: int) -> dict[str, int]:
+    """Class -> training examples, of the classes that have fewer than `number`."""
+    train = labelled.labels[torch.from_numpy(labelled.folds[0].train)].numpy()
+    sizes = np.bincount(train, minlength=len(labelled.names))
+    return {labelled.names[i]: int(size) for i, size in enumerate(sizes) if size < number}
+
+
+@dataclass(frozen=True)
+class ShotDraws:
+    """Random orders in which training and validation examples of each class are taken, one a draw."""
+
+    orders: list[tuple["_Order", "_Order"]]
+
+    @classmethod
+    def of(cls, labelled: LabelledRows, everything: Manifest, *, draws: int, seed: int) -> Self:
+        """Draw from the first fold.
+
+        Args:
+            labelled: classes and splits.
+            everything: the data set, for groups and ids.
+            draws: how often.
+            seed: of the draws.
+        """
+        fold, labels = labelled.folds[0], labelled.labels.numpy()
+        codes = find_groups(everything).codes[labelled.rows]
+        keys = everything.codes("id")[labelled.rows]
+
+        def order(rows: np.ndarray, draw: int) -> _Order:
+            return _order(rows, labels, codes, keys, seed=seed, draw=draw)
+
+        return cls([(order(fold.train, draw), order(fold.validation, draw)) for draw in range(draws)])
+
+    def splits(
+        self, features: Tensor, labelled: LabelledRows, number: int
+    ) -> list[tuple[Examples, Examples]]:
+        """`number` training examples of each class, and as many validation ones, at most four, of each draw.
+
+        Args:
+            features: (rows, width) of the labelled rows.
+            labelled: their classes.
+            number: of shots.
+        """
+        return [
             (
                 _examples(features, labelled, train.first(number)),
                 _examples(features, labelled, validation.first(min(number, MOST_VALIDATION))),
             )
-            for train, validation in orders
+            for train, validation in self.orders
         ]
-        strength = choose_strength(splits[:TUNED], classes=len(labelled.names), finest=1.0)
-        hits = [_hits(train, features, labelled, strength) for train, _ in splits]
-        sizes = np.bincount(
-            labelled.labels[torch.from_numpy(fold.train)].numpy(), minlength=len(labelled.names)
-        )
-        short = {labelled.names[i]: int(size) for i, size in enumerate(sizes) if size < number}
-        curve.append(Shots(number, np.stack(hits), strength, len(splits[0][0]), short))
-    return curve
 
 
 def _examples(features: Tensor, labelled: LabelledRows, places: np.ndarray) -> Examples:
     rows = torch.from_numpy(places)
     return Examples(features[rows], labelled.labels[rows])
-
-
-def _hits(train: Examples, features: Tensor, labelled: LabelledRows, strength: float) -> np.ndarray:
-    fit = softmax_regression(
-        train.features,
-        train.labels,
-        strength=strength,
-        classes=len(labelled.names),
-        steps=1000,
-        tolerance=1e-6,
-    )
-    test = torch.from_numpy(labelled.folds[0].test)
-    return (fit.logits(features[test]).argmax(1) == labelled.labels[test]).double().numpy()
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,34 @@ def labelled_rows(
     return split_labelled(everything, labels, chosen=chosen, group=group, seed=seed)
 
 
+def rows_of_classes(
+    manifest: Manifest, names: Sequence[str], *, label_field: str | None = None
+) -> tuple[np.ndarray, Tensor]:
+    """Rows of another data set that have a class of this one.
+
+    Args:
+        manifest: the other data set.
+        names: (classes,) as `LabelledRows.names`.
+        label_field: see `classes.row_names`.
+
+    Returns:
+        (rows,) int64 rows of it, and (rows,) int64 their classes.
+
+    Raises:
+        DataError: if there is none.
+    """
+    place = {name: number for number, name in enumerate(names)}
+    found, _ = row_names(manifest, label_field=label_field)
+    numbers = np.array([place.get(normalise(row[0]), -1) if row else -1 for row in found], dtype=np.int64)
+    rows = np.flatnonzero(numbers >= 0)
+    if not len(rows):
+        raise DataError(
+            f"no row of {manifest.name} has a class of the training data, such as '{names[0]}'; "
+            "check --label-field."
+        )
+    return rows, torch.from_numpy(numbers[rows])
+
+
 def split_labelled(
     everything: Manifest,
     labels: Sequence[str | None],

@@ -20,11 +20,9 @@ from frugalclip.core.progress import progress_lines
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal, show_remark
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.words import normalise
-from frugalclip.evaluation.classes import row_names
 from frugalclip.evaluation.classifiers import Examples
 from frugalclip.evaluation.encoding import encode_texts, image_features
-from frugalclip.evaluation.labelled import LabelledRows, labelled_rows
+from frugalclip.evaluation.labelled import LabelledRows, labelled_rows, rows_of_classes
 from frugalclip.models import Model, load
 from frugalclip.sources.open import open_data
 from frugalclip.verbs.data_terminal import show_lines
@@ -146,14 +144,9 @@ def _other_domain(
 ) -> Examples:
     """Rows of another data set whose class is known."""
     manifest = open_data(path)
-    place = {name: number for number, name in enumerate(names)}
-    found, _ = row_names(manifest, label_field=label_field)
-    numbers = np.array([place.get(normalise(row[0]), -1) if row else -1 for row in found], dtype=np.int64)
-    rows = np.flatnonzero(numbers >= 0)
-    if not len(rows):
-        raise DataError(f"no row of {path} has a class of the training data; check --label-field.")
+    rows, numbers = rows_of_classes(manifest, names, label_field=label_field)
     features, kept = _features(model, manifest, rows, side)
-    return examples_of(features, numbers[rows[kept]])
+    return Examples(features, numbers[torch.from_numpy(kept)])
 
 
 def _features(
