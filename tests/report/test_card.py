@@ -52,6 +52,42 @@ def test_a_card_says_what_the_run_recorded():
     assert "14.7" in page and "0.54" in page and "median" not in page
 
 
+def test_the_data_is_named_by_its_hash_its_licences_its_ledger_and_its_leaks():
+    data = {
+        "hash": "abc123",
+        "licences": {"rows": {"CC0-1.0": 4}, "files": ["LICENSE"]},
+        "curation": {
+            "plan": "dedup", "data": "raw/", "rows": 12, "kept": 9,
+            "stages": [
+                {"name": "near_images", "rows_in": 12, "rows_out": 9, "dropped": {"near-duplicate": 3}},
+            ],
+        },
+    }  # fmt: skip
+    leakage = {"checked": True, "images": 2, "of": 20, "kinds": {"same bytes": 2}, "examples": []}
+    training = {"data": data, "leakage": leakage, "joules": 7.2e6}
+    page = card(run_sections(record(training=training)), use="x")
+    for part in (
+        "- hash of ids, captions and image places: `abc123`",
+        "- licences: CC0-1.0 (4 rows); beside the data lies `LICENSE`",
+        "- curated by the plan `dedup` from `raw/`: 9 of 12 rows kept",
+        "  - near_images: 12 to 9 rows (3 near-duplicate)",
+        "- leakage: 2 of 20 validation images also among the training images (2 same bytes)",
+        "- energy: 2 kWh of the processor packages",
+    ):
+        assert part in page, part
+
+
+def test_what_was_not_checked_says_why():
+    unchecked = {"leakage": {"checked": False, "reason": "more than 20,000 rows"}, "joules": None}
+    page = card(run_sections(record(training=unchecked)), use="x")
+    for part in (
+        "leakage: not checked; more than 20,000 rows",
+        "energy: not readable on this machine",
+        "licences: none found",
+    ):
+        assert part in page
+
+
 def test_a_run_that_left_nothing_out_says_so():
     page = card(run_sections(record(training={"left_out": {}})), use="x")
     assert "- left out: nothing" in page

@@ -63,6 +63,11 @@ def test_an_image_encoder_alone_has_no_text_heads(folder: Path, tmp_path: Path):
     assert set(found["heads"]) == {"linear", "mlp"}
 
 
+def test_features_before_the_projection_have_no_text_heads(folder: Path):  # noqa: F811
+    found = adapt_probe(make_model(), data=folder, shots=[1], seeds=1, features="pooled")
+    assert set(found["heads"]) == {"linear", "mlp"} and found["features"] == "pooled"
+
+
 def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, capsys):  # noqa: F811
     make_model().save(tmp_path / "model")
     words = ["adapt", "probe", str(tmp_path / "model"), "--data", str(folder)]

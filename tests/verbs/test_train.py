@@ -44,6 +44,16 @@ def language_model(tmp_path: Path, backend: tokenizers.Tokenizer) -> Path:  # no
     return place
 
 
+def test_the_card_names_the_data_and_pictures_that_leak(pairs: Path, tmp_path: Path):
+    (pairs / "00.png").write_bytes((pairs / "20.png").read_bytes())  # one validation picture is trained on
+    (pairs / "LICENSE").write_text("CC0")
+    result = train("clip-small", [f"data={pairs}"], out=tmp_path / "run", batch=8, steps=1)
+    page = (tmp_path / "run" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"`{result.training.fingerprint()}`" in page and "beside the data lies `LICENSE`" in page
+    assert "- leakage: 1 of 12 validation images also among the training images" in page
+    assert "- energy:" in page and page.count('frugalclip.load("') == 1
+
+
 @pytest.mark.parametrize("has_split", [True, False])
 def test_the_last_line_names_the_next_command_on_the_users_data(has_split, pairs, tmp_path, capsys):
     for record in pairs.glob("*.json"):

@@ -4,7 +4,7 @@ Draws of the examples are those of `evaluate --task fewshot`, the same for every
 are paired by draw and by test row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,24 +78,16 @@ def compare_shots(
         `rows`: head, test set, shots, top1 in percent and its interval; `differences`: of each head to those
         before it, paired; and what `docs/formats.md` names beside them.
     """
-    drawn = ShotDraws.of(data.labelled, data.everything, draws=draws, seed=seed)
-    taken = [head for head in heads if data.zero_shot is not None or not head.needs_texts]
-    tests, classes = data.tests, len(data.labelled.names)
-    count = counter("fitting heads", len(taken) * len(shots))
+    taken, tests = usable(heads, data), data.tests
     rows, differences, fewer = [], [], {}
-    for number in shots:
-        problem = Problem(classes, drawn.splits(data.features, data.labelled, number), data.zero_shot)
-        hits: dict[str, dict[str, np.ndarray]] = {}
-        for head in taken:
-            scorers = head.fit(problem)
-            hits[head.name] = {name: _hits(scorers, one.examples) for name, one in tests.items()}
-            count(1)
+    for number, hits in shot_hits(data, shots=shots, draws=draws, seed=seed, heads=taken):
         for name, one in tests.items():
             found = {head: own[name] for head, own in hits.items()}
             about = {"test": name, "shots": number}
             rows += [{"head": head, **about, **_mean(own, one, seed)} for head, own in found.items()]
             differences += [about | entry for entry in _differences(found, one, seed)]
         fewer[str(number)] = len(classes_with_fewer(data.labelled, number))
+    classes = len(data.labelled.names)
     return {
         "rows": rows,
         "differences": differences,
@@ -109,6 +101,39 @@ def compare_shots(
         "draws": draws,
         "split": data.labelled.sizes(),
     }
+
+
+def usable(heads: Sequence[FewShotHead], data: ShotData) -> list[FewShotHead]:
+    """The heads that the data has all inputs of."""
+    return [head for head in heads if data.zero_shot is not None or not head.needs_texts]
+
+
+def shot_hits(
+    data: ShotData, *, shots: Sequence[int], draws: int, seed: int, heads: Sequence[FewShotHead]
+) -> Iterator[tuple[int, dict[str, dict[str, np.ndarray]]]]:
+    """Fit every head on every draw, and test it.
+
+    Args:
+        data: frozen features.
+        shots: examples of each class.
+        draws: how often they are drawn.
+        seed: of the draws.
+        heads: that the data has all inputs of.
+
+    Yields:
+        A number of shots, and head -> test set -> (draws, samples) 1 where the class is named right.
+    """
+    drawn = ShotDraws.of(data.labelled, data.everything, draws=draws, seed=seed)
+    tests, count = data.tests, counter("fitting heads", len(heads) * len(shots))
+    for number in shots:
+        splits = drawn.splits(data.features, data.labelled, number)
+        problem = Problem(len(data.labelled.names), splits, data.zero_shot)
+        hits: dict[str, dict[str, np.ndarray]] = {}
+        for head in heads:
+            scorers = head.fit(problem)
+            hits[head.name] = {name: _hits(scorers, one.examples) for name, one in tests.items()}
+            count(1)
+        yield number, hits
 
 
 def _hits(scorers: Sequence[Any], examples: Examples) -> np.ndarray:

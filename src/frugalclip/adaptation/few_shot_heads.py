@@ -103,7 +103,7 @@ class NearZeroShot(FewShotHead):
 
 
 @final
-class Mlp(FewShotHead):
+class ResidualProbe(FewShotHead):
     """A residual network and a linear layer, trained as `adapt nmtune` does."""
 
     name, about = "mlp", "a residual network of one hidden layer"
@@ -115,4 +115,4 @@ class Mlp(FewShotHead):
         ]
 
 
-HEADS: tuple[FewShotHead, ...] = (ZeroShot(), LinearProbe(), NearZeroShot(), Mlp())
+HEADS: tuple[FewShotHead, ...] = (ZeroShot(), LinearProbe(), NearZeroShot(), ResidualProbe())

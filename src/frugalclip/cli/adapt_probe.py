@@ -1,6 +1,6 @@
 """The verb adapt probe."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,9 @@ def probe(
     prompts: Annotated[
         str, typer.Option(metavar="SET|FILE", help="Prompts of the zero-shot weights.")
     ] = "plain",
+    features: Annotated[
+        Literal["embedding", "pooled"], typer.Option(help="The joint space, or the tower before it.")
+    ] = "embedding",
     shots: Annotated[str, typer.Option(metavar="N,N", help="Examples of each class.")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="How often they are drawn.")] = 5,
     out_of_domain: Annotated[
@@ -41,6 +44,7 @@ def probe(
         where=where,
         label_field=label_field,
         prompts=prompts,
+        features=features,
         shots=whole_numbers(shots, option="--shots"),
         seeds=seeds,
         out_of_domain=out_of_domain or (),

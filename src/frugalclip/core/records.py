@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from frugalclip.core.disk import replacing
+from frugalclip.core.energy import EnergyMeter
 from frugalclip.core.errors import FrugalclipError, ModelError, shortened
 from frugalclip.core.guard import parse_json, reading
 from frugalclip.core.paths import user_path
@@ -234,18 +235,23 @@ class Stopwatch:
     """Seconds spent in training steps: evaluations and checkpoints do not count.
 
     `cpu_seconds` is the time of all threads of this process, which other work on the machine changes little.
+    `joules` is what the processor packages took meanwhile; None where they cannot be read.
     """
 
-    def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
-        self.seconds, self.cpu_seconds = seconds, cpu_seconds
+    def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0, joules: float | None = 0.0) -> None:
+        self.seconds, self.cpu_seconds, self.joules = seconds, cpu_seconds, joules
+        self._meter = EnergyMeter()
 
     def __enter__(self) -> None:
+        self._energy = self._meter.read()
         self._begun = time.monotonic(), time.process_time()
 
     def __exit__(self, *_: object) -> None:
         self.seconds += time.monotonic() - self._begun[0]
         self.cpu_seconds += time.process_time() - self._begun[1]
+        spent = self._meter.joules(self._energy, self._meter.read())
+        self.joules = None if spent is None or self.joules is None else self.joules + spent
 
     def reading(self) -> dict[str, float]:
-        """Both, to a millisecond, as a row holds them."""
+        """Both times, to a millisecond, as a row holds them."""
         return {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 3)}

@@ -39,7 +39,7 @@ class EncodedImages(Protocol):
         ...
 
 
-class ImageEncoder(Protocol):
+class FeatureEncoder(Protocol):
     """Whatever has features of the images of a data set: a model, or a store of its vectors."""
 
     def image_features(self, manifest: Manifest, /, *, layer: Layer = "embedding") -> EncodedImages:
@@ -47,7 +47,7 @@ class ImageEncoder(Protocol):
         ...
 
 
-class DataEncoder(encoder.Encoder, ImageEncoder, Protocol):
+class DataEncoder(encoder.Encoder, FeatureEncoder, Protocol):
     """An encoder that can be evaluated: it encodes data sets and PIL images; `frugalclip.load` gives one."""
 
     @property
@@ -77,7 +77,7 @@ def encode_texts(model: DataEncoder, texts: list[str], *, batch: int = 512) -> T
 
 
 def image_features(
-    model: ImageEncoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
+    model: FeatureEncoder, manifest: Manifest, rows: np.ndarray, *, layer: Layer = "embedding"
 ) -> tuple[Tensor, np.ndarray, dict[str, int]]:
     """Encode the images of some rows.
 

@@ -16,7 +16,7 @@ from frugalclip.core.finite import refuse_scores
 from frugalclip.core.numerics import top_k
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.classifiers import Classifier, classify, linear_probe, neighbours
-from frugalclip.evaluation.encoding import DataEncoder, ImageEncoder, Layer, image_features
+from frugalclip.evaluation.encoding import DataEncoder, FeatureEncoder, Layer, image_features
 from frugalclip.evaluation.groups import find_groups
 from frugalclip.evaluation.labelled import LabelledRows, labelled_rows
 from frugalclip.evaluation.results import with_provenance
@@ -35,7 +35,7 @@ class LabelledFeatures:
 
 
 def read_features(
-    model: ImageEncoder, everything: Manifest, labelled: LabelledRows, *, layer: Layer
+    model: FeatureEncoder, everything: Manifest, labelled: LabelledRows, *, layer: Layer
 ) -> LabelledFeatures:
     """Encode the images of labelled rows, once for all splits.
 

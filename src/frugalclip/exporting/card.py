@@ -6,6 +6,7 @@ from typing import Any
 
 from frugalclip.core.records import RunDirectory, write_atomically
 from frugalclip.exporting.base import ExportSettings, ExportTarget
+from frugalclip.interop.hub import used_models
 from frugalclip.models import Model
 from frugalclip.report.card import card, run_sections
 from frugalclip.report.record import read_run
@@ -48,7 +49,11 @@ def _origin(model: Model, settings: ExportSettings) -> Iterator[str]:
     source = origin.get("source") or settings.given or "a model in memory"
     yield f"Exported from {source}; no run with metrics belongs to it."
     data = (model.training_data or {}).get("path")
-    yield f"## Data\n\n- training: {f'`{data}`' if data else 'not recorded'}\n- licences: not recorded"
+    licences = [f"{one['licence'] or 'not named'} (`{one['source']}`)" for one in used_models()]
+    yield (
+        f"## Data\n\n- training: {f'`{data}`' if data else 'not recorded'}\n"
+        f"- licences: {', '.join(licences) or 'not recorded'}"
+    )
 
 
 def _exported(target: ExportTarget, settings: ExportSettings, parity: dict[str, Any]) -> Iterator[str]:

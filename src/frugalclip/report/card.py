@@ -8,10 +8,10 @@ from typing import Any
 
 from frugalclip.core.records import RunDirectory, write_atomically
 from frugalclip.evaluation.metrics import in_percent, metric_name
-from frugalclip.report.formats import counted, duration, is_finite, is_interval, number, span
+from frugalclip.report.formats import NBSP, counted, duration, is_finite, is_interval, number, span
 from frugalclip.report.record import RunRecord, read_run
 
-_RESULTS = 3  # evaluations in the table
+_RESULTS = 5  # evaluations in the table: of a fine-tuning, target and guard by two tasks each
 _METRICS = 4  # of each, the first ones
 LIMITS = (
     "Metrics are of the rows named above; other pictures and words may do better or worse.",
@@ -43,7 +43,8 @@ def card(sections: Sequence[str], *, use: str, title: str = "Model card") -> str
     lines.append('words = model.encode_text(["a red car"])')
     limits = "## Limits\n\n" + "\n".join(f"- {line}" for line in LIMITS)
     loading = "## Load it\n\n```python\n" + "\n".join(lines) + "\n```"
-    return "\n\n".join([f"# {title}", *sections, limits, loading]) + "\n"
+    page = "\n\n".join([f"# {title}", *sections, limits, loading]) + "\n"
+    return page.replace(NBSP, " ")  # plain text is searched
 
 
 def run_sections(record: RunRecord) -> list[str]:
@@ -71,7 +72,48 @@ def _data(record: RunRecord) -> Iterator[str]:
         yield f"- left out: {counted(count, 'row')} ({cause})"
     if not left:
         yield f"- left out: {'nothing' if 'left_out' in record.training else 'not recorded'}"
-    yield "- licences: not recorded; those of the data apply"
+    known = _mapping(record.training.get("data"))
+    yield f"- hash of ids, captions and image places: {_code(known.get('hash'))}"
+    yield from _curation(_mapping(known.get("curation")))
+    yield f"- licences: {_licences(_mapping(known.get('licences')))}"
+    yield f"- leakage: {_leakage(_mapping(record.training.get('leakage')))}"
+
+
+def _code(value: Any) -> str:
+    return f"`{value}`" if value else "not recorded"
+
+
+def _curation(curation: Mapping[str, Any]) -> Iterator[str]:
+    """Rows in and out of every stage, from the ledger's summary."""
+    if not curation:
+        return
+    yield (
+        f"- curated by the plan `{curation['plan']}` from `{curation['data']}`: "
+        f"{number(curation['kept'])} of {number(curation['rows'])} rows kept"
+    )
+    for stage in curation["stages"]:
+        why = ", ".join(f"{number(count)} {reason}" for reason, count in stage["dropped"].items())
+        yield f"  - {stage['name']}: {number(stage['rows_in'])} to {number(stage['rows_out'])} rows" + (
+            f" ({why})" if why else ""
+        )
+
+
+def _licences(found: Mapping[str, Any]) -> str:
+    """What rows and files name."""
+    named = [f"{licence} ({counted(rows, 'row')})" for licence, rows in _mapping(found.get("rows")).items()]
+    files = [f"`{name}`" for name in found.get("files") or ()]
+    parts = [", ".join(named), f"beside the data lies {', '.join(files)}" if files else ""]
+    return "; ".join(part for part in parts if part) or "none found; those of the data apply"
+
+
+def _leakage(found: Mapping[str, Any]) -> str:
+    """How many validation rows have their picture among the training rows."""
+    if found.get("checked"):
+        images, of = found["images"], found["of"]
+        kinds = ", ".join(f"{count} {kind}" for kind, count in _mapping(found.get("kinds")).items())
+        where = f"of {number(of)} validation images also among the training images"
+        return f"{number(images)} {where}" + (f" ({kinds})" if kinds else "")
+    return f"not checked; {found.get('reason', 'the run has no validation rows')}"
 
 
 def _training(record: RunRecord) -> Iterator[str]:
@@ -79,7 +121,7 @@ def _training(record: RunRecord) -> Iterator[str]:
     yield f"- {number(training.get('steps'))} steps, {number(training.get('samples_seen'))} samples seen"
     yield f"- {number(training.get('parameters'))} trained parameters"
     yield f"- {duration(training.get('seconds'))} on {machine.get('device', 'an unknown device')}"
-    yield "- energy: not measured"
+    yield f"- energy: {_energy(training.get('joules'))}"
     if record.recipe.get("init_from"):
         yield f"- started from `{record.recipe['init_from']}`"
     models = machine.get("models")
@@ -89,6 +131,12 @@ def _training(record: RunRecord) -> Iterator[str]:
             f"- read `{known.get('source')}`: revision {known.get('revision')}, licence "
             f"{known.get('licence') or 'not named'}"
         )
+
+
+def _energy(joules: Any) -> str:
+    if not is_finite(joules):
+        return "not readable on this machine"
+    return f"{number(joules / 3.6e6)} kWh of the processor packages, with whatever else ran on them"
 
 
 def _forgetting(interpolation: Mapping[str, Any]) -> str:

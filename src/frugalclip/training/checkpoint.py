@@ -49,6 +49,7 @@ class CheckpointState(StoredRecord):
     samples_seen: int = Field(ge=0)
     seconds: float = Field(ge=0)
     cpu_seconds: float = Field(ge=0)
+    joules: float | None = Field(None, description="of the processor packages; null where not readable")
     data: str = Field(description="fingerprint of the training rows")
     teachers: dict[str, str] = Field(description="fingerprints of the stage's teachers that do not change")
     advice_given: list[str]

@@ -52,6 +52,7 @@ class TrainingResult:
     steps: int
     samples_seen: int
     seconds: float
+    joules: float | None  # of the processor packages; None where they cannot be read
     parameters: int  # of the model, without the heads of objectives
     validation: Manifest | None
     training: Manifest
@@ -208,6 +209,7 @@ class Run:
                 samples_seen=self.samples_seen,
                 seconds=self.stopwatch.seconds,
                 cpu_seconds=self.stopwatch.cpu_seconds,
+                joules=self.stopwatch.joules,
                 data=self.data.training.fingerprint(),
                 teachers=self.stage.module.teacher_fingerprints(),
                 advice_given=sorted(self.advisor.given),
@@ -237,7 +239,7 @@ class Run:
             )
         restore_checkpoint(checkpoint, self.stage)
         self.step = state.step
-        self.stopwatch = Stopwatch(state.seconds, state.cpu_seconds)
+        self.stopwatch = Stopwatch(state.seconds, state.cpu_seconds, state.joules)
         self.advisor.given |= set(state.advice_given)
         if self.guard is not None:
             self.guard.state = state.guard
@@ -295,6 +297,7 @@ class Run:
             steps=self.step,
             samples_seen=self.samples_seen,
             seconds=self.stopwatch.seconds,
+            joules=self.stopwatch.joules,
             parameters=count_parameters(self.model.network),
             validation=self.data.validation,
             training=self.data.training,

@@ -2,32 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import torch
 from rich.table import Table
 
-from frugalclip.adaptation.compare_shots import IN_DOMAIN, ShotData, TestRows, compare_shots
-from frugalclip.adaptation.few_shot_heads import ZeroShotWeights
+from frugalclip.adaptation.compare_shots import IN_DOMAIN, compare_shots
+from frugalclip.adaptation.shot_data import shot_data
 from frugalclip.core.devices import pick_device
-from frugalclip.core.errors import DataError, UsageError
+from frugalclip.core.errors import UsageError, known_names
 from frugalclip.core.paths import user_path
 from frugalclip.core.progress import progress_lines
 from frugalclip.core.records import write_json
 from frugalclip.core.terminal import Terminal, show_remark
 from frugalclip.data.manifest import Manifest
-from frugalclip.data.words import normalise
-from frugalclip.evaluation.classes import row_names
-from frugalclip.evaluation.classifiers import Examples
-from frugalclip.evaluation.encoding import ImageEncoder, encode_texts, image_features
+from frugalclip.evaluation.encoding import Layer
 from frugalclip.evaluation.fewshot import DRAWS, SHOTS
-from frugalclip.evaluation.groups import find_groups
-from frugalclip.evaluation.labelled import LabelledRows, labelled_rows, rows_of_classes
-from frugalclip.evaluation.probes import read_features
-from frugalclip.evaluation.prompts import fill, find_prompts
 from frugalclip.features.store import Store
 from frugalclip.features.stored_images import StoredImages
-from frugalclip.functional import class_weights
 from frugalclip.models import Model, load
 from frugalclip.report.formats import difference, percent, span
 from frugalclip.sources.open import open_data
@@ -42,6 +33,7 @@ def adapt_probe(
     where: str | None = None,
     label_field: str | None = None,
     prompts: str | Path = "plain",
+    features: Layer = "embedding",
     shots: Sequence[int] = SHOTS,
     seeds: int = DRAWS,
     out_of_domain: Sequence[str | Path | Manifest] = (),
@@ -55,6 +47,7 @@ def adapt_probe(
         where: rows to test on, such as `split=test`; see `evaluate`.
         label_field: field that names the class of a row; default `label`, else the first caption.
         prompts: of the zero-shot weights; see `evaluate`.
+        features: `embedding`, or `pooled` of the tower before its projection; then no head starts from texts.
         shots: examples of each class.
         seeds: how often they are drawn.
         out_of_domain: data sets of the same classes that nothing is fitted to.
@@ -70,25 +63,24 @@ def adapt_probe(
     numbers = sorted(set(shots))
     if not numbers or numbers[0] < 1 or seeds < 1:
         raise UsageError("shots and seeds are whole numbers from 1 on, such as --shots 1,2,4 --seeds 5.")
+    if features not in get_args(Layer):
+        raise UsageError(f"--features {features} is not known; {known_names(features, get_args(Layer))}")
     encoder = _opened(model)
     everything = data if isinstance(data, Manifest) else open_data(data)
     with progress_lines(show_remark):
-        labelled = labelled_rows(everything.where(where), everything, label_field=label_field)
-        if len(labelled.names) < 2:
-            raise DataError(f"{everything.name} has one class, '{labelled.names[0]}'; a probe needs two.")
-        found = read_features(encoder, everything, labelled, layer="embedding")
-        names = _spelled(everything, labelled, label_field)
-        weights = _zero_shot(encoder, names, prompts) if isinstance(encoder, Model) else None
-        others = {
-            str(one.name if isinstance(one, Manifest) else one): _test_rows(
-                encoder, one, labelled, label_field
-            )
-            for one in out_of_domain
-        }
-        compared = ShotData(found.features, found.labelled, everything, weights, others)
+        compared = shot_data(
+            encoder,
+            everything,
+            where=where,
+            label_field=label_field,
+            prompts=prompts,
+            features=features,
+            out_of_domain=out_of_domain,
+        )
         result = compare_shots(compared, shots=numbers, draws=seeds)
-    result |= {"data": everything.name, "where": where, "left_out": found.left_out, **_about(encoder)}
-    result["prompts"] = None if weights is None else str(prompts)
+    result |= {"data": everything.name, "where": where, "features": features, **_about(encoder)}
+    result["left_out"] = compared.labelled.left_out
+    result["prompts"] = None if compared.zero_shot is None else str(prompts)
     if json is not None:
         write_json(user_path(json), result)
     return result
@@ -109,35 +101,6 @@ def _about(encoder: Model | StoredImages) -> dict[str, Any]:
     if isinstance(encoder, Model):
         return {"model": encoder.fingerprint, "store": None}
     return {"model": encoder.store.head.encoder.model, "store": str(encoder.store.path)}
-
-
-def _spelled(everything: Manifest, labelled: LabelledRows, label_field: str | None) -> list[str]:
-    """(classes,) the names as the data writes them, for prompts."""
-    rows, _ = row_names(everything, label_field=label_field)
-    first = {normalise(row[0]): row[0] for row in reversed(rows) if row}
-    return [first[name] for name in labelled.names]
-
-
-def _zero_shot(model: Model, names: Sequence[str], prompts: str | Path) -> ZeroShotWeights | None:
-    """The classifier that the text tower gives; None for an image encoder alone."""
-    if model.scale is None:
-        return None
-    templates = find_prompts(prompts)
-    filled = [fill(templates, name) for name in names]
-    features = encode_texts(model, [text for texts in filled for text in texts])
-    owners = torch.tensor([place for place, texts in enumerate(filled) for _ in texts])
-    return ZeroShotWeights(class_weights(features, owners, count=len(names)), model.scale)
-
-
-def _test_rows(
-    encoder: ImageEncoder, data: str | Path | Manifest, labelled: LabelledRows, label_field: str | None
-) -> TestRows:
-    """Rows of another data set whose class is known."""
-    manifest = data if isinstance(data, Manifest) else open_data(data)
-    rows, labels = rows_of_classes(manifest, labelled.names, label_field=label_field)
-    features, kept, _ = image_features(encoder, manifest, rows)
-    groups = find_groups(manifest.take(rows[kept]))
-    return TestRows(Examples(features, labels[torch.from_numpy(kept)]), groups)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -171,7 +134,7 @@ def _sentence(one: dict[str, Any]) -> str:
 def _remark(result: dict[str, Any]) -> str:
     """What the table depends on."""
     most = str(result["shots"][-1])
-    texts = "" if result["prompts"] else " No text encoder is there, so no head starts from texts."
+    texts = "" if result["prompts"] else " Nothing encodes texts here, so no head starts from them."
     return (
         f"Intervals are over {result['interval_over'][IN_DOMAIN]} ({result['draws']} draws); chance is "
         f"{percent(result['chance'])}; {result['classes_with_fewer'][most]} classes have fewer than "

@@ -15,6 +15,8 @@ from frugalclip.core.overrides import as_pairs
 from frugalclip.core.records import RunDirectory, write_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.users_text import command_line
+from frugalclip.curation.data_description import describe_data
+from frugalclip.curation.known_leakage import known_leakage
 from frugalclip.data.manifest import Manifest
 from frugalclip.evaluation.baselines import Baselines
 from frugalclip.evaluation.retrieval import evaluate_retrieval
@@ -189,12 +191,16 @@ def finish(
         "steps": result.steps,
         "samples_seen": result.samples_seen,
         "seconds": round(result.seconds, 3),
+        "joules": None if result.joules is None else round(result.joules, 1),
         "parameters": result.parameters,
         "samples_per_second": round(result.samples_seen / max(result.seconds, 1e-9), 1),
         "training_rows": len(result.training),
         "notes": result.notes,
         "left_out": result.left_out,
+        "data": describe_data(recipe.data.path, result.training),
     }
+    if result.validation is not None:
+        training["leakage"] = known_leakage(None, result.validation, training=result.training)
     write_json(run.summary, {"evaluations": evaluations, "training": training, **(more or {})})
     images = shown if shown is not None else result.validation
     gallery = Gallery()
