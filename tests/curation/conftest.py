@@ -10,9 +10,16 @@ import pytest
 from PIL import Image
 
 import frugalclip
+from frugalclip.core.preprocess import Preprocess
 from frugalclip.curation.base import StageRows, find_stage
 from frugalclip.curation.measures import SCHEMA, ImageMeasures
 from frugalclip.data.manifest import image_places, make_manifest
+from frugalclip.data.tokens import train_tokenizer
+from frugalclip.features.format import EncoderRecord, Kind, Origin, digest
+from frugalclip.features.store import Store
+from frugalclip.features.writer import Part, RowKey, write_store
+from frugalclip.models import Model
+from frugalclip.towers.dual import DualEncoder, ModelConfig
 
 MakeRows = Callable[..., StageRows]
 
@@ -67,6 +74,52 @@ def coloured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [f"data={folder / 'data'}", "steps=40", "optimizer.lr=1e-2", *TINY]
     frugalclip.train("tldr-captioner", words, out=folder / "run")
     return folder
+
+
+class _Given:
+    """Vectors that are given, as a source of a store; rows of NaN have no image."""
+
+    def __init__(self, ids: Sequence[str], vectors: np.ndarray) -> None:
+        self.ids, self.vectors = ids, vectors.astype(np.float32)
+
+    def keys(self, start: int, stop: int) -> list[RowKey]:
+        return [RowKey(self.ids[row], digest(self.vectors[row].tobytes())) for row in range(start, stop)]
+
+    def encode(self, start: int, stop: int) -> dict[Kind, Part]:
+        known = ~np.isnan(self.vectors[start:stop]).any(axis=1)
+        causes = dict.fromkeys(np.flatnonzero(~known).tolist(), "truncated")
+        return {"image": Part(self.vectors[start:stop][known], known.astype(np.int64), causes)}
+
+
+def vector_store(path: Path, ids: Sequence[str], vectors: np.ndarray, *, model: str = "given") -> Store:
+    """A store of (rows, dim) image vectors."""
+    return write_store(
+        path,
+        _Given(ids, vectors),
+        encoder=EncoderRecord(model=model),
+        kinds=["image"],
+        origin=Origin(name="given", fingerprint="given", rows=len(ids)),
+        dtype="float32",
+        chunk_rows=16,
+    ).store
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MODEL with weights at random, which was trained on nothing."""
+    tokenizer = train_tokenizer(["a red square", "a blue circle"], vocabulary=600, context=8)
+    tower = {"width": 32, "depth": 1}
+    towers = {"image": {**tower, "patch": 8, "resolution": 16}, "text": tower, "dim": 24}
+    config = ModelConfig.model_validate(towers)
+    network = DualEncoder(config, vocabulary=tokenizer.vocabulary, context=tokenizer.context, seed=0)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    Model(network.eval(), tokenizer, Preprocess(size=16)).save(folder)
+    return folder
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(rows, dim) of length one."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def drawn_thumbnails(count: int) -> list[bytes]:

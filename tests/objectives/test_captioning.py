@@ -65,6 +65,17 @@ def test_the_loss_is_the_mean_cross_entropy_written_as_loops_and_the_codebook_lo
     assert found.logs["caption"].item() == pytest.approx(words / 5, abs=1e-10)
 
 
+def test_towers_may_compute_in_bf16():
+    objective, (image, hidden) = an_objective().float(), inputs()
+    low = [outputs.bfloat16().requires_grad_() for outputs in (image, hidden)]
+    found = objective(views(*low)).loss
+    found.backward()
+    assert found.item() == pytest.approx(
+        objective(views(image.float(), hidden.float())).loss.item(), rel=0.02
+    )
+    assert all(outputs.grad is not None for outputs in low)
+
+
 def test_guessing_is_worth_the_logarithm_of_the_vocabulary():
     output = torch.nn.Linear(8, 50)
     for tensor in output.parameters():

@@ -1,7 +1,7 @@
 """What stages share that keep one row of each group: which row is preferred, and what that needs.
 
-`keep` is `first` for the smallest id, `largest` for the most pixels, else the name of a score of an earlier
-stage, whose highest value is preferred.
+`keep` is `first` for the smallest id, `largest` for the most pixels, a rule of the stage itself, or the name
+of a score of an earlier stage, whose highest value is preferred.
 """
 
 from typing import ClassVar
@@ -25,13 +25,13 @@ class DuplicateStage(CurationStage):
     """Base class of stages that keep one row of each group; every subclass is final."""
 
     compares_rows = True
-    reads_images: ClassVar[bool] = True  # whether what it compares is images
+    reads_images: ClassVar[bool] = True  # whether it compares measures of images
+    rules: ClassVar[tuple[str, ...]] = ()  # values of `keep` that it orders rows by itself
 
     def needs(self) -> StageNeeds:
         keep = self.config.keep
-        return StageNeeds(
-            images=self.reads_images or keep == "largest", scores=frozenset({keep} - {"first", "largest"})
-        )
+        scores = frozenset({keep} - {"first", "largest", *self.rules})
+        return StageNeeds(images=self.reads_images or keep == "largest", scores=scores)
 
     def order(self, rows: StageRows) -> np.ndarray:
         """(rows,) every row once, preferred ones first; equal ones by id.

@@ -135,8 +135,8 @@ class Captioning(Objective):
         return {self.view: Selection(ids=tokens.ids, labels=next_words(tokens))}
 
     def forward(self, views: Features) -> ObjectiveOutput:
-        texts, labels = views.texts[self.view].tokens, views.selections[self.view].labels
-        assert texts is not None and labels is not None, "in the needs, and made in prepare"
+        texts, labels = _whole(views.texts[self.view].tokens), views.selections[self.view].labels
+        assert labels is not None, "made in prepare"
         image, loss, logs = self._image_tokens(views)
         states = self.decoder(texts, image.to(texts.dtype))
         total, words, right = caption_loss(
@@ -149,7 +149,7 @@ class Captioning(Objective):
 
     def _image_tokens(self, views: Features) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """(batch, patches, width) what the decoder reads, the weighted loss of the codebook, and logs."""
-        features = _tokens(views, self.config.image)
+        features = _whole(views.images[self.config.image].tokens)
         if not self.config.codes:
             return features, features.new_zeros(()), {}
         c = self.config
@@ -164,7 +164,7 @@ class Captioning(Objective):
         c = self.config
         if not c.codes or not c.reseed_after:
             return
-        features = _tokens(views, c.image)
+        features = _whole(views.images[c.image].tokens)
         codes = nearest_codes(features, self.codebook)
         counts = mean_over_processes(torch.bincount(codes.flatten(), minlength=c.codes).float())
         self.unused.copy_(torch.where(counts > 0, 0, self.unused + 1))
@@ -174,9 +174,8 @@ class Captioning(Objective):
         self.unused.masked_fill_(is_dead, 0)
 
 
-def _tokens(views: Features, image: str) -> Tensor:
-    """(batch, patches, width) token outputs of a view, in float32 at least."""
-    tokens = views.images[image].tokens
+def _whole(tokens: Tensor | None) -> Tensor:
+    """(batch, length, width) token outputs in float32 at least, which towers compute in bf16 too."""
     assert tokens is not None, "in the needs"
     return tokens if tokens.dtype == torch.float64 else tokens.float()
 

@@ -7,7 +7,8 @@ import pytest
 import frugalclip
 from frugalclip.core.config import validated
 from frugalclip.core.errors import DataError, RecipeError
-from frugalclip.curation.stages.clip_score import Config, trained_ids
+from frugalclip.curation.stages.clip_score import Config
+from frugalclip.curation.trained_rows import trained_ids
 from frugalclip.data.manifest import Manifest
 
 from ...verbs.test_curate import drawing

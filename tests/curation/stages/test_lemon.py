@@ -8,8 +8,8 @@ from PIL import Image
 import frugalclip
 from frugalclip.core.config import validated
 from frugalclip.core.errors import RecipeError
-from frugalclip.curation.stages.clip_score import who_scored
 from frugalclip.curation.stages.lemon import Config
+from frugalclip.curation.trained_rows import who_scored
 from frugalclip.data.manifest import Manifest
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "yellow": (230, 220, 40)}

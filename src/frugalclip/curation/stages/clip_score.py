@@ -16,7 +16,6 @@ from pydantic import Field, model_validator
 
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
-from frugalclip.core.records import RunDirectory
 from frugalclip.curation.base import (
     CurationStage,
     CurationStageConfig,
@@ -26,7 +25,7 @@ from frugalclip.curation.base import (
     plan_path,
 )
 from frugalclip.curation.thresholds import datacomp_threshold, highest_rows
-from frugalclip.data.ledger import KEPT, read_ledger
+from frugalclip.curation.trained_rows import knows_its_rows, trained_ids, who_scored
 from frugalclip.features.embed import embed_manifest
 from frugalclip.features.store import Store
 from frugalclip.models import Model, load
@@ -126,31 +125,6 @@ class ClipScore(CurationStage):
             )
         mean = np.where(is_seen, 0.0, scores).sum(axis=0) / np.maximum((~is_seen).sum(axis=0), 1)
         return np.where(by_all, np.nan, mean), by_all
-
-
-def knows_its_rows(model: str) -> bool:
-    """Whether a MODEL is a run with a ledger, which names the rows that it was trained on."""
-    return RunDirectory(model).ledger.is_file()
-
-
-def who_scored(known: Sequence[bool]) -> str:
-    """What is certain about rows that models of other rows score.
-
-    Args:
-        known: of each model, whether it knows its rows.
-    """
-    if all(known):
-        return "no row is scored by a model that was trained on it (cross-fitted)"
-    return "a model without a ledger may have been trained on these rows; nothing tells"
-
-
-def trained_ids(model: str) -> set[str]:
-    """Ids of the rows that a run was trained on, by its ledger; empty for a model without one."""
-    path = RunDirectory(model).ledger
-    if not path.is_file():
-        return set()
-    table = read_ledger(path).to_pylist()
-    return {row["id"] for row in table if row["status"] == KEPT and row["reason"] != "validation"}
 
 
 def cosines(store: Store, ids: Sequence[str], *, captions: Literal["best", "mean"]) -> np.ndarray:

@@ -18,8 +18,8 @@ from frugalclip.auditing.words import WordForms
 from frugalclip.core.devices import pick_device
 from frugalclip.core.errors import DataError
 from frugalclip.curation.base import CurationStage, CurationStageConfig, StageRows, Verdict, plan_path
-from frugalclip.curation.stages.clip_score import knows_its_rows, trained_ids, who_scored
 from frugalclip.curation.thresholds import highest_rows
+from frugalclip.curation.trained_rows import knows_its_rows, trained_ids, who_scored
 from frugalclip.models import Model, load
 
 
