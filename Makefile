@@ -55,9 +55,10 @@ test-slow: $(STAMP)
 test-e2e: $(STAMP)
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade --target $(VENV)/loggers -r requirements-loggers.txt
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade --no-deps --target $(VENV)/clients -r requirements-clients.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade --no-deps --target $(VENV)/frozen -r requirements-frozen.txt
 	@mkdir -p $(VENV)/node && echo '{"type": "module"}' > $(VENV)/node/package.json
-	@if command -v npm > /dev/null; then ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(VENV)/node --no-audit --no-fund --silent onnxruntime-node@1.22; fi
-	FRUGALCLIP_LOGGERS=$(VENV)/loggers FRUGALCLIP_CLIENTS=$(VENV)/clients FRUGALCLIP_NODE=$(abspath $(VENV))/node $(PYTEST) -m e2e --timeout 1200
+	@if command -v npm > /dev/null; then ONNXRUNTIME_NODE_INSTALL=skip npm install --prefix $(VENV)/node --no-audit --no-fund --silent onnxruntime-node@1.30.0 @huggingface/transformers@4.3.2; fi
+	PYTHONPATH=$(abspath $(VENV))/frozen$${PYTHONPATH:+:$$PYTHONPATH} FRUGALCLIP_LOGGERS=$(VENV)/loggers FRUGALCLIP_CLIENTS=$(VENV)/clients FRUGALCLIP_NODE=$(abspath $(VENV))/node $(PYTEST) -m e2e --timeout 1200
 
 test-gpu: $(STAMP)
 	FRUGALCLIP_TEST_GPU=1 $(PYTEST) -m gpu --timeout 600

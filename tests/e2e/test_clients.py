@@ -1,7 +1,7 @@
 """Somebody else's code reads our exports and gives our numbers.
 
 `make test-e2e` installs the clients into folders of their own: Python ones behind our packages, and ONNX
-Runtime for Node where npm is there.
+Runtime and transformers.js for Node.
 """
 
 import json
@@ -49,6 +49,67 @@ texts = model.encode(["a red disc", "a blue square"], normalize_embeddings=True)
 images = model.encode([Image.open(sys.argv[3])], normalize_embeddings=True)
 print("RESULT " + json.dumps([texts.tolist(), images.tolist()]))
 """
+RETRIEVAL = """
+import json, sys
+sys.path.append(sys.argv[1])
+import mteb
+from datasets import Dataset
+from pathlib import Path
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
+from mteb.mocks import mock_tasks as mocks
+from mteb.models.model_implementations import clip_models
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+files = sorted(Path(sys.argv[3]).glob("*.png"))
+sides = {"image": [Image.open(file).convert("RGB") for file in files],
+         "text": [file.with_suffix(".txt").read_text().strip() for file in files]}
+
+def on_our_pairs(task, asks, answers):
+    ids = [str(i) for i in range(len(files))]
+    data = RetrievalSplitData(
+        queries=Dataset.from_dict({"id": ["q" + i for i in ids], asks: sides[asks]}),
+        corpus=Dataset.from_dict({"id": ids, answers: sides[answers]}),
+        relevant_docs={"q" + i: {i: 1} for i in ids}, top_ranked=None)
+    task.dataset, task.data_loaded = {"default": {"test": data}}, True
+    return task
+
+if sys.argv[4] == "huggingface":
+    model = clip_models.CLIPModel(sys.argv[2], revision=None, device="cpu")
+else:
+    model = SentenceTransformerEncoderWrapper(SentenceTransformer(sys.argv[2], device="cpu"))
+meta = {"name": "ours/" + sys.argv[4], "revision": "0"}
+model.mteb_model_meta = clip_models.clip_vit_base_patch32.model_copy(update=meta)
+tasks = [mocks.MockZeroShotClassificationTask(), mocks.MockImageTextPairClassificationTask(),
+         mocks.MockAny2AnyRetrievalI2TTask(), mocks.MockAny2AnyRetrievalT2ITask(),
+         on_our_pairs(mocks.MockAny2AnyRetrievalI2TTask(), "image", "text"),
+         on_our_pairs(mocks.MockAny2AnyRetrievalT2ITask(), "text", "image")]
+done = [mteb.evaluate(model, task, cache=None, show_progress_bar=False) for task in tasks]
+scores = [one.task_results[0].scores["test"][0] for one in done]
+mock = {task.metadata.name: one["main_score"] for task, one in zip(tasks[:4], scores)}
+own = [{depth: one[f"recall_at_{depth}"] for depth in (1, 5)} for one in scores[4:]]
+print("RESULT " + json.dumps([mock, own]))
+"""
+TRANSFORMERS_JS = """
+import { env, AutoProcessor, AutoTokenizer, CLIPTextModelWithProjection, CLIPVisionModelWithProjection,
+         RawImage } from "@huggingface/transformers";
+import { basename, dirname } from "path";
+const [folder, ...files] = process.argv.slice(2);
+env.allowRemoteModels = false;
+env.localModelPath = dirname(folder);
+const name = basename(folder), options = { dtype: "fp32" };
+const tokenizer = await AutoTokenizer.from_pretrained(name);
+const given = tokenizer(["a red disc", "A  BLUE square"], { padding: "max_length", truncation: true });
+const text = await (await CLIPTextModelWithProjection.from_pretrained(name, options))(given);
+const processor = await AutoProcessor.from_pretrained(name);
+const model = await CLIPVisionModelWithProjection.from_pretrained(name, options);
+const images = [];
+for (const file of files) {
+  const { pixel_values } = await processor(await RawImage.read(file));
+  images.push((await model({ pixel_values })).image_embeds.tolist()[0]);
+}
+console.log("RESULT " + JSON.stringify([text.text_embeds.tolist(), images]));
+"""
 NODE = """
 import * as ort from "onnxruntime-node";
 import { readFileSync } from "fs";
@@ -85,6 +146,13 @@ def clients() -> str:
     return folder
 
 
+def node_folder() -> Path:
+    """The folder of the clients for Node."""
+    folder = os.environ.get("FRUGALCLIP_NODE")
+    assert shutil.which("node") and folder, "install node and npm, then run make test-e2e"
+    return Path(folder)
+
+
 def result_of(*command: object) -> list:
     """What a program printed behind RESULT."""
     done = subprocess.run(
@@ -108,6 +176,18 @@ def test_clip_benchmark_measures_on_our_export_what_evaluate_does(place: Path):
             assert 100 * float(value) == pytest.approx(ours[f"{way}_r{depth}"], abs=1e-3)
 
 
+@pytest.mark.parametrize("to", ["huggingface", "sentence_transformers"])
+def test_mteb_runs_its_image_text_tasks_on_our_export_and_measures_what_evaluate_does(to: str, place: Path):
+    folder = place / f"mteb-{to}"
+    export(str(place / "run"), to=to, out=folder, data=str(place / "my"))
+    mock, own = result_of(sys.executable, "-c", RETRIEVAL, clients(), folder, place / "my", to)
+    assert len(mock) == 4 and all(0 <= value <= 1 for value in mock.values())
+    ours = evaluate(place / "run", data=place / "my", task="retrieval")["metrics"]
+    for way, theirs in zip(("i2t", "t2i"), own, strict=True):
+        for depth in ("1", "5"):
+            assert 100 * theirs[depth] == pytest.approx(ours[f"{way}_r{depth}"], abs=1e-2)
+
+
 def test_sentence_transformers_gives_our_vectors(place: Path):
     export(str(place / "run"), to="sentence_transformers", out=place / "sentences", data=str(place / "my"))
     picture = place / "my" / "000.png"
@@ -118,8 +198,7 @@ def test_sentence_transformers_gives_our_vectors(place: Path):
 
 
 def test_onnx_runtime_in_node_gives_our_vectors(place: Path, tmp_path: Path):
-    folder = os.environ.get("FRUGALCLIP_NODE")
-    assert shutil.which("node") and folder, "install node and npm, then run make test-e2e"
+    folder = node_folder()
     export(str(place / "run"), to="onnx", out=place / "onnx", data=str(place / "my"))
     model = frugalclip.load(place / "run")
     pixels = model.preprocess(Image.open(place / "my" / "000.png").convert("RGB"))
@@ -127,10 +206,26 @@ def test_onnx_runtime_in_node_gives_our_vectors(place: Path, tmp_path: Path):
     given = {"pixels": pixels.flatten().tolist(), "shape": list(pixels.shape)}
     given |= {"ids": ids.flatten().tolist(), "texts": len(ids)}
     (tmp_path / "given.json").write_text(json.dumps(given))
-    script = Path(folder) / "client.mjs"
+    script = folder / "client.mjs"
     script.write_text(NODE)
     text, image = result_of("node", script, place / "onnx", tmp_path / "given.json")
     assert np.allclose(
         np.reshape(text, (2, -1)), model.encode_text(["a red disc", "a blue square"]), atol=1e-4
     )
     assert np.allclose(np.reshape(image, (1, -1)), model.encode_image(pixels), atol=1e-4)
+
+
+def test_transformers_js_gives_our_vectors(place: Path, tmp_path: Path):
+    folder = place / "transformers_js"
+    export(str(place / "run"), to="onnx", out=folder, data=str(place / "my"), layout="transformers.js")
+    small = place / "my" / "000.png"  # 72 x 64, as high as the model's input
+    large = tmp_path / "large.png"
+    Image.open(small).resize((288, 256), Image.Resampling.BICUBIC).save(large)
+    script = node_folder() / "transformers.mjs"
+    script.write_text(TRANSFORMERS_JS)
+    text, images = result_of("node", script, folder, small, large)
+    model = frugalclip.load(place / "run")
+    assert np.allclose(text, model.encode_text(["a red disc", "A  BLUE square"]), atol=1e-4)
+    assert np.allclose(images[0], model.encode_image(small)[0], atol=1e-4)
+    # pictures that are made smaller pass through another library's resizing
+    assert np.dot(images[1], model.encode_image(large)[0].numpy()) > 0.99

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 
 import frugalclip
 from frugalclip.cli import main
-from frugalclip.core.errors import DataError, RecipeError
+from frugalclip.core.errors import DataError, RecipeError, UsageError
 from frugalclip.core.records import RunDirectory
 from frugalclip.core.yaml_text import dump_yaml
 from frugalclip.training.recipe import load_recipe
+from frugalclip.verbs.compare import compare
 from frugalclip.verbs.finetune import finetune, learning_rate
 from frugalclip.verbs.train import train
 
@@ -224,6 +225,20 @@ def test_what_cannot_be_done_says_what_to_do(place: Path, tmp_path: Path):
     words = [f"data={place / 'target'}", *SHORT]
     with pytest.raises(DataError, match="gone"):
         finetune(place / "model", words, guard=tmp_path / "gone", out=tmp_path / "b")
+
+
+def test_arms_are_refused_where_several_processes_were_started(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = [f"data={place / 'target'}", *SHORT]
+    with pytest.raises(
+        UsageError, match=r"finetune --compare .* but 2 were started; start it without torchrun"
+    ):
+        finetune(place / "model", words, guard=place / "guard", out=tmp_path / "run", compare=True)
+    with pytest.raises(UsageError, match="compare trains several runs"):
+        compare(["clip", "clip-small"], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow  # six runs

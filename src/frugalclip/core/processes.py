@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Sequence
 
+from frugalclip.core.errors import UsageError
+
 PARENT = "FRUGALCLIP_PARENT"  # id of the process with which the programs that it starts end
 _POLL = 0.2  # seconds between checks of the parent
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -22,6 +24,22 @@ def launched_rank() -> int:
 def launched_processes() -> int:
     """Processes that torchrun started together with this one; 1 where it was started otherwise."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def refuse_processes(what: str) -> None:
+    """Refuse what several processes cannot do together, before anything is written.
+
+    Args:
+        what: a verb, or a verb with an option.
+
+    Raises:
+        UsageError: if torchrun started this process beside others.
+    """
+    if launched_processes() > 1:
+        raise UsageError(
+            f"{what} trains several runs one after another and takes one process, but {launched_processes()} "
+            "were started; start it without torchrun."
+        )
 
 
 def end_with_parent() -> None:

@@ -1,7 +1,8 @@
 """Layouts of a folder of ONNX graphs: names of files, inputs and outputs that other programs expect.
 
 Source: transformers.js (`text_model`, `vision_model` below `onnx/`; 4.3) and immich's machine learning
-server (`textual/`, `visual/`). Neither program runs in our tests: ONNX Runtime reads the folders back.
+server (`textual/`, `visual/`). ONNX Runtime reads the folders back. transformers.js runs in `make test-e2e`,
+immich does not.
 """
 
 from collections.abc import Mapping, Sequence

@@ -26,6 +26,7 @@ from frugalclip.core.config import validated
 from frugalclip.core.errors import TrainingError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.paths import user_path
+from frugalclip.core.processes import refuse_processes
 from frugalclip.core.records import write_atomically, write_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.core.yaml_text import dump_yaml
@@ -50,6 +51,7 @@ def compare(arms: Sequence[str], *, out: str | Path, **settings: Any) -> dict[st
     Raises:
         RecipeError, DataError, TrainingError: one sentence with the next command.
     """
+    refuse_processes("compare")
     chosen = validated(ComparisonSettings, settings, where="compare")
     folder, report = user_path(out), partial(Terminal().print, soft_wrap=True)
     found = read_arms(arms)

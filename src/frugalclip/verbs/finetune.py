@@ -11,6 +11,7 @@ from frugalclip.adaptation.arms import ARMS, arm_words, train_arms
 from frugalclip.core.errors import RecipeError
 from frugalclip.core.locks import writes_into
 from frugalclip.core.overrides import as_pairs
+from frugalclip.core.processes import refuse_processes
 from frugalclip.core.records import RunDirectory, read_json
 from frugalclip.core.terminal import Terminal
 from frugalclip.models import load
@@ -59,6 +60,8 @@ def finetune(
     Raises:
         RecipeError, DataError, ModelError, TrainingError: one sentence each, with the next command.
     """
+    if compare:
+        refuse_processes("finetune --compare")
     given = [*overrides, *as_pairs(settings)]
     own: dict[str, Any] = {"init_from": str(model), "guard.path": str(guard)}
     if recipe == RECIPE and not any(word.startswith(("optimizer.lr=", "optimizer=")) for word in given):
